@@ -1,0 +1,235 @@
+"""The switch between NumPy and CuPy: `xp`, the border to the host, and every difference that the ops must not see.
+
+    from minilora.backend import xp      # stays valid when the backend changes
+    backend.use("cupy")                  # for good, or
+    with backend.use("cupy"): ...        # for a block; MINILORA_BACKEND=cupy sets it at start
+
+Two rules keep one code path right on both: all randomness is drawn by a NumPy Generator on the host and copied over, so
+one seed gives one result; and whatever arrives from the host (token ids, class indices, masks) is checked there,
+because CuPy wraps an index that is out of range without a word and a check on the device would wait for it.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import SimpleNamespace
+
+import numpy as np
+
+from .errors import MiniloraError, show
+
+xp = SimpleNamespace()  # NumPy's or CuPy's functions; `use` fills it
+name = ""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What differs between array libraries.
+
+    `namespace` holds the functions that become `xp`; `array_type` is the class of its arrays; `from_host` and `to_host`
+    copy between NumPy and it; `errstate` silences floating-point warnings; `block_bytes` is how much data an
+    elementwise chain should touch at a time (a CPU's cache), None for all at once; `lockable` says whether arrays
+    have a read-only flag.
+    """
+
+    name: str
+    namespace: object
+    array_type: type
+    from_host: Callable
+    to_host: Callable
+    errstate: Callable
+    block_bytes: int | None
+    lockable: bool
+
+
+def _load_numpy() -> Backend:
+    return Backend(
+        name="numpy",
+        namespace=np,
+        array_type=np.ndarray,
+        from_host=lambda a: a,
+        to_host=lambda a: a,
+        errstate=lambda: np.errstate(all="ignore"),
+        block_bytes=256 * 1024,
+        lockable=True,
+    )
+
+
+def _load_cupy() -> Backend:
+    try:
+        import cupy
+    except ImportError as error:
+        raise MiniloraError(
+            "the cupy backend needs CuPy: pip install 'minilora[cuda12]' or 'minilora[cuda13]', to match your driver"
+        ) from error
+    try:
+        found = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # no driver, no device, or a driver that is too old: CuPy has a class for each
+        raise MiniloraError(f"the cupy backend finds no usable GPU: {show(str(error))}") from error
+    if not found:
+        raise MiniloraError("the cupy backend finds no GPU; use 'numpy'")
+    return Backend(
+        name="cupy",
+        namespace=cupy,
+        array_type=cupy.ndarray,
+        from_host=cupy.asarray,
+        to_host=cupy.asnumpy,
+        errstate=nullcontext,
+        block_bytes=None,
+        lockable=False,
+    )
+
+
+_loaders: dict[str, Callable[[], Backend]] = {"numpy": _load_numpy, "cupy": _load_cupy}
+_active: Backend
+
+
+def register(backend_name: str, load: Callable[[], Backend]) -> None:
+    """Offer another array library to `use`; `load` is called the first time that it is asked for."""
+    _loaders[backend_name] = load
+
+
+class _Restore:
+    """What `use` returns: as a context manager, it brings the previous backend back."""
+
+    def __init__(self, previous: Backend | None):
+        self.previous = previous
+
+    def __enter__(self) -> Backend:
+        return _active
+
+    def __exit__(self, *error) -> None:
+        if self.previous is not None:
+            _activate(self.previous)
+
+
+def _activate(backend: Backend) -> None:
+    global _active, name
+    _active, name = backend, backend.name
+    vars(xp).clear()
+    vars(xp).update({key: value for key, value in vars(backend.namespace).items() if not key.startswith("_")})
+
+
+def use(backend_name: str) -> _Restore:
+    """Make `backend_name` the backend, for good or, as `with use(...)`, for a block.
+
+    Tensors made under another backend keep their arrays there and cannot be mixed with new ones. Raises MiniloraError
+    for a name that is not known or a library or device that is missing; the backend then stays what it was.
+    """
+    previous = globals().get("_active")
+    if backend_name not in _loaders:
+        near = get_close_matches(str(backend_name), _loaders, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise MiniloraError(
+            f"unknown backend {show(repr(backend_name))}: there are {', '.join(sorted(_loaders))}{hint}"
+        )
+    _activate(_loaders[backend_name]())
+    return _Restore(previous)
+
+
+# The border to the host
+
+
+def is_array(a: object) -> bool:
+    """True for an array of the active backend."""
+    return isinstance(a, _active.array_type)
+
+
+def asarray(a, dtype=None):
+    """`a` (array, NumPy array, list or number) as an array of the active backend; no copy where it is one already."""
+    if isinstance(a, _active.array_type):
+        return a if dtype is None or a.dtype == dtype else a.astype(dtype)
+    if hasattr(a, "get") and hasattr(a, "device"):  # a CuPy array that came from the other side of a switch
+        a = a.get()
+    return _active.from_host(np.asarray(a, dtype=dtype))
+
+
+def to_numpy(a) -> np.ndarray:
+    """`a` as a NumPy array on the host; on CuPy a copy that waits for the device, on NumPy the array itself."""
+    return _active.to_host(a) if isinstance(a, _active.array_type) else np.asarray(a)
+
+
+def checked_indices(indices, size: int, what: str):
+    """Integer `indices` as an array of the backend, after each was seen to lie in 0 … size-1.
+
+    Host data is checked on the host; an array that is already on a device is fetched for the check. Raises IndexError
+    that names the first bad value, TypeError for anything but integers.
+    """
+    host = to_numpy(indices)
+    if host.dtype.kind not in "iu":
+        raise TypeError(f"{what} must be integers, not {host.dtype}")
+    if host.size and (host.min() < 0 or host.max() >= size):
+        bad = host[(host < 0) | (host >= size)].flat[0]
+        raise IndexError(f"{what} {bad} is out of range for size {size}")
+    return asarray(indices)
+
+
+# Quirks
+
+
+def errstate():
+    """Within the block, floating-point warnings are silent (CuPy has none to begin with)."""
+    return _active.errstate()
+
+
+def blocks_rows() -> bool:
+    """True where work should be cut into blocks that fit a cache: on a CPU."""
+    return _active.block_bytes is not None
+
+
+def row_blocks(rows: int, row_bytes: int) -> Iterator[slice]:
+    """Slices over `rows` rows so that a block of them stays in a core's cache; one slice on a GPU."""
+    if _active.block_bytes is None:
+        step = max(rows, 1)
+    else:
+        step = max(1, _active.block_bytes // max(row_bytes, 1))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def add_at(target, index, values) -> None:
+    """target[index] += values, with repeated indices added up."""
+    xp.add.at(target, index, values)
+
+
+def add_rows(rows: int, ids, values):
+    """A (rows, d) array that holds, in row i, the sum of the `values` (n, d) whose `ids` (n,) are i.
+
+    On a CPU, sorting and adding up runs is several times faster than `add.at`.
+    """
+    out = xp.zeros((rows, values.shape[1]), dtype=values.dtype)
+    if _active.block_bytes is None:
+        xp.add.at(out, ids, values)
+    elif len(ids):
+        order = np.argsort(ids, kind="stable")
+        sorted_ids = ids[order]
+        starts = np.flatnonzero(np.concatenate(([True], sorted_ids[1:] != sorted_ids[:-1])))
+        out[sorted_ids[starts]] = np.add.reduceat(values[order], starts, axis=0)
+    return out
+
+
+def is_writable(array) -> bool:
+    """False for an array that is read-only; CuPy has none."""
+    return not _active.lockable or array.flags.writeable
+
+
+def is_lockable(array) -> bool:
+    """True where `array` is writable now and the backend can make it read-only."""
+    return _active.lockable and array.flags.writeable
+
+
+def lock(array) -> None:
+    """Make `array` read-only, where the backend can."""
+    if _active.lockable:
+        array.flags.writeable = False
+
+
+def unlock(array) -> None:
+    """Take a `lock` back."""
+    if _active.lockable:
+        array.flags.writeable = True
+
+
+use(os.environ.get("MINILORA_BACKEND", "numpy"))

@@ -1,0 +1,409 @@
+"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`, `doctor`.
+
+Exit codes: 0 done; 2 bad input (one line on standard error); 130 after Ctrl-C and 143 after SIGTERM, with the
+checkpoint saved. Heavy imports happen inside the commands, so that `--help` is quick.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from . import __version__
+from .errors import MiniloraError, show
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that reports an error in one line, as everything else does."""
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str):
+        raise MiniloraError(f"{show(message, 200)} (see {self.prog} --help)")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.run(arguments)
+        return 0
+    except MiniloraError as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        print("minilora: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        message = f"{error.strerror or error}" + (f": {show(str(error.filename))}" if error.filename else "")
+    except MemoryError:
+        message = "out of memory; try a smaller --batch-size, --seq-len or model"
+    except Exception as error:
+        from .train.loop import Stopped
+
+        if not isinstance(error, Stopped):
+            raise
+        print(f"minilora: {error}; go on with --resume", file=sys.stderr)
+        return 128 + error.signum
+    print(f"minilora: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="minilora",
+        description="Transfer learning built from arrays up: pretrain a language model, adapt it, measure it.",
+        epilog="example: minilora demo --quick",
+    )
+    parser.add_argument("--version", action="version", version=f"minilora {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    demo = _command(
+        commands,
+        "demo",
+        _demo,
+        "pretrain a base, adapt it every way, show tables and pictures",
+        "minilora demo --quick --out runs/demo",
+    )
+    demo.add_argument("--out", default="runs/demo", help="folder of the report (default: %(default)s)")
+    demo.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: a minute")
+    demo.add_argument("--seed", type=int, default=0)
+    _add_json(demo)
+
+    pretrain = _command(
+        commands,
+        "pretrain",
+        _pretrain,
+        "train a language model from nothing",
+        "minilora pretrain --data python-docs --out runs/base --steps 500",
+    )
+    pretrain.add_argument("--data", required=True, help=DATA_HELP)
+    pretrain.add_argument("--vocab-size", type=int, default=2048)
+    pretrain.add_argument("--hidden-size", type=int, default=192)
+    pretrain.add_argument("--intermediate-size", type=int, default=512)
+    pretrain.add_argument("--num-layers", type=int, default=4)
+    pretrain.add_argument("--num-heads", type=int, default=6)
+    pretrain.add_argument("--num-kv-heads", type=int, default=3)
+    _add_training(pretrain, steps=500, lr=3e-3, batch_size=16, seq_len=128)
+
+    finetune = _command(
+        commands,
+        "finetune",
+        _finetune,
+        "adapt a model to a text",
+        "minilora finetune --model base --data numpy-docs --method lora --out runs/numpy",
+    )
+    _add_model(finetune, adapter=False)
+    finetune.add_argument("--data", required=True, help=DATA_HELP)
+    finetune.add_argument("--method", default="lora", help="full, feature-extraction or lora (default: %(default)s)")
+    finetune.add_argument("--rank", type=int, default=8, help="of LoRA's updates (default: %(default)s)")
+    finetune.add_argument("--alpha", type=float, help="LoRA's scale is alpha / rank (default: twice the rank)")
+    finetune.add_argument("--dropout", type=float, default=0.0, help="on LoRA's branch (default: %(default)s)")
+    finetune.add_argument(
+        "--targets",
+        default="all-linear",
+        help="modules that LoRA adapts, with commas: q_proj,v_proj (default: %(default)s)",
+    )
+    _add_training(finetune, steps=200, lr=None, batch_size=8, seq_len=128)
+
+    evaluate = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "measure a model on a text, in bits a character",
+        "minilora evaluate --model base --adapter runs/numpy --data numpy-docs",
+    )
+    _add_model(evaluate)
+    evaluate.add_argument("--data", required=True, help=DATA_HELP)
+    evaluate.add_argument(
+        "--split",
+        default="test",
+        choices=("train", "validation", "test"),
+        help="which documents of the text (default: %(default)s)",
+    )
+    evaluate.add_argument("--seq-len", type=int, default=128)
+    evaluate.add_argument("--batch-size", type=int, default=16)
+    _add_json(evaluate)
+
+    generate = _command(
+        commands,
+        "generate",
+        _generate,
+        "continue a prompt",
+        'minilora generate --model base --prompt "Return the" --max-new-tokens 40',
+    )
+    _add_model(generate)
+    generate.add_argument("--prompt", required=True, help="text to continue; - reads standard input")
+    generate.add_argument("--max-new-tokens", type=int, default=60)
+    generate.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
+    generate.add_argument("--top-k", type=int)
+    generate.add_argument("--top-p", type=float)
+    generate.add_argument("--seed", type=int, default=0)
+    _add_json(generate)
+
+    merge = _command(
+        commands,
+        "merge",
+        _merge,
+        "add an adapter's update into the weights of its base",
+        "minilora merge --model base --adapter runs/numpy --out runs/numpy-merged",
+    )
+    _add_model(merge)
+    merge.add_argument("--out", required=True, help="folder of the merged model")
+
+    doctor = _command(
+        commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
+    )
+    _add_json(doctor)
+    return parser
+
+
+DATA_HELP = "python-docs, numpy-docs, matplotlib-docs, a text file, a folder, or - for standard input"
+
+
+def _command(commands, name: str, run, description: str, example: str) -> _Parser:
+    parser = commands.add_parser(
+        name, help=description, description=description[0].upper() + description[1:] + ".", epilog=f"example: {example}"
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_json(parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_model(parser, adapter: bool = True) -> None:
+    parser.add_argument(
+        "--model", default="base", help="base (comes with the package) or a folder (default: %(default)s)"
+    )
+    if adapter:
+        parser.add_argument("--adapter", help="folder of an adapter to put on the model")
+
+
+def _add_training(parser, steps: int, lr: float | None, batch_size: int, seq_len: int) -> None:
+    parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
+    parser.add_argument("--steps", type=int, default=steps, help="(default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=batch_size, help="sequences a step (default: %(default)s)")
+    parser.add_argument("--seq-len", type=int, default=seq_len, help="tokens a sequence (default: %(default)s)")
+    parser.add_argument(
+        "--lr",
+        type=float,
+        default=lr,
+        help="learning rate (default: %(default)s)" if lr else "learning rate (default: by method)",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    _add_json(parser)
+
+
+# Commands
+
+
+def _say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def _result(arguments, facts: dict, text: str) -> None:
+    _say(json.dumps(facts) if arguments.json else text)
+
+
+def _demo(arguments) -> None:
+    from .study.demo import run_demo
+
+    run_demo(Path(arguments.out), quick=arguments.quick, seed=arguments.seed, as_json=arguments.json)
+
+
+def _train(arguments, model, text, settings: dict, config, save) -> None:
+    """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report."""
+    from .train import recipes
+    from .train.loop import train
+    from .train.parallel import Workers
+    from .train.run import RunFolder
+
+    batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed)
+    settings = settings | {
+        name: getattr(arguments, name) for name in ("data", "steps", "batch_size", "seq_len", "seed")
+    }
+    run_folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, text.sha256)
+    trainable, total = recipes.count_parameters(model)
+    if not arguments.json:
+        _say(f"{text.name}: {len(text.train.ids):,} tokens; {trainable:,} of {total:,} parameters train")
+    with Workers() as workers, run_folder as run:
+        evaluate = recipes.evaluator(model, text.validation, arguments.seq_len, arguments.batch_size, workers)
+        history = train(
+            model, batches, config, evaluate=evaluate, run=run, workers=workers, description=arguments.command
+        )
+        test = recipes.evaluator(model, text.test, arguments.seq_len, arguments.batch_size, workers)()
+        saved = save(run.path)
+    for note in run.notes + history.notes:
+        print(f"minilora: note: {note}", file=sys.stderr)
+    facts = {
+        "validation": history.best,
+        "best_step": history.best_step,
+        "test": test,
+        "seconds": history.seconds,
+        "trainable": trainable,
+        "parameters": total,
+        "saved": str(saved),
+    }
+    _result(
+        arguments,
+        facts,
+        f"validation {history.best:.3f} bits/character at step {history.best_step}, test {test:.3f}; "
+        f"{history.seconds:.0f} s\nsaved {saved}",
+    )
+
+
+def _train_config(arguments, lr: float, **settings):
+    from .train.loop import TrainConfig
+
+    return TrainConfig(
+        steps=arguments.steps,
+        lr=lr,
+        warmup=arguments.steps // 20,
+        seed=arguments.seed,
+        eval_every=max(1, arguments.steps // 10),
+        save_every=arguments.save_every,
+        **settings,
+    )
+
+
+def _refuse_early(arguments) -> None:
+    """Before anything slow: is the run folder free?"""
+    from .train.run import RunFolder
+
+    RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()
+
+
+def _pretrain(arguments) -> None:
+    from .train import recipes
+
+    _refuse_early(arguments)
+    config = _train_config(arguments, arguments.lr, weight_decay=0.1, betas=(0.9, 0.95))
+    tokenizer = recipes.tokenizer_for(arguments.data, arguments.vocab_size)
+    text = recipes.read_text(arguments.data, tokenizer)
+    sizes = {
+        "hidden_size": arguments.hidden_size,
+        "intermediate_size": arguments.intermediate_size,
+        "num_hidden_layers": arguments.num_layers,
+        "num_attention_heads": arguments.num_heads,
+        "num_key_value_heads": arguments.num_kv_heads,
+        "max_position_embeddings": max(512, 2 * arguments.seq_len),
+        "tie_word_embeddings": True,
+    }
+    model = recipes.new_model(tokenizer, arguments.seed, **sizes)
+
+    def save(folder: Path) -> Path:
+        model.save_pretrained(folder / "model", tokenizer.to_json())
+        return folder / "model"
+
+    _train(arguments, model, text, sizes | {"vocab_size": tokenizer.vocab_size, "lr": arguments.lr}, config, save)
+
+
+def _finetune(arguments) -> None:
+    from .peft import LoraConfig
+    from .train import recipes
+
+    _refuse_early(arguments)
+    lr = recipes.LEARNING_RATES.get(arguments.method, 1e-3) if arguments.lr is None else arguments.lr
+    config = _train_config(arguments, lr)
+    model, tokenizer = recipes.load_model(arguments.model)
+    alpha = 2 * arguments.rank if arguments.alpha is None else arguments.alpha
+    targets = "all-linear" if arguments.targets == "all-linear" else arguments.targets.split(",")
+    settings = {"model": arguments.model, "method": arguments.method, "lr": lr}
+    lora = None
+    if arguments.method == "lora":
+        lora = LoraConfig(r=arguments.rank, lora_alpha=alpha, target_modules=targets, lora_dropout=arguments.dropout)
+        settings |= {"rank": arguments.rank, "alpha": alpha, "targets": targets, "dropout": arguments.dropout}
+    model = recipes.adapt(model, arguments.method, lora, arguments.seed)
+    text = recipes.read_text(arguments.data, tokenizer)
+
+    def save(folder: Path) -> Path:
+        if arguments.method == "lora":
+            model.save_pretrained(folder / "adapter")
+            return folder / "adapter"
+        model.save_pretrained(folder / "model", tokenizer.to_json())
+        return folder / "model"
+
+    _train(arguments, model, text, settings, config, save)
+
+
+def _evaluate(arguments) -> None:
+    from .train import recipes
+    from .train.parallel import Workers
+
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    text = recipes.read_text(arguments.data, tokenizer)
+    stream = getattr(text, arguments.split)
+    with Workers() as workers:
+        bits = recipes.evaluator(model, stream, arguments.seq_len, arguments.batch_size, workers)()
+    facts = {
+        "data": text.name,
+        "split": arguments.split,
+        "bits_per_character": bits,
+        "characters": stream.characters,
+        "tokens": len(stream.ids),
+        "text_sha256": text.sha256,
+    }
+    _result(
+        arguments,
+        facts,
+        f"{bits:.4f} bits/character on the {arguments.split} part of {text.name} "
+        f"({stream.characters:,} characters, {len(stream.ids):,} tokens)",
+    )
+
+
+def _generate(arguments) -> None:
+    from .train import recipes
+
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
+    ids = tokenizer.encode(prompt)
+    if not len(ids):
+        raise MiniloraError("the prompt is empty; give at least one character")
+    out = model.generate(
+        ids[None],
+        arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+    )
+    continuation = tokenizer.decode(out[0, len(ids) :])
+    _result(arguments, {"prompt": prompt, "continuation": continuation}, prompt + continuation)
+
+
+def _merge(arguments) -> None:
+    from .train import recipes
+
+    if arguments.adapter is None:
+        raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
+    out = Path(arguments.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MiniloraError(f"{show(str(out))} exists and is not an empty folder; choose another --out")
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    model.merge_and_unload().save_pretrained(out, tokenizer.to_json())
+    _say(f"saved {out}")
+
+
+def _doctor(arguments) -> None:
+    from .study.doctor import examine
+
+    findings = examine()
+    if arguments.json:
+        _say(json.dumps(findings))
+        return
+    for name, value in findings.items():
+        _say(f"{name:<14} {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

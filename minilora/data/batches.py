@@ -1,0 +1,188 @@
+"""Batches for training, in shuffled epochs whose place is part of a checkpoint, and for evaluation, in order.
+
+The order of epoch e is drawn from a generator seeded with (seed, e) alone. So the place in the data is two numbers, the
+epoch and how much of it is used; loading them gives the very batches that would have come next.
+
+A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` (B, T), `labels`, and for classification
+`attention_mask` (B, T), all int64. In labels, -100 does not count. The model shifts language-model labels itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from minilora.errors import MiniloraError, show
+
+IGNORED = -100  # in labels: no loss here (PyTorch's ignore_index)
+
+
+class _ShuffledEpochs:
+    """An endless iterator over batches. A subclass says what one epoch holds (`_epoch`) and what a batch is."""
+
+    def __init__(self, batch_size: int, seed: int):
+        if batch_size < 1:
+            raise MiniloraError(f"batch size {batch_size}: at least 1")
+        self.batch_size = batch_size
+        self.seed = seed
+        self._begin(0)
+
+    def _epoch(self, rng: np.random.Generator) -> np.ndarray:
+        """The items of one epoch in the order that `rng` gives."""
+        raise NotImplementedError
+
+    def next_batch(self) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def _begin(self, epoch: int) -> None:
+        self._position = epoch, 0
+        self._items = self._epoch(np.random.default_rng([self.seed, epoch]))
+
+    def _next_items(self) -> np.ndarray:
+        """The next B items; where an epoch ends inside a batch, the rest are the first of the next epoch."""
+        taken = []
+        while len(taken) < self.batch_size:
+            epoch, index = self._position
+            if index == len(self._items):
+                self._begin(epoch + 1)
+                continue
+            part = self._items[index : index + self.batch_size - len(taken)]
+            taken.extend(part)
+            self._position = epoch, index + len(part)
+        return np.array(taken)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        return self.next_batch()
+
+    def state(self) -> dict[str, int]:
+        """The place in the data, for a checkpoint."""
+        epoch, index = self._position
+        return {"epoch": epoch, "index": index}
+
+    def load_state(self, state: dict[str, int]) -> None:
+        """Go to the place that `state` names, with the same data, seed and sizes: the batches after it come again."""
+        epoch, index = state.get("epoch"), state.get("index")
+        if not all(type(number) is int and number >= 0 for number in (epoch, index)):
+            raise MiniloraError(f"not a place in the data: {show(state)}")
+        before = self._position[0]
+        self._begin(epoch)
+        if index > len(self._items):
+            held = len(self._items)
+            self._begin(before)
+            raise MiniloraError(f"place {index} in an epoch of {held}: the checkpoint was made with other data")
+        self._position = epoch, index
+
+
+class LanguageModelBatches(_ShuffledEpochs):
+    """Windows of `seq_len` tokens from a stream, shuffled; `labels` equal `input_ids`.
+
+    An epoch cuts the stream into windows that do not overlap, from a random offset on, so that a token's place in its
+    window differs from epoch to epoch. What is left over at the two ends waits for another epoch.
+    """
+
+    def __init__(self, ids: np.ndarray, batch_size: int, seq_len: int, seed: int):
+        """`ids` is (N,). MiniloraError where N is less than one window."""
+        _check_seq_len(seq_len)
+        if len(ids) < seq_len:
+            raise MiniloraError(
+                f"the text has {len(ids):,} tokens, shorter than a context of {seq_len:,}; give more text or a smaller "
+                "--seq-len"
+            )
+        self.ids = np.asarray(ids, dtype=np.int64)
+        self.seq_len = seq_len
+        super().__init__(batch_size, seed)
+
+    def _epoch(self, rng: np.random.Generator) -> np.ndarray:
+        offset = rng.integers(min(self.seq_len, len(self.ids) - self.seq_len + 1))
+        return rng.permutation(np.arange(offset, len(self.ids) - self.seq_len + 1, self.seq_len))
+
+    def next_batch(self) -> dict[str, np.ndarray]:
+        starts = self._next_items()
+        input_ids = self.ids[starts[:, None] + np.arange(self.seq_len)]  # (B, T)
+        return {"input_ids": input_ids, "labels": input_ids.copy()}
+
+
+def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Batches in which each token of `ids` (N,) except the first is predicted exactly once.
+
+    Windows overlap by one token: the last that a window predicts is the first that the next one is given. The last
+    window is padded on the right, with labels that do not count. Errors: MiniloraError for fewer than 2 tokens.
+    """
+    _check_seq_len(seq_len)
+    if len(ids) < 2:
+        raise MiniloraError(f"a text of {len(ids)} tokens has none to predict; give at least 2")
+    windows = [ids[start : start + seq_len] for start in range(0, len(ids) - 1, seq_len - 1)]
+    for first in range(0, len(windows), batch_size):
+        input_ids, mask = _pad(windows[first : first + batch_size], 0)
+        yield {"input_ids": input_ids, "labels": np.where(mask == 1, input_ids, IGNORED)}
+
+
+class ClassificationBatches(_ShuffledEpochs):
+    """Labelled texts, shuffled: `input_ids` and `attention_mask` (B, T), padded on the right, and `labels` (B,).
+
+    T is the longest text of the batch; what a text has beyond `seq_len` tokens is cut off.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[np.ndarray],
+        labels: Sequence[int],
+        batch_size: int,
+        seq_len: int,
+        seed: int,
+        pad_token_id: int,
+    ):
+        """`ids` holds one array of tokens a text. MiniloraError where there is no text, or an empty one."""
+        self._texts = _Labelled(ids, labels, seq_len, pad_token_id)
+        super().__init__(batch_size, seed)
+
+    def _epoch(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(len(self._texts.ids))
+
+    def next_batch(self) -> dict[str, np.ndarray]:
+        return self._texts.batch(self._next_items())
+
+
+def classification_windows(
+    ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, batch_size: int, pad_token_id: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The texts in order, each once, in batches as `ClassificationBatches` gives them; the last may be smaller."""
+    texts = _Labelled(ids, labels, seq_len, pad_token_id)
+    for first in range(0, len(ids), batch_size):
+        yield texts.batch(range(first, min(first + batch_size, len(ids))))
+
+
+class _Labelled:
+    """Tokenized texts with their labels, cut to `seq_len` tokens."""
+
+    def __init__(self, ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, pad_token_id: int):
+        if len(ids) != len(labels) or not len(ids):
+            raise MiniloraError(f"{len(ids)} texts with {len(labels)} labels; as many of each, and at least one")
+        if not all(map(len, ids)):
+            raise MiniloraError("a text without tokens cannot be classified")
+        _check_seq_len(seq_len)
+        self.ids = [text[:seq_len] for text in ids]
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.pad_token_id = pad_token_id
+
+    def batch(self, chosen: Sequence[int]) -> dict[str, np.ndarray]:
+        input_ids, mask = _pad([self.ids[i] for i in chosen], self.pad_token_id)
+        return {"input_ids": input_ids, "attention_mask": mask, "labels": self.labels[np.asarray(chosen)]}
+
+
+def _pad(rows: Sequence[np.ndarray], pad_token_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """`rows` padded on the right to the longest, and a mask with 1 where a token is real; both (B, T) int64."""
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    input_ids = np.full(mask.shape, pad_token_id, dtype=np.int64)
+    input_ids[mask] = np.concatenate(rows)
+    return input_ids, mask.astype(np.int64)
+
+
+def _check_seq_len(seq_len: int) -> None:
+    if seq_len < 2:
+        raise MiniloraError(f"a context of {seq_len} tokens has none to predict; at least 2")

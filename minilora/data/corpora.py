@@ -1,0 +1,356 @@
+"""Text to learn from: the documentation that comes with Python and with the libraries installed beside it, or yours.
+
+Three corpora are on every machine that runs minilora. `python-docs` is general software English: the docstrings of the
+standard library and the reference manual that `help()` shows. `numpy-docs` and `matplotlib-docs` are domains with their
+own jargon and a strict format. All are parsed from source files with `ast`; no module is imported and no code runs.
+
+A corpus is a sequence of documents. One documented object (module, class, function or method) is one document, and so
+is one topic of the manual. `load` reads, `split` divides into train, validation and test, `take` draws a small part.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats.atomic import open_regular, show_path
+
+SIZE_LIMIT = 256 * 2**20  # bytes of a reader's text; in memory, text, pieces and token ids are about six times that
+SHORTEST = 40  # characters; a docstring below this is mostly a repetition of the object's name
+SHINGLE = 8  # words; so long a run in common is copied text, not chance
+OVERLAP = 1 / 3  # a document with more than this share of its shingles seen before is a near-duplicate
+HELD_OUT = 0.075  # share of the groups in the validation part, and again in the test part
+
+# Tests are not documentation, site-packages is somebody else's, and the rest comes and goes with the version of Python
+# and with the packages of the operating system.
+EXCLUDED = frozenset(
+    "test tests site-packages dist-packages idlelib lib2to3 tkinter turtledemo distutils ensurepip pydoc_data".split()
+)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text. `group` names what it belongs with: a split never divides a group (empty: a group of its own)."""
+
+    name: str
+    text: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents in a fixed order. `sha256` is over their texts: two runs with one hash saw the same text."""
+
+    name: str
+    documents: tuple[Document, ...]
+    sha256: str
+    skipped: tuple[str, ...] = ()  # files of a folder that are not text
+
+    @property
+    def characters(self) -> int:
+        return sum(len(document.text) for document in self.documents)
+
+
+class Splits(NamedTuple):
+    train: list[Document]
+    validation: list[Document]
+    test: list[Document]
+
+
+def load(source: str | os.PathLike) -> Corpus:
+    """The corpus called `source`, or the text in a file, in a folder (every file in it that is text) or, for "-", from
+    standard input. A corpus goes before a file of the same name; ./name is always the file.
+
+    A reader's text must be UTF-8 and at most SIZE_LIMIT bytes; it is cut into documents by `pieces`. Hidden files, and
+    files of a folder that are not text, are left out; `Corpus.skipped` lists the latter.
+
+    Errors: MiniloraError, one line, for an unknown name and for text that is empty, binary, not UTF-8 or too large;
+    its kind FormatError for what cannot be read, or is neither file nor folder.
+    """
+    name = os.fspath(source)
+    if name in CORPORA:
+        return _documentation(name)
+    skipped: list[str] = []
+    if name == "-":
+        texts = {"stdin": _decode(_limited(sys.stdin.buffer.read(SIZE_LIMIT + 1), "standard input"), "standard input")}
+    elif os.path.isdir(name):
+        texts = _read_folder(Path(name), skipped)
+    elif os.path.lexists(name):
+        texts = {os.path.basename(name): _decode(_read(name), show_path(name))}
+    else:
+        near = difflib.get_close_matches(name, CORPORA, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the corpora are {', '.join(CORPORA)}"
+        raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
+    size = piece_size(sum(map(len, texts.values())))
+    documents = [
+        Document(f"{title}:{number}", piece)
+        for title, text in texts.items()
+        for number, piece in enumerate(pieces(text, size))
+    ]
+    if not documents:
+        raise MiniloraError(f"there is no text in {'standard input' if name == '-' else show_path(name)}")
+    return _corpus(name, documents, skipped)
+
+
+def split(corpus: Corpus) -> Splits:
+    """Train, validation and test documents: about 85, 7.5 and 7.5 of each 100 groups.
+
+    A group goes where the hash of its name says, so that it stays in its part when documents come or go with another
+    version of Python. The group of a docstring is the class or function of the module's top level that it lies in: the
+    methods of a class explain each other, and a model trained on some would know about the rest. Whole modules as
+    groups would differ too much in size. What repeats across classes (inherited methods, parameters in common) is gone
+    already: see `without_near_duplicates`. With both, 1 % of the held-out runs of 10 words occur in the train part
+    (numpy-docs: 9 %, mostly phrases that its parameter lists share), where a split document by document of the text as
+    it is leaves 11 to 34 %.
+
+    Each part gets at least one group. MiniloraError where there are fewer than three, which takes less than 2,000
+    characters of a reader's text.
+    """
+    groups: dict[str, list[Document]] = {}
+    for document in corpus.documents:
+        groups.setdefault(document.group or document.name, []).append(document)
+    if len(groups) < 3:
+        raise MiniloraError(
+            f"{show_path(corpus.name)} has {corpus.characters:,} characters, too few to divide into train, validation "
+            f"and test; give at least 2,000"
+        )
+    places = sorted((_place(name), name) for name in groups)
+    names = [name for _, name in places]
+    n_test = min(max(1, sum(place < HELD_OUT for place, _ in places)), len(names) - 2)
+    n_held_out = min(max(n_test + 1, sum(place < 2 * HELD_OUT for place, _ in places)), len(names) - 1)
+    test, validation = set(names[:n_test]), set(names[n_test:n_held_out])
+    splits = Splits([], [], [])
+    for name, documents in groups.items():
+        part = splits.test if name in test else splits.validation if name in validation else splits.train
+        part.extend(documents)
+    return splits
+
+
+def take(documents: Sequence[Document], characters: int, seed: int) -> list[Document]:
+    """`characters` characters of `documents` in random order: whole ones, and the last cut to fit.
+
+    With one seed, a smaller number gives a prefix of what a larger number gives, so that a curve over the amount of
+    text adds text and exchanges none. Where there is less text than asked for, all of it.
+    """
+    if characters < 1:
+        raise MiniloraError(f"cannot take {characters} characters of text; at least 1")
+    taken = []
+    for i in np.random.default_rng(seed).permutation(len(documents)):
+        document = documents[i]
+        if len(document.text) >= characters:
+            return [*taken, Document(document.name, document.text[:characters], document.group)]
+        taken.append(document)
+        characters -= len(document.text)
+    return taken
+
+
+# Documentation.
+
+
+@lru_cache
+def _documentation(name: str) -> Corpus:
+    documents = without_near_duplicates(CORPORA[name]())
+    if not documents:
+        raise MiniloraError(f"{name} cannot be read here: the source files that it is in are not installed")
+    return _corpus(name, documents)
+
+
+def _standard_library() -> Iterator[Document]:
+    root = Path(sysconfig.get_path("stdlib"))
+    yield from docstrings(root)
+    manual = root / "pydoc_data" / "topics.py"  # one assignment: topics = {name: text, ...}
+    if manual.exists():
+        assignment = next(node for node in _parse(manual).body if isinstance(node, ast.Assign))
+        for topic, text in ast.literal_eval(assignment.value).items():
+            yield Document(f"pydoc_data.topics.{topic}", inspect.cleandoc(text))
+
+
+def _package(name: str) -> Iterator[Document]:
+    found = importlib.util.find_spec(name)  # finds a top-level package without importing it
+    if found is None or not found.origin:
+        raise MiniloraError(f"{name}-docs needs {name}: pip install {name}")
+    return docstrings(Path(found.origin).parent, name)
+
+
+CORPORA: dict[str, Callable[[], Iterator[Document]]] = {
+    "python-docs": _standard_library,
+    "numpy-docs": lambda: _package("numpy"),
+    "matplotlib-docs": lambda: _package("matplotlib"),
+}
+
+
+def docstrings(root: Path, package: str = "") -> Iterator[Document]:
+    """The docstrings in the Python files under `root`, each named by its object: "json.decoder.JSONDecoder.decode".
+
+    `package` is the import name of `root` itself, empty where its files are top-level modules. Objects inside
+    functions, which no reader of the documentation reaches, are left out.
+    """
+    for path in _files(root, EXCLUDED):
+        if path.suffix == ".py":
+            parts = path.relative_to(root).with_suffix("").parts
+            module = ".".join([package] * bool(package) + [part for part in parts if part != "__init__"])
+            tree = _parse(path)
+            if text := ast.get_docstring(tree):
+                yield Document(module, text, module)
+            yield from _inside(tree, module, "")
+
+
+def _inside(node: ast.AST, name: str, group: str) -> Iterator[Document]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = f"{name}.{child.name}"
+            if text := ast.get_docstring(child):
+                yield Document(inner, text, group or inner)
+            if isinstance(child, ast.ClassDef):
+                yield from _inside(child, inner, group or inner)
+        elif isinstance(child, ast.If | ast.Try | ast.With | ast.For | ast.ExceptHandler):
+            yield from _inside(child, name, group)
+        elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
+            yield from _added(child.value)
+
+
+def _added(call: ast.Call) -> Iterator[Document]:
+    """The documentation of what NumPy writes in C: add_newdoc(place, name, text), with one (attribute, text) pair or
+    several in place of the text for the members of a class."""
+    if not (isinstance(call.func, ast.Name) and call.func.id == "add_newdoc" and len(call.args) >= 3):
+        return
+    try:
+        place, name, added = map(ast.literal_eval, call.args[:3])
+    except ValueError:  # computed when the module runs
+        return
+    group = f"{place}.{name}"
+    for attribute, text in [("", added)] if isinstance(added, str) else [added] if isinstance(added, tuple) else added:
+        yield Document(f"{group}.{attribute}".rstrip("."), inspect.cleandoc(text), group)
+
+
+def _parse(path: Path) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on escapes like "\d" in old docstrings
+        return ast.parse(path.read_bytes())
+
+
+def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:
+    """`documents` by name, without the short and without those that mostly repeat others.
+
+    A run of 8 words is a shingle. From the longest document down, one is dropped when more than a third of its
+    shingles were in documents kept before. Lee et al. 2021, "Deduplicating Training Data Makes Language Models
+    Better" (arXiv 2107.06499), found such copies to be memorised, and to flatter the score on test sets that hold them.
+    """
+    kept, seen = [], set()
+    for document in sorted(documents, key=lambda d: (-len(d.text), d.name, d.text)):
+        if len(document.text) < SHORTEST:
+            break
+        words = document.text.split()
+        shingles = {tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
+        if len(shingles & seen) <= OVERLAP * len(shingles):
+            seen |= shingles
+            kept.append(document)
+    return sorted(kept, key=lambda d: (d.name, d.text))
+
+
+# A reader's own text.
+
+
+def piece_size(characters: int) -> int:
+    """How long the pieces of a text may be: a fortieth of it, within 200 and 2,000 characters."""
+    return min(max(characters // 40, 200), 2000)
+
+
+def pieces(text: str, size: int) -> Iterator[str]:
+    """`text` cut into documents of half of `size` to `size` characters (the last may be shorter).
+
+    A cut falls on the last blank line that allows it, else the last line's end, else the last space, else anywhere.
+    Blank lines around a piece are dropped.
+    """
+    start = 0
+    while start < len(text):
+        window = text[start : start + size]
+        stop = len(window)
+        if start + size < len(text):
+            breaks = (window.rfind(separator) for separator in ("\n\n", "\n", " "))
+            stop = next((place for place in breaks if place > size // 2), size)
+        start += stop
+        if piece := window[:stop].strip("\n"):
+            if not piece.isspace():
+                yield piece
+
+
+def _read_folder(folder: Path, skipped: list[str]) -> dict[str, str]:
+    """The text of each file under `folder` by its path from there; names that are not text go to `skipped`."""
+    texts, total = {}, 0
+    for path in _files(folder):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file():  # links to files are followed; FIFOs, sockets and devices are not waited for
+            raw = _read(path)
+            try:
+                texts[name] = _decode(raw, name)
+            except MiniloraError:
+                skipped.append(name)
+                continue
+            total += len(raw)
+            _check_size(total, show_path(folder))
+    return texts
+
+
+def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """The files under `root`, sorted, without hidden ones and without folders called as in `excluded`."""
+
+    def refuse(error: OSError):
+        raise FormatError(f"cannot read {show_path(error.filename)}: {error.strerror}") from error
+
+    for folder, inner, names in os.walk(root, onerror=refuse):
+        inner[:] = sorted(name for name in inner if name not in excluded and not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _read(path: str | os.PathLike) -> bytes:
+    with open_regular(path) as file:
+        _check_size(os.fstat(file.fileno()).st_size, show_path(path))
+        return _limited(file.read(SIZE_LIMIT + 1), show_path(path))
+
+
+def _limited(raw: bytes, where: str) -> bytes:
+    _check_size(len(raw), where)
+    return raw
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > SIZE_LIMIT:
+        raise MiniloraError(f"{where} has more than {SIZE_LIMIT:,} bytes, the most that is read; give a part of it")
+
+
+def _decode(raw: bytes, where: str) -> str:
+    if (place := raw.find(b"\0")) >= 0:
+        raise MiniloraError(f"{where} is binary: a zero byte at offset {place:,}; give text in UTF-8")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise MiniloraError(f"{where} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,}") from error
+    return re.sub("\r\n?", "\n", text.removeprefix("\ufeff"))  # a byte order mark is not text
+
+
+def _corpus(name: str, documents: Iterable[Document], skipped: Sequence[str] = ()) -> Corpus:
+    documents = tuple(documents)
+    digest = hashlib.sha256("\0".join(document.text for document in documents).encode()).hexdigest()
+    return Corpus(name, documents, digest, tuple(skipped))
+
+
+def _place(name: str) -> float:
+    """A number in [0, 1) that depends on `name` alone: Python's own hash differs from run to run."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

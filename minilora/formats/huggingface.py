@@ -1,0 +1,124 @@
+"""Hugging Face model folders: config.json beside model.safetensors, or beside shards that an index lists."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.atomic import (
+    make_folder,
+    read_json,
+    remove_file,
+    remove_leftovers,
+    show_path,
+    to_json,
+    write_atomic,
+)
+from minilora.formats.safetensors import header, load_file, save_file
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def read_folder(folder: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
+    """The configuration and the tensors of a model folder, which need not be trusted.
+
+    Links are followed, as the Hugging Face cache needs (its files are links to blobs): the names in an index are judged
+    as text instead. Errors: FormatError; where an index and its shards disagree, one that lists everything wrong.
+    """
+    folder = Path(folder)
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise FormatError(f"cannot read the model folder {show_path(folder)}: {error.strerror}") from error
+    if WEIGHTS in names:
+        return read_json(folder / CONFIG), load_file(folder / WEIGHTS)[0]
+    if INDEX in names:
+        return read_json(folder / CONFIG), _read_shards(folder / INDEX)
+    pickles = [name for name in names if name.endswith(_PICKLES)]
+    if pickles:
+        raise FormatError(
+            f"{show_path(folder)} holds its weights as a pickle ({show(pickles[0])}), which can run any program when "
+            "it is opened; minilora reads safetensors only: save the model again in that format"
+        )
+    raise FormatError(f"{show_path(folder)} has neither {WEIGHTS} nor {INDEX}")
+
+
+def _read_shards(index: Path) -> dict[str, np.ndarray]:
+    where = show_path(index)
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{where} has no weight_map that says which file holds which tensor")
+
+    names_in: dict[str, list[str]] = {}  # shard -> names of its tensors
+    for name, shard in weight_map.items():
+        if not _is_plain_name(shard) or not shard.endswith(".safetensors"):
+            raise FormatError(f"{where}: tensor {show(name)} is in {show(shard)}, not a safetensors file beside it")
+        names_in.setdefault(shard, []).append(name)
+
+    problems = []
+    for shard, names in names_in.items():  # headers first: complain about everything before reading anything
+        try:
+            present, _ = header(index.parent / shard)
+        except FormatError as error:
+            problems.append(str(error))
+        else:
+            problems += [f"{show(shard)} lacks tensor {show(name)}" for name in names if name not in present]
+    if problems:
+        more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise FormatError(f"{where} does not match its files: {'; '.join(problems[:20])}{more}")
+
+    tensors = {}
+    for shard, names in names_in.items():
+        loaded, _ = load_file(index.parent / shard)
+        tensors.update({name: loaded[name] for name in names})
+    return tensors
+
+
+def write_folder(
+    folder: str | os.PathLike,
+    config: dict,
+    tensors: dict[str, np.ndarray],
+    extra_files: dict[str, bytes] | None = None,
+    overwrite: bool = True,
+) -> None:
+    """Write a model folder that transformers opens: config.json, model.safetensors and `extra_files` (name to content,
+    such as tokenizer.json).
+
+    Files of the same names are replaced, each atomically, as `save_pretrained` does elsewhere, and the shards of an
+    earlier model are removed once the new weights stand; with `overwrite=False` any of them is a MiniloraError before
+    a byte is written. Files of other names are left alone. config.json comes last: a new folder without it is one
+    whose writer was stopped.
+    """
+    folder = Path(folder)
+    extra_files = extra_files or {}
+    for name in extra_files:
+        if not _is_plain_name(name) or name in (CONFIG, WEIGHTS, INDEX):
+            raise MiniloraError(f"an extra file of a model folder cannot be called {show(name)}")
+    config_json = to_json(config)
+    make_folder(folder)
+    names = sorted(os.listdir(folder))
+    earlier_shards = [name for name in names if name == INDEX or _SHARD.fullmatch(name)]
+    taken = [name for name in names if name in (CONFIG, WEIGHTS, *extra_files, *earlier_shards)]
+    if taken and not overwrite:
+        raise MiniloraError(f"{show_path(folder)} already holds {show(', '.join(taken))}: choose another folder")
+
+    remove_leftovers(folder)
+    save_file(folder / WEIGHTS, tensors, metadata={"format": "pt"})  # as transformers marks its own
+    for name in earlier_shards:
+        remove_file(folder / name)
+    for name, content in extra_files.items():
+        write_atomic(folder / name, content)
+    write_atomic(folder / CONFIG, config_json)
+
+
+def _is_plain_name(name: object) -> bool:
+    """Whether `name`, judged as text, can only mean a file directly in a folder, on any system."""
+    return isinstance(name, str) and name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\:")

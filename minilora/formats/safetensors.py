@@ -1,0 +1,181 @@
+"""The safetensors format: named arrays in one file that can be checked before anything is read.
+
+    8 bytes            N, the length of the header, little-endian
+    N bytes            JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...,
+                              "__metadata__": {"key": "text"}}, padded with spaces to a multiple of 8
+    the rest           the arrays, C order, little-endian, end to end; offsets count from here
+
+Specification: https://github.com/huggingface/safetensors#format. The writer is ours rather than the library's because
+safetensors 0.8.0 stores an array that is not C-contiguous with its values scrambled, writes through a temporary file
+of its own that a killed process leaves behind, and gives the file mode 0600. Tests hold the two to the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.atomic import open_regular, parse_json, show_path, write_atomic
+
+# In the order in which arrays lie in the file: widest first keeps every array aligned.
+DTYPES = {
+    "U64": np.dtype("<u8"),
+    "I64": np.dtype("<i8"),
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"),
+    "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: read as bits, widened to float32
+    "F16": np.dtype("<f2"),
+    "U16": np.dtype("<u2"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+HEADER_LIMIT = 100_000_000  # bytes; the library's limit too
+_NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+_ORDER = {name: i for i, name in enumerate(DTYPES)}
+
+
+class Entry(NamedTuple):
+    """Where one array lies: bytes `start` to `stop` of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def save_file(path: str | os.PathLike, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Write `tensors` and `metadata` to `path`, atomically (see `write_atomic`) and without copying contiguous arrays.
+
+    Errors: MiniloraError for what the format cannot hold, and where the file cannot be written.
+    """
+    metadata = metadata or {}
+    if "__metadata__" in tensors or not all(isinstance(value, str) for value in metadata.values()):
+        raise MiniloraError("metadata is text by name, kept under __metadata__, and no tensor can be called that")
+    arrays = {name: on_disk(name, array) for name, array in tensors.items()}
+    arrays = dict(sorted(arrays.items(), key=lambda item: (_ORDER[_NAMES[item[1].dtype]], item[0])))
+
+    fields: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    offset = 0
+    for name, array in arrays.items():
+        fields[name] = {
+            "dtype": _NAMES[array.dtype],
+            "shape": array.shape,
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    head = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    if len(head) > HEADER_LIMIT:
+        raise MiniloraError(f"a header of {len(head):,} bytes (names, metadata) is more than safetensors allows")
+
+    def write(file: BinaryIO) -> None:
+        file.write(len(head).to_bytes(8, "little"))
+        file.write(head)
+        for array in arrays.values():
+            file.write(array.reshape(-1).view(np.uint8))
+
+    write_atomic(path, write)
+
+
+def on_disk(name: str, array: np.ndarray) -> np.ndarray:
+    """`array` as the file holds it: C order, little-endian. MiniloraError, naming it, for a dtype that has no place."""
+    array = np.asarray(array)
+    dtype = array.dtype.newbyteorder("<")
+    if dtype not in _NAMES:
+        raise MiniloraError(f"tensor {show(name)} has dtype {array.dtype}, which safetensors cannot hold")
+    return np.asarray(array, dtype=dtype, order="C")  # np.ascontiguousarray would turn shape () into (1,)
+
+
+def load_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata of the file at `path`, which need not be trusted.
+
+    Each array is a writable copy in its own memory. F16 stays float16; BF16 becomes float32, exactly. Names are keys
+    and nothing else. The whole header is checked against the size of the file before the first array is allocated.
+    Errors: FormatError.
+    """
+    with open_regular(path) as file:
+        entries, metadata = _read_header(file, show_path(path))
+        return {name: _read_array(file, name, entry, show_path(path)) for name, entry in entries.items()}, metadata
+
+
+def header(path: str | os.PathLike) -> tuple[dict[str, Entry], dict[str, str]]:
+    """What `load_file` would read, without reading it: entries by name, and the metadata. Errors: FormatError."""
+    with open_regular(path) as file:
+        return _read_header(file, show_path(path))
+
+
+def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str, str]]:
+    size = os.fstat(file.fileno()).st_size
+    if size < 8:
+        raise FormatError(f"{where} has {size} bytes, too few for a safetensors file")
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, HEADER_LIMIT):
+        raise FormatError(f"{where} is no safetensors file, or was cut off: a header of {length:,} bytes in {size:,}")
+    raw = file.read(length)
+    if not raw.startswith(b"{"):
+        raise FormatError(f"{where} is no safetensors file: its header does not begin with a brace")
+    fields = parse_json(raw, f"{where}: the header")
+
+    metadata = fields.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise FormatError(f"{where}: the metadata is not an object that maps text to text")
+
+    data = 8 + length
+    entries = {name: _entry(field, data, f"{where}: tensor {show(name)}") for name, field in fields.items()}
+    end = data
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start != end:
+            fault = "overlaps the one before it" if entry.start < end else "leaves a hole before it"
+            raise FormatError(f"{where}: tensor {show(name)} {fault} (byte {entry.start:,}, expected {end:,})")
+        end = entry.stop
+    if end != size:
+        raise FormatError(f"{where}: its tensors need {end:,} bytes, the file has {size:,}")
+    return entries, metadata
+
+
+def _entry(field: object, data: int, where: str) -> Entry:
+    """One tensor's line of the header, checked by itself; `data` is the byte where the arrays begin."""
+    if not isinstance(field, dict) or not {"dtype", "shape", "data_offsets"} <= field.keys():
+        raise FormatError(f"{where} lacks one of dtype, shape, data_offsets")
+    dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise FormatError(f"{where} has dtype {show(dtype)}; known: {', '.join(DTYPES)}")
+    if not _are_counts(shape) or len(shape) > 32:
+        raise FormatError(f"{where} has shape {show(shape)}, not a list of at most 32 sizes")
+    if not _are_counts(offsets) or len(offsets) != 2:
+        raise FormatError(f"{where} has data_offsets {show(offsets)}, not two places in the file")
+    itemsize = DTYPES[dtype].itemsize
+    # NumPy multiplies the other axes even when one of them is 0, in 64 bits.
+    if math.prod(n or 1 for n in shape) * itemsize >= 2**63 or math.prod(shape) * itemsize != offsets[1] - offsets[0]:
+        raise FormatError(f"{where}: shape {show(shape)} of {dtype} does not fill bytes {show(offsets)}")
+    return Entry(dtype, tuple(shape), data + offsets[0], data + offsets[1])
+
+
+def _are_counts(value: object) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)  # True is no count
+
+
+def _read_array(file: BinaryIO, name: str, entry: Entry, where: str) -> np.ndarray:
+    try:
+        array = np.empty(entry.shape, DTYPES[entry.dtype])
+    except MemoryError:
+        needed = entry.stop - entry.start
+        raise FormatError(f"{where}: no memory for the {needed:,} bytes of tensor {show(name)}") from None
+    raw = array.reshape(-1).view(np.uint8)
+    file.seek(entry.start)
+    if file.readinto(raw) != array.nbytes:
+        raise FormatError(f"{where} became shorter while it was read")
+    if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    if entry.dtype == "BOOL":  # only 0 and 1 are booleans to NumPy; a file may hold any byte
+        return (raw != 0).reshape(entry.shape)
+    return array

@@ -1,0 +1,575 @@
+"""The fused operations of a transformer: one node each, with few passes over memory.
+
+The same mathematics, written the way a paper prints it, stands in `minilora.plain`; tests hold each function here to
+its plain form. What makes these faster on a CPU: elementwise chains run over blocks of rows that stay in a core's
+cache, intermediate results are overwritten in place, and the backward pass keeps no array that it can do without.
+Shapes are written (..., C) for any number of leading axes; B batch, T queries, S keys, H heads, D head size, V
+classes.
+"""
+
+from math import inf, pi, sqrt
+
+from . import backend
+from .backend import xp
+from .ops import raw, sigmoid_array
+from .tensor import Tensor, is_recording, record
+
+# Linear maps
+
+
+def linear(x, weight, bias=None) -> Tensor:
+    """x Wᵀ + b. x: (..., in); weight: (out, in); bias: (out,); result: (..., out)."""
+    a, w = raw(x), raw(weight)
+    rows = a.reshape(-1, a.shape[-1])  # (N, in): one large product instead of many small ones
+    y = rows @ w.T  # (N, out)
+    if bias is not None:
+        y += raw(bias)
+    out_features, shape = w.shape[0], a.shape
+    return record(
+        y.reshape(*shape[:-1], out_features),
+        (x, lambda g: (g.reshape(-1, out_features) @ w).reshape(shape)),
+        (weight, lambda g: g.reshape(-1, out_features).T @ rows),
+        (bias, lambda g: g.reshape(-1, out_features).sum(axis=0)),
+    )
+
+
+def embedding(ids, weight) -> Tensor:
+    """Row `ids[...]` of the weight for each id. ids: integers (...); weight: (V, C); result: (..., C).
+
+    Raises IndexError for an id outside 0 … V-1.
+    """
+    w = raw(weight)
+    ids = ids._data if isinstance(ids, Tensor) else ids
+    index = backend.checked_indices(ids, w.shape[0], "token id")
+    size, width = w.shape
+    return record(w[index], (weight, lambda g: backend.add_rows(size, index.reshape(-1), g.reshape(-1, width))))
+
+
+def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
+    """x (W + s B A)ᵀ + bias: a linear map with a low-rank update, as one node (LoRA, Hu et al. 2021, section 4.1).
+
+    x: (..., in); weight: (out, in); bias: (out,) or None; a: (r, in); b: (out, r); result: (..., out).
+    With many rows the update is added to the weight first, which costs r products an element of W and saves a pass over
+    the result; with few rows the two thin products are cheaper. The sum W + s B A is made again in backward, not kept.
+    """
+    inputs, w, down, up = raw(x), raw(weight), raw(a), raw(b)
+    out_features, shape = w.shape[0], inputs.shape
+    rows = inputs.reshape(-1, shape[-1])  # (N, in)
+    merge = 2 * rows.shape[0] > out_features
+
+    def merged():
+        total = (up * scaling) @ down  # (out, in)
+        total += w
+        return total
+
+    if merge:
+        y = rows @ merged().T
+    else:
+        y = rows @ w.T
+        y += (rows @ down.T) @ (up.T * scaling)
+    if bias is not None:
+        y += raw(bias)
+
+    def rule_x(g):
+        g = g.reshape(-1, out_features)
+        dx = g @ merged() if merge else g @ w + (g @ (up * scaling)) @ down
+        return dx.reshape(shape)
+
+    def rule_ab(g):
+        g = g.reshape(-1, out_features)
+        return (g @ (up * scaling)).T @ rows, (g.T @ (rows @ down.T)) * scaling  # (r, in), (out, r)
+
+    return record(
+        y.reshape(*shape[:-1], out_features),
+        (x, rule_x),
+        (weight, lambda g: g.reshape(-1, out_features).T @ rows),
+        (bias, lambda g: g.reshape(-1, out_features).sum(axis=0)),
+        ((a, b), rule_ab),
+    )
+
+
+# Normalization
+
+
+def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
+    """x / sqrt(mean(x²) + eps) · w over the last axis (Zhang & Sennrich 2019). x: (..., C); weight: (C,)."""
+    a = raw(x)
+    w = None if weight is None else raw(weight)
+    width = a.shape[-1]
+    rows = a.reshape(-1, width)
+    y = xp.empty(rows.shape, dtype=a.dtype)
+    inverse = xp.empty((rows.shape[0], 1), dtype=a.dtype)  # 1 / rms of each row
+    for s in _row_blocks(rows):
+        inverse[s, 0] = xp.einsum("ij,ij->i", rows[s], rows[s])
+        inverse[s] = 1 / xp.sqrt(inverse[s] / width + eps)
+        xp.multiply(rows[s], inverse[s], out=y[s])
+        if w is not None:
+            y[s] *= w
+    weight_is_live = isinstance(weight, Tensor) and weight.requires_grad
+
+    def rule(g):
+        g = g.reshape(rows.shape)
+        dx = xp.empty(rows.shape, dtype=a.dtype)
+        dw = xp.zeros(width, dtype=a.dtype) if weight_is_live else None
+        for s in _row_blocks(rows):
+            if weight_is_live:
+                dw += (inverse[s].T @ (g[s] * rows[s]))[0]
+            scaled = g[s] * inverse[s] if w is None else xp.multiply(g[s], w) * inverse[s]
+            along = xp.einsum("ij,ij->i", scaled, rows[s])[:, None]  # how much of it changes the row's length
+            along *= inverse[s] * inverse[s] / width
+            xp.multiply(rows[s], along, out=dx[s])
+            xp.subtract(scaled, dx[s], out=dx[s])
+        return dx.reshape(a.shape), dw
+
+    return record(y.reshape(a.shape), ((x, weight), rule))
+
+
+def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:
+    """(x - mean) / sqrt(var + eps) · w + b over the last axis (Ba et al. 2016). x: (..., C); weight, bias: (C,)."""
+    a = raw(x)
+    w = None if weight is None else raw(weight)
+    width = a.shape[-1]
+    rows = a.reshape(-1, width)
+    normal = rows - rows.mean(axis=1, keepdims=True)
+    inverse = 1 / xp.sqrt((normal * normal).mean(axis=1, keepdims=True) + eps)
+    normal *= inverse  # (N, C): mean 0, variance 1
+    y = normal.copy() if w is None else normal * w
+    if bias is not None:
+        y += raw(bias)
+
+    def rule_x(g):
+        g = g.reshape(rows.shape) if w is None else g.reshape(rows.shape) * w
+        g = g - g.mean(axis=1, keepdims=True) - normal * (g * normal).mean(axis=1, keepdims=True)
+        g *= inverse
+        return g.reshape(a.shape)
+
+    return record(
+        y.reshape(a.shape),
+        (x, rule_x),
+        (weight, lambda g: (g.reshape(normal.shape) * normal).sum(axis=0)),
+        (bias, lambda g: g.reshape(-1, width).sum(axis=0)),
+    )
+
+
+# Activations
+
+
+def relu(x) -> Tensor:
+    """max(x, 0); the gradient at 0 is 0."""
+    a = raw(x)
+    return record(xp.maximum(a, 0), (x, lambda g: g * (a > 0)))
+
+
+def silu(x) -> Tensor:
+    """x · sigmoid(x) (Elfwing et al. 2017)."""
+    a = raw(x)
+    gate = sigmoid_array(a)
+    return record(a * gate, (x, lambda g: g * gate * (1 + a * (1 - gate))))
+
+
+def swiglu(gate, up) -> Tensor:
+    """silu(gate) · up, the gated activation of a Llama MLP (Shazeer 2020). gate, up and result: (..., F)."""
+    a, b = raw(gate), raw(up)
+    rows_a, rows_b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+    y = xp.empty(rows_a.shape, dtype=a.dtype)
+    for s in _row_blocks(rows_a):
+        xp.multiply(rows_a[s], sigmoid_array(rows_a[s]), out=y[s])
+        y[s] *= rows_b[s]
+
+    def rule(g):
+        g = g.reshape(rows_a.shape)
+        da, db = xp.empty(rows_a.shape, dtype=a.dtype), xp.empty(rows_b.shape, dtype=b.dtype)
+        for s in _row_blocks(rows_a):
+            sigma = sigmoid_array(rows_a[s])
+            activated = rows_a[s] * sigma
+            xp.multiply(g[s], activated, out=db[s])
+            # d silu(a) = sigma (1 + a - a sigma)
+            slope = xp.subtract(rows_a[s], activated)
+            slope += 1
+            slope *= sigma
+            slope *= rows_b[s]
+            xp.multiply(slope, g[s], out=da[s])
+        return da.reshape(a.shape), db.reshape(b.shape)
+
+    return record(y.reshape(a.shape), ((gate, up), rule))
+
+
+def gelu(x, approximate: str = "none") -> Tensor:
+    """x · Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); "tanh" is their approximation of it.
+
+    Raises ValueError for another value of `approximate`.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
+    a = raw(x)
+    rows = a.reshape(-1, a.shape[-1]) if a.ndim else a.reshape(1, 1)
+    y = xp.empty(rows.shape, dtype=a.dtype)
+    for s in _row_blocks(rows):
+        xp.multiply(rows[s], _gelu_factor(rows[s], approximate)[0], out=y[s])
+
+    def rule(g):
+        g = g.reshape(rows.shape)
+        dx = xp.empty(rows.shape, dtype=a.dtype)
+        for s in _row_blocks(rows):
+            factor, slope = _gelu_factor(rows[s], approximate)
+            xp.multiply(rows[s], slope, out=dx[s])
+            dx[s] += factor
+            dx[s] *= g[s]
+        return dx.reshape(a.shape)
+
+    return record(y.reshape(a.shape), (x, rule))
+
+
+def _gelu_factor(a, approximate: str):
+    """Φ(a), or its tanh approximation, and its derivative."""
+    if approximate == "none":
+        return 0.5 * (1 + erf(a / sqrt(2))), xp.exp(-0.5 * a * a) / sqrt(2 * pi)
+    c = sqrt(2 / pi)
+    t = xp.tanh(c * (a + 0.044715 * a * a * a))
+    return 0.5 * (1 + t), 0.5 * (1 - t * t) * c * (1 + 3 * 0.044715 * a * a)
+
+
+# Rational approximations of erf: below 0.46875 as x R(x²), above as 1 - exp(-x²) R(x) (Cody 1969, tables I and II).
+_ERF_SMALL = (
+    (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
+)
+_ERF_LARGE = (
+    (
+        2.15311535474403846e-8,
+        5.64188496988670089e-1,
+        8.88314979438837594,
+        6.61191906371416295e1,
+        2.98635138197400131e2,
+        8.81952221241769090e2,
+        1.71204761263407058e3,
+        2.05107837782607147e3,
+        1.23033935479799725e3,
+    ),
+    (
+        1.0,
+        1.57449261107098347e1,
+        1.17693950891312499e2,
+        5.37181101862009858e2,
+        1.62138957456669019e3,
+        3.29079923573345963e3,
+        4.36261909014324716e3,
+        3.43936767414372164e3,
+        1.23033935480374942e3,
+    ),
+)
+
+
+def erf(a):
+    """The error function of an array, to the last digit or two of its dtype (NumPy has none)."""
+    magnitude = xp.minimum(abs(a), 6)  # erf(6) is 1 in float64
+    square = magnitude * magnitude
+    small = magnitude * _ratio(_ERF_SMALL, square)
+    large = 1 - xp.exp(-square) * _ratio(_ERF_LARGE, magnitude)
+    return xp.copysign(xp.where(magnitude < 0.46875, small, large), a)
+
+
+def _ratio(coefficients, x):
+    top, bottom = (coefficients[0][0] * x + coefficients[0][1], x + coefficients[1][1])
+    for p, q in zip(coefficients[0][2:], coefficients[1][2:], strict=True):
+        top = top * x + p
+        bottom = bottom * x + q
+    return top / bottom
+
+
+def dropout(x, p: float, rng) -> Tensor:
+    """Each element is 0 with probability p, else divided by 1 - p (Srivastava et al. 2014).
+
+    rng: a NumPy Generator; the mask is drawn on the host, so that one seed gives one result on every backend.
+    Raises ValueError unless 0 <= p < 1.
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout needs 0 <= p < 1, not {p}")
+    a = raw(x)
+    if p == 0:
+        return record(a.copy(), (x, lambda g: g))
+    keep = backend.asarray(rng.random(a.shape, dtype="float32") >= p)
+    scale = 1 / (1 - p)
+    return record(xp.where(keep, a * scale, 0), (x, lambda g: xp.where(keep, g * scale, 0)))
+
+
+def softmax(x, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along the axis."""
+    a = raw(x)
+    y = xp.exp(a - a.max(axis=axis, keepdims=True))
+    y /= y.sum(axis=axis, keepdims=True)
+
+    def rule(g):
+        weighted = g * y
+        return weighted - y * weighted.sum(axis=axis, keepdims=True)
+
+    return record(y, (x, rule))
+
+
+def log_softmax(x, axis: int = -1) -> Tensor:
+    """log(softmax(x)) along the axis, exact where softmax itself rounds to 0."""
+    a = raw(x)
+    y = a - a.max(axis=axis, keepdims=True)
+    y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
+    return record(y, (x, lambda g: g - xp.exp(y) * g.sum(axis=axis, keepdims=True)))
+
+
+# Attention
+
+
+def rotary(x, cos, sin) -> Tensor:
+    """Rotate each pair (x_i, x_{i+D/2}) by its position's angle (Su et al. 2021; Llama pairs halves, not neighbours).
+
+    x: (B, T, H, D); cos, sin: (T, D) or (B, T, D), the angles of the first half repeated in the second. Constants.
+    """
+    a, cos, sin = raw(x), raw(cos), raw(sin)
+    heads, size = a.shape[-2:]
+    half = size // 2
+    signed = sin.copy()
+    signed[..., :half] *= -1  # out = x cos + swap(x) (-sin, sin)
+
+    def rotate(rows, cos, signed):
+        out = xp.empty(rows.shape, dtype=rows.dtype)
+        swapped = xp.empty(rows.shape[1:], dtype=rows.dtype)
+        for i in range(rows.shape[0]):  # one sequence at a time: (T, H, D)
+            row_cos, row_sin = (cos, signed) if cos.ndim == 2 else (cos[i], signed[i])
+            swapped[..., :half] = rows[i, ..., half:]
+            swapped[..., half:] = rows[i, ..., :half]
+            swapped *= row_sin[:, None]
+            xp.multiply(rows[i], row_cos[:, None], out=out[i])
+            out[i] += swapped
+        return out
+
+    return record(rotate(a, cos, signed), (x, lambda g: rotate(g, cos, -signed)))
+
+
+def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, scale: float | None = None) -> Tensor:
+    """softmax(q kᵀ · scale + mask) v (Vaswani et al. 2017, section 3.2.1), a block of queries at a time.
+
+    q: (..., H, T, D); k, v: (..., H_kv, S, D) with H a multiple of H_kv (grouped heads, Ainslie et al. 2023); result:
+    (..., H, T, D). mask: a constant that broadcasts to (..., H, T, S); booleans: True takes part; numbers are added.
+    is_causal: query i sees the keys up to i + S - T, so that with a cache the triangle is aligned to the end; a mask
+    applies as well. scale: 1/sqrt(D) by default. A row with nothing to attend to gives zeros and zero gradients.
+    """
+    if isinstance(mask, Tensor) and mask.requires_grad:
+        raise ValueError("attention treats its mask as a constant; this one requires a gradient")
+    queries, keys, values = raw(q), raw(k), raw(v)
+    q_shape, k_shape, v_shape = queries.shape, keys.shape, values.shape
+    (*lead, heads), (*kv_lead, kv_heads) = q_shape[:-2] or (1,), k_shape[:-2] or (1,)
+    if lead != kv_lead or k_shape[:-1] != v_shape[:-1] or q_shape[-1] != k_shape[-1] or heads % kv_heads:
+        raise ValueError(f"attention cannot pair queries {q_shape} with keys {k_shape} and values {v_shape}")
+    length, span, group = q_shape[-2], k_shape[-2], heads // kv_heads
+    scale = 1 / sqrt(q_shape[-1]) if scale is None else scale
+    # Grouped heads become an axis of their own, over which keys and values broadcast.
+    queries = queries.reshape(-1, kv_heads, group, length, q_shape[-1])  # (B, H_kv, G, T, D)
+    keys = keys.reshape(-1, kv_heads, 1, span, k_shape[-1])  # (B, H_kv, 1, S, D)
+    values = values.reshape(-1, kv_heads, 1, span, v_shape[-1])
+    batch, dtype = queries.shape[0], queries.dtype
+    bias = (
+        None if mask is None else _mask_as_bias(raw(mask), (*lead, heads, length, span), (-1, kv_heads, group), dtype)
+    )
+
+    offset = span - length
+    blocks = list(_query_blocks(batch, heads, length, span, is_causal, dtype.itemsize))
+    triangle = (
+        _causal_bias(max((rows.stop - rows.start for _, rows, _ in blocks), default=0), dtype) if is_causal else None
+    )
+    out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
+    kept = []  # of each block: exp(scores - max), and 1 / its row sums
+    for b, rows, seen in blocks:
+        scores = (queries[b, :, :, rows] * scale) @ keys[b, :, :, :seen].swapaxes(-1, -2)  # (b, H_kv, G, t, s)
+        if bias is not None:
+            scores += _part(bias, b, rows, seen)
+        if is_causal:
+            first, width = (
+                rows.start + offset,
+                rows.stop - rows.start,
+            )  # the first key that part of the block must not see
+            scores[..., max(first, 0) :] += triangle[:width, max(-first, 0) : width]
+        top = scores.max(axis=-1, keepdims=True)
+        scores -= xp.where(top > -inf, top, 0)
+        xp.exp(scores, out=scores)
+        total = scores.sum(axis=-1, keepdims=True)
+        inverse = 1 / xp.where(total > 0, total, 1)
+        xp.multiply(scores @ values[b, :, :, :seen], inverse, out=out[b, :, :, rows])
+        kept.append((scores, inverse))
+
+    def rule(g):
+        g = g.reshape(out.shape)
+        dq = _heads_inside(queries.shape, dtype)
+        dk = _heads_inside(keys.shape, dtype)
+        dv = _heads_inside(values.shape, dtype)
+        while blocks:
+            b, rows, seen = blocks.pop()
+            exps, inverse = kept.pop()
+            grad = g[b, :, :, rows] * inverse  # divides by the row sums here, where rows are short
+            dv[b, :, :, :seen] += (exps.swapaxes(-1, -2) @ grad).sum(axis=2, keepdims=True)
+            dscores = grad @ values[b, :, :, :seen].swapaxes(-1, -2)
+            dscores *= exps
+            exps *= dscores.sum(axis=-1, keepdims=True) * inverse
+            dscores -= exps
+            xp.multiply(dscores @ keys[b, :, :, :seen], scale, out=dq[b, :, :, rows])
+            dk[b, :, :, :seen] += (dscores.swapaxes(-1, -2) @ (queries[b, :, :, rows] * scale)).sum(
+                axis=2, keepdims=True
+            )
+        return dq.reshape(q_shape), dk.reshape(k_shape), dv.reshape(v_shape)
+
+    return record(out.reshape(*q_shape[:-1], v_shape[-1]), ((q, k, v), rule))
+
+
+def _mask_as_bias(mask, full_shape, head_shape, dtype):
+    """A mask as numbers to add to the scores, of 5 axes that are full or 1."""
+    if mask.dtype.kind == "b":
+        mask = xp.where(mask, xp.asarray(0, dtype=dtype), xp.asarray(-inf, dtype=dtype))
+    mask = mask.astype(dtype, copy=False)
+    mask = mask.reshape((1,) * (len(full_shape) - mask.ndim) + mask.shape)
+    if len(full_shape) > 4 or mask.shape[-1] != full_shape[-1]:
+        mask = xp.broadcast_to(mask, full_shape)
+    heads = head_shape if mask.shape[-3] > 1 else (-1, 1, 1)
+    return mask.reshape(*heads, *mask.shape[-2:])
+
+
+def _part(bias, b: slice, rows: slice, seen: int):
+    """The part of a 5-axis bias for one block; axes of length 1 stay."""
+    return bias[b if bias.shape[0] > 1 else slice(None), :, :, rows if bias.shape[3] > 1 else slice(None), :seen]
+
+
+def _query_blocks(batch: int, heads: int, length: int, span: int, is_causal: bool, itemsize: int):
+    """(sequences, queries, number of keys seen) of each block; under a causal mask, keys that no query sees are left
+    out.
+    """
+    step = min(length, 64) if backend.blocks_rows() and is_causal else length
+    for start in range(0, length, max(step, 1)):
+        rows = slice(start, min(start + step, length))
+        seen = rows.stop + span - length if is_causal else span
+        if seen > 0:
+            for b in backend.row_blocks(batch, heads * step * span * itemsize // 2):
+                yield b, rows, seen
+
+
+def _causal_bias(width: int, dtype):
+    """(width, width): 0 on and below the diagonal, -inf above."""
+    return xp.triu(xp.full((width, width), -inf, dtype=dtype), 1)
+
+
+def _heads_inside(shape, dtype):
+    """Zeros of shape (B, H_kv, G, T, D), in memory (B, T, H_kv, G, D), so that joining the heads later copies
+    nothing.
+    """
+    b, h, g, t, d = shape
+    return xp.zeros((b, t, h, g, d), dtype=dtype).transpose(0, 2, 3, 1, 4)
+
+
+# Losses
+
+
+def cross_entropy(logits, targets, ignore_index: int = -100) -> Tensor:
+    """Mean of -log softmax(logits)[target] over the targets that count, in nats.
+
+    logits: (..., V); targets: integers (...), of which `ignore_index` does not count. Raises IndexError for a target
+    outside 0 … V-1 and ValueError where the shapes do not fit or no target counts.
+    """
+    a = raw(logits)
+    classes = a.shape[-1]
+    rows = a.reshape(-1, classes)
+    valid, target = _valid_targets(targets, a.shape[:-1], classes, ignore_index)
+    count = len(target)
+    if count == 0:
+        raise ValueError(f"cross_entropy has no target that counts: all are {ignore_index}")
+    everything = count == rows.shape[0]
+    used = rows if everything else rows[valid]
+    probabilities = xp.empty(used.shape, dtype=a.dtype)
+    total = _softmax_rows(used, probabilities, target)
+
+    def rule(g):
+        probabilities[xp.arange(count), target] -= 1
+        d = xp.multiply(probabilities, g / count, out=probabilities)
+        if everything:
+            return d.reshape(a.shape)
+        out = xp.zeros(rows.shape, dtype=a.dtype)
+        out[valid] = d
+        return out.reshape(a.shape)
+
+    return record(total / count, (logits, rule))
+
+
+def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items: int | None = None) -> Tensor:
+    """Cross-entropy of the logits x Wᵀ, which are made a chunk at a time and never all held (the head of a language
+    model).
+
+    x: (..., C); weight: (V, C); targets: integers (...). num_items: what the sum is divided by, by default the number
+    of targets that count; a part of a larger batch passes the whole batch's number. Where it is recorded, the
+    gradients are made in the forward pass, while a chunk is at hand. Errors as for `cross_entropy`.
+    """
+    a, w = raw(x), raw(weight)
+    classes, width = w.shape
+    rows = a.reshape(-1, width)
+    valid, target = _valid_targets(targets, a.shape[:-1], classes, ignore_index)
+    if len(target) == 0 and num_items is None:
+        raise ValueError(f"cross_entropy has no target that counts: all are {ignore_index}")
+    num_items = len(target) if num_items is None else num_items
+    everything = len(target) == rows.shape[0]
+    used = rows if everything else rows[valid]
+    x_is_live = is_recording() and isinstance(x, Tensor) and x.requires_grad
+    weight_is_live = is_recording() and isinstance(weight, Tensor) and weight.requires_grad
+
+    total = xp.zeros((), dtype=a.dtype)
+    dx = xp.empty(used.shape, dtype=a.dtype) if x_is_live else None
+    dw = None
+    chunk = max(64, CHUNK_BYTES // (classes * a.dtype.itemsize))
+    for start in range(0, len(target), chunk):
+        s = slice(start, start + chunk)
+        logits = used[s] @ w.T  # (chunk, V)
+        total = total + _softmax_rows(logits, logits, target[s])
+        if x_is_live or weight_is_live:
+            logits[xp.arange(logits.shape[0]), target[s]] -= 1  # d loss / d logits, times num_items
+            if x_is_live:
+                xp.matmul(logits, w, out=dx[s])
+            if weight_is_live:
+                part = logits.T @ used[s]
+                dw = part if dw is None else xp.add(dw, part, out=dw)
+
+    def rule_x(g):
+        d = xp.multiply(dx, g / num_items, out=dx)
+        if everything:
+            return d.reshape(a.shape)
+        out = xp.zeros(rows.shape, dtype=a.dtype)
+        out[valid] = d
+        return out.reshape(a.shape)
+
+    def rule_w(g):
+        return xp.zeros(w.shape, dtype=w.dtype) if dw is None else xp.multiply(dw, g / num_items, out=dw)
+
+    return record(total / num_items, (x, rule_x), (weight, rule_w))
+
+
+CHUNK_BYTES = 8 * 2**20  # logits held at a time
+
+
+def _valid_targets(targets, shape, classes: int, ignore_index: int):
+    """The positions of the targets that count (on the host) and those targets (on the backend), both flat."""
+    host = backend.to_numpy(targets._data if isinstance(targets, Tensor) else targets)
+    if host.shape != tuple(shape):
+        raise ValueError(f"targets of shape {host.shape} do not fit logits of shape {(*shape, classes)}")
+    flat = host.reshape(-1)
+    valid = (flat != ignore_index).nonzero()[0]
+    return backend.asarray(valid), backend.checked_indices(flat[valid], classes, "target")
+
+
+def _softmax_rows(logits, out, target):
+    """Write the softmax of each row to `out` (may be `logits`); returns the sum of -log softmax at the targets."""
+    total = xp.zeros((), dtype=logits.dtype)
+    for s in _row_blocks(logits):
+        rows, index = logits[s], xp.arange(logits[s].shape[0])
+        chosen = rows[index, target[s]]
+        top = rows.max(axis=1)
+        exps = xp.subtract(rows, top[:, None], out=out[s])
+        xp.exp(exps, out=exps)
+        sums = exps.sum(axis=1)
+        exps *= (1 / sums)[:, None]
+        total = total + (xp.log(sums) + top - chosen).sum()
+    return total
+
+
+def _row_blocks(rows):
+    return backend.row_blocks(rows.shape[0], rows.shape[1] * rows.dtype.itemsize)

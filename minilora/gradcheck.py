@@ -1,0 +1,68 @@
+"""Central differences: is a gradient rule right?
+
+In float64, (f(x + εd) - f(x - εd)) / 2ε agrees with the gradient along d to about ε² relative, so a wrong rule shows.
+"""
+
+import numpy as np
+
+from . import backend
+from .tensor import Tensor, gradients, no_grad
+
+FULL_JACOBIAN_SIZE = 64  # inputs up to this size are checked element by element
+
+
+class GradientError(AssertionError):
+    """A gradient does not agree with central differences; the message says which input, where, and by how much."""
+
+
+def gradcheck(fn, *inputs, eps: float = 1e-6, atol: float = 1e-8, rtol: float = 1e-6, seed: int = 0) -> bool:
+    """Compare the gradients of `fn` with central differences; returns True or raises GradientError.
+
+    fn: takes the inputs, returns one Tensor of any shape. inputs: Tensors; those that require a gradient and are
+    float64 are checked (at least one must be). The result is weighted by a fixed random array, and its gradient is
+    compared along two random directions and, for inputs of up to 64 elements, in each element. A difference counts as
+    wrong above atol + rtol · (largest absolute value among the compared). Also checked: shapes and dtypes of the
+    gradients, and that neither pass changes an input.
+    """
+    checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not checked or any(inputs[i].dtype != np.float64 for i in checked):
+        raise ValueError("gradcheck needs at least one input that requires a gradient, and those in float64")
+    rng = np.random.default_rng(seed)
+    before = [x.numpy() if isinstance(x, Tensor) else None for x in inputs]
+
+    out = fn(*inputs)
+    weights = rng.standard_normal(out.shape)
+    found = gradients(out, backend.asarray(weights))
+    for i, x in enumerate(inputs):
+        if before[i] is not None and not np.array_equal(x.numpy(), before[i], equal_nan=True):
+            raise GradientError(f"input {i} was changed in place")
+
+    def objective(i: int, array: np.ndarray) -> float:
+        trial = list(inputs)
+        trial[i] = Tensor(backend.asarray(array))
+        with no_grad():
+            return float((backend.to_numpy(fn(*trial).data) * weights).sum())
+
+    for i in checked:
+        x = before[i]
+        g = found.get(inputs[i])
+        g = np.zeros_like(x) if g is None else backend.to_numpy(g)
+        if g.shape != x.shape or g.dtype != x.dtype:
+            raise GradientError(f"input {i} is {x.dtype}{x.shape}, its gradient {g.dtype}{g.shape}")
+        directions = list(rng.standard_normal((2, *x.shape)))
+        if x.size <= FULL_JACOBIAN_SIZE:
+            directions += list(np.eye(x.size).reshape(x.size, *x.shape))
+        if x.size == 0:
+            continue
+        numeric = np.array([(objective(i, x + eps * d) - objective(i, x - eps * d)) / (2 * eps) for d in directions])
+        analytic = np.array([(g * d).sum() for d in directions])
+        error = np.abs(numeric - analytic)
+        bound = atol + rtol * max(np.abs(numeric).max(), np.abs(analytic).max())
+        if not (error <= bound).all():
+            worst = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
+            where = f"element {worst - 2}" if worst >= 2 else f"random direction {worst}"
+            raise GradientError(
+                f"input {i}, {where}: the rule gives {analytic[worst]:.10g}, "
+                f"central differences give {numeric[worst]:.10g}"
+            )
+    return True

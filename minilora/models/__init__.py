@@ -1,0 +1,1 @@
+"""Model families; `llama` is the one that people use today."""

@@ -1,0 +1,129 @@
+"""Sampling a continuation, one token at a time, with the keys and values of what was read kept in a cache."""
+
+import numpy as np
+
+from .. import backend
+from ..backend import xp
+from ..errors import MiniloraError
+from ..ops import raw
+from ..tensor import no_grad, wrap
+
+
+class KVCache:
+    """Keys and values of all layers for up to `capacity` positions, in arrays made once. `length` positions are filled.
+
+    For generation only: it holds arrays, not a graph.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.length = 0
+        self._layers: dict[int, tuple] = {}
+
+    def update(self, layer: int, k, v):
+        """Append k and v, (B, H_kv, T, D); returns all that the layer has seen, (B, H_kv, length + T, D)."""
+        if layer not in self._layers:
+            batch, heads, _, size = k.shape
+            shape = (batch, heads, self.capacity, size)
+            self._layers[layer] = xp.empty(shape, dtype=k.dtype), xp.empty(shape, dtype=v.dtype)
+        end = self.length + k.shape[2]
+        seen = []
+        for store, new in zip(self._layers[layer], (k, v), strict=True):
+            store[:, :, self.length : end] = raw(new)
+            seen.append(wrap(store[:, :, :end]))
+        return seen
+
+    def keep_rows(self, rows: np.ndarray) -> None:
+        """Drop all sequences but `rows`."""
+        index = backend.asarray(rows)
+        self._layers = {layer: (k[index], v[index]) for layer, (k, v) in self._layers.items()}
+
+
+def generate(
+    model,
+    input_ids,
+    max_new_tokens: int,
+    attention_mask=None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    eos_token_id: int | list[int] | None = None,
+    pad_token_id: int | None = None,
+    seed: int | list[int] = 0,
+) -> np.ndarray:
+    """Continue each row of `input_ids` (B, T); returns prompts and continuations, integers (B, T + new) on the host.
+
+    attention_mask: (B, T), 0 for padding, which stands on the left. temperature: divides the logits; 0 takes the most
+    likely token. top_k: keep the k most likely tokens. top_p: keep the most likely tokens that together reach
+    probability p (Holtzman et al. 2020). A row ends with one of `eos_token_id` (by default the configuration's) and
+    is filled up with `pad_token_id` (by default the configuration's, else the first eos). seed: each row draws from a
+    generator of its own with this seed, so that it gets the same continuation alone and in a batch; a list gives each
+    row its seed. Raises MiniloraError for settings out of range and for prompts whose continuation would pass the
+    model's positions.
+    """
+    ids = np.array(backend.to_numpy(raw(input_ids)), dtype=np.int64)
+    if ids.ndim != 2 or 0 in ids.shape:
+        raise MiniloraError(f"generate needs input_ids of shape (batch, length), not {ids.shape}")
+    if max_new_tokens < 0 or not temperature >= 0 or temperature == np.inf:
+        raise MiniloraError(f"max_new_tokens and temperature must not be negative: {max_new_tokens}, {temperature}")
+    if top_k is not None and top_k < 1 or top_p is not None and not 0 < top_p <= 1:
+        raise MiniloraError(f"top_k must be at least 1 and top_p in (0, 1]: {top_k}, {top_p}")
+    batch, length = ids.shape
+    mask = (
+        np.ones_like(ids) if attention_mask is None else (backend.to_numpy(raw(attention_mask)) != 0).astype(np.int64)
+    )
+    if mask.shape != ids.shape or not (mask[:, -1] == 1).all() or (np.diff(mask, axis=1) < 0).any():
+        raise MiniloraError("attention_mask must have the shape of input_ids, with its zeros on the left")
+    limit = model.config.max_position_embeddings
+    if length + max_new_tokens > limit:
+        raise MiniloraError(
+            f"a prompt of {length} and {max_new_tokens} new tokens pass the model's {limit} positions; shorten one"
+        )
+    eos = model.config.eos_token_id if eos_token_id is None else eos_token_id
+    eos = np.atleast_1d([] if eos is None else eos).astype(np.int64)
+    pad = model.config.pad_token_id if pad_token_id is None else pad_token_id
+    pad = (int(eos[0]) if eos.size else 0) if pad is None else pad
+
+    seeds = seed if isinstance(seed, list) else [seed] * batch
+    if len(seeds) != batch:
+        raise MiniloraError(f"generate was given {len(seeds)} seeds for {batch} rows")
+    rngs = [np.random.default_rng(row_seed) for row_seed in seeds]
+    out = np.full((batch, length + max_new_tokens), pad, dtype=np.int64)
+    out[:, :length] = ids
+    active = np.arange(batch)  # rows that have not ended
+    cache = KVCache(length + max_new_tokens)
+    step_ids, end = ids, length
+    with no_grad():
+        while end < out.shape[1] and active.size:
+            hidden = model.model(step_ids, attention_mask=mask, past_key_values=cache)  # (b, T, C)
+            logits = backend.to_numpy(model.lm_head(hidden[:, -1]).data)  # (b, V)
+            tokens = _sample(logits, temperature, top_k, top_p, [rngs[row] for row in active])
+            out[active, end] = tokens
+            end += 1
+            going_on = ~np.isin(tokens, eos)
+            if not going_on.all():
+                cache.keep_rows(going_on.nonzero()[0])
+            active, mask, step_ids = active[going_on], mask[going_on], tokens[going_on][:, None]
+            mask = np.concatenate([mask, np.ones_like(step_ids)], axis=1)
+    return out[:, :end]
+
+
+def _sample(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, rngs) -> np.ndarray:
+    """One token a row of the logits (b, V)."""
+    if temperature == 0:
+        return logits.argmax(axis=1)
+    scaled = (logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) / temperature
+    order = np.argsort(-scaled, axis=1, kind="stable")  # most likely first
+    probabilities = np.exp(np.take_along_axis(scaled, order, axis=1))
+    if top_k is not None:
+        probabilities[:, top_k:] = 0
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    if top_p is not None:
+        before = probabilities.cumsum(axis=1) - probabilities
+        probabilities[before >= top_p] = 0  # the token that reaches p is kept
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    cumulative = probabilities.cumsum(axis=1)
+    drawn = [
+        np.searchsorted(row, rng.random() * row[-1], side="right") for row, rng in zip(cumulative, rngs, strict=True)
+    ]
+    return order[np.arange(len(rngs)), drawn]

@@ -1,0 +1,399 @@
+"""The Llama family: a decoder with RMSNorm, rotary positions, grouped key/value heads and a gated MLP.
+
+Configuration fields and module paths are Hugging Face's, so a state dict needs no renaming and a folder opens on both
+sides.
+Shapes: B sequences, T tokens, C hidden size, H query heads, H_kv key/value heads, D head size, V vocabulary.
+"""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from .. import backend, nn
+from .. import functional as F
+from ..errors import FormatError, MiniloraError, show
+from ..formats import huggingface
+from ..tensor import Tensor, is_recording, no_grad
+from .generate import generate
+
+
+@dataclass
+class LlamaConfig:
+    """Hugging Face's fields of a Llama configuration, with its defaults."""
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008  # width of the gated MLP
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None  # query heads share them in groups; None: as many as query heads
+    head_dim: int | None = None  # None: hidden_size / num_attention_heads
+    max_position_embeddings: int = 2048
+    rope_theta: float = 10000.0  # base of the rotary frequencies
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.02  # standard deviation of fresh weights
+    tie_word_embeddings: bool = False  # the head is the embedding table
+    attention_bias: bool = False  # biases on q, k, v and o
+    mlp_bias: bool = False
+    hidden_act: str = "silu"
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    pad_token_id: int | None = None
+    num_labels: int = 2  # of a sequence classifier
+    extra: dict = field(default_factory=dict, repr=False)  # fields of a config.json that minilora does not use
+
+    def __post_init__(self):
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        problems = []
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "max_position_embeddings",
+            "num_labels",
+        ):
+            value = getattr(self, name)
+            if (
+                not isinstance(value, int)
+                or isinstance(value, bool)
+                or value < (name == "num_hidden_layers" and 0 or 1)
+            ):
+                problems.append(f"{name} must be a positive whole number, not {show(repr(value))}")
+        if not problems:
+            if self.head_dim is None and self.hidden_size % self.num_attention_heads:
+                problems.append(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
+            self.head_dim = self.head_dim or self.hidden_size // self.num_attention_heads
+            if self.head_dim % 2:
+                problems.append(f"head_dim must be even for rotary positions, not {self.head_dim}")
+            if self.num_attention_heads % self.num_key_value_heads:
+                problems.append(
+                    f"num_attention_heads {self.num_attention_heads} is not a multiple of "
+                    f"num_key_value_heads {self.num_key_value_heads}"
+                )
+        if self.hidden_act != "silu":
+            problems.append(f"hidden_act must be 'silu', not {show(repr(self.hidden_act))}")
+        if problems:
+            raise MiniloraError("; ".join(problems))
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "LlamaConfig":
+        """From the content of a config.json: both `rope_theta` and transformers 5's `rope_parameters` are read.
+
+        Raises FormatError for another model type and for rotary scaling, rather than compute something else.
+        """
+        config = dict(config)
+        if config.get("model_type", "llama") != "llama":
+            raise FormatError(f"config.json describes a {show(repr(config['model_type']))} model; minilora reads llama")
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if rope.get("rope_type", rope.get("type", "default")) != "default":
+            raise FormatError(f"config.json asks for rotary scaling {show(repr(rope))}, which is not supported")
+        config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta", cls.rope_theta))
+        if "id2label" in config:
+            config["num_labels"] = len(config["id2label"])
+        known = {f.name for f in fields(cls)} - {"extra"}
+        used = {name: value for name, value in config.items() if name in known}
+        return cls(**used, extra={name: value for name, value in config.items() if name not in known})
+
+    def to_dict(self, architecture: str) -> dict:
+        """The content of a config.json that transformers reads."""
+        config = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
+        config |= {"model_type": "llama", "architectures": [architecture], "dtype": "float32"}
+        if architecture == "LlamaForSequenceClassification":
+            config["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
+            config["label2id"] = {label: int(i) for i, label in config["id2label"].items()}
+        return config
+
+
+@dataclass
+class Output:
+    """What a model returns. `logits` are those of a classifier (B, num_labels) or of a language model (B, T, V).
+
+    A language model that was given labels makes its logits only when they are asked for: its loss does not need them
+    whole.
+    """
+
+    loss: Tensor | None
+    make_logits: object = field(repr=False)
+
+    @property
+    def logits(self) -> Tensor:
+        if not isinstance(self.make_logits, Tensor):
+            self.make_logits = self.make_logits()
+        return self.make_logits
+
+
+class LlamaAttention(nn.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, config: LlamaConfig, layer: int, rng):
+        self.layer = layer
+        self.head_dim = config.head_dim
+        heads, kv_heads = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self.q_proj = _linear(config.hidden_size, heads, config.attention_bias, config, rng)
+        self.k_proj = _linear(config.hidden_size, kv_heads, config.attention_bias, config, rng)
+        self.v_proj = _linear(config.hidden_size, kv_heads, config.attention_bias, config, rng)
+        self.o_proj = _linear(heads, config.hidden_size, config.attention_bias, config, rng)
+
+    def forward(self, x: Tensor, cos, sin, mask=None, cache=None) -> Tensor:
+        """x: (B, T, C); cos, sin: (T, D) or (B, T, D); mask: booleans that broadcast to (B, H, T, S) or None."""
+        batch, length, _ = x.shape
+        split = lambda t: t.reshape(batch, length, -1, self.head_dim)  # (B, T, H·D) -> (B, T, H, D)  # noqa: E731
+        q = F.rotary(split(self.q_proj(x)), cos, sin).swapaxes(1, 2)  # (B, H, T, D)
+        k = F.rotary(split(self.k_proj(x)), cos, sin).swapaxes(1, 2)  # (B, H_kv, T, D)
+        v = split(self.v_proj(x)).swapaxes(1, 2)
+        if cache is not None:
+            k, v = cache.update(self.layer, k, v)  # (B, H_kv, S, D)
+        y = F.scaled_dot_product_attention(q, k, v, mask=mask, is_causal=True)  # (B, H, T, D)
+        return self.o_proj(y.swapaxes(1, 2).reshape(batch, length, -1))
+
+
+class LlamaMLP(nn.Module):
+    """down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, config: LlamaConfig, rng):
+        self.gate_proj = _linear(config.hidden_size, config.intermediate_size, config.mlp_bias, config, rng)
+        self.up_proj = _linear(config.hidden_size, config.intermediate_size, config.mlp_bias, config, rng)
+        self.down_proj = _linear(config.intermediate_size, config.hidden_size, config.mlp_bias, config, rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.swiglu(self.gate_proj(x), self.up_proj(x)))
+
+
+class LlamaDecoderLayer(nn.Module):
+    """One block: attention and MLP, each on a normalized copy of the stream and added back to it."""
+
+    def __init__(self, config: LlamaConfig, layer: int, rng):
+        self.self_attn = LlamaAttention(config, layer, rng)
+        self.mlp = LlamaMLP(config, rng)
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, cos, sin, mask=None, cache=None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class LlamaModel(nn.Module):
+    """Embedding, blocks and the last norm: token ids to hidden states."""
+
+    def __init__(self, config: LlamaConfig, rng=None):
+        self.config = config
+        self.embed_tokens = nn.Embedding.from_array(_normal((config.vocab_size, config.hidden_size), config, rng))
+        self.layers = [LlamaDecoderLayer(config, i, rng) for i in range(config.num_hidden_layers)]
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self._angles = None
+
+    def forward(self, input_ids, attention_mask=None, past_key_values=None) -> Tensor:
+        """input_ids: integers (B, T) -> (B, T, C). attention_mask: (B, S), 0 for padding, S the past and T.
+
+        Positions count the real tokens of a row, so padding on the left moves nothing.
+        """
+        input_ids = _host_ids(input_ids)
+        past = past_key_values.length if past_key_values is not None else 0
+        length = input_ids.shape[1]
+        mask, positions = None, np.arange(past, past + length)
+        if attention_mask is not None:
+            real = _host_ids(attention_mask) != 0
+            if real.shape != (input_ids.shape[0], past + length):
+                raise ValueError(
+                    f"attention_mask {real.shape} does not fit {(input_ids.shape[0], past + length)} tokens"
+                )
+            if not real.all():
+                positions = np.maximum(real.cumsum(axis=1) - 1, 0)[:, past:]  # (B, T)
+                mask = backend.asarray(real[:, None, None, :])  # (B, 1, 1, S)
+        cos, sin = self._rotary_tables(positions)
+        x = self.embed_tokens(input_ids)  # (B, T) -> (B, T, C)
+        for layer in self.layers:
+            x = layer(x, cos, sin, mask, past_key_values)
+        if past_key_values is not None:
+            past_key_values.length += length
+        return self.norm(x)
+
+    def _rotary_tables(self, positions):
+        """cos and sin, (T, D) or (B, T, D), in float32 steps as transformers computes them."""
+        size, theta = self.config.head_dim, self.config.rope_theta
+        inverse = (1.0 / np.float32(theta) ** (np.arange(0, size, 2, dtype="float32") / np.float32(size))).astype(
+            "float32"
+        )
+        angles = positions[..., None].astype("float32") * inverse
+        angles = np.concatenate([angles, angles], axis=-1)
+        dtype = self.norm.weight.dtype
+        return backend.asarray(np.cos(angles), dtype=dtype), backend.asarray(np.sin(angles), dtype=dtype)
+
+
+class _Pretrained(nn.Module):
+    """Loading and saving, shared by the models with a head."""
+
+    config: LlamaConfig
+
+    @classmethod
+    def from_pretrained(cls, path):
+        """The model in a Hugging Face folder (config.json and safetensors, sharded or not), in float32 and eval mode.
+
+        Raises FormatError where files are missing or damaged, or weights do not fit the configuration.
+        """
+        if str(path).endswith(".gguf"):
+            raise FormatError(f"{show(str(path))}: GGUF files cannot be read yet; give a Hugging Face folder")
+        config, tensors = huggingface.read_folder(path)
+        try:
+            model = cls(LlamaConfig.from_dict(config), seed=None)
+            model._load(tensors)
+        except MiniloraError as error:
+            raise FormatError(f"{show(str(path))}: {error}") from error
+        return model.eval()
+
+    def _load(self, tensors: dict) -> None:
+        # Old checkpoints carry the rotary frequencies as a buffer.
+        self.load_state_dict({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")})
+
+    def save_pretrained(self, folder, tokenizer_json: str | None = None, dtype: str = "float32") -> None:
+        """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
+
+        dtype: "float32" or "float16". A tied head is stored once, as the embedding.
+        """
+        config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
+        tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
+        files = (
+            {}
+            if tokenizer_json is None
+            else {
+                "tokenizer.json": tokenizer_json.encode(),
+                "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode(),
+            }
+        )
+        huggingface.write_folder(Path(folder), config, tensors, files)
+
+
+class LlamaForCausalLM(_Pretrained):
+    """The language model: hidden states to logits over the vocabulary, through a head that may be the embedding table.
+
+    seed: of the fresh weights, normal(0, initializer_range); None leaves them unset, for loading.
+    """
+
+    def __init__(self, config: LlamaConfig, seed: int | None = 0):
+        rng = None if seed is None else np.random.default_rng(seed)
+        self.config = config
+        self.model = LlamaModel(config, rng)
+        self.lm_head = _linear(config.hidden_size, config.vocab_size, False, config, rng, tied=self.model.embed_tokens)
+
+    def forward(
+        self, input_ids, attention_mask=None, labels=None, past_key_values=None, num_items_in_batch=None
+    ) -> Output:
+        """input_ids: (B, T). labels: (B, T), -100 where nothing is to be predicted; the label at t is what position t
+        - 1 predicts. The loss is the mean over labels that count, or their sum divided by `num_items_in_batch`.
+        """
+        hidden = self.model(input_ids, attention_mask, past_key_values)  # (B, T, C)
+        if labels is None:
+            return Output(None, self.lm_head(hidden))
+        labels = _host_ids(labels)
+        if labels.shape != hidden.shape[:2]:
+            raise ValueError(f"labels {labels.shape} do not fit input_ids {hidden.shape[:2]}")
+        targets = np.full_like(labels, -100)
+        targets[:, :-1] = labels[:, 1:]
+        recording = is_recording()
+
+        def make_logits():
+            if recording:
+                return self.lm_head(hidden)
+            with no_grad():
+                return self.lm_head(hidden)
+
+        if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
+            loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items_in_batch)
+            return Output(loss, make_logits)
+        logits = self.lm_head(hidden)
+        loss = F.cross_entropy(logits, targets)
+        if num_items_in_batch is not None:
+            loss = loss * (self.count_targets(labels) / num_items_in_batch)
+        return Output(loss, logits)
+
+    @staticmethod
+    def count_targets(labels) -> int:
+        """How many of the labels (B, T) count in the loss."""
+        return int((_host_ids(labels)[:, 1:] != -100).sum())
+
+    generate = generate
+
+
+class LlamaForSequenceClassification(_Pretrained):
+    """A classifier: the hidden state of each sequence's last real token, through the linear map `score`."""
+
+    def __init__(self, config: LlamaConfig, seed: int | None = 0):
+        rng = None if seed is None else np.random.default_rng(seed)
+        self.config = config
+        self.model = LlamaModel(config, rng)
+        self.score = _linear(config.hidden_size, config.num_labels, False, config, rng)
+
+    @classmethod
+    def from_language_model(
+        cls, model: LlamaForCausalLM, num_labels: int, seed: int = 0
+    ) -> "LlamaForSequenceClassification":
+        """A classifier on the body of a language model, which it shares, with a fresh head."""
+        classifier = cls.__new__(cls)
+        classifier.config = LlamaConfig(**{**vars(model.config), "num_labels": num_labels})
+        classifier.model = model.model
+        classifier.score = _linear(
+            model.config.hidden_size, num_labels, False, model.config, np.random.default_rng(seed)
+        )
+        return classifier
+
+    def _load(self, tensors: dict) -> None:
+        if "score.weight" not in tensors:  # the folder of a language model: its body, and a fresh head
+            rng = np.random.default_rng(0)
+            shape = self.score.weight.shape
+            tensors = {**tensors, "score.weight": backend.to_numpy(_normal(shape, self.config, rng))}
+            tensors.pop("lm_head.weight", None)
+        super()._load(tensors)
+
+    def forward(self, input_ids, attention_mask=None, labels=None, num_items_in_batch=None) -> Output:
+        """input_ids: (B, T); labels: (B,). The loss is the mean over labels that are not -100, or their sum divided by
+        `num_items_in_batch`. The last real token is the last that attention_mask marks, else the last that is not
+        padding.
+        """
+        ids = _host_ids(input_ids)
+        if attention_mask is not None:
+            real = _host_ids(attention_mask) != 0
+        elif self.config.pad_token_id is not None:
+            real = ids != self.config.pad_token_id
+        else:
+            real = np.ones(ids.shape, dtype=bool)
+        last = np.where(real.any(axis=1), ids.shape[1] - 1 - real[:, ::-1].argmax(axis=1), ids.shape[1] - 1)
+        hidden = self.model(ids, attention_mask)  # (B, T, C)
+        logits = self.score(hidden[np.arange(len(ids)), last])  # (B, num_labels)
+        if labels is None:
+            return Output(None, logits)
+        loss = F.cross_entropy(logits, labels)
+        if num_items_in_batch is not None:
+            loss = loss * (self.count_targets(labels) / num_items_in_batch)
+        return Output(loss, logits)
+
+    @staticmethod
+    def count_targets(labels) -> int:
+        """How many of the labels (B,) count in the loss."""
+        return int((_host_ids(labels) != -100).sum())
+
+
+def _host_ids(ids) -> np.ndarray:
+    """Token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
+    return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
+
+
+def _normal(shape, config: LlamaConfig, rng):
+    if rng is None:
+        return backend.xp.empty(shape, dtype="float32")
+    return backend.asarray(rng.standard_normal(shape, dtype="float32") * np.float32(config.initializer_range))
+
+
+def _linear(in_features: int, out_features: int, bias: bool, config: LlamaConfig, rng, tied=None) -> nn.Linear:
+    if tied is not None and config.tie_word_embeddings:
+        head = nn.Linear.from_arrays(tied.weight.data)
+        head.weight = tied.weight
+        return head
+    weight = _normal((out_features, in_features), config, rng)
+    return nn.Linear.from_arrays(weight, backend.xp.zeros(out_features, dtype="float32") if bias else None)

@@ -1,0 +1,278 @@
+"""Modules: objects that hold parameters and other modules, and can be walked, listed, saved and rebuilt.
+
+Nothing is registered. The parameters of a module are the Tensors among its attributes, its children the Modules among
+its attributes, in lists and in dictionaries; names are the paths to them, as in PyTorch
+("model.layers.0.mlp.up_proj.weight").
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import sqrt
+
+import numpy as np
+
+from . import backend
+from . import functional as F
+from .backend import xp
+from .errors import MiniloraError
+from .tensor import Tensor, wrap
+
+_dropout_rng: ContextVar[np.random.Generator | None] = ContextVar("dropout_rng", default=None)
+
+
+def Parameter(data, requires_grad: bool = True) -> Tensor:  # noqa: N802 (PyTorch's name)
+    """A Tensor that trains unless it is frozen."""
+    return Tensor(data, requires_grad=requires_grad)
+
+
+class Module:
+    """Something with a `forward`. Subclasses assign Tensors and Modules as attributes, in any order."""
+
+    training = True
+
+    def forward(self, *args, **kwargs):
+        raise NotImplementedError(f"{type(self).__name__} has no forward()")
+
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
+
+    # Walking
+
+    def _children(self) -> Iterator[tuple[str, "Module"]]:
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Module))
+            elif isinstance(value, dict):
+                yield from ((f"{name}.{key}", item) for key, item in value.items() if isinstance(item, Module))
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """(path, module) of this module (path "") and everything below it, parents first."""
+        yield prefix, self
+        for name, child in self._children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor):
+                    yield (f"{path}.{name}" if path else name), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """(path, parameter), frozen ones too; a parameter that two modules share comes once, under its first path."""
+        seen: set[int] = set()
+        for name, tensor in self._named_tensors():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield name, tensor
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Every parameter once, frozen ones too."""
+        for _, tensor in self.named_parameters():
+            yield tensor
+
+    def get_submodule(self, path: str) -> "Module":
+        """The module at `path`; "" is this one. Raises AttributeError that names the part that is missing."""
+        here = self
+        for i, part in enumerate(parts := path.split(".") if path else []):
+            here = _child(here, part)
+            if here is None:
+                raise AttributeError(f"{type(self).__name__} has no {'.'.join(parts[: i + 1])!r}")
+        if not isinstance(here, Module):
+            raise AttributeError(f"{path!r} of {type(self).__name__} is not a module")
+        return here
+
+    def replace(self, path: str, new: "Module") -> None:
+        """Put `new` where the module at `path` is."""
+        self.get_submodule(path)
+        *parents, last = path.split(".")
+        holder = self
+        for part in parents:
+            holder = _child(holder, part)
+        if isinstance(holder, list):
+            holder[int(last)] = new
+        elif isinstance(holder, dict):
+            holder[last] = new
+        else:
+            setattr(holder, last, new)
+
+    # State
+
+    def state_dict(self) -> dict[str, object]:
+        """{path: array of the backend} of every parameter, a shared one under each of its paths. Not copied."""
+        return {name: tensor.data for name, tensor in self._named_tensors()}
+
+    def load_state_dict(self, state: dict, strict: bool = True) -> None:
+        """Copy arrays (of the backend or NumPy) into the parameters, in the parameters' dtypes.
+
+        Raises MiniloraError that lists all missing, unexpected and misshapen names at once, and changes nothing then.
+        strict=False ignores missing and unexpected names, but not wrong shapes.
+        """
+        own = dict(self._named_tensors())
+        problems = []
+        if strict:
+            shared = {id(own[name]) for name in state if name in own}
+            problems += [f"missing {name}" for name, t in own.items() if name not in state and id(t) not in shared]
+            problems += [f"unexpected {name}" for name in state if name not in own]
+        problems += [
+            f"{name} has shape {tuple(state[name].shape)}, not {own[name].shape}"
+            for name in state
+            if name in own and tuple(state[name].shape) != own[name].shape
+        ]
+        if problems:
+            raise MiniloraError(f"the state does not fit {type(self).__name__}: {'; '.join(problems)}")
+        for name in state:
+            if name in own:
+                array = state[name].data if isinstance(state[name], Tensor) else state[name]
+                own[name].data = backend.asarray(array).astype(own[name].dtype)  # astype copies
+
+    # Switches
+
+    def train(self, mode: bool = True) -> "Module":
+        """Switch training behaviour (dropout) on or off, here and below."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> "Module":
+        """train(False)."""
+        return self.train(False)
+
+    def requires_grad_(self, flag: bool = True) -> "Module":
+        """Freeze (False) or unfreeze every parameter here and below."""
+        for parameter in self.parameters():
+            parameter.requires_grad = flag
+        return self
+
+    def extra_repr(self) -> str:
+        """What `repr` shows between the parentheses."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self._children()]
+        body = "".join(f"\n  {line}" for line in lines)
+        return f"{type(self).__name__}({self.extra_repr()}{body}{chr(10) if body else ''})"
+
+
+def _child(holder, part: str):
+    if isinstance(holder, (list, tuple)):
+        return holder[int(part)] if part.isdigit() and int(part) < len(holder) else None
+    return holder.get(part) if isinstance(holder, dict) else vars(holder).get(part)
+
+
+class Linear(Module):
+    """y = x Wᵀ + b, with weight (out_features, in_features) and bias (out_features,).
+
+    Starts uniform in ±1/sqrt(in_features), as PyTorch's does. rng: a NumPy Generator; None draws from seed 0.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, rng=None):
+        rng = np.random.default_rng(0) if rng is None else rng
+        bound = 1 / sqrt(in_features) if in_features else 0.0
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = Parameter(rng.uniform(-bound, bound, (out_features, in_features)).astype("float32"))
+        self.bias = Parameter(rng.uniform(-bound, bound, out_features).astype("float32")) if bias else None
+
+    @classmethod
+    def from_arrays(cls, weight, bias=None) -> "Linear":
+        """A Linear around arrays of the backend that exist: weight (out, in), bias (out,) or None. Not copied."""
+        layer = cls.__new__(cls)
+        layer.out_features, layer.in_features = weight.shape
+        layer.weight = wrap(weight)
+        layer.bias = None if bias is None else wrap(bias)
+        return layer.requires_grad_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+class Embedding(Module):
+    """A table of vectors, weight (num_embeddings, embedding_dim), looked up by integer ids; starts normal(0, 1)."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng=None):
+        rng = np.random.default_rng(0) if rng is None else rng
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.weight = Parameter(rng.standard_normal((num_embeddings, embedding_dim), dtype="float32"))
+
+    @classmethod
+    def from_array(cls, weight) -> "Embedding":
+        """An Embedding around an array (num_embeddings, embedding_dim) of the backend. Not copied."""
+        layer = cls.__new__(cls)
+        layer.num_embeddings, layer.embedding_dim = weight.shape
+        layer.weight = wrap(weight)
+        return layer.requires_grad_()
+
+    def forward(self, ids) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+class RMSNorm(Module):
+    """`functional.rms_norm` with a weight (size,) that starts at 1."""
+
+    def __init__(self, size: int, eps: float = 1e-6):
+        self.eps = eps
+        self.weight = Parameter(xp.ones(size, dtype=xp.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+class LayerNorm(Module):
+    """`functional.layer_norm` with a weight (size,) that starts at 1 and a bias (size,) that starts at 0."""
+
+    def __init__(self, size: int, eps: float = 1e-5):
+        self.eps = eps
+        self.weight = Parameter(xp.ones(size, dtype=xp.float32))
+        self.bias = Parameter(xp.zeros(size, dtype=xp.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+@contextmanager
+def dropout_rng(rng: np.random.Generator):
+    """Within the block (and this thread), every Dropout draws from `rng`.
+
+    The training loop seeds one a step and shard, so that a resumed run draws what an unbroken one would have.
+    """
+    token = _dropout_rng.set(rng)
+    try:
+        yield
+    finally:
+        _dropout_rng.reset(token)
+
+
+class Dropout(Module):
+    """`functional.dropout` in training, nothing in eval. Draws from `dropout_rng` where one is set, else from its own
+    seed.
+    """
+
+    def __init__(self, p: float = 0.5, seed: int = 0):
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout needs 0 <= p < 1, not {p}")
+        self.p = p
+        self._own_rng = np.random.default_rng(seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        return F.dropout(x, self.p, _dropout_rng.get() or self._own_rng)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,453 @@
+"""Operations on tensors, each with its gradient rules directly under it.
+
+Arguments are Tensors, arrays of the backend or Python numbers; semantics and names are NumPy's. A rule takes the
+gradient `g` of the result and returns that of one input; it closes over raw arrays, so that a dropped rule frees
+them.
+"""
+
+import builtins
+
+from . import backend
+from .backend import xp
+from .tensor import Tensor, record, wrap
+
+# Helpers
+
+
+def raw(x):
+    """The array in a Tensor; a number as a Python number, so that a NumPy scalar never widens a float32 array."""
+    if isinstance(x, Tensor):
+        return x._data
+    if isinstance(x, (bool, int, float)):
+        return x
+    if getattr(x, "shape", None) == () and hasattr(x, "item") and not backend.is_array(x):
+        return x.item()
+    return backend.asarray(x) if hasattr(x, "dtype") else Tensor(x)._data
+
+
+def unbroadcast(g, shape: tuple[int, ...]):
+    """Sum `g` over the axes along which an array of `shape` was repeated to give the shape of `g`."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1)
+    return g.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def unbroadcast_to(x):
+    """`unbroadcast` for the shape of `x`, which is not held on to."""
+    shape = getattr(x, "shape", ())
+    return lambda g: unbroadcast(g, shape)
+
+
+def _positive_axes(axis, ndim: int) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(ndim))
+    return tuple(a + ndim if a < 0 else a for a in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def restore_axes(shape: tuple[int, ...], axis, keepdims: bool):
+    """A function that gives a reduced array its reduced axes back, with length 1."""
+    axes = _positive_axes(axis, len(shape))
+    kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
+    return lambda g: g if keepdims else g.reshape(kept)
+
+
+# Elementwise, two inputs
+
+
+def add(a, b) -> Tensor:
+    x, y = raw(a), raw(b)
+    return record(x + y, (a, unbroadcast_to(x)), (b, unbroadcast_to(y)))
+
+
+def subtract(a, b) -> Tensor:
+    x, y = raw(a), raw(b)
+    to_b = unbroadcast_to(y)
+    return record(x - y, (a, unbroadcast_to(x)), (b, lambda g: to_b(-g)))
+
+
+def multiply(a, b) -> Tensor:
+    x, y = raw(a), raw(b)
+    to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
+    return record(x * y, (a, lambda g: to_a(g * y)), (b, lambda g: to_b(g * x)))
+
+
+def divide(a, b) -> Tensor:
+    x, y = raw(a), raw(b)
+    to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
+    return record(x / y, (a, lambda g: to_a(g / y)), (b, lambda g: to_b(-g * x / (y * y))))
+
+
+def power(a, b) -> Tensor:
+    """a ** b. Where a is 0 and b is not negative, the gradient to b is 0, as is that to a where b is 0."""
+    x, y = raw(a), raw(b)
+    out = x**y
+    to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
+
+    def rule_a(g):
+        with backend.errstate():
+            return to_a(xp.where(xp.asarray(y) == 0, 0, g * y * x ** (y - 1)))
+
+    def rule_b(g):
+        with backend.errstate():
+            x_array = xp.asarray(x, dtype=out.dtype)
+            return to_b(g * xp.where((x_array == 0) & (xp.asarray(y) >= 0), 0, out * xp.log(x_array)))
+
+    return record(out, (a, rule_a), (b, rule_b))
+
+
+def maximum(a, b) -> Tensor:
+    """Elementwise; where both are equal, each gets half of the gradient."""
+    x, y = raw(a), raw(b)
+    return _pick(xp.maximum(x, y), a, b, x, y)
+
+
+def minimum(a, b) -> Tensor:
+    """Elementwise; where both are equal, each gets half of the gradient."""
+    x, y = raw(a), raw(b)
+    return _pick(xp.minimum(x, y), a, b, x, y)
+
+
+def _pick(out, a, b, x, y) -> Tensor:
+    to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
+
+    def share(mine, other, g):  # 1 where `mine` was picked, 1/2 where both were
+        return g * ((mine == out).astype(g.dtype) / ((mine == out).astype(g.dtype) + (other == out)).clip(1))
+
+    return record(out, (a, lambda g: to_a(share(x, y, g))), (b, lambda g: to_b(share(y, x, g))))
+
+
+def where(condition, a, b) -> Tensor:
+    """a where `condition` (booleans), else b."""
+    chosen = raw(condition)
+    x, y = raw(a), raw(b)
+    to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
+    return record(
+        xp.where(chosen, x, y),
+        (a, lambda g: to_a(xp.where(chosen, g, 0))),
+        (b, lambda g: to_b(xp.where(chosen, 0, g))),
+    )
+
+
+# Elementwise, one input
+
+
+def negative(a) -> Tensor:
+    return record(-raw(a), (a, lambda g: -g))
+
+
+def exp(a) -> Tensor:
+    y = xp.exp(raw(a))
+    return record(y, (a, lambda g: g * y))
+
+
+def log(a) -> Tensor:
+    x = raw(a)
+    return record(xp.log(x), (a, lambda g: g / x))
+
+
+def sqrt(a) -> Tensor:
+    y = xp.sqrt(raw(a))
+    return record(y, (a, lambda g: g / (2 * y)))
+
+
+def tanh(a) -> Tensor:
+    y = xp.tanh(raw(a))
+    return record(y, (a, lambda g: g * (1 - y * y)))
+
+
+def sigmoid_array(x):
+    """1 / (1 + exp(-x)) of an array; exp may overflow to inf, which gives the right 0."""
+    with backend.errstate():
+        return 1 / (1 + xp.exp(-x))
+
+
+def sigmoid(a) -> Tensor:
+    y = sigmoid_array(raw(a))
+    return record(y, (a, lambda g: g * y * (1 - y)))
+
+
+def absolute(a) -> Tensor:
+    """|a|; the gradient at 0 is 0."""
+    x = raw(a)
+    return record(abs(x), (a, lambda g: g * xp.sign(x)))
+
+
+def clip(a, minimum=None, maximum=None) -> Tensor:
+    """a limited to [minimum, maximum] (numbers); the gradient passes where a lies within, borders included."""
+    x = raw(a)
+
+    def rule(g):
+        inside = xp.ones(x.shape, dtype=bool)
+        if minimum is not None:
+            inside &= x >= minimum
+        if maximum is not None:
+            inside &= x <= maximum
+        return g * inside
+
+    return record(xp.clip(x, minimum, maximum), (a, rule))
+
+
+# Reductions: `axis` is None for all axes, a number or a tuple
+
+
+def sum(a, axis=None, keepdims: bool = False) -> Tensor:  # noqa: A001 (NumPy's name)
+    x = raw(a)
+    shape, restore = x.shape, restore_axes(x.shape, axis, keepdims)
+    return record(x.sum(axis=axis, keepdims=keepdims), (a, lambda g: xp.broadcast_to(restore(g), shape)))
+
+
+def mean(a, axis=None, keepdims: bool = False) -> Tensor:
+    x = raw(a)
+    shape, restore = x.shape, restore_axes(x.shape, axis, keepdims)
+    count = _count(shape, axis)
+    return record(x.mean(axis=axis, keepdims=keepdims), (a, lambda g: xp.broadcast_to(restore(g) / count, shape)))
+
+
+def var(a, axis=None, keepdims: bool = False) -> Tensor:
+    """Mean squared distance from the mean: divides by n, not n - 1."""
+    x = raw(a)
+    restore = restore_axes(x.shape, axis, keepdims)
+    centred = x - x.mean(axis=axis, keepdims=True)
+    count = _count(x.shape, axis)
+    return record(
+        (centred * centred).mean(axis=axis, keepdims=keepdims), (a, lambda g: restore(g) * centred * (2 / count))
+    )
+
+
+def _count(shape, axis) -> int:
+    count = 1
+    for i in _positive_axes(axis, len(shape)):
+        count *= shape[i]
+    return count
+
+
+def max(a, axis=None, keepdims: bool = False) -> Tensor:  # noqa: A001
+    """Elements that tie share the gradient evenly."""
+    x = raw(a)
+    return _extreme(a, x, x.max(axis=axis, keepdims=True), axis, keepdims)
+
+
+def min(a, axis=None, keepdims: bool = False) -> Tensor:  # noqa: A001
+    """Elements that tie share the gradient evenly."""
+    x = raw(a)
+    return _extreme(a, x, x.min(axis=axis, keepdims=True), axis, keepdims)
+
+
+def _extreme(a, x, kept, axis, keepdims: bool) -> Tensor:
+    restore = restore_axes(x.shape, axis, keepdims)
+    out = kept if keepdims else kept.squeeze(axis=_positive_axes(axis, x.ndim))
+
+    def rule(g):
+        ties = (x == kept).astype(g.dtype)
+        return restore(g) * (ties / ties.sum(axis=axis, keepdims=True))
+
+    return record(out, (a, rule))
+
+
+def logsumexp(a, axis=None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(a))), computed so that large values neither overflow nor lose digits."""
+    x = raw(a)
+    restore = restore_axes(x.shape, axis, keepdims)
+    top = x.max(axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, 0)
+    exps = xp.exp(x - top)
+    total = exps.sum(axis=axis, keepdims=True)
+    with backend.errstate():
+        kept = xp.log(total) + top
+    out = kept if keepdims else kept.squeeze(axis=_positive_axes(axis, x.ndim))
+    return record(out, (a, lambda g: restore(g) * (exps / total)))
+
+
+# Shapes
+
+
+def reshape(a, *shape) -> Tensor:
+    x = raw(a)
+    old = x.shape
+    return record(x.reshape(*shape), (a, lambda g: g.reshape(old)))
+
+
+def transpose(a, *axes) -> Tensor:
+    """Axes in the order given (a tuple or separate numbers); reversed where none is."""
+    x = raw(a)
+    order = axes[0] if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))) else axes
+    order = tuple(order) if order else tuple(reversed(range(x.ndim)))
+    back = [0] * x.ndim
+    for new, old in enumerate(_positive_axes(order, x.ndim)):
+        back[old] = new
+    return record(x.transpose(order), (a, lambda g: g.transpose(back)))
+
+
+def swapaxes(a, axis1: int, axis2: int) -> Tensor:
+    return record(raw(a).swapaxes(axis1, axis2), (a, lambda g: g.swapaxes(axis1, axis2)))
+
+
+def squeeze(a, axis=None) -> Tensor:
+    x = raw(a)
+    old = x.shape
+    return record(x.squeeze(axis=axis), (a, lambda g: g.reshape(old)))
+
+
+def expand_dims(a, axis) -> Tensor:
+    x = raw(a)
+    old = x.shape
+    return record(xp.expand_dims(x, axis), (a, lambda g: g.reshape(old)))
+
+
+def broadcast_to(a, shape) -> Tensor:
+    x = raw(a)
+    return record(xp.broadcast_to(x, tuple(shape)), (a, unbroadcast_to(x)))
+
+
+def concatenate(tensors, axis: int = 0) -> Tensor:
+    arrays = [raw(t) for t in tensors]
+    out = xp.concatenate(arrays, axis=axis)
+    axis %= out.ndim
+    edges, start = [], 0
+    for tensor, array in zip(tensors, arrays, strict=True):
+        part = (slice(None),) * axis + (slice(start, start + array.shape[axis]),)
+        edges.append((tensor, lambda g, part=part: g[part]))
+        start += array.shape[axis]
+    return record(out, *edges)
+
+
+def stack(tensors, axis: int = 0) -> Tensor:
+    out = xp.stack([raw(t) for t in tensors], axis=axis)
+    before = (slice(None),) * (axis % out.ndim)
+    return record(out, *[(tensor, lambda g, i=i: g[(*before, i)]) for i, tensor in enumerate(tensors)])
+
+
+# Indexing
+
+
+def getitem(a, index) -> Tensor:
+    """a[index] with slices, numbers, None, ... and arrays of integers or booleans; repeated integers add up.
+
+    Raises IndexError for an integer out of range, on both backends.
+    """
+    x = raw(a)
+    index, is_basic = _checked_index(index, x.shape)
+    shape, dtype = x.shape, x.dtype
+
+    def rule(g):
+        out = xp.zeros(shape, dtype=dtype)
+        if is_basic:
+            out[index] = g
+        else:
+            backend.add_at(out, index, g)
+        return out
+
+    return record(x[index], (a, rule))
+
+
+def _checked_index(index, shape):
+    """The index for an array of the backend, its integers checked against `shape`, and whether it has no arrays."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [item._data if isinstance(item, Tensor) else item for item in items]
+    arrays = [hasattr(item, "dtype") or isinstance(item, list) for item in items]
+    if not any(arrays):
+        return tuple(items), True
+    host = [backend.to_numpy(item) if array else item for item, array in zip(items, arrays, strict=True)]
+    used = builtins.sum(_axes_used(item) for item in host)
+    axis = 0
+    for i, item in enumerate(host):
+        if item is Ellipsis:
+            axis += len(shape) - used
+        elif arrays[i] and item.dtype.kind in "iu":
+            if axis >= len(shape):
+                raise IndexError(f"too many indices for an array of shape {shape}")
+            size = shape[axis]
+            backend.checked_indices(item + size * (item < 0), size, "index")
+            items[i] = backend.asarray(items[i])
+            axis += 1
+        elif arrays[i] and item.dtype.kind == "b":
+            items[i] = backend.asarray(items[i])
+            axis += item.ndim
+        elif arrays[i]:
+            raise IndexError(f"an index must be integers or booleans, not {item.dtype}")
+        else:
+            axis += _axes_used(item)
+    return tuple(items), False
+
+
+def _axes_used(item) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    is_mask = hasattr(item, "dtype") and item.dtype.kind == "b"
+    return item.ndim if is_mask else 1
+
+
+# Products
+
+
+def matmul(a, b) -> Tensor:
+    """NumPy's `@`: matrices in the last two axes, the others broadcast; one-dimensional inputs are vectors."""
+    x, y = raw(a), raw(b)
+    out = x @ y
+    to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
+    x_is_vector, y_is_vector = x.ndim == 1, y.ndim == 1
+    left = x[None, :] if x_is_vector else x  # (…, M, K)
+    right = y[:, None] if y_is_vector else y  # (…, K, N)
+
+    def matrix(g):  # the gradient as (…, M, N)
+        if y_is_vector:
+            g = g[..., None]
+        return g[..., None, :] if x_is_vector else g
+
+    def rule_a(g):
+        da = matrix(g) @ right.swapaxes(-1, -2)  # (…, M, K)
+        return to_a(da[..., 0, :] if x_is_vector else da)
+
+    def rule_b(g):
+        db = left.swapaxes(-1, -2) @ matrix(g)  # (…, K, N)
+        return to_b(db[..., 0] if y_is_vector else db)
+
+    return record(out, (a, rule_a), (b, rule_b))
+
+
+# Operators and methods
+
+
+def _reflected(op):
+    return lambda self, other: op(other, self)
+
+
+for _operator, _op in {
+    "add": add,
+    "sub": subtract,
+    "mul": multiply,
+    "truediv": divide,
+    "pow": power,
+    "matmul": matmul,
+}.items():
+    setattr(Tensor, f"__{_operator}__", _op)
+    setattr(Tensor, f"__r{_operator}__", _reflected(_op))
+for _method in (
+    exp,
+    log,
+    sqrt,
+    tanh,
+    sigmoid,
+    clip,
+    sum,
+    mean,
+    var,
+    max,
+    min,
+    logsumexp,
+    reshape,
+    transpose,
+    swapaxes,
+    squeeze,
+    expand_dims,
+    broadcast_to,
+):
+    setattr(Tensor, _method.__name__, _method)
+Tensor.abs = Tensor.__abs__ = absolute
+Tensor.__neg__ = negative
+Tensor.__getitem__ = getitem
+Tensor.T = property(transpose, doc="The tensor with its axes reversed.")
+for _comparison in ("__lt__", "__le__", "__gt__", "__ge__"):
+    setattr(Tensor, _comparison, lambda self, other, _name=_comparison: wrap(getattr(raw(self), _name)(raw(other))))

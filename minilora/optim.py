@@ -1,0 +1,144 @@
+"""Optimizers: gradient descent with momentum, AdamW, and clipping of the gradient's norm.
+
+Parameters are Tensors, or groups of them: `[{"params": [...], "lr": 1e-3}, {"params": [...]}]`; what a group does not
+set comes from the optimizer's arguments. Frozen parameters and those without a gradient are left alone, weight decay
+included.
+"""
+
+from collections.abc import Iterable
+from math import sqrt
+
+from . import backend
+from .backend import xp
+from .tensor import Tensor, writable_data
+
+
+class Optimizer:
+    """Parameter groups and a state of arrays for each parameter; subclasses say what a step does to one parameter."""
+
+    def __init__(self, params, **defaults):
+        groups = list(params)
+        if groups and not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
+        if not any(group["params"] for group in self.param_groups):
+            raise ValueError(f"{type(self).__name__} was given no parameters")
+        everything = [p for group in self.param_groups for p in group["params"]]
+        if len({id(p) for p in everything}) != len(everything):
+            raise ValueError(f"{type(self).__name__} was given a parameter twice")
+        for group in self.param_groups:
+            if not 0 <= group["lr"] < float("inf") or not 0 <= group["weight_decay"] < float("inf"):
+                raise ValueError(
+                    f"lr and weight_decay must be finite and not negative: {group['lr']}, {group['weight_decay']}"
+                )
+        self.state: dict[int, dict] = {}  # position of the parameter -> its arrays and counts
+
+    def _live(self):
+        """(position, parameter, group) of every parameter that a step changes."""
+        position = -1
+        for group in self.param_groups:
+            for p in group["params"]:
+                position += 1
+                if p.requires_grad and p.grad is not None:
+                    yield position, p, group
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def step(self) -> None:
+        """Change each live parameter by its gradient."""
+        for position, p, group in self._live():
+            state = self.state.setdefault(position, {"step": 0})
+            state["step"] += 1
+            self._update(p, p.grad, state, group)
+
+    def _update(self, p: Tensor, g, state: dict, group: dict) -> None:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, object]:
+        """{"position.name": array or number}: everything but the parameters and the groups' settings."""
+        return {f"{i}.{name}": value for i, state in self.state.items() for name, value in state.items()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied."""
+        self.state = {}
+        for key, value in state.items():
+            position, name = key.split(".")
+            value = value if name == "step" else backend.asarray(value).copy()
+            self.state.setdefault(int(position), {})[name] = int(value) if name == "step" else value
+
+
+class SGD(Optimizer):
+    """p ← p - lr · b with b ← momentum · b + (g + weight_decay · p) (PyTorch's form of momentum)."""
+
+    def __init__(self, params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0):
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+    def _update(self, p, g, state, group):
+        data = writable_data(p)
+        if group["weight_decay"]:
+            g = g + group["weight_decay"] * data
+        if group["momentum"]:
+            if "momentum" in state:
+                state["momentum"] *= group["momentum"]
+                state["momentum"] += g
+            else:
+                state["momentum"] = g.copy()
+            g = state["momentum"]
+        data -= group["lr"] * g
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2). `minilora.plain.adamw_step` is its
+    formula.
+    """
+
+    def __init__(self, params, lr: float, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def _update(self, p, g, state, group):
+        if "m" not in state:
+            state["m"], state["v"] = xp.zeros(p.shape, dtype=p.dtype), xp.zeros(p.shape, dtype=p.dtype)
+        beta1, beta2 = group["betas"]
+        # With both bias corrections moved into two numbers, the update is p -= lr1 · m / (sqrt(v) + eps1).
+        correction1, correction2 = 1 - beta1 ** state["step"], sqrt(1 - beta2 ** state["step"])
+        lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
+        flat = [a.reshape(-1) for a in (writable_data(p), g, state["m"], state["v"])]
+        for s in backend.row_blocks(p.size, p.dtype.itemsize * 16):
+            data, gradient, m, v = (a[s] for a in flat)
+            work = gradient * (1 - beta1)
+            m *= beta1
+            m += work
+            xp.multiply(gradient, gradient, out=work)
+            work *= 1 - beta2
+            v *= beta2
+            v += work
+            xp.sqrt(v, out=work)
+            work += eps
+            xp.divide(m, work, out=work)
+            work *= lr
+            data *= 1 - group["lr"] * group["weight_decay"]
+            data -= work
+
+
+def clip_grad_norm_(params: Iterable[Tensor], max_norm: float):
+    """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
+
+    Nothing is fetched from a GPU: there the norm is a 0-d array. Raises ValueError for a max_norm that is not positive.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm must be positive, not {max_norm}")
+    grads = [p.grad for p in params if p.grad is not None]
+    if not grads:
+        return xp.zeros(())
+    total = xp.zeros((), dtype=grads[0].dtype)
+    for g in grads:
+        total = total + xp.dot(g.reshape(-1), g.reshape(-1))
+    norm = xp.sqrt(total)
+    scale = xp.minimum(max_norm / (norm + 1e-6), 1)
+    for g in grads:
+        g *= scale
+    return norm

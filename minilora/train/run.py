@@ -1,0 +1,285 @@
+"""The folder of one run: what was asked for, what was measured, and the checkpoints to go on from.
+
+    run.json           configuration, versions, hash of the text, command, times: the run described by itself
+    metrics.jsonl      one JSON object a line, each step once
+    checkpoints/       see `minilora.train.checkpoint`
+    .lock              while somebody writes here: the process's number
+
+Nothing else in the folder is read or removed here; what else a run leaves in it (a model, a report) is its own affair.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from minilora.errors import MiniloraError, show
+from minilora.formats.atomic import (
+    is_leftover,
+    make_folder,
+    open_regular,
+    read_json,
+    remove_leftovers,
+    show_path,
+    write_atomic,
+    write_json,
+)
+from minilora.train import checkpoint
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+RECORD = "run.json"
+METRICS = "metrics.jsonl"
+LOCK = ".lock"
+FORMAT = "minilora run"
+
+
+class RunFolder:
+    """A run folder held open by its single writer.
+
+        with RunFolder("runs/first", config={"lr": 3e-4}) as run:
+            start = run.checkpoint.step if run.checkpoint else 0      # after resume=True
+            run.log({"step": 1, "loss": 2.5})
+            run.save(1, arrays, state)
+
+    `resume` goes on from the newest whole checkpoint (`.checkpoint`), or starts anew where there is no run or no
+    checkpoint; `overwrite` removes the record, metrics and checkpoints of the run that is there and starts anew.
+    Either touches only a folder that a run wrote. `.notes` holds lines for the reader: what was started anew, which
+    checkpoint was damaged, which settings differ from the run's.
+
+    Errors, on entering: MiniloraError for a folder that is not empty (without either flag), is no run folder, is in use
+    by another process, or cannot be written; FormatError when all its checkpoints are damaged. A folder that is
+    refused is left as it was.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        resume: bool = False,
+        overwrite: bool = False,
+        config: dict | None = None,
+        text_hash: str | None = None,
+        command: str | None = None,
+    ):
+        if resume and overwrite:
+            raise MiniloraError("resume goes on with a run and overwrite removes it: give one of the two")
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.checkpoint: checkpoint.Checkpoint | None = None
+        self.notes: list[str] = []
+        self._resume, self._overwrite = resume, overwrite
+        self._config = json.loads(json.dumps(config or {}))  # as the file will have it: lists for tuples, text for keys
+        self._text_hash = text_hash
+        self._command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        self._last_step = -1
+
+    def check(self) -> None:
+        """Raise now what entering would raise for a folder that must not be written to; nothing is changed."""
+        self._inspect()
+
+    def __enter__(self) -> RunFolder:
+        self.check()  # refuse before anything is written ...
+        make_folder(self.path)
+        with ExitStack() as stack:
+            stack.enter_context(_single_writer(self.path / LOCK))
+            self._open(self._inspect())  # ... and again under the lock: a run may have ended here in between
+            stack.callback(self._metrics.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def log(self, record: dict) -> None:
+        """Append `record` to metrics.jsonl. It has an integer "step", higher than that of the record before it. NumPy
+        scalars are written as numbers; NaN and infinities as null, since JSON has no word for them."""
+        record = {key: _plain(value) for key, value in record.items()}
+        step = record.get("step")
+        if type(step) is not int or step <= self._last_step:
+            raise MiniloraError(f"a record needs a step after {self._last_step}, not {show(step)}")
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        try:
+            if self._metrics.write(line) != len(line):
+                raise OSError(0, "no space for the whole line")
+        except OSError as error:
+            raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
+        self._last_step = step
+
+    def save(self, step: int, arrays: dict[str, np.ndarray], state: dict, keep: int = 2) -> Path:
+        """Save a checkpoint (see `checkpoint.save`) of a training whose metrics up to `step` are safe on the disk."""
+        try:
+            os.fsync(self._metrics.fileno())
+        except OSError as error:
+            raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
+        return checkpoint.save(self.checkpoints, step, arrays, state, keep)
+
+    def _inspect(self) -> dict | None:
+        """The record of the run that is in the folder; None for a folder that is new or empty. Raises MiniloraError
+        where this run must not write."""
+        where = show_path(self.path)
+        try:
+            names = {name for name in os.listdir(self.path) if name != LOCK and not is_leftover(name)}
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MiniloraError(f"cannot use {where} as a run folder: {error.strerror}") from error
+        if not names:
+            return None
+        if not (self._resume or self._overwrite):
+            raise MiniloraError(
+                f"the run folder {where} is not empty: add --resume to go on with its run, --overwrite to start it "
+                "again, or choose another"
+            )
+        record = read_json(self.path / RECORD) if RECORD in names else {}
+        config, resumed = record.get("config"), record.get("resumed")
+        if record.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(resumed, list):
+            raise MiniloraError(f"{where} is not empty and has no run.json of minilora: choose another folder")
+        return record
+
+    def _open(self, previous: dict | None) -> None:
+        """Bring the folder into its state at the start: leftovers gone, metrics cut back, run.json written."""
+        if previous and self._resume:
+            self.checkpoint = checkpoint.latest(self.checkpoints)
+            self.notes += self.checkpoint.notes if self.checkpoint else ()
+        if self._resume and self.checkpoint is None:
+            self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
+        resumed_from = self.checkpoint.step if self.checkpoint else -1
+
+        remove_leftovers(self.path)
+        if previous and self._overwrite:
+            checkpoint.clear(self.checkpoints)
+        self._cut_metrics(resumed_from)
+        self._write_record(previous if self.checkpoint else None)
+        try:
+            self._metrics = open(self.path / METRICS, "ab", buffering=0)
+        except OSError as error:
+            raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
+
+    def _cut_metrics(self, last_step: int) -> None:
+        """Keep the records up to `last_step`, each step once; a line that a killed writer left unfinished goes too."""
+        path = self.path / METRICS
+        if not os.path.lexists(path):
+            return
+        with open_regular(path) as file:
+            lines = file.read().splitlines(keepends=True)
+        kept = []
+        for line in lines:
+            step = _step_of(line)
+            if step is not None and self._last_step < step <= last_step:
+                kept.append(line)
+                self._last_step = step
+        if kept != lines:
+            write_atomic(path, b"".join(kept))
+
+    def _write_record(self, previous: dict | None) -> None:
+        """Write run.json; on resume it keeps the first start and lists each later one."""
+        session = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": self._command,
+            "versions": {
+                "python": platform.python_version(),
+                **{package: _version(package) for package in ("numpy", "minilora")},
+            },
+        }
+        record = {"format": FORMAT, "config": self._config, "text_sha256": self._text_hash, **session, "resumed": []}
+        if previous:
+            record |= {key: previous.get(key) for key in session}
+            record["resumed"] = [*previous["resumed"], {"step": self.checkpoint.step, **session}]
+            self._note_changes(previous)
+        write_json(self.path / RECORD, record)
+
+    def _note_changes(self, previous: dict) -> None:
+        before, now = previous["config"], self._config
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                old, new = show(before.get(key)), show(now.get(key))
+                self.notes.append(f"{show(key)} was {old} in the run so far and is {new} from here")
+        if previous.get("text_sha256") != self._text_hash:
+            self.notes.append("the text is not the one that the run was trained on so far")
+
+
+def _plain(value: object) -> object:
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of one line of metrics; None for a line that is no whole record."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return step if type(step) is int and line.endswith(b"\n") else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a checkout that was not installed
+        return None
+
+
+@contextmanager
+def _single_writer(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`, with this process's number in it. The system frees the lock of a process that is
+    killed, so a file that stays behind bars nobody."""
+    try:
+        handle = _lock(path) if fcntl else _lock_by_existence(path)
+    except OSError as error:
+        raise MiniloraError(f"cannot lock the run folder {show_path(path.parent)}: {error.strerror}") from error
+    try:
+        with suppress(OSError):  # the number only makes the refusal of others clearer
+            os.truncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+        yield
+    finally:
+        if fcntl:
+            path.unlink(missing_ok=True)  # while still locked: the name must not be another's by then
+            os.close(handle)
+        else:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(path)):
+                    return handle
+        except OSError as error:
+            owner = os.read(handle, 20).decode(errors="replace")
+            os.close(handle)
+            if isinstance(error, BlockingIOError):
+                raise MiniloraError(_in_use(path, owner)) from None
+            raise
+        os.close(handle)  # its holder left, and removed the name, between our two calls: lock the new file
+
+
+def _lock_by_existence(path: Path) -> int:
+    """For systems without flock: the file's existence is the lock, and a killed process leaves it locked."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        owner = path.read_text(errors="replace")[:20]
+        raise MiniloraError(f"{_in_use(path, owner)}; if there is no such process, delete {show_path(path)}") from None
+
+
+def _in_use(path: Path, owner: str) -> str:
+    return f"the run folder {show_path(path.parent)} is in use by process {show(owner) or 'unknown'}"

@@ -1,0 +1,74 @@
+"""Runs every test on each backend there is: NumPy, the stand-in for CuPy (strict.py), and CuPy where a GPU is found.
+
+A test that touches no array of the backend (files, data, the command line) says so, for its module or for itself, and
+runs once, on NumPy:
+
+    pytestmark = pytest.mark.host
+
+MINILORA_BACKEND=numpy, =strict or =cupy restricts the others to that one backend. HYPOTHESIS_PROFILE=ci tries 200
+examples a property in place of 25.
+"""
+
+import os
+import random
+import warnings
+
+# minilora reads the variable when it is imported, knows no "strict", and so do the processes that tests start.
+_only = os.environ.pop("MINILORA_BACKEND", None)
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import strict  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from minilora import backend  # noqa: E402
+
+backend.register("strict", strict.load)
+
+settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def _gpu_works() -> bool:
+    try:
+        with warnings.catch_warnings(action="ignore"), backend.use("cupy"):
+            return backend.xp.ones(3).sum().item() == 3
+    except Exception:  # no CuPy, no device, no driver, or one that cannot compile: each has its own class
+        return False
+
+
+def _backends() -> list[str]:
+    known = ["numpy", "strict", "cupy"]
+    if _only is not None:
+        if _only not in known:
+            raise pytest.UsageError(f"MINILORA_BACKEND={_only!r}: the tests know {', '.join(known)}")
+        return [_only]
+    return known if _gpu_works() else known[:2]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "host: touches no array of the backend, and so runs once, on NumPy")
+    config.minilora_backends = _backends()
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.definition.get_closest_marker("host") is None:
+        metafunc.parametrize("backend_name", metafunc.config.minilora_backends, indirect=True, scope="module")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend_name(request) -> str:
+    """The name of the backend that the test runs on. A module's fixtures that make arrays must ask for it, too."""
+    name = getattr(request, "param", "numpy")
+    with backend.use(name):
+        yield name
+
+
+@pytest.fixture(autouse=True)
+def _same_start(backend_name):
+    """Each test starts on its backend, whatever the one before did, with the global generators seeded."""
+    random.seed(0)
+    np.random.seed(0)
+    with backend.use(backend_name):
+        yield

@@ -1,0 +1,255 @@
+"""pytest tests/test_backend.py: the switch between array libraries, the border to the host, and the quirks behind."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minilora.backend
+from minilora import backend
+from minilora.backend import xp
+from minilora.errors import MiniloraError
+
+# The switch
+
+
+@pytest.mark.host
+def test_use_as_a_call_stays():
+    backend.use("strict")
+    assert backend.name == "strict" and backend.is_array(xp.zeros(2)) and not isinstance(xp.zeros(2), np.ndarray)
+    backend.use("numpy")
+    assert backend.name == "numpy" and isinstance(xp.zeros(2), np.ndarray)
+
+
+@pytest.mark.host
+def test_use_as_a_block_comes_back():
+    with backend.use("strict"):
+        assert backend.name == "strict"
+        with backend.use("numpy"):
+            assert backend.name == "numpy" and isinstance(xp.zeros(2), np.ndarray)
+            with backend.use("numpy"):
+                pass
+            assert backend.name == "numpy"
+        assert backend.name == "strict" and not isinstance(xp.zeros(2), np.ndarray)
+    assert backend.name == "numpy" and isinstance(xp.zeros(2), np.ndarray)
+
+
+@pytest.mark.host
+def test_use_comes_back_after_an_exception():
+    with pytest.raises(KeyError), backend.use("strict"):
+        raise KeyError
+    assert backend.name == "numpy" and isinstance(xp.zeros(2), np.ndarray)
+
+
+def test_xp_stays_valid_and_public(backend_name):
+    assert backend.name == backend_name
+    assert xp is backend.xp is minilora.backend.xp
+    assert not [name for name in vars(xp) if name.startswith("_")]
+    with backend.use("numpy"):
+        assert xp.errstate is np.errstate
+    assert hasattr(xp, "errstate") == (backend_name == "numpy")  # what NumPy alone has is gone, not left behind
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name, near", [("numpi", "numpy"), ("cuppy", "cupy")])
+def test_an_unknown_name_is_refused_with_the_nearest(name, near):
+    with pytest.raises(MiniloraError, match=f"(?s){name}.*did you mean '{near}'"):
+        backend.use(name)
+    assert backend.name == "numpy"
+
+
+@pytest.mark.host
+def test_an_unknown_name_without_a_nearest_is_one_clean_line():
+    with pytest.raises(MiniloraError) as caught:
+        backend.use("\x1b[31m\n" + "q" * 500)
+    message = str(caught.value)
+    assert message.isprintable() and len(message) < 300 and "did you mean" not in message
+    assert "numpy" in message and "cupy" in message
+
+
+def start(variable: str | None) -> subprocess.CompletedProcess:
+    """A fresh Python with MINILORA_BACKEND set, which imports the switch and says what it found."""
+    environment = {key: value for key, value in os.environ.items() if key != "MINILORA_BACKEND"}
+    if variable is not None:
+        environment["MINILORA_BACKEND"] = variable
+    code = "from minilora import backend; print(backend.name, type(backend.xp.zeros(1)).__module__)"
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("variable", [None, "numpy"])
+def test_the_environment_names_the_backend(variable):
+    assert start(variable).stdout == "numpy numpy\n"
+
+
+@pytest.mark.host
+def test_the_environment_with_an_unknown_name():
+    process = start("nunpy")
+    assert process.returncode != 0 and process.stdout == ""
+    last = process.stderr.rstrip().splitlines()[-1]
+    assert "MiniloraError" in last and "'nunpy'" in last and "did you mean 'numpy'" in last
+
+
+def refuse():
+    raise RuntimeError("cudaErrorNoDevice:\nno CUDA-capable device is detected")
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "cupy, said",
+    [
+        (None, "pip install"),
+        (SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=refuse))), "cudaErrorNoDevice"),
+        (SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 0))), "no GPU"),
+    ],
+    ids=["not installed", "no driver", "no device"],
+)
+def test_cupy_without_a_gpu_says_one_clear_line(monkeypatch, cupy, said):
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(MiniloraError) as caught:
+        backend.use("cupy")
+    assert said in str(caught.value) and str(caught.value).isprintable()
+    assert backend.name == "numpy"
+
+
+# The border to the host
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int32", "uint8", "bool"])
+def test_round_trip(dtype):
+    host = np.array([[0, 1, 2], [3, 4, 5]]).astype(dtype)
+    array = backend.asarray(host)
+    assert backend.is_array(array) and array.dtype == dtype
+    back = backend.to_numpy(array)
+    assert type(back) is np.ndarray and back.dtype == dtype
+    np.testing.assert_array_equal(back, host)
+
+
+@pytest.mark.parametrize(
+    "view", [lambda a: a.T, lambda a: a[::-1], lambda a: a[:, 1:2], lambda a: a[:0], lambda a: a[1, 1]]
+)
+def test_round_trip_of_views(view):
+    host = view(np.arange(6.0).reshape(2, 3))
+    back = backend.to_numpy(backend.asarray(host))
+    assert back.shape == host.shape and back.dtype == np.float64
+    np.testing.assert_array_equal(back, host)
+
+
+def test_asarray_of_lists_and_numbers():
+    for value, shape in (([[1.5, 2.0]], (1, 2)), (3.0, ()), (True, ()), ([], (0,))):
+        array = backend.asarray(value, dtype=xp.float32)
+        assert backend.is_array(array) and array.shape == shape and array.dtype == np.float32
+        np.testing.assert_array_equal(backend.to_numpy(array), np.float32(value))
+
+
+def test_asarray_copies_only_for_another_dtype():
+    array = backend.asarray(np.ones(3, np.float32))
+    assert backend.asarray(array) is array and backend.asarray(array, dtype=xp.float32) is array
+    wide = backend.asarray(array, dtype=xp.float64)
+    assert wide.dtype == np.float64 and array.dtype == np.float32
+
+
+@pytest.mark.host
+def test_arrays_cross_a_switch():
+    with backend.use("strict"):
+        elsewhere = backend.asarray([1.0, 2.0])
+    assert backend.asarray(elsewhere).tolist() == [1.0, 2.0]
+    with backend.use("strict"):
+        assert backend.to_numpy(backend.asarray(np.ones(2))).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("indices", [[0, 4, 2], [[3], [0]], [], 4])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_checked_indices_come_back_on_the_device(indices, dtype):
+    host = np.array(indices, dtype=dtype)
+    for given_as in (host, backend.asarray(host)):
+        checked = backend.checked_indices(given_as, 5, "token id")
+        assert backend.is_array(checked) and checked.dtype == dtype
+        np.testing.assert_array_equal(backend.to_numpy(checked), host)
+
+
+def test_checked_indices_of_lists():
+    assert backend.to_numpy(backend.checked_indices([1, 0], 2, "class")).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("indices, bad", [([0, 5, 6], 5), ([3, -1], -1), ([-7, 9], -7), (5, 5)])
+def test_checked_indices_name_the_first_bad_one(indices, bad):
+    for given_as in (np.array(indices), backend.asarray(np.array(indices))):
+        with pytest.raises(IndexError, match=f"token id {bad} is out of range for size 5$"):
+            backend.checked_indices(given_as, 5, "token id")
+
+
+@pytest.mark.parametrize("indices", [[0.0, 1.0], [True, False], [1j]])
+def test_checked_indices_are_integers(indices):
+    for given_as in (np.array(indices), backend.asarray(np.array(indices))):
+        with pytest.raises(TypeError, match="token id must be integers, not (float|bool|complex)"):
+            backend.checked_indices(given_as, 5, "token id")
+
+
+# Quirks
+
+
+@given(rows=st.integers(0, 3000), row_bytes=st.integers(0, 10**7))
+def test_row_blocks_cover_every_row_once(rows, row_bytes):
+    blocks = list(backend.row_blocks(rows, row_bytes))
+    assert [row for block in blocks for row in range(rows)[block]] == list(range(rows))
+    assert all(block.stop > block.start and block.stop <= rows for block in blocks)
+
+
+def test_row_blocks_fit_a_cache_on_a_cpu_alone():
+    blocks = list(backend.row_blocks(1024, 4096))
+    if backend.blocks_rows():
+        assert len(blocks) > 1 and all((b.stop - b.start) * 4096 <= 2**20 for b in blocks)
+    else:
+        assert blocks == [slice(0, 1024)]
+
+
+@given(st.data())
+def test_add_rows_is_add_at(data):
+    rows, n, d = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 20)), data.draw(st.integers(0, 4))
+    ids = np.array(data.draw(st.lists(st.integers(0, rows - 1), min_size=n, max_size=n)), dtype=np.int64)
+    values = np.random.default_rng(n).normal(size=(n, d))
+    expected = np.zeros((rows, d))
+    np.add.at(expected, ids, values)
+    got = backend.add_rows(rows, backend.asarray(ids), backend.asarray(values))
+    assert backend.is_array(got) and got.dtype == np.float64
+    np.testing.assert_allclose(backend.to_numpy(got), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_add_rows_keeps_float32_and_its_input():
+    ids, host = np.array([2, 0, 2, 2]), np.arange(8, dtype=np.float32).reshape(4, 2)
+    values = backend.asarray(host)
+    got = backend.add_rows(4, backend.asarray(ids), values)
+    assert got.dtype == np.float32
+    assert backend.to_numpy(got).tolist() == [[2, 3], [0, 0], [10, 13], [0, 0]]
+    np.testing.assert_array_equal(backend.to_numpy(values), np.arange(8).reshape(4, 2))
+
+
+def test_add_at_adds_repeated_indices_up():
+    target = xp.zeros((3, 2), dtype=xp.float32)
+    backend.add_at(target, backend.asarray(np.array([1, 1, 0])), xp.ones((3, 2), dtype=xp.float32))
+    assert backend.to_numpy(target).tolist() == [[1, 1], [2, 2], [0, 0]]
+
+
+def test_lock_and_unlock():
+    array = xp.zeros(3, dtype=xp.float32)
+    lockable = backend.is_lockable(array)
+    assert lockable == (backend.name == "numpy") and backend.is_writable(array)
+    backend.lock(array)
+    assert not backend.is_lockable(array) and backend.is_writable(array) != lockable
+    if lockable:
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    backend.unlock(array)
+    array[0] = 1
+    assert backend.is_writable(array) and backend.to_numpy(array).tolist() == [1, 0, 0]
+
+
+def test_errstate_silences_warnings():
+    with backend.errstate():
+        assert backend.to_numpy(xp.log(xp.zeros(1)))[0] == -np.inf

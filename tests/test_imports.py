@@ -1,0 +1,143 @@
+"""pytest tests/test_imports.py: each floor of the house imports from those below it only, and importing stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+PACKAGE = Path(__file__).parent.parent / "minilora"
+
+# From the ground up. Each file or folder stands on one floor; those on one floor do not import each other.
+FLOORS = [
+    ["errors"],
+    ["blas"],
+    ["backend"],
+    ["tensor"],
+    ["ops"],
+    ["functional", "gradcheck", "plain"],
+    ["nn"],
+    ["optim"],
+    ["formats"],
+    ["models"],
+    ["quant"],
+    ["peft"],
+    ["data"],
+    ["train"],
+    ["study"],
+    ["classroom"],
+    ["cli"],
+]
+HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
+EXEMPT = {"__init__", "__main__"}  # of the package itself: they gather what the floors offer
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name, `minilora` left out."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return found
+
+
+def imported(source: str, module: str, is_package: bool) -> set[str]:
+    """The absolute dotted names that a module's text imports anywhere in it, `minilora.x.y` for its own package's.
+
+    `from package import name` counts as `package.name`, whether the name is a module or something in it.
+    """
+    full = ["minilora", *module.split(".")]
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = full[: len(full) - node.level + is_package] if node.level else []
+            home = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{home}.{alias.name}" for alias in node.names}
+    return names
+
+
+def arrows_up(source: str, module: str, is_package: bool = False) -> list[str]:
+    """What a module imports from its own floor's other rooms or from above; all of it if it stands on no floor."""
+    room = module.partition(".")[0]
+    wrong = []
+    for name in sorted(imported(source, module, is_package)):
+        top, _, rest = name.partition(".")
+        target = rest.partition(".")[0]
+        if top != "minilora" or target in (room, "__version__"):
+            continue
+        if target not in HEIGHT or room not in HEIGHT or HEIGHT[target] >= HEIGHT[room]:
+            wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def test_every_file_stands_on_a_floor():
+    homeless = {name.partition(".")[0] for name in modules()} - set(HEIGHT) - EXEMPT
+    assert not homeless, f"not in FLOORS: {homeless}"
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name not in EXEMPT])
+def test_no_arrow_points_up(module):
+    path = modules()[module]
+    assert arrows_up(path.read_text(encoding="utf-8"), module, path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    "source, module",
+    [
+        ("from .ops import add", "tensor"),
+        ("from . import nn, backend", "ops"),
+        ("import minilora.train.loop", "models.llama"),
+        ("from minilora import cli", "errors"),
+        ("from minilora import Tensor", "ops"),
+        ("from minilora.peft import lora as l", "quant.linear"),
+        ("def f():\n    from ..peft.lora import LoraConfig", "models.llama"),
+        ("from ... import study", "train.deep.loop"),
+        ("from .functional import relu", "plain"),
+        ("import minilora", "errors"),
+        ("from .ops import add", "attic"),
+    ],
+)
+def test_an_arrow_that_points_up_is_seen(source, module):
+    assert len(arrows_up(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    "source, module, is_package",
+    [
+        ("from .backend import xp\nfrom . import tensor", "ops", False),
+        ("from ..nn import Module\nfrom .llama import x\nfrom . import generate", "models.llama", False),
+        ("from .lora import LoraConfig\nfrom ..nn import Linear\nfrom . import model", "peft", True),
+        ("from .. import __version__\nimport numpy as np, os.path", "train.run", False),
+        ("from minilora.peft import lora", "study.compare", False),
+    ],
+)
+def test_an_arrow_that_points_down_is_fine(source, module, is_package):
+    assert arrows_up(source, module, is_package) == []
+
+
+@pytest.mark.parametrize("module", ["tensor", "ops", "functional", "plain"])
+def test_the_engine_sees_arrays_through_xp_alone(module):
+    names = imported(modules()[module].read_text(encoding="utf-8"), module, False)
+    assert not {name for name in names if name.partition(".")[0] in ("numpy", "cupy")}
+
+
+def test_only_the_backend_imports_cupy():
+    users = {
+        module
+        for module, path in modules().items()
+        if any(name.partition(".")[0] == "cupy" for name in imported(path.read_text("utf-8"), module, False))
+    }
+    assert users == {"backend"}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = ["matplotlib", "pandas", "torch", "transformers", "tokenizers", "rich", "cupy", "IPython"]
+    start = "import sys; from minilora import Tensor, functional, nn, optim"
+    code = f"{start}; print([name for name in {heavy} if name in sys.modules])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (process.stdout, process.stderr) == ("[]\n", "")
