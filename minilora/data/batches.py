@@ -26,7 +26,7 @@ class _ShuffledEpochs:
             raise MiniloraError(f"batch size {batch_size}: at least 1")
         self.batch_size = batch_size
         self.seed = seed
-        self._begin(0)
+        self._position, self._items = (0, 0), self._shuffled(0)
 
     def _epoch(self, rng: np.random.Generator) -> np.ndarray:
         """The items of one epoch in the order that `rng` gives."""
@@ -35,9 +35,8 @@ class _ShuffledEpochs:
     def next_batch(self) -> dict[str, np.ndarray]:
         raise NotImplementedError
 
-    def _begin(self, epoch: int) -> None:
-        self._position = epoch, 0
-        self._items = self._epoch(np.random.default_rng([self.seed, epoch]))
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return self._epoch(np.random.default_rng([self.seed, epoch]))
 
     def _next_items(self) -> np.ndarray:
         """The next B items; where an epoch ends inside a batch, the rest are the first of the next epoch."""
@@ -45,8 +44,8 @@ class _ShuffledEpochs:
         while len(taken) < self.batch_size:
             epoch, index = self._position
             if index == len(self._items):
-                self._begin(epoch + 1)
-                continue
+                epoch, index = epoch + 1, 0
+                self._items = self._shuffled(epoch)
             part = self._items[index : index + self.batch_size - len(taken)]
             taken.extend(part)
             self._position = epoch, index + len(part)
@@ -68,13 +67,10 @@ class _ShuffledEpochs:
         epoch, index = state.get("epoch"), state.get("index")
         if not all(type(number) is int and number >= 0 for number in (epoch, index)):
             raise MiniloraError(f"not a place in the data: {show(state)}")
-        before = self._position[0]
-        self._begin(epoch)
-        if index > len(self._items):
-            held = len(self._items)
-            self._begin(before)
-            raise MiniloraError(f"place {index} in an epoch of {held}: the checkpoint was made with other data")
-        self._position = epoch, index
+        items = self._shuffled(epoch)
+        if index > len(items):
+            raise MiniloraError(f"place {index} in an epoch of {len(items)}: the checkpoint was made with other data")
+        self._position, self._items = (epoch, index), items
 
 
 class LanguageModelBatches(_ShuffledEpochs):

@@ -205,7 +205,10 @@ def docstrings(root: Path, package: str = "") -> Iterator[Document]:
         if path.suffix == ".py":
             parts = path.relative_to(root).with_suffix("").parts
             module = ".".join([package] * bool(package) + [part for part in parts if part != "__init__"])
-            tree = _parse(path)
+            try:
+                tree = _parse(path)
+            except SyntaxError:  # a template, or written for another Python
+                continue
             if text := ast.get_docstring(tree):
                 yield Document(module, text, module)
             yield from _inside(tree, module, "")

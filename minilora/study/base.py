@@ -1,13 +1,15 @@
-"""Make the base model that comes with the package: `python -m minilora.study.base`, about half an hour on two cores.
+"""Make a base: pretrain a model on python-docs and keep it with its history.
 
-The same recipe as `minilora pretrain --data python-docs`, run longer. Weights are stored as float16 (under 6 MB); the
-manifest says from what text, with which settings and to which loss.
+`python -m minilora.study.base` makes the one that comes with the package, in about half an hour on two cores. Its
+weights are stored as float16, under 6 MB; the manifest says from what text, with which settings and to which loss.
 """
 
 import platform
-import sys
-from dataclasses import asdict
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
@@ -16,61 +18,93 @@ from ..formats.atomic import write_json
 from ..train import recipes
 from ..train.loop import TrainConfig, train
 from ..train.parallel import Workers
+from ..train.run import RunFolder
 
-VOCAB_SIZE, SEQ_LEN, BATCH_SIZE, SEED = 2048, 128, 16, 0
-SIZES = {
-    "hidden_size": 192,
-    "intermediate_size": 512,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": True,
-}
-CONFIG = TrainConfig(
-    steps=2400, lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=200
+DATA = "python-docs"
+PROMPT = "Return the "
+
+
+@dataclass(frozen=True)
+class Base:
+    """A recipe: the shape of a model, and how it is trained."""
+
+    sizes: dict
+    config: TrainConfig
+    vocab_size: int = 2048
+    seq_len: int = 128
+    batch_size: int = 16
+
+    def make(self, folder: Path, workers: Workers, seed: int = 0, dtype: str = "float32") -> Path:
+        """Pretrain in the run folder `folder`, going on where an earlier try stopped; returns the model's folder."""
+        tokenizer = recipes.tokenizer_for(DATA, self.vocab_size)
+        text = recipes.read_text(DATA, tokenizer)
+        model = recipes.new_model(tokenizer, seed, **self.sizes)
+        evaluate = recipes.evaluator(model, text.validation, self.seq_len, self.batch_size, workers)
+        samples = []
+
+        def evaluate_and_sample() -> float:
+            ids = tokenizer.encode(PROMPT)
+            out = model.generate(ids[None], 24, temperature=0.7, seed=seed)
+            samples.append(PROMPT + tokenizer.decode(out[0, len(ids) :]))
+            return evaluate()
+
+        batches = recipes.training_batches(text.train, self.batch_size, self.seq_len, seed)
+        with RunFolder(folder, resume=True, config=asdict(self), text_hash=text.sha256) as run:
+            history = train(
+                model,
+                batches,
+                self.config,
+                evaluate=evaluate_and_sample,
+                run=run,
+                workers=workers,
+                description="pretraining",
+            )
+            test = recipes.evaluator(model, text.test, self.seq_len, self.batch_size, workers)()
+            model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
+        evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
+        facts = {
+            "minilora": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "data": text.name,
+            "text_sha256": text.sha256,
+            "tokens": len(text.train.ids),
+            "parameters": recipes.count_parameters(model)[1],
+            "train": asdict(self.config),
+            "batch_size": self.batch_size,
+            "seq_len": self.seq_len,
+            "seed": seed,
+            "seconds": round(history.seconds),
+            "validation_bits_per_character": history.best,
+            "test_bits_per_character": test,
+            "evaluations": evaluations,
+            "losses": [[r["step"], round(r["loss"], 4)] for r in history.steps[:: max(1, self.config.steps // 100)]],
+            "samples": [
+                [step, sample] for (step, _), sample in zip(evaluations[-len(samples) :], samples, strict=True)
+            ],
+            "weights_sha256": sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest(),
+        }
+        write_json(folder / "model" / "manifest.json", facts)
+        return folder / "model"
+
+
+PACKAGE_BASE = Base(
+    sizes={
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+    },
+    config=TrainConfig(
+        steps=2400, lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=100
+    ),
 )
 
-
-def make_base() -> None:
-    """Pretrain, and write the folder that `recipes.base_folder()` names."""
-    tokenizer = recipes.tokenizer_for("python-docs", VOCAB_SIZE)
-    text = recipes.read_text("python-docs", tokenizer)
-    model = recipes.new_model(tokenizer, SEED, **SIZES)
-    with Workers() as workers:
-        evaluate = recipes.evaluator(model, text.validation, SEQ_LEN, BATCH_SIZE, workers)
-
-        def report() -> float:
-            value = evaluate()
-            print(f"validation {value:.4f} bits/character", file=sys.stderr, flush=True)
-            return value
-
-        batches = recipes.training_batches(text.train, BATCH_SIZE, SEQ_LEN, SEED)
-        history = train(model, batches, CONFIG, evaluate=report, workers=workers, description="base")
-        test = recipes.evaluator(model, text.test, SEQ_LEN, BATCH_SIZE, workers)()
-    folder = recipes.base_folder()
-    model.save_pretrained(folder, tokenizer.to_json(), dtype="float16")
-    facts = {
-        "made_by": "python -m minilora.study.base",
-        "minilora": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "data": text.name,
-        "text_sha256": text.sha256,
-        "tokens": len(text.train.ids),
-        "parameters": recipes.count_parameters(model)[1],
-        "train": asdict(CONFIG),
-        "batch_size": BATCH_SIZE,
-        "seq_len": SEQ_LEN,
-        "validation_bits_per_character": history.best,
-        "test_bits_per_character": test,
-        "seconds": round(history.seconds),
-        "losses": [[record["step"], round(record["loss"], 4)] for record in history.steps[::20]],
-        "weights_sha256": sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
-    }
-    write_json(folder / "manifest.json", facts)
-    print(f"{folder}: validation {history.best:.4f}, test {test:.4f} bits/character")
-
-
 if __name__ == "__main__":
-    make_base()
+    with tempfile.TemporaryDirectory() as scratch, Workers() as all_cores:
+        made = PACKAGE_BASE.make(Path(scratch) / "run", all_cores, dtype="float16")
+        shutil.copytree(made, recipes.base_folder(), dirs_exist_ok=True)
+    print((recipes.base_folder() / "manifest.json").read_text())

@@ -7,7 +7,7 @@ core.
 
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -35,17 +35,16 @@ class Workers:
         self._pool = None
 
     def __enter__(self) -> "Workers":
-        self._blas = blas.threads(1) if self.count > 1 else contextmanager(lambda: iter([None]))()
-        self._blas.__enter__()
-        if self.count > 1:
-            self._pool = ThreadPoolExecutor(self.count)
+        with ExitStack() as stack:
+            if self.count > 1:
+                stack.enter_context(blas.threads(1))
+                self._pool = stack.enter_context(ThreadPoolExecutor(self.count))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
-        self._blas.__exit__(*error)
+        self._pool = None
+        self._stack.close()
 
     def map(self, function, *arguments) -> list:
         """`function` of each, side by side, in the caller's context (gradients on or off, dropout)."""

@@ -2,7 +2,7 @@
 
 Writes functional.safetensors and attention.safetensors. Each case holds random inputs, the result, a random gradient of
 the result ("flow") and the gradients of the inputs that have one. All is computed in float64; inputs are stored as
-float32, which they fit exactly. tests/test_functional.py says how minilora computes the same; tests/parity compares live.
+float32, which they fit exactly. tests/test_functional.py computes the same with minilora; tests/parity compares live.
 """
 
 from collections.abc import Callable
@@ -191,9 +191,7 @@ CASES = {
     "cross_entropy_large": Case(
         lambda rng: {"logits": 500 * rng.standard_normal((6, 4)), "targets": rng.integers(0, 4, 6)}, T.cross_entropy
     ),
-    "cross_entropy_one_row": Case(
-        with_more(normal(logits=(4,)), targets=ints(4)), T.cross_entropy
-    ),
+    "cross_entropy_one_row": Case(with_more(normal(logits=(4,)), targets=ints(4)), T.cross_entropy),
     "linear_cross_entropy": Case(
         with_more(normal(x=(3, 5, 4), weight=(7, 4)), targets=targets(7, 3, 5, ignored=-100)),
         lambda x, weight, targets: T.cross_entropy((x @ weight.T).reshape(-1, 7), targets.reshape(-1)),

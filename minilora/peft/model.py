@@ -1,0 +1,575 @@
+"""Adapting a model, whatever the method: find, replace, freeze, disable, merge, save and load.
+
+A method says what to adapt and builds a layer for it (`PeftConfig`, `AdapterLayer`); the rest is here. Adapting swaps
+modules: where a layer stood, an `AdapterLayer` that holds it stands, and where `modules_to_save` names a module, a copy that
+trains. Disabling and unloading put back the very objects that stood there before, so nothing needs to be undone by
+arithmetic. The paths that modules have in the plain model are the names on disk.
+
+Files are PEFT's: adapter_config.json and adapter_model.safetensors. What PEFT has no field for (the fingerprint of the
+base, a second record of the configuration, what was untied) is in the metadata of the safetensors file, which PEFT does
+not look at; an unknown field in adapter_config.json would make it warn.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from .. import backend, nn
+from ..errors import FormatError, MiniloraError, show
+from ..formats import safetensors
+from ..formats.atomic import make_folder, parse_json, read_json, remove_leftovers, show_path, write_json
+from ..tensor import Tensor
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."  # before every path of the plain model, on disk
+TASK_TYPES = (None, "CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION")
+CLASSIFIER_HEADS = ("classifier", "score")  # what PEFT adds to modules_to_save for SEQ_CLS
+
+METHODS: dict[str, type["PeftConfig"]] = {}  # peft_type -> configuration; filled in __init__.py
+
+
+# What a method provides
+
+
+@dataclass(kw_only=True)
+class PeftConfig:
+    """What the configuration of every method has, and what this room asks of it.
+
+    A method subclasses it, sets `peft_type` and writes `targets`, `shapes` and `adapt`; the other members have a default.
+    Raises MiniloraError that lists all `problems` of the values.
+    """
+
+    modules_to_save: list[str] | str | None = None  # modules that train whole and are saved with the adapter
+    task_type: str | None = None  # "CAUSAL_LM" or "SEQ_CLS": the latter adds the classifier's head to modules_to_save
+
+    peft_type: ClassVar[str]
+    # Fields of a file that change nothing that is computed, and values of others that ask for nothing beyond the method.
+    unused: ClassVar[frozenset[str]] = frozenset(
+        {"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
+    )
+    means_off: ClassVar[dict[str, tuple]] = {}
+
+    def __post_init__(self):
+        if isinstance(self.modules_to_save, str):
+            self.modules_to_save = [self.modules_to_save]
+        elif isinstance(self.modules_to_save, (set, tuple)):
+            self.modules_to_save = sorted(self.modules_to_save)
+        if problems := self.problems():
+            raise MiniloraError(_listed(problems))
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, in words."""
+        found = []
+        names = self.modules_to_save
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            found.append(f"modules_to_save must be a list of names, not {show(repr(names))}")
+        if self.task_type not in TASK_TYPES:
+            known = ", ".join(task for task in TASK_TYPES if task)
+            found.append(f"task_type must be one of {known}, not {show(repr(self.task_type))}")
+        return found
+
+    def targets(self, model: nn.Module) -> list[str]:
+        """Paths of the modules to adapt. Raises MiniloraError where a name matches nothing."""
+        raise NotImplementedError
+
+    def check(self, path: str, module: nn.Module) -> list[str]:
+        """What speaks against a fresh adapter on this module, in words."""
+        return []
+
+    def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter that adapting `module` adds, without making any."""
+        raise NotImplementedError
+
+    def adapt(self, module: nn.Module, rng: np.random.Generator) -> "AdapterLayer":
+        """A fresh layer around `module`, with the parameters that `shapes` says. Changes nothing in `module`."""
+        raise NotImplementedError
+
+    def file_name(self, path: str, name: str) -> str:
+        """The name on disk of parameter `name` of the adapter at `path`."""
+        return f"{PREFIX}{path}.{name}"
+
+    def saved_names(self, model: nn.Module) -> list[str]:
+        """modules_to_save, with the head of a classifier where the task is classification."""
+        names = list(self.modules_to_save or [])
+        if self.task_type == "SEQ_CLS":
+            there = {path.rpartition(".")[2] for path, _ in model.named_modules()}
+            heads = [name for name in CLASSIFIER_HEADS if name in there]
+            if not heads:
+                raise MiniloraError(
+                    f"task_type 'SEQ_CLS' trains a head called {' or '.join(CLASSIFIER_HEADS)}, and "
+                    f"{type(model).__name__} has none"
+                )
+            names = [name for name in names if name not in CLASSIFIER_HEADS] + heads
+        return names
+
+    def to_dict(self, targets: list[str]) -> dict:
+        """The content of adapter_config.json. targets: the paths that were adapted."""
+        return {"peft_type": self.peft_type, "base_model_name_or_path": None, "inference_mode": True} | asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "PeftConfig":
+        """From the content of adapter_config.json.
+
+        Raises MiniloraError that lists what it asks for and minilora does not have: loading it anyway would compute
+        something else than what was trained.
+        """
+        known = {field.name for field in fields(cls)}
+        refused = [
+            f"{show(name)} = {show(json.dumps(value))}"
+            for name, value in content.items()
+            if name not in known | cls.unused and value and value not in cls.means_off.get(name, ())
+        ]
+        if refused:
+            raise MiniloraError(f"the adapter uses what minilora's {cls.peft_type} does not have: {_listed(refused)}")
+        return cls(**{name: value for name, value in content.items() if name in known})
+
+
+class AdapterLayer(nn.Module):
+    """Stands where `base_layer` stood, calls it, and adds something that trains."""
+
+    base_layer: nn.Module
+
+    def adapter_parameters(self) -> dict[str, Tensor]:
+        """{name: parameter} of everything but the base layer."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith("base_layer.")}
+
+    def merged(self) -> nn.Module:
+        """A plain module that computes the same. Raises MiniloraError where the method has none."""
+        raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")
+
+
+# Finding
+
+
+def matching(model: nn.Module, names: Iterable[str], option: str, kind: type[nn.Module]) -> list[str]:
+    """Paths of the modules of `kind` that `names` mean, in the model's order.
+
+    A name is a whole last name ("q_proj"), a whole path ("model.layers.0.self_attn.q_proj") or the end of one, cut at a
+    dot. Raises MiniloraError, which begins with `option` and lists every name that matches nothing, and what there is.
+    """
+    modules = [(path, module) for path, module in model.named_modules() if path]
+    candidates = [path for path, module in modules if isinstance(module, kind)]
+    last_names = list(dict.fromkeys(last for path in candidates if not (last := path.rpartition(".")[2]).isdigit()))
+    found, problems = set(), []
+    for name in names:
+        paths = {path for path in candidates if f".{path}".endswith(f".{name}")} if name else set()
+        found |= paths
+        if paths:
+            continue
+        shown = show(repr(name))
+        other = next((module for path, module in modules if f".{path}".endswith(f".{name}")), None) if name else None
+        if not re.fullmatch(r"[\w.-]*", name):
+            problems.append(f"{shown} is not a name (regular expressions are not read)")
+        elif other is not None:
+            problems.append(f"{shown} is a {type(other).__name__}, not a {kind.__name__}")
+        else:
+            near = get_close_matches(name, last_names, n=1)
+            problems.append(f"{shown} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
+    if problems:
+        there = ", ".join(last_names) or f"no {kind.__name__} at all"
+        raise MiniloraError(f"{option}: {_listed(problems)}; there are: {show(there, 400)}")
+    return [path for path in candidates if path in found]
+
+
+def linears_of_blocks(model: nn.Module) -> list[str]:
+    """Paths of all Linears in the model's lists of blocks; of all that it has, where it has no such lists."""
+    paths = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
+    if not paths:
+        raise MiniloraError(f"'all-linear' finds no Linear in {type(model).__name__}")
+    return [path for path in paths if any(part.isdigit() for part in path.split("."))] or paths
+
+
+def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
+    """SHA-256 over the names, shapes and float32 bytes of a plain model's weights, as hexadecimal digits.
+
+    without: paths of modules whose weights an adapter brings along. A tied weight counts under each of its names, so a
+    model is the same with its head tied and with a head of equal values.
+    """
+    skipped = tuple(f"{path}." for path in without)
+    total, digests = hashlib.sha256(), {}
+    for name, array in sorted(model.state_dict().items()):
+        if name.startswith(skipped):
+            continue
+        if id(array) not in digests:
+            host = np.ascontiguousarray(backend.to_numpy(array), dtype="<f4")
+            digests[id(array)] = hashlib.sha256(host.reshape(-1).view(np.uint8)).hexdigest()
+        total.update(f"{name} {tuple(array.shape)} {digests[id(array)]}\n".encode())
+    return total.hexdigest()
+
+
+# Replacing
+
+
+@dataclass
+class _Site:
+    """A place in the model: what stands there in the plain model, and what stands there in the adapted one."""
+
+    path: str  # in the plain model
+    original: nn.Module
+    adapted: nn.Module
+
+    @property
+    def is_whole(self) -> bool:
+        """True where the module itself is trained (modules_to_save)."""
+        return not isinstance(self.adapted, AdapterLayer)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What trains here, by name."""
+        return dict(self.adapted.named_parameters()) if self.is_whole else self.adapted.adapter_parameters()
+
+    def merged(self) -> nn.Module:
+        return self.adapted if self.is_whole else self.adapted.merged()
+
+
+@dataclass
+class _Plan:
+    """Where an adapter goes: paths of the modules to adapt and of the modules to save whole."""
+
+    model: nn.Module
+    config: PeftConfig
+    targets: list[str]
+    saved: list[str]
+
+    def expected(self) -> dict[str, tuple[int, ...]]:
+        """Name on disk and shape of everything that will train."""
+        shapes = {}
+        for path in self.targets:
+            own = self.config.shapes(self.model.get_submodule(path))
+            shapes |= {self.config.file_name(path, name): shape for name, shape in own.items()}
+        for path in self.saved:
+            shapes |= {f"{PREFIX}{path}.{n}": p.shape for n, p in self.model.get_submodule(path).named_parameters()}
+        return shapes
+
+    def build(self, seed: int) -> list[_Site]:
+        """Fresh adapters and copies, not yet in their places."""
+        rng = np.random.default_rng(seed)
+        adapters = [(path, module, self.config.adapt(module, rng)) for path, module in self._modules(self.targets)]
+        copies = [(path, module, _trainable_copy(module)) for path, module in self._modules(self.saved)]
+        return [_Site(*site) for site in adapters + copies]
+
+    def _modules(self, paths: list[str]) -> Iterator[tuple[str, nn.Module]]:
+        return ((path, self.model.get_submodule(path)) for path in paths)
+
+
+def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
+    """What `config` means for `model`; MiniloraError where it does not fit or the model is adapted already."""
+    if any(isinstance(m, (PeftModel, AdapterLayer)) or "_is_adapted" in vars(m) for _, m in model.named_modules()):
+        raise MiniloraError("the model is adapted already: merge_and_unload() or unload() it first")
+    targets = config.targets(model)
+    saved = matching(model, config.saved_names(model), "modules_to_save", nn.Module)
+    inside = [
+        f"{inner} is in {outer}" if inner != outer else f"{inner} is in both"
+        for outer in saved
+        for inner in targets + [path for path in saved if path != outer]
+        if f"{inner}.".startswith(f"{outer}.")
+    ]
+    if inside:
+        raise MiniloraError(f"a module cannot be adapted, or saved, inside one that modules_to_save names: {_listed(inside)}")
+    empty = [path for path in saved if not any(True for _ in model.get_submodule(path).parameters())]
+    if empty:
+        raise MiniloraError(f"modules_to_save: no parameters to train in {_listed(empty)}")
+    return _Plan(model, config, targets, saved)
+
+
+def _trainable_copy(module: nn.Module) -> nn.Module:
+    copy = deepcopy(module)
+    for parameter in copy.parameters():
+        parameter.data = parameter.data.copy()
+        parameter.grad = None
+    return copy
+
+
+def _tied(model: nn.Module, paths: list[str]) -> list[str]:
+    """Those of `paths` whose modules share a weight with a module elsewhere."""
+    everywhere = Counter(id(array) for array in model.state_dict().values())
+    shared = []
+    for path in paths:
+        here = Counter(id(array) for array in model.get_submodule(path).state_dict().values())
+        if any(everywhere[key] > count for key, count in here.items()):
+            shared.append(path)
+    return shared
+
+
+def _listed(problems: list[str], limit: int = 100) -> str:
+    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
+    return "; ".join(problems[:limit]) + more
+
+
+# The adapted model
+
+
+def get_peft_model(model: nn.Module, config: PeftConfig, seed: int = 0) -> "PeftModel":
+    """Adapt `model`, in place: everything that it has is frozen, what `config` adds trains. Returns the wrapper.
+
+    seed: of what starts random, drawn by a NumPy Generator. Raises MiniloraError, and changes nothing, where a target
+    matches nothing, the settings do not fit a layer, or the model is adapted already.
+    """
+    if not isinstance(config, PeftConfig):
+        raise TypeError(f"get_peft_model needs a configuration such as LoraConfig(), not {type(config).__name__}")
+    config = deepcopy(config)
+    config.__post_init__()  # its values may have been changed since
+    plan = _plan(model, config)
+    problems = [problem for path in plan.targets for problem in config.check(path, model.get_submodule(path))]
+    if problems:
+        raise MiniloraError(_listed(problems))
+    adapted = PeftModel(model, config, plan.build(seed))
+    for path in (name for name in CLASSIFIER_HEADS if name in vars(model)):
+        if path not in plan.saved + plan.targets:
+            adapted.notes.append(f"the head {path!r} stays frozen; task_type='SEQ_CLS' trains it along")
+    return adapted
+
+
+class PeftModel(nn.Module):
+    """A model with an adapter in it: called, trained and walked like the model itself. Made by `get_peft_model`.
+
+    base_model: the model that was adapted. peft_config: a copy of the configuration. notes: what a reader should know
+    about how it came to be, such as an adapter that could not be checked against its base.
+    """
+
+    def __init__(self, base_model: nn.Module, peft_config: PeftConfig, sites: list[_Site]):
+        self.base_model = base_model
+        self.peft_config = peft_config
+        self.training = base_model.training
+        self.notes: list[str] = []
+        self._sites = sites
+        self._untied = _tied(base_model, [site.path for site in sites])
+        self._had_tied_config = getattr(getattr(base_model, "config", None), "tie_word_embeddings", False)
+        self._flags = [(p, p.requires_grad) for p in base_model.parameters()]
+        self._ended = ""  # how, once the adapter has been merged or taken off
+        self._is_on = False
+        base_model.requires_grad_(False)
+        for site in sites:
+            for parameter in site.parameters().values():
+                parameter.requires_grad = True
+        base_model._is_adapted = True
+        self._switch(True)
+
+    # As the model
+
+    def forward(self, *args, **kwargs):
+        return self.base_model(*args, **kwargs)
+
+    def generate(self, *args, **kwargs):
+        """The base model's `generate`, with the adapter."""
+        return self.base_model.generate(*args, **kwargs)
+
+    def count_targets(self, labels) -> int:
+        """How many of the labels count in the loss."""
+        return self.base_model.count_targets(labels)
+
+    @property
+    def config(self):
+        """The base model's configuration."""
+        return self.base_model.config
+
+    # Counting
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """(trainable, all) parameters; all includes the originals of what modules_to_save copied, as in PEFT."""
+        kept = [module for site in self._sites for module in (site.original, site.adapted)]
+        unique = {id(p): p for module in [self, *kept] for p in module.parameters()}
+        sizes = [(p.size, p.requires_grad) for p in unique.values()]
+        return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+
+    def print_trainable_parameters(self) -> None:
+        """Print both numbers and their ratio, in PEFT's words."""
+        trainable, total = self.get_nb_trainable_parameters()
+        share = 100 * trainable / total
+        print(f"trainable params: {trainable:,d} || all params: {total:,d} || trainable%: {share:.4f}")
+
+    # Taking the adapter out
+
+    @contextmanager
+    def disable_adapter(self):
+        """Within the block the model is the base, exactly. Blocks may be nested; an exception ends them as well."""
+        self._must_be_in("disable")
+        was_on = self._is_on
+        self._switch(False)
+        try:
+            yield
+        finally:
+            if not self._ended:
+                self._switch(was_on)
+
+    def unload(self) -> nn.Module:
+        """The plain model as it was before, with the same modules and the same parameters frozen; the adapter is gone."""
+        self._must_be_in("unload")
+        self._switch(False)
+        self._end("taken off its base")
+        return self.base_model
+
+    def merge_and_unload(self) -> nn.Module:
+        """The plain model with the adapter's change added to its weights.
+
+        A merged layer has weights of its own: one that was tied to another is not tied any more. Raises MiniloraError,
+        and changes nothing, for a method that cannot be merged.
+        """
+        self._must_be_in("merge")
+        merged = [(site, site.merged()) for site in self._sites]  # all of them before the first takes its place
+        training = self.base_model.training
+        self._switch(False)
+        self._end("merged into its base")
+        for site, module in merged:
+            self.replace(f"base_model.{site.path}", module.train(training))
+            flags = {name: p.requires_grad for name, p in site.original.named_parameters()}
+            for name, parameter in module.named_parameters():
+                parameter.requires_grad = flags.get(name, True)
+        self._set_tied_config(not self._untied)
+        return self.base_model
+
+    def _switch(self, on: bool) -> None:
+        """Put the adapted modules in their places, or the original ones back."""
+        if on == self._is_on:
+            return
+        # Paths are those of the plain model: what stands inside another module goes in first and comes out last.
+        for site in sorted(self._sites, key=lambda site: len(site.path), reverse=on):
+            new, old = (site.adapted, site.original) if on else (site.original, site.adapted)
+            new.train(old.training)
+            self.replace(f"base_model.{site.path}" if site.path else "base_model", new)
+        self._set_tied_config(not (on and self._untied))
+        self._is_on = on
+
+    def _set_tied_config(self, tied: bool) -> None:
+        """The configuration says whether head and embeddings are one weight; follow what was untied."""
+        if self._had_tied_config:
+            self.base_model.config.tie_word_embeddings = tied
+
+    def _must_be_in(self, verb: str) -> None:
+        if self._ended:
+            raise MiniloraError(f"cannot {verb} the adapter: it was {self._ended} before; start from get_peft_model again")
+
+    def _end(self, how: str) -> None:
+        self._ended = how
+        self._sites = []
+        del self.base_model._is_adapted
+        for parameter, flag in self._flags:
+            parameter.requires_grad = flag
+
+    # Files
+
+    def save_pretrained(self, folder) -> None:
+        """Write adapter_config.json and adapter_model.safetensors to `folder`; PEFT opens them.
+
+        The fingerprint covers the base's weights as they are now. Raises MiniloraError where writing fails.
+        """
+        self._must_be_in("save")
+        targets = [site.path for site in self._sites if not site.is_whole]
+        saved = [site.path for site in self._sites if site.is_whole]
+        tensors = {}
+        for site in self._sites:
+            for name, parameter in site.parameters().items():
+                key = f"{PREFIX}{site.path}.{name}" if site.is_whole else self.peft_config.file_name(site.path, name)
+                tensors[key] = backend.to_numpy(parameter.data)
+        with self.disable_adapter():
+            names = self.peft_config.saved_names(self.base_model)
+            fingerprint = base_fingerprint(self.base_model, saved)
+        config = self.peft_config.to_dict(targets) | {"modules_to_save": names or None}
+        metadata = {
+            "format": "pt",
+            "minilora.base": fingerprint,
+            "minilora.config": json.dumps({field.name: config[field.name] for field in fields(self.peft_config)}),
+        }
+        if self._untied:
+            metadata["minilora.untied"] = json.dumps(self._untied)
+        folder = Path(folder)
+        make_folder(folder)
+        remove_leftovers(folder)
+        safetensors.save_file(folder / WEIGHTS, tensors, metadata)
+        write_json(folder / CONFIG, config)
+
+    @classmethod
+    def from_pretrained(cls, model: nn.Module, folder, is_trainable: bool = False) -> "PeftModel":
+        """`model`, adapted in place by the adapter in `folder` (minilora's or PEFT's), in eval mode unless it is to train.
+
+        Raises FormatError for files that are damaged, do not fit the model or ask for what minilora does not have, listing
+        everything that is wrong, and MiniloraError where the adapter was trained on another base. The model is then
+        as it was. An adapter without a fingerprint loads with a note in `notes`.
+        """
+        folder = Path(folder)
+        where = show_path(folder)
+        if not (folder / WEIGHTS).exists() and (folder / "adapter_model.bin").exists():
+            raise FormatError(f"{where} holds its adapter as a pickle, which can run any program; save it as safetensors")
+        content = read_json(folder / CONFIG)
+        tensors, metadata = safetensors.load_file(folder / WEIGHTS)
+        kind = content.get("peft_type")
+        if not isinstance(kind, str) or kind not in METHODS:
+            raise FormatError(f"{where}: peft_type is {show(repr(kind))}; minilora reads {', '.join(METHODS)}")
+        try:
+            config = METHODS[kind].from_dict(content)
+            plan = _plan(model, config)
+        except MiniloraError as error:
+            raise FormatError(f"{where}: {error}") from error
+        problems = _changed_settings(config, metadata, where) + _misfits(plan, tensors)
+        if problems:
+            raise FormatError(f"{where}: the adapter does not fit {type(model).__name__}: {_listed(problems)}")
+        trained_on = metadata.get("minilora.base")
+        if trained_on is not None and trained_on != (here := base_fingerprint(model, plan.saved)):
+            raise MiniloraError(
+                f"{where}: the adapter was trained on another base (fingerprint {show(trained_on, 12)}) than this one "
+                f"({show(here, 12)}); load it onto a model with the weights that it was trained on"
+            )
+
+        adapted = cls(model, config, plan.build(seed=0))
+        for site in adapted._sites:
+            for name, parameter in site.parameters().items():
+                key = f"{PREFIX}{site.path}.{name}" if site.is_whole else config.file_name(site.path, name)
+                parameter.data = backend.asarray(tensors[key].astype(parameter.dtype))
+                parameter.requires_grad = is_trainable
+        if trained_on is None:
+            adapted.notes.append(
+                "the adapter carries no fingerprint of its base (PEFT writes none), so whether it was trained on this one "
+                "could not be checked"
+            )
+        return adapted if is_trainable else adapted.eval()
+
+
+def _changed_settings(config: PeftConfig, metadata: dict[str, str], where: str) -> list[str]:
+    """Settings in which adapter_config.json differs from the record that was saved with the weights."""
+    if "minilora.config" not in metadata:
+        return []
+    record = parse_json(metadata["minilora.config"].encode(), f"{where}: the record of the configuration")
+    now = asdict(config)
+    return [
+        f"{name} is {show(repr(now[name]))} in {CONFIG}, but was {show(repr(value))} in training"
+        for name, value in record.items()
+        if name in now and now[name] != value
+    ]
+
+
+def _misfits(plan: _Plan, tensors: dict[str, np.ndarray]) -> list[str]:
+    """Names that are missing or unexpected, shapes that do not fit, values that are not finite numbers."""
+    expected = plan.expected()
+    problems = [f"missing {name}" for name in expected if name not in tensors]
+    copies = {}  # PEFT stores the weights of an adapted head along with the adapter
+    for path in plan.targets:
+        for name, parameter in plan.model.get_submodule(path).named_parameters():
+            copies[plan.config.file_name(path, f"base_layer.{name}")] = parameter
+    own = {f"{PREFIX}{name}" for name in plan.model.state_dict()}
+    for name, array in tensors.items():
+        if name in expected:
+            if array.shape != expected[name]:
+                problems.append(f"{name} has shape {array.shape}, not {expected[name]}")
+            elif array.dtype.kind != "f":
+                problems.append(f"{name} holds {array.dtype}, not floating-point numbers")
+            elif not np.isfinite(array).all():
+                problems.append(f"{name} holds NaN or infinite values")
+        elif name in copies:
+            base = backend.to_numpy(copies[name].data)
+            if not np.array_equal(base, array.astype(base.dtype)):
+                problems.append(f"{name} differs from the weights of this base")
+        else:
+            hint = ", which modules_to_save does not name" if name in own else ""
+            hint = hint or ("" if name.startswith(PREFIX) else f" (names begin with {PREFIX})")
+            problems.append(f"unexpected {show(name, 160)}{hint}")
+    return problems
