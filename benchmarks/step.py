@@ -51,7 +51,7 @@ def minilora_step(size: dict, method: str):
     def step() -> float:
         loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
         clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        optimizer.step(workers.map)
         optimizer.zero_grad()
         return float(loss)
 

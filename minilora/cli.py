@@ -284,12 +284,14 @@ def _refuse_early(arguments) -> None:
 
 
 def _pretrain(arguments) -> None:
+    from .data import corpora
     from .train import recipes
 
     _refuse_early(arguments)
     config = _train_config(arguments, arguments.lr, weight_decay=0.1, betas=(0.9, 0.95))
-    tokenizer = recipes.tokenizer_for(arguments.data, arguments.vocab_size)
-    text = recipes.read_text(arguments.data, tokenizer)
+    corpus = corpora.load(arguments.data)
+    tokenizer = recipes.tokenizer_for(corpus, arguments.vocab_size)
+    text = recipes.read_text(corpus, tokenizer)
     sizes = {
         "hidden_size": arguments.hidden_size,
         "intermediate_size": arguments.intermediate_size,
@@ -309,6 +311,7 @@ def _pretrain(arguments) -> None:
 
 
 def _finetune(arguments) -> None:
+    from .data import corpora
     from .peft import LoraConfig
     from .train import recipes
 
@@ -324,7 +327,7 @@ def _finetune(arguments) -> None:
         lora = LoraConfig(r=arguments.rank, lora_alpha=alpha, target_modules=targets, lora_dropout=arguments.dropout)
         settings |= {"rank": arguments.rank, "alpha": alpha, "targets": targets, "dropout": arguments.dropout}
     model = recipes.adapt(model, arguments.method, lora, arguments.seed)
-    text = recipes.read_text(arguments.data, tokenizer)
+    text = recipes.read_text(corpora.load(arguments.data), tokenizer)
 
     def save(folder: Path) -> Path:
         if arguments.method == "lora":
@@ -337,11 +340,12 @@ def _finetune(arguments) -> None:
 
 
 def _evaluate(arguments) -> None:
+    from .data import corpora
     from .train import recipes
     from .train.parallel import Workers
 
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
-    text = recipes.read_text(arguments.data, tokenizer)
+    text = recipes.read_text(corpora.load(arguments.data), tokenizer)
     stream = getattr(text, arguments.split)
     with Workers() as workers:
         bits = recipes.evaluator(model, stream, arguments.seq_len, arguments.batch_size, workers)()

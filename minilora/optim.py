@@ -48,12 +48,17 @@ class Optimizer:
             for p in group["params"]:
                 p.grad = None
 
-    def step(self) -> None:
-        """Change each live parameter by its gradient."""
-        for position, p, group in self._live():
+    def step(self, map=map) -> None:
+        """Change each live parameter by its gradient. `map` may spread the parameters over threads."""
+
+        def update(live) -> None:
+            position, p, group = live
             state = self.state.setdefault(position, {"step": 0})
             state["step"] += 1
             self._update(p, p.grad, state, group)
+
+        for _ in map(update, list(self._live())):
+            pass
 
     def _update(self, p: Tensor, g, state: dict, group: dict) -> None:
         raise NotImplementedError

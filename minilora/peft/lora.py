@@ -14,7 +14,7 @@ first in the computation and both are stored as the weights of linear layers.
 """
 
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import sqrt
 from typing import ClassVar
 
 from .. import functional as F
@@ -22,9 +22,10 @@ from .. import nn
 from ..backend import xp
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .model import AdapterLayer, PeftConfig, linears_of_blocks, matching
+from .model import AdapterLayer, PeftConfig, is_list_of_names, linears_of_blocks, matching
 
-DEFAULT_TARGETS = ["q_proj", "v_proj"]  # as PEFT has it for Llama, and table 5 of the paper finds best for its cost
+DEFAULT_TARGETS = ["q_proj", "v_proj"]  # as PEFT has it for Llama; spreading a budget over both is best in table 5
+FLOAT32_MAX = 3.4e38
 
 
 @dataclass
@@ -33,7 +34,7 @@ class LoraConfig(PeftConfig):
 
     r: int = 8  # rank of the update
     lora_alpha: float = 8  # the update is scaled by lora_alpha / r
-    target_modules: list[str] | str | None = None  # last names or paths of Linears, "all-linear"; None: q_proj and v_proj
+    target_modules: list[str] | str | None = None  # names or paths, or "all-linear"; None: q_proj and v_proj
     lora_dropout: float = 0.0  # on the input of the update
     use_rslora: bool = False  # scale by lora_alpha / sqrt(r)
 
@@ -50,17 +51,17 @@ class LoraConfig(PeftConfig):
         found = super().problems()
         if type(self.r) is not int or self.r < 1:
             found.append(f"r must be a whole number of at least 1, not {show(repr(self.r))}")
-        if type(self.lora_alpha) not in (int, float) or not 0 < self.lora_alpha < inf:
+        if type(self.lora_alpha) not in (int, float) or not 0 < self.lora_alpha < FLOAT32_MAX:
             found.append(f"lora_alpha must be a positive number, not {show(repr(self.lora_alpha))}")
         if type(self.lora_dropout) not in (int, float) or not 0 <= self.lora_dropout < 1:
             found.append(f"lora_dropout must be at least 0 and below 1, not {show(repr(self.lora_dropout))}")
         if type(self.use_rslora) is not bool:
             found.append(f"use_rslora must be True or False, not {show(repr(self.use_rslora))}")
-        names = [] if self.target_modules is None else self.target_modules
-        if isinstance(names, list) and not all(isinstance(name, str) for name in names) or not isinstance(names, list | str):
-            found.append(f"target_modules must be names, not {show(repr(names))}")
-        elif self.target_modules is not None and not names:
+        names = self.target_modules
+        if isinstance(names, list | str) and not names:
             found.append("target_modules is empty: name at least one layer")
+        elif names is not None and not isinstance(names, str) and not is_list_of_names(names):
+            found.append(f"target_modules must be names, not {show(repr(names))}")
         return found
 
     @property
@@ -97,7 +98,9 @@ class LoraConfig(PeftConfig):
     def from_dict(cls, content: dict) -> "LoraConfig":
         names = content.get("target_modules")
         if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
-            raise MiniloraError(f"target_modules is the regular expression {show(repr(names))}; minilora reads lists of names")
+            raise MiniloraError(
+                f"target_modules is the regular expression {show(repr(names))}; a list of names is needed"
+            )
         return super().from_dict(content)
 
 
@@ -108,7 +111,9 @@ class LoraLinear(AdapterLayer):
     scaling: s. `from_linear` and `merged` lead from a plain Linear to this layer and back to one.
     """
 
-    def __init__(self, base_layer: nn.Linear, lora_A: nn.Linear, lora_B: nn.Linear, scaling: float, lora_dropout: nn.Dropout):
+    def __init__(
+        self, base_layer: nn.Linear, lora_A: nn.Linear, lora_B: nn.Linear, scaling: float, lora_dropout: nn.Dropout
+    ):
         self.base_layer = base_layer
         self.lora_A = lora_A
         self.lora_B = lora_B

@@ -1,8 +1,8 @@
 """Adapting a model, whatever the method: find, replace, freeze, disable, merge, save and load.
 
 A method says what to adapt and builds a layer for it (`PeftConfig`, `AdapterLayer`); the rest is here. Adapting swaps
-modules: where a layer stood, an `AdapterLayer` that holds it stands, and where `modules_to_save` names a module, a copy that
-trains. Disabling and unloading put back the very objects that stood there before, so nothing needs to be undone by
+modules: where a layer stood, an `AdapterLayer` that holds it stands, and where `modules_to_save` names a module, a copy
+that trains. Disabling and unloading put back the very objects that stood there before, so nothing needs to be undone by
 arithmetic. The paths that modules have in the plain model are the names on disk.
 
 Files are PEFT's: adapter_config.json and adapter_model.safetensors. What PEFT has no field for (the fingerprint of the
@@ -12,6 +12,7 @@ not look at; an unknown field in adapter_config.json would make it warn.
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -46,15 +47,15 @@ METHODS: dict[str, type["PeftConfig"]] = {}  # peft_type -> configuration; fille
 class PeftConfig:
     """What the configuration of every method has, and what this room asks of it.
 
-    A method subclasses it, sets `peft_type` and writes `targets`, `shapes` and `adapt`; the other members have a default.
-    Raises MiniloraError that lists all `problems` of the values.
+    A method subclasses it, sets `peft_type` and writes `targets`, `shapes` and `adapt`; the other members have a
+    default. Raises MiniloraError that lists all `problems` of the values.
     """
 
     modules_to_save: list[str] | str | None = None  # modules that train whole and are saved with the adapter
     task_type: str | None = None  # "CAUSAL_LM" or "SEQ_CLS": the latter adds the classifier's head to modules_to_save
 
     peft_type: ClassVar[str]
-    # Fields of a file that change nothing that is computed, and values of others that ask for nothing beyond the method.
+    # Fields of a file that change nothing that is computed, and values of others that ask for nothing extra.
     unused: ClassVar[frozenset[str]] = frozenset(
         {"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
     )
@@ -72,7 +73,7 @@ class PeftConfig:
         """What is wrong with the values, in words."""
         found = []
         names = self.modules_to_save
-        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        if names is not None and not is_list_of_names(names):
             found.append(f"modules_to_save must be a list of names, not {show(repr(names))}")
         if self.task_type not in TASK_TYPES:
             known = ", ".join(task for task in TASK_TYPES if task)
@@ -152,34 +153,45 @@ class AdapterLayer(nn.Module):
 # Finding
 
 
-def matching(model: nn.Module, names: Iterable[str], option: str, kind: type[nn.Module]) -> list[str]:
+def is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module]) -> list[str]:
     """Paths of the modules of `kind` that `names` mean, in the model's order.
 
     A name is a whole last name ("q_proj"), a whole path ("model.layers.0.self_attn.q_proj") or the end of one, cut at a
     dot. Raises MiniloraError, which begins with `option` and lists every name that matches nothing, and what there is.
     """
-    modules = [(path, module) for path, module in model.named_modules() if path]
-    candidates = [path for path, module in modules if isinstance(module, kind)]
-    last_names = list(dict.fromkeys(last for path in candidates if not (last := path.rpartition(".")[2]).isdigit()))
-    found, problems = set(), []
+    by_end: dict[str, list[str]] = {}  # each end of a path -> the paths that it means
+    others: dict[str, str] = {}  # the same for modules of another kind -> their class
+    last_names = []
+    for path, module in model.named_modules():
+        parts = path.split(".") if path else []
+        for i in range(len(parts)):
+            end = ".".join(parts[i:])
+            if isinstance(module, kind):
+                by_end.setdefault(end, []).append(path)
+            else:
+                others.setdefault(end, type(module).__name__)
+        if parts and isinstance(module, kind) and not parts[-1].isdigit() and parts[-1] not in last_names:
+            last_names.append(parts[-1])
+    problems = []
     for name in names:
-        paths = {path for path in candidates if f".{path}".endswith(f".{name}")} if name else set()
-        found |= paths
-        if paths:
+        if name in by_end:
             continue
-        shown = show(repr(name))
-        other = next((module for path, module in modules if f".{path}".endswith(f".{name}")), None) if name else None
         if not re.fullmatch(r"[\w.-]*", name):
-            problems.append(f"{shown} is not a name (regular expressions are not read)")
-        elif other is not None:
-            problems.append(f"{shown} is a {type(other).__name__}, not a {kind.__name__}")
+            problems.append(f"{show(repr(name))} is not a name (regular expressions are not read)")
+        elif name in others:
+            problems.append(f"{show(repr(name))} is a {others[name]}, not a {kind.__name__}")
         else:
-            near = get_close_matches(name, last_names, n=1)
-            problems.append(f"{shown} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
+            near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
+            problems.append(f"{show(repr(name))} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
     if problems:
         there = ", ".join(last_names) or f"no {kind.__name__} at all"
         raise MiniloraError(f"{option}: {_listed(problems)}; there are: {show(there, 400)}")
-    return [path for path in candidates if path in found]
+    found = {path for name in names for path in by_end[name]}
+    return [path for path, _ in model.named_modules() if path in found]
 
 
 def linears_of_blocks(model: nn.Module) -> list[str]:
@@ -262,10 +274,15 @@ class _Plan:
         return ((path, self.model.get_submodule(path)) for path in paths)
 
 
-def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
-    """What `config` means for `model`; MiniloraError where it does not fit or the model is adapted already."""
+def _refuse_adapted(model: nn.Module) -> None:
     if any(isinstance(m, (PeftModel, AdapterLayer)) or "_is_adapted" in vars(m) for _, m in model.named_modules()):
-        raise MiniloraError("the model is adapted already: merge_and_unload() or unload() it first")
+        raise MiniloraError(
+            "the model is adapted already: take the plain model that merge_and_unload() or unload() returns"
+        )
+
+
+def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
+    """What `config` means for `model`; MiniloraError where it does not fit."""
     targets = config.targets(model)
     saved = matching(model, config.saved_names(model), "modules_to_save", nn.Module)
     inside = [
@@ -275,7 +292,7 @@ def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
         if f"{inner}.".startswith(f"{outer}.")
     ]
     if inside:
-        raise MiniloraError(f"a module cannot be adapted, or saved, inside one that modules_to_save names: {_listed(inside)}")
+        raise MiniloraError(f"what modules_to_save names is trained whole, so nothing in it can be: {_listed(inside)}")
     empty = [path for path in saved if not any(True for _ in model.get_submodule(path).parameters())]
     if empty:
         raise MiniloraError(f"modules_to_save: no parameters to train in {_listed(empty)}")
@@ -319,6 +336,7 @@ def get_peft_model(model: nn.Module, config: PeftConfig, seed: int = 0) -> "Peft
         raise TypeError(f"get_peft_model needs a configuration such as LoraConfig(), not {type(config).__name__}")
     config = deepcopy(config)
     config.__post_init__()  # its values may have been changed since
+    _refuse_adapted(model)
     plan = _plan(model, config)
     problems = [problem for path in plan.targets for problem in config.check(path, model.get_submodule(path))]
     if problems:
@@ -344,7 +362,8 @@ class PeftModel(nn.Module):
         self.notes: list[str] = []
         self._sites = sites
         self._untied = _tied(base_model, [site.path for site in sites])
-        self._had_tied_config = getattr(getattr(base_model, "config", None), "tie_word_embeddings", False)
+        config = getattr(base_model, "config", None)
+        self._tied_config = config if getattr(config, "tie_word_embeddings", False) else None
         self._flags = [(p, p.requires_grad) for p in base_model.parameters()]
         self._ended = ""  # how, once the adapter has been merged or taken off
         self._is_on = False
@@ -403,7 +422,7 @@ class PeftModel(nn.Module):
                 self._switch(was_on)
 
     def unload(self) -> nn.Module:
-        """The plain model as it was before, with the same modules and the same parameters frozen; the adapter is gone."""
+        """The plain model as it was before, with the same modules and the same parameters frozen."""
         self._must_be_in("unload")
         self._switch(False)
         self._end("taken off its base")
@@ -441,13 +460,13 @@ class PeftModel(nn.Module):
         self._is_on = on
 
     def _set_tied_config(self, tied: bool) -> None:
-        """The configuration says whether head and embeddings are one weight; follow what was untied."""
-        if self._had_tied_config:
-            self.base_model.config.tie_word_embeddings = tied
+        """A configuration that said that head and embeddings are one weight follows what was untied."""
+        if self._tied_config is not None:
+            self._tied_config.tie_word_embeddings = tied
 
     def _must_be_in(self, verb: str) -> None:
         if self._ended:
-            raise MiniloraError(f"cannot {verb} the adapter: it was {self._ended} before; start from get_peft_model again")
+            raise MiniloraError(f"cannot {verb} the adapter: it was {self._ended} before")
 
     def _end(self, how: str) -> None:
         self._ended = how
@@ -490,16 +509,18 @@ class PeftModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, model: nn.Module, folder, is_trainable: bool = False) -> "PeftModel":
-        """`model`, adapted in place by the adapter in `folder` (minilora's or PEFT's), in eval mode unless it is to train.
+        """`model`, adapted in place by the adapter in `folder` (minilora's or PEFT's).
 
-        Raises FormatError for files that are damaged, do not fit the model or ask for what minilora does not have, listing
-        everything that is wrong, and MiniloraError where the adapter was trained on another base. The model is then
-        as it was. An adapter without a fingerprint loads with a note in `notes`.
+        is_trainable: whether the adapter goes on training; if not, it is frozen too and the model is in eval mode.
+        Raises FormatError for files that are damaged, do not fit the model or ask for what minilora does not have,
+        listing everything that is wrong, and MiniloraError where the adapter was trained on another base. The model
+        is then as it was. An adapter without a fingerprint loads with a note in `notes`.
         """
+        _refuse_adapted(model)
         folder = Path(folder)
         where = show_path(folder)
-        if not (folder / WEIGHTS).exists() and (folder / "adapter_model.bin").exists():
-            raise FormatError(f"{where} holds its adapter as a pickle, which can run any program; save it as safetensors")
+        if not os.path.exists(folder / WEIGHTS) and os.path.exists(folder / "adapter_model.bin"):
+            raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
         content = read_json(folder / CONFIG)
         tensors, metadata = safetensors.load_file(folder / WEIGHTS)
         kind = content.get("peft_type")
@@ -528,8 +549,8 @@ class PeftModel(nn.Module):
                 parameter.requires_grad = is_trainable
         if trained_on is None:
             adapted.notes.append(
-                "the adapter carries no fingerprint of its base (PEFT writes none), so whether it was trained on this one "
-                "could not be checked"
+                "the adapter carries no fingerprint of its base (PEFT writes none): "
+                "whether it was trained on this one could not be checked"
             )
         return adapted if is_trainable else adapted.eval()
 
@@ -559,10 +580,10 @@ def _misfits(plan: _Plan, tensors: dict[str, np.ndarray]) -> list[str]:
     for name, array in tensors.items():
         if name in expected:
             if array.shape != expected[name]:
-                problems.append(f"{name} has shape {array.shape}, not {expected[name]}")
+                problems.append(f"{name} has shape {show(array.shape)}, not {show(expected[name])}")
             elif array.dtype.kind != "f":
                 problems.append(f"{name} holds {array.dtype}, not floating-point numbers")
-            elif not np.isfinite(array).all():
+            elif not np.isfinite(_as_float32(array)).all():
                 problems.append(f"{name} holds NaN or infinite values")
         elif name in copies:
             base = backend.to_numpy(copies[name].data)
@@ -573,3 +594,8 @@ def _misfits(plan: _Plan, tensors: dict[str, np.ndarray]) -> list[str]:
             hint = hint or ("" if name.startswith(PREFIX) else f" (names begin with {PREFIX})")
             problems.append(f"unexpected {show(name, 160)}{hint}")
     return problems
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite, and is then refused
+        return array.astype("f4", copy=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..data import corpora
 from ..formats.atomic import write_json
 from ..train import recipes
 from ..train.loop import TrainConfig, train
@@ -36,8 +37,9 @@ class Base:
 
     def make(self, folder: Path, workers: Workers, seed: int = 0, dtype: str = "float32") -> Path:
         """Pretrain in the run folder `folder`, going on where an earlier try stopped; returns the model's folder."""
-        tokenizer = recipes.tokenizer_for(DATA, self.vocab_size)
-        text = recipes.read_text(DATA, tokenizer)
+        corpus = corpora.load(DATA)
+        tokenizer = recipes.tokenizer_for(corpus, self.vocab_size)
+        text = recipes.read_text(corpus, tokenizer)
         model = recipes.new_model(tokenizer, seed, **self.sizes)
         evaluate = recipes.evaluator(model, text.validation, self.seq_len, self.batch_size, workers)
         samples = []

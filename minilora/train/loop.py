@@ -179,7 +179,7 @@ class _Loop:
                 f"try a smaller one ({where})"
             )
         norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
-        self.optimizer.step()
+        self.optimizer.step(self.workers.map)
         self.optimizer.zero_grad()
         self.step += 1
         record = {"step": self.step, "loss": loss, "lr": lr, "norm": norm}

@@ -32,16 +32,15 @@ class Text:
     test: TokenStream
 
 
-def read_text(source: str, tokenizer: Tokenizer) -> Text:
-    """The corpus, file, folder or "-" called `source`, split and tokenized."""
-    corpus = corpora.load(source)
+def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
+    """The corpus, split and tokenized."""
     parts = [encode_documents(tokenizer, documents) for documents in corpora.split(corpus)]
     return Text(corpus.name, corpus.sha256, *parts)
 
 
-def tokenizer_for(source: str, vocab_size: int) -> Tokenizer:
-    """A tokenizer learned from the training documents of `source`."""
-    documents = corpora.split(corpora.load(source)).train
+def tokenizer_for(corpus: corpora.Corpus, vocab_size: int) -> Tokenizer:
+    """A tokenizer learned from the training documents of the corpus."""
+    documents = corpora.split(corpus).train
     return train_tokenizer((document.text for document in documents), vocab_size)
 
 

@@ -1,0 +1,138 @@
+"""A labelled task from real text: which part of the standard library does this summary sentence document?
+
+A model pretrained on python-docs has read about all of these parts, with no labels; the task asks whether that helps
+it to tell them apart from 16 or 128 labelled sentences a class.
+
+An example is the first sentence of a docstring ("Return a list of the addresses in the header."), its class the topic
+of the module that it is in (`TOPICS`). The construction keeps the measurement honest:
+
+- Test sentences come from the groups of `corpora.split`'s test and validation parts: a model pretrained on the train
+  part has not read these docstrings, nor others of their class. One that occurs word for word in the train part all
+  the same is left out. The task's own train and validation sentences come from the train part, from groups apart.
+- A sentence that fits two topics ("Return the next item.") is left out, and none appears twice.
+- The name of the topic does not give it away: one test sentence in eight names its topic or one of the modules in it.
+- Each part holds as many sentences of each class: the largest number that all classes have, chosen by hash.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from minilora.data.corpora import HELD_OUT, Document, every_document, load, place, split
+from minilora.errors import MiniloraError
+
+FEWEST_WORDS = 4  # "Return the value." could be said of anything
+LONGEST = 250  # characters
+VALIDATION = 0.1  # share of all groups; the test takes twice HELD_OUT
+
+# Top-level modules by topic. Some exist in some versions of Python only; modules of no topic here are not used.
+TOPICS = {
+    "concurrency": "asynchat asyncio asyncore concurrent contextvars multiprocessing queue sched selectors signal "
+    "subprocess threading _threading_local",
+    "debugging": "bdb cProfile doctest pdb profile pstats timeit trace traceback tracemalloc unittest warnings",
+    "files": "bz2 _compression compression dbm filecmp fileinput fnmatch genericpath glob gzip linecache lzma ntpath os "
+    "pathlib posixpath _pyio shelve shutil stat tarfile tempfile zipfile",
+    "importing": "compileall imp importlib modulefinder pkgutil platform py_compile runpy site sysconfig venv zipapp "
+    "zipimport",
+    "mail": "email imaplib mailbox mailcap mimetypes nntplib poplib quopri smtpd smtplib",
+    "numbers": "bisect calendar colorsys datetime decimal fractions hashlib heapq hmac numbers _pydatetime _pydecimal "
+    "_pylong random secrets statistics _strptime uuid zoneinfo",
+    "text": "base64 codecs configparser csv difflib encodings gettext json locale pickle pickletools plistlib pprint re "
+    "shlex sre_parse string struct textwrap tomllib xml",
+    "web": "cgi cgitb ftplib html http ipaddress _markupbase netrc socket socketserver ssl telnetlib urllib webbrowser "
+    "wsgiref xmlrpc",
+}
+
+
+class Example(NamedTuple):
+    text: str
+    label: int  # index into Task.classes
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task with as many examples of each class in each part."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+
+    def few(self, labels_per_class: int, seed: int) -> list[Example]:
+        """`labels_per_class` random training examples of each class, in turn: a, b, c, a, b, c, ...
+
+        With one seed, fewer labels give a prefix of what more give. MiniloraError where there are not so many.
+        """
+        most = len(self.train) // len(self.classes)
+        if not 1 <= labels_per_class <= most:
+            raise MiniloraError(f"{labels_per_class} labels a class: {self.name} has 1 to {most}")
+        columns = []
+        for label in range(len(self.classes)):
+            examples = [example for example in self.train if example.label == label]
+            order = np.random.default_rng([seed, label]).permutation(most)[:labels_per_class]
+            columns.append([examples[i] for i in order])
+        return [example for row in zip(*columns, strict=True) for example in row]
+
+
+@lru_cache
+def load_task() -> Task:
+    """The task on the standard library of the Python that runs, so that its sentences differ a little by version."""
+    pretraining = split(load("python-docs")).train
+    return build_task("python-topics", every_document("python-docs"), TOPICS, pretraining)
+
+
+def build_task(
+    name: str, documents: Iterable[Document], topics: Mapping[str, str], pretraining: Iterable[Document] = ()
+) -> Task:
+    """The task as the module's docstring describes it.
+
+    `topics` maps a class to its top-level modules, separated by spaces; `pretraining` is what a test sentence must not
+    occur in. MiniloraError where a part would be empty.
+    """
+    classes = tuple(sorted(topics))
+    label_of = {module: label for label, topic in enumerate(classes) for module in topics[topic].split()}
+    already_read = "\n".join(" ".join(document.text.split()) for document in pretraining)
+
+    found: dict[str, list[tuple[float, Example]]] = {}  # by sentence, upper and lower case alike
+    for document in documents:
+        label = label_of.get(document.name.split(".")[0])
+        sentence = first_sentence(document.text)
+        if label is not None and len(sentence) <= LONGEST and len(sentence.split()) >= FEWEST_WORDS:
+            at = place(document.group or document.name)
+            found.setdefault(sentence.lower(), []).append((at, Example(sentence, label)))
+
+    train, validation, test = parts = [[[] for _ in classes] for _ in range(3)]  # each by class
+    for copies in found.values():
+        if len({example.label for _, example in copies}) > 1:
+            continue
+        at, example = max(copies)  # what train and test both have goes to train
+        if at >= 2 * HELD_OUT + VALIDATION:
+            train[example.label].append(example)
+        elif at >= 2 * HELD_OUT:
+            validation[example.label].append(example)
+        elif example.text not in already_read:
+            test[example.label].append(example)
+    return Task(name, classes, *(_balanced(name, part) for part in parts))
+
+
+def first_sentence(docstring: str) -> str:
+    """The first sentence of `docstring` on one line: up to a full stop before a capital, at most the paragraph."""
+    paragraph = " ".join(inspect.cleandoc(docstring).split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph, maxsplit=1)[0]
+
+
+def _balanced(name: str, by_class: list[list[Example]]) -> list[Example]:
+    """As many of each class, with the classes mixed; the hash of a sentence says whether it stays, and where."""
+    count = min(map(len, by_class))
+    if count == 0:
+        raise MiniloraError(f"a class of {name} has no sentences here")
+    chosen = (sorted(examples, key=lambda example: place(example.text))[:count] for examples in by_class)
+    return sorted((example for examples in chosen for example in examples), key=lambda example: place(example.text))

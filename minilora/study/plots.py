@@ -1,0 +1,307 @@
+"""The demo's figures, each a function of the results dictionary.
+
+A figure whose part was not run is None. They are plain matplotlib Figures, made without pyplot: nothing global
+changes, no window opens, and a notebook shows the one it is given.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..formats.atomic import make_folder, remove_file, write_atomic
+from . import tables
+from .tables import FROM_THE_BASE, NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# One colour, marker and line a method, the same in every figure. The colours are those of Okabe and Ito (2008), which
+# the colour-blind tell apart; the markers and lines tell them apart in grey.
+METHODS = {
+    "base": {"color": "#555555", "marker": "", "linestyle": (0, (6, 2))},
+    "scratch": {"color": "#D55E00", "marker": "s", "linestyle": ":"},
+    "feature-extraction": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
+    "full": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    "lora": {"color": "#009E73", "marker": "^", "linestyle": "--"},
+}
+GREY = METHODS["base"]["color"]
+STYLE = {
+    "figure.figsize": (6.4, 4.6),
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6.5,
+    "errorbar.capsize": 3,
+}
+BITS = "bits/character (less is better)"
+SAMPLES = 4  # beside the pretraining curve
+
+
+def save_figures(results: dict, folder: Path | str, dpi: int = 150) -> list[Path]:
+    """Write a PNG for each part that was run, and remove an older one for each that was not; returns the paths.
+
+    The same results give the same bytes under the same matplotlib. MiniloraError where the folder cannot be written.
+    """
+    make_folder(folder)
+    written = []
+    for name, draw in FIGURES.items():
+        path, figure = Path(folder) / f"{name}.png", draw(results)
+        if figure is None:
+            remove_file(path)
+        else:
+            write_atomic(path, lambda file, figure=figure: _save(figure, file, dpi))
+            written.append(path)
+    return written
+
+
+def _styled(draw: Callable) -> Callable:
+    """`draw` under matplotlib's defaults and STYLE, whatever the reader's own settings, which come back afterwards."""
+
+    @wraps(draw)
+    def styled(*arguments):
+        from matplotlib import style
+
+        with style.context(STYLE, after_reset=True):
+            return draw(*arguments)
+
+    return styled
+
+
+@_styled
+def _save(figure: Figure, file, dpi: int) -> None:
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+
+
+# Figures
+
+
+@_styled
+def pretraining(results: dict) -> Figure | None:
+    """The loss over the steps, and what the model writes at some of them."""
+    facts = results.get("pretraining") or {}
+    curve = facts.get("curve") or []
+    if not curve:
+        return None
+    shown = _spaced([(step, text) for step, text in facts.get("samples") or [] if step in dict(curve)])
+    figure = _figure(6.4, 4.9 + 0.45 * len(shown))
+    heights = [1.0, 1.5] + ([0.36 * len(shown)] if shown else [])
+    above, below, *rest = figure.subplots(len(heights), 1, height_ratios=heights)
+    above.sharex(below)
+    above.tick_params(labelbottom=False)
+    above.set_title("Pretraining: the loss falls, and the samples become English")
+    above.plot(*zip(*facts.get("losses") or [(0, float("nan"))], strict=True), color="#999999", linewidth=1.2)
+    above.set_ylabel("training loss\n(nats/token)")
+    below.plot(*zip(*curve, strict=True), color="black", marker="o", markersize=4)
+    below.set(xlabel="training step", ylabel="held-out text\n(bits/character)")
+    if facts.get("base"):
+        _base_line(below, facts["base"]["bits"])
+        label = f"{facts['base']['name']} ({facts['base']['steps']:,} steps): {facts['base']['bits']:.2f}"
+        below.annotate(label, (0.01, facts["base"]["bits"]), (0, 4), xycoords=("axes fraction", "data"), color=GREY,
+                       textcoords="offset points", fontsize=10)  # fmt: skip
+    lines = []
+    for letter, (step, text) in zip("ABCDEFGH", shown, strict=False):
+        bits = dict(curve)[step]
+        below.annotate(letter, (step, bits), (0, 7), textcoords="offset points", ha="center", weight="bold")
+        lines.append(f"{letter}  step {step:,}, {bits:.2f} bits/character")
+        lines += [f"   {line}" for line in textwrap.wrap(_printable(text), 74, max_lines=2, placeholder=" …")]
+    if rest:
+        rest[0].axis("off")
+        rest[0].text(0, 1, "\n".join(lines), family="monospace", fontsize=9, va="top", parse_math=False)
+    return figure
+
+
+@_styled
+def adaptation(results: dict) -> Figure | None:
+    """Held-out domain text over the steps of adaptation: the seeds thin, their mean thick, dots on what was kept."""
+    methods = {
+        method: rows
+        for method, rows in tables.by_method(results.get("adaptation") or []).items()
+        if all(row["curve"] for row in rows)
+    }
+    if not methods:
+        return None
+    figure, axes = _single("Adapting to the domain: where each method starts and ends")
+    for method, rows in methods.items():
+        look = METHODS[method]
+        curves = [dict(row["curve"]) for row in rows]
+        for row, curve in zip(rows, curves, strict=True):
+            axes.plot(curve.keys(), curve.values(), color=look["color"], linewidth=0.8, alpha=0.5)
+            if row["best_step"] in curve:
+                axes.plot(row["best_step"], curve[row["best_step"]], color=look["color"], marker=look["marker"])
+        common = [step for step in curves[0] if all(step in curve for curve in curves)]
+        means = [sum(curve[step] for curve in curves) / len(curves) for step in common]
+        axes.plot(common, means, **look | {"marker": ""})
+        axes.plot([], [], **look, label=NAMES[method])
+    axes.set(xlabel="training step", ylabel=f"domain, validation\n{BITS}")
+    values = {method: [value for row in rows for _, value in row["curve"]] for method, rows in methods.items()}
+    pretrained = [value for method, of_method in values.items() if method != "scratch" for value in of_method]
+    if pretrained and "scratch" in values:  # the first steps of scratch would squeeze all the rest: it enters from above
+        low = min(pretrained + values["scratch"])
+        high = max(*pretrained, min(values["scratch"]))
+        axes.set_ylim(low - 0.08 * (high - low), high + 0.6 * (high - low))
+    return _with_legend(figure)
+
+
+@_styled
+def quality_against_parameters(results: dict) -> Figure | None:
+    """Domain quality against how many parameters train."""
+    methods = tables.adapted(results)
+    points = {method: one for method, one in methods.items() if one.trainable}
+    if not points:
+        return None
+    figure, axes = _single("Quality against trainable parameters: low and left is cheap and good")
+    for method, one in points.items():
+        label = f"{NAMES[method]} ({tables.show_share(one.trainable / one.total)})"
+        _errorbar(axes, method, [one.trainable], [one.domain], label)
+    if "base" in methods:
+        _base_line(axes, methods["base"].domain.mean, f"{NAMES['base']} (nothing trains)")
+    axes.set_xscale("log")
+    counts = [one.trainable for one in points.values()]
+    axes.set_xlim(min(counts) / 4, max(counts) * 4)
+    axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{BITS}")
+    axes.margins(y=0.12)
+    return _with_legend(figure)
+
+
+@_styled
+def learned_against_forgotten(results: dict) -> Figure | None:
+    """Bits gained on the domain against bits lost on the base's text, for the methods that start from the base."""
+    rows = tables.by_method(results.get("adaptation") or [])
+    methods = [method for method in FROM_THE_BASE if method in rows]
+    if "base" not in rows or not methods:
+        return None
+    base = tables.adapted(results)["base"]
+    figure, axes = _single("Learned against forgotten: right is learned, up is forgotten")
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.axvline(0, color=GREY, linewidth=1)
+    for method in methods:
+        learned = [base.domain.mean - row["domain"] for row in rows[method]]
+        forgotten = [row["base_text"] - base.base_text.mean for row in rows[method]]
+        look = METHODS[method] | {"linestyle": ""}
+        axes.plot(learned, forgotten, **look, markersize=5, alpha=0.45)
+        mean = ([sum(learned) / len(learned)], [sum(forgotten) / len(forgotten)])
+        axes.plot(*mean, **look, markersize=11, markeredgecolor="white", label=f"{NAMES[method]} (mean; small: seeds)")
+    axes.plot([0], [0], color=GREY, marker="X", markersize=9, linestyle="", label=NAMES["base"], clip_on=False)
+    axes.set(
+        xlabel="learned: bits/character gained on the domain",
+        ylabel="forgotten: bits/character\nlost on the base's text",
+    )
+    axes.margins(0.15)
+    return _with_legend(figure)
+
+
+@_styled
+def data_curve(results: dict) -> Figure | None:
+    """Domain quality against how much of the domain was seen, from scratch and from the base."""
+    curves = tables.data_curve(results)
+    if not curves:
+        return None
+    figure, axes = _single("How much text pretraining is worth: where the lines meet")
+    for method, curve in curves.items():
+        _errorbar(axes, method, list(curve), list(curve.values()), NAMES[method])
+    base = tables.adapted(results).get("base")
+    if base:
+        _base_line(axes, base.domain.mean, NAMES["base"])
+    for method in FROM_THE_BASE:
+        where = tables.crossover(results, method)
+        if where is not None:
+            look = METHODS[method] | {"marker": "", "linewidth": 1}
+            axes.axvline(where, **look, label=f"scratch = {NAMES[method]}: {where:,.0f} characters")
+    amounts = sorted({amount for curve in curves.values() for amount in curve})
+    _log_ticks(axes, amounts)
+    axes.set(xlabel="characters of the domain seen (logarithmic)", ylabel=f"domain, test\n{BITS}")
+    return _with_legend(figure)
+
+
+@_styled
+def accuracy_against_labels(results: dict) -> Figure | None:
+    """Accuracy on the labelled task against the number of labels a class."""
+    methods = tables.accuracies(results)
+    if not methods:
+        return None
+    figure, axes = _single("Why transfer: accuracy against labels")
+    for index, (method, curve) in enumerate(methods.items()):
+        aside = 1.03 ** (index - (len(methods) - 1) / 2)  # so that error bars stand beside each other
+        values = [tables.Spread(100 * one.mean, 100 * one.half_range, one.count) for one in curve.values()]
+        _errorbar(axes, method, [labels * aside for labels in curve], values, NAMES[method])
+    _base_line(axes, 100 * results["classification"]["chance"], "chance")
+    _log_ticks(axes, sorted({labels for curve in methods.values() for labels in curve}))
+    axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on held-out sentences (%)")
+    axes.set_ylim(0, min(100, axes.get_ylim()[1] + 3))
+    return _with_legend(figure)
+
+
+FIGURES: dict[str, Callable[[dict], Figure | None]] = {
+    draw.__name__: draw
+    for draw in (
+        pretraining,
+        adaptation,
+        quality_against_parameters,
+        learned_against_forgotten,
+        data_curve,
+        accuracy_against_labels,
+    )
+}
+
+
+# Parts
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _single(title: str) -> tuple[Figure, Axes]:
+    figure = _figure(*STYLE["figure.figsize"])
+    axes = figure.subplots()
+    axes.set_title(title)
+    return figure, axes
+
+
+def _with_legend(figure: Figure) -> Figure:
+    """Below the axes, where it covers no data."""
+    figure.legend(loc="outside lower center", ncols=2, handlelength=3.2)
+    return figure
+
+
+def _errorbar(axes: Axes, method: str, x: list[float], spreads: list[tables.Spread], label: str) -> None:
+    axes.errorbar(x, [s.mean for s in spreads], [s.half_range for s in spreads], **METHODS[method], label=label)
+
+
+def _base_line(axes: Axes, value: float, label: str | None = None) -> None:
+    axes.axhline(value, color=GREY, linestyle=METHODS["base"]["linestyle"], linewidth=1.4, label=label)
+
+
+def _log_ticks(axes: Axes, amounts: list[int]) -> None:
+    """A logarithmic axis with a tick at each amount that was measured, and nowhere else."""
+    axes.set_xscale("log")
+    axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
+    axes.set_xticks([], minor=True)
+
+
+def _spaced(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """SAMPLES of them, the first and the last included, evenly spaced."""
+    if len(samples) <= SAMPLES:
+        return samples
+    return [samples[round(index * (len(samples) - 1) / (SAMPLES - 1))] for index in range(SAMPLES)]
+
+
+def _printable(text: str) -> str:
+    """On one line, with a replacement sign for what the figures' font may lack."""
+    return "".join(c if c.isprintable() and c < "\u0250" else "\ufffd" for c in " ".join(text.split()))

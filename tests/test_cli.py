@@ -1,0 +1,227 @@
+"""pytest tests/test_cli.py"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.formats.safetensors import load_file, save_file
+
+pytestmark = pytest.mark.host
+
+WORDS = "the array returns a value when each key is given and no error of its type was raised before".split()
+TINY = [
+    *("--hidden-size", "16", "--intermediate-size", "32", "--num-layers", "1", "--num-heads", "2"),
+    *("--num-kv-heads", "1", "--vocab-size", "300", "--seq-len", "32", "--batch-size", "4"),
+]
+
+
+def sentences(count: int) -> str:
+    rng = np.random.default_rng(0)
+    return "\n\n".join(" ".join(rng.choice(WORDS, 12)) + "." for _ in range(count))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a text, and a model and an adapter that were trained on it."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "text.txt").write_text(sentences(200))
+    data = ["--data", str(folder / "text.txt")]
+    assert main(["pretrain", *data, "--out", str(folder / "run"), "--steps", "12", *TINY]) == 0
+    model = ["--model", str(folder / "run"), "--seq-len", "32"]
+    assert main(["finetune", *data, *model, "--out", str(folder / "lora"), "--steps", "4", "--rank", "2"]) == 0
+    return folder
+
+
+def run(capsys, *arguments) -> str:
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_pretrain_leaves_a_run_that_describes_itself(place):
+    record = json.loads((place / "run" / "run.json").read_text())
+    assert record["config"]["hidden_size"] == 16 and len(record["text_sha256"]) == 64
+    steps = [json.loads(line)["step"] for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 13))
+    assert {p.name for p in (place / "run" / "model").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+
+
+def test_evaluate_generate_and_merge_agree(place, capsys):
+    text = place / "text.txt"
+    base = ["--model", place / "run"]
+    evaluate = ["evaluate", *base, "--data", text, "--seq-len", 32, "--json"]
+    plain = json.loads(run(capsys, *evaluate))
+    adapted = json.loads(run(capsys, *evaluate, "--adapter", place / "lora"))
+    assert plain["split"] == "test" and adapted["bits_per_character"] < plain["bits_per_character"]
+    run(capsys, "merge", *base, "--adapter", place / "lora", "--out", place / "merged")
+    merged = json.loads(run(capsys, "evaluate", "--model", place / "merged", *evaluate[3:]))
+    assert merged["bits_per_character"] == pytest.approx(adapted["bits_per_character"], rel=1e-5)
+    prompt = ["--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
+    from_adapter = json.loads(run(capsys, "generate", *base, "--adapter", place / "lora", *prompt))
+    from_merged = json.loads(run(capsys, "generate", "--model", place / "merged", *prompt))
+    assert from_adapter == from_merged and from_adapter["prompt"] == "the array"
+
+
+@pytest.mark.parametrize("method", ["full", "feature-extraction"])
+def test_other_methods_leave_a_model(place, capsys, method):
+    out = place / method
+    run(capsys, "finetune", "--model", place / "run", "--data", place / "text.txt", "--method", method,
+        "--steps", 3, "--seq-len", 32, "--out", out)  # fmt: skip
+    before = load_file(place / "run" / "model" / "model.safetensors")[0]
+    after = load_file(out / "model" / "model.safetensors")[0]
+    body = "model.layers.0.mlp.up_proj.weight"
+    assert np.array_equal(before[body], after[body]) == (method == "feature-extraction")
+    assert ("lm_head.weight" in after) == (method == "feature-extraction")  # untied from the frozen embeddings
+    run(capsys, "generate", "--model", out, "--prompt", "the", "--max-new-tokens", 2)
+
+
+TRAIN = ["pretrain", "--steps", "2", *TINY]
+BAD = {
+    "no command": ([], "required"),
+    "unknown command": (["pretrian"], "pretrian"),
+    "unknown flag": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--stpes", "3"], "--stpes"),
+    "not a number": (["pretrain", "--data", "{text}", "--out", "{out}", "--steps", "many"], "many"),
+    "unknown corpus": ([*TRAIN, "--data", "python-doc", "--out", "{out}"], "python-docs"),
+    "empty text": ([*TRAIN, "--data", "{empty}", "--out", "{out}"], "no text"),
+    "binary text": ([*TRAIN, "--data", "{binary}", "--out", "{out}"], "binary"),
+    "short text": ([*TRAIN, "--data", "{short}", "--out", "{out}"], "too few to divide"),
+    "short for the context": (
+        [*TRAIN, "--data", "{text}", "--out", "{out}", "--seq-len", "99999"],
+        "context of 99,999",
+    ),
+    "nan learning rate": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--lr", "nan"], "nan"),
+    "batch 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--batch-size", "0"], "batch size 0"),
+    "steps 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--steps", "0"], "steps must be at least 1"),
+    "heads that do not divide": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--num-heads", "3"], "3 heads"),
+    "tiny vocabulary": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--vocab-size", "9"], "at least 257"),
+    "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
+    "both flags": ([*TRAIN, "--data", "{text}", "--out", "{run}", "--resume", "--overwrite"], "one of the two"),
+    "output under a file": ([*TRAIN, "--data", "{text}", "--out", "{text}/run"], "text.txt"),
+    "no such model": (["generate", "--model", "{out}", "--prompt", "x"], "is no model"),
+    "empty prompt": (["generate", "--model", "{run}", "--prompt", ""], "empty"),
+    "long continuation": (["generate", "--model", "{run}", "--prompt", "x", "--max-new-tokens", "9999"], "positions"),
+    "negative temperature": (["generate", "--model", "{run}", "--prompt", "x", "--temperature", "-1"], "temperature"),
+    "unknown method": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "lara", "--out", "{out}"],
+        "lora",
+    ),
+    "rank 0": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "0", "--out", "{out}"], "0"),
+    "rank above width": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "17", "--out", "{out}"], "17"),
+    "unmatched target": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--targets", "q_proj,qq_proj", "--out", "{out}"],
+        "qq_proj",
+    ),
+    "merge without adapter": (["merge", "--model", "{run}", "--out", "{out}"], "--adapter"),
+    "adapter of another base": (["merge", "--model", "{full}", "--adapter", "{lora}", "--out", "{out}"], "base"),
+    "damaged model": (["generate", "--model", "{damaged}", "--prompt", "x"], "model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(place, capsys, tmp_path, name):
+    names = {"text": place / "text.txt", "run": place / "run", "lora": place / "lora", "out": tmp_path / "out"}
+    for key, content in {"empty": b"", "binary": b"abc\0def" * 99, "short": sentences(3).encode()}.items():
+        names[key] = tmp_path / key
+        names[key].write_bytes(content)
+    names["full"] = tmp_path / "full"
+    names["damaged"] = tmp_path / "damaged"
+    for copy in ("full", "damaged"):
+        names[copy].mkdir()
+        for file in (place / "run" / "model").iterdir():
+            (names[copy] / file.name).write_bytes(file.read_bytes())
+    weights = load_file(names["full"] / "model.safetensors")[0]
+    save_file(names["full"] / "model.safetensors", {n: a * np.float32(1.01) for n, a in weights.items()})
+    (names["damaged"] / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0not a header....")
+    before = sorted(p for p in place.rglob("*"))
+
+    arguments, expected = BAD[name]
+    capsys.readouterr()
+    assert main([a.format(**names) for a in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("minilora: ") and err.count("\n") == 1 and expected in err
+    assert not (tmp_path / "out").exists() and sorted(p for p in place.rglob("*")) == before
+
+
+def test_control_characters_and_long_values_are_tamed(capsys):
+    assert main(["pretrain", "--data", "\x1b[31m" + "a" * 5000, "--out", "nowhere"]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and len(err) < 500
+
+
+def start(*arguments) -> subprocess.Popen:
+    command = [sys.executable, "-m", "minilora", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
+    out = tmp_path / "run"
+    arguments = ["pretrain", "--data", place / "text.txt", "--out", out, *TINY, "--save-every", 5]
+    process = start(*arguments, "--steps", 100_000)
+    deadline = time.monotonic() + 30
+    while not list(out.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code and err.count("\n") == 1 and "--resume" in err
+    saved = max(int(p.stem.split("-")[1]) for p in out.glob("checkpoints/step-*"))
+    assert json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["step"] == saved
+    assert main([str(a) for a in [*arguments, "--steps", saved + 2, "--resume"]]) == 0
+    assert (out / "model" / "config.json").is_file() and not (out / ".lock").exists()
+
+
+def test_a_second_writer_is_refused(place, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["pretrain", "--data", place / "text.txt", "--out", out, *TINY, "--steps", 100_000]
+    first = start(*arguments)
+    deadline = time.monotonic() + 30
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second = start(*arguments, "--resume")
+    _, err = second.communicate(timeout=30)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 2 and f"in use by process {first.pid}" in err
+
+
+def test_standard_input_is_a_text(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "minilora",
+        "pretrain",
+        "--data",
+        "-",
+        "--out",
+        tmp_path / "r",
+        "--steps",
+        "1",
+        *TINY,
+    ]
+    done = subprocess.run(command, input=sentences(100), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_quick_to_import_and_shows_an_example():
+    code = "import sys; from minilora.cli import main\ntry: main(['pretrain', '--help'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('numpy', 'matplotlib', 'rich', 'tokenizers') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}).stdout
+    assert "example: minilora pretrain" in out and out.endswith("[]\n")
+
+
+def test_an_unknown_backend_in_the_environment_is_one_line(place):
+    command = [sys.executable, "-m", "minilora", "evaluate", "--model", "base", "--data", "python-docs"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MINILORA_BACKEND": "numpi"})
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "did you mean 'numpy'" in done.stderr

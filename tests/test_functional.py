@@ -1,0 +1,757 @@
+"""pytest tests/test_functional.py: the fused operations against PyTorch, against their plain forms and on their own.
+
+`CALLS` says how minilora computes each case of golden/make_functional.py; the golden vectors come from there.
+"""
+
+import math
+import weakref
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import strict
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import load_file
+from test_ops import laid_out, layouts, leaf, seeds
+
+import minilora.functional as F
+from minilora import Tensor, backend, no_grad, ops, plain
+from minilora.gradcheck import gradcheck
+from minilora.tensor import gradients, wrap
+
+attention = F.scaled_dot_product_attention
+causal = partial(attention, is_causal=True)
+
+
+def low_rank(x, weight, a, b, bias=None):
+    return F.low_rank_linear(x, weight, bias, a, b, 0.75)
+
+
+def rotary(x, angle):
+    return F.rotary(x, backend.asarray(np.cos(angle)), backend.asarray(np.sin(angle)))
+
+
+CALLS = {
+    "linear": F.linear,
+    "linear_no_bias": F.linear,
+    "linear_vector": F.linear,
+    "embedding": F.embedding,
+    "layer_norm": F.layer_norm,
+    "layer_norm_plain": partial(F.layer_norm, eps=0.1),
+    "rms_norm": F.rms_norm,
+    "rms_norm_plain": partial(F.rms_norm, eps=0.1),
+    "softmax": F.softmax,
+    "softmax_axis": partial(F.softmax, axis=1),
+    "log_softmax": F.log_softmax,
+    "log_softmax_axis": partial(F.log_softmax, axis=0),
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "swiglu": F.swiglu,
+    "low_rank_linear_few_rows": low_rank,
+    "low_rank_linear_many_rows": low_rank,
+    "rotary": rotary,
+    "rotary_rows": rotary,
+    "attention": attention,
+    "attention_scale": partial(attention, scale=0.9),
+    "attention_three_axes": attention,
+    "attention_two_axes": attention,
+    "attention_five_axes": attention,
+    "attention_grouped": attention,
+    "attention_mask": attention,
+    "attention_mask_keys": attention,
+    "attention_mask_square": attention,
+    "attention_mask_heads": attention,
+    "attention_mask_float": attention,
+    "attention_mask_column": attention,
+    "attention_causal": causal,
+    "attention_causal_cache": causal,
+    "attention_causal_few_keys": causal,
+    "attention_causal_mask": causal,
+    "attention_causal_mask_float": causal,
+    "attention_empty_rows": attention,
+    "attention_empty_rows_float": attention,
+    "cross_entropy": F.cross_entropy,
+    "cross_entropy_ignored": F.cross_entropy,
+    "cross_entropy_ignored_class": partial(F.cross_entropy, ignore_index=3),
+    "cross_entropy_large": F.cross_entropy,
+    "cross_entropy_one_row": F.cross_entropy,
+    "linear_cross_entropy": F.linear_cross_entropy,
+}
+CONSTANTS = ("mask", "angle")  # floats that get no gradient
+
+
+def run(name: str, arrays: dict[str, np.ndarray], dtype="float64", frozen=()) -> dict:
+    """{"out": …, "grad.NAME": …} of one case, from its "in.NAME" and its "flow"; inputs in `frozen` do not train."""
+    inputs = {key[3:]: a for key, a in arrays.items() if key.startswith("in.")}
+    inputs = {key: a.astype(dtype) if a.dtype.kind == "f" else a for key, a in inputs.items()}
+    live = {key: Tensor(a) for key, a in inputs.items() if a.dtype.kind == "f" and key not in CONSTANTS}
+    for key, t in live.items():
+        t.requires_grad = key not in frozen
+    out = CALLS[name](**(inputs | live))
+    found = gradients(out, backend.asarray(arrays["flow"]))
+    for key, t in live.items():
+        np.testing.assert_array_equal(t.numpy(), inputs[key], err_msg=f"{key} was changed")
+    return {"out": out.numpy()} | {f"grad.{k}": backend.to_numpy(found[t]) for k, t in live.items() if t in found}
+
+
+def compare(name: str, found: dict, expected: dict) -> None:
+    """1e-10 for values, 1e-8 for gradients, relative to the largest element, and every gradient is there."""
+    assert set(found) == {key for key in expected if key.startswith("grad.")} | {"out"}
+    for key, a in found.items():
+        bound = (1e-10 if key == "out" else 1e-8) * max(1, np.abs(expected[key]).max(initial=0))
+        assert a.shape == expected[key].shape, f"{name}: {key}"
+        np.testing.assert_allclose(a, expected[key], rtol=0, atol=bound, err_msg=f"{name}: {key}")
+
+
+def read_golden() -> dict[str, dict[str, np.ndarray]]:
+    cases: dict = {}
+    for file in ("functional", "attention"):
+        for key, a in load_file(Path(__file__).parent / "golden" / f"{file}.safetensors").items():
+            case, key = key.split("/")
+            cases.setdefault(case, {})[key] = a
+    return cases
+
+
+GOLDEN = read_golden()
+
+
+# Against PyTorch
+
+
+def test_every_golden_case_is_compared():
+    assert set(GOLDEN) == set(CALLS)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_as_pytorch(name):
+    compare(name, run(name, GOLDEN[name]), GOLDEN[name])
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_as_pytorch_block_by_block(name, monkeypatch):
+    """The same where every loop over blocks takes several turns."""
+    if not backend.blocks_rows():
+        return  # a device works on everything at once, as in the test above
+    monkeypatch.setattr(
+        backend, "row_blocks", lambda rows, row_bytes: (slice(i, min(i + 2, rows)) for i in range(0, rows, 2))
+    )
+    compare(name, run(name, GOLDEN[name]), GOLDEN[name])
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_float32_all_the_way(name, monkeypatch):
+    """No float64 array is made on the way, and the results are right to float32's digits."""
+    made = []
+    if backend.name == "strict":
+        create = strict.StrictArray.__init__
+
+        def watched(self, array):
+            made.append(array.dtype)
+            create(self, array)
+
+        monkeypatch.setattr(strict.StrictArray, "__init__", watched)
+    arrays = GOLDEN[name] | {"flow": GOLDEN[name]["flow"].astype("float32")}
+    found = run(name, arrays, "float32")
+    assert np.dtype("float64") not in made
+    for key, a in found.items():
+        expected = GOLDEN[name][key]
+        assert a.dtype == np.float32 and a.shape == expected.shape
+        np.testing.assert_allclose(a, expected, rtol=0, atol=2e-5 * max(1, np.abs(expected).max(initial=0)))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_freezing_changes_no_other_gradient(name):
+    everything = run(name, GOLDEN[name])
+    live = [key[5:] for key in everything if key.startswith("grad.")]
+    for frozen in live if len(live) > 1 else []:
+        found = run(name, GOLDEN[name], frozen=(frozen,))
+        assert set(found) == set(everything) - {f"grad.{frozen}"}
+        for key, a in found.items():
+            np.testing.assert_allclose(a, everything[key], rtol=1e-12, atol=1e-12)
+
+
+# Against the plain forms, and central differences
+
+leads = st.sampled_from([(), (1,), (3,), (0,), (2, 3), (2, 1, 2)])
+
+
+def rows_of(*names: str):
+    """Arrays (..., C) of one shape."""
+    return st.tuples(leads, st.integers(1, 5)).map(lambda p: {name: (*p[0], p[1]) for name in names})
+
+
+def linear_shapes(**more):
+    """x (..., in), weight (out, in), bias (out,) and what `more` makes of (in, out, rank)."""
+    numbers = st.tuples(leads, st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
+    return numbers.map(
+        lambda p: (
+            {"x": (*p[0], p[1]), "weight": (p[2], p[1]), "bias": (p[2],)}
+            | {name: shape(*p[1:]) for name, shape in more.items()}
+        )
+    )
+
+
+def norm_shapes(*names: str):
+    return st.tuples(leads, st.integers(1, 5)).map(lambda p: {"x": (*p[0], p[1])} | {name: (p[1],) for name in names})
+
+
+PLAIN = {
+    "linear": (linear_shapes(), F.linear, plain.linear),
+    "low_rank_linear": (
+        linear_shapes(a=lambda i, o, r: (r, i), b=lambda i, o, r: (o, r)),
+        lambda x, weight, bias, a, b: F.low_rank_linear(x, weight, bias, a, b, 1.5),
+        lambda x, weight, bias, a, b: plain.low_rank_linear(x, weight, bias, a, b, 1.5),
+    ),
+    "rms_norm": (norm_shapes("weight"), F.rms_norm, plain.rms_norm),
+    "rms_norm without weight": (norm_shapes(), F.rms_norm, plain.rms_norm),
+    "layer_norm": (norm_shapes("weight", "bias"), F.layer_norm, plain.layer_norm),
+    "layer_norm without weight": (norm_shapes(), F.layer_norm, plain.layer_norm),
+    "layer_norm without bias": (norm_shapes("weight"), F.layer_norm, plain.layer_norm),
+    "silu": (rows_of("x"), F.silu, plain.silu),
+    "swiglu": (rows_of("gate", "up"), F.swiglu, plain.swiglu),
+    "swiglu of one tensor": (rows_of("x"), lambda x: F.swiglu(x, x), lambda x: plain.swiglu(x, x)),
+    "gelu_tanh": (rows_of("x"), lambda x: F.gelu(x, "tanh"), plain.gelu_tanh),
+    "softmax": (rows_of("x"), F.softmax, plain.softmax),
+    "log_softmax": (rows_of("x"), F.log_softmax, plain.log_softmax),
+    "softmax of the first axis": (
+        rows_of("x").filter(lambda shapes: shapes["x"][0] > 0),
+        lambda x: F.softmax(x, axis=0),
+        lambda x: plain.softmax(x, axis=0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@given(data=st.data(), layout=layouts, seed=seeds)
+def test_as_its_plain_form(name, data, layout, seed):
+    shapes, fast, slow = PLAIN[name]
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal(shape) for shape in data.draw(shapes).values()]
+    same(fast, slow, arrays, layout)
+    gradcheck(fast, *[leaf(a, layout) for a in arrays], rtol=2e-6)
+
+
+def same(fast, slow, arrays: list[np.ndarray], layout: str = "C") -> None:
+    """Values and gradients of both agree to 1e-10, relative to the largest."""
+    tensors, copies = [leaf(a, layout) for a in arrays], [leaf(a) for a in arrays]
+    out, expected = fast(*tensors), slow(*copies)
+    assert out.shape == expected.shape and out.dtype == expected.dtype
+    np.testing.assert_allclose(out.numpy(), expected.numpy(), rtol=1e-10, atol=1e-10)
+    flow = np.random.default_rng(0).standard_normal(out.shape)
+    found, wanted = gradients(out, flow), gradients(expected, flow)
+    for t, copy in zip(tensors, copies, strict=True):
+        g, w = backend.to_numpy(found[t]), backend.to_numpy(wanted[copy])
+        assert g.shape == w.shape and g.dtype == w.dtype
+        np.testing.assert_allclose(g, w, rtol=0, atol=1e-10 * max(1, np.abs(w).max(initial=0)))
+
+
+@given(
+    shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+    layout=layouts,
+    seed=seeds,
+    name=st.sampled_from(["relu", "silu", "gelu", "gelu_tanh"]),
+)
+def test_activations_of_any_shape(shape, layout, seed, name):
+    x = np.random.default_rng(seed).standard_normal(shape)
+    gradcheck(CALLS[name], leaf(x + 0.01 * np.sign(x), layout))
+    assert CALLS[name](leaf(x, layout)).shape == shape
+
+
+@given(
+    lead=leads,
+    heads=st.sampled_from([(1, 1), (2, 2), (4, 2), (3, 1)]),
+    length=st.integers(0, 4),
+    span=st.integers(0, 4),
+    size=st.integers(1, 3),
+    is_causal=st.booleans(),
+    mask=st.sampled_from(["none", "boolean", "float"]),
+    layout=layouts,
+    seed=seeds,
+)
+def test_attention_of_any_shape(lead, heads, length, span, size, is_causal, mask, layout, seed):
+    """Gradients by central differences; values by the formula, with zeros where a row has nothing to attend to."""
+    rng = np.random.default_rng(seed)
+    q = rng.standard_normal((*lead, heads[0], length, size))
+    k, v = rng.standard_normal((2, *lead, heads[1], span, size))
+    bias = np.zeros((*lead, heads[0], length, span))
+    given_mask = None
+    if mask == "boolean":
+        given_mask = rng.random((*lead, heads[0], length, span)) < 0.6
+        bias += np.where(given_mask, 0, -np.inf)
+    elif mask == "float":
+        given_mask = rng.standard_normal((length, span))
+        bias += given_mask
+    if is_causal:
+        bias += np.where(np.tri(length, span, span - length, dtype=bool), 0, -np.inf)
+    given_mask = None if given_mask is None else laid_out(given_mask, layout)
+
+    scores = q @ np.repeat(k, heads[0] // heads[1], axis=-3).swapaxes(-1, -2) / math.sqrt(size) + bias
+    exps = np.exp(scores)
+    weights = exps / np.where(exps.sum(-1, keepdims=True) > 0, exps.sum(-1, keepdims=True), 1)
+    expected = weights @ np.repeat(v, heads[0] // heads[1], axis=-3)
+
+    fn = partial(attention, mask=given_mask, is_causal=is_causal)
+    tensors = [leaf(a, layout) for a in (q, k, v)]
+    out = fn(*tensors)
+    assert out.shape == expected.shape
+    np.testing.assert_allclose(out.numpy(), expected, rtol=1e-10, atol=1e-12)
+    gradcheck(fn, *tensors, rtol=2e-6)
+
+
+@pytest.mark.parametrize(("length", "span"), [(150, 150), (70, 131), (64, 64), (65, 65), (1, 130)])
+def test_long_causal_attention_block_by_block(length, span):
+    """Beyond one block of queries, against all scores at once."""
+    rng = np.random.default_rng(0)
+    q, k, v = rng.standard_normal((1, 2, length, 4)), *rng.standard_normal((2, 1, 2, span, 4))
+    mask = rng.random((length, span)) < 0.9
+    mask[:, 0] = True
+    mask = backend.asarray(mask)
+    same(causal, partial(plain.scaled_dot_product_attention, is_causal=True), [q, k, v])
+    same(partial(causal, mask=mask), partial(plain.scaled_dot_product_attention, is_causal=True, mask=mask), [q, k, v])
+
+
+def test_rotary_as_its_plain_form():
+    rng = np.random.default_rng(0)
+    for angle in (np.tile(rng.standard_normal((5, 3)), 2), np.tile(rng.standard_normal((2, 5, 3)), 2)):
+        cos, sin = backend.asarray(np.cos(angle)), backend.asarray(np.sin(angle))
+        x = rng.standard_normal((2, 5, 3, 6))
+        same(
+            lambda x, cos=cos, sin=sin: F.rotary(x, cos, sin),
+            lambda x, cos=cos, sin=sin: plain.rotary(x, cos, sin),
+            [x],
+        )
+
+
+def test_rotary_turns_halves_not_neighbours():
+    """(x_0, x_2) is the first pair of four: a quarter turn sends x_0 to place 2."""
+    angle = np.array([[np.pi / 2, 0, np.pi / 2, 0]])
+    out = rotary(Tensor(np.array([[[[1.0, 2.0, 3.0, 4.0]]]])), angle)
+    np.testing.assert_allclose(out.numpy()[0, 0, 0], [-3, 2, 1, 4], atol=1e-12)
+
+
+# Attention's small print
+
+
+def qkv(length: int, span: int, heads: int = 2, seed: int = 0, dtype="float64") -> list[Tensor]:
+    rng = np.random.default_rng(seed)
+    shapes = (1, heads, length, 4), (1, heads, span, 4), (1, heads, span, 4)
+    return [Tensor(rng.standard_normal(shape).astype(dtype), requires_grad=True) for shape in shapes]
+
+
+def test_a_row_with_nothing_to_attend_to_harms_no_other():
+    """It gives zeros and zero gradients; the rest is bit for bit what it is without it."""
+    mask = np.ones((4, 5), dtype=bool)
+    with_hole, without = qkv(4, 5), qkv(4, 5)
+    mask[2] = False
+    out = attention(*with_hole, mask=mask)
+    rows = np.array([0, 1, 3])
+    expected = attention(*without)
+    np.testing.assert_array_equal(out.numpy()[:, :, 2], 0)
+    np.testing.assert_array_equal(out.numpy()[:, :, rows], expected.numpy()[:, :, rows])
+    flow = np.random.default_rng(1).standard_normal(out.shape)
+    out.backward(flow)
+    flow[:, :, 2] = 0
+    expected.backward(flow)
+    for t, u in zip(with_hole, without, strict=True):
+        np.testing.assert_allclose(backend.to_numpy(t.grad), backend.to_numpy(u.grad), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(backend.to_numpy(with_hole[0].grad)[:, :, 2], 0)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.zeros((3, 3), bool), np.full((3, 3), -np.inf), np.full((3, 3), -np.inf, "float32")]
+)
+def test_nothing_to_attend_to_anywhere(mask):
+    tensors = qkv(3, 3)
+    out = attention(*tensors, mask=mask)
+    np.testing.assert_array_equal(out.numpy(), 0)
+    out.sum().backward()
+    for t in tensors:
+        np.testing.assert_array_equal(backend.to_numpy(t.grad), 0)
+
+
+def test_more_queries_than_keys():
+    """The triangle is aligned to the end: the first queries see nothing, the last sees all."""
+    q, k, v = qkv(5, 3)
+    out = causal(q, k, v)
+    np.testing.assert_array_equal(out.numpy()[:, :, :2], 0)
+    np.testing.assert_allclose(out.numpy()[:, :, 2], v.numpy()[:, :, 0])
+    np.testing.assert_allclose(out.numpy()[:, :, 4], attention(q, k, v).numpy()[:, :, 4])
+
+
+def test_with_a_cache_the_triangle_is_aligned_to_the_end():
+    """The last queries alone get what they get among all queries."""
+    q, k, v = qkv(6, 6)
+    np.testing.assert_allclose(causal(q[:, :, 4:], k, v).numpy(), causal(q, k, v).numpy()[:, :, 4:], rtol=1e-12)
+
+
+def test_future_keys_get_no_gradient():
+    q, k, v = qkv(6, 6)
+    causal(q, k, v)[:, :, :3].sum().backward()
+    for t in (k, v):
+        g = backend.to_numpy(t.grad)
+        np.testing.assert_array_equal(g[:, :, 3:], 0)
+        assert (g[:, :, 0] != 0).all()
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda m: m, backend.asarray, lambda m: Tensor(m)], ids=["numpy", "backend", "tensor"]
+)
+@pytest.mark.parametrize("dtype", [bool, "float32", "float64"])
+def test_a_mask_is_any_array(kind, dtype):
+    mask = np.tri(4, 5, 1, dtype=bool)
+    given_mask = mask if dtype is bool else np.where(mask, 0, -np.inf).astype(dtype)
+    q, k, v = qkv(4, 5, dtype="float32")
+    out = attention(q, k, v, mask=kind(given_mask))
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out.numpy(), causal(q, k, v).numpy(), atol=1e-6)
+
+
+def test_a_mask_of_very_negative_numbers_is_quiet():
+    """Masks that hold the smallest float32 in place of -inf, as people bring them."""
+    q, k, v = qkv(4, 4, dtype="float32")
+    mask = np.where(np.tri(4, dtype=bool), 0, np.finfo("float32").min).astype("float32")
+    np.testing.assert_allclose(attention(q, k, v, mask=mask).numpy(), causal(q, k, v).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 5), (5, 5), (4, 6), (4, 1, 5), (3, 1, 4, 5), (1, 4, 4, 5), (2, 2, 4, 5), (1, 1, 1, 4, 5, 1)], ids=str
+)
+def test_a_mask_that_does_not_broadcast_is_refused(shape):
+    with pytest.raises(ValueError):
+        attention(*qkv(4, 5), mask=np.ones(shape, dtype=bool))
+
+
+def test_a_mask_of_integers_is_refused():
+    """Added to the scores, the 0 and 1 of an attention_mask would mask nothing, silently."""
+    with pytest.raises((ValueError, TypeError)):
+        attention(*qkv(4, 5), mask=np.ones((4, 5), dtype=np.int64))
+
+
+def test_a_mask_that_requires_a_gradient_is_refused():
+    with pytest.raises(ValueError, match="gradient"):
+        attention(*qkv(4, 5), mask=Tensor(np.zeros((4, 5)), requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 4)),
+        ((1, 3, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)),
+        ((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 4, 4)),
+        ((2, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)),
+        ((1, 2, 3, 4), (1, 2, 3, 4), (1, 1, 3, 4)),
+    ],
+    ids=str,
+)
+def test_attention_says_which_shapes_do_not_pair(shapes):
+    q, k, v = (Tensor(np.ones(shape)) for shape in shapes)
+    with pytest.raises(ValueError, match=r"queries \("):
+        attention(q, k, v)
+
+
+def test_attention_with_itself():
+    x = np.random.default_rng(0).standard_normal((1, 2, 3, 4))
+    gradcheck(lambda x: causal(x, x, x), leaf(x))
+
+
+def test_attention_of_large_scores():
+    q, k, v = (200 * t.detach() for t in qkv(4, 4))
+    out = causal(q, k, v).numpy()
+    assert np.isfinite(out).all()
+
+
+# Softmax and losses
+
+
+@pytest.mark.parametrize("softmax", [F.softmax, lambda x, axis=-1: F.log_softmax(x, axis).exp()])
+def test_softmax_of_large_numbers(softmax):
+    x = Tensor(np.array([[1e4, 1e4, -1e4], [-1e4, -1e4, -1e4]], dtype="float32"), requires_grad=True)
+    out = softmax(x)
+    np.testing.assert_allclose(out.numpy(), [[0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]], rtol=1e-6)
+    out.sum().backward()
+    np.testing.assert_allclose(backend.to_numpy(x.grad), 0, atol=1e-6)
+
+
+def test_log_softmax_where_softmax_rounds_to_0():
+    x = Tensor(np.array([0.0, 1000.0]))
+    np.testing.assert_array_equal(F.softmax(x).numpy(), [0, 1])
+    np.testing.assert_array_equal(F.log_softmax(x).numpy(), [-1000, 0])
+
+
+@given(
+    rows=st.integers(1, 6),
+    classes=st.integers(1, 5),
+    width=st.integers(1, 4),
+    ignored=st.booleans(),
+    layout=layouts,
+    seed=seeds,
+)
+def test_cross_entropy_forms_agree(rows, classes, width, ignored, layout, seed):
+    """cross_entropy is its plain form on the rows that count, linear_cross_entropy is cross_entropy of a linear map."""
+    rng = np.random.default_rng(seed)
+    logits, x = rng.standard_normal((rows, classes)), rng.standard_normal((rows, width))
+    weight, targets = rng.standard_normal((classes, width)), rng.integers(0, classes, rows)
+    counts = np.ones(rows, dtype=bool)
+    if ignored:
+        counts = rng.random(rows) < 0.6
+        counts[rng.integers(rows)] = True
+    marked = np.where(counts, targets, -100)
+    same(
+        lambda a: F.cross_entropy(a, marked),
+        lambda a: plain.cross_entropy(a[counts], targets[counts]),
+        [logits],
+        layout,
+    )
+    same(
+        lambda x, w: F.linear_cross_entropy(x, w, marked),
+        lambda x, w: F.cross_entropy(F.linear(x, w), marked),
+        [x, weight],
+        layout,
+    )
+    gradcheck(lambda a: F.cross_entropy(a, marked), leaf(logits, layout))
+
+
+def test_linear_cross_entropy_chunk_by_chunk(monkeypatch):
+    monkeypatch.setattr(F, "CHUNK_BYTES", 1)  # the smallest chunk, 64 rows
+    rng = np.random.default_rng(0)
+    x, weight, targets = rng.standard_normal((2, 75, 3)), rng.standard_normal((5, 3)), rng.integers(0, 5, (2, 75))
+    targets[0, :70] = -100
+    for marked in (targets, np.abs(targets) % 5):
+        same(
+            lambda x, w, marked=marked: F.linear_cross_entropy(x, w, marked),
+            lambda x, w, marked=marked: F.cross_entropy(F.linear(x, w), marked),
+            [x, weight],
+        )
+
+
+def test_linear_cross_entropy_of_a_part():
+    """Shards that divide by the whole batch's number of targets add up to the whole, also a shard with none."""
+    rng = np.random.default_rng(0)
+    x, weight, targets = rng.standard_normal((6, 3)), rng.standard_normal((5, 3)), np.array([1, -100, 4, 0, -100, -100])
+    whole = [Tensor(x, requires_grad=True), Tensor(weight, requires_grad=True)]
+    loss = F.linear_cross_entropy(*whole, targets)
+    loss.backward()
+    shards = [Tensor(x, requires_grad=True), Tensor(weight, requires_grad=True)]
+    total = 0.0
+    for part in (slice(0, 2), slice(2, 4), slice(4, 6)):
+        piece = F.linear_cross_entropy(shards[0][part], shards[1], targets[part], num_items=3)
+        total += piece.item()
+        piece.backward()
+    assert total == pytest.approx(loss.item(), rel=1e-12)
+    for t, u in zip(whole, shards, strict=True):
+        np.testing.assert_allclose(backend.to_numpy(t.grad), backend.to_numpy(u.grad), rtol=1e-12, atol=1e-14)
+
+
+losses = pytest.mark.parametrize(
+    "loss",
+    [
+        F.cross_entropy,
+        lambda logits, targets, **k: F.linear_cross_entropy(logits, Tensor(np.eye(logits.shape[-1])), targets, **k),
+    ],
+    ids=["cross_entropy", "linear_cross_entropy"],
+)
+
+
+@losses
+@pytest.mark.parametrize("ignore_index", [-100, 2])
+def test_every_target_ignored_is_an_error(loss, ignore_index):
+    with pytest.raises(ValueError, match=str(ignore_index)):
+        loss(Tensor(np.ones((2, 3))), np.full(2, ignore_index), ignore_index=ignore_index)
+
+
+@losses
+@pytest.mark.parametrize("bad", [3, -1, -99])
+def test_a_target_out_of_range_is_refused(loss, bad):
+    with pytest.raises(IndexError, match=f"{bad}.*3"):
+        loss(Tensor(np.ones((2, 3))), np.array([0, bad]))
+
+
+@losses
+@pytest.mark.parametrize(
+    "targets", [np.zeros(3, int), np.zeros((2, 1), int), np.zeros((), int)], ids=["(3,)", "(2, 1)", "()"]
+)
+def test_targets_of_another_shape_are_refused(loss, targets):
+    with pytest.raises(ValueError, match="targets of shape"):
+        loss(Tensor(np.ones((2, 3))), targets)
+
+
+@losses
+def test_targets_of_floats_are_refused(loss):
+    with pytest.raises(TypeError, match="integers"):
+        loss(Tensor(np.ones((2, 3))), np.array([0.0, 1.0]))
+
+
+@losses
+@pytest.mark.parametrize("kind", [list, backend.asarray, Tensor], ids=["list", "backend", "tensor"])
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
+def test_targets_are_any_integers(loss, kind, dtype):
+    targets = kind(np.array([2, 0], dtype=dtype))
+    assert loss(Tensor(np.zeros((2, 3))), targets).item() == pytest.approx(math.log(3))
+
+
+# Lookups and randomness
+
+
+@pytest.mark.parametrize("bad", [5, -1, 1000])
+@pytest.mark.parametrize("kind", [np.array, backend.asarray, Tensor, list], ids=["numpy", "backend", "tensor", "list"])
+def test_an_id_out_of_range_is_refused(bad, kind):
+    ids = kind([[0, bad]]) if kind in (np.array, list) else kind(np.array([[0, bad]]))
+    with pytest.raises(IndexError, match=f"{bad}.*5"):
+        F.embedding(ids, Tensor(np.ones((5, 2))))
+
+
+def test_ids_of_floats_are_refused():
+    with pytest.raises(TypeError, match="integers"):
+        F.embedding(np.array([0.0]), Tensor(np.ones((5, 2))))
+
+
+@given(shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3), layout=layouts, seed=seeds)
+def test_embedding_adds_up_repeated_ids(shape, layout, seed):
+    rng = np.random.default_rng(seed)
+    weight, ids = rng.standard_normal((4, 3)), rng.integers(0, 4, shape)
+    out = F.embedding(laid_out(ids, layout), leaf(weight, layout))
+    np.testing.assert_array_equal(out.numpy(), weight[ids])
+    gradcheck(lambda w: F.embedding(ids, w), leaf(weight, layout))
+
+
+def test_dropout_drops_the_share_and_keeps_the_mean():
+    x = Tensor(np.ones((200, 100), dtype="float32"), requires_grad=True)
+    out = F.dropout(x, 0.3, np.random.default_rng(0))
+    values = out.numpy()
+    assert out.dtype == np.float32
+    assert (values == 0).mean() == pytest.approx(0.3, abs=0.02)
+    np.testing.assert_allclose(np.unique(values), [0, 1 / 0.7], rtol=1e-6)
+    out.sum().backward()
+    np.testing.assert_array_equal(backend.to_numpy(x.grad), values)  # the gradient passes where the value did
+
+
+def test_dropout_follows_its_generator():
+    """One seed, one result, on every backend: the mask is NumPy's draw."""
+    x = Tensor(np.ones(50))
+    draws = [F.dropout(x, 0.5, np.random.default_rng(seed)).numpy() for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()
+    np.testing.assert_array_equal(draws[0] != 0, np.random.default_rng(1).random(50, dtype="float32") >= 0.5)
+
+
+def test_dropout_gradient():
+    gradcheck(
+        lambda x: F.dropout(x, 0.4, np.random.default_rng(0)), leaf(np.random.default_rng(1).standard_normal((4, 3)))
+    )
+    gradcheck(
+        lambda x: F.dropout(x, 0, np.random.default_rng(0)), leaf(np.random.default_rng(1).standard_normal((4, 3)))
+    )
+
+
+@pytest.mark.parametrize("p", [-0.1, 1, 1.5, math.nan])
+def test_dropout_refuses_a_share_out_of_range(p):
+    with pytest.raises(ValueError, match="0 <= p < 1"):
+        F.dropout(Tensor([1.0]), p, np.random.default_rng(0))
+
+
+def test_gelu_refuses_an_unknown_form():
+    with pytest.raises(ValueError, match="'none' or 'tanh'"):
+        F.gelu(Tensor([1.0]), approximate="sigmoid")
+
+
+@pytest.mark.parametrize(("dtype", "ulps"), [("float64", 4), ("float32", 8)])
+def test_erf_to_the_last_digits(dtype, ulps):
+    x = np.concatenate(
+        [np.linspace(-7, 7, 2801), np.geomspace(1e-30, 1, 200), [0.0, -0.0, 0.46875, np.inf, -np.inf]]
+    ).astype(dtype)
+    expected = np.array([math.erf(float(v)) for v in x])
+    found = backend.to_numpy(F.erf(backend.asarray(x)))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=ulps * np.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, s: F.dropout(x, s, np.random.default_rng(0)),
+        lambda x, s: F.layer_norm(x, eps=s),
+        lambda x, s: F.rms_norm(x, eps=s),
+        lambda x, s: attention(x, x, x, scale=s),
+        lambda x, s: F.low_rank_linear(x, x[0, 0], None, x[0, 0, :2], x[0, 0, :, :2], s),
+    ],
+    ids=["dropout", "layer_norm", "rms_norm", "attention", "low_rank_linear"],
+)
+@pytest.mark.parametrize("scalar", [np.float64(0.5), np.float32(0.5)], ids=["float64", "float32"])
+def test_a_numpy_scalar_as_a_setting_never_widens(call, scalar):
+    x = Tensor(np.random.default_rng(0).standard_normal((1, 2, 3, 3)).astype("float32"), requires_grad=True)
+    out = call(x, scalar)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out.numpy(), call(x, 0.5).numpy(), rtol=1e-6)
+
+
+# What is kept for backward
+
+
+KEEPS_NOTHING = {
+    "linear, weight frozen": lambda x: F.linear(x, Tensor(np.ones((4, 4)))),
+    "linear, bias trains": lambda x: F.linear(x, Tensor(np.ones((4, 4))), Tensor(np.ones(4), requires_grad=True)),
+    "embedding": lambda x: F.embedding(np.array([0, 1]), x),
+    "low_rank_linear, all frozen": lambda x: F.low_rank_linear(
+        x, Tensor(np.ones((4, 4))), None, Tensor(np.ones((2, 4))), Tensor(np.ones((4, 2))), 1.0
+    ),
+    "dropout": lambda x: F.dropout(x, 0.5, np.random.default_rng(0)),
+    "softmax": F.softmax,
+    "log_softmax": F.log_softmax,
+    "layer_norm": F.layer_norm,
+    "cross_entropy": lambda x: F.cross_entropy(x, np.array([0, 1, 2])),
+    "linear_cross_entropy": lambda x: F.linear_cross_entropy(x, Tensor(np.ones((4, 4))), np.array([0, 1, 2])),
+}
+
+
+@pytest.mark.parametrize("name", KEEPS_NOTHING)
+def test_an_input_that_backward_does_not_need_is_freed(name):
+    x = Tensor(np.random.default_rng(0).standard_normal((3, 4)), requires_grad=True) * 2.0
+    gone = weakref.ref(x.data)
+    out = KEEPS_NOTHING[name](x)
+    del x
+    assert gone() is None
+    assert out.requires_grad
+
+
+def test_attention_keeps_its_inputs_but_not_its_result():
+    q, k, v = (t * 2.0 for t in qkv(4, 4))
+    out = attention(q, k, v)
+    array = out.data
+    while array.base is not None:
+        array = array.base
+    gone = weakref.ref(array)
+    loss = out.sum()
+    del out, array
+    assert gone() is None
+    loss.backward()
+
+
+def test_under_no_grad_nothing_is_recorded():
+    x = Tensor(np.ones((3, 4)), requires_grad=True)
+    with no_grad():
+        for call in KEEPS_NOTHING.values():
+            assert not call(x).requires_grad
+        loss = F.linear_cross_entropy(x, x, np.array([0, 1, 2]))
+    assert not loss.requires_grad
+    np.testing.assert_allclose(loss.item(), F.linear_cross_entropy(x, x, np.array([0, 1, 2])).item())
+
+
+def test_a_result_is_not_a_view_of_an_input():
+    """Dropout of nothing, like every op, gives an array of its own: writing into it leaves the input alone."""
+    x = wrap(backend.asarray(np.ones(3)))
+    out = F.dropout(x, 0, np.random.default_rng(0))
+    out.data[...] = 5
+    np.testing.assert_array_equal(x.numpy(), 1)
+
+
+def test_where_every_op_meets_numbers_from_the_host():
+    """Ids, targets and masks come from the host as NumPy arrays on every backend."""
+    x = Tensor(np.ones((2, 3), dtype="float32"), requires_grad=True)
+    loss = F.cross_entropy(ops.where(np.array([[True, False, True]]), x, 0.0), np.array([0, 1]))
+    loss.backward()
+    assert x.grad.dtype == np.float32

@@ -1,0 +1,783 @@
+"""pytest tests/test_tensor.py: tensors, the graph, the walk back, and what may change in between."""
+
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minilora
+import minilora.functional as F
+from minilora import Tensor, backend, nn, no_grad, ops, optim
+from minilora.tensor import gradients, is_recording, record
+
+
+def host(a) -> np.ndarray:
+    return backend.to_numpy(a)
+
+
+def trained(values, dtype="float64") -> Tensor:
+    return Tensor(np.array(values, dtype=dtype), requires_grad=True)
+
+
+# The contract's names
+
+
+def test_the_contract_is_there():
+    assert minilora.Tensor is Tensor and minilora.functional is F
+    for name in ("Tensor", "no_grad", "backend", "nn", "optim"):
+        assert hasattr(minilora, name)
+    for (
+        name
+    ) in """data grad requires_grad shape ndim size dtype T numpy item detach backward sum mean var max min exp log sqrt
+                   tanh sigmoid abs clip reshape transpose swapaxes squeeze expand_dims broadcast_to""".split():
+        assert hasattr(Tensor, name), name
+    for name in "where maximum minimum concatenate stack logsumexp".split():
+        assert callable(getattr(ops, name)), name
+    for (
+        name
+    ) in """linear embedding layer_norm rms_norm softmax log_softmax relu silu gelu dropout scaled_dot_product_attention
+                   cross_entropy""".split():
+        assert callable(getattr(F, name)), name
+
+
+def test_a_misspelt_attribute_is_an_error():
+    with pytest.raises(AttributeError):
+        _ = Tensor(1.0).gard
+    with pytest.raises(AttributeError):
+        Tensor(1.0).gard = 1
+    with pytest.raises(AttributeError, match="tensors"):
+        _ = minilora.tensors
+
+
+# What a tensor holds
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (np.ones(2, "float32"), "float32"),
+        (np.ones(2, "float64"), "float64"),
+        (np.ones(2, "float16"), "float32"),
+        (np.float64(1), "float64"),
+        (np.float32(1), "float32"),
+        (np.ones(2, "int64"), "int64"),
+        (np.ones(2, "int32"), "int32"),
+        (np.ones(2, "uint8"), "uint8"),
+        (np.ones(2, bool), "bool"),
+        (1.0, "float32"),
+        (1, "float32"),
+        (True, "float32"),
+        ([1, 2.5], "float32"),
+        ([[1.0], [2.0]], "float32"),
+        ((), "float32"),
+    ],
+    ids=lambda x: repr(x),
+)
+def test_dtypes(data, dtype):
+    t = Tensor(data)
+    assert t.dtype == dtype and backend.is_array(t.data)
+    np.testing.assert_array_equal(t.numpy(), np.asarray(data, dtype=dtype))
+    assert t.requires_grad is False and t.grad is None
+
+
+def test_shape_and_friends():
+    t = Tensor(np.arange(6.0).reshape(2, 3))
+    assert (t.shape, t.ndim, t.size, len(t)) == ((2, 3), 2, 6, 2)
+    assert t.T.shape == (3, 2) and Tensor(np.ones((2, 3, 4))).T.shape == (4, 3, 2)
+    scalar = Tensor(2.5)
+    assert (scalar.shape, scalar.ndim, scalar.size) == ((), 0, 1)
+    with pytest.raises(TypeError):
+        len(scalar)
+
+
+def test_item_and_float_and_bool():
+    assert Tensor(2.5).item() == 2.5 and type(Tensor(2.5).item()) is float
+    assert Tensor([[3.0]]).item() == 3.0 and float(Tensor([[3.0]])) == 3.0
+    assert bool(Tensor(1.0)) and not bool(Tensor(0.0))
+    for bad in (Tensor([1.0, 2.0]), Tensor(np.zeros(0))):
+        with pytest.raises(ValueError, match="one element"):
+            bad.item()
+
+
+def test_repr_shows_values_dtype_and_training():
+    text = repr(trained([[1.0, 2.0], [3.0, 4.0]]))
+    assert "1." in text and "float64" in text and "requires_grad=True" in text
+    assert "requires_grad" not in repr(Tensor([1.0])) and "float32" in repr(Tensor([1.0]))
+
+
+@pytest.mark.parametrize("bad", [np.ones(2, complex), np.array(["a"]), np.array([None]), "text", [1.0, "x"]], ids=repr)
+def test_what_is_no_number_is_refused(bad):
+    with pytest.raises((TypeError, ValueError)):
+        Tensor(bad)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool"])
+def test_only_floats_train(dtype):
+    with pytest.raises(TypeError, match=dtype):
+        Tensor(np.ones(2, dtype), requires_grad=True)
+    with pytest.raises(TypeError, match=dtype):
+        Tensor(np.ones(2, dtype)).requires_grad = True
+
+
+def test_the_users_array_is_copied_and_stays_theirs():
+    """It is neither changed nor made read-only, and what they write into it later does not matter."""
+    for a in (np.ones(3), backend.asarray(np.ones(3))):
+        t = Tensor(a, requires_grad=True)
+        y = (t * t).sum()
+        a[...] = 5
+        np.testing.assert_array_equal(t.numpy(), 1)
+        y.backward()
+        np.testing.assert_array_equal(host(t.grad), 2)
+        optim.SGD([t], lr=1.0).step()
+        np.testing.assert_array_equal(host(a), 5)
+
+
+def test_a_tensor_of_a_tensor_is_a_copy():
+    t = trained([1.0, 2.0])
+    u = Tensor(t)
+    u.data[...] = 0
+    np.testing.assert_array_equal(t.numpy(), [1, 2])
+    assert not u.requires_grad
+
+
+def test_numpy_gives_a_copy():
+    t = Tensor([1.0, 2.0])
+    a = t.numpy()
+    assert type(a) is np.ndarray
+    a[...] = 9
+    np.testing.assert_array_equal(t.numpy(), [1, 2])
+
+
+def test_a_read_only_array_trains():
+    a = np.ones(3)
+    a.flags.writeable = False
+    t = Tensor(a, requires_grad=True)
+    (t * t).sum().backward()
+    optim.SGD([t], lr=0.5).step()
+    np.testing.assert_array_equal(t.numpy(), 0)
+
+
+# backward
+
+
+def test_gradients_add_up_over_uses_and_over_calls():
+    x = trained([1.0, 2.0])
+    (x * 3 + x * x).sum().backward()
+    np.testing.assert_array_equal(host(x.grad), [5, 7])
+    (x * 10).sum().backward()
+    np.testing.assert_array_equal(host(x.grad), [15, 17])
+    x.grad = None
+    (x * 10).sum().backward()
+    np.testing.assert_array_equal(host(x.grad), [10, 10])
+
+
+def test_a_second_call_leaves_the_first_gradient_array_alone():
+    """Someone may hold on to it."""
+    x = trained([1.0, 2.0])
+    (x * 2).sum().backward()
+    first = x.grad
+    (x * 5).sum().backward()
+    np.testing.assert_array_equal(host(first), [2, 2])
+    np.testing.assert_array_equal(host(x.grad), [7, 7])
+
+
+def test_diamonds():
+    """Each node's turn comes when all of its gradient is there: newest first, whatever the order of the edges."""
+    x = trained(3.0)
+    a = x * 2
+    b = a + 1
+    c = a * b
+    d = b * c
+    (c + d * a + a).backward()  # a = 2x, b = a + 1, c = ab, d = ab²: ab + a²b² + a
+    a_, b_ = 6.0, 7.0
+    np.testing.assert_allclose(host(x.grad), 2 * (b_ + a_ + 2 * a_ * b_**2 + 2 * a_**2 * b_ + 1))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from("+*-")), min_size=1, max_size=12))
+def test_random_graphs(steps):
+    """Any directed acyclic graph of sums and products, against central differences."""
+
+    def value(x):
+        values = [x, x * 0.5]
+        for i, j, op in steps:
+            a, b = values[i % len(values)], values[j % len(values)]
+            values.append(a + b if op == "+" else a - b if op == "-" else a * b * 0.3)
+        return values[-1] + values[len(values) // 2]
+
+    x = trained(0.7)
+    value(x).backward()
+    eps = 1e-6
+    expected = (value(0.7 + eps) - value(0.7 - eps)) / (2 * eps)
+    np.testing.assert_allclose(host(x.grad), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_one_tensor_used_a_thousand_times():
+    x = trained([1.0])
+    ops.concatenate([x] * 1000).sum().backward()
+    assert host(x.grad).item() == 1000
+
+
+def test_a_gradient_is_an_array_of_the_backend_of_its_leafs_shape_and_dtype():
+    for dtype in ("float32", "float64"):
+        for shape in [(), (1,), (2, 3), (0,), (2, 0)]:
+            x = Tensor(np.ones(shape, dtype), requires_grad=True)
+            (x * 2).sum().backward()
+            assert backend.is_array(x.grad) and x.grad.shape == shape and x.grad.dtype == dtype
+
+
+def test_a_float32_leaf_meets_a_float64_leaf():
+    a, b = trained([[1.0, 2.0]], "float32"), trained([[3.0], [4.0]])
+    for op in (ops.add, ops.multiply, ops.divide, ops.maximum, lambda a, b: a @ b, lambda a, b: F.linear(a, b.T)):
+        a.grad = b.grad = None
+        op(a, b).sum().backward()
+        assert (a.grad.dtype, b.grad.dtype) == (np.float32, np.float64)
+        (op(a, b) * a).sum().backward()
+        assert (a.grad.dtype, b.grad.dtype) == (np.float32, np.float64)
+
+
+def test_gradient_argument():
+    flow = np.array([[1.0, -2.0, 0.5]])
+    for gradient in (flow, backend.asarray(flow), Tensor(flow), flow.astype("float32"), flow.tolist()):
+        x = trained([[1.0, 2.0, 3.0]])
+        (x * x).backward(gradient)
+        np.testing.assert_array_equal(host(x.grad), [[2, -8, 3]])
+        assert x.grad.dtype == np.float64
+    x = trained(2.0)
+    (x * x).backward(3)
+    assert host(x.grad).item() == 12
+
+
+def test_one_element_of_any_shape_needs_no_gradient():
+    x = trained([[2.0]])
+    (x * x).backward()
+    np.testing.assert_array_equal(host(x.grad), [[4]])
+
+
+def test_errors_of_backward():
+    x = trained([1.0, 2.0])
+    with pytest.raises(RuntimeError, match=r"\(2,\).*gradient"):
+        (x * 2).backward()
+    with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
+        (x * 2).backward(np.ones(3))
+    with pytest.raises(RuntimeError, match="graph"):
+        x.sum().detach().backward()
+    with pytest.raises(RuntimeError, match="graph"):
+        x.backward(np.ones(2))
+    with pytest.raises(RuntimeError, match="graph"):
+        Tensor(1.0).backward()
+    with no_grad():
+        y = x.sum()
+    with pytest.raises(RuntimeError, match="no_grad"):
+        y.backward()
+    assert x.grad is None
+
+
+def test_a_graph_is_used_up():
+    x = trained([1.0, 2.0])
+    y = (x * x).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="before"):
+        y.backward()
+    np.testing.assert_array_equal(host(x.grad), [2, 4])
+
+
+def test_a_used_part_of_a_graph_is_used_up_too():
+    x = trained([1.0, 2.0])
+    shared = x * x
+    first, second = shared.sum(), (shared * 2).sum()
+    first.backward()
+    with pytest.raises(RuntimeError, match="before"):
+        second.backward()
+    np.testing.assert_array_equal(host(x.grad), [2, 4])
+    with pytest.raises(RuntimeError, match="before"):
+        (shared * 3).sum().backward()
+
+
+def test_leaves_share_no_gradient_array():
+    flow = backend.asarray(np.ones(3))
+    for op in (
+        lambda a, b: a + b,
+        lambda a, b: ops.where(a > 5, a, b) + a,
+        lambda a, b: (a.reshape(3, 1) + b.reshape(3, 1)).reshape(3),
+        lambda a, b: ops.stack([a, b]).sum(axis=0),
+        lambda a, b: ops.concatenate([a, b])[0:3] + b,
+    ):
+        a, b = trained([1.0, 2.0, 3.0]), trained([1.0, 2.0, 3.0])
+        op(a, b).backward(flow)
+        if a.grad is None or b.grad is None:
+            continue
+        b_before = host(b.grad).copy()
+        a.grad[...] = 77
+        np.testing.assert_array_equal(host(b.grad), b_before)
+        np.testing.assert_array_equal(host(flow), 1)
+        b.grad *= 0
+        np.testing.assert_array_equal(host(flow), 1)
+    c = trained([1.0, 2.0, 3.0])
+    d = trained([1.0, 2.0, 3.0])
+    (c.sum() + d.sum()).backward()
+    c.grad += 1  # not a read-only view of one broadcast number
+    np.testing.assert_array_equal(host(d.grad), 1)
+
+
+def test_the_gradient_that_comes_in_is_not_written_to():
+    x = trained([1.0, 2.0])
+    flow = backend.asarray(np.array([1.0, 1.0]))
+    y = x + 0
+    (y + y + x + x * 3).backward(flow)
+    np.testing.assert_array_equal(host(flow), 1)
+    np.testing.assert_array_equal(host(x.grad), 6)
+
+
+def test_gradients_without_touching_grad():
+    x, w = trained([1.0, 2.0]), trained([3.0, 4.0])
+    found = gradients((x * w).sum())
+    assert x.grad is None and w.grad is None and set(found) == {x, w}
+    np.testing.assert_array_equal(host(found[x]), [3, 4])
+
+
+def test_a_rule_of_the_wrong_shape_is_named():
+    x = trained([1.0, 2.0])
+    y = record(x.data * 1, (x, lambda g: g.sum(keepdims=True)))
+    with pytest.raises(RuntimeError, match=r"\(1,\).*\(2,\)"):
+        y.backward(np.ones(2))
+
+
+def test_a_rule_may_say_none():
+    x = trained([1.0, 2.0])
+    y = record(x.data * 1, (x, lambda g: None))
+    y.backward(np.ones(2))
+    assert x.grad is None
+
+
+# Depth and memory
+
+CHAIN = 20_000
+
+
+def test_a_long_chain():
+    x = trained(1.0)
+    y = x
+    for _ in range(CHAIN):
+        y = y + 1
+    y.backward()
+    assert y.item() == CHAIN + 1 and host(x.grad).item() == 1
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("end", ["y.backward()", "del y", "del y, x", "pass"])
+def test_a_long_chain_that_is_dropped(end):
+    """A graph that nobody walks must not take the interpreter with it; in a process of its own, for it could."""
+    code = f"""
+from minilora import Tensor
+x = Tensor(1.0, requires_grad=True)
+y = x
+for _ in range(100_000):
+    y = y * 1.0
+{end}
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "alive", "")
+
+
+def test_backward_frees_as_it_goes():
+    """When an early node's rule runs, what only later nodes needed is gone."""
+    x = trained([1.0, 2.0])
+    seen = []
+
+    def early_rule(g):
+        seen.append([ref() is None for ref in later])
+        return g
+
+    y = record(x.data * 1, (x, early_rule))
+    later = []
+    for _ in range(3):
+        y = y.exp() * 0.1
+        later.append(weakref.ref(y.data))
+        y = y * y
+    y = y.sum()
+    assert not any(ref() is None for ref in later)
+    y.backward()
+    assert seen == [[True, True, True]]
+
+
+def test_backward_frees_what_a_rule_held_before_the_next_rule_runs():
+    x = trained([1.0, 2.0])
+    big = backend.asarray(np.ones(1000))
+    gone = weakref.ref(big)
+    seen = []
+    y = record(x.data * 1, (x, lambda g: (seen.append(gone()), g)[1]))
+    y = record(y.data * 1, (y, lambda g, big=big: g * big[:2]))
+    del big
+    assert gone() is not None
+    y.backward(np.ones(2))
+    assert seen == [None]
+
+
+def test_a_frozen_input_keeps_nothing_alive():
+    """x W with W frozen needs W for the gradient of x, and x for nothing: x is freed in the forward pass."""
+    for frozen in (True, False):
+        x = trained(np.ones((4, 3))) * 2.0
+        w = Tensor(np.ones((3, 2)), requires_grad=not frozen)
+        kept = weakref.ref(x.data)
+        y = x @ w
+        del x
+        assert (kept() is None) == frozen
+        y.sum().backward()
+        assert kept() is None
+
+
+def test_a_frozen_input_of_a_sum_is_freed():
+    """Features from a frozen body that meet a trained bias: no rule needs them, so they go."""
+    h = Tensor(np.ones((4, 3))) * 2.0
+    gone = weakref.ref(h.data)
+    y = h + trained(np.ones(3))
+    del h
+    assert gone() is None
+    y.sum().backward()
+
+
+def test_nothing_trains_nothing_is_kept():
+    x, w = Tensor(np.ones((4, 3))), Tensor(np.ones((3, 2)))
+    y = ((x @ w).exp() + 1).tanh()
+    assert not y.requires_grad
+    with pytest.raises(RuntimeError, match="graph"):
+        y.sum().backward()
+
+
+def test_a_graph_has_no_cycles():
+    """Reference counting alone frees it, walked or not."""
+    gc.collect()
+    gc.disable()
+    try:
+        for walked in (True, False):
+            x = trained(np.ones((4, 3)))
+            h = (x * 2).exp()
+            refs = [weakref.ref(h), weakref.ref(h.data)]
+            y = (h * h).sum()
+            if walked:
+                y.backward()
+            del h, y
+            assert [ref() for ref in refs] == [None, None]
+    finally:
+        gc.enable()
+
+
+# Switching off
+
+
+def test_no_grad_records_nothing():
+    x = trained([1.0, 2.0])
+    assert is_recording()
+    with no_grad():
+        assert not is_recording()
+        kept = weakref.ref((x * 2).data)
+        y = (x * x).sum()
+        with no_grad():
+            pass
+        assert not is_recording()
+    assert is_recording()
+    assert not y.requires_grad and kept() is None
+    assert x.requires_grad and (x * 2).requires_grad
+
+
+def test_no_grad_ends_with_an_exception_and_decorates():
+    with pytest.raises(KeyError), no_grad():
+        raise KeyError
+    assert is_recording()
+
+    @no_grad()
+    def f(x):
+        return x * 2
+
+    assert not f(trained(1.0)).requires_grad and not f(trained(1.0)).requires_grad
+    assert is_recording()
+
+
+def test_no_grad_is_per_thread():
+    x = trained([1.0, 2.0])
+    inside, done = threading.Event(), threading.Event()
+
+    def other():
+        with no_grad():
+            inside.set()
+            done.wait(10)
+            return (x * 2).requires_grad
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(other)
+        assert inside.wait(10)
+        assert (x * 2).requires_grad  # the other thread's block is not ours
+        done.set()
+        assert future.result() is False
+    with no_grad(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: (x * 2).requires_grad).result() is True  # nor ours the other thread's
+
+
+def test_detach():
+    x = trained([1.0, 2.0])
+    y = x * x
+    d = y.detach()
+    assert not d.requires_grad and d.grad is None
+    np.testing.assert_array_equal(d.numpy(), y.numpy())
+    (y * d).sum().backward()
+    np.testing.assert_array_equal(host(x.grad), [2, 16])  # d counts as a constant
+
+
+# What may be assigned
+
+
+def test_requires_grad_can_be_switched():
+    x = trained([1.0, 2.0])
+    x.requires_grad = False
+    assert not (x * 2).requires_grad
+    x.requires_grad = True
+    assert (x * 2).requires_grad
+    with pytest.raises(RuntimeError, match="detach"):
+        (x * 2).requires_grad = False
+
+
+def test_grad_can_be_assigned():
+    x = trained([1.0, 2.0])
+    x.grad = backend.asarray(np.array([1.0, 1.0]))
+    (x * 3).sum().backward()
+    np.testing.assert_array_equal(host(x.grad), 4)
+    x.grad = None
+    assert x.grad is None
+
+
+def test_data_can_be_assigned():
+    x = trained([1.0, 2.0])
+    for new in (np.array([3.0, 4.0]), backend.asarray(np.array([3.0, 4.0])), Tensor(np.array([3.0, 4.0]))):
+        x.data = new
+        assert backend.is_array(x.data)
+        np.testing.assert_array_equal(x.numpy(), [3, 4])
+        x.data = x.data * 0
+    x.data += 1
+    np.testing.assert_array_equal(x.numpy(), 1)
+    with pytest.raises(RuntimeError, match="detach"):
+        (x * 2).data = np.zeros(2)
+
+
+def test_assigned_data_is_not_shared():
+    """Neither what the user writes later nor a step of the optimizer goes through to the other side."""
+    a = backend.asarray(np.ones(3))
+    x = trained([0.0, 0.0, 0.0])
+    x.data = a
+    y = (x * x).sum()
+    a[...] = 5  # still the user's, and still writable
+    y.backward()
+    np.testing.assert_array_equal(host(x.grad), 2)
+    optim.SGD([x], lr=1.0).step()
+    np.testing.assert_array_equal(host(a), 5)
+    np.testing.assert_array_equal(x.numpy(), -1)
+
+
+# Changes between forward and backward, on the NumPy backend: refused or harmless
+
+USES = {
+    "t * t": lambda t: (t * t).sum(),
+    "t.exp()": lambda t: t.exp().sum(),
+    "t @ frozen": lambda t: (t @ Tensor(np.full((2, 2), 3.0))).sum(),
+    "F.linear(t, t)": lambda t: F.linear(t, t).sum(),
+    "F.rms_norm": lambda t: (F.rms_norm(t) * t).sum(),
+    "F.softmax": lambda t: (F.softmax(t) * t).sum(),
+    "F.gelu": lambda t: F.gelu(t).sum(),
+    "F.swiglu": lambda t: F.swiglu(t, t).sum(),
+    "attention": lambda t: F.scaled_dot_product_attention(t, t, t, is_causal=True).sum(),
+    "F.cross_entropy": lambda t: F.cross_entropy(t, np.array([0, 1])),
+    "F.linear_cross_entropy": lambda t: F.linear_cross_entropy(t, t, np.array([0, 1])),
+    "t[...]": lambda t: (t[np.array([0, 0])] * t[1:]).sum(),
+    "t.T": lambda t: (t.T * t).sum(),
+    "var and max": lambda t: t.var() * t.max(),
+}
+START = [[0.5, 1.0], [-2.0, 3.0]]
+
+
+def set_data(t):
+    t.data = np.full((2, 2), 100.0)
+
+
+def write_into_data(t):
+    t.data[...] = 100.0
+
+
+def write_into_a_row(t):
+    t.data[0] = 100.0
+
+
+def add_in_place(t):
+    t.data += 100.0
+
+
+def write_through_detach(t):
+    t.detach().data[...] = 100.0
+
+
+def step(t):
+    t.grad = backend.asarray(np.full((2, 2), 100.0))
+    optim.SGD([t], lr=1.0).step()
+    optim.AdamW([t], lr=1.0).step()
+    t.grad = None
+
+
+def load(t):
+    holder = nn.Module()
+    holder.t = t
+    holder.load_state_dict({"t": np.full((2, 2), 100.0)})
+
+
+@pytest.mark.parametrize(
+    "change", [set_data, write_into_data, write_into_a_row, add_in_place, write_through_detach, step, load]
+)
+@pytest.mark.parametrize("use", USES)
+def test_a_change_before_backward_is_refused_or_harmless(use, change):
+    if backend.name != "numpy" and change not in (set_data, load):
+        return  # CuPy has no read-only flag: only NumPy promises this
+    untouched, t = trained(START), trained(START)
+    USES[use](untouched).backward()
+    y = USES[use](t)
+    try:
+        change(t)
+        refused = False
+    except (ValueError, RuntimeError):
+        refused = True
+        np.testing.assert_array_equal(t.numpy(), START)
+    y.backward()
+    np.testing.assert_array_equal(host(t.grad), host(untouched.grad))
+    if change in (set_data, step, load):
+        assert not refused and (t.numpy() != START).any()
+    if refused:
+        change(t)  # the graph is gone, and the array is free again
+        assert (t.numpy() != START).any()
+
+
+@pytest.mark.parametrize("frozen", ["weight", "condition", "index", "ids", "targets", "mask"])
+def test_a_change_of_a_constant_tensor_is_refused_or_harmless(frozen):
+    """Also the tensors that get no gradient are part of the graph."""
+    if backend.name != "numpy":
+        return
+    constant = {
+        "weight": np.array([[2.0, 2.0], [2.0, 2.0]]),
+        "condition": np.array([[True, False], [True, False]]),
+        "index": np.array([0, 1]),
+        "ids": np.array([0, 1]),
+        "targets": np.array([0, 1]),
+        "mask": np.array([[True, False], [True, True]]),
+    }[frozen]
+    use = {
+        "weight": lambda t, c: t @ c,
+        "condition": lambda t, c: ops.where(c, t, 0.0),
+        "index": lambda t, c: t[c],
+        "ids": lambda t, c: F.embedding(c, t),
+        "targets": lambda t, c: F.cross_entropy(t, c),
+        "mask": lambda t, c: F.scaled_dot_product_attention(t, t, t, mask=c),
+    }[frozen]
+    expected, t = trained(START), trained(START)
+    use(expected, Tensor(constant)).sum().backward()
+    c = Tensor(constant)
+    y = use(t, c).sum()
+    try:
+        c.data[...] = 1
+    except (ValueError, RuntimeError):
+        pass
+    y.backward()
+    np.testing.assert_array_equal(host(t.grad), host(expected.grad))
+    c.data[...] = 1  # free again
+
+
+def test_a_computed_array_in_a_graph_is_read_only():
+    if backend.name != "numpy":
+        return
+    x = trained([1.0, 2.0])
+    y = x.exp()
+    z = (y * y).sum()
+    with pytest.raises(ValueError, match="read-only"):
+        y.data[...] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        y.detach().data[...] = 0
+    z.backward()
+    np.testing.assert_allclose(host(x.grad), 2 * np.exp([2.0, 4.0]))
+
+
+def test_a_dropped_graph_gives_its_arrays_back():
+    x = trained([1.0, 2.0])
+    first, second = (x * x).sum(), (x * x).sum()
+    del first
+    if backend.name == "numpy":
+        with pytest.raises(ValueError, match="read-only"):
+            x.data[...] = 0
+    second.backward()
+    x.data[...] = 0
+    np.testing.assert_array_equal(x.numpy(), 0)
+
+
+def test_no_graph_locks_nothing():
+    x = trained([1.0, 2.0])
+    with no_grad():
+        y = (x * x).sum()
+    frozen = Tensor([1.0, 2.0])
+    z = frozen * 2
+    x.data[...] = 0
+    frozen.data[...] = 0
+    assert y.item() == 5 and z.numpy().tolist() == [2, 4]
+
+
+def test_an_error_in_the_forward_pass_locks_nothing():
+    x = trained([1.0, 2.0])
+    for bad in (
+        lambda: x + np.ones(3),
+        lambda: x @ np.ones(3),
+        lambda: x[5],
+        lambda: F.embedding([9], x.reshape(2, 1)),
+    ):
+        with pytest.raises((ValueError, IndexError)):
+            bad()
+    x.data[...] = 0
+
+
+def test_threads_share_frozen_weights():
+    """Graphs that live at the same time on one weight, and end in any order, leave right gradients and a free array."""
+    w = Tensor(np.full((3, 3), 0.5))
+    bias = trained(np.zeros(3))
+
+    def work(seed):
+        for _ in range(20):
+            x = trained(np.random.default_rng(seed).standard_normal((2, 3)))
+            found = gradients(((x @ w + bias).tanh() @ w).sum())
+        return host(found[x]), host(found[bias])
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(work, [0, 1, 0, 1, 0, 1]))
+    for seed, (gx, gb) in zip([0, 1] * 3, together, strict=True):
+        alone = work(seed)
+        np.testing.assert_array_equal(gx, alone[0])
+        np.testing.assert_array_equal(gb, alone[1])
+    w.data[...] = 0
+    bias.data[...] = 0
+
+
+# A training step, as it was meant
+
+
+def test_the_first_thing_anyone_tries():
+    """Fit a line with nothing but the contract's names."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((64, 3)).astype("float32")
+    target = x @ np.array([[1.0], [-2.0], [0.5]], dtype="float32") + 0.25
+    w, b = Tensor(np.zeros((3, 1), "float32"), requires_grad=True), Tensor([0.0], requires_grad=True)
+    optimizer = optim.SGD([w, b], lr=0.2)
+    for _ in range(100):
+        loss = ((Tensor(x) @ w + b - Tensor(target)) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 1e-8 and w.dtype == np.float32
+    np.testing.assert_allclose(np.append(w.numpy(), b.numpy()), [1, -2, 0.5, 0.25], atol=1e-3)
