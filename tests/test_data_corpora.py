@@ -105,7 +105,7 @@ def test_python_docs():
     assert not any(name.startswith(("test.", "tkinter.", "idlelib.")) for name in found)
     train, validation, test = split(corpus)
     share = sum(len(d.text) for d in validation) / corpus.characters
-    assert 0.03 < share < 0.15
+    assert 0.05 < share < 0.15
     assert len(train) + len(validation) + len(test) == len(corpus.documents)
 
 
@@ -137,7 +137,7 @@ def test_split_keeps_groups_whole_and_uses_everything_once():
     groups = [{document.group for document in part} for part in parts]
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
     assert sorted(d.name for part in parts for d in part) == sorted(d.name for d in corpus.documents)
-    assert all(0.04 < len(part) / len(corpus.documents) < 0.11 for part in parts[1:])
+    assert all(0.07 < len(part) / len(corpus.documents) < 0.13 for part in parts[1:])
 
 
 def test_split_does_not_depend_on_the_other_documents():
@@ -148,7 +148,9 @@ def test_split_does_not_depend_on_the_other_documents():
 
 
 def test_three_groups_give_one_to_each_part_and_two_are_refused():
-    assert [len(part) for part in split(a_corpus(3, 1))] == [1, 1, 1]
+    for i in range(30):  # whatever the hashes of the names say
+        names = Corpus("test", tuple(Document(f"{i}:{j}", "text") for j in range(3)), "")
+        assert [len(part) for part in split(names)] == [1, 1, 1]
     with pytest.raises(MiniloraError, match="at least 2,000"):
         split(a_corpus(2, 9))
 
@@ -215,6 +217,11 @@ def test_a_folder(tmp_path):
     assert corpus.skipped == ("latin.txt", "picture.png")
 
 
+def test_a_file_name_that_is_not_utf8(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text(PROSE)
+    assert all(split(load(tmp_path)))
+
+
 def test_standard_input(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Grüße.".encode())))
     assert texts(load("-").documents) == {"stdin:0": "Grüße."}
@@ -251,7 +258,9 @@ def test_text_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypat
     path = tmp_path / "huge.txt"
     with open(path, "wb") as file:
         file.truncate(2**40)  # a hole: takes no room on the disk, and would not fit in memory
-    refused(path, "huge.txt", "268,435,456 bytes")
+    with monkeypatch.context() as patch:
+        patch.delattr(corpora, "_limited")  # what looks at the bytes that were read
+        refused(path, "huge.txt", "268,435,456 bytes")
     monkeypatch.setattr(corpora, "SIZE_LIMIT", 10)
     path.write_text("seven..")
     assert load(tmp_path).documents

@@ -1,4 +1,4 @@
-"""pytest tests/test_peft_lora.py: the layer and its configuration: start, formula, gradients, scaling, dropout, merging."""
+"""pytest tests/test_peft_lora.py: LoRA's layer and settings: start, formula, gradients, scaling, dropout, merging."""
 
 from math import sqrt
 
@@ -7,7 +7,6 @@ import pytest
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError
-from minilora.ops import raw
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.peft.lora import LoraLinear
 from minilora.tensor import Tensor
@@ -41,7 +40,8 @@ def test_forward_is_the_formula(size, seed, rows):
     layer = layer_of(size, seed)
     b = fill_b(layer).astype(float)
     x = inputs(rows, size[0])
-    w, bias, a = (t.numpy().astype(float) for t in (layer.base_layer.weight, layer.base_layer.bias, layer.lora_A.weight))
+    base = layer.base_layer
+    w, bias, a = (t.numpy().astype(float) for t in (base.weight, base.bias, layer.lora_A.weight))
     assert a.shape == (3, size[0]) and b.shape == (size[1], 3)
     expected = x @ w.T + bias + 6 / 3 * (x @ a.T @ b.T)
     np.testing.assert_allclose(layer(Tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-5)
@@ -182,7 +182,7 @@ def test_the_published_count():
         ({"target_modules": {"q_proj": 1}}, ["target_modules must be names"]),
         ({"modules_to_save": [None]}, ["modules_to_save must be"]),
         ({"task_type": "DIVINATION"}, ["task_type must be", "SEQ_CLS", "DIVINATION"]),
-        ({"r": 0, "lora_alpha": 0, "lora_dropout": 2, "task_type": "x"}, ["r must", "lora_alpha", "dropout", "task_type"]),
+        ({"r": 0, "lora_alpha": 0, "lora_dropout": 2, "task_type": "x"}, ["r must", "alpha", "dropout", "task_type"]),
     ],
 )
 def test_bad_settings_are_all_named(options, words):
@@ -212,4 +212,4 @@ def test_a_rank_above_the_width_names_the_layer():
         get_peft_model(Pair(), LoraConfig(r=8, target_modules=["first", "second"]))
     model = get_peft_model(Pair(), LoraConfig(r=6, target_modules=["first", "second"]))
     assert model.base_model.first.lora_A.weight.shape == (6, 6)
-    assert raw(model.base_model.second.lora_B.weight).shape == (10, 6)
+    assert model.base_model.second.lora_B.weight.shape == (10, 6)

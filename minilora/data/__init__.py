@@ -1,0 +1,1 @@
+"""Text and what becomes of it: corpora, the tokenizer, batches, and a labelled task. Knows nothing of models."""

@@ -183,7 +183,7 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
         if not re.fullmatch(r"[\w.-]*", name):
             problems.append(f"{show(repr(name))} is not a name (regular expressions are not read)")
         elif name in others:
-            problems.append(f"{show(repr(name))} is a {others[name]}, not a {kind.__name__}")
+            problems.append(f"{show(repr(name))} is not a {kind.__name__}: it is of class {others[name]}")
         else:
             near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
             problems.append(f"{show(repr(name))} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
@@ -302,7 +302,7 @@ def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
 def _trainable_copy(module: nn.Module) -> nn.Module:
     copy = deepcopy(module)
     for parameter in copy.parameters():
-        parameter.data = parameter.data.copy()
+        parameter.data = parameter.data.copy()  # leaves behind the lease of a live graph on the original
         parameter.grad = None
     return copy
 
@@ -491,9 +491,9 @@ class PeftModel(nn.Module):
                 key = f"{PREFIX}{site.path}.{name}" if site.is_whole else self.peft_config.file_name(site.path, name)
                 tensors[key] = backend.to_numpy(parameter.data)
         with self.disable_adapter():
-            names = self.peft_config.saved_names(self.base_model)
             fingerprint = base_fingerprint(self.base_model, saved)
-        config = self.peft_config.to_dict(targets) | {"modules_to_save": names or None}
+        # Whole paths: PEFT takes a module whose path ends with these letters, "norm" for every "input_layernorm" too.
+        config = self.peft_config.to_dict(targets) | {"modules_to_save": saved or None}
         metadata = {
             "format": "pt",
             "minilora.base": fingerprint,
@@ -528,6 +528,8 @@ class PeftModel(nn.Module):
             raise FormatError(f"{where}: peft_type is {show(repr(kind))}; minilora reads {', '.join(METHODS)}")
         try:
             config = METHODS[kind].from_dict(content)
+            if "minilora.config" not in metadata and config.modules_to_save:
+                config.modules_to_save = _as_peft_reads(config.modules_to_save, model)
             plan = _plan(model, config)
         except MiniloraError as error:
             raise FormatError(f"{where}: {error}") from error
@@ -553,6 +555,14 @@ class PeftModel(nn.Module):
                 "whether it was trained on this one could not be checked"
             )
         return adapted if is_trainable else adapted.eval()
+
+
+def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:
+    """Paths for the names in PEFT's modules_to_save, which also mean modules whose last name only ends like them."""
+    paths = [path for path, _ in model.named_modules() if path]
+    return [path for path in paths if path.endswith(tuple(names))] + [
+        name for name in names if not any(path.endswith(name) for path in paths)
+    ]
 
 
 def _changed_settings(config: PeftConfig, metadata: dict[str, str], where: str) -> list[str]:

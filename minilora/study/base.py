@@ -101,7 +101,7 @@ PACKAGE_BASE = Base(
         "tie_word_embeddings": True,
     },
     config=TrainConfig(
-        steps=2400, lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=100
+        steps=1600, lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=100
     ),
 )
 

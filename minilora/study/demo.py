@@ -52,7 +52,7 @@ class Plan:
     test_characters: int = 20_000  # of each held-out text
     batch_size: int = 8
     rank: int = 8
-    learning_rates = {"scratch": 3e-3, "full": 5e-4, "lora": 3e-3}
+    learning_rates = {"scratch": 3e-3, "full": 5e-4, "lora": 7e-4}
     classification_rates = {"scratch": 1e-3, "feature-extraction": 1e-2, "full": 3e-4, "lora": 2e-3}
 
 

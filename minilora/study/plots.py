@@ -1,7 +1,7 @@
 """The demo's figures, each a function of the results dictionary.
 
-A figure whose part was not run is None. They are plain matplotlib Figures, made without pyplot: nothing global
-changes, no window opens, and a notebook shows the one it is given.
+A figure whose part was not run is None. They are plain matplotlib Figures, made without pyplot: no window opens, and
+the reader's own settings are as before.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 # the colour-blind tell apart; the markers and lines tell them apart in grey.
 METHODS = {
     "base": {"color": "#555555", "marker": "", "linestyle": (0, (6, 2))},
-    "scratch": {"color": "#D55E00", "marker": "s", "linestyle": ":"},
+    "scratch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
     "feature-extraction": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
     "full": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "lora": {"color": "#009E73", "marker": "^", "linestyle": "--"},
 }
 GREY = METHODS["base"]["color"]
+WIDTH, HEIGHT = 6.4, 4.6  # inches: small, so that the letters stay large on a telephone
 STYLE = {
-    "figure.figsize": (6.4, 4.6),
     "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
+    "figure.titlesize": 12,
+    "figure.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#e4e4e4",
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.constrained_layout.w_pad": 0.1,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 6.5,
     "errorbar.capsize": 3,
 }
 BITS = "bits/character (less is better)"
-SAMPLES = 4  # beside the pretraining curve
+LETTERS = "ABCD"  # one for each sample along the pretraining curve
 
 
 def save_figures(results: dict, folder: Path | str, dpi: int = 150) -> list[Path]:
@@ -92,41 +92,52 @@ def _save(figure: Figure, file, dpi: int) -> None:
 @_styled
 def pretraining(results: dict) -> Figure | None:
     """The loss over the steps, and what the model writes at some of them."""
+    from matplotlib.transforms import blended_transform_factory
+
     facts = results.get("pretraining") or {}
-    curve = facts.get("curve") or []
+    curve = dict(facts.get("curve") or [])
     if not curve:
         return None
-    shown = _spaced([(step, text) for step, text in facts.get("samples") or [] if step in dict(curve)])
-    figure = _figure(6.4, 4.9 + 0.45 * len(shown))
-    heights = [1.0, 1.5] + ([0.36 * len(shown)] if shown else [])
-    above, below, *rest = figure.subplots(len(heights), 1, height_ratios=heights)
-    above.sharex(below)
-    above.tick_params(labelbottom=False)
-    above.set_title("Pretraining: the loss falls, and the samples become English")
-    above.plot(*zip(*facts.get("losses") or [(0, float("nan"))], strict=True), color="#999999", linewidth=1.2)
-    above.set_ylabel("training loss\n(nats/token)")
-    below.plot(*zip(*curve, strict=True), color="black", marker="o", markersize=4)
-    below.set(xlabel="training step", ylabel="held-out text\n(bits/character)")
-    if facts.get("base"):
-        _base_line(below, facts["base"]["bits"])
-        label = f"{facts['base']['name']} ({facts['base']['steps']:,} steps): {facts['base']['bits']:.2f}"
-        below.annotate(label, (0.01, facts["base"]["bits"]), (0, 4), xycoords=("axes fraction", "data"), color=GREY,
-                       textcoords="offset points", fontsize=10)  # fmt: skip
+    samples = _spaced([(step, text) for step, text in facts.get("samples") or [] if step in curve])
     lines = []
-    for letter, (step, text) in zip("ABCDEFGH", shown, strict=False):
-        bits = dict(curve)[step]
-        below.annotate(letter, (step, bits), (0, 7), textcoords="offset points", ha="center", weight="bold")
-        lines.append(f"{letter}  step {step:,}, {bits:.2f} bits/character")
-        lines += [f"   {line}" for line in textwrap.wrap(_printable(text), 74, max_lines=2, placeholder=" …")]
-    if rest:
-        rest[0].axis("off")
-        rest[0].text(0, 1, "\n".join(lines), family="monospace", fontsize=9, va="top", parse_math=False)
+    for letter, (step, text) in zip(LETTERS, samples, strict=False):
+        lines.append(f"{letter}  step {step:,}, {curve[step]:.2f} bits/character")
+        lines += [f"   {line}" for line in textwrap.wrap(_printable(text), 76, max_lines=2, placeholder=" …")]
+    heights = {"losses": 1.5 * bool(facts.get("losses")), "curve": 2.6, "samples": 0.17 * len(lines)}  # inches, about
+    heights = {panel: height for panel, height in heights.items() if height}
+    figure = _figure("Pretraining: the loss, and what the model writes along it", sum(heights.values()) + 1)
+    rows = figure.subplots(len(heights), height_ratios=list(heights.values()), squeeze=False)[:, 0]
+    panels = dict(zip(heights, rows, strict=True))
+
+    below = panels["curve"]
+    below.plot(curve.keys(), curve.values(), color="black", marker="o", markersize=4)
+    below.set(xlabel="training step", ylabel="held-out text\n(bits/character)")
+    for letter, (step, _) in zip(LETTERS, samples, strict=False):
+        below.annotate(letter, (step, curve[step]), (0, 7), textcoords="offset points", ha="center", weight="bold")
+    base = facts.get("base")
+    if base:
+        _base_line(below, base["bits"])
+        label = f"{base['name']} ({base['steps']:,} steps): {base['bits']:.2f}"
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        below.annotate(label, (0.01, base["bits"]), (0, 4), **place, color=GREY, fontsize=10)
+    if "losses" in panels:
+        above = panels["losses"]
+        above.plot(*zip(*facts["losses"], strict=True), color="#999999", linewidth=1.2)
+        above.sharex(below)
+        above.tick_params(labelbottom=False)
+        above.set_ylabel("training loss\n(nats/token)")
+    if "samples" in panels:
+        under = panels["samples"]
+        under.axis("off")
+        text = under.text(0.02, 1, "\n".join(lines), family="monospace", fontsize=9, va="top", parse_math=False)
+        text.set_transform(blended_transform_factory(figure.transFigure, under.transAxes))
+        text.set_in_layout(False)  # it may begin under the axis labels
     return figure
 
 
 @_styled
 def adaptation(results: dict) -> Figure | None:
-    """Held-out domain text over the steps of adaptation: the seeds thin, their mean thick, dots on what was kept."""
+    """Held-out domain text over the steps of adaptation: the seeds thin, their mean thick, marks on what was kept."""
     methods = {
         method: rows
         for method, rows in tables.by_method(results.get("adaptation") or []).items()
@@ -139,20 +150,20 @@ def adaptation(results: dict) -> Figure | None:
         look = METHODS[method]
         curves = [dict(row["curve"]) for row in rows]
         for row, curve in zip(rows, curves, strict=True):
-            axes.plot(curve.keys(), curve.values(), color=look["color"], linewidth=0.8, alpha=0.5)
+            axes.plot(curve.keys(), curve.values(), color=look["color"], linewidth=0.8, alpha=0.35)
             if row["best_step"] in curve:
                 axes.plot(row["best_step"], curve[row["best_step"]], color=look["color"], marker=look["marker"])
         common = [step for step in curves[0] if all(step in curve for curve in curves)]
         means = [sum(curve[step] for curve in curves) / len(curves) for step in common]
-        axes.plot(common, means, **look | {"marker": ""})
+        axes.plot(common, means, **look | {"marker": ""}, linewidth=2.2)
         axes.plot([], [], **look, label=NAMES[method])
     axes.set(xlabel="training step", ylabel=f"domain, validation\n{BITS}")
     values = {method: [value for row in rows for _, value in row["curve"]] for method, rows in methods.items()}
     pretrained = [value for method, of_method in values.items() if method != "scratch" for value in of_method]
-    if pretrained and "scratch" in values:  # the first steps of scratch would squeeze all the rest: it enters from above
+    if pretrained and "scratch" in values:  # its first steps would squeeze all the rest, so it enters from above
         low = min(pretrained + values["scratch"])
         high = max(*pretrained, min(values["scratch"]))
-        axes.set_ylim(low - 0.08 * (high - low), high + 0.6 * (high - low))
+        axes.set_ylim(low - 0.08 * (high - low), high + 0.15 * (high - low))
     return _with_legend(figure)
 
 
@@ -163,10 +174,10 @@ def quality_against_parameters(results: dict) -> Figure | None:
     points = {method: one for method, one in methods.items() if one.trainable}
     if not points:
         return None
-    figure, axes = _single("Quality against trainable parameters: low and left is cheap and good")
+    figure, axes = _single("Quality against trainable parameters: low is good, left is cheap")
     for method, one in points.items():
         label = f"{NAMES[method]} ({tables.show_share(one.trainable / one.total)})"
-        _errorbar(axes, method, [one.trainable], [one.domain], label)
+        _errorbar(axes, method, [one.trainable], [one.domain], label, linestyle="")
     if "base" in methods:
         _base_line(axes, methods["base"].domain.mean, f"{NAMES['base']} (nothing trains)")
     axes.set_xscale("log")
@@ -220,9 +231,8 @@ def data_curve(results: dict) -> Figure | None:
         where = tables.crossover(results, method)
         if where is not None:
             look = METHODS[method] | {"marker": "", "linewidth": 1}
-            axes.axvline(where, **look, label=f"scratch = {NAMES[method]}: {where:,.0f} characters")
-    amounts = sorted({amount for curve in curves.values() for amount in curve})
-    _log_ticks(axes, amounts)
+            axes.axvline(where, **look, label=f"scratch meets {NAMES[method]}: {tables.rounded(where):,}")
+    _log_ticks(axes, sorted({amount for curve in curves.values() for amount in curve}))
     axes.set(xlabel="characters of the domain seen (logarithmic)", ylabel=f"domain, test\n{BITS}")
     return _with_legend(figure)
 
@@ -261,17 +271,17 @@ FIGURES: dict[str, Callable[[dict], Figure | None]] = {
 # Parts
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(title: str, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure.suptitle(title, x=0.01, horizontalalignment="left")
+    return figure
 
 
 def _single(title: str) -> tuple[Figure, Axes]:
-    figure = _figure(*STYLE["figure.figsize"])
-    axes = figure.subplots()
-    axes.set_title(title)
-    return figure, axes
+    figure = _figure(title, HEIGHT)
+    return figure, figure.subplots()
 
 
 def _with_legend(figure: Figure) -> Figure:
@@ -280,8 +290,9 @@ def _with_legend(figure: Figure) -> Figure:
     return figure
 
 
-def _errorbar(axes: Axes, method: str, x: list[float], spreads: list[tables.Spread], label: str) -> None:
-    axes.errorbar(x, [s.mean for s in spreads], [s.half_range for s in spreads], **METHODS[method], label=label)
+def _errorbar(axes: Axes, method: str, x: list[float], spreads: list[tables.Spread], label: str, **look) -> None:
+    bars = [one.half_range for one in spreads]
+    axes.errorbar(x, [one.mean for one in spreads], bars, **METHODS[method] | look, label=label)
 
 
 def _base_line(axes: Axes, value: float, label: str | None = None) -> None:
@@ -296,10 +307,11 @@ def _log_ticks(axes: Axes, amounts: list[int]) -> None:
 
 
 def _spaced(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """SAMPLES of them, the first and the last included, evenly spaced."""
-    if len(samples) <= SAMPLES:
+    """As many as there are LETTERS, evenly spaced, the first and the last included."""
+    count = len(LETTERS)
+    if len(samples) <= count:
         return samples
-    return [samples[round(index * (len(samples) - 1) / (SAMPLES - 1))] for index in range(SAMPLES)]
+    return [samples[round(index * (len(samples) - 1) / (count - 1))] for index in range(count)]
 
 
 def _printable(text: str) -> str:

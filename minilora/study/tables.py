@@ -348,7 +348,7 @@ def _catching_up(results: dict) -> list[str]:
         where = crossover(results, method)
         (least, first), (most, last) = gaps[0], gaps[-1]
         if where is not None:
-            text = f"From scratch catches up with {name} at about {_rounded(where):,} characters of the domain"
+            text = f"From scratch catches up with {name} at about {rounded(where):,} characters of the domain"
             text += "." if last <= 0 else f", but is behind again at {most:,}."
         elif first <= 0:
             text = f"From scratch is no worse than {name} from the smallest amount measured, {least:,} characters"
@@ -412,7 +412,7 @@ def _points(one: Spread, other: Spread) -> str:
     return f"{abs(points):.1f} points {'more' if points > 0 else 'less'}"
 
 
-def _rounded(characters: float) -> int:
+def rounded(characters: float) -> int:
     """Two digits: more would promise what an interpolation cannot hold."""
     return int(float(f"{characters:.1e}"))
 

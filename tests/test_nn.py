@@ -1,0 +1,418 @@
+"""pytest tests/test_nn.py: modules are walked, replaced, saved, loaded, switched; layers compute what PyTorch's do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import minilora.functional as F
+from minilora import Tensor, backend, nn
+from minilora.errors import MiniloraError
+from minilora.gradcheck import gradcheck
+
+
+def host(a) -> np.ndarray:
+    return backend.to_numpy(a)
+
+
+class Small(nn.Module):
+    """The module of golden/make_nn.py."""
+
+    def __init__(self):
+        self.embed = nn.Embedding(7, 4)
+        self.norm = nn.LayerNorm(4)
+        self.layers = [nn.Linear(4, 4), nn.Linear(4, 3, bias=False)]
+
+    def forward(self, ids):
+        return self.layers[1](F.gelu(self.layers[0](self.norm(self.embed(ids)))))
+
+
+class Zoo(nn.Module):
+    """Every way to hold something."""
+
+    def __init__(self):
+        self.scale = nn.Parameter(np.ones(2, "float32"))
+        self.layers = [nn.Linear(2, 2), Small()]
+        self.pair = (nn.Linear(2, 2, bias=False), nn.Dropout(0.5))
+        self.by_name = {"a": nn.Linear(2, 2), "b": nn.RMSNorm(2)}
+        self.number, self.text, self.nothing, self.array = 3, "text", None, np.ones(2)
+        self.late = None
+
+
+GOLDEN = load_file(Path(__file__).parent / "golden" / "nn.safetensors")
+
+
+def golden_state() -> dict[str, np.ndarray]:
+    return {key.removeprefix("state."): a for key, a in GOLDEN.items() if key.startswith("state.")}
+
+
+# Against PyTorch
+
+
+def test_a_state_dict_of_pytorch_loads_and_computes_the_same():
+    model = Small()
+    state = golden_state()
+    assert set(model.state_dict()) == set(state)
+    model.load_state_dict(state)
+    out = model(GOLDEN["ids"])
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out.numpy(), GOLDEN["out"], rtol=1e-4, atol=1e-5)
+    out.backward(GOLDEN["flow"])
+    for name, p in model.named_parameters():
+        assert p.grad.dtype == np.float32
+        np.testing.assert_allclose(host(p.grad), GOLDEN[f"grad.{name}"], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_the_same_in_float64():
+    model = Small()
+    for name, p in model.named_parameters():
+        p.data = golden_state()[name].astype("float64")
+    out = model(GOLDEN["ids"])
+    np.testing.assert_allclose(out.numpy(), GOLDEN["out"], rtol=0, atol=1e-10)
+    out.backward(GOLDEN["flow"])
+    for name, p in model.named_parameters():
+        np.testing.assert_allclose(host(p.grad), GOLDEN[f"grad.{name}"], rtol=0, atol=1e-8, err_msg=name)
+
+
+# Walking
+
+
+def test_named_modules_walk_attributes_lists_and_dictionaries():
+    zoo = Zoo()
+    names = [name for name, _ in zoo.named_modules()]
+    assert names == [
+        "", "layers.0", "layers.1", "layers.1.embed", "layers.1.norm", "layers.1.layers.0", "layers.1.layers.1",
+        "pair.0", "pair.1", "by_name.a", "by_name.b",
+    ]  # fmt: skip
+    for name, module in zoo.named_modules():
+        assert zoo.get_submodule(name) is module
+
+
+def test_named_parameters():
+    zoo = Zoo()
+    names = [name for name, _ in zoo.named_parameters()]
+    assert (
+        names
+        == """
+        scale layers.0.weight layers.0.bias layers.1.embed.weight layers.1.norm.weight layers.1.norm.bias
+        layers.1.layers.0.weight layers.1.layers.0.bias layers.1.layers.1.weight pair.0.weight
+        by_name.a.weight by_name.a.bias by_name.b.weight
+    """.split()
+    )
+    assert [id(p) for p in zoo.parameters()] == [id(p) for _, p in zoo.named_parameters()]
+    assert set(zoo.state_dict()) == set(names)
+
+
+def test_nothing_needs_registering():
+    """Attributes may come, go and change at any time, before and after any base constructor."""
+    zoo = Zoo()
+    zoo.late = nn.Linear(2, 3)
+    assert "late.weight" in dict(zoo.named_parameters())
+    zoo.late.bias = None
+    assert "late.bias" not in dict(zoo.named_parameters())
+    zoo.layers.append(nn.Linear(3, 3))
+    assert "layers.2.weight" in dict(zoo.named_parameters())
+    del zoo.late
+    assert "late.weight" not in dict(zoo.named_parameters())
+
+
+def test_parameters_in_lists_and_dictionaries_are_found():
+    """A list of tensors is a natural thing to write; one that silently does not train is a trap."""
+    module = nn.Module()
+    module.tables = [nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))]
+    module.named = {"a": nn.Parameter(np.ones(2))}
+    assert [name for name, _ in module.named_parameters()] == ["tables.0", "tables.1", "named.a"]
+
+
+def test_a_shared_parameter_is_listed_once():
+    model = nn.Module()
+    model.embed = nn.Embedding(5, 3)
+    model.head = nn.Linear(3, 5, bias=False)
+    model.head.weight = model.embed.weight
+    assert [name for name, _ in model.named_parameters()] == ["embed.weight"]
+    assert set(model.state_dict()) == {"embed.weight", "head.weight"}
+    model.head(model.embed(np.array([0, 1]))).sum().backward()
+    both = host(model.embed.weight.grad)
+    model.head.weight = nn.Parameter(model.embed.weight.numpy())
+    model.embed.weight.grad = None
+    model.head(model.embed(np.array([0, 1]))).sum().backward()
+    np.testing.assert_allclose(both, host(model.embed.weight.grad) + host(model.head.weight.grad), rtol=1e-6)
+
+
+def test_a_shared_parameter_is_loaded_from_either_name():
+    new = np.arange(15.0).reshape(5, 3)
+    for names in (["embed.weight"], ["head.weight"], ["embed.weight", "head.weight"]):
+        model = nn.Module()
+        model.embed = nn.Embedding(5, 3)
+        model.head = nn.Linear(3, 5, bias=False)
+        model.head.weight = model.embed.weight
+        model.load_state_dict({name: new for name in names})
+        assert model.head.weight is model.embed.weight
+        np.testing.assert_array_equal(model.embed.weight.numpy(), new)
+
+
+@pytest.mark.parametrize(
+    "path",
+    """nope layers.2 layers.x layers.-1 layers.0.weight layers by_name.c number text layers.0.weight.T forward layers..0
+       .layers nothing array.T""".split(),
+)
+def test_get_submodule_says_what_is_missing(path):
+    with pytest.raises(AttributeError, match="Zoo"):
+        Zoo().get_submodule(path)
+
+
+def test_get_submodule_names_the_first_missing_part():
+    with pytest.raises(AttributeError, match=r"'layers\.1\.norms'"):
+        Zoo().get_submodule("layers.1.norms.weight")
+
+
+@pytest.mark.parametrize("path", ["layers.0", "layers.1.norm", "layers.1.layers.1", "by_name.b", "pair.0"])
+def test_replace(path):
+    zoo, new = Zoo(), nn.Dropout(0.25)
+    others = {name: module for name, module in zoo.named_modules() if name != path and not path.startswith(name)}
+    zoo.replace(path, new)
+    assert zoo.get_submodule(path) is new
+    for name, module in others.items():
+        if not name.startswith(path):
+            assert zoo.get_submodule(name) is module
+
+
+@pytest.mark.parametrize("path", ["", "nope", "layers.7", "layers", "scale", "by_name.z"])
+def test_replace_refuses_what_is_no_module(path):
+    zoo = Zoo()
+    before = set(vars(zoo))
+    with pytest.raises((AttributeError, ValueError)):
+        zoo.replace(path, nn.Linear(2, 2))
+    assert set(vars(zoo)) == before and set(zoo.by_name) == {"a", "b"}
+
+
+def test_a_missing_forward_and_attribute_are_named():
+    with pytest.raises(NotImplementedError, match="Module"):
+        nn.Module()(1)
+    with pytest.raises(AttributeError, match="wieght"):
+        _ = nn.Linear(2, 2).wieght
+
+
+def test_repr_shows_the_tree():
+    text = repr(Zoo())
+    assert "(layers.1): Small(" in text and "Linear(4, 3, bias=False)" in text and "Dropout(p=0.5)" in text
+    assert repr(nn.Embedding(3, 2)) == "Embedding(3, 2)" and repr(nn.RMSNorm(2)) == "RMSNorm(2, eps=1e-06)"
+
+
+# State
+
+
+def test_a_state_goes_round():
+    one, two = Zoo(), Zoo()
+    for p in one.parameters():
+        p.data = p.data * 2 + 1
+    two.load_state_dict(one.state_dict())
+    for (name, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
+        np.testing.assert_array_equal(p.numpy(), q.numpy(), err_msg=name)
+        assert p.data is not q.data
+
+
+def test_a_state_is_arrays_of_the_backend_under_pytorchs_names():
+    state = Small().state_dict()
+    assert list(state) == [
+        "embed.weight", "norm.weight", "norm.bias", "layers.0.weight", "layers.0.bias", "layers.1.weight",
+    ]  # fmt: skip
+    assert all(backend.is_array(a) for a in state.values())
+    assert state["layers.1.weight"].shape == (3, 4)
+
+
+def test_loading_copies_and_keeps_the_parameters_and_their_dtypes():
+    model = Small()
+    parameters = list(model.parameters())
+    state = {name: a.astype("float64") for name, a in golden_state().items()}
+    model.load_state_dict(state)
+    state["norm.weight"][...] = 99
+    assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
+    assert all(p.dtype == np.float32 and p.requires_grad for p in parameters)
+    np.testing.assert_array_equal(model.norm.weight.numpy(), golden_state()["norm.weight"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [lambda a: a, backend.asarray, Tensor, lambda a: a.T.copy().T, lambda a: a[::-1].copy()[::-1]],
+    ids=["numpy", "backend", "tensor", "transposed", "reversed"],
+)
+def test_a_state_may_hold_any_kind_of_array(kind):
+    model = Small()
+    model.load_state_dict({name: kind(a) for name, a in golden_state().items()})
+    np.testing.assert_allclose(model(GOLDEN["ids"]).numpy(), GOLDEN["out"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_state_that_does_not_fit_is_refused_whole():
+    """Missing, unexpected and misshapen names in one message, and no parameter changed."""
+    model = Small()
+    before = {name: host(a).copy() for name, a in model.state_dict().items()}
+    state = golden_state()
+    del state["norm.bias"], state["layers.0.weight"]
+    state["extra.weight"] = np.ones(2)
+    state["embed.weight"] = np.ones((7, 5))
+    with pytest.raises(MiniloraError) as error:
+        model.load_state_dict(state)
+    message = str(error.value)
+    for part in (
+        "missing norm.bias",
+        "missing layers.0.weight",
+        "unexpected extra.weight",
+        "embed.weight",
+        "(7, 5)",
+        "(7, 4)",
+    ):
+        assert part in message
+    assert "\n" not in message and isinstance(error.value, ValueError)
+    for name, a in model.state_dict().items():
+        np.testing.assert_array_equal(host(a), before[name])
+
+
+def test_loading_in_part():
+    model = Small()
+    before = host(model.embed.weight.data).copy()
+    model.load_state_dict({"norm.bias": np.full(4, 7.0), "extra": np.ones(2)}, strict=False)
+    np.testing.assert_array_equal(model.norm.bias.numpy(), 7)
+    np.testing.assert_array_equal(model.embed.weight.numpy(), before)
+    with pytest.raises(MiniloraError, match=r"norm\.weight has shape \(1,\)"):
+        model.load_state_dict({"norm.bias": np.zeros(4), "norm.weight": np.ones(1)}, strict=False)
+    np.testing.assert_array_equal(model.norm.bias.numpy(), 7)
+
+
+def test_an_array_that_is_no_number_is_refused_whole():
+    model = Small()
+    state = golden_state()
+    state["layers.1.weight"] = np.full((3, 4), "x")
+    before = host(model.embed.weight.data).copy()
+    with pytest.raises(ValueError):
+        model.load_state_dict(state)
+    np.testing.assert_array_equal(model.embed.weight.numpy(), before)
+
+
+# Switches
+
+
+def test_train_and_eval_reach_everything():
+    zoo = Zoo()
+    assert all(module.training for _, module in zoo.named_modules())
+    assert zoo.eval() is zoo
+    assert not any(module.training for _, module in zoo.named_modules())
+    assert zoo.layers[1].train() is zoo.layers[1]
+    assert zoo.layers[1].norm.training and not zoo.layers[0].training
+    assert all(module.training for _, module in zoo.train(True).named_modules())
+
+
+def test_requires_grad_():
+    zoo = Zoo()
+    assert all(p.requires_grad for p in zoo.parameters())
+    assert zoo.requires_grad_(False) is zoo
+    assert not any(p.requires_grad for p in zoo.parameters())
+    zoo.layers[1].norm.requires_grad_(True)
+    assert [name for name, p in zoo.named_parameters() if p.requires_grad] == [
+        "layers.1.norm.weight",
+        "layers.1.norm.bias",
+    ]
+
+
+# Layers
+
+
+def test_linear():
+    layer = nn.Linear(5, 3)
+    assert layer.weight.shape == (3, 5) and layer.bias.shape == (3,) and layer.weight.dtype == np.float32
+    x = np.random.default_rng(0).standard_normal((2, 4, 5)).astype("float32")
+    np.testing.assert_allclose(
+        layer(Tensor(x)).numpy(), x @ layer.weight.numpy().T + layer.bias.numpy(), rtol=1e-5, atol=1e-6
+    )
+    assert nn.Linear(5, 3, bias=False).bias is None
+    assert (layer.in_features, layer.out_features) == (5, 3)
+
+
+def test_linear_starts_as_pytorchs():
+    layer = nn.Linear(100, 400, rng=np.random.default_rng(1))
+    for p in (layer.weight, layer.bias):
+        a = p.numpy()
+        assert np.abs(a).max() <= 0.1 and np.abs(a).max() > 0.099
+        assert a.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.1) and abs(a.mean()) < 0.01
+
+
+def test_layers_start_the_same_from_the_same_seed():
+    for make in (lambda rng: nn.Linear(3, 2, rng=rng).weight, lambda rng: nn.Embedding(3, 2, rng=rng).weight):
+        same = [make(np.random.default_rng(seed)).numpy() for seed in (1, 1, 2)]
+        np.testing.assert_array_equal(same[0], same[1])
+        assert (same[0] != same[2]).any()
+        np.testing.assert_array_equal(make(None).numpy(), make(None).numpy())
+
+
+def test_from_arrays():
+    weight, bias = np.arange(6, dtype="float32").reshape(2, 3), np.ones(2, "float32")
+    layer = nn.Linear.from_arrays(backend.asarray(weight), backend.asarray(bias))
+    assert (layer.in_features, layer.out_features) == (3, 2) and layer.weight.requires_grad and layer.bias.requires_grad
+    np.testing.assert_array_equal(layer(Tensor([[1.0, 0, 0]])).numpy(), [[1, 4]])
+    assert nn.Linear.from_arrays(backend.asarray(weight)).bias is None
+    table = nn.Embedding.from_array(backend.asarray(weight))
+    assert (table.num_embeddings, table.embedding_dim) == (2, 3) and table.weight.requires_grad
+
+
+def test_embedding():
+    layer = nn.Embedding(6, 3)
+    ids = np.array([[1, 5], [1, 0]])
+    np.testing.assert_array_equal(layer(ids).numpy(), layer.weight.numpy()[ids])
+    layer(ids).sum().backward()
+    np.testing.assert_array_equal(host(layer.weight.grad)[:, 0], [1, 2, 0, 0, 0, 1])
+    with pytest.raises(IndexError, match="6"):
+        layer(np.array([6]))
+
+
+@pytest.mark.parametrize("make", [nn.LayerNorm, nn.RMSNorm])
+def test_norms(make):
+    layer = make(5)
+    x = np.random.default_rng(0).standard_normal((4, 5)).astype("float32") * 3 + 1
+    y = layer(Tensor(x)).numpy()
+    if make is nn.LayerNorm:
+        x = x - x.mean(-1, keepdims=True)
+        np.testing.assert_array_equal(layer.bias.numpy(), 0)
+    np.testing.assert_allclose(y, x / np.sqrt((x**2).mean(-1, keepdims=True)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(layer.weight.numpy(), 1)
+    assert make(5, eps=3.0).eps == 3.0
+    assert np.abs(make(5, eps=300.0)(Tensor(x)).numpy()).max() < np.abs(y).max()
+
+
+def test_gradients_of_layers():
+    for layer, x in [(nn.Linear(3, 2), (4, 3)), (nn.LayerNorm(3), (2, 4, 3)), (nn.RMSNorm(3), (2, 3))]:
+        rng = np.random.default_rng(0)
+        for p in layer.parameters():
+            p.data = p.numpy().astype("float64") + rng.standard_normal(p.shape)
+        gradcheck(lambda x, *_, layer=layer: layer(x), Tensor(rng.standard_normal(x), requires_grad=True))
+
+
+def test_dropout_in_training_and_not():
+    layer, x = nn.Dropout(0.5), Tensor(np.ones(1000, "float32"))
+    dropped = layer(x).numpy()
+    assert set(np.unique(dropped)) == {0, 2} and 400 < (dropped == 0).sum() < 600
+    assert (layer(x).numpy() != dropped).any()  # a new draw each time
+    layer.eval()
+    np.testing.assert_array_equal(layer(x).numpy(), 1)
+    np.testing.assert_array_equal(nn.Dropout(0.0)(x).numpy(), 1)
+
+
+def test_dropout_follows_its_seed_and_the_generator_that_is_set():
+    x = Tensor(np.ones(100, "float32"))
+    first, second, other = nn.Dropout(0.5, seed=1), nn.Dropout(0.5, seed=1), nn.Dropout(0.5, seed=2)
+    for _ in range(2):
+        a = first(x).numpy()
+        np.testing.assert_array_equal(a, second(x).numpy())
+        assert (a != other(x).numpy()).any()
+    draws = []
+    for layer in (first, other):
+        with nn.dropout_rng(np.random.default_rng(7)):
+            draws.append(layer(x).numpy())
+    np.testing.assert_array_equal(draws[0], draws[1])
+    np.testing.assert_array_equal(first(x).numpy(), second(x).numpy())  # its own generator went on where it was
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+def test_dropout_refuses_a_share_out_of_range(p):
+    with pytest.raises(ValueError, match="0 <= p < 1"):
+        nn.Dropout(p)

@@ -1,0 +1,332 @@
+"""pytest tests/test_optim.py: optimizers step as PyTorch's do, skip what is frozen, and go on where they stopped."""
+
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from minilora import Tensor, backend, optim, plain
+
+GOLDEN = load_file(Path(__file__).parent / "golden" / "optim.safetensors")
+
+# golden/make_nn.py has PyTorch's half, and the gradient.
+OPTIMIZERS = {
+    "adamw": (optim.AdamW, {"lr": 0.01}),
+    "adamw_settings": (optim.AdamW, {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
+    "adamw_no_decay": (optim.AdamW, {"lr": 0.01, "weight_decay": 0.0}),
+    "sgd": (optim.SGD, {"lr": 0.05}),
+    "sgd_momentum": (optim.SGD, {"lr": 0.02, "momentum": 0.9}),
+    "sgd_settings": (optim.SGD, {"lr": 0.02, "momentum": 0.5, "weight_decay": 0.1}),
+}
+optimizers = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def host(a) -> np.ndarray:
+    return backend.to_numpy(a)
+
+
+def gradient(p, goal, step: int):
+    return (p - goal) * (1 + step % 3) + 0.1 * (step % 5 - 2)
+
+
+def parameters(dtype="float64") -> list[Tensor]:
+    arrays = [GOLDEN["w"], GOLDEN["b"]]
+    return [Tensor(a.astype(dtype), requires_grad=True) for a in arrays]
+
+
+def run(name: str, params: list[Tensor], steps, optimizer=None):
+    """Steps along the golden gradient; the optimizer and, after each step, the parameters."""
+    make, settings = OPTIMIZERS[name]
+    optimizer = make(params, **settings) if optimizer is None else optimizer
+    goals = [backend.asarray(GOLDEN[f"goal_{key}"].astype(params[0].dtype)) for key in ("w", "b")]
+    seen = {}
+    for step in steps:
+        for p, goal in zip(params, goals, strict=True):
+            p.grad = gradient(p.data, goal, step)
+        optimizer.step()
+        seen[step] = [p.numpy() for p in params]
+    return optimizer, seen
+
+
+# Against PyTorch and the formula
+
+
+@optimizers
+def test_a_hundred_steps_of_pytorch(name):
+    _, seen = run(name, parameters(), range(1, 101))
+    for step in (1, 10, 100):
+        for key, a in zip(("w", "b"), seen[step], strict=True):
+            np.testing.assert_allclose(a, GOLDEN[f"{name}.{step}.{key}"], rtol=1e-11, atol=1e-12)
+
+
+@optimizers
+def test_a_hundred_steps_in_float32(name):
+    params = parameters("float32")
+    optimizer, seen = run(name, params, range(1, 101))
+    for key, a, p in zip(("w", "b"), seen[100], params, strict=True):
+        assert a.dtype == np.float32 and p.grad.dtype == np.float32
+        np.testing.assert_allclose(a, GOLDEN[f"{name}.100.{key}"], rtol=1e-3, atol=1e-4)
+    assert all(a.dtype == np.float32 for key, a in optimizer.state_dict().items() if not key.endswith("step"))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 4), (40_000,)])  # the last takes several blocks of the cache
+def test_adamw_is_its_plain_formula(shape):
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(shape)
+    p = Tensor(start, requires_grad=True)
+    optimizer = optim.AdamW([p], lr=0.1, betas=(0.7, 0.9), eps=1e-4, weight_decay=0.3)
+    expected = backend.asarray(start)
+    m = v = backend.asarray(np.zeros(shape))
+    for step in range(1, 6):
+        g = backend.asarray(rng.standard_normal(shape))
+        p.grad = g
+        optimizer.step()
+        expected, m, v = plain.adamw_step(expected, g, m, v, step, 0.1, (0.7, 0.9), 1e-4, 0.3)
+    np.testing.assert_allclose(p.numpy(), host(expected), rtol=1e-12, atol=1e-14)
+    for key, a in (("m", m), ("v", v)):
+        np.testing.assert_allclose(host(optimizer.state_dict()[f"0.{key}"]), host(a), rtol=1e-12, atol=1e-14)
+
+
+def test_sgd_in_numbers():
+    p = Tensor([1.0], requires_grad=True)
+    optimizer = optim.SGD([p], lr=0.1, momentum=0.5)
+    for expected in (0.9, 0.75, 0.575):  # steps of 1, 1.5 and 1.75
+        p.grad = backend.asarray(np.ones(1, "float32"))
+        optimizer.step()
+        assert p.item() == pytest.approx(expected, rel=1e-6)
+
+
+# What a step touches
+
+
+@optimizers
+def test_frozen_parameters_and_those_without_a_gradient_are_left_alone(name):
+    """Weight decay and momentum included."""
+    frozen, idle, live = parameters() + parameters()[:1]
+    make, settings = OPTIMIZERS[name]
+    optimizer = make([frozen, idle, live], **settings)
+    for p in (frozen, idle, live):
+        p.grad = backend.asarray(np.ones(p.shape))
+    optimizer.step()  # all have momentum now
+    frozen.requires_grad, idle.grad = False, None
+    before = [p.numpy() for p in (frozen, idle, live)]
+    optimizer.step()
+    for p, a in zip((frozen, idle), before, strict=False):
+        np.testing.assert_array_equal(p.numpy(), a)
+    assert (live.numpy() != before[2]).all()
+
+
+@optimizers
+def test_gradients_are_not_changed_or_kept(name):
+    params = parameters()
+    optimizer, _ = run(name, params, [1])
+    params[0].grad = g = backend.asarray(np.ones(params[0].shape))
+    params[1].grad = None
+    optimizer.step()
+    np.testing.assert_array_equal(host(g), 1)
+    gone = weakref.ref(g)
+    optimizer.zero_grad()
+    del g
+    assert gone() is None
+    assert all(p.grad is None for p in params)
+
+
+@pytest.mark.parametrize("layout", ["transposed", "reversed", "read-only"])
+@optimizers
+def test_any_memory_layout(name, layout):
+    start = GOLDEN["w"].astype("float64")
+    arrays = {
+        "transposed": lambda: backend.asarray(start.T.copy()).T,
+        "reversed": lambda: backend.asarray(start[::-1].copy())[::-1],
+        "read-only": lambda: backend.asarray(start.copy()),
+    }
+    params = parameters()
+    params[0].data = arrays[layout]()
+    if layout == "read-only":
+        backend.lock(params[0].data)
+    _, seen = run(name, params, range(1, 11))
+    np.testing.assert_allclose(seen[10][0], GOLDEN[f"{name}.10.w"], rtol=1e-11, atol=1e-12)
+
+
+@optimizers
+def test_a_gradient_of_any_memory_layout(name):
+    start = GOLDEN["w"].astype("float64")
+    straight, turned = Tensor(start, requires_grad=True), Tensor(start, requires_grad=True)
+    g = np.random.default_rng(0).standard_normal(start.shape)
+    make, settings = OPTIMIZERS[name]
+    straight.grad, turned.grad = backend.asarray(g), backend.asarray(g.T.copy()).T
+    make([straight], **settings).step()
+    make([turned], **settings).step()
+    np.testing.assert_array_equal(straight.numpy(), turned.numpy())
+
+
+def test_a_step_keeps_the_tensor_and_its_dtype():
+    for dtype in ("float32", "float64"):
+        p = Tensor(np.ones(3, dtype), requires_grad=True)
+        for make in (optim.SGD, optim.AdamW):
+            optimizer = make([p], lr=np.float64(0.1), weight_decay=np.float64(0.1))
+            (p * p).sum().backward()
+            optimizer.step()
+            assert p.dtype == dtype and p.requires_grad and p.grad.dtype == dtype
+
+
+# Groups
+
+
+def test_groups_have_their_own_settings():
+    a, b, c = (Tensor(np.ones(2), requires_grad=True) for _ in range(3))
+    optimizer = optim.SGD([{"params": [a], "lr": 0.5}, {"params": [b, c], "weight_decay": 1.0}], lr=0.1)
+    for p in (a, b, c):
+        p.grad = backend.asarray(np.ones(2))
+    c.requires_grad = False
+    optimizer.step()
+    np.testing.assert_allclose(a.numpy(), 0.5)
+    np.testing.assert_allclose(b.numpy(), 0.8)
+    np.testing.assert_allclose(c.numpy(), 1)
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step()
+    np.testing.assert_allclose(a.numpy(), 0.5)
+
+
+def test_parameters_come_from_any_iterable():
+    a, b = (Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    for params in ((p for p in (a, b)), {"a": a, "b": b}.values(), iter([{"params": iter([a, b])}])):
+        assert len(optim.AdamW(params, lr=0.1).param_groups[0]["params"]) == 2
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.AdamW])
+@pytest.mark.parametrize(
+    "bad",
+    [{"lr": -0.1}, {"lr": float("nan")}, {"lr": float("inf")}, {"lr": 0.1, "weight_decay": -1.0},
+     {"lr": 0.1, "weight_decay": float("nan")}],
+    ids=str,
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(make, bad):
+    with pytest.raises(ValueError):
+        make([Tensor([1.0], requires_grad=True)], **bad)
+    with pytest.raises(ValueError):
+        make([{"params": [Tensor([1.0], requires_grad=True)], **bad}], lr=0.1)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"betas": (1.0, 0.9)}, {"betas": (0.9, 1.0)}, {"betas": (-0.1, 0.9)}, {"eps": -1e-8}], ids=str
+)
+def test_settings_of_adamw_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError):
+        optim.AdamW([Tensor([1.0], requires_grad=True)], lr=0.1, **bad)
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.AdamW])
+def test_parameters_that_cannot_be_are_refused(make):
+    p = Tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(ValueError, match="no parameters"):
+        make([], lr=0.1)
+    with pytest.raises(ValueError, match="no parameters"):
+        make([{"params": []}], lr=0.1)
+    with pytest.raises(ValueError, match="twice"):
+        make([p, p], lr=0.1)
+    with pytest.raises(ValueError, match="twice"):
+        make([{"params": [p]}, {"params": [p]}], lr=0.1)
+    for bad in (p, [("name", p)], [np.ones(3)], ["weight"]):  # one tensor would be walked row by row
+        with pytest.raises((TypeError, ValueError)):
+            make(bad, lr=0.1)
+
+
+# State
+
+
+@optimizers
+def test_the_state_goes_round(name):
+    """50 steps, saved, loaded into a new optimizer, 50 more: bit for bit the 100 without a break."""
+    _, unbroken = run(name, parameters(), range(1, 101))
+    params = parameters()
+    first, _ = run(name, params, range(1, 51))
+    stored = {
+        key: host(value).copy() if key.split(".")[1] != "step" else value for key, value in first.state_dict().items()
+    }
+    make, settings = OPTIMIZERS[name]
+    later = [Tensor(p.numpy(), requires_grad=True) for p in params]
+    second = make(later, **settings)
+    second.load_state_dict(stored)
+    for a in stored.values():
+        if isinstance(a, np.ndarray):
+            a[...] = -1  # the optimizer has copies
+    _, seen = run(name, later, range(51, 101), second)
+    for a, b in zip(seen[100], unbroken[100], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_state_has_arrays_and_steps_by_position():
+    optimizer, _ = run("adamw", parameters(), [1, 2])
+    state = optimizer.state_dict()
+    assert set(state) == {"0.step", "0.m", "0.v", "1.step", "1.m", "1.v"}
+    assert state["0.step"] == 2 and type(state["0.step"]) is int
+    assert state["0.m"].shape == (3, 4) and backend.is_array(state["1.v"])
+    assert optim.AdamW(parameters(), lr=0.1).state_dict() == {}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"0.step": 1, "0.m": np.ones((4, 3)), "0.v": np.ones((3, 4))},
+        {"0.step": 1, "0.m": np.ones(13), "0.v": np.ones((3, 4))},
+        {"2.step": 1, "2.m": np.ones(2), "2.v": np.ones(2)},
+        {"0.step": 1, "0.m": np.ones((3, 4))},
+        {"x.m": np.ones((3, 4))},
+    ],
+    ids=["turned", "longer", "beyond", "without v", "no position"],
+)
+def test_a_state_that_does_not_fit_is_refused(state):
+    optimizer, _ = run("adamw", parameters(), [1])
+    before = {key: host(value).copy() for key, value in optimizer.state_dict().items()}
+    with pytest.raises(ValueError):
+        optimizer.load_state_dict(state)
+    for key, value in optimizer.state_dict().items():
+        np.testing.assert_array_equal(host(value), before[key])
+
+
+# Clipping
+
+
+def with_gradients(*grads) -> list[Tensor]:
+    params = []
+    for g in grads:
+        params.append(Tensor(np.zeros_like(g), requires_grad=True))
+        params[-1].grad = backend.asarray(np.array(g))
+    return params
+
+
+def test_clipping_scales_all_together_and_returns_the_norm_before():
+    a, b = np.array([[3.0, 0.0]]), np.array([4.0])
+    params = with_gradients(a, b)
+    assert float(optim.clip_grad_norm_(params, 1.0)) == pytest.approx(5)
+    np.testing.assert_allclose(host(params[0].grad), a / 5, rtol=1e-6)
+    np.testing.assert_allclose(host(params[1].grad), b / 5, rtol=1e-6)
+    assert float(optim.clip_grad_norm_(params, 1.0)) == pytest.approx(1)
+
+
+def test_small_gradients_are_not_scaled():
+    params = with_gradients(np.array([0.3, -0.4]))
+    assert float(optim.clip_grad_norm_(params, 1.0)) == pytest.approx(0.5)
+    np.testing.assert_array_equal(host(params[0].grad), [0.3, -0.4])
+    assert float(optim.clip_grad_norm_(params, float("inf"))) == pytest.approx(0.5)
+    np.testing.assert_array_equal(host(params[0].grad), [0.3, -0.4])
+
+
+def test_clipping_keeps_float32_and_skips_what_has_no_gradient():
+    params = with_gradients(np.array([3.0, 4.0], "float32"), np.array([0.0], "float32"))
+    params[1].grad = None
+    assert float(optim.clip_grad_norm_((p for p in params), np.float64(1.0))) == pytest.approx(5)
+    assert params[0].grad.dtype == np.float32 and params[1].grad is None
+    assert float(optim.clip_grad_norm_(params[1:], 1.0)) == 0
+    zeros = with_gradients(np.zeros(3))
+    optim.clip_grad_norm_(zeros, 1.0)
+    np.testing.assert_array_equal(host(zeros[0].grad), 0)
+
+
+@pytest.mark.parametrize("max_norm", [0, -1, float("nan")])
+def test_a_norm_that_is_not_positive_is_refused(max_norm):
+    with pytest.raises(ValueError, match="positive"):
+        optim.clip_grad_norm_(with_gradients(np.ones(2)), max_norm)
