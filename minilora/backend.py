@@ -152,7 +152,7 @@ def to_numpy(a) -> np.ndarray:
 
 
 def checked_indices(indices, size: int, what: str):
-    """Integer `indices` as an array of the backend, after each was seen to lie in 0 … size-1.
+    """A copy of integer `indices` as an array of the backend, after each was seen to lie in 0 … size-1.
 
     Host data is checked on the host; an array that is already on a device is fetched for the check. Raises IndexError
     that names the first bad value, TypeError for anything but integers.
@@ -163,7 +163,7 @@ def checked_indices(indices, size: int, what: str):
     if host.size and (host.min() < 0 or host.max() >= size):
         bad = host[(host < 0) | (host >= size)].flat[0]
         raise IndexError(f"{what} {bad} is out of range for size {size}")
-    return asarray(indices)
+    return asarray(indices).copy()
 
 
 # Quirks

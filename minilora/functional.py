@@ -7,11 +7,11 @@ Shapes are written (..., C) for any number of leading axes; B batch, T queries, 
 classes.
 """
 
-from math import inf, pi, sqrt
+from math import inf, pi, prod, sqrt
 
 from . import backend
 from .backend import xp
-from .ops import raw, sigmoid_array
+from .ops import number, raw, sigmoid_array
 from .tensor import Tensor, is_recording, record
 
 # Linear maps
@@ -20,7 +20,7 @@ from .tensor import Tensor, is_recording, record
 def linear(x, weight, bias=None) -> Tensor:
     """x Wᵀ + b. x: (..., in); weight: (out, in); bias: (out,); result: (..., out)."""
     a, w = raw(x), raw(weight)
-    rows = a.reshape(-1, a.shape[-1])  # (N, in): one large product instead of many small ones
+    rows = _as_rows(a)  # (N, in): one large product instead of many small ones
     y = rows @ w.T  # (N, out)
     if bias is not None:
         y += raw(bias)
@@ -52,9 +52,9 @@ def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
     With many rows the update is added to the weight first, which costs r products an element of W and saves a pass over
     the result; with few rows the two thin products are cheaper. The sum W + s B A is made again in backward, not kept.
     """
-    inputs, w, down, up = raw(x), raw(weight), raw(a), raw(b)
+    inputs, w, down, up, scaling = raw(x), raw(weight), raw(a), raw(b), number(scaling)
     out_features, shape = w.shape[0], inputs.shape
-    rows = inputs.reshape(-1, shape[-1])  # (N, in)
+    rows = _as_rows(inputs)  # (N, in)
     merge = 2 * rows.shape[0] > out_features
 
     def merged():
@@ -93,10 +93,10 @@ def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
 
 def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
     """x / sqrt(mean(x²) + eps) · w over the last axis (Zhang & Sennrich 2019). x: (..., C); weight: (C,)."""
-    a = raw(x)
+    a, eps = raw(x), number(eps)
     w = None if weight is None else raw(weight)
     width = a.shape[-1]
-    rows = a.reshape(-1, width)
+    rows = _as_rows(a)
     y = xp.empty(rows.shape, dtype=a.dtype)
     inverse = xp.empty((rows.shape[0], 1), dtype=a.dtype)  # 1 / rms of each row
     for s in _row_blocks(rows):
@@ -126,10 +126,10 @@ def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
 
 def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:
     """(x - mean) / sqrt(var + eps) · w + b over the last axis (Ba et al. 2016). x: (..., C); weight, bias: (C,)."""
-    a = raw(x)
+    a, eps = raw(x), number(eps)
     w = None if weight is None else raw(weight)
     width = a.shape[-1]
-    rows = a.reshape(-1, width)
+    rows = _as_rows(a)
     normal = rows - rows.mean(axis=1, keepdims=True)
     inverse = 1 / xp.sqrt((normal * normal).mean(axis=1, keepdims=True) + eps)
     normal *= inverse  # (N, C): mean 0, variance 1
@@ -138,13 +138,14 @@ def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:
         y += raw(bias)
 
     def rule_x(g):
-        g = g.reshape(rows.shape) if w is None else g.reshape(rows.shape) * w
+        g = g.reshape(normal.shape) if w is None else g.reshape(normal.shape) * w
         g = g - g.mean(axis=1, keepdims=True) - normal * (g * normal).mean(axis=1, keepdims=True)
         g *= inverse
-        return g.reshape(a.shape)
+        return g.reshape(shape)
 
+    shape = a.shape
     return record(
-        y.reshape(a.shape),
+        y.reshape(shape),
         (x, rule_x),
         (weight, lambda g: (g.reshape(normal.shape) * normal).sum(axis=0)),
         (bias, lambda g: g.reshape(-1, width).sum(axis=0)),
@@ -170,7 +171,7 @@ def silu(x) -> Tensor:
 def swiglu(gate, up) -> Tensor:
     """silu(gate) · up, the gated activation of a Llama MLP (Shazeer 2020). gate, up and result: (..., F)."""
     a, b = raw(gate), raw(up)
-    rows_a, rows_b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+    rows_a, rows_b = _as_rows(a), _as_rows(b)
     y = xp.empty(rows_a.shape, dtype=a.dtype)
     for s in _row_blocks(rows_a):
         xp.multiply(rows_a[s], sigmoid_array(rows_a[s]), out=y[s])
@@ -202,7 +203,7 @@ def gelu(x, approximate: str = "none") -> Tensor:
     if approximate not in ("none", "tanh"):
         raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
     a = raw(x)
-    rows = a.reshape(-1, a.shape[-1]) if a.ndim else a.reshape(1, 1)
+    rows = _as_rows(a)
     y = xp.empty(rows.shape, dtype=a.dtype)
     for s in _row_blocks(rows):
         xp.multiply(rows[s], _gelu_factor(rows[s], approximate)[0], out=y[s])
@@ -283,6 +284,7 @@ def dropout(x, p: float, rng) -> Tensor:
     rng: a NumPy Generator; the mask is drawn on the host, so that one seed gives one result on every backend.
     Raises ValueError unless 0 <= p < 1.
     """
+    p = number(p)
     if not 0 <= p < 1:
         raise ValueError(f"dropout needs 0 <= p < 1, not {p}")
     a = raw(x)
@@ -359,15 +361,14 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
     if lead != kv_lead or k_shape[:-1] != v_shape[:-1] or q_shape[-1] != k_shape[-1] or heads % kv_heads:
         raise ValueError(f"attention cannot pair queries {q_shape} with keys {k_shape} and values {v_shape}")
     length, span, group = q_shape[-2], k_shape[-2], heads // kv_heads
-    scale = 1 / sqrt(q_shape[-1]) if scale is None else scale
+    scale = 1 / sqrt(q_shape[-1]) if scale is None else number(scale)
     # Grouped heads become an axis of their own, over which keys and values broadcast.
-    queries = queries.reshape(-1, kv_heads, group, length, q_shape[-1])  # (B, H_kv, G, T, D)
-    keys = keys.reshape(-1, kv_heads, 1, span, k_shape[-1])  # (B, H_kv, 1, S, D)
-    values = values.reshape(-1, kv_heads, 1, span, v_shape[-1])
-    batch, dtype = queries.shape[0], queries.dtype
-    bias = (
-        None if mask is None else _mask_as_bias(raw(mask), (*lead, heads, length, span), (-1, kv_heads, group), dtype)
-    )
+    batch = prod(lead)
+    queries = queries.reshape(batch, kv_heads, group, length, q_shape[-1])  # (B, H_kv, G, T, D)
+    keys = keys.reshape(batch, kv_heads, 1, span, k_shape[-1])  # (B, H_kv, 1, S, D)
+    values = values.reshape(batch, kv_heads, 1, span, v_shape[-1])
+    dtype = queries.dtype
+    bias = None if mask is None else _mask_as_bias(raw(mask), (*lead, heads, length, span), (kv_heads, group), dtype)
 
     offset = span - length
     blocks = list(_query_blocks(batch, heads, length, span, is_causal, dtype.itemsize))
@@ -375,6 +376,7 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         _causal_bias(max((rows.stop - rows.start for _, rows, _ in blocks), default=0), dtype) if is_causal else None
     )
     out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
+    out_shape = out.shape
     kept = []  # of each block: exp(scores - max), and 1 / its row sums
     for b, rows, seen in blocks:
         scores = (queries[b, :, :, rows] * scale) @ keys[b, :, :, :seen].swapaxes(-1, -2)  # (b, H_kv, G, t, s)
@@ -395,7 +397,7 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         kept.append((scores, inverse))
 
     def rule(g):
-        g = g.reshape(out.shape)
+        g = g.reshape(out_shape)
         dq = _heads_inside(queries.shape, dtype)
         dk = _heads_inside(keys.shape, dtype)
         dv = _heads_inside(values.shape, dtype)
@@ -419,14 +421,17 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
 
 def _mask_as_bias(mask, full_shape, head_shape, dtype):
     """A mask as numbers to add to the scores, of 5 axes that are full or 1."""
+    fits = all(m in (1, n) for m, n in zip(reversed(mask.shape), reversed(full_shape), strict=False))
+    if mask.dtype.kind not in "bf" or mask.ndim > len(full_shape) or not fits:
+        raise ValueError(f"a mask is booleans or floats that broadcast to {full_shape}, not {mask.dtype} {mask.shape}")
     if mask.dtype.kind == "b":
         mask = xp.where(mask, xp.asarray(0, dtype=dtype), xp.asarray(-inf, dtype=dtype))
     mask = mask.astype(dtype, copy=False)
     mask = mask.reshape((1,) * (len(full_shape) - mask.ndim) + mask.shape)
     if len(full_shape) > 4 or mask.shape[-1] != full_shape[-1]:
         mask = xp.broadcast_to(mask, full_shape)
-    heads = head_shape if mask.shape[-3] > 1 else (-1, 1, 1)
-    return mask.reshape(*heads, *mask.shape[-2:])
+    heads = head_shape if mask.shape[-3] > 1 else (1, 1)
+    return mask.reshape(prod(mask.shape[:-3]), *heads, *mask.shape[-2:])
 
 
 def _part(bias, b: slice, rows: slice, seen: int):
@@ -463,34 +468,26 @@ def _heads_inside(shape, dtype):
 # Losses
 
 
-def cross_entropy(logits, targets, ignore_index: int = -100) -> Tensor:
+def cross_entropy(logits, targets, ignore_index: int = -100, num_items: int | None = None) -> Tensor:
     """Mean of -log softmax(logits)[target] over the targets that count, in nats.
 
-    logits: (..., V); targets: integers (...), of which `ignore_index` does not count. Raises IndexError for a target
-    outside 0 … V-1 and ValueError where the shapes do not fit or no target counts.
+    logits: (..., V); targets: integers (...), of which `ignore_index` does not count. num_items: what the sum is
+    divided by, by default the number of targets that count; a part of a larger batch passes the whole batch's number.
+    Raises IndexError for a target outside 0 … V-1 and ValueError where the shapes do not fit or no target counts.
     """
     a = raw(logits)
-    classes = a.shape[-1]
-    rows = a.reshape(-1, classes)
-    valid, target = _valid_targets(targets, a.shape[:-1], classes, ignore_index)
-    count = len(target)
-    if count == 0:
-        raise ValueError(f"cross_entropy has no target that counts: all are {ignore_index}")
-    everything = count == rows.shape[0]
-    used = rows if everything else rows[valid]
-    probabilities = xp.empty(used.shape, dtype=a.dtype)
+    shape, dtype = a.shape, a.dtype
+    valid, target, num_items = _valid_targets(targets, shape, ignore_index, num_items)
+    rows = _as_rows(a)
+    used = rows if valid is None else rows[valid]
+    probabilities = xp.empty(used.shape, dtype=dtype)
     total = _softmax_rows(used, probabilities, target)
 
     def rule(g):
-        probabilities[xp.arange(count), target] -= 1
-        d = xp.multiply(probabilities, g / count, out=probabilities)
-        if everything:
-            return d.reshape(a.shape)
-        out = xp.zeros(rows.shape, dtype=a.dtype)
-        out[valid] = d
-        return out.reshape(a.shape)
+        probabilities[xp.arange(len(target)), target] -= 1
+        return _put_rows(xp.multiply(probabilities, g / num_items, out=probabilities), valid, shape)
 
-    return record(total / count, (logits, rule))
+    return record(total / num_items, (logits, rule))
 
 
 def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items: int | None = None) -> Tensor:
@@ -502,20 +499,16 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
     gradients are made in the forward pass, while a chunk is at hand. Errors as for `cross_entropy`.
     """
     a, w = raw(x), raw(weight)
-    classes, width = w.shape
-    rows = a.reshape(-1, width)
-    valid, target = _valid_targets(targets, a.shape[:-1], classes, ignore_index)
-    if len(target) == 0 and num_items is None:
-        raise ValueError(f"cross_entropy has no target that counts: all are {ignore_index}")
-    num_items = len(target) if num_items is None else num_items
-    everything = len(target) == rows.shape[0]
-    used = rows if everything else rows[valid]
+    shape, classes = a.shape, w.shape[0]
+    valid, target, num_items = _valid_targets(targets, (*shape[:-1], classes), ignore_index, num_items)
+    rows = _as_rows(a)
+    used = rows if valid is None else rows[valid]
     x_is_live = is_recording() and isinstance(x, Tensor) and x.requires_grad
     weight_is_live = is_recording() and isinstance(weight, Tensor) and weight.requires_grad
 
     total = xp.zeros((), dtype=a.dtype)
     dx = xp.empty(used.shape, dtype=a.dtype) if x_is_live else None
-    dw = None
+    dw = xp.zeros(w.shape, dtype=w.dtype) if weight_is_live and not len(target) else None
     chunk = max(64, CHUNK_BYTES // (classes * a.dtype.itemsize))
     for start in range(0, len(target), chunk):
         s = slice(start, start + chunk)
@@ -530,15 +523,10 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
                 dw = part if dw is None else xp.add(dw, part, out=dw)
 
     def rule_x(g):
-        d = xp.multiply(dx, g / num_items, out=dx)
-        if everything:
-            return d.reshape(a.shape)
-        out = xp.zeros(rows.shape, dtype=a.dtype)
-        out[valid] = d
-        return out.reshape(a.shape)
+        return _put_rows(xp.multiply(dx, g / num_items, out=dx), valid, shape)
 
     def rule_w(g):
-        return xp.zeros(w.shape, dtype=w.dtype) if dw is None else xp.multiply(dw, g / num_items, out=dw)
+        return xp.multiply(dw, g / num_items, out=dw)
 
     return record(total / num_items, (x, rule_x), (weight, rule_w))
 
@@ -546,14 +534,28 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
 CHUNK_BYTES = 8 * 2**20  # logits held at a time
 
 
-def _valid_targets(targets, shape, classes: int, ignore_index: int):
-    """The positions of the targets that count (on the host) and those targets (on the backend), both flat."""
+def _valid_targets(targets, shape, ignore_index: int, num_items: int | None):
+    """For logits of `shape`: the flat positions of the targets that count (None where all do), those targets, and the
+    number to divide by.
+    """
     host = backend.to_numpy(targets._data if isinstance(targets, Tensor) else targets)
-    if host.shape != tuple(shape):
-        raise ValueError(f"targets of shape {host.shape} do not fit logits of shape {(*shape, classes)}")
+    if host.shape != tuple(shape[:-1]):
+        raise ValueError(f"targets of shape {host.shape} do not fit logits of shape {tuple(shape)}")
     flat = host.reshape(-1)
     valid = (flat != ignore_index).nonzero()[0]
-    return backend.asarray(valid), backend.checked_indices(flat[valid], classes, "target")
+    if num_items is None and not len(valid):
+        raise ValueError(f"cross_entropy has no target that counts: all are {ignore_index}")
+    target = backend.checked_indices(flat[valid], shape[-1], "target")
+    return None if len(valid) == len(flat) else backend.asarray(valid), target, number(num_items) or len(valid)
+
+
+def _put_rows(rows, valid, shape):
+    """`rows` as an array of `shape`, or, where only `valid` rows were used, among rows of zeros."""
+    if valid is None:
+        return rows.reshape(shape)
+    out = xp.zeros((prod(shape[:-1]), shape[-1]), dtype=rows.dtype)
+    out[valid] = rows
+    return out.reshape(shape)
 
 
 def _softmax_rows(logits, out, target):
@@ -569,6 +571,11 @@ def _softmax_rows(logits, out, target):
         exps *= (1 / sums)[:, None]
         total = total + (xp.log(sums) + top - chosen).sum()
     return total
+
+
+def _as_rows(a):
+    """(..., C) as (N, C); a single number as one row of one."""
+    return a.reshape(prod(a.shape[:-1]), a.shape[-1]) if a.ndim else a.reshape(1, 1)
 
 
 def _row_blocks(rows):

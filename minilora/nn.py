@@ -16,7 +16,7 @@ from . import backend
 from . import functional as F
 from .backend import xp
 from .errors import MiniloraError
-from .tensor import Tensor, wrap
+from .tensor import Tensor, adopt, wrap
 
 _dropout_rng: ContextVar[np.random.Generator | None] = ContextVar("dropout_rng", default=None)
 
@@ -39,26 +39,26 @@ class Module:
 
     # Walking
 
-    def _children(self) -> Iterator[tuple[str, "Module"]]:
+    def _parts(self, kind: type) -> Iterator[tuple[str, object]]:
+        """(name, attribute) of every attribute of that kind, those in lists, tuples and dictionaries too."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
+            if isinstance(value, kind):
                 yield name, value
             elif isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Module))
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, kind))
             elif isinstance(value, dict):
-                yield from ((f"{name}.{key}", item) for key, item in value.items() if isinstance(item, Module))
+                yield from ((f"{name}.{key}", item) for key, item in value.items() if isinstance(item, kind))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
         """(path, module) of this module (path "") and everything below it, parents first."""
         yield prefix, self
-        for name, child in self._children():
+        for name, child in self._parts(Module):
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         for path, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Tensor):
-                    yield (f"{path}.{name}" if path else name), value
+            for name, tensor in module._parts(Tensor):
+                yield (f"{path}.{name}" if path else name), tensor
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(path, parameter), frozen ones too; a parameter that two modules share comes once, under its first path."""
@@ -85,18 +85,25 @@ class Module:
         return here
 
     def replace(self, path: str, new: "Module") -> None:
-        """Put `new` where the module at `path` is."""
+        """Put `new` where the module at `path` is. Raises AttributeError where there is none, ValueError for ""."""
         self.get_submodule(path)
-        *parents, last = path.split(".")
-        holder = self
-        for part in parents:
-            holder = _child(holder, part)
-        if isinstance(holder, list):
-            holder[int(last)] = new
-        elif isinstance(holder, dict):
-            holder[last] = new
-        else:
-            setattr(holder, last, new)
+        if not path:
+            raise ValueError("a module cannot replace itself: the path is empty")
+        parts = path.split(".")
+        holders = [self]
+        for part in parts[:-1]:
+            holders.append(_child(holders[-1], part))
+        for holder, part in zip(reversed(holders), reversed(parts), strict=True):
+            if isinstance(holder, tuple):  # made anew, and put in its own place by the next turn
+                new = (*holder[: int(part)], new, *holder[int(part) + 1 :])
+                continue
+            if isinstance(holder, list):
+                holder[int(part)] = new
+            elif isinstance(holder, dict):
+                holder[part] = new
+            else:
+                setattr(holder, part, new)
+            return
 
     # State
 
@@ -123,10 +130,10 @@ class Module:
         ]
         if problems:
             raise MiniloraError(f"the state does not fit {type(self).__name__}: {'; '.join(problems)}")
-        for name in state:
-            if name in own:
-                array = state[name].data if isinstance(state[name], Tensor) else state[name]
-                own[name].data = backend.asarray(array).astype(own[name].dtype)  # astype copies
+        raw = {name: a.data if isinstance(a, Tensor) else a for name, a in state.items() if name in own}
+        arrays = {name: backend.asarray(a).astype(own[name].dtype) for name, a in raw.items()}  # astype copies
+        for name, array in arrays.items():
+            adopt(own[name], array)
 
     # Switches
 
@@ -151,7 +158,7 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self._children()]
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self._parts(Module)]
         body = "".join(f"\n  {line}" for line in lines)
         return f"{type(self).__name__}({self.extra_repr()}{body}{chr(10) if body else ''})"
 
@@ -159,7 +166,7 @@ class Module:
 def _child(holder, part: str):
     if isinstance(holder, (list, tuple)):
         return holder[int(part)] if part.isdigit() and int(part) < len(holder) else None
-    return holder.get(part) if isinstance(holder, dict) else vars(holder).get(part)
+    return (holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})).get(part)
 
 
 class Linear(Module):

@@ -15,14 +15,24 @@ from .tensor import Tensor, record, wrap
 
 
 def raw(x):
-    """The array in a Tensor; a number as a Python number, so that a NumPy scalar never widens a float32 array."""
+    """The array in a Tensor, or an array-like as an array of the backend; Python numbers become float32."""
     if isinstance(x, Tensor):
         return x._data
-    if isinstance(x, (bool, int, float)):
-        return x
-    if getattr(x, "shape", None) == () and hasattr(x, "item") and not backend.is_array(x):
-        return x.item()
     return backend.asarray(x) if hasattr(x, "dtype") else Tensor(x)._data
+
+
+def number(x):
+    """A NumPy scalar as a Python number, which never widens a float32 array; anything else as it is."""
+    is_scalar = getattr(x, "shape", None) == () and not isinstance(x, Tensor) and not backend.is_array(x)
+    return x.item() if is_scalar else x
+
+
+def raw_pair(a, b):
+    """The arrays of two inputs; a number beside an array stays a Python number, which takes the array's dtype."""
+    a, b = number(a), number(b)
+    x = a if isinstance(a, (bool, int, float)) else raw(a)
+    y = b if isinstance(b, (bool, int, float)) else raw(b)
+    return (x, y) if hasattr(x, "dtype") or hasattr(y, "dtype") else (raw(x), y)
 
 
 def unbroadcast(g, shape: tuple[int, ...]):
@@ -57,31 +67,31 @@ def restore_axes(shape: tuple[int, ...], axis, keepdims: bool):
 
 
 def add(a, b) -> Tensor:
-    x, y = raw(a), raw(b)
+    x, y = raw_pair(a, b)
     return record(x + y, (a, unbroadcast_to(x)), (b, unbroadcast_to(y)))
 
 
 def subtract(a, b) -> Tensor:
-    x, y = raw(a), raw(b)
+    x, y = raw_pair(a, b)
     to_b = unbroadcast_to(y)
     return record(x - y, (a, unbroadcast_to(x)), (b, lambda g: to_b(-g)))
 
 
 def multiply(a, b) -> Tensor:
-    x, y = raw(a), raw(b)
+    x, y = raw_pair(a, b)
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
     return record(x * y, (a, lambda g: to_a(g * y)), (b, lambda g: to_b(g * x)))
 
 
 def divide(a, b) -> Tensor:
-    x, y = raw(a), raw(b)
+    x, y = raw_pair(a, b)
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
     return record(x / y, (a, lambda g: to_a(g / y)), (b, lambda g: to_b(-g * x / (y * y))))
 
 
 def power(a, b) -> Tensor:
     """a ** b. Where a is 0 and b is not negative, the gradient to b is 0, as is that to a where b is 0."""
-    x, y = raw(a), raw(b)
+    x, y = raw_pair(a, b)
     out = x**y
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
 
@@ -99,13 +109,13 @@ def power(a, b) -> Tensor:
 
 def maximum(a, b) -> Tensor:
     """Elementwise; where both are equal, each gets half of the gradient."""
-    x, y = raw(a), raw(b)
+    x, y = raw_pair(a, b)
     return _pick(xp.maximum(x, y), a, b, x, y)
 
 
 def minimum(a, b) -> Tensor:
     """Elementwise; where both are equal, each gets half of the gradient."""
-    x, y = raw(a), raw(b)
+    x, y = raw_pair(a, b)
     return _pick(xp.minimum(x, y), a, b, x, y)
 
 
@@ -121,12 +131,13 @@ def _pick(out, a, b, x, y) -> Tensor:
 def where(condition, a, b) -> Tensor:
     """a where `condition` (booleans), else b."""
     chosen = raw(condition)
-    x, y = raw(a), raw(b)
+    x, y = raw_pair(a, b)
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
     return record(
         xp.where(chosen, x, y),
         (a, lambda g: to_a(xp.where(chosen, g, 0))),
         (b, lambda g: to_b(xp.where(chosen, 0, g))),
+        (condition, None),  # never live, but it must not change either
     )
 
 
@@ -176,7 +187,7 @@ def absolute(a) -> Tensor:
 
 def clip(a, minimum=None, maximum=None) -> Tensor:
     """a limited to [minimum, maximum] (numbers); the gradient passes where a lies within, borders included."""
-    x = raw(a)
+    x, minimum, maximum = raw(a), number(minimum), number(maximum)
 
     def rule(g):
         inside = xp.ones(x.shape, dtype=bool)
@@ -302,6 +313,7 @@ def broadcast_to(a, shape) -> Tensor:
 
 
 def concatenate(tensors, axis: int = 0) -> Tensor:
+    tensors = [number(t) for t in tensors]
     arrays = [raw(t) for t in tensors]
     out = xp.concatenate(arrays, axis=axis)
     axis %= out.ndim
@@ -314,6 +326,7 @@ def concatenate(tensors, axis: int = 0) -> Tensor:
 
 
 def stack(tensors, axis: int = 0) -> Tensor:
+    tensors = [number(t) for t in tensors]
     out = xp.stack([raw(t) for t in tensors], axis=axis)
     before = (slice(None),) * (axis % out.ndim)
     return record(out, *[(tensor, lambda g, i=i: g[(*before, i)]) for i, tensor in enumerate(tensors)])
@@ -349,7 +362,7 @@ def _checked_index(index, shape):
     arrays = [hasattr(item, "dtype") or isinstance(item, list) for item in items]
     if not any(arrays):
         return tuple(items), True
-    host = [backend.to_numpy(item) if array else item for item, array in zip(items, arrays, strict=True)]
+    host = [_host_index(item) if array else item for item, array in zip(items, arrays, strict=True)]
     used = builtins.sum(_axes_used(item) for item in host)
     axis = 0
     for i, item in enumerate(host):
@@ -360,16 +373,21 @@ def _checked_index(index, shape):
                 raise IndexError(f"too many indices for an array of shape {shape}")
             size = shape[axis]
             backend.checked_indices(item + size * (item < 0), size, "index")
-            items[i] = backend.asarray(items[i])
+            items[i] = backend.asarray(item.copy())  # the caller's may change before backward
             axis += 1
         elif arrays[i] and item.dtype.kind == "b":
-            items[i] = backend.asarray(items[i])
+            items[i] = backend.asarray(item.copy())
             axis += item.ndim
         elif arrays[i]:
             raise IndexError(f"an index must be integers or booleans, not {item.dtype}")
         else:
             axis += _axes_used(item)
     return tuple(items), False
+
+
+def _host_index(item):
+    host = backend.to_numpy(item)
+    return host.astype(int) if isinstance(item, list) and not host.size else host
 
 
 def _axes_used(item) -> int:

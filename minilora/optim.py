@@ -16,14 +16,18 @@ from .tensor import Tensor, writable_data
 class Optimizer:
     """Parameter groups and a state of arrays for each parameter; subclasses say what a step does to one parameter."""
 
+    arrays: tuple[str, ...] = ()  # names of the arrays in a parameter's state
+
     def __init__(self, params, **defaults):
-        groups = list(params)
+        groups = [params] if isinstance(params, Tensor) else list(params)
         if groups and not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
         if not any(group["params"] for group in self.param_groups):
             raise ValueError(f"{type(self).__name__} was given no parameters")
         everything = [p for group in self.param_groups for p in group["params"]]
+        if isinstance(params, Tensor) or not all(isinstance(p, Tensor) for p in everything):
+            raise TypeError(f"{type(self).__name__} takes a list of Tensors, or of dictionaries with such a list")
         if len({id(p) for p in everything}) != len(everything):
             raise ValueError(f"{type(self).__name__} was given a parameter twice")
         for group in self.param_groups:
@@ -68,16 +72,31 @@ class Optimizer:
         return {f"{i}.{name}": value for i, state in self.state.items() for name, value in state.items()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied."""
-        self.state = {}
+        """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied.
+
+        Raises ValueError, and changes nothing, for a state that does not fit.
+        """
+        params = [p for group in self.param_groups for p in group["params"]]
+        new: dict[int, dict] = {}
         for key, value in state.items():
-            position, name = key.split(".")
-            value = value if name == "step" else backend.asarray(value).copy()
-            self.state.setdefault(int(position), {})[name] = int(value) if name == "step" else value
+            position, _, name = key.partition(".")
+            if not position.isdigit() or int(position) >= len(params) or name not in ("step", *self.arrays):
+                raise ValueError(f"the state does not fit {len(params)} parameters: {key!r} is unknown")
+            if name != "step":
+                value = backend.asarray(value).copy()
+                if value.shape != params[int(position)].shape:
+                    raise ValueError(f"state {key!r} has shape {value.shape}, not {params[int(position)].shape}")
+            new.setdefault(int(position), {})[name] = int(value) if name == "step" else value
+        for position, entries in new.items():
+            if "step" not in entries or 0 < len(entries) - 1 < len(self.arrays):
+                raise ValueError(f"the state of parameter {position} is incomplete: it has {', '.join(entries)}")
+        self.state = new
 
 
 class SGD(Optimizer):
     """p ← p - lr · b with b ← momentum · b + (g + weight_decay · p) (PyTorch's form of momentum)."""
+
+    arrays = ("momentum",)
 
     def __init__(self, params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
@@ -97,12 +116,15 @@ class SGD(Optimizer):
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2). `minilora.plain.adamw_step` is its
-    formula.
-    """
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2); plainly in `minilora.plain`."""
+
+    arrays = ("m", "v")
 
     def __init__(self, params, lr: float, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        for group in self.param_groups:
+            if not all(0 <= beta < 1 for beta in group["betas"]) or not group["eps"] >= 0:
+                raise ValueError(f"betas must lie in [0, 1) and eps be at least 0: {group['betas']}, {group['eps']}")
 
     def _update(self, p, g, state, group):
         if "m" not in state:

@@ -9,6 +9,7 @@ That is what makes fine-tuning a few parameters cheaper than training all of the
 """
 
 import threading
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from heapq import heappop, heappush
@@ -38,25 +39,29 @@ def is_recording() -> bool:
 
 
 class _Lease:
-    """Keeps a leaf's array read-only while live graphs rely on its values (NumPy only: CuPy has no such flag)."""
+    """Keeps a leaf's array read-only while live graphs rely on its values (NumPy only: CuPy has no such flag).
+
+    It does not keep the array alive: that is up to the rules that need it.
+    """
 
     __slots__ = ("array", "count")
 
     def __init__(self, array):
-        self.array = array
+        self.array = weakref.ref(array)
         self.count = 0
 
     def take(self) -> None:
         with _lease_lock:
             if self.count == 0:
-                backend.lock(self.array)
+                backend.lock(self.array())
             self.count += 1
 
     def release(self) -> None:
         with _lease_lock:
             self.count -= 1
-            if self.count == 0:
-                backend.unlock(self.array)
+            array = self.array()
+            if self.count == 0 and array is not None:
+                backend.unlock(array)
 
 
 class Node:
@@ -125,16 +130,14 @@ class Tensor:
 
     @property
     def data(self):
-        """The array, of the active backend."""
+        """The array, of the active backend. Assigning copies."""
         return self._data
 
     @data.setter
     def data(self, array) -> None:
         if self._node is not None:
             raise RuntimeError("the array of a computed tensor cannot be replaced; use detach() to get a leaf")
-        array = backend.asarray(array._data if isinstance(array, Tensor) else array)
-        self._data = array.view() if backend.is_array(array) else array
-        self._lease = None
+        adopt(self, backend.asarray(array._data if isinstance(array, Tensor) else array).copy())
 
     @property
     def requires_grad(self) -> bool:
@@ -211,6 +214,12 @@ class Tensor:
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 
+def adopt(tensor: Tensor, array) -> None:
+    """Make `array`, of the backend, the leaf's array without a copy: nobody else may hold on to it."""
+    tensor._data = array
+    tensor._lease = None
+
+
 def wrap(array) -> Tensor:
     """A Tensor around an array of the backend, without a copy: for operations, not for data from outside."""
     out = Tensor.__new__(Tensor)
@@ -241,7 +250,7 @@ def writable_data(tensor: Tensor):
     """A leaf's array, C-contiguous, for writing in place; a copy takes its place first where a live graph needs it."""
     in_use = tensor._lease is not None and tensor._lease.count
     if in_use or not backend.is_writable(tensor._data) or not tensor._data.flags.c_contiguous:
-        tensor.data = tensor._data.copy(order="C")
+        adopt(tensor, tensor._data.copy(order="C"))
     return tensor._data
 
 

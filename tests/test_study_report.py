@@ -179,6 +179,7 @@ def test_the_caption_says_what_the_spread_is(results):
     results["adaptation"] = [row for row in results["adaptation"] if row["seed"] == 0]
     grid = tables.adaptation_grid(results)
     assert "One seed, so no spread." in grid.caption
+    assert "In adaptation and the data curve there was one seed" in tables.claims(results)[-1]
     assert cells(grid)["full"]["domain bits/char"] == "2.490"
 
 
@@ -212,7 +213,7 @@ def test_rendered_text_is_plain_and_colours_obey_no_color(results, monkeypatch):
 
 def test_names_of_texts_are_not_markup(results):
     results["texts"]["domain"]["name"] = "[red]mine[/red]"
-    assert "Adaptation to [red]mine[/red]" in tables.render(tables.adaptation_table(results))
+    assert "Adaptation to [red]mine[/red], 12,000 characters" in tables.render(tables.adaptation_table(results))
 
 
 def test_small_shares_and_large_sizes_keep_their_digits():
@@ -245,7 +246,7 @@ def test_claims_carry_the_numbers(results):
     assert "16 labels a class do better than 128 from scratch (60.0 ± 2.0 % against 52.0" in the(said, "From the base")
     frozen = the(said, "With 128 labels a class, feature extraction")
     assert "50.0 ± 2.0 % and full fine-tuning 75.0 ± 2.0 %: 25.0 points less." in frozen
-    assert said[-1].endswith("so it is for the data curve.")
+    assert said[-1].startswith("In the data curve there was one seed, so no spread is known")
 
 
 def test_claims_say_the_opposite_of_opposite_numbers(results):

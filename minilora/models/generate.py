@@ -61,7 +61,10 @@ def generate(
     row its seed. Raises MiniloraError for settings out of range and for prompts whose continuation would pass the
     model's positions.
     """
-    ids = np.array(backend.to_numpy(raw(input_ids)), dtype=np.int64)
+    ids = backend.to_numpy(raw(input_ids) if hasattr(input_ids, "dtype") else np.asarray(input_ids))
+    if ids.dtype.kind not in "iu":
+        raise MiniloraError(f"input_ids must be integers, not {ids.dtype}")
+    ids = ids.astype(np.int64)
     if ids.ndim != 2 or 0 in ids.shape:
         raise MiniloraError(f"generate needs input_ids of shape (batch, length), not {ids.shape}")
     if max_new_tokens < 0 or not temperature >= 0 or temperature == np.inf:

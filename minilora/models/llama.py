@@ -6,8 +6,11 @@ Shapes: B sequences, T tokens, C hidden size, H query heads, H_kv key/value head
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +20,46 @@ from ..errors import FormatError, MiniloraError, show
 from ..formats import huggingface
 from ..tensor import Tensor, is_recording, no_grad
 from .generate import generate
+
+
+class _Kind(NamedTuple):
+    """What a field may hold, as a test and in words."""
+
+    words: str
+    allows: Callable[[object], bool]
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_positive(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < inf
+
+
+def _is_token(value) -> bool:
+    return value is None or (_is_whole(value) and value >= 0)
+
+
+_FIELDS = {
+    _Kind("a positive whole number", lambda v: _is_whole(v) and v > 0): (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "max_position_embeddings",
+        "num_labels",
+    ),
+    _Kind("a positive whole number or None", lambda v: v is None or (_is_whole(v) and v > 0)): ("head_dim",),
+    _Kind("a whole number", lambda v: _is_whole(v) and v >= 0): ("num_hidden_layers",),
+    _Kind("a positive number", _is_positive): ("rope_theta", "rms_norm_eps", "initializer_range"),
+    _Kind("True or False", lambda v: isinstance(v, bool)): ("tie_word_embeddings", "attention_bias", "mlp_bias"),
+    _Kind("a token id or None", _is_token): ("bos_token_id", "pad_token_id"),
+    _Kind("token ids or None", lambda v: all(map(_is_token, v)) if isinstance(v, list) else _is_token(v)): (
+        "eos_token_id",
+    ),
+}
 
 
 @dataclass
@@ -48,23 +91,11 @@ class LlamaConfig:
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
         problems = []
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "max_position_embeddings",
-            "num_labels",
-        ):
-            value = getattr(self, name)
-            if (
-                not isinstance(value, int)
-                or isinstance(value, bool)
-                or value < (name == "num_hidden_layers" and 0 or 1)
-            ):
-                problems.append(f"{name} must be a positive whole number, not {show(repr(value))}")
+        for kind, names in _FIELDS.items():
+            for name in names:
+                value = getattr(self, name)
+                if not kind.allows(value):
+                    problems.append(f"{name} must be {kind.words}, not {show(repr(value))}")
         if not problems:
             if self.head_dim is None and self.hidden_size % self.num_attention_heads:
                 problems.append(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
@@ -91,14 +122,23 @@ class LlamaConfig:
         if config.get("model_type", "llama") != "llama":
             raise FormatError(f"config.json describes a {show(repr(config['model_type']))} model; minilora reads llama")
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        if rope.get("rope_type", rope.get("type", "default")) != "default":
+        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
             raise FormatError(f"config.json asks for rotary scaling {show(repr(rope))}, which is not supported")
         config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta", cls.rope_theta))
-        if "id2label" in config:
-            config["num_labels"] = len(config["id2label"])
+        labels = config.get("id2label")
+        if labels is not None:
+            if not isinstance(labels, dict) or not labels:
+                raise FormatError(f"id2label of config.json must name the classes, not {show(repr(labels))}")
+            config["num_labels"] = len(labels)
         known = {f.name for f in fields(cls)} - {"extra"}
         used = {name: value for name, value in config.items() if name in known}
         return cls(**used, extra={name: value for name, value in config.items() if name not in known})
+
+    def fewest_weights(self) -> int:
+        """Parameters of the body, without biases and norms."""
+        attention = 2 * self.head_dim * (self.num_attention_heads + self.num_key_value_heads)
+        layer = self.hidden_size * (attention + 3 * self.intermediate_size)
+        return self.vocab_size * self.hidden_size + self.num_hidden_layers * layer
 
     def to_dict(self, architecture: str) -> dict:
         """The content of a config.json that transformers reads."""
@@ -195,6 +235,8 @@ class LlamaModel(nn.Module):
         Positions count the real tokens of a row, so padding on the left moves nothing.
         """
         input_ids = _host_ids(input_ids)
+        if input_ids.ndim != 2:
+            raise ValueError(f"input_ids must have the shape (batch, length), not {input_ids.shape}")
         past = past_key_values.length if past_key_values is not None else 0
         length = input_ids.shape[1]
         mask, positions = None, np.arange(past, past + length)
@@ -242,7 +284,11 @@ class _Pretrained(nn.Module):
             raise FormatError(f"{show(str(path))}: GGUF files cannot be read yet; give a Hugging Face folder")
         config, tensors = huggingface.read_folder(path)
         try:
-            model = cls(LlamaConfig.from_dict(config), seed=None)
+            config = LlamaConfig.from_dict(config)
+            found = sum(array.size for array in tensors.values())
+            if config.fewest_weights() > 16 * found + 2**20:  # a false claim, before anything is allocated for it
+                raise FormatError(f"config.json claims {config.fewest_weights():,} weights, the files hold {found:,}")
+            model = cls(config, seed=None)
             model._load(tensors)
         except MiniloraError as error:
             raise FormatError(f"{show(str(path))}: {error}") from error
@@ -308,10 +354,7 @@ class LlamaForCausalLM(_Pretrained):
             loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items_in_batch)
             return Output(loss, make_logits)
         logits = self.lm_head(hidden)
-        loss = F.cross_entropy(logits, targets)
-        if num_items_in_batch is not None:
-            loss = loss * (self.count_targets(labels) / num_items_in_batch)
-        return Output(loss, logits)
+        return Output(F.cross_entropy(logits, targets, num_items=num_items_in_batch), logits)
 
     @staticmethod
     def count_targets(labels) -> int:
@@ -368,10 +411,7 @@ class LlamaForSequenceClassification(_Pretrained):
         logits = self.score(hidden[np.arange(len(ids)), last])  # (B, num_labels)
         if labels is None:
             return Output(None, logits)
-        loss = F.cross_entropy(logits, labels)
-        if num_items_in_batch is not None:
-            loss = loss * (self.count_targets(labels) / num_items_in_batch)
-        return Output(loss, logits)
+        return Output(F.cross_entropy(logits, labels, num_items=num_items_in_batch), logits)
 
     @staticmethod
     def count_targets(labels) -> int:

@@ -161,8 +161,9 @@ def adaptation_grid(results: dict) -> Grid:
             )
         )
     domain, base_text = _text_name(results, "domain"), _text_name(results, "base")
+    characters = ((results.get("texts") or {}).get("domain") or {}).get("characters")
     return Grid(
-        f"Adaptation to {domain}",
+        f"Adaptation to {domain}" + (f", {characters:,} characters" if characters else ""),
         ("method", "trainable", "share", "peak\nmemory", "time", "domain\nbits/char", "base text\nbits/char", "forgot"),
         rows,
         f"Held-out text of {domain} (domain) and {base_text} (base text), after adaptation; less is better. "
@@ -280,8 +281,8 @@ def claims(results: dict) -> list[str]:
     }
     single = [part for part, spreads in parts.items() if any(one.count == 1 for one in spreads)]
     if said and single:
-        text = "One seed shows no spread, so that a small difference may be chance: so it is for "
-        said.append(f"{text}{', '.join(single[:-1])}{' and ' if single[1:] else ''}{single[-1]}.")
+        named = f"{', '.join(single[:-1])}{' and ' if single[1:] else ''}{single[-1]}"
+        said.append(f"In {named} there was one seed, so no spread is known: a small difference may be chance.")
     return said
 
 

@@ -252,7 +252,7 @@ class _Loop:
                 f"resumed with {self.workers.count} workers instead of {state['workers']}: last digits differ"
             )
         for name, p in self.parameters.items():
-            p.data = backend.asarray(arrays[f"model.{name}"]).copy()
+            p.data = arrays[f"model.{name}"]
         self.best = {
             name: backend.asarray(arrays[f"best.{name}"]).copy() for name in self.parameters if f"best.{name}" in arrays
         }

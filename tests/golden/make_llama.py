@@ -43,7 +43,7 @@ CONFIGS = {
     "plain": {**SMALL, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2},
 }
 PAD, NEW_TOKENS = 1, 8
-TRAINING = {"lr": 3e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
+TRAINING = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
 
 
 def build(config: dict, seed: int) -> LlamaForCausalLM:

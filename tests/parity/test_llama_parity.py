@@ -1,0 +1,184 @@
+"""pytest tests/parity/test_llama_parity.py: models next to transformers, and files that open on both sides."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from golden import make_llama  # noqa: E402
+
+from minilora import backend, no_grad, optim  # noqa: E402
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: E402
+
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.filterwarnings("default"),  # theirs are not ours to mend
+]
+torch.set_num_threads(1)  # these models are too small to share
+every_config = pytest.mark.parametrize("name", make_llama.CONFIGS)
+
+
+def pair(name: str, seed: int = 50):
+    """The same weights on both sides."""
+    config = make_llama.CONFIGS[name]
+    theirs = make_llama.build(config, seed)
+    ours = LlamaForCausalLM(LlamaConfig.from_dict({**config, "eos_token_id": None}), seed=None)
+    ours.load_state_dict({key: p.detach().numpy() for key, p in theirs.named_parameters()})
+    return ours.eval(), theirs
+
+
+def ids_of(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(2, 40, shape)
+
+
+def logits_of(theirs, ids: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return theirs(torch.from_numpy(ids)).logits.numpy()
+
+
+def close(found, expected, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
+
+
+@every_config
+@pytest.mark.parametrize("shape", [(1, 1), (3, 9), (2, 64)])
+def test_logits_loss_and_gradients(name, shape):
+    ours, theirs = pair(name)
+    ids = ids_of(*shape)
+    close(ours(ids).logits.numpy(), logits_of(theirs, ids))
+    if shape[1] == 1:
+        return
+    labels = np.where(ids % 5 == 0, -100, ids)
+    loss = ours(ids, labels=labels).loss
+    expected = theirs(torch.from_numpy(ids), labels=torch.from_numpy(labels)).loss
+    np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-5)
+    loss.backward()
+    expected.backward()
+    gradients = dict(theirs.named_parameters())
+    for path, p in ours.named_parameters():
+        a = gradients[path].grad.numpy()
+        np.testing.assert_allclose(backend.to_numpy(p.grad), a, rtol=0, atol=5e-5 * np.abs(a).max(), err_msg=path)
+
+
+@every_config
+def test_training(name):
+    ours, theirs = pair(name)
+    optimizer = optim.AdamW(ours.parameters(), **make_llama.TRAINING)
+    other = torch.optim.AdamW(theirs.parameters(), **make_llama.TRAINING)
+    for step in range(100):
+        ids = ids_of(4, 12, seed=step % 3)
+        loss, expected = ours(ids, labels=ids).loss, theirs(torch.from_numpy(ids), labels=torch.from_numpy(ids)).loss
+        assert abs(loss.item() - expected.item()) <= 1e-3
+        for o in (optimizer, other):
+            o.zero_grad()
+        loss.backward()
+        expected.backward()
+        optimizer.step()
+        other.step()
+
+
+@every_config
+def test_greedy(name):
+    ours, theirs = pair(name)
+    padded, mask = make_llama.left_padded(ids_of(4, 9), (9, 6, 2, 1))
+    settings = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": make_llama.PAD}
+    expected = theirs.generate(torch.from_numpy(padded), attention_mask=torch.from_numpy(mask), **settings).numpy()
+    np.testing.assert_array_equal(ours.generate(padded, 20, attention_mask=mask, temperature=0), expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": 2.0}, {"top_k": 4}, {"top_p": 0.7}, {"temperature": 1.7, "top_k": 9, "top_p": 0.8}],
+    ids=str,
+)
+def test_sampling_draws_from_their_distribution(settings):
+    """transformers' own processors say how likely each token is; 4,000 draws say how often it comes."""
+    ours, theirs = pair("plain")
+    ids = ids_of(1, 5)
+    scores = torch.from_numpy(logits_of(theirs, ids)[:, -1])
+    for make, key in [(transformers.TemperatureLogitsWarper, "temperature"), (transformers.TopKLogitsWarper, "top_k"),
+                      (transformers.TopPLogitsWarper, "top_p")]:  # fmt: skip
+        if key in settings:
+            scores = make(settings[key])(torch.from_numpy(ids), scores)
+    expected = torch.softmax(scores, dim=-1)[0].numpy()
+    rows = 4000
+    drawn = ours.generate(np.repeat(ids, rows, axis=0), 1, seed=list(range(rows)), **settings)[:, -1]
+    shares = np.bincount(drawn, minlength=40) / rows
+    assert (shares[expected == 0] == 0).all()
+    np.testing.assert_allclose(shares, expected, atol=0.03)
+
+
+# Files
+
+
+@every_config
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_transformers_opens_what_we_save(name, dtype, tmp_path):
+    ours, _ = pair(name)
+    ours.save_pretrained(tmp_path, dtype=dtype)
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.float32, output_loading_info=True
+    )
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    close(logits_of(theirs, ids_of(2, 9)), ours(ids_of(2, 9)).logits.numpy())  # the weights fit in float16
+    config = theirs.config
+    for field in ("vocab_size", "hidden_size", "num_key_value_heads", "head_dim", "rms_norm_eps", "tie_word_embeddings",
+                  "attention_bias", "mlp_bias", "max_position_embeddings", "eos_token_id", "pad_token_id"):  # fmt: skip
+        assert getattr(config, field) == getattr(ours.config, field), field
+    assert config.rope_parameters["rope_theta"] == ours.config.rope_theta
+
+
+@every_config
+@pytest.mark.parametrize("saved", ["whole", "shards", "bfloat16", "float16"])
+def test_we_open_what_transformers_saves(name, saved, tmp_path):
+    _, theirs = pair(name)
+    if saved in ("bfloat16", "float16"):
+        theirs = theirs.to(getattr(torch, saved))
+    theirs.save_pretrained(tmp_path, **({"max_shard_size": "10KB"} if saved == "shards" else {}))
+    assert (tmp_path / "model.safetensors.index.json").exists() == (saved == "shards")
+    ours = LlamaForCausalLM.from_pretrained(tmp_path)
+    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    close(ours(ids_of(2, 9)).logits.numpy(), logits_of(theirs, ids_of(2, 9)))
+    assert ours.config.rope_theta == theirs.config.rope_parameters["rope_theta"]
+
+
+@every_config
+def test_classifiers(name, tmp_path):
+    config = {**make_llama.CONFIGS[name], "pad_token_id": make_llama.PAD}
+    theirs = transformers.LlamaForSequenceClassification(transformers.LlamaConfig(**config, num_labels=4)).eval()
+    ids = ids_of(3, 7)
+    ids[0, 5:] = ids[1, 1:] = make_llama.PAD
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = LlamaForSequenceClassification.from_pretrained(tmp_path / "theirs")
+    close(ours(ids).logits.numpy(), logits_of(theirs, ids))
+    ours.save_pretrained(tmp_path / "ours")
+    again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours")
+    assert again.config.num_labels == 4
+    close(logits_of(again, ids), ours(ids).logits.numpy())
+
+
+def test_a_tokenizer_beside_the_model_opens(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    pair("plain")[0].save_pretrained(tmp_path, tokenizer_json=tokenizer.to_str())
+    opened = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert opened("a b c")["input_ids"] == [0, 1, 2]
+
+
+def test_a_saved_fresh_model_is_fresh_there(tmp_path):
+    """The defaults of both configurations agree: what is not set on one side is not set on the other."""
+    config = LlamaConfig(**make_llama.CONFIGS["plain"])
+    LlamaForCausalLM(config, seed=0).save_pretrained(tmp_path)
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path)
+    defaults = transformers.LlamaConfig(**make_llama.CONFIGS["plain"])
+    for field in ("bos_token_id", "eos_token_id", "pad_token_id", "rms_norm_eps", "initializer_range", "hidden_act",
+                  "num_key_value_heads", "head_dim", "tie_word_embeddings", "rope_parameters"):  # fmt: skip
+        assert getattr(theirs, field) == getattr(defaults, field), field
+
+
+def test_no_gradient_is_recorded_where_none_is_asked_for():
+    ours, theirs = pair("plain")
+    with no_grad():
+        close(ours(ids_of(2, 5)).logits.numpy(), logits_of(theirs, ids_of(2, 5)))
