@@ -27,9 +27,9 @@ def linear(x, weight, bias=None) -> Tensor:
     out_features, shape = w.shape[0], a.shape
     return record(
         y.reshape(*shape[:-1], out_features),
-        (x, lambda g: (g.reshape(-1, out_features) @ w).reshape(shape)),
-        (weight, lambda g: g.reshape(-1, out_features).T @ rows),
-        (bias, lambda g: g.reshape(-1, out_features).sum(axis=0)),
+        (x, lambda g: (_as_rows(g) @ w).reshape(shape)),
+        (weight, lambda g: _as_rows(g).T @ rows),
+        (bias, lambda g: _as_rows(g).sum(axis=0)),
     )
 
 
@@ -71,19 +71,19 @@ def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
         y += raw(bias)
 
     def rule_x(g):
-        g = g.reshape(-1, out_features)
+        g = _as_rows(g)
         dx = g @ merged() if merge else g @ w + (g @ (up * scaling)) @ down
         return dx.reshape(shape)
 
     def rule_ab(g):
-        g = g.reshape(-1, out_features)
+        g = _as_rows(g)
         return (g @ (up * scaling)).T @ rows, (g.T @ (rows @ down.T)) * scaling  # (r, in), (out, r)
 
     return record(
         y.reshape(*shape[:-1], out_features),
         (x, rule_x),
-        (weight, lambda g: g.reshape(-1, out_features).T @ rows),
-        (bias, lambda g: g.reshape(-1, out_features).sum(axis=0)),
+        (weight, lambda g: _as_rows(g).T @ rows),
+        (bias, lambda g: _as_rows(g).sum(axis=0)),
         ((a, b), rule_ab),
     )
 
@@ -128,7 +128,6 @@ def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:
     """(x - mean) / sqrt(var + eps) · w + b over the last axis (Ba et al. 2016). x: (..., C); weight, bias: (C,)."""
     a, eps = raw(x), number(eps)
     w = None if weight is None else raw(weight)
-    width = a.shape[-1]
     rows = _as_rows(a)
     normal = rows - rows.mean(axis=1, keepdims=True)
     inverse = 1 / xp.sqrt((normal * normal).mean(axis=1, keepdims=True) + eps)
@@ -148,7 +147,7 @@ def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:
         y.reshape(shape),
         (x, rule_x),
         (weight, lambda g: (g.reshape(normal.shape) * normal).sum(axis=0)),
-        (bias, lambda g: g.reshape(-1, width).sum(axis=0)),
+        (bias, lambda g: _as_rows(g).sum(axis=0)),
     )
 
 

@@ -137,7 +137,7 @@ def where(condition, a, b) -> Tensor:
         xp.where(chosen, x, y),
         (a, lambda g: to_a(xp.where(chosen, g, 0))),
         (b, lambda g: to_b(xp.where(chosen, 0, g))),
-        (condition, None),  # never live, but it must not change either
+        (condition, lambda g: None),  # it has no gradient, but it must not change either
     )
 
 
@@ -185,9 +185,9 @@ def absolute(a) -> Tensor:
     return record(abs(x), (a, lambda g: g * xp.sign(x)))
 
 
-def clip(a, minimum=None, maximum=None) -> Tensor:
-    """a limited to [minimum, maximum] (numbers); the gradient passes where a lies within, borders included."""
-    x, minimum, maximum = raw(a), number(minimum), number(maximum)
+def clip(a, min=None, max=None) -> Tensor:
+    """a limited to [min, max] (numbers); the gradient passes where a lies within, borders included."""
+    x, minimum, maximum = raw(a), number(min), number(max)
 
     def rule(g):
         inside = xp.ones(x.shape, dtype=bool)
@@ -309,7 +309,8 @@ def expand_dims(a, axis) -> Tensor:
 
 def broadcast_to(a, shape) -> Tensor:
     x = raw(a)
-    return record(xp.broadcast_to(x, tuple(shape)), (a, unbroadcast_to(x)))
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    return record(xp.broadcast_to(x, shape), (a, unbroadcast_to(x)))
 
 
 def concatenate(tensors, axis: int = 0) -> Tensor:

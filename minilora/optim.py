@@ -10,6 +10,7 @@ from math import sqrt
 
 from . import backend
 from .backend import xp
+from .ops import number
 from .tensor import Tensor, writable_data
 
 
@@ -57,6 +58,7 @@ class Optimizer:
 
         def update(live) -> None:
             position, p, group = live
+            group = {name: number(value) for name, value in group.items()}
             state = self.state.setdefault(position, {"step": 0})
             state["step"] += 1
             self._update(p, p.grad, state, group)
@@ -158,7 +160,7 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float):
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
-    grads = [p.grad for p in params if p.grad is not None]
+    max_norm, grads = number(max_norm), [p.grad for p in params if p.grad is not None]
     if not grads:
         return xp.zeros(())
     total = xp.zeros((), dtype=grads[0].dtype)

@@ -201,6 +201,15 @@ class Tensor:
                 out._lease = _lease_of(self)
         return out
 
+    def __deepcopy__(self, memo) -> "Tensor":
+        """A leaf with a copy of the data and of `.grad`."""
+        out = Tensor(self._data, self._requires_grad)
+        out.grad = None if self.grad is None else self.grad.copy()
+        return out
+
+    def __reduce__(self):
+        return Tensor, (self.numpy(), self._requires_grad)
+
     # The walk back
 
     def backward(self, gradient=None) -> None:
@@ -265,6 +274,8 @@ def record(array, *edges) -> Tensor:
         for each.
     """
     out = wrap(array)
+    if out._data.base is not None:  # perhaps a view of an input, through which nothing may change
+        backend.lock(out._data)
     if not _recording.get():
         return out
     kept = []

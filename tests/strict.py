@@ -346,9 +346,7 @@ class StrictArray:
     @property
     def flags(self):
         flags = self._array.flags  # CuPy's have no `writeable`
-        return SimpleNamespace(
-            c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=flags.owndata
-        )
+        return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=flags.owndata)
 
     def __len__(self) -> int:
         return len(self._array)

@@ -187,7 +187,7 @@ def rows_of(*names: str):
 
 def linear_shapes(**more):
     """x (..., in), weight (out, in), bias (out,) and what `more` makes of (in, out, rank)."""
-    numbers = st.tuples(leads, st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
+    numbers = st.tuples(leads, st.integers(0, 4), st.integers(0, 4), st.integers(1, 3))
     return numbers.map(
         lambda p: (
             {"x": (*p[0], p[1]), "weight": (p[2], p[1]), "bias": (p[2],)}

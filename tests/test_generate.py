@@ -197,6 +197,20 @@ def test_rows_go_on_when_others_have_ended():
             np.testing.assert_array_equal(out[row, : len(alone)], alone)
 
 
+def test_each_row_keeps_its_generator_when_others_have_ended():
+    model, seeds = endless(), [4, 5, 6]
+    free = model.generate(PROMPTS, 12, seed=seeds)
+    ended = 0
+    for eos in np.unique(free[:, 4:]):
+        out = model.generate(PROMPTS, 12, seed=seeds, eos_token_id=int(eos), pad_token_id=PAD)
+        for row in range(3):
+            ends = np.flatnonzero(free[row, 4:] == eos)
+            length = 4 + (ends[0] + 1 if ends.size else out.shape[1] - 4)
+            np.testing.assert_array_equal(out[row, :length], free[row, :length])
+            ended += length < out.shape[1]
+    assert ended
+
+
 # Sampling
 
 

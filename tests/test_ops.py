@@ -93,6 +93,7 @@ UNARY = {
     "abs": (lambda t: t.abs(), np.abs, "apart"),
     "abs()": (abs, np.abs, "apart"),
     "clip": (lambda t: t.clip(-0.5, 0.7), lambda a: np.clip(a, -0.5, 0.7), "apart"),
+    "clip by name": (lambda t: t.clip(min=-0.5, max=0.7), lambda a: a.clip(min=-0.5, max=0.7), "apart"),
     "clip below": (lambda t: t.clip(-0.5), lambda a: np.clip(a, -0.5, None), "apart"),
     "clip above": (lambda t: t.clip(None, 0.7), lambda a: np.clip(a, None, 0.7), "apart"),
     "t + 2": (lambda t: t + 2, lambda a: a + 2, "any"),
@@ -119,6 +120,7 @@ UNARY = {
     "maximum(t, t)": (lambda t: ops.maximum(t, t), lambda a: a, "any"),
     "maximum(t, 0.1)": (lambda t: ops.maximum(t, 0.1), lambda a: np.maximum(a, 0.1), "apart"),
     "minimum(0.1, t)": (lambda t: ops.minimum(0.1, t), lambda a: np.minimum(0.1, a), "apart"),
+    "where(t, t * t, 1)": (lambda t: ops.where(t, t * t, 1), lambda a: np.where(a, a * a, 1), "apart"),
     "where(t > 0, t, 0)": (lambda t: ops.where(t > 0, t, 0), lambda a: np.where(a > 0, a, 0), "apart"),
     "t.T * t.T": (lambda t: t.T * t.T, lambda a: a.T * a.T, "any"),
     "concatenate(t, t)": (lambda t: ops.concatenate([t, t]), lambda a: np.concatenate([a, a]), "any"),
@@ -389,6 +391,7 @@ def test_shapes(name, data, layout, seed):
         lambda t: t.squeeze(),
         lambda t: t.expand_dims(0),
         lambda t: t.broadcast_to((2, 3)),
+        lambda t: t.broadcast_to(3),
         lambda t: t.transpose(),
     ],
 )

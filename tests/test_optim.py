@@ -133,6 +133,18 @@ def test_gradients_are_not_changed_or_kept(name):
     assert all(p.grad is None for p in params)
 
 
+@optimizers
+def test_steps_along_one_gradient_array(name):
+    """The first step must not make it its momentum, and write into it in the second."""
+    make, settings = OPTIMIZERS[name]
+    p = parameters()[0]
+    p.grad = backend.asarray(np.ones(p.shape))
+    optimizer = make([p], **settings)
+    for _ in range(3):
+        optimizer.step()
+    np.testing.assert_array_equal(host(p.grad), 1)
+
+
 @pytest.mark.parametrize("layout", ["transposed", "reversed", "read-only"])
 @optimizers
 def test_any_memory_layout(name, layout):

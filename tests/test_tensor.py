@@ -1,5 +1,6 @@
 """pytest tests/test_tensor.py: tensors, the graph, the walk back, and what may change in between."""
 
+import copy
 import gc
 import subprocess
 import sys
@@ -426,6 +427,38 @@ def test_backward_frees_what_a_rule_held_before_the_next_rule_runs():
     assert seen == [None]
 
 
+def test_backward_frees_a_gradient_that_nobody_takes():
+    """A rule that serves two inputs, one of them frozen, made one array too many: it goes before the next rule runs."""
+    x, frozen, seen, made = trained([1.0, 2.0]), Tensor([1.0]), [], []
+
+    def both(g):
+        extra = g * 2
+        made.append(weakref.ref(extra))
+        return g, extra
+
+    y = record(x.data * 1, (x, lambda g: (seen.append(made[0]()), g)[1]))
+    y = record(y.data * 1, ((y, frozen), both))
+    y.backward(np.ones(2))
+    assert seen == [None]
+
+
+def test_backward_frees_gradients_on_the_way():
+    """The gradient of a node is gone when the rules of the node after next run."""
+    x, seen, made = trained([1.0, 2.0]), [], []
+
+    def rule(g):
+        seen.append([ref() is None for ref in made[:-1]])
+        result = g * 2
+        made.append(weakref.ref(result))
+        return result
+
+    y = x
+    for _ in range(4):
+        y = record(y.data * 1, (y, rule))
+    y.backward(np.ones(2))
+    assert seen == [[], [], [True], [True, True]]
+
+
 def test_a_frozen_input_keeps_nothing_alive():
     """x W with W frozen needs W for the gradient of x, and x for nothing: x is freed in the forward pass."""
     for frozen in (True, False):
@@ -696,6 +729,49 @@ def test_a_change_of_a_constant_tensor_is_refused_or_harmless(frozen):
     y.backward()
     np.testing.assert_array_equal(host(t.grad), host(expected.grad))
     c.data[...] = 1  # free again
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda t: t.reshape(4), lambda t: t.T, lambda t: t[0], lambda t: t.swapaxes(0, 1), lambda t: t.squeeze()],
+    ids=["reshape", "T", "index", "swapaxes", "squeeze"],
+)
+def test_a_change_through_a_view_is_refused_or_harmless(view):
+    """What was taken of a tensor before, without a graph, may share its memory, but not change it under a graph."""
+    if backend.name != "numpy":
+        return
+    t = trained(START)
+    with no_grad():
+        other = view(t)
+    y = (t * t).sum()
+    try:
+        other.data[...] = 100.0
+    except ValueError:
+        pass
+    y.backward()
+    np.testing.assert_array_equal(host(t.grad), 2 * np.array(START))
+
+
+def test_a_deep_copy_is_a_leaf_of_its_own():
+    """Of its data, its gradient and its lock; what was one parameter stays one."""
+    model = nn.Module()
+    model.a = model.b = trained([1.0, 2.0])
+    (model.a * 3).sum().backward()
+    held = (model.a * model.a).sum()
+    twin = copy.deepcopy(model)
+    assert twin.a is twin.b and twin.a is not model.a and twin.a.requires_grad
+    np.testing.assert_array_equal(host(twin.a.grad), 3)
+    y = (twin.a * twin.a).sum()
+    del held
+    model.a.data[...] = 7
+    if backend.name == "numpy":
+        with pytest.raises(ValueError, match="read-only"):
+            twin.a.data[...] = 7
+    twin.a.grad = None
+    y.backward()
+    np.testing.assert_array_equal(host(twin.a.grad), [2, 4])
+    twin.a.data[...] = 8
+    np.testing.assert_array_equal(model.a.numpy(), 7)
 
 
 def test_a_computed_array_in_a_graph_is_read_only():

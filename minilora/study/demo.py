@@ -21,6 +21,7 @@ from ..data import corpora
 from ..data.batches import ClassificationBatches, classification_windows
 from ..data.tasks import load_task
 from ..data.tokenizer import Tokenizer, TokenStream, encode_documents
+from ..errors import show
 from ..formats.atomic import read_json
 from ..models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from ..peft import LoraConfig, get_peft_model
@@ -48,12 +49,12 @@ class Plan:
     seeds: tuple[int, ...]
     labels: tuple[int, ...]  # labelled sentences a class
     classification_seeds: tuple[int, ...]
-    epochs: int  # of classification
+    epochs: int  # of classification, and at least 40 steps
     test_characters: int = 20_000  # of each held-out text
     batch_size: int = 8
     rank: int = 8
     learning_rates = {"scratch": 3e-3, "full": 5e-4, "lora": 7e-4}
-    classification_rates = {"scratch": 1e-3, "feature-extraction": 1e-2, "full": 3e-4, "lora": 2e-3}
+    classification_rates = {"scratch": 1e-3, "feature-extraction": 1e-2, "full": 1e-3, "lora": 2e-3}
 
 
 FULL = Plan(
@@ -64,8 +65,8 @@ FULL = Plan(
     data_curve=(2_000, 6_000, 20_000, 60_000),
     seeds=(0, 1, 2),
     labels=(16, 128),
-    classification_seeds=(0, 1),
-    epochs=6,
+    classification_seeds=(0,),
+    epochs=2,
 )
 QUICK = replace(
     FULL,
@@ -130,12 +131,14 @@ class _Demo:
         }
         self.say_title(4, "What transfer bought")
         self.console.print(tables.adaptation_table(results))
+        self.console.print()
         self.console.print(tables.classification_table(results))
         for claim in tables.claims(results):
-            self.console.print(f"- {claim}")
+            self.console.print(f"- {claim}", markup=False)
         for method, text in continuations.items():
             self.console.print(f"\n[bold]{tables.NAMES[method]}[/bold] goes on after {PROMPT.splitlines()[0]!r}:")
-            self.console.print("  " + "\n  ".join(text.splitlines()[:8]), markup=False)
+            lines = text.splitlines()[:8]
+            self.console.print("\n".join(f"  {show(line, 76)}" for line in lines), markup=False)
         return results
 
     def say_title(self, number: int, title: str) -> None:
@@ -232,8 +235,7 @@ class _Demo:
         plan = self.plan
         stream = self.domain_text(characters, seed)
         model = self.fresh(method, seed)
-        more = max(1, round(characters / plan.characters))  # more text, more steps
-        steps = plan.adapt.steps * min(more, 4)
+        steps = plan.adapt.steps * (2 if characters > 2 * plan.characters else 1)  # much more text, more steps
         config = replace(plan.adapt, lr=plan.learning_rates[method], steps=steps, seed=seed)
         seq_len = min(self.seq_len, len(stream.ids))
         batches = recipes.training_batches(stream, plan.batch_size, seq_len, seed)
@@ -308,7 +310,7 @@ class _Demo:
 
     def measure_data_curve(self) -> list[dict]:
         rows = []
-        methods = ("scratch", "full", "lora")
+        methods = ("scratch", "full")
         with progress_bar("data curve", len(methods) * len(self.plan.data_curve)) as advance:
             for characters in self.plan.data_curve:
                 for method in methods:
@@ -333,7 +335,7 @@ class _Demo:
                 few = task.few(labels, seed)
                 model = self.fresh_classifier(method, len(task.classes), seed)
                 batches = ClassificationBatches(encode(few), labels_of(few), 32, self.seq_len, seed, 0)
-                steps = max(20, self.plan.epochs * len(few) // 32)
+                steps = max(40, self.plan.epochs * len(few) // 32)
                 config = TrainConfig(
                     steps=steps, lr=self.plan.classification_rates[method], warmup=steps // 10, seed=seed
                 )
