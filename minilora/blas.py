@@ -1,5 +1,6 @@
-"""How many threads the matrix library under NumPy uses, and what it is."""
+"""How many threads the matrix library under NumPy uses, what it is, and how the process keeps its memory."""
 
+import ctypes
 import os
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +19,21 @@ def threads(count: int):
     """Within the block, each matrix product uses `count` threads."""
     with _controller().limit(limits=count, user_api="blas"):
         yield
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have the C library keep large freed blocks instead of returning them to the system (glibc; elsewhere nothing).
+
+    A training step frees and asks for the same large arrays over and over, and every page that comes back from the
+    system costs a fault and is zeroed first: a tenth of a step's time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # no glibc
+        return
+    mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: blocks below it come from the heap
+    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's free end up to it is kept
 
 
 def describe() -> list[dict]:

@@ -375,7 +375,7 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         _causal_bias(max((rows.stop - rows.start for _, rows, _ in blocks), default=0), dtype) if is_causal else None
     )
     out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
-    out_shape = out.shape
+    out_shape, ones = out.shape, xp.ones((span, 1), dtype=dtype)
     kept = []  # of each block: exp(scores - max), and 1 / its row sums
     for b, rows, seen in blocks:
         scores = (queries[b, :, :, rows] * scale) @ keys[b, :, :, :seen].swapaxes(-1, -2)  # (b, H_kv, G, t, s)
@@ -390,7 +390,7 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         top = scores.max(axis=-1, keepdims=True)
         scores -= xp.where(top > -inf, top, 0)
         xp.exp(scores, out=scores)
-        total = scores.sum(axis=-1, keepdims=True)
+        total = scores @ ones[:seen]  # row sums; a product is several times faster than sum() on short rows
         inverse = 1 / xp.where(total > 0, total, 1)
         xp.multiply(scores @ values[b, :, :, :seen], inverse, out=out[b, :, :, rows])
         kept.append((scores, inverse))
@@ -407,7 +407,7 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
             dv[b, :, :, :seen] += (exps.swapaxes(-1, -2) @ grad).sum(axis=2, keepdims=True)
             dscores = grad @ values[b, :, :, :seen].swapaxes(-1, -2)
             dscores *= exps
-            exps *= dscores.sum(axis=-1, keepdims=True) * inverse
+            exps *= (dscores @ ones[:seen]) * inverse
             dscores -= exps
             xp.multiply(dscores @ keys[b, :, :, :seen], scale, out=dq[b, :, :, rows])
             dk[b, :, :, :seen] += (dscores.swapaxes(-1, -2) @ (queries[b, :, :, rows] * scale)).sum(

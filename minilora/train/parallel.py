@@ -37,6 +37,7 @@ class Workers:
     def __enter__(self) -> "Workers":
         with ExitStack() as stack:
             if self.count > 1:
+                blas.keep_freed_memory()
                 stack.enter_context(blas.threads(1))
                 self._pool = stack.enter_context(ThreadPoolExecutor(self.count))
             self._stack = stack.pop_all()
