@@ -34,7 +34,7 @@ from . import report, tables
 from .base import PACKAGE_BASE, Base
 from .memory import peak_bytes
 
-PROMPT = "Return the mean of an array along an axis.\n\nParameters\n----------\n"
+PROMPT = "Parameters\n----------\na :"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Plan:
     classification_seeds: tuple[int, ...]
     epochs: int  # of classification, and at least 40 steps
     test_characters: int = 20_000  # of each held-out text
+    validation_characters: int = 6_000  # that early stopping looks at
     batch_size: int = 8
     rank: int = 8
     learning_rates = {"scratch": 3e-3, "full": 5e-4, "lora": 7e-4}
@@ -136,7 +137,7 @@ class _Demo:
         for claim in tables.claims(results):
             self.console.print(f"- {claim}", markup=False)
         for method, text in continuations.items():
-            self.console.print(f"\n[bold]{tables.NAMES[method]}[/bold] goes on after {PROMPT.splitlines()[0]!r}:")
+            self.console.print(f"\n[bold]{tables.NAMES[method]}[/bold] goes on after {PROMPT!r}:")
             lines = text.splitlines()[:8]
             self.console.print("\n".join(f"  {show(line, 76)}" for line in lines), markup=False)
         return results
@@ -205,11 +206,10 @@ class _Demo:
     # 3. Fine-tune
 
     def tokenize(self) -> None:
-        held_out = self.plan.test_characters
         pick = lambda documents, n: encode_documents(self.tokenizer, corpora.take(documents, n, seed=0))  # noqa: E731
-        self.domain_validation = pick(self.domain_parts.validation, held_out // 2)
-        self.domain_test = pick(self.domain_parts.test, held_out)
-        self.base_test = pick(self.base_parts.test, held_out)
+        self.domain_validation = pick(self.domain_parts.validation, self.plan.validation_characters)
+        self.domain_test = pick(self.domain_parts.test, self.plan.test_characters)
+        self.base_test = pick(self.base_parts.test, self.plan.test_characters)
 
     def domain_text(self, characters: int, seed: int) -> TokenStream:
         return encode_documents(self.tokenizer, corpora.take(self.domain_parts.train, characters, seed))
