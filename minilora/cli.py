@@ -224,7 +224,7 @@ def _demo(arguments) -> None:
 def _train(arguments, model, text, settings: dict, config, save) -> None:
     """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report."""
     from .train import recipes
-    from .train.loop import train
+    from .train.loop import refuse_foreign, train, trainable
     from .train.parallel import Workers
     from .train.run import RunFolder
 
@@ -232,10 +232,17 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
     settings = settings | {
         name: getattr(arguments, name) for name in ("data", "steps", "batch_size", "seq_len", "seed")
     }
-    run_folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, text.sha256)
-    trainable, total = recipes.count_parameters(model)
+    run_folder = RunFolder(
+        arguments.out,
+        arguments.resume,
+        arguments.overwrite,
+        settings,
+        text.sha256,
+        accept=lambda checkpoint: refuse_foreign(trainable(model), checkpoint),
+    )
+    trains, total = recipes.count_parameters(model)
     if not arguments.json:
-        _say(f"{text.name}: {len(text.train.ids):,} tokens; {trainable:,} of {total:,} parameters train")
+        _say(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
     with Workers() as workers, run_folder as run:
         evaluate = recipes.evaluator(model, text.validation, arguments.seq_len, arguments.batch_size, workers)
         history = train(
@@ -250,7 +257,7 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
         "best_step": history.best_step,
         "test": test,
         "seconds": history.seconds,
-        "trainable": trainable,
+        "trainable": trains,
         "parameters": total,
         "saved": str(saved),
     }

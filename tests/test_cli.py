@@ -154,6 +154,16 @@ def test_bad_input_is_one_line_and_writes_nothing(place, capsys, tmp_path, name)
     assert not (tmp_path / "out").exists() and sorted(p for p in place.rglob("*")) == before
 
 
+def test_a_foreign_checkpoint_is_refused_and_left_as_it_was(place, capsys, tmp_path):
+    arguments = ["pretrain", "--data", str(place / "text.txt"), "--out", str(tmp_path / "run"), "--steps", "3", *TINY]
+    assert main(arguments) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert main([*arguments, "--hidden-size", "32", "--resume"]) == 2
+    assert "another model" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+
 def test_control_characters_and_long_values_are_tamed(capsys):
     assert main(["pretrain", "--data", "\x1b[31m" + "a" * 5000, "--out", "nowhere"]) == 2
     err = capsys.readouterr().err

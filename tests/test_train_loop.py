@@ -93,9 +93,10 @@ def test_early_stop_leaves_the_best_weights():
     assert same(weights(model), seen[1]) and not same(seen[1], seen[3])
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
-    def config(steps_before_stop=None):
-        return TrainConfig(steps=12, lr=1e-2, warmup=3, eval_every=4, save_every=3, seed=7)
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
+    def config():
+        return TrainConfig(steps=12, optimizer=optimizer, lr=1e-2, warmup=3, eval_every=4, save_every=3, seed=7)
 
     straight = tiny(kind=WithDropout)
     with Workers(2) as workers, RunFolder(tmp_path / "straight") as run:
@@ -185,7 +186,8 @@ def test_only_matrices_have_weight_decay():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"lr": float("nan")}, {"lr": 0.0}, {"accumulate": 0}, {"save_every": -1}, {"max_norm": 0}]
+    "wrong",
+    [{"steps": 0}, {"lr": float("nan")}, {"lr": 0.0}, {"accumulate": 0}, {"save_every": -1}, {"optimizer": "adam"}],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(MiniloraError):

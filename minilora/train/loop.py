@@ -15,8 +15,8 @@ from math import inf, isfinite
 from time import perf_counter
 
 from .. import backend
-from ..errors import MiniloraError
-from ..optim import AdamW, clip_grad_norm_
+from ..errors import MiniloraError, show
+from ..optim import SGD, AdamW, clip_grad_norm_
 from .parallel import Workers
 from .progress import progress_bar
 from .run import RunFolder
@@ -28,6 +28,7 @@ class TrainConfig:
     """How a run trains."""
 
     steps: int
+    optimizer: str = "adamw"  # or "sgd", with momentum betas[0]
     lr: float = 1e-3  # at its height
     warmup: int = 0  # steps over which the learning rate rises
     lr_floor: float = 0.1  # where it ends, as a share of lr
@@ -47,6 +48,8 @@ class TrainConfig:
             for name, low in least.items()
             if not getattr(self, name) >= low
         ]
+        if self.optimizer not in ("adamw", "sgd"):
+            problems.append(f"the optimizer must be adamw or sgd, not {show(repr(self.optimizer))}")
         if not 0 < self.lr < inf:
             problems.append(f"the learning rate must be a positive number, not {self.lr}")
         if not 0 <= self.weight_decay < inf or not self.max_norm > 0:
@@ -78,6 +81,24 @@ class Stopped(Exception):  # noqa: N818 (not an error)
 def trainable(model) -> dict[str, object]:
     """The parameters that require a gradient, by path."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def refuse_foreign(parameters: dict, checkpoint) -> None:
+    """Raise MiniloraError for a checkpoint whose parameters are not these (`trainable(model)`), in names or shapes."""
+    names = {name.removeprefix("model.") for name in checkpoint.arrays if name.startswith("model.")}
+    if names != set(parameters):
+        raise MiniloraError(
+            "the checkpoint is of another model or method: "
+            f"{len(names - set(parameters))} parameters are unknown, "
+            f"{len(set(parameters) - names)} are missing"
+        )
+    wrong = [
+        f"{name} is {checkpoint.arrays[f'model.{name}'].shape}, not {p.shape}"
+        for name, p in parameters.items()
+        if checkpoint.arrays[f"model.{name}"].shape != p.shape
+    ]
+    if wrong:
+        raise MiniloraError(f"the checkpoint is of another model: {'; '.join(wrong[:3])}")
 
 
 def parameter_groups(model, weight_decay: float) -> list[dict]:
@@ -150,7 +171,11 @@ class _Loop:
         self.parameters = trainable(model)
         if not self.parameters:
             raise MiniloraError("nothing to train: every parameter is frozen")
-        self.optimizer = AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, betas=config.betas)
+        groups = parameter_groups(model, config.weight_decay)
+        if config.optimizer == "sgd":
+            self.optimizer = SGD(groups, lr=config.lr, momentum=config.betas[0])
+        else:
+            self.optimizer = AdamW(groups, lr=config.lr, betas=config.betas)
         self.history = History()
         self.step = 0
         self.best: dict[str, object] = {}  # a copy of the parameters at the best evaluation
@@ -229,20 +254,7 @@ class _Loop:
 
     def restore(self, checkpoint) -> None:
         state, arrays = checkpoint.state, checkpoint.arrays
-        names = {name.removeprefix("model.") for name in arrays if name.startswith("model.")}
-        if names != set(self.parameters):
-            raise MiniloraError(
-                "the checkpoint is of another model or method: "
-                f"{len(names - set(self.parameters))} parameters are unknown, "
-                f"{len(set(self.parameters) - names)} are missing"
-            )
-        wrong = [
-            f"{name} is {arrays[f'model.{name}'].shape}, not {p.shape}"
-            for name, p in self.parameters.items()
-            if arrays[f"model.{name}"].shape != p.shape
-        ]
-        if wrong:
-            raise MiniloraError(f"the checkpoint is of another model: {'; '.join(wrong[:3])}")
+        refuse_foreign(self.parameters, checkpoint)
         before, now = state["config"], json.loads(json.dumps(asdict(self.config)))
         for key in now:
             if before.get(key) != now[key]:

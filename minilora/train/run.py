@@ -16,7 +16,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -61,6 +61,8 @@ class RunFolder:
     Either touches only a folder that a run wrote. `.notes` holds lines for the reader: what was started anew, which
     checkpoint was damaged, which settings differ from the run's.
 
+    `accept` is called with the checkpoint that a resumed run would go on from, and raises where it must not.
+
     Errors, on entering: MiniloraError for a folder that is not empty (without either flag), is no run folder, is in use
     by another process, or cannot be written; FormatError when all its checkpoints are damaged. A folder that is
     refused is left as it was.
@@ -74,6 +76,7 @@ class RunFolder:
         config: dict | None = None,
         text_hash: str | None = None,
         command: str | None = None,
+        accept: Callable[[checkpoint.Checkpoint], None] | None = None,
     ):
         if resume and overwrite:
             raise MiniloraError("resume goes on with a run and overwrite removes it: give one of the two")
@@ -84,6 +87,7 @@ class RunFolder:
         self._resume, self._overwrite = resume, overwrite
         self._config = json.loads(json.dumps(config or {}))  # as the file will have it: lists for tuples, text for keys
         self._text_hash = text_hash
+        self._accept = accept
         self._command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         self._last_step = -1
 
@@ -155,6 +159,8 @@ class RunFolder:
         if previous and self._resume:
             self.checkpoint = checkpoint.latest(self.checkpoints)
             self.notes += self.checkpoint.notes if self.checkpoint else ()
+        if self.checkpoint and self._accept:
+            self._accept(self.checkpoint)  # raises for one that is not of this run, before anything is changed
         if self._resume and self.checkpoint is None:
             self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
         resumed_from = self.checkpoint.step if self.checkpoint else -1
