@@ -45,7 +45,7 @@ class Plan:
     go_on_with_package_base: bool  # adapt the longer trained base that comes with the package
     adapt: TrainConfig
     characters: int  # of the domain that adaptation sees
-    data_curve: tuple[int, ...]  # amounts of domain text to compare on, in characters
+    data_curve: tuple[int, ...]  # further amounts of domain text to compare on, in characters
     seeds: tuple[int, ...]
     labels: tuple[int, ...]  # labelled sentences a class
     classification_seeds: tuple[int, ...]
@@ -63,7 +63,7 @@ FULL = Plan(
     go_on_with_package_base=True,
     adapt=TrainConfig(steps=60, eval_every=5, patience=3, weight_decay=0.01, warmup=3, lr_floor=0.3),
     characters=12_000,
-    data_curve=(2_000, 6_000, 20_000, 60_000),
+    data_curve=(2_000, 5_000, 60_000),
     seeds=(0, 1, 2),
     labels=(16, 128),
     classification_seeds=(0,),
@@ -120,7 +120,7 @@ class _Demo:
         self.tokenize()
         self.say_title(3, "Fine-tune: learn the domain from little text")
         adaptation, continuations = self.adapt_all()
-        data_curve = self.measure_data_curve()
+        data_curve = self.measure_data_curve(adaptation)
         classification = self.classify_all()
         results = {
             "texts": texts,
@@ -308,9 +308,14 @@ class _Demo:
         out = model.generate(ids[None], 70, temperature=0.5, seed=self.seed)
         return self.tokenizer.decode(out[0, len(ids) :])
 
-    def measure_data_curve(self) -> list[dict]:
-        rows = []
+    def measure_data_curve(self, adaptation: list[dict]) -> list[dict]:
+        """Domain bits after training on more and less text; the amount that `adaptation` had is taken from there."""
         methods = ("scratch", "full")
+        rows = [
+            {"characters": self.plan.characters} | {name: row[name] for name in ("method", "seed", "domain")}
+            for row in adaptation
+            if row["method"] in methods
+        ]
         with progress_bar("data curve", len(methods) * len(self.plan.data_curve)) as advance:
             for characters in self.plan.data_curve:
                 for method in methods:
