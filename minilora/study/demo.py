@@ -55,7 +55,7 @@ class Plan:
     batch_size: int = 8
     rank: int = 8
     learning_rates = {"scratch": 3e-3, "full": 5e-4, "lora": 7e-4}
-    classification_rates = {"scratch": 1e-3, "feature-extraction": 1e-2, "full": 1e-3, "lora": 2e-3}
+    classification_rates = {"scratch": 1e-3, "feature-extraction": 1e-2, "full": 2e-3, "lora": 5e-3}
 
 
 FULL = Plan(
