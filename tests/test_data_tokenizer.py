@@ -124,16 +124,3 @@ def test_a_long_stream_keeps_its_order():
     ids = encode_documents(TOKENIZER, documents).ids
     texts = [TOKENIZER.decode(part) for part in np.split(ids, np.flatnonzero(ids == 0) + 1)]
     assert texts == [document.text for document in documents] + [""]
-
-
-@pytest.mark.parity
-def test_transformers_opens_it(tmp_path):
-    transformers = pytest.importorskip("transformers")
-    TOKENIZER.save(tmp_path / "tokenizer.json")
-    file = str(tmp_path / "tokenizer.json")
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=file, eos_token=END_OF_TEXT)
-    assert theirs.eos_token_id == 0 and len(theirs) == TOKENIZER.vocab_size
-    for text in (*TEXTS[:3], "tabs\t \r\n日本語 👩‍👩‍👧 def f(x): return x"):
-        ids = theirs(text)["input_ids"]
-        assert ids == TOKENIZER.encode(text).tolist()
-        assert theirs.decode(ids) == text
