@@ -63,7 +63,7 @@ FULL = Plan(
     go_on_with_package_base=True,
     adapt=TrainConfig(steps=60, eval_every=5, patience=3, weight_decay=0.01, warmup=3, lr_floor=0.3),
     characters=12_000,
-    data_curve=(2_000, 5_000, 60_000),
+    data_curve=(2_000, 60_000),
     seeds=(0, 1, 2),
     labels=(16, 128),
     classification_seeds=(0,),
@@ -79,9 +79,7 @@ QUICK = replace(
         config=replace(PACKAGE_BASE.config, steps=400, lr=6e-3, warmup=20, eval_every=40),
     ),
     go_on_with_package_base=False,
-    data_curve=(2_000, 60_000),
     seeds=(0,),
-    classification_seeds=(0,),
 )
 
 

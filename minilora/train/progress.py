@@ -15,7 +15,7 @@ def progress_bar(description: str, total: int | None, show: bool = True):
 
     columns = [
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[note]}"),
