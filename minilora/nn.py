@@ -114,7 +114,8 @@ class Module:
     def load_state_dict(self, state: dict, strict: bool = True) -> None:
         """Copy arrays (of the backend or NumPy) into the parameters, in the parameters' dtypes.
 
-        Raises MiniloraError that lists all missing, unexpected and misshapen names at once, and changes nothing then.
+        Raises MiniloraError that lists all missing, unexpected and misshapen names at once, or names two that are tied
+        here and differ in the state, and changes nothing then.
         strict=False ignores missing and unexpected names, but not wrong shapes.
         """
         own = dict(self._named_tensors())
@@ -132,6 +133,11 @@ class Module:
             raise MiniloraError(f"the state does not fit {type(self).__name__}: {'; '.join(problems)}")
         raw = {name: a.data if isinstance(a, Tensor) else a for name, a in state.items() if name in own}
         arrays = {name: backend.asarray(a).astype(own[name].dtype) for name, a in raw.items()}  # astype copies
+        first: dict[int, str] = {}  # shared parameter -> the first of its names in the state
+        for name, array in arrays.items():
+            other = first.setdefault(id(own[name]), name)
+            if other != name and not bool((array == arrays[other]).all()):
+                raise MiniloraError(f"{other} and {name} are one parameter here, but differ in the state")
         for name, array in arrays.items():
             adopt(own[name], array)
 

@@ -416,3 +416,22 @@ def test_dropout_follows_its_seed_and_the_generator_that_is_set():
 def test_dropout_refuses_a_share_out_of_range(p):
     with pytest.raises(ValueError, match="0 <= p < 1"):
         nn.Dropout(p)
+
+
+def test_a_state_that_unties_what_is_tied_is_refused_whole():
+    """Silently, the last of the two names would win."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            self.first = nn.Linear(2, 3)
+            self.second = nn.Linear(2, 3)
+            self.second.weight = self.first.weight
+
+    model = Tied()
+    state = {name: backend.to_numpy(array).copy() for name, array in model.state_dict().items()}
+    model.load_state_dict(state)  # equal under both names
+    before = model.first.weight.numpy()
+    state["second.weight"] += 1
+    with pytest.raises(MiniloraError, match=r"first\.weight and second\.weight are one parameter"):
+        model.load_state_dict(state)
+    assert np.array_equal(model.first.weight.numpy(), before)
