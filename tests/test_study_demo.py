@@ -60,7 +60,8 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys):
     total = rows["full", 0]["total"]
     assert rows["full", 0]["trainable"] == rows["scratch", 0]["trainable"] == total == rows["base", 0]["total"]
     assert rows["lora", 0]["trainable"] == rows["lora", 0]["total"] - total > 0
-    assert rows["scratch", 0]["peak_bytes"] > rows["base", 0]["peak_bytes"] > 4 * total
+    assert all(row["peak_bytes"] > 4 * row["total"] for row in rows.values())  # the float32 weights, and more
+    assert rows["full", 0]["peak_bytes"] > 4 * 4 * total  # weights, gradients and two moments
     assert {(row["characters"], row["method"]) for row in results["data_curve"]} == {
         (n, method) for n in (1_000, 2_000) for method in ("scratch", "full")
     }
