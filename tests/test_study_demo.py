@@ -63,7 +63,7 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys):
     assert all(row["peak_bytes"] > 4 * row["total"] for row in rows.values())  # the float32 weights, and more
     assert rows["full", 0]["peak_bytes"] > 4 * 4 * total  # weights, gradients and two moments
     assert {(row["characters"], row["method"]) for row in results["data_curve"]} == {
-        (n, method) for n in (1_000, 2_000) for method in ("scratch", "full")
+        (n, method) for n in (1_000, 2_000) for method in ("scratch", "full", "lora")
     }
     assert {row["method"] for row in results["classification"]["rows"]} == {
         "scratch",

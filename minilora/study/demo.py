@@ -46,6 +46,7 @@ class Plan:
     adapt: TrainConfig
     characters: int  # of the domain that adaptation sees
     data_curve: tuple[int, ...]  # further amounts of domain text to compare on, in characters
+    curve_methods: tuple[str, ...]
     seeds: tuple[int, ...]
     labels: tuple[int, ...]  # labelled sentences a class
     classification_seeds: tuple[int, ...]
@@ -64,6 +65,7 @@ FULL = Plan(
     adapt=TrainConfig(steps=60, eval_every=5, patience=3, weight_decay=0.01, warmup=3, lr_floor=0.3),
     characters=12_000,
     data_curve=(2_000, 60_000),
+    curve_methods=("scratch", "full"),
     seeds=(0, 1, 2),
     labels=(16, 128),
     classification_seeds=(0,),
@@ -79,6 +81,7 @@ QUICK = replace(
         config=replace(PACKAGE_BASE.config, steps=400, lr=6e-3, warmup=20, eval_every=40),
     ),
     go_on_with_package_base=False,
+    curve_methods=("scratch", "full", "lora"),
     seeds=(0,),
 )
 
@@ -308,7 +311,7 @@ class _Demo:
 
     def measure_data_curve(self, adaptation: list[dict]) -> list[dict]:
         """Domain bits after training on more and less text; the amount that `adaptation` had is taken from there."""
-        methods = ("scratch", "full")
+        methods = self.plan.curve_methods
         rows = [
             {"characters": self.plan.characters} | {name: row[name] for name in ("method", "seed", "domain")}
             for row in adaptation
