@@ -47,6 +47,7 @@ class Plan:
     characters: int  # of the domain that adaptation sees
     data_curve: tuple[int, ...]  # further amounts of domain text to compare on, in characters
     curve_methods: tuple[str, ...]
+    most_rounds: int  # with more text there are more steps, up to so many times those of `adapt`
     seeds: tuple[int, ...]
     labels: tuple[int, ...]  # labelled sentences a class
     classification_seeds: tuple[int, ...]
@@ -66,6 +67,7 @@ FULL = Plan(
     characters=12_000,
     data_curve=(2_000, 60_000),
     curve_methods=("scratch", "full"),
+    most_rounds=2,
     seeds=(0, 1, 2),
     labels=(16, 128),
     classification_seeds=(0,),
@@ -82,6 +84,7 @@ QUICK = replace(
     ),
     go_on_with_package_base=False,
     curve_methods=("scratch", "full", "lora"),
+    most_rounds=5,
     seeds=(0,),
 )
 
@@ -236,7 +239,7 @@ class _Demo:
         plan = self.plan
         stream = self.domain_text(characters, seed)
         model = self.fresh(method, seed)
-        steps = plan.adapt.steps * (2 if characters > 2 * plan.characters else 1)  # much more text, more steps
+        steps = plan.adapt.steps * min(plan.most_rounds, max(1, round(characters / plan.characters)))
         config = replace(plan.adapt, lr=plan.learning_rates[method], steps=steps, seed=seed)
         seq_len = min(self.seq_len, len(stream.ids))
         batches = recipes.training_batches(stream, plan.batch_size, seq_len, seed)
