@@ -193,7 +193,7 @@ class RunFolder:
 
     def _write_record(self, previous: dict | None) -> None:
         """Write run.json; on resume it keeps the first start and lists each later one."""
-        session = {
+        start = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": self._command,
             "versions": {
@@ -201,10 +201,10 @@ class RunFolder:
                 **{package: _version(package) for package in ("numpy", "minilora")},
             },
         }
-        record = {"format": FORMAT, "config": self._config, "text_sha256": self._text_hash, **session, "resumed": []}
+        record = {"format": FORMAT, "config": self._config, "text_sha256": self._text_hash, **start, "resumed": []}
         if previous:
-            record |= {key: previous.get(key) for key in session}
-            record["resumed"] = [*previous["resumed"], {"step": self.checkpoint.step, **session}]
+            record |= {key: previous.get(key) for key in start}
+            record["resumed"] = [*previous["resumed"], {"step": self.checkpoint.step, **start}]
             self._note_changes(previous)
         write_json(self.path / RECORD, record)
 
