@@ -256,9 +256,10 @@ def _take_lease(tensor: Tensor) -> _Lease | None:
 
 
 def writable_data(tensor: Tensor):
-    """A leaf's array, C-contiguous, for writing in place; a copy takes its place first where a live graph needs it."""
-    in_use = tensor._lease is not None and tensor._lease.count
-    if in_use or not backend.is_writable(tensor._data) or not tensor._data.flags.c_contiguous:
+    """A leaf's array, C-contiguous, for writing in place. One that is read-only, as while a live graph needs it, is
+    replaced by a copy first.
+    """
+    if not backend.is_writable(tensor._data) or not tensor._data.flags.c_contiguous:
         adopt(tensor, tensor._data.copy(order="C"))
     return tensor._data
 
