@@ -17,17 +17,29 @@ from .tensor import Tensor, is_recording, record
 # Linear maps
 
 
+def _maker(weight):
+    """A function that gives the array of a weight: the one that a Tensor holds, or one made anew at each call."""
+    if callable(weight):
+        return weight
+    array = raw(weight)
+    return lambda: array
+
+
 def linear(x, weight, bias=None) -> Tensor:
-    """x Wᵀ + b. x: (..., in); weight: (out, in); bias: (out,); result: (..., out)."""
-    a, w = raw(x), raw(weight)
+    """x Wᵀ + b. x: (..., in); weight: (out, in); bias: (out,); result: (..., out).
+
+    weight may also be a function that makes the array of a frozen weight (from 4 bits, say). It is called again in
+    backward, so that the array does not live in between.
+    """
+    a, w = raw(x), _maker(weight)
     rows = _as_rows(a)  # (N, in): one large product instead of many small ones
-    y = rows @ w.T  # (N, out)
+    y = rows @ w().T  # (N, out)
     if bias is not None:
         y += raw(bias)
-    out_features, shape = w.shape[0], a.shape
+    shape = a.shape
     return record(
-        y.reshape(*shape[:-1], out_features),
-        (x, lambda g: (_as_rows(g) @ w).reshape(shape)),
+        y.reshape(*shape[:-1], y.shape[1]),
+        (x, lambda g: (_as_rows(g) @ w()).reshape(shape)),
         (weight, lambda g: _as_rows(g).T @ rows),
         (bias, lambda g: _as_rows(g).sum(axis=0)),
     )
@@ -51,28 +63,29 @@ def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
     x: (..., in); weight: (out, in); bias: (out,) or None; a: (r, in); b: (out, r); result: (..., out).
     With many rows the update is added to the weight first, which costs r products an element of W and saves a pass over
     the result; with few rows the two thin products are cheaper. The sum W + s B A is made again in backward, not kept.
+    As in `linear`, weight may be a function that makes the frozen array.
     """
-    inputs, w, down, up, scaling = raw(x), raw(weight), raw(a), raw(b), number(scaling)
-    out_features, shape = w.shape[0], inputs.shape
+    inputs, w, down, up, scaling = raw(x), _maker(weight), raw(a), raw(b), number(scaling)
+    out_features, shape = up.shape[0], inputs.shape
     rows = _as_rows(inputs)  # (N, in)
     merge = 2 * rows.shape[0] > out_features
 
     def merged():
         total = (up * scaling) @ down  # (out, in)
-        total += w
+        total += w()
         return total
 
     if merge:
         y = rows @ merged().T
     else:
-        y = rows @ w.T
+        y = rows @ w().T
         y += (rows @ down.T) @ (up.T * scaling)
     if bias is not None:
         y += raw(bias)
 
     def rule_x(g):
         g = _as_rows(g)
-        dx = g @ merged() if merge else g @ w + (g @ (up * scaling)) @ down
+        dx = g @ merged() if merge else g @ w() + (g @ (up * scaling)) @ down
         return dx.reshape(shape)
 
     def rule_ab(g):

@@ -30,6 +30,7 @@ class Module:
     """Something with a `forward`. Subclasses assign Tensors and Modules as attributes, in any order."""
 
     training = True
+    stored_size = 0  # weights that it holds in another form than a Tensor, such as 4-bit codes
 
     def forward(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} has no forward()")
@@ -198,8 +199,18 @@ class Linear(Module):
         layer.bias = None if bias is None else wrap(bias)
         return layer.requires_grad_()
 
+    @property
+    def dtype(self):
+        """The dtype of the weight, as a number to compute with."""
+        return self.weight.dtype
+
+    @property
+    def product_weight(self):
+        """The weight as `functional.linear` takes it; where a subclass stores it in another form, what makes it."""
+        return self.weight
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x, self.product_weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

@@ -755,3 +755,34 @@ def test_where_every_op_meets_numbers_from_the_host():
     loss = F.cross_entropy(ops.where(np.array([[True, False, True]]), x, 0.0), np.array([0, 1]))
     loss.backward()
     assert x.grad.dtype == np.float32
+
+
+@pytest.mark.parametrize("rows", [2, 12])  # low_rank_linear computes few rows and many rows in two ways
+@pytest.mark.parametrize("name", ["linear", "low_rank_linear"])
+def test_a_weight_that_is_made_anew_gives_the_same_and_does_not_live_until_backward(name, rows):
+    rng = np.random.default_rng(0)
+    arrays = {"x": (rows, 5), "weight": (7, 5), "bias": (7,), "a": (2, 5), "b": (7, 2)}
+    arrays = {key: backend.asarray(rng.standard_normal(shape).astype("float32")) for key, shape in arrays.items()}
+    made = []
+
+    def make():
+        array = arrays["weight"].copy()
+        made.append(weakref.ref(array))
+        return array
+
+    def run(weight):
+        x, a, b = (wrap(arrays[key].copy()) for key in ("x", "a", "b"))
+        for tensor in (x, a, b):
+            tensor.requires_grad = True
+        rest = (arrays["bias"],) if name == "linear" else (arrays["bias"], a, b, 0.5)
+        y = F.linear(x, weight, *rest) if name == "linear" else F.low_rank_linear(x, weight, *rest)
+        alive = [ref for ref in made if ref() is not None]
+        (y * y).sum().backward()
+        return y, [t.grad for t in (x, a, b) if t.grad is not None], alive
+
+    y, grads, alive = run(make)
+    assert len(made) == 2 and not alive
+    expected, expected_grads, _ = run(arrays["weight"])
+    assert np.array_equal(y.numpy(), expected.numpy()) and len(grads) == len(expected_grads)
+    for mine, theirs in zip(grads, expected_grads, strict=True):
+        assert np.array_equal(backend.to_numpy(mine), backend.to_numpy(theirs))
