@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +32,7 @@ class Backend:
     `namespace` holds the functions that become `xp`; `array_type` is the class of its arrays; `from_host` and `to_host`
     copy between NumPy and it; `errstate` silences floating-point warnings; `block_bytes` is how much data an
     elementwise chain should touch at a time (a CPU's cache), None for all at once; `lockable` says whether arrays
-    have a read-only flag.
+    have a read-only flag; `kernel` makes a function of arrays from C (CuPy's ElementwiseKernel), where there is such.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Backend:
     errstate: Callable
     block_bytes: int | None
     lockable: bool
+    kernel: Callable | None = None
 
 
 def _load_numpy() -> Backend:
@@ -79,6 +81,7 @@ def _load_cupy() -> Backend:
         errstate=nullcontext,
         block_bytes=None,
         lockable=False,
+        kernel=cupy.ElementwiseKernel,
     )
 
 
@@ -187,6 +190,18 @@ def row_blocks(rows: int, row_bytes: int) -> Iterator[slice]:
         step = max(1, _active.block_bytes // max(row_bytes, 1))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+def elementwise_kernel(in_params: str, out_params: str, body: str, name: str) -> Callable | None:
+    """A compiled function that computes each element of its result by `body`, C in the terms of CuPy's
+    ElementwiseKernel; None on a backend without kernels. Made once a backend.
+    """
+    return None if _active.kernel is None else _compiled(_active.kernel, in_params, out_params, body, name)
+
+
+@cache
+def _compiled(make: Callable, *source: str) -> Callable:
+    return make(*source)
 
 
 def add_at(target, index, values) -> None:

@@ -236,6 +236,38 @@ def test_add_at_adds_repeated_indices_up():
     assert backend.to_numpy(target).tolist() == [[1, 1], [2, 2], [0, 0]]
 
 
+def test_there_is_a_kernel_on_a_gpu_alone():
+    kernel = backend.elementwise_kernel("float32 x", "float32 y", "y = 2 * x", "twice")
+    assert (kernel is None) == (backend.name != "cupy")
+    if kernel is not None:
+        assert backend.to_numpy(kernel(backend.asarray(np.ones(3, np.float32)))).tolist() == [2, 2, 2]
+
+
+@pytest.mark.host
+def test_a_kernel_is_made_once_a_backend(monkeypatch):
+    made = []
+
+    def make(*source):
+        made.append(source)
+        return lambda x: x
+
+    loaded = vars(backend._loaders["numpy"]())
+    monkeypatch.setitem(backend._loaders, "one", lambda: backend.Backend(**{**loaded, "kernel": make}))
+    monkeypatch.setitem(
+        backend._loaders, "two", lambda: backend.Backend(**{**loaded, "kernel": lambda *_: made.append})
+    )
+    source = ("float32 x", "float32 y", "y = x", "same")
+    with backend.use("one"):
+        first = backend.elementwise_kernel(*source)
+        assert backend.elementwise_kernel(*source) is first
+        assert backend.elementwise_kernel(*source[:3], "other") is not first
+        with backend.use("two"):
+            assert backend.elementwise_kernel(*source) == made.append
+        assert backend.elementwise_kernel(*source) is first
+    assert backend.elementwise_kernel(*source) is None
+    assert made == [source, (*source[:3], "other")]
+
+
 def test_lock_and_unlock():
     array = xp.zeros(3, dtype=xp.float32)
     lockable = backend.is_lockable(array)

@@ -1,0 +1,41 @@
+"""Weights in 4 bits, in the names of bitsandbytes: codebooks, blockwise quantization, linear layers."""
+
+from .blockwise import (
+    BLOCKSIZES,
+    QuantState,
+    dequantize_4bit,
+    dequantize_blockwise,
+    quantize_4bit,
+    quantize_blockwise,
+)
+from .codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4
+from .linear4bit import (
+    Linear4bit,
+    dequantize_model,
+    linears_of_blocks,
+    quantization,
+    quantize_model,
+    quantized_linears,
+    weight_digest,
+)
+
+__all__ = [
+    "BLOCKSIZES",
+    "CODEBOOKS",
+    "Linear4bit",
+    "QuantState",
+    "dequantize_4bit",
+    "dequantize_blockwise",
+    "dequantize_model",
+    "dynamic_map",
+    "fp4",
+    "int4",
+    "linears_of_blocks",
+    "nf4",
+    "quantization",
+    "quantize_4bit",
+    "quantize_blockwise",
+    "quantize_model",
+    "quantized_linears",
+    "weight_digest",
+]

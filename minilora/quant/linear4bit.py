@@ -1,0 +1,173 @@
+"""Linear layers whose weights are stored in 4 bits and made anew for each product (Dettmers et al. 2023, "QLoRA").
+
+    y = x dequantize(codes)ᵀ + b        codes and b frozen, the gradient flows to x
+
+A weight of 4 bits cannot be trained: a step of an optimizer is far smaller than the distance between two codes. It can
+carry an adapter, which is trained in float32 beside it: QLoRA is LoRA over such layers.
+
+    parameters  in · out, in 4.5 bits each (4.127 with double quantization) where float32 takes 32
+    start       the layer that was quantized, each weight off by at most 0.152 of its block's absmax (NF4)
+    memory      the float weight exists while its product runs, forward and backward, and not in between
+"""
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+
+from .. import backend, nn
+from ..errors import MiniloraError
+from ..tensor import Tensor, wrap
+from .blockwise import QuantState, check_array, check_options, dequantize_4bit, quantize_4bit
+
+
+class Linear4bit(nn.Linear):
+    """A Linear with a frozen weight in 4 bits. Made by `from_linear`; `to_float` leads back.
+
+    packed: uint8 ((in · out + 1) // 2, 1); quant_state: QuantState; bias: (out,) or None; weight_digest: SHA-256 of the
+    weight before it was quantized, by which an adapter knows its base.
+    """
+
+    def __init__(self, packed, quant_state: QuantState, bias: Tensor | None = None, weight_digest: str = ""):
+        self.out_features, self.in_features = quant_state.shape
+        self.packed = packed
+        self.quant_state = quant_state
+        self.bias = bias
+        self.weight_digest = weight_digest
+
+    @classmethod
+    def from_linear(
+        cls, linear: nn.Linear, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False
+    ) -> "Linear4bit":
+        """`linear` with its weight in 4 bits and a frozen copy of its bias. Changes nothing in `linear`.
+
+        Errors as for `quantize_4bit`, and for a layer that is in 4 bits already.
+        """
+        if isinstance(linear, Linear4bit):
+            raise MiniloraError(f"{linear!r} is in 4 bits already")
+        weight = linear.weight.data
+        packed, state = quantize_4bit(weight, blocksize, quant_type, compress_statistics)
+        bias = None if linear.bias is None else nn.Parameter(linear.bias.data, requires_grad=False)
+        layer = cls(packed, state, bias, weight_digest(weight))
+        layer.training = linear.training
+        return layer
+
+    def to_float(self) -> nn.Linear:
+        """A plain Linear with the weight that this layer computes with; it trains, as any new one."""
+        linear = nn.Linear.from_arrays(self.dequantize(), None if self.bias is None else self.bias.data.copy())
+        linear.training = self.training
+        return linear
+
+    def dequantize(self):
+        """The weight (out, in), made anew. On one thread: training runs this in several side by side."""
+        return dequantize_4bit(self.packed, self.quant_state, threads=1)
+
+    @property
+    def weight(self) -> Tensor:
+        """A frozen Tensor of the weight, made anew."""
+        return wrap(self.dequantize())
+
+    @property
+    def product_weight(self):
+        """What makes the weight."""
+        return self.dequantize
+
+    @property
+    def dtype(self):
+        """The dtype of the weight, as a number to compute with."""
+        return self.quant_state.dtype
+
+    @property
+    def stored_size(self) -> int:
+        """The number of weights."""
+        return self.in_features * self.out_features
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the codes and their statistics."""
+        return self.packed.nbytes + self.quant_state.nbytes
+
+    @property
+    def settings(self) -> dict:
+        """How it was quantized: the keyword arguments of `from_linear`."""
+        state = self.quant_state
+        return {
+            "blocksize": state.blocksize,
+            "quant_type": state.quant_type,
+            "compress_statistics": state.nested,
+        }
+
+    def extra_repr(self) -> str:
+        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in self.settings.items())])
+
+
+def weight_digest(array) -> str:
+    """SHA-256 over the float32 bytes of an array of the backend, as hexadecimal digits."""
+    host = np.ascontiguousarray(backend.to_numpy(array), dtype="<f4")
+    return hashlib.sha256(host.reshape(-1).view(np.uint8)).hexdigest()
+
+
+# Whole models
+
+
+def linears_of_blocks(model: nn.Module) -> list[str]:
+    """Paths of all Linears in the model's lists of blocks; of all that it has, where it has no such lists."""
+    paths = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
+    return [path for path in paths if any(part.isdigit() for part in path.split("."))] or paths
+
+
+def quantize_model(
+    model: nn.Module, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False
+) -> nn.Module:
+    """Put the Linears of the model's blocks into 4 bits, in place and frozen; the rest stays as it is. Returns `model`.
+
+    Embeddings, norms and the head stay float: they are few, or read by lookup, and the head's errors go straight into
+    the logits. Raises MiniloraError, and changes nothing then: as `quantize_4bit` does, and for a model that has no
+    Linear, is quantized or adapted already, or ties a weight of its blocks to another.
+    """
+    check_options(blocksize, quant_type)
+    if quantized := quantized_linears(model):
+        raise MiniloraError(f"the model is quantized already: {_some(quantized)}; dequantize_model() leads back")
+    marks = {"base_layer", "_is_adapted"}  # of what `peft` has changed
+    if adapted := [path or "the model" for path, module in model.named_modules() if marks & vars(module).keys()]:
+        raise MiniloraError(f"the model has an adapter: {_some(adapted)}; quantize the plain model, then adapt it")
+    paths = linears_of_blocks(model)
+    if not paths:
+        raise MiniloraError(f"{type(model).__name__} has no Linear to quantize")
+    uses = Counter(id(array) for array in model.state_dict().values())
+    if tied := [path for path in paths if uses[id(model.get_submodule(path).weight.data)] > 1]:
+        raise MiniloraError(f"a tied weight cannot be quantized in one place only: {_some(tied)}")
+    for path in paths:
+        check_array(model.get_submodule(path).weight.data, path)
+    for path in paths:  # one by one: a float weight can go as soon as its codes are there
+        linear = model.get_submodule(path)
+        model.replace(path, Linear4bit.from_linear(linear, blocksize, quant_type, compress_statistics))
+    return model
+
+
+def dequantize_model(model: nn.Module) -> nn.Module:
+    """Put plain Linears, with the weights that they computed with, in the place of all Linear4bit. Returns `model`."""
+    for path in quantized_linears(model):
+        model.replace(path, model.get_submodule(path).to_float())
+    return model
+
+
+def quantized_linears(model: nn.Module) -> list[str]:
+    """Paths of the Linears in 4 bits."""
+    return [path for path, module in model.named_modules() if isinstance(module, Linear4bit)]
+
+
+def quantization(model: nn.Module) -> dict | None:
+    """The arguments of `quantize_model` that made the model what it is, None where it is all float.
+
+    Where layers were quantized one by one and differ in a setting, this one is None.
+    """
+    found = [module.settings for _, module in model.named_modules() if isinstance(module, Linear4bit)]
+    if not found:
+        return None
+    return {name: value if all(other[name] == value for other in found) else None for name, value in found[0].items()}
+
+
+def _some(paths: list[str], limit: int = 3) -> str:
+    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
+    return ", ".join(paths[:limit]) + more

@@ -1,0 +1,61 @@
+"""Blockwise quantization the way a paper prints it, whole arrays at a time: the place to read first.
+
+Runs on every backend. On a CPU the fast forms in `fast.py` do the same a cache at a time, bit for bit; where a backend
+has neither those nor a kernel, this is what runs. Arrays are flat here; n is the number of values.
+"""
+
+from .. import backend
+from ..backend import xp
+
+SMALLEST_ABSMAX = 1e-38  # what a smaller absmax counts as, so that 1 / absmax stays finite
+
+
+def quantize_4bit(values, blocksize: int, midpoints, order):
+    """float32 values (n,) to bytes of two codes ((n+1)//2,) and the absmax of each block.
+
+    midpoints (15,): where the nearest of the 16 values changes, ascending; a value on a midpoint takes the lower one.
+    order (16,): the codes in the order of their values. The first of two codes is in the high half of its byte; where n
+    is odd, the last byte is completed by the code of 0. The last block may be shorter than the others: it is divided by
+    its absmax where the others are multiplied by the inverse, which rounds otherwise.
+    """
+    n = values.size
+    whole = n - n % blocksize
+    blocks = values[:whole].reshape(-1, blocksize)  # (n,) -> (blocks, blocksize)
+    absmax = xp.abs(blocks).max(axis=1)
+    scaled = (blocks * (1 / xp.maximum(absmax, SMALLEST_ABSMAX))[:, None]).reshape(-1)
+    if whole < n:
+        last = xp.maximum(xp.abs(values[whole:]).max(), SMALLEST_ABSMAX)
+        absmax = xp.concatenate([absmax, last.reshape(1)])
+        scaled = xp.concatenate([scaled, values[whole:] / last])
+    if n % 2:
+        scaled = xp.concatenate([scaled, xp.zeros(1, dtype=scaled.dtype)])
+    codes = order[xp.searchsorted(midpoints, scaled)]
+    return codes[0::2] << 4 | codes[1::2], absmax
+
+
+def dequantize_4bit(packed, absmax, code, blocksize: int, n: int):
+    """The float32 values (n,) that the codes in `packed` stand for: code[c] · absmax of the block."""
+    codes = xp.stack([packed >> 4, packed & 15], axis=1).reshape(-1)[:n]
+    return code[codes] * xp.repeat(absmax, blocksize)[:n]
+
+
+def quantize_8bit(values, blocksize: int, table):
+    """float32 values (n,) to codes (n,) of 8 bits and the absmax of each block.
+
+    table (65536,): the code for each of as many equal bins of [-1, 1]. What has no place there (0 · ∞, in a block of
+    zeros) takes code 0.
+    """
+    n = values.size
+    padding = xp.zeros(-n % blocksize, dtype=values.dtype)
+    blocks = xp.concatenate([values, padding]).reshape(-1, blocksize)
+    absmax = xp.abs(blocks).max(axis=1)
+    with backend.errstate():
+        scaled = xp.minimum(blocks * (1 / absmax)[:, None], 1)
+    scaled = xp.where(scaled >= -1, scaled, -1)  # NaN is not, either
+    bins = ((scaled + 1) * 0.5 * 65535 + 0.5).astype(xp.uint16)
+    return table[bins].reshape(-1)[:n], absmax
+
+
+def dequantize_8bit(codes, absmax, code, blocksize: int):
+    """The float32 values (n,) that codes (n,) of 8 bits stand for."""
+    return code[codes] * xp.repeat(absmax, blocksize)[: codes.size]
