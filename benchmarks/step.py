@@ -14,24 +14,41 @@ import resource
 import statistics
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
+from functools import partial
+from tempfile import TemporaryFile
 from time import perf_counter
 
 SIZES = {
-    "hidden 256, 4 layers": {"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8},
-    "hidden 64, 2 layers": {"vocab": 2048, "hidden": 64, "intermediate": 172, "layers": 2, "heads": 2},
+    "hidden 256, 4 layers": {"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8, "length": 128},
+    "hidden 64, 2 layers": {"vocab": 2048, "hidden": 64, "intermediate": 172, "layers": 2, "heads": 2, "length": 128},
 }
-BATCH, LENGTH, RANK = 16, 128, 8
+LARGE = {  # for a GPU
+    "hidden 1024, 8 layers": {
+        "vocab": 8192,
+        "hidden": 1024,
+        "intermediate": 2752,
+        "layers": 8,
+        "heads": 16,
+        "length": 512,
+    },
+}
+METHODS = ("full", "lora", "qlora")
+BATCH, RANK = 16, 8
+BACKENDS = {"cpu": "numpy", "cuda": "cupy"}
 
 
-def minilora_step(size: dict, method: str):
-    """A function that does one step and returns the loss."""
+def minilora_step(size: dict, method: str, device: str = "cpu"):
+    """A function that does one step and returns the loss, which a GPU may still be working on."""
     import numpy as np
 
+    from minilora import backend
     from minilora.models.llama import LlamaConfig, LlamaForCausalLM
     from minilora.optim import AdamW, clip_grad_norm_
     from minilora.peft import LoraConfig, get_peft_model
     from minilora.train.parallel import Workers
 
+    backend.use(BACKENDS[device])
     config = LlamaConfig(
         vocab_size=size["vocab"],
         hidden_size=size["hidden"],
@@ -41,66 +58,82 @@ def minilora_step(size: dict, method: str):
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config)
-    if method == "lora":
+    if method == "qlora":
+        from minilora.quant import quantize_model
+
+        quantize_model(model)
+    if method != "full":
         model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear"))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=1e-3)
-    ids = np.random.default_rng(0).integers(0, size["vocab"], (BATCH, LENGTH))
+    ids = np.random.default_rng(0).integers(0, size["vocab"], (BATCH, size["length"]))
     workers = Workers().__enter__()  # for as long as the process lives
 
-    def step() -> float:
+    def step():
         loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
         clip_grad_norm_(parameters, 1.0)
         optimizer.step(workers.map)
         optimizer.zero_grad()
-        return float(loss)
+        return loss
 
     return step
 
 
-def torch_step(size: dict, method: str):
+def torch_step(size: dict, method: str, device: str = "cpu"):
     import torch
 
     from .torch_llama import TorchLlama
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = TorchLlama(**size, length=LENGTH)
-    if method == "lora":
+    model = TorchLlama(**size)
+    if method == "qlora":
+        from bitsandbytes.nn import Linear4bit
+
+        model.is_loaded_in_4bit = True  # PEFT asks
+        for block in model.layers:
+            for name, linear in list(block.named_children()):
+                if isinstance(linear, torch.nn.Linear):
+                    settings = {"bias": False, "compress_statistics": False, "quant_type": "nf4"}
+                    new = Linear4bit(linear.in_features, linear.out_features, compute_dtype=torch.float32, **settings)
+                    new.load_state_dict(linear.state_dict())
+                    setattr(block, name, new)  # `to` quantizes it
+    model.to(device)
+    if method != "full":
         from peft import LoraConfig, get_peft_model
 
         names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-    ids = torch.randint(0, size["vocab"], (BATCH, LENGTH))
+    ids = torch.randint(0, size["vocab"], (BATCH, size["length"]))
 
-    def step() -> float:
-        loss = model(ids)
+    def step():
+        loss = model(ids.to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()
+        return loss.detach()
 
     return step
 
 
-def products_alone(size: dict, method: str):
-    """A function that does just the matrix products of a step, over the same threads."""
+def products_alone(size: dict, method: str, device: str = "cpu"):
+    """A function that does just the matrix products of a step, over the same threads of a CPU."""
     import numpy as np
 
     from minilora import blas
     from minilora.train.parallel import Workers
 
     workers = Workers().__enter__()
-    rows = BATCH * LENGTH // blas.cores()
+    rows = BATCH * size["length"] // blas.cores()
     hidden, intermediate, rng = size["hidden"], size["intermediate"], np.random.default_rng(0)
     array = lambda *shape: rng.standard_normal(shape, dtype=np.float32)  # noqa: E731
     layer = [(hidden, hidden)] * 4 + [(intermediate, hidden)] * 2 + [(hidden, intermediate)]
     weights = {shape: array(*shape) for shape in {*layer, (size["vocab"], hidden)}}
     inputs = {n: array(rows, n) for n in {hidden, intermediate, size["vocab"]}}
-    heads = (BATCH // blas.cores(), size["heads"], LENGTH)
-    q, scores = array(*heads, hidden // size["heads"]), array(*heads, LENGTH)
+    heads = (BATCH // blas.cores(), size["heads"], size["length"])
+    q, scores = array(*heads, hidden // size["heads"]), array(*heads, size["length"])
 
     def part(_):
         for out, inner in layer * size["layers"] + [(size["vocab"], hidden)]:
@@ -121,72 +154,149 @@ def products_alone(size: dict, method: str):
 STEPS = {"minilora": minilora_step, "torch": torch_step, "products": products_alone}
 
 
-def serve(library: str, size: dict, method: str) -> None:
+class HostEvent:
+    """A moment by the host's clock, in the form that CUDA's events have."""
+
+    def record(self) -> None:
+        self.seconds = perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, end: "HostEvent") -> float:
+        return 1000 * (end.seconds - self.seconds)
+
+
+def events(library: str, device: str):
+    """What makes an event on the device, and a function of two that gives the milliseconds from one to the other."""
+    if device == "cpu":
+        return HostEvent, HostEvent.elapsed_time
+    if library == "torch":
+        from torch.cuda import Event
+
+        return partial(Event, enable_timing=True), Event.elapsed_time
+    from cupy.cuda import Event, get_elapsed_time
+
+    return Event, get_elapsed_time
+
+
+def serve(step, library: str, device: str) -> None:
     """Do as many steps as each line of standard input says; answer with seconds a step, loss and peak memory."""
-    step = STEPS[library](size, method)
+    make_event, elapsed = events(library, device)
     for line in sys.stdin:
-        started = perf_counter()
+        start, end = make_event(), make_event()
+        start.record()
         for _ in range(int(line)):
             loss = step()
-        seconds = (perf_counter() - started) / int(line)
+        end.record()
+        end.synchronize()
+        seconds = elapsed(start, end) / 1000 / int(line)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "loss": loss, "peak": peak}), flush=True)
+        print(json.dumps({"seconds": seconds, "loss": float(loss), "peak": peak}), flush=True)
+
+
+class RunnerError(RuntimeError):
+    """The process of the runner `name` ended before its work did. `said` is all that it said on standard error."""
+
+    def __init__(self, name: str, status: int, said: str):
+        super().__init__(f"{name}: {said.strip().splitlines()[-1] if said.strip() else f'ended with status {status}'}")
+        self.name, self.said = name, said
 
 
 class Runner:
-    """A library in a process of its own."""
+    """`python -m` with these arguments: a process that serves until the block ends.
 
-    def __init__(self, library: str, size: str, method: str):
-        command = [sys.executable, "-m", "benchmarks.step", "--serve", library, "--size", size, "--method", method]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    Where it ends before, `steps` raises RunnerError with the last line that it said.
+    """
+
+    def __init__(self, name: str, *arguments: str):
+        self.name, self.errors = name, TemporaryFile("w+")
+        command = [sys.executable, "-m", *arguments]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+        )
+
+    @classmethod
+    def of_step(cls, library: str, size: str, method: str, device: str = "cpu") -> "Runner":
+        options = ["--serve", library, "--size", size, "--method", method, "--device", device]
+        return cls(library, "benchmarks.step", *options)
 
     def steps(self, count: int) -> dict:
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(f"{count}\n")
+            self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            status = self.process.wait()
+            self.errors.seek(0)
+            raise RunnerError(self.name, status, self.errors.read())
+        return json.loads(answer)
 
-    def close(self) -> None:
-        self.process.stdin.close()
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *error) -> None:
+        with suppress(BrokenPipeError):  # it ended with a line unread
+            self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+def take_turns(runners: list[Runner], rounds: int) -> dict[str, list[dict]]:
+    """By name, what each runner answers in each round, with about a second a turn."""
+    counts = {}
+    for runner in runners:
+        runner.steps(2)  # warm up
+        counts[runner] = max(1, round(1.0 / runner.steps(2)["seconds"]))
+    turns = [[runner.steps(counts[runner]) for runner in runners] for _ in range(rounds)]
+    return {runner.name: list(answers) for runner, answers in zip(runners, zip(*turns, strict=True), strict=True)}
+
+
+def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:
+    """By name, the seconds a step in each round."""
+    return {name: [answer["seconds"] for answer in of_name] for name, of_name in answers.items()}
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """The median of the rounds' ratios: what slows the machine in one round slows both sides of it."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def compare(size: str, method: str, rounds: int) -> dict:
-    runners = {name: Runner(name, size, method) for name in STEPS}
-    counts = {}
-    for name, runner in runners.items():
-        runner.steps(2)  # warm up
-        counts[name] = max(1, round(1.0 / runner.steps(2)["seconds"]))  # about a second a turn
-    turns = [{name: runner.steps(counts[name]) for name, runner in runners.items()} for _ in range(rounds)]
-    for runner in runners.values():
-        runner.close()
-    seconds = {name: [turn[name]["seconds"] for turn in turns] for name in runners}
-    pairs = list(zip(seconds["torch"], seconds["minilora"], seconds["products"], strict=True))
+    with ExitStack() as stack:
+        runners = [stack.enter_context(Runner.of_step(name, size, method)) for name in STEPS]
+        answers = take_turns(runners, rounds)
+    seconds = seconds_of(answers)
+    tokens = BATCH * (SIZES | LARGE)[size]["length"]
     return {
-        "minilora": BATCH * LENGTH / statistics.median(seconds["minilora"]),
-        "torch": BATCH * LENGTH / statistics.median(seconds["torch"]),
-        "ratio": statistics.median(theirs / ours for theirs, ours, _ in pairs),
-        "products": statistics.median(alone / ours for _, ours, alone in pairs),
-        "peaks": {name: turns[-1][name]["peak"] for name in ("minilora", "torch")},
+        "minilora": tokens / statistics.median(seconds["minilora"]),
+        "torch": tokens / statistics.median(seconds["torch"]),
+        "ratio": median_ratio(seconds["torch"], seconds["minilora"]),
+        "products": median_ratio(seconds["products"], seconds["minilora"]),
+        "peaks": {name: answers[name][-1]["peak"] for name in ("minilora", "torch")},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--size", choices=SIZES | LARGE)
+    parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--serve", choices=STEPS, help=argparse.SUPPRESS)
-    parser.add_argument("--size", choices=SIZES)
-    parser.add_argument("--method", choices=("full", "lora"))
+    parser.add_argument("--device", choices=BACKENDS, default="cpu", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        return serve(arguments.serve, SIZES[arguments.size], arguments.method)
+        library, device = arguments.serve, arguments.device
+        return serve(STEPS[library]((SIZES | LARGE)[arguments.size], arguments.method, device), library, device)
 
     from minilora import blas
 
     kernels = ", ".join(f"{b['internal_api']} {b['version']} {b.get('architecture', '')}" for b in blas.describe())
-    print(f"{BATCH} x {LENGTH} tokens a step, {blas.cores()} cores, {kernels}; medians of {arguments.rounds} rounds")
+    print(f"batches of {BATCH}, {blas.cores()} cores, {kernels}; medians of {arguments.rounds} rounds")
     print(f"{'model':<21}{'method':<7}{'minilora':>10}{'PyTorch':>10}{'ratio':>7}{'products':>10}{'peak MiB':>13}")
     for size in [arguments.size] if arguments.size else SIZES:
-        for method in [arguments.method] if arguments.method else ("full", "lora"):
+        for method in [arguments.method] if arguments.method else METHODS:
             r = compare(size, method, arguments.rounds)
             peaks = f"{r['peaks']['minilora']:.0f} / {r['peaks']['torch']:.0f}"
             print(

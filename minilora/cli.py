@@ -21,6 +21,11 @@ class _Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
+    def format_help(self) -> str:
+        if callable(self.epilog):  # made when it is asked for, because it needs imports
+            self.epilog = self.epilog()
+        return super().format_help()
+
     def error(self, message: str):
         raise MiniloraError(f"{show(message, 200)} (see {self.prog} --help)")
 
@@ -100,16 +105,24 @@ def _parser() -> _Parser:
     )
     _add_model(finetune, adapter=False)
     finetune.add_argument("--data", required=True, help=DATA_HELP)
-    finetune.add_argument("--method", default="lora", help="full, feature-extraction or lora (default: %(default)s)")
-    finetune.add_argument("--rank", type=int, default=8, help="of LoRA's updates (default: %(default)s)")
+    finetune.add_argument("--method", default="lora", help="see below (default: %(default)s)")
+    finetune.add_argument("--rank", type=int, help="of LoRA's updates (default: 8)")
     finetune.add_argument("--alpha", type=float, help="LoRA's scale is alpha / rank (default: twice the rank)")
-    finetune.add_argument("--dropout", type=float, default=0.0, help="on LoRA's branch (default: %(default)s)")
+    finetune.add_argument("--dropout", type=float, help="on LoRA's branch (default: 0)")
     finetune.add_argument(
-        "--targets",
-        default="all-linear",
-        help="modules that LoRA adapts, with commas: q_proj,v_proj (default: %(default)s)",
+        "--targets", help="modules that LoRA adapts, with commas: q_proj,v_proj (default: all-linear)"
+    )
+    finetune.add_argument("--virtual-tokens", type=int, help="of a prefix or a prompt (default: 10)")
+    finetune.add_argument("--bottleneck-size", type=int, help="width of an adapter (default: 64)")
+    finetune.add_argument("--placement", help="of adapters: pfeiffer, houlsby or parallel (default: pfeiffer)")
+    finetune.add_argument("--quant-type", help="of qlora's base: nf4, fp4 or int4 (default: nf4)")
+    finetune.add_argument("--blocksize", type=int, help="weights that share a scale in qlora's base (default: 64)")
+    finetune.add_argument(
+        "--double-quantization", action="store_true", default=None, help="quantize qlora's scales, too"
     )
     _add_training(finetune, steps=200, lr=None, batch_size=8, seq_len=128)
+    example = finetune.epilog
+    finetune.epilog = lambda: f"methods:\n{_method_list()}\n\n{example}"
 
     evaluate = _command(
         commands,
@@ -209,6 +222,12 @@ def _add_training(parser, steps: int, lr: float | None, batch_size: int, seq_len
 
 def _say(text: str = "") -> None:
     print(text, flush=True)
+
+
+def _say_notes(model) -> None:
+    """What an adapted model has to say of itself."""
+    for note in getattr(model, "notes", []):
+        print(f"minilora: note: {note}", file=sys.stderr)
 
 
 def _result(arguments, facts: dict, text: str) -> None:
@@ -319,25 +338,21 @@ def _pretrain(arguments) -> None:
 
 def _finetune(arguments) -> None:
     from .data import corpora
-    from .peft import LoraConfig
-    from .train import recipes
+    from .train import methods, recipes
 
     _refuse_early(arguments)
-    lr = recipes.LEARNING_RATES.get(arguments.method, 1e-3) if arguments.lr is None else arguments.lr
-    config = _train_config(arguments, lr)
+    name = methods.find(arguments.method)
+    method, options = methods.METHODS[name], _method_options(arguments, name)
+    lr = method.lr if arguments.lr is None else arguments.lr
+    config = _train_config(arguments, lr, lora_plus=method.lora_plus)
     model, tokenizer = recipes.load_model(arguments.model)
-    alpha = 2 * arguments.rank if arguments.alpha is None else arguments.alpha
-    targets = "all-linear" if arguments.targets == "all-linear" else arguments.targets.split(",")
-    settings = {"model": arguments.model, "method": arguments.method, "lr": lr}
-    lora = None
-    if arguments.method == "lora":
-        lora = LoraConfig(r=arguments.rank, lora_alpha=alpha, target_modules=targets, lora_dropout=arguments.dropout)
-        settings |= {"rank": arguments.rank, "alpha": alpha, "targets": targets, "dropout": arguments.dropout}
-    model = recipes.adapt(model, arguments.method, lora, arguments.seed)
     text = recipes.read_text(corpora.load(arguments.data), tokenizer)
+    model = methods.adapt(model, name, options, text.train.ids, arguments.seed)
+    settings = {"model": arguments.model, "method": name, "lr": lr}
+    settings |= {option: getattr(options, option) for option in method.options}
 
     def save(folder: Path) -> Path:
-        if arguments.method == "lora":
+        if method.config is not None:
             model.save_pretrained(folder / "adapter")
             return folder / "adapter"
         model.save_pretrained(folder / "model", tokenizer.to_json())
@@ -346,12 +361,34 @@ def _finetune(arguments) -> None:
     _train(arguments, model, text, settings, config, save)
 
 
+def _method_list() -> str:
+    from .train.methods import METHODS
+
+    return "\n".join(f"  {name:<20} {method.words}" for name, method in METHODS.items())
+
+
+def _method_options(arguments, name: str):
+    """The flags that were given, as options of the method. Raises MiniloraError for one that it does not read."""
+    from dataclasses import fields
+
+    from .train.methods import METHODS, Options
+
+    given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
+    given = {option: value for option, value in given.items() if value is not None}
+    if idle := [f"--{option.replace('_', '-')}" for option in given if option not in METHODS[name].options]:
+        raise MiniloraError(f"method {name} does not use {', '.join(idle)}; leave it out or choose another --method")
+    if "targets" in given and given["targets"] != "all-linear":
+        given["targets"] = given["targets"].split(",")
+    return Options(**given)
+
+
 def _evaluate(arguments) -> None:
     from .data import corpora
     from .train import recipes
     from .train.parallel import Workers
 
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    _say_notes(model)
     text = recipes.read_text(corpora.load(arguments.data), tokenizer)
     stream = getattr(text, arguments.split)
     with Workers() as workers:
@@ -376,6 +413,7 @@ def _generate(arguments) -> None:
     from .train import recipes
 
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    _say_notes(model)
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
     ids = tokenizer.encode(prompt)
     if not len(ids):
@@ -402,6 +440,7 @@ def _merge(arguments) -> None:
         raise MiniloraError(f"{show(str(out))} exists and is not an empty folder; choose another --out")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     model.merge_and_unload().save_pretrained(out, tokenizer.to_json())
+    _say_notes(model)
     _say(f"saved {out}")
 
 

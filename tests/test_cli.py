@@ -12,6 +12,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.formats.safetensors import load_file, save_file
+from minilora.train.methods import METHODS
 
 pytestmark = pytest.mark.host
 
@@ -87,6 +88,58 @@ def test_other_methods_leave_a_model(place, capsys, method):
     run(capsys, "generate", "--model", out, "--prompt", "the", "--max-new-tokens", 2)
 
 
+ADAPTERS = {  # method -> further flags, and whether it can be merged
+    "lora": (["--rank", 2, "--alpha", 3, "--dropout", 0.1, "--targets", "q_proj,v_proj"], True),
+    "rslora": (["--rank", 2], True),
+    "dora": (["--rank", 2], True),
+    "pissa": (["--rank", 2], True),
+    "lora-plus": (["--rank", 2], True),
+    "qlora": (["--rank", 2, "--quant-type", "fp4", "--blocksize", 32, "--double-quantization"], True),
+    "prefix": (["--virtual-tokens", 3], False),
+    "prompt": (["--virtual-tokens", 3], False),
+    "bottleneck": (["--bottleneck-size", 4, "--placement", "houlsby"], False),
+    "ia3": ([], True),
+    "bitfit": ([], True),
+    "norms": ([], True),
+}
+
+
+def test_every_method_is_tried_here():
+    assert {*ADAPTERS, "full", "feature-extraction"} == set(METHODS)
+
+
+@pytest.mark.parametrize("method", ADAPTERS)
+def test_an_adapter_is_trained_evaluated_generated_from_and_merged(place, capsys, method):
+    flags, merges = ADAPTERS[method]
+    out, base, text = place / f"by {method}", ["--model", place / "run"], ["--data", place / "text.txt"]
+    run(capsys, "finetune", *base, *text, "--method", method, *flags, "--steps", 3, "--seq-len", 32,
+        "--batch-size", 4, "--out", out)  # fmt: skip
+    record = json.loads((out / "run.json").read_text())["config"]
+    assert record["method"] == method and {f"--{key.replace('_', '-')}" for key in record} >= {*flags[::2]}
+    evaluate = ["evaluate", *text, "--seq-len", 32, "--json"]
+    adapted = json.loads(run(capsys, *evaluate, *base, "--adapter", out))["bits_per_character"]
+    assert adapted != json.loads(run(capsys, *evaluate, *base))["bits_per_character"]
+    assert run(capsys, "generate", *base, "--adapter", out, "--prompt", "the array", "--max-new-tokens", 3)
+    merge = ["merge", *base, "--adapter", out, "--out", place / f"merged {method}"]
+    if merges:
+        capsys.readouterr()
+        assert main([str(a) for a in merge]) == 0
+        assert ("in floats" in capsys.readouterr().err) == (method == "qlora")
+        merged = json.loads(run(capsys, *evaluate, "--model", place / f"merged {method}"))["bits_per_character"]
+        assert merged == pytest.approx(adapted, rel=1e-4)
+    else:
+        refused(capsys, merge, "cannot be merged")
+        assert not (place / f"merged {method}").exists()
+
+
+def refused(capsys, arguments: list, words: str) -> None:
+    """Exit code 2, and one line on standard error."""
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
 TRAIN = ["pretrain", "--steps", "2", *TINY]
 BAD = {
     "no command": ([], "required"),
@@ -116,6 +169,25 @@ BAD = {
     "unknown method": (
         ["finetune", "--model", "{run}", "--data", "{text}", "--method", "lara", "--out", "{out}"],
         "lora",
+    ),
+    "a flag of another method": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "ia3", "--rank", "4", "--out", "{out}"],
+        "method ia3 does not use --rank",
+    ),
+    "an unknown 4-bit code": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "qlora", "--quant-type", "nf5"]
+        + ["--out", "{out}"],
+        "nf4",
+    ),
+    "no virtual tokens": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "prefix", "--virtual-tokens", "0"]
+        + ["--out", "{out}"],
+        "num_virtual_tokens",
+    ),
+    "an unknown placement": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "adapter", "--placement", "x"]
+        + ["--out", "{out}"],
+        "houlsby",
     ),
     "rank 0": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "0", "--out", "{out}"], "0"),
     "rank above width": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "17", "--out", "{out}"], "17"),

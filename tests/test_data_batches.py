@@ -121,6 +121,7 @@ def test_evaluation_predicts_each_token_once(count, seq_len, batch_size):
         targets, given_before = labels[:, 1:], input_ids[:, :-1]
         counts = targets != -100
         assert counts.any(axis=1).all()  # no row for nothing
+        assert (labels[:, 0] == -100).all()
         np.testing.assert_array_equal(given_before[counts], targets[counts] - 1)
         predicted.extend(targets[counts])
     assert predicted == IDS[1:count].tolist()

@@ -81,6 +81,16 @@ def test_a_cache_drops_rows():
     np.testing.assert_allclose(following, whole, rtol=0, atol=2e-6 * np.abs(whole).max())
 
 
+def test_a_cache_takes_no_more_than_it_holds():
+    model, cache = endless(), KVCache(6)
+    with no_grad():
+        model(PROMPTS, past_key_values=cache)
+        with pytest.raises(MiniloraError, match="cache of 6 positions cannot take 8"):
+            model(PROMPTS, past_key_values=cache)
+        assert cache.length == 4
+        model(PROMPTS[:, :2], past_key_values=cache)
+
+
 # Shape and kind of the result
 
 

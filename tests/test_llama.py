@@ -198,6 +198,19 @@ def test_padding_changes_nothing(side):
     np.testing.assert_array_equal(host(hidden.grad)[mask == 0], 0)
 
 
+def test_embeddings_may_come_in_place_of_ids():
+    model, ids, mask = tiny(), ids_of(2, 5), np.array([[1] * 5, [0, 0, 1, 1, 1]])
+    hidden = Tensor(model.model.embed_tokens.weight.numpy()[ids], requires_grad=True)
+    for settings in ({}, {"attention_mask": mask}):
+        found = model.model(inputs_embeds=hidden, **settings)
+        np.testing.assert_array_equal(found.numpy(), model.model(ids, **settings).numpy())
+    found.sum().backward()
+    assert (np.abs(host(hidden.grad)).max(axis=-1) > 0)[mask == 1].all()
+    for both in ({}, {"input_ids": ids, "inputs_embeds": hidden}):
+        with pytest.raises(ValueError, match="input_ids or inputs_embeds, one of the two"):
+            model.model(**both)
+
+
 def test_a_mask_of_ones_is_no_mask():
     model, ids = tiny(), ids_of(2, 5)
     np.testing.assert_array_equal(

@@ -11,6 +11,7 @@ from minilora import backend, nn
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.peft import LoraConfig, get_peft_model
 from minilora.train.evaluate import accuracy, bits_per_character
 from minilora.train.loop import Stopped, TrainConfig, parameter_groups, train
 from minilora.train.parallel import Workers
@@ -60,6 +61,20 @@ def same(a: dict, b: dict) -> bool:
 
 def quiet(model, data, config, **more):
     return train(model, data, config, show_progress=False, **more)
+
+
+def test_lora_plus_moves_b_faster_through_the_whole_schedule():
+    moved = {}
+    for ratio in (1.0, 8.0):
+        model = get_peft_model(tiny(), LoraConfig(r=2, target_modules=["v_proj"]))
+        start = weights(model)
+        config = TrainConfig(steps=2, lr=1e-3, warmup=2, lora_plus=ratio, weight_decay=0.0)
+        quiet(model, batches(), config)
+        moved[ratio] = {name[-8]: abs(a - start[name]).max() for name, a in weights(model).items() if "lora" in name}
+    # AdamW's first step is of length lr, here half of it in the warm-up, and its second nearly so.
+    assert moved[1.0]["B"] == pytest.approx(1.5e-3, rel=0.1)
+    assert moved[8.0]["B"] == pytest.approx(8 * moved[1.0]["B"], rel=0.1)
+    assert moved[8.0]["A"] == pytest.approx(moved[1.0]["A"], rel=0.3)
 
 
 def test_schedule_rises_to_one_and_falls_to_its_floor():

@@ -105,8 +105,9 @@ class LanguageModelBatches(_ShuffledEpochs):
 def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """Batches in which each token of `ids` (N,) except the first is predicted exactly once.
 
-    Windows overlap by one token: the last that a window predicts is the first that the next one is given. The last
-    window is padded on the right, with labels that do not count. Errors: MiniloraError for fewer than 2 tokens.
+    Windows overlap by one token: the last that a window predicts is the first that the next one is given, where its
+    label does not count (virtual tokens before it would predict it a second time). The last window is padded on the
+    right, with labels that do not count either. Errors: MiniloraError for fewer than 2 tokens.
     """
     _check_seq_len(seq_len)
     if len(ids) < 2:
@@ -114,7 +115,9 @@ def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterat
     windows = [ids[start : start + seq_len] for start in range(0, len(ids) - 1, seq_len - 1)]
     for first in range(0, len(windows), batch_size):
         input_ids, mask = _pad(windows[first : first + batch_size], 0)
-        yield {"input_ids": input_ids, "labels": np.where(mask == 1, input_ids, IGNORED)}
+        labels = np.where(mask == 1, input_ids, IGNORED)
+        labels[:, 0] = IGNORED
+        yield {"input_ids": input_ids, "labels": labels}
 
 
 class ClassificationBatches(_ShuffledEpochs):

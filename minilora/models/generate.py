@@ -27,6 +27,8 @@ class KVCache:
             shape = (batch, heads, self.capacity, size)
             self._layers[layer] = xp.empty(shape, dtype=k.dtype), xp.empty(shape, dtype=v.dtype)
         end = self.length + k.shape[2]
+        if end > self.capacity:
+            raise MiniloraError(f"a cache of {self.capacity} positions cannot take {end}; make it with room for all")
         seen = []
         for store, new in zip(self._layers[layer], (k, v), strict=True):
             store[:, :, self.length : end] = raw(new)
@@ -77,10 +79,12 @@ def generate(
     )
     if mask.shape != ids.shape or not (mask[:, -1] == 1).all() or (np.diff(mask, axis=1) < 0).any():
         raise MiniloraError("attention_mask must have the shape of input_ids, with its zeros on the left")
-    limit = model.config.max_position_embeddings
-    if length + max_new_tokens > limit:
+    limit, virtual = model.config.max_position_embeddings, model.model.virtual_tokens
+    if virtual + length + max_new_tokens > limit:
+        words = f"{virtual} virtual tokens, " if virtual else ""
         raise MiniloraError(
-            f"a prompt of {length} and {max_new_tokens} new tokens pass the model's {limit} positions; shorten one"
+            f"{words}a prompt of {length} and {max_new_tokens} new tokens pass the model's {limit} positions; "
+            "shorten one"
         )
     eos = model.config.eos_token_id if eos_token_id is None else eos_token_id
     eos = np.atleast_1d([] if eos is None else eos).astype(np.int64)
@@ -94,7 +98,7 @@ def generate(
     out = np.full((batch, length + max_new_tokens), pad, dtype=np.int64)
     out[:, :length] = ids
     active = np.arange(batch)  # rows that have not ended
-    cache = KVCache(length + max_new_tokens)
+    cache = KVCache(virtual + length + max_new_tokens)
     step_ids, end = ids, length
     with no_grad():
         while end < out.shape[1] and active.size:

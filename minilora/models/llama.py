@@ -222,6 +222,10 @@ class LlamaDecoderLayer(nn.Module):
 class LlamaModel(nn.Module):
     """Embedding, blocks and the last norm: token ids to hidden states."""
 
+    # An adapter in the body's place may put virtual tokens before the real ones.
+    virtual_tokens = 0  # how many: they take positions, in a cache too
+    virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens
+
     def __init__(self, config: LlamaConfig, rng=None):
         self.config = config
         self.embed_tokens = nn.Embedding.from_array(_normal((config.vocab_size, config.hidden_size), config, rng))
@@ -229,28 +233,28 @@ class LlamaModel(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._angles = None
 
-    def forward(self, input_ids, attention_mask=None, past_key_values=None) -> Tensor:
-        """input_ids: integers (B, T) -> (B, T, C). attention_mask: (B, S), 0 for padding, S the past and T.
+    def forward(self, input_ids=None, attention_mask=None, past_key_values=None, inputs_embeds=None) -> Tensor:
+        """input_ids: integers (B, T), or in their place inputs_embeds: (B, T, C) -> (B, T, C). attention_mask: (B, S),
+        0 for padding, S the past and T.
 
         Positions count the real tokens of a row, so padding on the left moves nothing.
         """
-        input_ids = _host_ids(input_ids)
-        if input_ids.ndim != 2:
-            raise ValueError(f"input_ids must have the shape (batch, length), not {input_ids.shape}")
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("the model reads input_ids or inputs_embeds, one of the two")
+        x = inputs_embeds
+        if x is None:
+            x = self.embed_tokens(token_ids(input_ids))  # (B, T) -> (B, T, C)
         past = past_key_values.length if past_key_values is not None else 0
-        length = input_ids.shape[1]
+        batch, length, _ = x.shape
         mask, positions = None, np.arange(past, past + length)
         if attention_mask is not None:
-            real = _host_ids(attention_mask) != 0
-            if real.shape != (input_ids.shape[0], past + length):
-                raise ValueError(
-                    f"attention_mask {real.shape} does not fit {(input_ids.shape[0], past + length)} tokens"
-                )
+            real = host_ids(attention_mask) != 0
+            if real.shape != (batch, past + length):
+                raise ValueError(f"attention_mask {real.shape} does not fit {(batch, past + length)} tokens")
             if not real.all():
                 positions = np.maximum(real.cumsum(axis=1) - 1, 0)[:, past:]  # (B, T)
                 mask = backend.asarray(real[:, None, None, :])  # (B, 1, 1, S)
         cos, sin = self._rotary_tables(positions)
-        x = self.embed_tokens(input_ids)  # (B, T) -> (B, T, C)
         for layer in self.layers:
             x = layer(x, cos, sin, mask, past_key_values)
         if past_key_values is not None:
@@ -333,15 +337,19 @@ class LlamaForCausalLM(_Pretrained):
     ) -> Output:
         """input_ids: (B, T). labels: (B, T), -100 where nothing is to be predicted; the label at t is what position t
         - 1 predicts. The loss is the mean over labels that count, or their sum divided by `num_items_in_batch`.
+
+        Virtual tokens of the body come first in the logits and have no labels; the last of them predicts the label at
+        0, which nothing predicts otherwise.
         """
+        input_ids = token_ids(input_ids)
         hidden = self.model(input_ids, attention_mask, past_key_values)  # (B, T, C)
         if labels is None:
             return Output(None, self.lm_head(hidden))
-        labels = _host_ids(labels)
-        if labels.shape != hidden.shape[:2]:
-            raise ValueError(f"labels {labels.shape} do not fit input_ids {hidden.shape[:2]}")
-        targets = np.full_like(labels, -100)
-        targets[:, :-1] = labels[:, 1:]
+        labels = host_ids(labels)
+        if labels.shape != input_ids.shape:
+            raise ValueError(f"labels {labels.shape} do not fit input_ids {input_ids.shape}")
+        virtual = hidden.shape[1] - input_ids.shape[1]
+        targets = np.pad(labels, ((0, 0), (virtual, 1)), constant_values=-100)[:, 1:]
         recording = is_recording()
 
         def make_logits():
@@ -356,10 +364,10 @@ class LlamaForCausalLM(_Pretrained):
         logits = self.lm_head(hidden)
         return Output(F.cross_entropy(logits, targets, num_items=num_items_in_batch), logits)
 
-    @staticmethod
-    def count_targets(labels) -> int:
+    def count_targets(self, labels) -> int:
         """How many of the labels (B, T) count in the loss."""
-        return int((_host_ids(labels)[:, 1:] != -100).sum())
+        first = 0 if self.model.virtual_outputs else 1
+        return int((host_ids(labels)[:, first:] != -100).sum())
 
     generate = generate
 
@@ -399,15 +407,16 @@ class LlamaForSequenceClassification(_Pretrained):
         `num_items_in_batch`. The last real token is the last that attention_mask marks, else the last that is not
         padding.
         """
-        ids = _host_ids(input_ids)
+        ids = token_ids(input_ids)
         if attention_mask is not None:
-            real = _host_ids(attention_mask) != 0
+            real = host_ids(attention_mask) != 0
         elif self.config.pad_token_id is not None:
             real = ids != self.config.pad_token_id
         else:
             real = np.ones(ids.shape, dtype=bool)
         last = np.where(real.any(axis=1), ids.shape[1] - 1 - real[:, ::-1].argmax(axis=1), ids.shape[1] - 1)
-        hidden = self.model(ids, attention_mask)  # (B, T, C)
+        hidden = self.model(ids, attention_mask)  # (B, T, C), virtual tokens of the body first
+        last += hidden.shape[1] - ids.shape[1]
         logits = self.score(hidden[np.arange(len(ids)), last])  # (B, num_labels)
         if labels is None:
             return Output(None, logits)
@@ -416,12 +425,20 @@ class LlamaForSequenceClassification(_Pretrained):
     @staticmethod
     def count_targets(labels) -> int:
         """How many of the labels (B,) count in the loss."""
-        return int((_host_ids(labels) != -100).sum())
+        return int((host_ids(labels) != -100).sum())
 
 
-def _host_ids(ids) -> np.ndarray:
+def host_ids(ids) -> np.ndarray:
     """Token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
     return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
+
+
+def token_ids(ids) -> np.ndarray:
+    """Token ids (B, T) on the host. Raises ValueError for another number of axes."""
+    ids = host_ids(ids)
+    if ids.ndim != 2:
+        raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")
+    return ids
 
 
 def _normal(shape, config: LlamaConfig, rng):

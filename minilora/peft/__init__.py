@@ -4,9 +4,45 @@ A method is one file beside this one (a configuration and the layer that it puts
 `model.py` does everything that is the same for all of them.
 """
 
+from .bitfit import BitFitConfig, LNTuningConfig
+from .bottleneck import BottleneckConfig
+from .ia3 import IA3Config
 from .lora import LoraConfig
-from .model import METHODS, AdapterLayer, PeftConfig, PeftModel, base_fingerprint, get_peft_model
+from .lora_plus import lora_plus_groups
+from .model import (
+    METHODS,
+    AdapterLayer,
+    PeftConfig,
+    PeftModel,
+    adapter_quantization,
+    base_fingerprint,
+    get_peft_model,
+)
+from .prefix import PrefixTuningConfig
+from .prompt import PromptTuningConfig
 
 METHODS["LORA"] = LoraConfig
+METHODS["PREFIX_TUNING"] = PrefixTuningConfig
+METHODS["PROMPT_TUNING"] = PromptTuningConfig
+METHODS["BOTTLENECK"] = BottleneckConfig
+METHODS["IA3"] = IA3Config
+METHODS["BITFIT"] = BitFitConfig
+METHODS["LN_TUNING"] = LNTuningConfig
 
-__all__ = ["METHODS", "AdapterLayer", "LoraConfig", "PeftConfig", "PeftModel", "base_fingerprint", "get_peft_model"]
+__all__ = [
+    "METHODS",
+    "AdapterLayer",
+    "BitFitConfig",
+    "BottleneckConfig",
+    "IA3Config",
+    "LNTuningConfig",
+    "LoraConfig",
+    "PeftConfig",
+    "PeftModel",
+    "PrefixTuningConfig",
+    "PromptTuningConfig",
+    "adapter_quantization",
+    "base_fingerprint",
+    "get_peft_model",
+    "lora_plus_groups",
+]

@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
@@ -29,6 +29,7 @@ from .. import backend, nn
 from ..errors import FormatError, MiniloraError, show
 from ..formats import safetensors
 from ..formats.atomic import make_folder, parse_json, read_json, remove_leftovers, show_path, write_json
+from ..quant import Linear4bit, dequantize_model, quantization, weight_digest
 from ..tensor import Tensor
 
 CONFIG = "adapter_config.json"
@@ -60,6 +61,9 @@ class PeftConfig:
         {"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
     )
     means_off: ClassVar[dict[str, tuple]] = {}
+    # Fields that PEFT does not have: kept beside its file, in the record, and not in it.
+    own: ClassVar[frozenset[str]] = frozenset()
+    root: ClassVar[str] = PREFIX  # before every path of the plain model, on disk
 
     def __post_init__(self):
         if isinstance(self.modules_to_save, str):
@@ -67,7 +71,7 @@ class PeftConfig:
         elif isinstance(self.modules_to_save, (set, tuple)):
             self.modules_to_save = sorted(self.modules_to_save)
         if problems := self.problems():
-            raise MiniloraError(_listed(problems))
+            raise MiniloraError(listed(problems))
 
     def problems(self) -> list[str]:
         """What is wrong with the values, in words."""
@@ -80,25 +84,40 @@ class PeftConfig:
             found.append(f"task_type must be one of {known}, not {show(repr(self.task_type))}")
         return found
 
+    def complete(self, model: nn.Module) -> None:
+        """Fill in fields that the model decides. Raises MiniloraError where a value does not fit it."""
+
     def targets(self, model: nn.Module) -> list[str]:
         """Paths of the modules to adapt. Raises MiniloraError where a name matches nothing."""
         raise NotImplementedError
+
+    def at(self, path: str) -> "PeftConfig":
+        """The settings that hold for the module at `path`, where they differ from module to module."""
+        return self
 
     def check(self, path: str, module: nn.Module) -> list[str]:
         """What speaks against a fresh adapter on this module, in words."""
         return []
 
     def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each parameter that adapting `module` adds, without making any."""
+        """Name and shape of each parameter that an adapter of `module` saves, without making any."""
         raise NotImplementedError
 
     def adapt(self, module: nn.Module, rng: np.random.Generator) -> "AdapterLayer":
         """A fresh layer around `module`, with the parameters that `shapes` says. Changes nothing in `module`."""
         raise NotImplementedError
 
+    def restore(self, module: nn.Module) -> "AdapterLayer":
+        """A layer around `module` that takes the parameters of a file, whatever it starts with."""
+        return self.adapt(module, np.random.default_rng(0))
+
+    def notes_on_more_training(self) -> list[str]:
+        """What a reader should know who goes on training what was saved."""
+        return []
+
     def file_name(self, path: str, name: str) -> str:
         """The name on disk of parameter `name` of the adapter at `path`."""
-        return f"{PREFIX}{path}.{name}"
+        return f"{self.root}{path}.{name}"
 
     def saved_names(self, model: nn.Module) -> list[str]:
         """modules_to_save, with the head of a classifier where the task is classification."""
@@ -132,18 +151,74 @@ class PeftConfig:
             if name not in known | cls.unused and value and value not in cls.means_off.get(name, ())
         ]
         if refused:
-            raise MiniloraError(f"the adapter uses what minilora's {cls.peft_type} does not have: {_listed(refused)}")
+            raise MiniloraError(f"the adapter uses what minilora's {cls.peft_type} does not have: {listed(refused)}")
         return cls(**{name: value for name, value in content.items() if name in known})
+
+
+@dataclass(kw_only=True)
+class TargetedConfig(PeftConfig):
+    """The configuration of a method that adapts the modules that `target_modules` names."""
+
+    target_modules: list[str] | str | None = None  # names or paths; None: `default_targets`, filled in from the model
+
+    target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
+
+    def __post_init__(self):
+        if isinstance(self.target_modules, (set, tuple)):
+            self.target_modules = sorted(self.target_modules)
+        super().__post_init__()
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        names = self.target_modules
+        if isinstance(names, list | str) and not names:
+            found.append("target_modules is empty: name at least one layer")
+        elif names is not None and not isinstance(names, str) and not is_list_of_names(names):
+            found.append(f"target_modules must be names, not {show(repr(names))}")
+        return found
+
+    def default_targets(self, model: nn.Module) -> list[str]:
+        """What target_modules = None means for `model`."""
+        raise NotImplementedError
+
+    def complete(self, model: nn.Module) -> None:
+        super().complete(model)
+        if self.target_modules is None:
+            self.target_modules = list(self.default_targets(model))
+
+    def targets(self, model: nn.Module) -> list[str]:
+        names = self.target_modules
+        if names == "all-linear" and self.target_kind is nn.Linear:
+            return linears_of_blocks(model)
+        return matching(model, [names] if isinstance(names, str) else names, "target_modules", self.target_kind)
+
+    def to_dict(self, targets: list[str]) -> dict:
+        names = targets if self.target_modules == "all-linear" else self.target_modules
+        return super().to_dict(targets) | {"target_modules": [names] if isinstance(names, str) else list(names)}
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "TargetedConfig":
+        names = content.get("target_modules")
+        if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
+            raise MiniloraError(
+                f"target_modules is the regular expression {show(repr(names))}; a list of names is needed"
+            )
+        return super().from_dict(content)
 
 
 class AdapterLayer(nn.Module):
     """Stands where `base_layer` stood, calls it, and adds something that trains."""
 
     base_layer: nn.Module
+    changes_weights = True  # if not, what the base layer shares with others stays shared
 
     def adapter_parameters(self) -> dict[str, Tensor]:
         """{name: parameter} of everything but the base layer."""
         return {name: p for name, p in self.named_parameters() if not name.startswith("base_layer.")}
+
+    def saved_parameters(self) -> dict[str, Tensor]:
+        """{name: what a file holds}, as `shapes` of the configuration has it: by default, what trains."""
+        return self.adapter_parameters()
 
     def merged(self) -> nn.Module:
         """A plain module that computes the same. Raises MiniloraError where the method has none."""
@@ -157,12 +232,13 @@ def is_list_of_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module]) -> list[str]:
+def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module] | tuple) -> list[str]:
     """Paths of the modules of `kind` that `names` mean, in the model's order.
 
     A name is a whole last name ("q_proj"), a whole path ("model.layers.0.self_attn.q_proj") or the end of one, cut at a
     dot. Raises MiniloraError, which begins with `option` and lists every name that matches nothing, and what there is.
     """
+    kind_name = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
     by_end: dict[str, list[str]] = {}  # each end of a path -> the paths that it means
     others: dict[str, str] = {}  # the same for modules of another kind -> their class
     last_names = []
@@ -183,13 +259,13 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
         if not re.fullmatch(r"[\w.-]*", name):
             problems.append(f"{show(repr(name))} is not a name (regular expressions are not read)")
         elif name in others:
-            problems.append(f"{show(repr(name))} is not a {kind.__name__}: it is of class {others[name]}")
+            problems.append(f"{show(repr(name))} is not a {kind_name}: it is of class {others[name]}")
         else:
             near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
             problems.append(f"{show(repr(name))} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
     if problems:
-        there = ", ".join(last_names) or f"no {kind.__name__} at all"
-        raise MiniloraError(f"{option}: {_listed(problems)}; there are: {show(there, 400)}")
+        there = ", ".join(last_names) or f"no {kind_name} at all"
+        raise MiniloraError(f"{option}: {listed(problems)}; there are: {show(there, 400)}")
     found = {path for name in names for path in by_end[name]}
     return [path for path, _ in model.named_modules() if path in found]
 
@@ -206,17 +282,23 @@ def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
     """SHA-256 over the names, shapes and float32 bytes of a plain model's weights, as hexadecimal digits.
 
     without: paths of modules whose weights an adapter brings along. A tied weight counts under each of its names, so a
-    model is the same with its head tied and with a head of equal values.
+    model is the same with its head tied and with a head of equal values; a weight in 4 bits counts as it was before.
     """
     skipped = tuple(f"{path}." for path in without)
     total, digests = hashlib.sha256(), {}
-    for name, array in sorted(model.state_dict().items()):
-        if name.startswith(skipped):
-            continue
-        if id(array) not in digests:
-            host = np.ascontiguousarray(backend.to_numpy(array), dtype="<f4")
-            digests[id(array)] = hashlib.sha256(host.reshape(-1).view(np.uint8)).hexdigest()
-        total.update(f"{name} {tuple(array.shape)} {digests[id(array)]}\n".encode())
+    weights: dict[str, tuple[tuple, str]] = {}  # name -> shape and digest
+    for path, module in model.named_modules():
+        if isinstance(module, Linear4bit):  # as it was before quantization
+            shape = (module.out_features, module.in_features)
+            weights[f"{path}.weight" if path else "weight"] = shape, module.weight_digest
+    for name, array in model.state_dict().items():
+        if not name.startswith(skipped):
+            if id(array) not in digests:
+                digests[id(array)] = weight_digest(array)
+            weights[name] = tuple(array.shape), digests[id(array)]
+    for name, (shape, digest) in sorted(weights.items()):
+        if not name.startswith(skipped):
+            total.update(f"{name} {shape} {digest}\n".encode())
     return total.hexdigest()
 
 
@@ -240,6 +322,14 @@ class _Site:
         """What trains here, by name."""
         return dict(self.adapted.named_parameters()) if self.is_whole else self.adapted.adapter_parameters()
 
+    def saved_parameters(self) -> dict[str, Tensor]:
+        """What is saved of it, by name."""
+        return self.parameters() if self.is_whole else self.adapted.saved_parameters()
+
+    def file_name(self, config: PeftConfig, name: str) -> str:
+        """The name on disk of parameter `name`."""
+        return f"{config.root}{self.path}.{name}" if self.is_whole else config.file_name(self.path, name)
+
     def merged(self) -> nn.Module:
         return self.adapted if self.is_whole else self.adapted.merged()
 
@@ -257,16 +347,24 @@ class _Plan:
         """Name on disk and shape of everything that will train."""
         shapes = {}
         for path in self.targets:
-            own = self.config.shapes(self.model.get_submodule(path))
+            own = self.config.at(path).shapes(self.model.get_submodule(path))
             shapes |= {self.config.file_name(path, name): shape for name, shape in own.items()}
         for path in self.saved:
-            shapes |= {f"{PREFIX}{path}.{n}": p.shape for n, p in self.model.get_submodule(path).named_parameters()}
+            parameters = self.model.get_submodule(path).named_parameters()
+            shapes |= {f"{self.config.root}{path}.{name}": p.shape for name, p in parameters}
         return shapes
 
-    def build(self, seed: int) -> list[_Site]:
+    def fresh(self, seed: int) -> list[_Site]:
         """Fresh adapters and copies, not yet in their places."""
         rng = np.random.default_rng(seed)
-        adapters = [(path, module, self.config.adapt(module, rng)) for path, module in self._modules(self.targets)]
+        return self._build(lambda config, module: config.adapt(module, rng))
+
+    def restored(self) -> list[_Site]:
+        """Adapters and copies that wait for the values of a file, not yet in their places."""
+        return self._build(lambda config, module: config.restore(module))
+
+    def _build(self, adapt: Callable[[PeftConfig, nn.Module], AdapterLayer]) -> list[_Site]:
+        adapters = [(path, module, adapt(self.config.at(path), module)) for path, module in self._modules(self.targets)]
         copies = [(path, module, _trainable_copy(module)) for path, module in self._modules(self.saved)]
         return [_Site(*site) for site in adapters + copies]
 
@@ -282,7 +380,8 @@ def _refuse_adapted(model: nn.Module) -> None:
 
 
 def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
-    """What `config` means for `model`; MiniloraError where it does not fit."""
+    """What `config` means for `model`, which completes it; MiniloraError where it does not fit."""
+    config.complete(model)
     targets = config.targets(model)
     saved = matching(model, config.saved_names(model), "modules_to_save", nn.Module)
     inside = [
@@ -292,10 +391,13 @@ def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
         if f"{inner}.".startswith(f"{outer}.")
     ]
     if inside:
-        raise MiniloraError(f"what modules_to_save names is trained whole, so nothing in it can be: {_listed(inside)}")
+        raise MiniloraError(f"what modules_to_save names is trained whole, so nothing in it can be: {listed(inside)}")
     empty = [path for path in saved if not any(True for _ in model.get_submodule(path).parameters())]
     if empty:
-        raise MiniloraError(f"modules_to_save: no parameters to train in {_listed(empty)}")
+        raise MiniloraError(f"modules_to_save: no parameters to train in {listed(empty)}")
+    coded = [path for path in saved if any(m.stored_size for _, m in model.get_submodule(path).named_modules())]
+    if coded:
+        raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {listed(coded)}; name float modules only")
     return _Plan(model, config, targets, saved)
 
 
@@ -307,7 +409,7 @@ def _trainable_copy(module: nn.Module) -> nn.Module:
     return copy
 
 
-def _tied(model: nn.Module, paths: list[str]) -> list[str]:
+def tied(model: nn.Module, paths: list[str]) -> list[str]:
     """Those of `paths` whose modules share a weight with a module elsewhere."""
     everywhere = Counter(id(array) for array in model.state_dict().values())
     shared = []
@@ -318,7 +420,7 @@ def _tied(model: nn.Module, paths: list[str]) -> list[str]:
     return shared
 
 
-def _listed(problems: list[str], limit: int = 100) -> str:
+def listed(problems: list[str], limit: int = 100) -> str:
     more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
     return "; ".join(problems[:limit]) + more
 
@@ -338,10 +440,10 @@ def get_peft_model(model: nn.Module, config: PeftConfig, seed: int = 0) -> "Peft
     config.__post_init__()  # its values may have been changed since
     _refuse_adapted(model)
     plan = _plan(model, config)
-    problems = [problem for path in plan.targets for problem in config.check(path, model.get_submodule(path))]
+    problems = [problem for path in plan.targets for problem in config.at(path).check(path, model.get_submodule(path))]
     if problems:
-        raise MiniloraError(_listed(problems))
-    adapted = PeftModel(model, config, plan.build(seed))
+        raise MiniloraError(listed(problems))
+    adapted = PeftModel(model, config, plan.fresh(seed))
     for path in (name for name in CLASSIFIER_HEADS if name in vars(model)):
         if path not in plan.saved + plan.targets:
             adapted.notes.append(f"the head {path!r} stays frozen; task_type='SEQ_CLS' trains it along")
@@ -361,7 +463,7 @@ class PeftModel(nn.Module):
         self.training = base_model.training
         self.notes: list[str] = []
         self._sites = sites
-        self._untied = _tied(base_model, [site.path for site in sites])
+        self._untied = tied(base_model, [s.path for s in sites if s.is_whole or s.adapted.changes_weights])
         config = getattr(base_model, "config", None)
         self._tied_config = config if getattr(config, "tie_word_embeddings", False) else None
         self._flags = [(p, p.requires_grad) for p in base_model.parameters()]
@@ -395,11 +497,18 @@ class PeftModel(nn.Module):
     # Counting
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """(trainable, all) parameters; all includes the originals of what modules_to_save copied, as in PEFT."""
-        kept = [module for site in self._sites for module in (site.original, site.adapted)]
-        unique = {id(p): p for module in [self, *kept] for p in module.parameters()}
+        """(trainable, all) parameters; all includes the originals of what modules_to_save copied, as in PEFT.
+
+        A weight in 4 bits counts as one parameter, where PEFT counts bytes that hold two. A layer that holds a changed
+        copy of its base (PiSSA's residual) counts the base alone.
+        """
+        at_sites = [p for s in self._sites for p in (*s.original.parameters(), *s.parameters().values())]
+        inside = {id(p) for site in self._sites for p in site.adapted.parameters()}
+        unique = {id(p): p for p in [*at_sites, *(p for p in self.parameters() if id(p) not in inside)]}
         sizes = [(p.size, p.requires_grad) for p in unique.values()]
-        return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+        kept = [module for site in self._sites for module in (site.original, site.adapted)]
+        stored = {id(m): m.stored_size for module in [self, *kept] for _, m in module.named_modules()}
+        return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes) + sum(stored.values())
 
     def print_trainable_parameters(self) -> None:
         """Print both numbers and their ratio, in PEFT's words."""
@@ -431,19 +540,24 @@ class PeftModel(nn.Module):
     def merge_and_unload(self) -> nn.Module:
         """The plain model with the adapter's change added to its weights.
 
-        A merged layer has weights of its own: one that was tied to another is not tied any more. Raises MiniloraError,
-        and changes nothing, for a method that cannot be merged.
+        A merged layer has weights of its own: one that was tied to another is not tied any more. Merged into a base in
+        4 bits, the model comes back in floats, with a note: rounding to 4 bits again would erase a small change.
+        Raises MiniloraError, and changes nothing, for a method that cannot be merged.
         """
         self._must_be_in("merge")
         merged = [(site, site.merged()) for site in self._sites]  # all of them before the first takes its place
         training = self.base_model.training
         self._switch(False)
         self._end("merged into its base")
+        was_in_4_bits = quantization(self.base_model) is not None
         for site, module in merged:
             self.replace(f"base_model.{site.path}", module.train(training))
             flags = {name: p.requires_grad for name, p in site.original.named_parameters()}
             for name, parameter in module.named_parameters():
-                parameter.requires_grad = flags.get(name, True)
+                parameter.requires_grad = flags.get(name, not site.original.stored_size)
+        if was_in_4_bits:
+            dequantize_model(self.base_model)
+            self.notes.append("the base was in 4 bits; the merged model is in floats, and larger")
         self._set_tied_config(not self._untied)
         return self.base_model
 
@@ -487,11 +601,10 @@ class PeftModel(nn.Module):
         saved = [site.path for site in self._sites if site.is_whole]
         tensors = {}
         for site in self._sites:
-            for name, parameter in site.parameters().items():
-                key = f"{PREFIX}{site.path}.{name}" if site.is_whole else self.peft_config.file_name(site.path, name)
-                tensors[key] = backend.to_numpy(parameter.data)
+            for name, parameter in site.saved_parameters().items():
+                tensors[site.file_name(self.peft_config, name)] = backend.to_numpy(parameter.data)
         with self.disable_adapter():
-            fingerprint = base_fingerprint(self.base_model, saved)
+            fingerprint, quantized = base_fingerprint(self.base_model, saved), quantization(self.base_model)
         # Whole paths: PEFT takes a module whose path ends with these letters, "norm" for every "input_layernorm" too.
         config = self.peft_config.to_dict(targets) | {"modules_to_save": saved or None}
         metadata = {
@@ -501,11 +614,13 @@ class PeftModel(nn.Module):
         }
         if self._untied:
             metadata["minilora.untied"] = json.dumps(self._untied)
+        if quantized:
+            metadata["minilora.quantization"] = json.dumps(quantized)
         folder = Path(folder)
         make_folder(folder)
         remove_leftovers(folder)
         safetensors.save_file(folder / WEIGHTS, tensors, metadata)
-        write_json(folder / CONFIG, config)
+        write_json(folder / CONFIG, {n: value for n, value in config.items() if n not in self.peft_config.own})
 
     @classmethod
     def from_pretrained(cls, model: nn.Module, folder, is_trainable: bool = False) -> "PeftModel":
@@ -526,6 +641,8 @@ class PeftModel(nn.Module):
         kind = content.get("peft_type")
         if not isinstance(kind, str) or kind not in METHODS:
             raise FormatError(f"{where}: peft_type is {show(repr(kind))}; minilora reads {', '.join(METHODS)}")
+        record = _recorded_settings(metadata, where)
+        content |= {name: record[name] for name in METHODS[kind].own if name in record}
         try:
             config = METHODS[kind].from_dict(content)
             if "minilora.config" not in metadata and config.modules_to_save:
@@ -533,28 +650,62 @@ class PeftModel(nn.Module):
             plan = _plan(model, config)
         except MiniloraError as error:
             raise FormatError(f"{where}: {error}") from error
-        problems = _changed_settings(config, metadata, where) + _misfits(plan, tensors)
+        problems = _changed_settings(config, record) + _misfits(plan, tensors)
         if problems:
-            raise FormatError(f"{where}: the adapter does not fit {type(model).__name__}: {_listed(problems)}")
+            raise FormatError(f"{where}: the adapter does not fit {type(model).__name__}: {listed(problems)}")
         trained_on = metadata.get("minilora.base")
         if trained_on is not None and trained_on != (here := base_fingerprint(model, plan.saved)):
             raise MiniloraError(
                 f"{where}: the adapter was trained on another base (fingerprint {show(trained_on, 12)}) than this one "
                 f"({show(here, 12)}); load it onto a model with the weights that it was trained on"
             )
+        trained_in, here_in = _quantization(metadata), quantization(model)
+        if trained_in and here_in and trained_in != here_in:
+            raise MiniloraError(
+                f"{where}: the adapter was trained on this base in {_in_words(trained_in)}, not in {_in_words(here_in)}"
+            )
 
-        adapted = cls(model, config, plan.build(seed=0))
+        adapted = cls(model, config, plan.restored())
         for site in adapted._sites:
-            for name, parameter in site.parameters().items():
-                key = f"{PREFIX}{site.path}.{name}" if site.is_whole else config.file_name(site.path, name)
-                parameter.data = backend.asarray(tensors[key].astype(parameter.dtype))
+            for name, parameter in (site.saved_parameters() | site.parameters()).items():  # frozen ones too
+                array = tensors[site.file_name(config, name)]
+                parameter.data = backend.asarray(array.astype(parameter.dtype))
+            for parameter in site.parameters().values():
                 parameter.requires_grad = is_trainable
+        if is_trainable:
+            adapted.notes += config.notes_on_more_training()
+        if trained_on is not None and trained_in != here_in:
+            adapted.notes.append(
+                f"the adapter was trained on this base in {_in_words(trained_in)}, "
+                f"and is used on it in {_in_words(here_in)}: results differ a little"
+            )
         if trained_on is None:
             adapted.notes.append(
                 "the adapter carries no fingerprint of its base (PEFT writes none): "
                 "whether it was trained on this one could not be checked"
             )
         return adapted if is_trainable else adapted.eval()
+
+
+def adapter_quantization(folder) -> dict | None:
+    """The arguments of `quant.quantize_model` with which the base of a saved adapter was quantized; None if not."""
+    return _quantization(safetensors.header(Path(folder) / WEIGHTS)[1])
+
+
+def _quantization(metadata: dict[str, str]) -> dict | None:
+    if "minilora.quantization" not in metadata:
+        return None
+    record = parse_json(metadata["minilora.quantization"].encode(), "the record of the quantization")
+    if set(record) != {"quant_type", "blocksize", "compress_statistics"}:
+        raise FormatError(f"the record of the quantization is damaged: {show(json.dumps(record))}")
+    return record
+
+
+def _in_words(settings: dict | None) -> str:
+    if settings is None:
+        return "floats"
+    double = " with double quantization" if settings.get("compress_statistics") else ""
+    return f"{settings.get('quant_type')} with blocks of {settings.get('blocksize')}{double}"
 
 
 def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:
@@ -565,11 +716,14 @@ def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:
     ]
 
 
-def _changed_settings(config: PeftConfig, metadata: dict[str, str], where: str) -> list[str]:
+def _recorded_settings(metadata: dict[str, str], where: str) -> dict:
+    """The record of the configuration that was saved with the weights; empty where there is none, as in PEFT's."""
+    record = metadata.get("minilora.config")
+    return {} if record is None else parse_json(record.encode(), f"{where}: the record of the configuration")
+
+
+def _changed_settings(config: PeftConfig, record: dict) -> list[str]:
     """Settings in which adapter_config.json differs from the record that was saved with the weights."""
-    if "minilora.config" not in metadata:
-        return []
-    record = parse_json(metadata["minilora.config"].encode(), f"{where}: the record of the configuration")
     now = asdict(config)
     return [
         f"{name} is {show(repr(now[name]))} in {CONFIG}, but was {show(repr(value))} in training"
@@ -586,7 +740,8 @@ def _misfits(plan: _Plan, tensors: dict[str, np.ndarray]) -> list[str]:
     for path in plan.targets:
         for name, parameter in plan.model.get_submodule(path).named_parameters():
             copies[plan.config.file_name(path, f"base_layer.{name}")] = parameter
-    own = {f"{PREFIX}{name}" for name in plan.model.state_dict()}
+    root = plan.config.root
+    own = {f"{root}{name}" for name in plan.model.state_dict()}
     for name, array in tensors.items():
         if name in expected:
             if array.shape != expected[name]:
@@ -601,7 +756,7 @@ def _misfits(plan: _Plan, tensors: dict[str, np.ndarray]) -> list[str]:
                 problems.append(f"{name} differs from the weights of this base")
         else:
             hint = ", which modules_to_save does not name" if name in own else ""
-            hint = hint or ("" if name.startswith(PREFIX) else f" (names begin with {PREFIX})")
+            hint = hint or ("" if name.startswith(root) else f" (names begin with {root})")
             problems.append(f"unexpected {show(name, 160)}{hint}")
     return problems
 

@@ -17,6 +17,7 @@ from time import perf_counter
 from .. import backend
 from ..errors import MiniloraError, show
 from ..optim import SGD, AdamW, clip_grad_norm_
+from ..peft import lora_plus_groups
 from .parallel import Workers
 from .progress import progress_bar
 from .run import RunFolder
@@ -32,6 +33,7 @@ class TrainConfig:
     lr: float = 1e-3  # at its height
     warmup: int = 0  # steps over which the learning rate rises
     lr_floor: float = 0.1  # where it ends, as a share of lr
+    lora_plus: float = 1.0  # LoRA's B learns at this multiple of lr (LoRA+)
     weight_decay: float = 0.01  # of matrices; vectors (norms, biases) have none
     betas: tuple[float, float] = (0.9, 0.999)
     max_norm: float = 1.0  # the gradient is clipped to this norm
@@ -50,8 +52,8 @@ class TrainConfig:
         ]
         if self.optimizer not in ("adamw", "sgd"):
             problems.append(f"the optimizer must be adamw or sgd, not {show(repr(self.optimizer))}")
-        if not 0 < self.lr < inf:
-            problems.append(f"the learning rate must be a positive number, not {self.lr}")
+        if not 0 < self.lr < inf or not 0 < self.lora_plus < inf:
+            problems.append(f"learning rates must be positive numbers, not {self.lr} (times {self.lora_plus})")
         if not 0 <= self.weight_decay < inf or not self.max_norm > 0:
             problems.append(f"weight_decay and max_norm must not be negative: {self.weight_decay}, {self.max_norm}")
         if problems:
@@ -102,11 +104,12 @@ def refuse_foreign(parameters: dict, checkpoint) -> None:
 
 
 def parameter_groups(model, weight_decay: float) -> list[dict]:
-    """The trainable parameters in two groups: matrices with weight decay, vectors without."""
+    """The trainable parameters in two groups: matrices with weight decay, vectors (columns and rows too) without."""
     parameters = trainable(model).values()
+    is_matrix = lambda p: sum(size > 1 for size in p.shape) > 1  # noqa: E731
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if is_matrix(p)], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if not is_matrix(p)], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
@@ -171,11 +174,15 @@ class _Loop:
         self.parameters = trainable(model)
         if not self.parameters:
             raise MiniloraError("nothing to train: every parameter is frozen")
-        groups = parameter_groups(model, config.weight_decay)
+        if config.lora_plus == 1:
+            groups = parameter_groups(model, config.weight_decay)
+        else:
+            groups = lora_plus_groups(model, config.lr, config.lora_plus, config.weight_decay)
         if config.optimizer == "sgd":
             self.optimizer = SGD(groups, lr=config.lr, momentum=config.betas[0])
         else:
             self.optimizer = AdamW(groups, lr=config.lr, betas=config.betas)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.history = History()
         self.step = 0
         self.best: dict[str, object] = {}  # a copy of the parameters at the best evaluation
@@ -190,9 +197,10 @@ class _Loop:
 
     def train_one(self) -> None:
         config = self.config
-        lr = config.lr * warmup_cosine(self.step, config.steps, config.warmup, config.lr_floor)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        height = warmup_cosine(self.step, config.steps, config.warmup, config.lr_floor)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * height
+        lr = config.lr * height
         parts = [self.batches.next_batch() for _ in range(config.accumulate)]
         loss = float(self.workers.gradients(self.model, parts, seed=(config.seed, self.step)))
         if not isfinite(loss):

@@ -11,14 +11,12 @@ from ..data.batches import LanguageModelBatches, evaluation_windows
 from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
 from ..errors import FormatError, MiniloraError, show
 from ..models.llama import LlamaConfig, LlamaForCausalLM
-from ..nn import Linear
-from ..peft import LoraConfig, PeftModel, get_peft_model
+from ..peft import PeftModel, adapter_quantization
+from ..quant import quantize_model
 from .evaluate import bits_per_character
 from .parallel import Workers
 
 BASE = "base"  # the name of the pretrained model that comes with the package
-METHODS = ("full", "feature-extraction", "lora")
-LEARNING_RATES = {"full": 5e-4, "feature-extraction": 3e-3, "lora": 3e-3}  # LoRA's is several times that of full
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,9 @@ def base_folder() -> Path:
 def load_model(source: str, adapter: str | None = None):
     """The language model in a folder (or "base", the one that comes with the package) and its tokenizer.
 
-    With `adapter`, the adapter in that folder on top of it. A run folder stands for the `model` or `adapter` folder
-    in it. Raises MiniloraError where there is none, FormatError for files that are damaged.
+    With `adapter`, the adapter in that folder on top of it; the base is quantized first, where the adapter was trained
+    on it in 4 bits. A run folder stands for the `model` or `adapter` folder in it. Raises MiniloraError where there is
+    none, FormatError for files that are damaged.
     """
     folder = base_folder() if source == BASE else Path(source)
     if adapter is not None and (Path(adapter) / "adapter" / "adapter_config.json").is_file():
@@ -91,31 +90,14 @@ def load_model(source: str, adapter: str | None = None):
             f"{show(source)}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}"
         )
     if adapter is not None:
+        if quantization := adapter_quantization(adapter):
+            quantize_model(model, **quantization)
         model = PeftModel.from_pretrained(model, adapter)
     return model, tokenizer
 
 
-def adapt(model: LlamaForCausalLM, method: str, lora: LoraConfig | None = None, seed: int = 0):
-    """Make the model trainable in the way of `method`, in place; returns what to train.
-
-    full: every weight. feature-extraction: the body is frozen, the head (untied from the embeddings) trains. lora: the
-    weights are frozen, low-rank updates train.
-    """
-    if method == "full":
-        return model.requires_grad_(True)
-    if method == "feature-extraction":
-        model.requires_grad_(False)
-        if model.config.tie_word_embeddings:
-            model.lm_head = Linear.from_arrays(model.lm_head.weight.data.copy())
-            model.config.tie_word_embeddings = False
-        model.lm_head.requires_grad_(True)
-        return model
-    if method == "lora":
-        return get_peft_model(model, lora or LoraConfig(), seed=seed)
-    raise MiniloraError(f"unknown method {show(repr(method))}: there are {', '.join(METHODS)}")
-
-
 def count_parameters(model) -> tuple[int, int]:
-    """(trainable, all) parameters."""
+    """(trainable, all) parameters; a weight in 4 bits counts as one."""
     sizes = [(p.size, p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+    stored = sum(module.stored_size for _, module in model.named_modules())
+    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes) + stored

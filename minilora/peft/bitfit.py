@@ -1,0 +1,139 @@
+"""BitFit and norm tuning: nothing is added; a few of the model's own parameters train.
+
+    BitFit      every bias b, of y = x Wᵀ + b and of y = normal(x) ⊙ g + b (Ben Zaken et al. 2022, section 3)
+    LN tuning   the norms alone: g, and b where there is one (Zhao et al. 2023, "Tuning LayerNorm in attention")
+
+    shapes      the parameters' own: (out,) for a Linear's bias, (d,) for a norm's weight and bias
+    start       the values that they have: the adapted model begins as the base, bit for bit
+    parameters  as many as there are: the norms of a Llama with L blocks hold (2 L + 1) d, 266,240 in LLaMA-7B
+    merging     the trained values take the places of the first ones, exactly
+
+A Llama's norms are RMSNorms, x / rms(x) ⊙ g, which have a weight and no bias. Its linear layers have no biases either,
+unless the configuration says attention_bias or mlp_bias. So BitFit finds nothing in most Llamas, and says so; with
+norms=True it trains the weights of the norms as well.
+
+What trains are copies: the model's own parameters stay as they are, so disabling and unloading are exact.
+"""
+
+from copy import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .. import nn
+from ..errors import MiniloraError, show
+from ..tensor import Tensor
+from .model import AdapterLayer, TargetedConfig, matching
+
+NORMS = (nn.RMSNorm, nn.LayerNorm)
+
+
+@dataclass(kw_only=True)
+class TunedConfig(TargetedConfig):
+    """The configuration of a method that trains some of the modules' own parameters."""
+
+    def trained(self, module: nn.Module) -> list[str]:
+        """The names of the parameters of `module` that train."""
+        raise NotImplementedError
+
+    def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
+        return {f"tuned.{name}": getattr(module, name).shape for name in self.trained(module)}
+
+    def adapt(self, module: nn.Module, rng) -> "TunedLayer":
+        return TunedLayer(module, self.trained(module))
+
+
+@dataclass
+class BitFitConfig(TunedConfig):
+    """Which biases train. PEFT has no such method, and does not read its files.
+
+    target_modules: Linears and norms; None: every one that has something to train and is not in modules_to_save.
+    Raises MiniloraError where there is nothing.
+    """
+
+    norms: bool = False  # the weights of norms train as well
+
+    peft_type: ClassVar[str] = "BITFIT"
+    target_kind: ClassVar[tuple] = (nn.Linear, *NORMS)
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if type(self.norms) is not bool:
+            found.append(f"norms must be True or False, not {show(repr(self.norms))}")
+        return found
+
+    def trained(self, module: nn.Module) -> list[str]:
+        has_bias = getattr(module, "bias", None) is not None
+        return ["weight"] * (self.norms and isinstance(module, NORMS)) + ["bias"] * has_bias
+
+    def default_targets(self, model: nn.Module) -> list[str]:
+        whole = matching(model, self.saved_names(model), "modules_to_save", nn.Module)
+        outside = [
+            (path, module)
+            for path, module in model.named_modules()
+            if isinstance(module, self.target_kind) and not f"{path}.".startswith(tuple(f"{outer}." for outer in whole))
+        ]
+        paths = [path for path, module in outside if self.trained(module)]
+        if not paths:
+            hint = "" if self.norms else " (nor do most Llamas); norms=True trains the weights of the norms instead"
+            raise MiniloraError(f"BitFit trains biases, and {type(model).__name__} has none here{hint}")
+        return paths
+
+    def targets(self, model: nn.Module) -> list[str]:
+        paths = super().targets(model)
+        if bare := [path for path in paths if not self.trained(model.get_submodule(path))]:
+            hint = "" if self.norms else "; norms=True trains the weights of norms as well"
+            raise MiniloraError(f"target_modules: no bias to train in {show(', '.join(bare), 400)}{hint}")
+        return paths
+
+    def file_name(self, path: str, name: str) -> str:
+        return super().file_name(path, name.removeprefix("tuned."))  # it is the model's own parameter
+
+
+@dataclass
+class LNTuningConfig(TunedConfig):
+    """Which norms train, in PEFT's names and with its defaults: weights, and biases where there are some."""
+
+    peft_type: ClassVar[str] = "LN_TUNING"
+    target_kind: ClassVar[tuple] = NORMS
+
+    def default_targets(self, model: nn.Module) -> list[str]:
+        return ["input_layernorm", "post_attention_layernorm", "norm"]  # as PEFT has it for Llama
+
+    def trained(self, module: nn.Module) -> list[str]:
+        return [name for name, _ in module.named_parameters()]
+
+    def file_name(self, path: str, name: str) -> str:
+        return super().file_name(path, f"ln_tuning_layers.{name.removeprefix('tuned.')}")
+
+
+class TunedLayer(AdapterLayer):
+    """A module with trained copies in the places of some of its parameters.
+
+    base_layer: any module; names: those of the parameters, which are attributes of it. tuned: {name: parameter}.
+    """
+
+    def __init__(self, base_layer: nn.Module, names: list[str]):
+        self.base_layer = base_layer
+        self.tuned = {name: nn.Parameter(getattr(base_layer, name)) for name in names}
+        self.changes_weights = "weight" in names
+
+    def forward(self, *args, **kwargs):
+        return self._with(self.tuned)(*args, **kwargs)
+
+    def merged(self) -> nn.Module:
+        """A module of the base layer's class with the trained values."""
+        return self._with({name: nn.Parameter(parameter) for name, parameter in self.tuned.items()})
+
+    def _with(self, parameters: dict[str, Tensor]) -> nn.Module:
+        """The base layer with other parameters; what it holds besides is shared with it."""
+        module = copy(self.base_layer)
+        vars(module).update(parameters)
+        return module
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that is used: a model may ask for the dtype of its norm's."""
+        return self.tuned["weight"] if "weight" in self.tuned else self.base_layer.weight
+
+    def extra_repr(self) -> str:
+        return ", ".join(self.tuned)

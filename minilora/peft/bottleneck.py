@@ -1,0 +1,152 @@
+"""Bottleneck adapters: small networks between the layers of a frozen one (Houlsby et al. 2019, "Parameter-efficient
+transfer learning for NLP", section 2.1).
+
+    h ← h + W₂ f(W₁ h + b₁) + b₂         h (d,) what the adapted module returns; W₁ (m, d), b₁ (m,), W₂ (d, m), b₂ (d,)
+    h ← h + s (W₂ f(W₁ x + b₁) + b₂)     the parallel form: x (d,) is what the adapted module is given
+
+    placements  "houlsby"   two a block: after attention and after the MLP, each before the residual is added
+                "pfeiffer"  one a block: after the MLP, with about the same results for half of the parameters (Pfeiffer
+                            et al. 2021, "AdapterFusion")
+                "parallel"  one a block: beside the MLP, scaled by s = 4 (He et al. 2022, "Towards a unified view of
+                            parameter-efficient transfer learning", sections 4.3 and 4.5)
+    shapes      adapter_down.weight W₁, adapter_down.bias b₁, adapter_up.weight W₂, adapter_up.bias b₂
+    start       W₁ uniform in ±1/√d, all else zero: the adapted model begins as the base, bit for bit. (With both
+                weights zero, neither would ever get a gradient. Houlsby et al. start close to it, with σ = 0.01.)
+    parameters  2 d m + d + m an adapter: 528,448 at d = 4096, m = 64
+    merging     none: f stands between the two products, so this is no change of weights
+
+Unlike LoRA it makes the model deeper, and its cost stays in use. PEFT has no such method, and does not read its files.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from typing import ClassVar
+
+from .. import functional as F
+from .. import nn
+from ..backend import xp
+from ..errors import MiniloraError, show
+from ..tensor import Tensor
+from .model import AdapterLayer, TargetedConfig
+
+PLACEMENTS = {"pfeiffer": ["mlp"], "houlsby": ["self_attn", "mlp"], "parallel": ["mlp"]}  # and what each adapts
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+PARALLEL_SCALING = 4.0
+
+
+@dataclass
+class BottleneckConfig(TargetedConfig):
+    """Where bottleneck adapters stand, and how wide they are.
+
+    target_modules: any modules that hold Linears and pass on (..., d); None: `mlp`, and `self_attn` for "houlsby".
+    """
+
+    bottleneck_size: int = 64  # m, the width inside
+    placement: str = "pfeiffer"  # or "houlsby", "parallel"
+    activation: str = "gelu"  # f; or "relu", "silu"
+    scaling: float | None = None  # s, of what is added; None: 4 for "parallel", else 1
+
+    peft_type: ClassVar[str] = "BOTTLENECK"
+    target_kind: ClassVar[type[nn.Module]] = nn.Module
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if type(self.bottleneck_size) is not int or self.bottleneck_size < 1:
+            found.append(
+                f"bottleneck_size must be a whole number of at least 1, not {show(repr(self.bottleneck_size))}"
+            )
+        for name, known in (("placement", PLACEMENTS), ("activation", ACTIVATIONS)):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in known:
+                near = get_close_matches(str(value), known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                found.append(f"{name} must be one of {', '.join(known)}, not {show(repr(value))}{hint}")
+        s = self.scaling
+        if s is not None and (type(s) not in (int, float) or s == 0 or abs(s) > 3.4e38 or not isfinite(s)):
+            found.append(f"scaling must be a number other than 0, or None, not {show(repr(s))}")
+        return found
+
+    def default_targets(self, model: nn.Module) -> list[str]:
+        return PLACEMENTS[self.placement]
+
+    def targets(self, model: nn.Module) -> list[str]:
+        paths = super().targets(model)
+        modules = {path: model.get_submodule(path) for path in paths}
+        problems = [
+            f"{path} ({type(module).__name__}) holds no Linear that would tell the width of an adapter"
+            for path, module in modules.items()
+            if not _linears(module)
+        ]
+        problems += [
+            f"{path} holds a list of blocks; name what stands in a block"
+            for path, module in modules.items()
+            if any(part.isdigit() for inside, _ in module.named_modules() for part in inside.split("."))
+        ]
+        if problems:
+            raise MiniloraError(f"target_modules: {'; '.join(problems)}")
+        return paths
+
+    @property
+    def factor(self) -> float:
+        """s, by which what the adapter adds is multiplied."""
+        if self.scaling is None:
+            return PARALLEL_SCALING if self.placement == "parallel" else 1.0
+        return self.scaling
+
+    def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
+        m, (d_in, d_out) = self.bottleneck_size, self.widths(module)
+        down, up = {"adapter_down.weight": (m, d_in), "adapter_down.bias": (m,)}, {"adapter_up.weight": (d_out, m)}
+        return down | up | {"adapter_up.bias": (d_out,)}
+
+    def widths(self, module: nn.Module) -> tuple[int, int]:
+        """What an adapter of `module` reads and adds to: the width that the module is given, or returns, and that."""
+        linears = _linears(module)
+        d_out = linears[-1].out_features
+        return linears[0].in_features if self.placement == "parallel" else d_out, d_out
+
+    def adapt(self, module: nn.Module, rng) -> "BottleneckLayer":
+        m, (d_in, d_out) = self.bottleneck_size, self.widths(module)
+        dtype = _linears(module)[-1].dtype
+        w1 = nn.Linear(d_in, m, bias=False, rng=rng).weight.data.astype(dtype)  # uniform in ±1/sqrt(d)
+        down = nn.Linear.from_arrays(w1, xp.zeros(m, dtype=dtype))
+        up = nn.Linear.from_arrays(xp.zeros((d_out, m), dtype=dtype), xp.zeros(d_out, dtype=dtype))
+        return BottleneckLayer(module, down, up, self.activation, self.factor, self.placement == "parallel")
+
+
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [inner for _, inner in module.named_modules() if isinstance(inner, nn.Linear)]
+
+
+class BottleneckLayer(AdapterLayer):
+    """A module and a bottleneck adapter after it, or beside it.
+
+    base_layer: any module, (..., d) to (..., d); adapter_down: nn.Linear (d -> m); adapter_up: nn.Linear (m -> d).
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        adapter_down: nn.Linear,
+        adapter_up: nn.Linear,
+        activation: str,
+        scaling: float,
+        is_parallel: bool,
+    ):
+        self.base_layer = base_layer
+        self.adapter_down = adapter_down
+        self.adapter_up = adapter_up
+        self.activation = activation
+        self.scaling = scaling
+        self.is_parallel = is_parallel
+
+    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        """x: (..., d); the other arguments, such as a cache, go to the adapted module."""
+        h = self.base_layer(x, *args, **kwargs)
+        inside = ACTIVATIONS[self.activation](self.adapter_down(x if self.is_parallel else h))  # (..., m)
+        change = self.adapter_up(inside)  # (..., d)
+        return h + (change if self.scaling == 1 else change * self.scaling)
+
+    def extra_repr(self) -> str:
+        place = "beside" if self.is_parallel else "after"
+        return f"{place}, {self.activation}, scaling={self.scaling:g}"

@@ -1,0 +1,147 @@
+"""IA3: learned factors amplify or inhibit activations (Liu et al. 2022, "Few-shot parameter-efficient fine-tuning is
+better and cheaper than in-context learning", section 3.3).
+
+    keys, values    y = l ⊙ (x Wᵀ + b)      W (out, in) and b (out,) frozen, l (out,) trained, one factor an output
+    feedforward     y = (l ⊙ x) Wᵀ + b      l (in,) trained, one factor an input of the MLP's last layer
+
+    shapes      ia3_l (out, 1); (1, in) for a feedforward layer: each multiplies W as it is when merged
+    start       all ones: the adapted model begins as the base, bit for bit
+    parameters  out, or in, a layer. A Llama block with d_kv = key/value heads · head size has 2 d_kv + f: with 32
+                blocks, d_kv = 4096 and f = 11,008 (LLaMA-7B) 614,400, 0.009 % of the model
+    merging     W ← l ⊙ W and b ← l ⊙ b, or W ← W ⊙ l with b as it is: a plain layer, and no cost after it
+    rate        large, since every factor starts at 1: 3e-3 in the paper
+
+The attention of the paper's T5 has no biases; like PEFT, this scales a bias along with the output.
+"""
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import ClassVar
+
+from .. import backend, nn
+from ..backend import xp
+from ..errors import MiniloraError, show
+from ..tensor import Tensor
+from .model import AdapterLayer, TargetedConfig, is_list_of_names
+
+DEFAULT_TARGETS = ["k_proj", "v_proj", "down_proj"]  # as PEFT has it for Llama
+DEFAULT_FEEDFORWARD = ["down_proj"]
+
+
+@dataclass
+class IA3Config(TargetedConfig):
+    """What to adapt by IA3, in PEFT's names and with its defaults.
+
+    feedforward_modules must be among target_modules. Raises MiniloraError where one is not.
+    """
+
+    feedforward_modules: list[str] | str | None = None  # scaled at the input; None: down_proj, where it is a target
+    init_ia3_weights: bool = True  # start at 1; False: normal(0, 1), which destroys what the base computes
+
+    peft_type: ClassVar[str] = "IA3"
+
+    def __post_init__(self):
+        if isinstance(self.feedforward_modules, str):
+            self.feedforward_modules = [self.feedforward_modules]
+        elif isinstance(self.feedforward_modules, (set, tuple)):
+            self.feedforward_modules = sorted(self.feedforward_modules)
+        super().__post_init__()
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        names = self.feedforward_modules
+        if names is not None and not is_list_of_names(names):
+            found.append(f"feedforward_modules must be names, not {show(repr(names))}")
+        if type(self.init_ia3_weights) is not bool:
+            found.append(f"init_ia3_weights must be True or False, not {show(repr(self.init_ia3_weights))}")
+        return found
+
+    def default_targets(self, model: nn.Module) -> list[str]:
+        return DEFAULT_TARGETS
+
+    def complete(self, model: nn.Module) -> None:
+        super().complete(model)
+        if self.feedforward_modules is None:
+            targets = super().targets(model)
+            self.feedforward_modules = [name for name in DEFAULT_FEEDFORWARD if _meant_by([name], targets)]
+
+    def targets(self, model: nn.Module) -> list[str]:
+        targets, names = super().targets(model), self.feedforward_modules
+        last_names = list(dict.fromkeys(path.rpartition(".")[2] for path in targets))
+        problems = []
+        for name in names:
+            if not _meant_by([name], targets):
+                near = get_close_matches(name, last_names, n=1)
+                hint = f", did you mean {near[0]!r}?" if near else ""
+                there = show(", ".join(last_names), 400)
+                problems.append(f"{show(repr(name))} is not among the adapted modules ({there}){hint}")
+        # PEFT compares letters, not names: to it "down_proj" means a target called "my_down_proj", too.
+        own = _meant_by(names, targets)
+        if more := [path for path in targets if path.endswith(tuple(names)) and path not in own]:
+            problems.append(f"PEFT would take {show(', '.join(more))} for one, too; give whole paths")
+        if problems:
+            raise MiniloraError(f"feedforward_modules: {'; '.join(problems)}")
+        return targets
+
+    def at(self, path: str) -> "IA3Config":
+        return replace(self, target_modules=[path], feedforward_modules=_meant_by(self.feedforward_modules, [path]))
+
+    def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
+        return {"ia3_l": (1, module.in_features) if self.feedforward_modules else (module.out_features, 1)}
+
+    def adapt(self, module: nn.Linear, rng) -> "IA3Linear":
+        shape = self.shapes(module)["ia3_l"]
+        start = xp.ones(shape, dtype=module.dtype)
+        if not self.init_ia3_weights:
+            start = backend.asarray(rng.standard_normal(shape), dtype=module.dtype)
+        return IA3Linear(module, start, is_feedforward=bool(self.feedforward_modules))
+
+    def to_dict(self, targets: list[str]) -> dict:
+        content = super().to_dict(targets)
+        if not set(self.feedforward_modules) <= set(content["target_modules"]):  # PEFT wants the same strings in both
+            paths = {"target_modules": targets, "feedforward_modules": _meant_by(self.feedforward_modules, targets)}
+            return content | paths
+        return content
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "IA3Config":
+        names = content.get("feedforward_modules")
+        if isinstance(names, str) and names:  # PEFT reads a lone string as a pattern
+            raise MiniloraError(
+                f"feedforward_modules is the regular expression {show(repr(names))}; a list of names is needed"
+            )
+        targets = content.get("target_modules")
+        if names == DEFAULT_FEEDFORWARD and is_list_of_names(targets) and not _meant_by(names, targets):
+            content = content | {"feedforward_modules": []}  # PEFT writes its default, whatever the targets are
+        return super().from_dict(content)
+
+
+def _meant_by(names: list[str], paths: list[str]) -> list[str]:
+    """Those of `paths` that one of `names` means: a whole path, or the end of one, cut at a dot."""
+    return [path for path in paths if any(f".{path}".endswith(f".{name}") for name in names)]
+
+
+class IA3Linear(AdapterLayer):
+    """A Linear whose output, or input, is scaled element by element.
+
+    base_layer: nn.Linear (in -> out); ia3_l: an array (out, 1), or (1, in) where is_feedforward.
+    """
+
+    def __init__(self, base_layer: nn.Linear, ia3_l, is_feedforward: bool):
+        self.base_layer = base_layer
+        self.ia3_l = nn.Parameter(ia3_l)
+        self.is_feedforward = is_feedforward
+
+    def forward(self, x: Tensor) -> Tensor:
+        factors = self.ia3_l.reshape(-1)
+        return self.base_layer(x * factors) if self.is_feedforward else self.base_layer(x) * factors
+
+    def merged(self) -> nn.Linear:
+        """A Linear with the weight l ⊙ W, and the bias l ⊙ b where the output was scaled."""
+        factors, bias = self.ia3_l.data, self.base_layer.bias
+        linear = nn.Linear.from_arrays(self.base_layer.weight.data * factors)  # (out, in)
+        linear.bias = bias if bias is None or self.is_feedforward else nn.Parameter(bias.data * factors[:, 0])
+        return linear
+
+    def extra_repr(self) -> str:
+        return "scales its input" if self.is_feedforward else "scales its output"

@@ -1,0 +1,49 @@
+"""Settings of their own for some of the modules, as PEFT's rank_pattern and alpha_pattern have them.
+
+A pattern is a dictionary from names to values. A name means every target whose path is the name or ends with it, cut
+at a dot: "v_proj", "layers.0.self_attn.v_proj", "model.layers.0.self_attn.v_proj". PEFT, which reads the name as the
+end of a regular expression, finds the same; where two names mean one module, it takes the first, and sorts them when
+it saves. Here they may not differ.
+"""
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from ..errors import show
+
+
+def value_at(path: str, pattern: dict, default):
+    """What the pattern says for the module at `path`; the default where no name means it."""
+    return next((value for name, value in pattern.items() if _means(name, path)), default)
+
+
+def pattern_problems(option: str, pattern: object, check: Callable[[str, object], list[str]]) -> list[str]:
+    """What is wrong with a pattern on its own. check: of (how the value is called, the value)."""
+    if not isinstance(pattern, dict) or not all(isinstance(name, str) for name in pattern):
+        return [f"{option} must be a dictionary from names to numbers, not {show(repr(pattern))}"]
+    return [p for name, value in pattern.items() for p in check(f"{option}[{show(repr(name))}]", value)]
+
+
+def target_problems(option: str, pattern: dict, targets: list[str]) -> list[str]:
+    """Names in the pattern that mean none of the targets (paths), and targets for which two names differ."""
+    last_names = sorted({path.rpartition(".")[2] for path in targets})
+    meant: dict[str, str] = {}  # target -> the first name that means it
+    problems = []
+    for name, value in pattern.items():
+        paths = [path for path in targets if _means(name, path)]
+        if not paths and not re.fullmatch(r"[\w.-]*", name):
+            problems.append(f"{option}: {show(repr(name))} is not a name (regular expressions are not read)")
+        elif not paths:
+            near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {show(', '.join(last_names), 400)}"
+            problems.append(f"{option}: {show(repr(name))} is none of the targets, {hint}")
+        for path in paths:
+            first = meant.setdefault(path, name)
+            if pattern[first] != value:
+                problems.append(f"{option}: {show(repr(first))} and {show(repr(name))} differ for {path}")
+    return problems
+
+
+def _means(name: str, path: str) -> bool:
+    return f".{path}".endswith(f".{name}")

@@ -1,0 +1,108 @@
+"""Prompt tuning: trained embeddings before those of the text (Lester et al. 2021, section 2).
+
+    h = body(p₁ … p_P, E[x₁] … E[x_T])        p_i (d,) trained; the body and its embedding table E (V, d) frozen
+
+    shapes      prompt_embeddings (P, d). Logits come for the P virtual positions too, before those of the tokens, as
+                in PEFT; a classifier reads the last real token.
+    start       normal(0, 1), as PEFT has it, or embeddings of real tokens: those of a text, repeated or cut to P, or
+                drawn from the vocabulary. Real ones learn sooner (section 3.2): a table's rows are much shorter than
+                normal(0, 1), and the body knows what to do with them.
+    parameters  P · d, whatever the number of layers: 81,920 for P = 20 at d = 4096
+    rate        large: 0.3 in the paper (with Adafactor), 1e-2 … 1e-1 with AdamW
+    merging     none: no weight changes
+
+It does not begin as the base. The last virtual position predicts the first token of a text, which nothing predicts in
+the base: its label counts in the loss, as in PEFT, unless it is -100. A row of a batch that is padded on the left gives
+what it gives alone. PEFT agrees where nothing is padded; it counts positions over padding, and reads the padding of a
+text to classify that is padded on the right.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .. import backend, nn, ops
+from ..backend import xp
+from ..errors import show
+from ..models.llama import LlamaConfig, LlamaModel
+from ..tensor import Tensor
+from .virtual import VirtualTokensConfig, VirtualTokensLayer
+
+STARTS = ("RANDOM", "SAMPLE_VOCAB", "TEXT")
+
+
+@dataclass
+class PromptTuningConfig(VirtualTokensConfig):
+    """How many virtual tokens and how they start, in PEFT's names and with its defaults.
+
+    init_token_ids is minilora's: a start from these tokens, whatever prompt_tuning_init says. "TEXT" needs them (PEFT
+    reads the text with a tokenizer of transformers) and keeps the text and the tokenizer's name for PEFT's file.
+    """
+
+    prompt_tuning_init: str = "RANDOM"  # or "SAMPLE_VOCAB", "TEXT"
+    prompt_tuning_init_text: str | None = None
+    tokenizer_name_or_path: str | None = None
+
+    peft_type: ClassVar[str] = "PROMPT_TUNING"
+    unused: ClassVar[frozenset[str]] = VirtualTokensConfig.unused | {"tokenizer_kwargs"}
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        start = self.prompt_tuning_init
+        if start not in STARTS:
+            found.append(f"prompt_tuning_init must be one of {', '.join(STARTS)}, not {show(repr(start))}")
+        for name in ("prompt_tuning_init_text", "tokenizer_name_or_path"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                found.append(f"{name} must be text, not {show(repr(value))}")
+            elif start == "TEXT" and not value:
+                found.append(f"prompt_tuning_init 'TEXT' needs {name}; init_token_ids alone starts from text as well")
+        return found
+
+    def of_model(self, config: LlamaConfig) -> dict[str, int]:
+        return {
+            "token_dim": config.hidden_size,
+            "num_transformer_submodules": 1,
+            "num_attention_heads": config.num_attention_heads,
+            "num_layers": config.num_hidden_layers,
+        }
+
+    def width(self, config: LlamaConfig) -> int:
+        return config.hidden_size
+
+    def check(self, path: str, module: LlamaModel) -> list[str]:
+        found = super().check(path, module)
+        if self.prompt_tuning_init == "TEXT" and self.init_token_ids is None:
+            found.append("prompt_tuning_init 'TEXT' needs init_token_ids: the token ids of prompt_tuning_init_text")
+        return found
+
+    def adapt(self, module: LlamaModel, rng: np.random.Generator) -> "PromptTuningLayer":
+        count, table = self.num_virtual_tokens, module.embed_tokens.weight.data
+        if self.init_token_ids is None and self.prompt_tuning_init == "RANDOM":
+            drawn = rng.standard_normal((count, table.shape[1]), dtype="float32")
+            return PromptTuningLayer(module, backend.asarray(drawn.astype(table.dtype)))
+        if self.init_token_ids is None:
+            ids = rng.integers(table.shape[0], size=count)
+        else:
+            ids = np.resize(self.init_token_ids, count)  # repeated or cut
+        return PromptTuningLayer(module, table[backend.asarray(ids)])
+
+    def restore(self, module: LlamaModel) -> "PromptTuningLayer":
+        shape = self.shapes(module)["prompt_embeddings"]
+        return PromptTuningLayer(module, xp.zeros(shape, dtype=module.embed_tokens.weight.dtype))
+
+
+class PromptTuningLayer(VirtualTokensLayer):
+    """A body with embeddings before those of its tokens. prompt_embeddings: an array (P, d)."""
+
+    def __init__(self, base_layer: LlamaModel, prompt_embeddings):
+        super().__init__(base_layer, len(prompt_embeddings))
+        self.virtual_outputs = self.virtual_tokens
+        self.prompt_embeddings = nn.Parameter(prompt_embeddings)
+
+    def begin(self, ids: np.ndarray, attention_mask: np.ndarray | None, cache) -> Tensor:
+        prompt = self.prompt_embeddings
+        rows = prompt.broadcast_to((len(ids), *prompt.shape))  # (P, d) -> (B, P, d)
+        x = ops.concatenate([rows, self.base_layer.embed_tokens(ids)], axis=1)  # (B, P + T, d)
+        return self.base_layer(None, attention_mask, cache, inputs_embeds=x)

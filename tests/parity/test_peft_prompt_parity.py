@@ -1,0 +1,248 @@
+"""pytest tests/parity/test_peft_prompt_parity.py: prefixes and prompts go to PEFT and come from it, and train alike.
+
+Needs the parity extra: pip install -e '.[parity,test]'
+"""
+
+import functools
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+
+from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
+
+from minilora.formats import safetensors  # noqa: E402
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: E402
+from minilora.optim import AdamW  # noqa: E402
+from minilora.peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model  # noqa: E402
+
+pytestmark = [pytest.mark.parity, pytest.mark.host, pytest.mark.filterwarnings("ignore")]
+
+SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+}
+PROJECTION = {"prefix_projection": True, "encoder_hidden_size": 5}
+TEXT = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "w7 w30 w12"}
+torch.set_num_threads(1)  # several would wait for each other on models this small
+IDS = np.random.default_rng(9).integers(1, 40, (3, 7))
+MASK = np.array([[1] * 7, [0, 0] + [1] * 5, [0] * 6 + [1]])
+P = 4
+
+METHODS = {  # ours, PEFT's, and settings that both have
+    "prefix": (PrefixTuningConfig, peft.PrefixTuningConfig, {}),
+    "prefix, projection": (PrefixTuningConfig, peft.PrefixTuningConfig, PROJECTION),
+    "prefix, zero": (PrefixTuningConfig, peft.PrefixTuningConfig, {"init_weights": "zero"}),
+    "prompt": (PromptTuningConfig, peft.PromptTuningConfig, {}),
+    "prompt, text": (PromptTuningConfig, peft.PromptTuningConfig, TEXT),
+    "prompt, vocabulary": (PromptTuningConfig, peft.PromptTuningConfig, {"prompt_tuning_init": "SAMPLE_VOCAB"}),
+}
+TASKS = {"CAUSAL_LM": LlamaForCausalLM, "SEQ_CLS": LlamaForSequenceClassification}
+methods = pytest.mark.parametrize("method", METHODS)
+
+
+@pytest.fixture(params=TASKS)
+def task(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def base(task, tmp_path):
+    """A plain model here, and the folder from which transformers opens it."""
+    settings = {"tie_word_embeddings": True} if task == "CAUSAL_LM" else {"num_labels": 3}
+    model = TASKS[task](LlamaConfig(**SIZES, **settings), seed=1).eval()
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(40)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    model.save_pretrained(tmp_path / "base", words.to_str())
+    return model, tmp_path / "base"
+
+
+# transformers 5.24 renamed `past_key_values` to `cache`. PEFT 0.21 looks for the old name, in signatures and inputs: a
+# classifier with a prefix raises, and `generate` puts the prefix into a cache that is not used. Both functions give it
+# the name that it looks for.
+
+
+def opened(folder):
+    kind = json.loads((folder / "config.json").read_text())["architectures"][0]
+    model = getattr(transformers, kind).from_pretrained(folder)
+    if kind == "LlamaForSequenceClassification":
+        plain = model.forward
+        model.forward = lambda *args, past_key_values=None, **kwargs: plain(*args, cache=past_key_values, **kwargs)
+    return model
+
+
+def mend_generation(model) -> None:
+    plain = model.base_model_prepare_inputs_for_generation
+
+    @functools.wraps(plain)
+    def with_the_old_name(*args, **kwargs):
+        inputs = plain(*args, **kwargs)
+        if "cache" in inputs:
+            inputs["past_key_values"] = inputs.pop("cache")
+        return inputs
+
+    model.base_model_prepare_inputs_for_generation = with_the_old_name
+
+
+def ours_on(base, method: str, **options) -> PeftModel:
+    plain, folder = base
+    config, _, settings = METHODS[method]
+    if method == "prompt, text":
+        settings = {**settings, "tokenizer_name_or_path": str(folder), "init_token_ids": [7, 30, 12]}
+    return get_peft_model(plain, config(num_virtual_tokens=P, **settings, **options), seed=3)
+
+
+def theirs_on(base, method: str, task: str):
+    torch.manual_seed(0)
+    _, config, settings = METHODS[method]
+    if method == "prompt, text":
+        settings = {**settings, "tokenizer_name_or_path": str(base[1])}
+    return peft.get_peft_model(opened(base[1]), config(num_virtual_tokens=P, task_type=task, **settings))
+
+
+def batch(task: str) -> dict:
+    return {"input_ids": IDS, "labels": np.array([0, 1, 2]) if task == "SEQ_CLS" else IDS}
+
+
+def tensors_of(batch: dict) -> dict:
+    return {name: torch.tensor(array) for name, array in batch.items()}
+
+
+def ours(model, ids=IDS, **settings) -> np.ndarray:
+    return model.eval()(ids, **settings).logits.numpy()
+
+
+def theirs(model, ids=IDS, **settings) -> np.ndarray:
+    with torch.no_grad():
+        return model.eval()(torch.tensor(ids), **tensors_of(settings)).logits.numpy()
+
+
+def train_ours(model, task: str, steps: int = 4, lr: float = 0.05) -> list[float]:
+    optimizer, losses = AdamW(model.parameters(), lr=lr), []
+    for _ in range(steps):
+        loss = model(**batch(task)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def train_theirs(model, task: str, steps: int = 4, lr: float = 0.05) -> list[float]:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr)
+    losses = []
+    for _ in range(steps):
+        loss = model(**tensors_of(batch(task))).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("method", [*METHODS, "prefix, tokens"])
+def test_ours_opens_in_peft_without_complaint(method, base, task, tmp_path):
+    options = {"init_token_ids": [7, 30, 12, 1]} if method == "prefix, tokens" else {}
+    model = ours_on(base, method.removesuffix(", tokens"), **options)
+    start = ours(model)
+    train_ours(model, task)
+    assert abs(ours(model) - start).max() > 0.05
+    model.save_pretrained(tmp_path / "adapter")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded = peft.PeftModel.from_pretrained(opened(base[1]), tmp_path / "adapter")
+    said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    assert not [words for words in said if "tie_word_embeddings" not in words]
+    np.testing.assert_allclose(theirs(loaded), ours(model), rtol=1e-5, atol=1e-5)
+    if task == "CAUSAL_LM" and method.startswith("prefix"):  # PEFT counts positions over padding unless it is told them
+        positions = np.maximum(MASK.cumsum(axis=1) - 1, 0)
+        left = np.where(MASK, IDS, 0)
+        expected = theirs(loaded, left, attention_mask=MASK, position_ids=positions)[MASK == 1]
+        np.testing.assert_allclose(ours(model, left, attention_mask=MASK)[MASK == 1], expected, rtol=1e-5, atol=1e-5)
+
+
+@methods
+def test_pefts_opens_here(method, base, task, tmp_path):
+    model = theirs_on(base, method, task)
+    train_theirs(model, task)
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(base[0], tmp_path / "adapter")
+    assert len(loaded.notes) == 1 and "no fingerprint" in loaded.notes[0]
+    np.testing.assert_allclose(ours(loaded), theirs(model), rtol=1e-5, atol=1e-5)
+    with loaded.disable_adapter():
+        np.testing.assert_allclose(ours(loaded), theirs(opened(base[1])), rtol=1e-5, atol=1e-5)
+
+
+@methods
+def test_counts_are_pefts(method, base, task):
+    counts = theirs_on(base, method, task).get_nb_trainable_parameters()
+    assert ours_on(base, method).get_nb_trainable_parameters() == counts
+
+
+def test_a_text_starts_as_in_peft(tmp_path):
+    model = LlamaForCausalLM(LlamaConfig(**SIZES), seed=1)
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(40)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    model.save_pretrained(tmp_path, words.to_str())
+    base = model, tmp_path
+    expected = theirs_on(base, "prompt, text", "CAUSAL_LM").prompt_encoder["default"].embedding.weight
+    prompt = ours_on(base, "prompt, text").base_model.model.prompt_embeddings
+    np.testing.assert_array_equal(prompt.numpy(), expected.detach().numpy())
+
+
+@methods
+def test_six_steps_of_training_are_the_same(method, base, task, tmp_path):
+    """PEFT does not go on training a loaded prefix or prompt, so its fresh one takes the values of ours."""
+    model = ours_on(base, method)
+    twin = theirs_on(base, method, task)
+    encoder = twin.prompt_encoder["default"]
+    model.save_pretrained(tmp_path / "start")
+    start, _ = safetensors.load_file(tmp_path / "start" / "adapter_model.safetensors")
+    values = {encoder.embedding.weight: start["prompt_embeddings"]}
+    if method == "prefix, projection":
+        source = model.base_model.model.prompt_encoder
+        pairs = [(encoder.transform[0], source.down), (encoder.transform[2], source.up)]
+        values = {encoder.embedding.weight: source.embedding.weight.numpy()}
+        values |= {getattr(t, name): getattr(o, name).numpy() for t, o in pairs for name in ("weight", "bias")}
+    if task == "SEQ_CLS":
+        values[twin.base_model.score.modules_to_save["default"].weight] = start["base_model.score.weight"]
+    with torch.no_grad():
+        for parameter, array in values.items():
+            parameter.copy_(torch.tensor(array))
+    assert {p for p in twin.parameters() if p.requires_grad} == set(values)
+
+    losses, expected = train_ours(model, task, 6, lr=0.01), train_theirs(twin, task, 6, lr=0.01)
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-4)
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(ours(model), theirs(twin), rtol=1e-3, atol=1e-3)
+
+
+@methods
+@pytest.mark.parametrize("task", ["CAUSAL_LM"], indirect=True)
+def test_greedy_continuations_are_pefts(method, base, task, tmp_path):
+    model = ours_on(base, method)
+    train_ours(model, task)
+    model.save_pretrained(tmp_path / "adapter")
+    twin = peft.PeftModel.from_pretrained(opened(base[1]), tmp_path / "adapter").eval()
+    mend_generation(twin)
+    batches = [(IDS, np.ones_like(IDS))]
+    if method.startswith("prefix"):  # PEFT's prompts count positions over padding
+        batches.append((np.where(MASK, IDS, 0), MASK))
+    for ids, mask in batches:
+        settings = tensors_of({"input_ids": ids, "attention_mask": mask})
+        expected = twin.generate(**settings, max_new_tokens=8, do_sample=False).numpy()
+        np.testing.assert_array_equal(model.generate(ids, 8, attention_mask=mask, temperature=0), expected)

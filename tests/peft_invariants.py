@@ -1,0 +1,277 @@
+"""What must hold for every way to adapt, as functions: test_peft_methods.py asks them of each, on three models.
+
+They are functions so that test_peft_faults.py can plant a mistake and see one of them fail.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from minilora import backend, nn, optim, quant
+from minilora.errors import MiniloraError
+from minilora.formats import safetensors
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.peft import (
+    BitFitConfig,
+    BottleneckConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
+
+SEEDS = [0, 1, 2]
+IDS = np.random.default_rng(9).integers(1, 40, (3, 7))
+VIRTUAL = 3  # virtual tokens
+
+SIZES = {"vocab_size": 40, "initializer_range": 0.3, "max_position_embeddings": 64}
+MODELS = {
+    "tied": {
+        **{"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "tie_word_embeddings": True},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2},
+    },
+    "biases": {
+        **{"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 3},
+        **{"attention_bias": True, "mlp_bias": True},
+    },
+    "deep": {
+        **{"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "head_dim": 6},
+        **{"num_attention_heads": 2, "num_key_value_heads": 1},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to adapt, and what it promises."""
+
+    make: Callable[[], PeftConfig]
+    trains: tuple[str, ...]  # how the names of what trains end
+    start: float | None = 0.0  # how far the start may be from the base, relative to the largest logit; None: any
+    merges: bool = True
+    saves_more: bool = False  # than what trains
+    quantization: dict | None = None  # of the base
+    models: tuple[str, ...] = tuple(MODELS)
+
+
+ALL = {"target_modules": "all-linear"}
+A_AND_B = ("lora_A.weight", "lora_B.weight")
+NORM_PARAMETERS = ("norm.weight",)
+ROUNDING = 2e-6
+CASES = {
+    "lora": Case(lambda: LoraConfig(r=4, lora_alpha=8), A_AND_B),
+    "rslora, all linears": Case(lambda: LoraConfig(r=2, lora_alpha=3, use_rslora=True, **ALL), A_AND_B),
+    "lora, patterns": Case(
+        lambda: LoraConfig(r=2, rank_pattern={"v_proj": 3}, alpha_pattern={"layers.0.self_attn.q_proj": 5}), A_AND_B
+    ),
+    "dora": Case(lambda: LoraConfig(r=2, use_dora=True, **ALL), (*A_AND_B, "lora_magnitude_vector"), start=ROUNDING),
+    "pissa": Case(lambda: LoraConfig(r=2, init_lora_weights="pissa", **ALL), A_AND_B, start=ROUNDING),
+    "qlora": Case(
+        lambda: LoraConfig(r=4, lora_alpha=8, **ALL),
+        A_AND_B,
+        quantization={"blocksize": 32, "quant_type": "nf4", "compress_statistics": True},
+    ),
+    "prefix": Case(
+        lambda: PrefixTuningConfig(num_virtual_tokens=VIRTUAL), ("prompt_embeddings",), start=None, merges=False
+    ),
+    "prompt": Case(
+        lambda: PromptTuningConfig(num_virtual_tokens=VIRTUAL), ("prompt_embeddings",), start=None, merges=False
+    ),
+    **{
+        f"bottleneck, {placement}": Case(
+            lambda placement=placement: BottleneckConfig(bottleneck_size=3, placement=placement),
+            ("adapter_down.weight", "adapter_down.bias", "adapter_up.weight", "adapter_up.bias"),
+            merges=False,
+        )
+        for placement in ("pfeiffer", "houlsby", "parallel")
+    },
+    "ia3": Case(IA3Config, ("ia3_l",)),
+    "bitfit": Case(BitFitConfig, ("bias",), models=("biases",)),
+    "bitfit, norms": Case(lambda: BitFitConfig(norms=True), ("bias", "weight")),
+    "norms": Case(LNTuningConfig, ("weight",)),
+}
+
+
+# Tools
+
+
+def base_of(case: Case, model: str, seed: int) -> LlamaForCausalLM:
+    base = LlamaForCausalLM(LlamaConfig(**SIZES, **MODELS[model]), seed=seed)
+    if MODELS[model].get("attention_bias"):  # fresh biases are zero, which would hide mistakes with them
+        rng = np.random.default_rng(seed)
+        for name, p in base.named_parameters():
+            if name.endswith("bias"):
+                p.data = backend.asarray(rng.standard_normal(p.shape).astype("float32"))
+    if case.quantization:
+        quant.quantize_model(base, **case.quantization)
+    return base
+
+
+def adapted(case: Case, model: str, seed: int) -> PeftModel:
+    return get_peft_model(base_of(case, model, seed), case.make(), seed=seed)
+
+
+def logits(model) -> np.ndarray:
+    return model(IDS).logits.numpy()
+
+
+def train(model: PeftModel, steps: int = 3) -> PeftModel:
+    """Some steps of AdamW over everything that the model has."""
+    optimizer = optim.AdamW(model.parameters(), lr=0.02, weight_decay=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(IDS, labels=IDS).loss.backward()
+        optimizer.step()
+    return model
+
+
+def state(model: nn.Module) -> dict[str, np.ndarray]:
+    """Everything that the model holds, codes in 4 bits too."""
+    arrays = {name: backend.to_numpy(array).copy() for name, array in model.state_dict().items()}
+    for path, module in model.named_modules():
+        if isinstance(module, quant.Linear4bit):
+            arrays[f"{path}.packed"] = backend.to_numpy(module.packed).copy()
+            arrays[f"{path}.absmax"] = backend.to_numpy(module.quant_state.absmax).copy()
+    return arrays
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference, relative to the largest value."""
+    return abs(a - b).max() / abs(b).max()
+
+
+def refused(action: Callable, *words: str) -> None:
+    try:
+        action()
+    except MiniloraError as error:
+        assert all(word in str(error) for word in words), error
+    else:
+        raise AssertionError("it was not refused")
+
+
+# The invariants
+
+
+def starts_as_promised(case: Case, model: str, seed: int, folder) -> None:
+    expected, got = logits(base_of(case, model, seed)), logits(adapted(case, model, seed))
+    if case.start is not None:
+        assert distance(got, expected) <= case.start
+    else:
+        assert got.shape != expected.shape or distance(got, expected) > 1e-3
+
+
+def trains_exactly_its_own(case: Case, model: str, seed: int, folder) -> None:
+    before = state(base_of(case, model, seed))
+    m = adapted(case, model, seed)
+    start = state(m)
+    live = {name: p for name, p in m.named_parameters() if p.requires_grad}
+    assert live and all(name.endswith(case.trains) for name in live)
+    assert {p.dtype.name for p in live.values()} == {"float32"}
+    trainable, total = m.get_nb_trainable_parameters()
+    assert trainable == sum(p.size for p in live.values())
+    float_case = Case(case.make, case.trains)
+    originals = sum(p.size for p in base_of(float_case, model, seed).parameters())
+    assert total == originals + trainable
+
+    train(m)
+    after = state(m)
+    assert {name for name in after if not np.array_equal(start[name], after[name])} == set(live)
+    with m.disable_adapter():
+        assert same(state(m.base_model), before)
+
+
+def disables_exactly(case: Case, model: str, seed: int, folder) -> None:
+    m = train(adapted(case, model, seed))
+    base, trained = logits(base_of(case, model, seed)), logits(m)
+    assert trained.shape != base.shape or distance(trained, base) > 1e-3
+    with m.disable_adapter():
+        assert np.array_equal(logits(m), base)
+        with m.disable_adapter():
+            assert np.array_equal(logits(m), base)
+        assert np.array_equal(logits(m), base)
+        assert not any(p.requires_grad for p in m.base_model.parameters())
+    assert np.array_equal(logits(m), trained)
+    try:
+        with m.disable_adapter():
+            raise KeyError
+    except KeyError:
+        pass
+    assert np.array_equal(logits(m), trained)
+    assert np.array_equal(logits(m.unload()), base)
+
+
+def round_trips_exactly(case: Case, model: str, seed: int, folder) -> None:
+    m = train(adapted(case, model, seed)).eval()
+    m.save_pretrained(folder)
+    tensors, _ = safetensors.load_file(folder / "adapter_model.safetensors")
+    assert case.saves_more or sum(array.size for array in tensors.values()) == m.get_nb_trainable_parameters()[0]
+    loaded = PeftModel.from_pretrained(base_of(case, model, seed), folder)
+    assert not loaded.notes and not any(p.requires_grad for p in loaded.parameters())
+    assert same(state(loaded), state(m))
+    assert np.array_equal(logits(loaded), logits(m))
+    again = PeftModel.from_pretrained(base_of(case, model, seed), folder, is_trainable=True)
+    assert again.get_nb_trainable_parameters() == m.get_nb_trainable_parameters()
+    train(again, 1), train(m, 1)
+    assert distance(logits(again), logits(m)) < 0.2  # the moments of the optimizer start anew on both sides
+
+
+def refuses_another_base(case: Case, model: str, seed: int, folder) -> None:
+    train(adapted(case, model, seed)).save_pretrained(folder)
+    other = base_of(case, model, seed + 1)
+    before = state(other)
+    refused(lambda: PeftModel.from_pretrained(other, folder), "another base")
+    assert same(state(other), before)
+    moved = base_of(Case(case.make, case.trains), model, seed)  # one weight, by a little
+    weight = moved.model.layers[0].mlp.up_proj.weight
+    host = backend.to_numpy(weight.data).copy()
+    host[0, 0] = np.nextafter(host[0, 0], np.float32(9))
+    weight.data = backend.asarray(host)
+    if case.quantization:
+        quant.quantize_model(moved, **case.quantization)
+    refused(lambda: PeftModel.from_pretrained(moved, folder), "another base")
+
+
+def merges_or_says_why_not(case: Case, model: str, seed: int, folder) -> None:
+    m = train(adapted(case, model, seed)).eval()
+    expected, before = logits(m), state(m)
+    if not case.merges:
+        refused(m.merge_and_unload, "merge")
+        assert same(state(m), before) and np.array_equal(logits(m), expected)
+        return
+    plain = m.merge_and_unload()
+    assert [note for note in m.notes if "in floats" in note] == m.notes and bool(m.notes) == bool(case.quantization)
+    assert type(plain) is LlamaForCausalLM
+    assert distance(logits(plain), expected) <= 10 * ROUNDING  # ROUNDING is a layer's; it adds up over the model's
+    base = base_of(Case(case.make, case.trains), model, seed)
+    assert {n: p.shape for n, p in plain.named_parameters()} == {n: p.shape for n, p in base.named_parameters()}
+    assert not any(module.stored_size for _, module in plain.named_modules())
+    refused(m.merge_and_unload, "merged")
+    plain.save_pretrained(folder)
+    assert np.array_equal(logits(LlamaForCausalLM.from_pretrained(folder)), logits(plain))
+
+
+def generates_as_it_computes(case: Case, model: str, seed: int, folder) -> None:
+    m = train(adapted(case, model, seed)).eval()
+    text = m.generate(IDS[:1], 5, temperature=0, eos_token_id=-1 % 40)
+    for end in range(IDS.shape[1], text.shape[1]):
+        assert m(text[:, :end]).logits.numpy()[0, -1].argmax() == text[0, end]
+
+
+INVARIANTS = [
+    starts_as_promised,
+    trains_exactly_its_own,
+    disables_exactly,
+    round_trips_exactly,
+    refuses_another_base,
+    merges_or_says_why_not,
+    generates_as_it_computes,
+]
