@@ -18,20 +18,16 @@ from rich.console import Console
 
 from .. import __version__, blas
 from ..data import corpora
-from ..data.batches import ClassificationBatches, classification_windows
-from ..data.tasks import load_task
-from ..data.tokenizer import Tokenizer, TokenStream, encode_documents
 from ..errors import show
 from ..formats.atomic import read_json
-from ..models.llama import LlamaForCausalLM, LlamaForSequenceClassification
-from ..peft import LoraConfig, get_peft_model
 from ..train import recipes
-from ..train.evaluate import accuracy
 from ..train.loop import TrainConfig, train
+from ..train.methods import Options
 from ..train.parallel import Workers
 from ..train.progress import progress_bar
 from . import report, tables
 from .base import PACKAGE_BASE, Base
+from .lab import BASE_DATA, DOMAIN, Lab
 from .memory import peak_bytes
 
 PROMPT = "Parameters\n----------\na :"
@@ -55,7 +51,7 @@ class Plan:
     test_characters: int = 20_000  # of each held-out text
     validation_characters: int = 6_000  # that early stopping looks at
     batch_size: int = 8
-    rank: int = 8
+    options: Options = Options()
     learning_rates = {"scratch": 3e-3, "full": 5e-4, "lora": 7e-4}
     classification_rates = {"scratch": 1e-3, "feature-extraction": 1e-2, "full": 2e-3, "lora": 5e-3}
 
@@ -114,14 +110,21 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = Fals
 class _Demo:
     def __init__(self, plan: Plan, seed: int, workers: Workers, console: Console):
         self.plan, self.seed, self.workers, self.console = plan, seed, workers, console
-        self.seq_len = plan.base.seq_len
 
     def run(self) -> dict:
         self.say_title(1, "Text")
         texts = self.read_texts()
         self.say_title(2, "Pretrain: learn the language from much text")
-        pretraining = self.pretrain()
-        self.tokenize()
+        base_folder, pretraining = self.pretrain()
+        plan = self.plan
+        self.lab = Lab(
+            base_folder,
+            self.workers,
+            plan.base.seq_len,
+            plan.batch_size,
+            plan.test_characters,
+            plan.validation_characters,
+        )
         self.say_title(3, "Fine-tune: learn the domain from little text")
         adaptation, continuations = self.adapt_all()
         data_curve = self.measure_data_curve(adaptation)
@@ -152,51 +155,45 @@ class _Demo:
     # 1. Text
 
     def read_texts(self) -> dict:
-        self.base_text, self.domain = corpora.load("python-docs"), corpora.load("numpy-docs")
-        self.base_parts, self.domain_parts = corpora.split(self.base_text), corpora.split(self.domain)
+        base, domain = corpora.load(BASE_DATA), corpora.load(DOMAIN)
+        self.base_sha256 = base.sha256
         described = {}
-        for role, corpus, parts in (
-            ("base", self.base_text, self.base_parts),
-            ("domain", self.domain, self.domain_parts),
-        ):
-            sample = next(d.text for d in parts.train if 200 < len(d.text) < 600)
-            used = corpus.characters if role == "base" else self.plan.characters
+        for role, corpus, used in (("base", base, base.characters), ("domain", domain, self.plan.characters)):
+            sample = next(d.text for d in corpora.split(corpus).train if 200 < len(d.text) < 600)
             described[role] = {"name": corpus.name, "characters": used, "sha256": corpus.sha256, "sample": sample}
         self.console.print(
-            f"The base learns from {self.base_text.name}: {self.base_text.characters:,} characters that came with "
-            "Python.\n"
-            f"The domain is {self.domain.name}, of which adaptation sees {self.plan.characters:,} characters."
+            f"The base learns from {base.name}: {base.characters:,} characters that came with Python.\n"
+            f"The domain is {domain.name}, of which adaptation sees {self.plan.characters:,} characters."
         )
         return described
 
     # 2. Pretrain
 
-    def pretrain(self) -> dict:
+    def pretrain(self) -> tuple[Path, dict]:
+        """The folder of the base to adapt, and how the one made in front of the reader came out."""
         base = self.plan.base
-        folder = _cache_folder() / f"base-{_fingerprint(base, self.base_text.sha256, self.seed)}"
+        folder = _cache_folder() / f"base-{_fingerprint(base, self.base_sha256, self.seed)}"
         cached = (folder / "model" / "config.json").is_file()
         if not cached:
             base.make(folder, self.workers, self.seed)
         facts = read_json(folder / "model" / "manifest.json")
-        model, self.tokenizer = recipes.load_model(str(folder))
         first, last = facts["evaluations"][0][1], facts["evaluations"][-1][1]
         self.console.print(
             f"{facts['parameters']:,} parameters, {base.config.steps} steps in {facts['seconds']} s"
             f"{' (from the cache)' if cached else ''}: "
             f"{first:.2f} -> {last:.2f} bits/character on held-out text."
         )
-        self.base_folder, package = folder / "model", None
+        base_folder, package = folder / "model", None
         if self.plan.go_on_with_package_base and (recipes.base_folder() / "config.json").is_file():
-            self.base_folder = recipes.base_folder()
-            self.tokenizer = Tokenizer.from_file(self.base_folder / "tokenizer.json")
-            manifest = read_json(self.base_folder / "manifest.json")
+            base_folder = recipes.base_folder()
+            manifest = read_json(base_folder / "manifest.json")
             package = {"name": "the base in the package", "steps": manifest["train"]["steps"]}
             package["bits"] = manifest["validation_bits_per_character"]
             self.console.print(
                 f"The base in the package is this recipe at {package['steps']} steps: {package['bits']:.2f}. "
                 "We go on with that one."
             )
-        return {
+        return base_folder, {
             "parameters": facts["parameters"],
             "steps": base.config.steps,
             "seconds": facts["seconds"],
@@ -209,53 +206,16 @@ class _Demo:
 
     # 3. Fine-tune
 
-    def tokenize(self) -> None:
-        pick = lambda documents, n: encode_documents(self.tokenizer, corpora.take(documents, n, seed=0))  # noqa: E731
-        self.domain_validation = pick(self.domain_parts.validation, self.plan.validation_characters)
-        self.domain_test = pick(self.domain_parts.test, self.plan.test_characters)
-        self.base_test = pick(self.base_parts.test, self.plan.test_characters)
-
-    def domain_text(self, characters: int, seed: int) -> TokenStream:
-        return encode_documents(self.tokenizer, corpora.take(self.domain_parts.train, characters, seed))
-
-    def fresh(self, method: str, seed: int):
-        """A model to train by `method`: the base, or for "scratch" an untrained model of its shape."""
-        model = LlamaForCausalLM.from_pretrained(self.base_folder)
-        if method == "scratch":
-            return LlamaForCausalLM(model.config, seed=seed)
-        if method == "lora":
-            return get_peft_model(model, self.lora(), seed=seed)
-        return model
-
-    def lora(self, task_type: str | None = None) -> LoraConfig:
-        rank = self.plan.rank
-        return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task_type)
-
-    def bits(self, model, stream: TokenStream) -> float:
-        return recipes.evaluator(model, stream, self.seq_len, 2 * self.plan.batch_size, self.workers)()
-
     def adapt(self, method: str, characters: int, seed: int):
         """Train by `method` on so much of the domain, stopped early on validation; returns model and history."""
         plan = self.plan
-        stream = self.domain_text(characters, seed)
-        model = self.fresh(method, seed)
         steps = plan.adapt.steps * min(plan.most_rounds, max(1, round(characters / plan.characters)))
         config = replace(plan.adapt, lr=plan.learning_rates[method], steps=steps, seed=seed)
-        seq_len = min(self.seq_len, len(stream.ids))
-        batches = recipes.training_batches(stream, plan.batch_size, seq_len, seed)
-        history = train(
-            model,
-            batches,
-            config,
-            evaluate=lambda: self.bits(model, self.domain_validation),
-            workers=self.workers,
-            show_progress=False,
-        )
-        return model, history
+        return self.lab.adapt(method, self.lab.domain_text(characters, seed), config, plan.options)
 
     def adapt_all(self) -> tuple[list[dict], dict[str, str]]:
         methods = ("scratch", "full", "lora")
-        base = LlamaForCausalLM.from_pretrained(self.base_folder)
+        lab, base = self.lab, self.lab.base()
         rows = [
             {
                 "method": "base",
@@ -264,8 +224,8 @@ class _Demo:
                 "total": recipes.count_parameters(base)[1],
                 "peak_bytes": self.peak_bytes("base"),
                 "seconds": 0.0,
-                "domain": self.bits(base, self.domain_test),
-                "base_text": self.bits(base, self.base_test),
+                "domain": lab.bits(base, lab.domain_test),
+                "base_text": lab.bits(base, lab.base_test),
                 "best_step": 0,
                 "curve": [],
             }
@@ -285,8 +245,8 @@ class _Demo:
                             "total": total,
                             "peak_bytes": peak,
                             "seconds": round(history.seconds, 2),
-                            "domain": self.bits(model, self.domain_test),
-                            "base_text": self.bits(model, self.base_test),
+                            "domain": lab.bits(model, lab.domain_test),
+                            "base_text": lab.bits(model, lab.base_test),
                             "best_step": history.best_step,
                             "curve": [[e["step"], e["value"]] for e in history.evaluations],
                         }
@@ -298,19 +258,19 @@ class _Demo:
 
     def peak_bytes(self, method: str) -> int:
         """The most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
-        model = self.fresh(method, self.seed)
+        lab = self.lab
+        model = lab.base() if method == "base" else lab.fresh(method, self.seed, self.plan.options)
         held = sum(p.data.nbytes for p in model.parameters())
-        batch_size = self.plan.batch_size
-        batches = recipes.training_batches(self.domain_text(6_000, 0), batch_size, self.seq_len, 0)
         if method == "base":
-            return peak_bytes(lambda: self.bits(model, self.domain_validation), held)
+            return peak_bytes(lambda: lab.bits(model, lab.domain_validation), held)
+        batches = recipes.training_batches(lab.domain_text(6_000, 0), lab.batch_size, lab.seq_len, 0)
         config = TrainConfig(steps=2)
         return peak_bytes(lambda: train(model, batches, config, workers=self.workers, show_progress=False), held)
 
     def goes_on(self, model) -> str:
-        ids = self.tokenizer.encode(PROMPT)
+        ids = self.lab.tokenizer.encode(PROMPT)
         out = model.generate(ids[None], 70, temperature=0.5, seed=self.seed)
-        return self.tokenizer.decode(out[0, len(ids) :])
+        return self.lab.tokenizer.decode(out[0, len(ids) :])
 
     def measure_data_curve(self, adaptation: list[dict]) -> list[dict]:
         """Domain bits after training on more and less text; the amount that `adaptation` had is taken from there."""
@@ -324,7 +284,7 @@ class _Demo:
             for characters in self.plan.data_curve:
                 for method in methods:
                     model, _ = self.adapt(method, characters, self.seed)
-                    bits = self.bits(model, self.domain_test)
+                    bits = self.lab.bits(model, self.lab.domain_test)
                     rows.append({"characters": characters, "method": method, "seed": self.seed, "domain": bits})
                     advance(1, f"{method} {bits:.2f}")
         return rows
@@ -332,50 +292,33 @@ class _Demo:
     # Classification
 
     def classify_all(self) -> dict:
-        task = load_task()
-        encode = lambda examples: self.tokenizer.encode_many([e.text for e in examples])  # noqa: E731
-        labels_of = lambda examples: [e.label for e in examples]  # noqa: E731
-        test_ids, test_labels = encode(task.test), labels_of(task.test)
-        rows = []
+        lab, plan, rows = self.lab, self.plan, []
         methods = ("scratch", "feature-extraction", "full", "lora")
-        runs = [(n, s, m) for n in self.plan.labels for s in self.plan.classification_seeds for m in methods]
+        runs = [(n, s, m) for n in plan.labels for s in plan.classification_seeds for m in methods]
         with progress_bar("classifying", len(runs)) as advance:
             for labels, seed, method in runs:
-                few = task.few(labels, seed)
-                model = self.fresh_classifier(method, len(task.classes), seed)
-                batches = ClassificationBatches(encode(few), labels_of(few), 32, self.seq_len, seed, 0)
-                steps = max(40, self.plan.epochs * len(few) // 32)
-                config = TrainConfig(
-                    steps=steps, lr=self.plan.classification_rates[method], warmup=steps // 10, seed=seed
-                )
-                history = train(model, batches, config, workers=self.workers, show_progress=False)
-                windows = classification_windows(test_ids, test_labels, self.seq_len, 64, 0)
+                few = lab.task.few(labels, seed)
+                steps = max(40, plan.epochs * len(few) // 32)
+                rate = plan.classification_rates[method]
+                config = TrainConfig(steps=steps, lr=rate, warmup=steps // 10, seed=seed)
+                model, history = lab.classify(method, few, config, plan.options)
                 rows.append(
                     {
                         "method": method,
                         "labels": labels,
                         "seed": seed,
-                        "accuracy": accuracy(model, windows, self.workers),
+                        "accuracy": lab.accuracy(model),
                         "seconds": round(history.seconds, 2),
                         "trainable": recipes.count_parameters(model)[0],
                     }
                 )
                 advance(1, f"{method} {rows[-1]['accuracy']:.0%}")
         return {
-            "classes": list(task.classes),
-            "chance": 1 / len(task.classes),
-            "test_examples": len(task.test),
+            "classes": list(lab.task.classes),
+            "chance": 1 / len(lab.task.classes),
+            "test_examples": len(lab.test_examples),
             "rows": rows,
         }
-
-    def fresh_classifier(self, method: str, classes: int, seed: int):
-        body = self.fresh("scratch" if method == "scratch" else "full", seed)
-        model = LlamaForSequenceClassification.from_language_model(body, classes, seed=seed)
-        if method == "lora":
-            return get_peft_model(model, self.lora("SEQ_CLS"), seed=seed)
-        if method == "feature-extraction":
-            model.model.requires_grad_(False)
-        return model
 
 
 def _cache_folder() -> Path:

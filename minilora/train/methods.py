@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ..errors import MiniloraError, show
-from ..models.llama import LlamaForCausalLM
+from ..models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from ..nn import Linear
 from ..peft import (
     BitFitConfig,
@@ -19,8 +19,6 @@ from ..peft import (
     get_peft_model,
 )
 from ..quant import quantize_model
-
-TASK = "CAUSAL_LM"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,6 @@ def _lora(options: Options, tokens: list[int] | None = None, **variant) -> LoraC
         lora_alpha=2 * options.rank if options.alpha is None else options.alpha,
         target_modules=options.targets,
         lora_dropout=options.dropout,
-        task_type=TASK,
         **variant,
     )
 
@@ -84,7 +81,7 @@ METHODS = {
         "keys and values in front of every layer's own",
         1e-2,
         lambda o, tokens: PrefixTuningConfig(
-            num_virtual_tokens=o.virtual_tokens, init_token_ids=tokens[: o.virtual_tokens], task_type=TASK
+            num_virtual_tokens=o.virtual_tokens, init_token_ids=tokens[: o.virtual_tokens]
         ),
         ("virtual_tokens",),
     ),
@@ -92,21 +89,19 @@ METHODS = {
         "embeddings in front of the text's",
         1e-2,
         lambda o, tokens: PromptTuningConfig(
-            num_virtual_tokens=o.virtual_tokens, init_token_ids=tokens[: o.virtual_tokens], task_type=TASK
+            num_virtual_tokens=o.virtual_tokens, init_token_ids=tokens[: o.virtual_tokens]
         ),
         ("virtual_tokens",),
     ),
     "bottleneck": Method(
         "small networks between the layers (adapters)",
         3e-3,
-        lambda o, _: BottleneckConfig(bottleneck_size=o.bottleneck_size, placement=o.placement, task_type=TASK),
+        lambda o, _: BottleneckConfig(bottleneck_size=o.bottleneck_size, placement=o.placement),
         ("bottleneck_size", "placement"),
     ),
-    "ia3": Method("factors on keys, values and the MLP", 1e-2, lambda o, _: IA3Config(task_type=TASK)),
-    "bitfit": Method(
-        "biases (where there are any) and norms", 3e-3, lambda o, _: BitFitConfig(norms=True, task_type=TASK)
-    ),
-    "norms": Method("the norms' weights", 3e-3, lambda o, _: LNTuningConfig(task_type=TASK)),
+    "ia3": Method("factors on keys, values and the MLP", 1e-2, lambda o, _: IA3Config()),
+    "bitfit": Method("biases (where there are any) and norms", 3e-3, lambda o, _: BitFitConfig(norms=True)),
+    "norms": Method("the norms' weights", 3e-3, lambda o, _: LNTuningConfig()),
 }
 OTHER_NAMES = {
     "adapter": "bottleneck",
@@ -130,19 +125,31 @@ def find(name: str) -> str:
     return name
 
 
-def adapt(model: LlamaForCausalLM, name: str, options: Options | None = None, tokens=(), seed: int = 0):
-    """Make the model trainable by a method, in place; returns what to train.
+def adapt(
+    model: LlamaForCausalLM | LlamaForSequenceClassification,
+    name: str,
+    options: Options | None = None,
+    tokens=(),
+    seed: int = 0,
+):
+    """Make the model trainable by a method, in place; returns what to train. The head of a classifier always trains.
 
     tokens: ids from the text that is to be learned, from which virtual tokens start. seed: of what starts random.
     """
     method, options = METHODS[find(name)], options or Options()
+    is_classifier = isinstance(model, LlamaForSequenceClassification)
     if method.config is not None:
         if "quant_type" in method.options:
             quantize_model(model, options.blocksize, options.quant_type, options.double_quantization)
-        return get_peft_model(model, method.config(options, [int(token) for token in tokens]), seed=seed)
+        config = method.config(options, [int(token) for token in tokens])
+        config.task_type = "SEQ_CLS" if is_classifier else "CAUSAL_LM"
+        return get_peft_model(model, config, seed=seed)
     if name == "full":
         return model.requires_grad_(True)
     model.requires_grad_(False)
+    if is_classifier:
+        model.score.requires_grad_(True)
+        return model
     if model.config.tie_word_embeddings:  # the head trains, the embeddings do not
         model.lm_head = Linear.from_arrays(model.lm_head.weight.data.copy())
         model.config.tie_word_embeddings = False
