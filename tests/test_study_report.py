@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from minilora.errors import MiniloraError
-from minilora.study import plots, report, tables
+from minilora.study import drawing, grids, plots, report, tables
 
 pytestmark = pytest.mark.host
 
@@ -196,7 +196,7 @@ def test_tables_fit_80_columns_with_a_line_a_row(results, make):
         row |= {"peak_bytes": 2_345_000_000, "seconds": 1234.5, "domain": row["domain"] + 8}
         row |= {"trainable": row["trainable"] * 50, "total": row["total"] * 50}
     for one in (results, big):
-        lines = tables.render(make(one)).splitlines()
+        lines = grids.render(make(one)).splitlines()
         assert max(len(line) for line in lines) <= 80
         for name in ("from scratch", "full", "LoRA"):
             row = the(lines, f"{name} ")
@@ -205,7 +205,7 @@ def test_tables_fit_80_columns_with_a_line_a_row(results, make):
 
 def test_rendered_text_is_plain_and_colours_obey_no_color(results, monkeypatch):
     table = tables.adaptation_table(results)
-    assert "\x1b" not in tables.render(table)
+    assert "\x1b" not in grids.render(table)
     assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", as_printed(table, force_terminal=True))
     monkeypatch.setenv("NO_COLOR", "1")
     assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", as_printed(table, force_terminal=True))
@@ -213,15 +213,15 @@ def test_rendered_text_is_plain_and_colours_obey_no_color(results, monkeypatch):
 
 def test_names_of_texts_are_not_markup(results):
     results["texts"]["domain"]["name"] = "[red]mine[/red]"
-    assert "Adaptation to [red]mine[/red], 12,000 characters" in tables.render(tables.adaptation_table(results))
+    assert "Adaptation to [red]mine[/red], 12,000 characters" in grids.render(tables.adaptation_table(results))
 
 
 def test_small_shares_and_large_sizes_keep_their_digits():
-    assert [tables.show_share(share) for share in (1, 0.5, 0.0994, 0.0996, 0.041, 0.00184)] == [
+    assert [grids.show_share(share) for share in (1, 0.5, 0.0994, 0.0996, 0.041, 0.00184)] == [
         "100 %", "50 %", "9.9 %", "10 %", "4.1 %", "0.18 %",
     ]  # fmt: skip
-    assert [tables.show_bytes(n) for n in (41_400_000, 999_400_000, 1_250_000_000)] == ["41 MB", "999 MB", "1.2 GB"]
-    assert [tables.show_seconds(s) for s in (0.84, 9.94, 9.96, 75)] == ["0.8 s", "9.9 s", "10 s", "75 s"]
+    assert [grids.show_bytes(n) for n in (41_400_000, 999_400_000, 1_250_000_000)] == ["41 MB", "999 MB", "1.2 GB"]
+    assert [grids.show_seconds(s) for s in (0.84, 9.94, 9.96, 75)] == ["0.8 s", "9.9 s", "10 s", "75 s"]
 
 
 # Sentences
@@ -500,7 +500,7 @@ def test_the_page_tells_the_story(results):
 
 def test_every_figure_has_a_caption_and_every_method_a_look():
     assert report.CAPTIONS.keys() == plots.FIGURES.keys()
-    assert plots.METHODS.keys() == tables.NAMES.keys()
+    assert drawing.LOOKS.keys() == grids.NAMES.keys()
 
 
 def test_parts_that_were_not_run_are_left_out_of_the_page(results):

@@ -7,16 +7,14 @@ functions of that dictionary alone.
 import hashlib
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
 from rich.console import Console
 
-from .. import __version__, blas
+from .. import __version__
 from ..data import corpora
 from ..errors import show
 from ..formats.atomic import read_json
@@ -25,10 +23,11 @@ from ..train.loop import TrainConfig, train
 from ..train.methods import Options
 from ..train.parallel import Workers
 from ..train.progress import progress_bar
-from . import report, tables
+from . import grids, report, tables
 from .base import PACKAGE_BASE, Base
 from .lab import BASE_DATA, DOMAIN, Lab
 from .memory import peak_bytes
+from .records import machine
 
 PROMPT = "Parameters\n----------\na :"
 
@@ -98,7 +97,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = Fals
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(perf_counter() - started, 1),
         "quick": quick,
-        "machine": _machine(),
+        "machine": machine(),
     }
     page = report.write_report(results, out)
     console.print(f"\nThe report: {page} ({results['seconds']:.0f} s in all)")
@@ -144,7 +143,7 @@ class _Demo:
         for claim in tables.claims(results):
             self.console.print(f"- {claim}", markup=False)
         for method, text in continuations.items():
-            self.console.print(f"\n[bold]{tables.NAMES[method]}[/bold] goes on after {PROMPT!r}:")
+            self.console.print(f"\n[bold]{grids.NAMES[method]}[/bold] goes on after {PROMPT!r}:")
             lines = text.splitlines()[:8]
             self.console.print("\n".join(f"  {show(line, 76)}" for line in lines), markup=False)
         return results
@@ -331,14 +330,3 @@ def _cache_folder() -> Path:
 def _fingerprint(base: Base, text_sha256: str, seed: int) -> str:
     facts = json.dumps([asdict(base), text_sha256, seed, __version__], sort_keys=True)
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
-
-
-def _machine() -> dict:
-    kernels = "; ".join(f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
-    return {
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "minilora": __version__,
-        "cores": blas.cores(),
-        "blas": kernels,
-    }

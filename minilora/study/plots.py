@@ -1,95 +1,38 @@
 """The demo's figures, each a function of the results dictionary.
 
-A figure whose part was not run is None. They are plain matplotlib Figures, made without pyplot: no window opens, and
-the reader's own settings are as before.
+A figure whose part was not run is None.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..formats.atomic import make_folder, remove_file, write_atomic
-from . import tables
-from .tables import FROM_THE_BASE, NAMES
+from . import grids, tables
+from .drawing import BITS, GREY, LOOKS, base_line, errorbar, figure_of, log_ticks, save_all, single, styled, with_legend
+from .grids import NAMES
+from .tables import FROM_THE_BASE
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# One colour, marker and line a method, the same in every figure. The colours are those of Okabe and Ito (2008), which
-# the colour-blind tell apart; the markers and lines tell them apart in grey.
-METHODS = {
-    "base": {"color": "#555555", "marker": "", "linestyle": (0, (6, 2))},
-    "scratch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
-    "feature-extraction": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
-    "full": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "lora": {"color": "#009E73", "marker": "^", "linestyle": "--"},
-}
-GREY = METHODS["base"]["color"]
-WIDTH, HEIGHT = 6.4, 4.6  # inches: small, so that the letters stay large on a telephone
-STYLE = {
-    "font.size": 11,
-    "figure.titlesize": 12,
-    "figure.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "figure.constrained_layout.h_pad": 0.1,
-    "figure.constrained_layout.w_pad": 0.1,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 6.5,
-    "errorbar.capsize": 3,
-}
-BITS = "bits/character (less is better)"
 LETTERS = "ABCD"  # one for each sample along the pretraining curve
 
 
 def save_figures(results: dict, folder: Path | str, dpi: int = 150) -> list[Path]:
     """Write a PNG for each part that was run, and remove an older one for each that was not; returns the paths.
 
-    The same results give the same bytes under the same matplotlib. MiniloraError where the folder cannot be written.
+    Errors as for `drawing.save_all`.
     """
-    make_folder(folder)
-    written = []
-    for name, draw in FIGURES.items():
-        path, figure = Path(folder) / f"{name}.png", draw(results)
-        if figure is None:
-            remove_file(path)
-        else:
-            write_atomic(path, lambda file, figure=figure: _save(figure, file, dpi))
-            written.append(path)
-    return written
-
-
-def _styled(draw: Callable) -> Callable:
-    """`draw` under matplotlib's defaults and STYLE, whatever the reader's own settings, which come back afterwards."""
-
-    @wraps(draw)
-    def styled(*arguments):
-        from matplotlib import style
-
-        with style.context(STYLE, after_reset=True):
-            return draw(*arguments)
-
-    return styled
-
-
-@_styled
-def _save(figure: Figure, file, dpi: int) -> None:
-    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    return save_all(FIGURES, results, folder, dpi)
 
 
 # Figures
 
 
-@_styled
+@styled
 def pretraining(results: dict) -> Figure | None:
     """The loss over the steps, and what the model writes at some of them."""
     from matplotlib.transforms import blended_transform_factory
@@ -105,7 +48,7 @@ def pretraining(results: dict) -> Figure | None:
         lines += [f"   {line}" for line in textwrap.wrap(_printable(text), 76, max_lines=2, placeholder=" …")]
     heights = {"losses": 1.5 * bool(facts.get("losses")), "curve": 2.6, "samples": 0.17 * len(lines)}  # inches, about
     heights = {panel: height for panel, height in heights.items() if height}
-    figure = _figure("Pretraining: the loss, and what the model writes along it", sum(heights.values()) + 1)
+    figure = figure_of("Pretraining: the loss, and what the model writes along it", sum(heights.values()) + 1)
     rows = figure.subplots(len(heights), height_ratios=list(heights.values()), squeeze=False)[:, 0]
     panels = dict(zip(heights, rows, strict=True))
 
@@ -116,7 +59,7 @@ def pretraining(results: dict) -> Figure | None:
         below.annotate(letter, (step, curve[step]), (0, 7), textcoords="offset points", ha="center", weight="bold")
     base = facts.get("base")
     if base:
-        _base_line(below, base["bits"])
+        base_line(below, base["bits"])
         label = f"{base['name']} ({base['steps']:,} steps): {base['bits']:.2f}"
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
         below.annotate(label, (0.01, base["bits"]), (0, 4), **place, color=GREY, fontsize=10)
@@ -135,7 +78,7 @@ def pretraining(results: dict) -> Figure | None:
     return figure
 
 
-@_styled
+@styled
 def adaptation(results: dict) -> Figure | None:
     """Held-out domain text over the steps of adaptation: the seeds thin, their mean thick, marks on what was kept."""
     methods = {
@@ -145,9 +88,9 @@ def adaptation(results: dict) -> Figure | None:
     }
     if not methods:
         return None
-    figure, axes = _single("Adapting to the domain: where each method starts and ends")
+    figure, axes = single("Adapting to the domain: where each method starts and ends")
     for method, rows in methods.items():
-        look = METHODS[method]
+        look = LOOKS[method]
         curves = [dict(row["curve"]) for row in rows]
         for row, curve in zip(rows, curves, strict=True):
             axes.plot(curve.keys(), curve.values(), color=look["color"], linewidth=0.8, alpha=0.35)
@@ -164,31 +107,31 @@ def adaptation(results: dict) -> Figure | None:
         low = min(pretrained + values["scratch"])
         high = max(*pretrained, min(values["scratch"]))
         axes.set_ylim(low - 0.08 * (high - low), high + 0.15 * (high - low))
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
-@_styled
+@styled
 def quality_against_parameters(results: dict) -> Figure | None:
     """Domain quality against how many parameters train."""
     methods = tables.adapted(results)
     points = {method: one for method, one in methods.items() if one.trainable}
     if not points:
         return None
-    figure, axes = _single("Quality against trainable parameters: low is good, left is cheap")
+    figure, axes = single("Quality against trainable parameters: low is good, left is cheap")
     for method, one in points.items():
-        label = f"{NAMES[method]} ({tables.show_share(one.trainable / one.total)})"
-        _errorbar(axes, method, [one.trainable], [one.domain], label, linestyle="")
+        label = f"{NAMES[method]} ({grids.show_share(one.trainable / one.total)})"
+        errorbar(axes, method, [one.trainable], [one.domain], label, linestyle="")
     if "base" in methods:
-        _base_line(axes, methods["base"].domain.mean, f"{NAMES['base']} (nothing trains)")
+        base_line(axes, methods["base"].domain.mean, f"{NAMES['base']} (nothing trains)")
     axes.set_xscale("log")
     counts = [one.trainable for one in points.values()]
     axes.set_xlim(min(counts) / 4, max(counts) * 4)
     axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{BITS}")
     axes.margins(y=0.12)
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
-@_styled
+@styled
 def learned_against_forgotten(results: dict) -> Figure | None:
     """Bits gained on the domain against bits lost on the base's text, for the methods that start from the base."""
     rows = tables.by_method(results.get("adaptation") or [])
@@ -196,13 +139,13 @@ def learned_against_forgotten(results: dict) -> Figure | None:
     if "base" not in rows or not methods:
         return None
     base = tables.adapted(results)["base"]
-    figure, axes = _single("Learned against forgotten: right is learned, up is forgotten")
+    figure, axes = single("Learned against forgotten: right is learned, up is forgotten")
     axes.axhline(0, color=GREY, linewidth=1)
     axes.axvline(0, color=GREY, linewidth=1)
     for method in methods:
         learned = [base.domain.mean - row["domain"] for row in rows[method]]
         forgotten = [row["base_text"] - base.base_text.mean for row in rows[method]]
-        look = METHODS[method] | {"linestyle": ""}
+        look = LOOKS[method] | {"linestyle": ""}
         axes.plot(learned, forgotten, **look, markersize=5, alpha=0.45)
         mean = ([sum(learned) / len(learned)], [sum(forgotten) / len(forgotten)])
         axes.plot(*mean, **look, markersize=11, markeredgecolor="white", label=f"{NAMES[method]} (mean; small: seeds)")
@@ -212,47 +155,47 @@ def learned_against_forgotten(results: dict) -> Figure | None:
         ylabel="forgotten: bits/character\nlost on the base's text",
     )
     axes.margins(0.15)
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
-@_styled
+@styled
 def data_curve(results: dict) -> Figure | None:
     """Domain quality against how much of the domain was seen, from scratch and from the base."""
     curves = tables.data_curve(results)
     if not curves:
         return None
-    figure, axes = _single("How much text pretraining is worth: where the lines meet")
+    figure, axes = single("How much text pretraining is worth: where the lines meet")
     for method, curve in curves.items():
-        _errorbar(axes, method, list(curve), list(curve.values()), NAMES[method])
+        errorbar(axes, method, list(curve), list(curve.values()), NAMES[method])
     base = tables.adapted(results).get("base")
     if base:
-        _base_line(axes, base.domain.mean, NAMES["base"])
+        base_line(axes, base.domain.mean, NAMES["base"])
     for method in FROM_THE_BASE:
         where = tables.crossover(results, method)
         if where is not None:
-            look = METHODS[method] | {"marker": "", "linewidth": 1}
+            look = LOOKS[method] | {"marker": "", "linewidth": 1}
             axes.axvline(where, **look, label=f"scratch meets {NAMES[method]}: {tables.rounded(where):,}")
-    _log_ticks(axes, sorted({amount for curve in curves.values() for amount in curve}))
+    log_ticks(axes, sorted({amount for curve in curves.values() for amount in curve}))
     axes.set(xlabel="characters of the domain seen (logarithmic)", ylabel=f"domain, test\n{BITS}")
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
-@_styled
+@styled
 def accuracy_against_labels(results: dict) -> Figure | None:
     """Accuracy on the labelled task against the number of labels a class."""
     methods = tables.accuracies(results)
     if not methods:
         return None
-    figure, axes = _single("Why transfer: accuracy against labels")
+    figure, axes = single("Why transfer: accuracy against labels")
     for index, (method, curve) in enumerate(methods.items()):
         aside = 1.03 ** (index - (len(methods) - 1) / 2)  # so that error bars stand beside each other
-        values = [tables.Spread(100 * one.mean, 100 * one.half_range, one.count) for one in curve.values()]
-        _errorbar(axes, method, [labels * aside for labels in curve], values, NAMES[method])
-    _base_line(axes, 100 * results["classification"]["chance"], "chance")
-    _log_ticks(axes, sorted({labels for curve in methods.values() for labels in curve}))
+        values = [grids.Spread(100 * one.mean, 100 * one.half_range, one.count) for one in curve.values()]
+        errorbar(axes, method, [labels * aside for labels in curve], values, NAMES[method])
+    base_line(axes, 100 * results["classification"]["chance"], "chance")
+    log_ticks(axes, sorted({labels for curve in methods.values() for labels in curve}))
     axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on held-out sentences (%)")
     axes.set_ylim(0, min(100, axes.get_ylim()[1] + 3))
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
 FIGURES: dict[str, Callable[[dict], Figure | None]] = {
@@ -266,44 +209,6 @@ FIGURES: dict[str, Callable[[dict], Figure | None]] = {
         accuracy_against_labels,
     )
 }
-
-
-# Parts
-
-
-def _figure(title: str, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.suptitle(title, x=0.01, horizontalalignment="left")
-    return figure
-
-
-def _single(title: str) -> tuple[Figure, Axes]:
-    figure = _figure(title, HEIGHT)
-    return figure, figure.subplots()
-
-
-def _with_legend(figure: Figure) -> Figure:
-    """Below the axes, where it covers no data."""
-    figure.legend(loc="outside lower center", ncols=2, handlelength=3.2)
-    return figure
-
-
-def _errorbar(axes: Axes, method: str, x: list[float], spreads: list[tables.Spread], label: str, **look) -> None:
-    bars = [one.half_range for one in spreads]
-    axes.errorbar(x, [one.mean for one in spreads], bars, **METHODS[method] | look, label=label)
-
-
-def _base_line(axes: Axes, value: float, label: str | None = None) -> None:
-    axes.axhline(value, color=GREY, linestyle=METHODS["base"]["linestyle"], linewidth=1.4, label=label)
-
-
-def _log_ticks(axes: Axes, amounts: list[int]) -> None:
-    """A logarithmic axis with a tick at each amount that was measured, and nowhere else."""
-    axes.set_xscale("log")
-    axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
-    axes.set_xticks([], minor=True)
 
 
 def _spaced(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:

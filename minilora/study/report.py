@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import MiniloraError
 from ..formats.atomic import make_folder, show_path, write_atomic, write_json
-from . import plots, tables
+from . import grids, plots, tables
 
 PAGE = "report.html"
 RESULTS = "results.json"
@@ -194,7 +194,7 @@ def _outcome_step(results: dict) -> str:
     continuations = results.get("continuations") or {}
     texts = continuations.get("texts") or {}
     if texts:
-        panels = [_panel(tables.NAMES.get(method, method), text) for method, text in texts.items()]
+        panels = [_panel(grids.NAMES.get(method, method), text) for method, text in texts.items()]
         parts.append("<h3>The same prompt, before and after</h3>")
         parts.append(f"<pre>{_text(continuations.get('prompt', ''))}</pre>\n<p>goes on like this:</p>")
         parts.append(_beside(panels))
@@ -249,7 +249,7 @@ def _beside(panels: list[str]) -> str:
     return f'<div class="beside">\n{"".join(panels)}\n</div>'
 
 
-def _table(grid: tables.Grid) -> str:
+def _table(grid: grids.Grid) -> str:
     head = "".join(f'<th scope="col">{_text(" ".join(name.split()))}</th>' for name in grid.header)
     rows = "\n".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in grid.rows)
     return (

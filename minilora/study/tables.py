@@ -1,53 +1,28 @@
 """The demo's results as two tables that fit 80 columns, and as the plain sentences that the numbers support.
 
-Everything here is a function of the results dictionary (also saved as results.json). A number measured over several
-seeds is shown as its mean ± half its range.
+Everything here is a function of the results dictionary (also saved as results.json).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from io import StringIO
 from math import exp, log
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-# Every table, figure and sentence names the methods so, in this order.
-NAMES = {
-    "base": "base as it is",
-    "scratch": "from scratch",
-    "feature-extraction": "feature extraction",
-    "full": "full",
-    "lora": "LoRA",
-}
+from .grids import (
+    NAMES,
+    Grid,
+    Spread,
+    drawn,
+    seeds_in_words,
+    show_bytes,
+    show_count,
+    show_seconds,
+    show_share,
+    show_signed,
+)
+
 IN_SENTENCES = NAMES | {"base": "the base", "full": "full fine-tuning"}
 FROM_THE_BASE = ("full", "lora")  # the methods that start from the base and change how it reads text
-WIDTH = 80
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number measured over seeds: the mean, half the distance from the smallest to the largest, and how many."""
-
-    mean: float
-    half_range: float
-    count: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        values = list(values)
-        return cls(sum(values) / len(values), (max(values) - min(values)) / 2, len(values))
-
-    def overlaps(self, other: "Spread") -> bool:
-        """Whether the two means are no further apart than the seeds scatter."""
-        return abs(self.mean - other.mean) <= self.half_range + other.half_range
-
-    def show(self, digits: int, scale: float = 1.0) -> str:
-        """`2.523 ± 0.012`, or the mean alone where there was one seed; both times `scale`."""
-        text = f"{self.mean * scale:.{digits}f}"
-        return text if self.count == 1 else f"{text} ± {self.half_range * scale:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -60,16 +35,6 @@ class Adapted:
     seconds: float
     domain: Spread
     base_text: Spread
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table before it is drawn: the terminal and the report draw the same one."""
-
-    title: str
-    header: tuple[str, ...]  # a newline where the terminal breaks the line
-    rows: list[tuple[str, ...]]
-    caption: str
 
 
 # Summaries
@@ -134,12 +99,12 @@ def _gaps(results: dict, method: str) -> list[tuple[int, float]]:
 
 def adaptation_table(results: dict) -> Table:
     """What each way to adapt costs, what it learns of the domain and what it forgets of the base's own text."""
-    return _drawn(adaptation_grid(results))
+    return drawn(adaptation_grid(results))
 
 
 def classification_table(results: dict) -> Table:
     """Accuracy of each way to learn the labelled task, by the number of labels a class."""
-    return _drawn(classification_grid(results))
+    return drawn(classification_grid(results))
 
 
 def adaptation_grid(results: dict) -> Grid:
@@ -151,13 +116,13 @@ def adaptation_grid(results: dict) -> Grid:
         rows.append(
             (
                 NAMES[method],
-                _count(one.trainable) if one.trainable else "–",
+                show_count(one.trainable) if one.trainable else "–",
                 show_share(one.trainable / one.total) if one.trainable else "–",
                 show_bytes(one.peak_bytes),
                 show_seconds(one.seconds) if one.seconds else "–",
                 one.domain.show(3),
                 one.base_text.show(3),
-                "–" if forgot is None else _signed(forgot),
+                "–" if forgot is None else show_signed(forgot),
             )
         )
     domain, base_text = _text_name(results, "domain"), _text_name(results, "base")
@@ -167,7 +132,7 @@ def adaptation_grid(results: dict) -> Grid:
         ("method", "trainable", "share", "peak\nmemory", "time", "domain\nbits/char", "base text\nbits/char", "forgot"),
         rows,
         f"Held-out text of {domain} (domain) and {base_text} (base text), after adaptation; less is better. "
-        f"{_seeds(one.domain.count for method, one in methods.items() if method != 'base')} "
+        f"{seeds_in_words(one.domain.count for method, one in methods.items() if method != 'base')} "
         f"Forgot: bits/char lost on {base_text}. Peak memory: the most bytes alive in a training step, weights "
         "included (for the base: in reading).",
     )
@@ -181,7 +146,7 @@ def classification_grid(results: dict) -> Grid:
     rows = [
         (
             NAMES[method],
-            _count(trainable[method]),
+            show_count(trainable[method]),
             *(f"{of_method[n].show(1, 100)} %" if n in of_method else "–" for n in amounts),
         )
         for method, of_method in methods.items()
@@ -192,68 +157,13 @@ def classification_grid(results: dict) -> Grid:
         rows,
         f"{task.get('test_examples', 0):,} held-out sentences of {len(task.get('classes') or [])} classes; chance is "
         f"{100 * task.get('chance', 0):.1f} %. "
-        f"{_seeds(one.count for of_method in methods.values() for one in of_method.values())}",
+        f"{seeds_in_words(one.count for of_method in methods.values() for one in of_method.values())}",
     )
-
-
-def render(table: Table) -> str:
-    """`table` as plain text, for a file."""
-    console = Console(file=StringIO(), width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
-    console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
-
-
-def _drawn(grid: Grid) -> Table:
-    table = Table(
-        title=Text(grid.title, style="bold"),
-        caption=Text(grid.caption, style="dim"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 0 if len(grid.header) > 5 else 1),
-    )
-    for index, name in enumerate(grid.header):
-        table.add_column(name, justify="right" if index else "left", vertical="bottom", no_wrap=index == 0)
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def _seeds(counts: Iterable[int]) -> str:
-    counts = sorted(set(counts))
-    if not counts or counts == [1]:
-        return "One seed, so no spread."
-    return f"Mean over {' to '.join(str(count) for count in counts)} seeds ± half their range."
 
 
 def _text_name(results: dict, role: str) -> str:
     fallback = {"domain": "the domain", "base": "the base text"}[role]
     return ((results.get("texts") or {}).get(role) or {}).get("name", fallback)
-
-
-def _count(number: int) -> str:
-    return f"{number:,}" if number < 10_000_000 else f"{number / 1e6:,.1f} M"
-
-
-def show_share(share: float) -> str:
-    """A share of one as a percentage with two digits that say something: 4.1 %, 0.18 %, 100 %."""
-    percent = 100 * share
-    digits = 0 if percent >= 9.95 else 1 if percent >= 0.995 else 2
-    return f"{percent:.{digits}f} %"
-
-
-def show_bytes(number: int) -> str:
-    return f"{number / 1e6:.0f} MB" if number < 999.5e6 else f"{number / 1e9:.1f} GB"
-
-
-def show_seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-
-
-def _signed(value: float) -> str:
-    return f"{round(value, 3) + 0:+.3f}".replace("-", "−")
 
 
 # Sentences

@@ -1,0 +1,133 @@
+"""Tables before they are drawn, for the terminal and for pages, and how numbers look in them.
+
+A number measured over several seeds is shown as its mean ± half its range.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Every table, figure and sentence names the methods so, in this order.
+NAMES = {
+    "base": "base as it is",
+    "few-shot": "few-shot prompt",
+    "scratch": "from scratch",
+    "feature-extraction": "feature extraction",
+    "full": "full",
+    "norms": "norms",
+    "bitfit": "BitFit and norms",
+    "ia3": "IA3",
+    "prompt": "prompt tuning",
+    "prefix": "prefix tuning",
+    "bottleneck": "adapters",
+    "lora": "LoRA",
+    "rslora": "rsLoRA",
+    "lora-plus": "LoRA+",
+    "pissa": "PiSSA",
+    "dora": "DoRA",
+    "qlora": "QLoRA",
+}
+WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number measured over seeds: the mean, half the distance from the smallest to the largest, and how many."""
+
+    mean: float
+    half_range: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread":
+        values = list(values)
+        return cls(sum(values) / len(values), (max(values) - min(values)) / 2, len(values))
+
+    def overlaps(self, other: "Spread") -> bool:
+        """Whether the two means are no further apart than the seeds scatter."""
+        return abs(self.mean - other.mean) <= self.half_range + other.half_range
+
+    def show(self, digits: int, scale: float = 1.0) -> str:
+        """`2.523 ± 0.012`, or the mean alone where there was one seed; both times `scale`."""
+        text = f"{self.mean * scale:.{digits}f}"
+        return text if self.count == 1 else f"{text} ± {self.half_range * scale:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table before it is drawn: the terminal and the report draw the same one."""
+
+    title: str
+    header: tuple[str, ...]  # a newline where the terminal breaks the line
+    rows: list[tuple[str, ...]]
+    caption: str
+
+
+# Drawing
+
+
+def render(table: Table) -> str:
+    """`table` as plain text, for a file."""
+    console = Console(file=StringIO(), width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+
+
+def drawn(grid: Grid) -> Table:
+    """The grid for a terminal."""
+    table = Table(
+        title=Text(grid.title, style="bold"),
+        caption=Text(grid.caption, style="dim"),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 0 if len(grid.header) > 5 else 1),
+    )
+    for index, name in enumerate(grid.header):
+        table.add_column(name, justify="right" if index else "left", vertical="bottom", no_wrap=index == 0)
+    for row in grid.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def seeds_in_words(counts: Iterable[int]) -> str:
+    """What `±` means under a table whose numbers are over so many seeds each."""
+    counts = sorted(set(counts))
+    if not counts or counts == [1]:
+        return "One seed, so no spread."
+    return f"Mean over {' to '.join(str(count) for count in counts)} seeds ± half their range."
+
+
+# Numbers
+
+
+def show_count(number: int) -> str:
+    """`167,424`, or `10.2 M`."""
+    return f"{number:,}" if number < 10_000_000 else f"{number / 1e6:,.1f} M"
+
+
+def show_share(share: float) -> str:
+    """A share of one as a percentage with two digits that say something: 4.1 %, 0.18 %, 100 %."""
+    percent = 100 * share
+    digits = 0 if percent >= 9.95 else 1 if percent >= 0.995 else 2
+    return f"{percent:.{digits}f} %"
+
+
+def show_bytes(number: int) -> str:
+    return f"{number / 1e6:.0f} MB" if number < 999.5e6 else f"{number / 1e9:.1f} GB"
+
+
+def show_seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
+def show_signed(value: float) -> str:
+    """`+0.123` or `−0.123`."""
+    return f"{round(value, 3) + 0:+.3f}".replace("-", "−")
