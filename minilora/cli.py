@@ -169,6 +169,18 @@ def _parser() -> _Parser:
     _add_model(merge)
     merge.add_argument("--out", required=True, help="folder of the merged model")
 
+    from .study import compare
+
+    comparison = _command(
+        commands,
+        "compare",
+        compare.command,
+        "measure every method on one base, one domain and one task",
+        "minilora compare --quick --methods lora,full",
+    )
+    compare.add_arguments(comparison)
+    _add_json(comparison)
+
     doctor = _command(
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
     )

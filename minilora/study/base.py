@@ -4,10 +4,12 @@
 weights are stored as float16, under 6 MB; the manifest says from what text, with which settings and to which loss.
 """
 
+import json
+import os
 import platform
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -89,6 +91,22 @@ class Base:
         write_json(folder / "model" / "manifest.json", facts)
         return folder / "model"
 
+    def cached(self, workers: Workers, seed: int = 0) -> tuple[Path, bool]:
+        """The model's folder in the cache, and whether it was there already; if not, it is made."""
+        facts = json.dumps([asdict(self), corpora.load(DATA).sha256, seed, __version__], sort_keys=True)
+        folder = _cache_folder() / f"base-{sha256(facts.encode()).hexdigest()[:16]}"
+        there = (folder / "model" / "config.json").is_file()
+        if not there:
+            self.make(folder, workers, seed)
+        return folder / "model", there
+
+
+def _cache_folder() -> Path:
+    """Where pretrained bases are kept between runs: MINILORA_CACHE, or `minilora` in the user's cache."""
+    own = os.environ.get("MINILORA_CACHE")
+    general = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(general) / "minilora"
+
 
 PACKAGE_BASE = Base(
     sizes={
@@ -103,6 +121,13 @@ PACKAGE_BASE = Base(
     config=TrainConfig(
         steps=1600, lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=100
     ),
+)
+QUICK_BASE = Base(  # for a story of a minute
+    sizes=PACKAGE_BASE.sizes
+    | {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | {"num_key_value_heads": 2},
+    vocab_size=1024,
+    config=replace(PACKAGE_BASE.config, steps=400, lr=6e-3, warmup=20, eval_every=40),
 )
 
 if __name__ == "__main__":

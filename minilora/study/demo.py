@@ -4,17 +4,14 @@
 functions of that dictionary alone.
 """
 
-import hashlib
 import json
-import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
 from rich.console import Console
 
-from .. import __version__
 from ..data import corpora
 from ..errors import show
 from ..formats.atomic import read_json
@@ -24,7 +21,7 @@ from ..train.methods import Options
 from ..train.parallel import Workers
 from ..train.progress import progress_bar
 from . import grids, report, tables
-from .base import PACKAGE_BASE, Base
+from .base import PACKAGE_BASE, QUICK_BASE, Base
 from .lab import BASE_DATA, DOMAIN, Lab
 from .memory import peak_bytes
 from .records import machine
@@ -70,13 +67,7 @@ FULL = Plan(
 )
 QUICK = replace(
     FULL,
-    base=Base(
-        sizes=PACKAGE_BASE.sizes
-        | {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
-        | {"num_key_value_heads": 2},
-        vocab_size=1024,
-        config=replace(PACKAGE_BASE.config, steps=400, lr=6e-3, warmup=20, eval_every=40),
-    ),
+    base=QUICK_BASE,
     go_on_with_package_base=False,
     curve_methods=("scratch", "full", "lora"),
     most_rounds=5,
@@ -155,7 +146,6 @@ class _Demo:
 
     def read_texts(self) -> dict:
         base, domain = corpora.load(BASE_DATA), corpora.load(DOMAIN)
-        self.base_sha256 = base.sha256
         described = {}
         for role, corpus, used in (("base", base, base.characters), ("domain", domain, self.plan.characters)):
             sample = next(d.text for d in corpora.split(corpus).train if 200 < len(d.text) < 600)
@@ -171,18 +161,14 @@ class _Demo:
     def pretrain(self) -> tuple[Path, dict]:
         """The folder of the base to adapt, and how the one made in front of the reader came out."""
         base = self.plan.base
-        folder = _cache_folder() / f"base-{_fingerprint(base, self.base_sha256, self.seed)}"
-        cached = (folder / "model" / "config.json").is_file()
-        if not cached:
-            base.make(folder, self.workers, self.seed)
-        facts = read_json(folder / "model" / "manifest.json")
+        base_folder, cached = base.cached(self.workers, self.seed)
+        facts, package = read_json(base_folder / "manifest.json"), None
         first, last = facts["evaluations"][0][1], facts["evaluations"][-1][1]
         self.console.print(
             f"{facts['parameters']:,} parameters, {base.config.steps} steps in {facts['seconds']} s"
             f"{' (from the cache)' if cached else ''}: "
             f"{first:.2f} -> {last:.2f} bits/character on held-out text."
         )
-        base_folder, package = folder / "model", None
         if self.plan.go_on_with_package_base and (recipes.base_folder() / "config.json").is_file():
             base_folder = recipes.base_folder()
             manifest = read_json(base_folder / "manifest.json")
@@ -318,15 +304,3 @@ class _Demo:
             "test_examples": len(lab.test_examples),
             "rows": rows,
         }
-
-
-def _cache_folder() -> Path:
-    """Where pretrained bases are kept between runs: MINILORA_CACHE, or `minilora` in the user's cache."""
-    own = os.environ.get("MINILORA_CACHE")
-    general = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(general) / "minilora"
-
-
-def _fingerprint(base: Base, text_sha256: str, seed: int) -> str:
-    facts = json.dumps([asdict(base), text_sha256, seed, __version__], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
