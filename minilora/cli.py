@@ -1,4 +1,5 @@
-"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`, `doctor`.
+"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`, `compare`,
+`study`, `doctor`.
 
 Exit codes: 0 done; 2 bad input (one line on standard error); 130 after Ctrl-C and 143 after SIGTERM, with the
 checkpoint saved. Heavy imports happen inside the commands, so that `--help` is quick.
@@ -180,6 +181,21 @@ def _parser() -> _Parser:
     )
     compare.add_arguments(comparison)
     _add_json(comparison)
+
+    study = _command(
+        commands,
+        "study",
+        _study,
+        "reproduce the shape of a published figure in small, or list what there is",
+        "minilora study rank --quick",
+    )
+    study.add_argument("name", nargs="?", help="of the study; without one, they are listed")
+    study.add_argument("--list", action="store_true", help="list the studies with their questions")
+    study.add_argument("--out", help="folder of the results (default: runs/study-NAME)")
+    study.add_argument("--quick", action="store_true", help="a smaller model, fewer seeds: about a minute")
+    study.add_argument("--resume", action="store_true", help="go on with the study in --out")
+    study.add_argument("--overwrite", action="store_true", help="replace the study in --out")
+    _add_json(study)
 
     doctor = _command(
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
@@ -454,6 +470,12 @@ def _merge(arguments) -> None:
     model.merge_and_unload().save_pretrained(out, tokenizer.to_json())
     _say_notes(model)
     _say(f"saved {out}")
+
+
+def _study(arguments) -> None:
+    from .study.studies.command import command
+
+    command(arguments)
 
 
 def _doctor(arguments) -> None:

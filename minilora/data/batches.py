@@ -102,6 +102,40 @@ class LanguageModelBatches(_ShuffledEpochs):
         return {"input_ids": input_ids, "labels": input_ids.copy()}
 
 
+class MixedBatches:
+    """Batches in which a share of the rows is of another source: replay of what a model is not to forget.
+
+    Where the share of a batch is no whole number of rows, it is met over several batches.
+    """
+
+    def __init__(self, main: LanguageModelBatches, other: LanguageModelBatches, share: float, batch_size: int):
+        """main, other: sources of one row at a time, of one length. share: of `other`, at least 0 and below 1."""
+        if not 0 <= share < 1:
+            raise MiniloraError(f"a share of {show(share)} cannot be mixed in; at least 0 and below 1")
+        if main.batch_size != 1 or other.batch_size != 1 or main.seq_len != other.seq_len:
+            raise MiniloraError("only sources of one row at a time and of one length can be mixed")
+        self.main, self.other, self.share, self.batch_size = main, other, share, batch_size
+        self._batch = 0
+
+    def next_batch(self) -> dict[str, np.ndarray]:
+        due = [int((self._batch + i) * self.batch_size * self.share + 1e-9) for i in (0, 1)]
+        others = due[1] - due[0]
+        self._batch += 1
+        sources = [self.main] * (self.batch_size - others) + [self.other] * others
+        rows = [source.next_batch() for source in sources]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def state(self) -> dict:
+        """The place in the data, for a checkpoint."""
+        return {"batch": self._batch, "main": self.main.state(), "other": self.other.state()}
+
+    def load_state(self, state: dict) -> None:
+        """Go to the place that `state` names."""
+        self.main.load_state(state["main"])
+        self.other.load_state(state["other"])
+        self._batch = state["batch"]
+
+
 def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """Batches in which each token of `ids` (N,) except the first is predicted exactly once.
 

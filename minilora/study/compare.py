@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,8 @@ from .footprint import file_bytes, memory_of, tokens_per_second
 from .lab import SCRATCH, Lab
 from .prompting import bits_after, classify_by_prompt
 from .records import Records
+from .search import SEED as SEARCH_SEED
+from .search import best_rate, measured
 
 KIND = "comparison"
 RECORDS = "records.jsonl"
@@ -46,10 +47,7 @@ METHODS = (
     "dora",
     "qlora",
 )
-SEARCH_SEED = 100  # of the search, so that no seed of the measurement was looked at before
 SCRATCH_RATE = 3e-3
-FACTOR = 3.0  # between the learning rates of a search
-MOST_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -159,26 +157,12 @@ class _Comparison:
         return self.records.rows[key]
 
     def search(self, part: str, method: str, start: float, loss: Callable[[float], float]) -> float:
-        """The learning rate with the least loss: of a few around `start`, and further while the best is outermost."""
+        """The learning rate with the least loss, each that is tried a record."""
 
-        def measure(rate: float) -> dict:
-            try:
-                return {"loss": loss(rate)}
-            except MiniloraError as error:  # it diverged
-                return {"loss": None, "error": str(error)}
+        def tried(rate: float) -> float | None:
+            return self.cell("rate", part, method, rate, measure=lambda: measured(lambda: loss(rate)))["loss"]
 
-        rates = [start * FACTOR**i for i in (0, 1, -1, 2, -2)[: self.plan.rates]]
-        found: dict[float, float] = {}
-        while rates:
-            for rate in rates:
-                rate = float(f"{rate:.2g}")
-                row = self.cell("rate", part, method, rate, measure=lambda rate=rate: measure(rate))
-                found[rate] = inf if row["loss"] is None else row["loss"]
-            best = min(found, key=found.get)
-            outer = {min(found): best / FACTOR, max(found): best * FACTOR}
-            is_outermost = best in outer and len(found) < min(MOST_TRIES, self.plan.rates + 2)
-            rates = [outer[best]] if is_outermost else []
-        return best
+        return best_rate(start, self.plan.rates, tried)
 
     # Text
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data import corpora
-from ..data.batches import ClassificationBatches, classification_windows
+from ..data.batches import ClassificationBatches, LanguageModelBatches, classification_windows
 from ..data.tasks import Example, load_task
 from ..data.tokenizer import Tokenizer, TokenStream, encode_documents
 from ..errors import MiniloraError
@@ -86,9 +86,16 @@ class Lab:
         Everything random is drawn from config.seed.
         """
         model = self.fresh(method, config.seed, options, stream.ids)
-        batches = recipes.training_batches(stream, self.batch_size, min(self.seq_len, len(stream.ids)), config.seed)
+        return model, self.train_on(model, self.batches(stream, self.batch_size, config.seed), config)
+
+    def batches(self, stream: TokenStream, rows: int, seed: int) -> LanguageModelBatches:
+        """Batches of so many windows of the stream."""
+        return recipes.training_batches(stream, rows, min(self.seq_len, len(stream.ids)), seed)
+
+    def train_on(self, model, batches, config: TrainConfig) -> History:
+        """Train the model; the best state by the domain's validation text stays."""
         evaluate = lambda: self.bits(model, self.domain_validation)  # noqa: E731
-        return model, train(model, batches, config, evaluate=evaluate, workers=self.workers, show_progress=False)
+        return train(model, batches, config, evaluate=evaluate, workers=self.workers, show_progress=False)
 
     # The labelled task
 
