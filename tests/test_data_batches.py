@@ -1,5 +1,7 @@
 """Batches: `pytest tests/test_data_batches.py`."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from minilora.data.batches import (
     ClassificationBatches,
     LanguageModelBatches,
+    MixedBatches,
     classification_windows,
     evaluation_windows,
 )
@@ -72,6 +75,41 @@ def test_resume_gives_the_same_batches(make):
         resumed.load_state(states[start])
         for batch in expected[start:]:
             same(resumed.next_batch(), batch)
+
+
+def of_one(first: int) -> LanguageModelBatches:
+    return LanguageModelBatches(np.arange(first, first + 40), 1, 4, seed=first)
+
+
+@pytest.mark.parametrize("share, others", [(0.0, [0, 0, 0, 0]), (0.1, [0, 0, 1, 0]), (0.25, [1, 1, 1, 1])])
+def test_mixed_batches_have_the_share_over_several_batches(share, others):
+    batches = MixedBatches(of_one(0), of_one(1000), share, 4)
+    found = [batches.next_batch() for _ in others]
+    assert [int((batch["input_ids"][:, 0] >= 1000).sum()) for batch in found] == others
+    assert all(batch["input_ids"].shape == batch["labels"].shape == (4, 4) for batch in found)
+    alone = of_one(0)
+    rows = [batch["input_ids"][batch["input_ids"][:, 0] < 1000] for batch in found]
+    assert np.array_equal(np.concatenate(rows), [alone.next_batch()["input_ids"][0] for _ in np.concatenate(rows)])
+
+
+def test_mixed_batches_go_on_where_they_were():
+    make = lambda: MixedBatches(of_one(0), of_one(1000), 0.3, 4)  # noqa: E731
+    batches = make()
+    for _ in range(3):
+        batches.next_batch()
+    resumed, state = make(), batches.state()
+    resumed.load_state(json.loads(json.dumps(state)))
+    for _ in range(5):
+        assert np.array_equal(resumed.next_batch()["input_ids"], batches.next_batch()["input_ids"])
+
+
+def test_what_cannot_be_mixed():
+    with pytest.raises(MiniloraError, match="share of 1"):
+        MixedBatches(of_one(0), of_one(0), 1, 4)
+    with pytest.raises(MiniloraError, match="one row at a time"):
+        MixedBatches(of_one(0), LanguageModelBatches(np.arange(40), 2, 4, 0), 0.5, 4)
+    with pytest.raises(MiniloraError, match="not a place in the data"):
+        MixedBatches(of_one(0), of_one(0), 0.5, 4).load_state({"epoch": 0, "index": 0})
 
 
 @pytest.mark.parametrize("make", [make_language_model, make_classification])

@@ -131,6 +131,8 @@ class MixedBatches:
 
     def load_state(self, state: dict) -> None:
         """Go to the place that `state` names."""
+        if not (type(state.get("batch")) is int and all(isinstance(state.get(n), dict) for n in ("main", "other"))):
+            raise MiniloraError(f"not a place in the data: {show(state)}")
         self.main.load_state(state["main"])
         self.other.load_state(state["other"])
         self._batch = state["batch"]

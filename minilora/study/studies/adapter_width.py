@@ -67,7 +67,7 @@ def sentence(records: Records) -> str:
     order = compared(near, full, "more than", "less than", "level with")
     verdict = {
         "more than": "not only near full fine-tuning, as published, but beyond it",
-        "less than": "the published adapters lose almost nothing there, ours do",
+        "less than": "unlike the published ones, which lose almost nothing there",
         "level with": "near full fine-tuning, as published",
     }
     said = (

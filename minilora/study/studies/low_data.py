@@ -8,7 +8,7 @@ from ..drawing import base_line, errorbar, log_ticks, single, styled, with_legen
 from ..grids import NAMES, Grid, Spread, seeds_in_words
 from ..lab import SCRATCH
 from ..records import Records
-from .study import FULL, QUICK, Bench, Plan, Study, base_in_words, spread
+from .study import FULL, QUICK, Bench, Plan, Study, base_in_words, listed, spread
 
 METHODS = (SCRATCH, "feature-extraction", "full", "lora")
 ALL = 0  # among the values: as many labels a class as the task has
@@ -96,7 +96,7 @@ def sentence(records: Records) -> str:
         f"{tuned[many].show(1)} % with {many}; from scratch {fresh[few].show(1)} % and {fresh[many].show(1)} %. "
     )
     if behind:
-        return said + f"From scratch is ahead at {behind[0]} labels: unlike published, pretraining saves none there."
+        return said + f"From scratch is ahead at {listed(behind)} labels: unlike published, none are saved there."
     if not ahead:
         return (
             said + "At no amount is the base ahead by more than the seeds scatter: the published saving does not show."

@@ -33,7 +33,7 @@ def measure(bench: Bench, kind: str, size: float = TRAINED, seed: int = 0) -> di
             factor = size * norm(base) / norm(layer.changed_weight() - base)
         layer.lora_B.weight.data = trained[path] * xp.float32(factor)
         delta = layer.changed_weight() - base
-        kept += float(((requantized(base + delta) - base) * delta).sum())
+        kept += float((remains(base, delta) * delta).sum())
         total += float((delta * delta).sum())
         weights += float((base * base).sum())
     plain = quantize_model(lab.base())
@@ -56,9 +56,9 @@ def with_updates(model):
     return model, {path: layer.lora_B.weight.data.copy() for path, layer in layers_of(model).items()}
 
 
-def requantized(weight):
-    """What a float weight becomes in NF4."""
-    return dequantize_4bit(*quantize_4bit(weight))
+def remains(base, delta):
+    """What is left of an update after base + delta is rounded to NF4. base: values that NF4 has."""
+    return dequantize_4bit(*quantize_4bit(base + delta)) - base
 
 
 def norm(array) -> float:

@@ -146,6 +146,7 @@ def figure(records: Records):
         axes.set_xscale("symlog", base=2, linthresh=1)
         axes.set_xticks(every, [str(k) for k in every])
         axes.set_xticks([], minor=True)
+        axes.set_xlim(-0.4, 1.3 * every[-1])
     return with_legend(figure)
 
 
@@ -156,13 +157,12 @@ def sentence(records: Records) -> str:
     behind = [k for k, (prompt, trained) in both.items() if trained.mean < prompt.mean and not trained.overlaps(prompt)]
     most = some[-1]
     prompt, trained = both[most]
-    said = f"With {most} examples, {prompt.show(1)} % are right by prompt and {trained.show(1)} % by the trained classifier"
-    near = [k for k in some if both[k][0].mean - both[k][0].half_range <= chance(records)]
-    if len(near) == len(some):
-        said += (
-            f"; no prompt is clearly above chance ({chance(records):.1f} %), the base is too small to learn from one"
-        )
-    if ahead and not behind:
+    said = f"With {most} examples, {prompt.show(1)} % are right by prompt and {trained.show(1)} % after training"
+    if all(prompt.mean - prompt.half_range <= chance(records) for prompt, _ in both.values()):
+        said += f"; no prompt is clearly above chance ({chance(records):.1f} %)"
+    if ahead and behind:
+        said += f". Training is ahead at k = {listed(ahead)}, the prompt, unlike published, at k = {listed(behind)}"
+    elif ahead:
         said += f". Training is ahead at k = {listed(ahead)}, as published"
     elif behind:
         said += f". Unlike published, the prompt is ahead at k = {listed(behind)}"

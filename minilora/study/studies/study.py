@@ -48,7 +48,7 @@ class Plan:
     classify: TrainConfig = field(default_factory=lambda: TrainConfig(steps=48, warmup=5))
     test_characters: int = 30_000  # of each held-out text
     validation_characters: int = 12_000  # that searches and early stopping look at
-    test_examples: int | None = None
+    test_examples: int | None = None  # of the labelled task; None: all
 
 
 FULL = Plan()
@@ -57,7 +57,6 @@ QUICK = Plan(
     seeds=(0, 1),
     rates=2,
     adapt=replace(FULL.adapt, steps=60, eval_every=20),
-    test_examples=240,
 )
 
 

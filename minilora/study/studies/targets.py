@@ -84,6 +84,7 @@ def figure(records: Records):
     axes.errorbar([one.mean for one in gains], labels, xerr=[one.half_range for one in gains], **look, markersize=9)
     axes.invert_yaxis()
     axes.margins(x=0.1, y=0.08)
+    axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("bits/character gained on the domain (more is better)")
     return figure
 
