@@ -5,7 +5,7 @@ from dataclasses import replace
 from ...backend import xp
 from ...peft.lora import LoraLinear
 from ...quant import dequantize_4bit, dequantize_model, quantize_4bit, quantize_model
-from ..drawing import BITS, GREY, LOOKS, figure_of, log_ticks, styled, with_legend
+from ..drawing import GREY, LOOKS, figure_of, log_ticks, styled, with_legend
 from ..grids import Grid, Spread, seeds_in_words
 from ..records import Records
 from .study import FULL, QUICK, Bench, Plan, Study, base_in_words, listed, spread
@@ -27,12 +27,12 @@ def measure(bench: Bench, kind: str, size: float = TRAINED, seed: int = 0) -> di
     layers = layers_of(model)
     kept = total = weights = 0.0
     for path, layer in layers.items():
-        base, factor = layer.base_layer.dequantize(), 1.0
-        if size != TRAINED:
-            layer.lora_B.weight.data = trained[path]
-            factor = size * norm(base) / norm(layer.changed_weight() - base)
-        layer.lora_B.weight.data = trained[path] * xp.float32(factor)
+        base = layer.base_layer.dequantize()
+        layer.lora_B.weight.data = trained[path]
         delta = layer.changed_weight() - base
+        if size != TRAINED:
+            layer.lora_B.weight.data = trained[path] * xp.float32(size * norm(base) / norm(delta))
+            delta = layer.changed_weight() - base
         kept += float((remains(base, delta) * delta).sum())
         total += float((delta * delta).sum())
         weights += float((base * base).sum())
@@ -119,7 +119,7 @@ def figure(records: Records):
         right.errorbar(x, [one.mean for one in found], bars, **of_column, label=words[column])
     base = next(records.of("base"))["domain"]
     right.axhline(base, color=GREY, linestyle=LOOKS["base"]["linestyle"], linewidth=1.4, label="4-bit base")
-    right.set(ylabel=f"domain, {BITS}")
+    right.set(ylabel="domain, bits/character\n(less is better)")
     for axes in (left, right):
         log_ticks(axes, x)
         axes.set_xticks(x, [f"{value:g}" for value in x])
