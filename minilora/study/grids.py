@@ -97,6 +97,13 @@ def drawn(grid: Grid) -> Table:
     return table
 
 
+def markdown(grid: Grid) -> str:
+    """The grid for a page: numbers at the right."""
+    header = [name.replace("\n", " ") for name in grid.header]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *grid.rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def seeds_in_words(counts: Iterable[int]) -> str:
     """What `±` means under a table whose numbers are over so many seeds each."""
     counts = sorted(set(counts))
