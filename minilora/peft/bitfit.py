@@ -22,7 +22,7 @@ from typing import ClassVar
 from .. import nn
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .model import AdapterLayer, TargetedConfig, matching
+from .config import AdapterLayer, TargetedConfig, matching
 
 NORMS = (nn.RMSNorm, nn.LayerNorm)
 

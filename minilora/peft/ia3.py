@@ -22,7 +22,7 @@ from .. import backend, nn
 from ..backend import xp
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .model import AdapterLayer, TargetedConfig, is_list_of_names
+from .config import AdapterLayer, TargetedConfig, is_list_of_names
 
 DEFAULT_TARGETS = ["k_proj", "v_proj", "down_proj"]  # as PEFT has it for Llama
 DEFAULT_FEEDFORWARD = ["down_proj"]

@@ -37,8 +37,9 @@ from .. import backend, nn
 from .. import functional as F
 from ..backend import xp
 from ..errors import MiniloraError, show
+from ..quant import linears_of_blocks
 from ..tensor import Tensor, wrap
-from .model import AdapterLayer, PeftConfig, is_list_of_names, linears_of_blocks, listed, matching, tied
+from .config import AdapterLayer, PeftConfig, is_list_of_names, listed, matching, tied
 from .patterns import pattern_problems, target_problems, value_at
 from .pissa import principal_start
 
@@ -112,7 +113,8 @@ class LoraConfig(PeftConfig):
 
     def targets(self, model: nn.Module) -> list[str]:
         if self.target_modules == "all-linear":
-            paths = linears_of_blocks(model)
+            if not (paths := linears_of_blocks(model)):
+                raise MiniloraError(f"'all-linear' finds no Linear in {type(model).__name__}")
         else:
             names = DEFAULT_TARGETS if self.target_modules is None else self.target_modules
             paths = matching(model, [names] if isinstance(names, str) else names, "target_modules", nn.Linear)
