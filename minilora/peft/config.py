@@ -139,11 +139,12 @@ class PeftConfig:
         return cls(**{name: value for name, value in content.items() if name in known})
 
 
-@dataclass(kw_only=True)
-class TargetedConfig(PeftConfig):
-    """The configuration of a method that adapts the modules that `target_modules` names."""
+class NamedTargets(PeftConfig):
+    """What `target_modules` means, for a configuration that gives the field a place among its own (as LoRA's does,
+    whose files have it there); the others take it from `TargetedConfig`.
+    """
 
-    target_modules: list[str] | str | None = None  # names or paths; None: `default_targets`, filled in from the model
+    target_modules: list[str] | str | None
 
     target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
 
@@ -183,13 +184,20 @@ class TargetedConfig(PeftConfig):
         return super().to_dict(targets) | {"target_modules": [names] if isinstance(names, str) else list(names)}
 
     @classmethod
-    def from_dict(cls, content: dict) -> "TargetedConfig":
+    def from_dict(cls, content: dict) -> "NamedTargets":
         names = content.get("target_modules")
         if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
             raise MiniloraError(
                 f"target_modules is the regular expression {show(repr(names))}; a list of names is needed"
             )
         return super().from_dict(content)
+
+
+@dataclass(kw_only=True)
+class TargetedConfig(NamedTargets):
+    """The configuration of a method that adapts the modules that `target_modules` names."""
+
+    target_modules: list[str] | str | None = None  # names or paths; None: `default_targets`, filled in from the model
 
 
 class AdapterLayer(nn.Module):
