@@ -146,7 +146,7 @@ def test_where_in_a_block_it_acts(placement):
     """An adapter that adds one number moves the stream by it, before the residual is added."""
     base = base_of(PLAIN, "tied", 0)
     x = base.model.embed_tokens(IDS)
-    angles = base.model._rotary_tables(np.arange(IDS.shape[1]))
+    angles = base.model._rotary_tables(np.arange(IDS.shape[1]), "float32")
     block = base.model.layers[0]
     m = get_peft_model(base, BottleneckConfig(bottleneck_size=3, placement=placement))
     block.mlp.adapter_up.bias.data = block.mlp.adapter_up.bias.data + 7

@@ -126,7 +126,8 @@ def prefix_that_takes_keys_for_values(patch):
 
 def positions_that_start_at_zero_after_a_prefix(patch):
     tables = LlamaModel._rotary_tables
-    patch.setattr(LlamaModel, "_rotary_tables", lambda body, positions: tables(body, positions - positions.min()))
+    wrong = lambda body, positions, dtype: tables(body, positions - positions.min(), dtype)  # noqa: E731
+    patch.setattr(LlamaModel, "_rotary_tables", wrong)
 
 
 def dora_norm_along_the_wrong_axis(patch):

@@ -130,10 +130,5 @@ class TunedLayer(AdapterLayer):
         vars(module).update(parameters)
         return module
 
-    @property
-    def weight(self) -> Tensor:
-        """The weight that is used: a model may ask for the dtype of its norm's."""
-        return self.tuned["weight"] if "weight" in self.tuned else self.base_layer.weight
-
     def extra_repr(self) -> str:
         return ", ".join(self.tuned)

@@ -69,7 +69,9 @@ class PeftConfig:
         return found
 
     def complete(self, model: nn.Module) -> None:
-        """Fill in fields that the model decides. Raises MiniloraError where a value does not fit it."""
+        """Fill in fields that the model decides; called once, before the rest. It may also keep what the layers decide
+        together. Raises MiniloraError where a value does not fit the model.
+        """
 
     def targets(self, model: nn.Module) -> list[str]:
         """Paths of the modules to adapt. Raises MiniloraError where a name matches nothing."""
@@ -207,11 +209,13 @@ class AdapterLayer(nn.Module):
     changes_weights = True  # if not, what the base layer shares with others stays shared
 
     def adapter_parameters(self) -> dict[str, Tensor]:
-        """{name: parameter} of everything but the base layer."""
+        """{name: what trains}: by default, everything but the base layer."""
         return {name: p for name, p in self.named_parameters() if not name.startswith("base_layer.")}
 
     def saved_parameters(self) -> dict[str, Tensor]:
-        """{name: what a file holds}, as `shapes` of the configuration has it: by default, what trains."""
+        """{name: what a file holds}, as `shapes` of the configuration has it: by default, what trains. It may also hold
+        what is frozen.
+        """
         return self.adapter_parameters()
 
     def merged(self) -> nn.Module:
