@@ -85,6 +85,10 @@ class PeftConfig:
         """What speaks against a fresh adapter on this module, in words."""
         return []
 
+    def base_of(self, module: nn.Module) -> nn.Module:
+        """The base layer of an adapter of `module`: by default, `module` itself."""
+        return module
+
     def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter that an adapter of `module` saves, without making any."""
         raise NotImplementedError

@@ -130,6 +130,11 @@ class LoraConfig(NamedTargets):
             problems.append(f"{path} has a row of zeros or NaN: DoRA finds no direction in it")
         return problems
 
+    def base_of(self, module: nn.Linear) -> nn.Linear:
+        if self.is_pissa:
+            return principal_start(module, self.r, self.scaling, self.pissa_iterations)[0]
+        return module
+
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         shapes = {"lora_A.weight": (self.r, module.in_features), "lora_B.weight": (module.out_features, self.r)}
         return shapes | ({"lora_magnitude_vector": (module.out_features,)} if self.use_dora else {})
