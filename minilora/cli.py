@@ -1,4 +1,5 @@
-"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`, `doctor`.
+"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`,
+`compare`, `doctor`.
 
 Exit codes: 0 done; 2 bad input (one line on standard error); 130 after Ctrl-C and 143 after SIGTERM, with the
 checkpoint saved. Heavy imports happen inside the commands, so that `--help` is quick.
@@ -169,17 +170,20 @@ def _parser() -> _Parser:
     _add_model(merge)
     merge.add_argument("--out", required=True, help="folder of the merged model")
 
-    from .study import compare
-
-    comparison = _command(
+    compare = _command(
         commands,
         "compare",
-        compare.command,
+        _compare,
         "measure every method on one base, one domain and one task",
         "minilora compare --quick --methods lora,full",
     )
-    compare.add_arguments(comparison)
-    _add_json(comparison)
+    compare.add_argument("--out", default="runs/compare", help="folder of the results (default: %(default)s)")
+    compare.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: three minutes")
+    compare.add_argument("--methods", help="only these, with commas: lora,full,few-shot")
+    compare.add_argument("--seeds", type=int, help="how many (default: 3)")
+    compare.add_argument("--resume", action="store_true", help="go on with the comparison in --out")
+    compare.add_argument("--overwrite", action="store_true", help="replace the comparison in --out")
+    _add_json(compare)
 
     doctor = _command(
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
@@ -454,6 +458,12 @@ def _merge(arguments) -> None:
     model.merge_and_unload().save_pretrained(out, tokenizer.to_json())
     _say_notes(model)
     _say(f"saved {out}")
+
+
+def _compare(arguments) -> None:
+    from .study import compare
+
+    compare.command(arguments)
 
 
 def _doctor(arguments) -> None:

@@ -112,9 +112,9 @@ def single(title: str) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def with_legend(figure: Figure) -> Figure:
+def with_legend(figure: Figure, columns: int = 2) -> Figure:
     """Below the axes, where it covers no data."""
-    figure.legend(loc="outside lower center", ncols=2, handlelength=3.2)
+    figure.legend(loc="outside lower center", ncols=columns, handlelength=3.2 if columns < 3 else 2.2)
     return figure
 
 
