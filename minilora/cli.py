@@ -1,4 +1,4 @@
-"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`, `doctor`.
+"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`, `plan`, `doctor`.
 
 Exit codes: 0 done; 2 bad input (one line on standard error); 130 after Ctrl-C and 143 after SIGTERM, with the
 checkpoint saved. Heavy imports happen inside the commands, so that `--help` is quick.
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from . import __version__
 from .errors import MiniloraError, show
+from .study.plan_command import add_arguments as add_plan_arguments
+from .study.plan_command import preset_list
 
 
 class _Parser(argparse.ArgumentParser):
@@ -168,6 +170,17 @@ def _parser() -> _Parser:
     )
     _add_model(merge)
     merge.add_argument("--out", required=True, help="folder of the merged model")
+
+    plan = _command(
+        commands,
+        "plan",
+        _plan,
+        "how much memory and time an adaptation would take",
+        "minilora plan llama-65b --method qlora --rank 64 --double-quantization",
+    )
+    add_plan_arguments(plan)
+    example_of_plan = plan.epilog
+    plan.epilog = lambda: f"models:\n{preset_list()}\n\nmethods:\n{_method_list()}\n\n{example_of_plan}"
 
     doctor = _command(
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
@@ -442,6 +455,12 @@ def _merge(arguments) -> None:
     model.merge_and_unload().save_pretrained(out, tokenizer.to_json())
     _say_notes(model)
     _say(f"saved {out}")
+
+
+def _plan(arguments) -> None:
+    from .study.plan_command import run
+
+    run(arguments, _method_options)
 
 
 def _doctor(arguments) -> None:
