@@ -201,6 +201,7 @@ def engine_peaks(shape: Shape, step: Step, learns: Learns, gradients: Parts, cop
     norm = stream + size * n if live else 0  # the last norm's input
     copy = workers * copies * size * shape.hidden * shape.intermediate
     cached = min(workers * CACHE_BLOCK, inner)  # one array of an elementwise chain, a block at a time
+    slopes = 3 * cached if cached == inner else 5 * cached  # of the gated activation; the last block's are there still
 
     made = {"input of the first norm": stream, "input of the second norm": stream, "input of gate and up": stream}
     made |= {"gate and up": branches * inner, "input of down": inner}
@@ -210,7 +211,7 @@ def engine_peaks(shape: Shape, step: Step, learns: Learns, gradients: Parts, cop
     attention = 2 * stream + size * n * 2 * (shape.query_width + shape.kv_width) + scores
 
     chunk = max(64, CHUNK_BYTES // (shape.vocab * size))
-    rows = -(-step.batch // workers) * length
+    rows = -(-step.batch // workers) * max(1, step.length - (learns.prompt == 0))  # with a label
     chunks = -(-rows // chunk)
     logits, head = workers * min(rows, chunk) * shape.vocab * size, workers * gradients.head
     shares = min(chunks, 3)
@@ -222,7 +223,7 @@ def engine_peaks(shape: Shape, step: Step, learns: Learns, gradients: Parts, cop
     }
     grown = workers * gradients.total(shape.layers)
     if live:
-        around = stream + (1 + branches) * inner + 3 * cached + workers * gradients.down
+        around = stream + (1 + branches) * inner + slopes + workers * gradients.down
         down = stream + inner + copy
         start = body - sum(last.late.values()) + head
         phases["backward, last MLP"] = start + max(around, down)
