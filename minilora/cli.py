@@ -1,5 +1,5 @@
 """The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`,
-`compare`, `doctor`.
+`compare`, `plan`, `doctor`.
 
 Exit codes: 0 done; 2 bad input (one line on standard error); 130 after Ctrl-C and 143 after SIGTERM, with the
 checkpoint saved. Heavy imports happen inside the commands, so that `--help` is quick.
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from . import __version__
 from .errors import MiniloraError, show
+from .study.plan_command import add_arguments as add_plan_arguments
+from .study.plan_command import preset_list
 
 
 class _Parser(argparse.ArgumentParser):
@@ -184,6 +186,17 @@ def _parser() -> _Parser:
     compare.add_argument("--resume", action="store_true", help="go on with the comparison in --out")
     compare.add_argument("--overwrite", action="store_true", help="replace the comparison in --out")
     _add_json(compare)
+
+    plan = _command(
+        commands,
+        "plan",
+        _plan,
+        "how much memory and time an adaptation would take",
+        "minilora plan llama-65b --method qlora --rank 64 --double-quantization",
+    )
+    add_plan_arguments(plan)
+    example_of_plan = plan.epilog
+    plan.epilog = lambda: f"models:\n{preset_list()}\n\nmethods:\n{_method_list()}\n\n{example_of_plan}"
 
     doctor = _command(
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
@@ -464,6 +477,12 @@ def _compare(arguments) -> None:
     from .study import compare
 
     compare.command(arguments)
+
+
+def _plan(arguments) -> None:
+    from .study.plan_command import run
+
+    run(arguments, _method_options)
 
 
 def _doctor(arguments) -> None:
