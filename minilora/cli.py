@@ -1,5 +1,6 @@
 """The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`,
-`compare`, `plan`, `doctor`.
+`compare`, `plan`,
+`advise`, `doctor`.
 
 Exit codes: 0 done; 2 bad input (one line on standard error); 130 after Ctrl-C and 143 after SIGTERM, with the
 checkpoint saved. Heavy imports happen inside the commands, so that `--help` is quick.
@@ -198,6 +199,19 @@ def _parser() -> _Parser:
     example_of_plan = plan.epilog
     plan.epilog = lambda: f"models:\n{preset_list()}\n\nmethods:\n{_method_list()}\n\n{example_of_plan}"
 
+    advise = _command(
+        commands,
+        "advise",
+        _advise,
+        "fine-tune or prompt? Six questions, answered from what was measured",
+        "minilora advise --examples 200 --queries 5000 --jargon yes \\\n"
+        "             --strict-format no --changes no --prototype no",
+    )
+    for name, question in ADVICE_QUESTIONS.items():
+        kind = {"type": int, "metavar": "N"} if name in ("examples", "queries") else {"choices": ("yes", "no")}
+        advise.add_argument(f"--{name.replace('_', '-')}", help=question, **kind)
+    _add_json(advise)
+
     doctor = _command(
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
     )
@@ -205,6 +219,14 @@ def _parser() -> _Parser:
     return parser
 
 
+ADVICE_QUESTIONS = {
+    "examples": "how many examples of what you want have you got?",
+    "queries": "how many queries a day will it answer?",
+    "jargon": "is the language or the knowledge special to your field?",
+    "strict_format": "must each answer have one exact format?",
+    "changes": "does what you want change from week to week?",
+    "prototype": "are you still finding out what you want?",
+}
 DATA_HELP = "python-docs, numpy-docs, matplotlib-docs, a text file, a folder, or - for standard input"
 
 
@@ -477,6 +499,14 @@ def _compare(arguments) -> None:
     from .study import compare
 
     compare.command(arguments)
+
+
+def _advise(arguments) -> None:
+    from .study import advise
+
+    answers = {name: getattr(arguments, name) for name in ADVICE_QUESTIONS}
+    answers = {name: {"yes": True, "no": False}.get(value, value) for name, value in answers.items()}
+    advise.command(answers, ADVICE_QUESTIONS, arguments.json)
 
 
 def _plan(arguments) -> None:

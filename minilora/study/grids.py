@@ -32,6 +32,7 @@ NAMES = {
     "dora": "DoRA",
     "qlora": "QLoRA",
 }
+IN_SENTENCES = NAMES | {"base": "the base", "full": "full fine-tuning"}
 WIDTH = 80
 
 
