@@ -214,8 +214,7 @@ def engine_peaks(shape: Shape, step: Step, learns: Learns, gradients: Parts, cop
     rows = -(-step.batch // workers) * max(1, step.length - (learns.prompt == 0))  # with a label
     chunks = -(-rows // chunk)
     logits, head = workers * min(rows, chunk) * shape.vocab * size, workers * gradients.head
-    shares = min(chunks, 3)
-    loss = max(shares * head + logits, (shares - 1) * head + min(chunks, 2) * logits)
+    loss = min(chunks, 2) * head + logits
 
     phases = {
         "forward, last block": before + max(mlp + 2 * cached, mlp + stream + copy, attention),

@@ -1,4 +1,4 @@
-"""docs/results.md and every measured number in the project's texts, made from the records in docs/results/.
+"""docs/results.md and every measured number in the project's texts, made from the records in minilora/assets/results/.
 
     python -m minilora.study.results          writes the page, its figures, and the marked numbers in README and lessons
 
@@ -22,7 +22,7 @@ from .grids import markdown, show_bytes, show_count, show_seconds, show_share, s
 from .records import Records
 
 ROOT = Path(__file__).parents[2]
-RECORDS = Path("docs") / "results"  # one file of records a comparison or study
+RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
@@ -82,7 +82,7 @@ def page(root: Path = ROOT) -> str:
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     parts = [
         "# Results",
-        "Made by `python -m minilora.study.results` from the records in [docs/results](results); measured by the "
+        "Made by `python -m minilora.study.results` from the records in `minilora/assets/results`; measured by the "
         "commands that stand with each table. Numbers over seeds are means ± half their range.",
         "## Every method on one base, one domain and one task",
         provenance(records, "minilora compare"),
