@@ -6,8 +6,7 @@ from minilora.classroom import raised, task
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn", "minilora.functional.linear")
 
-# d_in, d_out, r; small first
-SIZES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (2, 3, 2), (5, 4, 3)]
+SIZES = [(2, 3, 1), (3, 2, 2), (5, 4, 3)]  # d_in, d_out, r; small, and yet no mistake looks like another
 BOTH = "The whole weight was counted on top: LoRA does not train W."
 SQUARE = "A is (r, d_in) and B is (d_out, r): the two sides need not be equal."
 ONE_SIDE = "There are two matrices: A (r, d_in) and B (d_out, r)."
@@ -144,7 +143,7 @@ def layer_inputs():
 
 NOT_TENSORS = "A and B must be Tensors that train: wrap the arrays in nn.Parameter."
 FROZEN = "The base is not frozen: linear.requires_grad_(False)."
-NO_UPDATE = "A and B take part in nothing: the layer gives the base's answer alone."
+NO_UPDATE = "No gradient reaches A and B: they must take part in y, as Tensors."
 
 
 @task(
@@ -194,7 +193,6 @@ def layer(student):
             instead={
                 "The update is not scaled: multiply it by alpha / r.": base + update,
                 "The update is scaled by alpha alone: divide by r.": base + alpha * update,
-                NO_UPDATE: base,
             },
         )
         answer["dA"].equals(alpha / r * B.T @ (2 * y).T @ x)
@@ -277,6 +275,11 @@ NO_SCALE = "The update was merged without its scale: W + (alpha / r) B A."
 def merging(student):
     for x, W, b, A, B, r, alpha in layer_inputs():
         answer = student.driver.one_layer(W, b, A, B, r, alpha, x)
+        answer.returns(
+            instead={
+                "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised("ValueError")
+            }
+        )
         base, update = x @ W.T + b, x @ A.T @ B.T
         scale = alpha / r
         answer["y"].equals(
@@ -288,9 +291,6 @@ def merging(student):
                 "The bias is lost.": x @ W.T + scale * update,
                 "The update is lost: the weight is the base's alone.": base,
                 "The update is subtracted.": base - scale * update,
-                "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": (
-                    raised("ValueError")
-                ),
             },
         )
         answer["kind"].equals(

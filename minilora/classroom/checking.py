@@ -23,6 +23,11 @@ from .runner import Raised, Session
 from .source import stub_start
 from .wire import Odd
 
+EXCEPTIONS = {
+    "MemoryError": "It asked for more memory than an exercise may have.",
+    "RecursionError": "A function calls itself without end.",
+    "SystemExit": "Your code ends the program; return in place of that.",
+}
 TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, which counts as at least 1e-2
 
 
@@ -74,7 +79,9 @@ class NotStarted(Exception):
 class Student:
     """The student's functions, by name; `student.driver` has the driver's. Each call gives an Answer."""
 
-    def __init__(self, session: Session, number: int, signatures: dict[str, list[str]], is_driver: bool = False):
+    def __init__(
+        self, session: Session, number: int, signatures: dict[str, tuple[str, list[str]]], is_driver: bool = False
+    ):
         self._session, self._number, self._signatures, self._is_driver = session, number, signatures, is_driver
 
     @property
@@ -91,26 +98,27 @@ class Student:
                 start, _, rest = value.message.partition(":")[0].rpartition(" ")
                 if rest.isdigit() and value.message.startswith(stub_start(self._number, int(rest))):
                     raise NotStarted(int(rest))
-            parameters = self._signatures.get(f"driver.{name}" if self._is_driver else name, [])
-            return Answer(value, _Call(name, parameters, arguments))
+            said, parameters = self._signatures.get(f"driver.{name}" if self._is_driver else name, (name, []))
+            return Answer(value, _Call(said, parameters, arguments, self._is_driver))
 
         return call
 
 
 @dataclass
 class _Call:
-    name: str
+    said: str  # the function's name; of a driver's, what it does
     parameters: list[str]
     arguments: tuple
+    is_driver: bool
 
     def __str__(self) -> str:
         names = self.parameters[: len(self.arguments)]
         names += [f"argument {i + 1}" for i in range(len(names), len(self.arguments))]
         short = all(np.ndim(a) == 0 and not isinstance(a, dict) for a in self.arguments)
-        if short:
-            return f"{self.name}({', '.join(show_value(a) for a in self.arguments)})"
+        if short and not self.is_driver:
+            return f"{self.said}({', '.join(show_value(a) for a in self.arguments)})"
         lines = [f"{name} = {show_value(a)}" for name, a in zip(names, self.arguments, strict=True)]
-        return "\n".join([f"{self.name}({', '.join(names)})", *lines])
+        return "\n".join([self.said if self.is_driver else f"{self.said}({', '.join(names)})", *lines])
 
 
 class Answer:
@@ -122,8 +130,7 @@ class Answer:
     @property
     def value(self) -> object:
         """Raises Failure where the call raised an exception."""
-        if isinstance(self._raw, Raised):
-            self.fail("a result", "Your code raised this.")
+        self.returns()
         return self._raw
 
     def __getitem__(self, key) -> "Answer":
@@ -131,6 +138,12 @@ class Answer:
         if isinstance(value, dict) and key in value or isinstance(value, (list, tuple)) and -1 < key < len(value):
             return Answer(value[key], self._call, f"{self._part}[{key!r}]")
         self.fail(f"something with a part {key!r}", "The result has other parts than those that were asked for.")
+
+    def returns(self, instead: dict[str, raised] | None = None) -> None:
+        """The call raised nothing; `instead` has hints for what it may raise."""
+        if isinstance(self._raw, Raised):
+            hint = next((hint for hint, wrong in (instead or {}).items() if wrong.fits(self._raw)), None)
+            self.fail("a result", hint or _why(self._raw))
 
     def equals(self, expected: object, instead: dict[str, object] | None = None, tolerance: float = TOLERANCE) -> None:
         """Within tolerance; shapes are exact, dtypes are free. `expected` may be raised(...)."""
@@ -146,18 +159,17 @@ class Answer:
             if self._is(wrong, tolerance):
                 self.fail(show_value(expected), hint)
         if isinstance(self._raw, Raised):
-            difference = "Your code raised this."
+            difference = _why(self._raw)
         self.fail(show_value(expected), difference)
 
     def holds(
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
     ) -> None:
         """condition(value) is true. expected: what it asks, in words."""
-        for wrong_hint, wrong in (instead or {}).items():
-            if self._is(wrong, TOLERANCE):
-                self.fail(expected, wrong_hint)
-        if not _true_of(condition, self.value):
-            self.fail(expected, hint)
+        if _true_of(condition, self.value):
+            return
+        known = next((known for known, wrong in (instead or {}).items() if self._is(wrong, TOLERANCE)), None)
+        self.fail(expected, known or hint)
 
     def fail(self, expected: str, hint: str) -> None:
         """End the check."""
@@ -171,6 +183,14 @@ class Answer:
         if callable(wrong):
             return not isinstance(self._raw, Raised) and _true_of(wrong, self._raw)
         return _difference(wrong, self._raw, tolerance) is None
+
+
+def _why(exception: Raised) -> str:
+    """A hint for an exception that no check foresaw."""
+    for kind, hint in EXCEPTIONS.items():
+        if kind in exception.types:
+            return hint
+    return "Your code raised this."
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:

@@ -61,6 +61,8 @@ def _grade_task(lesson: Lesson, task: Task, submission: Submission, keeper: Keep
         result.hint, line = failure.hint, failure.line
         if session.error is not None and "has no attribute" in failure.got:
             result.hint, line = f"A line at the top of the file failed: {session.error}", session.error.line
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:  # of the check: it met a surprise
+        result.hint = f"A result has another form than was asked for ({error})."
     except Trouble as trouble:
         result.got, line = str(trouble), trouble.line
         result.hint = "Does a loop end?" if line or "still running" in result.got else ""
@@ -73,14 +75,15 @@ def _grade_task(lesson: Lesson, task: Task, submission: Submission, keeper: Keep
     return result
 
 
-def _signatures(lesson: Lesson) -> dict[str, list[str]]:
-    """The parameters of the lesson's functions, and of its driver's without the first, to show a call by name."""
+def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
+    """How the calls of the lesson's functions and of its driver's are shown: what is called, and its parameters."""
     found = {
-        node.name: [a.arg for a in node.args.args]
+        node.name: (node.name, [a.arg for a in node.args.args])
         for node in lesson.source.tree.body
         if isinstance(node, ast.FunctionDef)
     }
     for node in ast.parse(lesson.driver).body:
         if isinstance(node, ast.FunctionDef):
-            found[f"driver.{node.name}"] = [a.arg for a in node.args.args[1:]]
+            said = (ast.get_docstring(node) or node.name).splitlines()[0]
+            found[f"driver.{node.name}"] = (said, [a.arg for a in node.args.args[1:]])
     return found
