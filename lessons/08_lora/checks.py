@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minilora.classroom import raised, task
+from minilora.classroom import draw, raised, task
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn", "minilora.functional.linear")
 
@@ -105,11 +105,18 @@ def starting(student):
 def computing(student):
     rng = np.random.default_rng(3)
     for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 1, 2), (1, 2, 3, 2), (4, 5, 3, 2), (2, 6, 6, 4)]:
-        x, W = rng.standard_normal((n, d_in)), rng.standard_normal((d_out, d_in))
-        A, B = rng.standard_normal((r, d_in)), rng.standard_normal((d_out, r))
+        x, W, A, B = draw(rng, n, d_in), draw(rng, d_out, d_in), draw(rng, r, d_in), draw(rng, d_out, r)
         forward_of(student, x, W, A, B, 3.0, r)
         # Twice the rank by rows of zeros, and twice alpha: the same function.
-        forward_of(student, x, W, np.concatenate([A, 0 * A]), np.concatenate([B, 0 * B], axis=1), 6.0, 2 * r)
+        forward_of(
+            student,
+            x,
+            W,
+            np.concatenate([A, np.zeros_like(A)]),
+            np.concatenate([B, np.zeros_like(B)], axis=1),
+            6.0,
+            2 * r,
+        )
 
 
 def forward_of(student, x, W, A, B, alpha, r):
@@ -138,7 +145,7 @@ def layer_inputs():
     rng = np.random.default_rng(4)
     for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 3, 2), (4, 5, 3, 2)]:
         shapes = [(n, d_in), (d_out, d_in), (d_out,), (r, d_in), (d_out, r)]
-        yield *(rng.standard_normal(shape).astype("float32") for shape in shapes), r, 3.0
+        yield *(draw(rng, *shape).astype("float32") for shape in shapes), r, 3.0
 
 
 NOT_TENSORS = "A and B must be Tensors that train: wrap the arrays in nn.Parameter."

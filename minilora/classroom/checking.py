@@ -272,5 +272,12 @@ def show_value(value: object) -> str:
     if isinstance(value, dict):
         return show("{" + ", ".join(f"{key!r}: {show_value(item)}" for key, item in value.items()) + "}", 300)
     if isinstance(value, (list, tuple)):
-        return show("(" + ", ".join(map(show_value, value)) + ")", 300)
-    return show(value if isinstance(value, str) and not value.isspace() else repr(value), 300)
+        parts = ", ".join(map(show_value, value))
+        return show(f"[{parts}]" if isinstance(value, list) else f"({parts})", 300)
+    return show(repr(value), 300)
+
+
+def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Normal numbers with one decimal, none of them zero: easy to read in a report, and no mistake hides there."""
+    rounded = np.round(rng.standard_normal(shape), 1)
+    return np.where(rounded == 0, 0.1, rounded)

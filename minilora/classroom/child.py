@@ -71,7 +71,10 @@ def _serve(connection: socket.socket, held: list[str], scratch: str) -> None:
                 value = getattr(driver, request["name"])(student, *request["arguments"])
             else:
                 value = getattr(student, request["name"])(*request["arguments"])
-            reply = wire.pack({"value": value}, Tensor)
+            try:
+                reply = wire.pack({"value": value}, Tensor)
+            except OverflowError:
+                reply = wire.pack({"value": wire.Odd(f"{type(value).__name__} with very many parts")})
         except BaseException as error:
             reply = wire.pack({"raised": _describe(error, job["file"])})
         sys.stdout.flush()
@@ -162,19 +165,24 @@ def _watch_files(scratch: str, hidden: str) -> None:
     realpath, decode, refusal = os.path.realpath, os.fsdecode, PermissionError
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     scratch, hidden = realpath(scratch) + os.sep, realpath(hidden) + os.sep if hidden else None
-    changing = {f"os.{verb}" for verb in "remove rename rmdir mkdir link symlink truncate chmod chown utime".split()}
+    # event -> which of its arguments are paths, and which are folders that a path is relative to (-1: none)
+    changing = {f"os.{verb}": ((0,), (-1,)) for verb in "remove rmdir mkdir chmod chown utime".split()}
+    changing |= {"os.rename": ((0, 1), (2, 3)), "os.link": ((0, 1), (2, 3))}
+    changing |= {"os.symlink": ((1,), (2,)), "os.truncate": ((0,), ())}
     starting = {"os.fork", "os.forkpty", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.kill"}
 
     def look(event: str, arguments: tuple) -> None:
         if event == "open" and isinstance(arguments[0], (str, bytes)):
             path = decode(realpath(arguments[0]))
-            if hidden and path.startswith(hidden):
+            if hidden and (path + os.sep).startswith(hidden):
                 raise refusal("an exercise may not read the lessons' files")
             if arguments[2] & writing and not path.startswith(scratch) and path != os.devnull:
                 raise refusal(f"an exercise may not write {path}")
         elif event in changing:
-            for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
-                if not isinstance(path, (str, bytes)) or not (decode(realpath(path)) + os.sep).startswith(scratch):
+            paths, folders = changing[event]
+            for path in [arguments[i] for i in paths]:
+                is_path = isinstance(path, (str, bytes)) and all(arguments[i] == -1 for i in folders)
+                if not is_path or not decode(realpath(path)).startswith(scratch):
                     raise refusal(f"an exercise may not change {path!r}")
         elif event in starting:
             raise refusal(f"an exercise may not start or signal processes ({event})")

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..errors import MiniloraError
+from ..errors import MiniloraError, show
 from .grade import PASSED, Result, grade
 from .lessons import Lesson, all_lessons, find_lesson
 from .report import fence_line, lesson_report, summary
@@ -26,7 +26,7 @@ def check(lesson: str | None, file: str | None, hint: int | None, watch: bool, a
     found = find_lesson(lesson)
     path = Path(file) if file else found.exercise
     if watch:
-        return _watch(found, path, hint or 0, as_json)
+        _watch(found, path, hint or 0, as_json)
     return _check_once(found, path, hint or 0, as_json)
 
 
@@ -41,23 +41,20 @@ def _check_once(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> i
     return 0 if _passed(results) else 1
 
 
-def _watch(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> int:
+def _watch(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> None:
     """Check whenever the file changes, until Ctrl-C."""
-    code, last = _check_once(lesson, path, hint_steps, as_json), _content(path)
-    try:
-        while True:
-            time.sleep(POLL)
-            if (now := _content(path)) == last or now is None:
-                continue
+    last = None
+    while True:
+        if (now := _content(path)) != last and now is not None:
             last = now
             try:
-                print()
-                code = _check_once(lesson, path, hint_steps, as_json)
+                _check_once(lesson, path, hint_steps, as_json)
             except MiniloraError as error:  # half a line is typed: go on
-                print(f"minilora: {error}", file=sys.stderr, flush=True)
-                code = 2
-    except KeyboardInterrupt:
-        return code
+                print(f"minilora: {error}", file=sys.stderr)
+            print(flush=True)
+        elif last is None:
+            raise MiniloraError(f"no file {show(str(path))}")
+        time.sleep(POLL)
 
 
 def _content(path: Path) -> bytes | None:
@@ -91,14 +88,14 @@ def _progress(as_json: bool) -> int:
     return 0 if all_passed else 1
 
 
-def _facts(lesson: Lesson, shown: str, results: list[Result], held: list[str]) -> dict:
+def _facts(lesson: Lesson, shown: str, results: list[Result], held: list[str] | None) -> dict:
     return {
         "lesson": lesson.name,
         "title": lesson.title,
         "file": shown,
         "passed": sum(result.verdict == PASSED for result in results),
         "of": len(results),
-        "ran_with": ["limits", *held],
+        "ran_with": [] if held is None else ["limits", *held],
         "tasks": [result.to_dict() for result in results],
     }
 

@@ -10,7 +10,9 @@ WIDTH = 80
 MARGIN = 12  # where the text of a row begins
 
 
-def lesson_report(lesson: Lesson, shown: str, results: list[Result], held: list[str], hint_steps: int = 0) -> str:
+def lesson_report(
+    lesson: Lesson, shown: str, results: list[Result], held: list[str] | None, hint_steps: int = 0
+) -> str:
     """One lesson: a line a task, what went wrong, and so many hints for the first task that is not passed."""
     lines = [f"Lesson {lesson.number:02}, {lesson.title}: {summary(results)}", *_wrapped("", shown, 0), ""]
     for result in results:
@@ -39,8 +41,10 @@ def lesson_report(lesson: Lesson, shown: str, results: list[Result], held: list[
     return "\n".join([*lines, *_wrapped("", fence_line(held), 0)])
 
 
-def fence_line(held: list[str]) -> str:
-    """What kept the code in."""
+def fence_line(held: list[str] | None) -> str:
+    """What kept the code in; None: nothing was run."""
+    if held is None:
+        return "(nothing was run)"
     return f"(ran with {', '.join(['limits', *held])})" if held else "(ran with limits alone)"
 
 

@@ -76,7 +76,7 @@ class Keeper:
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY, kinds: tuple[str, ...] = KINDS):
         self.seconds, self.memory, self.kinds = seconds, memory, kinds
         self.scratch = tempfile.mkdtemp(prefix="minilora-check-")
-        self.held: list[str] = []
+        self.held: list[str] | None = None  # until something has run
         self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> "Keeper":
@@ -115,16 +115,26 @@ class Keeper:
 
     def start(self, job: Job) -> "Session":
         """A child that runs the job. Raises Trouble where the student's file does not come to its end."""
+        if self._process is not None and self._process.poll() is not None:
+            self._kill()
         if self._process is None:
             self._launch()
         ours, theirs = socket.socketpair()
         printed, printed_end = os.pipe()
         trace, trace_end = os.pipe()
-        with theirs:
-            socket.send_fds(self._control, [b"s"], [theirs.fileno(), printed_end, trace_end])
-        os.close(printed_end)
-        os.close(trace_end)
-        self._reply()
+        try:
+            with theirs:
+                socket.send_fds(self._control, [b"s"], [theirs.fileno(), printed_end, trace_end])
+            self._reply()
+        except OSError as error:
+            ours.close()
+            os.close(printed)
+            os.close(trace)
+            self._kill()
+            raise Trouble("the process that runs the exercises ended; try again") from error
+        finally:
+            os.close(printed_end)
+            os.close(trace_end)
         return Session(self, job, ours, printed, trace)
 
     def _end_child(self) -> int | None:

@@ -24,7 +24,7 @@ class Submission:
 
     def __init__(self, path: Path, lesson: Lesson):
         self.path, self.lesson = path, lesson
-        self.shown = show(_shorter(path), 60)
+        self.shown = _shorter(path)
         self._cells: list[tuple[int, int]] = []  # of a notebook: (number of the cell, its first line)
         text = _read(path, self.shown)
         self.source = self._join_cells(text) if path.suffix == ".ipynb" else text
@@ -163,10 +163,13 @@ def _read(path: Path, shown: str) -> str:
 
 
 def _shorter(path: Path) -> str:
+    """From the current folder, where it is below that; the end of a long one."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
+        text = str(path.resolve().relative_to(Path.cwd()))
     except (ValueError, OSError):
-        return str(path)
+        text = str(path)
+    text = show(text, 10_000)
+    return text if len(text) <= 60 else f"…{text[-59:]}"
 
 
 def _names_of(lesson: Lesson) -> set[str]:

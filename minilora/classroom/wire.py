@@ -18,6 +18,7 @@ PREFIX = struct.Struct("<4sIQ")
 HEADER_LIMIT = 2**20  # bytes
 PAYLOAD_LIMIT = 2**28
 DEPTH_LIMIT = 20  # of values in values
+PARTS_LIMIT = 20_000  # values in one frame, arrays counted as one
 DTYPES = {
     np.dtype(name).str
     for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
@@ -42,11 +43,19 @@ class Odd:
 
 
 def pack(value: object, tensor_type: type | None = None) -> bytes:
-    """A frame. Objects of `tensor_type` are sent as their arrays, what cannot be sent as its type's name."""
+    """A frame. Objects of `tensor_type` are sent as their arrays, what cannot be sent as its type's name.
+
+    Raises OverflowError where it would have too many parts.
+    """
     arrays: list[np.ndarray] = []
+    count = 0
 
     def tree(x, depth: int):
+        nonlocal count
         kind = type(x)
+        count += 1
+        if count > PARTS_LIMIT:
+            raise OverflowError
         if x is None or kind is bool or kind is float or (kind is int and abs(x) < 2**1024):
             return x
         if kind is str:
@@ -63,12 +72,12 @@ def pack(value: object, tensor_type: type | None = None) -> bytes:
                 return {kind.__name__: [tree(item, depth + 1) for item in x]}
             if kind is dict and all(type(key) in (str, int, bool) for key in x):
                 return {"dict": [[key, tree(item, depth + 1)] for key, item in x.items()]}
-        return {"odd": str(kind.__name__)[:100]}
+        return {"odd": x.kind if kind is Odd else str(kind.__name__)[:100]}
 
     content = {"tree": tree(value, 0), "arrays": [[a.dtype.str, list(a.shape)] for a in arrays]}
     header = json.dumps(content).encode()
     if len(header) > HEADER_LIMIT:
-        return pack(Odd(f"{type(value).__name__} with too many parts"))
+        raise OverflowError
     payload = b"".join(a.tobytes() for a in arrays)
     return PREFIX.pack(MAGIC, len(header), len(payload)) + header + payload
 
