@@ -147,7 +147,7 @@ def test_what_breaks_the_process_is_trouble(keeper, body, says):
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("return np.ones(10**10)", "MemoryError"),
         ("a = []\nwhile True: a.append(bytes(10**8))", "MemoryError"),
-        ("return f()", "RecursionError"),
+        ("g = lambda n: g(n + 1)\nreturn g(0)", "RecursionError"),
         ("return 1 / 0", "ArithmeticError"),
         ("os.fork()", "OSError"),
         ("os.system('true')", "OSError"),

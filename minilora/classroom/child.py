@@ -37,8 +37,8 @@ def main(socket_fd: int, printed_fd: int, trace_fd: int, settings: dict) -> None
             if number not in (socket_fd, trace_fd):
                 _close(number)
         sys.stdout.reconfigure(line_buffering=True)
+        faulthandler.dump_traceback_later(0.9 * settings["seconds"], file=trace_fd)  # a thread: there may be none later
         held = fence.close_in(settings["seconds"], settings["memory"], settings["scratch"], settings["kinds"])
-        faulthandler.dump_traceback_later(0.9 * settings["seconds"], file=trace_fd)
         _serve(socket.socket(fileno=socket_fd), held, settings["scratch"])
     finally:
         os._exit(0)

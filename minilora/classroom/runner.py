@@ -86,8 +86,15 @@ class Keeper:
         self.close()
 
     def _launch(self) -> None:
+        try:
+            self._launch_with(self.kinds)
+        except OSError:  # in namespaces, the superuser may not read what belongs to others, Python itself included
+            self._kill()
+            self._launch_with(tuple(kind for kind in self.kinds if kind != "namespaces"))
+
+    def _launch_with(self, kinds: tuple[str, ...]) -> None:
         ours, theirs = socket.socketpair()
-        settings = {"seconds": self.seconds, "memory": self.memory, "scratch": self.scratch, "kinds": self.kinds}
+        settings = {"seconds": self.seconds, "memory": self.memory, "scratch": self.scratch, "kinds": kinds}
         code = (
             f"import sys; sys.path.insert(0, {PACKAGE_ROOT!r}); "
             f"from minilora.classroom import keeper; keeper.main({theirs.fileno()}, {settings!r})"
@@ -100,6 +107,7 @@ class Keeper:
                 pass_fds=[theirs.fileno()],
                 env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
                 stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL if "namespaces" in kinds else None,
                 start_new_session=True,
             )
         ours.settimeout(30)
