@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from minilora.classroom import checking, draw, raised, task
 from minilora.classroom.lessons import Lesson, find_lesson
-from minilora.classroom.runner import Raised
+from minilora.classroom.runner import Keeper, Raised
 from minilora.classroom.source import Source
 from minilora.classroom.submission import Submission
 from minilora.cli import main
@@ -73,8 +74,14 @@ def shifted(student, x, step):
 '''
 
 
+@pytest.fixture(scope="module")
+def keeper():
+    with Keeper() as keeper:
+        yield keeper
+
+
 @pytest.fixture
-def lesson(tmp_path, monkeypatch):
+def lesson(tmp_path, monkeypatch, keeper):
     """A lesson of two tasks, in a folder of lessons that `minilora check` finds."""
     folder = tmp_path / "lessons" / "03_toy"
     folder.mkdir(parents=True)
@@ -84,6 +91,7 @@ def lesson(tmp_path, monkeypatch):
     (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n")
     (folder / "exercise.py").write_text(Lesson(folder).source.exercise())
     monkeypatch.setattr("minilora.classroom.lessons.lessons_folder", lambda: tmp_path / "lessons")
+    monkeypatch.setattr("minilora.classroom.command.Keeper", lambda: nullcontext(keeper))  # one for all is faster
     return Lesson(folder)
 
 
