@@ -181,6 +181,7 @@ if libc.fork() == 0:
     if libc.fork() == 0:
         os.setsid()
     time.sleep(100)
+time.sleep(0.1)  # both have left the group by now
 return 1
 """
 
@@ -254,7 +255,7 @@ def test_the_scratch_folder_is_writable_and_each_time_empty(keeper):
 
 def test_a_large_file_is_refused(keeper):
     raised = attempt(keeper, "with open('a', 'wb') as file:\n    while True: file.write(bytes(10**6))")
-    assert isinstance(raised, (Raised, Trouble))
+    assert isinstance(raised, Raised) and "OSError" in raised.types
 
 
 def test_one_session_does_not_see_another(keeper):
@@ -322,7 +323,9 @@ def test_what_cannot_be_sent_is_odd(keeper, body):
 )
 def test_the_rest_of_the_library_is_closed(keeper, body):
     result = attempt(keeper, body, uses=("minilora.Tensor", "minilora.nn", "minilora.functional.linear"))
-    assert isinstance(result, Raised) and {"ImportError", "AttributeError"} & set(result.types), result
+    assert isinstance(result, Raised) and {"ImportError", "AttributeError", "KeyError"} & set(result.types), result
+    if "ModuleNotFoundError" in result.types or "importlib" in body:
+        assert "this lesson may not use" in result.message
 
 
 def test_what_the_lesson_uses_is_open(keeper):
