@@ -236,12 +236,14 @@ def unchanged(keeper, tmp_path, body):
     assert (tmp_path / "kept").read_text() == "as it was" and (tmp_path / "kept").stat().st_mode == mode
 
 
-def test_landlock_holds_alone(tmp_path):
+@pytest.mark.parametrize("kind, held", [("landlock", "landlock"), ("namespaces", "read-only files")])
+def test_each_fence_around_files_holds_alone(tmp_path, kind, held):
     (tmp_path / "kept").write_text("as it was")
-    with Keeper(kinds=("landlock",)) as keeper:
+    with Keeper(kinds=(kind,)) as keeper:
         result = attempt(keeper, IN_C[0], str(tmp_path / "kept"))
-        if "landlock" not in keeper.held:
-            pytest.skip("no Landlock here")
+        if held not in keeper.held:
+            pytest.skip(f"this system does not offer {kind}")
+        assert keeper.held[-1] == held
     assert result == -1 and (tmp_path / "kept").exists()
 
 

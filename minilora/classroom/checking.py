@@ -114,8 +114,8 @@ class _Call:
     def __str__(self) -> str:
         names = self.parameters[: len(self.arguments)]
         names += [f"argument {i + 1}" for i in range(len(names), len(self.arguments))]
-        short = all(np.ndim(a) == 0 and not isinstance(a, dict) for a in self.arguments)
-        if short and not self.is_driver:
+        is_short = not any(isinstance(a, dict) or isinstance(a, np.ndarray) and a.ndim for a in self.arguments)
+        if is_short and not self.is_driver:
             return f"{self.said}({', '.join(show_value(a) for a in self.arguments)})"
         lines = [f"{name} = {show_value(a)}" for name, a in zip(names, self.arguments, strict=True)]
         return "\n".join([self.said if self.is_driver else f"{self.said}({', '.join(names)})", *lines])
@@ -166,7 +166,8 @@ class Answer:
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
     ) -> None:
         """condition(value) is true. expected: what it asks, in words."""
-        if _true_of(condition, self.value):
+        self.returns({known: wrong for known, wrong in (instead or {}).items() if isinstance(wrong, raised)})
+        if _true_of(condition, self._raw):
             return
         known = next((known for known, wrong in (instead or {}).items() if self._is(wrong, TOLERANCE)), None)
         self.fail(expected, known or hint)
