@@ -134,7 +134,7 @@ def test_blank_half_and_whole(lesson, capsys):
     assert code == 1 and "A toy: not started" in out and out.count("not started") == 3
     lesson.exercise.write_text(lesson.source.with_answers({"double": "return 2 * x"}).replace("x + self.step", "x"))
     code, out, _ = run(capsys, "toy")
-    assert code == 1 and "passed 1 of 2; task 2 failed" in out
+    assert code == 1 and "passed 1 of 2: task 2 failed" in out
     lesson.exercise.write_text(answered())
     code, out, _ = run(capsys, 3)
     assert code == 0 and "passed 2 of 2" in out
@@ -154,6 +154,13 @@ def test_a_failure_shows_the_smallest_input_and_names_the_mistake(lesson, capsys
     ):
         assert line in out
     assert "x = [ 1. -2.]" not in out
+
+
+def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
+    double = r"print('\x1b[2Jpassed\r\tall', 'y' * 500); return ['\x1b[31m', np.ones((2, 2)), {1: 'z' * 5000}]"
+    code, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
+    assert code == 1 and "\x1b" not in out and "\r" not in out and "[[1. 1.] [1. 1.]]" in flat(out)
+    assert len(out) < 2000
 
 
 def test_an_exception_shows_its_line(lesson, capsys):
@@ -431,7 +438,7 @@ def test_tasks_of_checks_and_solution_must_agree(lesson):
 
 def test_a_name_that_is_not_there_yet_is_not_started(lesson, capsys):
     code, out, _ = run(capsys, "03", "--file", write(lesson, "double = lambda x: 2 * x"))
-    assert code == 1 and "passed 1 of 2; task 2 not started" in out and "does not define Shift" in flat(out)
+    assert code == 1 and "passed 1 of 2: task 2 not started" in out and "does not define Shift" in flat(out)
 
 
 def test_arguments_may_have_other_names_and_defaults(lesson):

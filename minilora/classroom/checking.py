@@ -117,7 +117,12 @@ class _Call:
         is_short = not any(isinstance(a, dict) or isinstance(a, np.ndarray) and a.ndim for a in self.arguments)
         if is_short and not self.is_driver:
             return f"{self.said}({', '.join(show_value(a) for a in self.arguments)})"
-        lines = [f"{name} = {show_value(a)}" for name, a in zip(names, self.arguments, strict=True)]
+        lines = []
+        for name, argument in zip(names, self.arguments, strict=True):
+            if isinstance(argument, (list, tuple)) and any(isinstance(item, np.ndarray) for item in argument):
+                lines += [f"{name}[{i}] = {show_value(item)}" for i, item in enumerate(argument)]
+            else:
+                lines.append(f"{name} = {show_value(argument)}")
         return "\n".join([self.said if self.is_driver else f"{self.said}({', '.join(names)})", *lines])
 
 
@@ -271,11 +276,15 @@ def show_value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict):
-        return show("{" + ", ".join(f"{key!r}: {show_value(item)}" for key, item in value.items()) + "}", 300)
+        return show("{" + ", ".join(f"{key!r}: {_in_one_line(item)}" for key, item in value.items()) + "}", 300)
     if isinstance(value, (list, tuple)):
-        parts = ", ".join(map(show_value, value))
+        parts = ", ".join(map(_in_one_line, value))
         return show(f"[{parts}]" if isinstance(value, list) else f"({parts})", 300)
     return show(repr(value), 300)
+
+
+def _in_one_line(value: object) -> str:
+    return " ".join(show_value(value).split())
 
 
 def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Results as text of at most 80 columns."""
 
-import re
 import textwrap
 
 from .grade import FAILED, NOT_STARTED, PASSED, Result
@@ -54,12 +53,12 @@ def summary(results: list[Result]) -> str:
     if all(result.verdict == NOT_STARTED for result in results):
         return NOT_STARTED
     first = next((result for result in results if result.verdict != PASSED), None)
-    return text if first is None else f"{text}; task {first.task} {first.verdict}"
+    return text if first is None else f"{text}: task {first.task} {first.verdict}"
 
 
 def _wrapped(label: str, text: str, margin: int) -> list[str]:
     """Lines of `text` behind a label, folded at the width of the page; control characters are made visible."""
-    text = "".join(c if c.isprintable() or c == "\n" else re.escape(repr(c)[1:-1]) for c in text)
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
     out = []
     for line in text.split("\n"):
         out += textwrap.wrap(line, WIDTH - margin, drop_whitespace=False, replace_whitespace=False) or [""]
