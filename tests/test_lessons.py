@@ -93,6 +93,33 @@ def test_an_odd_but_right_answer_passes(lesson, right, keeper, tmp_path):
     assert {result.verdict for result in results} == {PASSED}, results
 
 
+TRICKS = [
+    "from solution import *",
+    "import runpy; globals().update(runpy.run_path({path!r}))",
+    "exec(open({path!r}).read())",
+    "import sys, importlib; sys.path.insert(0, {folder!r}); globals().update(vars(importlib.import_module('solution')))",
+    "import linecache; exec(''.join(linecache.getlines({path!r})))",
+]
+
+
+@every_lesson
+@pytest.mark.parametrize("trick", TRICKS)
+def test_the_solutions_file_is_no_answer(lesson, trick, keeper, tmp_path):
+    path = (lesson.folder / "solution.py").resolve()
+    text = lesson.source.exercise() + trick.format(path=str(path), folder=str(path.parent)) + "\n"
+    assert PASSED not in {result.verdict for result in results_of(lesson, text, keeper, tmp_path)}
+
+
+@every_lesson
+def test_the_librarys_own_code_is_no_answer(lesson, keeper, tmp_path):
+    for room in ("peft", "quant", "models", "functional", "train", "classroom"):
+        if f"minilora.{room}" not in lesson.uses:
+            text = f"{lesson.source.text}\nfrom minilora.{room} import *\n"
+            results = results_of(lesson, text, keeper, tmp_path)
+            assert {result.verdict for result in results} == {FAILED}
+            assert f"uses minilora.{room}, which" in results[0].hint
+
+
 def test_exercises_are_in_step_with_solutions():
     assert build(check=True) == [], "run python -m minilora.classroom.build"
 
