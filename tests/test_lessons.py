@@ -97,7 +97,7 @@ TRICKS = [
     "from solution import *",
     "import runpy; globals().update(runpy.run_path({path!r}))",
     "exec(open({path!r}).read())",
-    "import sys, importlib; sys.path.insert(0, {folder!r}); globals().update(vars(importlib.import_module('solution')))",
+    "import sys; sys.path.insert(0, {folder!r}); globals().update(vars(__import__('solution')))",
     "import linecache; exec(''.join(linecache.getlines({path!r})))",
 ]
 
