@@ -157,7 +157,7 @@ def test_a_failure_shows_the_smallest_input_and_names_the_mistake(lesson, capsys
 
 
 def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
-    double = r"print('\x1b[2Jpassed\r\tall', 'y' * 500); return ['\x1b[31m', np.ones((2, 2)), {1: 'z' * 5000}]"
+    double = r"print('y' * 500, '\x1b[2Jpassed\r\tall'); return ['\x1b[31m', np.ones((2, 2)), {1: 'z' * 5000}]"
     code, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
     assert code == 1 and "\x1b" not in out and "\r" not in out and "[[1. 1.] [1. 1.]]" in flat(out)
     assert len(out) < 2000
