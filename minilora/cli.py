@@ -1,9 +1,8 @@
-"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`,
-`compare`, `plan`,
-`advise`, `doctor`.
+"""The command line: one function a command, each with its flags in `_parser`.
 
-Exit codes: 0 done; 2 bad input (one line on standard error); 130 after Ctrl-C and 143 after SIGTERM, with the
-checkpoint saved. Heavy imports happen inside the commands, so that `--help` is quick.
+Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad input (one line on standard error); 130
+after Ctrl-C and 143 after SIGTERM, with the checkpoint saved. Heavy imports happen inside the commands, so that
+`--help` is quick.
 """
 
 import argparse
@@ -38,8 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
         arguments = _parser().parse_args(argv)
-        arguments.run(arguments)
-        return 0
+        return arguments.run(arguments) or 0
     except MiniloraError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -216,6 +214,21 @@ def _parser() -> _Parser:
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
     )
     _add_json(doctor)
+
+    check = _command(
+        commands,
+        "check",
+        _check,
+        "check a lesson's exercise, or show the progress",
+        "minilora check 08 --hint",
+    )
+    check.add_argument("lesson", nargs="?", help="number or name of a lesson (default: all)")
+    check.add_argument("--file", help="a .py file or a notebook (default: the lesson's exercise.py)")
+    check.add_argument(
+        "--hint", nargs="?", type=int, const=1, metavar="N", help="show the first N of three hints (default: 1)"
+    )
+    check.add_argument("--watch", action="store_true", help="check again whenever the file changes")
+    _add_json(check)
     return parser
 
 
@@ -524,6 +537,12 @@ def _doctor(arguments) -> None:
         return
     for name, value in findings.items():
         _say(f"{name:<14} {value}")
+
+
+def _check(arguments) -> int:
+    from .classroom.command import check
+
+    return check(arguments.lesson, arguments.file, arguments.hint, arguments.watch, arguments.json)
 
 
 if __name__ == "__main__":
