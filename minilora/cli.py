@@ -1,8 +1,8 @@
-"""The command line: `minilora demo`, `pretrain`, `finetune`, `evaluate`, `generate`, `merge`, `compare`,
-`study`, `doctor`.
+"""The command line: one function a command, each with its flags in `_parser`.
 
-Exit codes: 0 done; 2 bad input (one line on standard error); 130 after Ctrl-C and 143 after SIGTERM, with the
-checkpoint saved. Heavy imports happen inside the commands, so that `--help` is quick.
+Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad input (one line on standard error); 130
+after Ctrl-C and 143 after SIGTERM, with the checkpoint saved. Heavy imports happen inside the commands, so that
+`--help` is quick.
 """
 
 import argparse
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from . import __version__
 from .errors import MiniloraError, show
+from .study.plan_command import add_arguments as add_plan_arguments
+from .study.plan_command import preset_list
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,8 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
         arguments = _parser().parse_args(argv)
-        arguments.run(arguments)
-        return 0
+        return arguments.run(arguments) or 0
     except MiniloraError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -170,17 +171,44 @@ def _parser() -> _Parser:
     _add_model(merge)
     merge.add_argument("--out", required=True, help="folder of the merged model")
 
-    from .study import compare
-
-    comparison = _command(
+    compare = _command(
         commands,
         "compare",
-        compare.command,
+        _compare,
         "measure every method on one base, one domain and one task",
         "minilora compare --quick --methods lora,full",
     )
-    compare.add_arguments(comparison)
-    _add_json(comparison)
+    compare.add_argument("--out", default="runs/compare", help="folder of the results (default: %(default)s)")
+    compare.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: three minutes")
+    compare.add_argument("--methods", help="only these, with commas: lora,full,few-shot")
+    compare.add_argument("--seeds", type=int, help="how many (default: 3)")
+    compare.add_argument("--resume", action="store_true", help="go on with the comparison in --out")
+    compare.add_argument("--overwrite", action="store_true", help="replace the comparison in --out")
+    _add_json(compare)
+
+    plan = _command(
+        commands,
+        "plan",
+        _plan,
+        "how much memory and time an adaptation would take",
+        "minilora plan llama-65b --method qlora --rank 64 --double-quantization",
+    )
+    add_plan_arguments(plan)
+    example_of_plan = plan.epilog
+    plan.epilog = lambda: f"models:\n{preset_list()}\n\nmethods:\n{_method_list()}\n\n{example_of_plan}"
+
+    advise = _command(
+        commands,
+        "advise",
+        _advise,
+        "fine-tune or prompt? Six questions, answered from what was measured",
+        "minilora advise --examples 200 --queries 5000 --jargon yes \\\n"
+        "             --strict-format no --changes no --prototype no",
+    )
+    for name, question in ADVICE_QUESTIONS.items():
+        kind = {"type": int, "metavar": "N"} if name in ("examples", "queries") else {"choices": ("yes", "no")}
+        advise.add_argument(f"--{name.replace('_', '-')}", help=question, **kind)
+    _add_json(advise)
 
     study = _command(
         commands,
@@ -201,9 +229,32 @@ def _parser() -> _Parser:
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
     )
     _add_json(doctor)
+
+    check = _command(
+        commands,
+        "check",
+        _check,
+        "check a lesson's exercise, or show the progress",
+        "minilora check 08 --hint",
+    )
+    check.add_argument("lesson", nargs="?", help="number or name of a lesson (default: all)")
+    check.add_argument("--file", help="a .py file or a notebook (default: the lesson's exercise.py)")
+    check.add_argument(
+        "--hint", nargs="?", type=int, const=1, metavar="N", help="show the first N of three hints (default: 1)"
+    )
+    check.add_argument("--watch", action="store_true", help="check again whenever the file changes")
+    _add_json(check)
     return parser
 
 
+ADVICE_QUESTIONS = {
+    "examples": "how many examples of what you want have you got?",
+    "queries": "how many queries a day will it answer?",
+    "jargon": "is the language or the knowledge special to your field?",
+    "strict_format": "must each answer have one exact format?",
+    "changes": "does what you want change from week to week?",
+    "prototype": "are you still finding out what you want?",
+}
 DATA_HELP = "python-docs, numpy-docs, matplotlib-docs, a text file, a folder, or - for standard input"
 
 
@@ -478,6 +529,26 @@ def _study(arguments) -> None:
     command(arguments)
 
 
+def _compare(arguments) -> None:
+    from .study import compare
+
+    compare.command(arguments)
+
+
+def _advise(arguments) -> None:
+    from .study import advise
+
+    answers = {name: getattr(arguments, name) for name in ADVICE_QUESTIONS}
+    answers = {name: {"yes": True, "no": False}.get(value, value) for name, value in answers.items()}
+    advise.command(answers, ADVICE_QUESTIONS, arguments.json)
+
+
+def _plan(arguments) -> None:
+    from .study.plan_command import run
+
+    run(arguments, _method_options)
+
+
 def _doctor(arguments) -> None:
     from .study.doctor import examine
 
@@ -487,6 +558,12 @@ def _doctor(arguments) -> None:
         return
     for name, value in findings.items():
         _say(f"{name:<14} {value}")
+
+
+def _check(arguments) -> int:
+    from .classroom.command import check
+
+    return check(arguments.lesson, arguments.file, arguments.hint, arguments.watch, arguments.json)
 
 
 if __name__ == "__main__":

@@ -522,9 +522,10 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
     dx = xp.empty(used.shape, dtype=a.dtype) if x_is_live else None
     dw = xp.zeros(w.shape, dtype=w.dtype) if weight_is_live and not len(target) else None
     chunk = max(64, CHUNK_BYTES // (classes * a.dtype.itemsize))
+    room = xp.empty((min(chunk, len(target)), classes), dtype=xp.result_type(a.dtype, w.dtype))
     for start in range(0, len(target), chunk):
         s = slice(start, start + chunk)
-        logits = used[s] @ w.T  # (chunk, V)
+        logits = xp.matmul(used[s], w.T, out=room[: len(target) - start])  # (chunk, V)
         total = total + _softmax_rows(logits, logits, target[s])
         if x_is_live or weight_is_live:
             logits[xp.arange(logits.shape[0]), target[s]] -= 1  # d loss / d logits, times num_items
@@ -533,6 +534,7 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
             if weight_is_live:
                 part = logits.T @ used[s]
                 dw = part if dw is None else xp.add(dw, part, out=dw)
+                del part  # before the next is made
 
     def rule_x(g):
         return _put_rows(xp.multiply(dx, g / num_items, out=dx), valid, shape)

@@ -3,8 +3,10 @@
 They are functions so that test_peft_faults.py can plant a mistake and see one of them fail.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -158,6 +160,19 @@ def refused(action: Callable, *words: str) -> None:
         raise AssertionError("it was not refused")
 
 
+def edit_config(folder: Path, **changes) -> None:
+    """Change fields of a saved configuration."""
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_tensors(folder: Path, change: Callable[[dict], dict | None], keep_metadata: bool = True) -> None:
+    """Change saved arrays, in place or by returning others. Without the metadata, the file is as PEFT writes it."""
+    path = folder / "adapter_model.safetensors"
+    tensors, metadata = safetensors.load_file(path)
+    safetensors.save_file(path, change(tensors) or tensors, metadata if keep_metadata else {"format": "pt"})
+
+
 # The invariants
 
 
@@ -244,7 +259,7 @@ def merges_or_says_why_not(case: Case, model: str, seed: int, folder) -> None:
     m = train(adapted(case, model, seed)).eval()
     expected, before = logits(m), state(m)
     if not case.merges:
-        refused(m.merge_and_unload, "merge")
+        refused(m.merge_and_unload, "Layer cannot be merged", "unload()")
         assert same(state(m), before) and np.array_equal(logits(m), expected)
         return
     plain = m.merge_and_unload()
@@ -275,3 +290,11 @@ INVARIANTS = [
     merges_or_says_why_not,
     generates_as_it_computes,
 ]
+
+
+def keeps_every_promise(case: Case, folder: Path) -> None:
+    """All of them, with another seed on each model."""
+    for invariant in INVARIANTS:
+        for model, seed in zip(MODELS, SEEDS, strict=True):
+            if model in case.models:
+                invariant(case, model, seed, folder / f"{invariant.__name__} {model}")

@@ -20,12 +20,14 @@ from peft_invariants import (
     adapted,
     base_of,
     distance,
+    edit_config,
+    edit_tensors,
     logits,
     same,
     state,
     train,
 )
-from test_peft_model import edit_config, edit_tensors, refused
+from test_peft_model import refused
 
 from minilora import backend, peft
 from minilora.errors import MiniloraError

@@ -18,7 +18,7 @@ from peft_invariants import (
 from minilora import nn
 from minilora.backend import xp
 from minilora.models.llama import LlamaModel
-from minilora.peft import LoraConfig, PeftModel, model
+from minilora.peft import LoraConfig, PeftModel, files
 from minilora.peft.lora import LoraLinear
 from minilora.peft.prefix import PrefixLayer
 from minilora.quant import blockwise, fast, linear4bit, plain
@@ -88,11 +88,11 @@ def disabling_that_leaks(patch):
 
 
 def fingerprint_of_nothing(patch):
-    patch.setattr(model, "base_fingerprint", lambda *arguments: "0")
+    patch.setattr(files, "base_fingerprint", lambda *arguments: "0")
 
 
 def fingerprint_of_shapes(patch):
-    patch.setattr(model, "weight_digest", lambda array: "0")
+    patch.setattr(files, "weight_digest", lambda array: "0")
     patch.setattr(linear4bit, "weight_digest", lambda array: "0")
 
 
@@ -126,7 +126,8 @@ def prefix_that_takes_keys_for_values(patch):
 
 def positions_that_start_at_zero_after_a_prefix(patch):
     tables = LlamaModel._rotary_tables
-    patch.setattr(LlamaModel, "_rotary_tables", lambda body, positions: tables(body, positions - positions.min()))
+    wrong = lambda body, positions, dtype: tables(body, positions - positions.min(), dtype)  # noqa: E731
+    patch.setattr(LlamaModel, "_rotary_tables", wrong)
 
 
 def dora_norm_along_the_wrong_axis(patch):

@@ -254,22 +254,21 @@ class LlamaModel(nn.Module):
             if not real.all():
                 positions = np.maximum(real.cumsum(axis=1) - 1, 0)[:, past:]  # (B, T)
                 mask = backend.asarray(real[:, None, None, :])  # (B, 1, 1, S)
-        cos, sin = self._rotary_tables(positions)
+        cos, sin = self._rotary_tables(positions, x.dtype)
         for layer in self.layers:
             x = layer(x, cos, sin, mask, past_key_values)
         if past_key_values is not None:
             past_key_values.length += length
         return self.norm(x)
 
-    def _rotary_tables(self, positions):
-        """cos and sin, (T, D) or (B, T, D), in float32 steps as transformers computes them."""
+    def _rotary_tables(self, positions, dtype):
+        """cos and sin, (T, D) or (B, T, D), in float32 steps as transformers computes them, then in `dtype`."""
         size, theta = self.config.head_dim, self.config.rope_theta
         inverse = (1.0 / np.float32(theta) ** (np.arange(0, size, 2, dtype="float32") / np.float32(size))).astype(
             "float32"
         )
         angles = positions[..., None].astype("float32") * inverse
         angles = np.concatenate([angles, angles], axis=-1)
-        dtype = self.norm.weight.dtype
         return backend.asarray(np.cos(angles), dtype=dtype), backend.asarray(np.sin(angles), dtype=dtype)
 
 

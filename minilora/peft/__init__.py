@@ -1,23 +1,18 @@
 """Parameter-efficient fine-tuning, in the names and files of Hugging Face's PEFT.
 
-A method is one file beside this one (a configuration and the layer that it puts in place) and one line in METHODS;
-`model.py` does everything that is the same for all of them.
+A method is one file beside this one (a configuration and the layer that it puts in place) and one line in METHODS. What
+is the same for all of them is in `config.py` (what a method provides, finding modules), `model.py` (adapting them) and
+`files.py` (saving and loading).
 """
 
 from .bitfit import BitFitConfig, LNTuningConfig
 from .bottleneck import BottleneckConfig
+from .config import METHODS, AdapterLayer, PeftConfig
+from .files import adapter_quantization, base_fingerprint
 from .ia3 import IA3Config
 from .lora import LoraConfig
 from .lora_plus import lora_plus_groups
-from .model import (
-    METHODS,
-    AdapterLayer,
-    PeftConfig,
-    PeftModel,
-    adapter_quantization,
-    base_fingerprint,
-    get_peft_model,
-)
+from .model import PeftModel, get_peft_model
 from .prefix import PrefixTuningConfig
 from .prompt import PromptTuningConfig
 

@@ -22,7 +22,7 @@ from typing import ClassVar
 from .. import nn
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .model import AdapterLayer, TargetedConfig, matching
+from .config import AdapterLayer, TargetedConfig, matching
 
 NORMS = (nn.RMSNorm, nn.LayerNorm)
 
@@ -129,11 +129,6 @@ class TunedLayer(AdapterLayer):
         module = copy(self.base_layer)
         vars(module).update(parameters)
         return module
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight that is used: a model may ask for the dtype of its norm's."""
-        return self.tuned["weight"] if "weight" in self.tuned else self.base_layer.weight
 
     def extra_repr(self) -> str:
         return ", ".join(self.tuned)

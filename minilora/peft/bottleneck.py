@@ -28,7 +28,7 @@ from .. import nn
 from ..backend import xp
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .model import AdapterLayer, TargetedConfig
+from .config import AdapterLayer, TargetedConfig
 
 PLACEMENTS = {"pfeiffer": ["mlp"], "houlsby": ["self_attn", "mlp"], "parallel": ["mlp"]}  # and what each adapts
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}

@@ -22,7 +22,8 @@ from .. import backend, nn
 from ..backend import xp
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .model import AdapterLayer, TargetedConfig, is_list_of_names
+from .config import AdapterLayer, TargetedConfig, is_list_of_names
+from .patterns import means
 
 DEFAULT_TARGETS = ["k_proj", "v_proj", "down_proj"]  # as PEFT has it for Llama
 DEFAULT_FEEDFORWARD = ["down_proj"]
@@ -117,8 +118,8 @@ class IA3Config(TargetedConfig):
 
 
 def _meant_by(names: list[str], paths: list[str]) -> list[str]:
-    """Those of `paths` that one of `names` means: a whole path, or the end of one, cut at a dot."""
-    return [path for path in paths if any(f".{path}".endswith(f".{name}") for name in names)]
+    """Those of `paths` that one of `names` means."""
+    return [path for path in paths if any(means(name, path) for name in names)]
 
 
 class IA3Linear(AdapterLayer):

@@ -38,7 +38,7 @@ from .. import functional as F
 from ..backend import xp
 from ..errors import MiniloraError, show
 from ..tensor import Tensor, wrap
-from .model import AdapterLayer, PeftConfig, is_list_of_names, linears_of_blocks, listed, matching, tied
+from .config import AdapterLayer, NamedTargets, listed, tied
 from .patterns import pattern_problems, target_problems, value_at
 from .pissa import principal_start
 
@@ -47,7 +47,7 @@ FLOAT32_MAX = 3.4e38
 
 
 @dataclass
-class LoraConfig(PeftConfig):
+class LoraConfig(NamedTargets):
     """What to adapt by LoRA and how, in PEFT's names and with its defaults.
 
     init_lora_weights is True (the start above), "gaussian" (A normal with deviation 1/r, B zero), "pissa",
@@ -66,12 +66,10 @@ class LoraConfig(PeftConfig):
     alpha_pattern: dict[str, float] = field(default_factory=dict)  # name or path -> lora_alpha, where it is another
 
     peft_type: ClassVar[str] = "LORA"
-    unused: ClassVar[frozenset[str]] = PeftConfig.unused | {"megatron_core", "qalora_group_size"}
+    unused: ClassVar[frozenset[str]] = NamedTargets.unused | {"megatron_core", "qalora_group_size"}
     means_off: ClassVar[dict] = {"bias": ("none",)}
 
     def __post_init__(self):
-        if isinstance(self.target_modules, (set, tuple)):
-            self.target_modules = sorted(self.target_modules)
         self.rank_pattern = {} if self.rank_pattern is None else self.rank_pattern
         self.alpha_pattern = {} if self.alpha_pattern is None else self.alpha_pattern
         super().__post_init__()
@@ -87,11 +85,6 @@ class LoraConfig(PeftConfig):
         found += _start_problem(self.init_lora_weights)
         found += pattern_problems("rank_pattern", self.rank_pattern, _rank_problem)
         found += pattern_problems("alpha_pattern", self.alpha_pattern, _alpha_problem)
-        names = self.target_modules
-        if isinstance(names, list | str) and not names:
-            found.append("target_modules is empty: name at least one layer")
-        elif names is not None and not isinstance(names, str) and not is_list_of_names(names):
-            found.append(f"target_modules must be names, not {show(repr(names))}")
         return found
 
     @property
@@ -110,12 +103,11 @@ class LoraConfig(PeftConfig):
         iterations = str(self.init_lora_weights).partition("_niter_")[2]
         return int(iterations) if iterations else None
 
+    def default_targets(self, model: nn.Module) -> list[str]:
+        return DEFAULT_TARGETS
+
     def targets(self, model: nn.Module) -> list[str]:
-        if self.target_modules == "all-linear":
-            paths = linears_of_blocks(model)
-        else:
-            names = DEFAULT_TARGETS if self.target_modules is None else self.target_modules
-            paths = matching(model, [names] if isinstance(names, str) else names, "target_modules", nn.Linear)
+        paths = super().targets(model)
         problems = target_problems("rank_pattern", self.rank_pattern, paths)
         problems += target_problems("alpha_pattern", self.alpha_pattern, paths)
         if self.is_pissa:  # PEFT takes the principal part out of both, and computes something else
@@ -138,6 +130,11 @@ class LoraConfig(PeftConfig):
             problems.append(f"{path} has a row of zeros or NaN: DoRA finds no direction in it")
         return problems
 
+    def base_of(self, module: nn.Linear) -> nn.Linear:
+        if self.is_pissa:
+            return principal_start(module, self.r, self.scaling, self.pissa_iterations)[0]
+        return module
+
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         shapes = {"lora_A.weight": (self.r, module.in_features), "lora_B.weight": (module.out_features, self.r)}
         return shapes | ({"lora_magnitude_vector": (module.out_features,)} if self.use_dora else {})
@@ -148,11 +145,7 @@ class LoraConfig(PeftConfig):
     def to_dict(self, targets: list[str]) -> dict:
         if self.pissa_iterations is not None:
             return self._as_plain_lora().to_dict(targets)
-        if self.target_modules == "all-linear":
-            names = targets
-        else:
-            names = DEFAULT_TARGETS if self.target_modules is None else self.target_modules
-        return super().to_dict(targets) | {"target_modules": [names] if isinstance(names, str) else list(names)}
+        return super().to_dict(targets)
 
     def _as_plain_lora(self) -> "LoraConfig":
         """With twice the rank and the same scaling: what `LoraLinear.saved_parameters` gives after a randomized SVD."""
@@ -168,11 +161,7 @@ class LoraConfig(PeftConfig):
 
     @classmethod
     def from_dict(cls, content: dict) -> "LoraConfig":
-        names, start = content.get("target_modules"), content.get("init_lora_weights")
-        if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
-            raise MiniloraError(
-                f"target_modules is the regular expression {show(repr(names))}; a list of names is needed"
-            )
+        start = content.get("init_lora_weights")
         if isinstance(start, str) and start.startswith("pissa_niter_"):
             raise MiniloraError(
                 f"init_lora_weights is {show(repr(start))}: the base of such an adapter depends on random numbers that "

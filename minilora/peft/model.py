@@ -1,306 +1,23 @@
-"""Adapting a model, whatever the method: find, replace, freeze, disable, merge, save and load.
+"""Adapting a model, whatever the method: replace, freeze, count, disable, merge.
 
-A method says what to adapt and builds a layer for it (`PeftConfig`, `AdapterLayer`); the rest is here. Adapting swaps
-modules: where a layer stood, an `AdapterLayer` that holds it stands, and where `modules_to_save` names a module, a copy
-that trains. Disabling and unloading put back the very objects that stood there before, so nothing needs to be undone by
-arithmetic. The paths that modules have in the plain model are the names on disk.
-
-Files are PEFT's: adapter_config.json and adapter_model.safetensors. What PEFT has no field for (the fingerprint of the
-base, a second record of the configuration, what was untied) is in the metadata of the safetensors file, which PEFT does
-not look at; an unknown field in adapter_config.json would make it warn.
+A method says what to adapt and builds a layer for it (see `config.py`); the rest is here. Adapting swaps modules: where
+a layer stood, an `AdapterLayer` that holds it stands, and where `modules_to_save` names a module, a copy that trains.
+Disabling and unloading put back the very objects that stood there before, so nothing needs to be undone by arithmetic.
 """
 
-import hashlib
-import json
-import os
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
-from pathlib import Path
-from typing import ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 
 from .. import backend, nn
-from ..errors import FormatError, MiniloraError, show
-from ..formats import safetensors
-from ..formats.atomic import make_folder, parse_json, read_json, remove_leftovers, show_path, write_json
-from ..quant import Linear4bit, dequantize_model, quantization, weight_digest
+from ..errors import FormatError, MiniloraError
+from ..quant import dequantize_model, quantization
 from ..tensor import Tensor
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."  # before every path of the plain model, on disk
-TASK_TYPES = (None, "CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION")
-CLASSIFIER_HEADS = ("classifier", "score")  # what PEFT adds to modules_to_save for SEQ_CLS
-
-METHODS: dict[str, type["PeftConfig"]] = {}  # peft_type -> configuration; filled in __init__.py
-
-
-# What a method provides
-
-
-@dataclass(kw_only=True)
-class PeftConfig:
-    """What the configuration of every method has, and what this room asks of it.
-
-    A method subclasses it, sets `peft_type` and writes `targets`, `shapes` and `adapt`; the other members have a
-    default. Raises MiniloraError that lists all `problems` of the values.
-    """
-
-    modules_to_save: list[str] | str | None = None  # modules that train whole and are saved with the adapter
-    task_type: str | None = None  # "CAUSAL_LM" or "SEQ_CLS": the latter adds the classifier's head to modules_to_save
-
-    peft_type: ClassVar[str]
-    # Fields of a file that change nothing that is computed, and values of others that ask for nothing extra.
-    unused: ClassVar[frozenset[str]] = frozenset(
-        {"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
-    )
-    means_off: ClassVar[dict[str, tuple]] = {}
-    # Fields that PEFT does not have: kept beside its file, in the record, and not in it.
-    own: ClassVar[frozenset[str]] = frozenset()
-    root: ClassVar[str] = PREFIX  # before every path of the plain model, on disk
-
-    def __post_init__(self):
-        if isinstance(self.modules_to_save, str):
-            self.modules_to_save = [self.modules_to_save]
-        elif isinstance(self.modules_to_save, (set, tuple)):
-            self.modules_to_save = sorted(self.modules_to_save)
-        if problems := self.problems():
-            raise MiniloraError(listed(problems))
-
-    def problems(self) -> list[str]:
-        """What is wrong with the values, in words."""
-        found = []
-        names = self.modules_to_save
-        if names is not None and not is_list_of_names(names):
-            found.append(f"modules_to_save must be a list of names, not {show(repr(names))}")
-        if self.task_type not in TASK_TYPES:
-            known = ", ".join(task for task in TASK_TYPES if task)
-            found.append(f"task_type must be one of {known}, not {show(repr(self.task_type))}")
-        return found
-
-    def complete(self, model: nn.Module) -> None:
-        """Fill in fields that the model decides. Raises MiniloraError where a value does not fit it."""
-
-    def targets(self, model: nn.Module) -> list[str]:
-        """Paths of the modules to adapt. Raises MiniloraError where a name matches nothing."""
-        raise NotImplementedError
-
-    def at(self, path: str) -> "PeftConfig":
-        """The settings that hold for the module at `path`, where they differ from module to module."""
-        return self
-
-    def check(self, path: str, module: nn.Module) -> list[str]:
-        """What speaks against a fresh adapter on this module, in words."""
-        return []
-
-    def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each parameter that an adapter of `module` saves, without making any."""
-        raise NotImplementedError
-
-    def adapt(self, module: nn.Module, rng: np.random.Generator) -> "AdapterLayer":
-        """A fresh layer around `module`, with the parameters that `shapes` says. Changes nothing in `module`."""
-        raise NotImplementedError
-
-    def restore(self, module: nn.Module) -> "AdapterLayer":
-        """A layer around `module` that takes the parameters of a file, whatever it starts with."""
-        return self.adapt(module, np.random.default_rng(0))
-
-    def notes_on_more_training(self) -> list[str]:
-        """What a reader should know who goes on training what was saved."""
-        return []
-
-    def file_name(self, path: str, name: str) -> str:
-        """The name on disk of parameter `name` of the adapter at `path`."""
-        return f"{self.root}{path}.{name}"
-
-    def saved_names(self, model: nn.Module) -> list[str]:
-        """modules_to_save, with the head of a classifier where the task is classification."""
-        names = list(self.modules_to_save or [])
-        if self.task_type == "SEQ_CLS":
-            there = {path.rpartition(".")[2] for path, _ in model.named_modules()}
-            heads = [name for name in CLASSIFIER_HEADS if name in there]
-            if not heads:
-                raise MiniloraError(
-                    f"task_type 'SEQ_CLS' trains a head called {' or '.join(CLASSIFIER_HEADS)}, and "
-                    f"{type(model).__name__} has none"
-                )
-            names = [name for name in names if name not in CLASSIFIER_HEADS] + heads
-        return names
-
-    def to_dict(self, targets: list[str]) -> dict:
-        """The content of adapter_config.json. targets: the paths that were adapted."""
-        return {"peft_type": self.peft_type, "base_model_name_or_path": None, "inference_mode": True} | asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: dict) -> "PeftConfig":
-        """From the content of adapter_config.json.
-
-        Raises MiniloraError that lists what it asks for and minilora does not have: loading it anyway would compute
-        something else than what was trained.
-        """
-        known = {field.name for field in fields(cls)}
-        refused = [
-            f"{show(name)} = {show(json.dumps(value))}"
-            for name, value in content.items()
-            if name not in known | cls.unused and value and value not in cls.means_off.get(name, ())
-        ]
-        if refused:
-            raise MiniloraError(f"the adapter uses what minilora's {cls.peft_type} does not have: {listed(refused)}")
-        return cls(**{name: value for name, value in content.items() if name in known})
-
-
-@dataclass(kw_only=True)
-class TargetedConfig(PeftConfig):
-    """The configuration of a method that adapts the modules that `target_modules` names."""
-
-    target_modules: list[str] | str | None = None  # names or paths; None: `default_targets`, filled in from the model
-
-    target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
-
-    def __post_init__(self):
-        if isinstance(self.target_modules, (set, tuple)):
-            self.target_modules = sorted(self.target_modules)
-        super().__post_init__()
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        names = self.target_modules
-        if isinstance(names, list | str) and not names:
-            found.append("target_modules is empty: name at least one layer")
-        elif names is not None and not isinstance(names, str) and not is_list_of_names(names):
-            found.append(f"target_modules must be names, not {show(repr(names))}")
-        return found
-
-    def default_targets(self, model: nn.Module) -> list[str]:
-        """What target_modules = None means for `model`."""
-        raise NotImplementedError
-
-    def complete(self, model: nn.Module) -> None:
-        super().complete(model)
-        if self.target_modules is None:
-            self.target_modules = list(self.default_targets(model))
-
-    def targets(self, model: nn.Module) -> list[str]:
-        names = self.target_modules
-        if names == "all-linear" and self.target_kind is nn.Linear:
-            return linears_of_blocks(model)
-        return matching(model, [names] if isinstance(names, str) else names, "target_modules", self.target_kind)
-
-    def to_dict(self, targets: list[str]) -> dict:
-        names = targets if self.target_modules == "all-linear" else self.target_modules
-        return super().to_dict(targets) | {"target_modules": [names] if isinstance(names, str) else list(names)}
-
-    @classmethod
-    def from_dict(cls, content: dict) -> "TargetedConfig":
-        names = content.get("target_modules")
-        if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
-            raise MiniloraError(
-                f"target_modules is the regular expression {show(repr(names))}; a list of names is needed"
-            )
-        return super().from_dict(content)
-
-
-class AdapterLayer(nn.Module):
-    """Stands where `base_layer` stood, calls it, and adds something that trains."""
-
-    base_layer: nn.Module
-    changes_weights = True  # if not, what the base layer shares with others stays shared
-
-    def adapter_parameters(self) -> dict[str, Tensor]:
-        """{name: parameter} of everything but the base layer."""
-        return {name: p for name, p in self.named_parameters() if not name.startswith("base_layer.")}
-
-    def saved_parameters(self) -> dict[str, Tensor]:
-        """{name: what a file holds}, as `shapes` of the configuration has it: by default, what trains."""
-        return self.adapter_parameters()
-
-    def merged(self) -> nn.Module:
-        """A plain module that computes the same. Raises MiniloraError where the method has none."""
-        raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")
-
-
-# Finding
-
-
-def is_list_of_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module] | tuple) -> list[str]:
-    """Paths of the modules of `kind` that `names` mean, in the model's order.
-
-    A name is a whole last name ("q_proj"), a whole path ("model.layers.0.self_attn.q_proj") or the end of one, cut at a
-    dot. Raises MiniloraError, which begins with `option` and lists every name that matches nothing, and what there is.
-    """
-    kind_name = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-    by_end: dict[str, list[str]] = {}  # each end of a path -> the paths that it means
-    others: dict[str, str] = {}  # the same for modules of another kind -> their class
-    last_names = []
-    for path, module in model.named_modules():
-        parts = path.split(".") if path else []
-        for i in range(len(parts)):
-            end = ".".join(parts[i:])
-            if isinstance(module, kind):
-                by_end.setdefault(end, []).append(path)
-            else:
-                others.setdefault(end, type(module).__name__)
-        if parts and isinstance(module, kind) and not parts[-1].isdigit() and parts[-1] not in last_names:
-            last_names.append(parts[-1])
-    problems = []
-    for name in names:
-        if name in by_end:
-            continue
-        if not re.fullmatch(r"[\w.-]*", name):
-            problems.append(f"{show(repr(name))} is not a name (regular expressions are not read)")
-        elif name in others:
-            problems.append(f"{show(repr(name))} is not a {kind_name}: it is of class {others[name]}")
-        else:
-            near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
-            problems.append(f"{show(repr(name))} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
-    if problems:
-        there = ", ".join(last_names) or f"no {kind_name} at all"
-        raise MiniloraError(f"{option}: {listed(problems)}; there are: {show(there, 400)}")
-    found = {path for name in names for path in by_end[name]}
-    return [path for path, _ in model.named_modules() if path in found]
-
-
-def linears_of_blocks(model: nn.Module) -> list[str]:
-    """Paths of all Linears in the model's lists of blocks; of all that it has, where it has no such lists."""
-    paths = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
-    if not paths:
-        raise MiniloraError(f"'all-linear' finds no Linear in {type(model).__name__}")
-    return [path for path in paths if any(part.isdigit() for part in path.split("."))] or paths
-
-
-def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
-    """SHA-256 over the names, shapes and float32 bytes of a plain model's weights, as hexadecimal digits.
-
-    without: paths of modules whose weights an adapter brings along. A tied weight counts under each of its names, so a
-    model is the same with its head tied and with a head of equal values; a weight in 4 bits counts as it was before.
-    """
-    skipped = tuple(f"{path}." for path in without)
-    total, digests = hashlib.sha256(), {}
-    weights: dict[str, tuple[tuple, str]] = {}  # name -> shape and digest
-    for path, module in model.named_modules():
-        if isinstance(module, Linear4bit):  # as it was before quantization
-            shape = (module.out_features, module.in_features)
-            weights[f"{path}.weight" if path else "weight"] = shape, module.weight_digest
-    for name, array in model.state_dict().items():
-        if not name.startswith(skipped):
-            if id(array) not in digests:
-                digests[id(array)] = weight_digest(array)
-            weights[name] = tuple(array.shape), digests[id(array)]
-    for name, (shape, digest) in sorted(weights.items()):
-        if not name.startswith(skipped):
-            total.update(f"{name} {shape} {digest}\n".encode())
-    return total.hexdigest()
-
+from .config import CLASSIFIER_HEADS, AdapterLayer, PeftConfig, listed, matching, tied
+from .files import SavedAdapter, write_adapter
 
 # Replacing
 
@@ -407,22 +124,6 @@ def _trainable_copy(module: nn.Module) -> nn.Module:
         parameter.data = parameter.data.copy()  # leaves behind the lease of a live graph on the original
         parameter.grad = None
     return copy
-
-
-def tied(model: nn.Module, paths: list[str]) -> list[str]:
-    """Those of `paths` whose modules share a weight with a module elsewhere."""
-    everywhere = Counter(id(array) for array in model.state_dict().values())
-    shared = []
-    for path in paths:
-        here = Counter(id(array) for array in model.get_submodule(path).state_dict().values())
-        if any(everywhere[key] > count for key, count in here.items()):
-            shared.append(path)
-    return shared
-
-
-def listed(problems: list[str], limit: int = 100) -> str:
-    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
-    return "; ".join(problems[:limit]) + more
 
 
 # The adapted model
@@ -604,23 +305,7 @@ class PeftModel(nn.Module):
             for name, parameter in site.saved_parameters().items():
                 tensors[site.file_name(self.peft_config, name)] = backend.to_numpy(parameter.data)
         with self.disable_adapter():
-            fingerprint, quantized = base_fingerprint(self.base_model, saved), quantization(self.base_model)
-        # Whole paths: PEFT takes a module whose path ends with these letters, "norm" for every "input_layernorm" too.
-        config = self.peft_config.to_dict(targets) | {"modules_to_save": saved or None}
-        metadata = {
-            "format": "pt",
-            "minilora.base": fingerprint,
-            "minilora.config": json.dumps({field.name: config[field.name] for field in fields(self.peft_config)}),
-        }
-        if self._untied:
-            metadata["minilora.untied"] = json.dumps(self._untied)
-        if quantized:
-            metadata["minilora.quantization"] = json.dumps(quantized)
-        folder = Path(folder)
-        make_folder(folder)
-        remove_leftovers(folder)
-        safetensors.save_file(folder / WEIGHTS, tensors, metadata)
-        write_json(folder / CONFIG, {n: value for n, value in config.items() if n not in self.peft_config.own})
+            write_adapter(folder, self.base_model, self.peft_config, targets, saved, tensors, self._untied)
 
     @classmethod
     def from_pretrained(cls, model: nn.Module, folder, is_trainable: bool = False) -> "PeftModel":
@@ -632,135 +317,24 @@ class PeftModel(nn.Module):
         is then as it was. An adapter without a fingerprint loads with a note in `notes`.
         """
         _refuse_adapted(model)
-        folder = Path(folder)
-        where = show_path(folder)
-        if not os.path.exists(folder / WEIGHTS) and os.path.exists(folder / "adapter_model.bin"):
-            raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
-        content = read_json(folder / CONFIG)
-        tensors, metadata = safetensors.load_file(folder / WEIGHTS)
-        kind = content.get("peft_type")
-        if not isinstance(kind, str) or kind not in METHODS:
-            raise FormatError(f"{where}: peft_type is {show(repr(kind))}; minilora reads {', '.join(METHODS)}")
-        record = _recorded_settings(metadata, where)
-        content |= {name: record[name] for name in METHODS[kind].own if name in record}
+        files = SavedAdapter.read(folder)
         try:
-            config = METHODS[kind].from_dict(content)
-            if "minilora.config" not in metadata and config.modules_to_save:
-                config.modules_to_save = _as_peft_reads(config.modules_to_save, model)
+            config = files.settings(model)
             plan = _plan(model, config)
         except MiniloraError as error:
-            raise FormatError(f"{where}: {error}") from error
-        problems = _changed_settings(config, record) + _misfits(plan, tensors)
-        if problems:
-            raise FormatError(f"{where}: the adapter does not fit {type(model).__name__}: {listed(problems)}")
-        trained_on = metadata.get("minilora.base")
-        if trained_on is not None and trained_on != (here := base_fingerprint(model, plan.saved)):
-            raise MiniloraError(
-                f"{where}: the adapter was trained on another base (fingerprint {show(trained_on, 12)}) than this one "
-                f"({show(here, 12)}); load it onto a model with the weights that it was trained on"
-            )
-        trained_in, here_in = _quantization(metadata), quantization(model)
-        if trained_in and here_in and trained_in != here_in:
-            raise MiniloraError(
-                f"{where}: the adapter was trained on this base in {_in_words(trained_in)}, not in {_in_words(here_in)}"
-            )
+            raise FormatError(f"{files.where}: {error}") from error
+        if problems := files.problems(model, config, plan.targets, plan.expected()):
+            raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {listed(problems)}")
+        files.refuse_another_base(model, plan.saved)
 
         adapted = cls(model, config, plan.restored())
         for site in adapted._sites:
             for name, parameter in (site.saved_parameters() | site.parameters()).items():  # frozen ones too
-                array = tensors[site.file_name(config, name)]
+                array = files.tensors[site.file_name(config, name)]
                 parameter.data = backend.asarray(array.astype(parameter.dtype))
             for parameter in site.parameters().values():
                 parameter.requires_grad = is_trainable
         if is_trainable:
             adapted.notes += config.notes_on_more_training()
-        if trained_on is not None and trained_in != here_in:
-            adapted.notes.append(
-                f"the adapter was trained on this base in {_in_words(trained_in)}, "
-                f"and is used on it in {_in_words(here_in)}: results differ a little"
-            )
-        if trained_on is None:
-            adapted.notes.append(
-                "the adapter carries no fingerprint of its base (PEFT writes none): "
-                "whether it was trained on this one could not be checked"
-            )
+        adapted.notes += files.notes(model)
         return adapted if is_trainable else adapted.eval()
-
-
-def adapter_quantization(folder) -> dict | None:
-    """The arguments of `quant.quantize_model` with which the base of a saved adapter was quantized; None if not."""
-    return _quantization(safetensors.header(Path(folder) / WEIGHTS)[1])
-
-
-def _quantization(metadata: dict[str, str]) -> dict | None:
-    if "minilora.quantization" not in metadata:
-        return None
-    record = parse_json(metadata["minilora.quantization"].encode(), "the record of the quantization")
-    if set(record) != {"quant_type", "blocksize", "compress_statistics"}:
-        raise FormatError(f"the record of the quantization is damaged: {show(json.dumps(record))}")
-    return record
-
-
-def _in_words(settings: dict | None) -> str:
-    if settings is None:
-        return "floats"
-    double = " with double quantization" if settings.get("compress_statistics") else ""
-    return f"{settings.get('quant_type')} with blocks of {settings.get('blocksize')}{double}"
-
-
-def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:
-    """Paths for the names in PEFT's modules_to_save, which also mean modules whose last name only ends like them."""
-    paths = [path for path, _ in model.named_modules() if path]
-    return [path for path in paths if path.endswith(tuple(names))] + [
-        name for name in names if not any(path.endswith(name) for path in paths)
-    ]
-
-
-def _recorded_settings(metadata: dict[str, str], where: str) -> dict:
-    """The record of the configuration that was saved with the weights; empty where there is none, as in PEFT's."""
-    record = metadata.get("minilora.config")
-    return {} if record is None else parse_json(record.encode(), f"{where}: the record of the configuration")
-
-
-def _changed_settings(config: PeftConfig, record: dict) -> list[str]:
-    """Settings in which adapter_config.json differs from the record that was saved with the weights."""
-    now = asdict(config)
-    return [
-        f"{name} is {show(repr(now[name]))} in {CONFIG}, but was {show(repr(value))} in training"
-        for name, value in record.items()
-        if name in now and now[name] != value
-    ]
-
-
-def _misfits(plan: _Plan, tensors: dict[str, np.ndarray]) -> list[str]:
-    """Names that are missing or unexpected, shapes that do not fit, values that are not finite numbers."""
-    expected = plan.expected()
-    problems = [f"missing {name}" for name in expected if name not in tensors]
-    copies = {}  # PEFT stores the weights of an adapted head along with the adapter
-    for path in plan.targets:
-        for name, parameter in plan.model.get_submodule(path).named_parameters():
-            copies[plan.config.file_name(path, f"base_layer.{name}")] = parameter
-    root = plan.config.root
-    own = {f"{root}{name}" for name in plan.model.state_dict()}
-    for name, array in tensors.items():
-        if name in expected:
-            if array.shape != expected[name]:
-                problems.append(f"{name} has shape {show(array.shape)}, not {show(expected[name])}")
-            elif array.dtype.kind != "f":
-                problems.append(f"{name} holds {array.dtype}, not floating-point numbers")
-            elif not np.isfinite(_as_float32(array)).all():
-                problems.append(f"{name} holds NaN or infinite values")
-        elif name in copies:
-            base = backend.to_numpy(copies[name].data)
-            if not np.array_equal(base, array.astype(base.dtype)):
-                problems.append(f"{name} differs from the weights of this base")
-        else:
-            hint = ", which modules_to_save does not name" if name in own else ""
-            hint = hint or ("" if name.startswith(root) else f" (names begin with {root})")
-            problems.append(f"unexpected {show(name, 160)}{hint}")
-    return problems
-
-
-def _as_float32(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite, and is then refused
-        return array.astype("f4", copy=False)

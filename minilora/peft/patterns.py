@@ -15,7 +15,7 @@ from ..errors import show
 
 def value_at(path: str, pattern: dict, default):
     """What the pattern says for the module at `path`; the default where no name means it."""
-    return next((value for name, value in pattern.items() if _means(name, path)), default)
+    return next((value for name, value in pattern.items() if means(name, path)), default)
 
 
 def pattern_problems(option: str, pattern: object, check: Callable[[str, object], list[str]]) -> list[str]:
@@ -31,7 +31,7 @@ def target_problems(option: str, pattern: dict, targets: list[str]) -> list[str]
     meant: dict[str, str] = {}  # target -> the first name that means it
     problems = []
     for name, value in pattern.items():
-        paths = [path for path in targets if _means(name, path)]
+        paths = [path for path in targets if means(name, path)]
         if not paths and not re.fullmatch(r"[\w.-]*", name):
             problems.append(f"{option}: {show(repr(name))} is not a name (regular expressions are not read)")
         elif not paths:
@@ -45,5 +45,6 @@ def target_problems(option: str, pattern: dict, targets: list[str]) -> list[str]
     return problems
 
 
-def _means(name: str, path: str) -> bool:
+def means(name: str, path: str) -> bool:
+    """Whether `name` is the path, or the end of it, cut at a dot."""
     return f".{path}".endswith(f".{name}")

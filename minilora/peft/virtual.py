@@ -15,7 +15,7 @@ from .. import nn
 from ..errors import MiniloraError, show
 from ..models.llama import LlamaConfig, LlamaForSequenceClassification, LlamaModel, host_ids, token_ids
 from ..tensor import Tensor
-from .model import AdapterLayer, PeftConfig
+from .config import AdapterLayer, PeftConfig
 
 BODY = "model"  # the body's path in models with a head
 

@@ -328,15 +328,6 @@ class _Comparison:
 # The command
 
 
-def add_arguments(parser) -> None:
-    parser.add_argument("--out", default="runs/compare", help="folder of the results (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a smaller model, fewer steps: three minutes")
-    parser.add_argument("--methods", help="only these, with commas: lora,full,few-shot")
-    parser.add_argument("--seeds", type=int, help="how many (default: 3)")
-    parser.add_argument("--resume", action="store_true", help="go on with the comparison in --out")
-    parser.add_argument("--overwrite", action="store_true", help="replace the comparison in --out")
-
-
 def command(arguments) -> None:
     """`minilora compare`."""
     from . import compare_views

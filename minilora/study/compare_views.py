@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from .drawing import BITS, GREY, LOOKS, base_line, errorbar, log_ticks, save_all, single, styled, with_legend
+from .drawing import BITS, GREY, LOOKS, base_line, errorbar, figure_of, log_ticks, save_all, single, styled, with_legend
 from .grids import (
     NAMES,
     Grid,
@@ -156,6 +156,12 @@ def show_size(number: int) -> str:
 # Figures
 
 
+def tall(title: str) -> tuple[Figure, Axes]:
+    """A figure with one plot, and with room for a legend of all methods."""
+    figure = figure_of(title, 5.8)
+    return figure, figure.subplots()
+
+
 @styled
 def quality_against_parameters(records: Records) -> Figure | None:
     """Domain quality against how many parameters train, every method one point."""
@@ -163,7 +169,7 @@ def quality_against_parameters(records: Records) -> Figure | None:
     points = {method: one for method, one in methods.items() if one.trainable}
     if not points:
         return None
-    figure, axes = single("Quality against trainable parameters: low is good, left is cheap")
+    figure, axes = tall("Quality against trainable parameters: low is good, left is cheap")
     for method, one in points.items():
         errorbar(axes, method, [one.trainable], [one.domain], NAMES[method], linestyle="")
     for method in PROMPTED:
@@ -174,7 +180,14 @@ def quality_against_parameters(records: Records) -> Figure | None:
     axes.set_xlim(min(counts) / 3, max(counts) * 3)
     axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{BITS}")
     axes.margins(y=0.1)
-    return with_legend(figure)
+    from_base = [one.domain.mean for method, one in methods.items() if method != "scratch"]
+    if "scratch" in methods and from_base and methods["scratch"].domain.mean > 2 * max(from_base) - min(from_base):
+        low, high = min(from_base), max(from_base)  # from scratch would squeeze all the rest
+        axes.set_ylim(low - 0.2 * (high - low), high + 0.3 * (high - low))
+        bits, x = methods["scratch"].domain.show(2), points["scratch"].trainable
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top"}
+        axes.annotate(f"from scratch: {bits} ↑", (x, 1), (8, -4), **place)
+    return with_legend(figure, 3)
 
 
 @styled
@@ -185,7 +198,7 @@ def learned_against_forgotten(records: Records) -> Figure | None:
     if not points:
         return None
     base = methods["base"]
-    figure, axes = single("Learned against forgotten: right is learned, up is forgotten")
+    figure, axes = tall("Learned against forgotten: right is learned, up is forgotten")
     axes.axhline(0, color=GREY, linewidth=1)
     axes.axvline(0, color=GREY, linewidth=1)
     for method in points:
@@ -205,7 +218,7 @@ def learned_against_forgotten(records: Records) -> Figure | None:
         ylabel="forgotten: bits/character\nlost on the base's text",
     )
     axes.margins(0.12)
-    return with_legend(figure)
+    return with_legend(figure, 3)
 
 
 @styled

@@ -62,11 +62,11 @@ def styled(draw: Callable) -> Callable:
     """`draw` under matplotlib's defaults and STYLE, whatever the reader's own settings, which come back afterwards."""
 
     @wraps(draw)
-    def styled(*arguments):
+    def styled(*arguments, **named):
         from matplotlib import style
 
         with style.context(STYLE, after_reset=True):
-            return draw(*arguments)
+            return draw(*arguments, **named)
 
     return styled
 
@@ -84,13 +84,14 @@ def save_all(figures: dict[str, Callable], measured, folder: Path | str, dpi: in
         if figure is None:
             remove_file(path)
         else:
-            write_atomic(path, lambda file, figure=figure: _write(figure, file, dpi))
+            write_atomic(path, lambda file, figure=figure: write_png(figure, file, dpi))
             written.append(path)
     return written
 
 
 @styled
-def _write(figure: Figure, file, dpi: int) -> None:
+def write_png(figure: Figure, file, dpi: int) -> None:
+    """The figure as a PNG that says nothing of when and by what it was made."""
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
@@ -112,9 +113,9 @@ def single(title: str) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def with_legend(figure: Figure) -> Figure:
+def with_legend(figure: Figure, columns: int = 2) -> Figure:
     """Below the axes, where it covers no data."""
-    figure.legend(loc="outside lower center", ncols=2, handlelength=3.2)
+    figure.legend(loc="outside lower center", ncols=columns, handlelength=3.2 if columns < 3 else 2.2)
     return figure
 
 

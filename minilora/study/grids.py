@@ -32,6 +32,7 @@ NAMES = {
     "dora": "DoRA",
     "qlora": "QLoRA",
 }
+IN_SENTENCES = NAMES | {"base": "the base", "full": "full fine-tuning"}
 WIDTH = 80
 
 
@@ -95,6 +96,13 @@ def drawn(grid: Grid) -> Table:
     for row in grid.rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def markdown(grid: Grid) -> str:
+    """The grid for a page: numbers at the right."""
+    header = [name.replace("\n", " ") for name in grid.header]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *grid.rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def seeds_in_words(counts: Iterable[int]) -> str:

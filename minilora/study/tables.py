@@ -9,6 +9,7 @@ from math import exp, log
 from rich.table import Table
 
 from .grids import (
+    IN_SENTENCES,
     NAMES,
     Grid,
     Spread,
@@ -21,7 +22,6 @@ from .grids import (
     show_signed,
 )
 
-IN_SENTENCES = NAMES | {"base": "the base", "full": "full fine-tuning"}
 FROM_THE_BASE = ("full", "lora")  # the methods that start from the base and change how it reads text
 
 

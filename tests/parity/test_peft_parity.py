@@ -235,6 +235,23 @@ def test_pissa_with_pefts_own_svd(case, base, tmp_path, monkeypatch):
     assert abs(ours(loaded) - expected).max() <= 3e-5 * abs(expected).max()
 
 
+def test_a_head_under_pissa_comes_with_what_is_left_of_it(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    plain = LlamaForCausalLM(LlamaConfig(**SIZES))  # with a head of its own
+    plain.save_pretrained(tmp_path / "base")
+    options = {"r": 4, "init_lora_weights": "pissa", "target_modules": ["lm_head", "q_proj"]}
+    model = peft.get_peft_model(opened_by_transformers(tmp_path / "base"), peft.LoraConfig(**options))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    model(torch.tensor(IDS), labels=torch.tensor(IDS)).loss.backward()
+    optimizer.step()
+    model.save_pretrained(tmp_path / "adapter")
+    expected = theirs(model)
+    loaded = PeftModel.from_pretrained(plain, tmp_path / "adapter")
+    assert abs(ours(loaded) - expected).max() <= 3e-5 * abs(expected).max()
+    with pytest.raises(FormatError, match="lm_head.base_layer.weight differs from the weights of this base"):
+        PeftModel.from_pretrained(LlamaForCausalLM(LlamaConfig(**SIZES), seed=1), tmp_path / "adapter")
+
+
 # LoRA+
 
 

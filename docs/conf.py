@@ -1,0 +1,37 @@
+"""The site: lessons, notebooks, documents and the reference, by Sphinx.
+
+pip install -e ".[site]" && sphinx-build -W -c docs . build/site      (then open build/site/docs/index.html)
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from minilora import __version__
+
+project, author, copyright = "minilora", "The minilora authors", "The minilora authors, MIT license"
+release = __version__
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+include_patterns = ["docs/*.md", "lessons/*/README.md", "notebooks/*.ipynb", "CONTRIBUTING.md", "CHANGELOG.md"]
+root_doc = "docs/index"
+html_theme = "furo"
+html_title = "minilora"
+html_static_path, html_css_files = ["static"], ["site.css"]
+nb_execution_mode = "off"  # the notebooks are committed with their pictures
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.xref_missing"]  # links to files of the repository that are no pages
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_typehints = "none"
+
+
+def as_it_is_written(app, what, name, obj, options, lines: list[str]) -> None:
+    """Docstrings here are laid out for a terminal; the page keeps their lines."""
+    if any(lines):
+        lines[:] = [".. code-block:: text", "", *(f"    {line}" for line in lines), ""]
+
+
+def setup(app) -> None:
+    app.connect("autodoc-process-docstring", as_it_is_written)

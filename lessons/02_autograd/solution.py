@@ -1,0 +1,149 @@
+# %% [markdown]
+# # Lesson 02: autograd
+#
+# Five tasks, and at the end a machine that differentiates: undo broadcasting, operations with their rules, the order,
+# and the walk. The reading is README.md beside this file. NumPy is all you need. `minilora check 02` says how far you
+# are, `minilora check 02 --hint` helps.
+
+# %%
+from collections.abc import Callable
+
+import numpy as np
+
+
+class Node:
+    """An array that remembers where it came from.
+
+    edges: (parent, rule) pairs. A rule takes the gradient at this node, an array of this node's shape, and returns the
+    part of it for that parent, an array of the parent's shape. gradient: what `backward` finds.
+    """
+
+    def __init__(self, array: np.ndarray, edges: list[tuple["Node", Callable]] | tuple = ()):
+        self.array = np.asarray(array, dtype="float64")
+        self.edges = list(edges)
+        self.gradient: np.ndarray | None = None
+
+
+# %% [markdown]
+# ## Task 1: undo broadcasting
+#
+# In (3, 4) + (4,), the second array is used three times, once a row. A gradient for it adds up what its copies get.
+
+
+# %%
+def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum `gradient` over the axes along which an array of `shape` was repeated to get the gradient's shape."""
+    ### BEGIN SOLUTION task 1: undo broadcasting
+    extra = gradient.ndim - len(shape)
+    gradient = gradient.sum(axis=tuple(range(extra)))
+    repeated = tuple(i for i, size in enumerate(shape) if size == 1)
+    return gradient.sum(axis=repeated, keepdims=True)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# Addition is done, to show how an operation looks: the value, and one rule an argument. d(a + b)/da is 1, so each gets
+# the gradient as it is, summed to its shape.
+
+
+# %%
+def add(a: Node, b: Node) -> Node:
+    """a + b, with broadcasting."""
+    return Node(
+        a.array + b.array,
+        [(a, lambda g: unbroadcast(g, a.array.shape)), (b, lambda g: unbroadcast(g, b.array.shape))],
+    )
+
+
+# %% [markdown]
+# ## Task 2: a product
+
+
+# %%
+def multiply(a: Node, b: Node) -> Node:
+    """a * b, element by element, with broadcasting."""
+
+    ### BEGIN SOLUTION task 2: multiply, with both rules
+    def rule_a(g):
+        return unbroadcast(g * b.array, a.array.shape)
+
+    def rule_b(g):
+        return unbroadcast(g * a.array, b.array.shape)
+
+    return Node(a.array * b.array, [(a, rule_a), (b, rule_b)])
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 3: a matrix product and a tanh
+#
+# For the matrix product, let the shapes tell you: the gradient is (n, m), a is (n, k), b is (k, m). There is one way to
+# make a (n, k) of the gradient and b.
+
+
+# %%
+def matmul(a: Node, b: Node) -> Node:
+    """a @ b, for a (n, k) and b (k, m)."""
+    ### BEGIN SOLUTION task 3: matmul and tanh, with their rules
+    return Node(a.array @ b.array, [(a, lambda g: g @ b.array.T), (b, lambda g: a.array.T @ g)])
+    ### END SOLUTION
+
+
+def tanh(a: Node) -> Node:
+    """tanh(a), element by element."""
+    ### BEGIN SOLUTION task 3: matmul and tanh, with their rules
+    y = np.tanh(a.array)
+    return Node(y, [(a, lambda g: g * (1 - y**2))])
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 4: in which order?
+#
+# A node's gradient is complete when everything that used the node has handed down its part. So no node may come before
+# one that used it. Graphs get long (20,000 nodes in a row must pass), and Python's functions may not call themselves
+# that deep.
+
+
+# %%
+def in_order(root: Node) -> list[Node]:
+    """Root and all nodes that it came from, each once, and each before all of its own parents."""
+    ### BEGIN SOLUTION task 4: put the nodes in order
+    users = {root: 0}  # how often a node is used
+    to_see = [root]
+    while to_see:
+        for parent, _ in to_see.pop().edges:
+            if parent not in users:
+                users[parent] = 0
+                to_see.append(parent)
+            users[parent] += 1
+    order, ready = [], [root]
+    while ready:
+        node = ready.pop()
+        order.append(node)
+        for parent, _ in node.edges:
+            users[parent] -= 1
+            if users[parent] == 0:
+                ready.append(parent)
+    return order
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 5: backward
+#
+# Now the walk. Mind a node that is used twice, and mind two nodes that are handed the very same array.
+
+
+# %%
+def backward(root: Node) -> None:
+    """Set `gradient` of root and all that it came from to the gradient of root.array.sum(), whatever was there."""
+    ### BEGIN SOLUTION task 5: walk and add up
+    order = in_order(root)
+    for node in order:
+        node.gradient = np.zeros_like(node.array)
+    root.gradient = np.ones_like(root.array)
+    for node in order:
+        for parent, rule in node.edges:
+            parent.gradient = parent.gradient + rule(node.gradient)
+    ### END SOLUTION

@@ -1,0 +1,431 @@
+"""Answers to lesson 08 that the checks are tried on."""
+
+from minilora.classroom import Mistake, Right
+
+MISTAKES = [
+    # Task 1
+    Mistake("count_parameters", "W counted too", "return r * (d_in + d_out) + d_in * d_out, d_in * d_out", "on top"),
+    Mistake("count_parameters", "one matrix", "return r * d_in, d_in * d_out", "two matrices"),
+    Mistake("count_parameters", "sizes multiplied", "return (r * d_in) * (d_out * r), d_in * d_out", "do not multiply"),
+    Mistake("count_parameters", "square", "return 2 * r * d_in, d_in * d_out", "need not be equal"),
+    Mistake("count_parameters", "order", "return d_in * d_out, r * (d_in + d_out)", "comes first"),
+    Mistake("count_parameters", "one number", "return r * (d_in + d_out)", "2 results"),
+    # Task 2
+    Mistake(
+        "start_matrices",
+        "both zero",
+        "return np.zeros((r, d_in)), np.zeros((d_out, r))",
+        "Both are zero",
+    ),
+    Mistake(
+        "start_matrices",
+        "both random",
+        """
+        bound = 1 / np.sqrt(d_in)
+        return rng.uniform(-bound, bound, (r, d_in)), rng.uniform(-bound, bound, (d_out, r))
+        """,
+        "does not start at zero",
+    ),
+    Mistake(
+        "start_matrices",
+        "places changed",
+        """
+        bound = 1 / np.sqrt(d_in)
+        return np.zeros((r, d_in)), rng.uniform(-bound, bound, (d_out, r))
+        """,
+        "changed places",
+    ),
+    Mistake(
+        "start_matrices",
+        "transposed",
+        """
+        bound = 1 / np.sqrt(d_in)
+        return rng.uniform(-bound, bound, (d_in, r)), np.zeros((r, d_out))
+        """,
+        "another shape",
+    ),
+    Mistake(
+        "start_matrices",
+        "bound of r",
+        "return rng.uniform(-1 / np.sqrt(r), 1 / np.sqrt(r), (r, d_in)), np.zeros((d_out, r))",
+        "not 1/√r",
+    ),
+    Mistake(
+        "start_matrices",
+        "no root",
+        "return rng.uniform(-1 / d_in, 1 / d_in, (r, d_in)), np.zeros((d_out, r))",
+        "not 1/d_in",
+    ),
+    Mistake(
+        "start_matrices",
+        "only positive",
+        "return rng.uniform(0, 1 / np.sqrt(d_in), (r, d_in)), np.zeros((d_out, r))",
+        "never negative",
+    ),
+    Mistake(
+        "start_matrices",
+        "normal",
+        "return rng.standard_normal((r, d_in)) / np.sqrt(d_in), np.zeros((d_out, r))",
+        "uniformly",
+    ),
+    Mistake(
+        "start_matrices",
+        "seed ignored",
+        """
+        bound = 1 / np.sqrt(d_in)
+        return np.random.uniform(-bound, bound, (r, d_in)), np.zeros((d_out, r))
+        """,
+        "one A",
+    ),
+    # Task 3
+    Mistake("lora_forward", "no scale", "return x @ W.T + x @ A.T @ B.T", "not scaled"),
+    Mistake("lora_forward", "alpha alone", "return x @ W.T + alpha * (x @ A.T @ B.T)", "divide by r"),
+    Mistake("lora_forward", "r / alpha", "return x @ W.T + r / alpha * (x @ A.T @ B.T)", "wrong way round"),
+    Mistake("lora_forward", "all scaled", "return alpha / r * (x @ W.T + x @ A.T @ B.T)", "only the update"),
+    Mistake("lora_forward", "no base", "return alpha / r * (x @ A.T @ B.T)", "base is missing"),
+    Mistake("lora_forward", "no update", "return x @ W.T", "update is missing"),
+    Mistake("lora_forward", "root of r", "return x @ W.T + alpha / np.sqrt(r) * (x @ A.T @ B.T)", "rank-stabilized"),
+    Mistake("lora_forward", "not transposed", "return x @ W.T + alpha / r * (x @ A @ B)", "both are transposed"),
+    # Task 4
+    Mistake(
+        "LoraLayer.__init__",
+        "base left trainable",
+        """
+        A, B = start_matrices(linear.in_features, linear.out_features, r, seed)
+        self.base, self.A, self.B, self.scaling = linear, nn.Parameter(A), nn.Parameter(B), alpha / r
+        """,
+        "base is not frozen",
+    ),
+    Mistake(
+        "LoraLayer.__init__",
+        "plain arrays",
+        """
+        self.A, self.B = start_matrices(linear.in_features, linear.out_features, r, seed)
+        self.base, self.scaling = linear.requires_grad_(False), alpha / r
+        """,
+        "nn.Parameter",
+    ),
+    Mistake(
+        "LoraLayer.__init__",
+        "frozen update",
+        """
+        A, B = start_matrices(linear.in_features, linear.out_features, r, seed)
+        self.base, self.A, self.B, self.scaling = linear, Tensor(A), Tensor(B), alpha / r
+        self.requires_grad_(False)
+        """,
+        "A and B must train",
+    ),
+    Mistake(
+        "LoraLayer.__init__",
+        "both random",
+        """
+        A, _ = start_matrices(linear.in_features, linear.out_features, r, seed)
+        B, _ = start_matrices(r, linear.out_features, linear.out_features, seed)
+        self.base, self.A, self.B, self.scaling = linear, nn.Parameter(A), nn.Parameter(B), alpha / r
+        linear.requires_grad_(False)
+        """,
+        "is B zero?",
+    ),
+    Mistake(
+        "LoraLayer.forward",
+        "no scale",
+        "return self.base(x) + F.linear(F.linear(x, self.A), self.B)",
+        "not scaled",
+    ),
+    Mistake(
+        "LoraLayer.forward",
+        "bias lost",
+        "return F.linear(x, self.base.weight) + F.linear(F.linear(x, self.A), self.B) * self.scaling",
+        "bias is lost",
+    ),
+    Mistake(
+        "LoraLayer.forward",
+        "base missing",
+        "return F.linear(F.linear(x, self.A), self.B) * self.scaling",
+        "base is missing",
+    ),
+    Mistake("LoraLayer.forward", "update missing", "return self.base(x)", "No gradient reaches"),
+    Mistake(
+        "LoraLayer.forward",
+        "graph cut",
+        "return self.base(x) + Tensor((x.data @ self.A.data.T @ self.B.data.T) * self.scaling)",
+        "No gradient reaches",
+    ),
+    # Task 5
+    Mistake(
+        "inject",
+        "substring",
+        """
+        model.requires_grad_(False)
+        pairs = list(model.named_modules())
+        paths = [p for p, m in pairs if isinstance(m, nn.Linear) and any(p.endswith(t) for t in targets)]
+        for path in paths:
+            model.replace(path, LoraLayer(model.get_submodule(path), r, alpha, seed))
+        return paths
+        """,
+        "whole last name",
+    ),
+    Mistake(
+        "inject",
+        "rest left trainable",
+        """
+        paths = [p for p, m in model.named_modules() if isinstance(m, nn.Linear) and p.split(".")[-1] in targets]
+        for path in paths:
+            model.replace(path, LoraLayer(model.get_submodule(path), r, alpha, seed))
+        return paths
+        """,
+        "rest of the model still trains",
+    ),
+    Mistake(
+        "inject",
+        "frozen too late",
+        """
+        paths = [p for p, m in model.named_modules() if isinstance(m, nn.Linear) and p.split(".")[-1] in targets]
+        for path in paths:
+            model.replace(path, LoraLayer(model.get_submodule(path), r, alpha, seed))
+        model.requires_grad_(False)
+        return paths
+        """,
+        "Freeze first",
+    ),
+    Mistake(
+        "inject",
+        "made and dropped",
+        """
+        model.requires_grad_(False)
+        paths = [p for p, m in model.named_modules() if isinstance(m, nn.Linear) and p.split(".")[-1] in targets]
+        for path in paths:
+            layer = LoraLayer(model.get_submodule(path), r, alpha, seed)
+        return paths
+        """,
+        "Nothing was replaced",
+    ),
+    Mistake(
+        "inject",
+        "first only",
+        """
+        model.requires_grad_(False)
+        for path, module in list(model.named_modules()):
+            if isinstance(module, nn.Linear) and path.split(".")[-1] in targets:
+                model.replace(path, LoraLayer(module, r, alpha, seed))
+                return [path]
+        """,
+        "Only the first",
+    ),
+    Mistake(
+        "inject",
+        "nothing returned",
+        """
+        model.requires_grad_(False)
+        for path, module in list(model.named_modules()):
+            if isinstance(module, nn.Linear) and path.split(".")[-1] in targets:
+                model.replace(path, LoraLayer(module, r, alpha, seed))
+        """,
+        "Return the paths",
+    ),
+    Mistake(
+        "inject",
+        "unmatched target ignored",
+        """
+        model.requires_grad_(False)
+        paths = [p for p, m in model.named_modules() if isinstance(m, nn.Linear) and p.split(".")[-1] in targets]
+        for path in paths:
+            model.replace(path, LoraLayer(model.get_submodule(path), r, alpha, seed))
+        return paths
+        """,
+        "matches no Linear",
+    ),
+    # Task 6
+    Mistake(
+        "merge",
+        "no scale",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.B.data @ layer.A.data
+            model.replace(path, nn.Linear.from_arrays(weight, layer.base.bias and layer.base.bias.data))
+        return [path for path, _ in layers]
+        """,
+        "without its scale",
+    ),
+    Mistake(
+        "merge",
+        "merged, and still added",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        for path, layer in layers:
+            layer.base.weight.data = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+        return [path for path, _ in layers]
+        """,
+        "counted twice",
+    ),
+    Mistake(
+        "merge",
+        "bias lost",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            model.replace(path, nn.Linear.from_arrays(weight, None))
+        return [path for path, _ in layers]
+        """,
+        "bias is lost",
+    ),
+    Mistake(
+        "merge",
+        "update lost",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            model.replace(path, layer.base)
+        return [path for path, _ in layers]
+        """,
+        "update is lost",
+    ),
+    Mistake(
+        "merge",
+        "into the base's array",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            layer.base.weight.data = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            model.replace(path, layer.base)
+        return [path for path, _ in layers]
+        """,
+        "own array was changed",
+    ),
+    Mistake(
+        "merge",
+        "layer kept",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            bias = layer.base.bias
+            layer.base = nn.Linear.from_arrays(weight, None if bias is None else bias.data)
+            layer.B.data = np.zeros_like(layer.B.data)
+        return [path for path, _ in layers]
+        """,
+        "still there",
+    ),
+    Mistake(
+        "merge",
+        "double merge",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            bias = layer.base.bias
+            model.replace(path, nn.Linear.from_arrays(weight, None if bias is None else bias.data))
+        return [path for path, _ in layers]
+        """,
+        "second merge must be refused",
+    ),
+    Mistake(
+        "merge",
+        "A B for B A",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.A.data @ layer.B.data)
+            model.replace(path, nn.Linear.from_arrays(weight, layer.base.bias.data))
+        return [path for path, _ in layers]
+        """,
+        "wrong way round",
+    ),
+]
+
+RIGHT = [
+    Right(
+        "count_parameters",
+        "counted from arrays, as a list",
+        """
+        down, up = np.zeros((r, d_in), dtype="int8"), np.zeros((d_out, r), dtype="int8")
+        return [down.size + up.size, np.int64(d_in) * d_out]
+        """,
+    ),
+    Right(
+        "start_matrices",
+        "float64, drawn between 0 and 1",
+        """
+        print("start", d_in, d_out)
+        return (2 * rng.random((r, d_in)) - 1) * d_in**-0.5, np.zeros([d_out, r])
+        """,
+    ),
+    Right(
+        "lora_forward",
+        "the weight first",
+        """
+        scale = alpha / r
+        changed_weight = W + scale * B.dot(A)
+        return np.einsum("ni,oi->no", x, changed_weight)
+        """,
+    ),
+    Right(
+        "lora_forward",
+        "the scale on x, in float32, as lists",
+        """
+        x, W, A, B = (np.asarray(a, dtype="float32") for a in (x, W, A, B))
+        return (x @ W.T + (x * (alpha / r)) @ A.T @ B.T).tolist()
+        """,
+    ),
+    Right(
+        "LoraLayer.__init__",
+        "other names, float64",
+        """
+        down, up = start_matrices(linear.in_features, linear.out_features, r, seed)
+        for p in linear.parameters():
+            p.requires_grad = False
+        self.A, self.B = Tensor(down.astype("float64"), requires_grad=True), Tensor(up, requires_grad=True)
+        self.base, self.scaling = linear, alpha / r
+        """,
+        also=(("LoraLayer.forward", "return x @ self.A.T @ (self.B.T * self.scaling) + self.base(x)"),),
+    ),
+    Right(
+        "inject",
+        "while walking",
+        """
+        names = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+        for name in targets:
+            if name not in names:
+                raise ValueError(name)
+        for parameter in model.parameters():
+            parameter.requires_grad = False
+        done = []
+        for path, module in list(model.named_modules()):
+            if path.rpartition(".")[2] in targets and isinstance(module, nn.Linear):
+                model.replace(path, LoraLayer(module, r=r, alpha=alpha, seed=seed))
+                done.append(path)
+        return done
+        """,
+    ),
+    Right(
+        "merge",
+        "a Linear filled by hand",
+        """
+        paths = []
+        for path, layer in list(model.named_modules()):
+            if type(layer) is LoraLayer:
+                out, width = layer.base.weight.shape
+                plain = nn.Linear(width, out, bias=layer.base.bias is not None)
+                plain.weight.data = layer.base.weight.data + layer.B.data.dot(layer.A.data) * layer.scaling
+                if layer.base.bias is not None:
+                    plain.bias.data = layer.base.bias.data
+                model.replace(path, plain)
+                paths.append(path)
+        if paths:
+            return paths
+        raise ValueError("no LoraLayer")
+        """,
+    ),
+]

@@ -1,0 +1,218 @@
+"""A student's file, read: a .py file, or a notebook whose code cells are put together.
+
+Everything here looks at the text alone; nothing of it is run.
+"""
+
+import ast
+import json
+import warnings
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..errors import MiniloraError, show
+from .lessons import Lesson
+
+SIZE_LIMIT = 5_000_000  # bytes
+
+
+class Submission:
+    """The text of a file for a lesson, and what it defines.
+
+    Raises MiniloraError where the file cannot be read as Python, holds none of the lesson's names, has one of them
+    misspelled, or gives one of them other arguments.
+    """
+
+    def __init__(self, path: Path, lesson: Lesson):
+        self.path, self.lesson = path, lesson
+        self.shown = _shorter(path)
+        self._cells: list[tuple[int, int]] = []  # of a notebook: (number of the cell, its first line)
+        text = _read(path, self.shown)
+        self.source = self._join_cells(text) if path.suffix == ".ipynb" else text
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                self.tree = ast.parse(self.source, str(path))
+        except SyntaxError as error:
+            raise MiniloraError(f"{self.shown}, {self._syntax_error(error)}") from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise MiniloraError(f"{self.shown} cannot be read as Python: {show(str(error))}") from error
+        self.defined = dict(_defined(self.tree.body))
+        self._check_names()
+        self.forbidden = self._find_forbidden()  # (line, dotted name), or None
+
+    def place(self, line: int) -> str:
+        """What a line of the source is called in the file that the student sees."""
+        for number, first in reversed(self._cells):
+            if line >= first:
+                return f"cell {number}, line {line - first + 1}"
+        return f"line {line}"
+
+    def missing(self, task: int) -> list[str]:
+        """The names that a task asks for and the file does not define."""
+        return [name for name in self.lesson.source.names(task) if name not in self.defined]
+
+    def _join_cells(self, text: str) -> str:
+        try:
+            cells = json.loads(text)["cells"]
+            codes = [
+                (number, "".join(cell["source"]))
+                for number, cell in enumerate(cells, start=1)
+                if cell["cell_type"] == "code"
+            ]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise MiniloraError(f"{self.shown} is not a notebook that can be read") from error
+        lines: list[str] = []
+        for number, code in codes:
+            if code.lstrip().startswith("%%"):  # another language
+                continue
+            self._cells.append((number, len(lines) + 1))
+            for line in code.splitlines():
+                word = line.lstrip()
+                is_python = not word.startswith(("%", "!")) and not word.endswith("?")
+                lines.append(line if is_python else f"{line[: len(line) - len(word)]}pass")
+        return "\n".join(lines) + "\n"
+
+    def _syntax_error(self, error: SyntaxError) -> str:
+        line = (error.text or "").rstrip("\n")
+        column = min(max((error.offset or 1) - 1, 0), len(line))
+        marked = (line[:column] + "^" + line[column:]).strip()
+        return f"{self.place(error.lineno or 1)}, at the ^: {error.msg}: {show(marked)}"
+
+    def _check_names(self) -> None:
+        source = self.lesson.source
+        asked = {name: node for name, node in _defined(source.tree.body) if name in _names_of(self.lesson)}
+        if not set(asked) & set(self.defined):
+            what = "no cell of it defines" if self.path.suffix == ".ipynb" else "it defines none of"
+            near = _near(list(asked), list(self.defined))
+            raise MiniloraError(
+                f"{self.shown} is no exercise of lesson {self.lesson.number:02}: {what} {', '.join(asked)}"
+                + (f"; is {near[1]} meant to be {near[0]}?" if near else "")
+            )
+        others = [name for name in self.defined if name not in asked]
+        if near := _near([name for name in asked if name not in self.defined], others):
+            raise MiniloraError(f"{self.shown} has no {near[0]}; is {near[1]} meant to be it?")
+        for name, node in asked.items():
+            if name in self.defined:
+                self._check_signature(name, node, self.defined[name])
+
+    def _check_signature(self, name: str, asked: ast.AST, given: ast.AST) -> None:
+        if isinstance(asked, ast.ClassDef):
+            if isinstance(given, ast.FunctionDef):
+                raise MiniloraError(f"{self.shown}, {self.place(given.lineno)}: {name} is to be a class")
+            if isinstance(given, ast.ClassDef):
+                methods = {n.name: n for n in given.body if isinstance(n, ast.FunctionDef)}
+                for method in [n for n in asked.body if isinstance(n, ast.FunctionDef)]:
+                    if method.name in methods:
+                        self._check_signature(f"{name}.{method.name}", method, methods[method.name])
+        elif isinstance(given, ast.ClassDef):
+            raise MiniloraError(f"{self.shown}, {self.place(given.lineno)}: {name} is to be a function")
+        elif isinstance(given, ast.FunctionDef):
+            least, most = _counts(asked.args)
+            given_least, given_most = _counts(given.args)
+            if given_least > least or given_most < most:
+                raise MiniloraError(
+                    f"{self.shown}, {self.place(given.lineno)}: {name}({ast.unparse(given.args)}) has other arguments "
+                    f"than the lesson's {name}({ast.unparse(asked.args)})"
+                )
+
+    def _find_forbidden(self) -> tuple[int, str] | None:
+        """The first use of a part of minilora that the lesson keeps for the student to write, or of its solution."""
+        uses, aliases, seen = self.lesson.uses, {}, []
+
+        def look(line: int, name: str, is_whole: bool = False) -> None:
+            if name.partition(".")[0] in ("solution", "checks", "mistakes"):
+                seen.append((line, name))
+            if name.partition(".")[0] != "minilora" or any(name == u or name.startswith(f"{u}.") for u in uses):
+                return
+            if is_whole or not any(use.startswith(f"{name}.") for use in uses):
+                seen.append((line, name))
+
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    look(node.lineno, alias.name)
+                    aliases[alias.asname or alias.name.partition(".")[0]] = (
+                        alias.name if alias.asname else alias.name.partition(".")[0]
+                    )
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                for alias in node.names:
+                    if alias.name == "*":
+                        look(node.lineno, node.module, is_whole=True)
+                    else:
+                        look(node.lineno, f"{node.module}.{alias.name}")
+                        aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+        for node in ast.walk(self.tree):
+            chain = _chain(node)
+            if chain and chain[0] in aliases:
+                look(node.lineno, ".".join([aliases[chain[0]], *chain[1:]]))
+        return min(seen, default=None)
+
+
+def _read(path: Path, shown: str) -> str:
+    if path.suffix not in (".py", ".ipynb"):
+        raise MiniloraError(f"{shown} is neither a .py file nor a notebook (.ipynb)")
+    if not path.exists():
+        raise MiniloraError(f"no file {shown}")
+    if not path.is_file():
+        raise MiniloraError(f"{shown} is not a file")
+    if path.stat().st_size > SIZE_LIMIT and path.suffix == ".py":
+        raise MiniloraError(f"{shown} is {path.stat().st_size:,} bytes long, more than any exercise")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MiniloraError(f"{shown} is not UTF-8 text (byte {error.start})") from error
+
+
+def _shorter(path: Path) -> str:
+    """From the current folder, where it is below that; the end of a long one."""
+    try:
+        text = str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        text = str(path)
+    text = show(text, 10_000)
+    return text if len(text) <= 60 else f"…{text[-59:]}"
+
+
+def _names_of(lesson: Lesson) -> set[str]:
+    return {name for task in lesson.source.titles for name in lesson.source.names(task)}
+
+
+def _defined(statements: list[ast.stmt]):
+    """(name, node) of what the top of a file binds, also inside if, try and with."""
+    for node in statements:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name, node
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from ((alias.asname or alias.name.partition(".")[0], node) for alias in node.names)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from ((n.id, node) for target in targets for n in ast.walk(target) if isinstance(n, ast.Name))
+        else:
+            for part in ("body", "orelse", "finalbody"):
+                yield from _defined(getattr(node, part, []))
+
+
+def _counts(arguments: ast.arguments) -> tuple[float, float]:
+    """Fewest and most positional arguments that a function takes."""
+    most = len(arguments.posonlyargs) + len(arguments.args)
+    least = most - len(arguments.defaults)
+    if any(default is None for default in arguments.kw_defaults):
+        least = float("inf")  # none will do: one must be named
+    return least, float("inf") if arguments.vararg else most
+
+
+def _near(wanted: list[str], given: list[str]) -> tuple[str, str] | None:
+    """(a wanted name, the given one that looks like it)."""
+    for name in wanted:
+        if close := get_close_matches(name, given, n=1, cutoff=0.75):
+            return name, close[0]
+    return None
+
+
+def _chain(node: ast.AST) -> list[str]:
+    """The names of an attribute chain: a.b.c; empty for anything else."""
+    if not isinstance(node, ast.Attribute):
+        return []
+    names = [node.attr]
+    while isinstance(node := node.value, ast.Attribute):
+        names.append(node.attr)
+    return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []

@@ -1,0 +1,288 @@
+"""What a method provides, its configuration and its layer, and how the modules that it adapts are found by name.
+
+Each method has a file that subclasses `PeftConfig` (or `TargetedConfig`, where names say what is adapted) and
+`AdapterLayer`. What is done with them is in `model.py`, what is written and read in `files.py`.
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from typing import ClassVar
+
+import numpy as np
+
+from .. import nn
+from ..errors import MiniloraError, show
+from ..quant import linears_of_blocks
+from ..tensor import Tensor
+
+PREFIX = "base_model.model."  # before every path of the plain model, on disk
+TASK_TYPES = (None, "CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION")
+CLASSIFIER_HEADS = ("classifier", "score")  # what PEFT adds to modules_to_save for SEQ_CLS
+
+METHODS: dict[str, type["PeftConfig"]] = {}  # peft_type -> configuration; filled in __init__.py
+
+
+# What a method provides
+
+
+@dataclass(kw_only=True)
+class PeftConfig:
+    """What the configuration of every method has, and what this room asks of it.
+
+    A method subclasses it, sets `peft_type` and writes `targets`, `shapes` and `adapt`; the other members have a
+    default. Raises MiniloraError that lists all `problems` of the values.
+    """
+
+    modules_to_save: list[str] | str | None = None  # modules that train whole and are saved with the adapter
+    task_type: str | None = None  # "CAUSAL_LM" or "SEQ_CLS": the latter adds the classifier's head to modules_to_save
+
+    peft_type: ClassVar[str]
+    # Fields of a file that change nothing that is computed, and values of others that ask for nothing extra.
+    unused: ClassVar[frozenset[str]] = frozenset(
+        {"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
+    )
+    means_off: ClassVar[dict[str, tuple]] = {}
+    # Fields that PEFT does not have: kept beside its file, in the record, and not in it.
+    own: ClassVar[frozenset[str]] = frozenset()
+    root: ClassVar[str] = PREFIX  # before every path of the plain model, on disk
+
+    def __post_init__(self):
+        if isinstance(self.modules_to_save, str):
+            self.modules_to_save = [self.modules_to_save]
+        elif isinstance(self.modules_to_save, (set, tuple)):
+            self.modules_to_save = sorted(self.modules_to_save)
+        if problems := self.problems():
+            raise MiniloraError(listed(problems))
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, in words."""
+        found = []
+        names = self.modules_to_save
+        if names is not None and not is_list_of_names(names):
+            found.append(f"modules_to_save must be a list of names, not {show(repr(names))}")
+        if self.task_type not in TASK_TYPES:
+            known = ", ".join(task for task in TASK_TYPES if task)
+            found.append(f"task_type must be one of {known}, not {show(repr(self.task_type))}")
+        return found
+
+    def complete(self, model: nn.Module) -> None:
+        """Fill in fields that the model decides; called once, before the rest. It may also keep what the layers decide
+        together. Raises MiniloraError where a value does not fit the model.
+        """
+
+    def targets(self, model: nn.Module) -> list[str]:
+        """Paths of the modules to adapt. Raises MiniloraError where a name matches nothing."""
+        raise NotImplementedError
+
+    def at(self, path: str) -> "PeftConfig":
+        """The settings that hold for the module at `path`, where they differ from module to module."""
+        return self
+
+    def check(self, path: str, module: nn.Module) -> list[str]:
+        """What speaks against a fresh adapter on this module, in words."""
+        return []
+
+    def base_of(self, module: nn.Module) -> nn.Module:
+        """The base layer of an adapter of `module`: by default, `module` itself."""
+        return module
+
+    def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter that an adapter of `module` saves, without making any."""
+        raise NotImplementedError
+
+    def adapt(self, module: nn.Module, rng: np.random.Generator) -> "AdapterLayer":
+        """A fresh layer around `module`, with the parameters that `shapes` says. Changes nothing in `module`."""
+        raise NotImplementedError
+
+    def restore(self, module: nn.Module) -> "AdapterLayer":
+        """A layer around `module` that takes the parameters of a file, whatever it starts with."""
+        return self.adapt(module, np.random.default_rng(0))
+
+    def notes_on_more_training(self) -> list[str]:
+        """What a reader should know who goes on training what was saved."""
+        return []
+
+    def file_name(self, path: str, name: str) -> str:
+        """The name on disk of parameter `name` of the adapter at `path`."""
+        return f"{self.root}{path}.{name}"
+
+    def saved_names(self, model: nn.Module) -> list[str]:
+        """modules_to_save, with the head of a classifier where the task is classification."""
+        names = list(self.modules_to_save or [])
+        if self.task_type == "SEQ_CLS":
+            there = {path.rpartition(".")[2] for path, _ in model.named_modules()}
+            heads = [name for name in CLASSIFIER_HEADS if name in there]
+            if not heads:
+                raise MiniloraError(
+                    f"task_type 'SEQ_CLS' trains a head called {' or '.join(CLASSIFIER_HEADS)}, and "
+                    f"{type(model).__name__} has none"
+                )
+            names = [name for name in names if name not in CLASSIFIER_HEADS] + heads
+        return names
+
+    def to_dict(self, targets: list[str]) -> dict:
+        """The content of adapter_config.json. targets: the paths that were adapted."""
+        return {"peft_type": self.peft_type, "base_model_name_or_path": None, "inference_mode": True} | asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "PeftConfig":
+        """From the content of adapter_config.json.
+
+        Raises MiniloraError that lists what it asks for and minilora does not have: loading it anyway would compute
+        something else than what was trained.
+        """
+        known = {field.name for field in fields(cls)}
+        refused = [
+            f"{show(name)} = {show(json.dumps(value))}"
+            for name, value in content.items()
+            if name not in known | cls.unused and value and value not in cls.means_off.get(name, ())
+        ]
+        if refused:
+            raise MiniloraError(f"the adapter uses what minilora's {cls.peft_type} does not have: {listed(refused)}")
+        return cls(**{name: value for name, value in content.items() if name in known})
+
+
+class NamedTargets(PeftConfig):
+    """What `target_modules` means, for a configuration that gives the field a place among its own (as LoRA's does,
+    whose files have it there); the others take it from `TargetedConfig`.
+    """
+
+    target_modules: list[str] | str | None
+
+    target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
+
+    def __post_init__(self):
+        if isinstance(self.target_modules, (set, tuple)):
+            self.target_modules = sorted(self.target_modules)
+        super().__post_init__()
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        names = self.target_modules
+        if isinstance(names, list | str) and not names:
+            found.append("target_modules is empty: name at least one layer")
+        elif names is not None and not isinstance(names, str) and not is_list_of_names(names):
+            found.append(f"target_modules must be names, not {show(repr(names))}")
+        return found
+
+    def default_targets(self, model: nn.Module) -> list[str]:
+        """What target_modules = None means for `model`."""
+        raise NotImplementedError
+
+    def complete(self, model: nn.Module) -> None:
+        super().complete(model)
+        if self.target_modules is None:
+            self.target_modules = list(self.default_targets(model))
+
+    def targets(self, model: nn.Module) -> list[str]:
+        names = self.target_modules
+        if names == "all-linear" and self.target_kind is nn.Linear:
+            if not (paths := linears_of_blocks(model)):
+                raise MiniloraError(f"'all-linear' finds no Linear in {type(model).__name__}")
+            return paths
+        return matching(model, [names] if isinstance(names, str) else names, "target_modules", self.target_kind)
+
+    def to_dict(self, targets: list[str]) -> dict:
+        names = targets if self.target_modules == "all-linear" else self.target_modules
+        return super().to_dict(targets) | {"target_modules": [names] if isinstance(names, str) else list(names)}
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "NamedTargets":
+        names = content.get("target_modules")
+        if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
+            raise MiniloraError(
+                f"target_modules is the regular expression {show(repr(names))}; a list of names is needed"
+            )
+        return super().from_dict(content)
+
+
+@dataclass(kw_only=True)
+class TargetedConfig(NamedTargets):
+    """The configuration of a method that adapts the modules that `target_modules` names."""
+
+    target_modules: list[str] | str | None = None  # names or paths; None: `default_targets`, filled in from the model
+
+
+class AdapterLayer(nn.Module):
+    """Stands where `base_layer` stood, calls it, and adds something that trains."""
+
+    base_layer: nn.Module
+    changes_weights = True  # if not, what the base layer shares with others stays shared
+
+    def adapter_parameters(self) -> dict[str, Tensor]:
+        """{name: what trains}: by default, everything but the base layer."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith("base_layer.")}
+
+    def saved_parameters(self) -> dict[str, Tensor]:
+        """{name: what a file holds}, as `shapes` of the configuration has it: by default, what trains. It may also hold
+        what is frozen.
+        """
+        return self.adapter_parameters()
+
+    def merged(self) -> nn.Module:
+        """A plain module that computes the same. Raises MiniloraError where the method has none."""
+        raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")
+
+
+# Finding
+
+
+def is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module] | tuple) -> list[str]:
+    """Paths of the modules of `kind` that `names` mean, in the model's order.
+
+    A name is a whole last name ("q_proj"), a whole path ("model.layers.0.self_attn.q_proj") or the end of one, cut at a
+    dot. Raises MiniloraError, which begins with `option` and lists every name that matches nothing, and what there is.
+    """
+    kind_name = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+    by_end: dict[str, list[str]] = {}  # each end of a path -> the paths that it means
+    others: dict[str, str] = {}  # the same for modules of another kind -> their class
+    last_names = []
+    for path, module in model.named_modules():
+        parts = path.split(".") if path else []
+        for i in range(len(parts)):
+            end = ".".join(parts[i:])
+            if isinstance(module, kind):
+                by_end.setdefault(end, []).append(path)
+            else:
+                others.setdefault(end, type(module).__name__)
+        if parts and isinstance(module, kind) and not parts[-1].isdigit() and parts[-1] not in last_names:
+            last_names.append(parts[-1])
+    problems = []
+    for name in names:
+        if name in by_end:
+            continue
+        if not re.fullmatch(r"[\w.-]*", name):
+            problems.append(f"{show(repr(name))} is not a name (regular expressions are not read)")
+        elif name in others:
+            problems.append(f"{show(repr(name))} is not a {kind_name}: it is of class {others[name]}")
+        else:
+            near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
+            problems.append(f"{show(repr(name))} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
+    if problems:
+        there = ", ".join(last_names) or f"no {kind_name} at all"
+        raise MiniloraError(f"{option}: {listed(problems)}; there are: {show(there, 400)}")
+    found = {path for name in names for path in by_end[name]}
+    return [path for path, _ in model.named_modules() if path in found]
+
+
+def tied(model: nn.Module, paths: list[str]) -> list[str]:
+    """Those of `paths` whose modules share a weight with a module elsewhere."""
+    everywhere = Counter(id(array) for array in model.state_dict().values())
+    shared = []
+    for path in paths:
+        here = Counter(id(array) for array in model.get_submodule(path).state_dict().values())
+        if any(everywhere[key] > count for key, count in here.items()):
+            shared.append(path)
+    return shared
+
+
+def listed(problems: list[str], limit: int = 100) -> str:
+    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
+    return "; ".join(problems[:limit]) + more

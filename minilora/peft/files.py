@@ -1,0 +1,245 @@
+"""An adapter's files: what is written, and what must be right before an adapter is put on a model.
+
+The files are PEFT's: adapter_config.json and adapter_model.safetensors. What PEFT has no field for (the fingerprint of
+the base, a second record of the configuration, what was untied) is in the metadata of the safetensors file, which PEFT
+does not look at; an unknown field in adapter_config.json would make it warn. The paths that modules have in the plain
+model are the names on disk.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from .. import backend, nn
+from ..errors import FormatError, MiniloraError, show
+from ..formats import safetensors
+from ..formats.atomic import make_folder, parse_json, read_json, remove_leftovers, show_path, write_json
+from ..quant import Linear4bit, quantization, weight_digest
+from .config import METHODS, PeftConfig
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
+    """SHA-256 over the names, shapes and float32 bytes of a plain model's weights, as hexadecimal digits.
+
+    without: paths of modules whose weights an adapter brings along. A tied weight counts under each of its names, so a
+    model is the same with its head tied and with a head of equal values; a weight in 4 bits counts as it was before.
+    """
+    skipped = tuple(f"{path}." for path in without)
+    total, digests = hashlib.sha256(), {}
+    weights: dict[str, tuple[tuple, str]] = {}  # name -> shape and digest
+    for path, module in model.named_modules():
+        if isinstance(module, Linear4bit):  # as it was before quantization
+            shape = (module.out_features, module.in_features)
+            weights[f"{path}.weight" if path else "weight"] = shape, module.weight_digest
+    for name, array in model.state_dict().items():
+        if not name.startswith(skipped):
+            if id(array) not in digests:
+                digests[id(array)] = weight_digest(array)
+            weights[name] = tuple(array.shape), digests[id(array)]
+    for name, (shape, digest) in sorted(weights.items()):
+        if not name.startswith(skipped):
+            total.update(f"{name} {shape} {digest}\n".encode())
+    return total.hexdigest()
+
+
+# Writing
+
+
+def write_adapter(
+    folder,
+    base: nn.Module,
+    config: PeftConfig,
+    targets: list[str],
+    saved: list[str],
+    tensors: dict[str, np.ndarray],
+    untied: list[str],
+) -> None:
+    """Write the files of an adapter of `base`, a plain model, to `folder`.
+
+    targets, saved: paths of the modules that were adapted and of those that were saved whole. tensors: {name on disk:
+    array}. untied: paths of modules that no longer share a weight. Raises MiniloraError where writing fails.
+    """
+    # Whole paths: PEFT takes a module whose path ends with these letters, "norm" for every "input_layernorm" too.
+    content = config.to_dict(targets) | {"modules_to_save": saved or None}
+    metadata = {
+        "format": "pt",
+        "minilora.base": base_fingerprint(base, saved),
+        "minilora.config": json.dumps({field.name: content[field.name] for field in fields(config)}),
+    }
+    if untied:
+        metadata["minilora.untied"] = json.dumps(untied)
+    if quantized := quantization(base):
+        metadata["minilora.quantization"] = json.dumps(quantized)
+    folder = Path(folder)
+    make_folder(folder)
+    remove_leftovers(folder)
+    safetensors.save_file(folder / WEIGHTS, tensors, metadata)
+    write_json(folder / CONFIG, {name: value for name, value in content.items() if name not in config.own})
+
+
+# Reading
+
+
+@dataclass
+class SavedAdapter:
+    """What a folder holds, minilora's or PEFT's: `read` it, then `settings`, `problems` and `refuse_another_base`."""
+
+    where: str  # the folder, as messages show it
+    content: dict  # of adapter_config.json, with the fields of the record that PEFT does not have
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]
+    record: dict  # the configuration that was saved with the weights; empty where there is none, as in PEFT's
+
+    @classmethod
+    def read(cls, folder) -> "SavedAdapter":
+        """Raises FormatError for files that are missing, damaged or of a method that minilora does not have."""
+        folder = Path(folder)
+        where = show_path(folder)
+        if not os.path.exists(folder / WEIGHTS) and os.path.exists(folder / "adapter_model.bin"):
+            raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
+        content = read_json(folder / CONFIG)
+        tensors, metadata = safetensors.load_file(folder / WEIGHTS)
+        kind = content.get("peft_type")
+        if not isinstance(kind, str) or kind not in METHODS:
+            raise FormatError(f"{where}: peft_type is {show(repr(kind))}; minilora reads {', '.join(METHODS)}")
+        record = {}
+        if "minilora.config" in metadata:
+            record = parse_json(metadata["minilora.config"].encode(), f"{where}: the record of the configuration")
+        content |= {name: record[name] for name in METHODS[kind].own if name in record}
+        return cls(where, content, tensors, metadata, record)
+
+    def settings(self, model: nn.Module) -> PeftConfig:
+        """The configuration, for `model`. Raises MiniloraError where it asks for what minilora does not have."""
+        config = METHODS[self.content["peft_type"]].from_dict(self.content)
+        if "minilora.config" not in self.metadata and config.modules_to_save:
+            config.modules_to_save = _as_peft_reads(config.modules_to_save, model)
+        return config
+
+    def problems(
+        self, model: nn.Module, config: PeftConfig, targets: list[str], expected: dict[str, tuple[int, ...]]
+    ) -> list[str]:
+        """Settings that differ from the record, names that are missing or unexpected, and what is wrong with arrays.
+
+        targets: paths of the modules to adapt. expected: name on disk and shape of everything that is to be there.
+        """
+        now = asdict(config)
+        changed = [
+            f"{name} is {show(repr(now[name]))} in {CONFIG}, but was {show(repr(value))} in training"
+            for name, value in self.record.items()
+            if name in now and now[name] != value
+        ]
+        missing = [f"missing {name}" for name in expected if name not in self.tensors]
+        bases = {}  # PEFT stores the weights of an adapted head along with the adapter
+        for path in targets:
+            for name, _ in model.get_submodule(path).named_parameters():
+                bases[config.file_name(path, f"base_layer.{name}")] = path, name
+        own = {f"{config.root}{name}" for name in model.state_dict()}
+        wrong = []
+        for name, array in self.tensors.items():
+            if name in expected:
+                wrong += _array_problem(name, array, expected[name])
+            elif name in bases:
+                path, parameter = bases[name]
+                if not _is_base(array, model.get_submodule(path), parameter, config.at(path)):
+                    wrong.append(f"{name} differs from the weights of this base")
+            else:
+                hint = ", which modules_to_save does not name" if name in own else ""
+                hint = hint or ("" if name.startswith(config.root) else f" (names begin with {config.root})")
+                wrong.append(f"unexpected {show(name, 160)}{hint}")
+        return changed + missing + wrong
+
+    def refuse_another_base(self, model: nn.Module, without: list[str]) -> None:
+        """Raises MiniloraError where the adapter was trained on another base than `model`, or in other 4-bit codes.
+
+        without: paths of the modules that the adapter brings along.
+        """
+        trained_on = self.metadata.get("minilora.base")
+        if trained_on is not None and trained_on != (here := base_fingerprint(model, without)):
+            raise MiniloraError(
+                f"{self.where}: the adapter was trained on another base (fingerprint {show(trained_on, 12)}) than this "
+                f"one ({show(here, 12)}); load it onto a model with the weights that it was trained on"
+            )
+        trained_in, here_in = _quantization(self.metadata), quantization(model)
+        if trained_in and here_in and trained_in != here_in:
+            raise MiniloraError(
+                f"{self.where}: the adapter was trained on this base in {_in_words(trained_in)}, "
+                f"not in {_in_words(here_in)}"
+            )
+
+    def notes(self, model: nn.Module) -> list[str]:
+        """What could not be checked, or is not quite as in training."""
+        if "minilora.base" not in self.metadata:
+            return [
+                "the adapter carries no fingerprint of its base (PEFT writes none): "
+                "whether it was trained on this one could not be checked"
+            ]
+        trained_in, here_in = _quantization(self.metadata), quantization(model)
+        if trained_in == here_in:
+            return []
+        return [
+            f"the adapter was trained on this base in {_in_words(trained_in)}, "
+            f"and is used on it in {_in_words(here_in)}: results differ a little"
+        ]
+
+
+def adapter_quantization(folder) -> dict | None:
+    """The arguments of `quant.quantize_model` with which the base of a saved adapter was quantized; None if not."""
+    return _quantization(safetensors.header(Path(folder) / WEIGHTS)[1])
+
+
+def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:
+    """Paths for the names in PEFT's modules_to_save, which also mean modules whose last name only ends like them."""
+    paths = [path for path, _ in model.named_modules() if path]
+    return [path for path in paths if path.endswith(tuple(names))] + [
+        name for name in names if not any(path.endswith(name) for path in paths)
+    ]
+
+
+def _array_problem(name: str, array: np.ndarray, shape: tuple[int, ...]) -> list[str]:
+    """Another shape, or values that are not finite numbers."""
+    if array.shape != shape:
+        return [f"{name} has shape {show(array.shape)}, not {show(shape)}"]
+    if array.dtype.kind != "f":
+        return [f"{name} holds {array.dtype}, not floating-point numbers"]
+    if not np.isfinite(_as_float32(array)).all():
+        return [f"{name} holds NaN or infinite values"]
+    return []
+
+
+def _is_base(array: np.ndarray, module: nn.Module, parameter: str, config: PeftConfig) -> bool:
+    """Whether `array` is the parameter of that name in the base layer of an adapter of `module`."""
+    layer = config.base_of(module)
+    base = backend.to_numpy(dict(layer.named_parameters())[parameter].data)
+    if layer is module:
+        return np.array_equal(base, array.astype(base.dtype))
+    # What PiSSA leaves of a weight is computed, and not to the last bit the same everywhere.
+    return base.shape == array.shape and bool((abs(base - array) <= 1e-4 * abs(base).max()).all())
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite, and is then refused
+        return array.astype("f4", copy=False)
+
+
+def _quantization(metadata: dict[str, str]) -> dict | None:
+    if "minilora.quantization" not in metadata:
+        return None
+    record = parse_json(metadata["minilora.quantization"].encode(), "the record of the quantization")
+    if set(record) != {"quant_type", "blocksize", "compress_statistics"}:
+        raise FormatError(f"the record of the quantization is damaged: {show(json.dumps(record))}")
+    return record
+
+
+def _in_words(settings: dict | None) -> str:
+    if settings is None:
+        return "floats"
+    double = " with double quantization" if settings.get("compress_statistics") else ""
+    return f"{settings.get('quant_type')} with blocks of {settings.get('blocksize')}{double}"

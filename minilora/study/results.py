@@ -1,0 +1,125 @@
+"""docs/results.md and every measured number in the project's texts, made from the records in minilora/assets/results/.
+
+    python -m minilora.study.results          writes the page, its figures, and the marked numbers in README and lessons
+
+A number in a text stands between marks that name it, and is replaced by what the records say:
+
+    LoRA trains <!-- measured: comparison.lora.share -->12 %<!-- / --> of the parameters.
+
+A test fails where a text says anything else than the records. See `values` for the names.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import MiniloraError, show
+from ..formats.atomic import write_atomic
+from . import compare, compare_views
+from .compare_views import Compared, compared, forgotten, show_size
+from .drawing import save_all
+from .grids import markdown, show_bytes, show_count, show_seconds, show_share, show_signed
+from .records import Records
+
+ROOT = Path(__file__).parents[2]
+RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl
+PAGE = Path("docs") / "results.md"
+FIGURES = Path("docs") / "figures"
+COMPARISON = "compare.jsonl"
+MARKED = re.compile(r"<!-- measured: (?P<name>[^>]*?) -->.*?<!-- / -->", re.DOTALL)
+
+
+def texts(root: Path = ROOT) -> list[Path]:
+    """The texts that may hold measured numbers."""
+    found = [root / "README.md", *sorted((root / "lessons").glob("*/README.md")), *sorted((root / "docs").glob("*.md"))]
+    return [path for path in found if path.is_file() and path != root / PAGE]
+
+
+def values(root: Path = ROOT) -> dict[str, str]:
+    """{name: as it is printed}: `comparison.METHOD.COLUMN`, where COLUMN is one of `_columns`."""
+    found = {}
+    records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
+    methods = compared(records)
+    for method, one in methods.items():
+        found |= {f"comparison.{method}.{name}": text for name, text in _columns(one, forgotten(methods, method))}
+    return found
+
+
+def _columns(one: Compared, lost: float | None) -> Iterable[tuple[str, str]]:
+    yield "domain", one.domain.show(3)
+    yield "base_text", one.base_text.show(3)
+    if one.trainable:
+        yield "trainable", show_count(one.trainable)
+        yield "share", show_share(one.share)
+        yield "file", show_size(one.file_bytes)
+        yield "time", show_seconds(one.seconds)
+    if lost is not None:
+        yield "forgot", show_signed(lost)
+    if one.accuracy is not None:
+        yield "accuracy", f"{one.accuracy.show(1, 100)} %"
+    for kind, number in (one.memory or {}).items():
+        if kind != "key":
+            yield f"memory.{kind}", show_bytes(number)
+    for kind, number in (one.speed or {}).items():
+        if kind != "key":
+            yield f"speed.{kind}", f"{number:.0f}"
+
+
+def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
+    """`text` with each marked number as the records have it. Raises MiniloraError for a name that there is not."""
+
+    def number(match: re.Match) -> str:
+        name = match["name"]
+        if name not in known:
+            raise MiniloraError(f"{where}: nothing measured is called {show(name)}")
+        return f"<!-- measured: {name} -->{known[name]}<!-- / -->"
+
+    return MARKED.sub(number, text)
+
+
+def page(root: Path = ROOT) -> str:
+    """The content of docs/results.md."""
+    records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
+    parts = [
+        "# Results",
+        "Made by `python -m minilora.study.results` from the records in `minilora/assets/results`; measured by the "
+        "commands that stand with each table. Numbers over seeds are means ± half their range.",
+        "## Every method on one base, one domain and one task",
+        provenance(records, "minilora compare"),
+        *(_table(grid(records)) for grid in (compare_views.quality_grid, compare_views.cost_grid)),
+        *(_figure(name, draw.__doc__) for name, draw in compare_views.FIGURES.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def provenance(records: Records, command: str) -> str:
+    """Command, date, machine and versions, in a sentence."""
+    machine = records.header["machine"]
+    return (
+        f"`{command}`, {records.header['date'][:10]}: {machine['cores']} cores, {machine['blas']}, Python "
+        f"{machine['python']}, NumPy {machine['numpy']}, minilora {machine['minilora']}."
+    )
+
+
+def _table(grid) -> str:
+    return f"**{grid.title}**\n\n{markdown(grid)}\n\n{grid.caption}"
+
+
+def _figure(name: str, words: str) -> str:
+    return f"![{' '.join(words.split())}](figures/{name}.png)"
+
+
+def write(root: Path = ROOT) -> None:
+    """Write the page and its figures, and bring the marked numbers of all texts up to date."""
+    records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
+    write_atomic(root / PAGE, page(root).encode())
+    save_all(compare_views.FIGURES, records, root / FIGURES)
+    known = values(root)
+    for path in texts(root):
+        before = path.read_text()
+        if (after := fill(before, known, path.name)) != before:
+            write_atomic(path, after.encode())
+
+
+if __name__ == "__main__":
+    write()

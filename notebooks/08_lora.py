@@ -1,0 +1,160 @@
+# %% [markdown]
+# # 08 LoRA: how small is the change that fine-tuning makes?
+#
+# The reading is [lessons/08_lora](../lessons/08_lora/README.md). Here we look at real weights. A language model has
+# read Python's documentation; we teach it NumPy's, once by training every weight, once by LoRA. Then we take the two
+# changes apart.
+#
+# **Write down a guess first.** Full fine-tuning may change a weight matrix (96, 192) in any of its 96 directions. What
+# share of the change that it does make lies in the 8 largest?
+
+# %%
+import ipywidgets
+import numpy as np
+
+from minilora.models.llama import LlamaForCausalLM
+from minilora.peft import LoraConfig, get_peft_model
+from minilora.study import pictures
+from minilora.study.lab import Lab
+from minilora.train import recipes
+from minilora.train.loop import TrainConfig
+from minilora.train.methods import Options
+from minilora.train.parallel import Workers
+
+workers = Workers().__enter__()
+lab = Lab(
+    recipes.base_folder(), workers, test_characters=8_000, validation_characters=4_000
+)
+text = lab.domain_text(8_000, seed=0)
+print(f"the base: {recipes.count_parameters(lab.base())[1]:,} parameters")
+print(f"the text to learn: {len(text.ids):,} tokens")
+
+# %% [markdown]
+# ## The expert, and two ways to teach the jargon
+#
+# Full fine-tuning sends the expert through school again: every weight may move. LoRA hands over a thin glossary: beside
+# each layer, two narrow matrices.
+
+# %%
+config = TrainConfig(steps=20, warmup=2, eval_every=10)
+results = {}
+for method, rate in (("full", 5e-4), ("lora", 1e-3)):
+    config.lr = rate
+    model, history = lab.adapt(method, text, config, Options(rank=8))
+    results[method] = model
+    trains, bits = recipes.count_parameters(model)[0], lab.bits(model, lab.domain_test)
+    print(f"{method}: {trains:,} parameters train, {bits:.2f} bits/character")
+print(f"the base as it is: {lab.bits(lab.base(), lab.domain_test):.2f} bits/character")
+
+# %% [markdown]
+# ## The picture: singular values of the change
+#
+# ΔW is the trained weight less the base's. Its singular values say how many directions it uses. LoRA's change has
+# rank 8 by construction: after the eighth value there is nothing. And full fine-tuning's?
+
+# %%
+path = "model.layers.5.self_attn.v_proj"
+before = lab.base().get_submodule(path).weight.numpy()
+change_full = results["full"].get_submodule(path).weight.numpy() - before
+layer = results["lora"].base_model.get_submodule(path)
+change_lora = layer.scaling * layer.lora_B.weight.numpy() @ layer.lora_A.weight.numpy()
+pictures.show(
+    pictures.singular_values(
+        {
+            "full fine-tuning": change_full,
+            "LoRA, rank 8": change_lora,
+            "the weight itself": before,
+        },
+        "Singular values of a weight and of two changes to it",
+    )
+)
+
+# %%
+energy = np.linalg.svd(change_full, compute_uv=False) ** 2
+energy_of_weight = np.linalg.svd(before, compute_uv=False) ** 2
+for name, values in (
+    ("full fine-tuning's change", energy),
+    ("the weight itself", energy_of_weight),
+):
+    share = values[:8].sum() / values.sum()
+    print(f"{name}: the first 8 of {len(values)} directions hold {share:.0%}")
+
+# %% [markdown]
+# (Shares of the sum of squares.) Full fine-tuning was free to use every direction, and yet puts most of its change into
+# few, more so than the weight that it changes. That is what LoRA bets on.
+
+# %% [markdown]
+# ## What does the rank cost?
+#
+# The number of parameters that train grows with the rank, and stays far below the whole.
+
+# %%
+counts = {}
+for rank in (1, 2, 4, 8, 16, 64):
+    adapted = get_peft_model(
+        lab.base(), LoraConfig(r=rank, target_modules="all-linear")
+    )
+    counts[f"rank {rank}"] = adapted.get_nb_trainable_parameters()[0]
+counts["full fine-tuning"] = recipes.count_parameters(lab.base())[1]
+pictures.show(
+    pictures.bars("Parameters that train", counts, "parameters (logarithmic)", log=True)
+)
+
+# %% [markdown]
+# With a kernel running, move the slider: how much of the change survives when only its first r directions are kept?
+# (The picture below it shows the same for all ranks.)
+
+# %%
+kept = np.sqrt(np.cumsum(energy) / energy.sum())
+
+
+def say(rank: int = 8) -> None:
+    print(f"the first {rank} directions hold {kept[rank - 1]:.0%} of the size of ΔW")
+
+
+_ = ipywidgets.interact(say, rank=(1, len(kept)))
+
+# %%
+ranks = np.arange(1, len(kept) + 1)
+pictures.show(
+    pictures.curves(
+        "How much of ΔW is in its first r directions",
+        {"full fine-tuning's change": (ranks, kept)},
+        "directions kept, r",
+        "share of the size of ΔW",
+    )
+)
+
+# %% [markdown]
+# ## Merging: the glossary becomes part of the expert
+#
+# After training, W + (alpha / r) B A is a plain weight. The merged model computes the same, and costs nothing more.
+
+# %%
+ids = lab.domain_test.ids[None, :64]
+with_adapter = results["lora"](ids).logits.numpy()
+merged = results["lora"].merge_and_unload()
+difference = (
+    np.abs(merged(ids).logits.numpy() - with_adapter).max() / np.abs(with_adapter).max()
+)
+print(f"{type(merged).__name__}; largest difference under 2e-6: {difference < 2e-6}")
+assert isinstance(merged, LlamaForCausalLM)
+
+# %% [markdown]
+# ## Your turn
+#
+# Build it: [lessons/08_lora/exercise.py](../lessons/08_lora/exercise.py), then `minilora check 08`.
+#
+# <details><summary>1. Why does LoRA start with B at zero, and not with both at zero?</summary>
+# With both at zero, each one's gradient is a product with the other: zero. Nothing would ever move. With A random and B
+# zero the model begins as the base, and B has a gradient.
+# </details>
+#
+# <details><summary>2. Twice the rank at the same alpha: what happens to the update's scale?</summary>
+# It is alpha / r, so it halves. That keeps the size of the update about the same when the rank changes.
+# </details>
+#
+# <details><summary>3. Does LoRA make a step faster?</summary>
+# Some: no gradient of W is needed. But W is still multiplied with, forward and backward, so far less than the count of
+# parameters suggests. What shrinks most is the optimizer's memory and the file.
+# </details>
