@@ -27,7 +27,8 @@ class Lab:
     """A base in `base_folder` and what to measure on it. Every draw has a seed: the same calls give the same numbers.
 
     seq_len, batch_size: of training on text, in tokens and rows. test_characters, validation_characters: of each
-    held-out text. test_examples: of the labelled task, at most.
+    held-out text. test_examples: of the labelled task, at most,
+    as many of each class.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Lab:
         self.domain_test = self._stream(self.domain_parts.test, test_characters)
         self.base_test = self._stream(base_parts.test, test_characters)
         self.task = load_task()
-        self.test_examples = self.task.test[:test_examples]
+        self.test_examples = _balanced(self.task.test, len(self.task.classes), test_examples)
 
     def _stream(self, documents: Sequence[corpora.Document], characters: int, seed: int = 0) -> TokenStream:
         return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
@@ -129,3 +130,15 @@ class Lab:
         ids = self.tokenizer.encode_many([example.text for example in examples])
         labels = [example.label for example in examples]
         return accuracy(model, classification_windows(ids, labels, self.seq_len, 64, 0), self.workers)
+
+
+def _balanced(examples: list[Example], classes: int, count: int | None) -> list[Example]:
+    """The first examples of each class, at most `count` together, in their order."""
+    if count is None:
+        return examples
+    each, taken, chosen = count // classes, [0] * classes, []
+    for example in examples:
+        if taken[example.label] < each:
+            taken[example.label] += 1
+            chosen.append(example)
+    return chosen
