@@ -15,11 +15,13 @@ from pathlib import Path
 
 from ..errors import MiniloraError, show
 from ..formats.atomic import write_atomic
-from . import compare, compare_views
+from . import compare, compare_views, plan
 from .compare_views import Compared, compared, forgotten, show_size
 from .drawing import save_all
-from .grids import markdown, show_bytes, show_count, show_seconds, show_share, show_signed
+from .grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share, show_signed
 from .records import Records
+from .studies import STUDIES
+from .studies.study import Study
 
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl
@@ -36,13 +38,13 @@ def texts(root: Path = ROOT) -> list[Path]:
 
 
 def values(root: Path = ROOT) -> dict[str, str]:
-    """{name: as it is printed}: `comparison.METHOD.COLUMN`, where COLUMN is one of `_columns`."""
+    """{name: as it is printed}: `comparison.METHOD.COLUMN` with a name from `_columns`; `study.NAME`, a sentence."""
     found = {}
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     methods = compared(records)
     for method, one in methods.items():
         found |= {f"comparison.{method}.{name}": text for name, text in _columns(one, forgotten(methods, method))}
-    return found
+    return found | {f"study.{study.name}": study.sentence(rows) for study, rows in measured_studies(root).items()}
 
 
 def _columns(one: Compared, lost: float | None) -> Iterable[tuple[str, str]]:
@@ -77,6 +79,12 @@ def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
     return MARKED.sub(number, text)
 
 
+def measured_studies(root: Path = ROOT) -> dict[Study, Records]:
+    """The studies that have records."""
+    files = {study: root / RECORDS / f"study-{study.name}.jsonl" for study in STUDIES.values()}
+    return {study: Records.read(path, study.kind) for study, path in files.items() if path.is_file()}
+
+
 def page(root: Path = ROOT) -> str:
     """The content of docs/results.md."""
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
@@ -89,7 +97,34 @@ def page(root: Path = ROOT) -> str:
         *(_table(grid(records)) for grid in (compare_views.quality_grid, compare_views.cost_grid)),
         *(_figure(name, draw.__doc__) for name, draw in compare_views.FIGURES.items()),
     ]
+    for study, records in measured_studies(root).items():
+        parts += [
+            f"## {study.question}",
+            provenance(records, f"minilora study {study.name}"),
+            _table(study.grid(records)),
+            _figure(f"study-{study.name}", study.figure.__doc__ or study.question),
+            f"**Ours.** {study.sentence(records)}",
+            f"**Published.** {study.published}",
+        ]
+    parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
+    parts.append(_table(planned_grid()))
     return "\n\n".join(parts) + "\n"
+
+
+def planned_grid() -> Grid:
+    """What the planner says beside what was published."""
+    rows = [
+        (
+            row.what,
+            row.source,
+            show_bytes(row.published),
+            show_bytes(row.planned),
+            f"{row.planned / row.published - 1:+.1%}",
+        )
+        for row in plan.published()
+    ]
+    header = ("what", "source", "published", "planned", "difference")
+    return Grid("Memory and files", header, rows, "GB are 10⁹ bytes.")
 
 
 def provenance(records: Records, command: str) -> str:
@@ -114,6 +149,8 @@ def write(root: Path = ROOT) -> None:
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     write_atomic(root / PAGE, page(root).encode())
     save_all(compare_views.FIGURES, records, root / FIGURES)
+    for study, records in measured_studies(root).items():
+        save_all({f"study-{study.name}": study.figure}, records, root / FIGURES)
     known = values(root)
     for path in texts(root):
         before = path.read_text()
