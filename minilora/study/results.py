@@ -38,9 +38,12 @@ def texts(root: Path = ROOT) -> list[Path]:
 
 
 def values(root: Path = ROOT) -> dict[str, str]:
-    """{name: as it is printed}: `comparison.METHOD.COLUMN` with a name from `_columns`; `study.NAME`, a sentence."""
-    found = {}
+    """{name: as it is printed}.
+
+    `comparison.METHOD.COLUMN` with a name from `_columns`; `comparison.table`, all methods; `study.NAME`, a sentence.
+    """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
+    found = {"comparison.table": f"\n\n{markdown(compare_views.quality_grid(records))}\n\n"}
     methods = compared(records)
     for method, one in methods.items():
         found |= {f"comparison.{method}.{name}": text for name, text in _columns(one, forgotten(methods, method))}
