@@ -15,7 +15,7 @@ USES = (
 
 EPS = 1e-5
 CUT = "No gradient arrives: compute with Tensors from beginning to end, without .data, .numpy() or np functions."
-NAN = "The result is not a number somewhere."
+NUMPY = "A NumPy function was used on a Tensor: use the Tensor's own methods, or ops."
 
 
 def same(got, value):
@@ -33,6 +33,12 @@ def central_differences(function, arrays, i, g):
             sums.append((g * function(*changed)).sum())
         found[place] = (sums[0] - sums[1]) / (2 * EPS)
     return found
+
+
+def tensor_came(answer, instead=None):
+    """A Tensor was returned; `instead` as for `Answer.returns`."""
+    answer.returns((instead or {}) | {NUMPY: raised("TypeError", "ufunc")})
+    answer["kind"].equals("Tensor", instead={NUMPY: lambda kind: True})
 
 
 def gradients(answer, function, g, **arrays):
@@ -67,9 +73,7 @@ def norm(student):
         mean = x.mean(axis=-1, keepdims=True)
         square = (x * x).mean(axis=-1, keepdims=True)
         answer = student.driver.normed(x, weight, eps, g)
-        answer.returns(
-            {"The axis is lost: take the mean with keepdims=True.": raised("ValueError", "broadcast")},
-        )
+        tensor_came(answer, {"The axis is lost: take the mean with keepdims=True.": raised("ValueError", "broadcast")})
         answer["y"].equals(
             normed(x, weight, eps),
             instead={
@@ -164,6 +168,7 @@ def positions(student):
         half = size // 2
         a, b, cos, sin = x[..., :half], x[..., half:], np.cos(angles), np.sin(angles)
         answer = student.driver.rotated(x, angles, g)
+        tensor_came(answer)
         answer["y"].equals(
             turned(x, angles),
             instead={
@@ -227,7 +232,7 @@ def attention(student):
         q, k, v, g = (draw(rng, batch, heads, length, size) for _ in range(4))
         below = np.tri(length, dtype=bool)
         answer = student.driver.attended(q, k, v, g)
-        answer.returns({"Swap the last two axes of k, not all of them: k.swapaxes(-1, -2).": raised("ValueError")})
+        tensor_came(answer, {"Swap the last two axes of k, not all of them: k.swapaxes(-1, -2).": raised("ValueError")})
         after = lambda w: np.where(below, w, 0)  # noqa: E731
         everything = lambda t, n: slice(0, n)  # noqa: E731
         with np.errstate(all="ignore"):
@@ -309,6 +314,7 @@ def heads(student):
     for batch, length, count, size in [(1, 3, 2, 1), (1, 3, 2, 2), (2, 3, 4, 2)]:
         x, g = draw(rng, batch, length, count * size), draw(rng, batch, count, length, size)
         answer = student.driver.split(x, count, g)
+        tensor_came(answer)
         answer["y"].equals(
             split(x, count),
             instead={
@@ -323,6 +329,7 @@ def heads(student):
         )
         answer["dx"].equals(joined(g), instead={CUT: None})
         answer = student.driver.joined(g, x)
+        tensor_came(answer)
         answer["y"].equals(
             joined(g),
             instead={
@@ -339,6 +346,7 @@ def heads(student):
         x, g = draw(rng, batch, kv_heads, length, size), draw(rng, batch, count, length, size)
         right = np.stack([x[:, h * kv_heads // count] for h in range(count)], axis=1)
         answer = student.driver.shared(x, count, g)
+        tensor_came(answer)
         answer["y"].equals(
             right,
             instead={
@@ -397,8 +405,9 @@ def mlp(student):
         gate, up, down = draw(rng, inner, width), draw(rng, inner, width), draw(rng, width, inner)
         a, b = x @ gate.T, x @ up.T
         answer = student.driver.gated(x, gate, up, down, g)
-        answer.returns(
-            {"A product has the wrong shape: each matrix is (out, in), so it is transposed.": raised("ValueError")}
+        tensor_came(
+            answer,
+            {"A product has the wrong shape: each matrix is (out, in), so it is transposed.": raised("ValueError")},
         )
         answer["y"].equals(
             gated(x, gate, up, down),
@@ -502,6 +511,7 @@ def whole_block(student):
         x = draw(rng, batch, length, width)
         for t in range(length):
             answer = student.driver.block(x, heads, kv_heads, weights, t)
+            tensor_came(answer)
             answer["y"].equals(
                 block(x, weights, heads, kv_heads),
                 instead={

@@ -12,7 +12,7 @@ def with_gradients(function, g, **arrays) -> dict:
     """The result of the function on Tensors of the arrays, and what backward leaves in each when g flows in."""
     tensors = {name: Tensor(array, requires_grad=True) for name, array in arrays.items()}
     y = function(*tensors.values())
-    found = {"y": y} | dict.fromkeys([f"d{name}" for name in arrays])
+    found = {"kind": type(y).__name__, "y": y} | dict.fromkeys([f"d{name}" for name in arrays])
     if isinstance(y, Tensor) and y.requires_grad and y.shape == g.shape:
         y.backward(g)
         found |= {f"d{name}": tensor.grad for name, tensor in tensors.items()}
@@ -73,4 +73,4 @@ def block(student, x, heads, kv_heads, weights, t):
     if isinstance(y, Tensor) and y.shape == x.shape and y.requires_grad:
         y[:, t].sum().backward()
     learns = [name for name, parameter in made.named_parameters() if parameter.grad is not None]
-    return {"y": y, "dx": x.grad, "learns": learns}
+    return {"kind": type(y).__name__, "y": y, "dx": x.grad, "learns": learns}

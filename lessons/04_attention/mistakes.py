@@ -88,6 +88,7 @@ MISTAKES = [
         """,
         "as in LayerNorm",
     ),
+    norm("NumPy's root", "np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)", "NumPy function"),
     Mistake(
         "rms_norm",
         "graph broken",
@@ -122,6 +123,16 @@ MISTAKES = [
         return ops.concatenate(parts, axis=-1)
         """,
         "Neighbours",
+    ),
+    Mistake(
+        "rotate",
+        "joined by NumPy",
+        """
+        half = x.shape[-1] // 2
+        a, b, cos, sin = x[..., :half], x[..., half:], np.cos(angles), np.sin(angles)
+        return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+        """,
+        "NumPy function",
     ),
     Mistake(
         "rotate",
