@@ -99,6 +99,31 @@ def attention_map(weights, tokens: Sequence[str], title: str = "Who looks at who
 
 
 @styled
+def attention_maps(
+    maps: Mapping[str, np.ndarray], title: str, tokens: Sequence[str] | None = None, columns: int = 2
+) -> Figure:
+    """Several maps {name: weights (queries, keys)} in one scale of colours, `columns` in a row.
+
+    tokens: names of queries and keys, the same in each; without them, small maps that show their pattern alone.
+    """
+    rows = -(-len(maps) // columns)
+    named = tokens is not None
+    figure = figure_of(title, 0.9 + rows * (6.0 / columns + (0.3 if named else 0.1)))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (name, weights) in zip(grid.flat, maps.items(), strict=False):
+        image = axes.imshow(weights, cmap=BLUES, vmin=0, vmax=1, aspect="equal")
+        axes.set_title(name, fontsize=10 if named else 8, pad=3)
+        axes.grid(visible=False)
+        names = list(tokens) if named else []
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False, fontsize=8)
+        axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=8)
+    for axes in list(grid.flat)[len(maps) :]:
+        axes.axis("off")
+    figure.colorbar(image, ax=grid, label="attention weight", location="bottom", shrink=0.6, aspect=40)
+    return figure
+
+
+@styled
 def weight_histogram(weights, levels=None, title: str = "Weights, and the levels they are rounded to") -> Figure:
     """A histogram of weights that were divided by the absmax of their block, with the levels as lines."""
     figure, axes = single(title)
