@@ -483,7 +483,7 @@ CHANGES = {
     "norms exchanged": "The two norms' weights are exchanged: input_layernorm comes first.",
     "normalized stream": "The normalized copy itself is added to: x stays as it is, and gets the results added.",
     "beside": "The MLP reads x from before the attention: it reads the sum.",
-    "no rotation": "Nothing is rotated: without positions, a token does not know who came when.",
+    "no rotation": "Nothing is rotated: queries and keys are, by the angles of T = x.shape[1] positions.",
     "keys not rotated": "The keys are not rotated: queries and keys both are.",
     "values rotated": "The values are rotated, too: only queries and keys are.",
     "in turns": "The query heads take the key heads in turns: neighbours share.",

@@ -6,9 +6,9 @@
 # --hint` helps.
 #
 # Everything is a Tensor of minilora, so that gradients flow by themselves. Tensors have `+ - * / @`, indexing, `.T`,
-# and the methods `mean, sum, max, exp, sqrt, sigmoid, logsumexp, reshape, swapaxes, broadcast_to`, with NumPy's
-# arguments. `ops.where(condition, a, b)` and `ops.concatenate([a, b], axis)` are functions. A NumPy array may stand
-# where a constant is meant.
+# and the methods `mean, sum, max, exp, sqrt, sigmoid, logsumexp, reshape, swapaxes`, with NumPy's arguments;
+# `broadcast_to((2, 3))` takes a shape. `ops.where(condition, a, b)` and `ops.concatenate([a, b], axis)` are functions.
+# A NumPy array may stand where a constant is meant, but NumPy's functions do not take Tensors.
 #
 # Shapes: B texts, T tokens, C channels (hidden size), H heads, D channels of a head, F width of the MLP.
 
