@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .drawing import GREY, figure_of, single, styled, with_legend, write_png
+from .drawing import GREY, HEIGHT, figure_of, single, styled, with_legend, write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,6 +61,39 @@ def curves(
     if "y" in log:
         axes.set_yscale("log")
     return with_legend(figure) if len(series) > 1 else figure
+
+
+@styled
+def learning_curve(
+    title: str,
+    curve: tuple[Sequence[float], Sequence[float]],
+    samples: Sequence[tuple[int, str]],
+    levels: Mapping[str, float],
+    y: str = "loss (nats a token)",
+) -> Figure:
+    """A loss by steps, (steps, losses), with what the model wrote at some of them, (step, text), below it. levels:
+    {name: loss} as lines across.
+    """
+    figure = figure_of(title, HEIGHT + 0.24 * len(samples))
+    axes, below = figure.subplots(2, 1, height_ratios=(HEIGHT, 0.05 + 0.24 * len(samples)))
+    steps, losses = curve
+    axes.plot(steps, losses, color=SERIES[0]["color"])
+    for name, level in levels.items():
+        axes.axhline(level, color=GREY, linestyle="--", linewidth=1.2)
+        axes.annotate(name, (1, level), (0, 3), ("axes fraction", "data"), "offset points", ha="right", color=GREY)
+    axes.set(xlabel="step", ylabel=y)
+    axes.margins(y=0.12)
+    below.axis("off")
+    for number, (step, text) in enumerate(samples, start=1):
+        point = (step, float(np.interp(step, steps, losses)))
+        look = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": SERIES[1]["color"]}
+        axes.annotate(str(number), point, ha="center", va="center", fontsize=9, bbox=look)
+        height = 1 - (number - 0.5) / len(samples)
+        line = "".join(c if c.isprintable() else " " for c in text)
+        line = f"{number}  step {step:,}: " + " ".join(line.split())
+        line = line if len(line) <= 78 else f"{line[:77]}…"
+        below.text(0, height, line, transform=below.transAxes, va="center", fontsize=9, parse_math=False)
+    return figure
 
 
 @styled
