@@ -127,8 +127,8 @@ print(f"under the unigram entropy before step 60: {below < 60}")
 print(f"at the end, {landmarks['knows frequencies'] - curve[1][-1]:.1f} nats under it")
 
 # %% [markdown]
-# It learns to count first: the loss falls fast to the unigram entropy, where the model writes frequent tokens in any
-# order, and there it rests for a while. Below it begins what needs looking back: spelling first, for the most part.
+# It learns to count first: the loss falls fast to about the unigram entropy, and slows down there. A model at that point
+# writes frequent tokens in any order. What comes below needs looking back: spelling first, for the most part.
 
 # %% [markdown]
 # ## The base at school

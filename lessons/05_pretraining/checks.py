@@ -268,12 +268,13 @@ def known(*arguments):
     """hint -> what the mistake gives, for mistakes that make a difference here."""
     right = adamw(*arguments)
     wrong = {hint: adamw(*arguments, change=change) for change, hint in STEPS.items()}
-    return {
-        "The results are (p, m, v): the new ones, in this order.": lambda got: len(got) == 3
-        and any(same(got[0], part) for part in right[1:]) and same(sum(got), sum(right)),
-        "p itself is asked for, not the change of it.": lambda got: same(got[0], right[0] - arguments[0]),
-        **{hint: got for hint, got in wrong.items() if not all(map(same, got, right))},
-    }  # fmt: skip
+
+    def is_in_another_order(got):
+        return len(got) == 3 and any(same(got[0], part) for part in right[1:]) and same(sum(got), sum(right))
+
+    hints = {"The results are (p, m, v): the new ones, in this order.": is_in_another_order}
+    hints["p itself is asked for, not the change of it."] = lambda got: same(got[0], right[0] - arguments[0])
+    return hints | {hint: got for hint, got in wrong.items() if not all(map(same, got, right))}
 
 
 # Task 4

@@ -89,10 +89,13 @@ def learning_curve(
         look = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": SERIES[1]["color"]}
         axes.annotate(str(number), point, ha="center", va="center", fontsize=9, bbox=look)
         height = 1 - (number - 0.5) / len(samples)
-        line = "".join(c if c.isprintable() else " " for c in text)
+        line = "".join(
+            "·" if c == "\ufffd" else c if c.isprintable() else " " for c in text
+        )  # U+FFFD: half a character
         line = f"{number}  step {step:,}: " + " ".join(line.split())
         line = line if len(line) <= 78 else f"{line[:77]}…"
-        below.text(0, height, line, transform=below.transAxes, va="center", fontsize=9, parse_math=False)
+        written = below.text(0, height, line, transform=below.transAxes, va="center", fontsize=9, parse_math=False)
+        written.set_in_layout(False)  # a long line is cut off, and does not narrow the plot
     return figure
 
 
