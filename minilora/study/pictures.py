@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .drawing import GREY, figure_of, single, styled, with_legend, write_png
+from .drawing import GREY, HEIGHT, figure_of, single, styled, with_legend, write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,6 +64,42 @@ def curves(
 
 
 @styled
+def learning_curve(
+    title: str,
+    curve: tuple[Sequence[float], Sequence[float]],
+    samples: Sequence[tuple[int, str]],
+    levels: Mapping[str, float],
+    y: str = "loss (nats a token)",
+) -> Figure:
+    """A loss by steps, (steps, losses), with what the model wrote at some of them, (step, text), below it. levels:
+    {name: loss} as lines across.
+    """
+    figure = figure_of(title, HEIGHT + 0.24 * len(samples))
+    axes, below = figure.subplots(2, 1, height_ratios=(HEIGHT, 0.05 + 0.24 * len(samples)))
+    steps, losses = curve
+    axes.plot(steps, losses, color=SERIES[0]["color"])
+    for name, level in levels.items():
+        axes.axhline(level, color=GREY, linestyle="--", linewidth=1.2)
+        axes.annotate(name, (1, level), (0, 3), ("axes fraction", "data"), "offset points", ha="right", color=GREY)
+    axes.set(xlabel="step", ylabel=y)
+    axes.margins(y=0.12)
+    below.axis("off")
+    for number, (step, text) in enumerate(samples, start=1):
+        point = (step, float(np.interp(step, steps, losses)))
+        look = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": SERIES[1]["color"]}
+        axes.annotate(str(number), point, ha="center", va="center", fontsize=9, bbox=look)
+        height = 1 - (number - 0.5) / len(samples)
+        line = "".join(
+            "·" if c == "\ufffd" else c if c.isprintable() else " " for c in text
+        )  # U+FFFD: half a character
+        line = f"{number}  step {step:,}: " + " ".join(line.split())
+        line = line if len(line) <= 78 else f"{line[:77]}…"
+        written = below.text(0, height, line, transform=below.transAxes, va="center", fontsize=9, parse_math=False)
+        written.set_in_layout(False)  # a long line is cut off, and does not narrow the plot
+    return figure
+
+
+@styled
 def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> Figure:
     """Horizontal bars {name: value}, the first at the top, each with its value."""
     figure = figure_of(title, 1.2 + 0.42 * len(values))
@@ -95,6 +131,31 @@ def attention_map(weights, tokens: Sequence[str], title: str = "Who looks at who
     axes.set(xlabel="is looked at", ylabel="looks")
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
+    return figure
+
+
+@styled
+def attention_maps(
+    maps: Mapping[str, np.ndarray], title: str, tokens: Sequence[str] | None = None, columns: int = 2
+) -> Figure:
+    """Several maps {name: weights (queries, keys)} in one scale of colours, `columns` in a row.
+
+    tokens: names of queries and keys, the same in each; without them, small maps that show their pattern alone.
+    """
+    rows = -(-len(maps) // columns)
+    named = tokens is not None
+    figure = figure_of(title, 0.9 + rows * (6.0 / columns + (0.3 if named else 0.1)))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (name, weights) in zip(grid.flat, maps.items(), strict=False):
+        image = axes.imshow(weights, cmap=BLUES, vmin=0, vmax=1, aspect="equal")
+        axes.set_title(name, fontsize=10 if named else 8, pad=3)
+        axes.grid(visible=False)
+        names = list(tokens) if named else []
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False, fontsize=8)
+        axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=8)
+    for axes in list(grid.flat)[len(maps) :]:
+        axes.axis("off")
+    figure.colorbar(image, ax=grid, label="attention weight", location="bottom", shrink=0.6, aspect=40)
     return figure
 
 

@@ -1,0 +1,579 @@
+"""The checks of lesson 05. Losses, steps and whole runs are computed here anew, without a graph."""
+
+from collections import Counter
+from math import cos, log, pi
+
+import numpy as np
+
+from minilora.classroom import draw, raised, task
+
+USES = ("minilora.Tensor", "minilora.no_grad", "minilora.ops", "minilora.nn.Module")
+
+
+def same(got, value, tolerance=1e-6):
+    return np.shape(got) == np.shape(value) and np.allclose(got, value, rtol=tolerance, atol=tolerance)
+
+
+# Task 1
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def surprise(logits, targets):
+    """-log of the probability of each target."""
+    p = softmax(logits)
+    return np.array([-np.log(p[place][targets[place]]) for place in np.ndindex(targets.shape)])
+
+
+def loss_gradient(logits, ids):
+    """(p - 1 at the target) / count at each place that has a next token, 0 at the last."""
+    g = softmax(logits)
+    for b, t in np.ndindex(ids[:, 1:].shape):
+        g[b, t, ids[b, t + 1]] -= 1
+    g[:, -1] = 0
+    return g / ids[:, 1:].size
+
+
+@task(
+    1,
+    hints=(
+        "Which places have a next token, and which tokens are next ones?",
+        "Leave out the last place of the logits and the first of the ids; then pick each target's logit.",
+        "row, place = np.indices(targets.shape); (logits.logsumexp(axis=-1) - logits[row, place, targets]).mean()",
+    ),
+)
+def loss(student):
+    rng = np.random.default_rng(1)
+    for batch, length, size in [(2, 3, 2), (3, 4, 5)]:
+        logits, ids = draw(rng, batch, length, size), rng.integers(size, size=(batch, length))
+        each = surprise(logits[:, :-1], ids[:, 1:])
+        answer = student.driver.loss_of(logits, ids)
+        answer.returns(
+            {
+                "Logits and targets differ in their number of places: the last place has no next token.": (
+                    raised("Exception", "broadcast")
+                ),
+                "A NumPy function was used on a Tensor: use the Tensor's own methods.": raised("TypeError", "ufunc"),
+            }
+        )
+        answer["loss"].equals(
+            each.mean(),
+            instead={
+                "Each token is compared with itself: the logits at place t are about the token at t + 1.": (
+                    surprise(logits, ids).mean()
+                ),
+                "Each token is compared with itself: shift the ids by one, and leave out the last logits.": (
+                    lambda y: (
+                        same(y, surprise(logits[:, :-1], ids[:, :-1]).mean())
+                        or same(y, surprise(logits[:, 1:], ids[:, 1:]).mean())
+                    )
+                ),
+                "The shift goes the wrong way: place t is about t + 1, not about t - 1.": (
+                    surprise(logits[:, 1:], ids[:, :-1]).mean()
+                ),
+                "The last place is compared with the first token: it has no next one, leave it out.": (
+                    surprise(logits, np.roll(ids, -1, axis=1)).mean()
+                ),
+                "The sum is taken, not the mean.": each.sum(),
+                "The sum is divided by T or by B alone: it is the mean over all places.": lambda y: (
+                    same(y, each.sum() / batch) or same(y, each.sum() / length) or same(y, each.sum() / (length - 1))
+                ),
+                "The sum is divided by all B · T places: only B · (T - 1) have a next token.": each.sum() / ids.size,
+                "The sign is wrong: the loss is positive.": -each.mean(),
+                "The loss is in bits: in nats, it takes the natural logarithm.": each.mean() / log(2),
+                "The softmax is missing: a logit is no log-probability.": lambda y: np.allclose(
+                    y, -np.mean([logits[b, t, ids[b, t + 1]] for b, t in np.ndindex(ids[:, 1:].shape)])
+                ),
+                "The probability's logarithm is missing: the loss is -log p.": lambda y: (
+                    same(y, -np.exp(-each).mean()) or same(y, 1 - np.exp(-each).mean()) or same(y, np.exp(-each).mean())
+                ),
+                "One number is asked for: the mean over all places.": lambda y: np.size(y) == each.size > 1,
+            },
+        )
+        answer["gradient"].equals(
+            loss_gradient(logits, ids),
+            instead={"No gradient arrives: compute with Tensors, without .data or .numpy().": None},
+        )
+    logits = 1000 * logits
+    student.driver.loss_of(logits, ids)["loss"].equals(
+        surprise_of_large(logits[:, :-1], ids[:, 1:]),
+        instead={"Large logits overflow: use logsumexp, which takes the largest off first.": lambda y: True},
+    )
+
+
+def surprise_of_large(logits, targets):
+    """Where logits are so far apart that only the largest count: how far the target's is below these."""
+    below = []
+    for place in np.ndindex(targets.shape):
+        row = logits[place]
+        below.append(row.max() - row[targets[place]] + log((row == row.max()).sum()))
+    return np.mean(below)
+
+
+# Task 2
+
+
+@task(
+    2,
+    hints=(
+        "What are the rates at step 0, at step warmup - 1, at step warmup, and at the end?",
+        "Before warmup: peak · (step + 1) / warmup. After it, progress goes from 0 to 1, and the cosine from 1 to -1.",
+        "peak * (floor + (1 - floor) * (1 + cos(pi * progress)) / 2), progress = (step - warmup) / (steps - warmup)",
+    ),
+)
+def schedule(student):
+    for steps, warmup, peak, floor in [(10, 4, 1.0, 0.1), (10, 0, 2.0, 0.0), (100, 7, 0.003, 0.25)]:
+        for step in dict.fromkeys([0, 1, warmup - 1, warmup, warmup + 1, (steps + warmup) // 2, steps - 1, steps]):
+            if step < 0:
+                continue
+            rate(student, step, steps, warmup, peak, floor)
+
+
+def rate(student, step, steps, warmup, peak, floor):
+    if step < warmup:
+        wrong = {
+            "The first step has the rate 0 and does nothing: the line is (step + 1) / warmup.": peak * step / warmup,
+            "The warm-up is missing: the rate rises to its peak first.": lambda y: y >= peak * 0.999,
+            "The warm-up goes over all steps: it ends after `warmup`.": peak * (step + 1) / steps,
+            "The warm-up starts at the floor: it rises from peak / warmup.": (
+                peak * (floor + (1 - floor) * (step + 1) / warmup)
+            ),
+            "The rate is to be multiplied by the peak.": lambda y: peak != 1 and same(y, (step + 1) / warmup),
+        }
+        student.learning_rate(step, steps, warmup, peak, floor).equals(peak * (step + 1) / warmup, instead=wrong)
+        return
+    progress = (step - warmup) / (steps - warmup)
+    height = cos(pi / 2 * progress) ** 2  # half a cosine, from 1 to 0
+    shapes = {
+        "The cosine begins before the warm-up has ended: progress is (step - warmup) / (steps - warmup).": (
+            floor + (1 - floor) * cos(pi / 2 * step / steps) ** 2
+        ),
+        "The progress is divided by `steps`: the way down is steps - warmup long.": (
+            floor + (1 - floor) * cos(pi / 2 * (step - warmup) / steps) ** 2
+        ),
+        "The floor is added on top, so that the peak is too high: scale the rest by 1 - floor.": floor + height,
+        "The floor is missing: the rate ends at floor · peak.": height,
+        "A whole cosine comes up again: it is half of one, pi times the progress.": (
+            floor + (1 - floor) * cos(pi * progress) ** 2
+        ),
+        "That is a quarter of a cosine: (1 + cos(pi · progress)) / 2 goes from 1 to 0.": (
+            floor + (1 - floor) * cos(pi / 2 * progress)
+        ),
+        "The cosine goes from 1 to -1: add 1 and halve it.": floor + (1 - floor) * cos(pi * progress),
+        "That is a straight line down: half a cosine is asked for.": floor + (1 - floor) * (1 - progress),
+        "The cosine is upside down: it begins at the peak.": floor + (1 - floor) * (1 - height),
+        "The rate stays at its peak: after the warm-up it comes down.": 1.0,
+    }
+    wrong = {"The floor is a share of the peak: multiply by the peak.": floor + (peak - floor) * height}
+    if floor == 0.1 and peak == 1:
+        wrong = {}
+    wrong |= {hint: peak * shape for hint, shape in shapes.items() if abs(shape - floor - (1 - floor) * height) > 1e-9}
+    wrong |= {
+        "The rate is to be multiplied by the peak.": lambda y: peak != 1 and same(y, floor + (1 - floor) * height),
+        "warmup may be 0: do not divide by it.": raised("ZeroDivisionError"),
+        "The rate rises one step too long: step warmup - 1 is the last of the warm-up.": lambda y: (
+            y > peak * 1.0001 and step == warmup
+        ),
+    }
+    student.learning_rate(step, steps, warmup, peak, floor).equals(
+        peak * (floor + (1 - floor) * height), instead=wrong, tolerance=1e-7
+    )
+
+
+# Task 3
+
+
+def adamw(p, g, m, v, step, lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, change=""):
+    """As printed in the paper, with the correction as a sum of weights; `change` names a mistake."""
+    a, b = betas
+    if change == "betas exchanged":
+        a, b = b, a
+    if change == "decay through the means":
+        g = g + weight_decay * p
+    m = a * m + (g if change == "whole gradient" else (1 - a) * g)
+    v = b * v + (1 - b) * (np.abs(g) if change == "not squared" else g**2)
+    given = [(1 - x) * sum(x**i for i in range(step)) for x in (a, b)]  # the weights that gradients have had so far
+    if change == "not corrected":
+        given = [1, 1]
+    if change == "corrected as at the first step":
+        given = [1 - a, 1 - b]
+    if change == "only m corrected":
+        given[1] = 1
+    if change == "step from 0":
+        given = [(1 - x) * sum(x**i for i in range(step + 1)) for x in (a, b)]
+    top, bottom = m / given[0], v / given[1]
+    size = bottom if change == "no root" else np.sqrt(bottom)
+    size = np.sqrt(bottom + eps) if change == "eps inside" else size + eps
+    decay = {"no decay": 0, "decay through the means": 0, "decay without lr": weight_decay}.get(
+        change, lr * weight_decay
+    )
+    direction = -1 if change == "uphill" else 1
+    top = g if change == "raw gradient" else top
+    new = p * (1 - decay) - direction * lr * top / size
+    if change == "corrected kept":
+        return new, top, bottom
+    return new, m, v
+
+
+STEPS = {
+    "decay through the means": "The decay was added to the gradient: in AdamW it shrinks p itself, by lr · decay · p.",
+    "no decay": "The weights do not decay: take lr · weight_decay · p off.",
+    "decay without lr": "The decay is not scaled by the learning rate: take off lr · weight_decay · p.",
+    "betas exchanged": "The betas are exchanged: the first is for the gradient, the second for its square.",
+    "whole gradient": "m is a running mean: g counts 1 - beta₁.",
+    "not squared": "v is the running mean of the gradient's square.",
+    "not corrected": "The means began at zero and are not corrected: divide by 1 - betaᵏ at step k.",
+    "corrected as at the first step": "The correction is 1 - betaᵏ at step k, not 1 - beta.",
+    "only m corrected": "v is not corrected: divide it by 1 - beta₂ᵏ.",
+    "step from 0": "The step counts from 1 as it is handed over: nothing is to be added.",
+    "no root": "The root is missing: m is divided by √v + eps.",
+    "eps inside": "eps is added outside the root: √v + eps.",
+    "uphill": "It goes uphill: take the update off p.",
+    "raw gradient": "The gradient itself is used: the running mean m is.",
+    "corrected kept": "The corrected means were returned: m and v are kept as they are, and corrected when used.",
+}
+
+
+@task(
+    3,
+    hints=(
+        "Which four lines does the reading have for this? Which of them change p?",
+        "m and v first, then both corrected by 1 - beta ** step, then p - lr · decay · p - lr · m̂ / (√v̂ + eps).",
+        "Return the uncorrected m and v: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; m / (1 - b1**step), the same "
+        "for v.",
+    ),
+)
+def optimizer(student):
+    # By hand: at the first step m / (1 - 0.9) = g and v / (1 - 0.95) = g², so p moves by lr, whatever g is.
+    for g in (0.5, -200.0):
+        zero = np.zeros(1)
+        p = 1 - 0.1 * (1 if g > 0 else -1)
+        student.adamw_step(np.ones(1), np.array([g]), zero, zero, 1, 0.1, (0.9, 0.95), 1e-8, 0.0).equals(
+            (np.array([p]), np.array([0.1 * g]), np.array([0.05 * g * g])),
+            instead=known(np.ones(1), np.array([g]), zero, zero, 1, 0.1, (0.9, 0.95), 1e-8, 0.0),
+        )
+    rng = np.random.default_rng(3)
+    for shape, step, eps, decay in [((1,), 1, 0.5, 0.3), ((2,), 3, 0.5, 0.3), ((3, 2), 10, 1e-8, 0.1)]:
+        p, g, m, v = draw(rng, *shape), draw(rng, *shape), draw(rng, *shape), np.abs(draw(rng, *shape))
+        if step == 1:
+            m, v = np.zeros(shape), np.zeros(shape)
+        arguments = (p, g, m, v, step, 0.2, (0.7, 0.9), eps, decay)
+        student.adamw_step(*arguments).equals(adamw(*arguments), instead=known(*arguments))
+
+
+def known(*arguments):
+    """hint -> what the mistake gives, for mistakes that make a difference here."""
+    right = adamw(*arguments)
+    wrong = {hint: adamw(*arguments, change=change) for change, hint in STEPS.items()}
+
+    def is_in_another_order(got):
+        return len(got) == 3 and any(same(got[0], part) for part in right[1:]) and same(sum(got), sum(right))
+
+    hints = {"The results are (p, m, v): the new ones, in this order.": is_in_another_order}
+    hints["p itself is asked for, not the change of it."] = lambda got: same(got[0], right[0] - arguments[0])
+    return hints | {hint: got for hint, got in wrong.items() if not all(map(same, got, right))}
+
+
+# Task 4
+
+
+def run(table, bias, fixed, batches, steps, peak, warmup, weight_decay, change=""):
+    """What the loop gives for logits = table[ids] + bias + fixed, whose gradient can be written down."""
+    weights = {"table": table.copy(), "bias": bias.copy()}
+    moments = {name: (np.zeros_like(w), np.zeros_like(w)) for name, w in weights.items()}
+    gradient = {name: np.zeros_like(w) for name, w in weights.items()}
+    losses = []
+
+    def look(ids):
+        logits = weights["table"][ids] + weights["bias"] + fixed
+        return surprise(logits[:, :-1], ids[:, 1:]).mean(), loss_gradient(logits, ids)
+
+    for step in range(steps):
+        ids = batches[0 if change == "first batch" else step % len(batches)]
+        loss, g = look(ids)
+        if change != "accumulated":
+            gradient = {name: np.zeros_like(w) for name, w in weights.items()}
+        np.add.at(gradient["table"], ids, g)
+        gradient["bias"] = gradient["bias"] + g.sum(axis=(0, 1))
+        at = {"rate from step 1": step + 1, "rate at the end": steps - 1}.get(change, step)
+        lr = peak if change == "constant rate" else height(at, steps, 0 if change == "no warmup" else warmup) * peak
+        for name, w in weights.items():
+            decay = weight_decay if name == "table" or change == "vectors decay" else 0.0
+            decay = {"no decay": 0.0, "default decay": 0.1 * (name == "table")}.get(change, decay)
+            decay = weight_decay * (name == "bias") if change == "only vectors decay" else decay
+            m, v = moments[name]
+            if change == "means forgotten":
+                m, v = np.zeros_like(w), np.zeros_like(w)
+            number = 1 if change == "always step 1" else step + 1
+            number = step + 2 if change == "counted from 2" else number
+            new, m, v = adamw(w, gradient[name], m, v, number, lr, weight_decay=decay)
+            if change == "plain descent":
+                new = w * (1 - lr * decay) - lr * gradient[name]
+            if change != "not written back":
+                weights[name] = new
+            moments[name] = m, v
+        losses.append(look(ids)[0] if change == "loss afterwards" else loss)
+    return {"losses": np.array(losses), **weights, "fixed": fixed}
+
+
+def height(step, steps, warmup):
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.1 + 0.9 * cos(pi / 2 * (step - warmup) / max(1, steps - warmup)) ** 2
+
+
+RUNS = {
+    "accumulated": "The gradients of earlier steps are still there: set p.grad to None after each step.",
+    "constant rate": "The learning rate stays at its peak: ask learning_rate at each step.",
+    "no warmup": "There is no warm-up: hand `warmup` on to learning_rate.",
+    "rate from step 1": "learning_rate counts steps from 0.",
+    "rate at the end": "learning_rate is asked for the last step only: ask at each step.",
+    "always step 1": "adamw_step is told step 1 each time: its count goes up.",
+    "counted from 2": "adamw_step counts from 1: the first step is 1, not 2.",
+    "means forgotten": "m and v begin at zero in each step: keep what adamw_step returns for the next one.",
+    "vectors decay": "The bias decays, too: weight decay is for matrices, p.ndim > 1.",
+    "only vectors decay": "Vectors decay and matrices do not: it is the other way round.",
+    "no decay": "Nothing decays: hand weight_decay on for matrices.",
+    "default decay": "The decay is adamw_step's default: hand weight_decay on.",
+    "first batch": "Each step sees the first batch: take the next one, and begin again when all have been used.",
+    "plain descent": "That is plain gradient descent: the update is adamw_step's.",
+    "not written back": "The weights do not change: assign p.data what adamw_step returns.",
+    "loss afterwards": "The loss is measured after the update: keep the one from before.",
+}
+
+NAN = "The weights are no numbers any more: adamw_step counts steps from 1, the loop from 0."
+OWN = "m and v are another parameter's: each parameter has its own."
+WORDS = "the expert reads a text and another text then the expert writes what the text asks".split()
+
+
+def little_text(count, seed):
+    """Characters of words in random order, as ids."""
+    text = " ".join(np.random.default_rng(seed).choice(WORDS, size=count))
+    letters = sorted(set(" ".join(WORDS)))
+    return np.array([letters.index(letter) for letter in text]), len(letters)
+
+
+@task(
+    4,
+    hints=(
+        "What happens once, before the first step? And what in each step, in which order?",
+        "Once: the list of parameters that train, and zeros for their m and v. Each step: loss, backward, rate; for "
+        "each parameter adamw_step, write back, forget the gradient.",
+        "p.data, *moments[i] = adamw_step(p.data, p.grad, *moments[i], step + 1, lr, weight_decay=decay), then "
+        "p.grad = None; decay is 0.0 for vectors.",
+    ),
+)
+def loop(student):
+    rng = np.random.default_rng(4)
+    for size, count, steps, warmup, decay in [(2, 1, 1, 0, 0.0), (2, 2, 4, 2, 0.0), (3, 2, 5, 2, 3.0)]:
+        batches = [rng.integers(size, size=(2, 4)) for _ in range(count)]
+        table, bias, fixed = draw(rng, size, size), draw(rng, size), draw(rng, size)
+        arguments = (table, bias, fixed, batches, steps, 0.05, warmup, decay)
+        right = run(*arguments)
+        answer = student.driver.trained(*arguments)
+        answer.returns(
+            {
+                "A frozen parameter has no gradient: leave out those with requires_grad False.": (
+                    raised("TypeError", "NoneType")
+                ),
+                "The batches are used up before the steps are: begin again from the first.": raised("IndexError"),
+                OWN: raised("ValueError", "shape"),
+            }
+        )
+
+        def is_run(got, change):
+            return all(same(got[name], value) for name, value in run(*arguments, change=change).items())
+
+        differ = [c for c in RUNS if not all(same(v, right[n]) for n, v in run(*arguments, change=c).items())]
+        answer["losses"].holds(
+            lambda losses: len(losses) == steps,
+            f"{steps} losses, one a step",
+            "There is one loss a step.",
+            instead={"Return the losses.": None},
+        )
+        whole = answer.value
+        for name in ("fixed", "losses", "table", "bias"):
+            hints = {RUNS[c]: (lambda got, c=c: is_run(whole, c)) for c in differ}
+            if name == "fixed":
+                hints = {"A frozen parameter was changed: only those with requires_grad train.": lambda got: True}
+            else:
+                hints[OWN] = lambda got: np.shape(got) != np.shape(right[name])
+                hints[NAN] = lambda got: not np.isfinite(got).all()
+            answer[name].equals(right[name], instead=hints)
+
+    ids, vocabulary = little_text(120, seed=0)
+    one = [ids[:64].reshape(4, 16)]
+    answer = student.driver.language_model(vocabulary, one, one[0], 60, 0.03, 5)
+    answer["losses"].holds(
+        lambda losses: losses[-1] < 0.3 < losses[0],
+        "a model that has learned one batch by heart: a last loss below 0.3",
+        "A single batch is not learned by heart.",
+    )
+    batches = [np.stack([ids[s : s + 24] for s in rng.integers(len(ids) - 24, size=8)]) for _ in range(60)]
+    test, _ = little_text(60, seed=1)
+    test = test[: len(test) // 24 * 24].reshape(-1, 24)
+    counts = np.array(list(Counter(test.ravel().tolist()).values()))
+    entropy = -(counts / counts.sum() * np.log(counts / counts.sum())).sum()
+    answer = student.driver.language_model(vocabulary, batches, test, 60, 0.02, 5)
+    answer["held out"].holds(
+        lambda loss: loss < 0.9 * entropy,
+        f"on held-out text, a loss well under the unigram entropy of {entropy:.2f}",
+        "The model has learned no more than how frequent each letter is.",
+    )
+
+
+# Task 5
+
+
+def chosen_from(logits, temperature, top_k):
+    """Token by token, from the sorted list."""
+    order = sorted(range(len(logits)), key=lambda i: -logits[i])
+    allowed = order if top_k is None else order[:top_k]
+    p = np.zeros(len(logits))
+    for i in allowed:
+        p[i] = 1 / sum(np.exp((logits[j] - logits[i]) / temperature) for j in allowed)
+    return p
+
+
+@task(
+    5,
+    hints=(
+        "In which order: temperature, forbidding, dividing by the sum?",
+        "exp((logits - max) / temperature); zero for all but the k largest; then divide by the sum. Temperature 0 is "
+        "top-1.",
+        "weights[np.argsort(-logits)[top_k:]] = 0; return weights / weights.sum()",
+    ),
+)
+def probabilities(student):
+    rng = np.random.default_rng(5)
+    two, five = np.array([1.0, 2.0]), np.array([0.5, 2.0, -1.0, 1.0, 0.0])
+    cases = [(two, 1.0, None), (two, 0.5, None), (five, 1.0, 2), (five, 2.0, 3), (five, 0.7, 5), (five, 1.0, 9)]
+    cases += [(np.round(rng.permutation(12) * 0.3, 1), 0.8, 4)]
+    for logits, temperature, top_k in cases:
+        plain = softmax(logits)
+        kept = np.argsort(-logits)[:top_k]
+        warm = softmax(logits / temperature)
+        cut = np.where(np.isin(np.arange(len(logits)), kept), warm, 0)
+        hidden = np.where(np.isin(np.arange(len(logits)), kept), logits / temperature, 0)
+        smallest = np.argsort(logits)[:top_k]
+        upside_down = np.where(np.isin(np.arange(len(logits)), smallest), warm, 0)
+        student.next_token_probabilities(logits, temperature, top_k).equals(
+            chosen_from(logits, temperature, top_k),
+            instead={
+                "Top-k has no effect.": warm,
+                "The logits are multiplied by the temperature: divide.": chosen_from(logits, 1 / temperature, top_k),
+                "The temperature has no effect: divide the logits by it, before exp.": chosen_from(logits, 1, top_k),
+                "The probabilities are divided by the temperature: the logits are, before exp.": plain / temperature,
+                "The forbidden tokens' share is lost: divide by the sum after they are set to 0.": cut,
+                "The least likely tokens were kept.": upside_down / upside_down.sum(),
+                "Forbidden logits were set to 0, and exp(0) is 1: their probability has to be 0.": softmax(hidden),
+                "One token too many was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k + 1)),
+                "One token too few was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k - 1)),
+                "Those are no probabilities: divide by the sum.": lambda p: np.sum(p) > 1.001,
+                "top_k may be larger than the vocabulary.": raised("Exception", "out of bounds"),
+                "top_k None means that all tokens may come.": raised("TypeError"),
+            },
+        )
+    for logits, top_k in [(two, None), (five, 3), (five, None)]:
+        student.next_token_probabilities(logits, 0.0, top_k).equals(
+            1.0 * (logits == logits.max()),
+            instead={
+                "Temperature 0 divides by zero: all goes to the likeliest token.": lambda p: True,
+                "Temperature 0 divides by zero; all goes to the likeliest token.": raised("ZeroDivisionError"),
+            },
+        )
+    for scale in (1000.0, -1000.0):
+        logits = scale + five
+        student.next_token_probabilities(logits, 0.5, 3).equals(
+            chosen_from(five, 0.5, 3),
+            instead={"Large logits overflow, or all underflow: take the largest off before exp.": lambda p: True},
+        )
+
+
+# Task 6
+
+
+def sums(vocabulary, prompt, count):
+    ids = list(prompt)
+    for _ in range(count):
+        ids.append((ids[-1] + (ids[-2] if len(ids) > 1 else 0) + 1) % vocabulary)
+    return np.array(ids)
+
+
+@task(
+    6,
+    hints=(
+        "What does the model need to see, and which of its answers counts?",
+        "It reads the whole text so far, as (1, T); the logits at the last place say what comes next.",
+        "logits = model(np.array([ids])).numpy()[0, -1]; ids.append(rng.choice(V, p=next_token_probabilities(…)))",
+    ),
+)
+def writing(student):
+    for vocabulary, prompt, count in [
+        (5, [3, 1], 1),
+        (5, [3, 1, 0], 3),
+        (7, [2], 4),
+        (11, [4, 9, 3], 12),
+        (5, [2, 2], 0),
+    ]:
+        right = sums(vocabulary, prompt, count)
+        last_alone = list(prompt)
+        for _ in range(count):
+            last_alone.append((last_alone[-1] + 1) % vocabulary)
+        for temperature in (1.0, 0.0):
+            student.driver.sums(vocabulary, prompt, count, temperature, None, 0).equals(
+                right,
+                instead={
+                    "The model sees the last token alone: it reads all of the text so far.": np.array(last_alone),
+                    "The prompt is missing: the result begins with it.": right[len(prompt) :],
+                    "The prompt was left out of sight: the text so far includes it.": lambda ids: (
+                        len(ids) < len(prompt) + count
+                    ),
+                    "The prompt was changed: the result begins with it.": lambda ids: (
+                        list(ids[: len(prompt)]) != prompt
+                    ),
+                    "One token too many was written.": lambda ids: len(ids) == len(right) + 1,
+                    "The wrong place is asked: the logits at the last place say what comes next.": lambda ids: (
+                        len(ids) == len(right)
+                    ),
+                    "The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)"),
+                },
+            )
+    logits = np.array([2.0, 0.0, 1.0, 2.0])
+    student.driver.dice(logits + np.array([0, 0, 0, 1]), 12, 1.0, 1, 0).equals(
+        np.array([0] + 12 * [3]),
+        instead={
+            "top_k does not reach next_token_probabilities: with 1, only the likeliest may come.": lambda ids: True
+        },
+    )
+    for temperature, top_k in [(1.0, None), (4.0, 3)]:
+        p = chosen_from(logits + np.array([0.1, 0, 0, 0]), temperature, top_k)
+        student.driver.dice(logits + np.array([0.1, 0, 0, 0]), 400, temperature, top_k, 1).holds(
+            lambda ids: np.abs(np.bincount(ids[1:], minlength=4) / 400 - p).max() < 0.12,
+            f"400 tokens, about in the shares {p.round(2)}",
+            "The tokens do not come in the shares that next_token_probabilities says.",
+            instead={
+                "Each draw is the same: make the generator once, not anew for each token.": lambda ids: (
+                    len(set(ids[1:].tolist())) == 1 and ids[1] != 0
+                ),
+                "The likeliest token comes every time: draw by the probabilities.": lambda ids: (
+                    len(set(ids[1:].tolist())) == 1
+                ),
+                "All tokens come equally often: draw by the probabilities.": lambda ids: (
+                    np.abs(np.bincount(ids[1:], minlength=4) / 400 - 0.25).max() < 0.08
+                ),
+                "The temperature does not reach next_token_probabilities.": lambda ids: (
+                    np.abs(np.bincount(ids[1:], minlength=4) / 400 - chosen_from(logits, 1.0, top_k)).max() < 0.08
+                ),
+            },
+        )
+    ones = [student.driver.dice(logits, 40, 1.0, None, seed) for seed in (5, 5, 6)]
+    ones[1].equals(ones[0].value, instead={"The same seed gives another text: draw from rng.": lambda ids: True})
+    ones[2].holds(
+        lambda ids: list(ids) != list(ones[0].value),
+        "another text than with seed 5",
+        "The seed is not used: draw from rng.",
+    )

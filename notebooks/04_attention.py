@@ -1,0 +1,220 @@
+# %% [markdown]
+# # 04 The attention block: where does a trained model look?
+#
+# The reading is [lessons/04_attention](../lessons/04_attention/README.md). Here we watch the expert read: the base that
+# comes with minilora, which has learned Python's documentation. It has six layers with six heads each, and nobody told
+# any of the 36 what to look for.
+#
+# **Write down a guess first.** In "If the file is empty, return None", where does a head look when it stands at "empty"?
+# At "empty" itself, at the word before, at "file", at the beginning of the text? Divide 100 % among the four.
+
+# %%
+import ipywidgets
+import numpy as np
+
+import minilora.functional as F
+from minilora import Tensor, nn, no_grad
+from minilora.study import pictures
+from minilora.train import recipes
+
+model, tokenizer = recipes.load_model("base")
+text = "Return the first line of the file. If the file is empty, return None."
+ids = np.concatenate([[tokenizer.eos_token_id], tokenizer.encode(text)])
+tokens = ["⟨start⟩"] + [tokenizer.decode([i]).strip() for i in ids[1:]]
+print(len(ids), "tokens:", " | ".join(tokens))
+
+# %% [markdown]
+# ## Watching the heads
+#
+# The library computes attention in one piece and keeps no weights. So we put a watcher in the place of each attention
+# layer. It computes the weights once more, keeps them, and lets the layer go on with its work. Queries and keys are the
+# layer's own projections, turned by their positions; each key head serves two query heads.
+
+# %%
+layers = [f"model.layers.{i}.self_attn" for i in range(6)]
+
+
+class Watcher(nn.Module):
+    def __init__(self, attention):
+        self.attention = attention
+
+    def forward(self, x, cos, sin, mask=None, cache=None):
+        inner, (batch, length, _) = self.attention, x.shape
+        looks = []
+        for layer in (inner.q_proj, inner.k_proj):
+            heads = layer(x).reshape(batch, length, -1, inner.head_dim)
+            looks.append(F.rotary(heads, cos, sin).numpy()[0].swapaxes(0, 1))
+        q, k = looks  # (H, T, D), (H_kv, T, D)
+        scores = q @ k.repeat(len(q) // len(k), axis=0).swapaxes(1, 2)
+        scores /= np.sqrt(inner.head_dim)
+        scores = np.where(np.tri(length) > 0, scores, -np.inf)
+        self.weights = F.softmax(Tensor(scores)).numpy()  # (H, T, T)
+        return inner(x, cos, sin, mask, cache)
+
+
+for path in layers:
+    model.replace(path, Watcher(model.get_submodule(path)))
+with no_grad():
+    model(ids[None])
+weights = np.stack([model.get_submodule(path).weights for path in layers])
+print(
+    "weights:", weights.shape, "- each row sums to 1:", np.allclose(weights.sum(-1), 1)
+)
+
+# %% [markdown]
+# ## The picture: four heads
+#
+# A row is a token that looks, a column one that is looked at. Above the diagonal there is nothing: nobody looks ahead.
+
+# %%
+files = [t for t, name in enumerate(tokens) if name == "file"]
+chosen = {
+    "layer 0, head 0": weights[0, 0],
+    "layer 3, head 2": weights[3, 2],
+    "layer 1, head 5": weights[1, 5],
+    "layer 4, head 0": weights[4, 0],
+}
+pictures.show(
+    pictures.attention_maps(chosen, "Four heads, one sentence", tokens=tokens)
+)
+
+# %%
+print(f"{'from the 5th token on:':24} itself  before  earlier file  start")
+for name, map in chosen.items():
+    rows = range(4, len(ids))
+    shares = [
+        np.mean([map[t, t] for t in rows]),
+        np.mean([map[t, t - 1] for t in rows]),
+        np.mean([sum(map[t, s] for s in files if s < t) for t in rows]),
+        np.mean([map[t, 0] for t in rows]),
+    ]
+    widths = (6, 8, 14, 7)
+    print(
+        f"{name:24}"
+        + "".join(f"{share:{w}.0%}" for share, w in zip(shares, widths, strict=True))
+    )
+
+# %% [markdown]
+# (The columns overlap: the token before may be a "file".) The first head looks at the token itself, the second mostly at
+# the one before, the third at the noun that the sentence is about, and the last at the beginning. A head whose weights
+# must add up to 1 has to look somewhere, also when there is nothing to be found: the start, which is the same in every
+# text, is a good place to look at nothing.
+
+# %% [markdown]
+# ## All 36
+#
+# With a kernel running, move the sliders to see one head with its words. The picture below has them all, small.
+
+# %%
+title = "Layer {}, head {}"
+
+
+def see(layer: int = 3, head: int = 2) -> None:
+    picture = pictures.attention_map(
+        weights[layer, head], tokens, title.format(layer, head)
+    )
+    pictures.show(picture)
+
+
+_ = ipywidgets.interact(see, layer=(0, 5), head=(0, 5))
+
+# %%
+every = {f"{i}.{h}": weights[i, h] for i in range(6) for h in range(6)}
+pictures.show(pictures.attention_maps(every, "Layer.head", columns=6))
+
+# %% [markdown]
+# ## How far back?
+#
+# The same weights by distance: how much goes to the token itself, to the one before, and so on? Rotary positions are
+# what lets a head tell one distance from another.
+
+# %%
+by_distance = {}
+for name, map in chosen.items():
+    distances = range(10)
+    by_distance[name] = (
+        distances,
+        [np.mean(np.diagonal(map, -d)[max(0, 10 - d) :]) for d in distances],
+    )
+pictures.show(
+    pictures.curves(
+        "Attention by distance",
+        by_distance,
+        "tokens back",
+        "mean attention weight",
+    )
+)
+
+# %% [markdown]
+# ## Three predictions
+#
+# You wrote down which outputs change when the last token changes, when the first changes, and, in one block without
+# positions, when the first two tokens are exchanged. Here are the answers.
+
+# %%
+ten = ids[1:11]
+
+
+def changed(model, before, after):
+    """The places at which the hidden states of two texts differ."""
+    with no_grad():
+        a, b = (model(np.asarray(ids)[None]).numpy()[0] for ids in (before, after))
+    return np.flatnonzero(np.abs(a - b).max(axis=1) > 1e-5 * np.abs(a).max())
+
+
+other = tokenizer.encode(" list")[0]
+body = recipes.load_model("base")[0].model
+print("last token changed: ", changed(body, ten, [*ten[:-1], other]))
+print("first token changed:", changed(body, ten, [other, *ten[1:]]))
+
+exchanged = [ten[1], ten[0], *ten[2:]]
+body._rotary_tables = lambda positions, dtype: (
+    np.ones((len(positions), 32), dtype),
+    np.zeros((len(positions), 32), dtype),
+)
+all_layers = body.layers
+body.layers = all_layers[:1]
+print("two exchanged, one block without positions: ", changed(body, ten, exchanged))
+body.layers = all_layers
+print("two exchanged, six blocks without positions:", changed(body, ten, exchanged))
+
+# %% [markdown]
+# The last token changes its own output only, the first one all of them. In one block without positions, an exchange is
+# felt at the two places alone: for all that come after, the sum has the same terms. In six blocks everybody feels it.
+# That is no contradiction. Token 0 sees itself alone, and token 1 sees both, so the exchange changes what *they* know,
+# and the second block looks at that. Looking only back is itself a faint sense of order.
+
+# %% [markdown]
+# ## Not a little: nothing
+#
+# The gradient of each output with respect to each input. What lies ahead is not small but exactly 0.
+
+# %%
+body = recipes.load_model("base")[0].model
+reach = np.zeros((len(ten), len(ten)))
+for t in range(len(ten)):
+    x = Tensor(body.embed_tokens.weight.numpy()[ten][None], requires_grad=True)
+    body(inputs_embeds=x)[0, t].sum().backward()
+    reach[t] = np.abs(x.grad[0]).sum(axis=1)
+ahead = np.triu(np.ones_like(reach), 1) > 0
+print("largest gradient from what lies ahead:", reach[ahead].max())
+print("smallest from what lies behind is positive:", bool(reach[~ahead].min() > 0))
+
+# %% [markdown]
+# ## Your turn
+#
+# Build it: [lessons/04_attention/exercise.py](../lessons/04_attention/exercise.py), then `minilora check 04`.
+#
+# <details><summary>1. Why is the future hidden before the softmax and not after it?</summary>
+# After the softmax, the hidden tokens have already taken their share: what is left adds up to less than 1, and how much
+# less depends on the future. Minus infinity before it leaves them no share at all.
+# </details>
+#
+# <details><summary>2. The base has 6 heads for queries and 3 for keys and values. What does that save?</summary>
+# Half of the keys and values that are kept while a text is written, and half of the weights of two of the four maps.
+# </details>
+#
+# <details><summary>3. Which weights of a block depend on the length of the text?</summary>
+# None. The norm, the four maps and the MLP are applied to each token; positions are turned by a formula, and the looking
+# itself has no weights. What grows is the work: with the square of the length.
+# </details>

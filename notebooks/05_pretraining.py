@@ -1,0 +1,286 @@
+# %% [markdown]
+# # 05 Pretraining: what does a model learn first?
+#
+# The reading is [lessons/05_pretraining](../lessons/05_pretraining/README.md). Here we send a small model to school for a
+# few seconds and watch it learn to write. Then we look at the record of the base, which was there for longer.
+#
+# **Write down a guess first.** Three models: one knows nothing, one knows how frequent each token is, one has read along
+# for 300 steps. What is the loss of each, in nats a token, with 512 tokens in the vocabulary? (Certainty is 0.)
+
+# %%
+import json
+
+import ipywidgets
+import numpy as np
+
+from minilora.data import corpora
+from minilora.data.tokenizer import encode_documents, train_tokenizer
+from minilora.study import pictures
+from minilora.train import recipes
+from minilora.train.loop import TrainConfig, train
+from minilora.train.parallel import Workers
+from minilora.train.schedule import warmup_cosine
+
+workers = Workers().__enter__()
+parts = corpora.split(corpora.load("python-docs"))
+documents = corpora.take(parts.train, 300_000, 0)
+tokenizer = train_tokenizer([document.text for document in documents], 512)
+text = encode_documents(tokenizer, documents)
+held_out = encode_documents(tokenizer, corpora.take(parts.test, 6_000, 0))
+print(f"{len(text.ids):,} tokens to read, {len(held_out.ids):,} held out")
+
+# %% [markdown]
+# ## Two landmarks
+#
+# A model that knows nothing has the loss log V. One that knows the frequencies, and does not look at what it reads, has
+# the entropy of these frequencies: the unigram entropy.
+
+# %%
+landmarks = {"knows nothing": np.log(tokenizer.vocab_size)}
+
+
+def unigram_entropy(ids):
+    counts = np.bincount(ids)
+    shares = counts[counts > 0] / counts.sum()
+    return -(shares * np.log(shares)).sum()
+
+
+landmarks["knows frequencies"] = unigram_entropy(text.ids)
+for name, loss in landmarks.items():
+    print(f"{name}: {loss:.2f} nats a token")
+
+# %% [markdown]
+# ## To school
+#
+# Two blocks of lesson 04 with 96 channels, AdamW, a short warm-up, then half a cosine. Every 60 steps the model reads the
+# held-out text, and writes on from "Return the".
+
+# %%
+prompt = tokenizer.encode("Return the")
+
+
+def fresh():
+    return recipes.new_model(
+        tokenizer,
+        seed=0,
+        hidden_size=96,
+        intermediate_size=192,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+
+
+def write(model):
+    ids = model.generate(prompt[None], 40, temperature=0.7, top_k=20, seed=0)
+    return tokenizer.decode(ids[0])
+
+
+def school(model, steps, samples=None, **settings):
+    """Train the model; keep what it writes along the way in `samples`."""
+    bits = recipes.evaluator(model, held_out, 64, 32, workers)
+
+    def look():
+        if samples is not None:
+            samples.append(write(model))
+        return bits()
+
+    config = TrainConfig(
+        steps, warmup=10, weight_decay=0.1, betas=(0.9, 0.95), **settings
+    )
+    batches = recipes.training_batches(text, 8, 64, seed=0)
+    return train(
+        model, batches, config, evaluate=look, workers=workers, show_progress=False
+    )
+
+
+samples = []
+history = school(fresh(), 300, samples, lr=8e-3, eval_every=60)
+for evaluation in history.evaluations:
+    print(f"step {evaluation['step']}: {evaluation['value']:.1f} bits/character")
+
+# %% [markdown]
+# ## The picture: a loss with a voice
+
+# %%
+losses = [record["loss"] for record in history.steps]
+smooth = np.convolve(losses, np.ones(9) / 9, "valid")
+curve = [0, *range(5, 5 + len(smooth)), len(losses)]
+curve = (curve, [losses[0], *smooth, np.mean(losses[-5:])])
+written = [
+    (evaluation["step"], words)
+    for evaluation, words in zip(history.evaluations, samples, strict=True)
+]
+pictures.show(
+    pictures.learning_curve(
+        "A small model's first 300 steps", curve, written, landmarks
+    )
+)
+
+# %%
+below = next(
+    i for i, loss in zip(*curve, strict=True) if loss < landmarks["knows frequencies"]
+)
+print(f"under the unigram entropy before step 60: {below < 60}")
+print(f"at the end, {landmarks['knows frequencies'] - curve[1][-1]:.1f} nats under it")
+
+# %% [markdown]
+# It learns to count first: the loss falls fast to about the unigram entropy, and slows down there. A model at that point
+# writes frequent tokens in any order. What comes below needs looking back: spelling first, for the most part.
+
+# %% [markdown]
+# ## The base at school
+#
+# The same for the base: six blocks, 2.8 million weights, 2,048 tokens, 1,600 steps. Its folder holds the record.
+
+# %%
+record = json.loads((recipes.base_folder() / "manifest.json").read_text())
+base, base_tokenizer = recipes.load_model("base")
+base_text = encode_documents(base_tokenizer, parts.train)
+base_landmarks = {
+    "knows nothing": np.log(base_tokenizer.vocab_size),
+    "knows frequencies": unigram_entropy(base_text.ids),
+}
+steps, losses = zip(*record["losses"], strict=True)
+voices = [
+    (step, words)
+    for step, words in record["samples"]
+    if step in (0, 100, 300, 600, 1000, 1600)
+]
+pictures.show(
+    pictures.learning_curve(
+        "The base's pretraining", (steps, losses), voices, base_landmarks
+    )
+)
+
+# %% [markdown]
+# The samples are single draws and jump about. The trend is clear all the same: tokens, then letters that make words, then
+# words that make phrases. Sense would take more text and a larger model than a laptop has time for.
+
+# %% [markdown]
+# ## Why AdamW?
+#
+# The same model for 80 steps by AdamW, and by plain gradient descent at three learning rates. (Gradients are clipped to a
+# norm of 1, or the highest would not end well.)
+
+# %%
+runs = {"AdamW, 0.008": school(fresh(), 80, lr=8e-3)}
+for rate in (0.01, 0.1, 1.0):
+    settings = {"lr": rate, "optimizer": "sgd"}
+    runs[f"gradient descent, {rate:g}"] = school(fresh(), 80, **settings)
+pictures.show(
+    pictures.curves(
+        "One learning rate for all weights, or one for each",
+        {
+            name: (range(1, 81), [record["loss"] for record in run.steps])
+            for name, run in runs.items()
+        },
+        "step",
+        "loss (nats a token)",
+    )
+)
+
+# %%
+final = {
+    name: np.mean([record["loss"] for record in run.steps[-10:]])
+    for name, run in runs.items()
+}
+print("lowest at the end:", min(final, key=final.get))
+
+# %% [markdown]
+# ## The schedule
+
+# %%
+pictures.show(
+    pictures.curves(
+        "Warm-up and half a cosine",
+        {
+            f"warm-up {warmup}, floor {floor:g}": (
+                range(300),
+                [warmup_cosine(step, 300, warmup, floor) for step in range(300)],
+            )
+            for warmup, floor in ((10, 0.1), (100, 0.1), (0, 0.5))
+        },
+        "step",
+        "learning rate, over its peak",
+    )
+)
+
+# %% [markdown]
+# ## Two screws for writing
+#
+# What may come after "Return the number of", for the base, at three temperatures?
+
+# %%
+start = base_tokenizer.encode("Return the number of")
+logits = base(start[None]).logits.numpy()[0, -1]
+
+
+def likeliest(temperature, count=8):
+    weights = np.exp((logits - logits.max()) / temperature)
+    shares = weights / weights.sum()
+    return {
+        repr(base_tokenizer.decode([i])): shares[i] for i in np.argsort(-shares)[:count]
+    }
+
+
+pictures.show(
+    pictures.curves(
+        "The 40 likeliest tokens, from first to last",
+        {
+            f"temperature {t:g}": (range(1, 41), list(likeliest(t, 40).values()))
+            for t in (0.5, 1.0, 2.0)
+        },
+        "rank of the token",
+        "probability",
+        log="y",
+    )
+)
+for t in (0.5, 1.0, 2.0):
+    print(
+        f"temperature {t:g}: the first 8 of 2,048 have {sum(likeliest(t).values()):.0%}"
+    )
+
+# %% [markdown]
+# With a kernel running, move the sliders and read. Below them are three temperatures with the same seed.
+
+# %%
+count = 30
+
+
+def continued(temperature: float = 0.7, top_k: int = 40, seed: int = 0) -> None:
+    ids = base.generate(start[None], count, None, temperature, top_k, seed=seed)
+    print(
+        f"temperature {temperature:g}:", " ".join(base_tokenizer.decode(ids[0]).split())
+    )
+
+
+_ = ipywidgets.interact(
+    continued, temperature=(0.0, 2.0, 0.1), top_k=(1, 200), seed=(0, 20)
+)
+
+# %%
+for temperature in (0.0, 0.7, 1.5):
+    continued(temperature, top_k=2048)
+
+# %% [markdown]
+# ## Your turn
+#
+# Build it: [lessons/05_pretraining/exercise.py](../lessons/05_pretraining/exercise.py), then `minilora check 05`.
+#
+# <details><summary>1. A loss of 0.1 nats after 20 steps. What is most likely wrong?</summary>
+# The model sees what it is to predict: labels that are not shifted, or attention that looks ahead. Nobody guesses real
+# text that well.
+# </details>
+#
+# <details><summary>2. All gradients are multiplied by 1,000. What changes with AdamW, and what with gradient descent?</summary>
+# With AdamW nothing, up to ε: the running mean and the root of the running square grow alike. With gradient descent each
+# step is 1,000 times as long.
+# </details>
+#
+# <details><summary>3. Why is temperature 0 not the best choice for writing, if each token is then the likeliest?</summary>
+# The likeliest next token does not make the likeliest text, and a text that is always likely says little. Such texts tend
+# to run in circles.
+# </details>
