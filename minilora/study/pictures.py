@@ -28,6 +28,7 @@ SERIES = (
     {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
     {"color": "#E69F00", "linestyle": (0, (2, 1)), "marker": "P"},
 )
+HATCHES = ("", "//", "..", "", "xx", "--")  # of stacked bars, so that neighbours differ in grey
 BLUES = "cividis"  # a map of colours whose brightness rises evenly
 
 
@@ -112,6 +113,43 @@ def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> 
     axes.margins(x=0.15)
     if log:
         axes.set_xscale("log")
+    return figure
+
+
+@styled
+def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -> Figure:
+    """Horizontal bars {name: {kind: value}}, the first at the top, each made of its kinds, with their sum behind it."""
+    figure = figure_of(title, 1.8 + 0.5 * len(parts))
+    axes = figure.subplots()
+    kinds = list(dict.fromkeys(kind for values in parts.values() for kind in values))
+    left = np.zeros(len(parts))
+    drawn = None
+    for number, kind in enumerate(kinds):
+        values = np.array([of_name.get(kind, 0) for of_name in parts.values()])
+        look = {"color": SERIES[number % len(SERIES)]["color"], "hatch": HATCHES[number % len(HATCHES)]}
+        drawn = axes.barh(list(parts), values, left=left, height=0.65, edgecolor="white", label=kind, **look)
+        left = left + values
+    axes.bar_label(drawn, [f"{total:,.0f}" if total >= 1000 else f"{total:.3g}" for total in left], padding=4)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(x)
+    axes.margins(x=0.15)
+    return with_legend(figure)
+
+
+@styled
+def matrices(title: str, shown: Mapping[str, np.ndarray], label: str) -> Figure:
+    """Matrices {name: (rows, columns)} of one shape side by side, in colours on one scale that is even around zero."""
+    figure = figure_of(title, 3.6)
+    largest = max(float(np.abs(matrix).max()) for matrix in shown.values()) or 1.0
+    row = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, (name, matrix) in zip(row, shown.items(), strict=True):
+        image = axes.imshow(matrix, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+        axes.set_title(name, fontsize=11)
+        axes.grid(visible=False)
+        axes.set_xlabel("input")
+    row[0].set_ylabel("output")
+    figure.colorbar(image, ax=list(row), label=label, shrink=0.9)
     return figure
 
 

@@ -1,0 +1,147 @@
+# %% [markdown]
+# # Lesson 11: 4-bit quantization
+#
+# Six short tasks: find the sixteen values, give each weight one of them, lead back, put two codes into a byte, make the
+# scales small as well, count the bits. The reading is README.md beside this file. `minilora check 11` says how far you
+# are, `minilora check 11 --hint` helps.
+
+# %%
+from statistics import NormalDist
+
+import numpy as np
+
+quantile = NormalDist().inv_cdf  # quantile(p): the number that a normally distributed one is below with probability p
+OFFSET = 0.9677083  # the largest probability whose quantile NF4 takes: 1 - (1/30 + 1/32) / 2
+ZERO_CODE = 7  # the place of the value 0 among NF4's sixteen
+
+# %% [markdown]
+# ## Task 1: sixteen values
+#
+# Eight positive values, seven negative ones, and zero. The positive ones are quantiles at probabilities that run evenly
+# from OFFSET down to 1/2, which itself is left out; the negative ones likewise, with seven in place of eight. At the
+# end all are divided by the largest.
+
+
+# %%
+def nf4_values() -> np.ndarray:
+    """NF4's values (16,), float32, ascending, from -1 to 1."""
+    ### BEGIN SOLUTION task 1: build the codebook from quantiles
+    positive = [quantile(p) for p in np.linspace(OFFSET, 0.5, 9)[:-1]]
+    negative = [-quantile(p) for p in np.linspace(OFFSET, 0.5, 8)[:-1]]
+    values = np.array(sorted(negative + [0.0] + positive))
+    return (values / values.max()).astype("float32")
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 2: quantize
+#
+# An array is read row by row and cut into blocks. Each block has a scale, its absmax: the largest magnitude in it. A
+# number's code is the index of the value that is nearest to the number divided by its block's absmax.
+
+
+# %%
+def quantize(x: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndarray, np.ndarray]:
+    """x (n numbers, any shape) -> codes (n,) of uint8, and the absmax (blocks,) of each block; n is at least 1.
+
+    values: the codebook, ascending, with at most 256 values. The last block may be shorter than the others. A number
+    half way between two values takes the lower one. A block of zeros has absmax 0, and the codes of the value 0.
+    """
+    ### BEGIN SOLUTION task 2: an absmax a block, a code a number
+    flat = x.reshape(-1)
+    padded = np.concatenate([flat, np.zeros(-flat.size % blocksize, dtype=flat.dtype)])
+    blocks = padded.reshape(-1, blocksize)  # (n,) -> (blocks, blocksize)
+    absmax = np.abs(blocks).max(axis=1)
+    scaled = blocks / np.where(absmax == 0, 1, absmax)[:, None]
+    midpoints = (values[:-1] + values[1:]) / 2  # where the nearest value changes
+    codes = np.searchsorted(midpoints, scaled.reshape(-1)[: flat.size])
+    return codes.astype("uint8"), absmax
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 3: and back
+#
+# What a code stands for is its value, times the absmax of its block.
+
+
+# %%
+def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocksize: int) -> np.ndarray:
+    """codes (n,) and absmax (blocks,) -> the numbers (n,) that they stand for."""
+    ### BEGIN SOLUTION task 3: value times absmax
+    scales = np.repeat(absmax, blocksize)[: codes.size]  # (blocks,) -> (n,)
+    return values[codes] * scales
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 4: two codes a byte
+#
+# No computer addresses half a byte, so two codes share one. The first is in the high half, as in bitsandbytes: codes 1
+# and 15 make the byte 0x1F. Where the number of codes is odd, ZERO_CODE completes the last byte.
+
+
+# %%
+def pack(codes: np.ndarray) -> np.ndarray:
+    """Codes (n,) from 0 to 15 -> bytes ((n + 1) // 2,) of uint8."""
+    ### BEGIN SOLUTION task 4: two codes a byte, the first one high
+    if codes.size % 2:
+        codes = np.append(codes, ZERO_CODE)
+    return (codes[0::2] * 16 + codes[1::2]).astype("uint8")
+    ### END SOLUTION
+
+
+def unpack(packed: np.ndarray, n: int) -> np.ndarray:
+    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,)."""
+    ### BEGIN SOLUTION task 4: two codes a byte, the first one high
+    halves = np.stack([packed // 16, packed % 16], axis=1)  # (bytes,) -> (bytes, 2)
+    return halves.reshape(-1)[:n]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 5: double quantization
+#
+# The absmax values are numbers too. Subtract their mean, since they are all positive, and quantize the rest: with the
+# functions from above, a codebook of 256 values and larger blocks.
+
+
+# %%
+def compress_absmax(absmax: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """absmax (blocks,) -> (its codes (blocks,), the absmax of their own blocks, the mean that was subtracted).
+
+    values: the codebook for the codes, ascending, with at most 256 values; blocksize: how many absmax values share a
+    scale.
+    """
+    ### BEGIN SOLUTION task 5: quantize the scales
+    mean = absmax.mean()
+    codes, inner = quantize(absmax - mean, values, blocksize)
+    return codes, inner, mean
+    ### END SOLUTION
+
+
+def restore_absmax(
+    codes: np.ndarray, inner_absmax: np.ndarray, mean: float, values: np.ndarray, blocksize: int
+) -> np.ndarray:
+    """What compress_absmax gave -> absmax (blocks,), close to what it was."""
+    ### BEGIN SOLUTION task 5: quantize the scales
+    return dequantize(codes, inner_absmax, values, blocksize) + mean
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 6: bits a weight
+#
+# Codes have 4 bits, a float32 has 32. With double quantization, an absmax is a code of 8 bits, and `inner_blocksize` of
+# them share a float32. (The codebook and the one mean are shared by the whole weight, and too few to count.)
+
+
+# %%
+def bits_per_weight(blocksize: int, inner_blocksize: int | None = None) -> float:
+    """Bits that a weight takes. inner_blocksize: None without double quantization."""
+    ### BEGIN SOLUTION task 6: count the bits
+    if inner_blocksize is None:
+        return 4 + 32 / blocksize
+    per_scale = 8 + 32 / inner_blocksize
+    return 4 + per_scale / blocksize
+    ### END SOLUTION

@@ -1,0 +1,316 @@
+"""Answers to lesson 12 that the checks are tried on."""
+
+from minilora.classroom import Mistake, Right
+
+ARRAYS = """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias, self.scaling = linear.requires_grad_(False).bias, scaling
+        self.A, self.B = A, B
+"""
+KEPT = """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.linear, self.bias, self.scaling = linear.requires_grad_(False), linear.bias, scaling
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+"""
+ONCE = """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.weight = Tensor(dequantize_4bit(self.packed, self.state))
+        self.bias, self.scaling = linear.requires_grad_(False).bias, scaling
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+"""
+UPDATE = "F.linear(F.linear(x, self.A), self.B)"
+
+
+def merged(original="W + update", dequantized="base + update", requantized="again", update="scaling * (B @ A)"):
+    """An answer to task 4 from its parts."""
+    return f"""
+        update = {update}
+        base = dequantize_4bit(*quantize_4bit(W))
+        again = dequantize_4bit(*quantize_4bit(base + update))
+        return dict(original={original}, dequantized={dequantized}, requantized={requantized})
+    """
+
+
+def counted(weights="frozen * bits / 8 + 4 * trained", gradients="4 * trained", optimizer="8 * trained"):
+    """An answer to task 1 from its parts."""
+    return f"return dict(weights={weights}, gradients={gradients}, optimizer={optimizer})"
+
+
+MISTAKES = [
+    # Task 1
+    Mistake("training_bytes", "bits", counted("frozen * bits + 4 * trained"), "a byte has 8"),
+    Mistake("training_bytes", "adapter forgotten", counted("frozen * bits / 8"), "are weights too"),
+    Mistake("training_bytes", "adapter in 4 bits", counted("(frozen + trained) * bits / 8"), "float32, whatever"),
+    Mistake("training_bytes", "base in 32 bits", counted("4 * (frozen + trained)"), "not 32"),
+    Mistake("training_bytes", "base forgotten", counted("4 * trained"), "frozen numbers are missing"),
+    Mistake("training_bytes", "gradients for all", counted(gradients="4 * (frozen + trained)"), "get no gradient"),
+    Mistake("training_bytes", "one moment", counted(optimizer="4 * trained"), "two moments"),
+    Mistake("training_bytes", "gradient counted twice", counted(optimizer="12 * trained"), "counted already"),
+    Mistake("training_bytes", "moments for all", counted(optimizer="8 * (frozen + trained)"), "keeps nothing"),
+    # Task 2
+    Mistake("product", "codes for weights", "return x @ packed", "packed holds codes"),
+    Mistake("product", "not transposed", "return x @ dequantize_4bit(packed, state)", "y = x Wᵀ"),
+    Mistake("product", "result transposed", "return dequantize_4bit(packed, state) @ x.T", "result is transposed"),
+    Mistake("product_gradient", "transposed", "return g @ dequantize_4bit(packed, state).T", "dx = g W"),
+    Mistake(
+        "product_gradient",
+        "none, for rounding",
+        "return np.zeros((len(g), state.shape[1]))",
+        "Rounding has no gradient",
+    ),
+    Mistake("product_gradient", "straight through", "return g", "passes through the weight"),
+    Mistake(
+        "product_gradient", "result transposed", "return dequantize_4bit(packed, state).T @ g.T", "result is transposed"
+    ),
+    Mistake("product_gradient", "a mean", "return g @ dequantize_4bit(packed, state) / len(g)", "mean over the inputs"),
+    # Task 3
+    Mistake("QLoraLayer.__init__", "plain arrays", ARRAYS, "nn.Parameter"),
+    Mistake("QLoraLayer.__init__", "the Linear kept", KEPT, "still holds the float weight"),
+    Mistake(
+        "QLoraLayer.__init__",
+        "dequantized once",
+        ONCE,
+        "still holds the float weight",
+        also=(("QLoraLayer.forward", f"return F.linear(x, self.weight, self.bias) + {UPDATE} * self.scaling"),),
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
+        "the original weight used",
+        KEPT,
+        "original weight's answer",
+        also=(("QLoraLayer.forward", f"return self.linear(x) + {UPDATE} * self.scaling"),),
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
+        "bias left trainable",
+        """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias, self.scaling = linear.bias, scaling
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        """,
+        "bias is not frozen",
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
+        "update frozen",
+        """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias, self.scaling = linear.bias, scaling
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        self.requires_grad_(False)
+        """,
+        "A and B must train",
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
+        "the weight trains",
+        """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.weight = nn.Parameter(dequantize_4bit(self.packed, self.state))
+        self.bias, self.scaling = linear.requires_grad_(False).bias, scaling
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        """,
+        "base is not frozen",
+        also=(("QLoraLayer.forward", f"return F.linear(x, self.weight, self.bias) + {UPDATE} * self.scaling"),),
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "an array for F.linear",
+        f"""
+        weight = dequantize_4bit(self.packed, self.state)
+        return F.linear(x, weight, self.bias) + {UPDATE} * self.scaling
+        """,
+        "kept until backward",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "a function that gives what was made before",
+        f"""
+        weight = dequantize_4bit(self.packed, self.state)
+        return F.linear(x, lambda: weight, self.bias) + {UPDATE} * self.scaling
+        """,
+        "kept until backward",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "graph cut",
+        f"""
+        base = Tensor(x.data @ dequantize_4bit(self.packed, self.state).T)
+        return base + self.bias + {UPDATE} * self.scaling if self.bias is not None else base + {UPDATE} * self.scaling
+        """,
+        "No gradient reaches the input",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "update's graph cut",
+        """
+        low = x.data @ self.A.data.T @ self.B.data.T
+        return F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias) + low * self.scaling
+        """,
+        "No gradient reaches A and B",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "no scale",
+        f"return F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias) + {UPDATE}",
+        "not scaled",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "bias lost",
+        f"return F.linear(x, lambda: dequantize_4bit(self.packed, self.state)) + {UPDATE} * self.scaling",
+        "bias is lost",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "update missing",
+        "return F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias)",
+        "update is missing",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "what was learned put into the codes",
+        f"""
+        packed, state = self.packed, self.state
+        y = F.linear(x, lambda: dequantize_4bit(packed, state), self.bias) + {UPDATE} * self.scaling
+        merged = dequantize_4bit(packed, state) + self.scaling * (self.B.data @ self.A.data)
+        self.packed, self.state = quantize_4bit(merged)
+        return y
+        """,
+        "Training changed the codes",
+    ),
+    # Task 4
+    Mistake("three_merges", "no scale", merged(update="B @ A"), "without its scale"),
+    Mistake("three_merges", "A B for B A", merged(update="scaling * (A @ B)"), "wrong way round"),
+    Mistake("three_merges", "the original rounded", merged(original="base + update"), "was rounded"),
+    Mistake("three_merges", "never dequantized", merged(dequantized="W + update"), "trained on the rounded weight"),
+    Mistake("three_merges", "update missing", merged(dequantized="base"), "update is missing"),
+    Mistake("three_merges", "subtracted", merged(original="W - update"), "subtracted"),
+    Mistake("three_merges", "rounded too early", merged(dequantized="again"), "the third way"),
+    Mistake("three_merges", "not rounded again", merged(requantized="base + update"), "second way"),
+    Mistake(
+        "three_merges",
+        "the original merged and rounded",
+        merged(requantized="dequantize_4bit(*quantize_4bit(W + update))"),
+        "here it is the dequantized one",
+    ),
+    Mistake(
+        "three_merges",
+        "the update rounded by itself",
+        merged(requantized="base + dequantize_4bit(*quantize_4bit(update))"),
+        "the sum must be",
+    ),
+    Mistake(
+        "three_merges",
+        "codes for weights",
+        merged(requantized="quantize_4bit(base + update)[0]"),
+        "These are codes",
+    ),
+    # Task 5
+    Mistake(
+        "survives",
+        "the size of the change",
+        "return np.linalg.norm(after - before) / np.linalg.norm(update)",
+        "project it",
+    ),
+    Mistake(
+        "survives",
+        "its square",
+        "return ((after - before) ** 2).sum() / (update**2).sum()",
+        "project it",
+    ),
+    Mistake(
+        "survives", "before not subtracted", "return (after * update).sum() / (update**2).sum()", "subtract before"
+    ),
+    Mistake(
+        "survives",
+        "a cosine",
+        """
+        change = after - before
+        return (change * update).sum() / (np.linalg.norm(change) * np.linalg.norm(update) + 1e-12)
+        """,
+        "a cosine",
+    ),
+    Mistake(
+        "survives",
+        "what is lost",
+        "return ((before + update - after) * update).sum() / (update**2).sum()",
+        "share that is lost",
+    ),
+    Mistake("survives", "not divided", "return ((after - before) * update).sum()", "sum of its squares"),
+    Mistake(
+        "survives", "not squared", "return ((after - before) * update).sum() / np.sqrt((update**2).sum())", "squares"
+    ),
+    Mistake("survives", "sums", "return (after - before).sum() / update.sum()", "cancel"),
+    Mistake("survives", "a share an element", "return (after - before) / update", "One share"),
+]
+
+RIGHT = [
+    Right(
+        "training_bytes",
+        "from bits",
+        """
+        one = np.float32(0).nbytes
+        of_trained = {"gradients": trained * one, "optimizer": trained * one + trained * one}
+        return {**of_trained, "weights": (bits * frozen + 32 * trained) / 8}
+        """,
+    ),
+    Right(
+        "product",
+        "in float64, by einsum",
+        """
+        weight = dequantize_4bit(packed, state).astype("float64")
+        print("product", weight.shape)
+        return np.einsum("ni,oi->no", x, weight)
+        """,
+        also=(
+            ("product_gradient", 'return np.einsum("no,oi->ni", g, dequantize_4bit(packed, state).astype("float64"))'),
+        ),
+    ),
+    Right(
+        "QLoraLayer.__init__",
+        "the Linear's bias, a method for the weight",
+        """
+        packed, state = quantize_4bit(linear.weight)
+        linear.requires_grad_(False)
+        self.A, self.B = Tensor(A, requires_grad=True), Tensor(B, requires_grad=True)
+        self.state, self.packed, self.scaling, self.bias = state, packed, scaling, linear.bias
+        """,
+        also=(
+            (
+                "QLoraLayer.forward",
+                """
+                packed, state = self.packed, self.state
+
+                def weight():
+                    return dequantize_4bit(packed, state)
+
+                y = F.linear(x, weight) + x @ self.A.T @ (self.B.T * self.scaling)
+                return y if self.bias is None else y + self.bias
+                """,
+            ),
+        ),
+    ),
+    Right(
+        "three_merges",
+        "step by step",
+        """
+        packed, state = quantize_4bit(W)
+        merged = {"dequantized": dequantize_4bit(packed, state) + (B * scaling).dot(A)}
+        merged["original"] = W + (B * scaling).dot(A)
+        packed, state = quantize_4bit(merged["dequantized"])
+        merged["requantized"] = dequantize_4bit(packed, state)
+        return merged
+        """,
+    ),
+    Right(
+        "survives",
+        "by lstsq",
+        """
+        direction = update.reshape(-1, 1)
+        found = np.linalg.lstsq(direction, (after - before).reshape(-1), rcond=None)[0]
+        return found[0]
+        """,
+    ),
+    Right("survives", "by a dot product", "return np.vdot(after - before, update) / np.vdot(update, update)"),
+]
