@@ -84,8 +84,8 @@ def _parser() -> _Parser:
         "--with",
         dest="own",
         metavar="FILE",
-        help="your own LoRA, from lesson 08's exercise (.py or .ipynb), in place of the library's; it runs as your own "
-        "code, without the limits of check",
+        help="your own LoRA (lesson 08), attention (04) or NF4 (11), .py or .ipynb, in place of the library's; it runs "
+        "as your own code, without the limits of check",
     )
     _add_json(demo)
 

@@ -84,7 +84,8 @@ class Own:
 
     what: the part and its names, as "LoRA is LoraLayer, inject and merge"; file: where it is from; facts: more about
     it, for results.json; adapts: {method: function of (model, options, seed)} that adapts in place; merges: {method:
-    function of the model} that takes the update into the weights, in place.
+    function of the model} that takes the update into the weights, in place; remake: puts parts of its own into a model,
+    in place, before anything else; compare: a sentence on how it does beside the library's, measured in the Lab.
     """
 
     what: str
@@ -92,6 +93,8 @@ class Own:
     facts: dict
     adapts: dict[str, Callable] = field(default_factory=dict)
     merges: dict[str, Callable] = field(default_factory=dict)
+    remake: Callable | None = None
+    compare: Callable[[Lab], str] | None = None
 
 
 def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = False, own: Own | None = None) -> dict:
@@ -145,6 +148,7 @@ class _Demo:
             plan.test_characters,
             plan.validation_characters,
             own=self.own.adapts if self.own else None,
+            remake=self.own.remake if self.own else None,
         )
         self.say_title(3, "Fine-tune: learn the domain from little text")
         adaptation, continuations = self.adapt_all()
@@ -160,6 +164,7 @@ class _Demo:
         }
         if self.own:
             results["own"] = self.own.facts | {"what": self.own.what, "file": self.own.file, "merged": self.merged}
+            results["own"]["compared"] = self.own.compare(self.lab) if self.own.compare else ""
         self.say_title(4, "What transfer bought")
         self.console.print(tables.adaptation_table(results))
         self.console.print()

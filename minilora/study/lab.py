@@ -29,7 +29,7 @@ class Lab:
     seq_len, batch_size: of training on text, in tokens and rows. test_characters, validation_characters: of each
     held-out text. test_examples: of the labelled task, at most,
     as many of each class. own: {method: function of (model, options, seed)}, code that adapts a model in place, used
-    instead of the library's for that method.
+    instead of the library's for that method. remake: changes each model in place before it is adapted.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class Lab:
         validation_characters: int = 6_000,
         test_examples: int | None = None,
         own: Mapping[str, Callable] | None = None,
+        remake: Callable | None = None,
     ):
-        self.own = dict(own or {})
+        self.own, self.remake = dict(own or {}), remake or (lambda model: None)
         self.base_folder, self.workers, self.seq_len, self.batch_size = base_folder, workers, seq_len, batch_size
         self.tokenizer = Tokenizer.from_file(base_folder / "tokenizer.json")
         self.base_corpus, self.domain_corpus = corpora.load(BASE_DATA), corpora.load(DOMAIN)
@@ -68,12 +69,16 @@ class Lab:
 
     def base(self) -> LlamaForCausalLM:
         """The base, read anew."""
-        return LlamaForCausalLM.from_pretrained(self.base_folder)
+        return self._remade(LlamaForCausalLM.from_pretrained(self.base_folder))
+
+    def _remade(self, model):
+        self.remake(model)
+        return model
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
         """A model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""
         if method == SCRATCH:
-            return LlamaForCausalLM(self.base().config, seed=seed)
+            return self._remade(LlamaForCausalLM(self.base().config, seed=seed))
         return self._adapted(self.base(), method, options, tokens, seed)
 
     def _adapted(self, model, method: str, options: Options | None, tokens, seed: int):

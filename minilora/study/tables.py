@@ -203,6 +203,7 @@ def _own(results: dict) -> list[str]:
     if not own:
         return []
     said = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
+    said += [own["compared"]] if own["compared"] else []
     for method, bits in own["merged"].items():
         start = f"Merged by it, {IN_SENTENCES[method]} reads the domain at {bits['after']:.3f} bits/character"
         is_same = abs(bits["after"] - bits["before"]) < 5e-4
