@@ -80,6 +80,13 @@ def _parser() -> _Parser:
     demo.add_argument("--out", default="runs/demo", help="folder of the report (default: %(default)s)")
     demo.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: a minute")
     demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument(
+        "--with",
+        dest="own",
+        metavar="FILE",
+        help="your own LoRA (lesson 08), attention (04) or NF4 (11), .py or .ipynb, in place of the library's; it runs "
+        "as your own code, without the limits of check",
+    )
     _add_json(demo)
 
     pretrain = _command(
@@ -316,7 +323,15 @@ def _result(arguments, facts: dict, text: str) -> None:
 def _demo(arguments) -> None:
     from .study.demo import run_demo
 
-    run_demo(Path(arguments.out), quick=arguments.quick, seed=arguments.seed, as_json=arguments.json)
+    run = {"quick": arguments.quick, "seed": arguments.seed, "as_json": arguments.json}
+    if arguments.own is None:
+        run_demo(Path(arguments.out), **run)
+        return
+    from .classroom.own import brought, errors_named
+
+    own = brought(arguments.own)
+    with errors_named(own):
+        run_demo(Path(arguments.out), **run, own=own)
 
 
 def _train(arguments, model, text, settings: dict, config, save) -> None:

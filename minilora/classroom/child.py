@@ -62,7 +62,7 @@ def _serve(connection: socket.socket, held: list[str], scratch: str) -> None:
     student = ModuleType("exercise")
     sys.modules["exercise"] = student
     student.__file__ = job["file"]
-    error = _run_statements(job["source"].tobytes().decode(), student, job["file"])
+    error = run_statements(job["source"].tobytes().decode(), student, job["file"])
     connection.sendall(wire.pack({"held": held, "names": list(map(str, vars(student))), "error": error}))
     while True:
         request = wire.receive(connection)
@@ -81,8 +81,8 @@ def _serve(connection: socket.socket, held: list[str], scratch: str) -> None:
         connection.sendall(reply)
 
 
-def _run_statements(source: str, module: ModuleType, file: str) -> dict | None:
-    """Run a file statement by statement, past those that fail; returns the first error.
+def run_statements(source: str, module: ModuleType, file: str, caught=BaseException) -> dict | None:
+    """Run a file statement by statement, past those whose exception is `caught`; returns the first error.
 
     So a line that tries out what is not written yet does no harm to what is.
     """
@@ -93,7 +93,7 @@ def _run_statements(source: str, module: ModuleType, file: str) -> dict | None:
         try:
             code = compile(ast.Module([statement], []), file, "exec", flags=flags, dont_inherit=True)
             exec(code, vars(module))
-        except BaseException as error:
+        except caught as error:
             first = first or _describe(error, file)
     return first
 

@@ -13,6 +13,7 @@ from ..errors import MiniloraError, show
 from .lessons import Lesson
 
 SIZE_LIMIT = 5_000_000  # bytes
+NO_EXERCISE = "is no exercise of lesson"  # in the message of a file that has none of a lesson's names
 
 
 class Submission:
@@ -84,7 +85,7 @@ class Submission:
             what = "no cell of it defines" if self.path.suffix == ".ipynb" else "it defines none of"
             near = _near(list(asked), list(self.defined))
             raise MiniloraError(
-                f"{self.shown} is no exercise of lesson {self.lesson.number:02}: {what} {', '.join(asked)}"
+                f"{self.shown} {NO_EXERCISE} {self.lesson.number:02}: {what} {', '.join(asked)}"
                 + (f"; is {near[1]} meant to be {near[0]}?" if near else "")
             )
         others = [name for name in self.defined if name not in asked]

@@ -5,7 +5,10 @@ functions of that dictionary alone.
 """
 
 import json
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -75,16 +78,39 @@ QUICK = replace(
 )
 
 
-def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = False) -> dict:
-    """Tell the story on the terminal and leave results.json, figures and report.html in `out`; returns the results."""
+@dataclass(frozen=True)
+class Own:
+    """The reader's own code in place of a part of the library.
+
+    what: the part and its names, as "LoRA is LoraLayer, inject and merge"; file: where it is from; facts: more about
+    it, for results.json; adapts: {method: function of (model, options, seed)} that adapts in place; merges: {method:
+    function of the model} that takes the update into the weights, in place; remake: puts parts of its own into a model,
+    in place, before anything else; compare: a sentence on how it does beside the library's, measured in the Lab.
+    """
+
+    what: str
+    file: str
+    facts: dict
+    adapts: dict[str, Callable] = field(default_factory=dict)
+    merges: dict[str, Callable] = field(default_factory=dict)
+    remake: Callable | None = None
+    compare: Callable[[Lab], str] | None = None
+
+
+def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = False, own: Own | None = None) -> dict:
+    """Tell the story on the terminal and leave results.json, figures and report.html in `out`; returns the results.
+
+    own: code of the reader's, which runs where the library's would. What it prints goes beside the JSON.
+    """
     plan = QUICK if quick else FULL
     started = perf_counter()
     console = Console(width=80, highlight=False, stderr=as_json)
     report.check_folder(out)
-    with Workers() as workers:
-        results = _Demo(plan, seed, workers, console).run()
+    with Workers() as workers, redirect_stdout(sys.stderr) if as_json else nullcontext():
+        results = _Demo(plan, seed, workers, console, own).run()
+    options = [" --quick" * quick, f" --seed {seed}" * bool(seed), f" --with {own.file}" if own else ""]
     results |= {
-        "command": f"minilora demo{' --quick' if quick else ''}{f' --seed {seed}' if seed else ''}",
+        "command": f"minilora demo{''.join(options)}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(perf_counter() - started, 1),
         "quick": quick,
@@ -98,10 +124,17 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = Fals
 
 
 class _Demo:
-    def __init__(self, plan: Plan, seed: int, workers: Workers, console: Console):
-        self.plan, self.seed, self.workers, self.console = plan, seed, workers, console
+    def __init__(self, plan: Plan, seed: int, workers: Workers, console: Console, own: Own | None = None):
+        self.plan, self.seed, self.workers, self.console, self.own = plan, seed, workers, console, own
+        self.merged: dict[str, dict] = {}  # by method of `own`: bits of the domain before and after merging
 
     def run(self) -> dict:
+        if self.own:
+            self.console.print(
+                f"\nIn this run {self.own.what} of {self.own.file}: your own code, which passed its lesson's checks. "
+                "It now runs as any program of yours does, without the limits of minilora check.",
+                markup=False,
+            )
         self.say_title(1, "Text")
         texts = self.read_texts()
         self.say_title(2, "Pretrain: learn the language from much text")
@@ -114,6 +147,8 @@ class _Demo:
             plan.batch_size,
             plan.test_characters,
             plan.validation_characters,
+            own=self.own.adapts if self.own else None,
+            remake=self.own.remake if self.own else None,
         )
         self.say_title(3, "Fine-tune: learn the domain from little text")
         adaptation, continuations = self.adapt_all()
@@ -127,6 +162,9 @@ class _Demo:
             "classification": classification,
             "continuations": {"prompt": PROMPT, "texts": continuations},
         }
+        if self.own:
+            results["own"] = self.own.facts | {"what": self.own.what, "file": self.own.file, "merged": self.merged}
+            results["own"]["compared"] = self.own.compare(self.lab) if self.own.compare else ""
         self.say_title(4, "What transfer bought")
         self.console.print(tables.adaptation_table(results))
         self.console.print()
@@ -237,6 +275,12 @@ class _Demo:
                         }
                     )
                     if method != "scratch" and seed == self.plan.seeds[0]:
+                        if self.own and method in self.own.merges:
+                            self.own.merges[method](model)
+                            self.merged[method] = {
+                                "before": rows[-1]["domain"],
+                                "after": lab.bits(model, lab.domain_test),
+                            }
                         continuations[method] = self.goes_on(model)
                     advance(1, f"{method} {rows[-1]['domain']:.2f}")
         return rows, continuations

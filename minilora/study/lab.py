@@ -4,7 +4,7 @@ The base is a pretrained model's folder. What it was pretrained on is read as we
 adaptation costs there is what it forgets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..data import corpora
@@ -28,7 +28,8 @@ class Lab:
 
     seq_len, batch_size: of training on text, in tokens and rows. test_characters, validation_characters: of each
     held-out text. test_examples: of the labelled task, at most,
-    as many of each class.
+    as many of each class. own: {method: function of (model, options, seed)}, code that adapts a model in place, used
+    instead of the library's for that method. remake: changes each model in place before it is adapted.
     """
 
     def __init__(
@@ -40,7 +41,10 @@ class Lab:
         test_characters: int = 20_000,
         validation_characters: int = 6_000,
         test_examples: int | None = None,
+        own: Mapping[str, Callable] | None = None,
+        remake: Callable | None = None,
     ):
+        self.own, self.remake = dict(own or {}), remake or (lambda model: None)
         self.base_folder, self.workers, self.seq_len, self.batch_size = base_folder, workers, seq_len, batch_size
         self.tokenizer = Tokenizer.from_file(base_folder / "tokenizer.json")
         self.base_corpus, self.domain_corpus = corpora.load(BASE_DATA), corpora.load(DOMAIN)
@@ -65,13 +69,24 @@ class Lab:
 
     def base(self) -> LlamaForCausalLM:
         """The base, read anew."""
-        return LlamaForCausalLM.from_pretrained(self.base_folder)
+        return self._remade(LlamaForCausalLM.from_pretrained(self.base_folder))
+
+    def _remade(self, model):
+        self.remake(model)
+        return model
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
         """A model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""
         if method == SCRATCH:
-            return LlamaForCausalLM(self.base().config, seed=seed)
-        return methods.adapt(self.base(), method, options, tokens, seed)
+            return self._remade(LlamaForCausalLM(self.base().config, seed=seed))
+        return self._adapted(self.base(), method, options, tokens, seed)
+
+    def _adapted(self, model, method: str, options: Options | None, tokens, seed: int):
+        """The model, made trainable by `method`."""
+        if method in self.own:
+            self.own[method](model, options or Options(), seed)
+            return model
+        return methods.adapt(model, method, options, tokens, seed)
 
     # Text
 
@@ -104,7 +119,7 @@ class Lab:
         """A classifier with a fresh head on the body of the base, to train by `method`."""
         body = self.fresh(SCRATCH, seed) if method == SCRATCH else self.base()
         model = LlamaForSequenceClassification.from_language_model(body, len(self.task.classes), seed=seed)
-        return model if method == SCRATCH else methods.adapt(model, method, options, tokens, seed)
+        return model if method == SCRATCH else self._adapted(model, method, options, tokens, seed)
 
     def classify(
         self,

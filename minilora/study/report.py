@@ -171,6 +171,11 @@ def _adaptation_step(results: dict, figures: dict[str, str]) -> str:
             "with the same text and the same limit on steps. Each keeps the weights that did best on the domain's "
             "validation text.</p>"
         )
+        if own := results.get("own"):
+            parts.append(
+                f"<p><strong>In this run {_text(own['what'])} of <code>{_text(own['file'])}</code></strong>, which "
+                f"passed the checks of lesson {_text(own['lesson'])}. All else is minilora's.</p>"
+            )
         parts.append(_table(tables.adaptation_grid(results)))
     parts += [figures[name] for name in names if name in figures]
     if (results.get("classification") or {}).get("rows"):
@@ -213,6 +218,8 @@ def _settings(results: dict) -> str:
     facts |= results.get("machine") or {}
     for role, text in (results.get("texts") or {}).items():
         facts[f"{role} text"] = f"{text['name']}, SHA-256 {text['sha256']}"
+    if own := results.get("own"):
+        facts["own code"] = f"{own['file']}, SHA-256 {own['sha256']}"
     seeds = sorted({row["seed"] for row in results.get("adaptation") or [] if row["method"] != "base"})
     if seeds:
         facts["seeds of adaptation"] = ", ".join(str(seed) for seed in seeds)

@@ -177,6 +177,7 @@ def claims(results: dict) -> list[str]:
     """
     methods = adapted(results)
     said = [
+        *_own(results),
         *_against_the_base(methods),
         *_scratch_against(methods),
         *_forgetting(methods),
@@ -193,6 +194,20 @@ def claims(results: dict) -> list[str]:
     if said and single:
         named = f"{', '.join(single[:-1])}{' and ' if single[1:] else ''}{single[-1]}"
         said.append(f"In {named} there was one seed, so no spread is known: a small difference may be chance.")
+    return said
+
+
+def _own(results: dict) -> list[str]:
+    """Whose code ran, and what merging by it did."""
+    own = results.get("own")
+    if not own:
+        return []
+    said = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
+    said += [own["compared"]] if own["compared"] else []
+    for method, bits in own["merged"].items():
+        start = f"Merged by it, {IN_SENTENCES[method]} reads the domain at {bits['after']:.3f} bits/character"
+        is_same = abs(bits["after"] - bits["before"]) < 5e-4
+        said.append(f"{start}, as before." if is_same else f"{start}, where it was {bits['before']:.3f} before.")
     return said
 
 

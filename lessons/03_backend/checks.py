@@ -1,0 +1,349 @@
+"""The checks of lesson 03. The same ones for NumPy and for the stand-in device; driver.py says where results are."""
+
+import numpy as np
+
+from minilora.classroom import draw, raised, task
+
+USES = ("minilora.classroom.device",)
+
+LIBRARIES = ("numpy", "device")
+WHERE = {"numpy": "host", "device": "device"}
+
+IMPLICIT = "NumPy was asked to convert a device array, which it cannot: only `download` brings it to the host."
+NUMPY_MEETS = "A function or an array of NumPy's meets a device array: use xp's functions, and from_host for data."
+ITERATED = "A loop over the elements of a device array would wait for each of them: say it for the whole array."
+REFUSED = {
+    IMPLICIT: raised("TypeError", "implicit conversion"),
+    NUMPY_MEETS: raised("TypeError", "meets a device array"),
+    ITERATED: raised("TypeError", "iteration over a device array"),
+}
+STAYED = "The result is on the host: it belongs to the library in use."
+TRAVELS = "The data travels to the host and back: the work can be done where the data is."
+
+
+def is_there(answer, library):
+    """The result is an array of the library."""
+    answer["where"].equals(WHERE[library], instead={STAYED: "host"})
+
+
+def nothing_travelled(answer):
+    """The device was not waited for, and was sent nothing."""
+    answer["waited"].equals(
+        0,
+        instead={
+            TRAVELS: lambda n: answer["uploaded"].value > 0,
+            "The host waited for the device, to read a number: leave it there.": lambda n: True,
+        },
+    )
+
+
+@task(
+    1,
+    hints=(
+        "Who else may hold the object that xp is, and what do they see after your switch?",
+        "Clear xp's dictionary and fill it from the library's functions; never write xp = ….",
+        "global active; then vars(xp).clear() and vars(xp).update(vars(library.functions)); return the library before.",
+    ),
+)
+def switching(student):
+    answer = student.driver.switched()
+    answer.returns({"`active` is read before it is set: say `global active` first.": raised("UnboundLocalError")})
+    answer["same object"].equals(
+        True, instead={"xp is another object now, and those who held it still have the old functions.": False}
+    )
+    answer["active"].equals(
+        "device",
+        instead={"`active` did not change: without `global active`, the function sets a variable of its own.": "numpy"},
+    )
+    answer["xp.exp is the device's"].equals(True, instead={"xp has not got the device's functions.": False})
+    answer["xp has names that only NumPy has"].equals(
+        False, instead={"Functions of the library before are still in xp: clear it first.": True}
+    )
+    before = {"Return the library that was in use before.": None, "That is the new library.": "device"}
+    answer["first"].equals("numpy", instead=before)
+    answer["second"].equals("device", instead={"Return the library that was in use before.": lambda name: True})
+    answer["active again"].equals("numpy")
+    answer["xp.exp is NumPy's"].equals(
+        True, instead={"After the second switch, xp has not got NumPy's functions.": False}
+    )
+
+
+@task(
+    2,
+    hints=(
+        "How can you tell on which side an array is? And what has to happen where it is on the right one already?",
+        "isinstance(a, active.array_type) says so. np.asarray makes a NumPy array of lists and numbers.",
+        "from_host: a itself, or active.upload(np.asarray(a)). to_host: active.download(a), or np.asarray(a).",
+    ),
+)
+def crossing(student):
+    values = [[3, 1, 2], np.array([[1.5, -2.0]], dtype="float32"), 2.5, np.array([True, False])]
+    for library in LIBRARIES:
+        for a in values:
+            answer = student.driver.from_host(library, a)
+            answer.returns(
+                {"upload takes a NumPy array: make one of lists and numbers first.": raised("TypeError", "upload")}
+            )
+            answer["where"].equals(
+                WHERE[library],
+                instead={
+                    "The result is a NumPy array still: upload it.": "host",
+                    "A list or number stayed what it is: make an array of it.": lambda kind: kind not in WHERE.values(),
+                },
+            )
+            answer["dtype"].equals(
+                str(np.asarray(a).dtype), instead={"The dtype changed on the way: keep NumPy's.": lambda dtype: True}
+            )
+            answer["values"].equals(np.asarray(a))
+        a = np.array([1.0, 2.0])
+        answer = student.driver.from_host_again(library, a)
+        answer.returns(
+            {
+                "An array of the library in use comes in: it is there already, so return it.": raised("TypeError"),
+            }
+        )
+        nothing_travelled(answer)
+        answer["the same object"].equals(
+            True, instead={"What is an array of the library already was copied: return it as it is.": False}
+        )
+        for a in (np.array([1, 2]), np.array([[0.5]], dtype="float32")):
+            answer = student.driver.to_host(library, a)
+            answer.returns(REFUSED)
+            answer["where"].equals(
+                "host",
+                instead={
+                    "It is on the device still: download it.": "device",
+                    "A NumPy array was asked for, not a list or a number.": lambda kind: kind not in WHERE.values(),
+                },
+            )
+            answer["dtype"].equals(
+                str(a.dtype),
+                instead={"The dtype changed on the way: a list of numbers does not know it.": lambda d: True},
+            )
+            answer["values"].equals(a)
+    for a in (np.array([1.0, 2.0]), [1, 2]):
+        for library in LIBRARIES:
+            answer = student.driver.to_host_again(library, a)
+            answer.returns(
+                {
+                    "What is on the host already comes in, too: it has no .get, and is not downloaded.": (
+                        raised("AttributeError")
+                    ),
+                    "What is on the host already comes in, too: it is not downloaded. ": raised(
+                        "TypeError", "download"
+                    ),
+                }
+            )
+            answer["where"].equals(
+                "host", instead={"A list stayed a list: np.asarray makes an array of it.": lambda kind: True}
+            )
+            answer["values"].equals(np.asarray(a))
+
+
+@task(
+    3,
+    hints=(
+        "Which of your functions are NumPy's own, and which are those of the library that x belongs to?",
+        "Methods (x.max, x.sum) go with the array; all functions come from xp. Keep the reduced axis with keepdims.",
+        "powers = xp.exp(x - x.max(axis=-1, keepdims=True)), then divide by its sum along the same axis.",
+    ),
+)
+def shares(student):
+    rng = np.random.default_rng(3)
+    inputs = [draw(rng, 1, 2), draw(rng, 2, 3), draw(rng, 2, 3, 4)]
+    inputs += [np.array([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]])]
+    for x in inputs:
+        for library in LIBRARIES:
+            powers = np.exp(x - x.max(axis=-1, keepdims=True))
+            right = powers / powers.sum(axis=-1, keepdims=True)
+            with np.errstate(all="ignore"):
+                plain, all_rows = np.exp(x), np.exp(x - x.max())
+                of_all = all_rows / all_rows.sum(axis=-1, keepdims=True)
+                along_0 = np.exp(x - x.max(axis=0)) / np.exp(x - x.max(axis=0)).sum(axis=0)
+                overflown = plain / plain.sum(axis=-1, keepdims=True)
+            answer = student.driver.softmax(library, x)
+            answer.returns(
+                REFUSED
+                | {
+                    "The reduced axis is lost: keepdims=True keeps it, with length 1.": raised(
+                        "ValueError", "broadcast"
+                    ),
+                    "Python's own functions take one number; xp's take arrays.": raised("TypeError", "only"),
+                }
+            )
+            is_there(answer, library)
+            nothing_travelled(answer)
+            answer["values"].equals(
+                right,
+                instead={
+                    "exp overflows for large scores: take each row's maximum away first.": overflown,
+                    "One maximum for all rows: a row far below it becomes all zeros.": of_all,
+                    "The sum runs along the first axis, not the last.": along_0,
+                    "The sum runs over everything, not along the last axis.": all_rows / all_rows.sum(),
+                    "The shares are not divided by their sum.": powers,
+                },
+            )
+
+
+@task(
+    4,
+    hints=(
+        "On which side are the ids when they come in, and where does a check cost nothing?",
+        "np.asarray(ids) is on the host. Its min and max say whether all lie in the range; then the ids travel.",
+        "if ids.size and (ids.min() < 0 or ids.max() >= table.shape[0]): raise IndexError. Then table[from_host(ids)].",
+    ),
+)
+def looking_up(student):
+    table = draw(np.random.default_rng(4), 4, 3)
+    for library in LIBRARIES:
+        for ids in ([1], [3, 0, 3], np.array([[0, 1], [2, 3]]), np.zeros(0, dtype="int64")):
+            answer = student.driver.rows(library, table, ids)
+            answer.returns(
+                {
+                    "The ids are on the host and the table is not: take the ids across with from_host.": (
+                        raised("TypeError", "indexed by device arrays")
+                    ),
+                    "These ids all lie in 0 … n - 1, with n the number of rows.": raised("IndexError"),
+                }
+            )
+            is_there(answer, library)
+            answer["waited"].equals(
+                0,
+                instead={
+                    "The whole table travels to the host: only the ids have to travel, and the other way.": lambda n: (
+                        answer["uploaded"].value != 1 or answer["computed"].value == 0
+                    ),
+                    "The check waits for the device: look at the ids on the host, before they travel.": lambda n: True,
+                },
+            )
+            answer["values"].equals(table[np.asarray(ids)])
+    for ids in ([4], [0, 7], [-1], np.array([2, -5])):
+        for library in LIBRARIES:
+            student.driver.rows(library, table, ids).equals(
+                raised("IndexError"),
+                instead={
+                    "An id out of range is a mistake of the caller's: it is to be refused, not mended.": (
+                        lambda found: np.array_equal(found["values"], table[np.clip(ids, 0, 3)])
+                    ),
+                    "A negative id is refused, too: it is no id of a token, and means the last rows to NumPy.": (
+                        lambda found: min(ids) < 0
+                    ),
+                    "An id out of range went through, and the device made another row of it: check the ids.": (
+                        lambda found: library == "device" or max(ids) >= 4
+                    ),
+                    "The error for an index out of range is IndexError.": raised("ValueError"),
+                },
+            )
+
+
+@task(
+    5,
+    hints=(
+        "Which of the two generators gives the same numbers on every machine?",
+        "Draw with np.random.default_rng(seed) on the host, make the numbers float32 there, and take them across.",
+        'from_host(np.random.default_rng(seed).standard_normal(shape).astype("float32"))',
+    ),
+)
+def drawing(student):
+    for library in LIBRARIES:
+        for shape, seed in [((2,), 0), ((2, 3), 1)]:
+            rng = np.random.default_rng
+            answer = student.driver.normal_start(library, shape, seed)
+            answer.returns(
+                REFUSED
+                | {"The device's generator has not got that: draw on the host.": raised("AttributeError", "_Generator")}
+            )
+            answer["where"].equals(
+                WHERE[library], instead={"The numbers are on the host still: take them across with from_host.": "host"}
+            )
+            right = rng(seed).standard_normal(shape)
+            answer["values"].equals(
+                right,
+                instead={
+                    "Those are uniform numbers.": rng(seed).random(shape),
+                    "Those are the numbers of another seed.": rng(0).standard_normal(shape),
+                    "float32 is drawn from other bits than float64: draw first, then convert.": (
+                        rng(seed).standard_normal(shape, dtype="float32")
+                    ),
+                    "NumPy's old generator draws other numbers: use np.random.default_rng.": (
+                        np.random.RandomState(seed).standard_normal(shape)
+                    ),
+                    "Those are not the seed's numbers: make the generator with `seed`.": lambda got: (
+                        library == "numpy" and np.shape(got) == shape
+                    ),
+                    "The device's own generator draws other numbers: draw on the host.": lambda got: (
+                        library == "device" and np.shape(got) == shape
+                    ),
+                },
+            )
+            answer["dtype"].equals(
+                "float32", instead={"The numbers are float64: convert them before they travel.": "float64"}
+            )
+
+
+SIGN = "The step goes uphill: subtract the gradient."
+
+
+def descent(x, y, steps, rate, factor=2.0, summed=False, late=False):
+    """w and losses of a descent, with one thing changed."""
+    w, losses = np.zeros(x.shape[1]), []
+    for _ in range(steps):
+        error = x @ w - y
+        before = (error**2).sum() if summed else (error**2).mean()
+        w = w - rate * factor / len(y) * x.T @ error
+        losses.append(((x @ w - y) ** 2).mean() if late else before)
+    return w, np.array(losses)
+
+
+@task(
+    6,
+    hints=(
+        "Which lines of the loop need a number on the host? And which lines need the data to travel?",
+        "Take x and y across before the loop; keep the losses in a list as they are, and fetch them at the end.",
+        "losses.append((error * error).mean()), w = w - rate * 2 / n * (x.T @ error); then to_host(xp.stack(losses)).",
+    ),
+)
+def training(student):
+    rng = np.random.default_rng(6)
+    for library in LIBRARIES:
+        for n, d, steps in [(2, 1, 1), (3, 2, 2), (4, 2, 8)]:
+            x, y, rate = draw(rng, n, d), draw(rng, n), 0.1
+            answer = student.driver.fit(library, x, y, steps, rate)
+            answer.returns(REFUSED)
+            w, losses = descent(x, y, steps, rate)
+            for part, right in (("losses", losses), ("w", w)):
+                answer[part]["where"].equals(
+                    "host",
+                    instead={
+                        "w and the losses are to be NumPy arrays: fetch them after the last step.": "device",
+                        "The losses are to be one NumPy array: stack them, and fetch that.": lambda kind: True,
+                    },
+                )
+                index = 0 if part == "w" else 1
+                answer[part]["values"].equals(
+                    right,
+                    instead={
+                        "The loss is the sum of the squares here; it is to be the mean.": (
+                            descent(x, y, steps, rate, summed=True)[index]
+                        ),
+                        "The loss is taken after the step: it is to be the one before.": (
+                            descent(x, y, steps, rate, late=True)[index]
+                        ),
+                        "The factor 2 of the square's derivative is missing.": (
+                            descent(x, y, steps, rate, factor=1.0)[index]
+                        ),
+                        "The gradient is not divided by n.": descent(x, y, steps, rate, factor=2.0 * n)[index],
+                        SIGN: descent(x, y, steps, rate, factor=-2.0)[index],
+                    },
+                )
+            answer["waited"].holds(
+                lambda waited: waited <= 2,
+                "the device waited for at most twice",
+                "Each loss is waited for by itself: keep them on the device, stack them, and fetch all at once.",
+            )
+            if library == "device":
+                answer["uploaded"].holds(
+                    lambda uploaded: uploaded <= 4,
+                    "x and y copied to the device once",
+                    "The data travels in each step: take x and y across before the loop.",
+                )

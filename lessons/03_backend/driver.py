@@ -1,0 +1,106 @@
+"""Runs beside the student's code: puts a library in use, calls, and says where the result is and what it took.
+
+There are no answers here. The first line of each docstring is how a report shows the call.
+"""
+
+import numpy as np
+
+from minilora.classroom import device
+
+
+def library_of(student, library):
+    return {"numpy": student.NUMPY, "device": student.DEVICE}[library]
+
+
+def there(library, array):
+    """A NumPy array on the library's side, without the student's border."""
+    return device.upload(np.array(array)) if library == "device" else np.array(array)
+
+
+def described(result) -> dict:
+    """Where it is, its values and dtype, and what the device was asked since the last reset."""
+    facts = dict(device.counts)
+    where = "device" if isinstance(result, device.DeviceArray) else "host"
+    values = result._array if where == "device" else result
+    kind = where if where == "device" or isinstance(values, np.ndarray) else type(values).__name__
+    return facts | {"where": kind, "values": values, "dtype": str(getattr(values, "dtype", ""))}
+
+
+def switched(student):
+    """xp was got hold of before; first = use(DEVICE); second = use(NUMPY); …"""
+    held = student.xp
+    found = {}
+    student.use(student.NUMPY)
+    first = student.use(student.DEVICE)
+    found["first"] = getattr(first, "name", None)
+    found["active"] = getattr(student.active, "name", None)
+    found["same object"] = student.xp is held
+    found["xp.exp is the device's"] = getattr(held, "exp", None) is device.functions.exp
+    found["xp has names that only NumPy has"] = hasattr(held, "fromfile")
+    found["second"] = getattr(student.use(student.NUMPY), "name", None)
+    found["active again"] = getattr(student.active, "name", None)
+    found["xp.exp is NumPy's"] = getattr(student.xp, "exp", None) is np.exp
+    return found
+
+
+def from_host(student, library, a):
+    """use(library); from_host(a)"""
+    student.use(library_of(student, library))
+    device.reset()
+    return described(student.from_host(a))
+
+
+def from_host_again(student, library, a):
+    """use(library); from_host(b), where b is an array of that library already"""
+    student.use(library_of(student, library))
+    array = there(library, a)
+    device.reset()
+    result = student.from_host(array)
+    return described(result) | {"the same object": result is array}
+
+
+def to_host(student, library, a):
+    """use(library); to_host(b), where b is an array of that library"""
+    student.use(library_of(student, library))
+    array = there(library, a)
+    device.reset()
+    return described(student.to_host(array))
+
+
+def to_host_again(student, library, a):
+    """use(library); to_host(a), where a is on the host"""
+    student.use(library_of(student, library))
+    device.reset()
+    return described(student.to_host(a))
+
+
+def softmax(student, library, x):
+    """use(library); softmax(b), where b is x as an array of that library"""
+    student.use(library_of(student, library))
+    array = there(library, x)
+    device.reset()
+    return described(student.softmax(array))
+
+
+def rows(student, library, table, ids):
+    """use(library); rows(b, ids), where b is the table as an array of that library"""
+    student.use(library_of(student, library))
+    array = there(library, table)
+    device.reset()
+    return described(student.rows(array, ids))
+
+
+def normal_start(student, library, shape, seed):
+    """use(library); normal_start(shape, seed)"""
+    student.use(library_of(student, library))
+    device.reset()
+    return described(student.normal_start(shape, seed))
+
+
+def fit(student, library, x, y, steps, rate):
+    """use(library); w, losses = fit(x, y, steps, rate)"""
+    student.use(library_of(student, library))
+    device.reset()
+    w, losses = student.fit(x, y, steps, rate)
+    facts = dict(device.counts)
+    return facts | {"w": described(w), "losses": described(losses)}

@@ -1,0 +1,139 @@
+# Made from solution.py by `python -m minilora.classroom.build`. Write here, then: minilora check 03
+# %% [markdown]
+# # Lesson 03: one backend switch
+#
+# Six tasks: the switch, the border, an operation that runs on both sides, an index that is checked in time, random
+# numbers that are the same everywhere, and a training loop that does not wait. The reading is README.md beside this
+# file. You need no graphics card: a stand-in is here that refuses what a real one refuses. `minilora check 03` says how
+# far you are, `minilora check 03 --hint` helps.
+
+# %%
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from minilora.classroom import device
+
+
+@dataclass(frozen=True)
+class Library:
+    """An array library, by what differs from one to the next."""
+
+    name: str
+    functions: object  # where its functions are: functions.exp, functions.zeros, …
+    array_type: type  # the class of its arrays
+    upload: Callable  # a NumPy array -> one of its arrays
+    download: Callable  # one of its arrays -> a NumPy array
+
+
+NUMPY = Library("numpy", np, np.ndarray, lambda a: a, lambda a: a)
+DEVICE = Library("device", device.functions, device.DeviceArray, device.upload, device.download)
+
+xp = SimpleNamespace()  # the functions of the library in use: xp.exp, xp.zeros, …
+active = NUMPY  # the library in use
+
+# %% [markdown]
+# ## Task 1: the switch
+#
+# `vars(thing)` is the dictionary of a thing's attributes, for a module and for a SimpleNamespace. It can be cleared and
+# filled. A function that is to change a variable of the file says so: `global active`.
+
+
+# %%
+def use(library: Library) -> Library:
+    """Make `library` the one in use, and return the one before.
+
+    `active` is then `library`, and `xp` has its functions and no others. `xp` stays the object that it is: whoever got
+    hold of it before the switch must find the new functions in it.
+    """
+    raise NotImplementedError("lesson 03, task 1: switch the library")
+
+
+# %% [markdown]
+# NumPy is in use from the start.
+
+# %%
+use(NUMPY)
+
+# %% [markdown]
+# ## Task 2: the border
+#
+# Two functions, and the only ones that know that there are two sides. Data that is on the right side already must not
+# travel.
+
+
+# %%
+def from_host(a) -> object:
+    """A NumPy array, list or number as an array of the library in use, with NumPy's dtype for it.
+
+    What is an array of that library is returned as it is.
+    """
+    raise NotImplementedError("lesson 03, task 2: cross the border")
+
+
+def to_host(a) -> np.ndarray:
+    """An array of the library in use as a NumPy array; anything that is on the host already, too."""
+    raise NotImplementedError("lesson 03, task 2: cross the border")
+
+
+# %% [markdown]
+# ## Task 3: an operation for both sides
+#
+# Softmax turns scores into shares: exp(x) over the sum of exp(x), along the last axis. Take each row's maximum away
+# first, which changes nothing in mathematics and keeps exp from overflowing.
+
+
+# %%
+def softmax(x):
+    """x (..., n), an array of the library in use -> an array of that shape, each row positive with the sum 1."""
+    raise NotImplementedError("lesson 03, task 3: softmax on either side")
+
+
+# %% [markdown]
+# ## Task 4: an index, checked in time
+#
+# Token ids come from the host, and the device does not check them: 1,000 in a table of 7 rows is row 6 there, without a
+# word. A check on the device would have to wait for it.
+
+
+# %%
+def rows(table, ids):
+    """The rows of table (n, d), an array of the library in use, that ids, a list or NumPy array of whole numbers, name.
+
+    Raises IndexError where an id is not in 0 … n - 1. The device is not waited for.
+    """
+    raise NotImplementedError("lesson 03, task 4: check on the host, look up on the device")
+
+
+# %% [markdown]
+# ## Task 5: one seed, one result
+#
+# A device has a random generator of its own, and it draws other numbers.
+
+
+# %%
+def normal_start(shape: tuple[int, ...], seed: int):
+    """Normal numbers in float32, in an array of the library in use.
+
+    They are those of np.random.default_rng(seed).standard_normal, whichever library that is.
+    """
+    raise NotImplementedError("lesson 03, task 5: draw on the host")
+
+
+# %% [markdown]
+# ## Task 6: train, and do not wait
+#
+# Gradient descent for y ≈ x w. The error is x w - y, the loss is the mean of its squares, and the gradient is
+# (2 / n) xᵀ error. All losses are wanted, but nobody needs them before the end.
+
+
+# %%
+def fit(x, y, steps: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Descend from w = 0. x (n, d) and y (n,) are NumPy arrays; the work is done by the library in use.
+
+    Returns w (d,) and the loss before each step (steps,), both as NumPy arrays. x and y are copied over once, and the
+    device is waited for at most twice, after the last step.
+    """
+    raise NotImplementedError("lesson 03, task 6: a loop without waiting")

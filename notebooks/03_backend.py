@@ -1,0 +1,220 @@
+# %% [markdown]
+# # 03 One backend switch: when is a graphics card faster?
+#
+# The reading is [lessons/03_backend](../lessons/03_backend/README.md). Here we draw what time is made of, run one
+# function on two sides, and count how often a training loop waits. No card is needed: a stand-in computes with NumPy,
+# refuses what a card refuses, and counts.
+#
+# **Write down a guess first.** Two arrays are to be added up. From how many numbers on is a card faster than NumPy, if
+# both arrays are there already? And if they have to be copied over first, and the sum back?
+
+# %%
+from time import perf_counter
+
+import ipywidgets
+import numpy as np
+
+from minilora.classroom import device
+from minilora.study import pictures
+
+# %% [markdown]
+# ## The picture: time against size
+#
+# An operation takes the time to get going, and then the time for its numbers. The figures below are round: orders of
+# magnitude, as the reading has them. Your own machine's are a button further down.
+
+# %%
+START = {"a Python loop": 0.0, "NumPy": 1e-6, "a card": 10e-6}  # seconds to get going
+RATE = {"a Python loop": 2e7, "NumPy": 1e9, "a card": 1e11}  # numbers a second
+COPY_START, COPY_RATE = 10e-6, 2.5e9  # of one array, between host and card
+sizes = 10.0 ** np.arange(0, 9)
+times = {name: START[name] + sizes / RATE[name] for name in START}
+times["a card, with copies"] = times["a card"] + 3 * (COPY_START + sizes / COPY_RATE)
+pictures.show(
+    pictures.curves(
+        "Time of one addition, by round figures",
+        {name: (sizes, 1e6 * seconds) for name, seconds in times.items()},
+        "numbers in the array",
+        "microseconds",
+        log="xy",
+    )
+)
+
+# %%
+for name in ("a Python loop", "a card", "a card, with copies"):
+    faster = sizes[times[name] < times["NumPy"]]
+    spans = (
+        f"{faster[0]:,.0f} to {faster[-1]:,.0f}"
+        if len(faster)
+        else "none of these sizes"
+    )
+    print(f"{name} is faster than NumPy at: {spans}")
+
+# %% [markdown]
+# Three things to see. For a handful of numbers, the plain loop is the fastest, since the others have not got going yet.
+# Then each curve lies flat until its numbers outweigh its start: for the card, that is at a million.
+# And the curve with the copies never comes below NumPy's, since carrying the numbers takes longer than adding them up.
+#
+# With a kernel running, move the slider: how far to the right does the card's curve cross NumPy's, if an order takes
+# longer to arrive? (Below it, the same for three values.)
+
+# %%
+orders = (5, 10, 100)
+
+
+def crossing(order: float) -> float:
+    """Numbers from which on the card is faster, if an order takes so many µs."""
+    gained = 1 / RATE["NumPy"] - 1 / RATE["a card"]
+    return (order * 1e-6 - START["NumPy"]) / gained
+
+
+def say(order: int = 10) -> None:
+    print(f"an order of {order} µs: faster from {crossing(order):,.0f} numbers on")
+
+
+_ = ipywidgets.interact(say, order=(2, 200))
+
+# %%
+for order in orders:
+    say(order)
+
+# %% [markdown]
+# ## Your own machine
+#
+# With a kernel running, press the button: it measures a Python loop and NumPy here, and prints what they took. (What it
+# prints is not kept on this page. Times differ from machine to machine, and from run to run.)
+
+# %%
+measured_sizes = (10, 1_000, 100_000)
+
+
+def best_of(work, repeats: int = 5) -> float:
+    """Seconds of the fastest of some runs: what else the machine does only adds."""
+    seconds = []
+    for _ in range(repeats):
+        start = perf_counter()
+        work()
+        seconds.append(perf_counter() - start)
+    return min(seconds)
+
+
+def measure() -> None:
+    for n in measured_sizes:
+        array = np.arange(n, dtype="float32")
+        numbers = array.tolist()
+        loop = best_of(lambda numbers=numbers: [number + 1 for number in numbers])
+        vectorized = best_of(lambda array=array: array + 1)
+        print(
+            f"{n:>9,} numbers: a loop {1e6 * loop:10.1f} µs, NumPy {1e6 * vectorized:8.1f} µs, "
+            f"{loop / vectorized:.0f} times"
+        )
+
+
+_ = ipywidgets.interact_manual(measure)
+
+# %% [markdown]
+# ## One function, two sides
+#
+# `rms_norm` does not say which library it means: `xp` does. On the stand-in, it gives the same numbers. The second
+# function has one `np.` in it, and works only where everything is NumPy's.
+
+# %%
+on_host = np.array([[3.0, 4.0], [1.0, -1.0]])
+on_device = device.upload(on_host)
+
+
+def rms_norm(x, xp):
+    """Each row over the root of the mean of its squares."""
+    return x / xp.sqrt((x * x).mean(axis=-1, keepdims=True))
+
+
+def rms_norm_of_numpy(x):
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True))
+
+
+print(rms_norm(on_host, np).round(2).tolist())
+print(rms_norm(on_device, device.functions).get().round(2).tolist())
+try:
+    rms_norm_of_numpy(on_device)
+except TypeError as error:
+    print("refused:", error)
+
+# %% [markdown]
+# ## What a card does without a word
+#
+# A tokenizer with four words, and ids from another one with more. NumPy raises an error. A card looks up other words.
+# What comes out may even read well, and a model would learn from it.
+
+# %%
+words = ["the", "mean", "of", "rows"]
+table = np.arange(4.0)  # stands for four embeddings
+ids = np.array([0, 5, 2, 11])
+try:
+    table[ids]
+except IndexError as error:
+    print("NumPy:", error)
+found = device.upload(table)[device.upload(ids)].get()
+print("a card:", " ".join(words[int(i)] for i in found))
+
+# %% [markdown]
+# ## How often does a loop wait?
+#
+# A hundred steps of gradient descent, once with `print`-like reading of the loss in each step, once with all losses
+# fetched at the end. **Guess** both counts.
+
+# %%
+rng = np.random.default_rng(0)
+inputs, truth = rng.standard_normal((64, 8)), rng.standard_normal(8)
+
+
+def descend(is_read: bool) -> dict[str, int]:
+    """What the device was asked for, in 100 steps."""
+    device.reset()
+    x, goal = device.upload(inputs), device.upload(inputs @ truth)
+    weights, kept = device.functions.zeros(8), []
+    for _ in range(100):
+        off = x @ weights - goal
+        value = (off * off).mean()
+        kept.append(float(value) if is_read else value)
+        weights = weights - 0.05 * (off @ x) / 32
+    if not is_read:
+        device.functions.stack(kept).get()
+    return dict(device.counts)
+
+
+counted = {"loss read in each step": descend(True), "losses at the end": descend(False)}
+for name, counts in counted.items():
+    print(
+        f"{name}: {counts['computed']} orders, {counts['waited']} waits, {counts['uploaded']} uploads"
+    )
+pictures.show(
+    pictures.bars(
+        "How often the host waits, in 100 steps",
+        {name: counts["waited"] for name, counts in counted.items()},
+        "waits",
+    )
+)
+
+# %% [markdown]
+# The work is the same. But in the first loop no order can be given before the last one is done, so each step also takes
+# the way there and back. By the round figures above, an order costs 10 µs and this step's arithmetic far less: a card
+# that waits after each step spends its time waiting.
+
+# %% [markdown]
+# ## Your turn
+#
+# Build the switch: [lessons/03_backend/exercise.py](../lessons/03_backend/exercise.py), then `minilora check 03`.
+#
+# <details><summary>1. Why is a larger batch the first thing to try on a card?</summary>
+# The orders are the same, and each has more numbers in it. As long as the curve lies flat, those numbers cost nothing.
+# </details>
+#
+# <details><summary>2. Why does the library copy random numbers over, when a card can draw them?</summary>
+# The card's generator draws other numbers. With one generator on the host, one seed gives one result on both sides, and
+# a difference between them is a mistake that can be seen.
+# </details>
+#
+# <details><summary>3. All tests pass with NumPy. What do they say about the card?</summary>
+# Little: NumPy converts, checks and waits without a word. On a stand-in that refuses to, the same tests say much more,
+# and on a card they say the rest.
+# </details>
