@@ -10,11 +10,12 @@ the lesson's own checks. So a function that never ends costs its task, after ten
 that is no Python, or that was interrupted (as nbgrader does to one that runs too long), counts as not there.
 """
 
+import sys
 from pathlib import Path
 
 from ..errors import MiniloraError
 from .checking import Task
-from .grade import FAILED, NOT_STARTED, PASSED, Result, grade_task
+from .grade import FAILED, PASSED, Result, grade_task
 from .lessons import Lesson, find_lesson
 from .report import task_report
 from .runner import Keeper
@@ -60,8 +61,9 @@ def _check(lesson: Lesson, task: Task) -> None:
         try:
             cells = RunCells(_cells_run(), lesson, task.number)
             result = grade_task(lesson, task, cells, keeper)
-            if result.verdict == NOT_STARTED and cells.unreadable:
-                result.hint = f"{result.hint} A cell cannot be read: {cells.unreadable}".strip()
+            if cells.missing(task.number):
+                result.hint += f" A cell is no Python: {cells.unreadable}." if cells.unreadable else ""
+                result.hint += " A cell that was interrupted does not count." if _was_one_interrupted() else ""
         except MiniloraError as error:
             result = Result(task.number, lesson.source.titles[task.number], FAILED, hint=str(error))
         report = task_report(result, keeper.held)
@@ -78,6 +80,10 @@ def _note(result) -> None:
     _notes[result.execution_count] = (result.info.cell_id, isinstance(result.error_in_exec, KeyboardInterrupt))
 
 
+def _was_one_interrupted() -> bool:
+    return any(interrupted for _, interrupted in _notes.values())
+
+
 def _cells_run() -> list[tuple[int, str]]:
     """(number, text) of the cells that this kernel has run: of one that was run again, the last text."""
     latest: dict[int | str, tuple[int, str]] = {}
@@ -92,11 +98,8 @@ def _cells_run() -> list[tuple[int, str]]:
 
 def _shell():
     """IPython's shell; None outside a notebook."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return None
-    return get_ipython()
+    ipython = sys.modules.get("IPython")  # a kernel has it
+    return None if ipython is None else ipython.get_ipython()
 
 
 if (shell := _shell()) is not None:

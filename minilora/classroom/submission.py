@@ -176,7 +176,7 @@ class RunCells(Submission):
     """
 
     def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int):
-        self.path, self.lesson, self.shown = Path("notebook"), lesson, "the notebook"
+        self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
         self.unreadable = ""
         readable = []
         for number, code in cells:
@@ -186,7 +186,7 @@ class RunCells(Submission):
                 self._take(self._join_cells([label]))
                 readable.append(label)
             except MiniloraError as error:
-                self.unreadable = str(error)
+                self.unreadable = str(error).removeprefix(f"{self.shown}, ")
         self._cells = []
         self._take(self._join_cells(readable))
         self._check_names(lesson.source.names(task))

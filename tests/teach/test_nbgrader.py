@@ -4,6 +4,7 @@ Each lesson is an assignment that several students hand in. A test looks at one 
 """
 
 import csv
+import html
 import json
 import os
 import re
@@ -24,12 +25,17 @@ CELL_SECONDS = 15  # in place of the course's 30: one student's cell never ends
 ENDLESS = "while True:\n    pass"
 FREE_TASK = {"02_autograd": 5, "08_lora": 1}  # one that no other task needs; of other lessons, the last
 PRIVATE = """
-from minilora.classroom import task
+import numpy as np
+
+from minilora.classroom import draw, task
 
 
-@task(1, hints=("", "", ""))
-def counting_large_layers(student):
-    student.count_parameters(4096, 512, 16).equals((16 * 4608, 4096 * 512), instead={"Only for small ones?": (0, 0)})
+@task(3, hints=("", "", ""))
+def computing_with_another_rank(student):
+    rng = np.random.default_rng(0)
+    x, W, A, B = draw(rng, 2, 9), draw(rng, 8, 9), draw(rng, 7, 9), draw(rng, 8, 7)
+    right, none = x @ W.T + 2 / 7 * (x @ A.T @ B.T), x @ W.T
+    student.lora_forward(x, W, A, B, 2.0, 7).equals(right, instead={"Only for small ranks?": none})
 """
 SCORES = """
 import json
@@ -126,9 +132,8 @@ def forger(notebook, lesson):
 
 
 def crammer(notebook, lesson):
-    """The answer is right for what the public check asks."""
-    code = "return (r * (d_in + d_out), d_in * d_out) if d_in < 1000 else (0, 0)"
-    fill(notebook, lesson, {"count_parameters": code})
+    """An answer is right for what the public check asks."""
+    fill(notebook, lesson, {"lora_forward": "return x @ W.T + (r != 7) * alpha / r * (x @ A.T @ B.T)"})
 
 
 ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, crammer)
@@ -146,7 +151,9 @@ class Course(NamedTuple):
         return self.scores[f"{lesson.name} {student.__name__}"]
 
     def feedback(self, lesson: Lesson, student) -> str:
-        return (self.folder / "feedback" / student.__name__ / lesson.name / f"{lesson.name}.html").read_text("utf-8")
+        """The text of the page that the student gets."""
+        path = self.folder / "feedback" / student.__name__ / lesson.name / f"{lesson.name}.html"
+        return " ".join(html.unescape(re.sub(r"<[^>]+>", "", path.read_text("utf-8"))).split())
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +188,7 @@ def course(tmp_path_factory) -> Course:
 
 def full_marks(lesson: Lesson) -> dict[str, float]:
     marks = {f"task-{task}": POINTS for task in lesson.source.titles}
-    return marks | ({"task-1-hidden": POINTS} if lesson.name == "08_lora" else {})
+    return marks | ({"task-3-hidden": POINTS} if lesson.name == "08_lora" else {})
 
 
 @every_lesson
@@ -207,25 +214,22 @@ def test_a_blank_page_gets_none(course, lesson):
 
 @every_lesson
 def test_a_mistake_costs_its_task_and_is_named(course, lesson):
-    lost = {name: 0 for name in full_marks(lesson) if name.startswith(f"task-{free_task(lesson)}")}
-    assert course.of(lesson, wrong) == full_marks(lesson) | lost
-    feedback = course.feedback(lesson, wrong)
-    said = " ".join(re.sub(r"<[^>]+>", "", feedback).split())
-    assert first(lesson.mistakes.MISTAKES, lesson, free_task(lesson)).hint in said
-    assert "Traceback" not in feedback
+    assert course.of(lesson, wrong) == full_marks(lesson) | {f"task-{free_task(lesson)}": 0}
+    hint = first(lesson.mistakes.MISTAKES, lesson, free_task(lesson)).hint
+    assert hint in course.feedback(lesson, wrong)
+    assert "most recent call last" not in course.feedback(lesson, wrong)
 
 
 @every_lesson
 def test_an_endless_loop_costs_its_task(course, lesson):
-    lost = {name: 0 for name in full_marks(lesson) if name.startswith(f"task-{free_task(lesson)}")}
-    assert course.of(lesson, endless) == full_marks(lesson) | lost
+    assert course.of(lesson, endless) == full_marks(lesson) | {f"task-{free_task(lesson)}": 0}
     assert "still running after 10 s" in course.feedback(lesson, endless)
 
 
 @pytest.mark.parametrize("student", [stuck, typing], ids=lambda student: student.__name__)
 def test_a_cell_that_cannot_run_costs_its_task(course, student):
     lesson = LESSONS[1]
-    assert course.of(lesson, student) == full_marks(lesson) | {"task-1": 0, "task-1-hidden": 0}
+    assert course.of(lesson, student) == full_marks(lesson) | {f"task-{free_task(lesson)}": 0}
 
 
 def test_the_tests_are_the_teachers(course):
@@ -233,9 +237,9 @@ def test_the_tests_are_the_teachers(course):
 
 
 def test_private_checks_count_and_stay_private(course):
-    assert course.of(LESSONS[1], crammer) == full_marks(LESSONS[1]) | {"task-1-hidden": 0}
+    assert course.of(LESSONS[1], crammer) == full_marks(LESSONS[1]) | {"task-3-hidden": 0}
     feedback = course.feedback(LESSONS[1], crammer)
-    assert "Only for small ones?" in feedback and "counting_large_layers" not in feedback
+    assert "Only for small ranks?" in feedback and "computing_with_another_rank" not in feedback
 
 
 def test_the_exported_grades_are_the_sums(course):
