@@ -293,3 +293,10 @@ def test_a_private_check_is_found_from_below_the_course(shell, tmp_path, monkeyp
 def test_outside_a_notebook_nothing_has_run(monkeypatch):
     monkeypatch.setattr(nbcheck, "_shell", lambda: None)
     assert "does not define count_parameters" in says()
+
+
+def test_the_private_check_in_the_page_for_teachers(tmp_path):
+    page = (find_lesson("08").folder.parents[1] / "docs" / "teachers.md").read_text("utf-8")
+    (tmp_path / "08_lora.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    (path,) = write_course(tmp_path / "course", ["08"], tmp_path)
+    assert 'nbcheck.hidden(\\"08\\", 1)' in path.read_text("utf-8")
