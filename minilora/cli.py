@@ -251,6 +251,17 @@ def _parser() -> _Parser:
     )
     check.add_argument("--watch", action="store_true", help="check again whenever the file changes")
     _add_json(check)
+
+    course = _command(
+        commands,
+        "course",
+        _course,
+        "write the lessons as an nbgrader course, for teachers",
+        "minilora course mycourse --lessons 02,08",
+    )
+    course.add_argument("folder", help="where to; a new or an empty folder")
+    course.add_argument("--lessons", help="numbers or names, with commas: 02,08 (default: all)")
+    course.add_argument("--hidden", metavar="FOLDER", help="your private checks, one file a lesson: 08_lora.py")
     return parser
 
 
@@ -579,6 +590,12 @@ def _check(arguments) -> int:
     from .classroom.command import check
 
     return check(arguments.lesson, arguments.file, arguments.hint, arguments.watch, arguments.json)
+
+
+def _course(arguments) -> None:
+    from .classroom.course import command
+
+    command(arguments.folder, arguments.lessons, arguments.hidden)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from hypothesis import settings  # noqa: E402
 
 from minilora import backend  # noqa: E402
 
-# Live comparisons need what the parity extra installs; where it is not, they are no part of the suite.
-collect_ignore = [] if all(map(find_spec, ("torch", "transformers", "peft"))) else ["parity"]
+# What needs the parity or the teach extra is no part of the suite where that is not installed.
+NEEDS = {"parity": ("torch", "transformers", "peft"), "teach": ("nbgrader",)}
+collect_ignore = [folder for folder, names in NEEDS.items() if not all(map(find_spec, names))]
 
 backend.register("strict", strict.load)
 

@@ -31,10 +31,11 @@ class Result:
 
 def grade(lesson: Lesson, submission: Submission, keeper: Keeper, only: int | None = None) -> list[Result]:
     """A result a task, each from a process of its own. only: the number of one task."""
-    return [_grade_task(lesson, task, submission, keeper) for task in lesson.tasks if only in (None, task.number)]
+    return [grade_task(lesson, task, submission, keeper) for task in lesson.tasks if only in (None, task.number)]
 
 
-def _grade_task(lesson: Lesson, task: Task, submission: Submission, keeper: Keeper) -> Result:
+def grade_task(lesson: Lesson, task: Task, submission: Submission, keeper: Keeper) -> Result:
+    """One task's result; the check need not be one of the lesson's own."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     if submission.forbidden:
         line, name = submission.forbidden

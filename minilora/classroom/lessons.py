@@ -71,6 +71,22 @@ class Lesson:
             raise MiniloraError(f"{self.name}: checks.py has tasks {numbers}, solution.py {sorted(self.source.titles)}")
         return sorted(found, key=lambda task: task.number)
 
+    def private_tasks(self, path: Path) -> list[Task]:
+        """The checks in a teacher's file, written like checks.py. Raises MiniloraError."""
+        shown = show(str(path))
+        try:
+            found = [value for value in vars(self._run(str(path))).values() if isinstance(value, Task)]
+        except OSError as error:
+            raise MiniloraError(f"private checks {shown}: {error.strerror}") from error
+        except Exception as error:
+            raise MiniloraError(f"private checks {shown}: {type(error).__name__}: {show(str(error), 200)}") from error
+        numbers = sorted(task.number for task in found)
+        if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(self.source.titles):
+            raise MiniloraError(
+                f"private checks {shown} are of tasks {numbers}, {self.name} has {list(self.source.titles)}"
+            )
+        return sorted(found, key=lambda task: task.number)
+
     def _run(self, name: str) -> ModuleType:
         path = self.folder / name
         module = ModuleType(f"lesson_{self.name}_{path.stem}")

@@ -15,17 +15,8 @@ def lesson_report(
     """One lesson: a line a task, what went wrong, and so many hints for the first task that is not passed."""
     lines = [f"Lesson {lesson.number:02}, {lesson.title}: {summary(results)}", *_wrapped("", shown, 0), ""]
     for result in results:
-        lines += _wrapped(f"task {result.task}", f"{result.verdict:<12}{result.title}", 9)
-        if result.verdict == PASSED:
-            continue
-        for name in ("call", "expected", "got", "hint"):
-            text = getattr(result, name)
-            if name == "got" and result.place:
-                text = f"{text} ({result.place})" if text else result.place
-            lines += _wrapped(f"    {name}", text, MARGIN + 2) if text else []
+        lines += _task_lines(result)
         if result.verdict == FAILED:
-            printed = result.printed.strip()[-300:]
-            lines += _wrapped("    printed", printed, MARGIN + 2) if printed else []
             lines.append("")
     if lines[-1]:
         lines.append("")
@@ -38,6 +29,24 @@ def lesson_report(
         if hint_steps < len(hints):
             lines += _wrapped("", f"{'Next hint' if hint_steps else 'A hint'} for task {todo.task}: {more}", 0)
     return "\n".join([*lines, *_wrapped("", fence_line(held), 0)])
+
+
+def task_report(result: Result, held: list[str] | None) -> str:
+    """One task alone."""
+    return "\n".join([*_task_lines(result), *_wrapped("", fence_line(held), 0)])
+
+
+def _task_lines(result: Result) -> list[str]:
+    lines = _wrapped(f"task {result.task}", f"{result.verdict:<12}{result.title}", 9)
+    if result.verdict == PASSED:
+        return lines
+    for name in ("call", "expected", "got", "hint"):
+        text = getattr(result, name)
+        if name == "got" and result.place:
+            text = f"{text} ({result.place})" if text else result.place
+        lines += _wrapped(f"    {name}", text, MARGIN + 2) if text else []
+    printed = result.printed.strip()[-300:] if result.verdict == FAILED else ""
+    return lines + (_wrapped("    printed", printed, MARGIN + 2) if printed else [])
 
 
 def fence_line(held: list[str] | None) -> str:

@@ -45,7 +45,7 @@ class Source:
                 raise FormatError(f"{path}: task {gap.task} has two titles: {self.titles[gap.task]} and {gap.title}")
 
     def _find_gaps(self) -> list[Gap]:
-        functions = list(_functions(self.tree))
+        known = list(functions(self.tree))
         gaps, begin = [], None
         for i, line in enumerate(self.lines):
             if found := BEGIN.fullmatch(line):
@@ -56,7 +56,7 @@ class Source:
                 if begin is None:
                     raise FormatError(f"{self.path}, line {i + 1}: END SOLUTION without a beginning")
                 start, indent, task, title = begin
-                around = [name for name, node in functions if node.lineno <= start + 1 and i <= node.end_lineno]
+                around = [name for name, node in known if node.lineno <= start + 1 and i <= node.end_lineno]
                 if not around:
                     raise FormatError(f"{self.path}, line {start + 1}: a solution must stand in a function")
                 gaps.append(Gap(int(task), title.strip(), around[-1], indent, start + 1, i))
@@ -112,13 +112,13 @@ def stub_start(number: int, task: int) -> str:
     return f"lesson {number:02}, task {task}"
 
 
-def _functions(tree: ast.AST, prefix: str = ""):
+def functions(tree: ast.AST, prefix: str = ""):
     """(dotted name, node) of every function, outer ones first."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             name = f"{prefix}{node.name}"
             if not isinstance(node, ast.ClassDef):
                 yield name, node
-            yield from _functions(node, f"{name}.")
+            yield from functions(node, f"{name}.")
         else:
-            yield from _functions(node, prefix)
+            yield from functions(node, prefix)

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from ..errors import MiniloraError, show
 from .lessons import Lesson
+from .source import functions
 
 SIZE_LIMIT = 5_000_000  # bytes
 NO_EXERCISE = "is no exercise of lesson"  # in the message of a file that has none of a lesson's names
+NBCHECK = "from minilora.classroom import nbcheck"
+NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of a solution
 
 
 class Submission:
@@ -26,18 +29,26 @@ class Submission:
     def __init__(self, path: Path, lesson: Lesson):
         self.path, self.lesson = path, lesson
         self.shown = _shorter(path)
-        self._cells: list[tuple[int, int]] = []  # of a notebook: (number of the cell, its first line)
+        self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
         text = _read(path, self.shown)
-        self.source = self._join_cells(text) if path.suffix == ".ipynb" else text
+        self._take(self._join_cells(self._cells_of(text)) if path.suffix == ".ipynb" else text)
+        names = _names_of(lesson)
+        self._check_some_are_defined(names)
+        self._check_names(names)
+
+    def _take(self, source: str) -> None:
+        """Read the text, as far as that needs no lesson's names."""
+        self.source = source
         try:
             with warnings.catch_warnings(action="ignore"):
-                self.tree = ast.parse(self.source, str(path))
+                self.tree = ast.parse(self.source, str(self.path))
         except SyntaxError as error:
             raise MiniloraError(f"{self.shown}, {self._syntax_error(error)}") from error
         except (ValueError, RecursionError, MemoryError) as error:
             raise MiniloraError(f"{self.shown} cannot be read as Python: {show(str(error))}") from error
+        if self._cells:
+            self.source = self._with_named_stubs()
         self.defined = dict(_defined(self.tree.body))
-        self._check_names()
         self.forbidden = self._find_forbidden()  # (line, dotted name), or None
 
     def place(self, line: int) -> str:
@@ -51,26 +62,34 @@ class Submission:
         """The names that a task asks for and the file does not define."""
         return [name for name in self.lesson.source.names(task) if name not in self.defined]
 
-    def _join_cells(self, text: str) -> str:
+    def _cells_of(self, text: str) -> list[tuple[int, str]]:
+        """(number, code) of a notebook's code cells."""
         try:
-            cells = json.loads(text)["cells"]
-            codes = [
+            return [
                 (number, "".join(cell["source"]))
-                for number, cell in enumerate(cells, start=1)
+                for number, cell in enumerate(json.loads(text)["cells"], start=1)
                 if cell["cell_type"] == "code"
             ]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MiniloraError(f"{self.shown} is not a notebook that can be read") from error
+
+    def _join_cells(self, cells: list[tuple[int | str, str]]) -> str:
         lines: list[str] = []
-        for number, code in codes:
-            if code.lstrip().startswith("%%"):  # another language
-                continue
-            self._cells.append((number, len(lines) + 1))
-            for line in code.splitlines():
-                word = line.lstrip()
-                is_python = not word.startswith(("%", "!")) and not word.endswith("?")
-                lines.append(line if is_python else f"{line[: len(line) - len(word)]}pass")
+        for number, code in cells:
+            if (python := _as_python(code)) and not _is_check(python):
+                self._cells.append((number, len(lines) + 1))
+                lines += python
         return "\n".join(lines) + "\n"
+
+    def _with_named_stubs(self) -> str:
+        """The source with the lesson's own messages in nbgrader's stubs, so that a gap is known by its task."""
+        lines, source = self.source.split("\n"), self.lesson.source
+        gaps = {gap.where: gap for gap in source.gaps}
+        for name, node in functions(self.tree):
+            for i in range(node.lineno - 1, node.end_lineno) if name in gaps else ():
+                if lines[i].strip() == NBGRADER_STUB:
+                    lines[i] = lines[i].replace("()", f'("{source.stub(gaps[name])}")')
+        return "\n".join(lines)
 
     def _syntax_error(self, error: SyntaxError) -> str:
         line = (error.text or "").rstrip("\n")
@@ -78,17 +97,19 @@ class Submission:
         marked = (line[:column] + "^" + line[column:]).strip()
         return f"{self.place(error.lineno or 1)}, at the ^: {error.msg}: {show(marked)}"
 
-    def _check_names(self) -> None:
-        source = self.lesson.source
-        asked = {name: node for name, node in _defined(source.tree.body) if name in _names_of(self.lesson)}
+    def _check_some_are_defined(self, asked: list[str]) -> None:
         if not set(asked) & set(self.defined):
             what = "no cell of it defines" if self.path.suffix == ".ipynb" else "it defines none of"
-            near = _near(list(asked), list(self.defined))
+            near = _near(asked, list(self.defined))
             raise MiniloraError(
                 f"{self.shown} {NO_EXERCISE} {self.lesson.number:02}: {what} {', '.join(asked)}"
                 + (f"; is {near[1]} meant to be {near[0]}?" if near else "")
             )
-        others = [name for name in self.defined if name not in asked]
+
+    def _check_names(self, names: list[str]) -> None:
+        """Whether those of the names that are defined look as the lesson's do, and none is misspelled."""
+        asked = {name: node for name, node in _defined(self.lesson.source.tree.body) if name in names}
+        others = [name for name in self.defined if name not in _names_of(self.lesson)]
         if near := _near([name for name in asked if name not in self.defined], others):
             raise MiniloraError(f"{self.shown} has no {near[0]}; is {near[1]} meant to be it?")
         for name, node in asked.items():
@@ -148,6 +169,30 @@ class Submission:
         return min(seen, default=None)
 
 
+class RunCells(Submission):
+    """The cells that a notebook's kernel has run, (number, code) each, as an answer to one task of a lesson.
+
+    Cells that are no Python are left out: `unreadable` says what is wrong with the last. Raises MiniloraError where a
+    name of this task is misspelled or has other arguments.
+    """
+
+    def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int):
+        self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
+        self.unreadable = ""
+        readable = []
+        for number, code in cells:
+            label = (f"[{number}]", code)
+            self._cells = []
+            try:
+                self._take(self._join_cells([label]))
+                readable.append(label)
+            except MiniloraError as error:
+                self.unreadable = str(error).removeprefix(f"{self.shown}, ")
+        self._cells = []
+        self._take(self._join_cells(readable))
+        self._check_names(lesson.source.names(task))
+
+
 def _read(path: Path, shown: str) -> str:
     if path.suffix not in (".py", ".ipynb"):
         raise MiniloraError(f"{shown} is neither a .py file nor a notebook (.ipynb)")
@@ -173,8 +218,32 @@ def _shorter(path: Path) -> str:
     return text if len(text) <= 60 else f"…{text[-59:]}"
 
 
-def _names_of(lesson: Lesson) -> set[str]:
-    return {name for task in lesson.source.titles for name in lesson.source.names(task)}
+def _as_python(code: str) -> list[str]:
+    """A cell's lines with `pass` for what only IPython reads; none where it is in another language."""
+    if code.lstrip().startswith("%%"):
+        return []
+    lines = []
+    for line in code.splitlines():
+        word = line.lstrip()
+        is_python = not word.startswith(("%", "!")) and not word.endswith("?")
+        lines.append(line if is_python else f"{line[: len(line) - len(word)]}pass")
+    return lines
+
+
+def _is_check(lines: list[str]) -> bool:
+    """Whether a cell does nothing but check: calls of minilora.classroom.nbcheck, which are no part of the answer."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            statements = [ast.unparse(node) for node in ast.parse("\n".join(lines)).body]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    called = ("nbcheck.task(", "nbcheck.hidden(")
+    return bool(statements) and all(s == NBCHECK or s.startswith(called) for s in statements)
+
+
+def _names_of(lesson: Lesson) -> list[str]:
+    found = {name for task in lesson.source.titles for name in lesson.source.names(task)}
+    return [name for name, _ in _defined(lesson.source.tree.body) if name in found]
 
 
 def _defined(statements: list[ast.stmt]):
