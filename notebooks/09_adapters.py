@@ -36,15 +36,16 @@ print(f"the base: {total:,} parameters, a stream {width} numbers wide")
 # An adapter stands behind the module that it reads, and before the block adds to its stream. The picture is drawn from
 # the models themselves: which modules have an adapter now?
 
-
 # %%
+m = 32  # the width of the adapters
+
+
 def adapters_of(model) -> dict[str, BottleneckLayer]:
     """{path: module with its adapter}, in the model's order."""
     pairs = model.base_model.named_modules()
     return {path: layer for path, layer in pairs if isinstance(layer, BottleneckLayer)}
 
 
-m = 32
 fresh = {
     name: get_peft_model(
         lab.base(), BottleneckConfig(bottleneck_size=m, placement=name.lower())
@@ -103,8 +104,10 @@ print(f"the base as it is: {lab.bits(lab.base(), lab.domain_test):.2f} bits/char
 # We let the trained Houlsby model read, and note at each place how large the remark is beside what the module itself
 # said.
 
-
 # %%
+model = trained["Houlsby"]
+
+
 class Listener(nn.Module):
     """In the place of a module with its adapter: does the same, and notes the size of what the adapter adds."""
 
@@ -119,7 +122,6 @@ class Listener(nn.Module):
         return y
 
 
-model = trained["Houlsby"]
 listeners = {path: Listener(layer) for path, layer in adapters_of(model).items()}
 for path, listener in listeners.items():
     model.base_model.replace(path, listener)
