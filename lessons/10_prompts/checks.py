@@ -226,6 +226,17 @@ def softly(student):
                 "The prompt was changed, and the answer is as before: forward must read self.prompt.": lambda _: True
             },
         )
+    race(student, "SoftPrompt")
+
+
+def race(student, kind: str) -> None:
+    """Real tokens beat random numbers, on a sentence that the base has not read, after five steps."""
+    context, text = "Return the number of elements", "Return an array of the same shape, with its elements sorted."
+    student.driver.contest(kind, context, text, 6, 0.1).holds(
+        lambda losses: losses["real"][-1] < losses["random"][-1],
+        "a lower loss from real tokens than from random numbers, after five steps",
+        f"The start from real tokens did not win: does {kind} train what it was given?",
+    )
 
 
 def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
@@ -509,14 +520,7 @@ def starting(student):
         begun = student.driver.prefixed(answer["keys"].value, answer["values"].value, ids)
         both = np.concatenate([np.broadcast_to(token_ids, (len(ids), P)), ids], axis=1)
         begun["logits"].equals(logits_of(both)[:, P:], tolerance=1e-4)
-    answer = student.driver.contest(
-        "Return the number of elements", "Return an array of the same shape, with its elements sorted.", 6, 0.1
-    )
-    answer.holds(
-        lambda losses: losses["real"][-1] < losses["random"][-1],
-        "a lower loss from real tokens than from random numbers, after five steps",
-        "The start from real tokens did not win: does Prefix train what it was given?",
-    )
+    race(student, "Prefix")
 
 
 def recorded(token_ids) -> tuple[np.ndarray, np.ndarray]:

@@ -107,23 +107,24 @@ def recorded(student, k, v):
     return {"length": recorder.length, "back": back, "seen": [recorder.seen[layer] for layer in range(2)]}
 
 
-def contest(student, context, text, steps, rate):
-    """the losses of a Prefix on the package's base before each step of AdamW, from real tokens and from normal(0, 1)"""
+def contest(student, kind, context, text, steps, rate):
+    """the losses on `text` before each step of AdamW, on the package's base, from real tokens and from normal(0, 1)"""
     tokenizer = Tokenizer.from_file(BASE / "tokenizer.json")
     first, ids = tokenizer.encode(context).tolist(), tokenizer.encode(text)[None]
     losses = {}
     for start in ("real", "random"):
-        model = LlamaForCausalLM.from_pretrained(BASE)
-        keys, values = student.real_start(model, first)
+        model, rng = LlamaForCausalLM.from_pretrained(BASE), np.random.default_rng(0)
+        module = student.SoftPrompt(model, first) if kind == "SoftPrompt" else None
+        if module is None:
+            module = student.Prefix(model, *student.real_start(model, first))
+        trains = [p for p in module.parameters() if p.requires_grad]
         if start == "random":
-            rng = np.random.default_rng(0)
-            keys, values = (rng.standard_normal(a.shape).astype("float32") for a in (keys, values))
-        prefix = student.Prefix(model, keys, values)
-        trains = [p for p in prefix.parameters() if p.requires_grad]
+            for p in trains:
+                p.data = rng.standard_normal(p.shape).astype("float32")
         optimizer = optim.AdamW(trains, lr=rate)
         losses[start] = []
         for _ in range(steps):
-            loss = functional.cross_entropy(prefix(ids[:, :-1]), ids[:, 1:])
+            loss = functional.cross_entropy(module(ids[:, :-1]), ids[:, 1:])
             losses[start].append(loss.item())
             loss.backward()
             optimizer.step()
