@@ -1,4 +1,4 @@
-"""Pictures that teach: attention, graphs, weights and their 16 levels, singular values, loss surfaces.
+"""Pictures that teach: attention, graphs, blocks, weights and their 16 levels, singular values, loss surfaces.
 
 Each is a function of plain arrays and gives a matplotlib Figure; `show` puts it into a notebook. The look is that of
 `drawing.py`: readable in grey and by colour-blind readers.
@@ -6,7 +6,7 @@ Each is a function of plain arrays and gives a matplotlib Figure; `show` puts it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -230,6 +230,44 @@ def surface(title: str, x: Sequence[float], y: Sequence[float], values, names: t
         axes.plot(*zip(*path, strict=True), color="white", marker="o", markersize=3.5, markeredgecolor="black")
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.grid(visible=False)
+    return figure
+
+
+BLOCK = {"self_attn": "attention", "mlp": "MLP"}  # a block's modules, from the bottom up, and what they are called
+TRAINS = {"boxstyle": "round,pad=0.4", "facecolor": "#F6C9A8", "edgecolor": "#D55E00", "linewidth": 2.2}
+FROZEN = {"boxstyle": "round,pad=0.4", "facecolor": "#E8F0F7", "edgecolor": "#333333", "linewidth": 0.8}
+
+
+@styled
+def adapter_places(places: Mapping[str, Collection[str]], d: int, m: int, title: str) -> Figure:
+    """A column a placement, {name: which of a block's modules have an adapter behind them}, and one for the inside of
+    an adapter, d to m to d. The stream runs upward; what trains has a thick edge.
+    """
+    figure = figure_of(title, 5.6)
+    rows = {
+        name: [part for module, word in BLOCK.items() for part in ("norm", word, "adapter" * (module in has), "+")]
+        for name, has in places.items()
+    }
+    rows["inside an adapter"] = [f"down: {d} to {m}", "f", f"up: {m} to {d}", "+"]
+    arrow = {"arrowstyle": "->", "color": GREY}
+    for axes, (name, parts) in zip(figure.subplots(1, len(rows)), rows.items(), strict=True):
+        axes.set_title(name, fontsize=11)
+        axes.annotate("", (0, len(parts) - 0.2), (0, -0.9), arrowprops=arrow | {"linewidth": 1.6}, zorder=1)
+        before = (0, -0.6)
+        for y, part in enumerate(parts):
+            if part == "+":
+                axes.annotate("", (0, y), before, arrowprops=arrow | {"shrinkA": 0, "shrinkB": 9}, zorder=1)
+                axes.text(
+                    0, y, "+", ha="center", va="center", bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white"}
+                )
+                before = (0, y + 0.4)
+            elif part:
+                axes.plot([before[0], 1], [before[1], y], color=GREY, linewidth=1, zorder=1)
+                trains = part.startswith(("adapter", "down", "up"))
+                axes.text(1, y, part, ha="center", va="center", bbox=TRAINS if trains else FROZEN, fontsize=10)
+                before = (1, y)
+        axes.set(xlim=(-0.4, 1.75), ylim=(-1, 8))
+        axes.axis("off")
     return figure
 
 

@@ -1,0 +1,359 @@
+"""The checks of lesson 09. They run in the checker's process; driver.py runs beside the student's code."""
+
+import numpy as np
+
+from minilora.classroom import draw, raised, task
+
+USES = (
+    "minilora.Tensor",
+    "minilora.no_grad",
+    "minilora.nn",
+    "minilora.functional.linear",
+    "minilora.functional.relu",
+)
+
+
+@task(
+    1,
+    hints=(
+        "Write down the shapes of the four arrays of one adapter. How many adapters has a block?",
+        "W₁ and W₂ have d · m numbers each, b₁ has m, b₂ has d. Houlsby has two adapters a block, Pfeiffer one.",
+        "blocks · (2 or 1) · (2 d m + m + d); any other placement raises ValueError.",
+    ),
+)
+def counting(student):
+    for d, m, blocks in [(3, 2, 1), (5, 2, 3), (1024, 64, 24)]:
+        one = 2 * d * m + m + d
+        for placement, adapters in (("pfeiffer", 1), ("houlsby", 2)):
+            right = blocks * adapters * one
+            student.count_parameters(d, m, blocks, placement).equals(
+                right,
+                instead={
+                    "The biases are missing: b₁ has m numbers, b₂ has d.": blocks * adapters * 2 * d * m,
+                    "Each adapter has two biases: b₁ with m numbers and b₂ with d.": lambda got: (
+                        got in (blocks * adapters * (2 * d * m + d), blocks * adapters * (2 * d * m + m))
+                    ),
+                    "Only one of the two weights was counted: down is (m, d), and up is (d, m).": blocks
+                    * adapters
+                    * (d * m + m + d),
+                    "The count is of one block: the model has as many as `blocks` says.": adapters * one,
+                    "Houlsby has two adapters a block, behind attention and behind the MLP; Pfeiffer has one.": (
+                        blocks * (3 - adapters) * one
+                    ),
+                },
+            )
+    student.count_parameters(3, 2, 1, "houlsbi").equals(
+        raised("ValueError"),
+        instead={
+            "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError.": lambda result: True,
+            "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
+        },
+    )
+
+
+def arrays(seed: int, d: int, m: int):
+    """W1, b1, W2, b2."""
+    rng = np.random.default_rng(seed)
+    return draw(rng, m, d), draw(rng, m), draw(rng, d, m), draw(rng, d)
+
+
+@task(
+    2,
+    hints=(
+        "Four steps: down, ReLU, up, and what must not get lost?",
+        "h W₁ᵀ + b₁ is (n, m). Where is it cut off at zero, and what is added last?",
+        "h + max(0, h W₁ᵀ + b₁) W₂ᵀ + b₂",
+    ),
+)
+def computing(student):
+    for seed, n, d, m in [(2, 1, 2, 3), (0, 1, 3, 2), (1, 4, 5, 3)]:
+        h, (W1, b1, W2, b2) = draw(np.random.default_rng(100 + seed), n, d), arrays(seed, d, m)
+        low = h @ W1.T + b1
+        up = np.maximum(low, 0) @ W2.T
+        with_bias_late = np.maximum(h @ W1.T, 0) + b1
+        student.adapter_forward(h, W1, b1, W2, b2).equals(
+            h + up + b2,
+            instead={
+                "The residual is missing: add h, or an untrained adapter would wipe out what was there.": up + b2,
+                "The nonlinearity is missing: without it, the adapter is one matrix of rank m.": h + low @ W2.T + b2,
+                "The bias b₁ is missing: it is added before the ReLU.": h + np.maximum(h @ W1.T, 0) @ W2.T + b2,
+                "The bias b₁ is added after the ReLU: it belongs before it.": h + with_bias_late @ W2.T + b2,
+                "The bias b₂ is missing.": h + up,
+                "The ReLU stands at the end: it belongs inside, between down and up.": lambda got: (
+                    np.allclose(got, h + np.maximum(low @ W2.T + b2, 0))
+                    or np.allclose(got, np.maximum(h + low @ W2.T + b2, 0))
+                    or np.allclose(got, np.maximum(h + up + b2, 0))
+                ),
+                "A product has the wrong shape: W₁ is (m, d) and W₂ is (d, m), so both are transposed.": raised(
+                    "ValueError", "matmul"
+                ),
+                "The ReLU is the wrong way round: negative numbers become zero.": h + np.minimum(low, 0) @ W2.T + b2,
+            },
+        )
+
+
+@task(
+    3,
+    hints=(
+        "An entry inside is below zero, or above. What does a small change of h do to its ReLU in each case?",
+        "An open entry (W₁ h + b₁ > 0) passes the change on, a closed one gives nothing. As a matrix?",
+        "J = W₂ diag(open) W₁: the columns of W₂ and the rows of W₁ that belong to open entries.",
+    ),
+)
+def looking(student):
+    for seed, d, m in [(1, 2, 2), (0, 3, 4), (5, 4, 3)]:
+        W1, b1, W2, _ = arrays(seed, d, m)
+        for h in draw(np.random.default_rng(200 + seed), 3, d):
+            low = W1 @ h + b1
+            gate = (low > 0).astype(float)
+            right = (W2 * gate) @ W1
+            student.change_at(h, W1, b1, W2).equals(
+                right,
+                instead={
+                    "Every entry was taken as open: only those with W₁ h + b₁ > 0 pass a change on.": W2 @ W1,
+                    "The residual's share is in it: J is without the identity.": right + np.eye(d),
+                    "J is transposed: it maps a change of h to a change of the output, J δ.": right.T,
+                    "The bias decides too: an entry is open where W₁ h + b₁ > 0.": (W2 * (W1 @ h > 0)) @ W1,
+                    "A slope was asked for: an open entry passes on 1 times the change, not its own value.": (
+                        W2 * np.maximum(low, 0)
+                    )
+                    @ W1,
+                    "The closed entries were taken: those above zero pass a change on.": (W2 * (1 - gate)) @ W1,
+                    "That is what the adapter adds, a vector: J is a matrix (d, d).": lambda got: np.ndim(got) == 1,
+                    "The order is W₂ diag(open) W₁: first down, then up.": lambda got: (
+                        np.shape(got) == (m, m) != (d, d)
+                    ),
+                },
+            )
+
+
+NO_GRADIENT = "No gradient reaches the adapter: it must take part in y, as Tensors."
+FOUR = ["down.bias", "down.weight", "up.bias", "up.weight"]
+
+
+@task(
+    4,
+    hints=(
+        "For the module to begin as the identity, what must the second product give? What must it not be for down?",
+        "down: weight random within ±1/√d, bias zero. up: weight and bias zero. All four train.",
+        "forward: h + self.up(F.relu(self.down(h)))",
+    ),
+)
+def module(student):
+    for n, d, m in [(2, 3, 2), (3, 4, 5), (4, 100, 60)]:
+        h = draw(np.random.default_rng(n), n, d).astype("float32")
+        answer = student.driver.fresh(d, m, 3, h)
+        answer["kinds"].equals(
+            {"down": "Linear", "up": "Linear"},
+            instead={"The two parts must be nn.Linear, called down and up.": lambda kinds: True},
+        )
+        start, gradients = answer["start"], answer["gradients"]
+        shapes = {"down.weight": (m, d), "down.bias": (m,), "up.weight": (d, m), "up.bias": (d,)}
+        start.holds(
+            lambda found: {name: np.shape(a) for name, a in found.items()} == shapes,
+            f"arrays of the shapes {shapes}",
+            "A part has another shape: down.weight is (m, d), up.weight is (d, m), and both have a bias.",
+            instead={"Both Linears have a bias.": lambda found: any(a is None for a in found.values())},
+        )
+        answer["y"].equals(
+            h,
+            instead={
+                "The residual is missing: a fresh adapter must give h back.": lambda y: not np.any(y),
+                "A fresh adapter must give h back, exactly: are up.weight and up.bias zero?": lambda y: True,
+            },
+            tolerance=0,
+        )
+        for name in ("up.weight", "up.bias", "down.bias"):
+            start[name].holds(lambda a: not np.any(a), f"{name} all zeros", f"{name} must start at zero.")
+        bound = 1 / np.sqrt(d)
+        start["down.weight"].holds(
+            lambda a: np.any(a) and a.min() < 0 < a.max() and np.abs(a).max() <= bound * 1.0001,
+            f"down.weight random within ±1/√{d} = ±{bound:g}",
+            "down.weight must be uniform between -1/√d and 1/√d.",
+            instead={
+                "Both weights are zero: then neither ever gets a gradient, as with LoRA's A and B.": lambda a: (
+                    not np.any(a)
+                ),
+            },
+        )
+        answer["trains"].holds(
+            lambda names: sorted(names) == FOUR, f"{', '.join(FOUR)} to train", "All four arrays of the adapter train."
+        )
+        inside = np.maximum(h @ start["down.weight"].value.T, 0)
+        gradients.holds(lambda found: found["up.weight"] is not None, "a gradient of up.weight", NO_GRADIENT)
+        gradients["up.weight"].equals(
+            (2 * h).T @ inside,
+            instead={"The nonlinearity is missing.": (2 * h).T @ (h @ start["down.weight"].value.T)},
+        )
+        gradients["down.weight"].equals(
+            np.zeros((m, d)),
+            instead={
+                "At the first step the gradient of down is up.weight's transpose times something: zero.": lambda _: True
+            },
+        )
+    start["down.weight"].holds(
+        lambda a: np.abs(a).max() > 0.9 * bound,
+        f"down.weight that fills ±1/√{d} = ±{bound:g}",
+        "down.weight does not reach its bounds: draw it between -1/√d and 1/√d.",
+    )
+    again = student.driver.fresh(d, m, 3, h)
+    again["start"].equals(
+        start.value, instead={"Use the rng that `seed` made: a seed gives one start.": lambda _: True}
+    )
+    student.driver.fresh(d, m, 4, h)["start"].holds(
+        lambda found: not np.array_equal(found["down.weight"], start["down.weight"].value),
+        "another start for another seed",
+        "Every seed gives the same start: use the rng that `seed` made.",
+    )
+    for seed, n, d, m in [(2, 1, 2, 3), (1, 4, 5, 3)]:
+        h = draw(np.random.default_rng(100 + seed), n, d).astype("float32")
+        W1, b1, W2, b2 = (a.astype("float32") for a in arrays(seed, d, m))
+        answer = student.driver.trained(h, W1, b1, W2, b2)
+        low = h @ W1.T + b1
+        y = h + np.maximum(low, 0) @ W2.T + b2
+        answer["y"].equals(
+            y,
+            instead={
+                "The nonlinearity is missing.": h + low @ W2.T + b2,
+                "The residual is missing.": y - h,
+                "The residual is counted twice.": y + h,
+                "The ReLU stands at the end: it belongs between down and up.": h + np.maximum(low @ W2.T + b2, 0),
+            },
+        )
+        answer["gradients"]["down.weight"].equals(((2 * y) @ W2 * (low > 0)).T @ h, instead={NO_GRADIENT: None})
+
+
+@task(
+    5,
+    hints=(
+        "Whose output does the adapter read? What else was the module given?",
+        "self.module is frozen, self.adapter is not. forward hands x and all other arguments to the module.",
+        "self.adapter(self.module(x, *args, **kwargs)): the adapter adds the residual by itself.",
+    ),
+)
+def behind(student):
+    for seed, n, d_in, d, m in [(2, 1, 2, 2, 3), (1, 3, 4, 4, 2), (3, 2, 5, 3, 2)]:
+        rng = np.random.default_rng(300 + seed)
+        x, W = draw(rng, n, d_in).astype("float32"), draw(rng, d, d_in).astype("float32")
+        W1, b1, W2, b2 = (a.astype("float32") for a in arrays(seed, d, m))
+        added = lambda h: np.maximum(h @ W1.T + b1, 0) @ W2.T + b2  # noqa: B023, E731
+        answer = student.driver.behind(x, W, W1, b1, W2, b2, 3.0, 0.5)
+        h, plain = x @ W.T * 3.0 + 0.5, x @ W.T
+        beside = d_in == d and h + added(x)
+        answer["y"].equals(
+            h + added(h),
+            instead={
+                "The module's other arguments are lost: hand on *args and **kwargs.": plain + added(plain),
+                "The arguments by name are lost: hand on **kwargs too.": h - 0.5 + added(h - 0.5),
+                "The arguments by place are lost: hand on *args too.": plain + 0.5 + added(plain + 0.5),
+                "What the module returns is counted twice: the adapter adds it already.": 2 * h + added(h),
+                "The adapter reads x, beside the module: it must read what the module returns.": lambda y: (
+                    d_in == d and (np.allclose(y, beside) or np.allclose(y, beside + x))
+                ),
+                "The adapter stands in front of the module: it belongs behind it.": lambda y: (
+                    d_in == d and np.allclose(y, (x + added(x)) @ W.T * 3.0 + 0.5)
+                ),
+                "The module is missing.": lambda y: d_in == d and np.allclose(y, x + added(x)),
+                "The adapter is missing.": h,
+            },
+        )
+        answer["trains"].holds(
+            lambda names: sorted(names) == [f"adapter.{name}" for name in FOUR],
+            "the adapter's four arrays to train, and nothing else",
+            "Other parameters train than the adapter's; the parts are called module and adapter.",
+            instead={
+                "Nothing trains: the adapter was frozen with the module.": [],
+                "The module is not frozen: module.requires_grad_(False).": lambda names: any(
+                    not name.startswith("adapter.") for name in names
+                ),
+            },
+        )
+
+
+INSIDE = "A module inside the mlp was taken too: compare the whole last name of the path, not a part of it."
+
+
+@task(
+    6,
+    hints=(
+        "Three jobs, as in lesson 08: find, freeze, replace. Which modules does each placement name?",
+        "houlsby: self_attn and mlp; pfeiffer: mlp. Compare path.split('.')[-1], the whole last name.",
+        "Collect the pairs; freeze the model; then model.replace(path, Behind(module, Adapter(d, m, seed + i))).",
+    ),
+)
+def inserting(student):
+    x = np.random.default_rng(6).standard_normal((3, 4)).astype("float32")
+    for placement, names in (("pfeiffer", ["mlp"]), ("houlsby", ["self_attn", "mlp"])):
+        wanted = [f"layers.{i}.{name}" for i in range(2) for name in names]
+        answer = student.driver.inserted(placement, x)
+        answer.returns(instead={INSIDE: raised("AttributeError")})
+        answer["kinds"].holds(
+            lambda found: [name for name, kind in found.items() if kind == "Behind"] == wanted,
+            f"a Behind at {', '.join(wanted)} alone",
+            "Other modules have an adapter than those that the placement names.",
+            instead={
+                "The adapters stand behind whole blocks, where the residual is added already; they belong behind "
+                "self_attn and mlp.": lambda found: found["layers.0"] == "Behind",
+                INSIDE: (
+                    lambda found: any(kind == "Behind" and name.endswith("_proj") for name, kind in found.items())
+                ),
+                "pre_mlp has an adapter too: compare the whole last name, not its end.": (
+                    lambda found: found["layers.0.pre_mlp"] == "Behind"
+                ),
+                "Nothing was replaced: model.replace(path, new) puts the new module in.": (
+                    lambda found: "Behind" not in found.values()
+                ),
+                "Pfeiffer has one adapter a block: behind the MLP.": (
+                    lambda found: placement == "pfeiffer" and found["layers.0.self_attn"] == "Behind"
+                ),
+                "Houlsby has two adapters a block: behind attention and behind the MLP.": (
+                    lambda found: placement == "houlsby" and {found[f"layers.0.{name}"] for name in names} != {"Behind"}
+                ),
+                "Only the first block has adapters: each block gets its own.": (
+                    lambda found: list(found.values()).count("Behind") == len(names)
+                ),
+            },
+        )
+        answer["trains"].holds(
+            lambda found: sorted(found) == sorted(f"{path}.adapter.{name}" for path in wanted for name in FOUR),
+            "the adapters' arrays to train, and nothing else",
+            "Other parameters train than the adapters'.",
+            instead={
+                "Nothing trains: the adapters were frozen with the rest. Freeze first, then put them in.": [],
+                "The rest of the model still trains: freeze all of it.": lambda found: any(
+                    ".adapter." not in name for name in found
+                ),
+                "All places share one adapter: make a new one for each.": lambda found: len(found) == len(FOUR),
+            },
+        )
+        answer["y"].equals(answer["before"].value)
+        answer["paths"].equals(
+            wanted,
+            instead={
+                "Return the paths of the modules that have an adapter now.": None,
+                "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
+            },
+        )
+        starts = [student.driver.first_weight(5 + i).value for i in range(len(wanted))]
+        answer["adapters"].equals(
+            starts,
+            instead={
+                "All adapters start alike: the i-th one gets seed + i.": lambda found: all(
+                    np.array_equal(found[0], a) for a in found
+                )
+            },
+        )
+    refused = "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError."
+    student.driver.inserted("houlsbi", x).equals(
+        raised("ValueError"),
+        instead={
+            refused: lambda result: True,
+            "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
+        },
+    )
+    student.driver.no_place("houlsby").equals(
+        raised("ValueError"),
+        instead={
+            "The model has no such module, and no adapter was put in: that must raise ValueError.": lambda result: True
+        },
+    )

@@ -1,0 +1,370 @@
+"""Answers to lesson 09 that the checks are tried on."""
+
+from minilora.classroom import Mistake, Right
+
+START = """
+bound = 1 / np.sqrt(d)
+W1 = rng.uniform(-bound, bound, (m, d)).astype("float32")
+b1, b2 = np.zeros(m, dtype="float32"), np.zeros(d, dtype="float32")
+W2 = np.zeros((d, m), dtype="float32")
+"""
+LINEARS = """
+self.down, self.up = nn.Linear.from_arrays(W1, b1), nn.Linear.from_arrays(W2, b2)
+"""
+PLACES = """
+places = {"houlsby": ("self_attn", "mlp"), "pfeiffer": ("mlp",)}
+if placement not in places:
+    raise ValueError(placement)
+names = places[placement]
+"""
+FIND = """
+chosen = [(path, module) for path, module in model.named_modules() if path.split(".")[-1] in names]
+if not chosen:
+    raise ValueError("nothing to adapt")
+"""
+FREEZE = """
+model.requires_grad_(False)
+"""
+REPLACE = """
+for i, (path, module) in enumerate(chosen):
+    model.replace(path, Behind(module, Adapter(d, m, seed + i)))
+"""
+RETURN = """
+return [path for path, _ in chosen]
+"""
+
+MISTAKES = [
+    # Task 1
+    Mistake(
+        "count_parameters",
+        "no biases",
+        "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * 2 * d * m",
+        "biases are missing",
+    ),
+    Mistake(
+        "count_parameters",
+        "one bias",
+        "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * (2 * d * m + d)",
+        "two biases",
+    ),
+    Mistake(
+        "count_parameters",
+        "down alone",
+        "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * (d * m + m + d)",
+        "one of the two weights",
+    ),
+    Mistake(
+        "count_parameters",
+        "one block",
+        "return {'houlsby': 2, 'pfeiffer': 1}[placement] * (2 * d * m + m + d)",
+        "of one block",
+    ),
+    Mistake("count_parameters", "one a block", "return blocks * (2 * d * m + m + d)", "two adapters a block"),
+    Mistake(
+        "count_parameters",
+        "any other is Pfeiffer",
+        "return blocks * (1 + (placement == 'houlsby')) * (2 * d * m + m + d)",
+        "must be refused",
+    ),
+    Mistake(
+        "count_parameters",
+        "a table's KeyError",
+        "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * (2 * d * m + m + d)",
+        "not KeyError",
+    ),
+    # Task 2
+    Mistake("adapter_forward", "no residual", "return np.maximum(h @ W1.T + b1, 0) @ W2.T + b2", "residual is missing"),
+    Mistake("adapter_forward", "linear", "return h + (h @ W1.T + b1) @ W2.T + b2", "nonlinearity is missing"),
+    Mistake("adapter_forward", "no b1", "return h + np.maximum(h @ W1.T, 0) @ W2.T + b2", "b₁ is missing"),
+    Mistake("adapter_forward", "b1 late", "return h + (np.maximum(h @ W1.T, 0) + b1) @ W2.T + b2", "after the ReLU"),
+    Mistake("adapter_forward", "no b2", "return h + np.maximum(h @ W1.T + b1, 0) @ W2.T", "b₂ is missing"),
+    Mistake(
+        "adapter_forward",
+        "ReLU at the end",
+        "return h + np.maximum((h @ W1.T + b1) @ W2.T + b2, 0)",
+        "belongs inside",
+    ),
+    Mistake(
+        "adapter_forward",
+        "ReLU over the sum",
+        "return np.maximum(h + np.maximum(h @ W1.T + b1, 0) @ W2.T + b2, 0)",
+        "belongs inside",
+    ),
+    Mistake(
+        "adapter_forward",
+        "not transposed",
+        "return h + np.maximum(h @ W1 + b1, 0) @ W2 + b2",
+        "both are transposed",
+    ),
+    Mistake("adapter_forward", "minimum", "return h + np.minimum(h @ W1.T + b1, 0) @ W2.T + b2", "wrong way round"),
+    # Task 3
+    Mistake("change_at", "all open", "return W2 @ W1", "taken as open"),
+    Mistake(
+        "change_at",
+        "residual in it",
+        """
+        is_open = W1 @ h + b1 > 0
+        return np.eye(len(h)) + (W2 * is_open) @ W1
+        """,
+        "without the identity",
+    ),
+    Mistake("change_at", "transposed", "return W1.T @ ((W1 @ h + b1 > 0)[:, None] * W2.T)", "J is transposed"),
+    Mistake("change_at", "bias forgotten", "return (W2 * (W1 @ h > 0)) @ W1", "bias decides too"),
+    Mistake("change_at", "values for slopes", "return (W2 * np.maximum(W1 @ h + b1, 0)) @ W1", "not its own value"),
+    Mistake("change_at", "closed ones", "return (W2 * (W1 @ h + b1 < 0)) @ W1", "closed entries"),
+    Mistake("change_at", "what is added", "return W2 @ np.maximum(W1 @ h + b1, 0)", "a vector"),
+    # Task 4
+    Mistake(
+        "Adapter.__init__",
+        "up random",
+        START + "W2 = rng.uniform(-bound, bound, (d, m)).astype('float32')" + LINEARS,
+        "up.weight and up.bias zero",
+    ),
+    Mistake("Adapter.__init__", "both zero", START + "W1 = np.zeros_like(W1)" + LINEARS, "Both weights are zero"),
+    Mistake(
+        "Adapter.__init__",
+        "nn.Linear's own start",
+        "self.down, self.up = nn.Linear(d, m, rng=rng), nn.Linear(m, d, rng=rng)",
+        "up.weight and up.bias zero",
+    ),
+    Mistake(
+        "Adapter.__init__",
+        "no bias",
+        START + "self.down, self.up = nn.Linear.from_arrays(W1), nn.Linear.from_arrays(W2)",
+        "have a bias",
+    ),
+    Mistake("Adapter.__init__", "plain arrays", START + "self.down, self.up = W1, W2", "must be nn.Linear"),
+    Mistake(
+        "Adapter.__init__",
+        "bound of m",
+        START + "W1 = W1 * np.float32((d / m) ** 0.5)" + LINEARS,
+        "between -1/√d",
+    ),
+    Mistake(
+        "Adapter.__init__",
+        "seed ignored",
+        START + "W1 = np.random.default_rng(0).uniform(-bound, bound, (m, d)).astype('float32')" + LINEARS,
+        "Every seed gives the same start",
+    ),
+    Mistake("Adapter.__init__", "frozen", START + LINEARS + "self.requires_grad_(False)", "All four arrays"),
+    Mistake("Adapter.forward", "no residual", "return self.up(F.relu(self.down(h)))", "residual is missing"),
+    Mistake("Adapter.forward", "linear", "return h + self.up(self.down(h))", "nonlinearity is missing"),
+    Mistake(
+        "Adapter.forward",
+        "graph cut",
+        "return h + Tensor(self.up(F.relu(self.down(h))).data)",
+        "No gradient reaches",
+    ),
+    # Task 5
+    Mistake("Behind.__init__", "not frozen", "self.module, self.adapter = module, adapter", "module is not frozen"),
+    Mistake(
+        "Behind.__init__",
+        "all frozen",
+        """
+        self.module, self.adapter = module, adapter
+        self.requires_grad_(False)
+        """,
+        "Nothing trains",
+    ),
+    Mistake("Behind.forward", "x alone", "return self.adapter(self.module(x))", "other arguments are lost"),
+    Mistake("Behind.forward", "no kwargs", "return self.adapter(self.module(x, *args))", "by name are lost"),
+    Mistake("Behind.forward", "no args", "return self.adapter(self.module(x, **kwargs))", "by place are lost"),
+    Mistake(
+        "Behind.forward",
+        "residual twice",
+        """
+        h = self.module(x, *args, **kwargs)
+        return h + self.adapter(h)
+        """,
+        "counted twice",
+    ),
+    Mistake(
+        "Behind.forward",
+        "in front",
+        "return self.module(self.adapter(x), *args, **kwargs)",
+        "in front of the module",
+    ),
+    Mistake(
+        "Behind.forward",
+        "beside",
+        "return self.module(x, *args, **kwargs) + self.adapter(x) - x",
+        "beside the module",
+    ),
+    Mistake("Behind.forward", "no adapter", "return self.module(x, *args, **kwargs)", "adapter is missing"),
+    # Task 6
+    Mistake(
+        "insert",
+        "behind blocks",
+        PLACES
+        + 'chosen = [(p, b) for p, b in model.named_modules() if p.startswith("layers.") and p.count(".") == 1]'
+        + FREEZE
+        + REPLACE
+        + RETURN,
+        "behind whole blocks",
+    ),
+    Mistake(
+        "insert",
+        "substring",
+        PLACES
+        + "chosen = [(p, b) for p, b in model.named_modules() if any(n in p for n in names) and type(b) is nn.Linear]"
+        + FREEZE
+        + REPLACE
+        + RETURN,
+        "inside the mlp",
+    ),
+    Mistake(
+        "insert",
+        "anything with the name in it",
+        PLACES + "chosen = [(p, b) for p, b in model.named_modules() if any(n in p for n in names)]" + FREEZE + REPLACE,
+        "inside the mlp",
+    ),
+    Mistake(
+        "insert",
+        "ends in",
+        PLACES + "chosen = [(p, b) for p, b in model.named_modules() if p.endswith(names)]" + FREEZE + REPLACE + RETURN,
+        "not its end",
+    ),
+    Mistake(
+        "insert",
+        "always both",
+        PLACES + 'names = ("self_attn", "mlp")' + FIND + FREEZE + REPLACE + RETURN,
+        "Pfeiffer has one",
+    ),
+    Mistake("insert", "never both", PLACES + 'names = ("mlp",)' + FIND + FREEZE + REPLACE + RETURN, "Houlsby has two"),
+    Mistake("insert", "rest trains", PLACES + FIND + REPLACE + RETURN, "rest of the model still trains"),
+    Mistake("insert", "frozen too late", PLACES + FIND + REPLACE + FREEZE + RETURN, "Freeze first"),
+    Mistake(
+        "insert",
+        "one adapter for all",
+        PLACES
+        + FIND
+        + FREEZE
+        + """
+one = Adapter(d, m, seed)
+for path, module in chosen:
+    model.replace(path, Behind(module, one))
+"""
+        + RETURN,
+        "share one adapter",
+    ),
+    Mistake("insert", "one seed", PLACES + FIND + FREEZE + REPLACE.replace("seed + i", "seed") + RETURN, "start alike"),
+    Mistake(
+        "insert",
+        "first block",
+        PLACES + FIND + FREEZE + "chosen = chosen[: len(names)]" + REPLACE + RETURN,
+        "Only the first block",
+    ),
+    Mistake(
+        "insert",
+        "made and dropped",
+        PLACES + FIND + FREEZE + "made = [Behind(b, Adapter(d, m, seed)) for _, b in chosen]" + RETURN,
+        "Nothing was replaced",
+    ),
+    Mistake("insert", "nothing returned", PLACES + FIND + FREEZE + REPLACE, "Return the paths"),
+    Mistake(
+        "insert",
+        "nothing found, nothing said",
+        PLACES + FIND.splitlines()[1] + FREEZE + REPLACE + RETURN,
+        "no adapter was put in",
+    ),
+    Mistake(
+        "insert",
+        "any other is Pfeiffer",
+        'names = ("self_attn", "mlp") if placement == "houlsby" else ("mlp",)' + FIND + FREEZE + REPLACE + RETURN,
+        "must be refused",
+    ),
+]
+
+RIGHT = [
+    Right(
+        "count_parameters",
+        "counted from arrays",
+        """
+        if placement == "houlsby":
+            each = 2
+        elif placement == "pfeiffer":
+            each = 1
+        else:
+            raise ValueError
+        down, up = np.zeros((m, d + 1), dtype="int8"), np.zeros((d, m + 1), dtype="int8")
+        return np.int64(blocks) * (down.size + up.size) * each
+        """,
+    ),
+    Right(
+        "adapter_forward",
+        "float32, as lists, by a mask",
+        """
+        low = np.einsum("nd,md->nm", h, W1) + b1
+        low[low < 0] = 0
+        print(low.shape)
+        return (b2 + low.dot(W2.T) + h).astype("float32").tolist()
+        """,
+    ),
+    Right(
+        "change_at",
+        "by wiggling",
+        """
+        def f(h):
+            return W2 @ np.maximum(W1 @ h + b1, 0)
+
+        eps = 1e-6
+        return np.stack([(f(h + eps * e) - f(h - eps * e)) / (2 * eps) for e in np.eye(len(h))], axis=1)
+        """,
+    ),
+    Right(
+        "change_at",
+        "a diagonal matrix",
+        "return np.linalg.multi_dot([W2, np.diag(np.heaviside(W1.dot(h) + b1, 0.0)), W1])",
+    ),
+    Right(
+        "Adapter.__init__",
+        "Linears filled by hand",
+        """
+        self.up = nn.Linear(m, d)
+        self.up.weight.data = self.up.weight.data * 0
+        self.up.bias.data = self.up.bias.data * 0
+        self.down = nn.Linear(d, m, rng=rng)
+        self.down.bias.data = np.zeros(m, dtype="float32")
+        """,
+        also=(("Adapter.forward", "return self.up(F.relu(F.linear(h, self.down.weight, self.down.bias))) + h"),),
+    ),
+    Right(
+        "Behind.__init__",
+        "parameter by parameter",
+        """
+        for parameter in module.parameters():
+            parameter.requires_grad = False
+        self.adapter = adapter
+        self.module = module
+        """,
+        also=(
+            (
+                "Behind.forward",
+                """
+                h = self.module.forward(x, *args, **kwargs)
+                return self.adapter(h)
+                """,
+            ),
+        ),
+    ),
+    Right(
+        "insert",
+        "while walking",
+        """
+        if placement not in ("houlsby", "pfeiffer"):
+            raise ValueError(placement)
+        for parameter in model.parameters():
+            parameter.requires_grad = False
+        done = []
+        for path, module in list(model.named_modules()):
+            name = path.rpartition(".")[2]
+            if name == "mlp" or (name == "self_attn" and placement == "houlsby"):
+                adapter = Adapter(d, m, seed=seed + len(done))
+                model.replace(path, Behind(module=module, adapter=adapter))
+                done.append(path)
+        if not done:
+            raise ValueError("nothing there")
+        return done
+        """,
+    ),
+]

@@ -1,0 +1,538 @@
+"""The checks of lesson 10. They run in the checker's process; driver.py runs beside the student's code."""
+
+import numpy as np
+
+from minilora import Tensor, no_grad, ops
+from minilora.classroom import draw, raised, task
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+
+USES = (
+    "minilora.Tensor",
+    "minilora.no_grad",
+    "minilora.nn",
+    "minilora.ops",
+    "minilora.functional.linear",
+    "minilora.functional.softmax",
+)
+
+SHOTS = [("Open a file.", "files"), ("Send a\nmessage.", "mail")]
+
+
+@task(
+    1,
+    hints=(
+        "Write the prompt for one shot by hand, with \\n for each end of a line. And where does the answer stand?",
+        "Each shot ends with an empty line (\\n\\n), the text in 'Topic:'. The answer is read at the last place.",
+        "f'{shot}\\nTopic: {topic}\\n\\n', then f'{text}\\nTopic:'; and the argmax of logits[-1, first_tokens].",
+    ),
+)
+def prompting(student):
+    for shots in ([], SHOTS[:1], SHOTS):
+        text = "Parse a URL."
+        before = "".join(f"{shot}\nTopic: {topic}\n\n" for shot, topic in shots)
+        right = f"{before}{text}\nTopic:"
+        student.few_shot_prompt(shots, text).equals(
+            right,
+            instead={
+                "There is a space at the end: the token of the answer begins with it, so the prompt must not.": (
+                    right + " "
+                ),
+                "There is an end of a line after the last 'Topic:': the answer stands on the same line.": right + "\n",
+                "An empty line must part the shots from each other and from the text.": (
+                    before.replace("\n\n", "\n") + f"{text}\nTopic:"
+                ),
+                "The text comes first: it must come last, so that the model goes on from it.": (
+                    lambda got: got.startswith(f"{text}\nTopic:") and len(got) > len(text) + 8
+                ),
+                "The shots are missing.": f"{text}\nTopic:",
+                "Each shot shows its topic: that is what the model learns from.": (
+                    "".join(f"{shot}\nTopic:\n\n" for shot, _ in shots) + f"{text}\nTopic:"
+                ),
+                "Only the last shot is there: join them all.": lambda got: len(shots) > 1 and shots[0][0] not in got,
+                "The question is missing: after the text comes a line with 'Topic:'.": before + text,
+            },
+        )
+    rng = np.random.default_rng(1)
+    for length, classes in [(2, [8, 5]), (3, [5, 10, 4]), (5, [6, 9, 4, 8])]:
+        logits = draw(rng, length, 11)
+        logits[-1, 7] = 9.0  # the most likely of all is no class
+        logits[:-1, classes[-1]] += 5.0  # an earlier place, and the mean of all, would say another
+        best = classes[0]
+        logits[-1, best] = logits[-1, classes].max() + 1.0
+        student.choose_class(logits, classes).equals(
+            0,
+            instead={
+                "An index into first_tokens was asked for, not the token's id.": best,
+                "The most likely of all tokens need not be a class: compare first_tokens alone.": 7,
+                "The answer is what the model would write after the last token: read the logits there, logits[-1].": (
+                    len(classes) - 1
+                ),
+                "One number was asked for: logits[-1] has the scores of the last place.": lambda got: np.size(got) > 1,
+            },
+        )
+
+
+@task(
+    2,
+    hints=(
+        "Draw the mask of one row with two virtual tokens, one padding token and two real ones.",
+        "The first P columns are True. The rest: the lower triangle, and no column of a padding token.",
+        "np.tril(np.ones((T, T))) and real[:, None, :], behind P columns of True; P + np.cumsum(real, axis=1) - 1.",
+    ),
+)
+def seeing(student):
+    for P, rows in [(1, [[1, 1]]), (2, [[1, 1, 1], [0, 1, 1]]), (3, [[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])]:
+        real = np.array(rows)
+        B, T = real.shape
+        answer = student.mask_and_positions(P, real)
+        causal = np.tril(np.ones((T, T), dtype=bool))
+        front = np.ones((B, T, P), dtype=bool)
+        mask = np.concatenate([front, causal & (real[:, None, :] == 1)], axis=2)
+        is_real = real == 1
+
+        def same(wanted, shape=mask.shape, is_real=is_real):
+            return lambda got: np.shape(got) == shape and np.array_equal(np.asarray(got)[is_real] != 0, wanted[is_real])
+
+        answer[0].holds(
+            same(mask),
+            f"for the real tokens, the mask\n{mask.astype(int)}",
+            "Another mask: every real token sees the P virtual ones, and the real ones up to itself.",
+            instead={
+                "The mask has a row for each row of the batch: (B, T, P + T).": lambda got: np.ndim(got) == 2,
+                "The mask has P more columns than the text has tokens, and no more rows: (B, T, P + T).": lambda got: (
+                    np.shape(got) != mask.shape
+                ),
+                "Every token sees all virtual tokens; the triangle is for the text alone.": same(
+                    np.concatenate([np.tril(np.ones((T, P + T), dtype=bool))] * B).reshape(B, T, P + T)
+                    & np.concatenate([np.ones((B, P), dtype=bool), real == 1], axis=1)[:, None]
+                ),
+                "No token sees the virtual ones: the first P columns are True.": same(
+                    np.concatenate([~front, mask[:, :, P:]], axis=2)
+                ),
+                "The virtual tokens are the first P keys, before those of the text.": same(
+                    np.concatenate([mask[:, :, P:], front], axis=2)
+                ),
+                "Tokens see padding: real is 0 there.": same(np.concatenate([front, [causal] * B], axis=2)),
+                "Tokens see the future: the real ones up to itself, and none after.": same(
+                    np.concatenate([front, np.repeat(real[:, None, :] == 1, T, axis=1)], axis=2)
+                ),
+                "The mask is the wrong way round: True is who may be looked at.": same(~mask),
+            },
+        )
+        positions = P + real.cumsum(axis=1) - 1
+        answer[1].holds(
+            lambda got: np.shape(got) == (B, T) and np.array_equal(got[is_real], positions[is_real]),
+            f"for the real tokens, the positions\n{positions}",
+            "Other positions: virtual and real tokens count, from 0.",
+            instead={
+                "The virtual tokens take the positions 0 to P - 1: the first real one stands at P.": lambda got: (
+                    np.array_equal(got[is_real], positions[is_real] - P)
+                ),
+                "Padding was counted: a row that is padded on the left must be what it is alone.": lambda got: (
+                    np.array_equal(np.broadcast_to(got, (B, T)), np.broadcast_to(P + np.arange(T), (B, T)))
+                ),
+                "Positions count from 0, so the first real token stands at P, not at P + 1.": lambda got: (
+                    np.array_equal(got[is_real], positions[is_real] + 1)
+                ),
+                "Positions for each row of the batch: (B, T).": lambda got: np.shape(got) != (B, T),
+            },
+        )
+
+
+def tiny() -> LlamaForCausalLM:
+    """The driver's model."""
+    config = LlamaConfig(
+        vocab_size=11,
+        hidden_size=8,
+        intermediate_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=32,
+        initializer_range=0.5,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config, seed=1)
+
+
+def logits_of(ids, mask=None, cache=None, embeddings=None) -> np.ndarray:
+    model = tiny()
+    with no_grad():
+        hidden = model.model(None if embeddings is not None else ids, mask, cache, embeddings)
+        return model.lm_head(hidden).numpy()
+
+
+def wide(a: np.ndarray, rows: int) -> np.ndarray:
+    return np.broadcast_to(a, (rows, *a.shape))
+
+
+IDS = (np.array([[4, 9]]), np.array([[1, 2, 3], [7, 8, 0]]))
+FIRST = [5, 3, 10]
+
+
+@task(
+    3,
+    hints=(
+        "What does the body read in place of ids, and how many hidden states come back?",
+        "The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). The first P outputs go.",
+        "hidden = self.model.model(inputs_embeds=x); return self.model.lm_head(hidden[:, P:])",
+    ),
+)
+def softly(student):
+    table = tiny().model.embed_tokens.weight.numpy()
+    for token_ids, ids in ((FIRST[:1], IDS[0]), (FIRST, IDS[1])):
+        P, (B, T) = len(token_ids), ids.shape
+        answer = student.driver.prompted(token_ids, ids)
+        answer["kind"].equals(
+            "Tensor", instead={"prompt must be a Tensor that trains: nn.Parameter(…).": lambda kind: True}
+        )
+        answer["prompt"].equals(
+            table[token_ids],
+            instead={
+                "The start is random: take the embeddings of token_ids.": lambda start: start.shape == (P, 8),
+                "prompt is (P, d), one vector for each of token_ids, without an axis for the batch.": lambda start: (
+                    True
+                ),
+            },
+        )
+        rows = np.broadcast_to(token_ids, (B, P))
+        everything = logits_of(np.concatenate([rows, ids], axis=1))
+        answer["logits"].equals(
+            everything[:, P:],
+            instead={
+                "The logits of the virtual tokens are still there: drop the first P.": everything,
+                "The first T were kept, and the real tokens' are the last T.": everything[:, :T],
+                "The prompt has no effect: it must be read, and in front of the text.": logits_of(ids),
+            },
+        )
+        answer["trains"].holds(
+            lambda names: names == ["prompt"],
+            "prompt to train, and nothing else",
+            "Other parameters train than the prompt.",
+            instead={
+                "Nothing trains: freeze the model, and not the prompt.": [],
+                "The model is not frozen: model.requires_grad_(False).": lambda names: len(names) > 1,
+            },
+        )
+        answer["reached"].equals(
+            ["prompt"],
+            instead={"No gradient reaches the prompt: it must take part as a Tensor.": lambda names: names == []},
+        )
+        moved = draw(np.random.default_rng(P), P, 8).astype("float32")
+        x = np.concatenate([wide(moved, B), table[ids]], axis=1)
+        student.driver.prompt_moved(token_ids, ids, moved).equals(
+            logits_of(None, embeddings=Tensor(x))[:, P:],
+            instead={
+                "The prompt was changed, and the answer is as before: forward must read self.prompt.": lambda _: True
+            },
+        )
+    race(student, "SoftPrompt")
+
+
+def race(student, kind: str) -> None:
+    """Real tokens beat random numbers, on a sentence that the base has not read, after five steps."""
+    context, text = "Return the number of elements", "Return an array of the same shape, with its elements sorted."
+    student.driver.contest(kind, context, text, 6, 0.1).holds(
+        lambda losses: losses["real"][-1] < losses["random"][-1],
+        "a lower loss from real tokens than from random numbers, after five steps",
+        f"The start from real tokens did not win: does {kind} train what it was given?",
+    )
+
+
+def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
+    """As Tensors, in float64."""
+    B, P = len(q.data), prefix_k.shape[1]
+    first = [t.broadcast_to((B, *t.shape)) for t in (prefix_k, prefix_v)]
+    keys, values = (ops.concatenate(pair, axis=2) for pair in zip(first, (k, v), strict=True))
+    scores = (q @ keys.swapaxes(-1, -2)) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    exps = (scores + np.where(mask[:, None], 0.0, -1e9)).exp()
+    weights = exps / (exps.sum(axis=-1, keepdims=True) + 1e-300)
+    return weights @ values, weights[..., :P].sum(axis=-1)
+
+
+@task(
+    4,
+    hints=(
+        "What are the keys that a query compares itself with, and how many rows must the prefix have for that?",
+        "Broadcast the prefix to (B, H, P, D), join it with k along axis 2, mask the scores with mask[:, None].",
+        "weights = F.softmax(ops.where(mask[:, None], q kᵀ / √D, -1e9), axis=-1); y = weights @ values; then sum.",
+    ),
+)
+def attending(student):
+    rng = np.random.default_rng(4)
+    for B, H, T, D, P in [(1, 1, 1, 2, 1), (1, 1, 2, 2, 3), (2, 3, 3, 4, 2)]:
+        q, k, v = (draw(rng, B, H, T, D) for _ in range(3))
+        prefix_k, prefix_v = draw(rng, H, P, D), draw(rng, H, P, D)
+        mask = np.concatenate([np.ones((B, T, P)), wide(np.tril(np.ones((T, T))), B)], axis=2) == 1
+        if T > 2:
+            mask[1, :, P] = False  # padding
+        tensors = [Tensor(a, requires_grad=True) for a in (q, k, v, prefix_k, prefix_v)]
+        y, share = attended(*tensors, mask)
+        (y * y).sum().backward()
+        plain = lambda **more: attended(*(Tensor(t.data) for t in tensors), **{"mask": mask} | more)  # noqa: E731
+        no_front = mask.copy()
+        no_front[:, :, :P] = False
+        answer = student.driver.attention(q, k, v, prefix_k, prefix_v, mask)
+        answer.returns(
+            instead={
+                "The prefix is the same for all rows: broadcast it to (B, H, P, D) before it is joined with k and v.": (
+                    raised("ValueError", "dimension")
+                ),
+                "The mask (B, T, P + T) is the same for all heads: it needs an axis for them, mask[:, None].": (
+                    raised("ValueError", "broadcast")
+                ),
+            }
+        )
+        swapped = attended(*(Tensor(a) for a in (q, k, v)), Tensor(prefix_v), Tensor(prefix_k), mask)
+        answer["y"].equals(
+            y.numpy(),
+            instead={
+                "The scores are not divided by √D.": plain(scale=1.0)[0].numpy(),
+                "The mask is not applied: some tokens see what they must not.": (
+                    plain(mask=np.ones_like(mask))[0].numpy()
+                ),
+                "The prefix is left out: its keys and values come first.": plain(mask=no_front)[0].numpy(),
+                "The prefix's keys and values have changed places.": swapped[0].numpy(),
+                "y and share have changed places.": lambda got: np.shape(got) == (B, H, T),
+            },
+        )
+        answer["share"].equals(
+            share.numpy(),
+            instead={
+                "The share on the text was given: on the prefix it is the rest.": 1 - share.numpy(),
+                "The mean was given: the shares of the P virtual tokens add up.": share.numpy() / P,
+                "One number for each query: sum the weights of the first P keys over the last axis.": lambda got: (
+                    np.shape(got) != (B, H, T)
+                ),
+            },
+        )
+        for name, tensor in zip(("prefix_k", "prefix_v", "q", "k", "v"), (*tensors[3:], *tensors[:3]), strict=True):
+            answer[f"d{name}"].equals(
+                tensor.grad,
+                instead={f"No gradient reaches {name}: compute with Tensors, not with their arrays.": None},
+            )
+
+
+class Reference:
+    """A cache with a prefix in it, in ways right and wrong."""
+
+    def __init__(self, keys, values, length=None, of_layer=lambda layer: layer, is_behind=False):
+        self.prefix = keys, values
+        self.length = keys.shape[2] if length is None else length
+        self.of_layer, self.is_behind = of_layer, is_behind
+
+    def update(self, layer, *own):
+        rows = [wide(t[self.of_layer(layer)], len(own[0].data)) for t in self.prefix]
+        pairs = [(new, first) if self.is_behind else (first, new) for first, new in zip(rows, own, strict=True)]
+        return [ops.concatenate([Tensor(t) for t in pair], axis=2) for pair in pairs]
+
+
+def gradients_of(keys, values, ids):
+    """Of the sum of squared logits."""
+    tensors = [Tensor(keys, requires_grad=True), Tensor(values, requires_grad=True)]
+
+    class Flowing:
+        length = keys.shape[2]
+
+        def update(self, layer, *own):
+            rows = [t[layer].broadcast_to((len(ids), *t.shape[1:])) for t in tensors]
+            return [ops.concatenate(pair, axis=2) for pair in zip(rows, own, strict=True)]
+
+    logits = tiny().requires_grad_(False)(ids, past_key_values=Flowing()).logits
+    (logits * logits).sum().backward()
+    return [t.grad for t in tensors]
+
+
+NOT_BROADCAST = "The prefix is the same for all rows: broadcast the layer's to (B, H, P, D), B being k's rows."
+
+
+@task(
+    5,
+    hints=(
+        "What must the model find in the cache before it reads anything: how many positions, and what for each layer?",
+        "length is P; update joins the layer's prefix, once for each row, with k and v along axis 2; it keeps nothing.",
+        "forward: a new PrefixCache(self.keys, self.values) at every call; P ones before real; the model's .logits.",
+    ),
+)
+def prefixing(student):
+    rng = np.random.default_rng(5)
+    for L, H, P, D, B, T in [(1, 1, 2, 3, 1, 1), (2, 1, 3, 4, 1, 3), (3, 2, 4, 5, 2, 1)]:
+        keys, values, layer = draw(rng, L, H, P, D), draw(rng, L, H, P, D), L - 1
+        k, v = draw(rng, B, H, T, D), draw(rng, B, H, T, D)
+        answer = student.driver.cached(keys, values, layer, k, v)
+        answer.returns(instead={NOT_BROADCAST: raised("ValueError", "dimension")})
+        answer["length"].equals(
+            P,
+            instead={
+                "An empty cache: length must say that P positions are taken, so that the text stands behind them.": 0,
+                "length is P, the third of keys' axes (L, H, P, D).": lambda got: got in (L, H, D),
+            },
+        )
+        first = [wide(t[layer], B) for t in (keys, values)]
+        right = tuple(np.concatenate(pair, axis=2) for pair in zip(first, (k, v), strict=True))
+        answer["found"].equals(
+            right,
+            instead={
+                "The prefix stands behind the text's keys and values: it comes first.": tuple(
+                    np.concatenate(pair[::-1], axis=2) for pair in zip(first, (k, v), strict=True)
+                ),
+                "Every layer was given the prefix of layer 0: take that of `layer`.": tuple(
+                    np.concatenate([wide(t[0], B), own], axis=2) for t, own in zip((keys, values), (k, v), strict=True)
+                ),
+                "The prefix's keys and values have changed places.": tuple(
+                    np.concatenate(pair, axis=2) for pair in zip(first[::-1], (k, v), strict=True)
+                ),
+                "The prefix is left out.": (k, v),
+                "The text's own keys and values are left out.": tuple(first),
+                "Return both, keys and values.": None,
+            },
+        )
+    for P, ids in ((1, IDS[0]), (3, IDS[1])):
+        keys, values = (draw(rng, 2, 1, P, 4).astype("float32") for _ in range(2))
+        answer = student.driver.prefixed(keys, values, ids)
+        right = logits_of(ids, cache=Reference(keys, values))
+        answer["logits"].equals(
+            right,
+            instead={
+                "The positions of the text begin at 0: the cache's length must be P.": (
+                    logits_of(ids, cache=Reference(keys, values, length=0))
+                ),
+                "The model read no prefix: hand it the cache, past_key_values=….": logits_of(ids),
+                "The logits were asked for: model(…).logits.": lambda got: not isinstance(got, np.ndarray),
+                "keys and values have changed places.": logits_of(ids, cache=Reference(values, keys)),
+            },
+        )
+        answer["again"].equals(
+            right,
+            instead={
+                "The second call gives something else than the first: the model counts in cache.length, so make a new "
+                "cache for every call.": lambda got: True
+            },
+        )
+        answer["trains"].holds(
+            lambda names: sorted(names) == ["keys", "values"],
+            "keys and values to train, and nothing else",
+            "Other parameters train than keys and values.",
+            instead={
+                "Nothing trains: keys and values must be Tensors that train, nn.Parameter(…).": [],
+                "The model is not frozen: model.requires_grad_(False).": lambda names: len(names) > 2,
+            },
+        )
+        answer["reached"].holds(
+            lambda names: sorted(names) == ["keys", "values"],
+            "a gradient in keys and values, and nowhere else",
+            "The gradient did not reach both: keys and values must take part as Tensors.",
+        )
+        for name, grad in zip(("dkeys", "dvalues"), gradients_of(keys, values, ids), strict=True):
+            answer[name].equals(grad, tolerance=1e-4)
+    ids, real = np.array([[0, 0, 7, 8], [1, 2, 3, 4]]), np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
+    answer = student.driver.prefixed_padded(keys, values, ids, real)
+    answer.returns(
+        instead={
+            "The model's mask is for virtual and real tokens: put P ones before real, (B, P + T).": (
+                raised("ValueError", "attention_mask")
+            )
+        }
+    )
+    alone = logits_of(ids[:1, 2:], cache=Reference(keys, values))[0]
+    unseen = np.concatenate([np.zeros((2, 3), dtype=int), real], axis=1)
+    ignored = logits_of(ids, cache=Reference(keys, values))[0, 2:]
+    hidden = logits_of(ids, mask=unseen, cache=Reference(keys, values))[0, 2:]
+    answer.holds(
+        lambda got: np.allclose(got[0, 2:], alone, atol=1e-4),
+        "for the row that is padded on the left, the logits that it has alone",
+        "A row that is padded on the left must give what it gives alone.",
+        instead={
+            "real was ignored: it belongs into the model's mask, behind P ones.": lambda got: np.allclose(
+                got[0, 2:], ignored, atol=1e-4
+            ),
+            "The virtual tokens were masked away: they are real to the model, so the mask has P ones for them.": (
+                lambda got: np.allclose(got[0, 2:], hidden, atol=1e-4)
+            ),
+        },
+    )
+
+
+@task(
+    6,
+    hints=(
+        "Let the model read the tokens with something that looks like an empty cache. When is it handed the keys?",
+        "Recorder: length 0; update appends (k, v) and returns them. Then one call of the model on [token_ids].",
+        "keys = np.stack([k.numpy()[0] for k, _ in recorder.seen]), and the same for values; within no_grad().",
+    ),
+)
+def starting(student):
+    rng = np.random.default_rng(6)
+    k, v = draw(rng, 2, 1, 1, 3, 4), draw(rng, 2, 1, 1, 3, 4)
+    answer = student.driver.recorded(k, v)
+    answer.returns(
+        instead={
+            "seen must have an item for each layer: append (k, v).": raised("IndexError"),
+            "Set seen and length in __init__.": raised("AttributeError"),
+        }
+    )
+    answer["length"].equals(
+        0,
+        instead={"The model itself adds to length when it is done: update leaves it at 0.": lambda got: got != 0},
+    )
+    pairs = [(k[layer], v[layer]) for layer in range(2)]
+    answer["back"].equals(
+        tuple(pairs),
+        instead={
+            "update returns nothing, and the layer attends to what comes back: return k, v.": lambda back: (
+                back == [None, None]
+            ),
+            "The layer attends to what update returns: give k and v back as they are.": lambda back: True,
+        },
+    )
+    answer["seen"].equals(
+        tuple(pairs),
+        instead={
+            "Only the keys were written down: seen[layer] is the pair (k, v).": lambda seen: np.array_equal(seen, k),
+            "seen[layer] is the pair (k, v) that the layer handed in.": lambda seen: True,
+        },
+    )
+    for token_ids in (FIRST[:1], FIRST):
+        P = len(token_ids)
+        parts = {token: recorded([token]) for token in token_ids}
+        right = recorded(token_ids)
+        answer = student.driver.started(token_ids)
+        for index, name in enumerate(("keys", "values")):
+            answer[name].equals(
+                right[index],
+                instead={
+                    f"{name} still has an axis for the one sequence: take k[0] and v[0].": lambda got: (
+                        np.shape(got) == (2, 1, 1, P, 4)
+                    ),
+                    "Keys and values have changed places.": right[1 - index],
+                    "Only one layer's came back: there is a pair for each.": lambda got: np.ndim(got) == 3,
+                    "Each token was read alone: they must be read together, in their order and at their positions.": (
+                        np.concatenate([parts[token][index] for token in token_ids], axis=2)
+                    ),
+                    "The tokens were read in another order.": recorded(token_ids[::-1])[index],
+                    f"{name} must have the axes (L, H, P, D).": lambda got: np.shape(got) != (2, 1, P, 4),
+                },
+            )
+        answer["kind"].equals(
+            ["ndarray"], instead={"Two arrays were asked for, not Tensors: t.numpy().": lambda kinds: True}
+        )
+        ids = IDS[1]
+        begun = student.driver.prefixed(answer["keys"].value, answer["values"].value, ids)
+        both = np.concatenate([np.broadcast_to(token_ids, (len(ids), P)), ids], axis=1)
+        begun["logits"].equals(logits_of(both)[:, P:], tolerance=1e-4)
+    race(student, "Prefix")
+
+
+def recorded(token_ids) -> tuple[np.ndarray, np.ndarray]:
+    """keys, values (L, H, P, D) that the tiny model computes for the tokens."""
+    seen = []
+
+    class Seen:
+        length = 0
+
+        def update(self, layer, k, v):
+            seen.append((k.numpy()[0], v.numpy()[0]))
+            return k, v
+
+    logits_of(np.array([token_ids]), cache=Seen())
+    return tuple(np.stack(part) for part in zip(*seen, strict=True))

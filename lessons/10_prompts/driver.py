@@ -1,0 +1,132 @@
+"""Runs beside the student's code, where Tensors and models live: builds, calls, and hands plain values back.
+
+There are no answers here. The first line of each docstring is how a report shows the call.
+"""
+
+import numpy as np
+
+from minilora import Tensor, functional, no_grad, optim
+from minilora.data.tokenizer import Tokenizer
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.train import recipes
+
+BASE = recipes.base_folder()
+
+
+def tiny() -> LlamaForCausalLM:
+    """Two layers of two query heads that share one key head; weights large enough to make a difference."""
+    config = LlamaConfig(
+        vocab_size=11,
+        hidden_size=8,
+        intermediate_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=32,
+        initializer_range=0.5,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config, seed=1)
+
+
+def observe(module, logits) -> dict:
+    """What a call gave, and where its gradients went."""
+    facts = {"logits": logits, "trains": [name for name, p in module.named_parameters() if p.requires_grad]}
+    if isinstance(logits, Tensor) and logits.requires_grad:
+        (logits * logits).sum().backward()
+    return facts | {"reached": [name for name, p in module.named_parameters() if p.grad is not None]}
+
+
+def gradient(module, name: str):
+    """Of a Tensor among the module's attributes; None where there is none."""
+    return getattr(getattr(module, name, None), "grad", None)
+
+
+def prompted(student, token_ids, ids):
+    """soft = SoftPrompt(model, token_ids); logits = soft(ids)"""
+    soft = student.SoftPrompt(tiny(), token_ids)
+    start = soft.prompt.numpy() if isinstance(soft.prompt, Tensor) else None
+    return {"kind": type(soft.prompt).__name__, "prompt": start} | (
+        {} if start is None else observe(soft, soft(ids)) | {"gradient": gradient(soft, "prompt")}
+    )
+
+
+def prompt_moved(student, token_ids, ids, prompt):
+    """soft = SoftPrompt(model, token_ids), after its prompt has been set; logits = soft(ids)"""
+    soft = student.SoftPrompt(tiny(), token_ids)
+    soft.prompt.data = prompt
+    with no_grad():
+        return soft(ids)
+
+
+def attention(student, q, k, v, prefix_k, prefix_v, mask):
+    """y, share = prefix_attention(…); (y * y).sum().backward()"""
+    tensors = [Tensor(a, requires_grad=True) for a in (q, k, v, prefix_k, prefix_v)]
+    y, share = student.prefix_attention(*tensors, mask)
+    share = share.numpy() if isinstance(share, Tensor) else share
+    if isinstance(y, Tensor) and y.requires_grad:
+        (y * y).sum().backward()
+    names = ("q", "k", "v", "prefix_k", "prefix_v")
+    return {"y": y, "share": share} | {f"d{name}": t.grad for name, t in zip(names, tensors, strict=True)}
+
+
+def cached(student, keys, values, layer, k, v):
+    """cache = PrefixCache(keys, values); k, v = cache.update(layer, k, v)"""
+    cache = student.PrefixCache(Tensor(keys), Tensor(values))
+    length = cache.length
+    found = cache.update(layer, Tensor(k), Tensor(v))
+    return {"length": length, "found": found}
+
+
+def prefixed(student, keys, values, ids):
+    """prefix = Prefix(model, keys, values); logits = prefix(ids); prefix(ids) once more"""
+    prefix = student.Prefix(tiny(), keys, values)
+    facts = observe(prefix, prefix(ids))
+    facts |= {"dkeys": gradient(prefix, "keys"), "dvalues": gradient(prefix, "values")}
+    with no_grad():
+        return facts | {"again": prefix(ids)}
+
+
+def prefixed_padded(student, keys, values, ids, real):
+    """prefix = Prefix(model, keys, values); logits = prefix(ids, real)"""
+    with no_grad():
+        return student.Prefix(tiny(), keys, values)(ids, real)
+
+
+def started(student, token_ids):
+    """keys, values = real_start(model, token_ids)"""
+    keys, values = student.real_start(tiny(), token_ids)
+    kind = {type(keys).__name__, type(values).__name__}
+    return {"keys": keys, "values": values, "kind": sorted(kind)}
+
+
+def recorded(student, k, v):
+    """recorder = Recorder(); recorder.update(layer, k, v) for layer 0 and 1"""
+    recorder = student.Recorder()
+    back = [recorder.update(layer, Tensor(k[layer]), Tensor(v[layer])) for layer in range(2)]
+    return {"length": recorder.length, "back": back, "seen": [recorder.seen[layer] for layer in range(2)]}
+
+
+def contest(student, kind, context, text, steps, rate):
+    """the losses on `text` before each step of AdamW, on the package's base, from real tokens and from normal(0, 1)"""
+    tokenizer = Tokenizer.from_file(BASE / "tokenizer.json")
+    first, ids = tokenizer.encode(context).tolist(), tokenizer.encode(text)[None]
+    losses = {}
+    for start in ("real", "random"):
+        model, rng = LlamaForCausalLM.from_pretrained(BASE), np.random.default_rng(0)
+        module = student.SoftPrompt(model, first) if kind == "SoftPrompt" else None
+        if module is None:
+            module = student.Prefix(model, *student.real_start(model, first))
+        trains = [p for p in module.parameters() if p.requires_grad]
+        if start == "random":
+            for p in trains:
+                p.data = rng.standard_normal(p.shape).astype("float32")
+        optimizer = optim.AdamW(trains, lr=rate)
+        losses[start] = []
+        for _ in range(steps):
+            loss = functional.cross_entropy(module(ids[:, :-1]), ids[:, 1:])
+            losses[start].append(loss.item())
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return losses
