@@ -64,6 +64,24 @@ def curves(
 
 
 @styled
+def paths(
+    title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, start: str = "the base"
+) -> Figure:
+    """Ways {name: (x values, y values)} through a plane that begin at one point; the end of each is a large mark."""
+    figure, axes = single(title)
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.axvline(0, color=GREY, linewidth=1)
+    for look, (name, (xs, ys)) in zip(SERIES, series.items(), strict=False):
+        axes.plot(xs, ys, **look, markersize=5, label=name)
+        axes.plot(xs[-1], ys[-1], color=look["color"], marker=look["marker"], markersize=12, markeredgecolor="white")
+    beginning = next(iter(series.values()))
+    axes.plot(beginning[0][0], beginning[1][0], color=GREY, marker="X", markersize=10, linestyle="", label=start)
+    axes.set(xlabel=x, ylabel=y)
+    axes.margins(0.12)
+    return with_legend(figure)
+
+
+@styled
 def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> Figure:
     """Horizontal bars {name: value}, the first at the top, each with its value."""
     figure = figure_of(title, 1.2 + 0.42 * len(values))
