@@ -365,7 +365,7 @@ def switching(student):
                     ),
                 },
             )
-    x, weights, updates = draw(rng, 2, 3), [draw(rng, 3, 3), draw(rng, 3, 3)], [draw(rng, 3, 3), draw(rng, 3, 3)]
+    x, weights, updates = draw(rng, 1, 2), [draw(rng, 2, 2), draw(rng, 2, 2)], [draw(rng, 2, 2), draw(rng, 2, 2)]
     x, weights, updates = x.astype("float32"), *([a.astype("float32") for a in w] for w in (weights, updates))
     for off in (False, True):
         answer = student.driver.switched(x, weights, updates, off)

@@ -447,13 +447,13 @@ def choosing(student):
                 "Only the price of a query was compared: training costs something as well.": taken(
                     case, key=lambda one: one["query"]
                 ),
-                "Only the training was compared: the queries cost something as well.": taken(
+                "The queries were not counted, or one of them: the cost is training + queries · query.": taken(
                     case, key=lambda one: one["training"]
                 ),
                 "The fewest bits are not asked for: of those that reach the bar, take the cheapest.": taken(
                     case, key=lambda one: one["bits"]
                 ),
-                "A query was counted once: there are `queries` of them.": taken(
+                "One query was counted: there are `queries` of them.": taken(
                     case, key=lambda one: one["training"] + one["query"]
                 ),
             },

@@ -265,7 +265,7 @@ MISTAKES = [
     Mistake("choose", "below the bar", FIT.replace('["bits"] <=', '["bits"] <') + BY_TOTAL, "at the bar"),
     Mistake("choose", "best of all", FIT + 'return min(fit, key=lambda n: fit[n]["bits"])', "fewest bits are not"),
     Mistake("choose", "a query alone", FIT + 'return min(fit, key=lambda n: fit[n]["query"])', "training costs"),
-    Mistake("choose", "training alone", FIT + 'return min(fit, key=lambda n: fit[n]["training"])', "queries cost"),
+    Mistake("choose", "training alone", FIT + 'return min(fit, key=lambda n: fit[n]["training"])', "were not counted"),
     Mistake(
         "choose",
         "one query",
