@@ -1,4 +1,4 @@
-"""Pictures that teach: attention, graphs, blocks, weights and their 16 levels, singular values, loss surfaces.
+"""Pictures that teach: attention, graphs, blocks, weights and their levels, singular values, loss surfaces, methods.
 
 Each is a function of plain arrays and gives a matplotlib Figure; `show` puts it into a notebook. The look is that of
 `drawing.py`: readable in grey and by colour-blind readers.
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backend import to_numpy, xp
-from .drawing import GREY, HEIGHT, figure_of, single, styled, with_legend, write_png
+from .drawing import GREY, HEIGHT, LOOKS, errorbar, figure_of, single, styled, with_legend, write_png
+from .grids import NAMES, Spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,6 +100,60 @@ def learning_curve(
         written = below.text(0, height, line, transform=below.transAxes, va="center", fontsize=9, parse_math=False)
         written.set_in_layout(False)  # a long line is cut off, and does not narrow the plot
     return figure
+
+
+@styled
+def paths(
+    title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, start: str = "the base"
+) -> Figure:
+    """Ways {name: (x values, y values)} through a plane that begin at one point; the end of each is a large mark."""
+    figure, axes = single(title)
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.axvline(0, color=GREY, linewidth=1)
+    for look, (name, (xs, ys)) in zip(SERIES, series.items(), strict=False):
+        axes.plot(xs, ys, **look, markersize=5, label=name)
+        axes.plot(xs[-1], ys[-1], color=look["color"], marker=look["marker"], markersize=12, markeredgecolor="white")
+    beginning = next(iter(series.values()))
+    axes.plot(beginning[0][0], beginning[1][0], color=GREY, marker="X", markersize=10, linestyle="", label=start)
+    axes.set(xlabel=x, ylabel=y)
+    axes.margins(0.12)
+    return with_legend(figure)
+
+
+@styled
+def methods_at_cost(
+    title: str,
+    points: Mapping[str, tuple[float, Spread]],
+    x: str,
+    y: str,
+    levels: Mapping[str, float] | None = None,
+    frontier: Sequence[str] = (),
+) -> Figure:
+    """Every method {name: (cost, quality)} one point in its own look; less is better in both.
+
+    levels: of methods that have no such cost, as lines. frontier: methods to join by a staircase. A point that lies so
+    far up that it would squeeze all the others is named at the upper edge.
+    """
+    figure = figure_of(title, 5.8)
+    axes = figure.subplots()
+    for method, (cost, quality) in points.items():
+        errorbar(axes, method, [cost], [quality], NAMES[method], linestyle="")
+    for method, level in (levels or {}).items():
+        axes.axhline(level, **LOOKS[method] | {"marker": ""}, label=NAMES[method])
+    steps = sorted((points[method][0], points[method][1].mean) for method in frontier)
+    if steps:
+        axes.step(*zip(*steps, strict=True), where="post", color="#BBBBBB", linewidth=4, zorder=0, label="frontier")
+    axes.set_xlim(0, 1.08 * max(cost for cost, _ in points.values()))
+    axes.set(xlabel=x, ylabel=y)
+    heights = sorted([quality.mean for _, quality in points.values()] + list((levels or {}).values()))
+    far = [method for method, (_, one) in points.items() if len(heights) > 3 and one.mean == heights[-1]]
+    if far and heights[-1] - heights[0] > 2 * (heights[-2] - heights[0]):
+        room = heights[-2] - heights[0]
+        axes.set_ylim(heights[0] - 0.25 * room, heights[-2] + 0.25 * room)
+        cost, one = points[far[0]]
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top"}
+        axes.annotate(f"{NAMES[far[0]]}: {one.show(2)} ↑", (cost, 1), (8, -4), **place)
+    return with_legend(figure, 3)
 
 
 @styled

@@ -1,0 +1,412 @@
+"""The checks of lesson 07. They run in the checker's process; driver.py runs beside the student's code."""
+
+import numpy as np
+
+from minilora.classroom import draw, raised, task
+
+USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn")
+
+
+def log_p_of(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def nats_of(logits: np.ndarray, labels: np.ndarray, shift: int = 1, ignored: bool = True) -> np.ndarray:
+    """The nats of each label that counts, (N,). shift: how far behind its logits a label stands."""
+    logits, labels = (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
+    counts = labels != -100 if ignored else np.ones(labels.shape, bool)
+    index = np.where(labels == -100, 0, labels)
+    return -np.take_along_axis(log_p_of(logits), index[..., None], axis=-1)[..., 0][counts]
+
+
+@task(
+    1,
+    hints=(
+        "Which label do the logits at position t speak of? And which labels count at all?",
+        "Shift: logits[:, :-1] against labels[:, 1:]. Take the maximum off before np.exp. Leave out where it is -100.",
+        "log_p = z - log(sum(exp(z))), z = logits - max; the answer is -sum(log_p of the labels) / log(2).",
+    ),
+)
+def bits(student):
+    rng = np.random.default_rng(1)
+    for shape, padding in [((1, 2, 3), 0), ((1, 3, 3), 0), ((2, 4, 3), 0), ((2, 4, 5), 2)]:
+        logits, labels = draw(rng, *shape), rng.integers(0, shape[-1], shape[:2])
+        if padding:
+            labels[0, -padding:] = -100
+        bits_are(student, logits, labels)
+    bits_are(student, np.array([[[1000.0, 0.0], [0.0, 0.0], [-1000.0, 0.0]]]), np.array([[0, 0, 1]]))
+
+
+def bits_are(student, logits, labels):
+    nats = nats_of(logits, labels)
+    right = nats.sum() / np.log(2)
+    wrapped = labels % logits.shape[-1]  # what -100 takes as an index, where it fits
+    not_left_out = "Labels of -100 do not count: leave them out."
+    instead = {
+        "These are nats: divide by log(2), or use log₂.": nats.sum(),
+        "Not shifted: the logits at position t are about the token at t + 1.": (
+            lambda got: close(got, nats_of(logits, labels, shift=0).sum() / np.log(2))
+        ),
+        "This is the mean of the bits: add them up.": lambda got: close(got, right / len(nats)) and len(nats) > 1,
+        "The sign is the other way round: a probability's logarithm is negative, its cost is not.": -right,
+        not_left_out: lambda got: any(
+            close(got, nats_of(logits, all_of, ignored=False).sum() / np.log(2)) for all_of in (labels, wrapped)
+        ),
+        "np.exp overflowed: take each row's maximum off before it.": lambda got: not np.isfinite(got),
+        "Those are logits, no logarithms of probabilities: the softmax is missing.": (
+            lambda got: close(got, -picked(logits, labels).sum() / np.log(2))
+        ),
+        not_left_out + " As an index, it does not fit.": raised("IndexError"),
+    }
+    student.bits_of(logits, labels).equals(right, instead=instead)
+
+
+def picked(logits, labels):
+    counts = labels[:, 1:] != -100
+    index = np.where(counts, labels[:, 1:], 0)
+    return np.take_along_axis(logits[:, :-1], index[..., None], axis=-1)[..., 0][counts]
+
+
+def close(a, b) -> bool:
+    return bool(abs(a - b) <= 1e-6 * max(abs(b), 1e-2))
+
+
+@task(
+    2,
+    hints=(
+        "What must be put back after looking? And what is divided by what, and when?",
+        "Remember model.training first. Add up the bits of all batches; divide once, by the characters.",
+        "model.eval(); with no_grad(): bits = sum of bits_of(model(ids).numpy(), labels); model.train(was_training).",
+    ),
+)
+def probing(student):
+    rng = np.random.default_rng(2)
+    table = draw(rng, 4, 4)
+    sizes = [[(1, 3)], [(2, 4), (1, 3)], [(1, 5), (2, 3), (1, 2)]]
+    for training in (False, True):
+        for shapes in sizes:
+            batches = []
+            for number, shape in enumerate(shapes):
+                ids = rng.integers(0, 4, shape)
+                labels = ids.copy()
+                if number:
+                    labels[:, -1] = -100
+                batches.append({"input_ids": ids, "labels": labels})
+            characters = 10 * len(shapes)
+            costs = [nats_of(table[b["input_ids"]], b["labels"]) / np.log(2) for b in batches]
+            right = sum(cost.sum() for cost in costs) / characters
+            answer = student.driver.probed(table, batches, characters, training)
+            answer["modes"].holds(
+                lambda modes: modes == ["evaluation"] * len(batches),
+                f"{len(batches)} calls of the model, in evaluation mode",
+                "Call the model once a batch.",
+                instead={"The model computed in training mode, with dropout: model.eval() first.": is_in_training},
+            )
+            answer["graphs"].holds(
+                lambda graphs: not any(graphs),
+                "no graph",
+                "A graph was built, for which all activations are kept: compute under `with no_grad():`.",
+            )
+            answer["bits"].equals(
+                right,
+                instead={
+                    "Not divided by the characters.": right * characters,
+                    "This is bits a token: divide by the characters of the text.": (
+                        sum(c.sum() for c in costs) / max(sum(map(len, costs)), 1)
+                    ),
+                    "Each batch was divided apart and the means averaged: add up all bits, then divide once.": (
+                        right / len(batches)
+                    ),
+                    "Only the last batch was counted: add up over all.": costs[-1].sum() / characters,
+                    "Only the first batch was counted: add up over all.": costs[0].sum() / characters,
+                },
+            )
+            answer["after"].equals(
+                {"training": training, "dropout": training},
+                instead={
+                    "The model was left in evaluation mode: put it back into training mode.": (
+                        {"training": False, "dropout": False}
+                    ),
+                    "The model was put into training mode, and had not been in it: put back the mode that it was in.": (
+                        {"training": True, "dropout": True}
+                    ),
+                    "Only the model's own flag was put back, not those of its parts: call model.train(…).": (
+                        lambda after: after["training"] != after["dropout"]
+                    ),
+                },
+            )
+
+
+def is_in_training(modes: list) -> bool:
+    return "training" in modes
+
+
+@task(
+    3,
+    hints=(
+        "Which probe would you keep, if the new text is all that the training was for?",
+        "kept = np.argmin(new). Fewer bits are better: which difference is a gain, and which a loss?",
+        "kept, new[0] - new[kept], old[kept] - old[0]",
+    ),
+)
+def reading(student):
+    curves = [
+        ([3.0, 2.5], [1.5, 1.25]),
+        ([3.0, 2.5, 2.25, 2.375], [1.5, 1.375, 2.0, 2.75]),
+        ([4.0, 3.0, 3.5, 3.25, 3.75], [2.0, 2.5, 1.75, 3.0, 2.25]),
+        ([2.0, 2.25, 2.5], [2.0, 1.5, 1.75]),
+    ]
+    for new, old in curves:
+        k, last, low = int(np.argmin(new)), len(new) - 1, int(np.argmin(old))
+        learned, forgotten = new[0] - new[k], old[k] - old[0]
+        student.learned_and_forgotten(new, old).equals(
+            (k, learned, forgotten),
+            instead={
+                "Most bits are worst: the probe that is kept has the fewest.": lambda got: got[0] == np.argmax(new),
+                "The last probe is not always the best: keep the one with the fewest bits on the new text.": (
+                    (last, new[0] - new[last], old[last] - old[0])
+                ),
+                "The probe is the one that is best on the new text; this one is best on the old.": (
+                    (low, new[0] - new[low], old[low] - old[0])
+                ),
+                "What was learned has the wrong sign: fewer bits than before is a gain.": (k, -learned, forgotten),
+                "What was forgotten has the wrong sign: more bits than before is a loss.": (k, learned, -forgotten),
+                "Both signs are the wrong way round: bits are a cost.": (k, -learned, -forgotten),
+                "Learned is about the new text, forgotten about the old: they have changed places.": (
+                    lambda got: close(got[1], forgotten) and close(got[2], learned)
+                ),
+                "What was forgotten is read at the probe that is kept, not where it is worst.": (
+                    (k, learned, max(old) - old[0])
+                ),
+                "Compared with the probe before, not with the first: the first is from before the training.": (
+                    lambda got: k and close(got[1], new[k - 1] - new[k]) and close(got[2], old[k] - old[k - 1])
+                ),
+            },
+        )
+
+
+@task(
+    4,
+    hints=(
+        "How many old rows should there be after one batch, after two, after ten?",
+        "Keep count of all rows and of the old ones so far; each batch takes as many old rows as are due by now.",
+        "given += rows; due = int(given * share) - replayed; replayed += due; np.stack of old and new rows.",
+    ),
+)
+def replaying(student):
+    for share, rows, n in [(0.0, 2, 2), (0.5, 2, 2), (0.25, 4, 3), (0.125, 2, 9), (0.5, 3, 4), (0.1, 4, 20)]:
+        answer = student.driver.mixed(share, rows, n)
+        answer.holds(
+            lambda got, n=n, rows=rows: [np.shape(batch) for batch in got] == [(rows, 2)] * n,
+            f"batches of shape ({rows}, 2)",
+            "A batch has another shape than (rows, T).",
+            instead={
+                "The old rows come on top: they take the place of new ones, so that a batch has `rows` rows.": (
+                    lambda got, rows=rows: max(len(batch) for batch in got) > rows
+                )
+            },
+        )
+        instead = {
+            "Each batch rounded for itself, so a small share comes to nothing: keep count over the batches.": (
+                lambda old, share=share: share > 0 and not any(old)
+            ),
+            "share is the part that is old text, not the part that is new.": (
+                lambda old, share=share, rows=rows: abs(sum(old) - len(old) * rows * (1 - share)) < 1 and share < 0.5
+            ),
+            "At least one old row in each batch is more than the share: keep count over the batches.": (
+                lambda old: all(k >= 1 for k in old)
+            ),
+        }
+        totals = answer.value
+        old = [int((np.asarray(batch)[:, 0] >= 1000).sum()) for batch in totals]
+        due = [(i + 1) * rows * share for i in range(n)]
+        answer.holds(
+            lambda got, old=old, due=due: all(abs(k - d) < 1 for k, d in zip(np.cumsum(old), due, strict=True)),
+            f"about {due[-1]:g} old rows in {n} batches of {rows}, and as due after each",
+            "The share is not met: after n batches, the old rows so far number n · rows · share, to within one.",
+            instead={hint: lambda got, fits=fits, old=old: fits(old) for hint, fits in instead.items()},
+        )
+        for name, first in (("new", 0), ("old", 1000)):
+            answer.holds(
+                lambda got, first=first: in_order(got, first),
+                f"each {name} row once, in order",
+                f"The {name} rows are not those of the iterator, each once and in order: take each by next().",
+            )
+    for share in (-0.25, 1.0, 1.5):
+        student.driver.refused(share).equals(
+            raised("ValueError"),
+            instead={"A share below 0, or of 1 and more, must be refused: raise ValueError.": lambda made: True},
+        )
+    old, new = np.array([0, 0, 0, 0, 1, 1, 2, 3]), np.array([3, 3, 4, 4, 4, 4, 2, 1])
+    lost = {}
+    for share in (0.0, 0.25):
+        answer = student.driver.rehearsed(old, new, share, 400)
+        answer.holds(np.all, "logits", "The training did not come to an end.")
+        lost[share] = -log_p_of(answer.value)[old].mean()
+    before = -np.log(np.bincount(old) / len(old))[old].mean()
+    answer.holds(
+        lambda logits: 1 - (lost[0.25] - before) / (lost[0.0] - before) >= 2 / 3,
+        "at least two thirds of what is forgotten without replay",
+        "A quarter of replay recovers less than it should: are the old rows among those of each batch?",
+    )
+
+
+def in_order(batches: list, first: int) -> bool:
+    """Whether the rows of one source, by number, are first, first + 1, … (in any order within a batch)."""
+    numbers = []
+    for batch in batches:
+        mine = [int(row[0]) for row in np.asarray(batch) if (row[0] >= 1000) == (first >= 1000)]
+        numbers += sorted(mine)
+    return numbers == list(range(first, first + len(numbers)))
+
+
+@task(
+    5,
+    hints=(
+        "What does the model predict? And what would the best model for one of the texts alone predict?",
+        "A token that has probability p under one and q under the other costs log₂(p / q) more; weigh that by p.",
+        "mixture = (1 - share) * p_new + share * p_old; price = sum of p * log2(p / mixture) where p > 0, for both.",
+    ),
+)
+def pricing(student):
+    cases = [
+        ([1.0, 0.0], [0.0, 1.0], 0.5),
+        ([0.75, 0.25], [0.5, 0.5], 0.25),
+        ([0.5, 0.25, 0.25, 0.0], [0.0, 0.125, 0.375, 0.5], 0.1),
+        ([0.5, 0.5, 0.0], [0.25, 0.25, 0.5], 0.0),
+        ([0.25, 0.25, 0.5], [0.5, 0.25, 0.25], 0.0),
+    ]
+    for new, old, share in cases:
+        p_new, p_old = np.array(new), np.array(old)
+        mixture = (1 - share) * p_new + share * p_old
+        other_way = share * p_new + (1 - share) * p_old
+        right = (price(p_new, mixture), price(p_old, mixture))
+        student.replay_price(p_new, p_old, share).equals(
+            right,
+            instead={
+                "These are nats: use log₂.": tuple(np.log(2) * x for x in right),
+                "The new text's price comes first, then the old text's.": right[::-1],
+                "share is the part that is old text: p = (1 - share) p_new + share p_old.": (
+                    price(p_new, other_way),
+                    price(p_old, other_way),
+                ),
+                "0 · log 0 became nan: leave out the tokens that do not occur.": (
+                    lambda got: np.isnan(np.asarray(got, dtype=float)).any()
+                ),
+                "The sign is the other way round: another text's share costs bits.": tuple(-x for x in right),
+                "This is what a token costs at all. Take off what it costs under p_new, or p_old, itself.": (
+                    lambda got, p_new=p_new, p_old=p_old, m=mixture: all(
+                        close(g, cross(p, m)) for g, p in zip(got, (p_new, p_old), strict=True)
+                    )
+                ),
+                "It is weighed by the mixture: weigh each token by how often it is in the text that is read.": (
+                    price(mixture, p_new),
+                    price(mixture, p_old),
+                ),
+                "A token that occurs and has probability 0 costs infinitely many bits: do not leave it out.": (
+                    lambda got, right=right: np.isinf(right[1]) and np.all(np.isfinite(got))
+                ),
+                "Those are the two pure predictions compared: the model predicts the mixture.": (
+                    price(p_new, p_old),
+                    price(p_old, p_new),
+                ),
+            },
+        )
+
+
+def price(p: np.ndarray, q: np.ndarray) -> float:
+    return cross(p, q) - cross(p, p)
+
+
+def cross(p: np.ndarray, q: np.ndarray) -> float:
+    occurs = p > 0
+    with np.errstate(divide="ignore"):
+        return float(-(p[occurs] * np.log2(q[occurs])).sum())
+
+
+@task(
+    6,
+    hints=(
+        "Off must cost nothing, not even a rounding. So what is computed where is_on is False?",
+        "if not self.is_on: return self.base(x). In adapter_off: remember, switch off, yield, put back.",
+        "before = [layer.is_on for …]; set all to False; try: yield; finally: give each its own value back.",
+    ),
+)
+def switching(student):
+    rng = np.random.default_rng(6)
+    for n, width, size in [(1, 2, 1.0), (3, 2, 1.0), (3, 4, 1e6)]:
+        x, W, U = draw(rng, n, width), draw(rng, width, width), size * draw(rng, width, width)
+        x, W, U = (a.astype("float32") for a in (x, W, U))
+        plain, both = x @ W.T, x @ W.T + x @ U.T
+        student.driver.one_layer(x, W, U, True)["y"].equals(
+            both,
+            instead={
+                "The update is missing: on, it is added.": plain,
+                "The base is missing: the update is added to its answer.": x @ U.T,
+                "The update looks at the base's answer: it stands beside the base, and both look at x.": (
+                    lambda y, plain=plain, U=U: near(y, plain + plain @ U.T) or near(y, plain @ U.T)
+                ),
+            },
+        )
+        for blown in (U, np.full_like(U, np.inf)):
+            answer = student.driver.one_layer(x, W, blown, False)
+            answer["y"].holds(
+                lambda y, base=answer["base"].value: np.array_equal(y, base),
+                "the base's answer, bit for bit",
+                "Off, the layer must give self.base(x), bit for bit.",
+                instead={
+                    "Off was computed through the update, and infinity times 0 is nan: return self.base(x) alone.": (
+                        lambda y: np.isnan(y).any()
+                    ),
+                    "is_on was not looked at: False is the base alone.": lambda y, both=both: near(y, both),
+                    "Off is nearly the base: adding the update and taking it off again rounds. Do not add it.": (
+                        lambda y, plain=plain: np.allclose(y, plain, rtol=0.1, atol=1.0)
+                    ),
+                },
+            )
+    x, weights, updates = draw(rng, 1, 2), [draw(rng, 2, 2), draw(rng, 2, 2)], [draw(rng, 2, 2), draw(rng, 2, 2)]
+    x, weights, updates = x.astype("float32"), *([a.astype("float32") for a in w] for w in (weights, updates))
+    for off in (False, True):
+        answer = student.driver.switched(x, weights, updates, off)
+        answer.returns(
+            instead={"adapter_off must reach a yield, exactly once: the block runs there.": raised("RuntimeError")}
+        )
+        answer["within"].holds(
+            lambda states: states == [False, False],
+            "both layers off within the block",
+            "Within the block, every SideLayer of the model must be off.",
+            instead={"Only a part of the layers is off: there may be several.": lambda s: False in s},
+        )
+        answer["y"].equals(x @ weights[0].T @ weights[1].T, tolerance=1e-4)
+        answer["after"].holds(
+            lambda states, off=off: states == [not off, True],
+            f"is_on as before: {[not off, True]}",
+            "Afterwards, each layer must be as it was before.",
+            instead={
+                "The layers stay off: after the yield, put back what was.": lambda s: not any(s),
+                "All layers are on afterwards, and one was off before: remember each one's own state.": lambda s: all(
+                    s
+                ),
+            },
+        )
+    answer = student.driver.nested(x, weights, updates)
+    answer["inner"].holds(
+        lambda states: not any(states),
+        "off after the inner block, since the outer one goes on",
+        "The inner block switched on what the outer one had switched off: put back what was.",
+    )
+    answer["outer"].holds(all, "on after the outer block", "After the outer block, the layers must be on again.")
+    answer = student.driver.interrupted(x, weights, updates)
+    answer["came"].holds(
+        lambda came: came is True, "the exception to come through", "The exception was swallowed: let it through."
+    )
+    answer["after"].holds(
+        all,
+        "on again",
+        "After an exception in the block, the layers stay off: put them back in a `finally`.",
+    )
+
+
+def near(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.allclose(a, b, rtol=1e-3)

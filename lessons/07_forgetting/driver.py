@@ -1,0 +1,122 @@
+"""Runs beside the student's code, where Tensors and modules live: builds, calls, and hands plain values back.
+
+There are no answers here. The first line of each docstring is how a report shows the call.
+"""
+
+from itertools import count
+
+import numpy as np
+
+from minilora import Tensor, nn
+
+
+class Bigram(nn.Module):
+    """A language model that looks at one token: a row of logits for each. In training, dropout falls on them."""
+
+    def __init__(self, table):
+        self.table = nn.Embedding.from_array(table)
+        self.dropout = nn.Dropout(0.5, seed=0)
+        self.modes, self.graphs = [], []
+
+    def forward(self, ids):
+        logits = self.dropout(self.table(ids))
+        self.modes.append("training" if self.training else "evaluation")
+        self.graphs.append(logits.requires_grad)
+        return logits
+
+
+def probed(student, table, batches, characters, training):
+    """probe(model.train(training), batches, characters), for a model that is a table of logits with dropout"""
+    model = Bigram(table)
+    model.train(training)
+    bits = student.probe(model, batches, characters)
+    after = {"training": bool(model.training), "dropout": bool(model.dropout.training)}
+    return {"bits": bits, "modes": model.modes, "graphs": model.graphs, "after": after}
+
+
+def rows_from(first):
+    """Rows that can be told apart: [first, first], [first + 1, first + 1], …"""
+    return (np.array([number, number]) for number in count(first))
+
+
+def mixed(student, share, rows, batches):
+    """replay = Replay(new, old, share, rows); then next_batch() again and again. Old rows are [1000, 1000], …"""
+    replay = student.Replay(rows_from(0), rows_from(1000), share, rows)
+    return [replay.next_batch() for _ in range(batches)]
+
+
+def refused(student, share):
+    """Replay(new, old, share, rows=4)"""
+    student.Replay(rows_from(0), rows_from(1000), share, 4)
+    return "a Replay"
+
+
+def rehearsed(student, old, new, share, steps):
+    """a model without context that knows the old row, trained with the batches of Replay(new, old, share, rows=4)"""
+
+    def endless(row):
+        while True:
+            yield row
+
+    replay = student.Replay(endless(new), endless(old), share, 4)
+    size = 1 + max(old.max(), new.max())
+    logits = np.log(np.bincount(old, minlength=size) / len(old) + 1e-6)
+    for _ in range(steps):
+        seen = np.bincount(np.asarray(replay.next_batch()).ravel(), minlength=size)
+        p = np.exp(logits - logits.max())
+        logits = logits + 0.5 * (seen / seen.sum() - p / p.sum())
+    return logits
+
+
+class Model(nn.Module):
+    """Two SideLayers in a row, the first of which is off from the beginning where `off` says so."""
+
+    def __init__(self, side_layer, W, updates, off):
+        linears = [(nn.Linear.from_arrays(w), nn.Linear.from_arrays(u)) for w, u in zip(W, updates, strict=True)]
+        self.layers = [side_layer(base, update) for base, update in linears]
+        self.layers[0].is_on = not off
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def states(self):
+        return [bool(layer.is_on) for layer in self.layers]
+
+
+def one_layer(student, x, W, U, is_on):
+    """layer = SideLayer(base, update); layer.is_on = is_on; y = layer(x)"""
+    layer = student.SideLayer(nn.Linear.from_arrays(W), nn.Linear.from_arrays(U))
+    layer.is_on = is_on
+    with np.errstate(all="ignore"):
+        return {"y": layer(Tensor(x)), "base": nn.Linear.from_arrays(W)(Tensor(x))}
+
+
+def switched(student, x, W, updates, off):
+    """with adapter_off(model): …, for a model of two SideLayers; is_on of both within and after the block"""
+    model = Model(student.SideLayer, W, updates, off)
+    with student.adapter_off(model):
+        y, within = model(Tensor(x)).numpy(), model.states()
+    return {"y": y, "within": within, "after": model.states()}
+
+
+def nested(student, x, W, updates):
+    """with adapter_off(model): with adapter_off(model): …; is_on after the inner block and after the outer one"""
+    model = Model(student.SideLayer, W, updates, False)
+    with student.adapter_off(model):
+        with student.adapter_off(model):
+            pass
+        inner = model.states()
+    return {"inner": inner, "outer": model.states()}
+
+
+def interrupted(student, x, W, updates):
+    """with adapter_off(model): raise KeyError; is_on afterwards, and whether the exception came through"""
+    model, came = Model(student.SideLayer, W, updates, False), False
+    try:
+        with student.adapter_off(model):
+            raise KeyError("from within the block")
+    except KeyError:
+        came = True
+    return {"after": model.states(), "came": came}

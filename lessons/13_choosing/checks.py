@@ -1,0 +1,464 @@
+"""The checks of lesson 13. They run in the checker's process."""
+
+from math import ceil, floor
+
+import numpy as np
+
+from minilora.classroom import raised, task
+
+USES = ()
+
+# SmolLM2-135M, a LLaMA in small, and one in which no two sizes are alike.
+SMOLLM2 = {"layers": 30, "hidden": 576, "intermediate": 1536, "kv_width": 192, "vocab": 49152, "tied": True}
+SHAPES = [
+    {"layers": 2, "hidden": 2, "intermediate": 3, "kv_width": 2, "vocab": 5, "tied": True},
+    {"layers": 3, "hidden": 4, "intermediate": 7, "kv_width": 2, "vocab": 11, "tied": True},
+    {"layers": 3, "hidden": 4, "intermediate": 7, "kv_width": 2, "vocab": 11, "tied": False},
+    SMOLLM2,
+    {"layers": 80, "hidden": 8192, "intermediate": 22016, "kv_width": 8192, "vocab": 32000, "tied": False},
+]
+
+
+@task(
+    1,
+    hints=(
+        "How much does one query save, once the model is trained? And how many of those pay for the training?",
+        "saved = prompted - trained; training / saved queries, rounded up. What if nothing is saved?",
+        "ceil(training / saved) where saved > 0; None where it is not; 0 where training costs nothing.",
+    ),
+)
+def crossing(student):
+    never = "A query by prompt is no dearer here, so training never pays: return None."
+    for training, prompted, trained in [(6, 3, 1), (7, 4, 2), (9, 2, 1.5), (10, 1, 3), (4, 2, 2), (0, 3, 1), (0, 1, 2)]:
+        saved = prompted - trained
+        if training and saved <= 0:
+            student.crossover(training, prompted, trained).equals(
+                None,
+                instead={
+                    never: lambda n: isinstance(n, int | float),
+                    "It divides by zero where both cost the same: " + never: raised("ZeroDivisionError"),
+                },
+            )
+            continue
+        right = ceil(training / saved) if training else 0
+        student.crossover(training, prompted, trained).equals(
+            right,
+            instead={
+                "Training that costs nothing has been paid for before the first query: 0.": (
+                    lambda n, training=training: n is None and not training
+                ),
+                "The trained model's queries cost something too: what is saved is prompted - trained.": (
+                    ceil(training / prompted)
+                ),
+                "The trained model's queries cost something too; and round up, to a whole number of queries.": (
+                    training / prompted
+                ),
+                "Rounded down, training has not quite been paid for: round up.": floor(training / saved),
+                "Queries come in whole numbers: round up.": training / saved,
+                "One too many: with exactly this number of queries, both have cost the same.": right + 1,
+                "The difference is the wrong way round: prompted - trained is what a query saves.": (
+                    lambda n, right=right: n is None or n < right
+                ),
+                "Divide what training costs by what a query saves.": saved / training if training else -1,
+            },
+        )
+
+
+def linears_of(shape: dict) -> list[tuple[int, int]]:
+    h, f, kv = shape["hidden"], shape["intermediate"], shape["kv_width"]
+    return [(h, h), (h, kv), (h, kv), (h, h), (h, f), (h, f), (f, h)]
+
+
+def counted(shape: dict, r: int) -> dict:
+    layers, h = shape["layers"], shape["hidden"]
+    return {
+        "linears": layers * sum(i * o for i, o in linears_of(shape)),
+        "embeddings": shape["vocab"] * h * (2 - shape["tied"]),
+        "norms": (2 * layers + 1) * h,
+        "lora": layers * sum(r * (i + o) for i, o in linears_of(shape)),
+    }
+
+
+@task(
+    2,
+    hints=(
+        "Write down (in, out) of the seven linear layers of a block. Which of them are not (hidden, hidden)?",
+        "k and v: (hidden, kv_width). gate and up: (hidden, intermediate); down: (intermediate, hidden).",
+        "linears: layers · Σ in · out. lora: layers · Σ r (in + out). norms: (2 · layers + 1) · hidden.",
+    ),
+)
+def counting(student):
+    for shape in SHAPES:
+        for r in (1, 3):
+            answer, right = student.count(shape, r), counted(shape, r)
+            layers, h, f, kv = (shape[name] for name in ("layers", "hidden", "intermediate", "kv_width"))
+            answer["linears"].equals(
+                right["linears"],
+                instead={
+                    "There are `layers` blocks: this is one.": right["linears"] // layers,
+                    "The MLP has three linear layers: gate, up and down.": right["linears"] - layers * h * f,
+                    "Keys and values are kv_width wide, not hidden.": layers * (4 * h * h + 3 * h * f),
+                    "The output projection is missing: attention has four linear layers.": (
+                        right["linears"] - layers * h * h
+                    ),
+                    "They have no biases here.": right["linears"] + layers * sum(o for _, o in linears_of(shape)),
+                },
+            )
+            table = shape["vocab"] * h
+            answer["embeddings"].equals(
+                right["embeddings"],
+                instead={
+                    "Tied, the head uses the embedding's table: count it once.": 2 * table if shape["tied"] else -1,
+                    "Not tied, the head has a table of its own: count two.": table if not shape["tied"] else -1,
+                    "A table is (vocab, hidden).": shape["vocab"],
+                },
+            )
+            answer["norms"].equals(
+                right["norms"],
+                instead={
+                    "The norm after the last block is missing.": 2 * layers * h,
+                    "A block has two norms.": lambda got, layers=layers, h=h: got in ((layers + 1) * h, layers * h),
+                    "A norm holds `hidden` numbers.": 2 * layers + 1,
+                    "A norm holds `hidden` numbers, no bias.": 2 * right["norms"],
+                },
+            )
+            both = 2 * h + h + kv
+            answer["lora"].equals(
+                right["lora"],
+                instead={
+                    "The rank is missing.": right["lora"] // r if r > 1 else -1,
+                    "There are `layers` blocks: this is one.": right["lora"] // layers if layers > 1 else -1,
+                    "Only q and v were counted: here, LoRA stands beside all seven.": layers * r * both,
+                    "A has r · in numbers and B has out · r: add them, do not multiply.": (
+                        layers * sum(r * i * o for i, o in linears_of(shape))
+                    ),
+                    "Keys and values are kv_width wide, not hidden.": layers * r * (11 * h + 3 * f),
+                    "Two matrices stand beside each layer: A (r, in) and B (out, r).": (
+                        lambda got, shape=shape, r=r: (
+                            got
+                            in [
+                                shape["layers"] * r * sum(i for i, _ in linears_of(shape)),
+                                shape["layers"] * r * sum(o for _, o in linears_of(shape)),
+                            ]
+                        )
+                    ),
+                },
+            )
+    parameters = sum(counted(SMOLLM2, 1)[kind] for kind in ("linears", "embeddings", "norms"))
+    answer = student.count(SMOLLM2, 8)
+    answer.holds(
+        lambda got: sum(got[kind] for kind in ("linears", "embeddings", "norms")) == parameters,
+        f"{parameters:,} numbers in SmolLM2-135M",
+        "The sum is not what the published model has.",
+    )
+
+
+@task(
+    3,
+    hints=(
+        "What trains? That decides gradients and optimizer. What is stored in 4 bits? That decides the weights.",
+        "A byte has 8 bits. Gradients: 2 bytes for each number that trains; optimizer: 8. Full: everything trains.",
+        "qlora: linears · (4 + 8/64 + 32/(64 · 256)) / 8 + 2 · (embeddings + norms); activations: layers · batch · "
+        "length · hidden · 2.",
+    ),
+)
+def planning(student):
+    every = "These are of all weights: only what trains has them, and the base is frozen."
+    added = "Only the adapter was counted: with full fine-tuning, every weight trains."
+    for shape in SHAPES[1:]:
+        for batch, length in [(1, 2), (5, 4), (1, 512)]:
+            for method in ("full", "lora", "qlora"):
+                r = 3
+                answer, n = student.memory(shape, method, r, batch, length), counted(shape, r)
+                others, lora = n["embeddings"] + n["norms"], n["lora"]
+                total = n["linears"] + others
+                trains = total if method == "full" else lora
+                wrong = total + lora if method != "full" else lora
+                of_4 = 4 + 8 / 64 + 32 / (64 * 256)
+                weights = n["linears"] * of_4 / 8 + 2 * others if method == "qlora" else 2 * total
+                answer["weights"].equals(
+                    weights,
+                    instead={
+                        "These are bits: a byte has 8.": n["linears"] * of_4 + 2 * others,
+                        "Embeddings and norms stay in 16 bits: only the blocks' linear layers are in 4.": (
+                            total * of_4 / 8
+                        ),
+                        "The scales are missing: 8 bits for each 64 weights, and 32 for each 256 of those.": (
+                            n["linears"] / 2 + 2 * others
+                        ),
+                        "A scale takes 8 bits here, not 32: the scales are quantized as well.": (
+                            n["linears"] * 4.5 / 8 + 2 * others
+                        ),
+                        "The scales of the scales are missing: 32 bits for each 256 scales of 64 weights.": (
+                            n["linears"] * 4.125 / 8 + 2 * others
+                        ),
+                        "qlora has its linear layers in 4 bits.": 2 * total,
+                        "These are 32 bits a number: weights are in 16.": 4 * total,
+                        "Only qlora's base is in 4 bits.": n["linears"] * of_4 / 8 + 2 * others,
+                        "The embeddings and norms are missing.": lambda got, n=n, of_4=of_4: (
+                            got in (2 * n["linears"], n["linears"] * of_4 / 8)
+                        ),
+                        "The adapters have a place of their own.": weights + 2 * lora,
+                    },
+                    tolerance=1e-9,
+                )
+                answer["adapters"].equals(
+                    0 if method == "full" else 2 * lora,
+                    instead={
+                        "Full fine-tuning adds nothing.": 2 * lora if method == "full" else -1,
+                        "The adapters are in 16 bits, 2 bytes a number.": lambda got, lora=lora: (
+                            got in (lora, 4 * lora)
+                        ),
+                        "LoRA adds its own numbers.": 0,
+                    },
+                    tolerance=1e-9,
+                )
+                for kind, size, what in (
+                    ("gradients", 2, "A gradient has 16 bits: 2 bytes for each number that trains."),
+                    ("optimizer", 8, "AdamW keeps two numbers of 4 bytes for each that trains: 8 bytes."),
+                ):
+                    answer[kind].equals(
+                        size * trains,
+                        instead={
+                            (added if method == "full" else every): (
+                                lambda got, size=size, wrong=wrong, total=total: got in (size * wrong, size * total)
+                            ),
+                            what: lambda got, trains=trains: got in [k * trains for k in (1, 2, 4, 8, 12, 16)],
+                        },
+                        tolerance=1e-9,
+                    )
+                kept = shape["layers"] * batch * length * shape["hidden"] * 2
+                answer["activations"].equals(
+                    kept,
+                    instead={
+                        "The input of *each* block is kept: times `layers`.": kept // shape["layers"],
+                        "Two bytes a number.": lambda got, kept=kept: got in (kept // 2, 2 * kept),
+                        "The batch is missing.": kept // batch if batch > 1 else -1,
+                        "The input of a block is (batch, length, hidden), not as wide as the MLP.": (
+                            kept // shape["hidden"] * shape["intermediate"]
+                        ),
+                    },
+                    tolerance=1e-9,
+                )
+    student.memory(SHAPES[0], "prompt", 3, 1, 2).equals(
+        raised("ValueError"),
+        instead={
+            "A method that the formula is not for must be refused: raise ValueError.": lambda got: True,
+            "A method that the formula is not for must be refused by a ValueError, not by chance.": raised("Exception"),
+        },
+    )
+
+
+MEASURED = [
+    {"a": (10, [2.0, 2.0, 2.0]), "b": (1, [3.0, 3.0, 3.0]), "c": (5, [4.0, 4.0, 4.0]), "d": (20, [1.875, 3.5, 3.5])},
+    {"full": (10, [2.0, 2.5]), "lora": (5, [2.0, 2.75])},
+    {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (1, [2.25, 3.0])},
+    {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (1, [2.375, 2.5])},
+    {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (2, [2.75, 3.0]), "norms": (1, [9.0, 9.0])},
+]
+
+
+def level(measured: dict, share: float = 0.5, own: bool = True, others: bool = True) -> str:
+    """The cheapest within so large a share of the ranges of the best (own) and of itself (others)."""
+    means = {name: float(np.mean(bits)) for name, (_, bits) in measured.items()}
+    ranges = {name: max(bits) - min(bits) for name, (_, bits) in measured.items()}
+    best = min(means, key=means.get)
+    near = [n for n in measured if means[n] - means[best] <= share * (others * ranges[n] + own * ranges[best])]
+    return min(near, key=lambda name: measured[name][0])
+
+
+@task(
+    4,
+    hints=(
+        "Which method has the fewest bits on average? Which others are no further away than the seeds scatter?",
+        "half = (max - min) / 2 for each; level where mean - best mean <= half + half of the best.",
+        "Of the names that are level, min(…, key=cost). The best is level with itself.",
+    ),
+)
+def levelling(student):
+    for measured in MEASURED:
+        means = {name: float(np.mean(bits)) for name, (_, bits) in measured.items()}
+        student.cheapest_as_good(measured).equals(
+            level(measured),
+            instead={
+                "This is the cheapest of all: only those that are level with the best come into question.": (
+                    min(measured, key=lambda name: measured[name][0])
+                ),
+                "This is the best mean. Others are level with it, and one of those is cheaper.": (
+                    min(means, key=means.get)
+                ),
+                "Whole ranges were added: half of each counts.": level(measured, 1.0),
+                "Only the best one's range was looked at: the other scatters as well.": level(measured, others=False),
+                "Only the other one's range was looked at: the best scatters as well.": level(measured, own=False),
+                "This has the most bits: fewer are better.": max(means, key=means.get),
+                "This has the luckiest seed: compare the means.": min(measured, key=lambda n: min(measured[n][1])),
+            },
+        )
+
+
+POINTS = [
+    {"a": (2, 3.0), "b": (1, 2.0), "c": (3, 2.5)},
+    {"a": (1, 3.0)},
+    {"full": (9, 2.0), "lora": (4, 2.25), "dora": (5, 2.5), "norms": (1, 2.75)},
+    {"a": (3, 2.0), "b": (3, 2.5), "c": (1, 4.0)},
+    {"a": (3, 2.0), "b": (5, 2.0), "c": (1, 4.0)},
+    {"a": (3, 2.0), "b": (3, 2.0), "c": (6, 1.0), "d": (7, 3.0)},
+    {"a": (5, 1.0), "b": (4, 2.0), "c": (3, 3.0), "d": (2, 4.0), "e": (1, 5.0), "f": (4, 4.5)},
+]
+
+
+def unbeaten(points: dict, beats) -> list[str]:
+    kept = [n for n, p in points.items() if not any(beats(q, p) for m, q in points.items() if m != n)]
+    return sorted(kept, key=lambda name: points[name][0])
+
+
+def right_beats(a, b) -> bool:
+    return a[0] <= b[0] and a[1] <= b[1] and a != b
+
+
+@task(
+    5,
+    hints=(
+        "For each point, ask of every other: is it no worse in both, and better in one?",
+        "beats(a, b): a[0] <= b[0] and a[1] <= b[1] and a != b. Keep what nothing beats, then sort by cost.",
+        "sorted([name for name, p in points.items() if not any(beats(q, p) for q in points.values())], key=cost)",
+    ),
+)
+def keeping(student):
+    for points in POINTS:
+        right = unbeaten(points, right_beats)
+        costs = [points[name][0] for name in right]
+        student.frontier(points).holds(
+            lambda got, right=right, costs=costs, points=points: (
+                isinstance(got, list | tuple)
+                and sorted(got) == sorted(right)
+                and [points[name][0] for name in got] == costs
+            ),
+            f"{', '.join(right)} (the cheapest first)",
+            "Other points are kept than those that nothing beats.",
+            instead={
+                "Nothing is kept: no point beats itself. Better in at least one is a part of it.": (
+                    lambda got: got is not None and len(got) == 0
+                ),
+                "The cheapest comes first.": lambda got, right=right: sorted(got) == sorted(right),
+                "Those are the points that are beaten.": (
+                    lambda got, right=right, points=points: set(got) == set(points) - set(right)
+                ),
+                "A point that is worse in one and equal in the other is beaten as well.": (
+                    lambda got, points=points: (
+                        set(got) == set(unbeaten(points, lambda a, b: a[0] < b[0] and a[1] < b[1]))
+                    )
+                ),
+                "Two points at one place do not beat each other: both stay.": (
+                    lambda got, right=right, points=points: (
+                        set(got) < set(right) and {points[n] for n in got} == {points[n] for n in right}
+                    )
+                ),
+                "Less is better in both, bits as well.": (
+                    lambda got, points=points: (
+                        set(got) == set(unbeaten(points, lambda a, b: a[0] <= b[0] and a[1] >= b[1] and a != b))
+                    )
+                ),
+                "Nothing was left out: some points are beaten by others.": (
+                    lambda got, points=points: set(got) == set(points)
+                ),
+                "Only the best of all was kept: a cheaper one with more bits may be what somebody needs.": (
+                    lambda got: len(got) == 1
+                ),
+            },
+        )
+
+
+def options(**rows) -> dict:
+    return {name: dict(zip(("bits", "memory", "training", "query"), row, strict=True)) for name, row in rows.items()}
+
+
+THREE = options(prompt=(2.5, 20, 0, 9), lora=(2.25, 60, 6000, 2), full=(2.125, 120, 5000, 2))
+CASES = [
+    {"bar": 3.0, "memory": 200, "queries": 10, "options": THREE},
+    {"bar": 2.25, "memory": 100, "queries": 10, "options": THREE},
+    {"bar": 3.0, "memory": 100, "queries": 1000, "options": THREE},
+    {"bar": 3.0, "memory": 200, "queries": 1000, "options": THREE},
+    {"bar": 2.0, "memory": 200, "queries": 10, "options": THREE},
+    {"bar": 3.0, "memory": 10, "queries": 10, "options": THREE},
+    {"bar": 2.5, "memory": 20, "queries": 10, "options": THREE},
+    {
+        "bar": 3.0,
+        "memory": 100,
+        "queries": 10,
+        "options": options(a=(2.5, 10, 50, 5), b=(2.5, 10, 0, 10), c=(2.0, 10, 90, 3)),
+    },
+]
+
+
+def held_out(number: int = 24) -> list[dict]:
+    """Cases that nobody has seen before."""
+    rng = np.random.default_rng(13)
+    cases = []
+    while len(cases) < number:
+        rows = {}
+        for name in ("prompt", "lora", "qlora", "full", "norms"):
+            training = 0 if name == "prompt" else int(rng.integers(1, 20)) * 500
+            rows[name] = (float(rng.integers(16, 26)) / 8, int(rng.integers(2, 15)) * 10, training)
+            rows[name] += (int(rng.integers(6, 12)) if name == "prompt" else int(rng.integers(1, 6)),)
+        case = {"bar": float(rng.integers(18, 26)) / 8, "memory": int(rng.integers(4, 15)) * 10}
+        case |= {"queries": int(rng.choice([1, 100, 1000, 10000])), "options": options(**rows)}
+        prices = [(total(case, name), one["training"]) for name, one in case["options"].items()]
+        if len(set(prices)) == len(prices):  # else there is more than one answer
+            cases.append(case)
+    return cases
+
+
+def taken(case: dict, bar=True, memory=True, key=None) -> str | None:
+    key = key or (lambda one: (one["training"] + case["queries"] * one["query"], one["training"]))
+    found = {
+        name: key(one)
+        for name, one in case["options"].items()
+        if (not bar or one["bits"] <= case["bar"]) and (not memory or one["memory"] <= case["memory"])
+    }
+    return min(found, key=found.get) if found else None
+
+
+@task(
+    6,
+    hints=(
+        "Which options will do at all? And what does each of those cost, over all queries?",
+        "Keep those with bits <= bar and memory <= memory; cost = training + queries · query; None if there are none.",
+        "min over (cost, training): Python compares tuples from the left, so a tie goes to the smaller training.",
+    ),
+)
+def choosing(student):
+    for case in [*CASES, *held_out()]:
+        queries = case["queries"]
+        student.choose(case).equals(
+            taken(case),
+            instead={
+                "None will do here: return None.": raised("ValueError", "empty"),
+                "It has more bits than the bar allows.": lambda got, case=case: (
+                    got is not None and case["options"][got]["bits"] > case["bar"]
+                ),
+                "It takes more memory than there is.": lambda got, case=case: (
+                    got is not None and case["options"][got]["memory"] > case["memory"]
+                ),
+                "One will do, and None came: at the bar, or with all of the memory, is allowed.": None,
+                "Two cost the same in all: take the one whose training costs less.": (
+                    lambda got, case=case, queries=queries: total(case, got) == total(case, taken(case))
+                ),
+                "Only the price of a query was compared: training costs something as well.": taken(
+                    case, key=lambda one: one["query"]
+                ),
+                "The queries were not counted, or one of them: the cost is training + queries · query.": taken(
+                    case, key=lambda one: one["training"]
+                ),
+                "The fewest bits are not asked for: of those that reach the bar, take the cheapest.": taken(
+                    case, key=lambda one: one["bits"]
+                ),
+                "One query was counted: there are `queries` of them.": taken(
+                    case, key=lambda one: one["training"] + one["query"]
+                ),
+            },
+        )
+
+
+def total(case: dict, name: str) -> float:
+    return case["options"][name]["training"] + case["queries"] * case["options"][name]["query"]

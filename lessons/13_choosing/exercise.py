@@ -1,0 +1,134 @@
+# Made from solution.py by `python -m minilora.classroom.build`. Write here, then: minilora check 13
+# %% [markdown]
+# # Lesson 13: choosing
+#
+# Six short tasks: when training has paid for itself, how many numbers a model has, how many bytes a step of training
+# takes, which of two measured numbers is really better, which methods are worth a look, and which one to take. The
+# reading is README.md beside this file. `minilora check 13` says how far you are, `minilora check 13 --hint` helps.
+
+# %%
+from math import ceil
+
+import numpy as np
+
+# %% [markdown]
+# ## Task 1: when has training paid for itself?
+#
+# A prompt costs nothing beforehand, and is paid for at every query. Training is paid for once.
+
+
+# %%
+def crossover(training: float, prompted: float, trained: float) -> int | None:
+    """The least number of queries with which training has cost no more than prompting; None where there is none.
+
+    training: what it costs once; prompted, trained: what a query costs by a prompt, and by the trained model. All in
+    one unit, such as seconds.
+    """
+    raise NotImplementedError("lesson 13, task 1: find where the two lines meet")
+
+
+# %% [markdown]
+# ## Task 2: how many numbers?
+#
+# A model of Llama's kind has, in each block, seven linear layers without biases: q_proj, k_proj, v_proj, o_proj for
+# attention, and gate_proj, up_proj, down_proj. Keys and values are `kv_width` wide, which may be less than `hidden`.
+# Each block has two norms, and there is one after the last block. `tied` says whether the head uses the embedding's
+# table or has one of its own. LoRA of rank r stands beside every linear layer of the blocks, with A (r, in) and
+# B (out, r).
+
+
+# %%
+def count(shape: dict, r: int) -> dict:
+    """How many numbers: {"linears": …, "embeddings": …, "norms": …, "lora": …}.
+
+    shape: {"layers", "hidden", "intermediate", "kv_width", "vocab", "tied"}. embeddings: of the table, and of the
+    head's where it has its own.
+    """
+    raise NotImplementedError("lesson 13, task 2: count a model")
+
+
+# %% [markdown]
+# ## Task 3: the memory planner
+#
+# Weights, adapters, gradients and activations are in 16 bits. AdamW keeps two numbers of 32 bits for each that trains.
+# Of the activations, with checkpointing, the input of each block stays: (batch, length, hidden). QLoRA keeps the linear
+# layers of the blocks in 4 bits, with a scale of 8 bits for each 64 weights and one of 32 bits for each 256 scales
+# (lesson 11). Embeddings and norms stay in 16 bits.
+
+
+# %%
+def memory(shape: dict, method: str, r: int, batch: int, length: int) -> dict:
+    """Bytes of a training step: {"weights", "adapters", "gradients", "optimizer", "activations"}.
+
+    method: "full", "lora" or "qlora"; ValueError for any other. weights: of the base, adapters: of what LoRA adds.
+    """
+    raise NotImplementedError("lesson 13, task 3: add up the bytes by kind")
+
+
+# %% [markdown]
+# ## Task 4: as good as the best
+#
+# Every method was measured over some seeds. Two methods are level where their means lie no further apart than half the
+# range of the one and half the range of the other together. Of those that are level with the best, take the cheapest.
+
+
+# %%
+def cheapest_as_good(measured: dict) -> str:
+    """The name of the cheapest method that is level with the one with the fewest bits.
+
+    measured: {name: (cost, [bits a character with each seed])}.
+    """
+    raise NotImplementedError("lesson 13, task 4: look at the spread before you choose")
+
+
+# %% [markdown]
+# ## Task 5: what is worth a look?
+#
+# A method that another one beats in both, cost and bits, need not be looked at, whatever you want. What is left are the
+# best answers to all possible questions: the Pareto frontier.
+
+
+# %%
+def frontier(points: dict) -> list[str]:
+    """The names of the points that no other beats, the cheapest first (of two that cost the same, in any order).
+
+    points: {name: (cost, bits)}; less is better in both. One point beats another where it is no worse in both and
+    better in at least one. So two points at one place do not beat each other.
+    """
+
+    raise NotImplementedError("lesson 13, task 5: keep what nothing beats")
+
+
+# %% [markdown]
+# ## Task 6: choose
+#
+# All of it together. What you need is a bar, in bits a character, and what you have is so much memory and so many
+# queries to answer. Prompting is one of the options: its training costs nothing.
+#
+# Write down by hand what `case` below asks for before you run it. The check asks about cases that you have not seen.
+
+
+# %%
+def choose(case: dict) -> str | None:
+    """The name of the option to take; None where there is none.
+
+    case: {"bar": bits, "memory": bytes, "queries": a number, "options": {name: {"bits", "memory", "training",
+    "query"}}}. An option will do where it has at most `bar` bits and takes at most `memory` bytes. Of those, the one
+    that costs least: its training once, and a query so many times. Of two that cost the same, the one whose training
+    costs less, since it is easier to change.
+    """
+    raise NotImplementedError("lesson 13, task 6: the cheapest that will do")
+
+
+# %%
+case = {
+    "bar": 2.5,
+    "memory": 80,
+    "queries": 1000,
+    "options": {
+        "prompt": {"bits": 2.5, "memory": 20, "training": 0, "query": 9},
+        "lora": {"bits": 2.25, "memory": 60, "training": 6000, "query": 2},
+        "full": {"bits": 2.125, "memory": 120, "training": 5000, "query": 2},
+    },
+}
+# choose(case)

@@ -1,0 +1,201 @@
+# %% [markdown]
+# # 13 Choosing: which method, on which card, and is training worth it at all?
+#
+# The reading is [lessons/13_choosing](../lessons/13_choosing/README.md). All methods of this course were measured on one
+# base, one domain and one task; the numbers come with the package (`minilora compare` measures them anew). Here we lay
+# them out, and choose.
+#
+# **Write down two guesses first.** Of all the methods, how many are beaten by another that is no worse *and* needs no
+# more memory? And after how many queries has training by LoRA cost less than 256 tokens of examples in every prompt?
+
+# %%
+import ipywidgets
+import numpy as np
+
+from minilora.study import compare, pictures
+from minilora.study.advise import Measured, Situation, advise, results_folder
+from minilora.study.compare_views import compared
+from minilora.study.grids import NAMES
+from minilora.study.plan import make_plan, published
+from minilora.study.presets import PRESETS
+from minilora.study.records import Records
+
+methods = compared(Records.read(results_folder() / "compare.jsonl", compare.KIND))
+points = {
+    name: (one.memory["peak"] / 1e6, one.domain)
+    for name, one in methods.items()
+    if one.memory
+}
+levels = {
+    name: one.domain.mean
+    for name, one in methods.items()
+    if name in ("base", "few-shot")
+}
+print(f"{'method':<20}{'MB':>6}  bits/character")
+for name, (cost, quality) in points.items():
+    print(f"{NAMES[name]:<20}{cost:>6.0f}  {quality.show(3)}")
+
+# %% [markdown]
+# ## The picture: quality against cost, every method one point
+#
+# To the right is the most memory that a training step holds at once, upward are the bits a character that the domain's
+# text costs afterwards. Low is good, left is cheap. A point that has another one to its left and below it is beaten,
+# whatever you need. The grey staircase joins those that nothing beats.
+
+# %%
+kept, low = [], np.inf
+for name in sorted(points, key=lambda name: (points[name][0], points[name][1].mean)):
+    if points[name][1].mean < low:
+        kept.append(name)
+        low = points[name][1].mean
+pictures.show(
+    pictures.methods_at_cost(
+        "Quality against memory: every method one point",
+        points,
+        "MB alive at once in a training step",
+        "domain, bits/character",
+        levels,
+        kept,
+    )
+)
+
+# %%
+print(f"{len(kept)} of {len(points)} are beaten by nothing:")
+print("  " + ", ".join(NAMES[name] for name in kept))
+best = min(points, key=lambda name: points[name][1].mean)
+level = [name for name in points if points[name][1].overlaps(points[best][1])]
+print(f"best: {NAMES[best]}; within the scatter of the seeds:")
+print("  " + ", ".join(NAMES[name] for name in level))
+cheapest = min(level, key=lambda name: points[name][0])
+print(f"of these, {NAMES[cheapest]} needs least memory")
+
+# %% [markdown]
+# ## The rule: a bar, a budget, the cheapest
+#
+# With a kernel running, set what you need and what you have. (The picture above shows all answers: draw a line across
+# at your bar and one upward at your memory; what lies below the one and left of the other will do.)
+
+# %%
+highest = max(one.mean for _, one in points.values())
+
+
+def choose(bar: float = 2.4, megabytes: int = 100) -> None:
+    will_do = [
+        name
+        for name, (cost, one) in points.items()
+        if one.mean <= bar and cost <= megabytes
+    ]
+    answer = min(will_do, key=lambda name: points[name][0]) if will_do else None
+    print(
+        f"at most {bar} bits/character and {megabytes} MB: {NAMES.get(answer, 'nothing will do')}"
+    )
+
+
+_ = ipywidgets.interact(choose, bar=(2.0, highest, 0.05), megabytes=(20, 150, 5))
+for bar, megabytes in ((2.4, 100), (2.3, 100), (2.2, 100), (2.2, 150)):
+    choose(bar, megabytes)
+
+# %% [markdown]
+# ## A real model, on paper
+#
+# SmolLM2-135M has been pretrained on far more text than our base, and has 48 times as many weights. What would a step of
+# LoRA take, one sequence of 512 tokens, in 16 bits? No weight is needed to say so, only the shape.
+
+# %%
+shape = PRESETS["smollm2-135m"]
+plans = {name: make_plan(shape, name) for name in ("full", "lora", "qlora")}
+for name, plan in plans.items():
+    print(
+        f"{NAMES[name]}: {plan.trainable:,} numbers train, {plan.memory.peak / 1e6:,.0f} MB"
+    )
+kinds = {kind: size / 1e6 for kind, size in plans["lora"].memory.kinds.items() if size}
+pictures.show(pictures.bars("A step of LoRA on SmolLM2-135M", kinds, "MB"))
+
+# %% [markdown]
+# The logits of 512 tokens over a vocabulary of 49,152 take more than the weights. In a large model it is the other way
+# round, which is why QLoRA's 4 bits pay there. The planner beside what was published:
+
+# %%
+for row in published()[:4]:
+    print(
+        f"{row.what}: {row.published / 1e9:.1f} GB published, {row.planned / 1e9:.1f} planned"
+    )
+
+# %% [markdown]
+# ## Prompting against fine-tuning: where the lines meet
+#
+# Both in tokens read. Prompting reads the examples anew at every query. Training by LoRA reads 60 × 8 × 128 tokens, each
+# for about the price of two (forward, and once back through the frozen weights).
+
+# %%
+training = 2 * 60 * 8 * 128
+queries = np.array([1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
+series = {
+    f"{tokens} tokens of examples": (queries, tokens * queries)
+    for tokens in (64, 256, 1024)
+}
+series["trained by LoRA"] = (queries, np.full(len(queries), training))
+pictures.show(
+    pictures.curves(
+        "What was read, after so many queries", series, "queries", "tokens", "xy"
+    )
+)
+
+# %% [markdown]
+# With a kernel running, move the slider; the picture above shows three of its places.
+
+# %%
+in_short = "tokens in each prompt: training by LoRA is paid for after"
+
+
+def meet(tokens: int = 256) -> None:
+    print(f"{tokens:,} {in_short} {-(-training // tokens):,} queries")
+
+
+_ = ipywidgets.interact(meet, tokens=(16, 2048, 16))
+for tokens in (64, 256, 1024):
+    meet(tokens)
+
+# %% [markdown]
+# ## What has no price
+#
+# Some reasons are not in these curves: how many examples there are, whether the wish still changes, whether one exact
+# format is needed. `minilora advise` asks, weighs, and cites what was measured.
+
+# %%
+measured = Measured(results_folder())
+visitor = Situation(
+    3, 10, jargon=False, strict_format=False, changes=True, prototype=True
+)
+colleague = Situation(
+    2000, 50_000, jargon=True, strict_format=True, changes=False, prototype=False
+)
+for who, situation in (("a prototype", visitor), ("a daily service", colleague)):
+    advice = advise(situation, measured)
+    print(f"{who}: {advice.choice}, because")
+    for reason in advice.reasons:
+        if reason.towards == advice.choice:
+            print(
+                f"  {'+' * reason.weight:<2} {reason.text.split(':')[0].split('(')[0].strip()}"
+            )
+
+# %% [markdown]
+# ## Your turn
+#
+# Build it: [lessons/13_choosing/exercise.py](../lessons/13_choosing/exercise.py), then `minilora check 13`.
+#
+# <details><summary>1. Why is the best method of all on the staircase, and why is that no reason to take it?</summary>
+# Nothing is better, so nothing beats it. But whoever needs less can have it cheaper: any step below your bar will do, and
+# the leftmost of those costs least.
+# </details>
+#
+# <details><summary>2. Two methods are level, and one needs a third of the memory. What more do you ask?</summary>
+# What it forgets (lesson 07), how large its file is, and whether it can be merged. If none of that decides, take the one
+# with less memory.
+# </details>
+#
+# <details><summary>3. The server keeps the keys and values of a prompt that never changes. What becomes of the
+# crossover?</summary>
+# It moves to the right: the prompt is read once. A query then pays only for looking at what was kept, and for the room
+# that it takes.
+# </details>
