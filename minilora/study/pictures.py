@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .drawing import GREY, figure_of, single, styled, with_legend, write_png
+from .drawing import GREY, base_line, figure_of, log_ticks, single, styled, with_legend, write_png
+from .grids import Spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,6 +62,24 @@ def curves(
     if "y" in log:
         axes.set_yscale("log")
     return with_legend(figure) if len(series) > 1 else figure
+
+
+@styled
+def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[float]]], chance: float) -> Figure:
+    """Accuracy against labels on a logarithmic axis: {name: {labels a class: accuracy of each seed}}, shares of one.
+
+    Points are means over seeds, bars half their range. chance: the accuracy of a guess.
+    """
+    figure, axes = single(title)
+    for index, (look, (name, points)) in enumerate(zip(SERIES, accuracies.items(), strict=False)):
+        aside = 1.05 ** (index - (len(accuracies) - 1) / 2)  # so that error bars stand beside each other
+        spreads = [Spread.of(100 * share for share in shares) for shares in points.values()]
+        bars = [spread.half_range for spread in spreads]
+        axes.errorbar([n * aside for n in points], [spread.mean for spread in spreads], bars, **look, label=name)
+    base_line(axes, 100 * chance, "chance")
+    log_ticks(axes, sorted({labels for points in accuracies.values() for labels in points}))
+    axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on the test (%)")
+    return with_legend(figure)
 
 
 @styled
