@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backend import to_numpy, xp
-from .drawing import GREY, HEIGHT, LOOKS, errorbar, figure_of, single, styled, with_legend, write_png
+from .drawing import (
+    GREY,
+    HEIGHT,
+    LOOKS,
+    base_line,
+    errorbar,
+    figure_of,
+    log_ticks,
+    single,
+    styled,
+    with_legend,
+    write_png,
+)
 from .grids import NAMES, Spread
 
 if TYPE_CHECKING:
@@ -117,6 +129,23 @@ def paths(
     axes.plot(beginning[0][0], beginning[1][0], color=GREY, marker="X", markersize=10, linestyle="", label=start)
     axes.set(xlabel=x, ylabel=y)
     axes.margins(0.12)
+
+
+@styled
+def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[float]]], chance: float) -> Figure:
+    """Accuracy against labels on a logarithmic axis: {name: {labels a class: accuracy of each seed}}, shares of one.
+
+    Points are means over seeds, bars half their range. chance: the accuracy of a guess.
+    """
+    figure, axes = single(title)
+    for index, (look, (name, points)) in enumerate(zip(SERIES, accuracies.items(), strict=False)):
+        aside = 1.05 ** (index - (len(accuracies) - 1) / 2)  # so that error bars stand beside each other
+        spreads = [Spread.of(100 * share for share in shares) for shares in points.values()]
+        bars = [spread.half_range for spread in spreads]
+        axes.errorbar([n * aside for n in points], [spread.mean for spread in spreads], bars, **look, label=name)
+    base_line(axes, 100 * chance, "chance")
+    log_ticks(axes, sorted({labels for points in accuracies.values() for labels in points}))
+    axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on the test (%)")
     return with_legend(figure)
 
 
@@ -156,6 +185,7 @@ def methods_at_cost(
     return with_legend(figure, 3)
 
 
+@styled
 @styled
 def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> Figure:
     """Horizontal bars {name: value}, the first at the top, each with its value."""

@@ -1,0 +1,397 @@
+"""The checks of lesson 01. They run in the checker's process; driver.py runs beside the student's code."""
+
+import numpy as np
+
+from minilora.classroom import raised, task
+
+USES = ()
+
+TEXTS = ("aab", "ab", "aaaa", "abcd", "Return the mean of an array.")
+
+
+def shares_of(text):
+    return np.array([text.count(character) for character in sorted(set(text))]) / len(text)
+
+
+@task(
+    1,
+    hints=(
+        "How often does each character occur, as a share of all? And how many bits is one of them worth?",
+        "The entropy weighs each character's surprise, -log2(share), with how often it comes: with its share.",
+        "letter_entropy: -(shares * np.log2(shares)).sum(). bits_per_character: -np.log2(probabilities).sum() / "
+        "characters.",
+    ),
+)
+def measuring(student):
+    for text in TEXTS:
+        shares = shares_of(text)
+        bits = -np.log2(shares)
+        student.letter_entropy(text).equals(
+            float((shares * bits).sum()),
+            instead={
+                "That is in nats: take the logarithm to base 2.": float((shares * bits).sum() * np.log(2)),
+                "The sign is wrong: the logarithm of a share is negative.": float(-(shares * bits).sum()),
+                "Every character counts as often as any other: weigh each surprise with its share.": float(bits.mean()),
+                "The surprises of different characters are added up: weigh each with its share.": float(bits.sum()),
+                "That is for the whole text: divide by its length.": float((shares * bits).sum() * len(text)),
+                "That is how many characters there are to choose from: use how often each occurs.": float(
+                    np.log2(len(shares))
+                ),
+                "The counts are used as if they were shares: divide them by their sum.": lambda got: (
+                    abs(got + (shares * len(text) * np.log2(shares * len(text))).sum()) < 1e-6
+                ),
+            },
+        )
+    for probabilities, characters in (([0.5], 1), ([0.5, 0.25], 2), ([0.5, 0.25], 6), ([0.1, 0.9, 0.3], 20)):
+        given = np.array(probabilities)
+        bits = -np.log2(given)
+        student.bits_per_character(given, characters).equals(
+            float(bits.sum() / characters),
+            instead={
+                "That is in nats: take the logarithm to base 2.": float(bits.sum() * np.log(2) / characters),
+                "That is a token: divide by the number of characters, not of tokens.": float(bits.mean()),
+                "That is for the whole text: divide by the number of characters.": float(bits.sum()),
+                "The sign is wrong: the logarithm of a probability is negative.": float(-bits.sum() / characters),
+                "Each surprise is weighted with its probability: each token came once, so each counts once.": float(
+                    (given * bits).sum() / characters
+                ),
+                "The probabilities are averaged first: average the surprises.": float(-np.log2(given.mean())),
+            },
+        )
+
+
+ONE_CLASS = "Draw from each class on its own; a draw from all has by chance more of one class."
+PLACES = "An index is a place in labels, not a place among the examples of its class."
+NESTED = (
+    "A larger budget does not contain the smaller one: shuffle each class whole, the same for every budget, and take "
+    "the first of it."
+)
+
+
+@task(
+    2,
+    hints=(
+        "Where are the examples of one class? In which order could you put them so that a budget is a prefix?",
+        "np.flatnonzero(labels == label) are a class's places; rng.permutation shuffles them.",
+        "For each label: members = rng.permutation(places); raise ValueError if there are too few; take "
+        "members[:per_class]. Join by np.concatenate.",
+    ),
+)
+def drawing(student):
+    for labels in ([0, 1, 0, 1], [1, 0, 0, 0, 1, 0, 1], [2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 0, 0]):
+        labels = np.array(labels)
+        classes, counts = np.unique(labels, return_counts=True)
+        least = int(counts.min())
+        for per_class in range(1, least + 1):
+
+            def is_balanced(got, labels=labels, per_class=per_class):
+                return all((labels[np.array(got)] == label).sum() == per_class for label in np.unique(labels))
+
+            answer = student.draw_budget(labels, per_class, 0)
+            answer.holds(
+                lambda got: np.asarray(got).dtype.kind in "iu" and np.ndim(got) == 1,
+                "an array of indices",
+                "Return indices into labels, in one array.",
+                instead={
+                    "Return where the examples are, not which are chosen as True: np.flatnonzero.": (
+                        lambda got: np.asarray(got).dtype.kind == "b"
+                    ),
+                    "Join the classes' draws into one array: np.concatenate.": lambda got: np.ndim(got) == 2,
+                },
+            )
+            answer.holds(
+                lambda got: len(got) == per_class * len(classes),
+                f"{per_class * len(classes)} indices, {per_class} of each of {len(classes)} classes",
+                "The number of indices is wrong: it is `per_class` times the number of classes.",
+                instead={
+                    "The budget counts for each class: there are so many labels in all.": lambda got: (
+                        len(got) == per_class
+                    )
+                },
+            )
+            answer.holds(
+                lambda got: len(np.unique(got)) == len(got),
+                "no index twice",
+                "An example was drawn twice: its label would be paid for once and counted twice.",
+                instead={PLACES: lambda got: max(got) < counts.max() and not is_balanced(got)},
+            )
+            answer.holds(
+                lambda got: min(got) >= 0 and max(got) < len(labels),
+                f"indices between 0 and {len(labels) - 1}",
+                "An index lies outside labels.",
+            )
+            answer.holds(
+                is_balanced,
+                f"{per_class} of each class",
+                ONE_CLASS,
+                instead={PLACES: lambda got: max(got) < counts.max() < len(labels)},
+            )
+        student.draw_budget(labels, least + 1, 0).equals(
+            raised("ValueError"),
+            instead={
+                "Fewer are drawn without a word: raise ValueError where a class has too few.": lambda got: True,
+                "Say it yourself, by a ValueError: here something else failed.": raised("Exception"),
+            },
+        )
+    labels = np.arange(40) % 2
+    draws = [[student.draw_budget(labels, per_class, seed).value for per_class in (2, 5, 20)] for seed in range(12)]
+    again = student.draw_budget(labels, 5, 3)
+    again.holds(
+        lambda got: sorted(got) == sorted(draws[3][1]),
+        "the same draw for the same seed",
+        "One seed gives two draws: use the rng that `seed` made.",
+    )
+    student.draw_budget(labels, 5, 1).holds(
+        lambda got: sorted(got) != sorted(draws[0][1]),
+        "another draw for another seed",
+        "Every seed gives the same draw: shuffle by the rng that `seed` made.",
+    )
+    for seed, (few, _, _) in enumerate(draws):
+        student.draw_budget(labels, 5, seed).holds(
+            lambda got, few=few: set(few) <= set(got), f"the draw of 2 a class, {few}, and more", NESTED
+        )
+    student.draw_budget(labels, 2, 0).holds(
+        lambda got: len({int(i) for few, _, _ in draws for i in few}) > 20,
+        "over 12 seeds, examples from everywhere",
+        "Some examples are never drawn: shuffle all of a class before you take the first.",
+    )
+
+
+@task(
+    3,
+    hints=(
+        "What does each class remember, and with which shape? To what is a new row compared?",
+        "means (classes, d): the mean over axis 0 of a class's rows. Distances (m, classes): sum over d of squares.",
+        "x[:, None, :] - means is (m, classes, d); square, sum over the last axis, argmin over the classes. accuracy: "
+        "(predicted == labels).mean().",
+    ),
+)
+def reading(student):
+    rng = np.random.default_rng(3)
+    cases = [
+        (np.array([[0.0], [4.0]]), np.array([0, 1]), np.array([[1.0], [3.5], [9.0], [-7.0]])),
+        (np.array([[4.0], [6.0], [0.0]]), np.array([1, 1, 0]), np.array([[1.0], [3.0], [9.0]])),
+        (rng.normal(size=(9, 2)).round(1), np.arange(9) % 3, rng.normal(size=(6, 2)).round(1)),
+        (rng.normal(size=(8, 4)).round(1) + 3, np.array([0, 1, 1, 1, 0, 1, 2, 1]), rng.normal(size=(40, 4)).round(1)),
+    ]
+    for train_x, train_y, x in cases:
+        means = np.stack([train_x[train_y == label].mean(axis=0) for label in range(train_y.max() + 1)])
+        sums = np.stack([train_x[train_y == label].sum(axis=0) for label in range(train_y.max() + 1)])
+        differences = x[:, None] - means
+        distances = (differences**2).sum(axis=2)
+        student.nearest_mean(train_x, train_y, x).equals(
+            distances.argmin(axis=1),
+            instead={
+                "That is the class that is farthest away: take the nearest, argmin.": distances.argmax(axis=1),
+                "Return the class of each row, not the distances.": lambda got, d=distances: np.shape(got) == d.shape,
+                "There is one class for each row: take argmin over the classes.": lambda got, x=x: (
+                    np.shape(got) != (len(x),)
+                ),
+                "Differences are added with their signs, so that they cancel: square them first.": differences.sum(
+                    axis=2
+                ).argmin(axis=1),
+                "That is the class of the one nearest example: take the nearest mean.": train_y[
+                    ((x[:, None] - train_x) ** 2).sum(axis=2).argmin(axis=1)
+                ],
+                "The classes' sums are compared: divide by how many examples each has.": ((x[:, None] - sums) ** 2)
+                .sum(axis=2)
+                .argmin(axis=1),
+                "Products with the means are compared: take the length of the difference.": (x @ means.T).argmax(
+                    axis=1
+                ),
+                "The absolute differences are added up: square them.": np.abs(differences).sum(axis=2).argmin(axis=1),
+            },
+        )
+    for predicted, labels in (([1], [1]), ([0, 1], [0, 0]), ([0, 1, 1], [0, 1, 0]), ([2, 0, 1, 2], [1, 0, 2, 1])):
+        predicted, labels = np.array(predicted), np.array(labels)
+        right = int((predicted == labels).sum())
+        student.accuracy(predicted, labels).equals(
+            right / len(labels),
+            instead={
+                "That is how many are right: divide by how many there are.": right,
+                "That is in percent: give a share between 0 and 1.": 100 * right / len(labels),
+                "That is the share that is wrong.": 1 - right / len(labels),
+                "That is whether each is right: take the mean of it.": lambda got: np.ndim(got) == 1,
+                "That is one word for all: take the mean of what is equal.": lambda got: isinstance(got, bool),
+            },
+        )
+
+
+@task(
+    4,
+    hints=(
+        "What happens once for each budget and each seed?",
+        "draw_budget(labels, per_class, seed), then learn, then accuracy against test_labels.",
+        "found = np.zeros((len(budgets), len(seeds))); in two loops: found[i, j] = accuracy(learn(draw_budget(labels, "
+        "budgets[i], seeds[j])), test_labels).",
+    ),
+)
+def experimenting(student):
+    rng = np.random.default_rng(4)
+    for budgets, seeds in (([1], [0]), ([2], [0, 1]), ([1, 2, 4], [5, 7]), ([4, 8], [3, 1, 2])):
+        labels, test_labels = rng.permutation(np.arange(24) % 2), rng.integers(0, 2, 30)
+        answer = student.driver.experiment(labels, test_labels, budgets, seeds)
+        answer.returns(
+            {"The predictions are for the test examples: compare them with test_labels.": raised("ValueError")}
+        )
+        predictions = np.array(answer["predictions"].value)  # (budgets, seeds, tests)
+        right = (predictions == test_labels).mean(axis=2)
+        answer["sizes"].holds(
+            lambda sizes: set(sizes) == {2 * budget for budget in budgets},
+            f"learn to be given {' or '.join(str(2 * budget) for budget in budgets)} indices",
+            "The learner is given other budgets: so many labels of each class, as draw_budget gives them.",
+            instead={
+                "The learner was never called: learn(indices) gives its predictions.": [],
+                "The learner is given the whole pool: what it may see is what draw_budget draws.": lambda sizes: (
+                    set(sizes) == {len(labels)}
+                ),
+            },
+        )
+        answer["calls"].equals(
+            len(budgets) * len(seeds),
+            instead={
+                "The learner is called more than once for a draw.": lambda calls: calls > len(budgets) * len(seeds),
+                "The learner learns anew for each budget and each seed.": lambda calls: True,
+            },
+        )
+        answer["found"].equals(
+            right,
+            instead={
+                "Budgets and seeds have changed places: a row is a budget.": right.T,
+                "The seeds were averaged: keep each one's accuracy, (budgets, seeds).": right.mean(axis=1),
+                "Every seed gives the same numbers: hand the seed to draw_budget.": lambda got: (
+                    len(seeds) > 1 and np.ndim(got) == 2 and np.all(np.asarray(got)[:, 1:] == np.asarray(got)[:, :1])
+                ),
+                "The seed is its place in the list of seeds: use the seeds themselves.": (
+                    np.array(answer["by_place"].value) == test_labels
+                ).mean(axis=2),
+            },
+        )
+
+
+NOT_HALF = "That is the whole range: from the mean to either side it is half of it."
+
+
+@task(
+    5,
+    hints=(
+        "Over which axis do the seeds lie? What is half the distance from the smallest to the largest?",
+        "axis=1 is the seeds. Half range: (max - min) / 2. Better means: further apart than both half ranges together.",
+        "summarize: (a.mean(axis=1), (a.max(axis=1) - a.min(axis=1)) / 2). is_better: ours.mean() - theirs.mean() > "
+        "the sum of their half ranges.",
+    ),
+)
+def scattering(student):
+    rng = np.random.default_rng(5)
+    for budgets, seeds in ((1, 3), (2, 3), (3, 5)):
+        a = rng.uniform(0.2, 0.9, (budgets, seeds)).round(2)
+        means, ranges = a.mean(axis=1), a.max(axis=1) - a.min(axis=1)
+        student.summarize(a).equals(
+            (means, ranges / 2),
+            instead={
+                NOT_HALF: (means, ranges),
+                "That is the standard deviation: here it is half the range.": lambda got, a=a: (
+                    np.allclose(got[1], a.std(axis=1)) or np.allclose(got[1], a.std(axis=1, ddof=1))
+                ),
+                "The mean and range run over the budgets: the seeds are axis 1.": lambda got, s=seeds, b=budgets: (
+                    s != b and np.shape(got[0]) == (s,)
+                ),
+                "All budgets were put together: give one mean for each.": lambda got: np.ndim(got[0]) == 0,
+                "The means come first, then half the ranges.": (ranges / 2, means),
+                "That is the middle between the smallest and the largest: take the mean of all seeds.": (
+                    (a.max(axis=1) + a.min(axis=1)) / 2,
+                    ranges / 2,
+                ),
+                "That is the median: take the mean.": (np.median(a, axis=1), ranges / 2),
+            },
+        )
+    cases = [  # ours, theirs, and what each mistake would answer there
+        ([0.8, 0.9], [0.3, 0.4], {}),
+        ([0.3, 0.4], [0.8, 0.9], {"Worse is not better: ours must be above theirs.": True}),
+        (
+            [0.5, 0.9],
+            [0.4, 0.8],
+            {"The means differ by less than the seeds scatter: that is no verdict.": True},
+        ),
+        (
+            [0.60, 0.70],
+            [0.50, 0.56],
+            {"The whole ranges are compared: take half of each.": False},
+        ),
+        (
+            [0.6, 0.8, 0.8],
+            [0.5, 0.5, 0.65],
+            {"Only a gap between all of ours and all of theirs counts here, which asks too much.": False},
+        ),
+        (
+            [0.5, 0.9],
+            [0.5, 0.52],
+            {"Both scatter: add the half ranges of ours and of theirs.": True},
+        ),
+        (
+            [0.70, 0.72],
+            [0.5, 0.82],
+            {"Both scatter: add the half ranges of ours and of theirs.": True},
+        ),
+    ]
+    for ours, theirs, instead in cases:
+        ours, theirs = np.array(ours), np.array(theirs)
+        half_ranges = [(s.max() - s.min()) / 2 for s in (ours, theirs)]
+        student.is_better(ours, theirs).equals(bool(ours.mean() - theirs.mean() > sum(half_ranges)), instead=instead)
+
+
+LINEAR = "The line between two points is straight in log(labels), not in labels."
+
+
+@task(
+    6,
+    hints=(
+        "Between which two points does the curve first reach the target?",
+        "How far from the lower to the upper mean is the target, as a share? Go that share of the way in log(labels).",
+        "share = (target - means[i-1]) / (means[i] - means[i-1]); budgets[i-1] * (budgets[i] / budgets[i-1]) ** share",
+    ),
+)
+def saving(student):
+    cases = [
+        ([4, 16], [0.4, 0.8], 0.6, {LINEAR: 10.0, "That is the next point: read between the points.": 16.0}),
+        ([4, 16], [0.4, 0.8], 0.8, {LINEAR: 28.0}),
+        ([4, 16], [0.4, 0.8], 0.3, {"The first budget is enough: return it.": lambda got: got != 4}),
+        ([4, 16], [0.4, 0.8], 0.9, {"The curve never gets there: return None.": lambda got: got is not None}),
+        ([1, 2, 8, 32], [0.2, 0.3, 0.4, 0.8], 0.5, {}),
+        ([1, 2, 4, 8], [0.5, 0.7, 0.6, 0.8], 0.65, {}),
+        ([2, 8, 32], [0.3, 0.7, 0.6], 0.65, {}),
+        ([2, 8, 32], [0.7, 0.5, 0.9], 0.6, {"The first budget is enough: return it.": lambda got: got != 2}),
+    ]
+    for budgets, means, target, instead in cases:
+        means = np.array(means)
+        reached = np.flatnonzero(means >= target)
+        right = None
+        if len(reached):
+            i = int(reached[0])
+            right = float(budgets[0])
+            if i:
+                low, high = budgets[i - 1], budgets[i]
+                share = (target - means[i - 1]) / (means[i] - means[i - 1])
+                right = float(low * (high / low) ** share)
+                linear = low + share * (high - low)
+                last = int(reached[-1])
+                instead = instead | {
+                    LINEAR: linear,
+                    "That is the next point: read between the points.": float(high),
+                    "That is the point before: read between the points.": float(low),
+                    "That is the logarithm of the number of labels.": lambda got, right=right: (
+                        min(abs(got - log(right)) for log in (np.log, np.log2, np.log10)) < 1e-6
+                    ),
+                    "The curve reaches the target before that: take the first place.": lambda got, low=low, high=high: (
+                        got is None or not low <= got <= high or last != i
+                    ),
+                }
+        student.labels_needed(budgets, means, target).equals(
+            right,
+            instead
+            | (
+                {"Python stopped where the curve never gets there: return None.": raised("Exception")}
+                if right is None
+                else {"The curve does get there: return the number of labels.": None}
+            ),
+        )

@@ -1,0 +1,29 @@
+"""Runs beside the student's code: learners, which cannot be sent as values.
+
+There are no answers here. The first line of each docstring is how a report shows the call.
+"""
+
+import numpy as np
+
+
+def experiment(student, labels, test_labels, budgets, seeds):
+    """run_experiment(learn, labels, test_labels, budgets, seeds), for a learn that notes what it is given"""
+    given = []
+
+    def learn(chosen):
+        given.append(np.array(chosen))
+        return predicted_from(chosen, len(test_labels))
+
+    found = student.run_experiment(learn, labels, test_labels, budgets, seeds)
+
+    def predictions(numbers):
+        draws = [[student.draw_budget(labels, budget, number) for number in numbers] for budget in budgets]
+        return [[predicted_from(chosen, len(test_labels)) for chosen in row] for row in draws]
+
+    facts = {"found": found, "calls": len(given), "sizes": [len(chosen) for chosen in given]}
+    return facts | {"predictions": predictions(seeds), "by_place": predictions(range(len(seeds)))}
+
+
+def predicted_from(chosen, count):
+    """Classes 0 and 1 that look random, and depend on which examples were chosen."""
+    return np.random.default_rng(sorted(int(i) for i in chosen)).integers(0, 2, count)

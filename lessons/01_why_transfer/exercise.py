@@ -1,0 +1,129 @@
+# Made from solution.py by `python -m minilora.classroom.build`. Write here, then: minilora check 01
+# %% [markdown]
+# # Lesson 01: why transfer
+#
+# Six short tasks, and at the end the pieces of an honest experiment: measure a text, draw a label budget, read and
+# score, repeat over budgets and seeds, say how much the seeds scatter, and read off what pretraining saves. NumPy is
+# all you need. The reading is README.md beside this file. `minilora check 01` says how far you are, `minilora check 01
+# --hint` helps.
+
+# %%
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+# %% [markdown]
+# ## Task 1: how surprising is a text?
+#
+# What was given probability p is worth -log2(p) bits of surprise. A reader who knows only how often each character
+# occurs needs the entropy of these shares. A model that gave a probability to each token needs the sum of all their
+# surprises; divided by the number of characters, the two can be compared. (`Counter(text)` counts characters.)
+
+
+# %%
+def letter_entropy(text: str) -> float:
+    """Bits a character of `text` for a reader who knows how often each of its characters occurs, and nothing else."""
+    raise NotImplementedError("lesson 01, task 1: measure a text")
+
+
+def bits_per_character(probabilities: np.ndarray, characters: int) -> float:
+    """Bits a character of a text of so many characters, whose n tokens a model gave these probabilities (n,)."""
+    raise NotImplementedError("lesson 01, task 1: measure a text")
+
+
+# %% [markdown]
+# ## Task 2: a label budget
+#
+# Labels cost money, so an experiment says how many it takes. As many of each class, drawn at random by a seed. And with
+# one seed, a larger budget adds examples to the smaller one and takes none away: so two points of a curve differ by
+# their number of labels, not by their luck.
+
+
+# %%
+def draw_budget(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Indices into labels (n,) of `per_class` random examples of each class that occurs, in any order, none twice.
+
+    One seed gives one draw, and with one seed, a smaller budget is contained in each larger one. Raises ValueError
+    where a class has fewer examples.
+    """
+    rng = np.random.default_rng(seed)
+    raise NotImplementedError("lesson 01, task 2: draw as many of each class")
+
+
+# %% [markdown]
+# ## Task 3: read and score
+#
+# The simplest reader that learns from labels: for each class, it remembers the mean of its examples; something new gets
+# the class whose mean is nearest. How near is the length of the difference, √(Σ (x - mean)²).
+
+
+# %%
+def nearest_mean(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The class (m,) of each row of x (m, d), learned from the rows of train_x (n, d) and their classes train_y (n,).
+
+    Classes are 0, 1, 2, …, each with at least one example.
+    """
+    raise NotImplementedError("lesson 01, task 3: find the nearest mean, and score")
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The share of predicted (m,) that is equal to labels (m,): between 0 and 1."""
+    raise NotImplementedError("lesson 01, task 3: find the nearest mean, and score")
+
+
+# %% [markdown]
+# ## Task 4: the experiment
+#
+# For each budget and each seed: draw, let the learner learn, score. A learner is a function: it is given the indices of
+# the examples whose labels it may see, and returns a class for each test example.
+
+
+# %%
+def run_experiment(
+    learn: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    test_labels: np.ndarray,
+    budgets: list[int],
+    seeds: list[int],
+) -> np.ndarray:
+    """Accuracies on the test (budgets, seeds). `learn(indices)` gives the predicted classes of all test examples.
+
+    labels (n,): of the examples that a budget draws from, so many of each class; test_labels (m,).
+    """
+    raise NotImplementedError("lesson 01, task 4: for each budget and each seed")
+
+
+# %% [markdown]
+# ## Task 5: how much of it is luck?
+#
+# One number from one seed says little. This course prints the mean over seeds ± half the range, which is half the
+# distance from the smallest to the largest. And it calls one learner better than another only where their means are
+# further apart than the two half ranges together.
+
+
+# %%
+def summarize(accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of accuracies (budgets, seeds): the means over seeds (budgets,), and half the ranges (budgets,)."""
+    raise NotImplementedError("lesson 01, task 5: mean, half range, and a verdict")
+
+
+def is_better(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether `ours` (seeds,) is better than `theirs` (seeds,) by more than the seeds scatter."""
+    raise NotImplementedError("lesson 01, task 5: mean, half range, and a verdict")
+
+
+# %% [markdown]
+# ## Task 6: what does pretraining save?
+#
+# How many labels does a learner need for a given accuracy? Read it off its curve. Budgets double from point to point,
+# so the axis is logarithmic, and the line between two points is straight in log(labels): halfway between 4 and 16 is 8.
+
+
+# %%
+def labels_needed(budgets: list[int], means: np.ndarray, target: float) -> float | None:
+    """The fewest labels a class at which the curve through (budgets, means) reaches `target`; None where it never does.
+
+    budgets: rising. Where the first budget's mean is there already, the answer is that budget.
+    """
+    raise NotImplementedError("lesson 01, task 6: read off the curve")
