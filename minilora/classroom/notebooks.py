@@ -49,7 +49,7 @@ def made(source: Path):
     notebook.metadata = {name: notebook.metadata[name] for name in ("kernelspec", "language_info")}
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
+        cell.metadata.clear()  # times, and what jupytext notes about blank lines
         if cell.cell_type == "code":
             cell.outputs = _kept(cell.outputs)
     return notebook
