@@ -246,8 +246,8 @@ def attention_map(weights, tokens: Sequence[str], title: str = "Who looks at who
     """
     weights = np.asarray(weights)
     queries, keys = weights.shape
-    side = 2.2 + 0.3 * max(queries, keys)
-    figure = figure_of(title, min(side, 7.5))
+    longer = max(queries, keys)
+    figure = figure_of(title, 2.2 + min(0.3 * longer, 5.3) * queries / longer)
     axes = figure.subplots()
     image = axes.imshow(weights, cmap=BLUES, vmin=0, vmax=max(weights.max(), 1e-12), aspect="equal")
     axes.set_xticks(range(keys), tokens, rotation=90, parse_math=False)
