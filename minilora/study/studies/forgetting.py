@@ -151,8 +151,8 @@ STUDY = Study(
     name="forgetting",
     question="What is forgotten for what is learned, and what does replay save?",
     published="LoRA learns less and forgets less than full fine-tuning on code and mathematics; for the same learning "
-    "both forget about as much, LoRA rather less (Biderman et al. 2024, sections 4.1 to 4.3). A few per cent of replayed "
-    "text hold most forgetting off (Ibrahim et al. 2024).",
+    "both forget about as much, LoRA rather less (Biderman et al. 2024, sections 4.1 to 4.3). A few per cent of "
+    "replayed text hold most forgetting off (Ibrahim et al. 2024).",
     full=ForgettingPlan(**vars(replace(FULL, values=(1 / 9, 1 / 3, 1.0, 3.0), kinds=("full", "lora")))),
     quick=ForgettingPlan(**vars(replace(QUICK, values=(1 / 3, 1.0, 3.0, 9.0), kinds=("full", "lora"))), replay_at=3.0),
     cells=cells,
