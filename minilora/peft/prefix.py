@@ -5,8 +5,8 @@
     shapes      prompt_embeddings (P, 2·L·H_kv·D), seen as (P, 2L, H_kv, D): index 2l is K_l, 2l + 1 is V_l. They are
                 used as they are: K_l is not rotated by a position. Outputs are those of the real tokens.
     start       normal(0, 1), as PEFT has it; zeros; or the keys and values that the model itself computes for P given
-                tokens, which learns far sooner (section 7.4). The keys of those were rotated to the positions
-                0 … P-1, so the adapted model begins as the base that has read the tokens.
+                tokens, which the paper finds better where data are few (section 7). The keys of those were rotated to
+                the positions 0 … P-1, so the adapted model begins as the base that has read the tokens.
     parameters  P · 2·L·H_kv·D: 92,160 for P = 8 in SmolLM2-135M (L = 30, H_kv = 3, D = 64), 0.07 % of it
     projection  prefix_projection trains a smaller matrix E (P, d) and an MLP in the prefix's place (section 4.3):
                 tanh(E W₁ᵀ + b₁) W₂ᵀ + b₂ with d = H_kv·D, W₁ (m, d), W₂ (2·L·d, m): P·d + m·(d + 1) + 2·L·d·(m + 1)
