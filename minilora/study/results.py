@@ -28,7 +28,7 @@ RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.j
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
-MARKED = re.compile(r"<!-- measured: (?P<name>[^>]*?) -->.*?<!-- / -->", re.DOTALL)
+MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->", re.DOTALL)
 
 
 def texts(root: Path = ROOT) -> list[Path]:
