@@ -182,8 +182,10 @@ def quality_against_parameters(records: Records) -> Figure | None:
     axes.margins(y=0.1)
     from_base = [one.domain.mean for method, one in methods.items() if method != "scratch"]
     if "scratch" in methods and from_base and methods["scratch"].domain.mean > 2 * max(from_base) - min(from_base):
-        low, high = min(from_base), max(from_base)  # from scratch would squeeze all the rest
-        axes.set_ylim(low - 0.2 * (high - low), high + 0.3 * (high - low))
+        # From scratch would squeeze all the rest.
+        low = min(one.domain.mean - one.domain.half_range for method, one in methods.items() if method != "scratch")
+        high = max(from_base)
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.25 * (high - low))
         bits, x = methods["scratch"].domain.show(2), points["scratch"].trainable
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top"}
         axes.annotate(f"from scratch: {bits} ↑", (x, 1), (8, -4), **place)

@@ -178,7 +178,8 @@ def methods_at_cost(
     far = [method for method, (_, one) in points.items() if len(heights) > 3 and one.mean == heights[-1]]
     if far and heights[-1] - heights[0] > 2 * (heights[-2] - heights[0]):
         room = heights[-2] - heights[0]
-        axes.set_ylim(heights[0] - 0.25 * room, heights[-2] + 0.25 * room)
+        low = min(one.mean - one.half_range for _, one in points.values())
+        axes.set_ylim(min(low, heights[0]) - 0.1 * room, heights[-2] + 0.25 * room)
         cost, one = points[far[0]]
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top"}
         axes.annotate(f"{NAMES[far[0]]}: {one.show(2)} ↑", (cost, 1), (8, -4), **place)

@@ -103,7 +103,7 @@ def page(root: Path = ROOT) -> str:
     for study, records in measured_studies(root).items():
         parts += [
             f"## {study.question}",
-            provenance(records, f"minilora study {study.name}"),
+            provenance(records, f"minilora study {study.name}{' --quick' if _is_quick(records) else ''}"),
             _table(study.grid(records)),
             _figure(f"study-{study.name}", study.figure.__doc__ or study.question),
             f"**Ours.** {study.sentence(records)}",
@@ -137,6 +137,11 @@ def provenance(records: Records, command: str) -> str:
         f"`{command}`, {records.header['date'][:10]}: {machine['cores']} cores, {machine['blas']}, Python "
         f"{machine['python']}, NumPy {machine['numpy']}, minilora {machine['minilora']}."
     )
+
+
+def _is_quick(records: Records) -> bool:
+    """Whether the base was pretrained for the study: a smaller one than the package's."""
+    return records.header["settings"]["base"] is not None
 
 
 def _table(grid) -> str:
