@@ -9,7 +9,7 @@ import pytest
 from minilora.classroom import nbcheck
 from minilora.classroom.course import CONFIG, POINTS, notebook, write_course
 from minilora.classroom.grade import NOT_STARTED, PASSED, grade, grade_task
-from minilora.classroom.lessons import all_lessons, find_lesson
+from minilora.classroom.lessons import Lesson, all_lessons, find_lesson
 from minilora.classroom.runner import Keeper
 from minilora.classroom.submission import RunCells, Submission
 from minilora.cli import main
@@ -105,6 +105,16 @@ def test_each_test_stands_where_its_task_can_pass(lesson, keeper):
             check = next(check for check in lesson.tasks if check.number == task)
             result = grade_task(lesson, check, RunCells(run, lesson, task), keeper)
             assert result.verdict == PASSED, result
+
+
+def test_the_test_of_a_task_in_two_cells_follows_the_second(tmp_path):
+    folder = tmp_path / "07_toy"
+    folder.mkdir()
+    gap = "# %%\ndef {}():\n    ### BEGIN SOLUTION task 1: both\n    return 1\n    ### END SOLUTION\n"
+    (folder / "solution.py").write_text(gap.format("one") + gap.format("two"))
+    (folder / "README.md").write_text("# 07 A toy\n")
+    names = [marks_of(cell)["grade_id"] for cell in notebook(Lesson(folder))["cells"]]
+    assert names == ["answer-00", "how", "start", "answer-01", "task-1"]
 
 
 def test_the_source_notebook_passes_the_checker(keeper, tmp_path):
@@ -246,6 +256,10 @@ def test_the_last_text_of_a_cell_counts(shell):
     shell.run(COUNT, "b")
     assert "uses minilora.peft" in says()
     shell.run("import numpy", "a")
+    nbcheck.task("08", 1)
+    shell.run(COUNT.replace("return", "return 0,"), "c")
+    assert "2 results were asked for" in says()
+    shell.run(COUNT, "b")  # again, and so it is the last
     nbcheck.task("08", 1)
 
 
