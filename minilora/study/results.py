@@ -21,7 +21,6 @@ from .drawing import save_all
 from .grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share, show_signed
 from .records import Records
 from .studies import STUDIES
-from .studies.study import Study
 
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl
@@ -47,7 +46,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     methods = compared(records)
     for method, one in methods.items():
         found |= {f"comparison.{method}.{name}": text for name, text in _columns(one, forgotten(methods, method))}
-    return found | {f"study.{study.name}": study.sentence(rows) for study, rows in measured_studies(root).items()}
+    return found | {f"study.{name}": STUDIES[name].sentence(rows) for name, rows in measured_studies(root).items()}
 
 
 def _columns(one: Compared, lost: float | None) -> Iterable[tuple[str, str]]:
@@ -82,10 +81,10 @@ def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
     return MARKED.sub(number, text)
 
 
-def measured_studies(root: Path = ROOT) -> dict[Study, Records]:
-    """The studies that have records."""
-    files = {study: root / RECORDS / f"study-{study.name}.jsonl" for study in STUDIES.values()}
-    return {study: Records.read(path, study.kind) for study, path in files.items() if path.is_file()}
+def measured_studies(root: Path = ROOT) -> dict[str, Records]:
+    """The records of each study that has some, by its name."""
+    files = {name: root / RECORDS / f"study-{name}.jsonl" for name in STUDIES}
+    return {name: Records.read(path, STUDIES[name].kind) for name, path in files.items() if path.is_file()}
 
 
 def page(root: Path = ROOT) -> str:
@@ -100,12 +99,13 @@ def page(root: Path = ROOT) -> str:
         *(_table(grid(records)) for grid in (compare_views.quality_grid, compare_views.cost_grid)),
         *(_figure(name, draw.__doc__) for name, draw in compare_views.FIGURES.items()),
     ]
-    for study, records in measured_studies(root).items():
+    for name, records in measured_studies(root).items():
+        study = STUDIES[name]
         parts += [
             f"## {study.question}",
-            provenance(records, f"minilora study {study.name}{' --quick' if _is_quick(records) else ''}"),
+            provenance(records, f"minilora study {name}{' --quick' if _is_quick(records) else ''}"),
             _table(study.grid(records)),
-            _figure(f"study-{study.name}", study.figure.__doc__ or study.question),
+            _figure(f"study-{name}", study.figure.__doc__ or study.question),
             f"**Ours.** {study.sentence(records)}",
             f"**Published.** {study.published}",
         ]
@@ -157,8 +157,8 @@ def write(root: Path = ROOT) -> None:
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     write_atomic(root / PAGE, page(root).encode())
     save_all(compare_views.FIGURES, records, root / FIGURES)
-    for study, records in measured_studies(root).items():
-        save_all({f"study-{study.name}": study.figure}, records, root / FIGURES)
+    for name, records in measured_studies(root).items():
+        save_all({f"study-{name}": STUDIES[name].figure}, records, root / FIGURES)
     known = values(root)
     for path in texts(root):
         before = path.read_text()
