@@ -26,6 +26,8 @@ from minilora import backend  # noqa: E402
 
 # Live comparisons need what the parity extra installs; where it is not, they are no part of the suite.
 collect_ignore = [] if all(map(find_spec, ("torch", "transformers", "peft"))) else ["parity"]
+if not all(map(find_spec, ("jupyterlite_core", "jupyterlite_pyodide_kernel", "hatchling"))):  # and what lite installs
+    collect_ignore += ["lite"]
 
 backend.register("strict", strict.load)
 
