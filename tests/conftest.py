@@ -24,8 +24,12 @@ from hypothesis import settings  # noqa: E402
 
 from minilora import backend  # noqa: E402
 
-# What needs the parity or the teach extra is no part of the suite where that is not installed.
-NEEDS = {"parity": ("torch", "transformers", "peft"), "teach": ("nbgrader",)}
+# What needs the parity, teach or lite extra is no part of the suite where that is not installed.
+NEEDS = {
+    "parity": ("torch", "transformers", "peft"),
+    "teach": ("nbgrader",),
+    "lite": ("jupyterlite_core", "jupyterlite_pyodide_kernel", "hatchling"),
+}
 collect_ignore = [folder for folder, names in NEEDS.items() if not all(map(find_spec, names))]
 
 backend.register("strict", strict.load)

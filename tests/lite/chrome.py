@@ -1,0 +1,127 @@
+"""Headless Chromium by the DevTools protocol over two pipes, and a folder served on this machine: no package needed."""
+
+import base64
+import contextlib
+import functools
+import http.server
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,900"
+).split() + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # no page reaches the net
+# Chromium looks for the pipes at file descriptors 3 and 4.
+AS_THREE_AND_FOUR = """
+import os, sys
+pipes = [os.dup(int(number)) for number in sys.argv[1:3]]
+os.dup2(pipes[0], 3), os.dup2(pipes[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def found() -> str | None:
+    """Chromium's path, or None."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextlib.contextmanager
+def served(folder: Path):
+    """The folder at http://127.0.0.1:PORT, which is given."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {
+            ".mjs": "text/javascript",
+            ".wasm": "application/wasm",
+        }
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Page:
+    """One page of a Chromium of its own; `with Page() as page`."""
+
+    def __enter__(self):
+        self.profile = tempfile.mkdtemp(prefix="lite-")
+        ours_in, self.to = os.pipe()
+        self.back, theirs_out = os.pipe()
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", AS_THREE_AND_FOUR, str(ours_in), str(theirs_out)]
+            + [found(), *FLAGS, f"--user-data-dir={self.profile}", "--remote-debugging-pipe", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(ours_in, theirs_out),
+        )
+        os.close(ours_in)
+        os.close(theirs_out)
+        self.number, self.unread, self.session, self.log = 0, b"", None, []
+        target = self.call("Target.getTargets")["targetInfos"][0]["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Page.enable")
+        self.call("Runtime.enable")
+        return self
+
+    def __exit__(self, *error):
+        self.process.terminate()
+        self.process.wait(20)
+        os.close(self.to)
+        os.close(self.back)
+        shutil.rmtree(self.profile, ignore_errors=True)
+
+    def call(self, method: str, seconds: float = 60, **params) -> dict:
+        """The result of a command. AssertionError where Chromium refuses it; TimeoutError."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.to, json.dumps(message).encode() + b"\0")
+        end = time.monotonic() + seconds
+        while True:
+            while b"\0" not in self.unread:
+                if not select.select([self.back], [], [], max(0, end - time.monotonic()))[0]:
+                    raise TimeoutError(method)
+                self.unread += os.read(self.back, 1 << 20)
+            raw, _, self.unread = self.unread.partition(b"\0")
+            answer = json.loads(raw)
+            if answer.get("id") == self.number:
+                assert "error" not in answer, answer["error"]
+                return answer["result"]
+            if answer.get("method") == "Runtime.consoleAPICalled":
+                self.log.append(" ".join(str(a.get("value", "")) for a in answer["params"]["args"]))
+
+    def text(self) -> str:
+        """What the page shows."""
+        return self.call("Runtime.evaluate", expression="document.body.innerText")["result"].get("value", "")
+
+    def wait(self, *wanted: str, seconds: float) -> str:
+        """The page's text, as soon as all of `wanted` is in it. AssertionError, with text and console, if it is not."""
+        end = time.monotonic() + seconds
+        while not all(words in (text := self.text()) for words in wanted):
+            console = "\n".join(self.log[-20:])
+            assert time.monotonic() < end, f"{wanted} is not on the page:\n{text}\nthe console:\n{console}"
+            time.sleep(0.5)
+        return text
+
+    def picture(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
