@@ -1,0 +1,651 @@
+"""Answers to lesson 06 that the checks are tried on."""
+
+from minilora.classroom import Mistake, Right
+
+GROUPS = """
+        heads = {{id(p) for p in model.head.parameters()}}
+        groups = []
+        for p in model.parameters():
+            if p.requires_grad:
+                is_head, is_matrix = id(p) in heads, p.ndim > 1
+                {}
+        return groups
+        """
+
+MISTAKES = [
+    # Task 1
+    Mistake(
+        "count_parameters",
+        "frozen ones too",
+        """
+        total = sum(p.size for _, p in model.named_parameters())
+        return total, total
+        """,
+        "look at requires_grad",
+    ),
+    Mistake(
+        "count_parameters",
+        "order",
+        """
+        sizes = [(p.size, p.requires_grad) for p in model.parameters()]
+        return sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
+        """,
+        "comes first",
+    ),
+    Mistake(
+        "count_parameters",
+        "arrays",
+        """
+        flags = [p.requires_grad for p in model.parameters()]
+        return sum(flags), len(flags)
+        """,
+        "Arrays were counted",
+    ),
+    Mistake(
+        "count_parameters",
+        "rows",
+        """
+        sizes = [(p.shape[0], p.requires_grad) for p in model.parameters()]
+        return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+        """,
+        "Rows were counted",
+    ),
+    Mistake(
+        "count_parameters",
+        "the frozen ones",
+        """
+        sizes = [(p.size, p.requires_grad) for p in model.parameters()]
+        return sum(n for n, trains in sizes if not trains), sum(n for n, _ in sizes)
+        """,
+        "how many are frozen",
+    ),
+    Mistake(
+        "count_parameters",
+        "trainable twice",
+        """
+        count = sum(p.size for p in model.parameters() if p.requires_grad)
+        return count, count
+        """,
+        "frozen ones too",
+    ),
+    Mistake(
+        "count_parameters",
+        "shared counted twice",
+        """
+        found = []
+        for _, module in model.named_modules():
+            for value in vars(module).values():
+                if isinstance(value, Tensor):
+                    found.append((value.size, value.requires_grad))
+        return sum(n for n, trains in found if trains), sum(n for n, _ in found)
+        """,
+        "counted twice",
+    ),
+    # Task 2
+    Mistake(
+        "freeze_all_but",
+        "not frozen",
+        """
+        for path in paths:
+            model.get_submodule(path).requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "freeze everything first",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "frozen last",
+        """
+        for path in paths:
+            model.get_submodule(path).requires_grad_(True)
+        model.requires_grad_(False)
+        return []
+        """,
+        "Nothing trains",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "begins so",
+        """
+        known = [name for name, _ in model.named_modules()]
+        if any(path not in known for path in paths):
+            raise ValueError
+        for name, p in model.named_parameters():
+            p.requires_grad = any(name.startswith(path) for path in paths)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "begins the same way",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "the other way round",
+        """
+        model.requires_grad_(True)
+        for path in paths:
+            model.get_submodule(path).requires_grad_(False)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "other way round",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "never unfrozen",
+        """
+        keep = [id(p) for path in paths for p in model.get_submodule(path).parameters()]
+        for p in model.parameters():
+            if id(p) not in keep:
+                p.requires_grad = False
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "set requires_grad to True",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "nothing returned",
+        """
+        model.requires_grad_(False)
+        for path in paths:
+            model.get_submodule(path).requires_grad_(True)
+        """,
+        "Return the paths of the parameters",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "modules returned",
+        """
+        model.requires_grad_(False)
+        for path in paths:
+            model.get_submodule(path).requires_grad_(True)
+        return paths
+        """,
+        "not the modules'",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "typo ignored",
+        """
+        model.requires_grad_(False)
+        for name, module in model.named_modules():
+            if name in paths:
+                module.requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "is a typo",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "the library's error",
+        """
+        model.requires_grad_(False)
+        for path in paths:
+            model.get_submodule(path).requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "Say it by a ValueError",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "refused too late",
+        """
+        model.requires_grad_(False)
+        modules = dict(model.named_modules())
+        for path in paths:
+            if path not in modules:
+                raise ValueError(path)
+            modules[path].requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "check the paths first",
+    ),
+    # Task 3
+    Mistake(
+        "new_head",
+        "written into the old array",
+        """
+        width = model.head.in_features
+        model.head.weight.data = (0.02 * rng.standard_normal((classes, width))).astype("float32")
+        """,
+        "own array was written to",
+    ),
+    Mistake(
+        "new_head",
+        "transposed",
+        """
+        weight = 0.02 * rng.standard_normal((model.head.in_features, classes))
+        model.head = nn.Linear.from_arrays(weight.astype("float32"))
+        """,
+        "transposed",
+    ),
+    Mistake(
+        "new_head",
+        "frozen",
+        """
+        weight = 0.02 * rng.standard_normal((classes, model.head.in_features))
+        model.head = nn.Linear.from_arrays(weight.astype("float32")).requires_grad_(False)
+        """,
+        "new head is frozen",
+    ),
+    Mistake(
+        "new_head",
+        "not small",
+        """
+        weight = rng.standard_normal((classes, model.head.in_features))
+        model.head = nn.Linear.from_arrays(weight.astype("float32"))
+        """,
+        "too large",
+    ),
+    Mistake(
+        "new_head",
+        "zeros",
+        'model.head = nn.Linear.from_arrays(np.zeros((classes, model.head.in_features), dtype="float32"))',
+        "all zeros",
+    ),
+    Mistake(
+        "new_head",
+        "a Linear as it comes",
+        "model.head = nn.Linear(model.head.in_features, classes, rng=rng)",
+        "No bias",
+    ),
+    Mistake(
+        "new_head",
+        "float64",
+        "model.head = nn.Linear.from_arrays(0.02 * rng.standard_normal((classes, model.head.in_features)))",
+        "float64",
+    ),
+    Mistake(
+        "new_head",
+        "not put in",
+        """
+        weight = 0.02 * rng.standard_normal((classes, model.head.in_features))
+        head = nn.Linear.from_arrays(weight.astype("float32"))
+        """,
+        "still the old one",
+    ),
+    Mistake(
+        "new_head",
+        "seed ignored",
+        """
+        weight = 0.02 * np.random.default_rng().standard_normal((classes, model.head.in_features))
+        model.head = nn.Linear.from_arrays(weight.astype("float32"))
+        """,
+        "Use the rng",
+    ),
+    Mistake(
+        "new_head",
+        "freezes the body",
+        """
+        weight = 0.02 * rng.standard_normal((classes, model.head.in_features))
+        model.requires_grad_(False)
+        model.head = nn.Linear.from_arrays(weight.astype("float32"))
+        """,
+        "Something else was frozen",
+    ),
+    # Task 4
+    Mistake(
+        "make_groups",
+        "frozen ones too",
+        """
+        groups = []
+        heads = {id(p) for p in model.head.parameters()}
+        for p in model.parameters():
+            lr = head_lr if id(p) in heads else body_lr
+            groups.append({"params": [p], "lr": lr, "weight_decay": weight_decay if p.ndim > 1 else 0.0})
+        return groups
+        """,
+        "What is frozen is in the groups",
+    ),
+    Mistake(
+        "make_groups",
+        "the head twice",
+        """
+        decay = lambda p: weight_decay if p.ndim > 1 else 0.0
+        live = [p for p in model.parameters() if p.requires_grad]
+        groups = [{"params": [p], "lr": body_lr, "weight_decay": decay(p)} for p in live]
+        heads = [p for p in model.head.parameters() if p.requires_grad]
+        return groups + [{"params": [p], "lr": head_lr, "weight_decay": decay(p)} for p in heads]
+        """,
+        "in two groups",
+    ),
+    Mistake(
+        "make_groups",
+        "vectors left out",
+        GROUPS.format(
+            "if is_matrix: groups.append("
+            '{"params": [p], "lr": head_lr if is_head else body_lr, "weight_decay": weight_decay})'
+        ),
+        "vectors are missing",
+    ),
+    Mistake(
+        "make_groups",
+        "rates swapped",
+        GROUPS.format(
+            'groups.append({"params": [p], "lr": body_lr if is_head else head_lr, '
+            '"weight_decay": weight_decay if is_matrix else 0.0})'
+        ),
+        "changed places",
+    ),
+    Mistake(
+        "make_groups",
+        "everything decays",
+        GROUPS.format(
+            'groups.append({"params": [p], "lr": head_lr if is_head else body_lr, "weight_decay": weight_decay})'
+        ),
+        "Vectors decay as well",
+    ),
+    Mistake(
+        "make_groups",
+        "by name",
+        """
+        groups = []
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                decay = 0.0 if name.endswith("bias") else weight_decay
+                lr = head_lr if name.startswith("head.") else body_lr
+                groups.append({"params": [p], "lr": lr, "weight_decay": decay})
+        return groups
+        """,
+        "norm's weight is a vector",
+    ),
+    Mistake(
+        "make_groups",
+        "begins like the head",
+        """
+        groups = []
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                lr = head_lr if name.startswith("head") else body_lr
+                groups.append({"params": [p], "lr": lr, "weight_decay": weight_decay if p.ndim > 1 else 0.0})
+        return groups
+        """,
+        "head_scale is not the head",
+    ),
+    Mistake(
+        "make_groups",
+        "empty groups",
+        """
+        heads = {id(p) for p in model.head.parameters()}
+        live = [p for p in model.parameters() if p.requires_grad]
+        return [
+            {
+                "params": [p for p in live if (id(p) in heads) == is_head and (p.ndim > 1) == is_matrix],
+                "lr": head_lr if is_head else body_lr,
+                "weight_decay": weight_decay if is_matrix else 0.0,
+            }
+            for is_head in (True, False)
+            for is_matrix in (True, False)
+        ]
+        """,
+        "A group is empty",
+    ),
+    Mistake(
+        "make_groups",
+        "no decay named",
+        GROUPS.format(
+            'groups.append({"params": [p], "lr": head_lr if is_head else body_lr} | '
+            '({"weight_decay": weight_decay} if is_matrix else {}))'
+        ),
+        "says nothing of weight_decay",
+    ),
+    # Task 5
+    Mistake(
+        "train_step",
+        "old gradients kept",
+        """
+        loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "zero_grad() first",
+    ),
+    Mistake(
+        "train_step",
+        "no step",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
+        loss.backward()
+        return loss.item()
+        """,
+        "Nothing moved",
+    ),
+    Mistake(
+        "train_step",
+        "forgotten before the step",
+        """
+        loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
+        loss.backward()
+        optimizer.zero_grad()
+        optimizer.step()
+        return loss.item()
+        """,
+        "Nothing moved",
+    ),
+    Mistake(
+        "train_step",
+        "the loss after",
+        """
+        optimizer.zero_grad()
+        F.cross_entropy(model.head(model.body(Tensor(x))), labels).backward()
+        optimizer.step()
+        return F.cross_entropy(model.head(model.body(Tensor(x))), labels).item()
+        """,
+        "loss after the step",
+    ),
+    Mistake(
+        "train_step",
+        "a sum",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels) * len(labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "The loss is a sum",
+    ),
+    Mistake(
+        "train_step",
+        "nothing returned",
+        """
+        optimizer.zero_grad()
+        F.cross_entropy(model.head(model.body(Tensor(x))), labels).backward()
+        optimizer.step()
+        """,
+        "Return the loss",
+    ),
+    Mistake(
+        "train_step",
+        "the body cut off",
+        """
+        optimizer.zero_grad()
+        with no_grad():
+            hidden = model.body(Tensor(x))
+        loss = F.cross_entropy(model.head(hidden), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "last layer should move",
+    ),
+    Mistake(
+        "train_step",
+        "everything by hand",
+        """
+        model.requires_grad_(True)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
+        loss.backward()
+        for p in model.parameters():
+            if p.grad is not None:
+                p.data = p.data - 0.5 * p.grad
+        return loss.item()
+        """,
+        "frozen moved",
+    ),
+    # Task 6
+    Mistake(
+        "extract_features",
+        "a graph",
+        """
+        model.eval()
+        return np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
+        """,
+        "A graph was recorded",
+    ),
+    Mistake(
+        "extract_features",
+        "dropout on",
+        """
+        with no_grad():
+            return np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
+        """,
+        "Dropout is on",
+    ),
+    Mistake(
+        "extract_features",
+        "scores",
+        """
+        model.eval()
+        with no_grad():
+            return np.concatenate([model.head(model.body(Tensor(x))).numpy() for x in batches])
+        """,
+        "head's scores",
+    ),
+    Mistake(
+        "extract_features",
+        "not joined",
+        """
+        model.eval()
+        with no_grad():
+            return [model.body(Tensor(x)).numpy() for x in batches]
+        """,
+        "Join the batches",
+    ),
+    Mistake(
+        "extract_features",
+        "the first batch",
+        """
+        model.eval()
+        with no_grad():
+            return model.body(Tensor(batches[0])).numpy()
+        """,
+        "Not all batches",
+    ),
+    Mistake(
+        "extract_features",
+        "another order",
+        """
+        model.eval()
+        with no_grad():
+            return np.concatenate([model.body(Tensor(x)).numpy() for x in reversed(batches)])
+        """,
+        "another order",
+    ),
+    Mistake(
+        "extract_features",
+        "eval too late",
+        """
+        with no_grad():
+            found = np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
+        model.eval()
+        return found
+        """,
+        "Dropout was on while",
+    ),
+    Mistake(
+        "extract_features",
+        "run twice",
+        """
+        model.eval()
+        with no_grad():
+            width = model.body(Tensor(batches[0])).shape[1]
+            found = [model.body(Tensor(x)).numpy() for x in batches]
+        return np.concatenate(found).reshape(-1, width)
+        """,
+        "runs twice",
+    ),
+]
+
+RIGHT = [
+    Right(
+        "count_parameters",
+        "in a loop, as a list",
+        """
+        print("counting")
+        counts = [0, 0]
+        for parameter in model.parameters():
+            count = int(np.prod(parameter.shape))
+            counts[0] += count * int(parameter.requires_grad)
+            counts[1] += count
+        return counts
+        """,
+    ),
+    Right(
+        "freeze_all_but",
+        "parameter by parameter",
+        """
+        for path in paths:
+            try:
+                model.get_submodule(path)
+            except AttributeError as error:
+                raise ValueError(str(error)) from error
+        names = []
+        for name, p in model.named_parameters():
+            p.requires_grad = any(not path or name.startswith(path + ".") for path in paths)
+            names += [name] * p.requires_grad
+        return names
+        """,
+    ),
+    Right(
+        "new_head",
+        "a Linear filled by hand",
+        """
+        head = nn.Linear(model.head.weight.shape[1], classes, bias=False)
+        head.weight.data = rng.normal(0, 0.02, head.weight.shape).astype(np.float32)
+        model.replace("head", head)
+        """,
+    ),
+    Right(
+        "make_groups",
+        "a group for each parameter",
+        """
+        heads = [id(p) for p in model.head.parameters()]
+        return [
+            {"lr": [body_lr, head_lr][id(p) in heads], "weight_decay": weight_decay * (p.ndim == 2), "params": [p]}
+            for _, p in model.named_parameters()
+            if p.requires_grad
+        ]
+        """,
+    ),
+    Right(
+        "train_step",
+        "forgotten at the end",
+        """
+        hidden = model.body(Tensor(np.asarray(x, dtype="float32")))
+        loss = F.cross_entropy(model.head(hidden), labels)
+        before = loss.item()
+        loss.backward()
+        optimizer.step()
+        for p in model.parameters():
+            p.grad = None
+        return before
+        """,
+    ),
+    Right(
+        "extract_features",
+        "a place for each row",
+        """
+        model.train(False)
+        found, start = None, 0
+        for x in batches:
+            with no_grad():
+                hidden = model.body(Tensor(x)).detach().numpy()
+            if found is None:
+                found = np.zeros((sum(map(len, batches)), hidden.shape[1]))
+            found[start : start + len(x)] = hidden
+            start += len(x)
+        return found
+        """,
+    ),
+]

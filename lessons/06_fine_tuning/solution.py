@@ -1,0 +1,140 @@
+# %% [markdown]
+# # Lesson 06: full fine-tuning and feature extraction
+#
+# Six tasks: count what trains, freeze, put on a new head, hand the optimizer what trains in groups, take a step, and
+# run a frozen body once for all. The reading is README.md beside this file. `minilora check 06` says how far you are,
+# `minilora check 06 --hint` helps.
+#
+# A model here is an `nn.Module` with a `body`, from inputs to hidden states (n, d), and a `head`, an `nn.Linear` from
+# hidden states to scores (n, classes). `model.named_parameters()` gives (path, parameter) pairs such as
+# ("body.layers.0.weight", Tensor).
+
+# %%
+import numpy as np
+
+import minilora.functional as F
+from minilora import Tensor, nn, no_grad
+
+# %% [markdown]
+# ## Task 1: what trains?
+#
+# A parameter trains if its `requires_grad` is True; `size` is how many numbers are in it. One that two layers share (a
+# head that is tied to the embedding) is one parameter: `named_parameters()` gives it once.
+
+
+# %%
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """How many numbers (train, there are in all)."""
+    ### BEGIN SOLUTION task 1: count what trains
+    sizes = [(parameter.size, parameter.requires_grad) for _, parameter in model.named_parameters()]
+    return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 2: freeze all but a part
+#
+# ["head"] is feature extraction; ["head", "body.layers.1"] lets a layer go along. A path means all of the module there:
+# "body.layers.1" is not "body.layers.10".
+
+
+# %%
+def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
+    """Of the model, exactly the parameters of the modules at `paths` train afterwards, whatever trained before.
+
+    Returns the paths of the parameters that train, in the model's order. Raises ValueError, and changes nothing, where
+    a path is no module of the model.
+    """
+    ### BEGIN SOLUTION task 2: freeze, then unfreeze
+    modules = dict(model.named_modules())
+    if unknown := [path for path in paths if path not in modules]:
+        raise ValueError(f"no module at {unknown}; there are {list(modules)}")
+    model.requires_grad_(False)
+    for chosen in paths:
+        modules[chosen].requires_grad_(True)
+    return [path for path, parameter in model.named_parameters() if parameter.requires_grad]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 3: a new head
+#
+# The old head speaks about the old classes (or the next token); its rows are of no use here, only its width is. The new
+# one starts small: normal numbers times 0.02, no bias, so that at first no class is preferred. `nn.Linear.from_arrays`
+# makes a Linear of a weight (out, in) that trains; an array for it is float32.
+
+
+# %%
+def new_head(model: nn.Module, classes: int, seed: int) -> None:
+    """Put a fresh Linear (hidden size -> classes) in place of model.head. The old one's arrays stay as they are."""
+    rng = np.random.default_rng(seed)
+    ### BEGIN SOLUTION task 3: a small one of the same width
+    weight = 0.02 * rng.standard_normal((classes, model.head.in_features))
+    model.head = nn.Linear.from_arrays(weight.astype("float32"))
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 4: parameter groups
+#
+# The body knows something, the head knows nothing: the head may learn faster. And weight decay pulls matrices towards
+# zero; vectors (biases, the scales of norms) are left alone. An optimizer takes a list of groups, each a dictionary:
+# {"params": [...], "lr": ..., "weight_decay": ...}.
+
+
+# %%
+def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
+    """Groups with all parameters that train, each once, and none that is frozen; no group is empty.
+
+    The parameters of model.head learn at head_lr, all others at body_lr. Those with two axes have the weight decay,
+    those with one have 0.
+    """
+    ### BEGIN SOLUTION task 4: each in the group where it belongs
+    of_head = {id(parameter) for parameter in model.head.parameters()}
+    groups: dict[tuple, list] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            lr = head_lr if id(parameter) in of_head else body_lr
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((lr, decay), []).append(parameter)
+    return [{"params": found, "lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 5: a step
+#
+# The same however much trains: what is frozen gets no gradient, and the optimizer leaves it alone.
+# `F.cross_entropy(scores, labels)` is the mean loss.
+
+
+# %%
+def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -> float:
+    """One step on a batch, x (n, …) and labels (n,). Returns the loss before the step, as a number."""
+    ### BEGIN SOLUTION task 5: forget, forward, backward, step
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
+    loss.backward()
+    optimizer.step()
+    return float(loss.item())
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 6: features, once
+#
+# A frozen body gives the same hidden states in every epoch, so it need not run in every epoch. Run it once over all
+# batches and keep the result; the head then trains on arrays. No graph is needed (`with no_grad():`), and dropout must
+# be off (`model.eval()`), or the features would be random. `tensor.numpy()` is a Tensor's array.
+
+
+# %%
+def extract_features(model: nn.Module, batches: list[np.ndarray]) -> np.ndarray:
+    """The hidden states (n, d) of model.body for all batches, each (some of n, …), in order. Leaves the model in eval
+    mode.
+    """
+    ### BEGIN SOLUTION task 6: run the body once, without a graph
+    model.eval()
+    with no_grad():
+        return np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
+    ### END SOLUTION
