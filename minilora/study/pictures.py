@@ -129,6 +129,7 @@ def paths(
     axes.plot(beginning[0][0], beginning[1][0], color=GREY, marker="X", markersize=10, linestyle="", label=start)
     axes.set(xlabel=x, ylabel=y)
     axes.margins(0.12)
+    return with_legend(figure)
 
 
 @styled
@@ -186,7 +187,6 @@ def methods_at_cost(
     return with_legend(figure, 3)
 
 
-@styled
 @styled
 def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> Figure:
     """Horizontal bars {name: value}, the first at the top, each with its value."""

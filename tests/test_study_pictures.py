@@ -1,0 +1,45 @@
+"""pytest tests/test_study_pictures.py: each picture shows what it was given, under its title."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+
+from minilora.study import pictures
+from minilora.study.drawing import write_png
+from minilora.study.grids import Spread
+
+pytestmark = pytest.mark.host
+WAYS = {"one": ([0, 1, 2], [0, 1, 0.5]), "two": ([0, 2, 3], [0, 0.1, 0.2])}
+POINTS = {"full": (133.0, Spread(2.2, 0.1, 3)), "lora": (110.0, Spread(2.3, 0.1, 3))}
+
+DRAWN = {
+    "curves": (pictures.curves, (WAYS, "x", "y"), ["one", "two"]),
+    "learning_curve": (
+        pictures.learning_curve,
+        (([0, 1, 2], [3.0, 2.0, 1.5]), [(1, "so")], {"guess": 3.5}),
+        ["guess", "1"],
+    ),
+    "paths": (pictures.paths, (WAYS, "x", "y"), ["one", "two", "the base"]),
+    "label_budgets": (pictures.label_budgets, ({"some": {1: [0.5, 0.6], 8: [0.7, 0.8]}}, 0.5), ["some", "chance"]),
+    "methods_at_cost": (pictures.methods_at_cost, (POINTS, "MB", "bits", {"base": 2.5}, ["lora"]), ["full", "LoRA"]),
+    "bars": (pictures.bars, ({"one": 1.0, "two": 2000.0}, "x"), ["one", "2,000"]),
+    "stacked_bars": (
+        pictures.stacked_bars,
+        ({"full": {"weights": 2.0, "rest": 1.0}}, "MB"),
+        ["full", "weights", "rest"],
+    ),
+    "matrices": (pictures.matrices, ({"before": np.eye(3), "after": np.zeros((3, 3))}, "size"), ["before", "after"]),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_picture_shows_what_it_was_given(name):
+    from matplotlib.text import Text
+
+    draw, arguments, words = DRAWN[name]
+    figure = draw("The title", *arguments)
+    write_png(figure, file := BytesIO(), 60)
+    assert file.getvalue().startswith(b"\x89PNG")
+    texts = {text.get_text() for text in figure.findobj(Text)}
+    assert {"The title", *words} <= texts
