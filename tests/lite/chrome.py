@@ -24,7 +24,9 @@ FLAGS = (
 AS_THREE_AND_FOUR = """
 import os, sys
 pipes = [os.dup(int(number)) for number in sys.argv[1:3]]
-os.dup2(pipes[0], 3), os.dup2(pipes[1], 4)
+for ours, number in zip(pipes, (3, 4)):
+    os.dup2(ours, number)
+    os.set_inheritable(number, True)  # dup2 leaves it as it is where both are the same
 os.execv(sys.argv[3], sys.argv[3:])
 """
 
@@ -101,7 +103,9 @@ class Page:
             while b"\0" not in self.unread:
                 if not select.select([self.back], [], [], max(0, end - time.monotonic()))[0]:
                     raise TimeoutError(method)
-                self.unread += os.read(self.back, 1 << 20)
+                more = os.read(self.back, 1 << 20)
+                assert more, f"Chromium has ended, with {self.process.wait(10)}"
+                self.unread += more
             raw, _, self.unread = self.unread.partition(b"\0")
             answer = json.loads(raw)
             if answer.get("id") == self.number:
