@@ -5,7 +5,6 @@ The memory is measured in a process of its own (`python -m minilora.study.footpr
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -49,6 +48,8 @@ def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> 
 
 
 def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:
+    import resource  # not in Pyodide, where nothing is measured and the rest of this file is read
+
     with Workers(1) as workers:
         lab = Lab(base_folder, workers, seq_len, batch_size, test_characters=1000, validation_characters=1000)
         stream = lab.domain_text(CHARACTERS, 0)
