@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..data import corpora
 from ..data.batches import LanguageModelBatches, evaluation_windows
-from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
+from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, folder_tokenizer, train_tokenizer
 from ..errors import FormatError, MiniloraError, show
 from ..models.llama import LlamaConfig, LlamaForCausalLM
 from ..peft import PeftModel, adapter_quantization
@@ -84,11 +84,8 @@ def load_model(source: str, adapter: str | None = None):
     if not (folder / "tokenizer.json").is_file():
         raise FormatError(f"{show(source)} has no tokenizer.json, without which text cannot be read")
     model = LlamaForCausalLM.from_pretrained(folder)
-    tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise FormatError(
-            f"{show(source)}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}"
-        )
+    tokenizer = folder_tokenizer(folder)
+    tokenizer.refuse_misfit(model.config.vocab_size, show(source))
     if adapter is not None:
         if quantization := adapter_quantization(adapter):
             quantize_model(model, **quantization)
