@@ -5,44 +5,23 @@ sides.
 Shapes: B sequences, T tokens, C hidden size, H query heads, H_kv key/value heads, D head size, V vocabulary.
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from math import inf
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from .. import backend, nn
 from .. import functional as F
 from ..errors import FormatError, MiniloraError, show
-from ..formats import huggingface
-from ..tensor import Tensor, is_recording, no_grad
-from .generate import generate
+from ..formats.stored import StoredTensor
+from ..tensor import Tensor
+from .pretrained import Kind, LanguageModel, Output, Pretrained, host_ids, is_positive, is_token, is_whole, token_ids
+from .rotary import checked_scaling, inverse_frequencies, rotary_tables
 
-
-class _Kind(NamedTuple):
-    """What a field may hold, as a test and in words."""
-
-    words: str
-    allows: Callable[[object], bool]
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_positive(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < inf
-
-
-def _is_token(value) -> bool:
-    return value is None or (_is_whole(value) and value >= 0)
-
+MODEL_TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}  # model_type -> transformers' classes of it
+NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # said where a family has one by default
 
 _FIELDS = {
-    _Kind("a positive whole number", lambda v: _is_whole(v) and v > 0): (
+    Kind("a positive whole number", lambda v: is_whole(v) and v > 0): (
         "vocab_size",
         "hidden_size",
         "intermediate_size",
@@ -51,12 +30,12 @@ _FIELDS = {
         "max_position_embeddings",
         "num_labels",
     ),
-    _Kind("a positive whole number or None", lambda v: v is None or (_is_whole(v) and v > 0)): ("head_dim",),
-    _Kind("a whole number", lambda v: _is_whole(v) and v >= 0): ("num_hidden_layers",),
-    _Kind("a positive number", _is_positive): ("rope_theta", "rms_norm_eps", "initializer_range"),
-    _Kind("True or False", lambda v: isinstance(v, bool)): ("tie_word_embeddings", "attention_bias", "mlp_bias"),
-    _Kind("a token id or None", _is_token): ("bos_token_id", "pad_token_id"),
-    _Kind("token ids or None", lambda v: all(map(_is_token, v)) if isinstance(v, list) else _is_token(v)): (
+    Kind("a positive whole number or None", lambda v: v is None or (is_whole(v) and v > 0)): ("head_dim",),
+    Kind("a whole number", lambda v: is_whole(v) and v >= 0): ("num_hidden_layers",),
+    Kind("a positive number", is_positive): ("rope_theta", "rms_norm_eps", "initializer_range"),
+    Kind("True or False", lambda v: isinstance(v, bool)): ("tie_word_embeddings", "attention_bias", "mlp_bias"),
+    Kind("a token id or None", is_token): ("bos_token_id", "pad_token_id"),
+    Kind("token ids or None", lambda v: all(map(is_token, v)) if isinstance(v, list) else is_token(v)): (
         "eos_token_id",
     ),
 }
@@ -75,12 +54,14 @@ class LlamaConfig:
     head_dim: int | None = None  # None: hidden_size / num_attention_heads
     max_position_embeddings: int = 2048
     rope_theta: float = 10000.0  # base of the rotary frequencies
+    rope_scaling: dict | None = None  # how they are stretched over long texts, see `rotary`
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02  # standard deviation of fresh weights
     tie_word_embeddings: bool = False  # the head is the embedding table
-    attention_bias: bool = False  # biases on q, k, v and o
+    attention_bias: bool = False  # biases on q, k, v and, but for qwen2, o
     mlp_bias: bool = False
     hidden_act: str = "silu"
+    model_type: str = "llama"  # of the family: a key of MODEL_TYPES
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
     pad_token_id: int | None = None
@@ -107,6 +88,8 @@ class LlamaConfig:
                     f"num_attention_heads {self.num_attention_heads} is not a multiple of "
                     f"num_key_value_heads {self.num_key_value_heads}"
                 )
+        if self.model_type not in MODEL_TYPES:
+            problems.append(f"model_type {show(repr(self.model_type))} is not one of {', '.join(MODEL_TYPES)}")
         if self.hidden_act != "silu":
             problems.append(f"hidden_act must be 'silu', not {show(repr(self.hidden_act))}")
         if problems:
@@ -116,15 +99,18 @@ class LlamaConfig:
     def from_dict(cls, config: dict) -> "LlamaConfig":
         """From the content of a config.json: both `rope_theta` and transformers 5's `rope_parameters` are read.
 
-        Raises FormatError for another model type and for rotary scaling, rather than compute something else.
+        Raises FormatError for another model type and for what is computed otherwise here.
         """
-        config = dict(config)
-        if config.get("model_type", "llama") != "llama":
-            raise FormatError(f"config.json describes a {show(repr(config['model_type']))} model; minilora reads llama")
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise FormatError(f"config.json asks for rotary scaling {show(repr(rope))}, which is not supported")
-        config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta", cls.rope_theta))
+        config = {"model_type": "llama", **config}
+        if config["model_type"] not in MODEL_TYPES:
+            kind = show(repr(config["model_type"]))
+            raise FormatError(f"config.json describes a {kind} model; minilora reads {', '.join(MODEL_TYPES)}")
+        rope = config.get("rope_parameters") or config.get("rope_scaling")
+        config["rope_scaling"] = checked_scaling(rope)
+        config["rope_theta"] = (rope or {}).get("rope_theta", config.get("rope_theta", cls.rope_theta))
+        if config["model_type"] == "qwen2":
+            config["attention_bias"] = True
+        _within_window(config)
         labels = config.get("id2label")
         if labels is not None:
             if not isinstance(labels, dict) or not labels:
@@ -143,29 +129,29 @@ class LlamaConfig:
     def to_dict(self, architecture: str) -> dict:
         """The content of a config.json that transformers reads."""
         config = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
-        config |= {"model_type": "llama", "architectures": [architecture], "dtype": "float32"}
+        config |= {
+            "architectures": [MODEL_TYPES[self.model_type] + architecture.removeprefix("Llama")],
+            "dtype": "float32",
+        }
+        if self.model_type != "llama":
+            config |= NO_WINDOW
+        if self.rope_scaling is None:
+            del config["rope_scaling"]
         if architecture == "LlamaForSequenceClassification":
             config["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
             config["label2id"] = {label: int(i) for i, label in config["id2label"].items()}
         return config
 
 
-@dataclass
-class Output:
-    """What a model returns. `logits` are those of a classifier (B, num_labels) or of a language model (B, T, V).
-
-    A language model that was given labels makes its logits only when they are asked for: its loss does not need them
-    whole.
-    """
-
-    loss: Tensor | None
-    make_logits: object = field(repr=False)
-
-    @property
-    def logits(self) -> Tensor:
-        if not isinstance(self.make_logits, Tensor):
-            self.make_logits = self.make_logits()
-        return self.make_logits
+def _within_window(config: dict) -> None:
+    """Where attention is limited to a sliding window, keep to as many positions: within them it is the same."""
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    if window is None:
+        return
+    if not is_whole(window) or window < 1:
+        raise FormatError(f"sliding_window of config.json must be a positive whole number, not {show(repr(window))}")
+    positions = config.get("max_position_embeddings", window)
+    config["max_position_embeddings"] = min(positions, window) if is_whole(positions) else positions
 
 
 class LlamaAttention(nn.Module):
@@ -178,7 +164,8 @@ class LlamaAttention(nn.Module):
         self.q_proj = _linear(config.hidden_size, heads, config.attention_bias, config, rng)
         self.k_proj = _linear(config.hidden_size, kv_heads, config.attention_bias, config, rng)
         self.v_proj = _linear(config.hidden_size, kv_heads, config.attention_bias, config, rng)
-        self.o_proj = _linear(heads, config.hidden_size, config.attention_bias, config, rng)
+        output_bias = config.attention_bias and config.model_type != "qwen2"
+        self.o_proj = _linear(heads, config.hidden_size, output_bias, config, rng)
 
     def forward(self, x: Tensor, cos, sin, mask=None, cache=None) -> Tensor:
         """x: (B, T, C); cos, sin: (T, D) or (B, T, D); mask: booleans that broadcast to (B, H, T, S) or None."""
@@ -231,7 +218,7 @@ class LlamaModel(nn.Module):
         self.embed_tokens = nn.Embedding.from_array(_normal((config.vocab_size, config.hidden_size), config, rng))
         self.layers = [LlamaDecoderLayer(config, i, rng) for i in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self._angles = None
+        self._frequencies = inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
 
     def forward(self, input_ids=None, attention_mask=None, past_key_values=None, inputs_embeds=None) -> Tensor:
         """input_ids: integers (B, T), or in their place inputs_embeds: (B, T, C) -> (B, T, C). attention_mask: (B, S),
@@ -263,67 +250,17 @@ class LlamaModel(nn.Module):
 
     def _rotary_tables(self, positions, dtype):
         """cos and sin, (T, D) or (B, T, D), in float32 steps as transformers computes them, then in `dtype`."""
-        size, theta = self.config.head_dim, self.config.rope_theta
-        inverse = (1.0 / np.float32(theta) ** (np.arange(0, size, 2, dtype="float32") / np.float32(size))).astype(
-            "float32"
-        )
-        angles = positions[..., None].astype("float32") * inverse
-        angles = np.concatenate([angles, angles], axis=-1)
-        return backend.asarray(np.cos(angles), dtype=dtype), backend.asarray(np.sin(angles), dtype=dtype)
+        cos, sin = rotary_tables(positions, self._frequencies)
+        return backend.asarray(cos, dtype=dtype), backend.asarray(sin, dtype=dtype)
 
 
-class _Pretrained(nn.Module):
-    """Loading and saving, shared by the models with a head."""
-
-    config: LlamaConfig
-
-    @classmethod
-    def from_pretrained(cls, path):
-        """The model in a Hugging Face folder (config.json and safetensors, sharded or not), in float32 and eval mode.
-
-        Raises FormatError where files are missing or damaged, or weights do not fit the configuration.
-        """
-        if str(path).endswith(".gguf"):
-            raise FormatError(f"{show(str(path))}: GGUF files cannot be read yet; give a Hugging Face folder")
-        config, tensors = huggingface.read_folder(path)
-        try:
-            config = LlamaConfig.from_dict(config)
-            found = sum(array.size for array in tensors.values())
-            if config.fewest_weights() > 16 * found + 2**20:  # a false claim, before anything is allocated for it
-                raise FormatError(f"config.json claims {config.fewest_weights():,} weights, the files hold {found:,}")
-            model = cls(config, seed=None)
-            model._load(tensors)
-        except MiniloraError as error:
-            raise FormatError(f"{show(str(path))}: {error}") from error
-        return model.eval()
-
-    def _load(self, tensors: dict) -> None:
-        # Old checkpoints carry the rotary frequencies as a buffer.
-        self.load_state_dict({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")})
-
-    def save_pretrained(self, folder, tokenizer_json: str | None = None, dtype: str = "float32") -> None:
-        """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
-
-        dtype: "float32" or "float16". A tied head is stored once, as the embedding.
-        """
-        config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
-        tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
-        files = (
-            {}
-            if tokenizer_json is None
-            else {
-                "tokenizer.json": tokenizer_json.encode(),
-                "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode(),
-            }
-        )
-        huggingface.write_folder(Path(folder), config, tensors, files)
-
-
-class LlamaForCausalLM(_Pretrained):
+class LlamaForCausalLM(LanguageModel):
     """The language model: hidden states to logits over the vocabulary, through a head that may be the embedding table.
 
     seed: of the fresh weights, normal(0, initializer_range); None leaves them unset, for loading.
     """
+
+    config_class = LlamaConfig
 
     def __init__(self, config: LlamaConfig, seed: int | None = 0):
         rng = None if seed is None else np.random.default_rng(seed)
@@ -331,48 +268,15 @@ class LlamaForCausalLM(_Pretrained):
         self.model = LlamaModel(config, rng)
         self.lm_head = _linear(config.hidden_size, config.vocab_size, False, config, rng, tied=self.model.embed_tokens)
 
-    def forward(
-        self, input_ids, attention_mask=None, labels=None, past_key_values=None, num_items_in_batch=None
-    ) -> Output:
-        """input_ids: (B, T). labels: (B, T), -100 where nothing is to be predicted; the label at t is what position t
-        - 1 predicts. The loss is the mean over labels that count, or their sum divided by `num_items_in_batch`.
-
-        Virtual tokens of the body come first in the logits and have no labels; the last of them predicts the label at
-        0, which nothing predicts otherwise.
-        """
-        input_ids = token_ids(input_ids)
-        hidden = self.model(input_ids, attention_mask, past_key_values)  # (B, T, C)
-        if labels is None:
-            return Output(None, self.lm_head(hidden))
-        labels = host_ids(labels)
-        if labels.shape != input_ids.shape:
-            raise ValueError(f"labels {labels.shape} do not fit input_ids {input_ids.shape}")
-        virtual = hidden.shape[1] - input_ids.shape[1]
-        targets = np.pad(labels, ((0, 0), (virtual, 1)), constant_values=-100)[:, 1:]
-        recording = is_recording()
-
-        def make_logits():
-            if recording:
-                return self.lm_head(hidden)
-            with no_grad():
-                return self.lm_head(hidden)
-
-        if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
-            loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items_in_batch)
-            return Output(loss, make_logits)
-        logits = self.lm_head(hidden)
-        return Output(F.cross_entropy(logits, targets, num_items=num_items_in_batch), logits)
-
-    def count_targets(self, labels) -> int:
-        """How many of the labels (B, T) count in the loss."""
-        first = 0 if self.model.virtual_outputs else 1
-        return int((host_ids(labels)[:, first:] != -100).sum())
-
-    generate = generate
+    @property
+    def body(self) -> nn.Module:
+        return self.model
 
 
-class LlamaForSequenceClassification(_Pretrained):
+class LlamaForSequenceClassification(Pretrained):
     """A classifier: the hidden state of each sequence's last real token, through the linear map `score`."""
+
+    config_class = LlamaConfig
 
     def __init__(self, config: LlamaConfig, seed: int | None = 0):
         rng = None if seed is None else np.random.default_rng(seed)
@@ -393,13 +297,13 @@ class LlamaForSequenceClassification(_Pretrained):
         )
         return classifier
 
-    def _load(self, tensors: dict) -> None:
+    def _load(self, tensors: dict, each=None) -> None:
         if "score.weight" not in tensors:  # the folder of a language model: its body, and a fresh head
-            rng = np.random.default_rng(0)
             shape = self.score.weight.shape
-            tensors = {**tensors, "score.weight": backend.to_numpy(_normal(shape, self.config, rng))}
+            fresh = backend.to_numpy(_normal(shape, self.config, np.random.default_rng(0)))
+            tensors = {**tensors, "score.weight": StoredTensor(shape, lambda: fresh)}
             tensors.pop("lm_head.weight", None)
-        super()._load(tensors)
+        super()._load(tensors, each)
 
     def forward(self, input_ids, attention_mask=None, labels=None, num_items_in_batch=None) -> Output:
         """input_ids: (B, T); labels: (B,). The loss is the mean over labels that are not -100, or their sum divided by
@@ -425,19 +329,6 @@ class LlamaForSequenceClassification(_Pretrained):
     def count_targets(labels) -> int:
         """How many of the labels (B,) count in the loss."""
         return int((host_ids(labels) != -100).sum())
-
-
-def host_ids(ids) -> np.ndarray:
-    """Token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
-    return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
-
-
-def token_ids(ids) -> np.ndarray:
-    """Token ids (B, T) on the host. Raises ValueError for another number of axes."""
-    ids = host_ids(ids)
-    if ids.ndim != 2:
-        raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")
-    return ids
 
 
 def _normal(shape, config: LlamaConfig, rng):
