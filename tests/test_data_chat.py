@@ -266,11 +266,17 @@ def test_packed_windows_hold_conversations_end_to_end():
 
 
 def test_packed_windows_without_an_answer_are_passed_over():
-    long = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x" * 200, "y") for _ in range(5)])
-    batches = chat.ChatBatches(long, batch_size=1, seq_len=300, seed=1, pad_token_id=5, pack=True)
-    assert all(any(learned(batches.next_batch())) for _ in range(10))
-    batches = chat.ChatBatches(TOKENS, 1, LONGEST, 1, 5, pack=True)
-    batches._rows = batches._rows[:1]
+    row = np.arange(8), np.arange(8) == 7
+    shifts = (
+        np.array([9]),
+        np.array([False]),
+    )  # what comes after it has its only label first in a window, where none counts
+    batches = chat.ChatBatches(chat.ChatTokens([row] * 9 + [shifts], 9), 1, 8, 1, 5, pack=True)
+    windows = [batches.next_batch()["labels"][0] for _ in range(40)]
+    assert all((window[1:] != IGNORED).any() for window in windows) and batches.state()["epoch"] > 4
+
+
+def test_packing_needs_a_window():
     with pytest.raises(MiniloraError, match="less than a context of 9,999"):
         chat.ChatBatches(TOKENS, 1, 9_999, 1, 5, pack=True)
 
@@ -338,3 +344,9 @@ def test_each_token_of_an_answer_is_predicted_once(seq_len):
         assert (batch["attention_mask"][counts] == 1).all()
         found += batch["labels"][counts].tolist()
     assert sorted(found) == expected
+
+
+def test_the_first_token_of_all_is_never_predicted():
+    rows = chat.ChatTokens([(np.arange(5), np.ones(5, dtype=bool))], 1)
+    assert [learned(batch) for batch in chat.chat_windows(rows, 9, 1, 0)] == [[[1, 2, 3, 4]]]
+    assert learned(chat.ChatBatches(rows, 1, 9, 1, 0).next_batch()) == [[1, 2, 3, 4]]

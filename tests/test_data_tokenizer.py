@@ -227,6 +227,9 @@ def test_a_tokenizer_that_does_not_fit():
 
 
 def test_where_tokens_begin_in_a_text():
+    trims = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    trimming = Tokenizer.from_json(json.dumps(json.loads(TOKENIZER.to_json()) | {"post_processor": trims}))
+    assert trimming.encode_placed("The  value")[1].tolist() == TOKENIZER.encode_placed("The  value")[1].tolist()
     ids, starts = TOKENIZER.encode_placed("The é value")
     assert ids.tolist() == TOKENIZER.encode("The é value").tolist()
     assert starts[0] == 0 and (np.diff(starts) >= 0).all()
