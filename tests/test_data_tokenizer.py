@@ -176,6 +176,13 @@ def test_what_begins_a_text(tmp_path):
     assert begins.bos_token_id == 320 and begins.add_bos_token
     assert begins.encode_prompt("The").tolist() == [320, *begins.encode("The")]
     assert json.loads(begins.to_json())["post_processor"] == BEGIN["post_processor"]  # kept for whoever reads the file
+    for add in (True, False):  # said aloud, that goes before the rules
+        said = {"bos_token": "<s>", "add_bos_token": add}
+        changes = [{}, {"change": BEGIN}]
+        for i, change in enumerate(changes):
+            assert (
+                folder_tokenizer(folder(tmp_path / f"{add}{i}", tokenizer_config=said, **change)).add_bos_token == add
+            )
     unknown = folder_tokenizer(folder(tmp_path / "c", tokenizer_config={"bos_token": "<begin>"}))
     assert unknown.bos_token_id is None
     assert folder_tokenizer(folder(tmp_path / "d")).bos_token_id is None

@@ -18,7 +18,7 @@ from minilora.errors import MiniloraError, show
 IGNORED = -100  # in labels: no loss here (PyTorch's ignore_index)
 
 
-class _ShuffledEpochs:
+class ShuffledEpochs:
     """An endless iterator over batches. A subclass says what one epoch holds (`_epoch`) and what a batch is."""
 
     def __init__(self, batch_size: int, seed: int):
@@ -73,7 +73,7 @@ class _ShuffledEpochs:
         self._position, self._items = (epoch, index), items
 
 
-class LanguageModelBatches(_ShuffledEpochs):
+class LanguageModelBatches(ShuffledEpochs):
     """Windows of `seq_len` tokens from a stream, shuffled; `labels` equal `input_ids`.
 
     An epoch cuts the stream into windows that do not overlap, from a random offset on, so that a token's place in its
@@ -82,7 +82,7 @@ class LanguageModelBatches(_ShuffledEpochs):
 
     def __init__(self, ids: np.ndarray, batch_size: int, seq_len: int, seed: int):
         """`ids` is (N,). MiniloraError where N is less than one window."""
-        _check_seq_len(seq_len)
+        check_seq_len(seq_len)
         if len(ids) < seq_len:
             raise MiniloraError(
                 f"the text has {len(ids):,} tokens, shorter than a context of {seq_len:,}; give more text or a smaller "
@@ -145,18 +145,18 @@ def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterat
     label does not count (virtual tokens before it would predict it a second time). The last window is padded on the
     right, with labels that do not count either. Errors: MiniloraError for fewer than 2 tokens.
     """
-    _check_seq_len(seq_len)
+    check_seq_len(seq_len)
     if len(ids) < 2:
         raise MiniloraError(f"a text of {len(ids)} tokens has none to predict; give at least 2")
     windows = [ids[start : start + seq_len] for start in range(0, len(ids) - 1, seq_len - 1)]
     for first in range(0, len(windows), batch_size):
-        input_ids, mask = _pad(windows[first : first + batch_size], 0)
+        input_ids, mask = pad_rows(windows[first : first + batch_size], 0)
         labels = np.where(mask == 1, input_ids, IGNORED)
         labels[:, 0] = IGNORED
         yield {"input_ids": input_ids, "labels": labels}
 
 
-class ClassificationBatches(_ShuffledEpochs):
+class ClassificationBatches(ShuffledEpochs):
     """Labelled texts, shuffled: `input_ids` and `attention_mask` (B, T), padded on the right, and `labels` (B,).
 
     T is the longest text of the batch; what a text has beyond `seq_len` tokens is cut off.
@@ -199,17 +199,17 @@ class _Labelled:
             raise MiniloraError(f"{len(ids)} texts with {len(labels)} labels; as many of each, and at least one")
         if not all(map(len, ids)):
             raise MiniloraError("a text without tokens cannot be classified")
-        _check_seq_len(seq_len)
+        check_seq_len(seq_len)
         self.ids = [text[:seq_len] for text in ids]
         self.labels = np.asarray(labels, dtype=np.int64)
         self.pad_token_id = pad_token_id
 
     def batch(self, chosen: Sequence[int]) -> dict[str, np.ndarray]:
-        input_ids, mask = _pad([self.ids[i] for i in chosen], self.pad_token_id)
+        input_ids, mask = pad_rows([self.ids[i] for i in chosen], self.pad_token_id)
         return {"input_ids": input_ids, "attention_mask": mask, "labels": self.labels[np.asarray(chosen)]}
 
 
-def _pad(rows: Sequence[np.ndarray], pad_token_id: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int) -> tuple[np.ndarray, np.ndarray]:
     """`rows` padded on the right to the longest, and a mask with 1 where a token is real; both (B, T) int64."""
     lengths = np.array([len(row) for row in rows])
     mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
@@ -218,6 +218,6 @@ def _pad(rows: Sequence[np.ndarray], pad_token_id: int) -> tuple[np.ndarray, np.
     return input_ids, mask.astype(np.int64)
 
 
-def _check_seq_len(seq_len: int) -> None:
+def check_seq_len(seq_len: int) -> None:
     if seq_len < 2:
         raise MiniloraError(f"a context of {seq_len} tokens has none to predict; at least 2")

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minilora.data import corpora
-from minilora.data.batches import IGNORED, _check_seq_len, _pad, _ShuffledEpochs
+from minilora.data.batches import IGNORED, ShuffledEpochs, check_seq_len, pad_rows
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, show
 from minilora.formats.atomic import parse_json, show_path
@@ -397,7 +397,7 @@ def encode_conversations(
     return ChatTokens(rows, sum(map(len, answers)))
 
 
-class ChatBatches(_ShuffledEpochs):
+class ChatBatches(ShuffledEpochs):
     """Conversations, shuffled: `input_ids`, `attention_mask` and `labels` (B, T), labels -100 outside of the answers.
 
     As rows, B conversations are padded on the right to the longest of them. With `pack`, those of an epoch stand end to
@@ -413,7 +413,7 @@ class ChatBatches(_ShuffledEpochs):
         self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int, pad_token_id: int, pack: bool = False
     ):
         """MiniloraError where no answer fits, or with `pack`, where there is less than a window."""
-        _check_seq_len(seq_len)
+        check_seq_len(seq_len)
         self.seq_len, self.pad_token_id, self.pack = seq_len, pad_token_id, pack
         self.notes: list[str] = []
         self._rows = self._fit(tokens.rows)
@@ -479,7 +479,7 @@ def chat_windows(
     One of more than `seq_len` tokens comes in windows that overlap by half, so that what a window predicts has at least
     half of it before. Windows without a token to predict are passed over.
     """
-    _check_seq_len(seq_len)
+    check_seq_len(seq_len)
     windows = []
     for ids, mask in tokens.rows:
         done = 1  # tokens that are predicted or given; nothing could predict the first
@@ -495,6 +495,6 @@ def chat_windows(
 
 def _padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], pad_token_id: int) -> dict[str, np.ndarray]:
     """Rows of (ids, labels) as a batch, padded on the right."""
-    input_ids, mask = _pad([ids for ids, _ in rows], pad_token_id)
-    labels, _ = _pad([labels for _, labels in rows], IGNORED)
+    input_ids, mask = pad_rows([ids for ids, _ in rows], pad_token_id)
+    labels, _ = pad_rows([labels for _, labels in rows], IGNORED)
     return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}

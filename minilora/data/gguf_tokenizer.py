@@ -186,10 +186,8 @@ def _sentencepiece(read: _Reader, tokens: list[str], types: list[int], vocab: di
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     unknown = read.token("unknown_token_id", len(tokens), 0)
-    if "merges" not in {name.rpartition(".")[2] for name in read.metadata}:
-        merges = _merges_by_score(read, tokens, types, vocab)
-    else:
-        merges = _merges(read, vocab)
+    listed = read.get("merges") is not None
+    merges = _merges(read, vocab) if listed else _merges_by_score(read, tokens, types, vocab)
     model = models.BPE(vocab=vocab, merges=merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True)
     inner = Tokenizer(model)
     prefix = read.flag("add_space_prefix", True)

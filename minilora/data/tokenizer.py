@@ -140,6 +140,7 @@ class Tokenizer:
         config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
         if self.bos_token_id is not None:
             config["bos_token"] = self._inner.id_to_token(self.bos_token_id)
+            config["add_bos_token"] = self.add_bos_token
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
         return config
@@ -155,7 +156,7 @@ class Tokenizer:
         raw = content.encode() if isinstance(content, str) else content
         model = parse_json(raw, where).get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
-            raise FormatError(f"{where} holds no byte-level BPE")  # on such a prefix the library can panic
+            raise FormatError(f"{where} holds no byte-pair encoding")  # on such a prefix the library can panic
         try:
             with guarded(where):
                 return cls(tokenizers.Tokenizer.from_str(raw.decode()), eos_token, **settings)
@@ -245,6 +246,9 @@ def folder_tokenizer(folder: str | os.PathLike) -> Tokenizer:
             tokenizer.bos_token_id = tokenizer._find(found["bos_token"])[0]
         except MiniloraError:  # some configurations name one that no text has
             pass
+    begins = next((content["add_bos_token"] for content in maps if "add_bos_token" in content), None)
+    if isinstance(begins, bool):  # overrules tokenizer.json, as in transformers' Llama tokenizers
+        tokenizer.add_bos_token = begins and tokenizer.bos_token_id is not None
     tokenizer.chat_template = _chat_template(folder, maps)
     return tokenizer
 

@@ -98,7 +98,7 @@ def load_model(source: str, adapter: str | None = None):
     on it in 4 bits. A run folder stands for the `model` or `adapter` folder in it. Raises MiniloraError where there is
     none, FormatError for files that are damaged.
     """
-    model, tokenizer = _load_gguf(source) if source.endswith(".gguf") else _load_folder(source)
+    model, tokenizer = _load_gguf(source) if str(source).endswith(".gguf") else _load_folder(source)
     tokenizer.refuse_misfit(model.config.vocab_size, show(source))
     if adapter is not None:
         if (Path(adapter) / "adapter" / "adapter_config.json").is_file():
