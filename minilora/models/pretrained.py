@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backend, nn
 from .. import functional as F
-from ..errors import FormatError, MiniloraError, show
+from ..errors import FormatError, MiniloraError
 from ..formats import huggingface
 from ..formats.atomic import show_path
 from ..formats.gguf import read_gguf
@@ -72,7 +72,7 @@ class Pretrained(nn.Module):
         a layer can be quantized before the next one is read. Raises FormatError where files are missing or damaged, or
         weights do not fit the configuration.
         """
-        config, tensors = _open(path)
+        config, tensors = open_pretrained(path)
         try:
             config = cls.config_class.from_dict(config)
             found = sum(tensor.size for tensor in tensors.values())
@@ -156,8 +156,10 @@ class LanguageModel(Pretrained):
     generate = generate
 
 
-def _open(path) -> tuple[dict, dict[str, StoredTensor]]:
-    """The content of a config.json, and the tensors by Hugging Face's names."""
+def open_pretrained(path) -> tuple[dict, dict[str, StoredTensor]]:
+    """What a model's folder or GGUF file holds: the content of a config.json, and the tensors by Hugging Face's names,
+    still in their files. FormatError where it cannot be read.
+    """
     if str(path).endswith(".gguf"):
         return llama_of(read_gguf(path), show_path(path))
     return huggingface.open_folder(path)
