@@ -130,8 +130,8 @@ def transformers_gguf(metadata: dict):
 
 
 def test_where_transformers_reads_gguf_metadata_otherwise():
-    """It knows no Digits for SmolLM2 and no NFC for Qwen 2. (Llama 3's look-up of whole words, which it lacks too, changes
-    nothing where each token has its merges.)"""
+    """It knows no Digits for SmolLM2 and no NFC for Qwen 2. (Llama 3's look-up of whole words, which it lacks
+    too, changes nothing where each token has its merges.)"""
     for pre, same in (("gpt-2", True), ("llama-bpe", True), ("qwen2", False), ("smollm", False)):
         metadata, _ = metadata_and_json(pre)
         found = differing(Tokenizer.from_gguf(metadata, "a.gguf"), transformers_gguf(metadata))
