@@ -79,7 +79,7 @@ def generate(
     )
     if mask.shape != ids.shape or not (mask[:, -1] == 1).all() or (np.diff(mask, axis=1) < 0).any():
         raise MiniloraError("attention_mask must have the shape of input_ids, with its zeros on the left")
-    limit, virtual = model.config.max_position_embeddings, model.model.virtual_tokens
+    limit, virtual = model.config.max_position_embeddings, model.body.virtual_tokens
     if virtual + length + max_new_tokens > limit:
         words = f"{virtual} virtual tokens, " if virtual else ""
         raise MiniloraError(
@@ -102,7 +102,7 @@ def generate(
     step_ids, end = ids, length
     with no_grad():
         while end < out.shape[1] and active.size:
-            hidden = model.model(step_ids, attention_mask=mask, past_key_values=cache)  # (b, T, C)
+            hidden = model.body(step_ids, attention_mask=mask, past_key_values=cache)  # (b, T, C)
             logits = backend.to_numpy(model.lm_head(hidden[:, -1]).data)  # (b, V)
             tokens = _sample(logits, temperature, top_k, top_p, [rngs[row] for row in active])
             out[active, end] = tokens

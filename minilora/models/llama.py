@@ -5,44 +5,32 @@ sides.
 Shapes: B sequences, T tokens, C hidden size, H query heads, H_kv key/value heads, D head size, V vocabulary.
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from math import inf
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from .. import backend, nn
 from .. import functional as F
 from ..errors import FormatError, MiniloraError, show
-from ..formats import huggingface
-from ..tensor import Tensor, is_recording, no_grad
-from .generate import generate
-
-
-class _Kind(NamedTuple):
-    """What a field may hold, as a test and in words."""
-
-    words: str
-    allows: Callable[[object], bool]
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_positive(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < inf
-
-
-def _is_token(value) -> bool:
-    return value is None or (_is_whole(value) and value >= 0)
-
+from ..tensor import Tensor
+from .pretrained import (
+    FLAG,
+    POSITIVE,
+    POSITIVE_WHOLE,
+    POSITIVE_WHOLE_OR_NONE,
+    TOKEN,
+    TOKENS,
+    WHOLE,
+    LanguageModel,
+    Output,
+    Pretrained,
+    field_problems,
+    host_ids,
+    token_ids,
+)
 
 _FIELDS = {
-    _Kind("a positive whole number", lambda v: _is_whole(v) and v > 0): (
+    POSITIVE_WHOLE: (
         "vocab_size",
         "hidden_size",
         "intermediate_size",
@@ -51,14 +39,12 @@ _FIELDS = {
         "max_position_embeddings",
         "num_labels",
     ),
-    _Kind("a positive whole number or None", lambda v: v is None or (_is_whole(v) and v > 0)): ("head_dim",),
-    _Kind("a whole number", lambda v: _is_whole(v) and v >= 0): ("num_hidden_layers",),
-    _Kind("a positive number", _is_positive): ("rope_theta", "rms_norm_eps", "initializer_range"),
-    _Kind("True or False", lambda v: isinstance(v, bool)): ("tie_word_embeddings", "attention_bias", "mlp_bias"),
-    _Kind("a token id or None", _is_token): ("bos_token_id", "pad_token_id"),
-    _Kind("token ids or None", lambda v: all(map(_is_token, v)) if isinstance(v, list) else _is_token(v)): (
-        "eos_token_id",
-    ),
+    POSITIVE_WHOLE_OR_NONE: ("head_dim",),
+    WHOLE: ("num_hidden_layers",),
+    POSITIVE: ("rope_theta", "rms_norm_eps", "initializer_range"),
+    FLAG: ("tie_word_embeddings", "attention_bias", "mlp_bias"),
+    TOKEN: ("bos_token_id", "pad_token_id"),
+    TOKENS: ("eos_token_id",),
 }
 
 
@@ -90,12 +76,7 @@ class LlamaConfig:
     def __post_init__(self):
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        problems = []
-        for kind, names in _FIELDS.items():
-            for name in names:
-                value = getattr(self, name)
-                if not kind.allows(value):
-                    problems.append(f"{name} must be {kind.words}, not {show(repr(value))}")
+        problems = field_problems(self, _FIELDS)
         if not problems:
             if self.head_dim is None and self.hidden_size % self.num_attention_heads:
                 problems.append(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
@@ -148,24 +129,6 @@ class LlamaConfig:
             config["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
             config["label2id"] = {label: int(i) for i, label in config["id2label"].items()}
         return config
-
-
-@dataclass
-class Output:
-    """What a model returns. `logits` are those of a classifier (B, num_labels) or of a language model (B, T, V).
-
-    A language model that was given labels makes its logits only when they are asked for: its loss does not need them
-    whole.
-    """
-
-    loss: Tensor | None
-    make_logits: object = field(repr=False)
-
-    @property
-    def logits(self) -> Tensor:
-        if not isinstance(self.make_logits, Tensor):
-            self.make_logits = self.make_logits()
-        return self.make_logits
 
 
 class LlamaAttention(nn.Module):
@@ -272,58 +235,13 @@ class LlamaModel(nn.Module):
         return backend.asarray(np.cos(angles), dtype=dtype), backend.asarray(np.sin(angles), dtype=dtype)
 
 
-class _Pretrained(nn.Module):
-    """Loading and saving, shared by the models with a head."""
-
-    config: LlamaConfig
-
-    @classmethod
-    def from_pretrained(cls, path):
-        """The model in a Hugging Face folder (config.json and safetensors, sharded or not), in float32 and eval mode.
-
-        Raises FormatError where files are missing or damaged, or weights do not fit the configuration.
-        """
-        if str(path).endswith(".gguf"):
-            raise FormatError(f"{show(str(path))}: GGUF files cannot be read yet; give a Hugging Face folder")
-        config, tensors = huggingface.read_folder(path)
-        try:
-            config = LlamaConfig.from_dict(config)
-            found = sum(array.size for array in tensors.values())
-            if config.fewest_weights() > 16 * found + 2**20:  # a false claim, before anything is allocated for it
-                raise FormatError(f"config.json claims {config.fewest_weights():,} weights, the files hold {found:,}")
-            model = cls(config, seed=None)
-            model._load(tensors)
-        except MiniloraError as error:
-            raise FormatError(f"{show(str(path))}: {error}") from error
-        return model.eval()
-
-    def _load(self, tensors: dict) -> None:
-        # Old checkpoints carry the rotary frequencies as a buffer.
-        self.load_state_dict({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")})
-
-    def save_pretrained(self, folder, tokenizer_json: str | None = None, dtype: str = "float32") -> None:
-        """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
-
-        dtype: "float32" or "float16". A tied head is stored once, as the embedding.
-        """
-        config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
-        tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
-        files = (
-            {}
-            if tokenizer_json is None
-            else {
-                "tokenizer.json": tokenizer_json.encode(),
-                "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode(),
-            }
-        )
-        huggingface.write_folder(Path(folder), config, tensors, files)
-
-
-class LlamaForCausalLM(_Pretrained):
+class LlamaForCausalLM(LanguageModel):
     """The language model: hidden states to logits over the vocabulary, through a head that may be the embedding table.
 
     seed: of the fresh weights, normal(0, initializer_range); None leaves them unset, for loading.
     """
+
+    config_class = LlamaConfig
 
     def __init__(self, config: LlamaConfig, seed: int | None = 0):
         rng = None if seed is None else np.random.default_rng(seed)
@@ -331,48 +249,15 @@ class LlamaForCausalLM(_Pretrained):
         self.model = LlamaModel(config, rng)
         self.lm_head = _linear(config.hidden_size, config.vocab_size, False, config, rng, tied=self.model.embed_tokens)
 
-    def forward(
-        self, input_ids, attention_mask=None, labels=None, past_key_values=None, num_items_in_batch=None
-    ) -> Output:
-        """input_ids: (B, T). labels: (B, T), -100 where nothing is to be predicted; the label at t is what position t
-        - 1 predicts. The loss is the mean over labels that count, or their sum divided by `num_items_in_batch`.
-
-        Virtual tokens of the body come first in the logits and have no labels; the last of them predicts the label at
-        0, which nothing predicts otherwise.
-        """
-        input_ids = token_ids(input_ids)
-        hidden = self.model(input_ids, attention_mask, past_key_values)  # (B, T, C)
-        if labels is None:
-            return Output(None, self.lm_head(hidden))
-        labels = host_ids(labels)
-        if labels.shape != input_ids.shape:
-            raise ValueError(f"labels {labels.shape} do not fit input_ids {input_ids.shape}")
-        virtual = hidden.shape[1] - input_ids.shape[1]
-        targets = np.pad(labels, ((0, 0), (virtual, 1)), constant_values=-100)[:, 1:]
-        recording = is_recording()
-
-        def make_logits():
-            if recording:
-                return self.lm_head(hidden)
-            with no_grad():
-                return self.lm_head(hidden)
-
-        if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
-            loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items_in_batch)
-            return Output(loss, make_logits)
-        logits = self.lm_head(hidden)
-        return Output(F.cross_entropy(logits, targets, num_items=num_items_in_batch), logits)
-
-    def count_targets(self, labels) -> int:
-        """How many of the labels (B, T) count in the loss."""
-        first = 0 if self.model.virtual_outputs else 1
-        return int((host_ids(labels)[:, first:] != -100).sum())
-
-    generate = generate
+    @property
+    def body(self) -> nn.Module:
+        return self.model
 
 
-class LlamaForSequenceClassification(_Pretrained):
+class LlamaForSequenceClassification(Pretrained):
     """A classifier: the hidden state of each sequence's last real token, through the linear map `score`."""
+
+    config_class = LlamaConfig
 
     def __init__(self, config: LlamaConfig, seed: int | None = 0):
         rng = None if seed is None else np.random.default_rng(seed)
@@ -425,19 +310,6 @@ class LlamaForSequenceClassification(_Pretrained):
     def count_targets(labels) -> int:
         """How many of the labels (B,) count in the loss."""
         return int((host_ids(labels) != -100).sum())
-
-
-def host_ids(ids) -> np.ndarray:
-    """Token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
-    return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
-
-
-def token_ids(ids) -> np.ndarray:
-    """Token ids (B, T) on the host. Raises ValueError for another number of axes."""
-    ids = host_ids(ids)
-    if ids.ndim != 2:
-        raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")
-    return ids
 
 
 def _normal(shape, config: LlamaConfig, rng):

@@ -1,0 +1,183 @@
+"""What the model families share: what a configuration's fields may hold, what a model returns, loading and saving."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import backend, nn
+from .. import functional as F
+from ..errors import FormatError, MiniloraError, show
+from ..formats import huggingface
+from ..tensor import Tensor, is_recording, no_grad
+from .generate import generate
+
+
+class Kind(NamedTuple):
+    """What a field may hold, as a test and in words."""
+
+    words: str
+    allows: Callable[[object], bool]
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_positive(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < inf
+
+
+def _is_token(value) -> bool:
+    return value is None or (_is_whole(value) and value >= 0)
+
+
+WHOLE = Kind("a whole number", lambda v: _is_whole(v) and v >= 0)
+POSITIVE_WHOLE = Kind("a positive whole number", lambda v: _is_whole(v) and v > 0)
+POSITIVE_WHOLE_OR_NONE = Kind("a positive whole number or None", lambda v: v is None or (_is_whole(v) and v > 0))
+POSITIVE = Kind("a positive number", _is_positive)
+FLAG = Kind("True or False", lambda v: isinstance(v, bool))
+TOKEN = Kind("a token id or None", _is_token)
+TOKENS = Kind("token ids or None", lambda v: all(map(_is_token, v)) if isinstance(v, list) else _is_token(v))
+
+
+def field_problems(config, fields: dict[Kind, tuple[str, ...]]) -> list[str]:
+    """What is wrong with the values of a configuration, in words. fields: which of them must be of which kind."""
+    return [
+        f"{name} must be {kind.words}, not {show(repr(value))}"
+        for kind, names in fields.items()
+        for name in names
+        if not kind.allows(value := getattr(config, name))
+    ]
+
+
+@dataclass
+class Output:
+    """What a model returns. `logits` are those of a classifier (B, num_labels) or of a language model (B, T, V).
+
+    A language model that was given labels makes its logits only when they are asked for: its loss does not need them
+    whole.
+    """
+
+    loss: Tensor | None
+    make_logits: object = field(repr=False)
+
+    @property
+    def logits(self) -> Tensor:
+        if not isinstance(self.make_logits, Tensor):
+            self.make_logits = self.make_logits()
+        return self.make_logits
+
+
+class Pretrained(nn.Module):
+    """Loading and saving, shared by the models with a head."""
+
+    config_class: type  # the configuration, with `from_dict`, `to_dict` and `fewest_weights`
+
+    @classmethod
+    def from_pretrained(cls, path):
+        """The model in a Hugging Face folder (config.json and safetensors, sharded or not), in float32 and eval mode.
+
+        Raises FormatError where files are missing or damaged, or weights do not fit the configuration.
+        """
+        if str(path).endswith(".gguf"):
+            raise FormatError(f"{show(str(path))}: GGUF files cannot be read yet; give a Hugging Face folder")
+        config, tensors = huggingface.read_folder(path)
+        try:
+            config = cls.config_class.from_dict(config)
+            found = sum(array.size for array in tensors.values())
+            if config.fewest_weights() > 16 * found + 2**20:  # a false claim, before anything is allocated for it
+                raise FormatError(f"config.json claims {config.fewest_weights():,} weights, the files hold {found:,}")
+            model = cls(config, seed=None)
+            model._load(tensors)
+        except MiniloraError as error:
+            raise FormatError(f"{show(str(path))}: {error}") from error
+        return model.eval()
+
+    def _load(self, tensors: dict) -> None:
+        # Old checkpoints carry the rotary frequencies as a buffer.
+        self.load_state_dict({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")})
+
+    def save_pretrained(self, folder, tokenizer_json: str | None = None, dtype: str = "float32") -> None:
+        """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
+
+        dtype: "float32" or "float16". A tied head is stored once, as the embedding.
+        """
+        config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
+        tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
+        files = (
+            {}
+            if tokenizer_json is None
+            else {
+                "tokenizer.json": tokenizer_json.encode(),
+                "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode(),
+            }
+        )
+        huggingface.write_folder(Path(folder), config, tensors, files)
+
+
+class LanguageModel(Pretrained):
+    """A body and a head over the vocabulary, `lm_head`: hidden states to logits, the loss, and `generate`."""
+
+    lm_head: nn.Module
+
+    @property
+    def body(self) -> nn.Module:
+        """Token ids to hidden states, at the path that the family gives it, or an adapter in its place."""
+        raise NotImplementedError
+
+    def forward(
+        self, input_ids, attention_mask=None, labels=None, past_key_values=None, num_items_in_batch=None
+    ) -> Output:
+        """input_ids: (B, T). labels: (B, T), -100 where nothing is to be predicted; the label at t is what position t
+        - 1 predicts. The loss is the mean over labels that count, or their sum divided by `num_items_in_batch`.
+
+        Virtual tokens of the body come first in the logits and have no labels; the last of them predicts the label at
+        0, which nothing predicts otherwise.
+        """
+        input_ids = token_ids(input_ids)
+        hidden = self.body(input_ids, attention_mask, past_key_values)  # (B, T, C)
+        if labels is None:
+            return Output(None, self.lm_head(hidden))
+        labels = host_ids(labels)
+        if labels.shape != input_ids.shape:
+            raise ValueError(f"labels {labels.shape} do not fit input_ids {input_ids.shape}")
+        virtual = hidden.shape[1] - input_ids.shape[1]
+        targets = np.pad(labels, ((0, 0), (virtual, 1)), constant_values=-100)[:, 1:]
+        recording = is_recording()
+
+        def make_logits():
+            if recording:
+                return self.lm_head(hidden)
+            with no_grad():
+                return self.lm_head(hidden)
+
+        if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
+            loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items_in_batch)
+            return Output(loss, make_logits)
+        logits = self.lm_head(hidden)
+        return Output(F.cross_entropy(logits, targets, num_items=num_items_in_batch), logits)
+
+    def count_targets(self, labels) -> int:
+        """How many of the labels (B, T) count in the loss."""
+        first = 0 if self.body.virtual_outputs else 1
+        return int((host_ids(labels)[:, first:] != -100).sum())
+
+    generate = generate
+
+
+def host_ids(ids) -> np.ndarray:
+    """Token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
+    return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
+
+
+def token_ids(ids) -> np.ndarray:
+    """Token ids (B, T) on the host. Raises ValueError for another number of axes."""
+    ids = host_ids(ids)
+    if ids.ndim != 2:
+        raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")
+    return ids
