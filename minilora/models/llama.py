@@ -21,11 +21,13 @@ from .pretrained import (
     TOKEN,
     TOKENS,
     WHOLE,
+    Body,
     LanguageModel,
     Output,
     Pretrained,
     field_problems,
     host_ids,
+    normal,
     token_ids,
 )
 
@@ -182,12 +184,8 @@ class LlamaDecoderLayer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class LlamaModel(nn.Module):
+class LlamaModel(Body):
     """Embedding, blocks and the last norm: token ids to hidden states."""
-
-    # An adapter in the body's place may put virtual tokens before the real ones.
-    virtual_tokens = 0  # how many: they take positions, in a cache too
-    virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens
 
     def __init__(self, config: LlamaConfig, rng=None):
         self.config = config
@@ -223,6 +221,9 @@ class LlamaModel(nn.Module):
         if past_key_values is not None:
             past_key_values.length += length
         return self.norm(x)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed_tokens
 
     def _rotary_tables(self, positions, dtype):
         """cos and sin, (T, D) or (B, T, D), in float32 steps as transformers computes them, then in `dtype`."""
@@ -313,9 +314,7 @@ class LlamaForSequenceClassification(Pretrained):
 
 
 def _normal(shape, config: LlamaConfig, rng):
-    if rng is None:
-        return backend.xp.empty(shape, dtype="float32")
-    return backend.asarray(rng.standard_normal(shape, dtype="float32") * np.float32(config.initializer_range))
+    return normal(shape, config.initializer_range, rng)
 
 
 def _linear(in_features: int, out_features: int, bias: bool, config: LlamaConfig, rng, tied=None) -> nn.Linear:

@@ -73,10 +73,23 @@ class Output:
         return self.make_logits
 
 
+class Body(nn.Module):
+    """Token ids to hidden states: a model without its head."""
+
+    # An adapter in the body's place may put virtual tokens before the real ones.
+    virtual_tokens = 0  # how many: they take positions, in a cache too
+    virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of the tokens' embeddings."""
+        raise NotImplementedError
+
+
 class Pretrained(nn.Module):
     """Loading and saving, shared by the models with a head."""
 
     config_class: type  # the configuration, with `from_dict`, `to_dict` and `fewest_weights`
+    transposed_linears: tuple[str, ...] = ()  # last names of Linears whose weight is (in, out) in files
 
     @classmethod
     def from_pretrained(cls, path):
@@ -102,6 +115,11 @@ class Pretrained(nn.Module):
         # Old checkpoints carry the rotary frequencies as a buffer.
         self.load_state_dict({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")})
 
+    @classmethod
+    def is_transposed(cls, name: str) -> bool:
+        """Whether files hold the parameter `name` the other way round, as (in, out)."""
+        return name.endswith(tuple(f".{linear}.weight" for linear in cls.transposed_linears))
+
     def save_pretrained(self, folder, tokenizer_json: str | None = None, dtype: str = "float32") -> None:
         """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
 
@@ -109,6 +127,7 @@ class Pretrained(nn.Module):
         """
         config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
         tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
+        tensors = {name: a.T if self.is_transposed(name) else a for name, a in tensors.items()}
         files = (
             {}
             if tokenizer_json is None
@@ -181,3 +200,10 @@ def token_ids(ids) -> np.ndarray:
     if ids.ndim != 2:
         raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")
     return ids
+
+
+def normal(shape, deviation: float, rng):
+    """An array of the backend drawn from normal(0, deviation); where rng is None, one that is not set."""
+    if rng is None:
+        return backend.xp.empty(shape, dtype="float32")
+    return backend.asarray(rng.standard_normal(shape, dtype="float32") * np.float32(deviation))
