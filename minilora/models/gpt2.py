@@ -3,7 +3,8 @@
     block       x + attn(ln_1(x)), then x + mlp(ln_2(x)); queries, keys and values come from one product, c_attn
     positions   a table (P, C), added to the embeddings; there is none beyond P, so longer texts are refused
     files       transformers holds the weights of c_attn, c_proj and c_fc as (in, out). Here they are Linears, with
-                weights (out, in), so that every adapter and quantizer works on them: turned round on the way in and out.
+                weights (out, in), so that every adapter and quantizer works on them: each is turned on its way in and
+                out.
 
 Configuration fields and module paths are Hugging Face's. Dropout, which its configurations have, is not applied.
 Shapes: B sequences, T tokens, C hidden size, H heads, D head size, V vocabulary.

@@ -11,6 +11,7 @@ from ..data.batches import LanguageModelBatches, evaluation_windows
 from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
 from ..errors import FormatError, MiniloraError, show
 from ..models.llama import LlamaConfig, LlamaForCausalLM
+from ..models.registry import load_language_model
 from ..peft import PeftModel, adapter_quantization
 from ..quant import quantize_model
 from .evaluate import bits_per_character
@@ -83,7 +84,7 @@ def load_model(source: str, adapter: str | None = None):
         )
     if not (folder / "tokenizer.json").is_file():
         raise FormatError(f"{show(source)} has no tokenizer.json, without which text cannot be read")
-    model = LlamaForCausalLM.from_pretrained(folder)
+    model = load_language_model(folder)
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     if tokenizer.vocab_size > model.config.vocab_size:
         raise FormatError(
