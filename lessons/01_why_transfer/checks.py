@@ -80,6 +80,7 @@ def measuring(student):
 
 
 ONE_CLASS = "Draw from each class on its own; a draw from all has by chance more of one class."
+ENOUGH = "Each class has enough here: raise ValueError only where one has fewer than `per_class`."
 LEFT_OUT = "Only classes that occur count: no label here is 0, and that is no class with too few. Use np.unique."
 ROW = "What is drawn are neighbours: shuffle the examples of a class, so that any can go with any other."
 PLACES = "An index is a place in labels, not a place among the examples of its class."
@@ -109,7 +110,14 @@ def drawing(student):
                 return all((labels[np.array(got)] == label).sum() == per_class for label in np.unique(labels))
 
             answer = student.draw_budget(labels, per_class, 0)
-            answer.returns({LEFT_OUT: raised("ValueError")} if 0 not in labels else {})
+            answer.returns(
+                {
+                    ENOUGH if 0 in labels else LEFT_OUT: raised("ValueError"),
+                    "rng.shuffle shuffles in place and returns None: rng.permutation returns what is shuffled.": raised(
+                        "TypeError", "NoneType"
+                    ),
+                }
+            )
             answer.holds(
                 lambda got: np.asarray(got).dtype.kind in "iu" and np.ndim(got) == 1,
                 "an array of indices",
@@ -215,6 +223,9 @@ def reading(student):
         sums = np.stack([train_x[train_y == label].sum(axis=0) for label in range(train_y.max() + 1)])
         differences = x[:, None] - means
         distances = (differences**2).sum(axis=2)
+        whole = np.array([train_x[train_y == label].mean() for label in range(train_y.max() + 1)])
+        one_by_one = np.sqrt(((x[:, None] - train_x) ** 2).sum(axis=2))  # (m, n)
+        of_class = np.stack([one_by_one[:, train_y == label].mean(axis=1) for label in range(train_y.max() + 1)])
         student.nearest_mean(train_x, train_y, x).equals(
             distances.argmin(axis=1),
             instead={
@@ -236,6 +247,20 @@ def reading(student):
                     axis=1
                 ),
                 "The absolute differences are added up: square them.": np.abs(differences).sum(axis=2).argmin(axis=1),
+                "The mean of a class is one number: it has d of them, .mean(axis=0).": (
+                    (x[:, None] - whole[:, None]) ** 2
+                )
+                .sum(axis=2)
+                .argmin(axis=1),
+                "The mean of the distances is not the distance to the mean: take the mean of the rows first.": (
+                    of_class.argmin(axis=0)
+                ),
+                "Two classes are compared, and there are more: 0, 1, 2, …": lambda got, train_y=train_y: (
+                    max(got) < 2 <= train_y.max()
+                ),
+                "Every row gets the same class: is the distance one for all rows? Sum over the last axis alone.": (
+                    lambda got: len(set(np.asarray(got).tolist())) == 1
+                ),
             },
         )
     for predicted, labels in (([1], [1]), ([0, 1], [0, 0]), ([0, 1, 1], [0, 1, 0]), ([2, 0, 1, 0], [0, 0, 2, 2])):
@@ -388,7 +413,9 @@ def scattering(student):
     for ours, theirs, instead in cases:
         ours, theirs = np.array(ours), np.array(theirs)
         half_ranges = [(s.max() - s.min()) / 2 for s in (ours, theirs)]
-        student.is_better(ours, theirs).equals(bool(ours.mean() - theirs.mean() > sum(half_ranges)), instead=instead)
+        no_bool = {"Return True or False, as a comparison gives it.": lambda got: type(got) in (int, float, str)}
+        right = bool(ours.mean() - theirs.mean() > sum(half_ranges))
+        student.is_better(ours, theirs).equals(right, instead=no_bool | instead)
 
 
 LINEAR = "The line between two points is straight in log(labels), not in labels."
@@ -430,6 +457,9 @@ def saving(student):
                     LINEAR: linear,
                     "That is the next point: read between the points.": float(high),
                     "That is the point before: read between the points.": float(low),
+                    "It is rounded: leave it as it is, between two budgets it is seldom whole.": (
+                        lambda got, right=right: got != right and got in (np.floor(right), np.ceil(right))
+                    ),
                     "That is the logarithm of the number of labels.": lambda got, right=right: (
                         min(abs(got - log(right)) for log in (np.log, np.log2, np.log10)) < 1e-6
                     ),

@@ -249,6 +249,21 @@ MISTAKES = [
         ),
         "neighbours",
     ),
+    Mistake(
+        "draw_budget",
+        "just enough refused",
+        EACH.format(
+            "if len(members) <= per_class: raise ValueError\n"
+            "            chosen.append(rng.permutation(members)[:per_class])"
+        ),
+        "has enough here",
+    ),
+    Mistake(
+        "draw_budget",
+        "what shuffle returns",
+        EACH.format("chosen.append(rng.shuffle(members)[:per_class])"),
+        "rng.permutation returns",
+    ),
     # Task 3
     Mistake(
         "nearest_mean",
@@ -321,6 +336,43 @@ MISTAKES = [
         return ((x[:, None] - means) ** 2).sum(axis=2).argmin(axis=0)
         """,
         "argmin over the classes",
+    ),
+    Mistake(
+        "nearest_mean",
+        "one number a class",
+        """
+        means = np.array([train_x[train_y == c].mean() for c in range(train_y.max() + 1)])
+        return ((x[:, None] - means[:, None]) ** 2).sum(axis=2).argmin(axis=1)
+        """,
+        ".mean(axis=0)",
+    ),
+    Mistake(
+        "nearest_mean",
+        "mean of distances",
+        """
+        classes = range(train_y.max() + 1)
+        far = [np.linalg.norm(x[:, None] - train_x[train_y == c], axis=2).mean(axis=1) for c in classes]
+        return np.argmin(far, axis=0)
+        """,
+        "not the distance to the mean",
+    ),
+    Mistake(
+        "nearest_mean",
+        "two classes",
+        """
+        far = [np.linalg.norm(x - train_x[train_y == c].mean(axis=0), axis=1) for c in (0, 1)]
+        return (far[1] < far[0]).astype(int)
+        """,
+        "and there are more",
+    ),
+    Mistake(
+        "nearest_mean",
+        "the norm of everything",
+        """
+        means = [train_x[train_y == c].mean(axis=0) for c in range(train_y.max() + 1)]
+        return np.array([np.argmin([np.linalg.norm(x - mean) for mean in means]) for row in x])
+        """,
+        "same class",
     ),
     Mistake("accuracy", "a count", "return (predicted == labels).sum()", "how many are right"),
     Mistake("accuracy", "percent", "return 100 * (predicted == labels).mean()", "in percent"),
@@ -482,6 +534,12 @@ MISTAKES = [
     ),
     Mistake(
         "is_better",
+        "a number",
+        "return int(ours.mean() - theirs.mean() > (np.ptp(ours) + np.ptp(theirs)) / 2)",
+        "True or False",
+    ),
+    Mistake(
+        "is_better",
         "the other way round",
         "return theirs.mean() - ours.mean() > (np.ptp(ours) + np.ptp(theirs)) / 2",
         "ours must be the one above",
@@ -524,6 +582,12 @@ MISTAKES = [
         "the logarithm",
         BETWEEN.format("np.log(budgets[i - 1]) + share * np.log(budgets[i] / budgets[i - 1])"),
         "logarithm of the number",
+    ),
+    Mistake(
+        "labels_needed",
+        "rounded up",
+        BETWEEN.format("int(np.ceil(budgets[i - 1] * (budgets[i] / budgets[i - 1]) ** share))"),
+        "It is rounded",
     ),
     Mistake(
         "labels_needed",
