@@ -559,7 +559,7 @@ MISTAKES = [
     Mistake(
         "is_better",
         "standard deviations",
-        "return ours.mean() - theirs.mean() > ours.std(ddof=1) + theirs.std(ddof=1)",
+        "return ours.mean() - theirs.mean() > ours.std() + theirs.std()",
         "standard deviations are added",
     ),
     Mistake(

@@ -22,7 +22,7 @@ WHOLE = '"" is the path of the whole model, which named_modules() gives first: e
     ),
 )
 def counting(student):
-    for frozen, is_tied in ((["head"], False), (["body.layers.0", "head"], False), ([], False), (["body"], True)):
+    for frozen, is_tied in ((["body.layers.0"], False), (["body", "head"], False), ([], False), (["body"], True)):
         total = ALL - (HEAD if is_tied else 0)
         sizes = {"body": EMBED + 2 * LAYER + NORM, "body.layers.0": LAYER, "head": HEAD}
         trains = total - sum(sizes[path] for path in frozen)
@@ -76,8 +76,9 @@ def freezing(student):
     for paths, before in [*cases, (["head", "body.layers.10"], ["head_scale"]), ([""], [])]:
         wanted = below(paths)
         answer = student.driver.frozen(paths, before)
-        answer.returns({PAIRS: raised("AttributeError", "'tuple' object")})
-        answer.returns({WHOLE: raised("ValueError")} if "" in paths else {})
+        answer.returns(
+            {PAIRS: raised("AttributeError", "'tuple' object")} | ({WHOLE: raised("ValueError")} if "" in paths else {})
+        )
         answer["trains"].equals(
             wanted,
             instead={
@@ -116,6 +117,7 @@ def freezing(student):
                     not all(isinstance(name, str) for name in names)
                 ),
                 "Return them in the model's order.": lambda names: sorted(names) == sorted(wanted),
+                "Return a list.": lambda names: not isinstance(names, (list, tuple)),
             },
         )
     for paths in (["haed"], ["head", "body.layers.2"], ["head.weight"]):
@@ -340,6 +342,13 @@ def stepping(student):
             loss, head = loss_and_step(head, hidden, labels)
             losses.append(loss)
         after = loss_and_step(head, hidden, labels)[0]
+        answer["trains"].equals(
+            ["head.weight", "head.bias"],
+            instead={"What was frozen trains now: a step leaves requires_grad alone.": lambda names: len(names) > 2},
+        )
+        answer["is_tensor"].equals(
+            False, instead={"Return a number, loss.item(): a Tensor holds on to what it was computed from.": True}
+        )
         answer["moved"].equals(
             ["head.weight", "head.bias"],
             instead={
@@ -396,11 +405,10 @@ def extracting(student):
         answer = student.driver.extracted(batches)
         answer.returns(
             {
+                "Write no_grad() with its parentheses.": raised("TypeError", "context manager"),
                 "Join along the first axis, the examples: np.concatenate(found).": raised("ValueError", "concatenat"),
                 "Batches may have different lengths: join them by np.concatenate.": raised("ValueError", "shape"),
             }
-            if len(sizes) > 1
-            else {}
         )
         hidden = answer["hidden"].value
         right = np.concatenate(hidden)
@@ -424,7 +432,7 @@ def extracting(student):
             instead={
                 "Join the batches into one array: np.concatenate.": "list",
                 "These are Tensors: .numpy() of each, then join them.": "ndarray of objects",
-                "Return an array: tensor.numpy().": lambda form: True,
+                "Return an array: tensor.numpy() is one, and np.concatenate joins several.": lambda form: True,
             },
         )
         answer["found"].equals(

@@ -126,7 +126,9 @@ def stepped(student, names, x, labels, steps):
     losses = [student.train_step(model, optimizer, x, labels) for _ in range(steps)]
     moved = [name for name, p in model.named_parameters() if not np.array_equal(p.data, start[name])]
     state = {name: array for name, array in arrays(model).items() if name.startswith("head.")}
-    return {"losses": losses, "moved": moved, "head": state, "features": features(x), "start": start}
+    facts = {"losses": losses, "is_tensor": any(isinstance(loss, Tensor) for loss in losses), "moved": moved}
+    facts |= {"trains": training(model), "head": state}
+    return facts | {"features": features(x), "start": start}
 
 
 def features(x):
@@ -143,6 +145,8 @@ def extracted(student, batches):
     form = type(found).__name__
     if isinstance(found, np.ndarray) and found.dtype == object:
         form = "ndarray of objects"
+    if form == "list" and all(isinstance(item, list) for item in found):
+        form = "list of lists"
     calls = list(model.body.calls)
     clean = Model(dropout=0.5).eval()
     return {

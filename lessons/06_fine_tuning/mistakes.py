@@ -634,15 +634,14 @@ MISTAKES = [
     ),
     Mistake(
         "train_step",
-        "everything by hand",
+        "weight decay by hand",
         """
-        model.requires_grad_(True)
         optimizer.zero_grad()
         loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
         loss.backward()
+        optimizer.step()
         for p in model.parameters():
-            if p.grad is not None:
-                p.data = p.data - 0.5 * p.grad
+            p.data = p.data - 0.01 * p.data
         return loss.item()
         """,
         "frozen moved",
@@ -658,6 +657,31 @@ MISTAKES = [
         return loss.item()
         """,
         "is the head left out",
+    ),
+    Mistake(
+        "train_step",
+        "unfrozen",
+        """
+        model.requires_grad_(True)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "leaves requires_grad alone",
+    ),
+    Mistake(
+        "train_step",
+        "a Tensor",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+        """,
+        "Return a number",
     ),
     # Task 6
     Mistake(
@@ -717,6 +741,16 @@ MISTAKES = [
             return np.concatenate([model.body(x).numpy() for x in batches])
         """,
         "all of it, and leave it so",
+    ),
+    Mistake(
+        "extract_features",
+        "no parentheses",
+        """
+        model.eval()
+        with no_grad:
+            return np.concatenate([model.body(x).numpy() for x in batches])
+        """,
+        "with its parentheses",
     ),
     Mistake(
         "extract_features",
