@@ -74,7 +74,7 @@ def frozen(student, paths, before):
 
 
 def refused(student, paths):
-    """freeze_all_but(model, paths), where a path is none; and what trains afterwards, all of which did before"""
+    """freeze_all_but(model, paths), where everything trained before, and one of the paths is no module"""
     model = Model(depth=2)
     before, kind = training(model), "nothing"
     try:
