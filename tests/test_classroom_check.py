@@ -163,6 +163,11 @@ def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
     assert len(out) < 2000
 
 
+def test_a_function_that_returns_nothing_is_asked_for_its_return(lesson, capsys):
+    _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double="print(2 * x)")))
+    assert "is a return missing?" in flat(out) and "printed   [6.]" in out
+
+
 def test_an_exception_shows_its_line(lesson, capsys):
     path = write(lesson, answered(double="return x.undouble()"))
     _, out, _ = run(capsys, "03", "--file", path)

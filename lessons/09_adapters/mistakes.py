@@ -72,6 +72,7 @@ MISTAKES = [
         "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * (2 * d * m + m + d)",
         "not KeyError",
     ),
+    Mistake("count_parameters", "printed", "print(blocks * (2 * d * m + m + d))", "return missing"),
     Mistake(
         "count_parameters",
         "an assert",

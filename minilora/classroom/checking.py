@@ -165,6 +165,8 @@ class Answer:
                 self.fail(show_value(expected), hint)
         if isinstance(self._raw, Raised):
             difference = _why(self._raw)
+        elif self._raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
+            difference = "The function gave None: is a return missing?"
         self.fail(show_value(expected), difference)
 
     def holds(
