@@ -119,7 +119,7 @@ def seeing(student):
 
         answer[0].holds(
             same(mask),
-            f"for the real tokens, the mask\n{mask.astype(int)}",
+            f"for the real tokens, the mask\n{mask}",
             "Another mask: every real token sees the P virtual ones, and the real ones up to itself.",
             instead={
                 "mask and positions have changed places: the mask comes first.": lambda got: np.shape(got) == (B, T),
@@ -202,7 +202,7 @@ FIRST = [5, 3, 10]
     3,
     hints=(
         "What does the body read in place of ids, and how many hidden states come back?",
-        "The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). The first P outputs go.",
+        "The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). Drop the first P outputs.",
         "hidden = self.model.model(inputs_embeds=x); return self.model.lm_head(hidden[:, P:])",
     ),
 )

@@ -70,6 +70,7 @@ def _wrapped(label: str, text: str, margin: int) -> list[str]:
     text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
     out = []
     for line in text.split("\n"):
-        out += textwrap.wrap(line, WIDTH - margin, drop_whitespace=False, replace_whitespace=False) or [""]
+        start, *rest = textwrap.wrap(line, WIDTH - margin, drop_whitespace=False, replace_whitespace=False) or [""]
+        out += [start, *(more for more in (part.lstrip(" ") for part in rest) if more)]
     first = f"{label:<{margin}}{out[0]}".rstrip()
     return [first, *(f"{'':<{margin}}{line}".rstrip() for line in out[1:])]
