@@ -197,7 +197,7 @@ pictures.show(
 #
 # <details><summary>2. The lowest layer trains and everything above it is frozen. Is a step as cheap as with the head alone?</summary>
 # No. The gradient has to pass through all frozen layers to reach the lowest. Only the gradients of their weights are
-# saved. With the head alone, nothing passes through the body.
+# spared. With the head alone, nothing passes through the body.
 # </details>
 #
 # <details><summary>3. Why may the head have a larger learning rate than the body?</summary>

@@ -163,6 +163,26 @@ def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
     assert len(out) < 2000
 
 
+def test_a_function_that_returns_nothing_is_asked_for_its_return(lesson, capsys):
+    _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double="print(2 * x)")))
+    assert "is a return missing?" in flat(out) and "printed   [6.]" in out
+
+
+def test_a_folded_line_begins_with_a_word(lesson, capsys):
+    for length in range(50, 70):
+        double = f"return ['{'y' * length}', 'zz', 'zz', 'zz', 'zz']"
+        _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
+        got = out[out.index("got ") :].split("hint")[0].splitlines()
+        assert all(re.match(" {14}[^ ]", line) for line in got[1:-1]), got
+
+
+def test_a_mask_is_shown_in_full_up_to_a_size():
+    mask = np.tril(np.ones((2, 3, 5), dtype=bool))
+    assert checking.show_value(mask) == str(mask)
+    assert "an array of shape (4, 3, 5): 1" in checking.show_value(np.concatenate([mask, mask]))
+    assert "an array of shape (2, 3, 5): 1" in checking.show_value(mask.astype(float))
+
+
 def test_an_exception_shows_its_line(lesson, capsys):
     path = write(lesson, answered(double="return x.undouble()"))
     _, out, _ = run(capsys, "03", "--file", path)

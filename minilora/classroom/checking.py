@@ -165,6 +165,8 @@ class Answer:
                 self.fail(show_value(expected), hint)
         if isinstance(self._raw, Raised):
             difference = _why(self._raw)
+        elif self._raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
+            difference = "The function gave None: is a return missing?"
         self.fail(show_value(expected), difference)
 
     def holds(
@@ -270,9 +272,9 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
 
 
 def show_value(value: object) -> str:
-    """Small arrays in full, large ones by shape and first elements."""
+    """Small arrays in full (masks up to a larger size), large ones by shape and first elements."""
     if isinstance(value, np.ndarray) and value.ndim:
-        if value.size <= 12:
+        if value.size <= (32 if value.dtype == bool else 12):
             return np.array2string(value, precision=4, suppress_small=True, max_line_width=60)
         first = ", ".join(f"{x:.4g}" for x in value.reshape(-1)[:4])
         return f"an array of shape {value.shape}: {first}, …"
