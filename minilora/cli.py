@@ -109,11 +109,14 @@ def _parser() -> _Parser:
         commands,
         "finetune",
         _finetune,
-        "adapt a model to a text",
+        "adapt a model to a text, or to conversations",
         "minilora finetune --model base --data numpy-docs --method lora --out runs/numpy",
     )
     _add_model(finetune, adapter=False)
-    finetune.add_argument("--data", required=True, help=DATA_HELP)
+    finetune.add_argument("--data", required=True, help=f"{DATA_HELP}; {CHAT_HELP}")
+    finetune.add_argument(
+        "--pack", action="store_true", help="conversations end to end in each sequence, in place of one and padding"
+    )
     finetune.add_argument("--method", default="lora", help="see below (default: %(default)s)")
     finetune.add_argument("--rank", type=int, help="of LoRA's updates (default: 8)")
     finetune.add_argument("--alpha", type=float, help="LoRA's scale is alpha / rank (default: twice the rank)")
@@ -141,7 +144,7 @@ def _parser() -> _Parser:
         "minilora evaluate --model base --adapter runs/numpy --data numpy-docs",
     )
     _add_model(evaluate)
-    evaluate.add_argument("--data", required=True, help=DATA_HELP)
+    evaluate.add_argument("--data", required=True, help=f"{DATA_HELP}; {CHAT_HELP}")
     evaluate.add_argument(
         "--split",
         default="test",
@@ -161,6 +164,10 @@ def _parser() -> _Parser:
     )
     _add_model(generate)
     generate.add_argument("--prompt", required=True, help="text to continue; - reads standard input")
+    generate.add_argument(
+        "--chat", action="store_true", help="put the prompt as a question to a chat model and print its answer"
+    )
+    generate.add_argument("--system", metavar="TEXT", help="the system message of --chat (default: the model's own)")
     generate.add_argument("--max-new-tokens", type=int, default=60)
     generate.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
     generate.add_argument("--top-k", type=int)
@@ -275,6 +282,8 @@ ADVICE_QUESTIONS = {
 }
 DATA_HELP = "python-docs, numpy-docs, matplotlib-docs, a text file, a folder, or - for standard input"
 
+CHAT_HELP = "or a .jsonl file of conversations, of which the responses are learned"
+
 
 def _command(commands, name: str, run, description: str, example: str) -> _Parser:
     parser = commands.add_parser(
@@ -290,7 +299,7 @@ def _add_json(parser) -> None:
 
 def _add_model(parser, adapter: bool = True) -> None:
     parser.add_argument(
-        "--model", default="base", help="base (comes with the package) or a folder (default: %(default)s)"
+        "--model", default="base", help="base (comes with the package), a folder or a .gguf file (default: %(default)s)"
     )
     if adapter:
         parser.add_argument("--adapter", help="folder of an adapter to put on the model")
@@ -352,10 +361,13 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
     from .train.parallel import Workers
     from .train.run import RunFolder
 
-    batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed)
-    settings = settings | {
-        name: getattr(arguments, name) for name in ("data", "steps", "batch_size", "seq_len", "seed")
-    }
+    pack = {"pack": True} if getattr(arguments, "pack", False) else {}
+    batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
+    settings = (
+        settings
+        | pack
+        | {name: getattr(arguments, name) for name in ("data", "steps", "batch_size", "seq_len", "seed")}
+    )
     run_folder = RunFolder(
         arguments.out,
         arguments.resume,
@@ -374,7 +386,7 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
         )
         test = recipes.evaluator(model, text.test, arguments.seq_len, arguments.batch_size, workers)()
         saved = save(run.path)
-    for note in run.notes + history.notes:
+    for note in run.notes + history.notes + getattr(batches, "notes", []):
         print(f"minilora: note: {note}", file=sys.stderr)
     facts = {
         "validation": history.best,
@@ -388,7 +400,7 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
     _result(
         arguments,
         facts,
-        f"validation {history.best:.3f} bits/character at step {history.best_step}, test {test:.3f}; "
+        f"validation {history.best:.3f} {text.unit} at step {history.best_step}, test {test:.3f}; "
         f"{history.seconds:.0f} s\nsaved {saved}",
     )
 
@@ -435,14 +447,12 @@ def _pretrain(arguments) -> None:
     model = recipes.new_model(tokenizer, arguments.seed, **sizes)
 
     def save(folder: Path) -> Path:
-        model.save_pretrained(folder / "model", tokenizer.to_json())
-        return folder / "model"
+        return recipes.save_model(model, tokenizer, folder / "model")
 
     _train(arguments, model, text, sizes | {"vocab_size": tokenizer.vocab_size, "lr": arguments.lr}, config, save)
 
 
 def _finetune(arguments) -> None:
-    from .data import corpora
     from .train import methods, recipes
 
     _refuse_early(arguments)
@@ -451,7 +461,7 @@ def _finetune(arguments) -> None:
     lr = method.lr if arguments.lr is None else arguments.lr
     config = _train_config(arguments, lr, lora_plus=method.lora_plus)
     model, tokenizer = recipes.load_model(arguments.model)
-    text = recipes.read_text(corpora.load(arguments.data), tokenizer)
+    text = recipes.read_data(arguments.data, tokenizer)
     model = methods.adapt(model, name, options, text.train.ids, arguments.seed)
     settings = {"model": arguments.model, "method": name, "lr": lr}
     settings |= {option: getattr(options, option) for option in method.options}
@@ -460,8 +470,7 @@ def _finetune(arguments) -> None:
         if method.config is not None:
             model.save_pretrained(folder / "adapter")
             return folder / "adapter"
-        model.save_pretrained(folder / "model", tokenizer.to_json())
-        return folder / "model"
+        return recipes.save_model(model, tokenizer, folder / "model")
 
     _train(arguments, model, text, settings, config, save)
 
@@ -488,13 +497,12 @@ def _method_options(arguments, name: str):
 
 
 def _evaluate(arguments) -> None:
-    from .data import corpora
     from .train import recipes
     from .train.parallel import Workers
 
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     _say_notes(model)
-    text = recipes.read_text(corpora.load(arguments.data), tokenizer)
+    text = recipes.read_data(arguments.data, tokenizer)
     stream = getattr(text, arguments.split)
     with Workers() as workers:
         bits = recipes.evaluator(model, stream, arguments.seq_len, arguments.batch_size, workers)()
@@ -509,30 +517,44 @@ def _evaluate(arguments) -> None:
     _result(
         arguments,
         facts,
-        f"{bits:.4f} bits/character on the {arguments.split} part of {text.name} "
+        f"{bits:.4f} {text.unit} on the {arguments.split} part of {text.name} "
         f"({stream.characters:,} characters, {len(stream.ids):,} tokens)",
     )
 
 
 def _generate(arguments) -> None:
-    from .train import recipes
+    from .train import chat, recipes
 
+    if arguments.system is not None and not arguments.chat:
+        raise MiniloraError("--system goes with --chat: only a chat model has a system message")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     _say_notes(model)
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
-    ids = tokenizer.encode(prompt)
-    if not len(ids):
+    if not prompt:
         raise MiniloraError("the prompt is empty; give at least one character")
+    ends = None
+    if arguments.chat:
+        ids = chat.question_ids(tokenizer, prompt, arguments.system)
+        ends = chat.end_token_ids(tokenizer, model.config)
+    else:
+        ids = tokenizer.encode_prompt(prompt)
     out = model.generate(
         ids[None],
         arguments.max_new_tokens,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
+        eos_token_id=ends,
         seed=arguments.seed,
     )
     continuation = tokenizer.decode(out[0, len(ids) :])
-    _result(arguments, {"prompt": prompt, "continuation": continuation}, prompt + continuation)
+    if arguments.chat:
+        continuation = continuation.strip()
+    _result(
+        arguments,
+        {"prompt": prompt, "continuation": continuation},
+        continuation if arguments.chat else prompt + continuation,
+    )
 
 
 def _merge(arguments) -> None:
@@ -544,7 +566,7 @@ def _merge(arguments) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MiniloraError(f"{show(str(out))} exists and is not an empty folder; choose another --out")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
-    model.merge_and_unload().save_pretrained(out, tokenizer.to_json())
+    recipes.save_model(model.merge_and_unload(), tokenizer, out)
     _say_notes(model)
     _say(f"saved {out}")
 

@@ -5,22 +5,26 @@ from here.
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
 from ..data import corpora
 from ..data.batches import LanguageModelBatches, evaluation_windows
+from ..data.chat import ChatBatches, ChatTokens, chat_windows
 from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, folder_tokenizer, train_tokenizer
 from ..errors import FormatError, MiniloraError, show
-from ..formats.atomic import show_path
+from ..formats.atomic import show_path, write_json
 from ..formats.gguf import read_gguf
 from ..models.llama import LlamaConfig, LlamaForCausalLM
 from ..models.registry import family_of
 from ..peft import PeftModel, adapter_quantization
 from ..quant import load_4bit
 from .catalog import CATALOG, find
+from .chat import Chats, is_chat_data, read_chats
 from .evaluate import bits_per_character
 from .parallel import Workers
 
 BASE = "base"  # the name of the pretrained model that comes with the package
+PADDING = 0  # any token will do: the attention mask hides it, and it has no label
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,13 @@ class Text:
     train: TokenStream
     validation: TokenStream
     test: TokenStream
+
+    unit: ClassVar[str] = "bits/character"
+
+
+def read_data(source: str, tokenizer: Tokenizer) -> Text | Chats:
+    """What `--data` names, split and tokenized: conversations in a .jsonl file, otherwise a corpus."""
+    return read_chats(source, tokenizer) if is_chat_data(source) else read_text(corpora.load(source), tokenizer)
 
 
 def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
@@ -53,14 +64,26 @@ def new_model(tokenizer: Tokenizer, seed: int, **sizes) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**tokens, **sizes), seed=seed)
 
 
-def evaluator(model, stream: TokenStream, seq_len: int, batch_size: int, workers: Workers):
-    """A function that gives the bits a character of `stream` under the model as it then is."""
-    return lambda: bits_per_character(
-        model, evaluation_windows(stream.ids, seq_len, batch_size), stream.characters, workers
-    )
+def evaluator(model, stream: TokenStream | ChatTokens, seq_len: int, batch_size: int, workers: Workers):
+    """A function that gives the bits a character of `stream` under the model as it then is; of conversations, the bits
+    a character of the assistant's answers."""
+
+    def windows():
+        if isinstance(stream, ChatTokens):
+            return chat_windows(stream, seq_len, batch_size, PADDING)
+        return evaluation_windows(stream.ids, seq_len, batch_size)
+
+    return lambda: bits_per_character(model, windows(), stream.characters, workers)
 
 
-def training_batches(stream: TokenStream, batch_size: int, seq_len: int, seed: int) -> LanguageModelBatches:
+def training_batches(
+    stream: TokenStream | ChatTokens, batch_size: int, seq_len: int, seed: int, pack: bool = False
+) -> LanguageModelBatches | ChatBatches:
+    """pack: conversations end to end, in place of one a row."""
+    if isinstance(stream, ChatTokens):
+        return ChatBatches(stream, batch_size, seq_len, seed, PADDING, pack)
+    if pack:
+        raise MiniloraError("only conversations are packed, which a .jsonl file holds: a text is packed as it is")
     return LanguageModelBatches(stream.ids, batch_size, seq_len, seed)
 
 
@@ -115,6 +138,13 @@ def tokenizer_of(path: Path) -> Tokenizer:
     if path.suffix == ".gguf":
         return Tokenizer.from_gguf(read_gguf(path).metadata, show_path(path))
     return folder_tokenizer(path)
+
+
+def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
+    """Write the model and its tokenizer, with what `load_model` and transformers are to know of the latter."""
+    model.save_pretrained(folder, tokenizer.to_json())
+    write_json(folder / "tokenizer_config.json", tokenizer.config())
+    return folder
 
 
 def count_parameters(model) -> tuple[int, int]:

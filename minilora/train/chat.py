@@ -1,0 +1,62 @@
+"""Conversations from a file to learn from or to be measured on, and a question put to a chat model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..data import chat
+from ..data.tokenizer import Tokenizer
+from ..errors import MiniloraError
+from ..formats.atomic import show_path
+
+
+@dataclass(frozen=True)
+class Chats:
+    """Conversations as tokens, split by question; the counterpart of `recipes.Text`."""
+
+    name: str
+    sha256: str
+    train: chat.ChatTokens
+    validation: chat.ChatTokens
+    test: chat.ChatTokens
+
+    unit: ClassVar[str] = "bits/response character"
+
+
+def is_chat_data(source: str | os.PathLike) -> bool:
+    return str(source).endswith(".jsonl")
+
+
+def read_chats(source: str | os.PathLike, tokenizer: Tokenizer) -> Chats:
+    """The conversations in a JSONL file, split, in the chat format of the model that the tokenizer came with."""
+    if tokenizer.chat_template is None:
+        raise MiniloraError(
+            f"the model has no chat format to write the conversations of {show_path(source)} in: it is a base model; "
+            "choose a chat model, or give a text"
+        )
+    chat_format = chat.find_format(tokenizer)
+    conversations = chat.read_jsonl(source)
+    parts = chat.split(conversations, str(source))
+    tokens = [chat.encode_conversations(tokenizer, chat_format, part) for part in parts]
+    return Chats(str(source), chat.sha256(conversations), *tokens)
+
+
+def question_ids(tokenizer: Tokenizer, prompt: str, system: str | None = None) -> np.ndarray:
+    """The token ids, (N,), after which a chat model answers `prompt`."""
+    if not prompt.strip():
+        raise MiniloraError("the prompt is empty; give at least one character")
+    messages = [{"role": "user", "content": prompt}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    return chat.find_format(tokenizer).encode(tokenizer, messages, add_generation_prompt=True)[0]
+
+
+def end_token_ids(tokenizer: Tokenizer, config) -> list[int]:
+    """The tokens that end an answer: the chat format's, and those that the model's configuration lists."""
+    listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    ends = {chat.find_format(tokenizer).end_token_id(tokenizer), tokenizer.eos_token_id, *listed}
+    return sorted(ends - {None})
