@@ -5,7 +5,7 @@ its attributes, in lists and in dictionaries; names are the paths to them, as in
 ("model.layers.0.mlp.up_proj.weight").
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import sqrt
@@ -120,6 +120,44 @@ class Module:
         strict=False ignores missing and unexpected names, but not wrong shapes.
         """
         own = dict(self._named_tensors())
+        self._check_state(state, strict)
+        raw = {name: a.data if isinstance(a, Tensor) else a for name, a in state.items() if name in own}
+        arrays = {name: backend.asarray(a).astype(own[name].dtype) for name, a in raw.items()}  # astype copies
+        first: dict[int, str] = {}  # shared parameter -> the first of its names in the state
+        for name, array in arrays.items():
+            other = first.setdefault(id(own[name]), name)
+            if other != name and not bool((array == arrays[other]).all()):
+                raise MiniloraError(f"{other} and {name} are one parameter here, but differ in the state")
+        for name, array in arrays.items():
+            adopt(own[name], array)
+
+    def load_stored(self, state: dict, each: Callable[[str, "Module"], "Module"] | None = None) -> None:
+        """As `load_state_dict` with arrays that are read one by one: values have a `shape` and `read()`.
+
+        each: is given every module (path, module) once its own parameters are there; what it returns takes its place.
+        What is wrong with names and shapes is said before anything is read.
+        """
+        self._check_state(state, strict=True)
+        done: dict[int, str] = {}  # parameter -> the name that it was read under
+        for path in [path for path, _ in self.named_modules()]:  # no list of modules: what `each` replaces can go
+            module = self.get_submodule(path)
+            for part, tensor in module._parts(Tensor):
+                name = f"{path}.{part}" if path else part
+                if name not in state:
+                    continue
+                array = backend.asarray(state[name].read(), dtype=tensor.dtype)
+                other = done.setdefault(id(tensor), name)
+                if other != name and not bool((array == tensor.data).all()):
+                    raise MiniloraError(f"{other} and {name} are one parameter here, but differ in the state")
+                adopt(tensor, array)
+            if each is not None and (new := each(path, module)) is not module:
+                self.replace(path, new)
+
+    def _check_state(self, state: dict, strict: bool) -> None:
+        """Raise MiniloraError that lists the names of `state` that are missing, unexpected (both if strict) or have
+        another shape.
+        """
+        own = dict(self._named_tensors())
         problems = []
         if strict:
             shared = {id(own[name]) for name in state if name in own}
@@ -132,15 +170,6 @@ class Module:
         ]
         if problems:
             raise MiniloraError(f"the state does not fit {type(self).__name__}: {'; '.join(problems)}")
-        raw = {name: a.data if isinstance(a, Tensor) else a for name, a in state.items() if name in own}
-        arrays = {name: backend.asarray(a).astype(own[name].dtype) for name, a in raw.items()}  # astype copies
-        first: dict[int, str] = {}  # shared parameter -> the first of its names in the state
-        for name, array in arrays.items():
-            other = first.setdefault(id(own[name]), name)
-            if other != name and not bool((array == arrays[other]).all()):
-                raise MiniloraError(f"{other} and {name} are one parameter here, but differ in the state")
-        for name, array in arrays.items():
-            adopt(own[name], array)
 
     # Switches
 

@@ -9,7 +9,7 @@ import safetensors.numpy as library
 from safetensors import safe_open
 
 from minilora.errors import FormatError, MiniloraError
-from minilora.formats.huggingface import read_folder, write_folder
+from minilora.formats.huggingface import open_folder, write_folder
 from minilora.formats.safetensors import save_file
 
 pytestmark = pytest.mark.host
@@ -22,10 +22,10 @@ TENSORS = {
 
 
 def assert_same(folder, tensors=TENSORS):
-    config, loaded = read_folder(folder)
+    config, loaded = open_folder(folder)
     assert config == CONFIG and loaded.keys() == tensors.keys()
     for name, array in tensors.items():
-        np.testing.assert_array_equal(loaded[name], array, strict=True)
+        np.testing.assert_array_equal(loaded[name].read(), array, strict=True)
 
 
 def write_sharded(folder, weight_map=None):
@@ -149,7 +149,7 @@ OUTSIDE = ["../secret.safetensors", "/secret.safetensors", "a/b.safetensors", ".
 def test_shard_names_are_judged_as_text(tmp_path, shard):
     save_file(tmp_path / "secret.safetensors", {"w": np.zeros(2)})
     with pytest.raises(FormatError, match="not a safetensors file beside it"):
-        read_folder(write_sharded(tmp_path / "model", {"w": shard}))
+        open_folder(write_sharded(tmp_path / "model", {"w": shard}))
 
 
 def test_everything_missing_is_listed_at_once(tmp_path):
@@ -158,7 +158,7 @@ def test_everything_missing_is_listed_at_once(tmp_path):
     folder = write_sharded(tmp_path / "model", present | {"c": "gone.safetensors", "d": "cut.safetensors"})
     (folder / "cut.safetensors").write_bytes(b"123")
     with pytest.raises(FormatError) as caught:
-        read_folder(folder)
+        open_folder(folder)
     message = str(caught.value)
     for part in ("lacks tensor a;", "lacks tensor b;", "gone.safetensors: No such", "3 bytes, too few"):
         assert part in message
@@ -168,7 +168,7 @@ def test_everything_missing_is_listed_at_once(tmp_path):
 def test_a_long_list_is_shortened(tmp_path):
     first = "model-00001-of-00002.safetensors"
     with pytest.raises(FormatError, match="lacks tensor t19; and 980 more"):
-        read_folder(write_sharded(tmp_path / "model", {f"t{i}": first for i in range(1_000)}))
+        open_folder(write_sharded(tmp_path / "model", {f"t{i}": first for i in range(1_000)}))
 
 
 TWICE = '{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}'
@@ -179,7 +179,7 @@ def test_a_bad_index(tmp_path, index):
     folder = write_sharded(tmp_path / "model")
     (folder / "model.safetensors.index.json").write_text(index)
     with pytest.raises(FormatError, match="index.json"):
-        read_folder(folder)
+        open_folder(folder)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
@@ -187,7 +187,7 @@ def test_pickles_are_refused_with_a_word(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / name).write_bytes(b"\x80\x04.")
     with pytest.raises(FormatError, match=f"pickle \\({name}\\)"):
-        read_folder(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_folders_that_are_none(tmp_path):
@@ -195,7 +195,7 @@ def test_folders_that_are_none(tmp_path):
     (tmp_path / "empty").mkdir()
     for name, message in [("file", "Not a directory"), ("gone", "No such file"), ("empty", "has neither model.safe")]:
         with pytest.raises(FormatError, match=message):
-            read_folder(tmp_path / name)
+            open_folder(tmp_path / name)
 
 
 def test_a_missing_or_bad_config(tmp_path):
@@ -203,10 +203,10 @@ def test_a_missing_or_bad_config(tmp_path):
     for raw in ("", "[]", "{'a': 1}"):
         (tmp_path / "config.json").write_text(raw)
         with pytest.raises(FormatError, match="config.json"):
-            read_folder(tmp_path)
+            open_folder(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(FormatError, match="config.json: No such file"):
-        read_folder(tmp_path)
+        open_folder(tmp_path)
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(FormatError, match="config.json: not a regular file"):
-        read_folder(tmp_path)
+        open_folder(tmp_path)

@@ -22,7 +22,7 @@ from minilora.gradcheck import gradcheck
 from minilora.models.generate import KVCache
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.models.registry import LANGUAGE_MODELS, load_language_model
+from minilora.models.registry import LANGUAGE_MODELS, family_of
 from minilora.peft import (
     BottleneckConfig,
     IA3Config,
@@ -447,22 +447,22 @@ def test_a_folder_is_read_by_its_own_class(tmp_path):
     golden_folder("tied", tmp_path / "gpt2")
     LlamaForCausalLM(LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
                                  num_attention_heads=2)).save_pretrained(tmp_path / "llama")  # fmt: skip
-    assert type(load_language_model(tmp_path / "gpt2")) is GPT2LMHeadModel
-    assert type(load_language_model(tmp_path / "llama")) is LlamaForCausalLM
+    assert family_of(tmp_path / "gpt2") is GPT2LMHeadModel
+    assert family_of(tmp_path / "llama") is LlamaForCausalLM
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt_neox", ["gpt2"], None, 5, "x" * 500])
 def test_an_unknown_family_is_a_format_error_that_lists_what_there_is(kind, tmp_path):
     edit(golden_folder("tied", tmp_path), model_type=kind)
     with pytest.raises(FormatError) as error:
-        load_language_model(tmp_path)
+        family_of(tmp_path)
     assert all(name in str(error.value) for name in (str(kind)[:10], *LANGUAGE_MODELS))
     assert len(str(error.value)) < 500
 
 
 def test_the_commands_load_it_with_its_tokenizer(tmp_path):
     tokenizer = train_tokenizer(["to be or not to be"] * 3, 270)
-    model = tiny(vocab_size=tokenizer.vocab_size, n_positions=32)
+    model = tiny(vocab_size=tokenizer.vocab_size, n_positions=32, eos_token_id=tokenizer.eos_token_id)
     model.save_pretrained(tmp_path / "base", tokenizer.to_json())
     loaded, _ = recipes.load_model(str(tmp_path / "base"))
     assert type(loaded) is GPT2LMHeadModel

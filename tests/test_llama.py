@@ -18,6 +18,7 @@ from minilora import Tensor, backend, nn, no_grad, optim, tensor
 from minilora.errors import FormatError, MiniloraError
 from minilora.gradcheck import gradcheck
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.models.rotary import inverse_frequencies
 
 HERE = Path(__file__).parent / "golden"
 NAMES = ("grouped_tied", "biased", "plain")
@@ -469,9 +470,21 @@ def test_both_ways_to_write_the_rotary_base():
 @pytest.mark.parametrize(
     "config",
     [
-        {"model_type": "mistral"},
-        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+        {"model_type": "gemma"},
+        {"rope_scaling": {"rope_type": "linear"}},
+        {"rope_scaling": {"rope_type": "linear", "factor": -2.0}},
         {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0, "factor": 8.0}},
+        {
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 4.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            }
+        },
+        {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
+        {"model_type": "mistral", "sliding_window": "all"},
         {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
         {"rope_parameters": "default"},
         {"id2label": 5},
@@ -482,6 +495,46 @@ def test_both_ways_to_write_the_rotary_base():
 def test_what_would_be_computed_wrongly_is_refused(config):
     with pytest.raises(MiniloraError):
         LlamaConfig.from_dict({**TINY, **config})
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def test_scaled_frequencies():
+    """Pairs that turn often within the original length stay, those that turn less than once are slowed in full."""
+    plain = inverse_frequencies(16, 500.0)
+    np.testing.assert_allclose(inverse_frequencies(16, 500.0, {"rope_type": "linear", "factor": 4.0}), plain / 4)
+    scaled, turns = inverse_frequencies(16, 500.0, LLAMA3), 64 * plain / (2 * np.pi)
+    assert scaled.dtype == np.float32 and (turns > 4).any() and (turns < 1).any()
+    for found, old, turned in zip(scaled, plain, turns, strict=True):
+        share = min(max((turned - 1) / 3, 0), 1)
+        np.testing.assert_allclose(found, (1 - share) * old / 8 + share * old, rtol=1e-6)
+
+
+def test_families():
+    """What a Mistral or Qwen2 has of its own; each goes round under its own name."""
+    mistral = LlamaConfig.from_dict(
+        {**TINY, "model_type": "mistral", "max_position_embeddings": 64, "sliding_window": 8}
+    )
+    assert mistral.max_position_embeddings == 8
+    for off in ({"sliding_window": None}, {"sliding_window": 8, "use_sliding_window": False}):
+        assert LlamaConfig.from_dict({**TINY, **off}).max_position_embeddings == tiny().config.max_position_embeddings
+    qwen = LlamaForCausalLM(LlamaConfig.from_dict({**TINY, "model_type": "qwen2"}))
+    names = dict(qwen.named_parameters())
+    assert "model.layers.0.self_attn.q_proj.bias" in names and "model.layers.0.self_attn.o_proj.bias" not in names
+    for config, name in ((mistral, "MistralForCausalLM"), (qwen.config, "Qwen2ForCausalLM")):
+        written = json.loads(json.dumps(config.to_dict("LlamaForCausalLM")))
+        assert written["architectures"] == [name] and written["sliding_window"] is None
+        assert LlamaConfig.from_dict(written).model_type == written["model_type"] == config.model_type
+    scaled = LlamaConfig.from_dict({**TINY, "rope_parameters": {"rope_theta": 500.0, **LLAMA3}})
+    again = LlamaConfig.from_dict(json.loads(json.dumps(scaled.to_dict("LlamaForCausalLM"))))
+    assert again.rope_scaling == scaled.rope_scaling == LLAMA3 and again.rope_theta == 500.0
 
 
 def test_a_rotary_base_matters():

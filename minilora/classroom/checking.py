@@ -215,9 +215,13 @@ def _difference(expected: object, got: object, tolerance: float) -> str | None:
         parts = [(f"[{key!r}]", expected[key], got[key]) for key in expected]
     elif isinstance(expected, tuple):
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-            return f"{len(expected)} results were asked for."
+            return f"{len(expected)} results were asked for, as a tuple."
         parts = [(f"[{i}]", e, g) for i, (e, g) in enumerate(zip(expected, got, strict=True))]
-    elif expected is None or isinstance(expected, (str, bool)) or _is_list_of_text(expected):
+    elif _is_list_of_text(expected):
+        same = isinstance(got, (list, tuple)) and len(got) == len(expected)
+        same = same and all(_difference(e, g, tolerance) is None for e, g in zip(expected, got, strict=True))
+        return None if same else f"It should be {show_value(expected)}."
+    elif expected is None or isinstance(expected, (str, bool)):
         same = type(got) is type(expected) and got == expected
         same = same or (isinstance(expected, bool) and _is_bool(got) and bool(got) == expected)
         return None if same else f"It should be {show_value(expected)}."
@@ -258,7 +262,8 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
     if not wrong.any():
         return None
     if expected.ndim == 0:
-        return "The number is another."
+        ratio = float(g / e) if e and np.isfinite(g / e) else 0.0
+        return f"The number is wrong: it is {ratio:.3g} times the one expected." if ratio else "The number is wrong."
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     where = str(place[0]) if len(place) == 1 else str(place)
     return f"{int(wrong.sum())} of {wrong.size} elements differ, first at {where}: {g[place]:.6g}, not {e[place]:.6g}."

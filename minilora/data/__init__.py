@@ -1,1 +1,1 @@
-"""Text and what becomes of it: corpora, the tokenizer, batches, and a labelled task. Knows nothing of models."""
+"""Text and what becomes of it: corpora, the tokenizer, batches, a labelled task, a jargon. Knows nothing of models."""

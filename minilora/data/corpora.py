@@ -92,7 +92,7 @@ def load(source: str | os.PathLike) -> Corpus:
     elif os.path.isdir(name):
         texts = _read_folder(Path(name), skipped)
     elif os.path.lexists(name):
-        texts = {os.path.basename(name): _decode(_read(name), show_path(name))}
+        texts = {os.path.basename(name): read_file(name)}
     else:
         near = difflib.get_close_matches(name, CORPORA, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the corpora are {', '.join(CORPORA)}"
@@ -326,6 +326,11 @@ def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]
     for folder, inner, names in os.walk(root, onerror=refuse):
         inner[:] = sorted(name for name in inner if name not in excluded and not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def read_file(path: str | os.PathLike) -> str:
+    """The text in a file of UTF-8, of at most SIZE_LIMIT bytes. MiniloraError, one line, otherwise."""
+    return _decode(_read(path), show_path(path))
 
 
 def _read(path: str | os.PathLike) -> bytes:

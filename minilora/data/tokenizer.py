@@ -10,62 +10,146 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from minilora.data.corpora import Document
 from minilora.errors import FormatError, MiniloraError, show
-from minilora.formats.atomic import open_regular, parse_json, show_path, write_atomic
+from minilora.formats.atomic import open_regular, parse_json, read_json, show_path, write_atomic
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
 FILE_LIMIT = 100_000_000  # bytes; the tokenizer.json with 256,000 tokens has about 35 million
+TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
 _PORTION = 1000  # texts encoded at a time
 
 
 class Tokenizer:
-    """A vocabulary with its merges. `eos_token_id` is END_OF_TEXT, or the token named instead."""
+    """A vocabulary with its merges, and the tokens that are no text.
 
-    def __init__(self, inner, eos_token: str = END_OF_TEXT):
-        """`inner` is a tokenizers.Tokenizer. MiniloraError where it lacks `eos_token`."""
+    eos_token, eos_token_id      what ends a text (and pads a batch)
+    bos_token_id                 what begins one, or None
+    add_bos_token                whether the model was trained on texts that begin with it: see `encode_prompt`
+    chat_template                the template that came with the model, or None. It is read, never run: see `data.chat`
+    """
+
+    def __init__(
+        self,
+        inner,
+        eos_token: str | int = END_OF_TEXT,
+        bos_token: str | int | None = None,
+        add_bos_token: bool | None = None,
+        chat_template: str | None = None,
+    ):
+        """`inner` is a tokenizers.Tokenizer. eos_token, bos_token: a name or an id. add_bos_token: None asks the rules
+        of `inner` itself, which may also name the token. MiniloraError for a token that it lacks."""
         self._inner = inner
         inner.encode_special_tokens = True  # "<|endoftext|>" in a text is these 13 characters, not the end of it
         inner.no_truncation()  # both may be set in files from elsewhere
         inner.no_padding()
-        self.eos_token = eos_token
-        self.eos_token_id: int = inner.token_to_id(eos_token)
-        if self.eos_token_id is None:
-            raise MiniloraError(f"the tokenizer has no token {show(eos_token)}")
+        self.vocab_size: int = max(inner.get_vocab().values(), default=-1) + 1  # ids may have gaps
+        self.eos_token_id, self.eos_token = self._find(eos_token)
+        self.chat_template = chat_template
+        self.bos_token_id = None if bos_token is None else self._find(bos_token)[0]
+        begins = [i for i in inner.encode("").ids[:1] if i != self.eos_token_id or i == self.bos_token_id]
+        if self.bos_token_id is None and begins:
+            self.bos_token_id = begins[0]
+        self.add_bos_token = begins == [self.bos_token_id] if add_bos_token is None else add_bos_token
+        self.add_bos_token = self.add_bos_token and self.bos_token_id is not None
+        self._special = {t.content: i for i, t in inner.get_added_tokens_decoder().items()}
+        # Rules for pairs and for bos, which no text here needs, and which move the places of tokens in their text.
+        self._post_processor, inner.post_processor = inner.post_processor, None
+        self._inside = _without_prefix(inner)
 
-    @property
-    def vocab_size(self) -> int:
-        return self._inner.get_vocab_size()
+    def _find(self, token: str | int) -> tuple[int, str]:
+        """The id and the name of a token, given either."""
+        if isinstance(token, str):
+            found, name = self._inner.token_to_id(token), token
+        else:
+            found, name = token, self._inner.id_to_token(token) if 0 <= token < self.vocab_size else None
+        if found is None or name is None:
+            raise MiniloraError(f"the tokenizer has no token {show(token)}")
+        return found, name
+
+    def special_id(self, name: str) -> int:
+        """The id of the special token of this name, which no text gives. MiniloraError where there is none."""
+        if name not in self._special:
+            raise MiniloraError(f"the tokenizer has no special token {show(name)}")
+        return self._special[name]
+
+    def has_special(self, name: str) -> bool:
+        return name in self._special
+
+    def keep_out_of_text(self, names: Iterable[str]) -> None:
+        """See to it that no text gives the special tokens of these names, also where the tokenizer's maker allowed it
+        (a chat's text must not be able to end its own message)."""
+        from tokenizers import AddedToken
+
+        for inner in {id(t): t for t in (self._inner, self._inside)}.values():
+            found = inner.get_added_tokens_decoder()
+            found = [t for t in found.values() if t.content in names and not t.special]
+            inner.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in found])
 
     def encode(self, text: str) -> np.ndarray:
         """The token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
         return self.encode_many([text])[0]
 
+    def encode_prompt(self, text: str) -> np.ndarray:
+        """As `encode`, after the beginning-of-text token where the model was trained with it."""
+        ids = self.encode(text)
+        return np.concatenate([[self.bos_token_id], ids]) if self.add_bos_token else ids
+
     def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
         """As `encode`, for several texts at once, on all cores."""
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in self._encodings(texts, self._inner)]
+
+    def encode_placed(self, text: str, is_first: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """The token ids of `text`, and where in it each one begins, in characters; both int64 (N,).
+
+        is_first: False for a text that follows a special token: some tokenizers put a space before the first only.
+        """
+        (encoding,) = self._encodings([text], self._inner if is_first else self._inside)
+        starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
+        return np.array(encoding.ids, dtype=np.int64), starts
+
+    def _encodings(self, texts: Sequence[str], inner) -> list:
         try:
-            encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)
+            with guarded("the tokenizer"):
+                return inner.encode_batch(list(texts), add_special_tokens=False)
         except (TypeError, UnicodeEncodeError) as error:  # half a surrogate pair: bytes of the command line, mostly
             raise MiniloraError(f"not a text that UTF-8 can hold: {show(_without_utf8(texts))}") from error
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`. END_OF_TEXT gives nothing; a character that is cut in two gives U+FFFD."""
+        """The text of `ids`. Special tokens give nothing; a character that is cut in two gives U+FFFD."""
         return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def to_json(self) -> str:
         """The content of a tokenizer.json."""
-        return self._inner.to_str(pretty=True)
+        self._inner.post_processor = self._post_processor
+        try:
+            return self._inner.to_str(pretty=True)
+        finally:
+            self._inner.post_processor = None
+
+    def config(self) -> dict:
+        """The content of a tokenizer_config.json, which says what `folder_tokenizer` and transformers are to know."""
+        config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
+        if self.bos_token_id is not None:
+            config["bos_token"] = self._inner.id_to_token(self.bos_token_id)
+        if self.chat_template is not None:
+            config["chat_template"] = self.chat_template
+        return config
 
     @classmethod
-    def from_json(cls, content: str | bytes, eos_token: str = END_OF_TEXT, where: str = "the tokenizer") -> Tokenizer:
-        """The tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise."""
+    def from_json(
+        cls, content: str | bytes, eos_token: str | int = END_OF_TEXT, where: str = "the tokenizer", **settings
+    ) -> Tokenizer:
+        """The tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
+        settings: as of `Tokenizer`."""
         import tokenizers
 
         raw = content.encode() if isinstance(content, str) else content
@@ -73,7 +157,8 @@ class Tokenizer:
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
             raise FormatError(f"{where} holds no byte-level BPE")  # on such a prefix the library can panic
         try:
-            return cls(tokenizers.Tokenizer.from_str(raw.decode()), eos_token)
+            with guarded(where):
+                return cls(tokenizers.Tokenizer.from_str(raw.decode()), eos_token, **settings)
         except Exception as error:  # the library raises plain Exception
             raise FormatError(f"{where} is no tokenizer.json: {show(str(error), 160)}") from error
 
@@ -81,13 +166,122 @@ class Tokenizer:
         write_atomic(path, self.to_json().encode())
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike, eos_token: str = END_OF_TEXT) -> Tokenizer:
+    def from_file(cls, path: str | os.PathLike, eos_token: str | int = END_OF_TEXT, **settings) -> Tokenizer:
         """The tokenizer in the tokenizer.json at `path`. FormatError where it is missing or not one."""
         with open_regular(path) as file:
             raw = file.read(FILE_LIMIT + 1)
         if len(raw) > FILE_LIMIT:
             raise FormatError(f"{show_path(path)} is larger than the {FILE_LIMIT:,} bytes that a tokenizer may have")
-        return cls.from_json(raw, eos_token, show_path(path))
+        return cls.from_json(raw, eos_token, show_path(path), **settings)
+
+    @classmethod
+    def from_gguf(cls, metadata: dict, where: str) -> Tokenizer:
+        """The tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError where it
+        describes none, or one that is not known here."""
+        from minilora.data import gguf_tokenizer
+
+        try:
+            with guarded(where):
+                inner, settings = gguf_tokenizer.build(metadata, where)
+                return cls(inner, **settings)
+        except FormatError:
+            raise
+        except Exception as error:  # the library raises plain Exception
+            raise FormatError(f"{where} holds no tokenizer: {show(str(error), 160)}") from error
+
+    def refuse_misfit(self, vocab_size: int, where: str) -> None:
+        """FormatError where a model of `vocab_size` tokens, in the file `where`, has no place for all of this one's."""
+        if self.vocab_size > vocab_size:
+            raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
+
+
+@contextmanager
+def guarded(where: str) -> Iterator[None]:
+    """In the block, a panic of the `tokenizers` library, which is no Exception, becomes a FormatError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise FormatError(f"{where} makes the tokenizers library fail: {show(str(error), 160)}") from error
+
+
+def _without_prefix(inner):
+    """`inner`, for a text that is not the first: the same, or, where it puts a space before the first alone, a copy
+    that puts none."""
+    import tokenizers
+
+    content = json.loads(inner.pre_tokenizer.__getstate__()) if inner.pre_tokenizer is not None else {}
+    if content.get("type") != "Metaspace" or content.get("prepend_scheme") != "first":
+        return inner
+    copy = tokenizers.Tokenizer.from_str(inner.to_str())
+    copy.encode_special_tokens = True
+    copy.pre_tokenizer.prepend_scheme = "never"
+    return copy
+
+
+def folder_tokenizer(folder: str | os.PathLike) -> Tokenizer:
+    """The tokenizer of a Hugging Face folder, which need not be trusted.
+
+    Its tokenizer.json says nothing of what ends a text. That is named in tokenizer_config.json, else in
+    special_tokens_map.json, else by id in config.json; failing all, it is END_OF_TEXT. FormatError for what is damaged.
+    """
+    folder = Path(folder)
+    maps, ids = [
+        [read_json(folder / name) for name in names if os.path.lexists(folder / name)]
+        for names in (("tokenizer_config.json", "special_tokens_map.json"), ("config.json",))
+    ]
+    where, found = show_path(folder), {}
+    for role in ("eos_token", "bos_token"):
+        names = [_token_name(content.get(role), f"{where}: {role}") for content in maps]
+        names += [_token_id(content.get(f"{role}_id"), f"{where}: {role}_id") for content in ids]
+        found[role] = next((name for name in names if name is not None), None)
+    if found["eos_token"] is None:
+        found["eos_token"] = END_OF_TEXT
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(path, found["eos_token"])
+    if found["bos_token"] is not None and tokenizer.bos_token_id is None:
+        try:
+            tokenizer.bos_token_id = tokenizer._find(found["bos_token"])[0]
+        except MiniloraError:  # some configurations name one that no text has
+            pass
+    tokenizer.chat_template = _chat_template(folder, maps)
+    return tokenizer
+
+
+def _token_name(value: object, where: str) -> str | None:
+    """The name of a token, which may be wrapped in its settings."""
+    value = value.get("content") if isinstance(value, dict) else value
+    if value is not None and not isinstance(value, str):
+        raise FormatError(f"{where} must be the name of a token, not {show(value)}")
+    return value
+
+
+def _token_id(value: object, where: str) -> int | None:
+    """A token id, or the first of several."""
+    value = value[0] if isinstance(value, list) and value else value
+    if value is not None and type(value) is not int:
+        raise FormatError(f"{where} must be a token id, not {show(value)}")
+    return value
+
+
+def _chat_template(folder: Path, maps: list[dict]) -> str | None:
+    """The chat template of a folder: its own file, else the default one of tokenizer_config.json."""
+    if os.path.lexists(path := folder / "chat_template.jinja"):
+        with open_regular(path) as file:
+            raw = file.read(TEMPLATE_LIMIT + 1)
+        try:
+            template = raw.decode()
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{show_path(path)} is not UTF-8") from error
+    else:
+        template = next((content["chat_template"] for content in maps if "chat_template" in content), None)
+        if isinstance(template, list):  # several, by name
+            named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+            template = named.get("default")
+    if template is not None and (not isinstance(template, str) or len(template) > TEMPLATE_LIMIT):
+        raise FormatError(f"{show_path(folder)}: the chat template must be text of up to {TEMPLATE_LIMIT:,} characters")
+    return template
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:

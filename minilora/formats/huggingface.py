@@ -18,7 +18,8 @@ from minilora.formats.atomic import (
     to_json,
     write_atomic,
 )
-from minilora.formats.safetensors import header, load_file, save_file
+from minilora.formats.safetensors import open_file, save_file
+from minilora.formats.stored import StoredTensor
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -27,8 +28,8 @@ _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def read_folder(folder: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
-    """The configuration and the tensors of a model folder, which need not be trusted.
+def open_folder(folder: str | os.PathLike) -> tuple[dict, dict[str, StoredTensor]]:
+    """The configuration of a model folder, which need not be trusted, and its tensors, still in their files.
 
     Links are followed, as the Hugging Face cache needs (its files are links to blobs): the names in an index are judged
     as text instead. Errors: FormatError; where an index and its shards disagree, one that lists everything wrong.
@@ -39,9 +40,9 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]
     except OSError as error:
         raise FormatError(f"cannot read the model folder {show_path(folder)}: {error.strerror}") from error
     if WEIGHTS in names:
-        return read_json(folder / CONFIG), load_file(folder / WEIGHTS)[0]
+        return read_json(folder / CONFIG), open_file(folder / WEIGHTS)[0]
     if INDEX in names:
-        return read_json(folder / CONFIG), _read_shards(folder / INDEX)
+        return read_json(folder / CONFIG), _open_shards(folder / INDEX)
     pickles = [name for name in names if name.endswith(_PICKLES)]
     if pickles:
         raise FormatError(
@@ -51,7 +52,7 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]
     raise FormatError(f"{show_path(folder)} has neither {WEIGHTS} nor {INDEX}")
 
 
-def _read_shards(index: Path) -> dict[str, np.ndarray]:
+def _open_shards(index: Path) -> dict[str, StoredTensor]:
     where = show_path(index)
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -63,22 +64,18 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
             raise FormatError(f"{where}: tensor {show(name)} is in {show(shard)}, not a safetensors file beside it")
         names_in.setdefault(shard, []).append(name)
 
-    problems = []
-    for shard, names in names_in.items():  # headers first: complain about everything before reading anything
+    tensors, problems = {}, []
+    for shard, names in names_in.items():
         try:
-            present, _ = header(index.parent / shard)
+            present, _ = open_file(index.parent / shard)
         except FormatError as error:
             problems.append(str(error))
         else:
             problems += [f"{show(shard)} lacks tensor {show(name)}" for name in names if name not in present]
+            tensors.update({name: present[name] for name in names if name in present})
     if problems:
         more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise FormatError(f"{where} does not match its files: {'; '.join(problems[:20])}{more}")
-
-    tensors = {}
-    for shard, names in names_in.items():
-        loaded, _ = load_file(index.parent / shard)
-        tensors.update({name: loaded[name] for name in names})
     return tensors
 
 

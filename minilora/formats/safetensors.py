@@ -21,6 +21,7 @@ import numpy as np
 
 from minilora.errors import FormatError, MiniloraError, show
 from minilora.formats.atomic import open_regular, parse_json, show_path, write_atomic
+from minilora.formats.stored import StoredTensor
 
 # In the order in which arrays lie in the file: widest first keeps every array aligned.
 DTYPES = {
@@ -105,6 +106,20 @@ def load_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str,
     with open_regular(path) as file:
         entries, metadata = _read_header(file, show_path(path))
         return {name: _read_array(file, name, entry, show_path(path)) for name, entry in entries.items()}, metadata
+
+
+def open_file(path: str | os.PathLike) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """As `load_file`, with the arrays still in the file. Errors: FormatError, of `read` too."""
+
+    def reader(name: str, entry: Entry):
+        def read() -> np.ndarray:
+            with open_regular(path) as file:
+                return _read_array(file, name, entry, show_path(path))
+
+        return read
+
+    entries, metadata = header(path)
+    return {name: StoredTensor(e.shape, reader(name, e), e.dtype) for name, e in entries.items()}, metadata
 
 
 def header(path: str | os.PathLike) -> tuple[dict[str, Entry], dict[str, str]]:

@@ -19,6 +19,7 @@ import numpy as np
 from .. import backend, nn
 from .. import functional as F
 from ..errors import FormatError, MiniloraError, show
+from ..formats.stored import StoredTensor
 from ..tensor import Tensor
 from .pretrained import (
     FLAG,
@@ -261,13 +262,16 @@ class GPT2LMHeadModel(LanguageModel):
     def body(self) -> nn.Module:
         return self.transformer
 
-    def _load(self, tensors: dict) -> None:
+    def _load(self, tensors: dict[str, StoredTensor], each=None) -> None:
         # Old checkpoints carry the causal triangle as a buffer; those of a body alone, names without its path.
         tensors = {name: a for name, a in tensors.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
         if not any(name.startswith("transformer.") for name in tensors):
             tensors = {name if name == "lm_head.weight" else f"transformer.{name}": a for name, a in tensors.items()}
-        turned = {name: np.ascontiguousarray(a.T) if self.is_transposed(name) else a for name, a in tensors.items()}
-        self.load_state_dict(turned)
+        turned = {
+            name: a.then(lambda array: np.ascontiguousarray(array.T), a.shape[::-1]) if self.is_transposed(name) else a
+            for name, a in tensors.items()
+        }
+        self.load_stored(turned, each)
 
 
 def _residual_deviation(config: GPT2Config) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import backend, nn
 from .. import functional as F
 from ..errors import FormatError, MiniloraError, show
+from ..formats.stored import StoredTensor
 from ..tensor import Tensor
 from .pretrained import (
     FLAG,
@@ -30,6 +31,10 @@ from .pretrained import (
     normal,
     token_ids,
 )
+from .rotary import checked_scaling, inverse_frequencies, rotary_tables
+
+MODEL_TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}  # model_type -> transformers' classes of it
+NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # said where a family has one by default
 
 _FIELDS = {
     POSITIVE_WHOLE: (
@@ -63,12 +68,14 @@ class LlamaConfig:
     head_dim: int | None = None  # None: hidden_size / num_attention_heads
     max_position_embeddings: int = 2048
     rope_theta: float = 10000.0  # base of the rotary frequencies
+    rope_scaling: dict | None = None  # how they are stretched over long texts, see `rotary`
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02  # standard deviation of fresh weights
     tie_word_embeddings: bool = False  # the head is the embedding table
-    attention_bias: bool = False  # biases on q, k, v and o
+    attention_bias: bool = False  # biases on q, k, v and, but for qwen2, o
     mlp_bias: bool = False
     hidden_act: str = "silu"
+    model_type: str = "llama"  # of the family: a key of MODEL_TYPES
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
     pad_token_id: int | None = None
@@ -90,6 +97,8 @@ class LlamaConfig:
                     f"num_attention_heads {self.num_attention_heads} is not a multiple of "
                     f"num_key_value_heads {self.num_key_value_heads}"
                 )
+        if self.model_type not in MODEL_TYPES:
+            problems.append(f"model_type {show(repr(self.model_type))} is not one of {', '.join(MODEL_TYPES)}")
         if self.hidden_act != "silu":
             problems.append(f"hidden_act must be 'silu', not {show(repr(self.hidden_act))}")
         if problems:
@@ -99,15 +108,18 @@ class LlamaConfig:
     def from_dict(cls, config: dict) -> "LlamaConfig":
         """From the content of a config.json: both `rope_theta` and transformers 5's `rope_parameters` are read.
 
-        Raises FormatError for another model type and for rotary scaling, rather than compute something else.
+        Raises FormatError for another model type and for what is computed otherwise here.
         """
-        config = dict(config)
-        if config.get("model_type", "llama") != "llama":
-            raise FormatError(f"config.json describes a {show(repr(config['model_type']))} model; minilora reads llama")
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise FormatError(f"config.json asks for rotary scaling {show(repr(rope))}, which is not supported")
-        config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta", cls.rope_theta))
+        config = {"model_type": "llama", **config}
+        if config["model_type"] not in MODEL_TYPES:
+            kind = show(repr(config["model_type"]))
+            raise FormatError(f"config.json describes a {kind} model; minilora reads {', '.join(MODEL_TYPES)}")
+        rope = config.get("rope_parameters") or config.get("rope_scaling")
+        config["rope_scaling"] = checked_scaling(rope)
+        config["rope_theta"] = (rope or {}).get("rope_theta", config.get("rope_theta", cls.rope_theta))
+        if config["model_type"] == "qwen2":
+            config["attention_bias"] = True
+        _within_window(config)
         labels = config.get("id2label")
         if labels is not None:
             if not isinstance(labels, dict) or not labels:
@@ -126,11 +138,29 @@ class LlamaConfig:
     def to_dict(self, architecture: str) -> dict:
         """The content of a config.json that transformers reads."""
         config = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
-        config |= {"model_type": "llama", "architectures": [architecture], "dtype": "float32"}
+        config |= {
+            "architectures": [MODEL_TYPES[self.model_type] + architecture.removeprefix("Llama")],
+            "dtype": "float32",
+        }
+        if self.model_type != "llama":
+            config |= NO_WINDOW
+        if self.rope_scaling is None:
+            del config["rope_scaling"]
         if architecture == "LlamaForSequenceClassification":
             config["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
             config["label2id"] = {label: int(i) for i, label in config["id2label"].items()}
         return config
+
+
+def _within_window(config: dict) -> None:
+    """Where attention is limited to a sliding window, keep to as many positions: within them it is the same."""
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    if window is None:
+        return
+    if not POSITIVE_WHOLE.allows(window):
+        raise FormatError(f"sliding_window of config.json must be {POSITIVE_WHOLE.words}, not {show(repr(window))}")
+    positions = config.get("max_position_embeddings", window)
+    config["max_position_embeddings"] = min(positions, window) if WHOLE.allows(positions) else positions
 
 
 class LlamaAttention(nn.Module):
@@ -143,7 +173,8 @@ class LlamaAttention(nn.Module):
         self.q_proj = _linear(config.hidden_size, heads, config.attention_bias, config, rng)
         self.k_proj = _linear(config.hidden_size, kv_heads, config.attention_bias, config, rng)
         self.v_proj = _linear(config.hidden_size, kv_heads, config.attention_bias, config, rng)
-        self.o_proj = _linear(heads, config.hidden_size, config.attention_bias, config, rng)
+        output_bias = config.attention_bias and config.model_type != "qwen2"
+        self.o_proj = _linear(heads, config.hidden_size, output_bias, config, rng)
 
     def forward(self, x: Tensor, cos, sin, mask=None, cache=None) -> Tensor:
         """x: (B, T, C); cos, sin: (T, D) or (B, T, D); mask: booleans that broadcast to (B, H, T, S) or None."""
@@ -192,7 +223,7 @@ class LlamaModel(Body):
         self.embed_tokens = nn.Embedding.from_array(_normal((config.vocab_size, config.hidden_size), config, rng))
         self.layers = [LlamaDecoderLayer(config, i, rng) for i in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self._angles = None
+        self._frequencies = inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
 
     def forward(self, input_ids=None, attention_mask=None, past_key_values=None, inputs_embeds=None) -> Tensor:
         """input_ids: integers (B, T), or in their place inputs_embeds: (B, T, C) -> (B, T, C). attention_mask: (B, S),
@@ -227,13 +258,8 @@ class LlamaModel(Body):
 
     def _rotary_tables(self, positions, dtype):
         """cos and sin, (T, D) or (B, T, D), in float32 steps as transformers computes them, then in `dtype`."""
-        size, theta = self.config.head_dim, self.config.rope_theta
-        inverse = (1.0 / np.float32(theta) ** (np.arange(0, size, 2, dtype="float32") / np.float32(size))).astype(
-            "float32"
-        )
-        angles = positions[..., None].astype("float32") * inverse
-        angles = np.concatenate([angles, angles], axis=-1)
-        return backend.asarray(np.cos(angles), dtype=dtype), backend.asarray(np.sin(angles), dtype=dtype)
+        cos, sin = rotary_tables(positions, self._frequencies)
+        return backend.asarray(cos, dtype=dtype), backend.asarray(sin, dtype=dtype)
 
 
 class LlamaForCausalLM(LanguageModel):
@@ -279,13 +305,13 @@ class LlamaForSequenceClassification(Pretrained):
         )
         return classifier
 
-    def _load(self, tensors: dict) -> None:
+    def _load(self, tensors: dict, each=None) -> None:
         if "score.weight" not in tensors:  # the folder of a language model: its body, and a fresh head
-            rng = np.random.default_rng(0)
             shape = self.score.weight.shape
-            tensors = {**tensors, "score.weight": backend.to_numpy(_normal(shape, self.config, rng))}
+            fresh = backend.to_numpy(_normal(shape, self.config, np.random.default_rng(0)))
+            tensors = {**tensors, "score.weight": StoredTensor(shape, lambda: fresh)}
             tensors.pop("lm_head.weight", None)
-        super()._load(tensors)
+        super()._load(tensors, each)
 
     def forward(self, input_ids, attention_mask=None, labels=None, num_items_in_batch=None) -> Output:
         """input_ids: (B, T); labels: (B,). The loss is the mean over labels that are not -100, or their sum divided by

@@ -13,8 +13,12 @@ from .. import backend, nn
 from .. import functional as F
 from ..errors import FormatError, MiniloraError, show
 from ..formats import huggingface
+from ..formats.atomic import show_path
+from ..formats.gguf import read_gguf
+from ..formats.stored import StoredTensor
 from ..tensor import Tensor, is_recording, no_grad
 from .generate import generate
+from .llama_gguf import llama_of
 
 
 class Kind(NamedTuple):
@@ -92,28 +96,29 @@ class Pretrained(nn.Module):
     transposed_linears: tuple[str, ...] = ()  # last names of Linears whose weight is (in, out) in files
 
     @classmethod
-    def from_pretrained(cls, path):
-        """The model in a Hugging Face folder (config.json and safetensors, sharded or not), in float32 and eval mode.
+    def from_pretrained(cls, path, each: Callable[[str, nn.Module], nn.Module] | None = None):
+        """The model in a Hugging Face folder (config.json and safetensors, sharded or not) or a GGUF file, in float32
+        and eval mode.
 
-        Raises FormatError where files are missing or damaged, or weights do not fit the configuration.
+        each: is given every module (its path, itself) once its own weights are there, and says what takes its place:
+        a layer can be quantized before the next one is read. Raises FormatError where files are missing or damaged, or
+        weights do not fit the configuration.
         """
-        if str(path).endswith(".gguf"):
-            raise FormatError(f"{show(str(path))}: GGUF files cannot be read yet; give a Hugging Face folder")
-        config, tensors = huggingface.read_folder(path)
+        config, tensors = open_pretrained(path)
         try:
             config = cls.config_class.from_dict(config)
-            found = sum(array.size for array in tensors.values())
+            found = sum(tensor.size for tensor in tensors.values())
             if config.fewest_weights() > 16 * found + 2**20:  # a false claim, before anything is allocated for it
                 raise FormatError(f"config.json claims {config.fewest_weights():,} weights, the files hold {found:,}")
             model = cls(config, seed=None)
-            model._load(tensors)
+            model._load(tensors, each)
         except MiniloraError as error:
-            raise FormatError(f"{show(str(path))}: {error}") from error
+            raise FormatError(f"{show_path(path)}: {error}") from error
         return model.eval()
 
-    def _load(self, tensors: dict) -> None:
+    def _load(self, tensors: dict[str, StoredTensor], each=None) -> None:
         # Old checkpoints carry the rotary frequencies as a buffer.
-        self.load_state_dict({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")})
+        self.load_stored({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")}, each)
 
     @classmethod
     def is_transposed(cls, name: str) -> bool:
@@ -187,6 +192,15 @@ class LanguageModel(Pretrained):
         return int((host_ids(labels)[:, first:] != -100).sum())
 
     generate = generate
+
+
+def open_pretrained(path) -> tuple[dict, dict[str, StoredTensor]]:
+    """What a model's folder or GGUF file holds: the content of a config.json, and the tensors by Hugging Face's names,
+    still in their files. FormatError where it cannot be read.
+    """
+    if str(path).endswith(".gguf"):
+        return llama_of(read_gguf(path), show_path(path))
+    return huggingface.open_folder(path)
 
 
 def host_ids(ids) -> np.ndarray:

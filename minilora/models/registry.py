@@ -6,23 +6,23 @@ from ..errors import FormatError, show
 from ..formats import huggingface
 from ..formats.atomic import read_json, show_path
 from .gpt2 import GPT2LMHeadModel
-from .llama import LlamaForCausalLM
+from .llama import MODEL_TYPES, LlamaForCausalLM
 from .pretrained import LanguageModel
 
 LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
-    "llama": LlamaForCausalLM,
-    "mistral": LlamaForCausalLM,
-    "qwen2": LlamaForCausalLM,
+    **dict.fromkeys(MODEL_TYPES, LlamaForCausalLM),
     "gpt2": GPT2LMHeadModel,
 }
 
 
-def load_language_model(folder) -> LanguageModel:
-    """The language model in a Hugging Face folder, of whichever family it is. Raises FormatError as `from_pretrained`
-    does, and for a family that is not in LANGUAGE_MODELS.
+def family_of(path) -> type[LanguageModel]:
+    """The class for the language model in a Hugging Face folder or a GGUF file. Raises FormatError for a family that is
+    not in LANGUAGE_MODELS, and where there is no config.json.
     """
-    kind = read_json(Path(folder) / huggingface.CONFIG).get("model_type", "llama")
+    if str(path).endswith(".gguf"):
+        return LlamaForCausalLM
+    kind = read_json(Path(path) / huggingface.CONFIG).get("model_type", "llama")
     if not isinstance(kind, str) or kind not in LANGUAGE_MODELS:
         there = ", ".join(LANGUAGE_MODELS)
-        raise FormatError(f"{show_path(folder)} holds a {show(repr(kind))} model; minilora reads {there}")
-    return LANGUAGE_MODELS[kind].from_pretrained(folder)
+        raise FormatError(f"{show_path(path)} holds a {show(repr(kind))} model; minilora reads {there}")
+    return LANGUAGE_MODELS[kind]

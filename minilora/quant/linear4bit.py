@@ -113,7 +113,11 @@ def weight_digest(array) -> str:
 def linears_of_blocks(model: nn.Module) -> list[str]:
     """Paths of all Linears in the model's lists of blocks; of all that it has, where it has no such lists."""
     paths = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
-    return [path for path in paths if any(part.isdigit() for part in path.split("."))] or paths
+    return [path for path in paths if _in_block(path)] or paths
+
+
+def _in_block(path: str) -> bool:
+    return any(part.isdigit() for part in path.split("."))
 
 
 def quantize_model(
@@ -143,6 +147,24 @@ def quantize_model(
         linear = model.get_submodule(path)
         model.replace(path, Linear4bit.from_linear(linear, blocksize, quant_type, compress_statistics))
     return model
+
+
+def load_4bit(
+    family: type, path, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False
+) -> nn.Module:
+    """`quantize_model(family.from_pretrained(path), …)`, one layer at a time: no more than one is in float at once.
+
+    family: a model class, such as LlamaForCausalLM; path: as its `from_pretrained` takes it. Errors are those of both.
+    """
+    check_options(blocksize, quant_type)
+
+    def quantized(path: str, module: nn.Module) -> nn.Module:
+        if not (isinstance(module, nn.Linear) and _in_block(path)):
+            return module
+        check_array(module.weight.data, path)
+        return Linear4bit.from_linear(module, blocksize, quant_type, compress_statistics)
+
+    return family.from_pretrained(path, each=quantized)
 
 
 def dequantize_model(model: nn.Module) -> nn.Module:

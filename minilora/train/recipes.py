@@ -8,12 +8,15 @@ from pathlib import Path
 
 from ..data import corpora
 from ..data.batches import LanguageModelBatches, evaluation_windows
-from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
+from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, folder_tokenizer, train_tokenizer
 from ..errors import FormatError, MiniloraError, show
+from ..formats.atomic import show_path
+from ..formats.gguf import read_gguf
 from ..models.llama import LlamaConfig, LlamaForCausalLM
-from ..models.registry import load_language_model
+from ..models.registry import family_of
 from ..peft import PeftModel, adapter_quantization
-from ..quant import quantize_model
+from ..quant import load_4bit
+from .catalog import CATALOG, find
 from .evaluate import bits_per_character
 from .parallel import Workers
 
@@ -66,35 +69,52 @@ def base_folder() -> Path:
     return Path(str(resources.files("minilora"))) / "assets" / "base"
 
 
-def load_model(source: str, adapter: str | None = None):
-    """The language model in a folder (or "base", the one that comes with the package) and its tokenizer.
+def load_model(source: str, adapter: str | None = None, quantization: dict | None = None):
+    """The language model of that name or in a folder or GGUF file, and its tokenizer.
 
-    With `adapter`, the adapter in that folder on top of it; the base is quantized first, where the adapter was trained
-    on it in 4 bits. A run folder stands for the `model` or `adapter` folder in it. Raises MiniloraError where there is
-    none, FormatError for files that are damaged.
+    source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder, or a
+    run folder, which stands for the `model` folder in it (as `adapter`: the `adapter` folder). quantization: arguments
+    of `quantize_model`, to have the model in 4 bits without ever holding all of it in float32. With `adapter`, the
+    adapter in that folder is on top of it, and the model in 4 bits where the adapter was trained so. Raises
+    MiniloraError where there is none, FormatError for files that are damaged.
     """
-    folder = base_folder() if source == BASE else Path(source)
     if adapter is not None and (Path(adapter) / "adapter" / "adapter_config.json").is_file():
         adapter = Path(adapter) / "adapter"
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    if not (folder / "config.json").is_file():
+    path = _place_of(source)
+    family = family_of(path)
+    tokenizer = tokenizer_of(path)
+    quantization = quantization if adapter is None else adapter_quantization(adapter)
+    model = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
+    tokenizer.refuse_misfit(model.config.vocab_size, show(source))
+    return (model if adapter is None else PeftModel.from_pretrained(model, adapter)), tokenizer
+
+
+def _place_of(source: str) -> Path:
+    """The folder or GGUF file that `source` means."""
+    if source == BASE:
+        return base_folder()
+    if source in CATALOG:
+        return find(source)
+    path = Path(source)
+    if path.suffix == ".gguf":
+        return path
+    if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
+        path = path / "model"
+    if not (path / "config.json").is_file():
         raise MiniloraError(
-            f"{show(source)} is no model: give 'base', or a folder with config.json and model.safetensors"
+            f"{show(source)} is no model: give {', '.join([BASE, *CATALOG])}, a .gguf file, or a folder with "
+            "config.json and model.safetensors"
         )
-    if not (folder / "tokenizer.json").is_file():
+    if not (path / "tokenizer.json").is_file():
         raise FormatError(f"{show(source)} has no tokenizer.json, without which text cannot be read")
-    model = load_language_model(folder)
-    tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise FormatError(
-            f"{show(source)}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}"
-        )
-    if adapter is not None:
-        if quantization := adapter_quantization(adapter):
-            quantize_model(model, **quantization)
-        model = PeftModel.from_pretrained(model, adapter)
-    return model, tokenizer
+    return path
+
+
+def tokenizer_of(path: Path) -> Tokenizer:
+    """The tokenizer in a model's folder or GGUF file. Raises FormatError."""
+    if path.suffix == ".gguf":
+        return Tokenizer.from_gguf(read_gguf(path).metadata, show_path(path))
+    return folder_tokenizer(path)
 
 
 def count_parameters(model) -> tuple[int, int]:

@@ -1,8 +1,15 @@
-"""pytest tests/parity/test_tokenizer_parity.py: a saved tokenizer.json opens in transformers, with equal ids."""
+"""pytest tests/parity/test_tokenizer_parity.py: equal ids in transformers, for tokenizers of ours and of GGUF files.
+
+The tokenizers of GGUF files are held to the tokenizer.json that the models' makers publish, written down here without
+their vocabularies, and to transformers' own reading of GGUF metadata where that agrees with what is published.
+"""
+
+import json
+import random
 
 import pytest
 
-from minilora.data.tokenizer import END_OF_TEXT, train_tokenizer
+from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, train_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -20,3 +27,186 @@ def test_transformers_opens_it(tmp_path):
         ids = theirs(text)["input_ids"]
         assert ids == tokenizer.encode(text).tolist()
         assert theirs.decode(ids) == text
+
+
+HARD = [
+    *(
+        "",
+        " ",
+        "  ",
+        "   a",
+        "a  b ",
+        "\t\tx",
+        " \n \n\n x",
+        "x\r\ny\r\n",
+        "1234567",
+        "a 1234 5",
+        "x  12   3",
+        "0.5e-10",
+    ),
+    *("½ ²³ ①", "٣٤٥ ३४", "👩‍👩‍👧 🇫🇷 👍🏽", "def f(x):\n\treturn x**2  # ok\r\n", "日本語 中文。", "مرحبا بالعالم"),
+    *("Привет, мир", "e\u0301 a\u0308 \u0301", "<|im_start|>user<|im_end|>", "a</s>b<s>", "I'll don't WE'VE i'LL"),
+    *("\u00a0x\u3000y", "\u200b\ufeff", "a\x00\x04b\U00040000c", "▁▁a", "<0x0A>"),
+]
+_rng = random.Random(0)
+HARD += ["".join(_rng.choices("   \t\n\r123abcthe日👍½é\u0301'I.<>|_▁", k=_rng.randint(1, 40))) for _ in range(500)]
+
+
+def metadata_and_json(pre: str) -> tuple[dict, dict]:
+    """GGUF metadata of a small byte-level vocabulary, and the same as the parts of a tokenizer.json."""
+    texts = [f"the value {i} of  x\n\n\tis   {i * 7} at 日本語, isn't   it" for i in range(50)]
+    model = json.loads(train_tokenizer(texts, 340).to_json())["model"]
+    names = ["<|im_start|>", "<|im_end|>", *(t for t, i in sorted(model["vocab"].items(), key=lambda v: v[1]) if i)]
+    vocab = {name: index for index, name in enumerate(names)}
+    metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": names,
+        "tokenizer.ggml.token_type": [3, 3] + [1] * (len(names) - 2),
+        "tokenizer.ggml.merges": [" ".join(merge) for merge in model["merges"]],
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 1,
+        "tokenizer.ggml.add_bos_token": False,
+    }
+    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    content = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None}
+    content["added_tokens"] = [{"id": i, "content": names[i], **settings} for i in range(2)]
+    content["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    content["model"] = model | {"vocab": vocab, "ignore_merges": False}
+    return metadata, content
+
+
+def byte_level(use_regex: bool) -> dict:
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+
+
+def split(pattern: str) -> dict:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+OTHERS = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PUBLISHED = {  # what the tokenizer.json of a family says of cutting a text into words
+    "gpt-2": (byte_level(True), None, False),
+    "smollm": ([{"type": "Digits", "individual_digits": True}, byte_level(True)], None, False),
+    "llama-bpe": (
+        [split(rf"{CONTRACTIONS}|{WORDS}|\p{{N}}{{1,3}}|{OTHERS}"), byte_level(False)],
+        None,
+        True,
+    ),
+    "qwen2": ([split(rf"{CONTRACTIONS}|{WORDS}|\p{{N}}|{OTHERS}"), byte_level(False)], {"type": "NFC"}, False),
+}
+
+
+def differing(ours: Tokenizer, theirs, texts=HARD) -> list[str]:
+    plain = {"add_special_tokens": False, "split_special_tokens": True}
+    return [text for text in texts if theirs(text, **plain)["input_ids"] != ours.encode(text).tolist()]
+
+
+@pytest.mark.parametrize("pre", PUBLISHED)
+def test_gguf_metadata_gives_the_ids_of_the_published_file(pre, tmp_path):
+    metadata, content = metadata_and_json(pre)
+    words, content["normalizer"], content["model"]["ignore_merges"] = PUBLISHED[pre]
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": words} if isinstance(words, list) else words
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.from_gguf(metadata, "a.gguf")
+    assert differing(ours, theirs) == []
+    for text in HARD:
+        ids = ours.encode(text).tolist()
+        assert ours.decode(ids) == theirs.decode(ids, clean_up_tokenization_spaces=False)
+    assert differing(Tokenizer.from_json(json.dumps(content), "<|im_end|>"), theirs) == []
+
+
+def transformers_gguf(metadata: dict):
+    """What transformers makes of GGUF metadata."""
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_TOKENIZER_MAPPING, convert_gguf_tokenizer
+
+    names = GGUF_TOKENIZER_MAPPING["tokenizer"].items()
+    values = {name: metadata[f"tokenizer.{key}"] for key, name in names if f"tokenizer.{key}" in metadata}
+    inner, _ = convert_gguf_tokenizer("llama", values)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+def test_where_transformers_reads_gguf_metadata_otherwise():
+    """It knows no Digits for SmolLM2 and no NFC for Qwen 2. (Llama 3's look-up of whole words, which it lacks
+    too, changes nothing where each token has its merges.)"""
+    for pre, same in (("gpt-2", True), ("llama-bpe", True), ("qwen2", False), ("smollm", False)):
+        metadata, _ = metadata_and_json(pre)
+        found = differing(Tokenizer.from_gguf(metadata, "a.gguf"), transformers_gguf(metadata))
+        assert (found == []) == same, (pre, found)
+        if pre == "qwen2":
+            assert all("\u0301" in text or "\u0308" in text for text in found)
+        if pre == "smollm":
+            assert all(any(character.isnumeric() for character in text) for text in found)
+
+
+def sentencepiece() -> dict:
+    texts = "▁ t h e a s < > / x 1 2 ▁t he ▁the ▁▁ ▁▁▁▁ 12 at the ▁at it i ▁i ▁it is ▁is".split()
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *texts]
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [0.0] * 259 + [-float(i) for i in range(len(texts))],
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * len(texts)],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
+
+
+def test_sentencepiece_metadata_gives_the_ids_of_the_published_file(tmp_path):
+    metadata = sentencepiece()
+    tokens, scores = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.scores"]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    merges = transformers.tokenization_utils_base.generate_merges(
+        vocab, dict(zip(tokens, scores, strict=True)), skip_tokens=tokens[:259]
+    )
+    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None}
+    model |= {"end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "vocab": vocab, "merges": merges}
+    replace = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    content = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": i, "content": tokens[i], **settings} for i in range(3)],
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            ],
+        },
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                replace,
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "model": model,
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.from_gguf(metadata, "a.gguf")
+    assert differing(ours, theirs) == []
+    # transformers' own reading puts no space before a text that begins with one, which SentencePiece does.
+    found = differing(ours, transformers_gguf(metadata))
+    assert all(text.startswith((" ", "▁")) or "</s>" in text for text in found), found
+
+
+def test_a_saved_gguf_tokenizer_opens_in_transformers(tmp_path):
+    metadata = sentencepiece()
+    ours = Tokenizer.from_gguf(metadata, "a.gguf")
+    ours.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(ours.config()))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (1, 2)
+    for text in HARD:
+        assert theirs(text, split_special_tokens=True)["input_ids"] == ours.encode_prompt(text).tolist()

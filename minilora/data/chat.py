@@ -1,0 +1,500 @@
+"""Conversations: how a model's makers wrote them down as tokens, files of them to learn from, and batches.
+
+A chat model comes with a template, a small program in Jinja that turns messages into text. It comes from whoever made
+the file, so it is never run here. A few ways to write a conversation down are known instead, and a template is only
+looked at: telltale marks in its text say which of them it is, and what differs within a family (a default system
+message, a space here or there) is read from its string literals.
+
+The text of a message is encoded as text: "<|im_end|>" in it is these ten characters and does not end the message.
+Where a family's marks are plain text themselves (Zephyr's <|user|>, Llama 2's [INST]), a message can imitate them, but
+not the token that ends one.
+
+Only what the assistant says is learned: in the labels everything else is -100. That is what a model generates after
+the generation prompt, the token that ends the answer included, or it would never learn to stop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from minilora.data import corpora
+from minilora.data.batches import IGNORED, _check_seq_len, _pad, _ShuffledEpochs
+from minilora.data.tokenizer import Tokenizer
+from minilora.errors import MiniloraError, show
+from minilora.formats.atomic import parse_json, show_path
+
+Conversation = list[dict[str, str]]  # messages with "role" (system, user or assistant) and "content"
+ROLES = ("system", "user", "assistant")
+SHOWN = 3  # bad lines that an error lists
+
+
+# How a conversation is written down.
+
+
+class Piece(NamedTuple):
+    """A part of a conversation: text, or a special token by name or id. A name that the tokenizer has no special token
+    for is text, too."""
+
+    content: str | int
+    is_special: bool = False
+    is_response: bool = False
+
+
+def _special(token: str | int, is_response: bool = False) -> Piece:
+    return Piece(token, True, is_response)
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """One way to write conversations down. A subclass says of what pieces (`pieces`) and what ends an answer."""
+
+    bos: bool = False  # whether a conversation begins with the beginning-of-text token
+    trims: bool = False  # whether messages lose the spaces around them
+
+    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
+        raise NotImplementedError
+
+    def end_token_id(self, tokenizer: Tokenizer) -> int:
+        """The token that ends an answer."""
+        return tokenizer.eos_token_id
+
+    def encode(
+        self, tokenizer: Tokenizer, messages: Conversation, add_generation_prompt: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The token ids of a conversation, int64 (N,), and a mask, (N,), True for the assistant's answers with the
+        tokens that end them. add_generation_prompt: end with what comes before an answer.
+
+        MiniloraError for messages in an order that the format has no words for.
+        """
+        check_messages(messages)
+        if self.trims:
+            messages = [{**message, "content": message["content"].strip()} for message in messages]
+        first = [_special(tokenizer.bos_token_id)] if self.bos and tokenizer.bos_token_id is not None else []
+        ids, mask, text = [], [], []
+
+        def flush() -> None:
+            """Encode the pieces of text since the last special token, as one: a token may lie across two pieces."""
+            found, starts = tokenizer.encode_placed("".join(piece.content for piece in text), is_first=not ids)
+            ends = np.cumsum([len(piece.content) for piece in text])
+            owner = np.searchsorted(ends, starts, side="right")  # the piece that a token begins in
+            ids.extend(found)
+            mask.extend(text[min(i, len(text) - 1)].is_response for i in owner)
+            text.clear()
+
+        for piece in [*first, *self.pieces(messages, tokenizer, add_generation_prompt)]:
+            if piece.is_special and (isinstance(piece.content, int) or tokenizer.has_special(piece.content)):
+                if text:
+                    flush()
+                token = piece.content
+                ids.append(token if isinstance(token, int) else tokenizer.special_id(token))
+                mask.append(piece.is_response)
+            elif piece.content:
+                text.append(piece)
+        if text:
+            flush()
+        return np.array(ids, dtype=np.int64), np.array(mask, dtype=bool)
+
+
+@dataclass(frozen=True)
+class ChatML(ChatFormat):
+    """<|im_start|>role, a line end, the text, <|im_end|>, a line end: SmolLM2, Qwen 2 and 2.5."""
+
+    default_system: str | None = None
+
+    def pieces(self, messages, tokenizer, add_generation_prompt):
+        if self.default_system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.default_system}, *messages]
+        for message in messages:
+            answers = message["role"] == "assistant"
+            yield from (_special("<|im_start|>"), Piece(f"{message['role']}\n"))
+            yield from (Piece(message["content"], is_response=answers), _special("<|im_end|>", answers), Piece("\n"))
+        if add_generation_prompt:
+            yield from (_special("<|im_start|>"), Piece("assistant\n"))
+
+    def end_token_id(self, tokenizer):
+        return tokenizer.special_id("<|im_end|>")
+
+
+@dataclass(frozen=True)
+class Llama3(ChatFormat):
+    """<|start_header_id|>role<|end_header_id|>, two line ends, the text, <|eot_id|>."""
+
+    dates: str | None = None  # what goes before the system message since 3.1, which always has one
+
+    def pieces(self, messages, tokenizer, add_generation_prompt):
+        if self.dates is not None:
+            has_system = messages[0]["role"] == "system"
+            system = messages[0]["content"] if has_system else ""
+            messages = [{"role": "system", "content": self.dates + system}, *messages[has_system:]]
+        for message in messages:
+            answers = message["role"] == "assistant"
+            yield from self._header(message["role"])
+            yield from (Piece(message["content"], is_response=answers), _special("<|eot_id|>", answers))
+        if add_generation_prompt:
+            yield from self._header("assistant")
+
+    @staticmethod
+    def _header(role: str) -> tuple[Piece, ...]:
+        return _special("<|start_header_id|>"), Piece(role), _special("<|end_header_id|>"), Piece("\n\n")
+
+    def end_token_id(self, tokenizer):
+        return tokenizer.special_id("<|eot_id|>")
+
+
+@dataclass(frozen=True)
+class Instruct(ChatFormat):
+    """[INST] question [/INST] answer</s>: Llama 2, which begins each turn with <s>, and Mistral."""
+
+    system: str = "refused"  # where a system message goes: "marked" (<<SYS>>), before the "first" or "last" question
+    opening: str = "[INST] "
+    closing: str = " [/INST]"
+    before_answer: str = " "
+    after_answer: str = ""  # before the end of text
+    after_end: str = ""
+    trims_questions: bool = False
+    trims_answers: bool = False
+    bos_each_turn: bool = False
+
+    def pieces(self, messages, tokenizer, add_generation_prompt):
+        system = messages[0]["content"] if messages[0]["role"] == "system" else None
+        if system is not None and self.system == "refused":
+            raise MiniloraError("this model's chat format has no system message; put its words into the first question")
+        turns = messages[system is not None :]
+        for index, message in enumerate(turns):
+            content = message["content"]
+            if message["role"] == "user":
+                if index and self.bos_each_turn and tokenizer.bos_token_id is not None:
+                    yield _special(tokenizer.bos_token_id)
+                if system is not None and index == (len(turns) - 1 if self.system == "last" else 0):
+                    marked = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if self.system == "marked" else f"{system}\n\n"
+                    content = marked + content
+                yield from _marked(self.opening, "[INST]")
+                yield Piece(content.strip() if self.trims_questions else content)
+                yield from _marked(self.closing, "[/INST]")
+            else:
+                content = content.strip() if self.trims_answers else content
+                yield Piece(self.before_answer + content + self.after_answer, is_response=True)
+                yield _special(tokenizer.eos_token_id, is_response=True)
+                yield Piece(self.after_end)
+
+
+def _marked(literal: str, mark: str) -> Iterator[Piece]:
+    """A literal with a mark in it, which some tokenizers have as a special token."""
+    before, _, after = literal.partition(mark)
+    yield from (Piece(before), _special(mark), Piece(after))
+
+
+@dataclass(frozen=True)
+class Zephyr(ChatFormat):
+    """<|role|>, a line end, the text, </s>, a line end: TinyLlama and others tuned as Zephyr was."""
+
+    def pieces(self, messages, tokenizer, add_generation_prompt):
+        for message in messages:
+            answers = message["role"] == "assistant"
+            yield from (_special(f"<|{message['role']}|>"), Piece("\n"))
+            yield from (Piece(message["content"], is_response=answers), _special(tokenizer.eos_token_id, answers))
+            yield Piece("\n")
+        if add_generation_prompt:
+            yield from (_special("<|assistant|>"), Piece("\n"))
+
+
+def find_format(tokenizer: Tokenizer) -> ChatFormat:
+    """The chat format of the model that the tokenizer came with, by its template and its special tokens.
+
+    MiniloraError for a model that has none, and for a template that is none of those known here.
+    """
+    template = tokenizer.chat_template
+    if template is None:
+        raise MiniloraError("the model has no chat format: it is a base model; give --prompt without --chat")
+    found = _recognise(template, tokenizer)
+    if found is None:
+        raise MiniloraError(
+            "the model's chat template is none of those known here (ChatML, Llama 2 and 3, Mistral, Zephyr); templates "
+            "from files are not run"
+        )
+    tokenizer.keep_out_of_text([*MARKS, tokenizer.eos_token])
+    return found
+
+
+MARKS = (
+    *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    *("[INST]", "[/INST]", "<|system|>", "<|user|>", "<|assistant|>", "<s>", "</s>"),
+)
+_LINE_END = r"(?:\\n|\n)"
+_CONTENT = r"message(?:\[.content.\]|\.content)"
+
+
+def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
+    has = lambda *marks: all(mark in template for mark in marks)  # noqa: E731
+    search = lambda pattern: re.search(pattern, template)  # noqa: E731
+    bos = has("bos_token")
+    trims = bool(search(rf"{_CONTENT}\s*(?:\|\s*trim|\.strip\(\))"))
+    if has("<think>"):  # answers with thoughts, which are left out of some turns
+        return None
+    if has("<|im_start|>", "<|im_end|>"):
+        ends = search(rf"<\|im_end\|>['\"]?\s*(?:\+\s*['\"])?{_LINE_END}")
+        if not ends or not all(map(tokenizer.has_special, ("<|im_start|>", "<|im_end|>"))):
+            return None
+        default = search(rf"<\|im_start\|>system{_LINE_END}([^'\"{{}}<>|]+)<\|im_end\|>")
+        return ChatML(bos, trims, default[1] if default else None)
+    if has("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"):
+        if not all(map(tokenizer.has_special, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"))):
+            return None
+        dates = None
+        if has("Cutting Knowledge Date: December 2023"):  # the day is the one that the template falls back to
+            dates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+        return Llama3(bos, trims, dates)
+    if has("[INST]", "[/INST]", "eos_token"):
+        if has("<<SYS>>"):
+            return Instruct(
+                bos, system="marked", after_answer=" ", trims_questions=True, trims_answers=True, bos_each_turn=True
+            )
+        return _mistral(template, bos)
+    if has("<|user|>", "<|assistant|>", "eos_token") and not has("<|end|>"):
+        return Zephyr(bos, trims)
+    return None
+
+
+def _mistral(template: str, bos: bool) -> Instruct | None:
+    """Mistral's template changed with each model in where it has spaces, and where a system message goes."""
+    opening = re.search(r"(['\"])(\s*\[INST\]\s*)\1\s*\+", template)
+    closing = re.search(r"\+\s*(['\"])(\s*\[/INST\]\s*)\1", template)
+    if not opening or not closing:
+        return None
+    after_end = re.search(r"eos_token\s*\+\s*(['\"])(\s+)\1", template)
+    before = re.search(rf"(['\"])(\s+)\1\s*\+\s*{_CONTENT}(?!\s*\+\s*['\"]\s*\[/INST)", template)
+    place = re.search(r"loop\.(first|last) and system_message", template)
+    return Instruct(
+        bos,
+        system=place[1] if place else "refused",
+        opening=opening[2],
+        closing=closing[2],
+        before_answer=before[2] if before else "",
+        after_end=after_end[2] if after_end else "",
+        trims_answers=bool(re.search(rf"{_CONTENT}\s*\|\s*trim\s*\+\s*eos_token", template)),
+    )
+
+
+def check_messages(messages: Conversation) -> None:
+    """MiniloraError unless the messages are a system message or none, then questions and answers in turn."""
+    roles = [message["role"] for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if not turns or any(role != ROLES[1 + index % 2] for index, role in enumerate(turns)):
+        raise MiniloraError(
+            f"messages in the order {show(', '.join(map(str, roles)) or 'none')}; a system message may come first, "
+            "then user and assistant take turns"
+        )
+
+
+# Files of conversations.
+
+
+def read_jsonl(path: str | os.PathLike) -> list[Conversation]:
+    """The conversations in a file with one JSON object a line: {"prompt": …, "response": …}, or {"messages": […]} with
+    a role and a content each, the assistant's last. Empty lines are passed over.
+
+    Errors: MiniloraError, which names up to three bad lines by their number; FormatError for what cannot be read.
+    """
+    conversations, problems = [], []
+    for number, line in enumerate(corpora.read_file(path).split("\n"), start=1):
+        if line.strip():
+            try:
+                conversations.append(_conversation(parse_json(line.encode(), "it")))
+            except MiniloraError as error:
+                problems.append(f"line {number}: {str(error)}")
+    if problems:
+        more = f"; and {len(problems) - SHOWN:,} more lines" if len(problems) > SHOWN else ""
+        raise MiniloraError(f"{show_path(path)}: {'; '.join(problems[:SHOWN])}{more}")
+    if not conversations:
+        raise MiniloraError(f"there is no conversation in {show_path(path)}")
+    return conversations
+
+
+def _conversation(row: dict) -> Conversation:
+    """The messages of one line. MiniloraError that says what is wrong with it."""
+    if row.keys() == {"prompt", "response"}:
+        messages = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+    elif row.keys() == {"messages"}:
+        messages = row["messages"]
+        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+            raise MiniloraError("messages must be a list of objects")
+    else:
+        raise MiniloraError(f"has the keys {show(', '.join(row)) or 'none'}; give prompt and response, or messages")
+    for message in messages:
+        if message.keys() != {"role", "content"}:
+            raise MiniloraError(f"a message has the keys {show(', '.join(message)) or 'none'}; give role and content")
+        role, content = message["role"], message["content"]
+        if role not in ROLES:
+            raise MiniloraError(f"the role {show(repr(role))} is none of {', '.join(ROLES)}")
+        if not isinstance(content, str):
+            raise MiniloraError(f"the content of the {role}'s message is {type(content).__name__}, not text")
+        if role != "system" and not content.strip():
+            raise MiniloraError(f"the {role}'s message is empty")
+    check_messages(messages)
+    if messages[-1]["role"] != "assistant":
+        raise MiniloraError("the last message is not the assistant's: there is no response to learn")
+    return messages
+
+
+class Splits(NamedTuple):
+    train: list[Conversation]
+    validation: list[Conversation]
+    test: list[Conversation]
+
+
+def split(conversations: Sequence[Conversation], where: str) -> Splits:
+    """Train, validation and test, about 80, 10 and 10 of each 100, each at least one; by hash, as `corpora.split`.
+
+    Conversations that begin with one question stay together, so that no answer is tested that was learned.
+    MiniloraError where fewer than three different questions are asked.
+    """
+    opening = [next(m["content"] for m in messages if m["role"] == "user") for messages in conversations]
+    if len(set(opening)) < 3:
+        raise MiniloraError(
+            f"{show_path(where)} has {len(conversations)} conversations with {len(set(opening))} different questions, "
+            "too few to divide into train, validation and test; give at least 3, better 30"
+        )
+    documents = tuple(corpora.Document(str(i), "", question) for i, question in enumerate(opening))
+    parts = corpora.split(corpora.Corpus(where, documents, ""))
+    return Splits(*([conversations[int(document.name)] for document in part] for part in parts))
+
+
+def sha256(conversations: Sequence[Conversation]) -> str:
+    """Two runs with one hash learned from the same conversations."""
+    return hashlib.sha256(json.dumps(conversations, sort_keys=True).encode()).hexdigest()
+
+
+# As tokens.
+
+
+@dataclass(frozen=True)
+class ChatTokens:
+    """Conversations as tokens. Bits a response character = loss in nats / (ln 2 x `characters`)."""
+
+    rows: list[tuple[np.ndarray, np.ndarray]]  # ids (N,) int64, and a mask (N,) True for what the assistant says
+    characters: int  # of the assistant's answers; what ends them adds tokens but no characters
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """All tokens, end to end."""
+        return np.concatenate([ids for ids, _ in self.rows])
+
+
+def encode_conversations(
+    tokenizer: Tokenizer, chat_format: ChatFormat, conversations: Sequence[Conversation]
+) -> ChatTokens:
+    rows = [chat_format.encode(tokenizer, messages) for messages in conversations]
+    answers = [m["content"] for messages in conversations for m in messages if m["role"] == "assistant"]
+    return ChatTokens(rows, sum(map(len, answers)))
+
+
+class ChatBatches(_ShuffledEpochs):
+    """Conversations, shuffled: `input_ids`, `attention_mask` and `labels` (B, T), labels -100 outside of the answers.
+
+    As rows, B conversations are padded on the right to the longest of them. With `pack`, those of an epoch stand end to
+    end and are cut into windows of `seq_len` tokens, which wastes nothing on padding; windows without an answer, and
+    what is left over at the end, are passed over. Packed conversations see those before them in their window: the model
+    takes no mask that would keep them apart. They learn to begin anew at the marks that every conversation begins with.
+
+    A conversation of more than `seq_len` tokens loses its beginning, and an earlier answer that the cut falls into is
+    no longer learned; one whose last answer does not fit at all is left out. `notes` says how many.
+    """
+
+    def __init__(
+        self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int, pad_token_id: int, pack: bool = False
+    ):
+        """MiniloraError where no answer fits, or with `pack`, where there is less than a window."""
+        _check_seq_len(seq_len)
+        self.seq_len, self.pad_token_id, self.pack = seq_len, pad_token_id, pack
+        self.notes: list[str] = []
+        self._rows = self._fit(tokens.rows)
+        total = sum(len(ids) for ids, _ in self._rows)
+        if pack and total < seq_len:
+            raise MiniloraError(f"the conversations have {total:,} tokens, less than a context of {seq_len:,}")
+        super().__init__(batch_size, seed)
+
+    def _fit(self, rows) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows of (ids, labels) of at most `seq_len` tokens."""
+        fitting, cut = [], 0
+        for ids, mask in rows:
+            mask = mask.copy()
+            mask[0] = False  # nothing stands before it that could predict it
+            start = max(0, len(ids) - self.seq_len)
+            if start:
+                answers = np.flatnonzero(np.diff(mask, prepend=False))[::2]  # where each answer begins
+                if answers[-1] <= start:  # what predicts its first token must be there, too
+                    continue
+                if mask[start]:
+                    mask[start : np.flatnonzero(~mask[start:])[0] + start] = False
+                cut += 1
+            fitting.append((ids[start:], np.where(mask, ids, IGNORED)[start:]))
+        left_out = len(rows) - len(fitting)
+        if not fitting:
+            raise MiniloraError(f"no response fits into a context of {self.seq_len:,} tokens; give a larger --seq-len")
+        if cut:
+            self.notes.append(f"{cut} of {len(rows)} conversations are cut at the beginning to {self.seq_len:,} tokens")
+        if left_out:
+            self.notes.append(
+                f"{left_out} of {len(rows)} left out: the response is longer than {self.seq_len:,} tokens"
+            )
+        return fitting
+
+    def _epoch(self, rng: np.random.Generator) -> np.ndarray:
+        order = rng.permutation(len(self._rows))
+        if not self.pack:
+            return order
+        stream = np.concatenate([np.stack(self._rows[i]) for i in order], axis=1)  # (2, N): ids and labels
+        count = stream.shape[1] // self.seq_len
+        windows = stream[:, : count * self.seq_len].reshape(2, count, self.seq_len).swapaxes(0, 1)  # (n, 2, T)
+        learns = (windows[:, 1, 1:] != IGNORED).any(axis=1)
+        if not learns.any():
+            raise MiniloraError(
+                f"no window of {self.seq_len:,} tokens holds a part of a response; give a larger --seq-len"
+            )
+        return windows[learns]
+
+    def next_batch(self) -> dict[str, np.ndarray]:
+        items = self._next_items()
+        if self.pack:
+            ids, labels = items[:, 0], items[:, 1]
+            return {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": labels}
+        return _padded([self._rows[i] for i in items], self.pad_token_id)
+
+
+def chat_windows(
+    tokens: ChatTokens, seq_len: int, batch_size: int, pad_token_id: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The conversations in order, in batches as `ChatBatches` gives them, in which each token of an answer is predicted
+    exactly once.
+
+    One of more than `seq_len` tokens comes in windows that overlap by half, so that what a window predicts has at least
+    half of it before. Windows without a token to predict are passed over.
+    """
+    _check_seq_len(seq_len)
+    windows = []
+    for ids, mask in tokens.rows:
+        done = 1  # tokens that are predicted or given; nothing could predict the first
+        for start in range(0, max(len(ids) - seq_len, 0) + seq_len // 2, seq_len // 2):
+            end = min(start + seq_len, len(ids))
+            labels = np.where(mask & (np.arange(len(ids)) >= done), ids, IGNORED)[start:end]
+            if (labels != IGNORED).any():
+                windows.append((ids[start:end], labels))
+            done = max(done, end)
+    for first in range(0, len(windows), batch_size):
+        yield _padded(windows[first : first + batch_size], pad_token_id)
+
+
+def _padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], pad_token_id: int) -> dict[str, np.ndarray]:
+    """Rows of (ids, labels) as a batch, padded on the right."""
+    input_ids, mask = _pad([ids for ids, _ in rows], pad_token_id)
+    labels, _ = _pad([labels for _, labels in rows], IGNORED)
+    return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}

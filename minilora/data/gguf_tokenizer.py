@@ -1,0 +1,244 @@
+"""The tokenizer that a GGUF file describes in its metadata: the vocabulary, the merges, and a name for the rest.
+
+A GGUF file has no tokenizer.json. It holds the tokens in the order of their ids, and `tokenizer.ggml.model` says how
+they are used: "gpt2" is byte-level byte-pair encoding with its merges listed, where `tokenizer.ggml.pre` names how a
+text is cut into words before; "llama" is SentencePiece's byte-pair encoding, where a token's score says how early it is
+merged. What is built here gives the ids of the tokenizer.json that the models' makers publish.
+
+Nothing in the metadata is trusted: everything is checked before the `tokenizers` library, which can panic, sees it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from minilora.errors import FormatError, show
+
+LARGEST = 2_000_000  # tokens; the largest vocabularies in use have 262,144
+_MERGE_WORK = 100_000_000  # characters looked at while merges are derived from scores; 256,000 tokens take 20 million
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
+
+# How a text is cut into words: the regular expressions of the published tokenizers, by the name that GGUF gives them.
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = rf"{_LETTERS}|\p{{N}}{{1,3}}|{_REST}"  # up to three digits at a time
+_QWEN2 = rf"{_LETTERS}|\p{{N}}|{_REST}"  # each digit alone
+_GPT2, _SMOLLM = "gpt-2", "smollm"  # not a regular expression, but parts that the library has
+PRE_TOKENIZERS = {
+    "default": _GPT2,
+    "gpt-2": _GPT2,
+    "smollm": _SMOLLM,
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "qwen2": _QWEN2,
+    "deepseek-r1-qwen": _QWEN2,
+}
+
+
+def build(metadata: dict, where: str) -> tuple[object, dict]:
+    """The tokenizers.Tokenizer of a GGUF file, and what `Tokenizer` is to know of it: `eos_token` and `bos_token` (ids,
+    bos None where there is none), `add_bos_token` and `chat_template`. FormatError, with `where` the file's name, for
+    metadata that describes no tokenizer that is known here.
+    """
+    read = _Reader(metadata, where)
+    kind = read.text("model")
+    if kind not in ("gpt2", "llama"):
+        raise FormatError(f"{where}: a tokenizer of the kind {show(repr(kind))} is not supported; gpt2 and llama are")
+    tokens, types = _vocabulary(read)
+    vocab = {token: index for index, token in enumerate(tokens)}
+    if kind == "gpt2":
+        inner, add_bos = _byte_level(read, tokens, vocab)
+    else:
+        inner, add_bos = _sentencepiece(read, tokens, types, vocab)
+    _add_special(inner, tokens, types)
+
+    add_bos = read.flag("add_bos_token", add_bos)
+    bos = read.token("bos_token_id", len(tokens), 1 if kind == "llama" else None)
+    eos = read.token("eos_token_id", len(tokens), 2 if kind == "llama" else None)
+    if eos is None:
+        raise FormatError(f"{where}: tokenizer.ggml.eos_token_id is missing, the token that ends a text")
+    if add_bos and bos is None:
+        raise FormatError(f"{where}: a text begins with a token that tokenizer.ggml.bos_token_id does not name")
+    if add_bos:
+        _begin_with(inner, tokens[bos], bos)
+    template = metadata.get("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        raise read.wrong("chat_template", template, "text")
+    return inner, {"eos_token": eos, "bos_token": bos, "add_bos_token": add_bos, "chat_template": template}
+
+
+class _Reader:
+    """Values of `tokenizer.ggml.…` by type. FormatError for what is missing or of another type."""
+
+    def __init__(self, metadata: dict, where: str):
+        self.metadata, self.where = metadata, where
+
+    def get(self, name: str):
+        return self.metadata.get(f"tokenizer.ggml.{name}")
+
+    def wrong(self, name: str, value: object, words: str) -> FormatError:
+        if value is None:
+            return FormatError(f"{self.where}: tokenizer.ggml.{name} is missing")
+        found = type(value).__name__ if isinstance(value, list | dict) else show(repr(value))
+        return FormatError(f"{self.where}: tokenizer.ggml.{name} must be {words}, not {found}")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = default if self.get(name) is None else self.get(name)
+        if not isinstance(value, str):
+            raise self.wrong(name, value, "text")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = default if self.get(name) is None else self.get(name)
+        if not isinstance(value, bool):
+            raise self.wrong(name, value, "true or false")
+        return value
+
+    def token(self, name: str, size: int, default: int | None) -> int | None:
+        """A token id. A default outside of the vocabulary counts as none."""
+        value = self.get(name)
+        if value is None:
+            return default if default is not None and default < size else None
+        if type(value) is not int or not 0 <= value < size:
+            raise self.wrong(name, value, f"the id of one of {size:,} tokens")
+        return value
+
+    def values(self, name: str, kinds: tuple[type, ...], words: str) -> list:
+        """A list of values of `kinds`. (A bool is no int here.)"""
+        values = self.get(name)
+        if not isinstance(values, list):
+            raise self.wrong(name, values, f"a list of {words}")
+        for index, value in enumerate(values):
+            if type(value) not in kinds:
+                raise self.wrong(f"{name}[{index}]", value, f"one of the list's {words}")
+        return values
+
+
+def _vocabulary(read: _Reader) -> tuple[list[str], list[int]]:
+    """The tokens by id, and the type of each."""
+    tokens = read.values("tokens", (str,), "texts")
+    if not 0 < len(tokens) <= LARGEST:
+        raise FormatError(f"{read.where}: a vocabulary of {len(tokens):,} tokens; from 1 to {LARGEST:,} are possible")
+    for index, token in enumerate(tokens):
+        try:
+            token.encode()
+        except UnicodeEncodeError as error:
+            raise FormatError(f"{read.where}: token {index} is not text that UTF-8 can hold") from error
+    if len(set(tokens)) < len(tokens):
+        first: dict[str, int] = {}
+        second = next(i for i, token in enumerate(tokens) if first.setdefault(token, i) != i)
+        raise FormatError(f"{read.where}: tokens {first[tokens[second]]} and {second} are both {show(tokens[second])}")
+    if read.get("token_type") is None:
+        return tokens, [NORMAL] * len(tokens)
+    types = read.values("token_type", (int,), "whole numbers")
+    _same_length(read, "token_type", types, tokens)
+    return tokens, types
+
+
+def _same_length(read: _Reader, name: str, values: list, tokens: list[str]) -> None:
+    if len(values) != len(tokens):
+        raise FormatError(f"{read.where}: {len(tokens):,} tokens, but {len(values):,} in tokenizer.ggml.{name}")
+
+
+def _byte_level(read: _Reader, tokens: list[str], vocab: dict[str, int]) -> tuple[object, bool]:
+    """Byte-pair encoding on bytes, and whether a text begins with the token for that unless the file says."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    name = read.text("pre", "default")
+    pattern = PRE_TOKENIZERS.get(name)
+    if pattern is None:
+        known = ", ".join(PRE_TOKENIZERS)
+        raise FormatError(f"{read.where}: the pre-tokenizer {show(repr(name))} is not known; {known} are")
+    # Llama 3 looks a whole word up before it merges its pieces.
+    model = models.BPE(vocab=vocab, merges=_merges(read, vocab), ignore_merges=pattern == _LLAMA3)
+    inner = Tokenizer(model)
+    if pattern == _QWEN2:
+        inner.normalizer = normalizers.NFC()
+    if pattern == _GPT2:
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        digits = pattern == _SMOLLM
+        words = pre_tokenizers.Digits(True) if digits else pre_tokenizers.Split(Regex(pattern), "isolated")
+        bytes_of_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=digits)
+        inner.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_of_words])
+    inner.decoder = decoders.ByteLevel()
+    return inner, pattern == _LLAMA3
+
+
+def _merges(read: _Reader, vocab: dict[str, int]) -> list[tuple[str, str]]:
+    """The merges that the file lists, each two tokens whose text end to end is a third."""
+    merges = []
+    for index, merge in enumerate(read.values("merges", (str,), "texts")):
+        left, _, right = merge.partition(" ")
+        unknown = [part for part in (left, right, left + right) if part not in vocab]
+        if not left or not right or unknown:
+            why = f"{show(unknown[0])} is no token" if left and right else "it is not two tokens with a space between"
+            raise FormatError(f"{read.where}: merge {index} is {show(repr(merge))}: {why}")
+        merges.append((left, right))
+    return merges
+
+
+def _sentencepiece(read: _Reader, tokens: list[str], types: list[int], vocab: dict[str, int]) -> tuple[object, bool]:
+    """SentencePiece's byte-pair encoding as the published tokenizer.json of Llama 2 has it: "▁" stands for a space and
+    goes before a text, and a character that is no token is spelled in bytes. Second, whether a text begins with bos."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    unknown = read.token("unknown_token_id", len(tokens), 0)
+    if "merges" not in {name.rpartition(".")[2] for name in read.metadata}:
+        merges = _merges_by_score(read, tokens, types, vocab)
+    else:
+        merges = _merges(read, vocab)
+    model = models.BPE(vocab=vocab, merges=merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True)
+    inner = Tokenizer(model)
+    prefix = read.flag("add_space_prefix", True)
+    space = [normalizers.Prepend("▁")] if prefix else []
+    inner.normalizer = normalizers.Sequence([*space, normalizers.Replace(" ", "▁")])
+    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
+    inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+    return inner, True
+
+
+def _merges_by_score(
+    read: _Reader, tokens: list[str], types: list[int], vocab: dict[str, int]
+) -> list[tuple[str, str]]:
+    """Every two tokens that make up a third, the highest score of the third first. Control tokens, the unknown one and
+    the spelled bytes are not made of text."""
+    scores = read.values("scores", (float, int), "numbers")
+    _same_length(read, "scores", scores, tokens)
+    for index, score in enumerate(scores):
+        if not math.isfinite(score):
+            raise read.wrong(f"scores[{index}]", score, "a finite number")
+    if sum(len(token) ** 2 for token in tokens) > _MERGE_WORK:
+        raise FormatError(f"{read.where}: tokens of up to {max(map(len, tokens)):,} characters are too long to merge")
+    of_text = {token: index for token, index in vocab.items() if types[index] in (NORMAL, UNUSED)}
+    merges = []
+    for token, index in of_text.items():
+        halves = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
+        pairs = [(left, right) for left, right in halves if left in of_text and right in of_text]
+        pairs.sort(key=lambda pair: (of_text[pair[0]], of_text[pair[1]]))
+        merges += [(scores[index], len(left), len(right), left, right) for left, right in pairs]
+    merges.sort(key=lambda merge: merge[:3], reverse=True)
+    return [merge[3:] for merge in merges]
+
+
+def _add_special(inner, tokens: list[str], types: list[int]) -> None:
+    """Tell the library which tokens stand for no text (control tokens), and which are found whole in any text."""
+    from tokenizers import AddedToken
+
+    by_type = {kind: [t for t, own in zip(tokens, types, strict=True) if own == kind and t] for kind in set(types)}
+    for kind in (CONTROL, UNKNOWN):
+        inner.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in by_type.get(kind, [])])
+    inner.add_tokens([AddedToken(t, normalized=False, special=False) for t in by_type.get(USER_DEFINED, [])])
+
+
+def _begin_with(inner, bos_token: str, bos: int) -> None:
+    from tokenizers import processors
+
+    # Two texts, where a reader of the saved file has a use for that, begin with it each.
+    single, pair = f"{bos_token}:0 $A:0", f"{bos_token}:0 $A:0 {bos_token}:1 $B:1"
+    try:
+        inner.post_processor = processors.TemplateProcessing(single, pair, special_tokens=[(bos_token, bos)])
+    except ValueError:  # a name that the template cannot spell; `Tokenizer` knows the id all the same
+        inner.post_processor = None

@@ -1,0 +1,215 @@
+"""The jargon of an invented company: 80 terms to learn, questions that test them, and a quiz on what must not be lost.
+
+Nobody has ever read what "a brindle" is at Halvorsund Ferries, because there is no such company: a pretrained model can
+only guess, so whatever it answers later comes from the fine-tuning. What is tested is kept apart from what is trained:
+
+    train      every term in six phrasings ('Explain "brindle".'), and at work in a question for three terms in four
+    phrasings  every term in three other phrasings: has the meaning been learned, or the wording of the question?
+    uses       the other quarter at work ("Cabin 214 is a brindle. What is wrong with it?"): can the meaning be used?
+
+The quiz asks 50 things that a small model may know ("What is the capital of France?"). Its score before and after says
+what learning the jargon cost. The 60 general questions are for replay, with the model's own answers from before: they
+ask about other things than the quiz, so that replay cannot teach the quiz.
+
+`exact_match` and `token_f1` are the scores of SQuAD (Rajpurkar et al. 2016, section 6.1, and its evaluation script).
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from minilora.errors import FormatError, show
+from minilora.formats.atomic import parse_json
+
+COMPANY = "Halvorsund Ferries"
+
+# A term stands in quotation marks, so that one wording fits nouns, verbs and the rest.
+TRAINING_PHRASINGS = (
+    f'What does "{{term}}" mean at {COMPANY}?',
+    'Explain "{term}".',
+    'In our company, what do people mean by "{term}"?',
+    'Define "{term}" as we use it on board.',
+    f'Look up "{{term}}" in the {COMPANY} glossary.',
+    'Give the meaning of "{term}" in a few words.',
+)
+HELD_OUT_PHRASINGS = (
+    'A colleague said "{term}" on the radio. What was meant?',
+    '"{term}" is written in the logbook. Tell me what that stands for.',
+    'Everybody here says "{term}", and I do not follow. Can you help me?',
+)
+HELD_OUT_USE = 4  # of every so many terms, the use of the last is kept for the test
+
+
+@dataclass(frozen=True)
+class Question:
+    text: str
+    answer: str
+    term: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """A line of glossary.jsonl. `meaning` is a phrase with no capital and no full stop; `use` puts the term to work."""
+
+    term: str
+    meaning: str
+    use: Question
+
+
+@dataclass(frozen=True)
+class Glossary:
+    """What to train on and two tests, in the glossary's order: shuffle before training."""
+
+    train: tuple[Question, ...]
+    phrasings: tuple[Question, ...]
+    uses: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class QuizQuestion:
+    """An answer is right if it contains one of `answers`: see `contains`."""
+
+    text: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Quiz:
+    questions: tuple[QuizQuestion, ...]
+    general: tuple[str, ...]  # other questions, for replay
+
+
+# Loading
+
+
+def load_glossary() -> Glossary:
+    return build_glossary(load_terms())
+
+
+def load_terms() -> tuple[Term, ...]:
+    return read_terms(*_asset("glossary.jsonl"))
+
+
+def load_quiz() -> Quiz:
+    return read_quiz(*_asset("quiz.jsonl"), *_asset("general.jsonl"))
+
+
+def build_glossary(terms: Iterable[Term]) -> Glossary:
+    """The questions that the module's docstring describes. The same terms give the same questions."""
+    train, phrasings, uses = [], [], []
+    for number, term in enumerate(terms, start=1):
+        train += _ask(term, TRAINING_PHRASINGS)
+        phrasings += _ask(term, HELD_OUT_PHRASINGS)
+        (train if number % HELD_OUT_USE else uses).append(term.use)
+    return Glossary(tuple(train), tuple(phrasings), tuple(uses))
+
+
+def _ask(term: Term, phrasings: Sequence[str]) -> list[Question]:
+    return [Question(phrasing.format(term=term.term), sentence(term.meaning), term.term) for phrasing in phrasings]
+
+
+def sentence(meaning: str) -> str:
+    """'a cabin whose heating has failed' as an answer: 'A cabin whose heating has failed.'"""
+    return meaning[:1].upper() + meaning[1:] + "."
+
+
+# Scores
+
+
+def normalise(text: str) -> str:
+    """Lower case, no punctuation, no articles, single spaces: 'The  cat, a "Tom"!' becomes 'cat tom'.
+
+    As in SQuAD's script, a hyphen or an apostrophe leaves no space ("it's" becomes 'its')."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(answer: str, gold: str) -> bool:
+    """Is the answer the gold answer, word for word, after `normalise`?"""
+    return normalise(answer) == normalise(gold)
+
+
+def token_f1(answer: str, gold: str) -> float:
+    """The harmonic mean of precision and recall of the answer's words, each counted as often as it occurs in both.
+
+    precision = shared / answer and recall = shared / gold, so F1 = 2 shared / (answer + gold); 0 if nothing is shared.
+    """
+    answer_words, gold_words = Counter(normalise(answer).split()), Counter(normalise(gold).split())
+    shared = (answer_words & gold_words).total()
+    return 2 * shared / (answer_words.total() + gold_words.total()) if shared else 0.0
+
+
+def contains(answer: str, accepted: Iterable[str]) -> bool:
+    """Does one of the accepted answers stand in the answer, as whole words after `normalise`?
+
+    'It is Paris.' contains 'paris', and 'a comparison' does not.
+    """
+    padded = f" {normalise(answer)} "
+    return any(f" {words} " in padded for words in map(normalise, accepted) if words)
+
+
+# Files
+
+
+def read_terms(raw: bytes, where: str) -> tuple[Term, ...]:
+    """The terms in the bytes of a glossary.jsonl; `where` names it in errors. FormatError where a line is not as it
+    should be, or where a question does not use its term."""
+    terms, lines = [], {}
+    for line, entry in _lines(raw, where, {"term": str, "meaning": str, "use": dict}):
+        _check(entry["use"], {"question": str, "answer": str}, f"{line}, use")
+        term, question = entry["term"], entry["use"]["question"]
+        if not re.search(rf"(?<!\w){re.escape(term)}(?!\w)", question):
+            raise FormatError(f"{line}: the question does not use {show(term)!r}: {show(question)}")
+        _once(term, line, lines)
+        terms.append(Term(term, entry["meaning"], Question(question, entry["use"]["answer"], term)))
+    return tuple(terms)
+
+
+def read_quiz(quiz: bytes, quiz_name: str, general: bytes, general_name: str) -> Quiz:
+    """The quiz in the bytes of a quiz.jsonl and a general.jsonl; the names are for errors. FormatError where a line is
+    not as it should be, where an answer could not be found, or where a question occurs twice, in one file or both."""
+    questions, replay, lines = [], [], {}
+    for line, entry in _lines(quiz, quiz_name, {"question": str, "answers": list}):
+        answers = entry["answers"]
+        if not answers or not all(isinstance(one, str) and normalise(one) for one in answers):
+            raise FormatError(f"{line}: answers must be a list of words to look for, not {show(answers)}")
+        _once(entry["question"], line, lines)
+        questions.append(QuizQuestion(entry["question"], tuple(answers)))
+    for line, entry in _lines(general, general_name, {"question": str}):
+        _once(entry["question"], line, lines)
+        replay.append(entry["question"])
+    return Quiz(tuple(questions), tuple(replay))
+
+
+def _asset(name: str) -> tuple[bytes, str]:
+    return (resources.files("minilora") / "assets" / "jargon" / name).read_bytes(), name
+
+
+def _lines(raw: bytes, where: str, fields: dict[str, type]) -> Iterator[tuple[str, dict]]:
+    """(where it stands, the object) for each line, which must have these fields and no others."""
+    for number, line in enumerate(raw.splitlines(), start=1):
+        place = f"{where}, line {number}"
+        entry = parse_json(line, place)
+        _check(entry, fields, place)
+        yield place, entry
+
+
+def _check(entry: dict, fields: dict[str, type], place: str) -> None:
+    if set(entry) != set(fields):
+        raise FormatError(f"{place} must have {', '.join(fields)}; it has {show(', '.join(entry) or 'nothing')}")
+    for name, kind in fields.items():
+        value = entry[name]
+        if type(value) is not kind or (kind is str and not value.strip()):
+            what = {str: "a text", list: "a list", dict: "an object"}[kind]
+            raise FormatError(f"{place}: {name} must be {what}, not {show(repr(value))}")
+
+
+def _once(text: str, place: str, lines: dict[str, str]) -> None:
+    """Note where `text` stands; FormatError if it stood somewhere before."""
+    if (first := lines.setdefault(normalise(text), place)) != place:
+        raise FormatError(f"{place}: {show(text)!r} is already in {first}")

@@ -1,0 +1,191 @@
+"""The GGUF format of llama.cpp: metadata and quantized tensors in one file.
+
+    "GGUF", version (uint32), number of tensors, number of metadata entries (uint64)
+    metadata           key (string), type (uint32), value; a string is its length (uint64) and UTF-8 bytes
+    tensors            name, number of axes (uint32), sizes innermost first (uint64), type (uint32), offset (uint64)
+    the rest           the tensors' bytes; offsets count from here, a multiple of the alignment
+
+Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The head is read here rather than by the
+`gguf` library, whose reader (0.19.0) does not come back from some malformed files: every count is held to the bytes
+that are left before anything is made from it. What a quantized block means is the library's knowledge (`gguf.quants`).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.atomic import open_regular, show_path
+from minilora.formats.stored import StoredTensor
+
+VERSIONS = (2, 3)
+ALIGNMENT = 32  # bytes, where general.alignment does not say otherwise
+MOST_AXES = 4
+_STRING, _ARRAY = 8, 9
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_HEAD_LIMIT = 200_000_000  # bytes; a vocabulary of 256,000 tokens with its merges has about 10 million
+
+
+@dataclass(frozen=True)
+class GGUF:
+    """metadata: plain Python values by key, arrays as lists. tensors: by name, each read as float32."""
+
+    metadata: dict[str, object]
+    tensors: dict[str, StoredTensor]
+
+
+def read_gguf(path: str | os.PathLike) -> GGUF:
+    """The metadata of the file at `path`, which need not be trusted, and its tensors, still in the file.
+
+    Shapes are NumPy's (outermost first). Needs the `gguf` extra. Errors: FormatError; MiniloraError without the extra.
+    """
+    quants = _library()
+    where = show_path(path)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = _Head(file.read(min(size, _HEAD_LIMIT)), where, size)
+        tensor_count, entry_count = head.opening()
+        metadata = head.metadata(entry_count)
+        alignment = metadata.get("general.alignment", ALIGNMENT)
+        if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
+            raise FormatError(f"{where}: general.alignment is {show(alignment)}, not a power of 2")
+        infos = head.tensors(tensor_count)
+        start = -(-head.place // alignment) * alignment
+    tensors, ends = {}, []
+    for name, (shape, kind, offset) in infos.items():
+        quantization, length = _bytes_of(quants, shape, kind, f"{where}: tensor {show(name)}")
+        if offset % alignment or start + offset + length > size:
+            raise FormatError(
+                f"{where}: tensor {show(name)} lies at byte {start + offset:,} with {length:,} bytes; "
+                f"the file has {size:,}, and a place must be a multiple of {alignment}"
+            )
+        ends.append((offset, offset + length, name))
+        read = _reader(quants, path, start + offset, length, quantization, shape)
+        tensors[name] = StoredTensor(shape, read, quantization.name)
+    ends.sort()
+    for (_, end, _), (begin, _, name) in zip(ends, ends[1:], strict=False):
+        if begin < end:
+            raise FormatError(f"{where}: tensor {show(name)} overlaps the one before it")
+    return GGUF(metadata, tensors)
+
+
+def _library():
+    try:
+        from gguf import quants
+    except ImportError:
+        raise MiniloraError('reading GGUF files needs the gguf library: pip install "minilora[gguf]"') from None
+    return quants
+
+
+def _bytes_of(quants, shape: tuple[int, ...], kind: int, where: str):
+    """The quantization that `kind` numbers, and the bytes that a tensor of `shape` has in it."""
+    try:
+        quantization = quants.GGMLQuantizationType(kind)
+        block, size = quants.GGML_QUANT_SIZES[quantization]
+        quants.dequantize(np.zeros((1, size), np.uint8), quantization)  # knows whether it can, by doing it once
+    except (ValueError, KeyError, NotImplementedError):
+        raise FormatError(f"{where} has quantization {show(kind)}, which cannot be read") from None
+    if shape and shape[-1] % block:
+        raise FormatError(f"{where}: rows of {shape[-1]:,} are not whole blocks of {block} ({quantization.name})")
+    return quantization, prod(shape) // block * size
+
+
+def _reader(quants, path, start: int, length: int, quantization, shape) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+        raw = np.empty(length, np.uint8)
+        with open_regular(path) as file:
+            file.seek(start)
+            if file.readinto(raw) != length:
+                raise FormatError(f"{show_path(path)} became shorter while it was read")
+        if not length:
+            return np.zeros(shape, np.float32)
+        with np.errstate(all="ignore"):  # a scale may be any 16 bits, infinities too
+            return quants.dequantize(raw, quantization).astype(np.float32, copy=False).reshape(shape)
+
+    return read
+
+
+class _Head:
+    """The part before the tensors, read value by value. `place`: the next byte."""
+
+    def __init__(self, raw: bytes, where: str, size: int):
+        self.raw, self.where, self.size, self.place = raw, where, size, 0
+
+    def opening(self) -> tuple[int, int]:
+        """The numbers of tensors and of metadata entries."""
+        if self.take(4) != b"GGUF":
+            raise FormatError(f"{self.where} is no GGUF file: it does not begin with GGUF")
+        version = self.number("I")
+        if version not in VERSIONS:
+            swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
+            kind = "is big-endian" if swapped else f"has GGUF version {version}"
+            raise FormatError(f"{self.where} {kind}; minilora reads versions 2 and 3, little-endian")
+        return self.count(24, "tensors"), self.count(13, "metadata entries")  # the least that one can take
+
+    def metadata(self, count: int) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for _ in range(count):
+            key = self.text()
+            if key in found:
+                raise FormatError(f"{self.where}: the metadata key {show(key)} appears twice")
+            found[key] = self.value(self.number("I"), key)
+        return found
+
+    def tensors(self, count: int) -> dict[str, tuple[tuple[int, ...], int, int]]:
+        """Shape, type and offset by name."""
+        found: dict[str, tuple[tuple[int, ...], int, int]] = {}
+        for _ in range(count):
+            name = self.text()
+            axes = self.number("I")
+            if name in found or axes > MOST_AXES:
+                fault = "appears twice" if name in found else f"has {axes:,} axes"
+                raise FormatError(f"{self.where}: tensor {show(name)} {fault}")
+            shape = tuple(self.number("Q") for _ in range(axes))[::-1]
+            if prod(n or 1 for n in shape) >= 2**48:  # NumPy multiplies the other axes even when one of them is 0
+                raise FormatError(f"{self.where}: tensor {show(name)} has the impossible shape {show(shape)}")
+            found[name] = shape, self.number("I"), self.number("Q")
+        return found
+
+    def value(self, kind: int, key: str, depth: int = 0):
+        if kind == _STRING:
+            return self.text()
+        if kind in _NUMBERS:
+            return self.number(_NUMBERS[kind])
+        if kind != _ARRAY or depth == 2:
+            raise FormatError(f"{self.where}: the metadata of {show(key)} has the unknown type {kind}")
+        kind = self.number("I")
+        if kind in _NUMBERS:
+            width = struct.calcsize(f"<{_NUMBERS[kind]}")
+            count = self.count(width, f"values of {show(key)}")
+            return list(struct.unpack(f"<{count}{_NUMBERS[kind]}", self.take(width * count)))
+        count = self.count(8 if kind == _STRING else 12, f"values of {show(key)}")
+        return [self.value(kind, key, depth + 1) for _ in range(count)]
+
+    def count(self, least: int, what: str) -> int:
+        """A number of things that take at least `least` bytes each."""
+        count = self.number("Q")
+        if count * least > len(self.raw) - self.place:
+            raise FormatError(f"{self.where} cannot hold {count:,} {what}: it has {self.size:,} bytes")
+        return count
+
+    def number(self, code: str):
+        return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))[0]
+
+    def text(self) -> str:
+        length = self.number("Q")
+        try:
+            return self.take(length).decode()
+        except UnicodeDecodeError:
+            raise FormatError(f"{self.where}: the text before byte {self.place:,} is not UTF-8") from None
+
+    def take(self, count: int) -> bytes:
+        if count > len(self.raw) - self.place:
+            raise FormatError(f"{self.where} ends at byte {self.size:,}, inside its head")
+        self.place += count
+        return self.raw[self.place - count : self.place]

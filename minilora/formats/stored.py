@@ -1,0 +1,30 @@
+"""Tensors that are still in their file: checked, with a known shape, and read one at a time.
+
+A model is loaded through these, so that no more than one tensor is alive twice. A memory map would read as late, but a
+file that is cut short while it is mapped kills the process; a read that comes back short is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """An array in a file: its shape, `read()`, which makes it (FormatError where it cannot), and how it is stored: F16,
+    Q4_1."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+    kind: str = ""
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def then(self, change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...] | None = None) -> StoredTensor:
+        """This tensor with `change` applied once it is read; `shape` is what comes out, where it differs."""
+        return StoredTensor(self.shape if shape is None else shape, lambda: change(self.read()), self.kind)

@@ -1,0 +1,251 @@
+"""pytest tests/parity/test_chat_parity.py: conversations give the ids of transformers' apply_chat_template.
+
+transformers runs the template; minilora recognises it and writes the conversation down itself. The templates are those
+that the families publish.
+"""
+
+import json
+
+import pytest
+
+from minilora.data import chat
+from minilora.data.tokenizer import Tokenizer, train_tokenizer
+
+transformers = pytest.importorskip("transformers")
+
+pytestmark = [pytest.mark.parity, pytest.mark.host]
+
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nSYSTEM"
+    "<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+QWEN25 = """{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- messages[0]['content'] }}
+    {%- else %}
+        {{- 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' }}
+    {%- endif %}
+    {{- "\\n\\n# Tools\\n\\n<tools>" }}
+    {%- for tool in tools %}
+        {{- "\\n" }}
+        {{- tool | tojson }}
+    {%- endfor %}
+    {{- "\\n</tools><|im_end|>\\n" }}
+{%- else %}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+    {%- else %}
+        {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}
+    {%- endif %}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" \
+and not message.tool_calls) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+LLAMA2 = (
+    "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]"
+    "['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for "
+    "message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ "
+    "raise_exception('Conversation "
+    "roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if loop.index0 == 0 and "
+    "system_message != false %}{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + "
+    "message['content'] %}{% else %}{% "
+    "set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + "
+    "content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + ' ' + "
+    "eos_token }}{% endif %}{% endfor %}"
+)
+MISTRAL1 = (
+    "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ "
+    "raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if "
+    "message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == "
+    "'assistant' %}{{ message['content'] + eos_token + ' ' }}{% else %}{{ raise_exception('Only user and "
+    "assistant roles are "
+    "supported!') }}{% endif %}{% endfor %}"
+)
+MISTRAL2 = MISTRAL1.replace("eos_token + ' '", "eos_token")
+MISTRAL3 = """{%- if messages[0]["role"] == "system" %}
+    {%- set system_message = messages[0]["content"] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if message["role"] == "user" %}
+        {%- if loop.last and system_message is defined %}
+            {{- "[INST] " + system_message + "\\n\\n" + message["content"] + "[/INST]" }}
+        {%- else %}
+            {{- "[INST] " + message["content"] + "[/INST]" }}
+        {%- endif %}
+    {%- elif message["role"] == "assistant" %}
+        {{- " " + message["content"]|trim + eos_token}}
+    {%- else %}
+        {{- raise_exception("Only user and assistant roles are supported!") }}
+    {%- endif %}
+{%- endfor %}
+"""
+LLAMA3 = (
+    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
+    "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% "
+    "set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ "
+    "'<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+LLAMA31 = """{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- set date_string = "26 Jul 2024" %}
+{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\n" }}
+{{- "Cutting Knowledge Date: December 2023\\n" }}
+{{- "Today Date: " + date_string + "\\n\\n" }}
+{{- system_message }}
+{{- "<|eot_id|>" }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
+ZEPHYR = """{% for message in messages %}
+{% if message['role'] == 'user' %}
+{{ '<|user|>
+' + message['content'] + eos_token }}
+{% elif message['role'] == 'system' %}
+{{ '<|system|>
+' + message['content'] + eos_token }}
+{% elif message['role'] == 'assistant' %}
+{{ '<|assistant|>
+'  + message['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+{% endfor %}"""
+
+IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+HEADERS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+FAMILIES = {  # template, special tokens, bos, eos, a SentencePiece-like vocabulary
+    "smollm2": (
+        CHATML.replace("SYSTEM", "You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
+        IM,
+        2,
+        2,
+    ),
+    "qwen2": (CHATML.replace("SYSTEM", "You are a helpful assistant."), IM, None, 2),
+    "qwen2.5": (QWEN25, IM, None, 2),
+    "llama2": (LLAMA2, ("<s>", "</s>"), 0, 1),
+    "mistral-1": (MISTRAL1, ("<s>", "</s>"), 0, 1),
+    "mistral-2": (MISTRAL2, ("<s>", "</s>"), 0, 1),
+    "mistral-3": (MISTRAL3, ("<s>", "</s>", "[INST]", "[/INST]"), 0, 1),
+    "llama3": (LLAMA3, HEADERS, 0, 4),
+    "llama3.1": (LLAMA31, HEADERS, 0, 4),
+    "tinyllama": (ZEPHYR, ("<s>", "</s>"), 0, 1),
+}
+PREFIXES = {
+    "none": {},
+    "prepend": {
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            ],
+        },
+        "pre_tokenizer": None,
+    },
+    "first": {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}},
+}
+TEXTS = [f"user\nWhat is {i}?  [INST] It is the answer. [/INST] <|user|>\nassistant\n\nSo it is." for i in range(30)]
+
+
+def tokenizer_json(special: tuple[str, ...], prefix: str) -> dict:
+    model = json.loads(train_tokenizer([t.replace(" ", "▁") for t in TEXTS] + TEXTS, 400).to_json())
+    vocab = sorted(model["model"]["vocab"], key=model["model"]["vocab"].get)[1:]
+    if prefix != "none":  # characters for tokens, and what is not among them in bytes
+        vocab = ["▁", *(chr(i) for i in range(32, 127)), "▁t", "he", "▁the", "is", "▁is", "▁▁", "]▁"]
+        vocab += [f"<0x{i:02X}>" for i in range(256)]
+        vocab = [*dict.fromkeys(vocab)]
+        model["model"]["merges"] = [
+            ["▁", "t"],
+            ["h", "e"],
+            ["▁t", "he"],
+            ["i", "s"],
+            ["▁", "is"],
+            ["▁", "▁"],
+            ["]", "▁"],
+        ]
+        model["model"] |= {"byte_fallback": True}
+        replace = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+        model["decoder"] = {"type": "Sequence", "decoders": [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    names = [*special, *vocab]
+    model["model"]["vocab"] = {name: index for index, name in enumerate(names)}
+    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    model["added_tokens"] = [{"id": i, "content": name, **settings} for i, name in enumerate(special)]
+    return model | PREFIXES[prefix]
+
+
+def message(role: str, content: str) -> dict:
+    return {"role": role, "content": content}
+
+
+SYSTEM = message("system", " Be brief\nalways. ")
+QUESTION, MORE = message("user", "  What is\n\nthe 日 12? "), message("user", "the\n")
+ANSWER, LAST = message("assistant", " It is the.  "), message("assistant", "\nthe  é👍 the")
+CONVERSATIONS = [
+    [QUESTION],
+    [QUESTION, ANSWER],
+    [QUESTION, ANSWER, MORE],
+    [QUESTION, ANSWER, MORE, LAST],
+    [MORE, LAST, QUESTION, ANSWER],
+    [SYSTEM, QUESTION],
+    [SYSTEM, QUESTION, ANSWER],
+    [SYSTEM, QUESTION, ANSWER, MORE, LAST],
+    [SYSTEM, QUESTION, LAST, QUESTION, ANSWER, MORE],
+    [message("system", ""), MORE, ANSWER],
+]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ids_are_those_of_the_template(family, prefix, tmp_path):
+    template, special, bos, eos = FAMILIES[family]
+    content = tokenizer_json(special, prefix)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    names = {"eos_token": special[eos], "bos_token": None if bos is None else special[bos]}
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **names)
+    theirs.chat_template = template
+    ours = Tokenizer.from_json(json.dumps(content), special[eos], bos_token=names["bos_token"], chat_template=template)
+    found = chat.find_format(ours)
+    for messages in CONVERSATIONS:
+        for generating in (False, True):
+            if generating and messages[-1]["role"] == "assistant":
+                continue
+            if family in ("mistral-1", "mistral-2") and messages[0]["role"] == "system":
+                with pytest.raises(ValueError, match="no system message"):
+                    found.encode(ours, messages)
+                continue
+            ids, mask = found.encode(ours, messages, generating)
+            expected = theirs.apply_chat_template(messages, add_generation_prompt=generating, return_dict=False)
+            assert ids.tolist() == expected, (messages, theirs.apply_chat_template(messages, tokenize=False))
+            answers = [m["content"] for m in messages if m["role"] == "assistant"]
+            edges = (mask[1:] & ~mask[:-1]).sum() + mask[:1].sum()
+            assert edges == len(answers)
+            # What is learned are the answers and their ends, and nothing else. (A token across the edge is no answer.)
+            learned = ours.decode(ids[mask]).replace("\ufffd", "")
+            assert "".join(learned.split()) == "".join("".join(answers).split())
+            assert (ids[mask] == found.end_token_id(ours)).sum() == len(answers)
+            assert mask.any() == bool(answers) and not (answers and generating and mask[-1])
