@@ -32,7 +32,6 @@ from .pretrained import (
     Body,
     LanguageModel,
     field_problems,
-    host_ids,
     normal,
     token_ids,
 )
@@ -216,14 +215,7 @@ class GPT2Model(Body):
             x = self.wte(token_ids(input_ids))  # (B, T) -> (B, T, C)
         past = past_key_values.length if past_key_values is not None else 0
         batch, length, _ = x.shape
-        mask, positions = None, np.arange(past, past + length)
-        if attention_mask is not None:
-            real = host_ids(attention_mask) != 0
-            if real.shape != (batch, past + length):
-                raise ValueError(f"attention_mask {real.shape} does not fit {(batch, past + length)} tokens")
-            if not real.all():
-                positions = np.maximum(real.cumsum(axis=1) - 1, 0)[:, past:]  # (B, T)
-                mask = backend.asarray(real[:, None, None, :])  # (B, 1, 1, S)
+        mask, positions = self.mask_and_positions(attention_mask, batch, past, length)
         if (tokens := int(positions.max(initial=-1)) + 1) > (limit := self.config.n_positions):
             raise MiniloraError(f"{tokens} tokens pass the model's {limit} positions; shorten the text")
         x = x + self.wpe(positions)  # (T, C) or (B, T, C)

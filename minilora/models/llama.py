@@ -238,14 +238,7 @@ class LlamaModel(Body):
             x = self.embed_tokens(token_ids(input_ids))  # (B, T) -> (B, T, C)
         past = past_key_values.length if past_key_values is not None else 0
         batch, length, _ = x.shape
-        mask, positions = None, np.arange(past, past + length)
-        if attention_mask is not None:
-            real = host_ids(attention_mask) != 0
-            if real.shape != (batch, past + length):
-                raise ValueError(f"attention_mask {real.shape} does not fit {(batch, past + length)} tokens")
-            if not real.all():
-                positions = np.maximum(real.cumsum(axis=1) - 1, 0)[:, past:]  # (B, T)
-                mask = backend.asarray(real[:, None, None, :])  # (B, 1, 1, S)
+        mask, positions = self.mask_and_positions(attention_mask, batch, past, length)
         cos, sin = self._rotary_tables(positions, x.dtype)
         for layer in self.layers:
             x = layer(x, cos, sin, mask, past_key_values)

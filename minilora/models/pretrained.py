@@ -88,6 +88,23 @@ class Body(nn.Module):
         """The table of the tokens' embeddings."""
         raise NotImplementedError
 
+    @staticmethod
+    def mask_and_positions(attention_mask, batch: int, past: int, length: int):
+        """What attention and positions are to make of an attention_mask (B, S), 0 for padding, or None: the mask of the
+        keys (B, 1, 1, S) or None, and the positions of the last T tokens, (B, T), or (T,) where nothing is padded.
+
+        Positions count the real tokens of a row. past, length: S = past + T.
+        """
+        mask, positions = None, np.arange(past, past + length)
+        if attention_mask is not None:
+            real = host_ids(attention_mask) != 0
+            if real.shape != (batch, past + length):
+                raise ValueError(f"attention_mask {real.shape} does not fit {(batch, past + length)} tokens")
+            if not real.all():
+                positions = np.maximum(real.cumsum(axis=1) - 1, 0)[:, past:]
+                mask = backend.asarray(real[:, None, None, :])
+        return mask, positions
+
 
 class Pretrained(nn.Module):
     """Loading and saving, shared by the models with a head."""
