@@ -3,6 +3,7 @@
 pip install -e ".[site]" && sphinx-build -W -c docs . build/site      (then open build/site/docs/index.html)
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -33,5 +34,19 @@ def as_it_is_written(app, what, name, obj, options, lines: list[str]) -> None:
         lines[:] = [".. code-block:: text", "", *(f"    {line}" for line in lines), ""]
 
 
+def titles_as_alternatives(app, name: str, source: list[str]) -> None:
+    """A picture in a notebook is called by its title, for those who hear the page: an output says it, and MyST-NB looks
+    for it in the cell.
+    """
+    if name.startswith("notebooks/"):
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", []):
+                if title := output.get("metadata", {}).get("image/png", {}).get("alt"):
+                    cell["metadata"]["mystnb"] = {"image": {"alt": title}}
+        source[0] = json.dumps(notebook)
+
+
 def setup(app) -> None:
     app.connect("autodoc-process-docstring", as_it_is_written)
+    app.connect("source-read", titles_as_alternatives)

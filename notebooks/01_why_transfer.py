@@ -143,7 +143,8 @@ for budget in (4, 32):
     scratch[budget] = [test for _, test in runs]
     memory = np.mean([own - test for own, test in runs])
     print(
-        f"{budget} labels a class: on its own examples better than on the test by over 20 points: {memory > 0.2}"
+        f"{budget} labels a class: on its own examples better than on the test "
+        f"by over 20 points: {memory > 0.2}"
     )
 
 # %% [markdown]
@@ -163,8 +164,8 @@ pictures.show(
 # network from scratch learns its examples by heart and is no better than a guess on others: with so few labels there is
 # nothing in them from which English could be learned.
 #
-# The bars are half the range over the seeds. At one label a class they are long: whoever ran this once, with one seed,
-# could have reported almost anything.
+# The bars are half the range over the seeds. At one label a class the expert's is long: its accuracy depends on which two
+# sentences were drawn, and a single run would not have told.
 #
 # With a kernel running, move the slider to read the gap at each budget. (The picture above shows all of them.)
 

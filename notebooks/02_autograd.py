@@ -2,7 +2,7 @@
 # # 02 Autograd: which of a million numbers is to blame, and for how much?
 #
 # The reading is [lessons/02_autograd](../lessons/02_autograd/README.md). Here we watch the walk back: first through a
-# graph of six operations, box by box, then through a language model.
+# graph of five operations, box by box, then through a language model.
 #
 # **Write down a guess first.** Let `y = x + tanh(w * x + b)` and `L = y * y`, at `x = 2`, `w = -0.5`, `b = 1.5`. The
 # gradient of `L` with respect to `x` arrives in two parts, since `x` is used twice. Which is the larger: the one

@@ -105,8 +105,8 @@ def measure() -> None:
         loop = best_of(lambda numbers=numbers: [number + 1 for number in numbers])
         vectorized = best_of(lambda array=array: array + 1)
         print(
-            f"{n:>9,} numbers: a loop {1e6 * loop:10.1f} µs, NumPy {1e6 * vectorized:8.1f} µs, "
-            f"{loop / vectorized:.0f} times"
+            f"{n:>9,} numbers: a loop {1e6 * loop:10.1f} µs, "
+            f"NumPy {1e6 * vectorized:8.1f} µs, {loop / vectorized:.0f} times"
         )
 
 
@@ -185,7 +185,8 @@ def descend(is_read: bool) -> dict[str, int]:
 counted = {"loss read in each step": descend(True), "losses at the end": descend(False)}
 for name, counts in counted.items():
     print(
-        f"{name}: {counts['computed']} orders, {counts['waited']} waits, {counts['uploaded']} uploads"
+        f"{name}: {counts['computed']} orders, {counts['waited']} waits, "
+        f"{counts['uploaded']} uploads"
     )
 pictures.show(
     pictures.bars(

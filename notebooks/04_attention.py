@@ -21,7 +21,9 @@ model, tokenizer = recipes.load_model("base")
 text = "Return the first line of the file. If the file is empty, return None."
 ids = np.concatenate([[tokenizer.eos_token_id], tokenizer.encode(text)])
 tokens = ["⟨start⟩"] + [tokenizer.decode([i]).strip() for i in ids[1:]]
-print(len(ids), "tokens:", " | ".join(tokens))
+print(len(ids), "tokens:")
+for half in (tokens[:9], tokens[9:]):
+    print("  " + " | ".join(half))
 
 # %% [markdown]
 # ## Watching the heads
@@ -146,10 +148,14 @@ pictures.show(
 )
 
 # %% [markdown]
+# The first head looks at distance 0, the second mostly at 1, the third at whatever distance its noun has. The last one's
+# curve lies at 0 everywhere: its start is further back than the picture goes.
+
+# %% [markdown]
 # ## Three predictions
 #
-# You wrote down which outputs change when the last token changes, when the first changes, and, in one block without
-# positions, when the first two tokens are exchanged. Here are the answers.
+# In the reading, you wrote down which outputs change when the last token changes, when the first changes, and, in one
+# block without positions, when the first two tokens are exchanged. Here are the answers.
 
 # %%
 ten = ids[1:11]

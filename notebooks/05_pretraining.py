@@ -9,10 +9,13 @@
 
 # %%
 import json
+import textwrap
 
 import ipywidgets
 import numpy as np
 
+import minilora.functional as F
+from minilora import Tensor
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents, train_tokenizer
 from minilora.study import pictures
@@ -128,7 +131,8 @@ print(f"at the end, {landmarks['knows frequencies'] - curve[1][-1]:.1f} nats und
 
 # %% [markdown]
 # It learns to count first: the loss falls fast to about the unigram entropy, and slows down there. A model at that point
-# writes frequent tokens in any order. What comes below needs looking back: spelling first, for the most part.
+# writes frequent tokens in any order. What comes below needs looking back: spelling first, for the most part. (A dot
+# stands for bytes that make no character.)
 
 # %% [markdown]
 # ## The base at school
@@ -190,7 +194,13 @@ final = {
 print("lowest at the end:", min(final, key=final.get))
 
 # %% [markdown]
+# Plain descent is slow at 0.01 and thrown about at 1. AdamW divides each weight's step by the usual size of its
+# gradient, so that one learning rate suits weights with large gradients and with small ones.
+#
 # ## The schedule
+#
+# A step's learning rate is a share of the peak. It rises during warm-up, and falls along half a cosine to a floor. The
+# models above were trained with the first of these three, over as many steps as they had:
 
 # %%
 pictures.show(
@@ -209,9 +219,10 @@ pictures.show(
 )
 
 # %% [markdown]
-# ## Two screws for writing
+# ## Two controls for writing
 #
-# What may come after "Return the number of", for the base, at three temperatures?
+# Temperature divides the logits before the softmax; top-k keeps only the k likeliest tokens. What may come after "Return
+# the number of", for the base, at three temperatures?
 
 # %%
 start = base_tokenizer.encode("Return the number of")
@@ -219,18 +230,16 @@ logits = base(start[None]).logits.numpy()[0, -1]
 
 
 def likeliest(temperature, count=8):
-    weights = np.exp((logits - logits.max()) / temperature)
-    shares = weights / weights.sum()
-    return {
-        repr(base_tokenizer.decode([i])): shares[i] for i in np.argsort(-shares)[:count]
-    }
+    """The probabilities of the `count` likeliest tokens, from first to last."""
+    shares = F.softmax(Tensor(logits / temperature)).numpy()
+    return np.sort(shares)[::-1][:count]
 
 
 pictures.show(
     pictures.curves(
         "The 40 likeliest tokens, from first to last",
         {
-            f"temperature {t:g}": (range(1, 41), list(likeliest(t, 40).values()))
+            f"temperature {t:g}": (range(1, 41), likeliest(t, 40))
             for t in (0.5, 1.0, 2.0)
         },
         "rank of the token",
@@ -239,9 +248,7 @@ pictures.show(
     )
 )
 for t in (0.5, 1.0, 2.0):
-    print(
-        f"temperature {t:g}: the first 8 of 2,048 have {sum(likeliest(t).values()):.0%}"
-    )
+    print(f"temperature {t:g}: the first 8 of 2,048 have {likeliest(t).sum():.0%}")
 
 # %% [markdown]
 # With a kernel running, move the sliders and read. Below them are three temperatures with the same seed.
@@ -252,9 +259,8 @@ count = 30
 
 def continued(temperature: float = 0.7, top_k: int = 40, seed: int = 0) -> None:
     ids = base.generate(start[None], count, None, temperature, top_k, seed=seed)
-    print(
-        f"temperature {temperature:g}:", " ".join(base_tokenizer.decode(ids[0]).split())
-    )
+    written = f"temperature {temperature:g}: {base_tokenizer.decode(ids[0])}"
+    print(textwrap.fill(written, 88, subsequent_indent="    "))
 
 
 _ = ipywidgets.interact(

@@ -95,9 +95,8 @@ for name, (_, learned, forgotten) in runs.items():
 
 _, _, alone = runs["full fine-tuning"]
 _, _, replayed = runs["full, a quarter replayed"]
-print(
-    f"replay recovers {1 - replayed[-1] / alone[-1]:.0%} of what is forgotten at the end"
-)
+recovered = 1 - replayed[-1] / alone[-1]
+print(f"replay recovers {recovered:.0%} of what is forgotten at the end")
 
 # %% [markdown]
 # Replay bends the path: about as far to the right, and less far up. LoRA ends lower than full fine-tuning without
@@ -137,17 +136,15 @@ pictures.show(
 )
 
 # %% [markdown]
-# The first per cents save most. With a kernel running, move the slider. (The picture above shows the same.)
+# The first few per cent save most. With a kernel running, move the slider. (The picture above shows the same.)
 
 # %%
 without = price(p_old, 0)
 
 
 def say(share: float = 0.1) -> None:
-    saved = without - price(p_old, share)
-    print(
-        f"saves {saved:.2f} bits/token on the old text, costs {price(p_new, share):.3f} on the new"
-    )
+    saved, costs = without - price(p_old, share), price(p_new, share)
+    print(f"saves {saved:.2f} bits/token on the old text, costs {costs:.3f} on the new")
 
 
 _ = ipywidgets.interact(say, share=(0.01, 0.5, 0.01))

@@ -105,11 +105,11 @@ pictures.show(
 # (The picture below it shows the same for all ranks.)
 
 # %%
-kept = np.sqrt(np.cumsum(energy) / energy.sum())
+kept = np.cumsum(energy) / energy.sum()
 
 
 def say(rank: int = 8) -> None:
-    print(f"the first {rank} directions hold {kept[rank - 1]:.0%} of the size of ΔW")
+    print(f"the first {rank} directions hold {kept[rank - 1]:.0%} of the squares")
 
 
 _ = ipywidgets.interact(say, rank=(1, len(kept)))
@@ -121,7 +121,7 @@ pictures.show(
         "How much of ΔW is in its first r directions",
         {"full fine-tuning's change": (ranks, kept)},
         "directions kept, r",
-        "share of the size of ΔW",
+        "share of the sum of squares",
     )
 )
 

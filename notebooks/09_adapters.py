@@ -109,7 +109,7 @@ model = trained["Houlsby"]
 
 
 class Listener(nn.Module):
-    """In the place of a module with its adapter: does the same, and notes the size of what the adapter adds."""
+    """In the place of a module with its adapter: does the same, and notes its part."""
 
     def __init__(self, layer: BottleneckLayer):
         self.layer = layer

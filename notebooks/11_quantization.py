@@ -32,9 +32,8 @@ base = lab.base()
 paths = linears_of_blocks(base)
 weights = np.concatenate([base.get_submodule(p).weight.numpy().ravel() for p in paths])
 print(f"{weights.size:,} weights in {len(paths)} layers")
-print(
-    f"in 32 bits: {weights.nbytes / 1e6:.1f} MB; in 4.5: {weights.size * 4.5 / 8e6:.1f}"
-)
+small = weights.size * 4.5 / 8
+print(f"in 32 bits: {weights.nbytes / 1e6:.1f} MB; in 4.5 bits: {small / 1e6:.1f} MB")
 
 # %% [markdown]
 # ## The picture: real weights and the sixteen values
@@ -75,9 +74,8 @@ def shares(numbers: np.ndarray, kind: str) -> np.ndarray:
 for kind in kinds:
     used = shares(weights, kind)
     used = used[used > 0]
-    print(
-        f"{kind}: {len(used)} values in use, {-(used * np.log2(used)).sum():.2f} bits of information"
-    )
+    entropy = -(used * np.log2(used)).sum()
+    print(f"{kind}: {len(used)} values in use, {entropy:.2f} bits of information")
 pictures.show(
     pictures.curves(
         "How often each value is used",
@@ -91,7 +89,7 @@ pictures.show(
 )
 
 # %% [markdown]
-# NF4 comes close to an even use, and INT4 does not: it has few values where most of the weights are. But not even NF4
+# NF4 comes closer to an even use than INT4, which has few values where most of the weights are. But not even NF4
 # uses all alike: the outermost values come up least. Its quantiles are right for normal numbers, and once each block was
 # divided by its own absmax, the numbers are no longer normal.
 #
@@ -140,7 +138,7 @@ block = weights[:4096]
 
 
 def around(outlier: float, blocksize: int = 64) -> float:
-    """Mean error of the others when the first weight of 4,096 is so many times the deviation of all."""
+    """Mean error of the others if the first of 4,096 is so many standard deviations."""
     numbers = block.copy()
     numbers[0] = outlier * block.std()
     back = dequantize_4bit(*quantize_4bit(numbers, blocksize))
@@ -148,9 +146,8 @@ def around(outlier: float, blocksize: int = 64) -> float:
 
 
 def say(outlier: int = 10) -> None:
-    print(
-        f"blocks of 64: {around(outlier):.1f} %, one block: {around(outlier, 4096):.1f} %"
-    )
+    small, large = around(outlier), around(outlier, 4096)
+    print(f"blocks of 64: {small:.1f} %, one block of 4,096: {large:.1f} %")
 
 
 _ = ipywidgets.interact(say, outlier=(1, 60))
@@ -164,7 +161,7 @@ pictures.show(
             "blocks of 64": (outliers, [around(o) for o in outliers]),
             "one block of 4,096": (outliers, [around(o, 4096) for o in outliers]),
         },
-        "size of the outlier, in deviations",
+        "size of the outlier, in standard deviations",
         "mean error of the others (%)",
     )
 )

@@ -4,8 +4,8 @@
 # The reading is [lessons/12_qlora](../lessons/12_qlora/README.md). Here we train an adapter over a base in 4 bits, on text
 # that the base does not know well, and then merge it in three ways.
 #
-# **Write down a guess first.** The adapter makes the model better on this text by some bits a character. Merged, and
-# rounded to 4 bits again: what share of that gain is left?
+# **Write down a guess first.** The adapter makes the model better on this text, by hundredths of a bit a character.
+# Merged, and rounded to 4 bits again: what share of that gain is left?
 
 # %%
 import ipywidgets
@@ -112,7 +112,7 @@ def rounded(weight: np.ndarray) -> np.ndarray:
 
 
 def merged(way) -> float:
-    """Bits a character with a weight way(original, dequantized, update) in the place of each layer."""
+    """Bits a character if each weight is way(original, dequantized, update)."""
     together = lab.base()
     for path, layer in layers.items():
         original = plain.get_submodule(path).weight.numpy()
@@ -154,9 +154,8 @@ update = layer.changed_weight() - weight
 left = rounded(weight + update) - weight
 size = np.linalg.norm(update) / np.linalg.norm(weight)
 new_codes = quantize_4bit(weight + update)[0]
-halves = (
-    new_codes ^ layer.base_layer.packed
-)  # zero where both codes of a byte are as before
+# A byte holds two codes, and is zero where both are as before.
+halves = new_codes ^ layer.base_layer.packed
 moved = np.mean([halves >> 4 != 0, halves & 15 != 0])
 print(f"the update's size: {size:.1%} of the weight's")
 print(f"fewer than one weight in a hundred gets another code: {moved < 0.01}")
@@ -181,7 +180,7 @@ sizes = np.array([1, 2, 3, 5, 7, 10, 15, 20, 25, 30])
 
 
 def survives(percent: float) -> float:
-    """The share of an update of so many percent of the weight's size that rounding leaves."""
+    """The share (%) that rounding leaves of an update of so many % of the weight."""
     scaled = np.float32(percent / 100 / size) * update
     move = rounded(weight + scaled) - weight
     return 100 * float(np.vdot(move, scaled) / np.vdot(scaled, scaled))

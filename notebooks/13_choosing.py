@@ -67,7 +67,7 @@ level = [name for name in points if points[name][1].overlaps(points[best][1])]
 print(f"best: {NAMES[best]}; within the scatter of the seeds:")
 print("  " + ", ".join(NAMES[name] for name in level))
 cheapest = min(level, key=lambda name: points[name][0])
-print(f"of these, {NAMES[cheapest]} needs least memory")
+print(f"least memory among these: {NAMES[cheapest]}")
 
 # %% [markdown]
 # ## The rule: a bar, a budget, the cheapest
@@ -86,9 +86,8 @@ def choose(bar: float = 2.4, megabytes: int = 100) -> None:
         if one.mean <= bar and cost <= megabytes
     ]
     answer = min(will_do, key=lambda name: points[name][0]) if will_do else None
-    print(
-        f"at most {bar} bits/character and {megabytes} MB: {NAMES.get(answer, 'nothing will do')}"
-    )
+    said = NAMES.get(answer, "nothing will do")
+    print(f"at most {bar} bits/character and {megabytes} MB: {said}")
 
 
 _ = ipywidgets.interact(choose, bar=(2.0, highest, 0.05), megabytes=(20, 150, 5))
@@ -105,9 +104,8 @@ for bar, megabytes in ((2.4, 100), (2.3, 100), (2.2, 100), (2.2, 150)):
 shape = PRESETS["smollm2-135m"]
 plans = {name: make_plan(shape, name) for name in ("full", "lora", "qlora")}
 for name, plan in plans.items():
-    print(
-        f"{NAMES[name]}: {plan.trainable:,} numbers train, {plan.memory.peak / 1e6:,.0f} MB"
-    )
+    peak = plan.memory.peak / 1e6
+    print(f"{NAMES[name]}: {plan.trainable:,} numbers train, {peak:,.0f} MB")
 kinds = {kind: size / 1e6 for kind, size in plans["lora"].memory.kinds.items() if size}
 pictures.show(pictures.bars("A step of LoRA on SmolLM2-135M", kinds, "MB"))
 
@@ -117,9 +115,8 @@ pictures.show(pictures.bars("A step of LoRA on SmolLM2-135M", kinds, "MB"))
 
 # %%
 for row in published()[:4]:
-    print(
-        f"{row.what}: {row.published / 1e9:.1f} GB published, {row.planned / 1e9:.1f} planned"
-    )
+    ours, theirs = row.planned / 1e9, row.published / 1e9
+    print(f"{row.what}: {theirs:.1f} GB published, {ours:.1f} GB planned")
 
 # %% [markdown]
 # ## Prompting against fine-tuning: where the lines meet
@@ -131,7 +128,7 @@ for row in published()[:4]:
 training = 2 * 60 * 8 * 128
 queries = np.array([1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
 series = {
-    f"{tokens} tokens of examples": (queries, tokens * queries)
+    f"{tokens:,} tokens of examples": (queries, tokens * queries)
     for tokens in (64, 256, 1024)
 }
 series["trained by LoRA"] = (queries, np.full(len(queries), training))
@@ -175,9 +172,8 @@ for who, situation in (("a prototype", visitor), ("a daily service", colleague))
     print(f"{who}: {advice.choice}, because")
     for reason in advice.reasons:
         if reason.towards == advice.choice:
-            print(
-                f"  {'+' * reason.weight:<2} {reason.text.split(':')[0].split('(')[0].strip()}"
-            )
+            words = reason.text.split(":")[0].split("(")[0].strip()
+            print(f"  {'+' * reason.weight:<2} {words}")
 
 # %% [markdown]
 # ## Your turn

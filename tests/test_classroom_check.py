@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom import checking, draw, raised, task
+from minilora.classroom import checking, draw, raised, report, task
 from minilora.classroom.lessons import Lesson, find_lesson
 from minilora.classroom.runner import Keeper, Raised
 from minilora.classroom.source import Source
@@ -163,6 +163,26 @@ def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
     assert len(out) < 2000
 
 
+def test_a_function_that_returns_nothing_is_asked_for_its_return(lesson, capsys):
+    _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double="print(2 * x)")))
+    assert "is a return missing?" in flat(out) and "printed   [6.]" in out
+
+
+def test_a_folded_line_begins_with_a_word(lesson, capsys):
+    for length in range(50, 70):
+        double = f"return ['{'y' * length}', 'zz', 'zz', 'zz', 'zz']"
+        _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
+        got = out[out.index("got ") :].split("hint")[0].splitlines()
+        assert all(re.match(" {14}[^ ]", line) for line in got[1:-1]), got
+
+
+def test_a_mask_is_shown_in_full_up_to_a_size():
+    mask = np.tril(np.ones((2, 3, 5), dtype=bool))
+    assert checking.show_value(mask) == str(mask)
+    assert "an array of shape (4, 3, 5): 1" in checking.show_value(np.concatenate([mask, mask]))
+    assert "an array of shape (2, 3, 5): 1" in checking.show_value(mask.astype(float))
+
+
 def test_an_exception_shows_its_line(lesson, capsys):
     path = write(lesson, answered(double="return x.undouble()"))
     _, out, _ = run(capsys, "03", "--file", path)
@@ -193,6 +213,28 @@ def test_progress_over_all_lessons(lesson, capsys):
     assert code == 2 and "cannot be read" in out and "exercise.py, line 1" in err
 
 
+def test_the_next_command_is_for_the_same_file(lesson, capsys, monkeypatch):
+    monkeypatch.chdir(write(lesson, lesson.exercise.read_text(), "my answer.py").parent)
+    assert "\nA hint for task 1: minilora check 03 --hint --file 'my answer.py'\n" in run(
+        capsys, "03", "--file", "my answer.py"
+    )[1].replace('"', "'")
+
+
+def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 columns
+    title = "Full fine-tuning and feature extraction: how much of the expert changes?"
+    (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n")
+    out = run(capsys, "03")[1]
+    assert flat(out).startswith(f"Lesson 03, {title} not started ")
+
+
+def test_no_folded_line_begins_with_a_space():
+    text = "a" * 67 + " (bc)"  # 68 columns are left behind the label: the space does not fit
+    for length in range(60, 70):
+        lines = report._wrapped("hint 3", text[67 - length :], 12)
+        assert all(line[12] != " " for line in lines)
+    assert report._wrapped("", "    an indented line", 0) == ["    an indented line"]
+
+
 def test_hints_come_in_three_steps(lesson, capsys):
     steps = [run(capsys, "03", "--hint", *more)[1] for more in ([], ["2"], ["3"])]
     assert ["vague" in s for s in steps] == [True] * 3
@@ -200,6 +242,7 @@ def test_hints_come_in_three_steps(lesson, capsys):
     assert [re.search("hint 3 +plain", s) is not None for s in steps] == [False, False, True]
     lesson.exercise.write_text(answered(shift="    def apply(self, x): return 1"))
     assert "vague two" in run(capsys, "03", "--hint")[1]
+    assert "\nNext hint for task 1: minilora check 03 --hint 2\n" in steps[0]
     assert run(capsys, "03", "--hint", 4)[0] == 2
     assert run(capsys, "--hint")[0] == 2
 
@@ -465,7 +508,14 @@ def test_equal_is_shape_and_value_within_tolerance():
     assert is_equal(np.array([True]), [True]) and not is_equal(np.array([True]), [1])
     assert is_equal({"a": (1, None)}, {"a": [1, None]}) and not is_equal({"a": 1}, {"a": 1, "b": 2})
     assert is_equal("a", "a") and not is_equal("a", None) and is_equal(["a"], ["a"]) and not is_equal(["a"], ["b"])
+    assert is_equal(["a"], ("a",)) and not is_equal(["a", "b"], [x, x]) and not is_equal(["a"], [x])
     assert not is_equal(x, Raised(["ValueError"], "", 1)) and not is_equal(x, "text") and not is_equal(x, [[1], [1, 2]])
+
+
+def test_a_wrong_number_is_told_as_a_factor():
+    says = [checking._difference(2.0, got, checking.TOLERANCE) for got in (1.0, -2.0, np.nan, 0.0)]
+    assert says[0].endswith("it is 0.5 times the one expected.") and "-1 times" in says[1]
+    assert says[2] == says[3] == checking._difference(0.0, 1.0, checking.TOLERANCE) == "The number is wrong."
 
 
 def test_raised_fits_by_kind_and_message():

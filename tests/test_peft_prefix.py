@@ -563,7 +563,7 @@ class Perceptron(nn.Module):
 @pytest.mark.parametrize(
     "make, options, words",
     [
-        (Perceptron, {}, ["PREFIX_TUNING", "Llama body; Perceptron has none"]),
+        (Perceptron, {}, ["PREFIX_TUNING", "Llama or GPT-2 body; Perceptron has none"]),
         (lambda: base_of().model, {}, ["LlamaModel has none"]),
         (base_of, {"num_virtual_tokens": 32}, ["32 virtual tokens leave no room in the model's 32 positions"]),
         (base_of, {"num_virtual_tokens": 2, "init_token_ids": [39, 40]}, ["[40] are outside the vocabulary of 40"]),

@@ -404,7 +404,7 @@ def test_bad_settings_are_all_named(options, words):
 @pytest.mark.parametrize(
     "make, options, words",
     [
-        (Perceptron, {}, ["PROMPT_TUNING", "Llama body; Perceptron has none"]),
+        (Perceptron, {}, ["PROMPT_TUNING", "Llama or GPT-2 body; Perceptron has none"]),
         (lambda: nn.Linear(3, 3), {}, ["Linear has none"]),
         (base_of, {"num_virtual_tokens": 40}, ["40 virtual tokens leave no room in the model's 32 positions"]),
         (base_of, {"init_token_ids": [1, 40, 41]}, ["[40, 41] are outside the vocabulary of 40"]),

@@ -41,6 +41,14 @@ def test_without_numbers_there_are_names_alone(leaves):
     assert sorted(texts(pictures.graph_of((x * w).tanh(), {x: "x", w: "w"}))) == ["multiply", "tanh", "w", "x"]
 
 
+def test_an_operation_has_its_own_name(leaves):
+    x, w = leaves
+    named = [(x + w, "add"), (x + x, "add"), (x - w, "subtract"), (1 - x, "subtract"), (x / w, "divide")]
+    named += [(x + 1, "add a constant"), (x - 1, "add a constant")]  # backward has one rule for both
+    for result, name in named:
+        assert pictures.operation(result._node) == name
+
+
 def test_large_arrays_show_their_shapes_and_frozen_inputs_are_left_out():
     x, frozen, weight = Tensor(np.ones((2, 3))), Tensor(np.ones((4, 3))), Tensor(np.ones((4, 3)), requires_grad=True)
     root = F.linear(x, weight + frozen).sum()

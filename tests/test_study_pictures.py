@@ -33,6 +33,31 @@ DRAWN = {
 }
 
 
+def drawn_at(heights, levels=()):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    names = ("full", "lora", "scratch")
+    points = {name: (1, Spread(height, 0.1, 3)) for name, height in zip(names, heights, strict=False)}
+    for x, one in points.values():
+        axes.plot([x], [one.mean])
+    pictures.name_far_point(axes, points, levels)
+    return axes
+
+
+def test_a_point_far_above_the_others_is_named_at_the_edge():
+    axes = drawn_at([2.0, 2.2, 3.5], [2.4])
+    low, high = axes.get_ylim()
+    assert low < 1.9 and 2.4 < high < 2.6
+    assert [text.get_text() for text in axes.texts] == ["from scratch: 3.50 ± 0.10 ↑"]
+
+
+@pytest.mark.parametrize("heights, levels", [([2.0, 2.2, 2.4], [2.5]), ([2.0, 3.5], []), ([2.0], [])])
+def test_one_that_is_not_far_or_alone_is_drawn(heights, levels):
+    axes = drawn_at(heights, levels)
+    assert not axes.texts and axes.get_ylim()[1] >= max(heights)
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_picture_shows_what_it_was_given(name):
     from matplotlib.text import Text

@@ -13,11 +13,22 @@ def shares_of(text):
     return np.array([text.count(character) for character in sorted(set(text))]) / len(text)
 
 
+def entropy_of(text):
+    return float(-(shares_of(text) * np.log2(shares_of(text))).sum())
+
+
+def cleaned(text):
+    """What becomes of a text if some of its characters are taken for others, or for none."""
+    letters = "".join(character for character in text if character.isalpha())
+    return text.lower(), letters, letters.lower(), text.replace(" ", "")
+
+
 @task(
     1,
     hints=(
         "How often does each character occur, as a share of all? And how many bits is one of them worth?",
-        "The entropy weighs each character's surprise, -log2(share), with how often it comes: with its share.",
+        "letter_entropy: weigh each character's surprise, -log2(share), with its share, and add up. For "
+        "bits_per_character, each token came once: add up the surprises as they are.",
         "letter_entropy: -(shares * np.log2(shares)).sum(). bits_per_character: -np.log2(probabilities).sum() / "
         "characters.",
     ),
@@ -37,6 +48,10 @@ def measuring(student):
                 "That is how many characters there are to choose from: use how often each occurs.": float(
                     np.log2(len(shares))
                 ),
+                "That is a logarithm to base 10: bits need base 2.": float((shares * bits).sum() * np.log10(2)),
+                "Capitals, spaces and full stops are characters of their own: count them all, as they are.": (
+                    lambda got, text=text: any(abs(got - entropy_of(other)) < 1e-6 for other in cleaned(text))
+                ),
                 "The counts are used as if they were shares: divide them by their sum.": lambda got: (
                     abs(got + (shares * len(text) * np.log2(shares * len(text))).sum()) < 1e-6
                 ),
@@ -55,12 +70,19 @@ def measuring(student):
                 "Each surprise is weighted with its probability: each token came once, so each counts once.": float(
                     (given * bits).sum() / characters
                 ),
-                "The probabilities are averaged first: average the surprises.": float(-np.log2(given.mean())),
+                "The probabilities are averaged first: take the logarithm of each.": float(-np.log2(given.mean())),
+                "The probabilities are added up first: take the logarithm of each.": float(
+                    -np.log2(given.sum()) / characters
+                ),
+                "The surprises were averaged before they were divided: add them up.": float(bits.mean() / characters),
             },
         )
 
 
 ONE_CLASS = "Draw from each class on its own; a draw from all has by chance more of one class."
+ENOUGH = "Each class has enough here: raise ValueError only where one has fewer than `per_class`."
+LEFT_OUT = "Only classes that occur count: no label here is 0, and that is no class with too few. Use np.unique."
+ROW = "What is drawn are neighbours: shuffle the examples of a class, so that any can go with any other."
 PLACES = "An index is a place in labels, not a place among the examples of its class."
 NESTED = (
     "A larger budget does not contain the smaller one: shuffle each class whole, the same for every budget, and take "
@@ -78,7 +100,7 @@ NESTED = (
     ),
 )
 def drawing(student):
-    for labels in ([0, 1, 0, 1], [1, 0, 0, 0, 1, 0, 1], [2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 0, 0]):
+    for labels in ([0, 1, 0, 1], [1, 0, 0, 0, 1, 0, 1], [2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 0, 0], [4, 1, 1, 4]):
         labels = np.array(labels)
         classes, counts = np.unique(labels, return_counts=True)
         least = int(counts.min())
@@ -88,6 +110,14 @@ def drawing(student):
                 return all((labels[np.array(got)] == label).sum() == per_class for label in np.unique(labels))
 
             answer = student.draw_budget(labels, per_class, 0)
+            answer.returns(
+                {
+                    ENOUGH if 0 in labels else LEFT_OUT: raised("ValueError"),
+                    "rng.shuffle shuffles in place and returns None: rng.permutation returns what is shuffled.": raised(
+                        "TypeError", "NoneType"
+                    ),
+                }
+            )
             answer.holds(
                 lambda got: np.asarray(got).dtype.kind in "iu" and np.ndim(got) == 1,
                 "an array of indices",
@@ -134,27 +164,41 @@ def drawing(student):
             },
         )
     labels = np.arange(40) % 2
-    draws = [[student.draw_budget(labels, per_class, seed).value for per_class in (2, 5, 20)] for seed in range(12)]
+    draws = [[places_in(student.draw_budget(labels, n, seed).value) for n in (2, 5, 20)] for seed in range(12)]
     again = student.draw_budget(labels, 5, 3)
     again.holds(
-        lambda got: sorted(got) == sorted(draws[3][1]),
+        lambda got: places_in(got) == draws[3][1],
         "the same draw for the same seed",
         "One seed gives two draws: use the rng that `seed` made.",
     )
     student.draw_budget(labels, 5, 1).holds(
-        lambda got: sorted(got) != sorted(draws[0][1]),
+        lambda got: places_in(got) != draws[0][1],
         "another draw for another seed",
         "Every seed gives the same draw: shuffle by the rng that `seed` made.",
     )
     for seed, (few, _, _) in enumerate(draws):
         student.draw_budget(labels, 5, seed).holds(
-            lambda got, few=few: set(few) <= set(got), f"the draw of 2 a class, {few}, and more", NESTED
+            lambda got, few=few: set(few) <= set(places_in(got)), f"the draw of 2 a class, {few}, and more", NESTED
         )
     student.draw_budget(labels, 2, 0).holds(
-        lambda got: len({int(i) for few, _, _ in draws for i in few}) > 20,
+        lambda got: len({i for few, _, _ in draws for i in few}) > 20,
         "over 12 seeds, examples from everywhere",
         "Some examples are never drawn: shuffle all of a class before you take the first.",
     )
+    student.draw_budget(labels, 5, 0).holds(
+        lambda got: not all(are_neighbours([i for i in five if i % 2 == 0]) for _, five, _ in draws),
+        "over 12 seeds, examples that are no neighbours",
+        ROW,
+    )
+
+
+def places_in(drawn):
+    return sorted(int(i) for i in drawn)
+
+
+def are_neighbours(places):
+    """Whether these, of the 20 places 0, 2, …, 38, follow upon each other, the first upon the last too."""
+    return sum((b - a) % 40 != 2 for a, b in zip(places, places[1:] + places[:1], strict=True)) <= 1
 
 
 @task(
@@ -179,6 +223,9 @@ def reading(student):
         sums = np.stack([train_x[train_y == label].sum(axis=0) for label in range(train_y.max() + 1)])
         differences = x[:, None] - means
         distances = (differences**2).sum(axis=2)
+        whole = np.array([train_x[train_y == label].mean() for label in range(train_y.max() + 1)])
+        one_by_one = np.sqrt(((x[:, None] - train_x) ** 2).sum(axis=2))  # (m, n)
+        of_class = np.stack([one_by_one[:, train_y == label].mean(axis=1) for label in range(train_y.max() + 1)])
         student.nearest_mean(train_x, train_y, x).equals(
             distances.argmin(axis=1),
             instead={
@@ -200,9 +247,23 @@ def reading(student):
                     axis=1
                 ),
                 "The absolute differences are added up: square them.": np.abs(differences).sum(axis=2).argmin(axis=1),
+                "The mean of a class is one number: it has d of them, .mean(axis=0).": (
+                    (x[:, None] - whole[:, None]) ** 2
+                )
+                .sum(axis=2)
+                .argmin(axis=1),
+                "The mean of the distances is not the distance to the mean: take the mean of the rows first.": (
+                    of_class.argmin(axis=0)
+                ),
+                "Two classes are compared, and there are more: 0, 1, 2, …": lambda got, train_y=train_y: (
+                    max(got) < 2 <= train_y.max()
+                ),
+                "Every row gets the same class: is the distance one for all rows? Sum over the last axis alone.": (
+                    lambda got: len(set(np.asarray(got).tolist())) == 1
+                ),
             },
         )
-    for predicted, labels in (([1], [1]), ([0, 1], [0, 0]), ([0, 1, 1], [0, 1, 0]), ([2, 0, 1, 2], [1, 0, 2, 1])):
+    for predicted, labels in (([1], [1]), ([0, 1], [0, 0]), ([0, 1, 1], [0, 1, 0]), ([2, 0, 1, 0], [0, 0, 2, 2])):
         predicted, labels = np.array(predicted), np.array(labels)
         right = int((predicted == labels).sum())
         student.accuracy(predicted, labels).equals(
@@ -211,6 +272,12 @@ def reading(student):
                 "That is how many are right: divide by how many there are.": right,
                 "That is in percent: give a share between 0 and 1.": 100 * right / len(labels),
                 "That is the share that is wrong.": 1 - right / len(labels),
+                "How far apart the two numbers are does not matter: count where they are equal.": float(
+                    1 - np.abs(predicted - labels).mean()
+                ),
+                "Each class counts as much as any other here: take the share of all examples.": float(
+                    np.mean([(predicted == labels)[labels == label].mean() for label in np.unique(labels)])
+                ),
                 "That is whether each is right: take the mean of it.": lambda got: np.ndim(got) == 1,
                 "That is one word for all: take the mean of what is equal.": lambda got: isinstance(got, bool),
             },
@@ -228,7 +295,7 @@ def reading(student):
 )
 def experimenting(student):
     rng = np.random.default_rng(4)
-    for budgets, seeds in (([1], [0]), ([2], [0, 1]), ([1, 2, 4], [5, 7]), ([4, 8], [3, 1, 2])):
+    for budgets, seeds in (([2], [0, 1]), ([1, 2, 4], [5, 7]), ([4, 8], [3, 1, 2])):
         labels, test_labels = rng.permutation(np.arange(24) % 2), rng.integers(0, 2, 30)
         answer = student.driver.experiment(labels, test_labels, budgets, seeds)
         answer.returns(
@@ -259,6 +326,14 @@ def experimenting(student):
             instead={
                 "Budgets and seeds have changed places: a row is a budget.": right.T,
                 "The seeds were averaged: keep each one's accuracy, (budgets, seeds).": right.mean(axis=1),
+                "The numbers come in one row: give a row for each budget, (budgets, seeds).": right.reshape(-1),
+                "The learner is given labels: hand it the indices, as draw_budget gives them.": lambda got: all(
+                    set(given) <= {0, 1} for given in answer["given"].value
+                ),
+                "The draws are from test_labels: the labels to learn from are in labels.": lambda got: np.array_equal(
+                    got, (np.array(answer["from_test"].value) == test_labels).mean(axis=2)
+                ),
+                "That is the share that is wrong: use accuracy.": 1 - right,
                 "Every seed gives the same numbers: hand the seed to draw_budget.": lambda got: (
                     len(seeds) > 1 and np.ndim(got) == 2 and np.all(np.asarray(got)[:, 1:] == np.asarray(got)[:, :1])
                 ),
@@ -290,6 +365,11 @@ def scattering(student):
             (means, ranges / 2),
             instead={
                 NOT_HALF: (means, ranges),
+                "That is one array: return two, the means and half the ranges, with a comma between them.": (
+                    lambda got: isinstance(got, np.ndarray)
+                ),
+                "That is the largest distance from the mean: take half of what lies between the smallest and the "
+                "largest.": (means, np.abs(a - means[:, None]).max(axis=1)),
                 "That is the standard deviation: here it is half the range.": lambda got, a=a: (
                     np.allclose(got[1], a.std(axis=1)) or np.allclose(got[1], a.std(axis=1, ddof=1))
                 ),
@@ -305,39 +385,37 @@ def scattering(student):
                 "That is the median: take the mean.": (np.median(a, axis=1), ranges / 2),
             },
         )
+    both = "Both scatter: add the half ranges of ours and of theirs."
     cases = [  # ours, theirs, and what each mistake would answer there
-        ([0.8, 0.9], [0.3, 0.4], {}),
+        ([0.8, 0.9], [0.3, 0.4], {"Theirs is compared with ours: ours must be the one above.": False}),
         ([0.3, 0.4], [0.8, 0.9], {"Worse is not better: ours must be above theirs.": True}),
-        (
-            [0.5, 0.9],
-            [0.4, 0.8],
-            {"The means differ by less than the seeds scatter: that is no verdict.": True},
-        ),
-        (
-            [0.60, 0.70],
-            [0.50, 0.56],
-            {"The whole ranges are compared: take half of each.": False},
-        ),
+        ([0.5, 0.9], [0.4, 0.8], {"The means differ by less than the seeds scatter: that is no verdict.": True}),
+        ([0.60, 0.70], [0.50, 0.56], {"The whole ranges are compared: take half of each.": False}),
         (
             [0.6, 0.8, 0.8],
             [0.5, 0.5, 0.65],
             {"Only a gap between all of ours and all of theirs counts here, which asks too much.": False},
         ),
+        ([0.5, 0.9], [0.5, 0.52], {both: True}),
+        ([0.70, 0.72], [0.5, 0.82], {both: True}),
         (
-            [0.5, 0.9],
-            [0.5, 0.52],
-            {"Both scatter: add the half ranges of ours and of theirs.": True},
+            [0.65, 0.95],
+            [0.4, 0.7],
+            {"One half range is not enough, nor a root of squares: add the two half ranges.": True},
         ),
         (
-            [0.70, 0.72],
-            [0.5, 0.82],
-            {"Both scatter: add the half ranges of ours and of theirs.": True},
+            [0.6, 0.7, 0.7, 0.7, 0.8],
+            [0.48, 0.56, 0.56, 0.56, 0.64],
+            {"The standard deviations are added: the seeds scatter by half their range.": True},
         ),
+        ([0.5, 1.0], [0.0, 0.5], {"As far apart as the half ranges together is not further: > and not >=.": True}),
     ]
     for ours, theirs, instead in cases:
         ours, theirs = np.array(ours), np.array(theirs)
         half_ranges = [(s.max() - s.min()) / 2 for s in (ours, theirs)]
-        student.is_better(ours, theirs).equals(bool(ours.mean() - theirs.mean() > sum(half_ranges)), instead=instead)
+        no_bool = {"Return True or False, as a comparison gives it.": lambda got: type(got) in (int, float, str)}
+        right = bool(ours.mean() - theirs.mean() > sum(half_ranges))
+        student.is_better(ours, theirs).equals(right, instead=no_bool | instead)
 
 
 LINEAR = "The line between two points is straight in log(labels), not in labels."
@@ -379,6 +457,9 @@ def saving(student):
                     LINEAR: linear,
                     "That is the next point: read between the points.": float(high),
                     "That is the point before: read between the points.": float(low),
+                    "It is rounded: leave it as it is, between two budgets it is seldom whole.": (
+                        lambda got, right=right: got != right and got in (np.floor(right), np.ceil(right))
+                    ),
                     "That is the logarithm of the number of labels.": lambda got, right=right: (
                         min(abs(got - log(right)) for log in (np.log, np.log2, np.log10)) < 1e-6
                     ),

@@ -16,11 +16,13 @@ def experiment(student, labels, test_labels, budgets, seeds):
 
     found = student.run_experiment(learn, labels, test_labels, budgets, seeds)
 
-    def predictions(numbers):
-        draws = [[student.draw_budget(labels, budget, number) for number in numbers] for budget in budgets]
+    def predictions(numbers, pool=labels):
+        draws = [[student.draw_budget(pool, budget, number) for number in numbers] for budget in budgets]
         return [[predicted_from(chosen, len(test_labels)) for chosen in row] for row in draws]
 
     facts = {"found": found, "calls": len(given), "sizes": [len(chosen) for chosen in given]}
+    facts["given"] = [[int(i) for i in chosen] for chosen in given]
+    facts["from_test"] = predictions(seeds, test_labels)
     return facts | {"predictions": predictions(seeds), "by_place": predictions(range(len(seeds)))}
 
 

@@ -83,6 +83,49 @@ MISTAKES = [
         """,
         "divide by its length",
     ),
+    Mistake(
+        "letter_entropy",
+        "base 10",
+        """
+        shares = np.array(list(Counter(text).values())) / len(text)
+        return -(shares * np.log10(shares)).sum()
+        """,
+        "base 10",
+    ),
+    Mistake(
+        "letter_entropy",
+        "letters alone",
+        """
+        letters = [character for character in text if character.isalpha()]
+        shares = np.array(list(Counter(letters).values())) / len(letters)
+        return -(shares * np.log2(shares)).sum()
+        """,
+        "characters of their own",
+    ),
+    Mistake(
+        "letter_entropy",
+        "capitals taken for small letters",
+        """
+        shares = np.array(list(Counter(text.lower()).values())) / len(text)
+        return -(shares * np.log2(shares)).sum()
+        """,
+        "characters of their own",
+    ),
+    Mistake(
+        "bits_per_character", "averaged first", "return -np.log2(probabilities.mean())", "take the logarithm of each"
+    ),
+    Mistake(
+        "bits_per_character",
+        "added up first",
+        "return -np.log2(probabilities.sum()) / characters",
+        "added up first",
+    ),
+    Mistake(
+        "bits_per_character",
+        "averaged and divided",
+        "return -np.log2(probabilities).mean() / characters",
+        "averaged before they were divided",
+    ),
     Mistake("bits_per_character", "per token", "return -np.log2(probabilities).mean()", "not of tokens"),
     Mistake("bits_per_character", "nats", "return -np.log(probabilities).sum() / characters", "in nats"),
     Mistake("bits_per_character", "sign", "return np.log2(probabilities).sum() / characters", "sign is wrong"),
@@ -173,6 +216,54 @@ MISTAKES = [
         """,
         "Join the classes",
     ),
+    Mistake(
+        "draw_budget",
+        "classes counted up to the largest",
+        """
+        chosen = []
+        for label in range(labels.max() + 1):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            if len(members) < per_class:
+                raise ValueError("too few")
+            chosen.append(members[:per_class])
+        return np.concatenate(chosen)
+        """,
+        "Only classes that occur count",
+    ),
+    Mistake(
+        "draw_budget",
+        "from a random start on",
+        EACH.format(
+            "if len(members) < per_class: raise ValueError\n"
+            "            start = rng.integers(len(members) - per_class + 1)\n"
+            "            chosen.append(members[start : start + per_class])"
+        ),
+        "neighbours",
+    ),
+    Mistake(
+        "draw_budget",
+        "rolled",
+        EACH.format(
+            "if len(members) < per_class: raise ValueError\n"
+            "            chosen.append(np.roll(members, rng.integers(len(members)))[:per_class])"
+        ),
+        "neighbours",
+    ),
+    Mistake(
+        "draw_budget",
+        "just enough refused",
+        EACH.format(
+            "if len(members) <= per_class: raise ValueError\n"
+            "            chosen.append(rng.permutation(members)[:per_class])"
+        ),
+        "has enough here",
+    ),
+    Mistake(
+        "draw_budget",
+        "what shuffle returns",
+        EACH.format("chosen.append(rng.shuffle(members)[:per_class])"),
+        "rng.permutation returns",
+    ),
     # Task 3
     Mistake(
         "nearest_mean",
@@ -246,10 +337,54 @@ MISTAKES = [
         """,
         "argmin over the classes",
     ),
+    Mistake(
+        "nearest_mean",
+        "one number a class",
+        """
+        means = np.array([train_x[train_y == c].mean() for c in range(train_y.max() + 1)])
+        return ((x[:, None] - means[:, None]) ** 2).sum(axis=2).argmin(axis=1)
+        """,
+        ".mean(axis=0)",
+    ),
+    Mistake(
+        "nearest_mean",
+        "mean of distances",
+        """
+        classes = range(train_y.max() + 1)
+        far = [np.linalg.norm(x[:, None] - train_x[train_y == c], axis=2).mean(axis=1) for c in classes]
+        return np.argmin(far, axis=0)
+        """,
+        "not the distance to the mean",
+    ),
+    Mistake(
+        "nearest_mean",
+        "two classes",
+        """
+        far = [np.linalg.norm(x - train_x[train_y == c].mean(axis=0), axis=1) for c in (0, 1)]
+        return (far[1] < far[0]).astype(int)
+        """,
+        "and there are more",
+    ),
+    Mistake(
+        "nearest_mean",
+        "the norm of everything",
+        """
+        means = [train_x[train_y == c].mean(axis=0) for c in range(train_y.max() + 1)]
+        return np.array([np.argmin([np.linalg.norm(x - mean) for mean in means]) for row in x])
+        """,
+        "same class",
+    ),
     Mistake("accuracy", "a count", "return (predicted == labels).sum()", "how many are right"),
     Mistake("accuracy", "percent", "return 100 * (predicted == labels).mean()", "in percent"),
     Mistake("accuracy", "errors", "return (predicted != labels).mean()", "share that is wrong"),
     Mistake("accuracy", "no mean", "return predicted == labels", "whether each is right"),
+    Mistake("accuracy", "how far apart", "return 1 - np.abs(predicted - labels).mean()", "How far apart"),
+    Mistake(
+        "accuracy",
+        "the mean over classes",
+        "return np.mean([(predicted[labels == c] == c).mean() for c in np.unique(labels)])",
+        "Each class counts as much",
+    ),
     # Task 4
     Mistake(
         "run_experiment",
@@ -314,6 +449,27 @@ MISTAKES = [
         LOOP.format("found[i, j] = accuracy(learn(draw_budget(labels, per_class, seed)[:per_class]), test_labels)"),
         "so many labels of each class",
     ),
+    Mistake(
+        "run_experiment",
+        "in one row",
+        """
+        draws = [draw_budget(labels, per_class, seed) for per_class in budgets for seed in seeds]
+        return np.array([accuracy(learn(chosen), test_labels) for chosen in draws])
+        """,
+        "in one row",
+    ),
+    Mistake(
+        "run_experiment",
+        "labels for indices",
+        LOOP.format("found[i, j] = accuracy(learn(labels[draw_budget(labels, per_class, seed)]), test_labels)"),
+        "given labels",
+    ),
+    Mistake(
+        "run_experiment",
+        "drawn from the test",
+        LOOP.format("found[i, j] = accuracy(learn(draw_budget(test_labels, per_class, seed)), test_labels)"),
+        "from test_labels",
+    ),
     # Task 5
     Mistake("summarize", "whole range", "return accuracies.mean(axis=1), np.ptp(accuracies, axis=1)", "half of it"),
     Mistake(
@@ -334,6 +490,21 @@ MISTAKES = [
         "the middle",
         "return (accuracies.max(axis=1) + accuracies.min(axis=1)) / 2, np.ptp(accuracies, axis=1) / 2",
         "mean of all seeds",
+    ),
+    Mistake(
+        "summarize",
+        "one array",
+        "return np.array([accuracies.mean(axis=1), np.ptp(accuracies, axis=1) / 2])",
+        "That is one array",
+    ),
+    Mistake(
+        "summarize",
+        "farthest from the mean",
+        """
+        means = accuracies.mean(axis=1)
+        return means, np.abs(accuracies - means[:, None]).max(axis=1)
+        """,
+        "largest distance from the mean",
     ),
     Mistake("is_better", "means alone", "return ours.mean() > theirs.mean()", "that is no verdict"),
     Mistake("is_better", "no overlap", "return ours.min() > theirs.max()", "asks too much"),
@@ -361,6 +532,42 @@ MISTAKES = [
         "return abs(ours.mean() - theirs.mean()) > (np.ptp(ours) + np.ptp(theirs)) / 2",
         "Worse is not better",
     ),
+    Mistake(
+        "is_better",
+        "a number",
+        "return int(ours.mean() - theirs.mean() > (np.ptp(ours) + np.ptp(theirs)) / 2)",
+        "True or False",
+    ),
+    Mistake(
+        "is_better",
+        "the other way round",
+        "return theirs.mean() - ours.mean() > (np.ptp(ours) + np.ptp(theirs)) / 2",
+        "ours must be the one above",
+    ),
+    Mistake(
+        "is_better",
+        "the larger of both",
+        "return ours.mean() - theirs.mean() > max(np.ptp(ours), np.ptp(theirs)) / 2",
+        "One half range is not enough",
+    ),
+    Mistake(
+        "is_better",
+        "a root of squares",
+        "return ours.mean() - theirs.mean() > np.hypot(np.ptp(ours), np.ptp(theirs)) / 2",
+        "nor a root of squares",
+    ),
+    Mistake(
+        "is_better",
+        "standard deviations",
+        "return ours.mean() - theirs.mean() > ours.std() + theirs.std()",
+        "standard deviations are added",
+    ),
+    Mistake(
+        "is_better",
+        "as far is enough",
+        "return ours.mean() - theirs.mean() >= (np.ptp(ours) + np.ptp(theirs)) / 2",
+        "> and not >=",
+    ),
     # Task 6
     Mistake(
         "labels_needed",
@@ -375,6 +582,12 @@ MISTAKES = [
         "the logarithm",
         BETWEEN.format("np.log(budgets[i - 1]) + share * np.log(budgets[i] / budgets[i - 1])"),
         "logarithm of the number",
+    ),
+    Mistake(
+        "labels_needed",
+        "rounded up",
+        BETWEEN.format("int(np.ceil(budgets[i - 1] * (budgets[i] / budgets[i - 1]) ** share))"),
+        "It is rounded",
     ),
     Mistake(
         "labels_needed",
@@ -449,6 +662,20 @@ RIGHT = [
                 raise ValueError("too few")
             chosen += places[:per_class]
         return chosen
+        """,
+    ),
+    Right(
+        "draw_budget",
+        "a list of NumPy's numbers",
+        """
+        keys = rng.random(len(labels))
+        chosen = []
+        for label in np.unique(labels):
+            members = sorted(np.flatnonzero(labels == label), key=lambda i: keys[i])
+            if len(members) < per_class:
+                raise ValueError(f"{per_class} of {label}")
+            chosen.extend(members[:per_class])
+        return tuple(chosen)
         """,
     ),
     Right(

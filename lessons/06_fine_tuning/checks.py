@@ -8,6 +8,9 @@ USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn", "minilora.function
 
 EMBED, LAYER, NORM, SCALE, HEAD = 4 * 3, 4 * 4 + 4, 4 + 4, 4, 2 * 4 + 2  # numbers in the driver's model
 ALL = EMBED + 2 * LAYER + NORM + SCALE + HEAD
+MATRICES = EMBED + 2 * 16 + SCALE + 8
+PAIRS = "named_parameters() gives pairs: for path, parameter in model.named_parameters()."
+WHOLE = '"" is the path of the whole model, which named_modules() gives first: everything trains then.'
 
 
 @task(
@@ -19,18 +22,29 @@ ALL = EMBED + 2 * LAYER + NORM + SCALE + HEAD
     ),
 )
 def counting(student):
-    for frozen, is_tied in (([], False), (["body"], False), (["body.layers.0", "head"], False), (["body"], True)):
+    for frozen, is_tied in ((["body.layers.0"], False), (["body", "head"], False), ([], False), (["body"], True)):
         total = ALL - (HEAD if is_tied else 0)
         sizes = {"body": EMBED + 2 * LAYER + NORM, "body.layers.0": LAYER, "head": HEAD}
         trains = total - sum(sizes[path] for path in frozen)
-        student.driver.counted(frozen, is_tied).equals(
+        answer = student.driver.counted(frozen, is_tied)
+        answer.returns({PAIRS: raised("AttributeError", "'tuple' object")})
+        answer.equals(
             (trains, total),
             instead={
                 "What trains comes first, then all.": (total, trains),
+                "The second number is of all parameters, not of the frozen ones alone.": (trains, total - trains),
+                "Nothing is counted as training: a parameter trains if its requires_grad is True, whatever its grad "
+                "is.": (0, total),
+                "A part was left out: there are modules beside body and head. named_parameters() has them all.": (
+                    lambda got: got[1] == total - SCALE
+                ),
+                "The vectors were left out: biases and norms are parameters too.": lambda got: (
+                    got[1] in (MATRICES, MATRICES - 8)
+                ),
                 "What is frozen is counted as if it trained: look at requires_grad.": (total, total),
                 "That is how many are frozen: count those whose requires_grad is True.": (total - trains, total),
                 "The second number is of all parameters, frozen ones too.": lambda got: got[0] == got[1] == trains,
-                "Arrays were counted, not the numbers in them: add up their size.": lambda got: got[1] < 15,
+                "Arrays were counted, not the numbers in them: add up their size.": lambda got: 0 < got[1] < 15,
                 "Rows were counted: a matrix has rows times columns, which is its size.": lambda got: 15 < got[1] < 45,
                 "A shared parameter was counted twice: named_parameters() gives it once.": lambda got: (
                     is_tied and got[1] == total + EMBED
@@ -40,7 +54,7 @@ def counting(student):
 
 
 NAMES = [f"body.layers.{i}.{name}" for i in range(11) for name in ("weight", "bias")]
-NAMES = ["body.embed.weight", *NAMES, "body.norm.weight", "body.norm.bias"]
+NAMES = ["body.embed.weight", *NAMES, "body.norm.weight", "body.norm.bias", "body.head.weight"]
 NAMES += ["head_scale.weight", "head.weight", "head.bias"]
 
 
@@ -61,7 +75,10 @@ def freezing(student):
     cases = [(["head"], [""]), (["body.layers.1"], [""]), (["head"], []), (["body.layers.0", "head"], ["body.norm"])]
     for paths, before in [*cases, (["head", "body.layers.10"], ["head_scale"]), ([""], [])]:
         wanted = below(paths)
-        answer = student.driver.frozen(paths, below(before))
+        answer = student.driver.frozen(paths, before)
+        answer.returns(
+            {PAIRS: raised("AttributeError", "'tuple' object")} | ({WHOLE: raised("ValueError")} if "" in paths else {})
+        )
         answer["trains"].equals(
             wanted,
             instead={
@@ -77,6 +94,15 @@ def freezing(student):
                         set(names) > set(wanted) and all(any(name.startswith(path) for path in paths) for name in names)
                     )
                 ),
+                "A path counts from the model on: body.head is not head, though head is in its name.": lambda names: (
+                    set(names) - set(wanted) == {"body.head.weight"}
+                ),
+                "Only the last of the paths trains: freeze once, before you go through them.": lambda names: (
+                    len(paths) > 1 and set(names) == set(below(paths[-1:]))
+                ),
+                "All that is below a path trains, and not only what the module there holds itself.": lambda names: (
+                    not before and set(names) < set(wanted) and "" in paths
+                ),
                 "What was frozen stays frozen: set requires_grad to True for what is to train.": lambda names: (
                     set(names) < set(wanted)
                 ),
@@ -87,14 +113,21 @@ def freezing(student):
             instead={
                 "Return the paths of the parameters that train.": None,
                 "Return the parameters' paths, not the modules'.": paths,
+                "Return the paths of the parameters, not the parameters.": lambda names: (
+                    not all(isinstance(name, str) for name in names)
+                ),
                 "Return them in the model's order.": lambda names: sorted(names) == sorted(wanted),
+                "Return a list.": lambda names: not isinstance(names, (list, tuple)),
             },
         )
-    for paths in (["haed"], ["head", "body.layers.2"]):
+    for paths in (["haed"], ["head", "body.layers.2"], ["head.weight"]):
         answer = student.driver.refused(paths)
         answer["raised"].equals(
             "ValueError",
             instead={
+                "head.weight is a parameter and no module: raise ValueError.": lambda kind: (
+                    kind == "nothing" and paths == ["head.weight"]
+                ),
                 "A path that is no module is a typo: raise ValueError, or nothing would train, without a word.": (
                     "nothing"
                 ),
@@ -104,6 +137,9 @@ def freezing(student):
         answer["unchanged"].equals(
             True, instead={"It was refused after the model had been changed: check the paths first.": False}
         )
+
+
+STILL_OLD = "The head is still the old one: set model.head."
 
 
 @task(
@@ -126,6 +162,14 @@ def heading(student):
                 "make a new Linear.": lambda weight: True
             },
         )
+        answer["is_new"].equals(
+            True,
+            instead={
+                STILL_OLD: lambda is_new: answer["weight"].value.shape == (7, 4),
+                "The old Linear was given another array: it keeps its bias and its sizes. Put a new Linear in its "
+                "place.": False,
+            },
+        )
         answer["kind"].equals("Linear", instead={"model.head must be an nn.Linear.": lambda kind: True})
         answer["weight"].holds(
             lambda weight: np.shape(weight) == (classes, 4),
@@ -133,7 +177,6 @@ def heading(student):
             "The new weight has another shape: a row for each class, a column for each number of the hidden state.",
             instead={
                 "The weight is transposed: it is (classes, hidden size).": lambda w: np.shape(w) == (4, classes),
-                "The head is still the old one: set model.head.": lambda weight: np.shape(weight) == (7, 4),
             },
         )
         answer["has_bias"].equals(False, instead={"No bias: at first no class is preferred.": True})
@@ -149,7 +192,7 @@ def heading(student):
     answer["weight"].holds(
         lambda weight: 0.017 < np.std(weight) < 0.023 and abs(np.mean(weight)) < 0.005,
         "numbers around 0 with a standard deviation of 0.02",
-        "The start is another: normal numbers times 0.02.",
+        "The start has another spread: normal numbers times 0.02.",
         instead={
             "The head is all zeros: allowed in theory, but here normal numbers times 0.02 are asked for.": (
                 lambda weight: not np.any(weight)
@@ -185,7 +228,12 @@ def heading(student):
 def grouping(student):
     for paths in (["head"], ["head", "body.layers.1"], ["body.norm", "head"], ["head_scale"], [""]):
         answer = student.driver.grouped(below(paths))
-        answer.returns({'A group is a dictionary with "params", "lr" and "weight_decay".': raised("Exception")})
+        answer.returns(
+            {
+                PAIRS: raised("AttributeError", "'tuple' object"),
+                'A group is a dictionary with "params", "lr" and "weight_decay".': raised("Exception"),
+            }
+        )
         names = ["body.embed.weight", *(f"body.layers.{i}.{n}" for i in range(2) for n in ("weight", "bias"))]
         names += ["body.norm.weight", "body.norm.bias", "head_scale.weight", "head.weight", "head.bias"]
         names = [name for name in names if any(path == "" or name.startswith(f"{path}.") for path in paths)]
@@ -196,6 +244,9 @@ def grouping(student):
             f"{', '.join(names)}, each once",
             "The groups hold other parameters than those that train.",
             instead={
+                '"params" is a list of Tensors, the parameters themselves: [parameter], not a name or one Tensor.': (
+                    lambda got: any(name == "unknown" for name, _, _ in got)
+                ),
                 "A parameter is in two groups: the optimizer would step it twice.": lambda got: (
                     len({name for name, _, _ in got}) < len(got)
                 ),
@@ -205,8 +256,15 @@ def grouping(student):
                 "The vectors are missing: they train as well, without decay.": lambda got: (
                     {name for name, _, _ in got} == {name for name in names if not is_vector[name]}
                 ),
-                "The head is missing.": lambda got: not any(name.startswith("head.") for name, _, _ in got),
-                "The body is missing.": lambda got: all(name.startswith("head.") for name, _, _ in got),
+                "head_scale is missing: it trains, and is neither in body nor in head. Go through all parameters.": (
+                    lambda got: set(names) - {name for name, _, _ in got} == {"head_scale.weight"}
+                ),
+                "The head is missing.": lambda got: (
+                    "head.weight" in names and not any(name.startswith("head.") for name, _, _ in got)
+                ),
+                "The body is missing.": lambda got: (
+                    names[0].startswith("body") and all(name.startswith("head.") for name, _, _ in got)
+                ),
             },
         )
         rates = {name: 0.5 if name.startswith("head.") else 0.1 for name in names}
@@ -259,6 +317,9 @@ def loss_and_step(head, hidden, labels):
     return float(loss), {name: head[name] - 0.5 * changes[name] for name in head}
 
 
+NO_GRAPH = "The loss depends on nothing that trains: is the head left out, or is all of it under no_grad()?"
+
+
 @task(
     5,
     hints=(
@@ -273,6 +334,7 @@ def stepping(student):
     for n, steps in ((1, 1), (3, 1), (4, 3)):
         x, labels = draw(rng, n, 3).astype("float32"), rng.integers(0, 2, n)
         answer = student.driver.stepped(below(["head"]), x, labels, steps)
+        answer.returns({NO_GRAPH: raised("RuntimeError", "no graph")})
         hidden = answer["features"].value
         head = {name: answer["start"].value[name].astype("float64") for name in ("head.weight", "head.bias")}
         losses = []
@@ -280,6 +342,13 @@ def stepping(student):
             loss, head = loss_and_step(head, hidden, labels)
             losses.append(loss)
         after = loss_and_step(head, hidden, labels)[0]
+        answer["trains"].equals(
+            ["head.weight", "head.bias"],
+            instead={"What was frozen trains now: a step leaves requires_grad alone.": lambda names: len(names) > 2},
+        )
+        answer["is_tensor"].equals(
+            False, instead={"Return a number, loss.item(): a Tensor holds on to what it was computed from.": True}
+        )
         answer["moved"].equals(
             ["head.weight", "head.bias"],
             instead={
@@ -334,6 +403,13 @@ def extracting(student):
     for sizes in ((1,), (2,), (3, 2), (4, 4, 1)):
         batches = [draw(rng, n, 3).astype("float32") for n in sizes]
         answer = student.driver.extracted(batches)
+        answer.returns(
+            {
+                "Write no_grad() with its parentheses.": raised("TypeError", "context manager"),
+                "Join along the first axis, the examples: np.concatenate(found).": raised("ValueError", "concatenat"),
+                "Batches may have different lengths: join them by np.concatenate.": raised("ValueError", "shape"),
+            }
+        )
         hidden = answer["hidden"].value
         right = np.concatenate(hidden)
         answer["rows"].holds(
@@ -345,22 +421,28 @@ def extracting(student):
                 "Not all batches were run.": lambda rows: 0 < sum(rows) < sum(sizes),
             },
         )
+        answer["dropped"].equals(
+            False, instead={"Dropout was on while the body ran, so that features are random: model.eval() first.": True}
+        )
         answer["training"].equals(
-            False, instead={"Dropout is on, so that features are random: model.eval() first.": True}
+            False, instead={"The model is in training mode afterwards: model.eval(), all of it, and leave it so.": True}
+        )
+        answer["form"].equals(
+            "ndarray",
+            instead={
+                "Join the batches into one array: np.concatenate.": "list",
+                "These are Tensors: .numpy() of each, then join them.": "ndarray of objects",
+                "Return an array: tensor.numpy() is one, and np.concatenate joins several.": lambda form: True,
+            },
         )
         answer["found"].equals(
             right,
             instead={
                 "That is the head's scores: features are what the body gives.": np.concatenate(answer["scores"].value),
-                "Join the batches into one array: np.concatenate.": lambda got: (
-                    isinstance(got, list) or np.ndim(got) == 3
-                ),
+                "Join the batches into one array: np.concatenate.": lambda got: np.ndim(got) == 3,
                 "The batches come in another order.": lambda got: (
                     np.shape(got) == right.shape
                     and np.allclose(np.sort(got, axis=0), np.sort(right, axis=0), atol=1e-5)
-                ),
-                "Dropout was on while the body ran: model.eval() first.": lambda got: (
-                    np.shape(got) == right.shape and np.any(np.asarray(got) == 0)
                 ),
                 "One row for each example: were the hidden states averaged?": lambda got: (
                     np.shape(got)[0] == len(sizes) != len(right)
@@ -373,4 +455,3 @@ def extracting(student):
                 "A graph was recorded, and keeps all the arrays of the forward pass: put it under no_grad().": True
             },
         )
-        answer["is_plain"].equals(True, instead={"Return an array: tensor.numpy().": False})

@@ -20,7 +20,7 @@ class Body(nn.Module):
         self.calls = []
 
     def forward(self, x):
-        self.calls.append((len(x.data), is_recording()))
+        self.calls.append((len(x), is_recording(), self.dropout.training))
         x = self.embed(x)
         for layer in self.layers:
             x = x + layer(x).tanh()
@@ -35,6 +35,9 @@ class Model(nn.Module):
         self.body = Body(rng, depth, dropout)
         self.head_scale = nn.Linear(4, 1, bias=False, rng=rng)
         self.head = nn.Linear(4, 2, rng=rng)
+
+    def forward(self, x):
+        return self.head(self.body(x))
 
 
 def training(model):
@@ -62,14 +65,16 @@ def counted(student, frozen, is_tied):
 
 
 def frozen(student, paths, before):
-    """names = freeze_all_but(model, paths), where only `before` trained"""
+    """names = freeze_all_but(model, paths), where only the modules at `before` trained"""
     model = Model(depth=11)
-    mark(model, before)
-    return {"names": student.freeze_all_but(model, paths), "trains": training(model)}
+    model.body.head = nn.Linear(4, 4, bias=False)
+    begins = [path and f"{path}." for path in before]
+    mark(model, [name for name, _ in model.named_parameters() if any(name.startswith(begin) for begin in begins)])
+    return {"names": student.freeze_all_but(model, list(paths)), "trains": training(model)}
 
 
 def refused(student, paths):
-    """freeze_all_but(model, paths), where a path is none; and what trains afterwards, all of which did before"""
+    """freeze_all_but(model, paths), where everything trained before, and one of the paths is no module"""
     model = Model(depth=2)
     before, kind = training(model), "nothing"
     try:
@@ -84,7 +89,7 @@ def refused(student, paths):
 def headed(student, classes, seed, is_frozen):
     """new_head(model, classes, seed), where the old head is tied to another layer"""
     model = Model()
-    model.head = nn.Linear.from_arrays(np.ones((7, 4), dtype="float32"))
+    old_head = model.head = nn.Linear.from_arrays(np.ones((7, 4), dtype="float32"))
     model.other = nn.Linear.from_arrays(model.head.weight.data)
     model.other.weight = model.head.weight
     if is_frozen:
@@ -93,6 +98,7 @@ def headed(student, classes, seed, is_frozen):
     student.new_head(model, classes, seed)
     head = model.head
     facts = {"kind": type(head).__name__, "other": model.other.weight, "has_bias": head.bias is not None}
+    facts["is_new"] = head is not old_head
     same = all(p.requires_grad == flag for p, flag in old)
     return facts | {"weight": head.weight, "trains": head.weight.requires_grad, "same": same}
 
@@ -120,7 +126,9 @@ def stepped(student, names, x, labels, steps):
     losses = [student.train_step(model, optimizer, x, labels) for _ in range(steps)]
     moved = [name for name, p in model.named_parameters() if not np.array_equal(p.data, start[name])]
     state = {name: array for name, array in arrays(model).items() if name.startswith("head.")}
-    return {"losses": losses, "moved": moved, "head": state, "features": features(x), "start": start}
+    facts = {"losses": losses, "is_tensor": any(isinstance(loss, Tensor) for loss in losses), "moved": moved}
+    facts |= {"trains": training(model), "head": state}
+    return facts | {"features": features(x), "start": start}
 
 
 def features(x):
@@ -134,14 +142,19 @@ def extracted(student, batches):
     model = Model(dropout=0.5)
     model.train()
     found = student.extract_features(model, batches)
-    is_plain = isinstance(found, np.ndarray)
+    form = type(found).__name__
+    if isinstance(found, np.ndarray) and found.dtype == object:
+        form = "ndarray of objects"
+    if form == "list" and all(isinstance(item, list) for item in found):
+        form = "list of lists"
     calls = list(model.body.calls)
     clean = Model(dropout=0.5).eval()
     return {
-        "found": found,
-        "is_plain": is_plain,
-        "rows": [rows for rows, _ in calls],
-        "recorded": any(recorded for _, recorded in calls),
+        "found": found if form != "ndarray of objects" else None,
+        "form": form,
+        "rows": [rows for rows, _, _ in calls],
+        "recorded": any(recorded for _, recorded, _ in calls),
+        "dropped": any(is_on for _, _, is_on in calls),
         "training": model.training or model.body.dropout.training,
         "hidden": [clean.body(Tensor(x)).numpy() for x in batches],
         "scores": [clean.head(clean.body(Tensor(x))).numpy() for x in batches],

@@ -7,8 +7,9 @@
 # `minilora check 06 --hint` helps.
 #
 # A model here is an `nn.Module` with a `body`, from inputs to hidden states (n, d), and a `head`, an `nn.Linear` from
-# hidden states to scores (n, classes). `model.named_parameters()` gives (path, parameter) pairs such as
-# ("body.layers.0.weight", Tensor).
+# hidden states to scores (n, classes); `model(x)` is `model.head(model.body(x))`, where x is an array or a Tensor.
+# `model.named_parameters()` gives (path, parameter) pairs such as ("body.layers.0.weight", Tensor). There may be other
+# modules beside body and head.
 
 # %%
 import numpy as np
@@ -33,7 +34,8 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 # ## Task 2: freeze all but a part
 #
 # ["head"] is feature extraction; ["head", "body.layers.1"] lets a layer go along. A path means all of the module there:
-# "body.layers.1" is not "body.layers.10".
+# "body.layers.1" is not "body.layers.10". `model.named_modules()` gives (path, module) pairs, first ("", model) for the
+# whole, and `model.get_submodule(path)` one module; `module.requires_grad_(False)` freezes all that is in it.
 
 
 # %%
@@ -41,7 +43,7 @@ def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
     """Of the model, exactly the parameters of the modules at `paths` train afterwards, whatever trained before.
 
     Returns the paths of the parameters that train, in the model's order. Raises ValueError, and changes nothing, where
-    a path is no module of the model.
+    a path is no module of the model; "" is the whole model.
     """
     raise NotImplementedError("lesson 06, task 2: freeze, then unfreeze")
 
@@ -50,13 +52,13 @@ def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
 # ## Task 3: a new head
 #
 # The old head speaks about the old classes (or the next token); its rows are of no use here, only its width is. The new
-# one starts small: normal numbers times 0.02, no bias, so that at first no class is preferred. `nn.Linear.from_arrays`
-# makes a Linear of a weight (out, in) that trains; an array for it is float32.
+# one starts small: normal numbers times 0.02, no bias, so that at first no class is preferred.
+# `nn.Linear.from_arrays(weight)` makes a Linear of a float32 array (out, in); it trains, and has no bias.
 
 
 # %%
 def new_head(model: nn.Module, classes: int, seed: int) -> None:
-    """Put a fresh Linear (hidden size -> classes) in place of model.head. The old one's arrays stay as they are."""
+    """Put a fresh Linear (hidden size -> classes) in place of model.head. The old Linear stays as it is."""
     rng = np.random.default_rng(seed)
     raise NotImplementedError("lesson 06, task 3: a small one of the same width")
 
@@ -97,7 +99,8 @@ def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -
 #
 # A frozen body gives the same hidden states in every epoch, so it need not run in every epoch. Run it once over all
 # batches and keep the result; the head then trains on arrays. No graph is needed (`with no_grad():`), and dropout must
-# be off (`model.eval()`), or the features would be random. `tensor.numpy()` is a Tensor's array.
+# be off (`model.eval()`), or the features would be random. `tensor.numpy()` is a Tensor's array; batches may differ in
+# length.
 
 
 # %%

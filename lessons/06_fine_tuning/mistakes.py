@@ -81,6 +81,48 @@ MISTAKES = [
         """,
         "counted twice",
     ),
+    Mistake(
+        "count_parameters",
+        "and the frozen ones",
+        """
+        sizes = [(p.size, p.requires_grad) for p in model.parameters()]
+        return sum(n for n, trains in sizes if trains), sum(n for n, trains in sizes if not trains)
+        """,
+        "not of the frozen ones alone",
+    ),
+    Mistake(
+        "count_parameters",
+        "what has a gradient",
+        """
+        found = list(model.parameters())
+        return sum(p.size for p in found if p.grad is not None), sum(p.size for p in found)
+        """,
+        "whatever its grad",
+    ),
+    Mistake(
+        "count_parameters",
+        "body and head",
+        """
+        found = [*model.body.parameters(), *model.head.parameters()]
+        return sum(p.size for p in found if p.requires_grad), sum(p.size for p in found)
+        """,
+        "A part was left out",
+    ),
+    Mistake(
+        "count_parameters",
+        "matrices alone",
+        """
+        found = [p for p in model.parameters() if p.ndim == 2]
+        return sum(p.size for p in found if p.requires_grad), sum(p.size for p in found)
+        """,
+        "vectors were left out",
+    ),
+    Mistake(
+        "count_parameters",
+        "pairs",
+        "return sum(p.size for p in model.named_parameters() if p.requires_grad), 0",
+        "gives pairs",
+    ),
     # Task 2
     Mistake(
         "freeze_all_but",
@@ -197,6 +239,84 @@ MISTAKES = [
         """,
         "check the paths first",
     ),
+    Mistake(
+        "freeze_all_but",
+        "anywhere in the name",
+        """
+        known = [name for name, _ in model.named_modules()]
+        if any(path not in known for path in paths):
+            raise ValueError
+        for name, p in model.named_parameters():
+            p.requires_grad = any(f"{path}." in name for path in paths)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "A path counts from the model on",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "a parameter's path",
+        """
+        names = [name for name, _ in model.named_parameters()]
+        is_below = lambda name, path: not path or name == path or name.startswith(f"{path}.")
+        if not all(any(is_below(name, path) for name in names) for path in paths):
+            raise ValueError
+        for name, p in model.named_parameters():
+            p.requires_grad = any(is_below(name, path) for path in paths)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "head.weight is a parameter",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "the whole model refused",
+        """
+        names = [name for name, _ in model.named_parameters()]
+        if not all(any(name.startswith(f"{path}.") for name in names) for path in paths):
+            raise ValueError
+        for name, p in model.named_parameters():
+            p.requires_grad = any(name.startswith(f"{path}.") for path in paths)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "path of the whole model",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "the last path alone",
+        """
+        modules = dict(model.named_modules())
+        if any(path not in modules for path in paths):
+            raise ValueError
+        for path in paths:
+            model.requires_grad_(False)
+            modules[path].requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "Only the last of the paths",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "what the module holds itself",
+        """
+        known = [name for name, _ in model.named_modules()]
+        if any(path not in known for path in paths):
+            raise ValueError
+        for name, p in model.named_parameters():
+            p.requires_grad = name.rpartition(".")[0] in paths
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "All that is below a path",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "Tensors returned",
+        """
+        model.requires_grad_(False)
+        for path in paths:
+            model.get_submodule(path).requires_grad_(True)
+        return [p for p in model.parameters() if p.requires_grad]
+        """,
+        "not the parameters",
+    ),
     # Task 3
     Mistake(
         "new_head",
@@ -279,6 +399,15 @@ MISTAKES = [
         model.head = nn.Linear.from_arrays(weight.astype("float32"))
         """,
         "Something else was frozen",
+    ),
+    Mistake(
+        "new_head",
+        "another array for the old Linear",
+        """
+        weight = 0.02 * rng.standard_normal((classes, model.head.in_features))
+        model.head.weight = Tensor(weight.astype("float32"), requires_grad=True)
+        """,
+        "Put a new Linear",
     ),
     # Task 4
     Mistake(
@@ -386,6 +515,41 @@ MISTAKES = [
         ),
         "says nothing of weight_decay",
     ),
+    Mistake(
+        "make_groups",
+        "names",
+        """
+        groups = []
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                lr = head_lr if name.startswith("head.") else body_lr
+                groups.append({"params": [name], "lr": lr, "weight_decay": weight_decay if p.ndim > 1 else 0.0})
+        return groups
+        """,
+        "a list of Tensors",
+    ),
+    Mistake(
+        "make_groups",
+        "not in a list",
+        GROUPS.format(
+            'groups.append({"params": p, "lr": head_lr if is_head else body_lr, '
+            '"weight_decay": weight_decay if is_matrix else 0.0})'
+        ),
+        "a list of Tensors",
+    ),
+    Mistake(
+        "make_groups",
+        "body and head",
+        """
+        groups = []
+        for module, lr in ((model.body, body_lr), (model.head, head_lr)):
+            for p in module.parameters():
+                if p.requires_grad:
+                    groups.append({"params": [p], "lr": lr, "weight_decay": weight_decay if p.ndim > 1 else 0.0})
+        return groups
+        """,
+        "head_scale is missing",
+    ),
     # Task 5
     Mistake(
         "train_step",
@@ -470,18 +634,54 @@ MISTAKES = [
     ),
     Mistake(
         "train_step",
-        "everything by hand",
+        "weight decay by hand",
         """
-        model.requires_grad_(True)
         optimizer.zero_grad()
         loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
         loss.backward()
+        optimizer.step()
         for p in model.parameters():
-            if p.grad is not None:
-                p.data = p.data - 0.5 * p.grad
+            p.data = p.data - 0.01 * p.data
         return loss.item()
         """,
         "frozen moved",
+    ),
+    Mistake(
+        "train_step",
+        "the head left out",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model.body(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "is the head left out",
+    ),
+    Mistake(
+        "train_step",
+        "unfrozen",
+        """
+        model.requires_grad_(True)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "leaves requires_grad alone",
+    ),
+    Mistake(
+        "train_step",
+        "a Tensor",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+        """,
+        "Return a number",
     ),
     # Task 6
     Mistake(
@@ -500,7 +700,7 @@ MISTAKES = [
         with no_grad():
             return np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
         """,
-        "Dropout is on",
+        "Dropout was on while",
     ),
     Mistake(
         "extract_features",
@@ -531,6 +731,58 @@ MISTAKES = [
             return model.body(Tensor(batches[0])).numpy()
         """,
         "Not all batches",
+    ),
+    Mistake(
+        "extract_features",
+        "the body alone in eval mode",
+        """
+        model.body.eval()
+        with no_grad():
+            return np.concatenate([model.body(x).numpy() for x in batches])
+        """,
+        "all of it, and leave it so",
+    ),
+    Mistake(
+        "extract_features",
+        "no parentheses",
+        """
+        model.eval()
+        with no_grad:
+            return np.concatenate([model.body(x).numpy() for x in batches])
+        """,
+        "with its parentheses",
+    ),
+    Mistake(
+        "extract_features",
+        "back to training",
+        """
+        model.eval()
+        with no_grad():
+            found = np.concatenate([model.body(x).numpy() for x in batches])
+        model.train()
+        return found
+        """,
+        "all of it, and leave it so",
+    ),
+    Mistake(
+        "extract_features",
+        "stacked",
+        """
+        model.eval()
+        with no_grad():
+            return np.stack([model.body(x).numpy() for x in batches])
+        """,
+        "Join the batches",
+    ),
+    Mistake(
+        "extract_features",
+        "Tensors",
+        """
+        model.eval()
+        with no_grad():
+            return np.concatenate([np.array(list(model.body(x)), dtype=object) for x in batches])
+        """,
+        "These are Tensors",
     ),
     Mistake(
         "extract_features",
@@ -598,6 +850,20 @@ RIGHT = [
         """,
     ),
     Right(
+        "freeze_all_but",
+        "by identity, as a tuple",
+        """
+        modules = dict(model.named_modules())
+        unknown = set(paths) - set(modules)
+        if unknown:
+            raise ValueError(f"no such modules: {unknown}")
+        kept = {id(p) for path in paths for p in modules[path].parameters()}
+        for p in model.parameters():
+            p.requires_grad = id(p) in kept
+        return tuple(name for name, p in model.named_parameters() if id(p) in kept)
+        """,
+    ),
+    Right(
         "new_head",
         "a Linear filled by hand",
         """
@@ -630,6 +896,19 @@ RIGHT = [
         for p in model.parameters():
             p.grad = None
         return before
+        """,
+    ),
+    Right(
+        "train_step",
+        "the model called, on the array itself",
+        """
+        for p in model.parameters():
+            p.grad = None
+        model.train()
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.numpy()
         """,
     ),
     Right(

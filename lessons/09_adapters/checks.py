@@ -31,11 +31,20 @@ def counting(student):
                 instead={
                     "The biases are missing: b₁ has m numbers, b₂ has d.": blocks * adapters * 2 * d * m,
                     "Each adapter has two biases: b₁ with m numbers and b₂ with d.": lambda got: (
-                        got in (blocks * adapters * (2 * d * m + d), blocks * adapters * (2 * d * m + m))
+                        got in [blocks * adapters * (2 * d * m + biases) for biases in (m, d, 2 * m, 2 * d)]
                     ),
-                    "Only one of the two weights was counted: down is (m, d), and up is (d, m).": blocks
-                    * adapters
-                    * (d * m + m + d),
+                    "Only one of the two weights was counted: down is (m, d), and up is (d, m).": lambda got: (
+                        got in [blocks * adapters * (d * m + biases) for biases in (m, d, m + d)]
+                    ),
+                    "A product binds before a sum: put the whole of one adapter in brackets before it is multiplied.": (
+                        lambda got: (
+                            got
+                            in [
+                                blocks * adapters * first + one - first
+                                for first in (d * m, d * m + m, d * m + d, 2 * d * m, 2 * d * m + m, 2 * d * m + d)
+                            ]
+                        )
+                    ),
                     "The count is of one block: the model has as many as `blocks` says.": adapters * one,
                     "Houlsby has two adapters a block, behind attention and behind the MLP; Pfeiffer has one.": (
                         blocks * (3 - adapters) * one
@@ -47,6 +56,7 @@ def counting(student):
         instead={
             "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError.": lambda result: True,
             "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
+            "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
         },
     )
 
@@ -66,12 +76,20 @@ def arrays(seed: int, d: int, m: int):
     ),
 )
 def computing(student):
-    for seed, n, d, m in [(2, 1, 2, 3), (0, 1, 3, 2), (1, 4, 5, 3)]:
+    for seed, n, d, m in [(1, 2, 2, 3), (0, 1, 3, 2), (1, 4, 5, 3)]:
         h, (W1, b1, W2, b2) = draw(np.random.default_rng(100 + seed), n, d), arrays(seed, d, m)
         low = h @ W1.T + b1
         up = np.maximum(low, 0) @ W2.T
         with_bias_late = np.maximum(h @ W1.T, 0) + b1
-        student.adapter_forward(h, W1, b1, W2, b2).equals(
+        answer = student.driver.computed(h, W1, b1, W2, b2)
+        answer.returns(
+            instead={
+                "A product has the wrong shape: W₁ is (m, d) and W₂ is (d, m), so both are transposed.": raised(
+                    "ValueError", "matmul"
+                )
+            }
+        )
+        answer["y"].equals(
             h + up + b2,
             instead={
                 "The residual is missing: add h, or an untrained adapter would wipe out what was there.": up + b2,
@@ -84,11 +102,23 @@ def computing(student):
                     or np.allclose(got, np.maximum(h + low @ W2.T + b2, 0))
                     or np.allclose(got, np.maximum(h + up + b2, 0))
                 ),
-                "A product has the wrong shape: W₁ is (m, d) and W₂ is (d, m), so both are transposed.": raised(
-                    "ValueError", "matmul"
-                ),
                 "The ReLU is the wrong way round: negative numbers become zero.": h + np.minimum(low, 0) @ W2.T + b2,
+                "One ReLU is enough: the one between down and up. The remark itself may be negative.": (
+                    h + np.maximum(up + b2, 0)
+                ),
+                "np.max(z, 0) is the largest of each column: np.maximum(z, 0) cuts every number off at zero.": (
+                    h + low.max(axis=0) @ W2.T + b2
+                ),
+                "The ReLU is for what is inside, h W₁ᵀ + b₁, and not for h.": (
+                    h + (np.maximum(h, 0) @ W1.T + b1) @ W2.T + b2
+                ),
+                "W₁ and W₂ have changed places: W₁ leads down, to m numbers, and W₂ up again.": (
+                    h + np.maximum(h @ W2 + b1, 0) @ W1 + b2
+                ),
             },
+        )
+        answer["h"].equals(
+            h, instead={"Your code changes h itself, which is the caller's: h + …, not h += ….": lambda after: True}
         )
 
 
@@ -101,7 +131,7 @@ def computing(student):
     ),
 )
 def looking(student):
-    for seed, d, m in [(1, 2, 2), (0, 3, 4), (5, 4, 3)]:
+    for seed, d, m in [(94, 2, 3), (15, 3, 4), (39, 4, 3)]:
         W1, b1, W2, _ = arrays(seed, d, m)
         for h in draw(np.random.default_rng(200 + seed), 3, d):
             low = W1 @ h + b1
@@ -115,13 +145,23 @@ def looking(student):
                     "J is transposed: it maps a change of h to a change of the output, J δ.": right.T,
                     "The bias decides too: an entry is open where W₁ h + b₁ > 0.": (W2 * (W1 @ h > 0)) @ W1,
                     "A slope was asked for: an open entry passes on 1 times the change, not its own value.": (
-                        W2 * np.maximum(low, 0)
-                    )
-                    @ W1,
+                        lambda got: (
+                            np.allclose(got, (W2 * np.maximum(low, 0)) @ W1) or np.allclose(got, (W2 * low) @ W1)
+                        )
+                    ),
                     "The closed entries were taken: those above zero pass a change on.": (W2 * (1 - gate)) @ W1,
                     "That is what the adapter adds, a vector: J is a matrix (d, d).": lambda got: np.ndim(got) == 1,
                     "The order is W₂ diag(open) W₁: first down, then up.": lambda got: (
                         np.shape(got) == (m, m) != (d, d)
+                    ),
+                    "A closed entry passes nothing on: 0 in its place, where np.sign gives -1.": (
+                        (W2 * np.sign(low)) @ W1
+                    ),
+                    "An entry inside is open where W₁ h + b₁ > 0: it is not the entries of h that decide.": (
+                        lambda got: np.allclose(got, W2 @ W1 * (h > 0)) or np.allclose(got, W2 @ (W1 * (h > 0)))
+                    ),
+                    "A product has the wrong shape: W₂ is (d, m), diag(open) is (m, m) and W₁ is (m, d).": raised(
+                        "ValueError", "matmul"
                     ),
                 },
             )
@@ -143,6 +183,14 @@ def module(student):
     for n, d, m in [(2, 3, 2), (3, 4, 5), (4, 100, 60)]:
         h = draw(np.random.default_rng(n), n, d).astype("float32")
         answer = student.driver.fresh(d, m, 3, h)
+        answer.returns(
+            instead={
+                "A product has the wrong shape: down.weight is (m, d), and up.weight is (d, m).": (
+                    raised("ValueError", "matmul")
+                ),
+                "NumPy's functions do not take Tensors: F.relu does.": raised("TypeError", "ufunc"),
+            }
+        )
         answer["kinds"].equals(
             {"down": "Linear", "up": "Linear"},
             instead={"The two parts must be nn.Linear, called down and up.": lambda kinds: True},
@@ -159,6 +207,7 @@ def module(student):
             h,
             instead={
                 "The residual is missing: a fresh adapter must give h back.": lambda y: not np.any(y),
+                "A ReLU stands over the sum: h itself must pass as it is.": np.maximum(h, 0),
                 "A fresh adapter must give h back, exactly: are up.weight and up.bias zero?": lambda y: True,
             },
             tolerance=0,
@@ -183,7 +232,12 @@ def module(student):
         gradients.holds(lambda found: found["up.weight"] is not None, "a gradient of up.weight", NO_GRADIENT)
         gradients["up.weight"].equals(
             (2 * h).T @ inside,
-            instead={"The nonlinearity is missing.": (2 * h).T @ (h @ start["down.weight"].value.T)},
+            instead={
+                "The nonlinearity is missing.": (2 * h).T @ (h @ start["down.weight"].value.T),
+                "up.weight gets a gradient of zero, and would never move: does a ReLU stand behind up?": (
+                    lambda gradient: not np.any(gradient)
+                ),
+            },
         )
         gradients["down.weight"].equals(
             np.zeros((m, d)),
@@ -205,10 +259,17 @@ def module(student):
         "another start for another seed",
         "Every seed gives the same start: use the rng that `seed` made.",
     )
-    for seed, n, d, m in [(2, 1, 2, 3), (1, 4, 5, 3)]:
-        h = draw(np.random.default_rng(100 + seed), n, d).astype("float32")
+    for seed, before, d, m in [(2, (1,), 2, 3), (1, (4,), 5, 3), (3, (2, 3), 4, 2)]:
+        h = draw(np.random.default_rng(100 + seed), *before, d).astype("float32")
         W1, b1, W2, b2 = (a.astype("float32") for a in arrays(seed, d, m))
         answer = student.driver.trained(h, W1, b1, W2, b2)
+        answer.returns(
+            instead={
+                "h may have more axes than two, (..., d): does your code count on (n, d)?": raised("ValueError"),
+            }
+            if len(before) > 1
+            else {}
+        )
         low = h @ W1.T + b1
         y = h + np.maximum(low, 0) @ W2.T + b2
         answer["y"].equals(
@@ -218,9 +279,25 @@ def module(student):
                 "The residual is missing.": y - h,
                 "The residual is counted twice.": y + h,
                 "The ReLU stands at the end: it belongs between down and up.": h + np.maximum(low @ W2.T + b2, 0),
+                "A ReLU stands behind up: it belongs between down and up alone.": h + np.maximum(y - h, 0),
+                "The biases are missing: self.down(h) adds its own, a product with its weight does not.": (
+                    h + np.maximum(h @ W1.T, 0) @ W2.T
+                ),
             },
         )
-        answer["gradients"]["down.weight"].equals(((2 * y) @ W2 * (low > 0)).T @ h, instead={NO_GRADIENT: None})
+        inside = (2 * y) @ W2 * (low > 0)
+        answer["gradients"]["down.weight"].equals(
+            inside.reshape(-1, m).T @ h.reshape(-1, d), instead={NO_GRADIENT: None}
+        )
+        answer["dh"].equals(
+            2 * y + inside @ W1,
+            instead={
+                "No gradient passes through the residual to what comes before the adapter: use h itself, a Tensor.": (
+                    inside @ W1
+                ),
+                "Down gets its gradient, but passes none on to h: give self.down the Tensor h itself.": 2 * y,
+            },
+        )
 
 
 @task(
@@ -240,6 +317,14 @@ def behind(student):
         answer = student.driver.behind(x, W, W1, b1, W2, b2, 3.0, 0.5)
         h, plain = x @ W.T * 3.0 + 0.5, x @ W.T
         beside = d_in == d and h + added(x)
+        answer.returns(
+            instead={
+                "The other arguments are for the module alone: the adapter takes what the module returns.": (
+                    raised("TypeError", "Adapter.forward()")
+                ),
+                "The stars belong to the call as well: self.module(x, *args, **kwargs).": raised("TypeError"),
+            }
+        )
         answer["y"].equals(
             h + added(h),
             instead={
@@ -253,6 +338,9 @@ def behind(student):
                 "The adapter stands in front of the module: it belongs behind it.": lambda y: (
                     d_in == d and np.allclose(y, (x + added(x)) @ W.T * 3.0 + 0.5)
                 ),
+                "x is added too: the block does that, and the adapter reads what the module returns.": lambda y: (
+                    d_in == d and np.allclose(y, x + h + added(h))
+                ),
                 "The module is missing.": lambda y: d_in == d and np.allclose(y, x + added(x)),
                 "The adapter is missing.": h,
             },
@@ -264,8 +352,16 @@ def behind(student):
             instead={
                 "Nothing trains: the adapter was frozen with the module.": [],
                 "The module is not frozen: module.requires_grad_(False).": lambda names: any(
-                    not name.startswith("adapter.") for name in names
+                    name.startswith("module.") for name in names
                 ),
+            },
+        )
+        slope = (np.eye(d) + (W2 * (h @ W1.T + b1 > 0)[:, None]) @ W1).astype("float32")  # (n, d, d)
+        answer["dx"].equals(
+            np.einsum("ni,nij->nj", 2 * (h + added(h)), slope) @ W * 3.0,
+            instead={
+                "No gradient passes through the module: frozen means that its weights get none, not that none "
+                "passes on to x.": None
             },
         )
 
@@ -286,32 +382,41 @@ def inserting(student):
     for placement, names in (("pfeiffer", ["mlp"]), ("houlsby", ["self_attn", "mlp"])):
         wanted = [f"layers.{i}.{name}" for i in range(2) for name in names]
         answer = student.driver.inserted(placement, x)
-        answer.returns(instead={INSIDE: raised("AttributeError")})
-        answer["kinds"].holds(
-            lambda found: [name for name, kind in found.items() if kind == "Behind"] == wanted,
-            f"a Behind at {', '.join(wanted)} alone",
+        answer.returns(
+            instead={
+                INSIDE: raised("AttributeError"),
+                "Adapter(d, m, …): the width of the stream comes first, then the adapter's.": raised(
+                    "ValueError", "matmul"
+                ),
+            }
+        )
+        answer["gone"].equals(
+            [],
+            instead={
+                "The module itself is gone: what stands there now is Behind(module, Adapter(…)).": lambda paths: True
+            },
+        )
+        answer["behind"].holds(
+            lambda found: found == wanted,
+            f"a Behind at {', '.join(wanted)}, and nowhere else",
             "Other modules have an adapter than those that the placement names.",
             instead={
+                "Nothing was replaced: model.replace(path, new) puts the new module in.": [],
                 "The adapters stand behind whole blocks, where the residual is added already; they belong behind "
-                "self_attn and mlp.": lambda found: found["layers.0"] == "Behind",
-                INSIDE: (
-                    lambda found: any(kind == "Behind" and name.endswith("_proj") for name, kind in found.items())
-                ),
+                "self_attn and mlp.": lambda found: "layers.0" in found,
+                INSIDE: lambda found: any(path.endswith("_proj") for path in found),
                 "pre_mlp has an adapter too: compare the whole last name, not its end.": (
-                    lambda found: found["layers.0.pre_mlp"] == "Behind"
-                ),
-                "Nothing was replaced: model.replace(path, new) puts the new module in.": (
-                    lambda found: "Behind" not in found.values()
+                    lambda found: "layers.0.pre_mlp" in found
                 ),
                 "Pfeiffer has one adapter a block: behind the MLP.": (
-                    lambda found: placement == "pfeiffer" and found["layers.0.self_attn"] == "Behind"
+                    lambda found: placement == "pfeiffer" and "layers.0.self_attn" in found
                 ),
                 "Houlsby has two adapters a block: behind attention and behind the MLP.": (
-                    lambda found: placement == "houlsby" and {found[f"layers.0.{name}"] for name in names} != {"Behind"}
+                    lambda found: (
+                        placement == "houlsby" and len({f"layers.0.{name}" for name in names} & set(found)) == 1
+                    )
                 ),
-                "Only the first block has adapters: each block gets its own.": (
-                    lambda found: list(found.values()).count("Behind") == len(names)
-                ),
+                "Only the first block has adapters: each block gets its own.": lambda found: len(found) == len(names),
             },
         )
         answer["trains"].holds(
@@ -331,6 +436,7 @@ def inserting(student):
             wanted,
             instead={
                 "Return the paths of the modules that have an adapter now.": None,
+                "A list was asked for.": lambda paths: isinstance(paths, tuple) and list(paths) == wanted,
                 "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
             },
         )
@@ -340,15 +446,30 @@ def inserting(student):
             instead={
                 "All adapters start alike: the i-th one gets seed + i.": lambda found: all(
                     np.array_equal(found[0], a) for a in found
-                )
+                ),
+                "Other starts: the i-th adapter, counted from 0 in the model's order, gets seed + i.": lambda found: (
+                    True
+                ),
             },
         )
+    student.driver.deeper("pfeiffer").equals(
+        ["model.layers.0.mlp", "model.layers.1.mlp"],
+        instead={
+            "A model's blocks may lie deeper, as in model.layers.0.mlp: look at the last name of a path alone.": (
+                lambda paths: True
+            ),
+            "A model's blocks may lie deeper, as in model.layers.0.mlp: look at the last name alone.": raised(
+                "Exception"
+            ),
+        },
+    )
     refused = "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError."
-    student.driver.inserted("houlsbi", x).equals(
+    student.driver.deeper("houlsbi").equals(
         raised("ValueError"),
         instead={
             refused: lambda result: True,
             "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
+            "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
         },
     )
     student.driver.no_place("houlsby").equals(

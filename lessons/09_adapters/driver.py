@@ -36,6 +36,11 @@ def kinds_of(adapter) -> dict:
     return {name: type(getattr(adapter, name, None)).__name__ for name in ("down", "up")}
 
 
+def computed(student, h, W1, b1, W2, b2):
+    """y = adapter_forward(h, W1, b1, W2, b2)"""
+    return {"y": student.adapter_forward(h, W1, b1, W2, b2), "h": h}
+
+
 def fresh(student, d, m, seed, h):
     """adapter = Adapter(d, m, seed); y = adapter(h); (y * y).sum().backward()"""
     adapter = student.Adapter(d, m, seed)
@@ -49,7 +54,8 @@ def trained(student, h, W1, b1, W2, b2):
     """adapter = Adapter(d, m, seed=0), after its four arrays have been set; y = adapter(h); (y * y).sum().backward()"""
     adapter = student.Adapter(W1.shape[1], W1.shape[0], 0)
     fill(adapter, W1, b1, W2, b2)
-    return observe(adapter, adapter, adapter(Tensor(h)))
+    h = Tensor(h, requires_grad=True)
+    return observe(adapter, adapter, adapter(h)) | {"dh": h.grad}
 
 
 def fill(adapter, *arrays):
@@ -72,7 +78,9 @@ def behind(student, x, W, W1, b1, W2, b2, factor, offset):
     adapter = student.Adapter(W1.shape[1], W1.shape[0], 0)
     fill(adapter, W1, b1, W2, b2)
     layer = student.Behind(Doubled(W), adapter)
-    return observe(layer, adapter, layer(Tensor(x), factor, offset=offset))
+    trains = [name for name, p in layer.named_parameters() if p.requires_grad]
+    x = Tensor(x, requires_grad=True)
+    return observe(layer, adapter, layer(x, factor, offset=offset)) | {"trains": trains, "dx": x.grad}
 
 
 class Attention(nn.Module):
@@ -126,15 +134,25 @@ def inserted(student, placement, x):
     before = model(Tensor(x))
     paths = student.insert(model, 4, 2, placement, 5)
     modules = dict(model.named_modules())
-    adapters = {path: module for path, module in modules.items() if type(module).__name__ == "Adapter"}
+    kinds = {path: type(module).__name__ for path, module in modules.items()}
+    adapters = [path for path, kind in kinds.items() if kind == "Adapter"]
+    behind = [path for path, kind in kinds.items() if kind == "Behind"]
     return {
         "before": before,
         "paths": paths,
-        "kinds": {name: type(module).__name__ for name, module in modules.items()},
+        "behind": behind,
+        "gone": [path for path in adapters if path.rpartition(".")[0] not in behind],
         "trains": [name for name, p in model.named_parameters() if p.requires_grad],
-        "adapters": [adapter.down.weight for adapter in adapters.values()],
+        "adapters": [modules[path].down.weight for path in adapters],
         "y": model(Tensor(x)),
     }
+
+
+def deeper(student, placement):
+    """insert(model, d=4, m=2, placement), for a model whose blocks are at model.layers"""
+    whole = nn.Module()
+    whole.model = Model()
+    return student.insert(whole, 4, 2, placement)
 
 
 def first_weight(student, seed):

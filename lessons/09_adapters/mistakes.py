@@ -72,6 +72,28 @@ MISTAKES = [
         "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * (2 * d * m + m + d)",
         "not KeyError",
     ),
+    Mistake("count_parameters", "printed", "print(blocks * (2 * d * m + m + d))", "return missing"),
+    Mistake(
+        "count_parameters",
+        "an assert",
+        """
+        assert placement in ("houlsby", "pfeiffer")
+        return blocks * (1 + (placement == "houlsby")) * (2 * d * m + m + d)
+        """,
+        "raise ValueError",
+    ),
+    Mistake(
+        "count_parameters",
+        "brackets left out",
+        "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * d * m + m + m * d + d",
+        "in brackets",
+    ),
+    Mistake(
+        "count_parameters",
+        "both biases of width m",
+        "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * 2 * (d * m + m)",
+        "b₁ with m numbers and b₂ with d",
+    ),
     # Task 2
     Mistake("adapter_forward", "no residual", "return np.maximum(h @ W1.T + b1, 0) @ W2.T + b2", "residual is missing"),
     Mistake("adapter_forward", "linear", "return h + (h @ W1.T + b1) @ W2.T + b2", "nonlinearity is missing"),
@@ -97,6 +119,34 @@ MISTAKES = [
         "both are transposed",
     ),
     Mistake("adapter_forward", "minimum", "return h + np.minimum(h @ W1.T + b1, 0) @ W2.T + b2", "wrong way round"),
+    Mistake(
+        "adapter_forward",
+        "np.max",
+        "return h + np.max(h @ W1.T + b1, 0) @ W2.T + b2",
+        "largest of each column",
+    ),
+    Mistake(
+        "adapter_forward",
+        "two ReLUs",
+        "return h + np.maximum(np.maximum(h @ W1.T + b1, 0) @ W2.T + b2, 0)",
+        "One ReLU is enough",
+    ),
+    Mistake("adapter_forward", "ReLU of h", "return h + (np.maximum(h, 0) @ W1.T + b1) @ W2.T + b2", "and not for h"),
+    Mistake(
+        "adapter_forward",
+        "up before down",
+        "return h + np.maximum(h @ W2 + b1, 0) @ W1 + b2",
+        "changed places",
+    ),
+    Mistake(
+        "adapter_forward",
+        "into h itself",
+        """
+        h += np.maximum(h @ W1.T + b1, 0) @ W2.T + b2
+        return h
+        """,
+        "changes h itself",
+    ),
     # Task 3
     Mistake("change_at", "all open", "return W2 @ W1", "taken as open"),
     Mistake(
@@ -113,6 +163,11 @@ MISTAKES = [
     Mistake("change_at", "values for slopes", "return (W2 * np.maximum(W1 @ h + b1, 0)) @ W1", "not its own value"),
     Mistake("change_at", "closed ones", "return (W2 * (W1 @ h + b1 < 0)) @ W1", "closed entries"),
     Mistake("change_at", "what is added", "return W2 @ np.maximum(W1 @ h + b1, 0)", "a vector"),
+    Mistake("change_at", "np.sign", "return W2 @ np.diag(np.sign(W1 @ h + b1)) @ W1", "np.sign"),
+    Mistake("change_at", "entries of h", "return W2 @ W1 @ np.diag(h > 0)", "not the entries of h"),
+    Mistake("change_at", "uncut values", "return W2 @ np.diag(W1 @ h + b1) @ W1", "not its own value"),
+    Mistake("change_at", "diag first", "return np.diag(W1 @ h + b1 > 0) @ W2 @ W1", "wrong shape"),
+    Mistake("change_at", "up before down", "return np.diag(W1 @ h + b1 > 0) @ W1 @ W2", "first down, then up"),
     # Task 4
     Mistake(
         "Adapter.__init__",
@@ -155,6 +210,37 @@ MISTAKES = [
         "return h + Tensor(self.up(F.relu(self.down(h))).data)",
         "No gradient reaches",
     ),
+    Mistake("Adapter.__init__", "W1 the wrong way", START + "W1 = W1.T.copy()" + LINEARS, "down.weight is (m, d)"),
+    Mistake("Adapter.__init__", "a small normal", START + "W1 = W1 * np.float32(0.1)" + LINEARS, "reach its bounds"),
+    Mistake("Adapter.forward", "ReLU at the end", "return h + F.relu(self.up(self.down(h)))", "behind up"),
+    Mistake("Adapter.forward", "ReLU over the sum", "return F.relu(h + self.up(F.relu(self.down(h))))", "over the sum"),
+    Mistake(
+        "Adapter.forward", "NumPy's maximum", "return h + self.up(np.maximum(self.down(h), 0))", "do not take Tensors"
+    ),
+    Mistake(
+        "Adapter.forward",
+        "biases left out",
+        "return h + F.relu(h @ self.down.weight.T) @ self.up.weight.T",
+        "biases are missing",
+    ),
+    Mistake(
+        "Adapter.forward",
+        "residual cut off",
+        "return Tensor(h.data) + self.up(F.relu(self.down(h)))",
+        "the residual to",
+    ),
+    Mistake(
+        "Adapter.forward", "input cut off", "return h + self.up(F.relu(self.down(Tensor(h.data))))", "passes none on"
+    ),
+    Mistake(
+        "Adapter.forward",
+        "two axes",
+        """
+        n, d = h.shape
+        return h + self.up(F.relu(self.down(h)))
+        """,
+        "more axes than two",
+    ),
     # Task 5
     Mistake("Behind.__init__", "not frozen", "self.module, self.adapter = module, adapter", "module is not frozen"),
     Mistake(
@@ -191,6 +277,42 @@ MISTAKES = [
         "beside the module",
     ),
     Mistake("Behind.forward", "no adapter", "return self.module(x, *args, **kwargs)", "adapter is missing"),
+    Mistake(
+        "Behind.__init__",
+        "frozen at the first call",
+        "self.module, self.adapter = module, adapter",
+        "module is not frozen",
+        also=(
+            (
+                "Behind.forward",
+                """
+                self.module.requires_grad_(False)
+                return self.adapter(self.module(x, *args, **kwargs))
+                """,
+            ),
+        ),
+    ),
+    Mistake(
+        "Behind.__init__",
+        "other names",
+        "self.base, self.small = module.requires_grad_(False), adapter",
+        "called module and adapter",
+        also=(("Behind.forward", "return self.small(self.base(x, *args, **kwargs))"),),
+    ),
+    Mistake(
+        "Behind.forward",
+        "graph cut",
+        "return self.adapter(Tensor(self.module(x, *args, **kwargs).data))",
+        "not that none passes",
+    ),
+    Mistake(
+        "Behind.forward",
+        "arguments for both",
+        "return self.adapter(self.module(x, *args, **kwargs), *args, **kwargs)",
+        "for the module alone",
+    ),
+    Mistake("Behind.forward", "stars left out", "return self.adapter(self.module(x, args, kwargs))", "The stars"),
+    Mistake("Behind.forward", "x added", "return x + self.adapter(self.module(x, *args, **kwargs))", "the block does"),
     # Task 6
     Mistake(
         "insert",
@@ -260,6 +382,54 @@ for path, module in chosen:
         PLACES + FIND + FREEZE + "made = [Behind(b, Adapter(d, m, seed)) for _, b in chosen]" + RETURN,
         "Nothing was replaced",
     ),
+    Mistake(
+        "insert",
+        "adapters in the modules' place",
+        PLACES
+        + FIND
+        + FREEZE
+        + REPLACE.replace("Behind(module, Adapter(d, m, seed + i))", "Adapter(d, m, seed + i)")
+        + RETURN,
+        "itself is gone",
+    ),
+    Mistake(
+        "insert",
+        "widths swapped",
+        PLACES + FIND + FREEZE + REPLACE.replace("Adapter(d, m,", "Adapter(m, d,") + RETURN,
+        "comes first",
+    ),
+    Mistake(
+        "insert",
+        "counted from 1",
+        PLACES + FIND + FREEZE + REPLACE.replace("(chosen)", "(chosen, 1)") + RETURN,
+        "from 0",
+    ),
+    Mistake(
+        "insert",
+        "a seed a block",
+        PLACES + FIND + FREEZE + REPLACE.replace("seed + i", "seed + i // len(names)") + RETURN,
+        "Other starts",
+    ),
+    Mistake(
+        "insert",
+        "the third name",
+        PLACES
+        + "chosen = [(p, b) for p, b in model.named_modules() if p.count('.') == 2 and p.split('.')[2] in names]"
+        + "\nif not chosen:\n    raise ValueError('nothing')"
+        + FREEZE
+        + REPLACE
+        + RETURN,
+        "may lie deeper",
+    ),
+    Mistake(
+        "insert", "a tuple", PLACES + FIND + FREEZE + REPLACE + "return tuple(path for path, _ in chosen)", "A list was"
+    ),
+    Mistake(
+        "insert",
+        "sorted by name",
+        PLACES + FIND + FREEZE + REPLACE + "return sorted(path for path, _ in chosen)",
+        "in the model's order",
+    ),
     Mistake("insert", "nothing returned", PLACES + FIND + FREEZE + REPLACE, "Return the paths"),
     Mistake(
         "insert",
@@ -315,6 +485,24 @@ RIGHT = [
         "change_at",
         "a diagonal matrix",
         "return np.linalg.multi_dot([W2, np.diag(np.heaviside(W1.dot(h) + b1, 0.0)), W1])",
+    ),
+    Right(
+        "change_at",
+        "entry by entry",
+        """
+        J = 0.0
+        for row, bias, column in zip(W1, b1, W2.T):
+            J = J + (row @ h + bias > 0) * np.outer(column, row)
+        return J
+        """,
+    ),
+    Right(
+        "Adapter.forward",
+        "ReLU by a mask",
+        """
+        low = h @ self.down.weight.T + self.down.bias
+        return (low * (low.data > 0)) @ self.up.weight.T + self.up.bias + h
+        """,
     ),
     Right(
         "Adapter.__init__",

@@ -66,8 +66,9 @@ def change_at(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray) -> 
 # %% [markdown]
 # ## Task 4: a module
 #
-# The same with minilora's Tensors. `nn.Linear.from_arrays(weight, bias)` makes a Linear that trains. Before you check
-# it, write down what you expect at the first step: which of the four gradients are zero?
+# The same with minilora's Tensors. `nn.Linear.from_arrays(weight, bias)` makes a Linear that trains, and `F.relu(t)` is
+# the ReLU for Tensors. Before you check it, write down what you expect at the first step: which of the four gradients
+# are zero?
 
 
 # %%
@@ -97,6 +98,8 @@ class Adapter(nn.Module):
 # ## Task 5: behind a module
 #
 # The module may be anything, and may take more than x: attention is given rotary tables and a mask as well.
+# `module.requires_grad_(False)` freezes it, as in lesson 08. Gradients still have to pass through it: adapters of the
+# layers below wait for them.
 
 
 # %%

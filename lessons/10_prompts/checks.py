@@ -31,9 +31,24 @@ def prompting(student):
         text = "Parse a URL."
         before = "".join(f"{shot}\nTopic: {topic}\n\n" for shot, topic in shots)
         right = f"{before}{text}\nTopic:"
-        student.few_shot_prompt(shots, text).equals(
+        turned = "".join(f"{shot}\nTopic: {topic}\n\n" for shot, topic in reversed(shots))
+        crossed = "".join(f"{topic}\nTopic: {shot}\n\n" for shot, topic in shots)
+        answer = student.few_shot_prompt(shots, text)
+        answer.returns(
+            instead={
+                "There may be no shots at all, and then the question stands alone: begin with an empty text.": (
+                    raised("UnboundLocalError")
+                )
+            }
+        )
+        answer.equals(
             right,
             instead={
+                "The mark for the end of a line is \\n, with a backslash.": lambda got: "/n" in got,
+                "A space parts 'Topic:' from the topic of a shot.": right.replace("Topic: ", "Topic:"),
+                "It is 'Topic:', with a capital letter.": lambda got: got != right and got.lower() == right.lower(),
+                "The shots are in another order.": lambda got: len(shots) > 1 and got == f"{turned}{text}\nTopic:",
+                "A shot is (text, topic): the two have changed places.": f"{crossed}{text}\nTopic:",
                 "There is a space at the end: the token of the answer begins with it, so the prompt must not.": (
                     right + " "
                 ),
@@ -59,7 +74,16 @@ def prompting(student):
         logits[:-1, classes[-1]] += 5.0  # an earlier place, and the mean of all, would say another
         best = classes[0]
         logits[-1, best] = logits[-1, classes].max() + 1.0
-        student.choose_class(logits, classes).equals(
+        answer = student.choose_class(logits, classes)
+        answer.returns(
+            instead={
+                "The most likely of all tokens need not be among first_tokens: compare these alone.": raised(
+                    "ValueError", "not in list"
+                ),
+                "logits is (T, V): the place in the text comes first, then the token.": raised("IndexError"),
+            }
+        )
+        answer.equals(
             0,
             instead={
                 "An index into first_tokens was asked for, not the token's id.": best,
@@ -81,7 +105,7 @@ def prompting(student):
     ),
 )
 def seeing(student):
-    for P, rows in [(1, [[1, 1]]), (2, [[1, 1, 1], [0, 1, 1]]), (3, [[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])]:
+    for P, rows in [(2, [[1, 1]]), (2, [[1, 1, 1], [0, 1, 1]]), (3, [[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])]:
         real = np.array(rows)
         B, T = real.shape
         answer = student.mask_and_positions(P, real)
@@ -95,9 +119,10 @@ def seeing(student):
 
         answer[0].holds(
             same(mask),
-            f"for the real tokens, the mask\n{mask.astype(int)}",
+            f"for the real tokens, the mask\n{mask}",
             "Another mask: every real token sees the P virtual ones, and the real ones up to itself.",
             instead={
+                "mask and positions have changed places: the mask comes first.": lambda got: np.shape(got) == (B, T),
                 "The mask has a row for each row of the batch: (B, T, P + T).": lambda got: np.ndim(got) == 2,
                 "The mask has P more columns than the text has tokens, and no more rows: (B, T, P + T).": lambda got: (
                     np.shape(got) != mask.shape
@@ -105,6 +130,9 @@ def seeing(student):
                 "Every token sees all virtual tokens; the triangle is for the text alone.": same(
                     np.concatenate([np.tril(np.ones((T, P + T), dtype=bool))] * B).reshape(B, T, P + T)
                     & np.concatenate([np.ones((B, P), dtype=bool), real == 1], axis=1)[:, None]
+                ),
+                "A token sees itself too: the triangle includes its diagonal.": same(
+                    np.concatenate([front, np.tril(causal, -1) & (real[:, None, :] == 1)], axis=2)
                 ),
                 "No token sees the virtual ones: the first P columns are True.": same(
                     np.concatenate([~front, mask[:, :, P:]], axis=2)
@@ -150,7 +178,7 @@ def tiny() -> LlamaForCausalLM:
         num_key_value_heads=1,
         max_position_embeddings=32,
         initializer_range=0.5,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
     )
     return LlamaForCausalLM(config, seed=1)
 
@@ -174,7 +202,7 @@ FIRST = [5, 3, 10]
     3,
     hints=(
         "What does the body read in place of ids, and how many hidden states come back?",
-        "The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). The first P outputs go.",
+        "The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). Drop the first P outputs.",
         "hidden = self.model.model(inputs_embeds=x); return self.model.lm_head(hidden[:, P:])",
     ),
 )
@@ -183,13 +211,23 @@ def softly(student):
     for token_ids, ids in ((FIRST[:1], IDS[0]), (FIRST, IDS[1])):
         P, (B, T) = len(token_ids), ids.shape
         answer = student.driver.prompted(token_ids, ids)
+        answer.returns(
+            instead={
+                "The prompt (P, d) is the same for all rows: broadcast it to (B, P, d), then join along axis 1.": (
+                    raised("ValueError", "dimension")
+                ),
+                "The trained vectors must be called prompt: self.prompt.": raised("AttributeError", "'prompt'"),
+            }
+        )
         answer["kind"].equals(
             "Tensor", instead={"prompt must be a Tensor that trains: nn.Parameter(…).": lambda kind: True}
         )
         answer["prompt"].equals(
             table[token_ids],
             instead={
-                "The start is random: take the embeddings of token_ids.": lambda start: start.shape == (P, 8),
+                "Another start: take the embeddings of token_ids, no random vectors and no other rows.": (
+                    lambda start: start.shape == (P, 8)
+                ),
                 "prompt is (P, d), one vector for each of token_ids, without an axis for the batch.": lambda start: (
                     True
                 ),
@@ -203,6 +241,12 @@ def softly(student):
                 "The logits of the virtual tokens are still there: drop the first P.": everything,
                 "The first T were kept, and the real tokens' are the last T.": everything[:, :T],
                 "The prompt has no effect: it must be read, and in front of the text.": logits_of(ids),
+                "The prompt stands behind the text: it must be in front.": (
+                    logits_of(np.concatenate([ids, rows], axis=1))[:, P:]
+                ),
+                "Hidden states came back: self.model.lm_head makes logits of them.": lambda got: (
+                    np.shape(got) == (B, T, 8)
+                ),
             },
         )
         answer["trains"].holds(
@@ -216,7 +260,12 @@ def softly(student):
         )
         answer["reached"].equals(
             ["prompt"],
-            instead={"No gradient reaches the prompt: it must take part as a Tensor.": lambda names: names == []},
+            instead={
+                "No gradient reaches the prompt: it must take part as a Tensor.": lambda names: names == [],
+                "The prompt still hangs on the table: make a Tensor of its own, from the table's array.": (
+                    lambda names: any("embed_tokens" in name for name in names)
+                ),
+            },
         )
         moved = draw(np.random.default_rng(P), P, 8).astype("float32")
         x = np.concatenate([wide(moved, B), table[ids]], axis=1)
@@ -260,7 +309,7 @@ def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
 )
 def attending(student):
     rng = np.random.default_rng(4)
-    for B, H, T, D, P in [(1, 1, 1, 2, 1), (1, 1, 2, 2, 3), (2, 3, 3, 4, 2)]:
+    for B, H, T, D, P in [(1, 1, 2, 3, 1), (1, 1, 2, 2, 3), (2, 3, 3, 4, 2)]:
         q, k, v = (draw(rng, B, H, T, D) for _ in range(3))
         prefix_k, prefix_v = draw(rng, H, P, D), draw(rng, H, P, D)
         mask = np.concatenate([np.ones((B, T, P)), wide(np.tril(np.ones((T, T))), B)], axis=2) == 1
@@ -281,13 +330,42 @@ def attending(student):
                 "The mask (B, T, P + T) is the same for all heads: it needs an axis for them, mask[:, None].": (
                     raised("ValueError", "broadcast")
                 ),
+                "Two things are asked for: what attention gives, and the share of the prefix.": raised(
+                    "ValueError", "unpack"
+                ),
             }
         )
         swapped = attended(*(Tensor(a) for a in (q, k, v)), Tensor(prefix_v), Tensor(prefix_k), mask)
+        other_v = lambda front: attended(*(Tensor(a) for a in (q, k, v, prefix_k, front)), mask)[0].numpy()  # noqa: B023, E731
+        scores = q @ np.concatenate([wide(prefix_k, B), k], axis=2).swapaxes(-1, -2) / np.sqrt(D)
+        values = np.concatenate([wide(prefix_v, B), v], axis=2)
+        seen = mask[:, None]
+        unseen = plain(mask=~mask)[0].numpy()
         answer["y"].equals(
             y.numpy(),
             instead={
                 "The scores are not divided by √D.": plain(scale=1.0)[0].numpy(),
+                "The scores are divided by D, not by its root.": plain(scale=1 / D)[0].numpy(),
+                "The prefix stands behind the text's keys and values: it comes first, as in the mask.": (
+                    plain(mask=np.concatenate([mask[:, :, T:], mask[:, :, :T]], axis=2))[0].numpy()
+                ),
+                "A score of 0 still has a weight, since exp(0) = 1: where a query must not look, it is -1e9.": (
+                    softmax(np.where(seen, scores, 0.0)) @ values
+                ),
+                "The mask comes too late: the weights are to sum to 1 after it, so mask the scores.": (
+                    softmax(scores) * seen @ values
+                ),
+                "The weights of one query sum to 1: softmax over the last axis, that of the keys.": (
+                    softmax(np.where(seen, scores, -1e9), axis=-2) @ values
+                ),
+                "The prefix has a softmax of its own, and so has the text: one softmax over all P + T keys.": (
+                    softmax(np.where(seen, scores, -1e9)[..., P:]) @ v + softmax(scores[..., :P]) @ wide(prefix_v, B)
+                ),
+                "The mask is the wrong way round: True is who may be looked at.": lambda got: np.allclose(
+                    got[:, :, 0], unseen[:, :, 0]
+                ),
+                "The values of the prefix are missing: each of the P + T weights has its value.": other_v(0 * prefix_v),
+                "The prefix's keys were used for its values.": other_v(prefix_k),
                 "The mask is not applied: some tokens see what they must not.": (
                     plain(mask=np.ones_like(mask))[0].numpy()
                 ),
@@ -300,6 +378,10 @@ def attending(student):
             share.numpy(),
             instead={
                 "The share on the text was given: on the prefix it is the rest.": 1 - share.numpy(),
+                "The last P weights were added up: the prefix's are the first P.": (
+                    softmax(np.where(seen, scores, -1e9))[..., -P:].sum(axis=-1)
+                ),
+                "All keys were added up, and that is 1: the share is the sum over the first P.": np.ones((B, H, T)),
                 "The mean was given: the shares of the P virtual tokens add up.": share.numpy() / P,
                 "One number for each query: sum the weights of the first P keys over the last axis.": lambda got: (
                     np.shape(got) != (B, H, T)
@@ -311,6 +393,11 @@ def attending(student):
                 tensor.grad,
                 instead={f"No gradient reaches {name}: compute with Tensors, not with their arrays.": None},
             )
+
+
+def softmax(scores, axis=-1):
+    exps = np.exp(scores - scores.max(axis=axis, keepdims=True))
+    return exps / exps.sum(axis=axis, keepdims=True)
 
 
 class Reference:
@@ -360,7 +447,15 @@ def prefixing(student):
         keys, values, layer = draw(rng, L, H, P, D), draw(rng, L, H, P, D), L - 1
         k, v = draw(rng, B, H, T, D), draw(rng, B, H, T, D)
         answer = student.driver.cached(keys, values, layer, k, v)
-        answer.returns(instead={NOT_BROADCAST: raised("ValueError", "dimension")})
+        answer.returns(
+            instead={
+                "Join along the tokens, axis 2 of (B, H, P, D) and (B, H, T, D).": (
+                    raised("ValueError", "match exactly" if B == 1 else "never")
+                ),
+                NOT_BROADCAST: raised("ValueError", "dimension"),
+                "Set length in __init__: the model asks for it.": raised("AttributeError", "'length'"),
+            }
+        )
         answer["length"].equals(
             P,
             instead={
@@ -385,11 +480,38 @@ def prefixing(student):
                 "The prefix is left out.": (k, v),
                 "The text's own keys and values are left out.": tuple(first),
                 "Return both, keys and values.": None,
+                "Values came back first: it is keys, then values.": right[::-1],
+                "The prefix's keys stand before the values as well: each has its own.": (
+                    right[0],
+                    np.concatenate([first[0], v], axis=2),
+                ),
             },
+        )
+        answer["again"].equals(
+            right,
+            instead={
+                "update was called once more, and gave something else: it must keep nothing of the text.": (
+                    lambda got: True
+                )
+            },
+        )
+        answer["after"].equals(
+            P, instead={"The model itself adds to length when it is done: update leaves it at P.": lambda got: True}
         )
     for P, ids in ((1, IDS[0]), (3, IDS[1])):
         keys, values = (draw(rng, 2, 1, P, 4).astype("float32") for _ in range(2))
         answer = student.driver.prefixed(keys, values, ids)
+        answer.returns(
+            instead={
+                "keys and values must be Tensors that train, nn.Parameter(…).": raised("AttributeError", "ndarray"),
+                "real may be None, where there is no padding: then the model needs no mask.": raised(
+                    "ValueError", "0 dimension"
+                ),
+                "real may be None: there is no padding then, and nothing to ask it for.": raised(
+                    "Exception", "NoneType"
+                ),
+            }
+        )
         right = logits_of(ids, cache=Reference(keys, values))
         answer["logits"].equals(
             right,
@@ -399,6 +521,9 @@ def prefixing(student):
                 ),
                 "The model read no prefix: hand it the cache, past_key_values=….": logits_of(ids),
                 "The logits were asked for: model(…).logits.": lambda got: not isinstance(got, np.ndarray),
+                "Logits are missing: the model gives T of them a row, none for the prefix, so drop nothing.": (
+                    lambda got: got.ndim == 3 and got.shape[1] < right.shape[1]
+                ),
                 "keys and values have changed places.": logits_of(ids, cache=Reference(values, keys)),
             },
         )
@@ -431,7 +556,8 @@ def prefixing(student):
         instead={
             "The model's mask is for virtual and real tokens: put P ones before real, (B, P + T).": (
                 raised("ValueError", "attention_mask")
-            )
+            ),
+            "An array is neither true nor false: ask whether `real is not None`.": raised("ValueError", "ambiguous"),
         }
     )
     alone = logits_of(ids[:1, 2:], cache=Reference(keys, values))[0]
@@ -497,6 +623,9 @@ def starting(student):
         parts = {token: recorded([token]) for token in token_ids}
         right = recorded(token_ids)
         answer = student.driver.started(token_ids)
+        answer.returns(
+            instead={"The model reads rows of ids, (1, P) here: np.array([token_ids]).": raised("ValueError", "batch")}
+        )
         for index, name in enumerate(("keys", "values")):
             answer[name].equals(
                 right[index],
@@ -505,7 +634,15 @@ def starting(student):
                         np.shape(got) == (2, 1, 1, P, 4)
                     ),
                     "Keys and values have changed places.": right[1 - index],
+                    "Layers and heads have run together: np.stack makes an axis for the layers.": lambda got: (
+                        np.shape(got) == (2, P, 4)
+                    ),
                     "Only one layer's came back: there is a pair for each.": lambda got: np.ndim(got) == 3,
+                    "Every layer has the keys and values of the first: take each layer's own.": right[index][[0, 0]],
+                    "The layers are in another order.": right[index][::-1],
+                    "A pair for each layer came back: keys of all layers are asked for, then values of all.": (
+                        np.stack([part[index] for part in right])
+                    ),
                     "Each token was read alone: they must be read together, in their order and at their positions.": (
                         np.concatenate([parts[token][index] for token in token_ids], axis=2)
                     ),
@@ -514,7 +651,11 @@ def starting(student):
                 },
             )
         answer["kind"].equals(
-            ["ndarray"], instead={"Two arrays were asked for, not Tensors: t.numpy().": lambda kinds: True}
+            ["ndarray"],
+            instead={
+                "Two arrays were asked for, not Tensors: t.numpy().": lambda kinds: "Tensor" in kinds,
+                "Two arrays were asked for: np.stack makes one of a list.": lambda kinds: True,
+            },
         )
         ids = IDS[1]
         begun = student.driver.prefixed(answer["keys"].value, answer["values"].value, ids)

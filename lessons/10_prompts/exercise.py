@@ -64,7 +64,8 @@ def mask_and_positions(P: int, real: np.ndarray) -> tuple[np.ndarray, np.ndarray
 # A prompt whose tokens are not words: P vectors in front of the embeddings, which train. The model is the library's:
 # `model.model.embed_tokens(ids)` gives embeddings (B, T, d), `model.model(inputs_embeds=x)` the hidden states of all
 # that is in x, `model.lm_head(hidden)` their logits. `model.model.embed_tokens.weight.data` is the table (V, d).
-# `ops.concatenate([a, b], axis=1)` joins Tensors, `t.broadcast_to(shape)` repeats one.
+# `ops.concatenate([a, b], axis=1)` joins Tensors, `t.broadcast_to(shape)` repeats one. `nn.Parameter(array)` makes a
+# Tensor that trains, and `model.requires_grad_(False)` freezes, as in lesson 08.
 
 
 # %%
@@ -143,7 +144,8 @@ class Prefix(nn.Module):
 # ## Task 6: a start that works
 #
 # Let the model read P real tokens, and take the keys and values that it computes for them. Something that looks like a
-# cache can write them down as they come by.
+# cache can write them down as they come by. `t.numpy()` is the array of a Tensor, and nothing is recorded for gradients
+# within `with no_grad():`.
 
 
 # %%

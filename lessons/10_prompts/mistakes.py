@@ -108,6 +108,66 @@ MISTAKES = [
         "question is missing",
     ),
     Mistake(
+        "few_shot_prompt",
+        "no space before a topic",
+        """
+        before = "".join(f"{shot}\\nTopic:{topic}\\n\\n" for shot, topic in shots)
+        return f"{before}{text}\\nTopic:"
+        """,
+        "A space parts",
+    ),
+    Mistake("few_shot_prompt", "no return", "print(text)", "return missing"),
+    Mistake(
+        "few_shot_prompt",
+        "slashes",
+        """
+        before = "".join(f"{shot}/nTopic: {topic}/n/n" for shot, topic in shots)
+        return f"{before}{text}/nTopic:"
+        """,
+        "with a backslash",
+    ),
+    Mistake(
+        "few_shot_prompt",
+        "small letters",
+        """
+        before = "".join(f"{shot}\\ntopic: {topic}\\n\\n" for shot, topic in shots)
+        return f"{before}{text}\\ntopic:"
+        """,
+        "capital letter",
+    ),
+    Mistake(
+        "few_shot_prompt",
+        "last shot first",
+        """
+        before = ""
+        for shot, topic in shots:
+            before = f"{shot}\\nTopic: {topic}\\n\\n" + before
+        return f"{before}{text}\\nTopic:"
+        """,
+        "another order",
+    ),
+    Mistake(
+        "few_shot_prompt",
+        "topic and text crossed",
+        """
+        before = "".join(f"{shot}\\nTopic: {topic}\\n\\n" for topic, shot in shots)
+        return f"{before}{text}\\nTopic:"
+        """,
+        "the two have changed places",
+    ),
+    Mistake(
+        "few_shot_prompt",
+        "the last shot alone",
+        """
+        for shot, topic in shots:
+            before = f"{shot}\\nTopic: {topic}\\n\\n"
+        return f"{before}{text}\\nTopic:"
+        """,
+        "no shots at all",
+    ),
+    Mistake("choose_class", "the winner's place", "return first_tokens.index(int(logits[-1].argmax()))", "these alone"),
+    Mistake("choose_class", "token first", "return int(logits[first_tokens, -1].argmax())", "then the token"),
+    Mistake(
         "choose_class", "the token's id", "return first_tokens[int(logits[-1, first_tokens].argmax())]", "not the token"
     ),
     Mistake("choose_class", "any token", "return int(logits[-1].argmax())", "need not be a class"),
@@ -147,6 +207,19 @@ mask = np.tril(np.ones((T, P + T), dtype=bool)) & seen[:, None, :]
         "mask_and_positions", "future seen", SEEN + "mask[:, :, P:] = real[:, None, :] == 1" + GIVE, "see the future"
     ),
     Mistake("mask_and_positions", "the wrong way round", SEEN + "mask = ~mask" + GIVE, "wrong way round"),
+    Mistake(
+        "mask_and_positions",
+        "not itself",
+        SEEN + "mask[:, :, P:] = np.tril(np.ones((T, T)), -1) * real[:, None]" + GIVE,
+        "sees itself too",
+    ),
+    Mistake("mask_and_positions", "the other order", SEEN + "return positions, mask", "the mask comes first"),
+    Mistake(
+        "mask_and_positions",
+        "virtual tokens look too",
+        SEEN + "mask = np.concatenate([np.ones((B, P, P + T), dtype=bool), mask], axis=1)" + GIVE,
+        "no more rows",
+    ),
     Mistake("mask_and_positions", "P forgotten", SEEN + "mask = own" + GIVE, "P more columns"),
     Mistake(
         "mask_and_positions",
@@ -187,7 +260,7 @@ mask = np.tril(np.ones((T, P + T), dtype=bool)) & seen[:, None, :]
 rng = np.random.default_rng(0)
 self.prompt = nn.Parameter(rng.standard_normal((len(token_ids), table.shape[1])).astype("float32"))
 """,
-        "start is random",
+        "no random vectors",
     ),
     Mistake(
         "SoftPrompt.__init__",
@@ -204,6 +277,47 @@ self.prompt = nn.Parameter(rng.standard_normal((len(token_ids), table.shape[1]))
                 """,
             ),
         ),
+    ),
+    Mistake(
+        "SoftPrompt.__init__",
+        "the table's first rows",
+        FROZEN + TABLE + "self.prompt = nn.Parameter(table[: len(token_ids)].copy())",
+        "no other rows",
+    ),
+    Mistake(
+        "SoftPrompt.__init__",
+        "head not frozen",
+        "model.model.requires_grad_(False)" + TABLE + "self.model, self.prompt = model, nn.Parameter(table[token_ids])",
+        "model is not frozen",
+    ),
+    Mistake(
+        "SoftPrompt.__init__",
+        "tied to the table",
+        """
+        self.model, self.prompt = model, model.model.embed_tokens.weight[token_ids]
+        model.requires_grad_(False)
+        """,
+        "hangs on the table",
+    ),
+    Mistake(
+        "SoftPrompt.forward",
+        "not for each row",
+        READ.replace("self.prompt.broadcast_to((len(ids), *self.prompt.shape))", "self.prompt")
+        + "return logits[:, len(rows) :]",
+        "broadcast it to (B, P, d)",
+    ),
+    Mistake(
+        "SoftPrompt.forward",
+        "no head",
+        READ.replace("self.model.lm_head(", "(") + "return logits[:, rows.shape[1] :]",
+        "Hidden states came back",
+    ),
+    Mistake(
+        "SoftPrompt.forward",
+        "behind, and P dropped",
+        READ.replace("[rows, self.model.model.embed_tokens(ids)]", "[self.model.model.embed_tokens(ids), rows]")
+        + "return logits[:, rows.shape[1] :]",
+        "stands behind the text",
     ),
     Mistake("SoftPrompt.forward", "virtual logits kept", READ + "return logits", "drop the first P"),
     Mistake("SoftPrompt.forward", "first T", READ + "return logits[:, : ids.shape[1]]", "real tokens' are the last T"),
@@ -256,6 +370,86 @@ self.prompt = nn.Parameter(rng.standard_normal((len(token_ids), table.shape[1]))
         "broadcast it to",
     ),
     Mistake(
+        "prefix_attention", "by D", JOIN + WEIGH.replace("np.sqrt(q.shape[-1])", "q.shape[-1]") + SHARES, "by D, not"
+    ),
+    Mistake(
+        "prefix_attention",
+        "behind the text",
+        """
+        P, rows = prefix_k.shape[1], (len(q), *prefix_k.shape)
+        keys = ops.concatenate([k, prefix_k.broadcast_to(rows)], axis=2)
+        values = ops.concatenate([v, prefix_v.broadcast_to(rows)], axis=2)
+        """.replace("        ", "")
+        + WEIGH
+        + "return weights @ values, weights[..., -P:].sum(axis=-1)",
+        "stands behind the text's",
+    ),
+    Mistake(
+        "prefix_attention",
+        "scores times mask",
+        JOIN + WEIGH.replace("ops.where(mask[:, None], scores, -1e9)", "scores * mask[:, None]") + SHARES,
+        "exp(0) = 1",
+    ),
+    Mistake(
+        "prefix_attention",
+        "masked too late",
+        JOIN
+        + WEIGH.replace("ops.where(mask[:, None], scores, -1e9)", "scores")
+        + "weights = weights * mask[:, None]"
+        + SHARES,
+        "comes too late",
+    ),
+    Mistake(
+        "prefix_attention",
+        "over the queries",
+        JOIN + WEIGH.replace("axis=-1", "axis=-2") + SHARES,
+        "over the last axis",
+    ),
+    Mistake(
+        "prefix_attention",
+        "mask the wrong way round",
+        JOIN + WEIGH.replace("scores, -1e9)", "-1e9, scores)") + SHARES,
+        "wrong way round",
+    ),
+    Mistake(
+        "prefix_attention",
+        "no prefix in the values",
+        JOIN + WEIGH + "return weights[..., P:] @ v, weights[..., :P].sum(axis=-1)",
+        "values of the prefix are missing",
+    ),
+    Mistake(
+        "prefix_attention",
+        "keys as values too",
+        JOIN.replace("prefix_v.broadcast_to((rows, *prefix_v.shape))", "prefix_k.broadcast_to((rows, *prefix_k.shape))")
+        + WEIGH
+        + SHARES,
+        "keys were used for its values",
+    ),
+    Mistake(
+        "prefix_attention",
+        "two softmaxes",
+        """
+        P, scale = prefix_k.shape[1], q.shape[-1] ** -0.5
+        on_text = F.softmax(ops.where(mask[:, None, :, P:], q @ k.swapaxes(-1, -2) * scale, -1e9), axis=-1)
+        on_prefix = F.softmax(q @ prefix_k.swapaxes(-1, -2) * scale, axis=-1)
+        return on_text @ v + on_prefix @ prefix_v, on_prefix.sum(axis=-1)
+        """,
+        "one softmax",
+    ),
+    Mistake(
+        "prefix_attention",
+        "share of the last P",
+        JOIN + WEIGH + "return weights @ values, weights[..., -P:].sum(axis=-1)",
+        "are the first P",
+    ),
+    Mistake("prefix_attention", "no share", JOIN + WEIGH + "return weights @ values", "Two things"),
+    Mistake(
+        "prefix_attention",
+        "all keys",
+        JOIN + WEIGH + "return weights @ values, weights.sum(axis=-1)",
+        "over the first P",
+    ),
+    Mistake(
         "prefix_attention",
         "keys for values",
         JOIN + "first = [t.broadcast_to((rows, *t.shape)) for t in (prefix_v, prefix_k)]\n"
@@ -301,6 +495,48 @@ self.prompt = nn.Parameter(rng.standard_normal((len(token_ids), table.shape[1]))
         "layers for length",
         "self.keys, self.values, self.length = keys, values, len(keys)",
         "third of keys' axes",
+    ),
+    Mistake("PrefixCache.__init__", "no length", "self.keys, self.values = keys, values", "Set length"),
+    Mistake(
+        "PrefixCache.update",
+        "counts itself",
+        FIRSTS
+        + """
+self.length += k.shape[2]
+return ops.concatenate([first_k, k], axis=2), ops.concatenate([first_v, v], axis=2)
+""",
+        "leaves it at P",
+    ),
+    Mistake(
+        "PrefixCache.update",
+        "keeps the text",
+        """
+        if not hasattr(self, "seen"):
+            self.seen = {}
+        if layer not in self.seen:
+            self.seen[layer] = [t[layer].broadcast_to((len(k), *t.shape[1:])) for t in (self.keys, self.values)]
+        self.seen[layer] = [ops.concatenate(pair, axis=2) for pair in zip(self.seen[layer], (k, v))]
+        return self.seen[layer]
+        """,
+        "keep nothing of the text",
+    ),
+    Mistake(
+        "PrefixCache.update",
+        "along the heads",
+        FIRSTS + "return ops.concatenate([first_k, k], axis=1), ops.concatenate([first_v, v], axis=1)",
+        "along the tokens",
+    ),
+    Mistake(
+        "PrefixCache.update",
+        "values first",
+        FIRSTS + "return ops.concatenate([first_v, v], axis=2), ops.concatenate([first_k, k], axis=2)",
+        "keys, then values",
+    ),
+    Mistake(
+        "PrefixCache.update",
+        "keys before both",
+        FIRSTS + "return ops.concatenate([first_k, k], axis=2), ops.concatenate([first_k, v], axis=2)",
+        "each has its own",
     ),
     Mistake(
         "PrefixCache.update",
@@ -357,6 +593,25 @@ return self.model(ids, mask, past_key_values=self.cache).logits
 """,
         "new cache for every call",
     ),
+    Mistake(
+        "Prefix.__init__",
+        "arrays",
+        FROZEN + "self.keys, self.values = keys, values",
+        "must be Tensors that train",
+    ),
+    Mistake("Prefix.forward", "P dropped", EXTEND + ASK.rstrip() + "[:, self.keys.shape[2] :]", "drop nothing"),
+    Mistake("Prefix.forward", "never None", EXTEND.replace("None if real is None else ", "") + ASK, "real may be None"),
+    Mistake(
+        "Prefix.forward",
+        "if real",
+        """
+        mask, B, P = None, len(ids), self.keys.shape[2]
+        if real:
+            mask = np.concatenate([np.ones((B, P)), real], axis=1)
+        """.replace("        ", "", 1).replace("\n        ", "\n")
+        + ASK,
+        "neither true nor false",
+    ),
     Mistake("Prefix.forward", "no cache", "return self.model(ids).logits", "hand it the cache"),
     Mistake("Prefix.forward", "output", EXTEND + ASK.replace(".logits", ""), "The logits were asked for"),
     Mistake("Prefix.forward", "mask of the text", "mask = real" + ASK, "put P ones before real"),
@@ -397,6 +652,37 @@ return self.model(ids, mask, past_key_values=self.cache).logits
         LISTEN
         + "return np.stack([k.numpy() for k, _ in recorder.seen]), np.stack([v.numpy() for _, v in recorder.seen])",
         "axis for the one sequence",
+    ),
+    Mistake("real_start", "no rows", LISTEN.replace("[token_ids]", "token_ids") + "return recorder.seen", "reads rows"),
+    Mistake(
+        "real_start",
+        "layers run together",
+        LISTEN + "return tuple(np.concatenate([pair[i].numpy()[0] for pair in recorder.seen]) for i in range(2))",
+        "run together",
+    ),
+    Mistake(
+        "real_start",
+        "the first layer for all",
+        LISTEN + "return tuple(np.stack([recorder.seen[0][i].numpy()[0] for _ in recorder.seen]) for i in range(2))",
+        "keys and values of the first",
+    ),
+    Mistake(
+        "real_start",
+        "last layer first",
+        LISTEN + "return tuple(np.stack([pair[i].numpy()[0] for pair in recorder.seen[::-1]]) for i in range(2))",
+        "layers are in another order",
+    ),
+    Mistake(
+        "real_start",
+        "a pair a layer",
+        LISTEN + "return np.stack([[t.numpy()[0] for t in pair] for pair in recorder.seen])",
+        "A pair for each layer",
+    ),
+    Mistake(
+        "real_start",
+        "lists",
+        LISTEN + "return tuple([pair[i].numpy()[0] for pair in recorder.seen] for i in range(2))",
+        "one of a list",
     ),
     Mistake(
         "real_start",
@@ -506,6 +792,27 @@ RIGHT = [
         on_text = (q @ k.swapaxes(-1, -2) * scale).exp() * own
         total = on_prefix.sum(axis=-1, keepdims=True) + on_text.sum(axis=-1, keepdims=True)
         return (on_prefix @ prefix_v + on_text @ v) / total, on_prefix.sum(axis=-1) / total[..., 0]
+        """,
+    ),
+    Right(
+        "prefix_attention",
+        "minus infinity, and the share as the rest",
+        """
+        B, H, T, D = q.shape
+        both = [ops.stack([first] * B) for first in (prefix_k, prefix_v)]
+        keys, values = ops.concatenate([both[0], k], axis=2), ops.concatenate([both[1], v], axis=2)
+        scores = q @ keys.swapaxes(-1, -2) / D**0.5 + np.where(mask, 0.0, -np.inf)[:, None]
+        weights = F.softmax(scores, axis=-1)
+        return weights @ values, 1 - weights[..., -T:].sum(axis=-1)
+        """,
+    ),
+    Right(
+        "mask_and_positions",
+        "padding blind and at 0, float positions",
+        """
+        full = np.pad(real, ((0, 0), (P, 0)), constant_values=1)
+        mask = np.tril(np.ones(real.shape[1:] + full.shape[1:]), P) * full[:, None] * real[:, :, None]
+        return [mask.astype(bool), (full.cumsum(axis=1)[:, P:] - 1.0) * real]
         """,
     ),
     Right(

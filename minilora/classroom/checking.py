@@ -165,6 +165,8 @@ class Answer:
                 self.fail(show_value(expected), hint)
         if isinstance(self._raw, Raised):
             difference = _why(self._raw)
+        elif self._raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
+            difference = "The function gave None: is a return missing?"
         self.fail(show_value(expected), difference)
 
     def holds(
@@ -215,9 +217,13 @@ def _difference(expected: object, got: object, tolerance: float) -> str | None:
         parts = [(f"[{key!r}]", expected[key], got[key]) for key in expected]
     elif isinstance(expected, tuple):
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-            return f"{len(expected)} results were asked for."
+            return f"{len(expected)} results were asked for, as a tuple."
         parts = [(f"[{i}]", e, g) for i, (e, g) in enumerate(zip(expected, got, strict=True))]
-    elif expected is None or isinstance(expected, (str, bool)) or _is_list_of_text(expected):
+    elif _is_list_of_text(expected):
+        same = isinstance(got, (list, tuple)) and len(got) == len(expected)
+        same = same and all(_difference(e, g, tolerance) is None for e, g in zip(expected, got, strict=True))
+        return None if same else f"It should be {show_value(expected)}."
+    elif expected is None or isinstance(expected, (str, bool)):
         same = type(got) is type(expected) and got == expected
         same = same or (isinstance(expected, bool) and _is_bool(got) and bool(got) == expected)
         return None if same else f"It should be {show_value(expected)}."
@@ -258,16 +264,17 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
     if not wrong.any():
         return None
     if expected.ndim == 0:
-        return "The number is another."
+        ratio = float(g / e) if e and np.isfinite(g / e) else 0.0
+        return f"The number is wrong: it is {ratio:.3g} times the one expected." if ratio else "The number is wrong."
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     where = str(place[0]) if len(place) == 1 else str(place)
     return f"{int(wrong.sum())} of {wrong.size} elements differ, first at {where}: {g[place]:.6g}, not {e[place]:.6g}."
 
 
 def show_value(value: object) -> str:
-    """Small arrays in full, large ones by shape and first elements."""
+    """Small arrays in full (masks up to a larger size), large ones by shape and first elements."""
     if isinstance(value, np.ndarray) and value.ndim:
-        if value.size <= 12:
+        if value.size <= (32 if value.dtype == bool else 12):
             return np.array2string(value, precision=4, suppress_small=True, max_line_width=60)
         first = ", ".join(f"{x:.4g}" for x in value.reshape(-1)[:4])
         return f"an array of shape {value.shape}: {first}, …"

@@ -1,6 +1,7 @@
 """`minilora check`: a lesson's exercise, or the progress over all lessons."""
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -37,7 +38,8 @@ def _check_once(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> i
     if as_json:
         print(json.dumps(_facts(lesson, submission.shown, results, keeper.held)))
     else:
-        print(lesson_report(lesson, submission.shown, results, keeper.held, hint_steps), flush=True)
+        again = "" if path == lesson.exercise else f" --file {shlex.quote(str(path))}"
+        print(lesson_report(lesson, submission.shown, results, keeper.held, hint_steps, again), flush=True)
     return 0 if _passed(results) else 1
 
 

@@ -10,10 +10,15 @@ MARGIN = 12  # where the text of a row begins
 
 
 def lesson_report(
-    lesson: Lesson, shown: str, results: list[Result], held: list[str] | None, hint_steps: int = 0
+    lesson: Lesson, shown: str, results: list[Result], held: list[str] | None, hint_steps: int = 0, file: str = ""
 ) -> str:
-    """One lesson: a line a task, what went wrong, and so many hints for the first task that is not passed."""
-    lines = [f"Lesson {lesson.number:02}, {lesson.title}: {summary(results)}", *_wrapped("", shown, 0), ""]
+    """One lesson: a line a task, what went wrong, and so many hints for the first task that is not passed.
+
+    file: what the command for the next hint ends in (" --file answer.py") where that is not the lesson's exercise.
+    """
+    colon = "" if lesson.title.endswith("?") else ":"
+    first = f"Lesson {lesson.number:02}, {lesson.title}{colon} {summary(results)}"
+    lines = [*_wrapped("", first, 0), *_wrapped("", shown, 0), ""]
     for result in results:
         lines += _task_lines(result)
         if result.verdict == FAILED:
@@ -26,8 +31,9 @@ def lesson_report(
         for step, hint in enumerate(hints[:hint_steps], start=1):
             lines += _wrapped(f"hint {step}", hint, 9)
         more = f"minilora check {lesson.number:02} --hint" + (f" {hint_steps + 1}" if hint_steps else "")
+        text = f"{'Next hint' if hint_steps else 'A hint'} for task {todo.task}: {more}"
         if hint_steps < len(hints):
-            lines += _wrapped("", f"{'Next hint' if hint_steps else 'A hint'} for task {todo.task}: {more}", 0)
+            lines += _wrapped("", text + file if len(text + file) <= WIDTH else text, 0)
     return "\n".join([*lines, *_wrapped("", fence_line(held), 0)])
 
 
@@ -70,6 +76,6 @@ def _wrapped(label: str, text: str, margin: int) -> list[str]:
     text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
     out = []
     for line in text.split("\n"):
-        out += textwrap.wrap(line, WIDTH - margin, drop_whitespace=False, replace_whitespace=False) or [""]
+        out += textwrap.wrap(line, WIDTH - margin, replace_whitespace=False) or [""]
     first = f"{label:<{margin}}{out[0]}".rstrip()
     return [first, *(f"{'':<{margin}}{line}".rstrip() for line in out[1:])]

@@ -66,7 +66,8 @@ def read_gguf(path: str | os.PathLike) -> GGUF:
                 f"the file has {size:,}, and a place must be a multiple of {alignment}"
             )
         ends.append((offset, offset + length, name))
-        tensors[name] = StoredTensor(shape, _reader(quants, path, start + offset, length, quantization, shape))
+        read = _reader(quants, path, start + offset, length, quantization, shape)
+        tensors[name] = StoredTensor(shape, read, quantization.name)
     ends.sort()
     for (_, end, _), (begin, _, name) in zip(ends, ends[1:], strict=False):
         if begin < end:

@@ -119,7 +119,7 @@ def open_file(path: str | os.PathLike) -> tuple[dict[str, StoredTensor], dict[st
         return read
 
     entries, metadata = header(path)
-    return {name: StoredTensor(entry.shape, reader(name, entry)) for name, entry in entries.items()}, metadata
+    return {name: StoredTensor(e.shape, reader(name, e), e.dtype) for name, e in entries.items()}, metadata
 
 
 def header(path: str | os.PathLike) -> tuple[dict[str, Entry], dict[str, str]]:

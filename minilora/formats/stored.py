@@ -14,10 +14,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """An array in a file: its shape, and `read()`, which makes it. Errors of `read`: FormatError."""
+    """An array in a file: its shape, `read()`, which makes it (FormatError where it cannot), and how it is stored: F16,
+    Q4_1."""
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
+    kind: str = ""
 
     @property
     def size(self) -> int:
@@ -25,4 +27,4 @@ class StoredTensor:
 
     def then(self, change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...] | None = None) -> StoredTensor:
         """This tensor with `change` applied once it is read; `shape` is what comes out, where it differs."""
-        return StoredTensor(self.shape if shape is None else shape, lambda: change(self.read()))
+        return StoredTensor(self.shape if shape is None else shape, lambda: change(self.read()), self.kind)

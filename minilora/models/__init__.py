@@ -1,1 +1,1 @@
-"""Model families; `llama` is the one that people use today."""
+"""Model families: `llama`, the one that people use today, and `gpt2`."""

@@ -14,14 +14,30 @@ from .. import functional as F
 from ..errors import FormatError, MiniloraError, show
 from ..formats.stored import StoredTensor
 from ..tensor import Tensor
-from .pretrained import Kind, LanguageModel, Output, Pretrained, host_ids, is_positive, is_token, is_whole, token_ids
+from .pretrained import (
+    FLAG,
+    POSITIVE,
+    POSITIVE_WHOLE,
+    POSITIVE_WHOLE_OR_NONE,
+    TOKEN,
+    TOKENS,
+    WHOLE,
+    Body,
+    LanguageModel,
+    Output,
+    Pretrained,
+    field_problems,
+    host_ids,
+    normal,
+    token_ids,
+)
 from .rotary import checked_scaling, inverse_frequencies, rotary_tables
 
 MODEL_TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}  # model_type -> transformers' classes of it
 NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # said where a family has one by default
 
 _FIELDS = {
-    Kind("a positive whole number", lambda v: is_whole(v) and v > 0): (
+    POSITIVE_WHOLE: (
         "vocab_size",
         "hidden_size",
         "intermediate_size",
@@ -30,14 +46,12 @@ _FIELDS = {
         "max_position_embeddings",
         "num_labels",
     ),
-    Kind("a positive whole number or None", lambda v: v is None or (is_whole(v) and v > 0)): ("head_dim",),
-    Kind("a whole number", lambda v: is_whole(v) and v >= 0): ("num_hidden_layers",),
-    Kind("a positive number", is_positive): ("rope_theta", "rms_norm_eps", "initializer_range"),
-    Kind("True or False", lambda v: isinstance(v, bool)): ("tie_word_embeddings", "attention_bias", "mlp_bias"),
-    Kind("a token id or None", is_token): ("bos_token_id", "pad_token_id"),
-    Kind("token ids or None", lambda v: all(map(is_token, v)) if isinstance(v, list) else is_token(v)): (
-        "eos_token_id",
-    ),
+    POSITIVE_WHOLE_OR_NONE: ("head_dim",),
+    WHOLE: ("num_hidden_layers",),
+    POSITIVE: ("rope_theta", "rms_norm_eps", "initializer_range"),
+    FLAG: ("tie_word_embeddings", "attention_bias", "mlp_bias"),
+    TOKEN: ("bos_token_id", "pad_token_id"),
+    TOKENS: ("eos_token_id",),
 }
 
 
@@ -71,12 +85,7 @@ class LlamaConfig:
     def __post_init__(self):
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        problems = []
-        for kind, names in _FIELDS.items():
-            for name in names:
-                value = getattr(self, name)
-                if not kind.allows(value):
-                    problems.append(f"{name} must be {kind.words}, not {show(repr(value))}")
+        problems = field_problems(self, _FIELDS)
         if not problems:
             if self.head_dim is None and self.hidden_size % self.num_attention_heads:
                 problems.append(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
@@ -148,10 +157,10 @@ def _within_window(config: dict) -> None:
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
     if window is None:
         return
-    if not is_whole(window) or window < 1:
-        raise FormatError(f"sliding_window of config.json must be a positive whole number, not {show(repr(window))}")
+    if not POSITIVE_WHOLE.allows(window):
+        raise FormatError(f"sliding_window of config.json must be {POSITIVE_WHOLE.words}, not {show(repr(window))}")
     positions = config.get("max_position_embeddings", window)
-    config["max_position_embeddings"] = min(positions, window) if is_whole(positions) else positions
+    config["max_position_embeddings"] = min(positions, window) if WHOLE.allows(positions) else positions
 
 
 class LlamaAttention(nn.Module):
@@ -206,12 +215,8 @@ class LlamaDecoderLayer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class LlamaModel(nn.Module):
+class LlamaModel(Body):
     """Embedding, blocks and the last norm: token ids to hidden states."""
-
-    # An adapter in the body's place may put virtual tokens before the real ones.
-    virtual_tokens = 0  # how many: they take positions, in a cache too
-    virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens
 
     def __init__(self, config: LlamaConfig, rng=None):
         self.config = config
@@ -233,20 +238,16 @@ class LlamaModel(nn.Module):
             x = self.embed_tokens(token_ids(input_ids))  # (B, T) -> (B, T, C)
         past = past_key_values.length if past_key_values is not None else 0
         batch, length, _ = x.shape
-        mask, positions = None, np.arange(past, past + length)
-        if attention_mask is not None:
-            real = host_ids(attention_mask) != 0
-            if real.shape != (batch, past + length):
-                raise ValueError(f"attention_mask {real.shape} does not fit {(batch, past + length)} tokens")
-            if not real.all():
-                positions = np.maximum(real.cumsum(axis=1) - 1, 0)[:, past:]  # (B, T)
-                mask = backend.asarray(real[:, None, None, :])  # (B, 1, 1, S)
+        mask, positions = self.mask_and_positions(attention_mask, batch, past, length)
         cos, sin = self._rotary_tables(positions, x.dtype)
         for layer in self.layers:
             x = layer(x, cos, sin, mask, past_key_values)
         if past_key_values is not None:
             past_key_values.length += length
         return self.norm(x)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed_tokens
 
     def _rotary_tables(self, positions, dtype):
         """cos and sin, (T, D) or (B, T, D), in float32 steps as transformers computes them, then in `dtype`."""
@@ -332,9 +333,7 @@ class LlamaForSequenceClassification(Pretrained):
 
 
 def _normal(shape, config: LlamaConfig, rng):
-    if rng is None:
-        return backend.xp.empty(shape, dtype="float32")
-    return backend.asarray(rng.standard_normal(shape, dtype="float32") * np.float32(config.initializer_range))
+    return normal(shape, config.initializer_range, rng)
 
 
 def _linear(in_features: int, out_features: int, bias: bool, config: LlamaConfig, rng, tied=None) -> nn.Linear:

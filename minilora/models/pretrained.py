@@ -28,16 +28,35 @@ class Kind(NamedTuple):
     allows: Callable[[object], bool]
 
 
-def is_whole(value) -> bool:
+def _is_whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_positive(value) -> bool:
+def _is_positive(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < inf
 
 
-def is_token(value) -> bool:
-    return value is None or (is_whole(value) and value >= 0)
+def _is_token(value) -> bool:
+    return value is None or (_is_whole(value) and value >= 0)
+
+
+WHOLE = Kind("a whole number", lambda v: _is_whole(v) and v >= 0)
+POSITIVE_WHOLE = Kind("a positive whole number", lambda v: _is_whole(v) and v > 0)
+POSITIVE_WHOLE_OR_NONE = Kind("a positive whole number or None", lambda v: v is None or (_is_whole(v) and v > 0))
+POSITIVE = Kind("a positive number", _is_positive)
+FLAG = Kind("True or False", lambda v: isinstance(v, bool))
+TOKEN = Kind("a token id or None", _is_token)
+TOKENS = Kind("token ids or None", lambda v: all(map(_is_token, v)) if isinstance(v, list) else _is_token(v))
+
+
+def field_problems(config, fields: dict[Kind, tuple[str, ...]]) -> list[str]:
+    """What is wrong with the values of a configuration, in words. fields: which of them must be of which kind."""
+    return [
+        f"{name} must be {kind.words}, not {show(repr(value))}"
+        for kind, names in fields.items()
+        for name in names
+        if not kind.allows(value := getattr(config, name))
+    ]
 
 
 @dataclass
@@ -58,10 +77,40 @@ class Output:
         return self.make_logits
 
 
+class Body(nn.Module):
+    """Token ids to hidden states: a model without its head."""
+
+    # An adapter in the body's place may put virtual tokens before the real ones.
+    virtual_tokens = 0  # how many: they take positions, in a cache too
+    virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of the tokens' embeddings."""
+        raise NotImplementedError
+
+    @staticmethod
+    def mask_and_positions(attention_mask, batch: int, past: int, length: int):
+        """What attention and positions are to make of an attention_mask (B, S), 0 for padding, or None: the mask of the
+        keys (B, 1, 1, S) or None, and the positions of the last T tokens, (B, T), or (T,) where nothing is padded.
+
+        Positions count the real tokens of a row. past, length: S = past + T.
+        """
+        mask, positions = None, np.arange(past, past + length)
+        if attention_mask is not None:
+            real = host_ids(attention_mask) != 0
+            if real.shape != (batch, past + length):
+                raise ValueError(f"attention_mask {real.shape} does not fit {(batch, past + length)} tokens")
+            if not real.all():
+                positions = np.maximum(real.cumsum(axis=1) - 1, 0)[:, past:]
+                mask = backend.asarray(real[:, None, None, :])
+        return mask, positions
+
+
 class Pretrained(nn.Module):
     """Loading and saving, shared by the models with a head."""
 
     config_class: type  # the configuration, with `from_dict`, `to_dict` and `fewest_weights`
+    transposed_linears: tuple[str, ...] = ()  # last names of Linears whose weight is (in, out) in files
 
     @classmethod
     def from_pretrained(cls, path, each: Callable[[str, nn.Module], nn.Module] | None = None):
@@ -72,7 +121,7 @@ class Pretrained(nn.Module):
         a layer can be quantized before the next one is read. Raises FormatError where files are missing or damaged, or
         weights do not fit the configuration.
         """
-        config, tensors = _open(path)
+        config, tensors = open_pretrained(path)
         try:
             config = cls.config_class.from_dict(config)
             found = sum(tensor.size for tensor in tensors.values())
@@ -88,6 +137,11 @@ class Pretrained(nn.Module):
         # Old checkpoints carry the rotary frequencies as a buffer.
         self.load_stored({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")}, each)
 
+    @classmethod
+    def is_transposed(cls, name: str) -> bool:
+        """Whether files hold the parameter `name` the other way round, as (in, out)."""
+        return name.endswith(tuple(f".{linear}.weight" for linear in cls.transposed_linears))
+
     def save_pretrained(self, folder, tokenizer_json: str | None = None, dtype: str = "float32") -> None:
         """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
 
@@ -95,6 +149,7 @@ class Pretrained(nn.Module):
         """
         config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
         tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
+        tensors = {name: a.T if self.is_transposed(name) else a for name, a in tensors.items()}
         files = (
             {}
             if tokenizer_json is None
@@ -156,8 +211,10 @@ class LanguageModel(Pretrained):
     generate = generate
 
 
-def _open(path) -> tuple[dict, dict[str, StoredTensor]]:
-    """The content of a config.json, and the tensors by Hugging Face's names."""
+def open_pretrained(path) -> tuple[dict, dict[str, StoredTensor]]:
+    """What a model's folder or GGUF file holds: the content of a config.json, and the tensors by Hugging Face's names,
+    still in their files. FormatError where it cannot be read.
+    """
     if str(path).endswith(".gguf"):
         return llama_of(read_gguf(path), show_path(path))
     return huggingface.open_folder(path)
@@ -174,3 +231,10 @@ def token_ids(ids) -> np.ndarray:
     if ids.ndim != 2:
         raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")
     return ids
+
+
+def normal(shape, deviation: float, rng):
+    """An array of the backend drawn from normal(0, deviation); where rng is None, one that is not set."""
+    if rng is None:
+        return backend.xp.empty(shape, dtype="float32")
+    return backend.asarray(rng.standard_normal(shape, dtype="float32") * np.float32(deviation))

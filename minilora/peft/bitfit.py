@@ -22,9 +22,11 @@ from typing import ClassVar
 from .. import nn
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .config import AdapterLayer, TargetedConfig, matching
+from .config import AdapterLayer, TargetedConfig, matching, of_family
 
 NORMS = (nn.RMSNorm, nn.LayerNorm)
+# What norm tuning trains, as PEFT has it.
+DEFAULT_NORMS = {"llama": ["input_layernorm", "post_attention_layernorm", "norm"], "gpt2": ["ln_1", "ln_2", "ln_f"]}
 
 
 @dataclass(kw_only=True)
@@ -97,7 +99,7 @@ class LNTuningConfig(TunedConfig):
     target_kind: ClassVar[tuple] = NORMS
 
     def default_targets(self, model: nn.Module) -> list[str]:
-        return ["input_layernorm", "post_attention_layernorm", "norm"]  # as PEFT has it for Llama
+        return of_family(model, DEFAULT_NORMS)
 
     def trained(self, module: nn.Module) -> list[str]:
         return [name for name, _ in module.named_parameters()]

@@ -28,9 +28,10 @@ from .. import nn
 from ..backend import xp
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .config import AdapterLayer, TargetedConfig
+from .config import AdapterLayer, TargetedConfig, of_family
 
-PLACEMENTS = {"pfeiffer": ["mlp"], "houlsby": ["self_attn", "mlp"], "parallel": ["mlp"]}  # and what each adapts
+PLACEMENTS = ("pfeiffer", "houlsby", "parallel")
+ATTENTION = {"llama": ["self_attn"], "gpt2": ["attn"]}
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 PARALLEL_SCALING = 4.0
 
@@ -39,7 +40,8 @@ PARALLEL_SCALING = 4.0
 class BottleneckConfig(TargetedConfig):
     """Where bottleneck adapters stand, and how wide they are.
 
-    target_modules: any modules that hold Linears and pass on (..., d); None: `mlp`, and `self_attn` for "houlsby".
+    target_modules: any modules that hold Linears and pass on (..., d); None: `mlp`, and `self_attn` for
+    "houlsby" (`attn` in GPT-2).
     """
 
     bottleneck_size: int = 64  # m, the width inside
@@ -68,7 +70,7 @@ class BottleneckConfig(TargetedConfig):
         return found
 
     def default_targets(self, model: nn.Module) -> list[str]:
-        return PLACEMENTS[self.placement]
+        return (of_family(model, ATTENTION) if self.placement == "houlsby" else []) + ["mlp"]
 
     def targets(self, model: nn.Module) -> list[str]:
         paths = super().targets(model)

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import nn
 from ..errors import MiniloraError, show
+from ..models.pretrained import Pretrained
 from ..quant import linears_of_blocks
 from ..tensor import Tensor
 
@@ -225,6 +226,20 @@ class AdapterLayer(nn.Module):
     def merged(self) -> nn.Module:
         """A plain module that computes the same. Raises MiniloraError where the method has none."""
         raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")
+
+
+# The model's family
+
+
+def of_family(model: nn.Module, defaults: dict[str, list[str]]) -> list[str]:
+    """The entry for the model's family, as its configuration names it; Llama's for all that have none of their own."""
+    family = getattr(getattr(model, "config", None), "model_type", None)
+    return defaults.get(family, defaults["llama"])
+
+
+def is_transposed(model: nn.Module, name: str) -> bool:
+    """Whether the model's files, and so PEFT's, hold the parameter `name` as (in, out)."""
+    return isinstance(model, Pretrained) and model.is_transposed(name)
 
 
 # Finding

@@ -20,10 +20,11 @@ from ..errors import FormatError, MiniloraError, show
 from ..formats import safetensors
 from ..formats.atomic import make_folder, parse_json, read_json, remove_leftovers, show_path, write_json
 from ..quant import Linear4bit, quantization, weight_digest
-from .config import METHODS, PeftConfig
+from .config import METHODS, PeftConfig, is_transposed
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+TURNED = "fan_in_fan_out"  # PEFT's word for adapting a weight that is (in, out) there
 
 
 def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
@@ -78,6 +79,9 @@ def write_adapter(
         metadata["minilora.untied"] = json.dumps(untied)
     if quantized := quantization(base):
         metadata["minilora.quantization"] = json.dumps(quantized)
+    adapts_linears = getattr(config, "target_kind", None) is nn.Linear
+    if adapts_linears and any(is_transposed(base, f"{path}.weight") for path in targets):
+        content[TURNED] = True  # PEFT finds it out for itself, and warns
     folder = Path(folder)
     make_folder(folder)
     remove_leftovers(folder)
@@ -118,7 +122,10 @@ class SavedAdapter:
 
     def settings(self, model: nn.Module) -> PeftConfig:
         """The configuration, for `model`. Raises MiniloraError where it asks for what minilora does not have."""
-        config = METHODS[self.content["peft_type"]].from_dict(self.content)
+        content = self.content
+        if getattr(model, "transposed_linears", ()):  # which say what this field says
+            content = {name: value for name, value in content.items() if name != TURNED}
+        config = METHODS[content["peft_type"]].from_dict(content)
         if "minilora.config" not in self.metadata and config.modules_to_save:
             config.modules_to_save = _as_peft_reads(config.modules_to_save, model)
         return config

@@ -22,11 +22,12 @@ from .. import backend, nn
 from ..backend import xp
 from ..errors import MiniloraError, show
 from ..tensor import Tensor
-from .config import AdapterLayer, TargetedConfig, is_list_of_names
+from .config import AdapterLayer, TargetedConfig, is_list_of_names, of_family
 from .patterns import means
 
-DEFAULT_TARGETS = ["k_proj", "v_proj", "down_proj"]  # as PEFT has it for Llama
-DEFAULT_FEEDFORWARD = ["down_proj"]
+# As PEFT has it. GPT-2 computes keys and values by c_attn, and queries, which are scaled along.
+DEFAULT_TARGETS = {"llama": ["k_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "mlp.c_proj"]}
+DEFAULT_FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}
 
 
 @dataclass
@@ -36,7 +37,7 @@ class IA3Config(TargetedConfig):
     feedforward_modules must be among target_modules. Raises MiniloraError where one is not.
     """
 
-    feedforward_modules: list[str] | str | None = None  # scaled at the input; None: down_proj, where it is a target
+    feedforward_modules: list[str] | str | None = None  # scaled at the input; None: the MLP's last, if it is a target
     init_ia3_weights: bool = True  # start at 1; False: normal(0, 1), which destroys what the base computes
 
     peft_type: ClassVar[str] = "IA3"
@@ -58,13 +59,14 @@ class IA3Config(TargetedConfig):
         return found
 
     def default_targets(self, model: nn.Module) -> list[str]:
-        return DEFAULT_TARGETS
+        return of_family(model, DEFAULT_TARGETS)
 
     def complete(self, model: nn.Module) -> None:
         super().complete(model)
         if self.feedforward_modules is None:
             targets = super().targets(model)
-            self.feedforward_modules = [name for name in DEFAULT_FEEDFORWARD if _meant_by([name], targets)]
+            names = of_family(model, DEFAULT_FEEDFORWARD)
+            self.feedforward_modules = [name for name in names if _meant_by([name], targets)]
 
     def targets(self, model: nn.Module) -> list[str]:
         targets, names = super().targets(model), self.feedforward_modules
@@ -112,7 +114,7 @@ class IA3Config(TargetedConfig):
                 f"feedforward_modules is the regular expression {show(repr(names))}; a list of names is needed"
             )
         targets = content.get("target_modules")
-        if names == DEFAULT_FEEDFORWARD and is_list_of_names(targets) and not _meant_by(names, targets):
+        if names in DEFAULT_FEEDFORWARD.values() and is_list_of_names(targets) and not _meant_by(names, targets):
             content = content | {"feedforward_modules": []}  # PEFT writes its default, whatever the targets are
         return super().from_dict(content)
 

@@ -38,11 +38,13 @@ from .. import functional as F
 from ..backend import xp
 from ..errors import MiniloraError, show
 from ..tensor import Tensor, wrap
-from .config import AdapterLayer, NamedTargets, listed, tied
+from .config import AdapterLayer, NamedTargets, listed, of_family, tied
 from .patterns import pattern_problems, target_problems, value_at
 from .pissa import principal_start
 
-DEFAULT_TARGETS = ["q_proj", "v_proj"]  # as PEFT has it for Llama; spreading a budget over both is best in table 5
+# As PEFT has it. Spreading a budget over queries and values is best in table 5; GPT-2 computes both, and keys, by one
+# layer.
+DEFAULT_TARGETS = {"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 FLOAT32_MAX = 3.4e38
 
 
@@ -57,7 +59,7 @@ class LoraConfig(NamedTargets):
 
     r: int = 8  # rank of the update
     lora_alpha: float = 8  # the update is scaled by lora_alpha / r
-    target_modules: list[str] | str | None = None  # names or paths, or "all-linear"; None: q_proj and v_proj
+    target_modules: list[str] | str | None = None  # names or paths, or "all-linear"; None: `DEFAULT_TARGETS`
     lora_dropout: float = 0.0  # on the input of the update
     use_rslora: bool = False  # scale by lora_alpha / sqrt(r)
     use_dora: bool = False  # train the lengths of the weight's rows, too
@@ -104,7 +106,7 @@ class LoraConfig(NamedTargets):
         return int(iterations) if iterations else None
 
     def default_targets(self, model: nn.Module) -> list[str]:
-        return DEFAULT_TARGETS
+        return of_family(model, DEFAULT_TARGETS)
 
     def targets(self, model: nn.Module) -> list[str]:
         paths = super().targets(model)

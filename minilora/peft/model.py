@@ -16,7 +16,7 @@ from .. import backend, nn
 from ..errors import FormatError, MiniloraError
 from ..quant import dequantize_model, quantization
 from ..tensor import Tensor
-from .config import CLASSIFIER_HEADS, AdapterLayer, PeftConfig, listed, matching, tied
+from .config import CLASSIFIER_HEADS, AdapterLayer, PeftConfig, is_transposed, listed, matching, tied
 from .files import SavedAdapter, write_adapter
 
 # Replacing
@@ -67,8 +67,9 @@ class _Plan:
             own = self.config.at(path).shapes(self.model.get_submodule(path))
             shapes |= {self.config.file_name(path, name): shape for name, shape in own.items()}
         for path in self.saved:
-            parameters = self.model.get_submodule(path).named_parameters()
-            shapes |= {f"{self.config.root}{path}.{name}": p.shape for name, p in parameters}
+            for name, p in self.model.get_submodule(path).named_parameters():
+                turned = is_transposed(self.model, f"{path}.{name}")
+                shapes[f"{self.config.root}{path}.{name}"] = p.shape[::-1] if turned else p.shape
         return shapes
 
     def fresh(self, seed: int) -> list[_Site]:
@@ -303,7 +304,9 @@ class PeftModel(nn.Module):
         tensors = {}
         for site in self._sites:
             for name, parameter in site.saved_parameters().items():
-                tensors[site.file_name(self.peft_config, name)] = backend.to_numpy(parameter.data)
+                array = backend.to_numpy(parameter.data)
+                turned = site.is_whole and is_transposed(self.base_model, f"{site.path}.{name}")
+                tensors[site.file_name(self.peft_config, name)] = array.T if turned else array
         with self.disable_adapter():
             write_adapter(folder, self.base_model, self.peft_config, targets, saved, tensors, self._untied)
 
@@ -331,6 +334,8 @@ class PeftModel(nn.Module):
         for site in adapted._sites:
             for name, parameter in (site.saved_parameters() | site.parameters()).items():  # frozen ones too
                 array = files.tensors[site.file_name(config, name)]
+                if site.is_whole and is_transposed(model, f"{site.path}.{name}"):
+                    array = np.ascontiguousarray(array.T)
                 parameter.data = backend.asarray(array.astype(parameter.dtype))
             for parameter in site.parameters().values():
                 parameter.requires_grad = is_trainable

@@ -25,7 +25,7 @@ import numpy as np
 from .. import backend, nn, ops
 from ..backend import xp
 from ..errors import show
-from ..models.llama import LlamaConfig, LlamaModel
+from ..models.pretrained import Body
 from ..tensor import Tensor, no_grad
 from .virtual import VirtualTokensConfig, VirtualTokensLayer, is_whole
 
@@ -64,7 +64,7 @@ class PrefixTuningConfig(VirtualTokensConfig):
                 found.append(f"init_token_ids are {len(ids)}, for {count} virtual tokens: give as many")
         return found
 
-    def of_model(self, config: LlamaConfig) -> dict[str, int]:
+    def of_model(self, config) -> dict[str, int]:
         return {
             "token_dim": config.num_key_value_heads * config.head_dim,
             "num_transformer_submodules": 1,
@@ -77,16 +77,18 @@ class PrefixTuningConfig(VirtualTokensConfig):
         if self.encoder_hidden_size is None:
             self.encoder_hidden_size = self.token_dim
 
-    def width(self, config: LlamaConfig) -> int:
+    def width(self, config) -> int:
         return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
 
-    def check(self, path: str, module: LlamaModel) -> list[str]:
+    def check(self, path: str, module: Body) -> list[str]:
         found = super().check(path, module)
-        return found if module.layers else [*found, "a model without layers has no place for a prefix"]
+        if module.config.num_hidden_layers == 0:
+            found.append("a model without layers has no place for a prefix")
+        return found
 
-    def adapt(self, module: LlamaModel, rng: np.random.Generator) -> "PrefixLayer":
+    def adapt(self, module: Body, rng: np.random.Generator) -> "PrefixLayer":
         count, width = self.shapes(module)["prompt_embeddings"]
-        dtype = module.embed_tokens.weight.dtype
+        dtype = module.get_input_embeddings().weight.dtype
         if self.prefix_projection:
             encoder = PrefixEncoder(count, self.token_dim, self.encoder_hidden_size, width, rng)
             if self.init_weights == "zero":
@@ -102,9 +104,9 @@ class PrefixTuningConfig(VirtualTokensConfig):
         start = rng.standard_normal((count, width), dtype="float32")
         return PrefixLayer(module, count, nn.Parameter(backend.asarray(start.astype(dtype))))
 
-    def restore(self, module: LlamaModel) -> "PrefixLayer":
-        shape = self.shapes(module)["prompt_embeddings"]
-        return PrefixLayer(module, shape[0], nn.Parameter(xp.zeros(shape, dtype=module.embed_tokens.weight.dtype)))
+    def restore(self, module: Body) -> "PrefixLayer":
+        shape, dtype = self.shapes(module)["prompt_embeddings"], module.get_input_embeddings().weight.dtype
+        return PrefixLayer(module, shape[0], nn.Parameter(xp.zeros(shape, dtype=dtype)))
 
     def notes_on_more_training(self) -> list[str]:
         if not self.prefix_projection:
@@ -130,7 +132,7 @@ class PrefixLayer(VirtualTokensLayer):
     source: the prefix (P, 2·L·H_kv·D) as a Tensor, or the PrefixEncoder that makes it.
     """
 
-    def __init__(self, base_layer: LlamaModel, virtual_tokens: int, source: Tensor | PrefixEncoder):
+    def __init__(self, base_layer: Body, virtual_tokens: int, source: Tensor | PrefixEncoder):
         super().__init__(base_layer, virtual_tokens)
         self.prompt_embeddings, self.prompt_encoder = (source, None) if isinstance(source, Tensor) else (None, source)
 
@@ -143,7 +145,8 @@ class PrefixLayer(VirtualTokensLayer):
             return {"prompt_embeddings": self.prefix()}
 
     def begin(self, ids: np.ndarray, attention_mask: np.ndarray | None, cache) -> Tensor:
-        layers, heads, size = len(self.base_layer.layers), self.config.num_key_value_heads, self.config.head_dim
+        config = self.config
+        layers, heads, size = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
         prefix = self.prefix().reshape(self.virtual_tokens, 2 * layers, heads, size)
         prefix = prefix.transpose(1, 2, 0, 3)  # (P, 2L, H_kv, D) -> (2L, H_kv, P, D)
         if cache is None:
@@ -186,7 +189,7 @@ class _Reader:
         return k, v
 
 
-def keys_and_values(body: LlamaModel, token_ids: list[int]):
+def keys_and_values(body: Body, token_ids: list[int]):
     """The prefix that stands for having read the P tokens: an array (P, 2·L·H_kv·D)."""
     reader = _Reader()
     with no_grad():

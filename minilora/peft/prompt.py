@@ -25,7 +25,7 @@ import numpy as np
 from .. import backend, nn, ops
 from ..backend import xp
 from ..errors import show
-from ..models.llama import LlamaConfig, LlamaModel
+from ..models.pretrained import Body
 from ..tensor import Tensor
 from .virtual import VirtualTokensConfig, VirtualTokensLayer
 
@@ -60,7 +60,7 @@ class PromptTuningConfig(VirtualTokensConfig):
                 found.append(f"prompt_tuning_init 'TEXT' needs {name}; init_token_ids alone starts from text as well")
         return found
 
-    def of_model(self, config: LlamaConfig) -> dict[str, int]:
+    def of_model(self, config) -> dict[str, int]:
         return {
             "token_dim": config.hidden_size,
             "num_transformer_submodules": 1,
@@ -68,17 +68,17 @@ class PromptTuningConfig(VirtualTokensConfig):
             "num_layers": config.num_hidden_layers,
         }
 
-    def width(self, config: LlamaConfig) -> int:
+    def width(self, config) -> int:
         return config.hidden_size
 
-    def check(self, path: str, module: LlamaModel) -> list[str]:
+    def check(self, path: str, module: Body) -> list[str]:
         found = super().check(path, module)
         if self.prompt_tuning_init == "TEXT" and self.init_token_ids is None:
             found.append("prompt_tuning_init 'TEXT' needs init_token_ids: the token ids of prompt_tuning_init_text")
         return found
 
-    def adapt(self, module: LlamaModel, rng: np.random.Generator) -> "PromptTuningLayer":
-        count, table = self.num_virtual_tokens, module.embed_tokens.weight.data
+    def adapt(self, module: Body, rng: np.random.Generator) -> "PromptTuningLayer":
+        count, table = self.num_virtual_tokens, module.get_input_embeddings().weight.data
         if self.init_token_ids is None and self.prompt_tuning_init == "RANDOM":
             drawn = rng.standard_normal((count, table.shape[1]), dtype="float32")
             return PromptTuningLayer(module, backend.asarray(drawn.astype(table.dtype)))
@@ -88,15 +88,15 @@ class PromptTuningConfig(VirtualTokensConfig):
             ids = np.resize(self.init_token_ids, count)  # repeated or cut
         return PromptTuningLayer(module, table[backend.asarray(ids)])
 
-    def restore(self, module: LlamaModel) -> "PromptTuningLayer":
+    def restore(self, module: Body) -> "PromptTuningLayer":
         shape = self.shapes(module)["prompt_embeddings"]
-        return PromptTuningLayer(module, xp.zeros(shape, dtype=module.embed_tokens.weight.dtype))
+        return PromptTuningLayer(module, xp.zeros(shape, dtype=module.get_input_embeddings().weight.dtype))
 
 
 class PromptTuningLayer(VirtualTokensLayer):
     """A body with embeddings before those of its tokens. prompt_embeddings: an array (P, d)."""
 
-    def __init__(self, base_layer: LlamaModel, prompt_embeddings):
+    def __init__(self, base_layer: Body, prompt_embeddings):
         super().__init__(base_layer, len(prompt_embeddings))
         self.virtual_outputs = self.virtual_tokens
         self.prompt_embeddings = nn.Parameter(prompt_embeddings)
@@ -104,5 +104,5 @@ class PromptTuningLayer(VirtualTokensLayer):
     def begin(self, ids: np.ndarray, attention_mask: np.ndarray | None, cache) -> Tensor:
         prompt = self.prompt_embeddings
         rows = prompt.broadcast_to((len(ids), *prompt.shape))  # (P, d) -> (B, P, d)
-        x = ops.concatenate([rows, self.base_layer.embed_tokens(ids)], axis=1)  # (B, P + T, d)
+        x = ops.concatenate([rows, self.base_layer.get_input_embeddings()(ids)], axis=1)  # (B, P + T, d)
         return self.base_layer(None, attention_mask, cache, inputs_embeds=x)

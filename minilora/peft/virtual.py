@@ -13,11 +13,10 @@ import numpy as np
 
 from .. import nn
 from ..errors import MiniloraError, show
-from ..models.llama import LlamaConfig, LlamaForSequenceClassification, LlamaModel, host_ids, token_ids
+from ..models.llama import LlamaForSequenceClassification
+from ..models.pretrained import Body, host_ids, token_ids
 from ..tensor import Tensor
 from .config import AdapterLayer, PeftConfig
-
-BODY = "model"  # the body's path in models with a head
 
 
 @dataclass
@@ -52,17 +51,17 @@ class VirtualTokensConfig(PeftConfig):
             found.append(f"init_token_ids must be a list of token ids, not {show(repr(ids))}")
         return found
 
-    def of_model(self, config: LlamaConfig) -> dict[str, int]:
-        """The values of the fields that describe the model, as PEFT writes them for this method."""
+    def of_model(self, config) -> dict[str, int]:
+        """The values of the fields that describe the model, as PEFT writes them for this method. config: the body's."""
         raise NotImplementedError
 
     def complete(self, model: nn.Module) -> None:
-        body = getattr(model, BODY, None)
-        if not isinstance(body, LlamaModel):
+        if not (bodies := self.targets(model)):
             raise MiniloraError(
                 f"{self.peft_type} puts virtual tokens before those of a language model or a classifier with a Llama "
-                f"body; {type(model).__name__} has none"
+                f"or GPT-2 body; {type(model).__name__} has none"
             )
+        body = getattr(model, bodies[0])
         task = "SEQ_CLS" if isinstance(model, LlamaForSequenceClassification) else "CAUSAL_LM"
         problems = []
         for name, value in ({"task_type": task} | self.of_model(body.config)).items():
@@ -77,17 +76,17 @@ class VirtualTokensConfig(PeftConfig):
             raise MiniloraError("; ".join(problems))
 
     def targets(self, model: nn.Module) -> list[str]:
-        return [BODY]
+        return [name for name, part in vars(model).items() if isinstance(part, Body)]
 
-    def check(self, path: str, module: LlamaModel) -> list[str]:
+    def check(self, path: str, module: Body) -> list[str]:
         size = module.config.vocab_size
         outside = [i for i in self.init_token_ids or [] if i >= size]
         return [f"init_token_ids {show(repr(outside))} are outside the vocabulary of {size}"] if outside else []
 
-    def shapes(self, module: LlamaModel) -> dict[str, tuple[int, ...]]:
+    def shapes(self, module: Body) -> dict[str, tuple[int, ...]]:
         return {"prompt_embeddings": (self.num_virtual_tokens, self.width(module.config))}
 
-    def width(self, config: LlamaConfig) -> int:
+    def width(self, config) -> int:
         """Numbers a virtual token."""
         raise NotImplementedError
 
@@ -98,18 +97,18 @@ class VirtualTokensConfig(PeftConfig):
 class VirtualTokensLayer(AdapterLayer):
     """A body with virtual tokens before the real ones: called as the body is.
 
-    base_layer: LlamaModel; virtual_tokens: P. A subclass writes `begin`.
+    base_layer: the body; virtual_tokens: P. A subclass writes `begin`.
     """
 
     changes_weights = False
     virtual_outputs = 0  # how many hidden states there are for virtual tokens, before those of the real ones
 
-    def __init__(self, base_layer: LlamaModel, virtual_tokens: int):
+    def __init__(self, base_layer: Body, virtual_tokens: int):
         self.base_layer = base_layer
         self.virtual_tokens = virtual_tokens
 
     @property
-    def config(self) -> LlamaConfig:
+    def config(self):
         """The body's configuration."""
         return self.base_layer.config
 

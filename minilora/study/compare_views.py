@@ -20,6 +20,7 @@ from .grids import (
     show_share,
     show_signed,
 )
+from .pictures import name_far_point
 from .records import Records
 
 if TYPE_CHECKING:
@@ -180,15 +181,8 @@ def quality_against_parameters(records: Records) -> Figure | None:
     axes.set_xlim(min(counts) / 3, max(counts) * 3)
     axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{BITS}")
     axes.margins(y=0.1)
-    from_base = [one.domain.mean for method, one in methods.items() if method != "scratch"]
-    if "scratch" in methods and from_base and methods["scratch"].domain.mean > 2 * max(from_base) - min(from_base):
-        # From scratch would squeeze all the rest.
-        low = min(one.domain.mean - one.domain.half_range for method, one in methods.items() if method != "scratch")
-        high = max(from_base)
-        axes.set_ylim(low - 0.1 * (high - low), high + 0.25 * (high - low))
-        bits, x = methods["scratch"].domain.show(2), points["scratch"].trainable
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top"}
-        axes.annotate(f"from scratch: {bits} ↑", (x, 1), (8, -4), **place)
+    levels = [methods[method].domain.mean for method in PROMPTED if method in methods]
+    name_far_point(axes, {method: (one.trainable, one.domain) for method, one in points.items()}, levels)
     return with_legend(figure, 3)
 
 

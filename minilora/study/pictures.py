@@ -29,6 +29,7 @@ from .drawing import (
 from .grids import NAMES, Spread
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..tensor import Tensor
@@ -52,7 +53,7 @@ def show(figure: Figure):
 
     file = BytesIO()
     write_png(figure, file, 110)
-    display(Image(file.getvalue(), width=round(figure.get_figwidth() * 100)))
+    display(Image(file.getvalue(), width=round(figure.get_figwidth() * 100), alt=figure.get_suptitle()))
 
 
 @styled
@@ -167,7 +168,7 @@ def methods_at_cost(
     figure = figure_of(title, 5.8)
     axes = figure.subplots()
     for method, (cost, quality) in points.items():
-        errorbar(axes, method, [cost], [quality], NAMES[method], linestyle="")
+        errorbar(axes, method, [cost], [quality], NAMES[method], linestyle="", markersize=8)
     for method, level in (levels or {}).items():
         axes.axhline(level, **LOOKS[method] | {"marker": ""}, label=NAMES[method])
     steps = sorted((points[method][0], points[method][1].mean) for method in frontier)
@@ -175,16 +176,25 @@ def methods_at_cost(
         axes.step(*zip(*steps, strict=True), where="post", color="#BBBBBB", linewidth=4, zorder=0, label="frontier")
     axes.set_xlim(0, 1.08 * max(cost for cost, _ in points.values()))
     axes.set(xlabel=x, ylabel=y)
-    heights = sorted([quality.mean for _, quality in points.values()] + list((levels or {}).values()))
-    far = [method for method, (_, one) in points.items() if len(heights) > 3 and one.mean == heights[-1]]
-    if far and heights[-1] - heights[0] > 2 * (heights[-2] - heights[0]):
-        room = heights[-2] - heights[0]
-        low = min(one.mean - one.half_range for _, one in points.values())
-        axes.set_ylim(min(low, heights[0]) - 0.1 * room, heights[-2] + 0.25 * room)
-        cost, one = points[far[0]]
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top"}
-        axes.annotate(f"{NAMES[far[0]]}: {one.show(2)} ↑", (cost, 1), (8, -4), **place)
+    name_far_point(axes, points, (levels or {}).values())
     return with_legend(figure, 3)
+
+
+def name_far_point(axes: Axes, points: Mapping[str, tuple[float, Spread]], levels: Collection[float] = ()) -> None:
+    """Where one of the points {method: (x, height)} lies so far up that it would squeeze all the others and the levels,
+    end the axis below it, and name it at the edge with an arrow.
+    """
+    far = max(points, key=lambda method: points[method][1].mean)
+    x, one = points[far]
+    others = [other for method, (_, other) in points.items() if method != far]
+    heights = [other.mean for other in others] + list(levels)
+    if len(heights) < 2 or one.mean <= 2 * max(heights) - min(heights):
+        return
+    low = min([other.mean - other.half_range for other in others] + list(levels))
+    room = max(heights) - low
+    axes.set_ylim(low - 0.1 * room, max(heights) + 0.25 * room)
+    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top"}
+    axes.annotate(f"{NAMES[far]}: {one.show(2)} ↑", (x, 1), (8, -4), **place)
 
 
 @styled
@@ -248,14 +258,15 @@ def attention_map(weights, tokens: Sequence[str], title: str = "Who looks at who
     weights = np.asarray(weights)
     queries, keys = weights.shape
     longer = max(queries, keys)
-    figure = figure_of(title, 2.2 + min(0.3 * longer, 5.3) * queries / longer)
+    figure = figure_of(title, 1.9 + min(0.3 * longer, 4.2) * queries / longer)
+    figure.set_layout_engine("compressed")  # the bar of colours is as high as the map
     axes = figure.subplots()
     image = axes.imshow(weights, cmap=BLUES, vmin=0, vmax=max(weights.max(), 1e-12), aspect="equal")
     axes.set_xticks(range(keys), tokens, rotation=90, parse_math=False)
     axes.set_yticks(range(queries), tokens[first : first + queries], parse_math=False)
     axes.set(xlabel="is looked at", ylabel="looks")
     axes.grid(visible=False)
-    figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="attention weight")
     return figure
 
 
@@ -280,6 +291,10 @@ def attention_maps(
         axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=8)
     for axes in list(grid.flat)[len(maps) :]:
         axes.axis("off")
+    for axes in grid[:, 0] if named else grid[-1:, 0]:
+        axes.set_ylabel("looks", fontsize=9)
+    for axes in grid[-1] if named else grid[-1, :1]:
+        axes.set_xlabel("is looked at", fontsize=9)
     figure.colorbar(image, ax=grid, label="attention weight", location="bottom", shrink=0.6, aspect=40)
     return figure
 
@@ -363,9 +378,9 @@ def graph_of(
 ) -> Figure:
     """The graph that backward would walk: parameters and operations as boxes, the result at the right.
 
-    names: what to call the leaves, and computed Tensors where they have names. An operation is called as the function
-    that made its rule is. numbers: write into each box its value, where it is in `names`, and the gradient of the
-    result with respect to it, of arrays with at most four elements. The graph stays whole for `backward`.
+    names: what to call the leaves, and computed Tensors where they have names. An operation is called as `operation`
+    says. numbers: write into each box its value, where it is in `names`, and the gradient of the result with respect to
+    it, of arrays with at most four elements. The graph stays whole for `backward`.
     """
     places, edges, labels = _layout(result, names)
     if numbers:
@@ -464,6 +479,11 @@ def parents(item) -> list:
 
 
 def operation(node) -> str:
-    """The name of the function in which the Node's rule was written."""
-    name = node.edges[0][1].__qualname__.split(".")[0].strip("_")
-    return {"unbroadcast_to": "add"}.get(name, name)
+    """The name of the function in which the Node's rules were written.
+
+    A rule that only hands the gradient on names no function. Two of them are an addition; one alone is that of
+    x + constant and of x - constant, which backward need not tell apart.
+    """
+    names = [rule.__qualname__.split(".")[0].strip("_") for _, rule in node.edges]
+    own = [name for name in names if name != "unbroadcast_to"]
+    return own[0] if own else "add" if len(names) == 2 else "add a constant"

@@ -18,7 +18,7 @@ from ..peft import (
     PromptTuningConfig,
     get_peft_model,
 )
-from ..quant import quantize_model
+from ..quant import quantization, quantize_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,12 @@ class Options:
     quant_type: str = "nf4"  # the 4-bit codes of the frozen base
     blocksize: int = 64  # weights that share a scale
     double_quantization: bool = False  # whether the scales are quantized as well
+
+    @property
+    def quantization(self) -> dict:
+        """The arguments of `quant.quantize_model`."""
+        names = ("blocksize", "quant_type")
+        return {name: getattr(self, name) for name in names} | {"compress_statistics": self.double_quantization}
 
 
 LORA = ("rank", "alpha", "dropout", "targets")
@@ -134,13 +140,14 @@ def adapt(
 ):
     """Make the model trainable by a method, in place; returns what to train. The head of a classifier always trains.
 
-    tokens: ids from the text that is to be learned, from which virtual tokens start. seed: of what starts random.
+    tokens: ids from the text that is to be learned, from which virtual tokens start. seed: of what starts random. A
+    model that is in 4 bits already (`recipes.load_model` with `options.quantization`) stays as it is.
     """
     method, options = METHODS[find(name)], options or Options()
     is_classifier = isinstance(model, LlamaForSequenceClassification)
     if method.config is not None:
-        if "quant_type" in method.options:
-            quantize_model(model, options.blocksize, options.quant_type, options.double_quantization)
+        if "quant_type" in method.options and quantization(model) is None:
+            quantize_model(model, **options.quantization)
         config = method.config(options, [int(token) for token in tokens])
         config.task_type = "SEQ_CLS" if is_classifier else "CAUSAL_LM"
         return get_peft_model(model, config, seed=seed)

@@ -15,8 +15,10 @@ from ..errors import FormatError, MiniloraError, show
 from ..formats.atomic import show_path, write_json
 from ..formats.gguf import read_gguf
 from ..models.llama import LlamaConfig, LlamaForCausalLM
+from ..models.registry import family_of
 from ..peft import PeftModel, adapter_quantization
-from ..quant import quantize_model
+from ..quant import load_4bit
+from .catalog import CATALOG, find
 from .chat import Chats, is_chat_data, read_chats
 from .evaluate import bits_per_character
 from .parallel import Workers
@@ -90,42 +92,52 @@ def base_folder() -> Path:
     return Path(str(resources.files("minilora"))) / "assets" / "base"
 
 
-def load_model(source: str, adapter: str | None = None):
-    """The language model in a folder or a .gguf file (or "base", the one that comes with the package) and its
-    tokenizer.
+def load_model(source: str, adapter: str | None = None, quantization: dict | None = None):
+    """The language model of that name or in a folder or GGUF file, and its tokenizer.
 
-    With `adapter`, the adapter in that folder on top of it; the base is quantized first, where the adapter was trained
-    on it in 4 bits. A run folder stands for the `model` or `adapter` folder in it. Raises MiniloraError where there is
-    none, FormatError for files that are damaged.
+    source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder, or a
+    run folder, which stands for the `model` folder in it (as `adapter`: the `adapter` folder). quantization: arguments
+    of `quantize_model`, to have the model in 4 bits without ever holding all of it in float32. With `adapter`, the
+    adapter in that folder is on top of it, and the model in 4 bits where the adapter was trained so. Raises
+    MiniloraError where there is none, FormatError for files that are damaged.
     """
-    model, tokenizer = _load_gguf(source) if str(source).endswith(".gguf") else _load_folder(source)
+    if adapter is not None and (Path(adapter) / "adapter" / "adapter_config.json").is_file():
+        adapter = Path(adapter) / "adapter"
+    path = _place_of(source)
+    family = family_of(path)
+    tokenizer = tokenizer_of(path)
+    quantization = quantization if adapter is None else adapter_quantization(adapter)
+    model = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
     tokenizer.refuse_misfit(model.config.vocab_size, show(source))
-    if adapter is not None:
-        if (Path(adapter) / "adapter" / "adapter_config.json").is_file():
-            adapter = Path(adapter) / "adapter"
-        if quantization := adapter_quantization(adapter):
-            quantize_model(model, **quantization)
-        model = PeftModel.from_pretrained(model, adapter)
-    return model, tokenizer
+    return (model if adapter is None else PeftModel.from_pretrained(model, adapter)), tokenizer
 
 
-def _load_folder(source: str):
-    folder = base_folder() if source == BASE else Path(source)
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    if not (folder / "config.json").is_file():
+def _place_of(source: str) -> Path:
+    """The folder or GGUF file that `source` means."""
+    if source == BASE:
+        return base_folder()
+    if source in CATALOG:
+        return find(source)
+    path = Path(source)
+    if path.suffix == ".gguf":
+        return path
+    if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
+        path = path / "model"
+    if not (path / "config.json").is_file():
         raise MiniloraError(
-            f"{show(source)} is no model: give 'base', a folder with config.json and model.safetensors, or a .gguf file"
+            f"{show(source)} is no model: give {', '.join([BASE, *CATALOG])}, a .gguf file, or a folder with "
+            "config.json and model.safetensors"
         )
-    if not (folder / "tokenizer.json").is_file():
+    if not (path / "tokenizer.json").is_file():
         raise FormatError(f"{show(source)} has no tokenizer.json, without which text cannot be read")
-    model = LlamaForCausalLM.from_pretrained(folder)
-    return model, folder_tokenizer(folder)
+    return path
 
 
-def _load_gguf(source: str):
-    tokenizer = Tokenizer.from_gguf(read_gguf(source).metadata, show_path(source))
-    return LlamaForCausalLM.from_pretrained(source), tokenizer
+def tokenizer_of(path: Path) -> Tokenizer:
+    """The tokenizer in a model's folder or GGUF file. Raises FormatError."""
+    if path.suffix == ".gguf":
+        return Tokenizer.from_gguf(read_gguf(path).metadata, show_path(path))
+    return folder_tokenizer(path)
 
 
 def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:

@@ -1,0 +1,276 @@
+"""GPT-2: a decoder with LayerNorm before each part, learned positions and biases everywhere (Radford et al. 2019).
+
+    block       x + attn(ln_1(x)), then x + mlp(ln_2(x)); queries, keys and values come from one product, c_attn
+    positions   a table (P, C), added to the embeddings; there is none beyond P, so longer texts are refused
+    files       transformers holds the weights of c_attn, c_proj and c_fc as (in, out). Here they are Linears, with
+                weights (out, in), so that every adapter and quantizer works on them: each is turned on its way in and
+                out.
+
+Configuration fields and module paths are Hugging Face's. Dropout, which its configurations have, is not applied.
+Shapes: B sequences, T tokens, C hidden size, H heads, D head size, V vocabulary.
+"""
+
+from dataclasses import dataclass, field, fields
+from math import sqrt
+from typing import ClassVar
+
+import numpy as np
+
+from .. import backend, nn
+from .. import functional as F
+from ..errors import FormatError, MiniloraError, show
+from ..formats.stored import StoredTensor
+from ..tensor import Tensor
+from .pretrained import (
+    FLAG,
+    POSITIVE,
+    POSITIVE_WHOLE,
+    POSITIVE_WHOLE_OR_NONE,
+    TOKEN,
+    TOKENS,
+    WHOLE,
+    Body,
+    LanguageModel,
+    field_problems,
+    normal,
+    token_ids,
+)
+
+_FIELDS = {
+    POSITIVE_WHOLE: ("vocab_size", "n_positions", "n_embd", "n_head"),
+    POSITIVE_WHOLE_OR_NONE: ("n_inner",),
+    WHOLE: ("n_layer",),
+    POSITIVE: ("layer_norm_epsilon", "initializer_range"),
+    FLAG: ("tie_word_embeddings",),
+    TOKEN: ("bos_token_id", "pad_token_id"),
+    TOKENS: ("eos_token_id",),
+}
+# Fields of a config.json that change what is computed, and the one value of each that is computed here.
+_ONLY = {
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "reorder_and_upcast_attn": False,
+    "add_cross_attention": False,
+}
+_DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")  # kept for whoever reads the files next
+
+
+@dataclass
+class GPT2Config:
+    """Hugging Face's fields of a GPT-2 configuration, with its defaults: those of the smallest GPT-2."""
+
+    vocab_size: int = 50257
+    n_positions: int = 1024  # length of the table of positions
+    n_embd: int = 768  # hidden size
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None  # width of the MLP; None: 4 n_embd
+    activation_function: str = "gelu_new"  # GELU by tanh
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02  # standard deviation of fresh weights
+    tie_word_embeddings: bool = True  # the head is the embedding table
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
+    pad_token_id: int | None = None
+    extra: dict = field(default_factory=dict, repr=False)  # fields of a config.json that minilora does not use
+
+    model_type: ClassVar[str] = "gpt2"
+
+    def __post_init__(self):
+        problems = field_problems(self, _FIELDS)
+        if not problems and self.n_embd % self.n_head:
+            problems.append(f"n_embd {self.n_embd} is not a multiple of {self.n_head} heads")
+        if self.activation_function != "gelu_new":
+            problems.append(f"activation_function must be 'gelu_new', not {show(repr(self.activation_function))}")
+        if problems:
+            raise MiniloraError("; ".join(problems))
+
+    # The names that all families have, as transformers gives them to a GPT2Config, too.
+
+    @property
+    def hidden_size(self) -> int:
+        return self.n_embd
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.n_layer
+
+    @property
+    def num_attention_heads(self) -> int:
+        return self.n_head
+
+    @property
+    def max_position_embeddings(self) -> int:
+        return self.n_positions
+
+    @property
+    def num_key_value_heads(self) -> int:
+        return self.n_head
+
+    @property
+    def head_dim(self) -> int:
+        return self.n_embd // self.n_head
+
+    @property
+    def intermediate_size(self) -> int:
+        """Width of the MLP."""
+        return self.n_inner or 4 * self.n_embd
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "GPT2Config":
+        """From the content of a config.json. Dropouts are kept in `extra` and not applied.
+
+        Raises FormatError for another model type and for variants of attention, rather than compute something else.
+        """
+        if config.get("model_type", "gpt2") != "gpt2":
+            raise FormatError(f"config.json describes a {show(repr(config['model_type']))} model, not gpt2")
+        asked = [
+            f"{name} = {show(repr(config[name]))}" for name, only in _ONLY.items() if config.get(name, only) != only
+        ]
+        if asked:
+            raise FormatError(f"config.json asks for {', '.join(asked)}, which is not supported")
+        known = {f.name for f in fields(cls)} - {"extra"}
+        used = {name: value for name, value in config.items() if name in known}
+        return cls(**used, extra={name: value for name, value in config.items() if name not in known})
+
+    def fewest_weights(self) -> int:
+        """Parameters of the body, without biases and norms."""
+        layer = self.n_embd * (4 * self.n_embd + 2 * self.intermediate_size)
+        return (self.vocab_size + self.n_positions) * self.n_embd + self.n_layer * layer
+
+    def to_dict(self, architecture: str) -> dict:
+        """The content of a config.json that transformers reads. Dropouts are as they were read, else 0."""
+        config = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        config |= {name: self.extra.get(name, 0.0) for name in _DROPOUTS}
+        return config | {"model_type": "gpt2", "architectures": [architecture], "dtype": "float32"}
+
+
+class GPT2Attention(nn.Module):
+    """Causal attention."""
+
+    def __init__(self, config: GPT2Config, layer: int, rng):
+        self.layer = layer
+        self.n_head = config.n_head
+        self.c_attn = _linear(config.n_embd, 3 * config.n_embd, config.initializer_range, rng)
+        self.c_proj = _linear(config.n_embd, config.n_embd, _residual_deviation(config), rng)
+
+    def forward(self, x: Tensor, mask=None, cache=None) -> Tensor:
+        """x: (B, T, C); mask: booleans that broadcast to (B, H, T, S) or None."""
+        batch, length, width = x.shape
+        qkv = self.c_attn(x).reshape(batch, length, 3, self.n_head, width // self.n_head)  # (B, T, 3, H, D)
+        q, k, v = (qkv[:, :, i].swapaxes(1, 2) for i in range(3))  # (B, H, T, D)
+        if cache is not None:
+            k, v = cache.update(self.layer, k, v)  # (B, H, S, D)
+        y = F.scaled_dot_product_attention(q, k, v, mask=mask, is_causal=True)  # (B, H, T, D)
+        return self.c_proj(y.swapaxes(1, 2).reshape(batch, length, width))
+
+
+class GPT2MLP(nn.Module):
+    """c_proj(gelu(c_fc(x)))."""
+
+    def __init__(self, config: GPT2Config, rng):
+        self.c_fc = _linear(config.n_embd, config.intermediate_size, config.initializer_range, rng)
+        self.c_proj = _linear(config.intermediate_size, config.n_embd, _residual_deviation(config), rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class GPT2Block(nn.Module):
+    """One block: attention and MLP, each on a normalized copy of the stream and added back to it."""
+
+    def __init__(self, config: GPT2Config, layer: int, rng):
+        self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.attn = GPT2Attention(config, layer, rng)
+        self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.mlp = GPT2MLP(config, rng)
+
+    def forward(self, x: Tensor, mask=None, cache=None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), mask, cache)
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT2Model(Body):
+    """Embeddings of tokens and positions, blocks and the last norm: token ids to hidden states."""
+
+    def __init__(self, config: GPT2Config, rng=None):
+        self.config = config
+        deviation = config.initializer_range
+        self.wte = nn.Embedding.from_array(normal((config.vocab_size, config.n_embd), deviation, rng))
+        self.wpe = nn.Embedding.from_array(normal((config.n_positions, config.n_embd), deviation, rng))
+        self.h = [GPT2Block(config, i, rng) for i in range(config.n_layer)]
+        self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+
+    def forward(self, input_ids=None, attention_mask=None, past_key_values=None, inputs_embeds=None) -> Tensor:
+        """input_ids: integers (B, T), or in their place inputs_embeds: (B, T, C) -> (B, T, C). attention_mask: (B, S),
+        0 for padding, S the past and T.
+
+        Positions count the real tokens of a row, so padding on the left moves nothing. Raises MiniloraError for a row
+        that is longer than the table of positions.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("the model reads input_ids or inputs_embeds, one of the two")
+        x = inputs_embeds
+        if x is None:
+            x = self.wte(token_ids(input_ids))  # (B, T) -> (B, T, C)
+        past = past_key_values.length if past_key_values is not None else 0
+        batch, length, _ = x.shape
+        mask, positions = self.mask_and_positions(attention_mask, batch, past, length)
+        if (tokens := int(positions.max(initial=-1)) + 1) > (limit := self.config.n_positions):
+            raise MiniloraError(f"{tokens} tokens pass the model's {limit} positions; shorten the text")
+        x = x + self.wpe(positions)  # (T, C) or (B, T, C)
+        for block in self.h:
+            x = block(x, mask, past_key_values)
+        if past_key_values is not None:
+            past_key_values.length += length
+        return self.ln_f(x)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.wte
+
+
+class GPT2LMHeadModel(LanguageModel):
+    """The language model: hidden states to logits over the vocabulary, through a head that is the embedding table
+    unless the configuration unties it.
+
+    seed: of the fresh weights, normal(0, initializer_range); None leaves them unset, for loading.
+    """
+
+    config_class = GPT2Config
+    transposed_linears = ("c_attn", "c_proj", "c_fc")
+
+    def __init__(self, config: GPT2Config, seed: int | None = 0):
+        rng = None if seed is None else np.random.default_rng(seed)
+        self.config = config
+        self.transformer = GPT2Model(config, rng)
+        table = self.transformer.wte.weight
+        if config.tie_word_embeddings:
+            self.lm_head = nn.Linear.from_arrays(table.data)
+            self.lm_head.weight = table
+        else:
+            self.lm_head = nn.Linear.from_arrays(normal(table.shape, config.initializer_range, rng))
+
+    @property
+    def body(self) -> nn.Module:
+        return self.transformer
+
+    def _load(self, tensors: dict[str, StoredTensor], each=None) -> None:
+        # Old checkpoints carry the causal triangle as a buffer; those of a body alone, names without its path.
+        tensors = {name: a for name, a in tensors.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
+        if not any(name.startswith("transformer.") for name in tensors):
+            tensors = {name if name == "lm_head.weight" else f"transformer.{name}": a for name, a in tensors.items()}
+        turned = {
+            name: a.then(lambda array: np.ascontiguousarray(array.T), a.shape[::-1]) if self.is_transposed(name) else a
+            for name, a in tensors.items()
+        }
+        self.load_stored(turned, each)
+
+
+def _residual_deviation(config: GPT2Config) -> float:
+    """Of the weights that write into the stream, which 2 L of them do (Radford et al. 2019, section 2.3)."""
+    return config.initializer_range / sqrt(2 * config.n_layer)
+
+
+def _linear(in_features: int, out_features: int, deviation: float, rng) -> nn.Linear:
+    weight = normal((out_features, in_features), deviation, rng)
+    return nn.Linear.from_arrays(weight, backend.xp.zeros(out_features, dtype="float32"))

@@ -1,0 +1,28 @@
+"""Which class reads which checkpoint, by the `model_type` of its config.json."""
+
+from pathlib import Path
+
+from ..errors import FormatError, show
+from ..formats import huggingface
+from ..formats.atomic import read_json, show_path
+from .gpt2 import GPT2LMHeadModel
+from .llama import MODEL_TYPES, LlamaForCausalLM
+from .pretrained import LanguageModel
+
+LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
+    **dict.fromkeys(MODEL_TYPES, LlamaForCausalLM),
+    "gpt2": GPT2LMHeadModel,
+}
+
+
+def family_of(path) -> type[LanguageModel]:
+    """The class for the language model in a Hugging Face folder or a GGUF file. Raises FormatError for a family that is
+    not in LANGUAGE_MODELS, and where there is no config.json.
+    """
+    if str(path).endswith(".gguf"):
+        return LlamaForCausalLM
+    kind = read_json(Path(path) / huggingface.CONFIG).get("model_type", "llama")
+    if not isinstance(kind, str) or kind not in LANGUAGE_MODELS:
+        there = ", ".join(LANGUAGE_MODELS)
+        raise FormatError(f"{show_path(path)} holds a {show(repr(kind))} model; minilora reads {there}")
+    return LANGUAGE_MODELS[kind]
