@@ -169,7 +169,8 @@ BAD = {
         "begins with a token that",
     ),
     "a flag of another type": (lambda m: m.update({"tokenizer.ggml.add_bos_token": 1}), "must be true or false"),
-    "template of another type": (lambda m: m.update({"tokenizer.chat_template": []}), "chat_template"),
+    "template of another type": (lambda m: m.update({"tokenizer.chat_template": []}), "chat_template must be text"),
+    "a long template": (lambda m: m.update({"tokenizer.chat_template": "x" * 200_001}), "of up to 200,000 characters"),
 }
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minilora.data.corpora import Document
-from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, encode_documents, folder_tokenizer, train_tokenizer
+from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, encode_documents, folder_tokenizer, guarded, train_tokenizer
 from minilora.errors import FormatError, MiniloraError
 
 pytestmark = pytest.mark.host
@@ -259,3 +259,19 @@ def test_special_tokens_can_be_kept_out_of_text(tmp_path):
     ids = tokenizer.encode("a</s>b")
     assert 321 not in ids and tokenizer.decode(ids) == "a</s>b" and tokenizer.special_id("</s>") == 321
     assert tokenizer.vocab_size == 322
+
+
+def test_a_panic_of_the_library_is_a_format_error(monkeypatch):
+    import tokenizers
+
+    panic = type("PanicException", (BaseException,), {})  # as Rust's panics arrive: no Exception
+
+    def fail(*_):
+        raise panic("index out of bounds\nat line 3")
+
+    monkeypatch.setattr(tokenizers, "Tokenizer", type("Broken", (), {"from_str": staticmethod(fail)}))
+    with pytest.raises(FormatError, match="the file makes the tokenizers library fail: index out of bounds") as caught:
+        Tokenizer.from_json(TOKENIZER.to_json(), where="the file")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(KeyboardInterrupt), guarded("the file"):
+        raise KeyboardInterrupt

@@ -14,6 +14,7 @@ import math
 
 from minilora.errors import FormatError, show
 
+TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
 LARGEST = 2_000_000  # tokens; the largest vocabularies in use have 262,144
 _MERGE_WORK = 100_000_000  # characters looked at while merges are derived from scores; 256,000 tokens take 20 million
 
@@ -64,8 +65,8 @@ def build(metadata: dict, where: str) -> tuple[object, dict]:
     if add_bos:
         _begin_with(inner, tokens[bos], bos)
     template = metadata.get("tokenizer.chat_template")
-    if template is not None and not isinstance(template, str):
-        raise read.wrong("chat_template", template, "text")
+    if template is not None and (not isinstance(template, str) or len(template) > TEMPLATE_LIMIT):
+        raise FormatError(f"{where}: tokenizer.chat_template must be text of up to {TEMPLATE_LIMIT:,} characters")
     return inner, {"eos_token": eos, "bos_token": bos, "add_bos_token": add_bos, "chat_template": template}
 
 

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from minilora.data import gguf_tokenizer
 from minilora.data.corpora import Document
+from minilora.data.gguf_tokenizer import TEMPLATE_LIMIT
 from minilora.errors import FormatError, MiniloraError, show
 from minilora.formats.atomic import open_regular, parse_json, read_json, show_path, write_atomic
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
 FILE_LIMIT = 100_000_000  # bytes; the tokenizer.json with 256,000 tokens has about 35 million
-TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
 _PORTION = 1000  # texts encoded at a time
 
 
@@ -179,8 +180,6 @@ class Tokenizer:
     def from_gguf(cls, metadata: dict, where: str) -> Tokenizer:
         """The tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError where it
         describes none, or one that is not known here."""
-        from minilora.data import gguf_tokenizer
-
         try:
             with guarded(where):
                 inner, settings = gguf_tokenizer.build(metadata, where)
