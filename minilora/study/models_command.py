@@ -121,7 +121,7 @@ def list_text(facts: dict) -> str:
         table.add_row(*map(Text, cells))
     said = [render(table)]
     said += [f"{model['name']} is not here yet: {model['get']}" for model in facts["models"] if model["get"]]
-    return "\n".join([*said, f"cache: {_whole(facts['cache'])} (MINILORA_CACHE names another)"])
+    return "\n".join([*said, f"the cache, which MINILORA_CACHE names: {_whole(facts['cache'])}"])
 
 
 def get(name: str, wheel: str | None) -> str:

