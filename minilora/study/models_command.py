@@ -351,7 +351,9 @@ def _model_rows(facts: dict) -> list[tuple[str, str]]:
 
     positions = f"{facts['positions']:,}, learned"
     if facts["rotary_base"] is not None:
-        positions = f"{facts['positions']:,}, rotary, base {facts['rotary_base']:,g}{_scaling(facts['rotary_scaling'])}"
+        positions = (
+            f"{facts['positions']:,}, rotary, base {facts['rotary_base']:,.10g}{_scaling(facts['rotary_scaling'])}"
+        )
     head = "which are the head, too" if facts["is_tied"] else "beside a head of its own"
     chat = {None: "none: a base model", "unknown": "none that is known: its template is not run"}
     rows = [
