@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import MiniloraError, show
+from .study.models_command import add_arguments as add_models_arguments
 from .study.plan_command import add_arguments as add_plan_arguments
 from .study.plan_command import preset_list
 
@@ -238,6 +239,15 @@ def _parser() -> _Parser:
     study.add_argument("--resume", action="store_true", help="go on with the study in --out")
     study.add_argument("--overwrite", action="store_true", help="replace the study in --out")
     _add_json(study)
+
+    models = _command(
+        commands,
+        "models",
+        _models,
+        "pretrained models: which there are, get one, look into one",
+        "minilora models list",
+    )
+    add_models_arguments(models)
 
     doctor = _command(
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
@@ -595,6 +605,12 @@ def _plan(arguments) -> None:
     from .study.plan_command import run
 
     run(arguments, _method_options)
+
+
+def _models(arguments) -> None:
+    from .study.models_command import run
+
+    run(arguments)
 
 
 def _doctor(arguments) -> None:

@@ -76,6 +76,12 @@ class Tokenizer:
             raise MiniloraError(f"the tokenizer has no token {show(token)}")
         return found, name
 
+    @property
+    def kind(self) -> str:
+        """In words, what a text is cut into."""
+        has_bytes = self._inner.model.byte_fallback  # SentencePiece's: a character that is no token is its bytes
+        return "BPE on characters, with bytes for rare ones" if has_bytes else "BPE on bytes"
+
     def special_id(self, name: str) -> int:
         """The id of the special token of this name, which no text gives. MiniloraError where there is none."""
         if name not in self._special:

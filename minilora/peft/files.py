@@ -9,7 +9,7 @@ model are the names on disk.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -103,14 +103,17 @@ class SavedAdapter:
     record: dict  # the configuration that was saved with the weights; empty where there is none, as in PEFT's
 
     @classmethod
-    def read(cls, folder) -> "SavedAdapter":
-        """Raises FormatError for files that are missing, damaged or of a method that minilora does not have."""
+    def read(cls, folder, load: Callable = safetensors.load_file) -> "SavedAdapter":
+        """Raises FormatError for files that are missing, damaged or of a method that minilora does not have.
+
+        load: `safetensors.open_file` leaves the arrays in the file.
+        """
         folder = Path(folder)
         where = show_path(folder)
         if not os.path.exists(folder / WEIGHTS) and os.path.exists(folder / "adapter_model.bin"):
             raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
         content = read_json(folder / CONFIG)
-        tensors, metadata = safetensors.load_file(folder / WEIGHTS)
+        tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")
         if not isinstance(kind, str) or kind not in METHODS:
             raise FormatError(f"{where}: peft_type is {show(repr(kind))}; minilora reads {', '.join(METHODS)}")

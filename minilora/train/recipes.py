@@ -3,6 +3,7 @@ from here.
 """
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar
@@ -103,7 +104,7 @@ def load_model(source: str, adapter: str | None = None, quantization: dict | Non
     """
     if adapter is not None and (Path(adapter) / "adapter" / "adapter_config.json").is_file():
         adapter = Path(adapter) / "adapter"
-    path = _place_of(source)
+    path = place_of(source)
     family = family_of(path)
     tokenizer = tokenizer_of(path)
     quantization = quantization if adapter is None else adapter_quantization(adapter)
@@ -112,8 +113,8 @@ def load_model(source: str, adapter: str | None = None, quantization: dict | Non
     return (model if adapter is None else PeftModel.from_pretrained(model, adapter)), tokenizer
 
 
-def _place_of(source: str) -> Path:
-    """The folder or GGUF file that `source` means."""
+def place_of(source: str) -> Path:
+    """The folder or GGUF file that `source` means, for a model. Raises MiniloraError where there is none."""
     if source == BASE:
         return base_folder()
     if source in CATALOG:
@@ -124,12 +125,12 @@ def _place_of(source: str) -> Path:
     if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
         path = path / "model"
     if not (path / "config.json").is_file():
+        near = get_close_matches(source.lower(), names := [BASE, *CATALOG], n=1)
+        hint = f"did you mean {near[0]}? Else " if near else ""
         raise MiniloraError(
-            f"{show(source)} is no model: give {', '.join([BASE, *CATALOG])}, a .gguf file, or a folder with "
+            f"{show_path(source)} is no model: {hint}give {', '.join(names)}, a .gguf file, or a folder with "
             "config.json and model.safetensors"
         )
-    if not (path / "tokenizer.json").is_file():
-        raise FormatError(f"{show(source)} has no tokenizer.json, without which text cannot be read")
     return path
 
 
@@ -137,6 +138,8 @@ def tokenizer_of(path: Path) -> Tokenizer:
     """The tokenizer in a model's folder or GGUF file. Raises FormatError."""
     if path.suffix == ".gguf":
         return Tokenizer.from_gguf(read_gguf(path).metadata, show_path(path))
+    if not (path / "tokenizer.json").is_file():
+        raise FormatError(f"{show_path(path)} has no tokenizer.json, without which text cannot be read")
     return folder_tokenizer(path)
 
 

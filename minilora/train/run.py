@@ -99,7 +99,7 @@ class RunFolder:
         self.check()  # refuse before anything is written ...
         make_folder(self.path)
         with ExitStack() as stack:
-            stack.enter_context(_single_writer(self.path / LOCK))
+            stack.enter_context(single_writer(self.path / LOCK, "the run folder"))
             self._open(self._inspect())  # ... and again under the lock: a run may have ended here in between
             stack.callback(self._metrics.close)
             self._stack = stack.pop_all()
@@ -240,13 +240,13 @@ def _version(package: str) -> str | None:
 
 
 @contextmanager
-def _single_writer(path: Path) -> Iterator[None]:
+def single_writer(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file at `path`, with this process's number in it. The system frees the lock of a process that is
-    killed, so a file that stays behind bars nobody."""
+    killed, so a file that stays behind bars nobody. `what` names the folder that it is in, in errors."""
     try:
-        handle = _lock(path) if fcntl else _lock_by_existence(path)
+        handle = _lock(path, what) if fcntl else _lock_by_existence(path, what)
     except OSError as error:
-        raise MiniloraError(f"cannot lock the run folder {show_path(path.parent)}: {error.strerror}") from error
+        raise MiniloraError(f"cannot lock {what} {show_path(path.parent)}: {error.strerror}") from error
     try:
         with suppress(OSError):  # the number only makes the refusal of others clearer
             os.truncate(handle, 0)
@@ -261,7 +261,7 @@ def _single_writer(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, what: str) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -273,19 +273,21 @@ def _lock(path: Path) -> int:
             owner = os.read(handle, 20).decode(errors="replace")
             os.close(handle)
             if isinstance(error, BlockingIOError):
-                raise MiniloraError(_in_use(path, owner)) from None
+                raise MiniloraError(_in_use(path, what, owner)) from None
             raise
         os.close(handle)  # its holder left, and removed the name, between our two calls: lock the new file
 
 
-def _lock_by_existence(path: Path) -> int:
+def _lock_by_existence(path: Path, what: str) -> int:
     """For systems without flock: the file's existence is the lock, and a killed process leaves it locked."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         owner = path.read_text(errors="replace")[:20]
-        raise MiniloraError(f"{_in_use(path, owner)}; if there is no such process, delete {show_path(path)}") from None
+        raise MiniloraError(
+            f"{_in_use(path, what, owner)}; if there is no such process, delete {show_path(path)}"
+        ) from None
 
 
-def _in_use(path: Path, owner: str) -> str:
-    return f"the run folder {show_path(path.parent)} is in use by process {show(owner) or 'unknown'}"
+def _in_use(path: Path, what: str, owner: str) -> str:
+    return f"{what} {show_path(path.parent)} is in use by process {show(owner) or 'unknown'}"
