@@ -88,6 +88,11 @@ def _parser() -> _Parser:
         help="your own LoRA (lesson 08), attention (04) or NF4 (11), .py or .ipynb, in place of the library's; it runs "
         "as your own code, without the limits of check",
     )
+    demo.add_argument(
+        "--model", help="teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"
+    )
+    demo.add_argument("--jsonl", metavar="FILE", help="with --model: your own questions with answers, see finetune")
+    demo.add_argument("--text", metavar="FILE", help="with --model: your own text")
     _add_json(demo)
 
     pretrain = _command(
@@ -351,6 +356,11 @@ def _result(arguments, facts: dict, text: str) -> None:
 
 
 def _demo(arguments) -> None:
+    if arguments.model is not None:
+        _jargon_demo(arguments)
+        return
+    if arguments.jsonl is not None or arguments.text is not None:
+        raise MiniloraError("--jsonl and --text go with --model: they are what a pretrained model is taught")
     from .study.demo import run_demo
 
     run = {"quick": arguments.quick, "seed": arguments.seed, "as_json": arguments.json}
@@ -362,6 +372,15 @@ def _demo(arguments) -> None:
     own = brought(arguments.own)
     with errors_named(own):
         run_demo(Path(arguments.out), **run, own=own)
+
+
+def _jargon_demo(arguments) -> None:
+    if arguments.own is not None or None not in (arguments.jsonl, arguments.text):
+        raise MiniloraError("with --model give at most one of --jsonl and --text, and no --with")
+    from .study import jargon
+
+    run = {"quick": arguments.quick, "seed": arguments.seed, "as_json": arguments.json}
+    jargon.run(Path(arguments.out), arguments.model, **run, jsonl=arguments.jsonl, text=arguments.text)
 
 
 def _train(arguments, model, text, settings: dict, config, save) -> None:

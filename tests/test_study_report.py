@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from minilora.errors import MiniloraError
-from minilora.study import drawing, grids, plots, report, tables
+from minilora.study import drawing, grids, html, plots, report, tables
 
 pytestmark = pytest.mark.host
 
@@ -478,7 +478,7 @@ def test_the_page_holds_its_pictures_and_refers_to_nothing_outside(written):
     for tag, attributes in page.elements:
         outside = {"href", "srcset", "background", "action", "style"} | ({"src"} if tag != "img" else set())
         assert not outside & attributes.keys() and not any(name.startswith("on") for name in attributes)
-    assert "url(" not in report.STYLE and "@import" not in report.STYLE
+    assert "url(" not in html.STYLE and "@import" not in html.STYLE
     assert any("default-src 'none'" in meta.get("content", "") for meta in page.all("meta"))
 
 

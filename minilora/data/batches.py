@@ -218,6 +218,15 @@ def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int) -> tuple[np.ndarray,
     return input_ids, mask.astype(np.int64)
 
 
+def padded_left(rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """A batch (B, T) of `rows` padded on the left, so that all end at the same place, for what comes after them."""
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max())[::-1] < lengths[:, None]
+    ids = np.zeros(mask.shape, dtype=np.int64)
+    ids[mask] = np.concatenate(rows)
+    return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+
+
 def check_seq_len(seq_len: int) -> None:
     if seq_len < 2:
         raise MiniloraError(f"a context of {seq_len} tokens has none to predict; at least 2")

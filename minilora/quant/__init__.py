@@ -12,6 +12,7 @@ from .codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4
 from .linear4bit import (
     Linear4bit,
     dequantize_model,
+    in_float,
     linears_of_blocks,
     load_4bit,
     quantization,
@@ -30,6 +31,7 @@ __all__ = [
     "dequantize_model",
     "dynamic_map",
     "fp4",
+    "in_float",
     "int4",
     "linears_of_blocks",
     "load_4bit",

@@ -12,6 +12,7 @@ carry an adapter, which is trained in float32 beside it: QLoRA is LoRA over such
 
 import hashlib
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -172,6 +173,21 @@ def dequantize_model(model: nn.Module) -> nn.Module:
     for path in quantized_linears(model):
         model.replace(path, model.get_submodule(path).to_float())
     return model
+
+
+@contextmanager
+def in_float(model: nn.Module):
+    """Within the block, all Linear4bit of `model` (and under its adapters) are plain Linears with the weights that they
+    compute with: for many products with few rows, such as generating. The very layers come back.
+    """
+    layers = {path: model.get_submodule(path) for path in quantized_linears(model)}
+    for path, layer in layers.items():
+        model.replace(path, layer.to_float().requires_grad_(False))
+    try:
+        yield model
+    finally:
+        for path, layer in layers.items():
+            model.replace(path, layer)
 
 
 def quantized_linears(model: nn.Module) -> list[str]:

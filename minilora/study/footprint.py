@@ -47,14 +47,19 @@ def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> 
     return json.loads(done.stdout)
 
 
-def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:
+def peak_rss() -> int:
+    """The most bytes that this process has had in memory (resident set), with Python and the libraries."""
     import resource  # not in Pyodide, where nothing is measured and the rest of this file is read
 
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:
     with Workers(1) as workers:
         lab = Lab(base_folder, workers, seq_len, batch_size, test_characters=1000, validation_characters=1000)
         stream = lab.domain_text(CHARACTERS, 0)
         batches = recipes.training_batches(stream, batch_size, seq_len, 0)
-        start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         model = lab.fresh(method, 0, tokens=stream.ids)
         optimizer = AdamW(list(trainable(model).values()), lr=1e-4)
         workers.gradients(model, [batches.next_batch()])
@@ -65,13 +70,13 @@ def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> d
         for name, p in trainable(model).items():
             p.grad = gradients[name]
         kinds = live_bytes(model, optimizer, loss)
-        process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        process = peak_rss()
         del model, optimizer, gradients, loss
 
         model = lab.fresh(method, 0, tokens=stream.ids)
         held = live_bytes(model)["weights"]
         run = lambda: train(model, batches, TrainConfig(steps=2), workers=workers, show_progress=False)  # noqa: E731
-        return kinds | {"peak": peak_bytes(run, held), "process": 1024 * max(process, start)}
+        return kinds | {"peak": peak_bytes(run, held), "process": process}
 
 
 def file_bytes(model) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..data.batches import IGNORED, evaluation_windows
+from ..data.batches import IGNORED, evaluation_windows, padded_left
 from ..data.tasks import Example
 from ..data.tokenizer import Tokenizer, TokenStream
 from ..errors import MiniloraError
@@ -66,18 +66,9 @@ def classify_by_prompt(
     predicted = []
     for start in range(0, len(prompts), batch_size):
         predicted += workers.map(
-            _chooser(model, first), split_batch(_padded(prompts[start : start + batch_size]), workers.count)
+            _chooser(model, first), split_batch(padded_left(prompts[start : start + batch_size]), workers.count)
         )
     return np.concatenate(predicted), float(np.mean([len(prompt) for prompt in prompts]))
-
-
-def _padded(prompts: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """The prompts (B, T), padded on the left, so that all end at the same place."""
-    lengths = np.array([len(prompt) for prompt in prompts])
-    mask = np.arange(lengths.max())[::-1] < lengths[:, None]
-    ids = np.zeros(mask.shape, dtype=np.int64)
-    ids[mask] = np.concatenate(prompts)
-    return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
 
 
 def _chooser(model, first: list[int]):

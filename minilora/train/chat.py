@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ..data import chat
+from ..data.batches import padded_left
 from ..data.tokenizer import Tokenizer
 from ..errors import MiniloraError
 from ..formats.atomic import show_path
+from .parallel import Workers, split_batch
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,41 @@ def end_token_ids(tokenizer: Tokenizer, config) -> list[int]:
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     ends = {chat.find_format(tokenizer).end_token_id(tokenizer), tokenizer.eos_token_id, *listed}
     return sorted(ends - {None})
+
+
+def answers(
+    model,
+    tokenizer: Tokenizer,
+    conversations: Sequence[chat.Conversation],
+    max_new_tokens: int,
+    workers: Workers,
+    batch_size: int = 20,
+    advance: Callable[[int], None] = lambda n: None,
+) -> list[str]:
+    """What a chat model answers, at its likeliest, to each conversation, whose last message is the user's.
+
+    An answer that is not ended after `max_new_tokens` is cut there. advance: is told of answers as they come.
+    """
+    chat_format, ends = chat.find_format(tokenizer), end_token_ids(tokenizer, model.config)
+    prompts = [chat_format.encode(tokenizer, messages, add_generation_prompt=True)[0] for messages in conversations]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # rows of about one length, for little padding
+    given: dict[int, str] = {}
+
+    def continued(part: dict[str, np.ndarray]) -> np.ndarray:
+        out = model.generate(
+            part["input_ids"],
+            max_new_tokens,
+            attention_mask=part["attention_mask"],
+            temperature=0,
+            eos_token_id=ends,
+            pad_token_id=ends[0],
+        )
+        return out[:, part["input_ids"].shape[1] :]
+
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        parts = split_batch(padded_left([prompts[i] for i in chosen]), workers.count)
+        rows = [row for part in workers.map(continued, parts) for row in part]
+        given |= {i: tokenizer.decode(row).strip() for i, row in zip(chosen, rows, strict=True)}
+        advance(len(chosen))
+    return [given[i] for i in range(len(prompts))]

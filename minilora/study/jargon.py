@@ -1,0 +1,305 @@
+"""Teaching a pretrained chat model the jargon of a company: what it knows before and after, and what that cost.
+
+The subject is the glossary of `data.jargon`, or a reader's own questions with answers, or a reader's own text. The
+model is put into 4 bits and adapted by QLoRA. Beside it stands what prompting reaches without training, and what else
+the model knew before: a general quiz, and text that has nothing to do with the subject.
+
+`run` measures everything into one dictionary (also written as results.json); tables and the page are functions of it.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from rich.console import Console
+
+from ..data import chat, corpora, jargon
+from ..data.tasks import first_sentence
+from ..data.tokenizer import TokenStream, encode_documents
+from ..quant import in_float
+from ..train import methods, recipes
+from ..train.chat import answers
+from ..train.loop import TrainConfig, train
+from ..train.parallel import Workers
+from ..train.progress import progress_bar
+from . import jargon_report, report
+from .footprint import peak_rss
+from .grids import drawn, show_bytes
+from .lab import BASE_DATA
+from .records import machine
+
+SHORT = "Answer in a few words."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything."""
+
+    train: TrainConfig
+    batch_size: int = 10  # conversations, about 50 tokens each
+    options: methods.Options = methods.Options(rank=8)
+    replays: int = 4  # how often each general question comes in an epoch
+    shots: int = 4
+    answer_tokens: int = 16
+    quiz_tokens: int = 32
+    test_characters: int = 8_000  # of python-docs
+    seq_len: int = 128  # of text
+
+
+FULL = Plan(TrainConfig(steps=130, lr=1e-3, warmup=6, weight_decay=0.0))
+QUICK = Plan(TrainConfig(steps=8, lr=1e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
+
+
+def question(text: str, system: str | None = None) -> chat.Conversation:
+    messages = [{"role": "user", "content": text}]
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+
+def answered(messages: chat.Conversation, answer: str) -> chat.Conversation:
+    return [*messages, {"role": "assistant", "content": answer}]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What to teach, as questions with answers.
+
+    tests: by name, questions that are not trained on. notes: {test: for each question, lines of the subject, the one
+    that it asks for among them}, for a prompt with an open book; empty where there is no such thing.
+    """
+
+    name: str
+    train: list[chat.Conversation]
+    tests: dict[str, list[tuple[chat.Conversation, str]]]
+    notes: dict[str, list[str]]
+
+
+def glossary(plan: Plan, quick: bool, seed: int = 0) -> Subject:
+    """The invented company's: every term in one held-out phrasing, and the held-out uses."""
+    content, terms = jargon.load_glossary(), jargon.load_terms()
+    wordings = len(jargon.HELD_OUT_PHRASINGS)
+    one_each = [q for i, q in enumerate(content.phrasings) if i % wordings == i // wordings % wordings]
+    tests = {"phrasings": one_each, "uses": list(content.uses)}
+    if quick:
+        tests = {name: questions[::8] for name, questions in tests.items()}
+    lines = {term.term: f"{term.term}: {term.meaning}" for term in terms}
+    rng, notes = np.random.default_rng(seed), {}
+    for name, questions in tests.items():
+        notes[name] = []
+        for asked in questions:
+            others = rng.choice([term for term in lines if term != asked.term], plan.shots - 1, replace=False)
+            chosen = rng.permutation([lines[asked.term], *(lines[term] for term in others)])
+            notes[name].append("\n".join(chosen))
+    return Subject(
+        f"the glossary of {jargon.COMPANY}",
+        [answered(question(q.text), q.answer) for q in content.train],
+        {name: [(question(q.text), q.answer) for q in questions] for name, questions in tests.items()},
+        notes,
+    )
+
+
+def own_questions(path: str) -> Subject:
+    """Those of a JSONL file; a tenth of them, chosen by hash, is the test."""
+    parts = chat.split(chat.read_jsonl(path), path)
+    tests = [(messages[:-1], messages[-1]["content"]) for messages in parts.test]
+    return Subject(path, [*parts.train, *parts.validation], {"questions": tests}, {})
+
+
+def run(
+    out: Path,
+    model: str,
+    quick: bool = False,
+    seed: int = 0,
+    as_json: bool = False,
+    jsonl: str | None = None,
+    text: str | None = None,
+) -> dict:
+    """Teach the model, say on the terminal how it goes, and leave results.json, report.html and the folder adapter in
+    `out`. jsonl, text: a file of the reader's own in place of the glossary.
+    """
+    started = perf_counter()
+    report.check_folder(out)
+    plan = QUICK if quick else FULL
+    console = Console(width=80, highlight=False, stderr=as_json)
+    with Workers() as workers, redirect_stdout(sys.stderr) if as_json else nullcontext():
+        lesson = _Lesson(plan, model, seed, workers, console)
+        results = lesson.on_text(text, out) if text else lesson.on_questions(_subject(plan, jsonl, quick), out)
+        given = [f" --{name} {value}" for name, value in (("jsonl", jsonl), ("text", text), ("seed", seed)) if value]
+        results |= {
+            "command": f"minilora demo --model {model}{''.join(given)}{' --quick' * quick}",
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(perf_counter() - started, 1),
+            "peak_rss": peak_rss(),
+            "quick": quick,
+            "adapter": str(out / "adapter"),
+            "machine": machine(),
+        }
+        page = jargon_report.write(results, out)
+        for line in jargon_report.sample_lines(results):
+            console.print(line, markup=False)
+        console.print()
+        console.print(drawn(jargon_report.scores_grid(results)))
+        for sentence in jargon_report.claims(results):
+            console.print(f"- {sentence}", markup=False)
+        console.print(f"\nAsk it yourself: {jargon_report.next_command(results)}", markup=False)
+        console.print(f"\nThe report: {page} ({results['seconds']:.0f} s in all)")
+    if as_json:
+        print(json.dumps(results))
+    return results
+
+
+def _subject(plan: Plan, jsonl: str | None, quick: bool) -> Subject:
+    return glossary(plan, quick) if jsonl is None else own_questions(jsonl)
+
+
+class _Lesson:
+    """One model that is taught."""
+
+    def __init__(self, plan: Plan, model: str, seed: int, workers: Workers, console: Console):
+        self.plan, self.seed, self.workers, self.console = plan, seed, workers, console
+        started = perf_counter()
+        self.model, self.tokenizer = recipes.load_model(model, quantization=plan.options.quantization)
+        total = recipes.count_parameters(self.model)[1]
+        self.facts = {"model": model, "parameters": total, "load_seconds": round(perf_counter() - started, 2)}
+        self.say(f"{model}: {total:,} parameters, in 4 bits after {self.facts['load_seconds']} s.")
+        documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, plan.test_characters, seed)
+        self.other_text = encode_documents(self.tokenizer, documents)
+        self.quiz = jargon.load_quiz()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def on_questions(self, subject: Subject, out: Path) -> dict:
+        plan, quiz = self.plan, self.quiz
+        self.chat_format = chat.find_format(self.tokenizer)
+        counts = ", ".join(f"{len(questions)} {name}" for name, questions in subject.tests.items())
+        self.say(f"The subject is {subject.name}: {len(subject.train)} answers to learn; the test has {counts}.")
+        with in_float(self.model):
+            before, texts = self.measure(self.model, subject, "before")
+            rows, told = {"before": before}, {"before": texts}
+            for name, prompted in self.prompts(subject).items():
+                rows[name], told[name] = self.ask_all(self.model, prompted, name)
+            replay = self.own_answers([question(text) for text in quiz.general])
+        conversations = [*subject.train, *replay * plan.replays]
+        tokens = chat.encode_conversations(self.tokenizer, self.chat_format, conversations)
+        batches = chat.ChatBatches(tokens, plan.batch_size, plan.seq_len, self.seed, pad_token_id=0)
+        adapted, training = self.train(batches, batches.notes, out)
+        with in_float(adapted):
+            rows["after"], told["after"] = self.measure(adapted, subject, "after")
+        samples = [
+            {"test": name, "question": messages[-1]["content"], "expected": expected}
+            | {row: texts[name][i] for row, texts in told.items()}
+            for name, questions in subject.tests.items()
+            for i, (messages, expected) in enumerate(questions)
+        ]
+        facts = {"subject": subject.name, "rows": rows, "training": training, "replay": len(replay), "samples": samples}
+        return self.facts | facts | {"shots": plan.shots, "quiz_questions": len(quiz.questions)}
+
+    def on_text(self, path: str, out: Path) -> dict:
+        """The model goes on with its training on a text; what it says is how well it guesses more of it."""
+        text = recipes.read_text(corpora.load(path), self.tokenizer)
+        self.say(f"The subject is {text.name}: {text.train.characters:,} characters to learn.")
+        beginning = self.tokenizer.decode(text.test.ids[: self.plan.answer_tokens])
+
+        def measured(model, what: str) -> tuple[dict, str]:
+            with in_float(model):
+                row = {"text": self.bits(model, text.test), "other_text": self.bits(model, self.other_text)}
+                ids = self.tokenizer.encode(beginning)
+                out = model.generate(ids[None], 2 * self.plan.quiz_tokens, temperature=0, eos_token_id=[])
+                return row | {"quiz": self.quiz_score(model, what)}, self.tokenizer.decode(out[0, len(ids) :])
+
+        before, went_on = measured(self.model, "before")
+        batches = recipes.training_batches(text.train, 4, self.plan.seq_len, self.seed)
+        adapted, training = self.train(batches, [], out)
+        after, goes_on = measured(adapted, "after")
+        sample = {"test": "goes on after", "question": beginning, "before": went_on, "after": goes_on}
+        facts = {"subject": text.name, "rows": {"before": before, "after": after}, "training": training}
+        return self.facts | facts | {"samples": [sample], "quiz_questions": len(self.quiz.questions)}
+
+    def prompts(self, subject: Subject) -> dict[str, dict]:
+        """The tests with something before each question: answers to other ones, or lines of the subject."""
+        rng, plan = np.random.default_rng(self.seed), self.plan
+        few, book = {}, {}
+        for name, questions in subject.tests.items():
+            few[name] = []
+            for messages, expected in questions:
+                gold = jargon.normalise(expected)
+                others = [shot for shot in subject.train if jargon.normalise(shot[-1]["content"]) != gold]
+                chosen = rng.choice(len(others), min(plan.shots, len(others)), replace=False)
+                few[name].append(([turn for i in chosen for turn in others[i]] + messages, expected))
+            if name in subject.notes:
+                book[name] = [
+                    (question(messages[-1]["content"], f"{SHORT} Our glossary says:\n{lines}"), expected)
+                    for (messages, expected), lines in zip(questions, subject.notes[name], strict=True)
+                ]
+        return {"few-shot": few} | ({"open book": book} if book else {})
+
+    def measure(self, model, subject: Subject, what: str) -> tuple[dict, dict]:
+        """Scores of the tests, the quiz and the other text; and the answers to the tests."""
+        row, texts = self.ask_all(model, subject.tests, what)
+        return row | {"quiz": self.quiz_score(model, what), "other_text": self.bits(model, self.other_text)}, texts
+
+    def quiz_score(self, model, what: str) -> int:
+        """How many questions of the quiz are answered right."""
+        asked = [question(q.text) for q in self.quiz.questions]
+        found = self.ask(model, asked, self.plan.quiz_tokens, f"{what}: quiz")
+        return sum(jargon.contains(text, q.answers) for text, q in zip(found, self.quiz.questions, strict=True))
+
+    def ask_all(self, model, tests: dict, what: str) -> tuple[dict, dict]:
+        """{"scores": by test, "prompt_tokens" and "seconds": a question}, and the answers, by test."""
+        scores, texts, started = {}, {}, perf_counter()
+        for name, questions in tests.items():
+            asked = [messages for messages, _ in questions]
+            texts[name] = self.ask(model, asked, self.plan.answer_tokens, f"{what}: {name}")
+            pairs = list(zip(texts[name], (expected for _, expected in questions), strict=True))
+            f1 = float(np.mean([jargon.token_f1(text, expected) for text, expected in pairs]))
+            exact = float(np.mean([jargon.exact_match(text, expected) for text, expected in pairs]))
+            scores[name] = {"f1": f1, "exact": exact, "count": len(pairs)}
+        count = sum(score["count"] for score in scores.values())
+        lengths = [len(self.prompt_ids(messages)) for questions in tests.values() for messages, _ in questions]
+        seconds = (perf_counter() - started) / count
+        return {"scores": scores, "prompt_tokens": float(np.mean(lengths)), "seconds": seconds}, texts
+
+    def prompt_ids(self, messages: chat.Conversation) -> np.ndarray:
+        return self.chat_format.encode(self.tokenizer, messages, add_generation_prompt=True)[0]
+
+    def ask(self, model, conversations: Sequence[chat.Conversation], tokens: int, what: str) -> list[str]:
+        with progress_bar(what, len(conversations)) as advance:
+            return answers(model, self.tokenizer, conversations, tokens, self.workers, advance=advance)
+
+    def own_answers(self, asked: list[chat.Conversation]) -> list[chat.Conversation]:
+        """The questions with the first sentence of the model's own answer, where that came to an end: for replay."""
+        texts = self.ask(self.model, asked, self.plan.quiz_tokens, "its own answers")
+        firsts = [first_sentence(text) for text in texts]
+        return [answered(q, text) for q, text in zip(asked, firsts, strict=True) if text.endswith((".", "!", "?"))]
+
+    def bits(self, model, stream: TokenStream) -> float:
+        return recipes.evaluator(model, stream, self.plan.seq_len, 16, self.workers)()
+
+    def train(self, batches, notes: list[str], out: Path):
+        """The adapted model, saved to the folder `adapter`, and how it went."""
+        plan = self.plan
+        adapted = methods.adapt(self.model, "qlora", plan.options, seed=self.seed)
+        trainable, _ = recipes.count_parameters(adapted)
+        history = train(adapted, batches, plan.train, workers=self.workers, description="fine-tuning by QLoRA")
+        adapted.save_pretrained(out / "adapter")
+        size = sum(path.stat().st_size for path in (out / "adapter").iterdir())
+        self.say(
+            f"QLoRA, rank {plan.options.rank}: {trainable:,} parameters, {plan.train.steps} steps in "
+            f"{history.seconds:.0f} s; the adapter has {show_bytes(size)}."
+        )
+        return adapted, {
+            "trainable": trainable,
+            "steps": plan.train.steps,
+            "seconds": round(history.seconds, 1),
+            "lr": plan.train.lr,
+            "rank": plan.options.rank,
+            "losses": [round(step["loss"], 4) for step in history.steps],
+            "adapter_bytes": size,
+            "notes": notes,
+        }
