@@ -186,10 +186,15 @@ def _parser() -> _Parser:
         "merge",
         _merge,
         "add an adapter's update into the weights of its base",
-        "minilora merge --model base --adapter runs/numpy --out runs/numpy-merged",
+        "minilora merge --model base --adapter runs/numpy --out runs/numpy-merged\n"
+        "         minilora merge --model smollm2 --adapter runs/x --out merged.gguf",
     )
     _add_model(merge)
-    merge.add_argument("--out", required=True, help="folder of the merged model")
+    merge.add_argument(
+        "--out",
+        required=True,
+        help="folder of the merged model, or a .gguf file for llama.cpp, in F16 (then --adapter may be left out)",
+    )
 
     compare = _command(
         commands,
@@ -589,13 +594,30 @@ def _generate(arguments) -> None:
 def _merge(arguments) -> None:
     from .train import recipes
 
+    out = Path(arguments.out)
+    if out.suffix == ".gguf":
+        _merge_to_gguf(arguments, out)
+        return
     if arguments.adapter is None:
         raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
-    out = Path(arguments.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MiniloraError(f"{show(str(out))} exists and is not an empty folder; choose another --out")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     recipes.save_model(model.merge_and_unload(), tokenizer, out)
+    _say_notes(model)
+    _say(f"saved {out}")
+
+
+def _merge_to_gguf(arguments, out: Path) -> None:
+    from .train import recipes
+
+    if os.path.lexists(out):
+        raise MiniloraError(f"{show(str(out))} exists; choose another --out")
+    if not out.parent.is_dir():
+        raise MiniloraError(f"there is no folder {show(str(out.parent))} to write {show(out.name)} into")
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    merged = model if arguments.adapter is None else model.merge_and_unload()
+    recipes.save_gguf(merged, tokenizer, out, arguments.model)
     _say_notes(model)
     _say(f"saved {out}")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
+from minilora.formats.gguf import read_gguf
 from minilora.formats.safetensors import load_file, save_file
+from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.train.methods import METHODS
 
 pytestmark = pytest.mark.host
@@ -86,6 +89,54 @@ def test_other_methods_leave_a_model(place, capsys, method):
     assert np.array_equal(before[body], after[body]) == (method == "feature-extraction")
     assert ("lm_head.weight" in after) == (method == "feature-extraction")  # untied from the frozen embeddings
     run(capsys, "generate", "--model", out, "--prompt", "the", "--max-new-tokens", 2)
+
+
+def test_a_merged_model_goes_out_as_gguf(place, capsys):
+    pytest.importorskip("gguf")
+    base, out = ["--model", place / "run"], place / "merged.gguf"
+    assert run(capsys, "merge", *base, "--adapter", place / "lora", "--out", out) == f"saved {out}\n"
+    prompt = ["--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
+    adapted = json.loads(run(capsys, "generate", *base, "--adapter", place / "lora", *prompt))
+    assert json.loads(run(capsys, "generate", "--model", out, *prompt)) == adapted
+    facts = json.loads(run(capsys, "models", "info", out, "--json"))
+    assert facts["name"] == "merged" and facts["stored"].keys() == {"F16", "F32"}
+    # From a GGUF file, and without an adapter, what it says of its tokenizer is carried over.
+    again = place / "again.gguf"
+    run(capsys, "merge", "--model", out, "--out", again)
+    first, second = read_gguf(out), read_gguf(again)
+    assert second.metadata == first.metadata | {
+        "general.name": "again",
+        "general.base_model.count": 1,
+        "general.base_model.0.name": "merged",
+    }
+    for name, tensor in first.tensors.items():
+        np.testing.assert_array_equal(second.tensors[name].read(), tensor.read())
+    for path in (out, again):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("model", "out", "expected"),
+    [
+        ("run", "there.gguf", "there.gguf exists; choose another --out"),
+        ("run", "link.gguf", "link.gguf exists"),
+        ("run", "nowhere/a.gguf", "there is no folder"),
+        ("gpt2", "a.gguf", "GPT2LMHeadModel of type gpt2 cannot be written as GGUF"),
+        ("lower", "a.gguf", "the tokenizer cannot be written as GGUF"),
+    ],
+)
+def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path, model, out, expected):
+    (tmp_path / "there.gguf").write_bytes(b"there")
+    (tmp_path / "link.gguf").symlink_to(tmp_path / "nothing")
+    tokenizer = json.loads((place / "run" / "model" / "tokenizer.json").read_text())
+    gpt2 = GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1, n_positions=32, eos_token_id=0, bos_token_id=0)
+    GPT2LMHeadModel(gpt2).save_pretrained(tmp_path / "gpt2", json.dumps(tokenizer))
+    shutil.copytree(place / "run" / "model", tmp_path / "lower")
+    (tmp_path / "lower" / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": {"type": "Lowercase"}}))
+    before = sorted(tmp_path.rglob("*"))
+    source = place / "run" if model == "run" else tmp_path / model
+    refused(capsys, ["merge", "--model", source, "--out", tmp_path / out], expected)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "there.gguf").read_bytes() == b"there"
 
 
 ADAPTERS = {  # method -> further flags, and whether it can be merged

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilora.data.gguf_tokenizer import BYTE, CONTROL, NORMAL, PRE_TOKENIZERS, UNKNOWN, USER_DEFINED
+from minilora.data import gguf_tokenizer
+from minilora.data.gguf_tokenizer import BYTE, CONTROL, NORMAL, PRE_TOKENIZERS, UNKNOWN, UNUSED, USER_DEFINED, WRITTEN
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
-from minilora.errors import FormatError
+from minilora.errors import FormatError, MiniloraError
 
 pytestmark = pytest.mark.host
 
@@ -232,3 +233,125 @@ def test_any_other_metadata_is_a_tokenizer_or_a_format_error(data):
         assert "\n" not in str(error)
     else:
         tokenizer.decode(tokenizer.encode("the value 12 é"))
+
+
+# Out again.
+
+TEXTS_OF_ALL_KINDS = (
+    "Return   the value 1234 of x,\n\n\tit's\r\n",
+    "<|im_end|></s>",
+    "e\u0301 日本語 👩‍👩‍👧 \x00",
+    "  12  x",
+    "",
+)
+
+
+@pytest.mark.parametrize("pre", WRITTEN)
+def test_the_metadata_comes_back(pre):
+    metadata = byte_level(pre, add_bos_token=True)
+    metadata["tokenizer.chat_template"] = "{{ messages }}"
+    tokenizer = Tokenizer.from_gguf(metadata, "a.gguf")
+    assert tokenizer.gguf_metadata(tokenizer.vocab_size) == metadata
+    through_json = Tokenizer.from_json(tokenizer.to_json(), "<|im_end|>", chat_template="{{ messages }}")
+    assert through_json.gguf_metadata(tokenizer.vocab_size) == metadata
+
+
+def test_a_tokenizer_of_ours_goes_out():
+    tokenizer = train_tokenizer(TEXTS, 300)
+    metadata = tokenizer.gguf_metadata(305)
+    assert metadata["tokenizer.ggml.pre"] == "gpt-2" and "tokenizer.chat_template" not in metadata
+    assert metadata["tokenizer.ggml.token_type"][0] == CONTROL
+    size = tokenizer.vocab_size
+    assert metadata["tokenizer.ggml.tokens"][size:] == [f"[PAD{i}]" for i in range(size, 305)]
+    assert metadata["tokenizer.ggml.token_type"][size:] == [UNUSED] * (305 - size)
+    again = Tokenizer.from_gguf(metadata, "a.gguf")
+    assert again.eos_token_id == 0 and not again.add_bos_token
+    for text in (*TEXTS_OF_ALL_KINDS, "[PAD301]"):
+        assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
+
+
+def test_added_tokens_keep_their_kind():
+    content = json.loads(Tokenizer.from_gguf(byte_level(), "a").to_json())
+    size = len(content["model"]["vocab"])
+    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    content["added_tokens"].append({"id": size, "content": "value of x", "special": False, **token})
+    tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>")
+    metadata = tokenizer.gguf_metadata(size + 3)
+    assert metadata["tokenizer.ggml.token_type"][-3:] == [USER_DEFINED, UNUSED, UNUSED]
+    again = Tokenizer.from_gguf(metadata, "a")
+    assert pieces(again, "value of x,") == pieces(tokenizer, "value of x,") == ["value of x", ","]
+
+
+def test_an_id_that_no_token_has_is_filled_up():
+    content = json.loads(train_tokenizer(TEXTS, 300).to_json())
+    last = max(content["model"]["vocab"], key=content["model"]["vocab"].get)
+    size = len(content["model"]["vocab"])
+    content["model"]["vocab"][last] = size
+    metadata = Tokenizer.from_json(json.dumps(content)).gguf_metadata(size + 1)
+    assert metadata["tokenizer.ggml.tokens"][-2:] == [f"[PAD{size - 1}]", last]
+    assert metadata["tokenizer.ggml.token_type"][-2:] == [UNUSED, NORMAL]
+
+
+def with_split(content: dict, pattern: str) -> None:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    bytes_of_words = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, bytes_of_words]}
+
+
+NO_NAME = "no byte-level byte-pair encoding that cuts a text into words as one of gpt-2, smollm, llama-bpe, qwen2 does"
+SPACED = {"id": 3, "single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": False}
+UNWRITABLE = {  # what is changed in a tokenizer.json, and the words of the refusal
+    "another pattern": (lambda c: with_split(c, r"\p{L}+"), NO_NAME),
+    "one digit more": (lambda c: with_split(c, PRE_TOKENIZERS["llama-bpe"].replace("{1,3}", "{1,4}")), NO_NAME),
+    "no cutting": (lambda c: c.update(pre_tokenizer=None), NO_NAME),
+    "a space before a text": (lambda c: c["pre_tokenizer"].update(add_prefix_space=True), NO_NAME),
+    "letters made small": (lambda c: c.update(normalizer={"type": "Lowercase"}), NO_NAME),
+    "NFC where GGUF has none": (lambda c: c.update(normalizer={"type": "NFC"}), NO_NAME),
+    "words looked up": (lambda c: c["model"].update(ignore_merges=True), NO_NAME),
+    "dropout": (lambda c: c["model"].update(dropout=0.1), NO_NAME),
+    "characters spelled in bytes": (lambda c: c["model"].update(byte_fallback=True), NO_NAME),
+    "a token that takes spaces": (
+        lambda c: c["added_tokens"].append({**SPACED, "content": c["first"]}),
+        "depends on the text around it",
+    ),
+    "unknown bytes": (
+        lambda c: c["model"].update(unk_token="<|endoftext|>", vocab=c["less"]),
+        "some bytes are no token",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+def test_a_tokenizer_that_gguf_cannot_describe_is_refused(name):
+    change, words = UNWRITABLE[name]
+    content = json.loads(train_tokenizer(TEXTS, 300).to_json())
+    vocab = content["model"]["vocab"]
+    content["first"] = next(token for token, index in vocab.items() if index == 3)
+    content["less"] = {token: index for token, index in vocab.items() if token != "Ń"}
+    assert len(content["less"]) == len(vocab) - 1
+    change(content)
+    content = {key: value for key, value in content.items() if key not in ("first", "less")}
+    with pytest.raises(MiniloraError, match=words) as caught:
+        Tokenizer.from_json(json.dumps(content)).gguf_metadata(400)
+    assert "\n" not in str(caught.value)
+
+
+def test_others_that_are_refused():
+    with pytest.raises(MiniloraError, match="no byte-level byte-pair encoding"):
+        Tokenizer.from_gguf(sentencepiece(), "a").gguf_metadata(500)
+    tokenizer = train_tokenizer(TEXTS, 300)
+    with pytest.raises(MiniloraError, match=f"has {tokenizer.vocab_size} tokens, the model 280"):
+        tokenizer.gguf_metadata(280)
+
+
+MISTAKES = {
+    "every one as GPT-2's": lambda patch: patch.setattr(gguf_tokenizer, "_rules", lambda state: {}),
+    "special tokens as text": lambda patch: patch.setattr(gguf_tokenizer, "CONTROL", NORMAL),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_planted_mistakes_are_caught(monkeypatch, name):
+    MISTAKES[name](monkeypatch)
+    with pytest.raises(AssertionError):
+        test_the_metadata_comes_back("smollm")

@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
-from minilora import backend, quant
-from minilora.errors import FormatError
-from minilora.formats.gguf import GGUF
+from minilora import backend, nn, quant
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats.gguf import GGUF, read_gguf
+from minilora.formats.gguf_writer import write_gguf
 from minilora.formats.stored import StoredTensor
+from minilora.models import llama_gguf
+from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-from minilora.models.llama_gguf import BLOCK_NAMES, NAMES, llama_of
+from minilora.models.llama_gguf import BLOCK_NAMES, NAMES, gguf_of, llama_of
 from minilora.models.rotary import inverse_frequencies
+from minilora.peft import LoraConfig, PrefixTuningConfig, get_peft_model
 
 gguf = pytest.importorskip("gguf")
 
@@ -178,3 +182,191 @@ def test_linear_scaling_from_metadata():
     table = StoredTensor((5, 8), lambda: np.zeros((5, 8), "float32"))
     config, _ = llama_of(GGUF(scaling | fields, {"token_embd.weight": table}), "it")
     assert LlamaConfig.from_dict(config).rope_scaling == {"rope_type": "linear", "factor": 4.0}
+
+
+# Out again.
+
+VARIANTS = {
+    "untied": {},
+    "tied": {"tie_word_embeddings": True},
+    "qwen2": {"model_type": "qwen2", "attention_bias": True},
+    "mistral": {"model_type": "mistral", "num_key_value_heads": 1},
+    "wide heads": {"head_dim": 12},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "Llama 3's scaling": {"rope_theta": 5e5, "rope_scaling": LLAMA3},
+    "linear scaling": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+}
+
+
+def half_of(**settings) -> LlamaForCausalLM:
+    """A model whose matrices F16 holds exactly."""
+    model = model_of(**settings)
+    for p in model.parameters():
+        p.data = backend.asarray(backend.to_numpy(p.data).astype("float16" if p.ndim == 2 else "float32").astype("f4"))
+    model.lm_head.weight = model.model.embed_tokens.weight if model.config.tie_word_embeddings else model.lm_head.weight
+    return model
+
+
+def goes_out_and_comes_back(path, name: str) -> None:
+    model = half_of(**VARIANTS[name])
+    write_gguf(path, gguf_of(model))
+    again = LlamaForCausalLM.from_pretrained(path)
+    for field in (*SIZES, "tie_word_embeddings", "attention_bias", "mlp_bias", "head_dim", "rope_scaling"):
+        assert getattr(again.config, field) == pytest.approx(getattr(model.config, field)), field
+    np.testing.assert_array_equal(again(IDS).logits.numpy(), model(IDS).logits.numpy())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_model_goes_out_and_comes_back(tmp_path, name):
+    goes_out_and_comes_back(tmp_path / "model.gguf", name)
+
+
+def test_what_f16_does_not_hold_is_rounded(tmp_path):
+    model = model_of(initializer_range=0.1)
+    write_gguf(tmp_path / "model.gguf", gguf_of(model))
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")(IDS).logits.numpy()
+    ours = model(IDS).logits.numpy()
+    assert 0 < np.abs(theirs - ours).max() < 3e-3 * np.abs(ours).max()
+
+
+def is_as_the_converter_s(folder, name: str) -> None:
+    """Names, kinds and bytes of the tensors, and the metadata, against `write`, which knows nothing of `gguf_of`."""
+    model = half_of(**VARIANTS[name])
+    write(folder / "theirs.gguf", model)
+    write_gguf(folder / "ours.gguf", gguf_of(model))
+    theirs, ours = read_gguf(folder / "theirs.gguf"), read_gguf(folder / "ours.gguf")
+    assert ours.tensors.keys() - {"rope_freqs.weight"} == theirs.tensors.keys()
+    for tensor, expected in theirs.tensors.items():
+        assert ours.tensors[tensor].kind == ("F16" if len(expected.shape) == 2 else "F32")
+        np.testing.assert_array_equal(ours.tensors[tensor].read(), expected.read(), err_msg=tensor)
+    for key, value in theirs.metadata.items():
+        assert ours.metadata.get(key) == value or key.startswith("tokenizer."), key
+    arch = ours.metadata["general.architecture"]
+    assert ours.metadata[f"{arch}.rope.dimension_count"] == model.config.head_dim
+    assert ours.metadata["general.file_type"] == gguf.LlamaFileType.MOSTLY_F16
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_file_is_as_llama_cpp_s_converter_writes_it(tmp_path, name):
+    is_as_the_converter_s(tmp_path, name)
+
+
+def test_the_factors_of_llama_3_are_written_in_f32():
+    content = gguf_of(model_of(**VARIANTS["Llama 3's scaling"]))
+    factors = content.tensors["rope_freqs.weight"]
+    assert factors.kind == "F32" and factors.shape == (4,)
+    expected = inverse_frequencies(8, 5e5) / inverse_frequencies(8, 5e5, LLAMA3)
+    np.testing.assert_array_equal(factors.read(), expected)
+    assert "llama.rope.scaling.type" not in content.metadata  # llama.cpp would scale twice
+
+
+def test_a_merged_adapter_goes_out(tmp_path):
+    for base, config in (
+        (model_of(), LoraConfig(r=2, target_modules="all-linear")),
+        (quant.quantize_model(model_of()), LoraConfig(r=2)),
+    ):
+        adapted = get_peft_model(base, config)
+        for p in adapted.parameters():
+            if p.requires_grad:
+                p.data = backend.asarray(np.random.default_rng(5).standard_normal(p.shape, dtype="float32") * 0.1)
+        expected = adapted(IDS).logits.numpy()
+        write_gguf(tmp_path / "merged.gguf", gguf_of(adapted.merge_and_unload()))
+        again = LlamaForCausalLM.from_pretrained(tmp_path / "merged.gguf")(IDS).logits.numpy()
+        np.testing.assert_allclose(again, expected, atol=2e-2 * np.abs(expected).max())
+
+
+def gpt2():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=21, n_embd=16, n_layer=1, n_head=2, n_positions=32))
+
+
+def adapted(config, keep_wrapper: bool):
+    model = model_of()
+    wrapper = get_peft_model(model, config)
+    return wrapper if keep_wrapper else model
+
+
+def with_head_bias():
+    model = model_of()
+    model.lm_head.bias = nn.Parameter(backend.xp.zeros(21, dtype="float32"))
+    return model
+
+
+REFUSED = {
+    "GPT-2": (gpt2, "GPT2LMHeadModel of type gpt2 cannot be written as GGUF: only language models of llama"),
+    "a classifier": (
+        lambda: LlamaForSequenceClassification.from_language_model(model_of(), 2),
+        "LlamaForSequenceClassification of type llama cannot be written",
+    ),
+    "no model": (lambda: model_of().model.norm, "RMSNorm cannot be written"),
+    "4 bits": (lambda: quant.quantize_model(model_of()), "layers in 4 bits"),
+    "an adapter's wrapper": (lambda: adapted(LoraConfig(r=2), True), "has an adapter on it"),
+    "an adapted model": (lambda: adapted(LoraConfig(r=2), False), "has an adapter on it"),
+    "a prefix": (lambda: adapted(PrefixTuningConfig(num_virtual_tokens=2), False), "has an adapter on it"),
+    "a bias that llama.cpp does not read": (with_head_bias, "lm_head.bias have no place in a llama model"),
+    "qwen2 with biases in its MLP": (
+        lambda: model_of(model_type="qwen2", attention_bias=True, mlp_bias=True),
+        r"layers\.0\.mlp\.gate_proj\.bias.*and 3 more have no place in a qwen2 model",
+    ),
+    "qwen2 with wide heads": (lambda: model_of(model_type="qwen2", head_dim=12), "has heads of 8, this one of 12"),
+    "a scaling that is not found again": (
+        lambda: model_of(rope_theta=5e5, rope_scaling={**LLAMA3, "high_freq_factor": 9.0}),
+        "low_freq_factor 1, high_freq_factor 9, .* would not be found again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_gguf_has_no_words_for_is_refused(name):
+    make, words = REFUSED[name]
+    with pytest.raises(MiniloraError, match=words) as caught:
+        gguf_of(make())
+    assert "\n" not in str(caught.value)
+
+
+def as_they_are(heads: int):
+    return lambda array: array
+
+
+def by_neighbours(heads: int):
+    """Pairs within the whole matrix, not within each head."""
+    return lambda array: np.ascontiguousarray(array.reshape(2, len(array) // 2, -1).swapaxes(0, 1)).reshape(array.shape)
+
+
+MISTAKES = {
+    "rows not put in order": ("untied", "_in_pairs", as_they_are),
+    "rows put in order across heads": ("untied", "_in_pairs", by_neighbours),
+    "keys taken for as many heads as queries": (
+        "untied",
+        "_rotated",
+        lambda arch, heads, kv_heads: {"attn_q": heads, "attn_k": heads},
+    ),
+    "rows of qwen2 put in order": (
+        "qwen2",
+        "_rotated",
+        lambda arch, heads, kv_heads: {"attn_q": heads, "attn_k": kv_heads},
+    ),
+    "biases left in their order": (
+        "biases",
+        "_in_pairs",
+        lambda heads: lambda a: a if a.ndim == 1 else pairs(a, heads),
+    ),
+    "gate and up exchanged": (
+        "tied",
+        "BLOCK_NAMES",
+        BLOCK_NAMES | {"ffn_gate": "mlp.up_proj", "ffn_up": "mlp.gate_proj"},
+    ),
+    "everything in F32": (
+        "untied",
+        "_stored",
+        lambda p: StoredTensor(p.shape, lambda: backend.to_numpy(p.data), "F32"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_planted_mistakes_are_caught(tmp_path, monkeypatch, name):
+    """Also those that the reader would undo, because it makes the same mistake."""
+    variant, what, mistake = MISTAKES[name]
+    monkeypatch.setattr(llama_gguf, what, mistake)
+    with pytest.raises(AssertionError):
+        is_as_the_converter_s(tmp_path, variant)

@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF file describes in its metadata: the vocabulary, the merges, and a name for the rest.
+"""The tokenizer that a GGUF file describes in its metadata, and back: the vocabulary, the merges, a name for the rest.
 
 A GGUF file has no tokenizer.json. It holds the tokens in the order of their ids, and `tokenizer.ggml.model` says how
 they are used: "gpt2" is byte-level byte-pair encoding with its merges listed, where `tokenizer.ggml.pre` names how a
@@ -10,9 +10,10 @@ Nothing in the metadata is trusted: everything is checked before the `tokenizers
 
 from __future__ import annotations
 
+import json
 import math
 
-from minilora.errors import FormatError, show
+from minilora.errors import FormatError, MiniloraError, show
 
 TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
 LARGEST = 2_000_000  # tokens; the largest vocabularies in use have 262,144
@@ -25,6 +26,7 @@ _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA3 = rf"{_LETTERS}|\p{{N}}{{1,3}}|{_REST}"  # up to three digits at a time
 _QWEN2 = rf"{_LETTERS}|\p{{N}}|{_REST}"  # each digit alone
+WRITTEN = ("gpt-2", "smollm", "llama-bpe", "qwen2")  # the names that a file is given, one for each way to cut
 _GPT2, _SMOLLM = "gpt-2", "smollm"  # not a regular expression, but parts that the library has
 PRE_TOKENIZERS = {
     "default": _GPT2,
@@ -241,3 +243,72 @@ def _begin_with(inner, bos_token: str, bos: int) -> None:
         inner.post_processor = processors.TemplateProcessing(single, pair, special_tokens=[(bos_token, bos)])
     except ValueError:  # a name that the template cannot spell; `Tokenizer` knows the id all the same
         inner.post_processor = None
+
+
+def describe(inner, size: int) -> dict[str, object]:
+    """The metadata, but for the roles of tokens and the chat template, from which `build` makes `inner`, a
+    tokenizers.Tokenizer of byte-level byte-pair encoding, again.
+
+    size: the number of tokens that the model knows; ids that mean none are filled up. MiniloraError for a tokenizer
+    that such metadata cannot describe, or that cuts a text into words in a way that has no name here.
+    """
+    state = json.loads(inner.to_str())
+    rules, model = _rules(state), state["model"]
+    pre = next((pre for pre in WRITTEN if rules == _rules(json.loads(_empty_as(pre).to_str()))), None)
+    if pre is None:
+        raise MiniloraError(
+            "the tokenizer cannot be written as GGUF: it is no byte-level byte-pair encoding that cuts a text into "
+            f"words as one of {', '.join(WRITTEN)} does"
+        )
+    if model.get("unk_token") is not None and not model["vocab"].keys() >= set(_all_bytes()):
+        raise MiniloraError("the tokenizer cannot be written as GGUF: some bytes are no token, and unknown")
+    vocab = inner.get_vocab(with_added_tokens=True)
+    names = {index: name for name, index in vocab.items()}
+    if max(names, default=-1) >= size:
+        raise MiniloraError(f"the tokenizer has {max(names) + 1:,} tokens, the model {size:,}")
+    if len(names) < len(vocab):
+        raise MiniloraError("the tokenizer cannot be written as GGUF: one id stands for several tokens")
+    types = [NORMAL if index in names else UNUSED for index in range(size)]
+    for index, token in inner.get_added_tokens_decoder().items():
+        types[index] = CONTROL if token.special else USER_DEFINED
+        if not token.special and (token.lstrip or token.rstrip or token.single_word):
+            why = f"its token {show(token.content)} depends on the text around it"
+            raise MiniloraError(f"the tokenizer cannot be written as GGUF: {why}")
+    described = {
+        "model": "gpt2",
+        "pre": pre,
+        "tokens": [names.get(index, f"[PAD{index}]") for index in range(size)],
+        "token_type": types,
+        "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
+    }
+    return {f"tokenizer.ggml.{name}": value for name, value in described.items()}
+
+
+_MODEL_RULES = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
+
+
+def _rules(state: dict) -> dict:
+    """What the tokenizer.json says besides vocabulary and merges, where that makes a difference to ids."""
+    said = {name: state["model"].get(name) or None for name in ("type", *_MODEL_RULES)}
+    return {"model": said, "normalizer": state["normalizer"], "words": _words(state["pre_tokenizer"])}
+
+
+def _words(rule: dict | None) -> list:
+    """The steps by which a text is cut into words, one after the other, without what only moves their places."""
+    if rule is None:
+        return []
+    if rule.get("type") == "Sequence":
+        return [step for part in rule["pretokenizers"] for step in _words(part)]
+    return [{name: value for name, value in rule.items() if name != "trim_offsets"}]
+
+
+def _all_bytes() -> list[str]:
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.ByteLevel.alphabet()
+
+
+def _empty_as(pre: str):
+    """A tokenizer without tokens that has the rules of this name."""
+    metadata = {"tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": []}
+    return _byte_level(_Reader(metadata, pre), [], {})[0]

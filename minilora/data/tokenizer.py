@@ -152,6 +152,18 @@ class Tokenizer:
             config["chat_template"] = self.chat_template
         return config
 
+    def gguf_metadata(self, size: int) -> dict[str, object]:
+        """The metadata of a GGUF file that describes this tokenizer, for a model of `size` tokens. MiniloraError where
+        there is none."""
+        metadata = gguf_tokenizer.describe(self._inner, size)
+        metadata["tokenizer.ggml.eos_token_id"] = self.eos_token_id
+        if self.bos_token_id is not None:
+            metadata["tokenizer.ggml.bos_token_id"] = self.bos_token_id
+        metadata["tokenizer.ggml.add_bos_token"] = self.add_bos_token
+        if self.chat_template is not None:
+            metadata["tokenizer.chat_template"] = self.chat_template
+        return metadata
+
     @classmethod
     def from_json(
         cls, content: str | bytes, eos_token: str | int = END_OF_TEXT, where: str = "the tokenizer", **settings

@@ -92,11 +92,16 @@ def is_leftover(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Remove what a killed `write_atomic` left in `folder`. Only for a folder that nobody else is writing into."""
-    for path in list(Path(folder).iterdir()):
-        if is_leftover(path.name):
-            remove_file(path)
+def remove_leftovers(folder: str | os.PathLike, of: str | None = None) -> None:
+    """Remove what a killed `write_atomic` left in `folder`, or of the file of one name in it. Only where nobody else is
+    writing the same. A folder that cannot be read is a MiniloraError."""
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise MiniloraError(f"cannot write into {show_path(folder)}: {error.strerror}") from error
+    for name in names:
+        if is_leftover(name) and (of is None or name[1:-13] == of):  # without ".", and ".01234567.tmp"
+            remove_file(Path(folder) / name)
 
 
 def remove_file(path: str | os.PathLike) -> None:

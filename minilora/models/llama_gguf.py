@@ -1,4 +1,4 @@
-"""A Llama-family model of a GGUF file in Hugging Face's words: configuration, names, and the order of rotary rows.
+"""A Llama-family model of a GGUF file in Hugging Face's words, and back: configuration, names, order of rotary rows.
 
 llama.cpp rotates neighbouring pairs of numbers, Hugging Face a number with the one half a head away, so the rows of q
 and k are stored in another order. (Qwen2's files are not: llama.cpp rotates those halves as Hugging Face does.)
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import FormatError, show
+from .. import backend
+from ..errors import FormatError, MiniloraError, show
 from ..formats.gguf import GGUF
 from ..formats.stored import StoredTensor
 from .rotary import inverse_frequencies
 
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}  # general.architecture -> model_type
+WRITTEN = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}  # model_type -> general.architecture
+MOSTLY_F16 = 1  # general.file_type
 FIELDS = {  # of config.json -> key after the architecture, and the type of its value
     "hidden_size": ("embedding_length", int),
     "intermediate_size": ("feed_forward_length", int),
@@ -69,8 +72,8 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
                 raise FormatError(f"{where}: {architecture}.{key} is {show(repr(value))}, not of type {kind.__name__}")
             config[field] = value
     config |= {field: metadata[key] for field, key in TOKENS.items() if key in metadata}
-    if architecture == "qwen2":
-        config["attention_bias"] = True
+    config["attention_bias"] = architecture == "qwen2" or "blk.0.attn_q.bias" in tensors
+    config["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
     if "token_embd.weight" not in tensors or len(tensors["token_embd.weight"].shape) != 2:
         raise FormatError(f"{where} has no table of embeddings (token_embd.weight)")
     config["vocab_size"] = tensors["token_embd.weight"].shape[0]
@@ -84,8 +87,7 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
     if ROPE_FACTORS in tensors:
         config["rope_scaling"] = _llama3_scaling(tensors.pop(ROPE_FACTORS).read(), config, where)
 
-    heads = config["num_attention_heads"]
-    rotated = {"attn_q": heads, "attn_k": config.get("num_key_value_heads", heads)} if architecture == "llama" else {}
+    rotated = _rotated(architecture, config["num_attention_heads"], config.get("num_key_value_heads"))
     named = {}
     for name, tensor in tensors.items():
         path, part, kind = _split(name)
@@ -95,6 +97,89 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
             tensor = _in_halves(tensor, rotated[part], f"{where}: tensor {show(name)}")
         named[f"{path}.{kind}"] = tensor
     return config, named
+
+
+def gguf_of(model) -> GGUF:
+    """A language model of this family as the content of a GGUF file, without a tokenizer: matrices are to be stored in
+    F16, vectors in F32. Read again by `llama_of`, it is the same model but for that rounding.
+
+    MiniloraError for a model that such a file has no words for: of another family, with layers in 4 bits or an adapter
+    that is not merged, with a rotary scaling or biases that llama.cpp does not know.
+    """
+    if hasattr(model, "base_model") or getattr(model, "_is_adapted", False):
+        raise MiniloraError("the model has an adapter on it, which GGUF has no place for: merge_and_unload it before")
+    config, name = getattr(model, "config", None), type(model).__name__
+    kind = getattr(config, "model_type", None)
+    if kind not in WRITTEN or not hasattr(model, "lm_head"):
+        what = f"{name} of type {kind}" if kind else name
+        raise MiniloraError(f"{what} cannot be written as GGUF: only language models of {', '.join(WRITTEN)} can")
+    if any(module.stored_size for _, module in model.named_modules()):
+        raise MiniloraError("layers in 4 bits cannot be written as GGUF: quant.dequantize_model makes them floats")
+    architecture = WRITTEN[kind]
+    written, strange = {}, []
+    rotated = _rotated(architecture, config.num_attention_heads, config.num_key_value_heads)
+    for path, parameter in model.named_parameters():
+        stem, _, suffix = path.rpartition(".")
+        stem, part = _joined(stem)
+        if stem is None or (suffix == "bias" and not _may_have_bias(architecture, part)):
+            strange.append(path)
+            continue
+        tensor = _stored(parameter)
+        written[f"{stem}.{suffix}"] = tensor.then(_in_pairs(rotated[part])) if part in rotated else tensor
+    if strange:
+        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        raise MiniloraError(
+            f"{show(', '.join(strange[:3]), 160)}{more} have no place in a {architecture} model of a GGUF file; an "
+            "adapter must be merged before"
+        )
+    if architecture == "qwen2" and config.head_dim * config.num_attention_heads != config.hidden_size:
+        raise MiniloraError(
+            f"a qwen2 model of a GGUF file has heads of {config.hidden_size / config.num_attention_heads:g}, this one "
+            f"of {config.head_dim}"
+        )
+    metadata: dict[str, object] = {"general.architecture": architecture}
+    for field, (key, kind) in (FIELDS | OPTIONAL).items():
+        metadata[f"{architecture}.{key}"] = kind(getattr(config, field))
+    metadata |= {
+        f"{architecture}.attention.value_length": config.head_dim,
+        f"{architecture}.rope.dimension_count": config.head_dim,
+        f"{architecture}.vocab_size": config.vocab_size,
+        "general.file_type": MOSTLY_F16,
+    }
+    scaling = config.rope_scaling
+    if scaling is not None and scaling["rope_type"] == "linear":
+        metadata[f"{architecture}.rope.scaling.type"] = "linear"
+        metadata[f"{architecture}.rope.scaling.factor"] = float(scaling["factor"])
+    elif scaling is not None:
+        written[ROPE_FACTORS] = _llama3_factors(config)
+    return GGUF(metadata, written)
+
+
+def _stored(parameter) -> StoredTensor:
+    kind = "F16" if len(parameter.shape) == 2 else "F32"
+    return StoredTensor(tuple(parameter.shape), lambda: backend.to_numpy(parameter.data), kind)
+
+
+def _joined(path: str) -> tuple[str | None, str]:
+    """`_split` the other way: (the path in GGUF's names or None, llama.cpp's name of the part)."""
+    for name, ours in NAMES.items():
+        if path == ours:
+            return name, name
+    start, _, rest = path.partition("model.layers.")
+    layer, _, rest = rest.partition(".")
+    part = next((name for name, ours in BLOCK_NAMES.items() if rest == ours), None)
+    return (f"blk.{layer}.{part}", part) if part is not None and not start else (None, rest)
+
+
+def _may_have_bias(architecture: str, part: str) -> bool:
+    """Whether llama.cpp reads a bias there; it would refuse the file for another."""
+    qkv = part in ("attn_q", "attn_k", "attn_v")
+    return qkv or (architecture == "llama" and part in ("attn_output", "ffn_gate", "ffn_up", "ffn_down"))
+
+
+def _rotated(architecture: str, heads: int, kv_heads: int | None) -> dict[str, int]:
+    """The parts whose rows are in llama.cpp's order, with their number of heads."""
+    return {"attn_q": heads, "attn_k": heads if kv_heads is None else kv_heads} if architecture == "llama" else {}
 
 
 def _split(name: str) -> tuple[str | None, str, str]:
@@ -121,6 +206,28 @@ def _in_halves(tensor: StoredTensor, heads: int, where: str) -> StoredTensor:
         return array.reshape(heads, pairs, 2, -1).swapaxes(1, 2).reshape(array.shape)
 
     return tensor.then(halves)
+
+
+def _in_pairs(heads: int):
+    """`_in_halves` undone: rows (2, D/2) of each head put as (D/2, 2)."""
+
+    def pairs(array: np.ndarray) -> np.ndarray:
+        half = len(array) // heads // 2
+        return array.reshape(heads, 2, half, -1).swapaxes(1, 2).reshape(array.shape)
+
+    return pairs
+
+
+def _llama3_factors(config) -> StoredTensor:
+    """What the frequencies of the configuration are divided by: the file holds that, not the parameters behind it."""
+    size, theta, scaling = config.head_dim, config.rope_theta, config.rope_scaling
+    factors = inverse_frequencies(size, theta) / inverse_frequencies(size, theta, scaling)
+    try:
+        _llama3_scaling(factors, vars(config), "the file")
+    except FormatError:
+        words = ", ".join(f"{name} {value:g}" for name, value in scaling.items() if name != "rope_type")
+        raise MiniloraError(f"rotary scaling with {words} would not be found again in a GGUF file") from None
+    return StoredTensor(factors.shape, lambda: factors, "F32")
 
 
 def _llama3_scaling(factors: np.ndarray, config: dict, where: str) -> dict:

@@ -14,8 +14,10 @@ from ..data.chat import ChatBatches, ChatTokens, chat_windows
 from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, folder_tokenizer, train_tokenizer
 from ..errors import FormatError, MiniloraError, show
 from ..formats.atomic import show_path, write_json
-from ..formats.gguf import read_gguf
+from ..formats.gguf import GGUF, read_gguf
+from ..formats.gguf_writer import write_gguf
 from ..models.llama import LlamaConfig, LlamaForCausalLM
+from ..models.llama_gguf import gguf_of
 from ..models.registry import family_of
 from ..peft import PeftModel, adapter_quantization
 from ..quant import load_4bit
@@ -148,6 +150,33 @@ def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
     model.save_pretrained(folder, tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     return folder
+
+
+LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")
+
+
+def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None) -> Path:
+    """Write the model and its tokenizer as a GGUF file in F16, norms and biases in F32, for llama.cpp's tools.
+
+    source: what the model was loaded from, as of `load_model`. From a GGUF file the tokenizer and the licence are
+    carried over as they are there; else the tokenizer must be a byte-level byte-pair encoding. MiniloraError for a
+    model or a tokenizer that GGUF cannot hold; there is no file then.
+    """
+    content = gguf_of(model)
+    origin = None if source is None else place_of(source)
+    metadata: dict[str, object] = {"general.name": path.stem}
+    if origin is not None and origin.suffix == ".gguf":
+        found = read_gguf(origin).metadata
+        metadata |= {name: value for name, value in found.items() if name in LICENCES and isinstance(value, str)}
+        if isinstance(name := found.get("general.name"), str):
+            metadata |= {"general.base_model.count": 1, "general.base_model.0.name": name}
+        metadata |= {name: value for name, value in found.items() if name.startswith("tokenizer.")}
+    else:
+        metadata |= tokenizer.gguf_metadata(model.config.vocab_size)
+        if model.config.pad_token_id is not None:
+            metadata["tokenizer.ggml.padding_token_id"] = model.config.pad_token_id
+    write_gguf(path, GGUF(content.metadata | metadata, content.tensors))
+    return path
 
 
 def count_parameters(model) -> tuple[int, int]:

@@ -1,0 +1,98 @@
+"""Writing GGUF files: the layout that `gguf` reads, with tensors in 16 or 32 bits, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO
+
+import numpy as np
+
+from minilora.errors import MiniloraError, show
+from minilora.formats.atomic import remove_leftovers, write_atomic
+from minilora.formats.gguf import ALIGNMENT, GGUF
+from minilora.formats.stored import StoredTensor
+
+VERSION = 3
+KINDS = {"F32": (0, "<f4"), "F16": (1, "<f2")}  # a tensor's kind -> its number in the file, and NumPy's type
+_INTEGER, _SIGNED, _FLOAT, _FLAG, _TEXT, _LIST = 4, 5, 6, 7, 8, 9  # uint32, int32, float32, bool, string, array
+
+
+def write_gguf(path: str | os.PathLike, content: GGUF) -> None:
+    """Write `content` to `path`. Each tensor is read, cast to its kind (F16 or F32) and written before the next one.
+
+    Whole numbers are stored as uint32, those in lists as int32, other numbers as float32. Errors: MiniloraError for a
+    value that its type cannot hold, and where writing fails; what was at `path` before is then still there.
+    """
+    tensors = content.tensors
+    head = [struct.pack("<4sIQQ", b"GGUF", VERSION, len(tensors), len(content.metadata))]
+    head += [_text(key) + _value(value, key) for key, value in content.metadata.items()]
+    place = 0
+    for name, tensor in tensors.items():
+        axes = tensor.shape[::-1]  # innermost first
+        head.append(_text(name) + struct.pack(f"<I{len(axes)}QIQ", len(axes), *axes, KINDS[tensor.kind][0], place))
+        place += _padded(tensor.size * np.dtype(KINDS[tensor.kind][1]).itemsize)
+    raw = b"".join(head)
+
+    def write(file: BinaryIO) -> None:
+        file.write(raw.ljust(_padded(len(raw)), b"\0"))
+        for name, tensor in tensors.items():
+            array = _array(name, tensor)
+            file.write(array)
+            file.write(bytes(_padded(array.nbytes) - array.nbytes))
+
+    remove_leftovers(os.path.dirname(path) or ".", of=os.path.basename(path))  # they are as large as a model
+    write_atomic(path, write)
+
+
+def _padded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _array(name: str, tensor: StoredTensor) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(tensor.read(), dtype=KINDS[tensor.kind][1])
+    if not np.isfinite(array).all():
+        raise MiniloraError(f"{show(name)} holds a number that {tensor.kind} cannot: too large, or none at all")
+    if array.shape != tensor.shape:
+        raise MiniloraError(f"{show(name)} has the shape {array.shape}, not {tensor.shape}")
+    return array
+
+
+def _text(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _value(value: object, key: str) -> bytes:
+    """The type of a value of the metadata, and the value."""
+    if isinstance(value, list):
+        kind, raws = _list(value, key)
+        return struct.pack("<IIQ", _LIST, kind, len(value)) + raws
+    if isinstance(value, str):
+        return struct.pack("<I", _TEXT) + _text(value)
+    if isinstance(value, bool):
+        return struct.pack("<I?", _FLAG, value)
+    try:
+        if isinstance(value, int):
+            return struct.pack("<II", _INTEGER, value)
+        if isinstance(value, float):
+            return struct.pack("<If", _FLOAT, value)
+    except (struct.error, OverflowError):
+        pass
+    raise MiniloraError(f"the metadata of {show(key)} cannot be {show(repr(value))}")
+
+
+def _list(values: list, key: str) -> tuple[int, bytes]:
+    """The type of a list's values, which are all of one kind, and the values. An empty list is one of texts."""
+    kinds = set(map(type, values))
+    try:
+        if kinds <= {str}:
+            return _TEXT, b"".join(map(_text, values))
+        if kinds == {int}:
+            return _SIGNED, struct.pack(f"<{len(values)}i", *values)
+        if kinds == {float}:
+            return _FLOAT, struct.pack(f"<{len(values)}f", *values)
+    except (struct.error, OverflowError):
+        pass
+    raise MiniloraError(f"the metadata of {show(key)} cannot be a list of {show(', '.join(k.__name__ for k in kinds))}")

@@ -1,0 +1,106 @@
+"""pytest tests/parity/test_gguf_parity.py: transformers opens the GGUF files that minilora writes."""
+
+import numpy as np
+import pytest
+
+from minilora.data.tokenizer import Tokenizer, train_tokenizer
+from minilora.models import llama_gguf
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.train.recipes import load_model, save_gguf, save_model
+
+pytest.importorskip("gguf")
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+pytestmark = [pytest.mark.parity, pytest.mark.host]
+
+SIZES = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+             max_position_embeddings=128, rms_norm_eps=1e-5, initializer_range=0.2, bos_token_id=0,
+             eos_token_id=0)  # fmt: skip
+TEXT = "The function number 12 returns   the value of its argument,\n\n\tsee the other: it isn't 345."
+VARIANTS = {
+    "untied": {},
+    "tied": {"tie_word_embeddings": True},
+    "qwen2": {"model_type": "qwen2", "attention_bias": True},
+    "mistral": {"model_type": "mistral"},
+    "wide heads": {"head_dim": 24},
+}
+UNREAD = {  # what transformers 5.24 does not read from such a file: it opens it, and computes something else
+    "Llama 3's scaling": {
+        "rope_theta": 5e5,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+    },
+    "linear scaling": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+}
+
+
+def tokenizer() -> Tokenizer:
+    return train_tokenizer([TEXT, TEXT.replace("value", "list")] * 20, 320)
+
+
+def written(folder, **settings) -> tuple[LlamaForCausalLM, Tokenizer]:
+    """A model in `folder`, and as model.gguf in it."""
+    words = tokenizer()
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=words.vocab_size + 3, **SIZES | settings), seed=0)
+    rng = np.random.default_rng(0)
+    for p in model.parameters():
+        if p.ndim == 1:
+            p.data = p.data + 0.3 * rng.standard_normal(p.shape, dtype="float32")
+        else:
+            p.data = p.data.astype("float16").astype("float32")
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    save_gguf(model, words, folder / "model.gguf")
+    return model.eval(), words
+
+
+def opens_alike(folder, **settings) -> None:
+    model, words = written(folder, **settings)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
+    their_words = transformers.AutoTokenizer.from_pretrained(folder, gguf_file="model.gguf")
+    ids = their_words(TEXT, add_special_tokens=False)["input_ids"]
+    assert ids == words.encode(TEXT).tolist()
+    assert (their_words.eos_token_id, theirs.config.eos_token_id) == (0, 0)
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).logits.numpy()
+    logits = model(np.array([ids])).logits.numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+    again, _ = load_model(str(folder / "model.gguf"))
+    np.testing.assert_array_equal(again(np.array([ids])).logits.numpy(), logits)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_transformers_opens_what_is_written(tmp_path, name):
+    opens_alike(tmp_path, **VARIANTS[name])
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_transformers_does_not_read(tmp_path, name):
+    with pytest.raises(AssertionError, match="Mismatch"):
+        opens_alike(tmp_path, **UNREAD[name])
+
+
+def test_a_planted_mistake_is_caught(tmp_path, monkeypatch):
+    """Of the reader and the writer alike, so that the two still agree."""
+    for name in ("_in_pairs", "_in_halves"):
+        monkeypatch.setattr(llama_gguf, name, {"_in_pairs": lambda heads: np.copy, "_in_halves": lambda t, *_: t}[name])
+    with pytest.raises(AssertionError, match="Mismatch"):
+        opens_alike(tmp_path)
+
+
+def test_the_chat_template_arrives(tmp_path):
+    words = tokenizer()
+    words.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=words.vocab_size, **SIZES), seed=0)
+    save_model(model, words, tmp_path / "folder")
+    save_gguf(*load_model(str(tmp_path / "folder")), tmp_path / "model.gguf", str(tmp_path / "folder"))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    assert theirs.chat_template == words.chat_template
+    assert load_model(str(tmp_path / "model.gguf"))[1].chat_template == words.chat_template
