@@ -1,0 +1,239 @@
+"""SmolLM2 in minilora and in transformers + PEFT on the same weights: the checks that `benchmarks.smollm2` prints.
+
+tests/parity/test_smollm2_parity.py runs them with fewer prompts. Distances are the largest difference of logits over
+the largest logit.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from minilora import cli, no_grad
+from minilora.models.llama import LlamaForCausalLM
+from minilora.optim import AdamW
+from minilora.peft import LoraConfig, PeftModel, get_peft_model
+from minilora.quant import dequantize_model, load_4bit
+from minilora.train import catalog, chat, recipes
+
+NAME = "smollm2"
+GOAL = 1e-4
+QUESTION, ANSWER = "What is the capital of France?", "Paris"
+QUESTIONS = [
+    QUESTION,
+    "Write a short poem about rain.",
+    "Explain recursion to a child.",
+    "How do I sort a list in Python?",
+    "Name three planets and one fact about each.",
+]
+BEGINNINGS = [
+    "Once upon a time, in a village by the sea,",
+    "def fibonacci(n):\n    ",
+    "The three most important causes of the First World War were",
+    "1, 1, 2, 3, 5, 8,",
+    "Bonjour, je m'appelle",
+]
+PROMPTS = [QUESTIONS, BEGINNINGS]  # five that are asked in the chat format, five that are continued
+NEW_TOKENS = 64
+LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+STEPS, RATE = 4, 2e-3
+TEXT = (
+    "A language model gives each token a probability, and training moves them. An adapter is a small part that trains "
+    "while the rest stays as it was. Its file is small, so one base serves many tasks: the adapter of one is taken "
+    "off and another is put on. What they compute must not depend on the program that reads them.\n"
+)
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(abs(a - b).max() / abs(b).max())
+
+
+def is_ours(model) -> bool:
+    return type(model).__module__.startswith("minilora.")
+
+
+def logits(model, ids: np.ndarray) -> np.ndarray:
+    """(B, T, V) of either library's model for ids (B, T)."""
+    if is_ours(model):
+        with no_grad():
+            return model.eval()(ids).logits.numpy()
+    import torch
+
+    with torch.no_grad():
+        return model.eval()(torch.from_numpy(ids)).logits.numpy()
+
+
+def ours() -> LlamaForCausalLM:
+    return LlamaForCausalLM.from_pretrained(catalog.find(NAME))
+
+
+def ours_in_4_bits() -> LlamaForCausalLM:
+    return load_4bit(LlamaForCausalLM, catalog.find(NAME))
+
+
+def theirs(folder: Path, **options):
+    """transformers' model of a folder, in float32. Its progress bar is for people who wait."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
+
+
+def theirs_of_gguf():
+    """The same GGUF file as transformers reads it, with no part of minilora's reading in between."""
+    path = catalog.find(NAME)
+    return theirs(path.parent, gguf_file=path.name)
+
+
+# Equal
+
+
+def prompt_ids(tokenizer, count: int) -> list[np.ndarray]:
+    """The token ids (T,) of the first `count` prompts, questions and beginnings in turn."""
+    turns = [[chat.question_ids(tokenizer, q), tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
+    return [ids for turn in turns for ids in turn][:count]
+
+
+def long_text(tokenizer, length: int) -> np.ndarray:
+    """(1, length) ids of Python's reference manual."""
+    from pydoc_data.topics import topics
+
+    return tokenizer.encode("".join(topics[name] for name in sorted(topics)[:20]))[None, :length]
+
+
+def greedy(model, ids: np.ndarray) -> np.ndarray:
+    """The NEW_TOKENS tokens that the model continues ids (T,) with, through an end of text, too."""
+    if is_ours(model):
+        return model.generate(ids[None], NEW_TOKENS, temperature=0, eos_token_id=[])[0, len(ids) :]
+    import torch
+    from transformers import GenerationConfig
+
+    settings = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
+    model.generation_config.eos_token_id = None  # what `settings` leaves open is taken from here
+    prompt = torch.from_numpy(ids[None])
+    mask = torch.ones_like(prompt)
+    return model.generate(prompt, attention_mask=mask, generation_config=settings)[0, len(ids) :].numpy()
+
+
+def same_weights(model, other) -> bool:
+    """Whether each parameter of `model` has the same bits in transformers' `other`."""
+    found = dict(other.named_parameters())
+    own = dict(model.named_parameters())
+    return found.keys() == own.keys() and all(np.array_equal(p.data, found[n].detach().numpy()) for n, p in own.items())
+
+
+def compare(model, other, prompts: list[np.ndarray], answers: list[np.ndarray], text: np.ndarray) -> dict:
+    """What differs between minilora's model, which gave these answers, and transformers'."""
+    differing = []
+    for index, (ids, answer) in enumerate(zip(prompts, answers, strict=True)):
+        found = greedy(other, ids)
+        if len(found) != len(answer) or (found != answer).any():
+            common = min(len(found), len(answer))
+            place = next((i for i in range(common) if found[i] != answer[i]), common)
+            row = logits(other, np.concatenate([ids, answer[:place]])[None])[0, -1]
+            first, second = np.sort(row)[-1:-3:-1]
+            differing.append({"prompt": index, "token": place, "gap": float(first - second)})
+    read = [np.concatenate(pair)[None] for pair in zip(prompts, answers, strict=True)]
+    return {
+        "weights_equal": same_weights(model, other),
+        "answers": max(distance(logits(model, ids), logits(other, ids)) for ids in read),
+        "long": distance(logits(model, text), logits(other, text)),
+        "texts_equal": len(prompts) - len(differing),
+        "texts": len(prompts),
+        "differing": differing,
+    }
+
+
+def capital() -> str:
+    """What `minilora generate --chat` answers to QUESTION."""
+    said = StringIO()
+    command = ["generate", "--chat", "--model", NAME, "--prompt", QUESTION, "--temperature", "0", "--json"]
+    with redirect_stdout(said):
+        status = cli.main(command)
+    return json.loads(said.getvalue())["continuation"] if status == 0 else f"(failed with status {status})"
+
+
+def equal(folder: Path, prompts: int = 10, length: int = 1024) -> dict:
+    """By where transformers has its weights from, what `compare` finds; and the answer to QUESTION.
+
+    folder: room for a model. length: tokens of the long text.
+    """
+    model, tokenizer = ours(), recipes.tokenizer_of(catalog.find(NAME))
+    ids = prompt_ids(tokenizer, prompts)
+    answers, text = [greedy(model, prompt) for prompt in ids], long_text(tokenizer, length)
+    model.save_pretrained(folder)
+    sources: dict[str, Callable] = {"saved": lambda: theirs(folder), "gguf": theirs_of_gguf}
+    rows = {name: compare(model, make(), ids, answers, text) for name, make in sources.items()}
+    return {"transformers": rows, "answer": capital(), "length": length}
+
+
+# Out again
+
+
+def train_ours(model, ids: np.ndarray) -> None:
+    optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        model.train()(ids, labels=ids).loss.backward()
+        optimizer.step()
+
+
+def train_theirs(model, ids: np.ndarray) -> None:
+    import torch
+
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    tensor = torch.from_numpy(ids)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        model.train()(tensor, labels=tensor).loss.backward()
+        optimizer.step()
+
+
+def out_again(folder: Path, kinds=("LoRA", "QLoRA")) -> Iterator[dict]:
+    """One row a crossing: what is carried, from where to where, how far training moved the logits and crossing did.
+
+    folder: room for a few models. Training is a few steps, enough to move the logits well beyond GOAL. QLoRA's base is
+    in NF4 in minilora, and in transformers a folder that minilora wrote, with the weights that these codes stand for.
+    """
+    import peft
+    import torch
+
+    ids = recipes.tokenizer_of(catalog.find(NAME)).encode(TEXT)[None]
+    for kind in kinds:
+        fresh = {"LoRA": ours, "QLoRA": ours_in_4_bits}[kind]
+        room = folder / kind
+        plain = fresh()
+        before = logits(plain, ids)
+        dequantize_model(plain).save_pretrained(room / "base")
+
+        model = get_peft_model(fresh(), LoraConfig(**LORA), seed=1)
+        train_ours(model, ids)
+        model.save_pretrained(room / "ours")
+        here = logits(model, ids)
+        moved = distance(here, before)
+
+        def row(what: str, start: str, end: str, found, expected, moved: float, kind=kind) -> dict:
+            return {"kind": kind, "what": what, "from": start, "to": end, "moved": moved} | {
+                "distance": distance(found, expected)
+            }
+
+        there = logits(peft.PeftModel.from_pretrained(theirs(room / "base"), room / "ours"), ids)
+        yield row("adapter", "minilora", "PEFT", there, here, moved)
+
+        model.merge_and_unload().save_pretrained(room / "merged")
+        del model
+        yield row("merged model", "minilora", "transformers", logits(theirs(room / "merged"), ids), here, moved)
+
+        torch.manual_seed(0)
+        other = peft.get_peft_model(theirs(room / "base"), peft.LoraConfig(**LORA, task_type="CAUSAL_LM"))
+        train_theirs(other, ids)
+        other.save_pretrained(room / "theirs")
+        there = logits(other, ids)
+        del other
+        here = logits(PeftModel.from_pretrained(fresh(), room / "theirs"), ids)
+        yield row("adapter", "PEFT", "minilora", here, there, distance(there, before))
