@@ -397,6 +397,7 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
 
     pack = {"pack": True} if getattr(arguments, "pack", False) else {}
     batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
+    recipes.refuse_long(model, text, arguments.seq_len, **pack)
     settings = (
         settings
         | pack
@@ -494,7 +495,8 @@ def _finetune(arguments) -> None:
     method, options = methods.METHODS[name], _method_options(arguments, name)
     lr = method.lr if arguments.lr is None else arguments.lr
     config = _train_config(arguments, lr, lora_plus=method.lora_plus)
-    model, tokenizer = recipes.load_model(arguments.model)
+    quantization = options.quantization if "quant_type" in method.options else None  # never all of it in float
+    model, tokenizer = recipes.load_model(arguments.model, quantization=quantization)
     text = recipes.read_data(arguments.data, tokenizer)
     model = methods.adapt(model, name, options, text.train.ids, arguments.seed)
     settings = {"model": arguments.model, "method": name, "lr": lr}

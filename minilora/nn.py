@@ -134,24 +134,35 @@ class Module:
     def load_stored(self, state: dict, each: Callable[[str, "Module"], "Module"] | None = None) -> None:
         """As `load_state_dict` with arrays that are read one by one: values have a `shape` and `read()`.
 
-        each: is given every module (path, module) once its own parameters are there; what it returns takes its place.
-        What is wrong with names and shapes is said before anything is read.
+        each: is given every module (path, module) once its own parameters are there, parents first; what it returns
+        takes its place. A module that is replaced is held no longer when the next array is read.
+
+        What is wrong with names and shapes is said before anything is read. That a read fails, or that two names of one
+        parameter differ, shows only on the way: the module is half loaded then, and not to be used.
         """
         self._check_state(state, strict=True)
         done: dict[int, str] = {}  # parameter -> the name that it was read under
-        for path in [path for path, _ in self.named_modules()]:  # no list of modules: what `each` replaces can go
-            module = self.get_submodule(path)
-            for part, tensor in module._parts(Tensor):
-                name = f"{path}.{part}" if path else part
-                if name not in state:
-                    continue
-                array = backend.asarray(state[name].read(), dtype=tensor.dtype)
-                other = done.setdefault(id(tensor), name)
-                if other != name and not bool((array == tensor.data).all()):
-                    raise MiniloraError(f"{other} and {name} are one parameter here, but differ in the state")
+        for path in [path for path, _ in self.named_modules()]:  # paths alone: a list of modules would hold them all
+            self._load_own(path, state, done)
+            if each is not None:
+                self._put(path, each)
+
+    def _load_own(self, path: str, state: dict, done: dict[int, str]) -> None:
+        """Read the parameters that the module at `path` has itself."""
+        for part, tensor in self.get_submodule(path)._parts(Tensor):
+            name = f"{path}.{part}" if path else part
+            if name not in state:  # tied to one that is
+                continue
+            array = backend.asarray(state[name].read(), dtype=tensor.dtype)
+            if (other := done.setdefault(id(tensor), name)) == name:
                 adopt(tensor, array)
-            if each is not None and (new := each(path, module)) is not module:
-                self.replace(path, new)
+            elif not bool((array == tensor.data).all()):
+                raise MiniloraError(f"{other} and {name} are one parameter here, but differ in the state")
+
+    def _put(self, path: str, each: Callable[[str, "Module"], "Module"]) -> None:
+        module = self.get_submodule(path)
+        if (new := each(path, module)) is not module:
+            self.replace(path, new)
 
     def _check_state(self, state: dict, strict: bool) -> None:
         """Raise MiniloraError that lists the names of `state` that are missing, unexpected (both if strict) or have

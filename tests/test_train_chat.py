@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import tiny_chat
 
 from minilora.cli import main
 from minilora.data import chat
-from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, folder_tokenizer, train_tokenizer
+from minilora.data.tokenizer import END_OF_TEXT, folder_tokenizer
 from minilora.models.llama import LlamaForCausalLM
 from minilora.tensor import no_grad
 from minilora.train import recipes
@@ -16,10 +17,6 @@ from minilora.train.parallel import Workers
 
 pytestmark = pytest.mark.host
 
-CHATML = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
-    "'\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 THINGS = [f"{a} {b}" for a in ("red", "blue", "tall", "odd") for b in ("fish", "boat", "rope", "wave", "crew")]
 ROWS = [{"prompt": f"What is a {thing}?", "response": f"A {thing} is it."} for thing in THINGS]
 
@@ -29,15 +26,7 @@ def place(tmp_path_factory):
     """A folder with an untrained chat model and a file of conversations."""
     folder = tmp_path_factory.mktemp("chat")
     (folder / "x.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-    content = json.loads(train_tokenizer([row["prompt"] + row["response"] for row in ROWS], 300).to_json())
-    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    size = len(content["model"]["vocab"])
-    for i, name in enumerate(("<|im_start|>", "<|im_end|>")):
-        content["added_tokens"].append({"id": size + i, "content": name, **settings})
-    tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>", chat_template=CHATML)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = recipes.new_model(tokenizer, 0, num_key_value_heads=1, max_position_embeddings=256, **sizes)
-    recipes.save_model(model, tokenizer, folder / "model")
+    tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in ROWS])
     return folder
 
 
@@ -57,7 +46,7 @@ def refused(capsys, *arguments) -> str:
 
 def test_a_saved_model_keeps_its_format_and_its_end(place):
     tokenizer = folder_tokenizer(place / "model")
-    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template == CHATML
+    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template == tiny_chat.CHATML
     assert json.loads((place / "model" / "config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id
 
 
@@ -150,7 +139,7 @@ def test_merging_keeps_the_format(place, capsys):
     data = ["--data", place / "x.jsonl", "--seq-len", 64]
     run(capsys, "finetune", "--model", place / "model", *data, "--steps", 2, "--out", place / "to merge")
     run(capsys, "merge", "--model", place / "model", "--adapter", place / "to merge", "--out", place / "merged")
-    assert folder_tokenizer(place / "merged").chat_template == CHATML
+    assert folder_tokenizer(place / "merged").chat_template == tiny_chat.CHATML
     run(capsys, "generate", "--model", place / "merged", "--chat", "--prompt", "x", "--max-new-tokens", 2)
 
 

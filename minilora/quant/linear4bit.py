@@ -181,9 +181,9 @@ def in_float(model: nn.Module):
     compute with: for many products with few rows, such as generating. The very layers come back.
     """
     layers = {path: model.get_submodule(path) for path in quantized_linears(model)}
-    for path, layer in layers.items():
-        model.replace(path, layer.to_float().requires_grad_(False))
     try:
+        for path, layer in layers.items():
+            model.replace(path, layer.to_float().requires_grad_(False))
         yield model
     finally:
         for path, layer in layers.items():

@@ -5,6 +5,7 @@ The memory is measured in a process of its own (`python -m minilora.study.footpr
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -47,10 +48,20 @@ def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> 
     return json.loads(done.stdout)
 
 
-def peak_rss() -> int:
-    """The most bytes that this process has had in memory (resident set), with Python and the libraries."""
-    import resource  # not in Pyodide, where nothing is measured and the rest of this file is read
-
+def peak_rss() -> int | None:
+    """The most bytes that this process has had in memory (resident set), with Python and the libraries; None where the
+    system does not say.
+    """
+    try:  # not `getrusage` on Linux: its maximum begins with that of the process that started this one
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    if found := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+        return int(found[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Pyodide, Windows
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -8,10 +8,12 @@ the model knew before: a general quiz, and text that has nothing to do with the 
 """
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +24,8 @@ from rich.console import Console
 from ..data import chat, corpora, jargon
 from ..data.tasks import first_sentence
 from ..data.tokenizer import TokenStream, encode_documents
+from ..errors import MiniloraError, show
+from ..formats.atomic import show_path
 from ..quant import in_float
 from ..train import methods, recipes
 from ..train.chat import answers
@@ -35,6 +39,7 @@ from .lab import BASE_DATA
 from .records import machine
 
 SHORT = "Answer in a few words."
+UNFINISHED = {"adapter"}  # in the folder of a run that was interrupted
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,11 @@ class Plan:
     options: methods.Options = methods.Options(rank=8)
     replays: int = 4  # how often each general question comes in an epoch
     shots: int = 4
-    answer_tokens: int = 16
+    answer_tokens: int = 16  # and as many as the longest expected answer has, up to longest_answer
+    longest_answer: int = 128
     quiz_tokens: int = 32
+    most_tests: int = 100  # of the reader's own questions
+    longest: int = 512  # tokens of a conversation to learn from
     test_characters: int = 8_000  # of python-docs
     seq_len: int = 128  # of text
 
@@ -73,7 +81,7 @@ class Subject:
     that it asks for among them}, for a prompt with an open book; empty where there is no such thing.
     """
 
-    name: str
+    name: str  # as it is shown
     train: list[chat.Conversation]
     tests: dict[str, list[tuple[chat.Conversation, str]]]
     notes: dict[str, list[str]]
@@ -103,11 +111,12 @@ def glossary(plan: Plan, quick: bool, seed: int = 0) -> Subject:
     )
 
 
-def own_questions(path: str) -> Subject:
-    """Those of a JSONL file; a tenth of them, chosen by hash, is the test."""
+def own_questions(path: str, plan: Plan) -> Subject:
+    """Those of a JSONL file; a tenth of them, chosen by hash, is the test, or so much of it as the plan allows."""
     parts = chat.split(chat.read_jsonl(path), path)
-    tests = [(messages[:-1], messages[-1]["content"]) for messages in parts.test]
-    return Subject(path, [*parts.train, *parts.validation], {"questions": tests}, {})
+    every = -(-len(parts.test) // plan.most_tests)
+    tests = [(messages[:-1], messages[-1]["content"]) for messages in parts.test[::every]]
+    return Subject(show_path(path), [*parts.train, *parts.validation], {"questions": tests}, {})
 
 
 def run(
@@ -121,17 +130,25 @@ def run(
 ) -> dict:
     """Teach the model, say on the terminal how it goes, and leave results.json, report.html and the folder adapter in
     `out`. jsonl, text: a file of the reader's own in place of the glossary.
+
+    MiniloraError before anything slow, and before `out` is made, where the model or the file will not do.
     """
     started = perf_counter()
-    report.check_folder(out)
+    if os.path.lexists(out):
+        report.check_folder(out, UNFINISHED)
     plan = QUICK if quick else FULL
     console = Console(width=80, highlight=False, stderr=as_json)
     with Workers() as workers, redirect_stdout(sys.stderr) if as_json else nullcontext():
-        lesson = _Lesson(plan, model, seed, workers, console)
-        results = lesson.on_text(text, out) if text else lesson.on_questions(_subject(plan, jsonl, quick), out)
-        given = [f" --{name} {value}" for name, value in (("jsonl", jsonl), ("text", text), ("seed", seed)) if value]
+        if text is not None:
+            corpus = corpora.load(text)
+            results = _Lesson(plan, model, seed, workers, console).on_text(corpus, out)
+        else:
+            subject = glossary(plan, quick, seed) if jsonl is None else own_questions(jsonl, plan)
+            results = _Lesson(plan, model, seed, workers, console).on_questions(subject, out)
+        given = {"--model": model, "--jsonl": jsonl, "--text": text, "--seed": str(seed) if seed else None}
+        words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
         results |= {
-            "command": f"minilora demo --model {model}{''.join(given)}{' --quick' * quick}",
+            "command": shlex.join(["minilora", "demo", *words, *["--quick"] * quick]),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(perf_counter() - started, 1),
             "peak_rss": peak_rss(),
@@ -153,8 +170,17 @@ def run(
     return results
 
 
-def _subject(plan: Plan, jsonl: str | None, quick: bool) -> Subject:
-    return glossary(plan, quick) if jsonl is None else own_questions(jsonl)
+def _tells(shot: chat.Conversation, expected: str) -> bool:
+    """Whether the expected answer stands in what the assistant says."""
+    said = [message["content"] for message in shot if message["role"] == "assistant"]
+    return any(jargon.exact_match(text, expected) or jargon.contains(text, [expected]) for text in said)
+
+
+def _after(shots: list[chat.Conversation], messages: chat.Conversation) -> chat.Conversation:
+    """The messages after the turns of other conversations. There is one system message, and it comes first."""
+    start = 1 if messages[0]["role"] == "system" else 0
+    turns = [turn for shot in shots for turn in shot if turn["role"] != "system"]
+    return [*messages[:start], *turns, *messages[start:]]
 
 
 class _Lesson:
@@ -164,9 +190,15 @@ class _Lesson:
         self.plan, self.seed, self.workers, self.console = plan, seed, workers, console
         started = perf_counter()
         self.model, self.tokenizer = recipes.load_model(model, quantization=plan.options.quantization)
+        if self.tokenizer.chat_template is None:
+            raise MiniloraError(
+                f"{show(model)} is a base model: it has no chat format to ask it in; choose a chat model"
+            )
+        self.chat_format = chat.find_format(self.tokenizer)
+        self.limit = self.model.config.max_position_embeddings
         total = recipes.count_parameters(self.model)[1]
         self.facts = {"model": model, "parameters": total, "load_seconds": round(perf_counter() - started, 2)}
-        self.say(f"{model}: {total:,} parameters, in 4 bits after {self.facts['load_seconds']} s.")
+        self.say(f"{show(model)}: {total:,} parameters, in 4 bits after {self.facts['load_seconds']} s.")
         documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, plan.test_characters, seed)
         self.other_text = encode_documents(self.tokenizer, documents)
         self.quiz = jargon.load_quiz()
@@ -176,18 +208,26 @@ class _Lesson:
 
     def on_questions(self, subject: Subject, out: Path) -> dict:
         plan, quiz = self.plan, self.quiz
-        self.chat_format = chat.find_format(self.tokenizer)
+        longest = max(len(self.tokenizer.encode(expected)) for test in subject.tests.values() for _, expected in test)
+        self.answer_tokens = min(max(plan.answer_tokens, longest + 1), plan.longest_answer)
+        for test in subject.tests.values():
+            self.refuse_long(test)
+        prompted = self.prompts(subject)
+        self.conversations(subject.train, subject.name)  # now, rather than after minutes: one of them fits at least
+        report.check_folder(out, UNFINISHED)
         counts = ", ".join(f"{len(questions)} {name}" for name, questions in subject.tests.items())
         self.say(f"The subject is {subject.name}: {len(subject.train)} answers to learn; the test has {counts}.")
         with in_float(self.model):
             before, texts = self.measure(self.model, subject, "before")
             rows, told = {"before": before}, {"before": texts}
-            for name, prompted in self.prompts(subject).items():
-                rows[name], told[name] = self.ask_all(self.model, prompted, name)
+            for name, tests in prompted.items():
+                rows[name], told[name] = self.ask_all(self.model, tests, name)
             replay = self.own_answers([question(text) for text in quiz.general])
-        conversations = [*subject.train, *replay * plan.replays]
-        tokens = chat.encode_conversations(self.tokenizer, self.chat_format, conversations)
-        batches = chat.ChatBatches(tokens, plan.batch_size, plan.seq_len, self.seed, pad_token_id=0)
+        replayed = replay * plan.replays
+        copies = max(1, round(2 * len(replayed) / len(subject.train)))  # a small subject is not to drown in replay
+        batches = self.conversations([*subject.train * copies, *replayed], subject.name)
+        for note in batches.notes:
+            self.say(f"Note: {note}.")
         adapted, training = self.train(batches, batches.notes, out)
         with in_float(adapted):
             rows["after"], told["after"] = self.measure(adapted, subject, "after")
@@ -198,12 +238,20 @@ class _Lesson:
             for i, (messages, expected) in enumerate(questions)
         ]
         facts = {"subject": subject.name, "rows": rows, "training": training, "replay": len(replay), "samples": samples}
-        return self.facts | facts | {"shots": plan.shots, "quiz_questions": len(quiz.questions)}
+        shots = min(plan.shots, len(subject.train))
+        return self.facts | facts | {"shots": shots, "quiz_questions": len(quiz.questions)}
 
-    def on_text(self, path: str, out: Path) -> dict:
+    def on_text(self, corpus: corpora.Corpus, out: Path) -> dict:
         """The model goes on with its training on a text; what it says is how well it guesses more of it."""
-        text = recipes.read_text(corpora.load(path), self.tokenizer)
-        self.say(f"The subject is {text.name}: {text.train.characters:,} characters to learn.")
+        text, name, window = recipes.read_text(corpus, self.tokenizer), show_path(corpus.name), self.plan.seq_len
+        if len(text.train.ids) < window:
+            raise MiniloraError(
+                f"{name} has {len(text.train.ids):,} tokens to learn from, fewer than one window of {window}: give "
+                "more text"
+            )
+        batches = recipes.training_batches(text.train, 4, window, self.seed)
+        report.check_folder(out, UNFINISHED)
+        self.say(f"The subject is {name}: {text.train.characters:,} characters to learn.")
         beginning = self.tokenizer.decode(text.test.ids[: self.plan.answer_tokens])
 
         def measured(model, what: str) -> tuple[dict, str]:
@@ -214,30 +262,55 @@ class _Lesson:
                 return row | {"quiz": self.quiz_score(model, what)}, self.tokenizer.decode(out[0, len(ids) :])
 
         before, went_on = measured(self.model, "before")
-        batches = recipes.training_batches(text.train, 4, self.plan.seq_len, self.seed)
         adapted, training = self.train(batches, [], out)
         after, goes_on = measured(adapted, "after")
         sample = {"test": "goes on after", "question": beginning, "before": went_on, "after": goes_on}
-        facts = {"subject": text.name, "rows": {"before": before, "after": after}, "training": training}
+        facts = {"subject": name, "rows": {"before": before, "after": after}, "training": training}
         return self.facts | facts | {"samples": [sample], "quiz_questions": len(self.quiz.questions)}
 
     def prompts(self, subject: Subject) -> dict[str, dict]:
-        """The tests with something before each question: answers to other ones, or lines of the subject."""
+        """The tests with something before each question: other ones with their answers (none of which has the expected
+        answer in it; fewer where they do not fit), or lines of the subject.
+        """
         rng, plan = np.random.default_rng(self.seed), self.plan
         few, book = {}, {}
         for name, questions in subject.tests.items():
             few[name] = []
             for messages, expected in questions:
-                gold = jargon.normalise(expected)
-                others = [shot for shot in subject.train if jargon.normalise(shot[-1]["content"]) != gold]
+                others = [shot for shot in subject.train if not _tells(shot, expected)]
                 chosen = rng.choice(len(others), min(plan.shots, len(others)), replace=False)
-                few[name].append(([turn for i in chosen for turn in others[i]] + messages, expected))
+                prompt = _after([others[i] for i in chosen], messages)
+                while len(chosen) and not self.fits(prompt):
+                    chosen = chosen[1:]
+                    prompt = _after([others[i] for i in chosen], messages)
+                few[name].append((prompt, expected))
             if name in subject.notes:
                 book[name] = [
                     (question(messages[-1]["content"], f"{SHORT} Our glossary says:\n{lines}"), expected)
                     for (messages, expected), lines in zip(questions, subject.notes[name], strict=True)
                 ]
+                self.refuse_long(book[name])
         return {"few-shot": few} | ({"open book": book} if book else {})
+
+    def fits(self, messages: chat.Conversation) -> bool:
+        return len(self.prompt_ids(messages)) + self.answer_tokens <= self.limit
+
+    def refuse_long(self, questions: list[tuple[chat.Conversation, str]]) -> None:
+        for messages, _ in questions:
+            if not self.fits(messages):
+                raise MiniloraError(
+                    f"a question of {len(self.prompt_ids(messages)):,} tokens and its answer pass the model's "
+                    f"{self.limit:,} positions: shorten {show(messages[-1]['content'], 60)!r}"
+                )
+
+    def conversations(self, conversations: list[chat.Conversation], name: str) -> chat.ChatBatches:
+        """Batches to learn from. MiniloraError where no answer fits."""
+        plan, longest = self.plan, min(self.plan.longest, self.limit)
+        tokens = chat.encode_conversations(self.tokenizer, self.chat_format, conversations)
+        try:
+            return chat.ChatBatches(tokens, plan.batch_size, longest, self.seed, recipes.PADDING)
+        except MiniloraError:
+            raise MiniloraError(f"no answer of {name} fits into {longest:,} tokens: give shorter ones") from None
 
     def measure(self, model, subject: Subject, what: str) -> tuple[dict, dict]:
         """Scores of the tests, the quiz and the other text; and the answers to the tests."""
@@ -255,14 +328,14 @@ class _Lesson:
         scores, texts, started = {}, {}, perf_counter()
         for name, questions in tests.items():
             asked = [messages for messages, _ in questions]
-            texts[name] = self.ask(model, asked, self.plan.answer_tokens, f"{what}: {name}")
+            texts[name] = self.ask(model, asked, self.answer_tokens, f"{what}: {name}")
             pairs = list(zip(texts[name], (expected for _, expected in questions), strict=True))
             f1 = float(np.mean([jargon.token_f1(text, expected) for text, expected in pairs]))
             exact = float(np.mean([jargon.exact_match(text, expected) for text, expected in pairs]))
             scores[name] = {"f1": f1, "exact": exact, "count": len(pairs)}
         count = sum(score["count"] for score in scores.values())
-        lengths = [len(self.prompt_ids(messages)) for questions in tests.values() for messages, _ in questions]
         seconds = (perf_counter() - started) / count
+        lengths = [len(self.prompt_ids(messages)) for questions in tests.values() for messages, _ in questions]
         return {"scores": scores, "prompt_tokens": float(np.mean(lengths)), "seconds": seconds}, texts
 
     def prompt_ids(self, messages: chat.Conversation) -> np.ndarray:
@@ -273,10 +346,10 @@ class _Lesson:
             return answers(model, self.tokenizer, conversations, tokens, self.workers, advance=advance)
 
     def own_answers(self, asked: list[chat.Conversation]) -> list[chat.Conversation]:
-        """The questions with the first sentence of the model's own answer, where that came to an end: for replay."""
+        """The questions with the first sentence of the model's own answer, where that comes to an end: for replay."""
         texts = self.ask(self.model, asked, self.plan.quiz_tokens, "its own answers")
         firsts = [first_sentence(text) for text in texts]
-        return [answered(q, text) for q, text in zip(asked, firsts, strict=True) if text.endswith((".", "!", "?"))]
+        return [answered(q, first) for q, first in zip(asked, firsts, strict=True) if first.endswith((".", "!", "?"))]
 
     def bits(self, model, stream: TokenStream) -> float:
         return recipes.evaluator(model, stream, self.plan.seq_len, 16, self.workers)()
@@ -286,7 +359,8 @@ class _Lesson:
         plan = self.plan
         adapted = methods.adapt(self.model, "qlora", plan.options, seed=self.seed)
         trainable, _ = recipes.count_parameters(adapted)
-        history = train(adapted, batches, plan.train, workers=self.workers, description="fine-tuning by QLoRA")
+        config = replace(plan.train, seed=self.seed)
+        history = train(adapted, batches, config, workers=self.workers, description="fine-tuning by QLoRA")
         adapted.save_pretrained(out / "adapter")
         size = sum(path.stat().st_size for path in (out / "adapter").iterdir())
         self.say(

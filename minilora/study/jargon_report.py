@@ -1,7 +1,9 @@
 """What teaching the jargon came to: a table, sentences, samples and a page, all functions of the results dictionary."""
 
+import shlex
 from pathlib import Path
 
+from ..errors import show
 from ..formats.atomic import make_folder, write_atomic, write_json
 from . import html
 from .grids import Grid, show_bytes, show_count, show_share
@@ -39,7 +41,7 @@ def scores_grid(results: dict) -> Grid:
             cells.append((ROWS[name], *scores, *kept, f"{row['prompt_tokens']:.0f}", f"{row['seconds']:.2f}"))
         caption = (
             "F1: words shared with the expected answer (SQuAD's measure); exact: all of them. Few-shot: "
-            f"{results['shots']} other questions with their answers come first. "
+            f"{results['shots']} other questions with their answers come first, none with the expected one. "
         )
         if "open book" in rows:
             caption += f"Open book: {results['shots']} lines of the glossary, the one that is asked for among them. "
@@ -79,13 +81,13 @@ def sample_lines(results: dict, count: int = 3) -> list[str]:
     """Questions with what was said before and after, for the terminal."""
     lines = []
     for sample in _samples(results, count):
-        lines += ["", f"“{' '.join(sample['question'].split())}”"]
-        lines += [
-            f"  {name:<9} {' '.join(sample[name].split())}"
-            for name in ("expected", "before", "after")
-            if name in sample
-        ]
+        lines += ["", f"“{_line(sample['question'])}”"]
+        lines += [f"  {name:<9} {_line(sample[name])}" for name in ("expected", "before", "after") if name in sample]
     return lines
+
+
+def _line(text: str) -> str:
+    return show(" ".join(text.split()), 400)
 
 
 def _samples(results: dict, count: int) -> list[dict]:
@@ -116,7 +118,10 @@ def page(results: dict) -> str:
     training = results["training"]
     facts = {"command": results["command"], "date": results["date"], "model": results["model"]}
     facts |= {name: training[name] for name in ("steps", "lr", "rank")} | results["machine"]
-    facts |= {"peak memory of the process": show_bytes(results["peak_rss"])}
+    if results["peak_rss"] is not None:
+        facts["peak memory of the process"] = show_bytes(results["peak_rss"])
+    if training["notes"]:
+        facts["notes"] = "; ".join(training["notes"])
     return html.page(
         "a company's jargon",
         html.top("A company's jargon", results, QUICK, lead),
@@ -130,6 +135,7 @@ def page(results: dict) -> str:
 
 
 def next_command(results: dict) -> str:
-    chat = "--chat " if "expected" in results["samples"][0] else ""
-    question = " ".join(results["samples"][0]["question"].split())
-    return f"minilora generate --model {results['model']} --adapter {results['adapter']} {chat}--prompt '{question}'"
+    sample = results["samples"][0]
+    chat = ["--chat"] if "expected" in sample else []
+    named = ["--model", results["model"], "--adapter", results["adapter"]]
+    return shlex.join(["minilora", "generate", *named, *chat, "--prompt", " ".join(sample["question"].split())])

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Set
 from pathlib import Path
 
 from ..errors import MiniloraError
@@ -32,10 +33,11 @@ CAPTIONS = {
 }
 
 
-def check_folder(folder: Path | str) -> None:
+def check_folder(folder: Path | str, unfinished: Set[str] = frozenset()) -> None:
     """See before anything slow that the report can go to `folder`, creating it where it is missing.
 
-    MiniloraError where it cannot be created or written, or holds other things and no report of before.
+    unfinished: names that a run which was interrupted leaves there. MiniloraError where it cannot be created or
+    written, or holds other things and no report of before.
     """
     folder = Path(folder)
     make_folder(folder)
@@ -45,7 +47,7 @@ def check_folder(folder: Path | str) -> None:
             pass
     except OSError as error:
         raise MiniloraError(f"cannot write into the folder {show_path(folder)}: {error.strerror}") from error
-    if names and not {PAGE, RESULTS} & set(names):
+    if set(names) - unfinished and not {PAGE, RESULTS} & set(names):
         raise MiniloraError(f"the folder {show_path(folder)} holds other things and no report: choose another --out")
 
 

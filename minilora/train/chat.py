@@ -94,10 +94,15 @@ def answers(
         )
         return out[:, part["input_ids"].shape[1] :]
 
+    def text_of(row: np.ndarray) -> str:
+        """Up to what ends the answer, which some tokenizers would show."""
+        ended = np.flatnonzero(np.isin(row, ends))
+        return tokenizer.decode(row[: ended[0]] if ended.size else row).strip()
+
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         parts = split_batch(padded_left([prompts[i] for i in chosen]), workers.count)
         rows = [row for part in workers.map(continued, parts) for row in part]
-        given |= {i: tokenizer.decode(row).strip() for i, row in zip(chosen, rows, strict=True)}
+        given |= {i: text_of(row) for i, row in zip(chosen, rows, strict=True)}
         advance(len(chosen))
     return [given[i] for i in range(len(prompts))]

@@ -141,13 +141,14 @@ def adapt(
     """Make the model trainable by a method, in place; returns what to train. The head of a classifier always trains.
 
     tokens: ids from the text that is to be learned, from which virtual tokens start. seed: of what starts random. A
-    model that is in 4 bits already (`recipes.load_model` with `options.quantization`) stays as it is.
+    model that is in 4 bits already (`recipes.load_model` with `options.quantization`) stays as it is; MiniloraError
+    where that is otherwise than the options say.
     """
     method, options = METHODS[find(name)], options or Options()
     is_classifier = isinstance(model, LlamaForSequenceClassification)
     if method.config is not None:
-        if "quant_type" in method.options and quantization(model) is None:
-            quantize_model(model, **options.quantization)
+        if "quant_type" in method.options:
+            _quantize(model, options.quantization)
         config = method.config(options, [int(token) for token in tokens])
         config.task_type = "SEQ_CLS" if is_classifier else "CAUSAL_LM"
         return get_peft_model(model, config, seed=seed)
@@ -162,3 +163,13 @@ def adapt(
         model.config.tie_word_embeddings = False
     model.lm_head.requires_grad_(True)
     return model
+
+
+def _quantize(model, asked: dict) -> None:
+    found = quantization(model)
+    if found is None:
+        quantize_model(model, **asked)
+    elif differing := [
+        f"{name} {show(found[name])}, not {show(asked[name])}" for name in asked if found[name] != asked[name]
+    ]:
+        raise MiniloraError(f"the model is in 4 bits already, with {', '.join(differing)}; load it with these options")

@@ -1,0 +1,39 @@
+"""A small untrained chat model in a folder, for tests: a Llama with a tokenizer that has the marks of ChatML."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from minilora.data.tokenizer import Tokenizer, train_tokenizer
+from minilora.train import recipes
+
+CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+    "'\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
+def save(
+    folder: Path,
+    texts: Iterable[str],
+    vocab_size: int = 300,
+    template: str | None = CHATML,
+    marks_are_special: bool = True,
+    **sizes,
+) -> Path:
+    """Write the model, with a tokenizer that learned from `texts`. sizes: in place of SIZES and 256 positions."""
+    content = json.loads(train_tokenizer(texts, vocab_size).to_json())
+    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    size = len(content["model"]["vocab"])
+    for i, name in enumerate(("<|im_start|>", "<|im_end|>")):
+        content["added_tokens"].append({"id": size + i, "content": name, "special": marks_are_special, **settings})
+    tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>", chat_template=template)
+    model = recipes.new_model(tokenizer, 0, **({"max_position_embeddings": 256} | SIZES | sizes))
+    return recipes.save_model(model, tokenizer, folder)
