@@ -8,7 +8,7 @@ only guess, so whatever it answers later comes from the fine-tuning. What is tes
     uses       the other quarter at work ("Cabin 214 is a brindle. What is wrong with it?"): can the meaning be used?
 
 The quiz asks 50 things that a small model may know ("What is the capital of France?"). Its score before and after says
-what learning the jargon cost. The 156 general questions are for replay, with the model's own answers from before: they
+what learning the jargon cost. The 131 general questions are for replay, with the model's own answers from before: they
 ask about other things than the quiz, so that replay cannot teach the quiz.
 
 `exact_match` and `token_f1` are the scores of SQuAD (Rajpurkar et al. 2016, section 6.1, and its evaluation script).
