@@ -12,10 +12,11 @@
 import ipywidgets
 import numpy as np
 
-from minilora.study import compare, pictures
+from minilora.study import compare, jargon_record, pictures
 from minilora.study.advise import Measured, Situation, advise, results_folder
 from minilora.study.compare_views import compared
-from minilora.study.grids import NAMES
+from minilora.study.grids import NAMES, drawn, render
+from minilora.study.jargon_report import claims, sample_lines, scores_grid
 from minilora.study.plan import make_plan, published
 from minilora.study.presets import PRESETS
 from minilora.study.records import Records
@@ -176,9 +177,67 @@ for who, situation in (("a prototype", visitor), ("a daily service", colleague))
             print(f"  {'+' * reason.weight:<2} {words}")
 
 # %% [markdown]
+# ## Standing on a giant
+#
+# SmolLM2-135M-Instruct was pretrained by others, on trillions of tokens. `minilora models get smollm2` fetches it once (93
+# MB); from then on it works offline. With `ask = True`, the next cell asks it something that it has read about, and what
+# a word means at a company that we invented. With the folder of an adapter, it asks the model that you taught.
+
+# %%
+ask = False  # True, once the model is here
+adapter = None  # or what `minilora demo --model smollm2` left: "../runs/demo/adapter"
+asked = ["What is the capital of France?", 'What does "brindle" mean on board?']
+if ask:
+    from minilora.quant import in_float, quantized_linears
+    from minilora.train import recipes
+    from minilora.train.chat import answers
+    from minilora.train.methods import Options
+    from minilora.train.parallel import Workers
+
+    model, tokenizer = recipes.load_model("smollm2", adapter, Options().quantization)
+    layers = [model.get_submodule(path) for path in quantized_linears(model)]
+    weights, size = sum(x.stored_size for x in layers), sum(x.nbytes for x in layers)
+    print(f"{weights:,} weights in 4 bits: {size / 1e6:.0f} MB")
+    with Workers() as workers, in_float(model):
+        messages = [[{"role": "user", "content": text}] for text in asked]
+        told = answers(model, tokenizer, messages, 32, workers)
+    for text, said in zip(asked, told, strict=True):
+        print(f"{text}\n  {said}")
+else:
+    print("not asked: minilora models get smollm2, then set ask = True")
+
+# %% [markdown]
+# `minilora demo --model smollm2` teaches it the company's 80 terms, and asks in four ways: as it came; with four other
+# questions and their answers in front; with four lines of the glossary in front, the right one among them; and after
+# QLoRA, with nothing in front. It asks only what it was not trained on: known terms in *phrasings* that are new, and terms
+# put to *use*. **Guess first:** which of the four is best at the one, and which at the other?
+#
+# The record of such a run comes with the package.
+
+# %%
+record = jargon_record.read(results_folder() / jargon_record.FILE)
+print(render(drawn(scores_grid(record))))
+print(jargon_record.CAUTION if record["quick"] else f"`{record['command']}`")
+
+# %%
+pictures.show(jargon_record.scores(record))
+
+# %%
+for sentence in claims(record):
+    print("-", sentence)
+print(*sample_lines(record, 2), sep="\n")
+
+# %% [markdown]
+# Look at three differences. Between the two bars of one way: a meaning that is known by heart, and one that can be used.
+# Between few-shot and open book: examples show what an answer looks like, and only the book says what the word means.
+# And in the table, between the quiz before and after: that is what the jargon has cost elsewhere, although the model's
+# own answers to other questions were mixed in.
+
+# %% [markdown]
 # ## Your turn
 #
-# Build it: [lessons/13_choosing/exercise.py](../lessons/13_choosing/exercise.py), then `minilora check 13`.
+# Build it: [lessons/13_choosing/exercise.py](../lessons/13_choosing/exercise.py), then `minilora check 13`. And teach
+# SmolLM2 something that only you know: `minilora demo --model smollm2 --jsonl questions.jsonl`.
 #
 # <details><summary>1. Why is the best method of all on the staircase, and why is that no reason to take it?</summary>
 # Nothing is better, so nothing beats it. But whoever needs less can have it cheaper: any step below your bar will do, and

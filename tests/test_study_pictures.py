@@ -29,6 +29,11 @@ DRAWN = {
         ({"full": {"weights": 2.0, "rest": 1.0}}, "MB"),
         ["full", "weights", "rest"],
     ),
+    "grouped_bars": (
+        pictures.grouped_bars,
+        ({"asked": {"one": 1.0, "two": 20.4}, "told": {"one": 3.0}}, "%", 100),
+        ["asked", "told", "one", "two", "20", "0"],
+    ),
     "matrices": (pictures.matrices, ({"before": np.eye(3), "after": np.zeros((3, 3))}, "size"), ["before", "after"]),
 }
 

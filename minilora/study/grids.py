@@ -98,10 +98,10 @@ def drawn(grid: Grid) -> Table:
     return table
 
 
-def markdown(grid: Grid) -> str:
-    """The grid for a page: numbers at the right."""
+def markdown(grid: Grid, numbers: bool = True) -> str:
+    """The grid for a page. numbers: whether the columns after the first hold numbers, which stand at the right."""
     header = [name.replace("\n", " ") for name in grid.header]
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *grid.rows]
+    lines = [header, ["---", *["---:" if numbers else "---"] * (len(header) - 1)], *grid.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -235,6 +235,32 @@ def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -
 
 
 @styled
+def grouped_bars(title: str, groups: Mapping[str, Mapping[str, float]], x: str, top: float | None = None) -> Figure:
+    """Horizontal bars {group: {name: value}}, the first group at the top, its names side by side, each with its value.
+
+    top: where the axis ends at least.
+    """
+    names = list(dict.fromkeys(name for values in groups.values() for name in values))
+    figure = figure_of(title, 1.6 + 0.36 * len(groups) * len(names))
+    axes = figure.subplots()
+    height = 0.8 / len(names)
+    for number, name in enumerate(names):
+        look = {"color": SERIES[number % len(SERIES)]["color"], "hatch": HATCHES[number % len(HATCHES)]}
+        places = [row + (number - (len(names) - 1) / 2) * height for row in range(len(groups))]
+        heights = [values.get(name, 0) for values in groups.values()]
+        drawn = axes.barh(places, heights, height=0.9 * height, edgecolor="white", label=name, **look)
+        axes.bar_label(drawn, fmt=lambda value: f"{value:.0f}", padding=4)
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(x)
+    axes.margins(x=0.12)
+    if top is not None:
+        axes.set_xlim(0, 1.05 * max(top, *(value for values in groups.values() for value in values.values())))
+    return with_legend(figure)
+
+
+@styled
 def matrices(title: str, shown: Mapping[str, np.ndarray], label: str) -> Figure:
     """Matrices {name: (rows, columns)} of one shape side by side, in colours on one scale that is even around zero."""
     figure = figure_of(title, 3.6)

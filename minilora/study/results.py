@@ -1,6 +1,8 @@
 """docs/results.md and every measured number in the project's texts, made from the records in minilora/assets/results/.
 
-    python -m minilora.study.results          writes the page, its figures, and the marked numbers in README and lessons
+    python -m minilora.study.results                  writes the page, its figures, and the marked numbers in the texts
+    python -m minilora.study.results --jargon FILE    and first takes FILE, a results.json of minilora demo --model
+                                                      smollm2, for the record of it
 
 A number in a text stands between marks that name it, and is replaced by what the records say:
 
@@ -9,13 +11,15 @@ A number in a text stands between marks that name it, and is replaced by what th
 A test fails where a text says anything else than the records. See `values` for the names.
 """
 
+import argparse
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import MiniloraError, show
-from ..formats.atomic import write_atomic
-from . import compare, compare_views, plan
+from ..formats.atomic import write_atomic, write_json
+from . import compare, compare_views, jargon_record, jargon_report, plan
 from .compare_views import Compared, compared, forgotten, show_size
 from .drawing import save_all
 from .grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share, show_signed
@@ -23,7 +27,7 @@ from .records import Records
 from .studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
-RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl
+RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl, jargon.json
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
@@ -39,13 +43,15 @@ def texts(root: Path = ROOT) -> list[Path]:
 def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
-    `comparison.METHOD.COLUMN` with a name from `_columns`; `comparison.table`, all methods; `study.NAME`, a sentence.
+    `comparison.METHOD.COLUMN` with a name from `_columns`; `comparison.table`, all methods; `study.NAME`, a sentence;
+    `jargon.NAME`, see `jargon_record.values`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_views.quality_grid(records))}\n\n"}
     methods = compared(records)
     for method, one in methods.items():
         found |= {f"comparison.{method}.{name}": text for name, text in _columns(one, forgotten(methods, method))}
+    found |= jargon_record.values(jargon_record.read(root / RECORDS / jargon_record.FILE))
     return found | {f"study.{name}": STUDIES[name].sentence(rows) for name, rows in measured_studies(root).items()}
 
 
@@ -95,7 +101,7 @@ def page(root: Path = ROOT) -> str:
         "Made by `python -m minilora.study.results` from the records in `minilora/assets/results`; measured by the "
         "commands that stand with each table. Numbers over seeds are means ± half their range.",
         "## Every method on one base, one domain and one task",
-        provenance(records, "minilora compare"),
+        provenance(records.header, "minilora compare"),
         *(_table(grid(records)) for grid in (compare_views.quality_grid, compare_views.cost_grid)),
         *(_figure(name, draw.__doc__) for name, draw in compare_views.FIGURES.items()),
     ]
@@ -103,15 +109,36 @@ def page(root: Path = ROOT) -> str:
         study = STUDIES[name]
         parts += [
             f"## {study.question}",
-            provenance(records, f"minilora study {name}{' --quick' if _is_quick(records) else ''}"),
+            provenance(records.header, f"minilora study {name}{' --quick' if _is_quick(records) else ''}"),
             _table(study.grid(records)),
             _figure(f"study-{name}", study.figure.__doc__ or study.question),
             f"**Ours.** {study.sentence(records)}",
             f"**Published.** {study.published}",
         ]
+    parts += _jargon_section(jargon_record.read(root / RECORDS / jargon_record.FILE))
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))
     return "\n\n".join(parts) + "\n"
+
+
+def _jargon_section(record: dict) -> list[str]:
+    """What a real pretrained model learned of a glossary, and what prompts reach without learning."""
+    training = record["training"]
+    settings = (
+        f"SmolLM2-135M-Instruct in 4 bits; QLoRA of rank {training['rank']}, {training['steps']} steps at a learning "
+        f"rate of {training['lr']:g}, with {record['replay']} of the model's own answers to general questions for replay. "
+        f"{record['seconds']:.0f} seconds in all, at most {show_bytes(record['peak_rss'])} of memory. One seed."
+    )
+    return [
+        "## What does a real pretrained model learn of a company's jargon, and what does a prompt do?",
+        provenance(record, record["command"]),
+        *[f"**{jargon_record.CAUTION}**"] * record["quick"],
+        settings,
+        _table(jargon_report.scores_grid(record)),
+        *(_figure(name, draw.__doc__) for name, draw in jargon_record.FIGURES.items()),
+        f"**Ours.** {' '.join(jargon_report.claims(record))}",
+        _table(jargon_record.samples_grid(record), numbers=False),
+    ]
 
 
 def planned_grid() -> Grid:
@@ -130,11 +157,11 @@ def planned_grid() -> Grid:
     return Grid("Memory and files", header, rows, "GB are 10⁹ bytes.")
 
 
-def provenance(records: Records, command: str) -> str:
+def provenance(header: dict, command: str) -> str:
     """Command, date, machine and versions, in a sentence."""
-    machine = records.header["machine"]
+    machine = header["machine"]
     return (
-        f"`{command}`, {records.header['date'][:10]}: {machine['cores']} cores, {machine['blas']}, Python "
+        f"`{command}`, {header['date'][:10]}: {machine['cores']} cores, {machine['blas']}, Python "
         f"{machine['python']}, NumPy {machine['numpy']}, minilora {machine['minilora']}."
     )
 
@@ -144,8 +171,8 @@ def _is_quick(records: Records) -> bool:
     return records.header["settings"]["base"] is not None
 
 
-def _table(grid) -> str:
-    return f"**{grid.title}**\n\n{markdown(grid)}\n\n{grid.caption}"
+def _table(grid: Grid, numbers: bool = True) -> str:
+    return f"**{grid.title}**\n\n{markdown(grid, numbers)}\n\n{grid.caption}"
 
 
 def _figure(name: str, words: str) -> str:
@@ -159,6 +186,8 @@ def write(root: Path = ROOT) -> None:
     save_all(compare_views.FIGURES, records, root / FIGURES)
     for name, records in measured_studies(root).items():
         save_all({f"study-{name}": STUDIES[name].figure}, records, root / FIGURES)
+    record = jargon_record.read(root / RECORDS / jargon_record.FILE)
+    save_all(jargon_record.FIGURES, record, root / FIGURES)
     known = values(root)
     for path in texts(root):
         before = path.read_text()
@@ -166,5 +195,24 @@ def write(root: Path = ROOT) -> None:
             write_atomic(path, after.encode())
 
 
+def keep_jargon(path: Path, root: Path = ROOT) -> None:
+    """Take what is needed of the demo's results in the file at `path` for the record. FormatError for other files."""
+    write_json(root / RECORDS / jargon_record.FILE, jargon_record.read(path))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jargon", type=Path, metavar="FILE", help="results.json of minilora demo --model smollm2")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.jargon is not None:
+            keep_jargon(arguments.jargon)
+        write()
+    except MiniloraError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    write()
+    sys.exit(main())
