@@ -1,6 +1,8 @@
 """pytest tests/test_nn.py: modules are walked, replaced, saved, loaded, switched; layers compute what PyTorch's do."""
 
+import weakref
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -435,3 +437,101 @@ def test_a_state_that_unties_what_is_tied_is_refused_whole():
     with pytest.raises(MiniloraError, match=r"first\.weight and second\.weight are one parameter"):
         model.load_state_dict(state)
     assert np.array_equal(model.first.weight.numpy(), before)
+
+
+# Reading one by one
+
+
+class Stored:
+    """An array that is still in a file, and counts what has been read of it and is alive."""
+
+    alive: ClassVar[set] = set()
+    beside: ClassVar[set] = set()  # what was alive of one layer when another was read
+    reads: ClassVar[list] = []
+
+    def __init__(self, name, array):
+        self.name, self.array, self.shape = name, array, array.shape
+
+    @classmethod
+    def of(cls, state: dict) -> dict:
+        cls.alive.clear()
+        cls.reads.clear()
+        cls.beside.clear()
+        return {name: cls(name, backend.to_numpy(array)) for name, array in state.items()}
+
+    def read(self):
+        copy = self.array.copy()
+        Stored.reads.append(self.name)
+        Stored.beside |= {other for other in Stored.alive if other.rpartition(".")[0] != self.name.rpartition(".")[0]}
+        Stored.alive.add(self.name)
+        weakref.finalize(copy, Stored.alive.discard, self.name)
+        return copy
+
+
+class Three(nn.Module):
+    def __init__(self, seed: int):
+        rng = np.random.default_rng(seed)
+        self.layers = [nn.Linear(3, 4, rng=rng), nn.Linear(4, 3, bias=False, rng=rng)]
+        self.head = nn.Linear(3, 4, bias=False, rng=rng)
+
+
+def test_load_stored_does_what_load_state_dict_does():
+    source, one, two = Three(1), Three(2), Three(3)
+    one.load_state_dict(source.state_dict())
+    two.load_stored(Stored.of(source.state_dict()))
+    assert sorted(Stored.reads) == sorted(source.state_dict())
+    for name, array in two.state_dict().items():
+        assert backend.is_array(array)
+        np.testing.assert_array_equal(backend.to_numpy(array), backend.to_numpy(source.state_dict()[name]))
+    assert all(p.requires_grad for p in two.parameters())
+    twice = {name: Stored(name, backend.to_numpy(a).astype("float64")) for name, a in source.state_dict().items()}
+    two.load_stored(twice)
+    assert {p.dtype for p in two.parameters()} == {np.dtype("float32")}
+
+
+def test_load_stored_replaces_and_lets_go():
+    model, given = Three(0), []
+
+    def each(path, module):
+        given.append((path, type(module)))
+        if not isinstance(module, nn.Linear):
+            return module
+        np.testing.assert_array_equal(module.weight.numpy(), source[f"{path}.weight"].array)  # it is there already
+        return nn.RMSNorm(2)
+
+    source = Stored.of(Three(1).state_dict())
+    model.load_stored(source, each)
+    assert given == [("", Three), ("layers.0", nn.Linear), ("layers.1", nn.Linear), ("head", nn.Linear)]
+    assert [type(module) for _, module in model.named_modules()] == [Three, nn.RMSNorm, nn.RMSNorm, nn.RMSNorm]
+    if backend.name == "numpy":
+        assert not Stored.beside and not Stored.alive
+
+
+@pytest.mark.parametrize("each", [None, lambda path, module: module])
+def test_load_stored_says_all_that_is_wrong_before_it_reads(each):
+    model = Three(0)
+    state = Stored.of(model.state_dict())
+    del state["layers.0.bias"]
+    state["more"] = Stored("more", np.zeros(3))
+    state["head.weight"] = Stored("head.weight", np.zeros((3, 4), dtype="float32"))
+    with pytest.raises(MiniloraError) as error:
+        model.load_stored(state, each)
+    for words in ("missing layers.0.bias", "unexpected more", "head.weight has shape (3, 4), not (4, 3)"):
+        assert words in str(error.value)
+    assert Stored.reads == []
+
+
+def test_load_stored_and_tied_parameters():
+    model = Three(0)
+    model.layers[0].weight = model.head.weight
+    state = Stored.of(model.state_dict())
+    state["head.weight"].array = state["layers.0.weight"].array = np.ones((4, 3), dtype="float32")
+    model.load_stored(state)
+    assert (model.head.weight.numpy() == 1).all() and model.layers[0].weight is model.head.weight
+    for name in ("layers.0.weight", "head.weight"):  # one side will do
+        model.head.weight.data = model.head.weight.data * 0
+        model.load_stored({key: value for key, value in state.items() if key != name})
+        assert (model.head.weight.numpy() == 1).all()
+    state["head.weight"].array = np.full((4, 3), 2, dtype="float32")
+    with pytest.raises(MiniloraError, match=r"layers\.0\.weight and head\.weight are one parameter.*differ"):
+        model.load_stored(state)

@@ -1,6 +1,7 @@
 """pytest tests/test_quant_linear4bit.py: layers and models in 4 bits: what they compute, hold and refuse."""
 
 import hashlib
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
@@ -9,14 +10,17 @@ import pytest
 import strict
 
 from minilora import Tensor, backend, nn, no_grad, optim
-from minilora.errors import MiniloraError
+from minilora.errors import FormatError, MiniloraError
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.peft import LoraConfig, get_peft_model
 from minilora.quant import (
     CODEBOOKS,
     Linear4bit,
     dequantize_4bit,
     dequantize_model,
+    in_float,
     linears_of_blocks,
+    load_4bit,
     quantization,
     quantize_model,
     quantized_linears,
@@ -369,3 +373,99 @@ def test_a_model_that_is_refused_stays_as_it_was(change, options, words):
     assert all(np.array_equal(before[name], after[name], equal_nan=True) for name in before)
     assert [id(module) for _, module in model.named_modules()] == modules
     assert [p.requires_grad for p in model.parameters()] == flags
+
+
+# In float for a while
+
+
+def test_in_float_lends_plain_layers_and_gives_back_the_very_ones():
+    model = quantize_model(llama(), compress_statistics=True)
+    paths = quantized_linears(model)
+    layers, before, expected = [model.get_submodule(path) for path in paths], snapshot(model), logits(model)
+    with in_float(model) as same_model:
+        assert same_model is model and quantized_linears(model) == []
+        lent = [model.get_submodule(path) for path in paths]
+        assert {type(layer) for layer in lent} == {nn.Linear}
+        assert not any(p.requires_grad for layer in lent for p in layer.parameters())
+        np.testing.assert_allclose(logits(model), expected, rtol=1e-5, atol=1e-6)
+    assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
+    assert same(snapshot(model), before) and np.array_equal(logits(model), expected)
+    with in_float(llama()) as plain:  # nothing to do
+        assert quantized_linears(plain) == []
+
+
+def test_in_float_gives_back_when_the_block_or_a_layer_fails(monkeypatch):
+    model = quantize_model(llama())
+    paths = quantized_linears(model)
+    layers = [model.get_submodule(path) for path in paths]
+    with pytest.raises(KeyboardInterrupt), in_float(model):
+        raise KeyboardInterrupt
+    assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
+    made = iter(range(3))
+    to_float = Linear4bit.to_float
+
+    def short_of_memory(layer):
+        if next(made, None) is None:
+            raise MemoryError
+        return to_float(layer)
+
+    monkeypatch.setattr(Linear4bit, "to_float", short_of_memory)
+    with pytest.raises(MemoryError), in_float(model):
+        pass
+    assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
+
+
+def test_in_float_under_an_adapter():
+    adapted = get_peft_model(quantize_model(llama()), LoraConfig(r=2, target_modules="all-linear"))
+    for name, p in adapted.named_parameters():
+        if "lora_B" in name:
+            p.data = p.data + 0.3
+    paths = quantized_linears(adapted)
+    expected, trains = logits(adapted), [p.requires_grad for p in adapted.parameters()]
+    assert len(paths) == 14
+    with in_float(adapted):
+        assert quantized_linears(adapted) == []
+        np.testing.assert_allclose(logits(adapted), expected, rtol=1e-4, atol=1e-5)
+    assert quantized_linears(adapted) == paths and np.array_equal(logits(adapted), expected)
+    assert [p.requires_grad for p in adapted.parameters()] == trains
+
+
+@pytest.mark.parametrize("options", [{}, {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}])
+def test_load_4bit_is_loading_and_quantizing(tmp_path, options):
+    llama(tied=False).save_pretrained(tmp_path / "model")
+    whole = quantize_model(LlamaForCausalLM.from_pretrained(tmp_path / "model"), **options)
+    streamed = load_4bit(LlamaForCausalLM, tmp_path / "model", **options)
+    assert quantization(streamed) == quantization(whole) and same(snapshot(streamed), snapshot(whole))
+    digests = [
+        [model.get_submodule(path).weight_digest for path in quantized_linears(whole)] for model in (streamed, whole)
+    ]
+    assert digests[0] == digests[1] and np.array_equal(logits(streamed), logits(whole))
+    assert {p.requires_grad for n, p in streamed.named_parameters() if "mlp" in n} == {False}
+    assert not any(module.training for _, module in streamed.named_modules())
+
+
+def test_load_4bit_holds_one_float_layer(tmp_path, monkeypatch):
+    llama(tied=False).save_pretrained(tmp_path / "model")
+    alive, most = set(), []
+    from_linear = Linear4bit.from_linear.__func__
+
+    def counting(cls, linear, *arguments, **options):
+        key = object()
+        alive.add(key)
+        weakref.finalize(linear, alive.discard, key)
+        most.append(len(alive))
+        return from_linear(cls, linear, *arguments, **options)
+
+    monkeypatch.setattr(Linear4bit, "from_linear", classmethod(counting))
+    load_4bit(LlamaForCausalLM, tmp_path / "model")
+    assert most == [1] * 14 and not alive
+
+
+def test_load_4bit_refuses_what_quantizing_does(tmp_path):
+    model = llama(tied=False)
+    with_bad_value(model)
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(FormatError, match=r"model\.layers\.1\.mlp\.down_proj: 1 of 384"):
+        load_4bit(LlamaForCausalLM, tmp_path / "model")
+    with pytest.raises(MiniloraError, match="blocksize"):
+        load_4bit(LlamaForCausalLM, tmp_path / "none", blocksize=100)

@@ -10,9 +10,10 @@ from minilora.cli import main
 from minilora.data import chat
 from minilora.data.tokenizer import END_OF_TEXT, folder_tokenizer
 from minilora.models.llama import LlamaForCausalLM
+from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import recipes
-from minilora.train.chat import end_token_ids, question_ids, read_chats
+from minilora.train.chat import answers, end_token_ids, question_ids, read_chats
 from minilora.train.parallel import Workers
 
 pytestmark = pytest.mark.host
@@ -146,3 +147,73 @@ def test_merging_keeps_the_format(place, capsys):
 def test_our_own_base_is_read_as_before():
     _, tokenizer = recipes.load_model("base")
     assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.add_bos_token) == (END_OF_TEXT, 0, False)
+
+
+def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path, monkeypatch):
+    tiny_chat.save(tmp_path / "model", [row["prompt"] for row in ROWS], initializer_range=0.5)
+    model, tokenizer = recipes.load_model(str(tmp_path / "model"))
+    asked = [f"{'what ' * (7 * i % 11)}is a {thing}?" for i, thing in enumerate(THINGS)]
+    conversations = [[{"role": "user", "content": text}] for text in asked]
+    widths, told, generate = [], [], type(model).generate
+
+    def seen(self, ids, *arguments, **options):
+        widths.append(ids.shape)
+        return generate(self, ids, *arguments, **options)
+
+    monkeypatch.setattr(type(model), "generate", seen)
+    with Workers(2) as workers:
+        found = answers(model, tokenizer, conversations, 6, workers, batch_size=6, advance=told.append)
+        assert answers(model, tokenizer, [], 6, workers) == []
+    assert told == [6, 6, 6, 2] and len(widths) == 8 and max(rows for rows, _ in widths) == 3
+    alone = []
+    for text in asked:
+        ids = question_ids(tokenizer, text)
+        out = generate(model, ids[None], 6, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
+        alone.append(tokenizer.decode(out[0, len(ids) :]).strip())
+    assert found == alone and len(set(found)) > 5
+
+
+def test_an_answer_ends_before_its_end_also_where_the_tokenizer_would_show_it(tmp_path, monkeypatch):
+    tiny_chat.save(tmp_path / "model", ["it is so"] * 9, marks_are_special=False)
+    model, tokenizer = recipes.load_model(str(tmp_path / "model"))
+    end = tokenizer.special_id("<|im_end|>")
+    rows = [[*tokenizer.encode(" it is"), end, end, end], [*tokenizer.encode(" so"), end, end, end]]
+
+    def generate(self, ids, *_, **options):
+        longest = max(map(len, rows))
+        assert options["temperature"] == 0 and options["eos_token_id"] == [end] == [options["pad_token_id"]]
+        return np.concatenate([ids, [[*row, *[end] * (longest - len(row))] for row in rows]], axis=1)
+
+    monkeypatch.setattr(type(model), "generate", generate)
+    with Workers(1) as workers:
+        asked = [[{"role": "user", "content": "x"}]] * 2
+        assert answers(model, tokenizer, asked, 6, workers) == ["it is", "so"]
+
+
+def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys, tmp_path):
+    (tmp_path / "text.txt").write_text("the array returns a value. " * 900)
+    words = {("lora",): "a context of 257 pass the model's 256", ("prefix",): "10 virtual tokens and a context of 257"}
+    for method, expected in words.items():
+        arguments = ["finetune", "--model", place / "model", "--method", *method, "--out", tmp_path / "out"]
+        assert expected in refused(capsys, *arguments, "--data", tmp_path / "text.txt", "--seq-len", 257)
+        assert not (tmp_path / "out").exists()
+    run(capsys, *arguments, "--data", place / "x.jsonl", "--seq-len", 999, "--steps", 1)  # all of them are short
+
+
+def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeypatch):
+    asked = []
+    load = recipes.load_model
+    monkeypatch.setattr(recipes, "load_model", lambda *a, **k: asked.append(k.get("quantization")) or load(*a, **k))
+    four_bit = ["--quant-type", "fp4", "--blocksize", 32, "--double-quantization"]
+    data = ["--data", place / "x.jsonl", "--seq-len", 64]
+    options = {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}
+    for method, further, expected in (("qlora", four_bit, options), ("lora", [], None)):
+        out = place / f"streamed {method}"
+        facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method, *further,
+            "--steps", 3, "--out", out, "--json").out)  # fmt: skip
+        assert asked.pop() == expected
+        after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data, "--json").out)
+        asked.pop()
+        assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
+        model, _ = load(str(place / "model"), str(out))
+        assert quantization(model) == expected

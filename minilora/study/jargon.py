@@ -170,10 +170,9 @@ def run(
     return results
 
 
-def _tells(shot: chat.Conversation, expected: str) -> bool:
-    """Whether the expected answer stands in what the assistant says."""
-    said = [message["content"] for message in shot if message["role"] == "assistant"]
-    return any(jargon.exact_match(text, expected) or jargon.contains(text, [expected]) for text in said)
+def _said(shot: chat.Conversation) -> str:
+    """What the assistant says, to look for words in."""
+    return "\n".join(f" {jargon.normalise(m['content'])} " for m in shot if m["role"] == "assistant")
 
 
 def _after(shots: list[chat.Conversation], messages: chat.Conversation) -> chat.Conversation:
@@ -198,13 +197,21 @@ class _Lesson:
         self.limit = self.model.config.max_position_embeddings
         total = recipes.count_parameters(self.model)[1]
         self.facts = {"model": model, "parameters": total, "load_seconds": round(perf_counter() - started, 2)}
-        self.say(f"{show(model)}: {total:,} parameters, in 4 bits after {self.facts['load_seconds']} s.")
         documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, plan.test_characters, seed)
         self.other_text = encode_documents(self.tokenizer, documents)
         self.quiz = jargon.load_quiz()
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
+
+    def begin(self, out: Path, subject: str) -> None:
+        """All that was given will do: make the folder, and say what there is."""
+        report.check_folder(out, UNFINISHED)
+        facts = self.facts
+        self.say(
+            f"{show(facts['model'])}: {facts['parameters']:,} parameters, in 4 bits after {facts['load_seconds']} s."
+        )
+        self.say(f"The subject is {subject}")
 
     def on_questions(self, subject: Subject, out: Path) -> dict:
         plan, quiz = self.plan, self.quiz
@@ -214,9 +221,8 @@ class _Lesson:
             self.refuse_long(test)
         prompted = self.prompts(subject)
         self.conversations(subject.train, subject.name)  # now, rather than after minutes: one of them fits at least
-        report.check_folder(out, UNFINISHED)
         counts = ", ".join(f"{len(questions)} {name}" for name, questions in subject.tests.items())
-        self.say(f"The subject is {subject.name}: {len(subject.train)} answers to learn; the test has {counts}.")
+        self.begin(out, f"{subject.name}: {len(subject.train)} answers to learn; the test has {counts}.")
         with in_float(self.model):
             before, texts = self.measure(self.model, subject, "before")
             rows, told = {"before": before}, {"before": texts}
@@ -250,8 +256,7 @@ class _Lesson:
                 "more text"
             )
         batches = recipes.training_batches(text.train, 4, window, self.seed)
-        report.check_folder(out, UNFINISHED)
-        self.say(f"The subject is {name}: {text.train.characters:,} characters to learn.")
+        self.begin(out, f"{name}: {text.train.characters:,} characters to learn.")
         beginning = self.tokenizer.decode(text.test.ids[: self.plan.answer_tokens])
 
         def measured(model, what: str) -> tuple[dict, str]:
@@ -273,11 +278,12 @@ class _Lesson:
         answer in it; fewer where they do not fit), or lines of the subject.
         """
         rng, plan = np.random.default_rng(self.seed), self.plan
-        few, book = {}, {}
+        few, book, said = {}, {}, [_said(shot) for shot in subject.train]
         for name, questions in subject.tests.items():
             few[name] = []
             for messages, expected in questions:
-                others = [shot for shot in subject.train if not _tells(shot, expected)]
+                gold = f" {jargon.normalise(expected)} "
+                others = [shot for shot, words in zip(subject.train, said, strict=True) if gold not in words]
                 chosen = rng.choice(len(others), min(plan.shots, len(others)), replace=False)
                 prompt = _after([others[i] for i in chosen], messages)
                 while len(chosen) and not self.fits(prompt):
