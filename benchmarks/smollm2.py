@@ -204,9 +204,9 @@ def minilora_memory(method: str, rows: int, count: int, counted: bool) -> dict:
     from minilora.train.parallel import Workers
 
     found = {"rest": resident()}
+    model = minilora_model(method, ALL_LINEAR)  # before there are workers, for whom the process keeps freed memory
+    found |= {"loaded": resident(), "peak of loading": peak()}
     with Workers(count) as workers:
-        model = minilora_model(method, ALL_LINEAR)
-        found |= {"loaded": resident(), "peak of loading": peak()}
         step = minilora_step(model, rows, 512 // rows, workers)
         if not counted:
             for _ in range(3):
