@@ -204,9 +204,9 @@ def minilora_memory(method: str, rows: int, count: int, counted: bool) -> dict:
     from minilora.train.parallel import Workers
 
     found = {"rest": resident()}
+    model = minilora_model(method, ALL_LINEAR)  # before there are workers, for whom the process keeps freed memory
+    found |= {"loaded": resident(), "peak of loading": peak()}
     with Workers(count) as workers:
-        model = minilora_model(method, ALL_LINEAR)
-        found |= {"loaded": resident(), "peak of loading": peak()}
         step = minilora_step(model, rows, 512 // rows, workers)
         if not counted:
             for _ in range(3):
@@ -321,9 +321,7 @@ def show_memory(say) -> dict:
     for method in ("lora", "qlora"):
         found[f"transformers {method}"] = fresh("memory", "transformers", method, ROWS, 0, False)
 
-    say(
-        f"Memory: MB of a QLoRA step of 512 tokens, rank {RANK} on all linears (goal: peak {GOALS['memory'] / 1e6:.0f})"
-    )
+    say(f"Memory: MB of QLoRA, 512 tokens, rank {RANK} on all linears (goal: {GOALS['memory'] / 1e6:.0f})")
     labels = {
         "peak": "peak of the process",
         "peak of loading": "  peak of loading",
@@ -343,7 +341,7 @@ def show_memory(say) -> dict:
     for key, label in labels.items():
         say(f"{label:<44}" + "".join(f"{found[column][key] / 1e6:>12.0f}" for column in columns))
     lora, qlora = (found[f"transformers {method}"]["peak"] / 1e6 for method in ("lora", "qlora"))
-    say(f"transformers + PEFT, 4 x 128: LoRA {lora:,.0f}, QLoRA with bitsandbytes {qlora:,.0f} (it loads in float32)")
+    say(f"transformers + PEFT, 4 x 128: LoRA {lora:,.0f}; QLoRA, which loads in float32, {qlora:,.0f}")
     return found
 
 
