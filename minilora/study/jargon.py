@@ -47,9 +47,10 @@ class Plan:
     """How much of everything."""
 
     train: TrainConfig
-    batch_size: int = 10  # conversations, about 50 tokens each
-    options: methods.Options = methods.Options(rank=8)
-    replays: int = 4  # how often each general question comes in an epoch
+    batch_size: int = 4  # conversations, about 120 tokens each
+    together: int = 128  # tokens up to which short conversations are joined
+    options: methods.Options = methods.Options(rank=4, alpha=16)
+    replays: int = 1  # how often each general question comes in an epoch
     shots: int = 4
     answer_tokens: int = 16  # and as many as the longest expected answer has, up to longest_answer
     longest_answer: int = 128
@@ -60,8 +61,8 @@ class Plan:
     seq_len: int = 128  # of text
 
 
-FULL = Plan(TrainConfig(steps=130, lr=1e-3, warmup=6, weight_decay=0.0))
-QUICK = Plan(TrainConfig(steps=8, lr=1e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
+FULL = Plan(TrainConfig(steps=160, lr=1.5e-3, warmup=6, weight_decay=0.0))
+QUICK = Plan(TrainConfig(steps=8, lr=1.5e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
 
 
 def question(text: str, system: str | None = None) -> chat.Conversation:
@@ -231,7 +232,7 @@ class _Lesson:
             replay = self.own_answers([question(text) for text in quiz.general])
         replayed = replay * plan.replays
         copies = max(1, round(2 * len(replayed) / len(subject.train)))  # a small subject is not to drown in replay
-        batches = self.conversations([*subject.train * copies, *replayed], subject.name)
+        batches = self.conversations(self.joined([*subject.train * copies, *replayed]), subject.name)
         for note in batches.notes:
             self.say(f"Note: {note}.")
         adapted, training = self.train(batches, batches.notes, out)
@@ -273,6 +274,21 @@ class _Lesson:
         facts = {"subject": name, "rows": {"before": before, "after": after}, "training": training}
         return self.facts | facts | {"samples": [sample], "quiz_questions": len(self.quiz.questions)}
 
+    def joined(self, conversations: list[chat.Conversation]) -> list[chat.Conversation]:
+        """In a random order, short ones one after another as one, so that what they begin with is read once.
+        One with a system message of its own stays alone.
+        """
+        order = np.random.default_rng(self.seed).permutation(len(conversations))
+        done: list[chat.Conversation] = [[]]
+        for messages in (conversations[i] for i in order):
+            longer = done[-1] + messages
+            alone = any(message["role"] == "system" for message in longer)
+            if done[-1] and (alone or len(self.chat_format.encode(self.tokenizer, longer)[0]) > self.plan.together):
+                done.append(messages)
+            else:
+                done[-1] = longer
+        return done
+
     def prompts(self, subject: Subject) -> dict[str, dict]:
         """The tests with something before each question: other ones with their answers (none of which has the expected
         answer in it; fewer where they do not fit), or lines of the subject.
@@ -292,7 +308,7 @@ class _Lesson:
                 few[name].append((prompt, expected))
             if name in subject.notes:
                 book[name] = [
-                    (question(messages[-1]["content"], f"{SHORT} Our glossary says:\n{lines}"), expected)
+                    (question(f"{lines}\n\n{SHORT} {messages[-1]['content']}"), expected)
                     for (messages, expected), lines in zip(questions, subject.notes[name], strict=True)
                 ]
                 self.refuse_long(book[name])

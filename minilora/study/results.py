@@ -126,7 +126,7 @@ def _jargon_section(record: dict) -> list[str]:
     training = record["training"]
     settings = (
         f"SmolLM2-135M-Instruct in 4 bits; QLoRA of rank {training['rank']}, {training['steps']} steps at a learning "
-        f"rate of {training['lr']:g}, with {record['replay']} of the model's own answers to general questions for replay. "
+        f"rate of {training['lr']:g}, with {record['replay']} of its own answers to general questions for replay. "
         f"{record['seconds']:.0f} seconds in all, at most {show_bytes(record['peak_rss'])} of memory. One seed."
     )
     return [
