@@ -204,7 +204,7 @@ if ask:
     for text, said in zip(asked, told, strict=True):
         print(f"{text}\n  {said}")
 else:
-    print("not asked: minilora models get smollm2, then set ask = True")
+    print("not asked: `minilora models get smollm2`, once, and then ask = True")
 
 # %% [markdown]
 # `minilora demo --model smollm2` teaches it the company's 80 terms, and asks in four ways: as it came; with four other

@@ -75,6 +75,7 @@ def jargon():
 def a_root(tmp_path, jargon):
     """A project with the committed records but for that of the jargon, and a text."""
     (tmp_path / results.RECORDS).mkdir(parents=True)
+    (tmp_path / results.PAGE).parent.mkdir()
     for path in (results.ROOT / results.RECORDS).iterdir():
         (tmp_path / results.RECORDS / path.name).write_bytes(path.read_bytes())
     (tmp_path / "README.md").write_text("<!-- measured: jargon.after.phrasings.f1 -->1 %<!-- / -->")
@@ -83,7 +84,7 @@ def a_root(tmp_path, jargon):
 
 
 def test_the_committed_record_is_what_is_kept_of_a_run():
-    """If this fails: python -m minilora.study.results --jargon minilora/assets/results/jargon.json"""
+    """If this fails: python -m minilora.study.results"""
     assert JARGON.read_bytes() == to_json(jargon_record.read(JARGON))
 
 

@@ -74,7 +74,8 @@ class Grid:
 
 def render(table: Table) -> str:
     """`table` as plain text, for a file."""
-    console = Console(file=StringIO(), width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    plain = {"color_system": None, "force_terminal": False, "force_jupyter": False, "legacy_windows": False}
+    console = Console(file=StringIO(), width=WIDTH, **plain)
     console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 

@@ -52,7 +52,7 @@ def read(path: Path) -> dict:
     try:
         return trimmed(content)
     except (KeyError, TypeError, AttributeError, MiniloraError) as error:
-        raise FormatError(f"{show_path(path)} is no record of the jargon: {show(str(error))}") from error
+        raise FormatError(f"{show_path(path)} is no record of the jargon: {show(str(error), 300)}") from error
 
 
 def values(record: dict) -> dict[str, str]:

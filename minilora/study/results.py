@@ -1,8 +1,8 @@
 """docs/results.md and every measured number in the project's texts, made from the records in minilora/assets/results/.
 
     python -m minilora.study.results                  writes the page, its figures, and the marked numbers in the texts
-    python -m minilora.study.results --jargon FILE    and first takes FILE, a results.json of minilora demo --model
-                                                      smollm2, for the record of it
+    python -m minilora.study.results --jargon FILE    and first takes for the record of the jargon what it needs of
+                                                      FILE, the results.json of minilora demo --model smollm2
 
 A number in a text stands between marks that name it, and is replaced by what the records say:
 
@@ -196,17 +196,22 @@ def write(root: Path = ROOT) -> None:
 
 
 def keep_jargon(path: Path, root: Path = ROOT) -> None:
-    """Take what is needed of the demo's results in the file at `path` for the record. FormatError for other files."""
+    """Take what is needed of the demo's results in the file at `path`, which may be the record itself, for the record.
+
+    FormatError for other files.
+    """
     write_json(root / RECORDS / jargon_record.FILE, jargon_record.read(path))
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jargon", type=Path, metavar="FILE", help="results.json of minilora demo --model smollm2")
+    kept = ROOT / RECORDS / jargon_record.FILE
+    parser.add_argument(
+        "--jargon", type=Path, default=kept, metavar="FILE", help="results.json of minilora demo --model smollm2"
+    )
     arguments = parser.parse_args(argv)
     try:
-        if arguments.jargon is not None:
-            keep_jargon(arguments.jargon)
+        keep_jargon(arguments.jargon)
         write()
     except MiniloraError as error:
         print(error, file=sys.stderr)
