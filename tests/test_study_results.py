@@ -132,7 +132,7 @@ def test_values_of_the_jargon(jargon):
         "after.quiz": "27",
         "few-shot.pays_off": "after 500 questions",  # 100 s / (0.6 s - 0.4 s)
         "open-book.pays_off": "never (a question by prompt took no longer)",
-        "trainable": "2,442,240",
+        "trainable": "1,221,120",
         "replay": "50",
     }
     assert {name: known[f"jargon.{name}"] for name in expected} == expected

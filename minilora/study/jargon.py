@@ -47,7 +47,7 @@ class Plan:
     """How much of everything."""
 
     train: TrainConfig
-    batch_size: int = 4  # conversations, about 120 tokens each
+    batch_size: int = 3  # conversations, about 120 tokens each
     together: int = 128  # tokens up to which short conversations are joined
     options: methods.Options = methods.Options(rank=4, alpha=16)
     replays: int = 1  # how often each general question comes in an epoch
@@ -55,14 +55,15 @@ class Plan:
     answer_tokens: int = 16  # and as many as the longest expected answer has, up to longest_answer
     longest_answer: int = 128
     quiz_tokens: int = 32
+    replay_tokens: int = 24
     most_tests: int = 100  # of the reader's own questions
     longest: int = 512  # tokens of a conversation to learn from
     test_characters: int = 8_000  # of python-docs
     seq_len: int = 128  # of text
 
 
-FULL = Plan(TrainConfig(steps=160, lr=1.5e-3, warmup=6, weight_decay=0.0))
-QUICK = Plan(TrainConfig(steps=8, lr=1.5e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
+FULL = Plan(TrainConfig(steps=165, lr=2e-3, warmup=6, weight_decay=0.0))
+QUICK = Plan(TrainConfig(steps=8, lr=2e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
 
 
 def question(text: str, system: str | None = None) -> chat.Conversation:
@@ -369,7 +370,7 @@ class _Lesson:
 
     def own_answers(self, asked: list[chat.Conversation]) -> list[chat.Conversation]:
         """The questions with the first sentence of the model's own answer, where that comes to an end: for replay."""
-        texts = self.ask(self.model, asked, self.plan.quiz_tokens, "its own answers")
+        texts = self.ask(self.model, asked, self.plan.replay_tokens, "its own answers")
         firsts = [first_sentence(text) for text in texts]
         return [answered(q, first) for q, first in zip(asked, firsts, strict=True) if first.endswith((".", "!", "?"))]
 
