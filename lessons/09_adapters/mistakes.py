@@ -422,9 +422,6 @@ for path, module in chosen:
         "may lie deeper",
     ),
     Mistake(
-        "insert", "a tuple", PLACES + FIND + FREEZE + REPLACE + "return tuple(path for path, _ in chosen)", "A list was"
-    ),
-    Mistake(
         "insert",
         "sorted by name",
         PLACES + FIND + FREEZE + REPLACE + "return sorted(path for path, _ in chosen)",
@@ -446,6 +443,7 @@ for path, module in chosen:
 ]
 
 RIGHT = [
+    Right("insert", "a tuple", PLACES + FIND + FREEZE + REPLACE + "return tuple(path for path, _ in chosen)"),
     Right(
         "count_parameters",
         "counted from arrays",

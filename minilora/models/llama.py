@@ -223,7 +223,6 @@ class LlamaModel(Body):
         self.embed_tokens = nn.Embedding.from_array(_normal((config.vocab_size, config.hidden_size), config, rng))
         self.layers = [LlamaDecoderLayer(config, i, rng) for i in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self._frequencies = inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
 
     def forward(self, input_ids=None, attention_mask=None, past_key_values=None, inputs_embeds=None) -> Tensor:
         """input_ids: integers (B, T), or in their place inputs_embeds: (B, T, C) -> (B, T, C). attention_mask: (B, S),
@@ -251,7 +250,9 @@ class LlamaModel(Body):
 
     def _rotary_tables(self, positions, dtype):
         """cos and sin, (T, D) or (B, T, D), in float32 steps as transformers computes them, then in `dtype`."""
-        cos, sin = rotary_tables(positions, self._frequencies)
+        config = self.config
+        frequencies = inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+        cos, sin = rotary_tables(positions, frequencies)
         return backend.asarray(cos, dtype=dtype), backend.asarray(sin, dtype=dtype)
 
 
