@@ -42,9 +42,24 @@ STOPS = (
 )
 
 
+def _is_off(node: ast.stmt, tree: ast.Module) -> bool:
+    """Whether the statement is an `if` over a name that the module sets to False."""
+    if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name)):
+        return False
+    values = [
+        ast.unparse(n.value)
+        for n in tree.body
+        if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == node.test.id
+    ]
+    return values == ["False"]
+
+
 def needs_tokenizers(source: str) -> bool:
-    """Whether the text of a notebook's code imports or uses anything of NEEDS_TOKENIZERS."""
+    """Whether the text of a notebook's code imports or uses anything of NEEDS_TOKENIZERS, but for what stands under a
+    switch that is off (`ask = False`, then `if ask:`).
+    """
     tree = ast.parse(source)
+    tree.body = [part for node in tree.body for part in (node.orelse if _is_off(node, tree) else [node])]
     called = {}  # what the notebook calls a module by, and the module
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -86,6 +86,9 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
         ("from minilora.train.recipes import load_model", True),
         ("import minilora.train.recipes\nminilora.train.recipes.load_model('base')", True),
         ("from minilora.train import recipes\nrecipes.count_parameters(recipes.base_folder())", False),
+        ("ask = False\nif ask:\n    from minilora.train import recipes\n    recipes.load_model('base')", False),
+        ("ask = True\nif ask:\n    from minilora.train import recipes\n    recipes.load_model('base')", True),
+        ("ask = False\nif not ask:\n    from minilora.train.recipes import load_model", True),
         ("from minilora.study import pictures, labels\nimport numpy as np\nnp.load_model = 1", False),
     ],
 )
