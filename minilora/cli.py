@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import MiniloraError, show
+from .formats.atomic import show_path
 from .study.models_command import add_arguments as add_models_arguments
 from .study.plan_command import add_arguments as add_plan_arguments
 from .study.plan_command import preset_list
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        message = f"{error.strerror or error}" + (f": {show(str(error.filename))}" if error.filename else "")
+        message = f"{error.strerror or error}" + (f": {show_path(error.filename)}" if error.filename else "")
     except MemoryError:
         message = "out of memory; try a smaller --batch-size, --seq-len or model"
     except Exception as error:
@@ -603,7 +604,7 @@ def _merge(arguments) -> None:
     if arguments.adapter is None:
         raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MiniloraError(f"{show(str(out))} exists and is not an empty folder; choose another --out")
+        raise MiniloraError(f"{show_path(out)} exists and is not an empty folder; choose another --out")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     recipes.save_model(model.merge_and_unload(), tokenizer, out)
     _say_notes(model)
@@ -614,9 +615,9 @@ def _merge_to_gguf(arguments, out: Path) -> None:
     from .train import recipes
 
     if os.path.lexists(out):
-        raise MiniloraError(f"{show(str(out))} exists; choose another --out")
+        raise MiniloraError(f"{show_path(out)} exists; choose another --out")
     if not out.parent.is_dir():
-        raise MiniloraError(f"there is no folder {show(str(out.parent))} to write {show(out.name)} into")
+        raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {show(out.name)} into")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     merged = model if arguments.adapter is None else model.merge_and_unload()
     recipes.save_gguf(merged, tokenizer, out, arguments.model)
