@@ -221,7 +221,7 @@ def test_few_shot_prompts_tell_no_answer_and_open_books_do(lesson):
 def test_short_conversations_are_joined(lesson):
     """All are kept, none is split, and one with a system message of its own stays alone."""
     short = [jargon.answered(jargon.question(f"q{i}"), f"a{i}") for i in range(9)]
-    own = jargon.answered(jargon.question("q", "Be brief."), "a")
+    own = jargon.answered([SYSTEM, *jargon.question("q")], "a")
     alone = len(lesson.chat_format.encode(lesson.tokenizer, short[0])[0])
     lesson.plan = replace(lesson.plan, together=4 * alone)
     joined = lesson.joined([*short, own])

@@ -66,9 +66,8 @@ FULL = Plan(TrainConfig(steps=165, lr=2e-3, warmup=6, weight_decay=0.0))
 QUICK = Plan(TrainConfig(steps=8, lr=2e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
 
 
-def question(text: str, system: str | None = None) -> chat.Conversation:
-    messages = [{"role": "user", "content": text}]
-    return messages if system is None else [{"role": "system", "content": system}, *messages]
+def question(text: str) -> chat.Conversation:
+    return [{"role": "user", "content": text}]
 
 
 def answered(messages: chat.Conversation, answer: str) -> chat.Conversation:

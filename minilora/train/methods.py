@@ -39,8 +39,11 @@ class Options:
     @property
     def quantization(self) -> dict:
         """The arguments of `quant.quantize_model`."""
-        names = ("blocksize", "quant_type")
-        return {name: getattr(self, name) for name in names} | {"compress_statistics": self.double_quantization}
+        return {
+            "blocksize": self.blocksize,
+            "quant_type": self.quant_type,
+            "compress_statistics": self.double_quantization,
+        }
 
 
 LORA = ("rank", "alpha", "dropout", "targets")
