@@ -105,7 +105,7 @@ def test_the_search_goes_on_while_the_best_is_outermost(tmp_path):
     def found(losses: dict[float, float]) -> tuple[float, int]:
         records = Records.open(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", compare.KIND, {})
         comparison = compare._Comparison(replace(TINY, rates=3), None, records)
-        comparison.left, tried = 0, []
+        tried = []
 
         def loss(rate):
             tried.append(rate)

@@ -75,8 +75,8 @@ class History:
 class Stopped(Exception):  # noqa: N818 (not an error)
     """The run was asked to stop by a signal, and has saved what it had."""
 
-    def __init__(self, signum: int, step: int):
-        super().__init__(f"stopped at step {step}")
+    def __init__(self, signum: int, step: int | None = None):
+        super().__init__("stopped" if step is None else f"stopped at step {step}")
         self.signum = signum
 
 
@@ -148,7 +148,7 @@ def train(
     started = perf_counter()
     model.train()
     try:
-        with _signals() as caught, progress_bar(description, config.steps, show_progress) as advance:
+        with collected_signals() as caught, progress_bar(description, config.steps, show_progress) as advance:
             advance(loop.step, "")
             while loop.step < config.steps and not loop.is_exhausted():
                 loop.train_one()
@@ -285,7 +285,7 @@ class _Loop:
 
 
 @contextmanager
-def _signals():
+def collected_signals():
     """Within the block, SIGINT and SIGTERM are collected in a list instead of stopping the process at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
