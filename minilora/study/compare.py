@@ -180,7 +180,7 @@ def _method_of(key: tuple) -> str:
 def _share(plan: Plan, folder: Path, threads: int, records: Records, jobs: int, progress: _Progress) -> None:
     """Measure what is missing of all methods' text and task in `jobs` processes, each with as many threads as this."""
     tasks = []
-    for method in plan.methods:
+    for method in reversed(plan.methods):  # the last ones take longest, and the end should not wait for one of them
         rows = {key: row for key, row in records.rows.items() if _method_of(key) == method}
         tasks += [(plan, folder, threads, backend.name, rows, method, part) for part in PARTS]
 
