@@ -30,7 +30,8 @@ def alive(pids) -> list[int]:
 def doing(what: str, first: str, tell) -> None:
     """Work of two cells: the first says which process it is, the second does `what`, or waits to be ended."""
     tell((first, 1), None)
-    tell((first, 1), {"pid": os.getpid()})
+    ignores = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    tell((first, 1), {"pid": os.getpid(), "ignores": ignores})
     tell((first, 2), None)
     if what == "dies":
         time.sleep(0.5)  # until the other one is at its second cell
@@ -45,16 +46,27 @@ def doing(what: str, first: str, tell) -> None:
 def swept(*tasks: tuple[str, str], take=None) -> dict:
     rows = {}
     try:
-        sweep.side_by_side(doing, tasks, 2, take or (lambda key, numbers: rows.update({key: numbers["pid"]})))
+        sweep.side_by_side(doing, tasks, 2, take or (lambda key, numbers: rows.update({key: numbers})))
     finally:
-        assert not alive(rows.values())
+        assert not alive(numbers["pid"] for numbers in rows.values())
     return rows
 
 
 def test_all_that_was_told_is_there_at_the_end():
-    rows = swept(*(("ends", name) for name in "abcde"))
+    rows = {}
+
+    def take(key, numbers):
+        time.sleep(0.05)  # so that the processes are done long before
+        rows[key] = numbers
+
+    swept(*(("ends", name) for name in "abcde"), take=take)
     assert rows.keys() == {(name, i) for name in "abcde" for i in (1, 2)}
-    assert os.getpid() not in rows.values() and len(set(rows.values())) <= 2
+    pids = {numbers["pid"] for numbers in rows.values()}
+    assert os.getpid() not in pids and len(pids) <= 2 and not alive(pids)
+
+
+def test_the_processes_leave_the_terminals_signals_to_the_first():
+    assert swept(("ends", "a"), ("ends", "b"))["a", 1]["ignores"]
 
 
 def test_a_process_that_is_killed_is_named_by_its_cell():
