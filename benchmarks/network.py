@@ -18,6 +18,7 @@ import struct
 import subprocess
 from contextlib import ExitStack
 from multiprocessing import Process
+from pathlib import Path
 from time import monotonic
 
 SWITCH = "minilora-switch"
@@ -75,6 +76,7 @@ class Network:
     @staticmethod
     def _namespace(stack: ExitStack, namespace: str) -> None:
         subprocess.run(["ip", "netns", "del", namespace], capture_output=True)  # of a benchmark that was killed
+        Path("/run/netns", namespace).unlink(missing_ok=True)
         sh(f"ip netns add {namespace}")
         stack.callback(sh, f"ip netns del {namespace}")
         sh(f"ip -n {namespace} link set lo up")

@@ -136,7 +136,7 @@ def ping(world) -> dict[str, float]:
 
 # From outside
 
-# What is measured: ranks with a thread each (0: one process with a thread a core, 1: one on one core), Mbit/s and delay.
+# What is measured: ranks of a thread each (0: one process, a thread a core; 1: one on one core), Mbit/s and delay.
 HERE = [(0, None, 0.0), (1, None, 0.0), (2, None, 0.0), (4, None, 0.0)]
 
 

@@ -41,7 +41,7 @@ def sums():
     ranks = sum(range(world.size))
     np.testing.assert_array_equal(backend.to_numpy(total), world.size * np.arange(6).reshape(2, 3) + ranks)
     assert backend.is_array(total) and float(count) == ranks and world.stop == 0
-    world.asked = 15 if world.rank == world.size - 1 else 0
+    world.asked = [15] if world.rank == world.size - 1 else []
     world.add_up([scalar])
     assert world.stop == 15
     assert world.total(world.rank + 0.5) == ranks + world.size / 2

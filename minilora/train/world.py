@@ -41,7 +41,7 @@ class World:
     def __init__(self, comm=None):
         self._comm = comm
         self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
-        self.asked = 0  # the signal that this rank was sent
+        self.asked: list[int] = []  # the signals that this rank was sent
         self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
         self._all_reduce = self._over_cards() if self.size > 1 and backend.cards() else self._over_host
 
@@ -53,7 +53,7 @@ class World:
     @property
     def stop(self) -> int:
         """The signal after which all ranks are to stop; 0 while there is none. Between two sums, all ranks see one."""
-        return self.asked if self.size == 1 else self._agreed
+        return (self.asked or [0])[0] if self.size == 1 else self._agreed
 
     def cores(self) -> int:
         """Processor cores for this rank: those that it may use, shared with the ranks on this machine that may, too."""
@@ -73,7 +73,7 @@ class World:
         """
         if self.size == 1:
             return arrays
-        asked = backend.asarray(np.array([self.asked == s for s in SIGNALS], dtype=np.float32))
+        asked = backend.asarray(np.array([s in self.asked for s in SIGNALS], dtype=np.float32))
         flat = self._all_reduce(xp.concatenate([a.reshape(-1) for a in (*arrays, asked)]))
         ends = np.cumsum([a.size for a in arrays]).tolist()
         parts = [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
