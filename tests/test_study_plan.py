@@ -531,6 +531,10 @@ BAD = {
     "steps": ([*RUN, "--steps", "0"], "--steps must be"),
     "tokens and steps": ([*RUN, "--tokens", "1B", "--steps", "5"], "exclude"),
     "run and no batch": (["base", "--tflops", "1", "--batch", "0", "--tokens", "1B"], "batch size"),
+    "run and a length beyond all": (
+        ["base", "--tflops", "1", "--length", "9" * 400, "--tokens", "1B"],
+        "sequence length",
+    ),
     "run and no length": (["base", "--tflops", "1", "--length", "0", "--tokens", "1B"], "sequence length"),
 }
 

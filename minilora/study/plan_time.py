@@ -70,6 +70,8 @@ class Run:
 
 def read(arguments: Namespace, step: Step, rate: tuple[str, float] | None) -> Run | None:
     """The run that the flags ask for; None where they ask for none. Raises MiniloraError for what cannot be."""
+    from .presets import LARGEST
+
     machines = arguments.machines
     for flag in ("link", "link_efficiency"):
         if machines is None and getattr(arguments, flag) is not None:
@@ -83,7 +85,7 @@ def read(arguments: Namespace, step: Step, rate: tuple[str, float] | None) -> Ru
         raise MiniloraError(f"--{asked[0]} plans the run of a model: name one")
     if rate is None:
         raise MiniloraError(f"--{asked[0]} asks for time: add --device, such as a100 or here, or --tflops")
-    if min(step.batch, step.length) < 1:
+    if not (1 <= step.batch <= LARGEST and 1 <= step.length <= LARGEST):
         return None  # the plan of the step refuses it
     machines = 1 if machines is None else machines
     if not 1 <= machines <= MOST_MACHINES:
