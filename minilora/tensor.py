@@ -79,12 +79,16 @@ class Node:
     `edges` is a list of `(parents, rule)`: the parents are Nodes or leaf Tensors, and `rule(gradient)` gives one array
     (or None) for each. It becomes None when `backward` has passed. The one edge of a `deferred` result has no parents,
     and its rule gives a Tensor, through whose graph the gradient goes on.
+
+    `remake` is None, or makes the result's array anew from what the rules hold anyway, for a rule of a later operation
+    that would have to keep it otherwise.
     """
 
-    __slots__ = ("dtype", "edges", "index", "leases", "shape")
+    __slots__ = ("dtype", "edges", "index", "leases", "remake", "shape")
 
     def __init__(self, array, edges, leases):
         self.index = next(_clock)
+        self.remake = None
         self.shape = array.shape
         self.dtype = array.dtype
         self.edges = edges
@@ -92,7 +96,7 @@ class Node:
 
     def release(self):
         """Hand over the edges and give back the arrays that they hold on to."""
-        edges, self.edges = self.edges, None
+        edges, self.edges, self.remake = self.edges, None, None
         for lease in self.leases:
             lease.release()
         self.leases = ()
