@@ -165,12 +165,19 @@ def test_the_shares_that_the_methods_are_known_for():
 # Memory of minilora's own engine
 
 
+def peaks(plan) -> dict[bool, float]:
+    """Without and with checkpointing."""
+    return {False: plan.memory.peak, True: plan.checkpointed.peak}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("config", [DEEP, WIDE], ids=["deep", "wide"])
-def test_the_predicted_peak_is_the_measured_one(config, method):
+def test_the_predicted_peak_is_the_measured_one(config, method, checkpointing):
     plan = make_plan(shape_from_config(config), method, None, STEP)
-    found = measured_peak(adapted(config, method), METHODS[method].lora_plus)
-    assert plan.memory.peak == pytest.approx(found, rel=0.05)  # 10 % is asked for
+    model = adapted(config, method).gradient_checkpointing_enable(checkpointing)
+    found = measured_peak(model, METHODS[method].lora_plus)
+    assert peaks(plan)[checkpointing] == pytest.approx(found, rel=0.05)  # 10 % is asked for
 
 
 @pytest.mark.parametrize(
@@ -187,8 +194,9 @@ def test_the_predicted_peak_is_the_measured_one(config, method):
 )
 def test_options_change_the_peak_as_planned(method, options):
     plan = make_plan(shape_from_config(DEEP), method, options, STEP)
-    found = measured_peak(adapted(DEEP, method, options))
-    assert plan.memory.peak == pytest.approx(found, rel=0.05)
+    for checkpointing, planned in peaks(plan).items():
+        found = measured_peak(adapted(DEEP, method, options).gradient_checkpointing_enable(checkpointing))
+        assert planned == pytest.approx(found, rel=0.05), checkpointing
 
 
 @pytest.mark.parametrize(
@@ -206,18 +214,21 @@ def test_the_peak_is_found_at_other_moments(changes, batch, length, methods_ther
     config = DEEP | {"num_hidden_layers": 1, "tie_word_embeddings": True} | changes
     for method in methods_there:
         plan = make_plan(shape_from_config(config), method, None, Step(batch, length))
-        found = measured_peak(adapted(config, method), batch=batch, length=length)
-        assert plan.memory.peak == pytest.approx(found, rel=0.03), method
+        for checkpointing, planned in peaks(plan).items():
+            model = adapted(config, method).gradient_checkpointing_enable(checkpointing)
+            assert planned == pytest.approx(measured_peak(model, batch=batch, length=length), rel=0.03), method
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("method", METHODS)
-def test_what_the_graph_holds_is_what_was_planned(method):
+def test_what_the_graph_holds_is_what_was_planned(method, checkpointing):
     model, ids = adapted(DEEP, method), Batches(DEEP["vocab_size"]).batch["input_ids"]
-    loss = model.train()(ids, labels=ids).loss
+    loss = model.train().gradient_checkpointing_enable(checkpointing)(ids, labels=ids).loss
     found = live_bytes(model, None, loss)["activations"]
     shape = shape_from_config(DEEP)
     head = 4 * trained(shape, method, Options()).head  # its gradient is made with the loss, and lives in the graph
-    kinds = make_plan(shape, method, None, STEP).memory.kinds
+    plan = make_plan(shape, method, None, STEP)
+    kinds = (plan.checkpointed if checkpointing else plan.memory).kinds
     assert kinds["activations"] + head == pytest.approx(found, rel=0.02)
 
 
@@ -388,7 +399,8 @@ def test_json_says_everything(capsys):
     assert facts["parameters"] == PRESETS["tinyllama-1.1b"].parameters
     assert "run" not in facts and "run" not in facts["plans"][0]
     own = json.loads(run(capsys, "base", "--method", "lora", "--dtype", "float32", "--workers", "3", "--json"))
-    assert own["workers"] == 3 and own["plans"][0]["with_checkpointing"] is None
+    kept, again = (own["plans"][0][key] for key in ("memory", "with_checkpointing"))
+    assert own["workers"] == 3 and again["activations"] < kept["activations"] and again["peak"] < kept["peak"]
 
 
 # The time of a run

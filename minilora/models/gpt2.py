@@ -220,7 +220,7 @@ class GPT2Model(Body):
             raise MiniloraError(f"{tokens} tokens pass the model's {limit} positions; shorten the text")
         x = x + self.wpe(positions)  # (T, C) or (B, T, C)
         for block in self.h:
-            x = block(x, mask, past_key_values)
+            x = self.run_block(block, x, mask, cache=past_key_values)
         if past_key_values is not None:
             past_key_values.length += length
         return self.ln_f(x)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 ASSUMPTIONS = {
     "16": "AdamW's moments in float32, no second copy of the weights; fused attention; with checkpointing, each block "
     "keeps its input and is computed again. GB are 10^9 bytes; a driver takes about half a GB more.",
-    "32": "minilora's own engine, array by array; it has no checkpointing. Each kind is at its largest: they are not "
-    "all alive at once, so the peak may be less than their sum.",
+    "32": "minilora's own engine, array by array; with checkpointing, the block that is computed again is workspace. "
+    "Each kind is at its largest: they are not all alive at once, so the peak may be less than their sum.",
 }
 UNITS = {"": 1e9, "gb": 1e9, "g": 1e9, "gib": 2**30, "mb": 1e6, "m": 1e6, "mib": 2**20, "tb": 1e12}
 SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
@@ -254,14 +254,13 @@ def _facts(plan: Plan, step, rate: tuple[str, float] | None, utilization: float)
         "total": plan.total,
         "saved_bytes": round(plan.saved_bytes),
         "memory": _memory_facts(plan.memory),
-        "with_checkpointing": None if plan.checkpointed is None else _memory_facts(plan.checkpointed),
+        "with_checkpointing": _memory_facts(plan.checkpointed),
         "fits": {f"{card} GB": plan.fits(card * 1e9) for card in CARDS},
         "flops": {kind: round(work) for kind, work in plan.flops.items()},
     }
     if rate is not None:
         facts["tokens_per_second"] = tokens_a_second(plan, step, rate[1], utilization, False)
-        if plan.checkpointed is not None:
-            facts["tokens_per_second_with_checkpointing"] = tokens_a_second(plan, step, rate[1], utilization, True)
+        facts["tokens_per_second_with_checkpointing"] = tokens_a_second(plan, step, rate[1], utilization, True)
     return facts
 
 
@@ -289,9 +288,8 @@ def _text(name: str, shape: Shape, plans: list[Plan], facts: dict, rate, utiliza
     if rate is not None:
         said.append(f"Tokens a second at {100 * utilization:g} % of {rate[0]}:")
         for fact in facts["plans"]:
-            more = fact.get("tokens_per_second_with_checkpointing")
-            again = f" ({more:,.0f} with checkpointing)" if more is not None else ""
-            said.append(f"  {fact['method']:<20}{fact['tokens_per_second']:,.0f}{again}")
+            again = f"({fact['tokens_per_second_with_checkpointing']:,.0f} with checkpointing)"
+            said.append(f"  {fact['method']:<20}{fact['tokens_per_second']:,.0f} {again}")
     return "\n".join(said)
 
 
@@ -302,12 +300,11 @@ def _title(name: str, facts: dict) -> str:
 def _one(plan: Plan) -> Grid:
     from .grids import Grid
 
-    columns = [plan.memory] + ([] if plan.checkpointed is None else [plan.checkpointed])
+    columns = [plan.memory, plan.checkpointed]
     kinds = [kind for kind in plan.memory.kinds if any(memory.kinds[kind] for memory in columns)]
     rows = [(kind, *(show_bytes(memory.kinds[kind]) for memory in columns)) for kind in kinds]
     rows.append(("peak", *(show_bytes(memory.peak) for memory in columns)))
-    header = ("kind", "bytes", "with\ncheckpointing")[: 1 + len(columns)]
-    return Grid("", header, rows, "")
+    return Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
 
 
 def _several(plans: list[Plan]) -> Grid:
@@ -318,12 +315,10 @@ def _several(plans: list[Plan]) -> Grid:
         kinds = plan.memory.kinds
         weights, states = kinds["weights"] + kinds["constants"], kinds["gradients"] + kinds["optimizer"]
         cells = [show_bytes(size) for size in (weights, kinds["adapters"], states, kinds["activations"])]
-        peaks = [show_bytes(plan.memory.peak)]
-        if plan.checkpointed is not None:
-            peaks.append(show_bytes(plan.checkpointed.peak))
+        peaks = [show_bytes(memory.peak) for memory in (plan.memory, plan.checkpointed)]
         rows.append((plan.method, _share(plan), *cells, *peaks))
     header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
-    return Grid("", header[: len(rows[0])], rows, "")
+    return Grid("", header, rows, "")
 
 
 def _fitting(facts: dict) -> Grid:
@@ -360,9 +355,8 @@ def _share(plan: Plan) -> str:
 
 
 def figure(name: str, plans: list[Plan], facts: dict) -> Figure:
-    """Bytes by kind as stacked bars: one method with and without checkpointing, or several side by side, with it.
-
-    In float32 each kind is at its largest, and a mark shows the peak.
+    """Bytes by kind as stacked bars: one method with and without checkpointing, or several side by side, with it; in
+    float32, without it. There each kind is at its largest, and a mark shows the peak.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -370,13 +364,12 @@ def figure(name: str, plans: list[Plan], facts: dict) -> Figure:
     from .drawing import GREY, WIDTH
     from .plan import CARDS
 
-    own = plans[0].checkpointed is None
+    own = facts["dtype"] == "float32"
     bars = {plan.method: plan.memory if own else plan.checkpointed for plan in plans}
     how = "every method" + ("" if own else ", with checkpointing")
     if len(plans) == 1:
         how = plans[0].method
-        if not own:
-            bars = {"as it is": plans[0].memory, "with check-\npointing": plans[0].checkpointed}
+        bars = {"as it is": plans[0].memory, "with check-\npointing": plans[0].checkpointed}
     sums = [sum(memory.kinds.values()) for memory in bars.values()]
     largest = max(sums)
     scale, unit = next(((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if largest >= s), (1e3, "KB"))
