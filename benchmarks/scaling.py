@@ -55,6 +55,7 @@ def serve(method: str, sums: bool, count: int) -> None:
     from minilora.train.world import this_world
 
     world = this_world()
+    world.overlaps = False
     add_up, seconds, sent = world.add_up, {"sum": 0.0, "wait": 0.0}, 0
 
     def timed(arrays):
@@ -104,9 +105,13 @@ def serve(method: str, sums: bool, count: int) -> None:
         seconds.update(sum=0.0, wait=0.0)
         parted, inside = steps()
         apart = {name: value / count for name, value in seconds.items()}
+        if sums and world.size > 1:
+            world.overlaps = True
+            step()
+            apart["overlapped"], _ = steps()
         link = ping(world) if world.size > 1 else {}
     if world.is_first:
-        compute = inside - sum(apart.values())
+        compute = inside - apart["sum"] - apart["wait"]
         fixed = parted - inside
         found = {"step": whole, "compute": compute, "fixed": fixed, **apart, "bytes": sent, **link}
         print(json.dumps(found | {"workers": workers.count}), flush=True)

@@ -10,6 +10,8 @@ That is what makes fine-tuning a few parameters cheaper than training all of the
 
 import threading
 import weakref
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from heapq import heappop, heappush
@@ -360,8 +362,17 @@ def _leases_since(node: Node, start: int) -> list[_Lease]:
 def gradients(root: Tensor, gradient=None) -> dict[Tensor, object]:
     """The gradients of `root` as `{leaf: array}`, without touching any `.grad`; the graph is used up.
 
-    Nodes are visited newest first, so each has all of its gradient when its turn comes. Errors as for
-    `Tensor.backward`.
+    Errors as for `Tensor.backward`.
+    """
+    return dict(each_gradient(root, gradient))
+
+
+def each_gradient(root: Tensor, gradient=None, early: bool = False) -> Iterator[tuple[Tensor, object]]:
+    """The gradients of `root`, as pairs of a leaf and its array; the graph is used up.
+
+    Nodes are visited newest first, so each has all of its gradient when its turn comes. early: so does a leaf, and it
+    comes as soon as nothing more can be added, while the walk goes on; but at the end, like the others, where parts of
+    the graph are `deferred`.
     """
     if root._node is None:
         raise RuntimeError(
@@ -380,6 +391,7 @@ def gradients(root: Tensor, gradient=None) -> dict[Tensor, object]:
     pending = {root._node: (gradient, False)}  # node or leaf -> (gradient so far, may we write into it?)
     heap = [(-root._node.index, root._node)]
     leaves = []
+    uses = _uses(root._node) if early else None
     while heap:
         node = heappop(heap)[1]
         g, _ = pending.pop(node)
@@ -410,7 +422,28 @@ def gradients(root: Tensor, gradient=None) -> dict[Tensor, object]:
                 else:
                     leaves.append(parent)
             del rule, results, result
-    return {leaf: g if ours else g.copy() for leaf in leaves for g, ours in [pending.pop(leaf)]}
+            if uses:
+                uses.subtract(parents)
+                whole = [p for p in parents if isinstance(p, Tensor) and uses[p] == 0 and p in pending]
+                yield from ((leaf, _own(*pending.pop(leaf))) for leaf in dict.fromkeys(whole))
+    yield from ((leaf, _own(*pending.pop(leaf))) for leaf in leaves if leaf in pending)
+
+
+def _uses(node: Node) -> Counter | None:
+    """How often each leaf and node is read in the graph behind `node`; None where parts of it are made later."""
+    uses, waiting = Counter(), [node]
+    while waiting:
+        for parents, _ in waiting.pop().edges or ():
+            if not parents:
+                return None
+            waiting += [p for p in dict.fromkeys(parents) if isinstance(p, Node) and p not in uses]
+            uses.update(parents)
+    return uses
+
+
+def _own(g, ours: bool):
+    """The array, or a copy where somebody else holds it."""
+    return g if ours else g.copy()
 
 
 def _add(a, a_is_ours: bool, b, b_is_ours: bool):
