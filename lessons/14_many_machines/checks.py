@@ -444,6 +444,12 @@ def stepping(student):
             },
             tolerance=1e-6,
         )
+        most = ceil(rows / size) * steps
+        answer["rows"].holds(
+            lambda seen, most=most: max(seen) <= most,
+            f"at most {most} rows read by each replica in {steps} step{'s' * (steps > 1)}",
+            "A replica read more than its shard: then nothing is gained.",
+        )
         answer["messages"].holds(
             lambda messages, size=size: messages > 0 or size == 1,
             "something to be sent",

@@ -57,9 +57,11 @@ class Model(nn.Module):
         for p in self.parameters():
             p.data = p.data.astype("float64")
         self.frozen.requires_grad_(False)
+        self.rows = 0  # that it has seen
 
     def forward(self, x):
         x = x if isinstance(x, Tensor) else Tensor(x)
+        self.rows += len(x)
         return self.down(self.frozen(self.up(x).tanh()).tanh())
 
 
@@ -105,6 +107,7 @@ def together(student, batches, size, kind):
         losses.append(student.train_step(replicas, optimizers, x, targets, line))
         states.append({f"replica {rank}": weights(replica) for rank, replica in enumerate(replicas)})
     facts = {"start": start, "states": states, "losses": losses, "alone": alone(batches, kind)}
+    facts["rows"] = [replica.rows for replica in replicas]
     facts["are numbers"] = not any(isinstance(loss, Tensor) for loss in losses)
     facts["local"] = [local(student, batches[0], rank, size) for rank in range(size)]
     return facts | line.facts(size)

@@ -424,6 +424,12 @@ MISTAKES = [
     ),
     Mistake(
         "train_step",
+        "each reads everything",
+        step_with().replace("shard(x, rank, len(replicas)), shard(targets, rank, len(replicas))", "x, targets"),
+        "nothing is gained",
+    ),
+    Mistake(
+        "train_step",
         "weights averaged",
         """
         counts, losses = [], []

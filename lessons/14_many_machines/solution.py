@@ -53,8 +53,8 @@ def shard(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
 # ## Task 2: one buffer
 #
 # A model has hundreds of gradients, and each message costs time however short it is. So all of them go into one flat
-# buffer. Every rank must put them in the same order, also where its dictionary was filled in another one: take the names
-# sorted. A parameter that is frozen has no gradient: None. It takes no place in the buffer.
+# buffer. Every rank must put them in the same order, also where its dictionary was filled in another one: take the
+# names sorted. A parameter that is frozen has no gradient: None. It takes no place in the buffer.
 
 
 # %%
@@ -164,8 +164,8 @@ def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targe
 # %% [markdown]
 # ## Task 6: how many are too many?
 #
-# The seconds of a step: what there is to compute is shared out, and then come the 2 (n - 1) steps of the ring, each with
-# the link's latency and a piece to carry. Links are sold in bits a second, and a byte has 8.
+# The seconds of a step: what there is to compute is shared out, and then come the 2 (n - 1) steps of the ring, each
+# with the link's latency and a piece to carry. Links are sold in bits a second, and a byte has 8.
 
 
 # %%
