@@ -13,6 +13,7 @@ import ipywidgets
 import numpy as np
 
 from minilora.study import cluster, pictures
+from minilora.study.grids import NAMES
 from minilora.study.lab import Lab
 from minilora.study.presets import PRESETS
 from minilora.train import recipes
@@ -112,19 +113,13 @@ for name, count in zip(names, times, strict=True):
 # ## The picture: a step's time over ranks
 #
 # One machine computes a step of the base in, say, a second with full fine-tuning, and in two thirds of it with LoRA,
-# which needs no gradients of the frozen weights. (Where steps were measured, it is as long as it was.) The ranks share it,
-# and add up over a ring. A line that falls is a gain; where it is lowest, more ranks no longer help; where it is back at
-# its beginning, all is lost.
+# which needs no gradients of the frozen weights. The ranks share it, and add up over a ring. A line that falls is a gain;
+# where it is lowest, more ranks no longer help; where it is back at its beginning, all is lost.
 
 # %%
-try:
-    from minilora.study.scaling_record import load
-except ImportError:  # nothing was measured yet
-    load = list
-measured = load()
 ranks = [2**i for i in range(9)]
 links = {
-    name: cluster.parse_link(name) for name in ("10Mbit/20ms", "100Mbit/1ms", "1Gbit")
+    name: cluster.parse_link(name) for name in ("30Mbit/20ms", "100Mbit/1ms", "1Gbit")
 }
 seconds = {"full": 1.0, "lora": 2 / 3}
 nbytes = {m: cluster.gradient_bytes(PRESETS["base"], m) for m in seconds}
@@ -139,7 +134,9 @@ def line(method, link, counts=ranks):
     return counts, times
 
 
-lines = {m: {name: line(m, link) for name, link in links.items()} for m in seconds}
+lines = {
+    NAMES[m]: {name: line(m, link) for name, link in links.items()} for m in seconds
+}
 pictures.show(pictures.step_times("A step of the base, over ranks and links", lines))
 
 # %%
@@ -148,11 +145,12 @@ for name, link in links.items():
         most = cluster.best_ranks(alone, nbytes[method], link, 1000, algorithm="ring")
         (fastest,) = line(method, link, [most])[1]
         gain = f"{alone / fastest:.1f} times as fast as one"
-        print(f"{name:<12} {method}: {most:>3} ranks are best, {gain}")
+        print(f"{name:<12} {NAMES[method]}: {most:>2} ranks are best, {gain}")
 
 # %% [markdown]
-# Over 10 Mbit/s, full fine-tuning gains nothing by any number of machines: it computes a step in less time than it needs
-# to send the gradients twice. LoRA is held back by something else, the latency of 20 ms, which it pays 2 (n - 1) times.
+# Over the two slower links, full fine-tuning gains nothing by any number of machines: it computes a step in less time than
+# it needs to send the gradients twice. LoRA gains over all three. Over the slowest, three ranks are best, and it is the
+# latency of 20 ms that stops it, which is paid 2 (n - 1) times.
 #
 # With a kernel running, move the sliders: your own line, and the number of ranks where it is best. (The picture below
 # shows the same for many bandwidths.)
@@ -163,7 +161,7 @@ def best(megabits: float = 100, milliseconds: float = 1) -> None:
     link = cluster.Link(megabits * 1e6 / 8, milliseconds / 1e3)
     for method, alone in seconds.items():
         most = cluster.best_ranks(alone, nbytes[method], link, 1000, algorithm="ring")
-        print(f"{megabits} Mbit/s, {milliseconds} ms, {method}: {most} ranks are best")
+        print(f"{megabits} Mbit/s, {milliseconds} ms, {NAMES[method]}: {most} are best")
 
 
 _ = ipywidgets.interact(best, megabits=(1, 1000), milliseconds=(1, 50))
@@ -177,7 +175,7 @@ for method, alone in seconds.items():
         cluster.best_ranks(alone, nbytes[method], link, 1000, algorithm="ring")
         for link in on
     ]
-    series[method] = (megabits, most)
+    series[NAMES[method]] = (megabits, most)
 pictures.show(
     pictures.curves(
         "How many ranks are best, at a latency of 1 ms",
@@ -189,10 +187,10 @@ pictures.show(
 )
 for method, alone in seconds.items():
     least = 2 * 8 * nbytes[method] / alone / 1e6
-    print(f"{method}: below {least:.0f} Mbit/s, no second machine helps")
+    print(f"{NAMES[method]}: below {least:.0f} Mbit/s, no second machine helps")
 
 # %% [markdown]
-# Far to the right, the bandwidth no longer matters: both end at the number that the latency allows. The threshold below
+# Far to the right, the bandwidth no longer matters: each ends at the number that the latency allows. The threshold below
 # which nothing helps is another one for the two methods, and their ratio is that of the bytes, but for the shorter time
 # that LoRA computes.
 
@@ -210,14 +208,10 @@ for name, method in (
     ("ethernet-1g", "lora"),
     ("home", "lora"),
 ):
-    size, link = (
-        cluster.gradient_bytes(PRESETS["llama-7b"], method),
-        cluster.LINKS[name][0],
-    )
-    gains[f"{method}, {name}"] = (
-        counts,
-        [cluster.speedup(60.0, size, n, link, algorithm="ring") for n in counts],
-    )
+    size = cluster.gradient_bytes(PRESETS["llama-7b"], method)
+    link = cluster.LINKS[name][0]
+    gain = [cluster.speedup(60.0, size, n, link, algorithm="ring") for n in counts]
+    gains[f"{NAMES[method]}, {name}"] = counts, gain
 pictures.show(
     pictures.curves(
         "LLaMA-7B on many machines", gains, "ranks", "times as fast as one", "xy"
