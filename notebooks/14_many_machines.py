@@ -145,7 +145,7 @@ for name, link in links.items():
         most = cluster.best_ranks(alone, nbytes[method], link, 1000, algorithm="ring")
         (fastest,) = line(method, link, [most])[1]
         gain = f"{alone / fastest:.1f} times as fast as one"
-        print(f"{name:<12} {NAMES[method]}: {most:>2} ranks are best, {gain}")
+        print(f"{name:<12} {NAMES[method]}: best at {most:>2}, {gain}")
 
 # %% [markdown]
 # Over the two slower links, full fine-tuning gains nothing by any number of machines: it computes a step in less time than
@@ -161,7 +161,7 @@ def best(megabits: float = 100, milliseconds: float = 1) -> None:
     link = cluster.Link(megabits * 1e6 / 8, milliseconds / 1e3)
     for method, alone in seconds.items():
         most = cluster.best_ranks(alone, nbytes[method], link, 1000, algorithm="ring")
-        print(f"{megabits} Mbit/s, {milliseconds} ms, {NAMES[method]}: {most} are best")
+        print(f"{megabits} Mbit/s, {milliseconds} ms, {NAMES[method]}: best at {most}")
 
 
 _ = ipywidgets.interact(best, megabits=(1, 1000), milliseconds=(1, 50))

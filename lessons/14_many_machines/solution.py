@@ -88,7 +88,7 @@ def unflatten(buffer: np.ndarray, like: dict[str, np.ndarray | None]) -> dict[st
 
 # %%
 def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
-    """For each rank, the sum of all ranks' buffers (numbers,), bit for bit the same everywhere.
+    """For each rank, the sum of all ranks' buffers (numbers,).
 
     Each rank sends at most 2 (n - 1) pieces of 1/n of a buffer (rounded up), one a step; one rank alone sends nothing.
     The buffers that were given stay as they are.
