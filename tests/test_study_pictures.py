@@ -15,6 +15,14 @@ POINTS = {"full": (133.0, Spread(2.2, 0.1, 3)), "lora": (110.0, Spread(2.3, 0.1,
 
 DRAWN = {
     "curves": (pictures.curves, (WAYS, "x", "y"), ["one", "two"]),
+    "step_times": (
+        pictures.step_times,
+        (
+            {"full": {"slow": ([1, 2, 8], [1.0, 2.0, 4.0])}, "LoRA": {"slow": ([1, 2], [0.7, 0.5])}},
+            {"LoRA": {"slow": ([1, 2], [0.7, 0.6])}},
+        ),
+        ["full", "LoRA", "slow", "measured", "8"],
+    ),
     "learning_curve": (
         pictures.learning_curve,
         (([0, 1, 2], [3.0, 2.0, 1.5]), [(1, "so")], {"guess": 3.5}),
@@ -36,6 +44,17 @@ DRAWN = {
     ),
     "matrices": (pictures.matrices, ({"before": np.eye(3), "after": np.zeros((3, 3))}, "size"), ["before", "after"]),
 }
+
+
+def test_measured_points_stand_beside_the_lines_of_their_link():
+    panels = {"full": {"slow": ([1, 2], [1, 3]), "fast": ([1, 2], [1, 0.5])}, "LoRA": {"fast": ([1, 2], [0.7, 0.4])}}
+    figure = pictures.step_times("The title", panels, {"LoRA": {"fast": ([2], [0.45])}})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast", "measured"]
+    full, lora = figure.axes
+    (point,) = [line for line in lora.lines if list(line.get_ydata()) == [0.45]]
+    (line,) = [line for line in full.lines if list(line.get_ydata()) == [1, 0.5]]
+    assert point.get_linestyle() == "None" and point.get_color() == line.get_color()
+    assert full.get_ylim() == lora.get_ylim()
 
 
 def drawn_at(heights, levels=()):

@@ -80,6 +80,36 @@ def curves(
 
 
 @styled
+def step_times(
+    title: str,
+    lines: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]],
+    points: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]] | None = None,
+) -> Figure:
+    """Seconds of a step over the number of ranks, a panel a method: {method: {link: (ranks, seconds)}}.
+
+    lines: what a model says; points: what was measured, in the look of their link. Both axes are logarithmic, and the
+    seconds have one scale for all panels.
+    """
+    points = points or {}
+    links = list(dict.fromkeys(link for panels in (lines, points) for panel in panels.values() for link in panel))
+    figure = figure_of(title, 4.4)
+    panels = figure.subplots(1, len(lines), sharey=True, squeeze=False)[0]
+    ranks = sorted({n for panel in lines.values() for line, _ in panel.values() for n in line})
+    for axes, (method, panel) in zip(panels, lines.items(), strict=True):
+        for look, link in zip(SERIES, links, strict=False):
+            label = link if axes is panels[0] else None  # once in the legend
+            axes.plot(*panel.get(link, ([], [])), **look | {"marker": ""}, label=label)
+            axes.plot(*points.get(method, {}).get(link, ([], [])), **look | {"linestyle": ""})
+        axes.set_title(method, fontsize=11)
+        axes.set(xlabel="ranks", yscale="log")
+        log_ticks(axes, ranks[:: -(-len(ranks) // 6)])
+    panels[0].set_ylabel("seconds a step")
+    if points:
+        panels[0].plot([], [], color=GREY, marker="o", linestyle="", label="measured")
+    return with_legend(figure)
+
+
+@styled
 def learning_curve(
     title: str,
     curve: tuple[Sequence[float], Sequence[float]],

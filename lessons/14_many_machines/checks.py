@@ -1,0 +1,536 @@
+"""The checks of lesson 14. They run in the checker's process; driver.py runs beside the student's code."""
+
+from math import ceil
+
+import numpy as np
+
+from minilora.classroom import draw, raised, task
+
+USES = ("minilora.nn", "minilora.functional.cross_entropy")
+
+
+@task(
+    1,
+    hints=(
+        "Where does the part of a rank begin, and where does it end? The end of one is the beginning of the next.",
+        "Cut at size + 1 places: the first is 0, the last is the number of rows. Refuse too few rows before that.",
+        "From rank · rows // size to (rank + 1) · rows // size. The whole-number division spreads what is left over.",
+    ),
+)
+def sharding(student):
+    for rows, size in [(1, 1), (3, 2), (2, 2), (4, 2), (5, 2), (7, 4), (9, 4), (10, 3)]:
+        batch = np.arange(3 * rows).reshape(rows, 3) + 10
+        floor, top = rows // size, ceil(rows / size)
+        taken: list[int] = []
+        for rank in range(size):
+            part = student.shard(batch, rank, size)
+            part.holds(
+                lambda p: np.ndim(p) == 2 and all(np.any(np.all(batch == row, axis=1)) for row in p) and len(p),
+                "some whole rows of the batch",
+                "These are not rows of the batch: cut along axis 0.",
+                instead={
+                    "This rank takes no row: ranks count from 0.": lambda p, rank=rank: len(p) == 0 and rank == 0,
+                    "This rank takes no row: the others' parts were rounded up.": lambda p: len(p) == 0,
+                    "Columns were cut: a rank takes whole rows, along axis 0.": lambda p: len(p) == rows,
+                },
+            )
+            own = [int(row[0] - 10) // 3 for row in part.value]
+            part.holds(
+                lambda p: not set(own) & set(taken) and len(set(own)) == len(own),
+                "rows that no rank before took",
+                "A row is taken twice: it would count twice in the gradient.",
+            )
+            part.holds(
+                lambda p: floor <= len(p) <= top,
+                f"{floor} rows" if floor == top else f"{floor} or {top} rows",
+                "The rows are not spread evenly: no rank may have two more than another, or all wait for it.",
+                instead={
+                    "This rank takes the whole batch: then nothing is shared out.": lambda p: len(p) == rows,
+                    "What is left over went to one rank: all others wait for it.": (
+                        lambda p, rank=rank: len(p) > top and rank in (0, size - 1)
+                    ),
+                    "The parts are rounded up, so that the last ranks get less.": lambda p: len(p) < floor,
+                },
+            )
+            taken += own
+            student.shard(np.arange(rows), rank, size).equals(
+                np.array(own),
+                instead={
+                    "Targets go to another rank than their inputs: go by the rows' numbers alone.": lambda p: True
+                },
+            )
+        part.holds(
+            lambda p: sorted(taken) == list(range(rows)),
+            f"all {rows} rows with one of the {size} ranks",
+            "Rows are lost: what the division leaves over must go somewhere.",
+        )
+    for rows, size in [(1, 2), (3, 4)]:
+        student.shard(np.arange(rows), size - 1, size).equals(
+            raised("ValueError"),
+            instead={"Fewer rows than ranks must be refused: raise ValueError.": lambda got: True},
+        )
+
+
+NAMES = [("w", (2, 3)), ("frozen", None), ("b", (3,)), ("down", (3, 2)), ("a", (1, 2)), ("idle", None)]
+
+
+def some_gradients(seed: int, names=NAMES, dtype="float32") -> dict:
+    rng = np.random.default_rng(seed)
+    return {name: None if shape is None else draw(rng, *shape).astype(dtype) for name, shape in names}
+
+
+def flat(gradients: dict, names=None) -> np.ndarray:
+    return np.concatenate([gradients[n].reshape(-1) for n in names or sorted(gradients) if gradients[n] is not None])
+
+
+@task(
+    2,
+    hints=(
+        "Which order do two dictionaries with the same names share, however they were filled?",
+        "Walk over sorted(names), leave out what is None, and join what reshape(-1) gives. Back: the same walk.",
+        "Back: keep a place in the buffer. Take buffer[place : place + size], reshape it, and go on by size.",
+    ),
+)
+def packing(student):
+    for names in (NAMES[2:3], [NAMES[4], NAMES[2]], [NAMES[2], NAMES[4], NAMES[1]], NAMES, NAMES[::-1]):
+        for dtype in ("float32", "float64"):
+            gradients = some_gradients(2, names, dtype)
+            there = [name for name in gradients if gradients[name] is not None]
+            right = flat(gradients)
+            buffer = student.flatten(gradients)
+            buffer.equals(
+                right,
+                instead={
+                    "The order is the dictionary's, and another rank may have filled its own in another: sort.": (
+                        flat(gradients, there)
+                    ),
+                    "A matrix goes in row after row, not column after column.": np.concatenate(
+                        [gradients[name].T.reshape(-1) for name in sorted(there)]
+                    ),
+                    "What is None takes no place in the buffer.": raised("AttributeError", "NoneType"),
+                    "Arrays of different shapes do not join: flatten each first.": raised("ValueError", "dimension"),
+                    "Gradients are missing: vectors belong into the buffer as well as matrices.": (
+                        lambda b, right=right: np.size(b) < right.size
+                    ),
+                    "What is None takes no place in the buffer, not even a zero.": (
+                        lambda b, right=right: np.size(b) > right.size
+                    ),
+                },
+            )
+            buffer.holds(
+                lambda b, dtype=dtype: b.dtype == dtype,
+                f"{dtype}, as the gradients are",
+                f"The buffer has become another dtype than {dtype}: that changes how many bytes are sent.",
+                instead={
+                    "The buffer has become float64: twice the bytes would be sent.": lambda b: b.dtype == np.float64
+                },
+            )
+            other = {name: None if array is None else np.zeros_like(array) for name, array in gradients.items()}
+            other = dict(reversed(other.items()))
+            back = student.unflatten(right, other)
+            back.equals(
+                gradients,
+                instead={
+                    "The order is that of the dictionary: take the names in the order that flatten has.": (
+                        walked(right, other, list(other))
+                    ),
+                    "Every array begins at the buffer's start: go on by its size.": walked(right, other, None),
+                    "The arrays are flat: give each its shape.": (
+                        lambda found, there=there: all(np.ndim(found[name]) == 1 for name in there)
+                    ),
+                    "The frozen ones are missing: what is None in `like` is None here.": (
+                        lambda found, there=there: set(found) == set(there)
+                    ),
+                    "What is None has no size: let it stay None.": raised("AttributeError", "NoneType"),
+                    "These are the arrays of `like`: the numbers come from the buffer.": other,
+                },
+            )
+            back.holds(
+                lambda found, there=there, dtype=dtype: all(found[name].dtype == dtype for name in there),
+                f"arrays of {dtype}, as the buffer is",
+                f"The arrays have become another dtype than the buffer's {dtype}.",
+            )
+
+
+def walked(buffer: np.ndarray, like: dict, names: list | None) -> dict:
+    """What `unflatten` gives if it goes by the dictionary's order, or (names None) never goes on."""
+    found, place = dict.fromkeys(like), 0
+    for name in names or like:
+        if like[name] is not None:
+            found[name] = buffer[place : place + like[name].size].reshape(like[name].shape)
+            place += like[name].size if names else 0
+    return found
+
+
+@task(
+    3,
+    hints=(
+        "Draw three ranks with three pieces each. Who hands on which piece first, so that no two hand on the same one?",
+        "In step s, rank i sends piece (i - s) % n to rank (i + 1) % n: n - 1 steps add, n - 1 more replace.",
+        "pieces[i] = np.array_split(buffers[i], n); arrived = send(i, target, pieces[i][k]); pieces[target][k] = "
+        "pieces[target][k] + arrived, or just arrived in the second round; at the end join each rank's pieces.",
+    ),
+)
+def reducing(student):
+    rng = np.random.default_rng(3)
+    for n, numbers in [(1, 3), (2, 2), (2, 4), (3, 3), (3, 6), (4, 10), (3, 2), (5, 40)]:
+        buffers = [np.abs(draw(rng, numbers)).astype("float32") for _ in range(n)]
+        total = np.sum(buffers, axis=0)
+        right = np.stack([total] * n)
+        answer = student.driver.reduced(buffers)
+        answer.returns(
+            {"Pieces need not be equal: np.array_split allows a rest.": raised("ValueError", "equal division")}
+        )
+        answer["sums"].holds(
+            lambda sums, n=n: isinstance(sums, (list, tuple, np.ndarray)) and len(sums) == n,
+            f"a list with a buffer for each of {n} ranks",
+            "Return a list with a buffer for each rank.",
+        )
+        answer["sums"].equals(
+            right,
+            instead={
+                "Nothing was added: these are the buffers as they came.": np.stack(buffers) if n > 1 else None,
+                "This is the average: dividing comes later, in task 4.": right / n,
+                "Only one rank has the sum: all need it.": (
+                    lambda got, right=right, n=n: sum(np.allclose(row, right[0]) for row in got) == 1 < n
+                ),
+                "Each piece is summed at one rank and not at the others: a second round must hand the sums on.": (
+                    lambda got, right=right: np.isclose(got, right).any(axis=0).all() and np.all(got <= right * 1.0001)
+                ),
+                "Some numbers were added more than once: n - 1 steps add, in the other n - 1 what arrives replaces.": (
+                    lambda got, right=right: np.any(got > right * 1.0001)
+                ),
+                "Some numbers were never added: follow one piece around the ring.": (
+                    lambda got, right=right: np.shape(got) == right.shape and np.any(got < right)
+                ),
+                "Numbers at the end were lost: what does not divide belongs to a piece as well.": (
+                    lambda got, right=right: np.ndim(got) == 2 and len(got[0]) < right.shape[1]
+                ),
+            },
+        )
+        answer["unchanged"].equals(
+            True,
+            instead={
+                "A buffer that was given was written into: pieces of it are views, so add into a new array.": False
+            },
+        )
+        piece = ceil(numbers / n) * buffers[0].itemsize
+        most = 2 * (n - 1) * piece
+        if n > 1:
+            answer["sent"].holds(
+                lambda sent: min(sent) > 0,
+                "something to be sent by each rank",
+                "A rank sent nothing, and yet all have its numbers: what is another rank's comes through send.",
+                instead={"Nothing went through send: what is another rank's must come over the line.": [0] * n},
+            )
+            student.driver.over_a_dead_line(buffers).holds(
+                lambda sums, right=right: not np.allclose(sums, right),
+                "no sum where nothing arrives",
+                "What send returned was not used: the sum came from numbers that are on other machines.",
+            )
+        answer["sent"].holds(
+            lambda sent, most=most: max(sent) <= most,
+            f"at most {most} bytes sent by each rank",
+            f"Too much is sent: {2 * (n - 1)} pieces of {piece} bytes suffice.",
+            instead={
+                "One rank alone has nobody to send to.": lambda sent: len(sent) == 1,
+                "All goes through one rank, whose line must carry everything: let each send as much.": (
+                    lambda sent: max(sent) > 1.5 * min(sent)
+                ),
+                "As much is sent as if each rank sent its buffer to all others: let sums travel, piece by piece.": (
+                    lambda sent, n=n, size=buffers[0].nbytes: min(sent) >= (n - 1) * size
+                ),
+            },
+        )
+        answer["largest"].holds(
+            lambda largest, piece=piece, n=n: largest <= piece or n == 2,
+            f"messages of at most {piece} bytes",
+            "A message is larger than a piece.",
+        )
+
+
+def weighted(gradients: list[dict], weights: list[float]) -> dict:
+    return {
+        name: None
+        if gradients[0][name] is None
+        else np.sum([w * own[name] for w, own in zip(weights, gradients, strict=True)], axis=0)
+        for name in gradients[0]
+    }
+
+
+def is_upside_down(got: dict, gradients: list[dict], counts: list[int]) -> bool:
+    """Whether the weights are one by the counts, times whatever."""
+    inverse = [1 / max(count, 1) for count in counts]
+    ratio = got["b"] / weighted(gradients, inverse)["b"]
+    return np.allclose(ratio, ratio[0])
+
+
+@task(
+    4,
+    hints=(
+        "A rank counted one target, another three. Whose gradient says more about the whole batch, and by how much?",
+        "Multiply each rank's buffer by its share of all counts, before adding up. Nothing is left to divide then.",
+        "all_reduce([flatten(g) * (count / sum(counts)) …], send), and unflatten each rank's sum.",
+    ),
+)
+def averaging(student):
+    for counts in ([3], [2, 3], [5, 1, 2], [4, 0]):
+        n, total = len(counts), sum(counts)
+        names = [NAMES[2], NAMES[1], NAMES[4]] if n < 3 else NAMES
+        gradients = [some_gradients(rank, names[::-1] if rank else names) for rank in range(n)]
+        for own, count in zip(gradients, counts, strict=True):
+            if count == 0:
+                own |= {name: array * 0 for name, array in own.items() if array is not None}
+        shares = [count / total for count in counts]
+        right = weighted(gradients, shares)
+        answer = student.driver.averaged(gradients, counts)
+        answer["averages"].holds(
+            lambda got, n=n: isinstance(got, (list, tuple)) and len(got) == n,
+            f"a list with a dictionary for each of {n} ranks",
+            "Return a list: each rank has a dictionary of its own.",
+        )
+        for rank in range(n):
+            answer["averages"][rank].equals(
+                right,
+                instead={
+                    "Not averaged: this is the rank's own gradient.": gradients[rank],
+                    "This is the mean of the ranks' means: a rank that counted more must weigh more.": (
+                        weighted(gradients, [1 / n] * n)
+                    ),
+                    "These are sums: of means, a weighted mean is wanted.": weighted(gradients, [1.0] * n),
+                    "Multiplied by the counts, but not divided by their sum.": weighted(gradients, counts),
+                    "Divided by the counts' sum, but not multiplied by each rank's own count.": (
+                        weighted(gradients, [1 / total] * n)
+                    ),
+                    "Divided once too often: the shares add up to 1.": weighted(gradients, [s / n for s in shares]),
+                    "Every rank scaled the same sum by its own share: scale before adding up.": (
+                        weighted(gradients, [shares[rank]] * n)
+                    ),
+                    "The weights are upside down: a rank that counted more weighs more.": (
+                        lambda got, g=gradients, c=counts: is_upside_down(got, g, c)
+                    ),
+                    "What is frozen has no gradient: it stays None.": (
+                        lambda got: "frozen" in got and got["frozen"] is not None
+                    ),
+                },
+            )
+        answer["averages"].holds(
+            lambda got: all(a.dtype == np.float32 for own in got for a in own.values() if a is not None),
+            "gradients in float32, as they came",
+            "The gradients have become float64, and so did what is sent: multiply by a Python float, which keeps "
+            "an array's dtype, and not by a NumPy number or array.",
+        )
+        numbers = flat(right).size + 1  # one more, for who sends a count along
+        most = 2 * (n - 1) * ceil(numbers / n) * 4
+        answer["messages"].holds(
+            lambda messages, n=n: 0 < messages or n == 1,
+            "something to be sent",
+            "Nothing went through send: use all_reduce.",
+        )
+        answer["messages"].holds(
+            lambda messages, n=n: messages <= 2 * n * (n - 1),
+            f"{2 * n * (n - 1)} messages",
+            "Each gradient is sent by itself, and pays the latency anew: put them all into one buffer.",
+        )
+        answer["sent"].holds(
+            lambda sent, most=most: max(sent) <= most,
+            f"at most {most} bytes sent by each rank",
+            "Too much is sent: float32 in one buffer is enough.",
+        )
+
+
+LEARNING_RATE = 0.1  # of the driver's optimizers
+
+
+def moved(start: dict, gradients: dict, kind: str) -> dict:
+    """The weights after a first step with these gradients."""
+    after = dict(start)
+    for name, g in gradients.items():
+        step = g if kind == "SGD" else g / (np.abs(g) + 1e-8) + 0.01 * start[name]
+        after[name] = start[name] - LEARNING_RATE * step
+    return after
+
+
+def some_batches(rows: int, steps: int) -> list:
+    """Inputs (rows, 4, 3) and targets (rows, 4), of which in each row another number counts."""
+    rng = np.random.default_rng(rows)
+    batches = []
+    for _ in range(steps):
+        targets = rng.integers(0, 3, (rows, 4))
+        for row in range(rows):
+            targets[row, (1, 4, 2, 3)[row % 4] :] = -100
+        batches.append((draw(rng, rows, 4, 3), targets))
+    return batches
+
+
+@task(
+    5,
+    hints=(
+        "What does each rank do alone, and where does it need the others? Only there is something sent.",
+        "Alone: zero_grad, the shard's loss, backward, counting. Together: average. Alone again: assign p.grad, step.",
+        "gradients: {name: p.grad …} of each replica, counts: (own != -100).sum(); average(gradients, counts, send); "
+        "assign p.grad, step each optimizer; the loss is the counts' weighted mean of the losses.",
+    ),
+)
+def stepping(student):
+    for kind, rows, size, steps in [("SGD", 2, 1, 1), ("SGD", 3, 2, 2), ("AdamW", 3, 2, 2), ("AdamW", 7, 3, 2)]:
+        answer = student.driver.together(some_batches(rows, steps), size, kind)
+        start, local, alone = (answer[part].value for part in ("start", "local", "alone"))
+        own = [one["gradients"] for one in local]
+        trains = list(own[0])
+        right = alone["states"][0]
+        for rank in range(size):
+            answer["states"][0][f"replica {rank}"].equals(
+                right,
+                instead={
+                    "This replica did not move: step with every rank's optimizer.": start,
+                    "This replica moved by its own gradient: put the average into p.grad before the step.": (
+                        moved(start, own[rank], kind)
+                    ),
+                    "This is the step of a mean of means: weigh by the targets that counted.": (
+                        moved(start, weighted(own, [1 / size] * size), kind)
+                    ),
+                    "This is the step of a sum of the ranks' gradients: it is size times too long.": (
+                        moved(start, weighted(own, [1.0] * size), kind)
+                    ),
+                    "The rows were counted, not the targets: those that are -100 do not count.": (
+                        moved(start, weighted(own, row_shares(rows, size)), kind)
+                    ),
+                    "Each replica stepped by itself, and then the weights were averaged: that is another step than "
+                    "that of the averaged gradient.": lambda state, local=local, start=start, kind=kind, own=own: any(
+                        all(
+                            np.allclose(state[name], weighted([moved(start, g, kind) for g in own], shares)[name])
+                            for name in state
+                        )
+                        for shares in ([1 / len(own)] * len(own), shares_of(local))
+                    ),
+                    "Some parameters are right and others are not: all that train belong into the average.": (
+                        lambda state, right=right, trains=trains: (
+                            0 < sum(np.allclose(state[name], right[name]) for name in trains) < len(trains)
+                        )
+                    ),
+                },
+                tolerance=1e-6,
+            )
+        for step in range(1, steps):
+            for rank in range(size):
+                answer["states"][step][f"replica {rank}"].equals(
+                    alone["states"][step],
+                    instead={
+                        "The first step was right and a later one is not: the gradients of the step before are still "
+                        "there. Call zero_grad.": lambda state: True
+                    },
+                    tolerance=1e-6,
+                )
+        losses = [one["loss"] for one in local]
+        answer["are numbers"].equals(True, instead={"Return the loss as a number: loss.item().": False})
+        answer["losses"][0].equals(
+            alone["losses"][0],
+            instead={
+                "Return the loss.": None,
+                "The mean of the ranks' losses is not the mean over all targets: weigh by the counts.": (
+                    float(np.mean(losses))
+                ),
+                "This is the loss of one rank: the mean over all targets is wanted.": (
+                    lambda loss, losses=losses: len(losses) > 1 and np.isclose(losses, loss).any()
+                ),
+                "This is the sum of the ranks' losses.": float(np.sum(losses)),
+                "The loss is from before the step.": lambda loss, before=alone["losses"][0]: loss < before,
+            },
+            tolerance=1e-6,
+        )
+        most = ceil(rows / size) * steps
+        answer["rows"].holds(
+            lambda seen, most=most: max(seen) <= most,
+            f"at most {most} rows read by each replica in {steps} step{'s' * (steps > 1)}",
+            "A replica read more than its shard: then nothing is gained.",
+        )
+        answer["messages"].holds(
+            lambda messages, size=size: messages > 0 or size == 1,
+            "something to be sent",
+            "Nothing went through send: replicas are on different machines; use average.",
+        )
+
+
+def row_shares(rows: int, size: int) -> list[float]:
+    return [((rank + 1) * rows // size - rank * rows // size) / rows for rank in range(size)]
+
+
+def shares_of(local: list[dict]) -> list[float]:
+    total = sum(one["count"] for one in local)
+    return [one["count"] / total for one in local]
+
+
+def seconds(compute: float, nbytes: float, n: int, bandwidth: float, latency: float) -> float:
+    return compute / n + 2 * (n - 1) * (latency + 8 * nbytes / n / bandwidth)
+
+
+@task(
+    6,
+    hints=(
+        "Two terms: what is shared out gets shorter with n, and what is sent takes 2 (n - 1) steps of the ring.",
+        "A step of the ring takes the latency, and 1/n of the buffer at so many bits a second. Then try all counts.",
+        "compute / n + 2 (n - 1) · (latency + 8 · nbytes / (n · bandwidth)); min(range(1, most + 1), key=…).",
+    ),
+)
+def pricing(student):
+    for compute, nbytes, n, bandwidth, latency in [
+        (4.0, 1000, 1, 8000.0, 0.25),
+        (4.0, 1000, 2, 8000.0, 0.25),
+        (6.0, 600, 3, 1600.0, 0.125),
+        (8.0, 4_000_000, 4, 1e8, 0.001),
+        (2.0, 500_000_000, 16, 1e10, 0.00001),
+    ]:
+        right, wire = seconds(compute, nbytes, n, bandwidth, latency), 8 * nbytes / bandwidth
+        student.step_seconds(compute, nbytes, n, bandwidth, latency).equals(
+            right,
+            instead={
+                "One rank sends nothing: it takes what there is to compute.": lambda got, n=n: n == 1,
+                "Links count bits and buffers bytes: a byte has 8.": seconds(
+                    compute, nbytes / 8, n, bandwidth, latency
+                ),
+                "The bytes were divided by 8: a byte has 8 bits, so there are more bits than bytes.": (
+                    seconds(compute, nbytes / 64, n, bandwidth, latency)
+                ),
+                "Every step was given the whole buffer: it carries 1/n of it.": (
+                    seconds(compute, nbytes * n, n, bandwidth, latency)
+                ),
+                "That is one round of the ring: adding up is one, handing on the sums is another.": (
+                    compute / n + (n - 1) * (latency + wire / n)
+                ),
+                "The latency is paid in each of the 2 (n - 1) steps, not once.": (
+                    compute / n + latency + 2 * (n - 1) / n * wire
+                ),
+                "The latency is missing.": compute / n + 2 * (n - 1) / n * wire,
+                "The computing is shared out: divide it by the ranks.": compute + right - compute / n,
+                "The ring has 2 (n - 1) steps, not 2 n.": compute / n + 2 * n * (latency + wire / n),
+                "The computing is missing.": right - compute / n,
+            },
+            tolerance=1e-9,
+        )
+    for compute, nbytes, bandwidth, latency, most in [
+        (10.0, 1000, 8000.0, 0.25, 8),
+        (1.0, 1000, 8000.0, 0.25, 8),
+        (6.0, 3000, 8000.0, 0.0, 2),
+        (8.0, 4_000_000, 1e9, 0.001, 6),
+        (8.0, 4_000_000, 1e9, 0.001, 1000),
+        (8.0, 4_000_000, 1e6, 0.001, 1000),
+    ]:
+        times = {n: seconds(compute, nbytes, n, bandwidth, latency) for n in range(1, most + 1)}
+        best = min(times, key=times.get)
+        student.best_ranks(compute, nbytes, bandwidth, latency, most).equals(
+            best,
+            instead={
+                "That is its time: the number of ranks is asked for.": times[best],
+                "`most` itself may be the best: range stops before its end.": (
+                    lambda got, best=best, most=most: best == most and got == most - 1
+                ),
+                "Of equal ones the smallest: a machine that brings nothing is not worth having.": (
+                    lambda got, times=times, best=best: got != best and times[got] == times[best]
+                ),
+                "More ranks are not always faster: compare the seconds of a step.": lambda got, most=most: got == most,
+                "One rank is a choice as well.": lambda got, best=best: best == 1 and got == 2,
+                "One step off: what is at place 0 is one rank.": best - 1,
+                "That is the longest step.": max(times, key=times.get),
+            },
+        )

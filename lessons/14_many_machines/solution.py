@@ -1,0 +1,188 @@
+# %% [markdown]
+# # Lesson 14: one machine is not enough
+#
+# Six tasks: share a batch out, put all gradients into one buffer, add up buffers over a ring, average, take a step that
+# many machines take together, and find how many machines are too many. The reading is README.md beside this file.
+# `minilora check 14` says how far you are, `minilora check 14 --hint` helps.
+#
+# The machines are called ranks, and count from 0. Here they live in one process, in lists with a place for each rank;
+# what goes from one to another goes through `send(source, target, numbers)`, which returns the numbers as they arrive
+# at `target`. A rank knows its own numbers and what arrived there. All else is on another machine.
+
+# %%
+import numpy as np
+
+import minilora.functional as F
+from minilora import nn
+
+
+class Transport:
+    """A `send` to try things with. sent: {rank: bytes that it has sent}."""
+
+    def __init__(self):
+        self.sent: dict[int, int] = {}
+
+    def __call__(self, source: int, target: int, numbers: np.ndarray) -> np.ndarray:
+        self.sent[source] = self.sent.get(source, 0) + numbers.nbytes
+        return numbers.copy()
+
+
+# %% [markdown]
+# ## Task 1: who reads what?
+#
+# A global batch has rows, and each goes to one rank. Rows do not always come in multiples of the ranks; what is left
+# over must not be lost, and no rank should wait long for another.
+
+
+# %%
+def shard(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
+    """The rows (axis 0) that `rank` of `size` ranks takes, by their number alone: rows of inputs and of targets match.
+
+    Each row goes to exactly one rank, and no rank has two rows more than another. Raises ValueError where there are
+    fewer rows than ranks: one would have nothing to do.
+    """
+    ### BEGIN SOLUTION task 1: each row to one rank
+    rows = len(batch)
+    if rows < size:
+        raise ValueError(f"{rows} rows are too few for {size} ranks")
+    return batch[rank * rows // size : (rank + 1) * rows // size]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 2: one buffer
+#
+# A model has hundreds of gradients, and each message costs time however short it is. So all of them go into one flat
+# buffer. Every rank must put them in the same order, also where its dictionary was filled in another one: take the
+# names sorted. A parameter that is frozen has no gradient: None. It takes no place in the buffer.
+
+
+# %%
+def flatten(gradients: dict[str, np.ndarray | None]) -> np.ndarray:
+    """All gradients in one array (numbers,) of their dtype: name after name, sorted; each row after row."""
+    ### BEGIN SOLUTION task 2: into one buffer and back
+    return np.concatenate([gradients[name].reshape(-1) for name in sorted(gradients) if gradients[name] is not None])
+    ### END SOLUTION
+
+
+def unflatten(buffer: np.ndarray, like: dict[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
+    """The way back: the names of `like`, each with its numbers from the buffer in its shape there; None stays None."""
+    ### BEGIN SOLUTION task 2: into one buffer and back
+    found, start = dict.fromkeys(like), 0
+    for name in sorted(like):
+        if like[name] is not None:
+            end = start + like[name].size
+            found[name] = buffer[start:end].reshape(like[name].shape)
+            start = end
+    return found
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 3: add up over a ring
+#
+# The ranks sit in a ring. Cut each buffer into as many pieces as there are ranks. In a first round of n - 1 steps, each
+# rank hands a piece to the next one, which adds it to its own; in a second round, finished pieces are handed on in the
+# same way, and replace what is there. Every rank sends at once, and never more than a piece.
+
+
+# %%
+def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
+    """For each rank, the sum of all ranks' buffers (numbers,).
+
+    Each rank sends at most 2 (n - 1) pieces of 1/n of a buffer (rounded up), one a step; one rank alone sends nothing.
+    The buffers that were given stay as they are.
+    """
+    ### BEGIN SOLUTION task 3: a ring
+    n = len(buffers)
+    pieces = [np.array_split(buffer, n) for buffer in buffers]  # [rank][piece]
+    for step in range(2 * (n - 1)):
+        for rank in range(n):
+            target, piece = (rank + 1) % n, (rank - step) % n
+            arrived = send(rank, target, pieces[rank][piece])
+            if step < n - 1:
+                arrived = pieces[target][piece] + arrived
+            pieces[target][piece] = arrived
+    return [np.concatenate(own) for own in pieces]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 4: the average
+#
+# Each rank has the gradient of its own mean loss. A mean of means is the mean of all only where all have counted as
+# many, and they have not: some targets do not count (padding), and rows do not divide. What is wanted is the gradient
+# that one machine would have got from the whole batch.
+
+
+# %%
+def average(gradients: list[dict[str, np.ndarray | None]], counts: list[int], send) -> list[dict]:
+    """For each rank, the gradient of the mean loss over all targets, in the dtype of its own.
+
+    gradients[rank]: of the mean loss over the counts[rank] targets of that rank. One all_reduce for all of them.
+    """
+    ### BEGIN SOLUTION task 4: weigh by what was counted
+    total = sum(counts)
+    buffers = [flatten(own) * (count / total) for own, count in zip(gradients, counts, strict=True)]
+    return [unflatten(buffer, own) for buffer, own in zip(all_reduce(buffers, send), gradients, strict=True)]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 5: a step together
+#
+# The replicas are equal before, and must be equal afterwards: each takes its shard, finds its gradient, and steps with
+# the average. `F.cross_entropy(logits, targets)` is the mean over the targets that are not -100, a Tensor. The gradient
+# of a parameter is `p.grad`, an array or None, and may be assigned.
+
+
+# %%
+def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targets: np.ndarray, send) -> float:
+    """One step of all replicas on the global batch x (rows, …), targets (rows, …), as one model would take it.
+
+    replicas[rank](x) gives logits (rows, …, classes); optimizers[rank] is its own. In each shard some targets count.
+    Returns the mean loss over all targets that count, from before the step, as a number.
+    """
+    ### BEGIN SOLUTION task 5: shard, backward, average, step
+    gradients, counts, losses = [], [], []
+    for rank, (replica, optimizer) in enumerate(zip(replicas, optimizers, strict=True)):
+        own = shard(targets, rank, len(replicas))
+        optimizer.zero_grad()
+        loss = F.cross_entropy(replica(shard(x, rank, len(replicas))), own)
+        loss.backward()
+        gradients.append({name: p.grad for name, p in replica.named_parameters()})
+        counts.append(int((own != -100).sum()))
+        losses.append(loss.item())
+    for replica, optimizer, averaged in zip(replicas, optimizers, average(gradients, counts, send), strict=True):
+        for name, p in replica.named_parameters():
+            p.grad = averaged[name]
+        optimizer.step()
+    return float(np.average(losses, weights=counts))
+    ### END SOLUTION
+
+
+# %% [markdown]
+# ## Task 6: how many are too many?
+#
+# The seconds of a step: what there is to compute is shared out, and then come the 2 (n - 1) steps of the ring, each
+# with the link's latency and a piece to carry. Links are sold in bits a second, and a byte has 8.
+
+
+# %%
+def step_seconds(compute: float, nbytes: int, ranks: int, bandwidth: float, latency: float) -> float:
+    """The seconds of a step.
+
+    compute: seconds for the global batch on one machine; nbytes: of the buffer; bandwidth: bits a second; latency:
+    seconds that a message takes however short it is. The ring's pieces are taken as equal.
+    """
+    ### BEGIN SOLUTION task 6: compute, then communicate
+    messages = 2 * (ranks - 1)
+    return compute / ranks + messages * (latency + 8 * nbytes / ranks / bandwidth)
+    ### END SOLUTION
+
+
+def best_ranks(compute: float, nbytes: int, bandwidth: float, latency: float, most: int) -> int:
+    """The number of ranks, from 1 to `most`, with the shortest step; of equal ones the smallest."""
+    ### BEGIN SOLUTION task 6: compute, then communicate
+    return min(range(1, most + 1), key=lambda ranks: step_seconds(compute, nbytes, ranks, bandwidth, latency))
+    ### END SOLUTION
