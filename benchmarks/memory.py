@@ -33,8 +33,8 @@ METHODS = {
 MODES = {"plain": False, "checkpointed": True}
 
 
-def make_step(model_name: str, method: str, batch: int, length: int, workers, checkpointing: bool):
-    """The model, and a function that does one step."""
+def make_step(model_name: str, method: str, batch: int, length: int, checkpointing: bool):
+    """The model, its token ids, and a function that does one step with workers."""
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
@@ -48,7 +48,7 @@ def make_step(model_name: str, method: str, batch: int, length: int, workers, ch
     optimizer = AdamW(parameters, lr=1e-3)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (batch, length))
 
-    def step(workers=workers):
+    def step(workers):
         loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
         clip_grad_norm_(parameters, 1.0)
         optimizer.step(workers.map)
@@ -66,9 +66,9 @@ def counted(model_name: str, method: str, batch: int, length: int) -> dict:
     found = {}
     with Workers(1) as workers:
         for mode, flag in MODES.items():
-            model, ids, step = make_step(model_name, method, batch, length, workers, flag)
+            model, ids, step = make_step(model_name, method, batch, length, flag)
             held = live_bytes(model)["weights"]
-            peak = peak_bytes(lambda step=step: (step(), step()), held)
+            peak = peak_bytes(lambda step=step: (step(workers), step(workers)), held)
             kept = peak_bytes(lambda model=model, ids=ids: model(ids, labels=ids).loss)
             found[mode] = {"peak": peak, "kept": kept, "weights": held}
             del model, step
@@ -80,10 +80,10 @@ def process(model_name: str, method: str, batch: int, length: int, mode: str) ->
     from minilora.study.footprint import peak_rss
     from minilora.train.parallel import Workers
 
+    step = make_step(model_name, method, batch, length, MODES[mode])[-1]  # before workers make it keep freed memory
     with Workers() as workers:
-        step = make_step(model_name, method, batch, length, workers, MODES[mode])[-1]
         for _ in range(3):
-            step()
+            step(workers)
     return {"process": peak_rss()}
 
 
@@ -92,18 +92,18 @@ def seconds(model_name: str, method: str, batch: int, length: int, rounds: int) 
     from minilora.train.parallel import Workers
 
     found = {mode: [] for mode in MODES}
+    model, _, step = make_step(model_name, method, batch, length, False)
     with Workers() as workers:
-        model, _, step = make_step(model_name, method, batch, length, workers, False)
-        step()
+        step(workers)
         started = perf_counter()
-        step()
+        step(workers)
         count = max(1, round(0.5 / (perf_counter() - started)))
         for _ in range(rounds):
             for mode, flag in MODES.items():
                 model.gradient_checkpointing_enable(flag)
                 started = perf_counter()
                 for _ in range(count):
-                    step()
+                    step(workers)
                 found[mode].append((perf_counter() - started) / count)
     return found
 
