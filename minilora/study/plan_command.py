@@ -43,6 +43,8 @@ LOOKS = {
 
 
 def add_arguments(parser) -> None:
+    from . import plan_time
+
     parser.add_argument("shape", nargs="?", metavar="model", help="a preset, a config.json or a model folder")
     parser.add_argument("--model", help="the same as a flag")
     parser.add_argument("--method", help="see below (default: all of them)")
@@ -65,6 +67,7 @@ def add_arguments(parser) -> None:
         default=0.4,
         help="share of the device's TFLOP/s that is reached (default: %(default)s)",
     )
+    plan_time.add_arguments(parser)
     parser.add_argument("--rank", type=int, help="of LoRA's updates (default: 8)")
     parser.add_argument("--alpha", type=float, help="of LoRA: takes no memory")
     parser.add_argument("--dropout", type=float, help="on LoRA's branch (default: 0)")
@@ -90,6 +93,7 @@ def preset_list() -> str:
 def run(arguments: Namespace, options_of: Callable) -> None:
     """options_of(arguments, method): the method's Options from the flags, with an error for one it does not read."""
     from ..train.methods import METHODS, find
+    from . import plan_time
     from .plan import make_plan
     from .presets import find_shape
 
@@ -106,7 +110,7 @@ def run(arguments: Namespace, options_of: Callable) -> None:
         method = find(arguments.method)
         options = {method: options_of(arguments, method)}
     step, budget, rate = _step(arguments), _bytes_of(arguments.memory), _tflops(arguments)
-    out = _picture(arguments.out)
+    out, timed = _picture(arguments.out), plan_time.read(arguments, step, rate)
 
     facts = {
         "batch_size": step.batch,
@@ -116,14 +120,22 @@ def run(arguments: Namespace, options_of: Callable) -> None:
         "assumptions": ASSUMPTIONS["32" if step.itemsize == 4 else "16"],
     }
     said = []
+    if timed is not None:
+        facts["run"] = timed.facts
+        step = timed.share  # bytes are those of one machine
     if name is not None:
         shape = find_shape(name)
         plans = [make_plan(shape, method, of_method, step) for method, of_method in options.items()]
         facts |= {"model": name, "parameters": shape.parameters}
         facts["plans"] = [_facts(plan, step, rate, arguments.utilization) for plan in plans]
-        said.append(_text(name, shape, plans, facts, rate, arguments.utilization))
+        shown = facts | {"batch_size": step.batch}
+        said.append(_text(name, shape, plans, shown, rate, arguments.utilization))
+        if timed is not None:
+            for fact, plan in zip(facts["plans"], plans, strict=True):
+                fact["run"] = plan_time.facts_of(timed, plan)
+            said += plan_time.text(timed, facts["plans"])
         if out is not None:
-            _save(figure(name, plans, facts), out)
+            _save(figure(name, plans, shown), out)
             facts["figure"] = str(out)
             said.append(f"saved {out}")
     elif out is not None:
