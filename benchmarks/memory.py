@@ -9,7 +9,8 @@ linears), of rank 8. Columns, each plain and checkpointed:
     peak        the most bytes alive in a step, counted by tracemalloc on one worker; and the planner's figure for it
     kept        the most bytes alive in the forward pass beside the weights, and its share of plain full fine-tuning's
     process     the peak of a fresh process (resident set) that loads and does three steps on all cores
-    seconds     of a step on all cores, medians of rounds in which the two take turns, and the median of their ratios
+    ms          of a step on all cores, medians of rounds in which the two take turns; the median of their ratios, and
+                the planner's figure for it
 """
 
 import argparse
@@ -33,8 +34,8 @@ METHODS = {
 MODES = {"plain": False, "checkpointed": True}
 
 
-def make_step(model_name: str, method: str, batch: int, length: int, workers, checkpointing: bool):
-    """The model, and a function that does one step."""
+def make_step(model_name: str, method: str, batch: int, length: int, checkpointing: bool):
+    """The model, its token ids, and a function that does one step with workers."""
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
@@ -48,7 +49,7 @@ def make_step(model_name: str, method: str, batch: int, length: int, workers, ch
     optimizer = AdamW(parameters, lr=1e-3)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (batch, length))
 
-    def step(workers=workers):
+    def step(workers):
         loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
         clip_grad_norm_(parameters, 1.0)
         optimizer.step(workers.map)
@@ -66,9 +67,9 @@ def counted(model_name: str, method: str, batch: int, length: int) -> dict:
     found = {}
     with Workers(1) as workers:
         for mode, flag in MODES.items():
-            model, ids, step = make_step(model_name, method, batch, length, workers, flag)
+            model, ids, step = make_step(model_name, method, batch, length, flag)
             held = live_bytes(model)["weights"]
-            peak = peak_bytes(lambda step=step: (step(), step()), held)
+            peak = peak_bytes(lambda step=step: (step(workers), step(workers)), held)
             kept = peak_bytes(lambda model=model, ids=ids: model(ids, labels=ids).loss)
             found[mode] = {"peak": peak, "kept": kept, "weights": held}
             del model, step
@@ -80,10 +81,10 @@ def process(model_name: str, method: str, batch: int, length: int, mode: str) ->
     from minilora.study.footprint import peak_rss
     from minilora.train.parallel import Workers
 
+    step = make_step(model_name, method, batch, length, MODES[mode])[-1]  # before workers make it keep freed memory
     with Workers() as workers:
-        step = make_step(model_name, method, batch, length, workers, MODES[mode])[-1]
         for _ in range(3):
-            step()
+            step(workers)
     return {"process": peak_rss()}
 
 
@@ -92,18 +93,18 @@ def seconds(model_name: str, method: str, batch: int, length: int, rounds: int) 
     from minilora.train.parallel import Workers
 
     found = {mode: [] for mode in MODES}
+    model, _, step = make_step(model_name, method, batch, length, False)
     with Workers() as workers:
-        model, _, step = make_step(model_name, method, batch, length, workers, False)
-        step()
+        step(workers)
         started = perf_counter()
-        step()
+        step(workers)
         count = max(1, round(0.5 / (perf_counter() - started)))
         for _ in range(rounds):
             for mode, flag in MODES.items():
                 model.gradient_checkpointing_enable(flag)
                 started = perf_counter()
                 for _ in range(count):
-                    step()
+                    step(workers)
                 found[mode].append((perf_counter() - started) / count)
     return found
 
@@ -120,8 +121,8 @@ def fresh(*arguments) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def planned(model_name: str, method: str, batch: int, length: int) -> dict[str, float]:
-    """The planner's peak, by mode."""
+def planned(model_name: str, method: str, batch: int, length: int) -> tuple[dict[str, float], float]:
+    """The planner's peak, by mode, and its ratio of the seconds."""
     from minilora.study.activations import Step
     from minilora.study.plan import make_plan
     from minilora.study.presets import PRESETS
@@ -129,14 +130,17 @@ def planned(model_name: str, method: str, batch: int, length: int) -> dict[str, 
 
     name, options = METHODS[method]
     plan = make_plan(PRESETS[MODELS[model_name]], name, Options(**options), Step(batch, length))
-    return {mode: memory.peak for mode, memory in zip(MODES, (plan.memory, plan.checkpointed), strict=True)}
+    work = sum(plan.flops.values())
+    return {"plain": plan.memory.peak, "checkpointed": plan.checkpointed.peak}, work / (work - plan.flops["again"])
 
 
 def measure(model_name: str, method: str, batch: int, length: int, rounds: int, full: float | None) -> dict:
     """One row of the table. full: bytes kept by plain full fine-tuning, where it was measured before."""
     where = (model_name, method, batch, length)
-    bytes_, times, plan = fresh("counted", *where), fresh("seconds", *where, rounds), planned(*where)
+    bytes_, times = fresh("counted", *where), fresh("seconds", *where, rounds)
+    plan, ratio = planned(*where)
     row = {"model": model_name, "method": method, "ratio": median_ratio(times["checkpointed"], times["plain"])}
+    row["planned_ratio"] = ratio
     for mode in MODES:
         row[mode] = bytes_[mode] | fresh("process", *where, mode)
         row[mode] |= {"seconds": statistics.median(times[mode]), "planned": round(plan[mode])}
@@ -148,10 +152,10 @@ def show(row: dict) -> None:
     for mode in MODES:
         of_mode = row[mode]
         peak, plan, kept, rss = (of_mode[name] / 1e6 for name in ("peak", "planned", "kept", "process"))
-        slower = f"{row['ratio']:>7.2f}" if mode == "checkpointed" else ""
+        slower = f"{row['ratio']:>6.2f}{row['planned_ratio']:>6.2f}" if mode == "checkpointed" else ""
         print(
-            f"{row['method'] if mode == 'plain' else '':<15}{mode:<13}{peak:>8,.1f}{plan:>9,.1f}{kept:>8,.1f}"
-            f"{of_mode['share']:>7.0%}{rss:>9,.0f}{1000 * of_mode['seconds']:>9,.0f}{slower}",
+            f"{row['method'] if mode == 'plain' else '':<14}{mode:<12}{peak:>8,.1f}{plan:>8,.1f}{kept:>7,.1f}"
+            f"{of_mode['share']:>6.0%}{rss:>8,.0f}{1000 * of_mode['seconds']:>7,.0f}{slower}",
             flush=True,
         )
 
@@ -185,7 +189,7 @@ def main() -> None:
             print(f"{model_name} is left out: {error}", file=sys.stderr)
             continue
         print(f"{model_name}, {arguments.batch} x {arguments.length} tokens, {blas.cores()} cores; MB and ms")
-        print(f"{'':<28}{'peak':>8}{'planned':>9}{'kept':>8}{'share':>7}{'process':>9}{'ms':>9}{'ratio':>7}")
+        print(f"{'':<26}{'peak':>8}{'plan':>8}{'kept':>7}{'share':>6}{'process':>8}{'ms':>7}{'ratio':>6}{'plan':>6}")
         full = None
         for method in [arguments.method] if arguments.method else METHODS:
             row = measure(model_name, method, arguments.batch, arguments.length, arguments.rounds, full)

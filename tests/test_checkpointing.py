@@ -1,5 +1,7 @@
 """pytest tests/test_checkpointing.py: blocks that are computed again in backward give the same bits for less memory."""
 
+import gc
+import weakref
 from contextlib import nullcontext
 
 import numpy as np
@@ -13,7 +15,7 @@ from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, PromptTuningConfig, get_peft_model
 from minilora.study.memory import live_bytes
-from minilora.tensor import Tensor, enable_grad, gradients, no_grad
+from minilora.tensor import Node, Tensor, enable_grad, gradients, no_grad
 from minilora.train.parallel import Workers
 
 MASK = np.ones(IDS.shape, dtype=int)
@@ -225,6 +227,26 @@ def test_it_is_switched_wherever_the_body_is():
     assert not prompt.unload().model.gradient_checkpointing
     with pytest.raises(MiniloraError, match="Linear has no blocks"):
         nn.Linear(2, 2).gradient_checkpointing_enable()
+
+
+@pytest.mark.parametrize("walked", [True, False])
+def test_a_step_leaves_nothing_behind(walked):
+    """Reference counting alone frees the graphs, the dropped one and the repeated one too."""
+    model = dropping().gradient_checkpointing_enable()
+    gc.collect()
+    gc.disable()
+    try:
+        with nn.dropout_rng(np.random.default_rng(0)):
+            loss = model(IDS, labels=IDS).loss
+        refs = [weakref.ref(loss), weakref.ref(loss.data)]
+        if walked:
+            loss.backward()
+        del loss
+        assert [ref() for ref in refs] == [None, None]
+        assert all(backend.is_writable(p.data) for p in model.parameters())
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Node)]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.host
