@@ -540,7 +540,7 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
         more, sums = _exp_rows(logits, logits, target[s])
         total = total + more
         if x_is_live or weight_is_live:
-            # d loss / d logits, times num_items, is these rows over their sums, which are divided by where rows are short.
+            # d loss / d logits, times num_items, is these rows over their sums: divided by those where rows are short.
             logits[xp.arange(logits.shape[0]), target[s]] -= sums
             inverse = (1 / sums)[:, None]
             if x_is_live:
