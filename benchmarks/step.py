@@ -207,18 +207,23 @@ class RunnerError(RuntimeError):
         self.name, self.said = name, said
 
 
+def environment(folder=None) -> dict[str, str]:
+    """Of a process that imports minilora and the benchmarks from `folder`, where one is given."""
+    return {**os.environ} if folder is None else {**os.environ, "PYTHONPATH": str(folder)}
+
+
 class Runner:
-    """`python -m` with these arguments: a process that serves until the block ends.
+    """`python -m` with these arguments: a process that serves until the block ends. folder: of the code that it runs,
+    where that is not this one.
 
     Where it ends before, `steps` raises RunnerError with the last line that it said.
     """
 
-    def __init__(self, name: str, *arguments: str):
+    def __init__(self, name: str, *arguments: str, folder=None):
         self.name, self.errors = name, TemporaryFile("w+")
         command = [sys.executable, "-m", *arguments]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
+        self.process = subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment(folder))
 
     @classmethod
     def of_step(cls, library: str, size: str, method: str, device: str = "cpu") -> "Runner":

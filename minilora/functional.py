@@ -349,7 +349,7 @@ def rotary(x, cos, sin) -> Tensor:
         """x cos + swap(x) (-sin, sin)."""
         # A factor for each number of a sequence, so that NumPy's inner loops run over all of it, not over half a head.
         # The tables are made again in backward: as wide as this, they would be a large part of what is kept.
-        times = heads if cos.ndim == 2 and backend.blocks_rows() else 1
+        times = heads if cos.ndim == 2 and rows.shape[1] > 1 and backend.blocks_rows() else 1
         cos, sin = (xp.repeat(t[..., None, :], times, axis=-2) for t in (cos, sin))  # (…, T, H, D)
         sin[..., :half] *= -1
         out = xp.empty(rows.shape, dtype=rows.dtype)
@@ -392,9 +392,8 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
 
     offset = span - length
     blocks = list(_query_blocks(batch, heads, length, span, is_causal, dtype.itemsize))
-    triangle = (
-        _causal_bias(max((rows.stop - rows.start for _, rows, _ in blocks), default=0), dtype) if is_causal else None
-    )
+    hides = is_causal and length > 1  # one query sees every key
+    triangle = _causal_bias(max((rows.stop - rows.start for _, rows, _ in blocks), default=0), dtype) if hides else None
     out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
     out_shape, ones = out.shape, xp.ones((span, 1), dtype=dtype)
     kept = []  # of each block: exp(scores - max), and 1 / its row sums
@@ -402,7 +401,7 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         scores = (queries[b, :, :, rows] * scale) @ keys[b, :, :, :seen].swapaxes(-1, -2)  # (b, H_kv, G, t, s)
         if bias is not None:
             scores += _part(bias, b, rows, seen)
-        if is_causal:
+        if hides:
             first, width = (
                 rows.start + offset,
                 rows.stop - rows.start,
@@ -532,7 +531,7 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
     total = xp.zeros((), dtype=a.dtype)
     dx = xp.empty(used.shape, dtype=a.dtype) if x_is_live else None
     dw = xp.zeros(w.shape, dtype=w.dtype) if weight_is_live and not len(target) else None
-    chunk = max(64, CHUNK_BYTES // (classes * a.dtype.itemsize))
+    chunk = chunk_rows(classes, shape[-1], a.dtype.itemsize)
     room = xp.empty((min(chunk, len(target)), classes), dtype=xp.result_type(a.dtype, w.dtype))
     for start in range(0, len(target), chunk):
         s = slice(start, start + chunk)
@@ -560,7 +559,16 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
     return record(total / num_items, (x, rule_x), (weight, rule_w))
 
 
-CHUNK_BYTES = 8 * 2**20  # logits held at a time
+CHUNK_BYTES = 2 * 2**20, 8 * 2**20  # logits held at a time: at least, at most
+
+
+def chunk_rows(classes: int, width: int, itemsize: int) -> int:
+    """How many rows of logits `linear_cross_entropy` makes at a time, for a weight (classes, width).
+
+    Few stay in a cache, but each chunk goes over the whole weight and over its gradient.
+    """
+    least, most = CHUNK_BYTES
+    return max(64, min(max(least, 4 * classes * width * itemsize), most) // (classes * itemsize))
 
 
 def _valid_targets(targets, shape, ignore_index: int, num_items: int | None):

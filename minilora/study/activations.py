@@ -23,7 +23,7 @@ N·h, and is computed again when the gradient arrives, one at a time.
 
 from dataclasses import dataclass, field
 
-from ..functional import CHUNK_BYTES
+from ..functional import chunk_rows
 from .presets import Shape
 
 CACHE_BLOCK = 256 * 1024  # bytes that an elementwise chain works on at a time, in backend.row_blocks
@@ -210,7 +210,7 @@ def engine_peaks(shape: Shape, step: Step, learns: Learns, gradients: Parts, cop
     scores = 0 if live else size * score_count(shape, step, learns)  # else they are kept
     attention = 2 * stream + size * n * 2 * (shape.query_width + shape.kv_width) + scores
 
-    chunk = max(64, CHUNK_BYTES // (shape.vocab * size))
+    chunk = chunk_rows(shape.vocab, shape.hidden, size)
     rows = -(-step.batch // workers) * max(1, step.length - (learns.prompt == 0))  # with a label
     chunks = -(-rows // chunk)
     logits, head = workers * min(rows, chunk) * shape.vocab * size, workers * gradients.head
