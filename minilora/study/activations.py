@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from ..functional import chunk_rows
 from .presets import Shape
 
-CACHE_BLOCK = 256 * 1024  # bytes that an elementwise chain works on at a time, in backend.row_blocks
+CACHE_BLOCK = 512 * 1024  # bytes that an elementwise chain works on at a time, in backend.row_blocks
 CAUSAL_BLOCK = 64  # queries at a time, in functional.scaled_dot_product_attention
 
 
