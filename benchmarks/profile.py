@@ -12,8 +12,9 @@ does with it, and nothing else. Shares are of the plain work's seconds.
                   page and filled with zeros
     elementwise   what other ufuncs, reductions, look-ups and copies took in place, less the allocation, which is part
                   of it
-    Python        the rest of the plain work: the interpreter, and NumPy's own way into a loop and out of it
+    Python        the rest of the plain work: the interpreter, between NumPy's calls
 
+The clock costs a little, too, so that the parts may add up to a few percent more than the whole.
 The second line says how much faster the work is on all cores, and which elementwise work takes most.
 """
 
