@@ -137,6 +137,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--row", default="", help="a part of the names of the rows to measure (default: all)")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--profiles", action="store_true", help="make only the profiles anew")
     arguments = parser.parse_args()
     header = {
         "minilora": KIND,
@@ -156,7 +157,11 @@ def main() -> int:
         if arguments.row not in name:
             continue
         profile = profiled(name)
-        for one in measure():
+        if arguments.profiles:
+            of_name = [one for one in rows.values() if one["name"].startswith(name) or one["name"].endswith(name)]
+            rows |= {one["name"]: one | {"profile": profile} for one in of_name}
+            print(name, *profile, sep="\n  ", flush=True)
+        for one in () if arguments.profiles else measure():
             rows[one["name"]] = one | {"profile": profile}
             seconds = "".join(f" {which} {value:.4g} s" for which, value in one.get("seconds", {}).items())
             print(

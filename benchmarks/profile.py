@@ -15,7 +15,7 @@ does with it, and nothing else. Shares are of the plain work's seconds.
     Python        the rest of the plain work: the interpreter, between NumPy's calls
 
 The clock costs a little, too, so that the parts may add up to a few percent more than the whole.
-The second line says how much faster the work is on all cores, and which elementwise work takes most.
+The second line says how much faster the work is on all cores, and which functions take most for elementwise work.
 """
 
 import argparse
@@ -43,7 +43,7 @@ PRODUCTS = {"matmul", "dot"}
 PACKAGE = f"{Path(minilora.__file__).parent}/"
 
 _clock = False  # whether a call is being timed: what NumPy calls in turn belongs to it
-_seconds: dict[tuple[str, str], float] = defaultdict(float)  # (function, line of code) -> seconds
+_seconds: dict[tuple[str, str], float] = defaultdict(float)  # (NumPy's function, line of code) -> seconds
 
 
 def _timed(name: str, work, *args, **kwargs):
@@ -53,12 +53,13 @@ def _timed(name: str, work, *args, **kwargs):
     frame = sys._getframe(1)
     while not frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
-    file = frame.f_code.co_filename.removeprefix(PACKAGE)
+    code = frame.f_code
+    place = f"{code.co_qualname.replace('.<locals>.', ' ')} {code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno}"
     _clock, started = True, thread_time()
     try:
         return work(*args, **kwargs)
     finally:
-        _seconds[name, f"{file}:{frame.f_lineno} {frame.f_code.co_name}"] += thread_time() - started
+        _seconds[name, place] += thread_time() - started
         _clock = False
 
 
@@ -147,7 +148,12 @@ class Profile:
         parts = {"products": self.products, "elementwise": self.elementwise, "Python": self.python}
         parts |= {"allocation": self.allocation}
         shares = ", ".join(f"{name} {max(seconds, 0) / self.seconds:.0%}" for name, seconds in parts.items())
-        most = [f"{line} {seconds / self.seconds:.1%}" for line, seconds in self.lines if not is_product(line)][:3]
+        functions = defaultdict(float)
+        for line, seconds in self.lines:
+            if not is_product(line):
+                functions[line.split(" in ")[1].rpartition(" ")[0]] += seconds
+        most = sorted(functions.items(), key=lambda function: -function[1])[:3]
+        most = [f"{name} {seconds / self.seconds:.0%}" for name, seconds in most]
         faster = f"{self.seconds / self.on_all_cores:.2f} times as fast on {blas.cores()} cores"
         return [f"{1000 * self.seconds:.1f} ms on one thread: {shares}", f"{faster}; elementwise: {', '.join(most)}"]
 
