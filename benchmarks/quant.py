@@ -15,6 +15,8 @@ import sys
 from functools import cache
 from time import perf_counter
 
+from .step import environment, median_ratio
+
 SIZES = (256, 1024, 4096)
 FORMS = {"nf4": {}, "nf4, double": {"compress_statistics": True}}
 
@@ -90,11 +92,12 @@ def serve(library: str) -> None:
 
 
 class Runner:
-    """A library in a process of its own."""
+    """A library in a process of its own. folder: of the code that it runs, where that is not this one."""
 
-    def __init__(self, library: str):
+    def __init__(self, library: str, folder=None):
         command = [sys.executable, "-m", "benchmarks.quant", "--serve", library]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment(folder))
 
     def ask(self, **order):
         self.process.stdin.write(json.dumps(order) + "\n")
@@ -106,15 +109,21 @@ class Runner:
         self.process.wait()
 
 
-def compare(runners: dict[str, Runner], work: tuple, rounds: int) -> dict:
-    """Median seconds of each library, and the median of the rounds' ratios."""
+def take_turns(runners: dict[str, Runner], work: tuple, rounds: int) -> dict[str, list[float]]:
+    """The seconds of each runner in each round, with about a tenth of a second a turn."""
     counts = {}
     for name, runner in runners.items():
         runner.ask(work=work, count=2)  # warm up
-        counts[name] = max(1, round(0.1 / runner.ask(work=work, count=2)))  # about a tenth of a second a turn
+        counts[name] = max(1, round(0.1 / runner.ask(work=work, count=2)))
     turns = [{name: r.ask(work=work, count=counts[name]) for name, r in runners.items()} for _ in range(rounds)]
-    seconds = {name: statistics.median(turn[name] for turn in turns) for name in runners}
-    return seconds | {"ratio": statistics.median(turn["bitsandbytes"] / turn["minilora"] for turn in turns)}
+    return {name: [turn[name] for turn in turns] for name in runners}
+
+
+def compare(runners: dict[str, Runner], work: tuple, rounds: int) -> dict:
+    """Median seconds of each library, and the median of the rounds' ratios."""
+    seconds = take_turns(runners, work, rounds)
+    medians = {name: statistics.median(of_one) for name, of_one in seconds.items()}
+    return medians | {"ratio": median_ratio(seconds["bitsandbytes"], seconds["minilora"])}
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def minilora_step(model, rows: int, length: int, workers):
 
     def step():
         loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
-        clip_grad_norm_(parameters, 1.0)
+        clip_grad_norm_(parameters, 1.0, workers.map)
         optimizer.step(workers.map)
         optimizer.zero_grad()
         return loss
@@ -84,14 +84,14 @@ def minilora_step(model, rows: int, length: int, workers):
     return step
 
 
-def minilora_work(work: str):
+def minilora_work(work: str, threads: int | None = None):
     from minilora.train.parallel import Workers
 
     model = minilora_model(work)
     if work == "greedy":
         prompt = token_ids(1, PROMPT_TOKENS)
         return lambda: len(model.generate(prompt, NEW_TOKENS, temperature=0, eos_token_id=[]))
-    return minilora_step(model, ROWS, LENGTH, Workers().__enter__())  # for as long as the process lives
+    return minilora_step(model, ROWS, LENGTH, Workers(threads).__enter__())  # for as long as the process lives
 
 
 def torch_model(method: str, targets=("q_proj", "v_proj")):

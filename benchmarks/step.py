@@ -38,8 +38,11 @@ BATCH, RANK = 16, 8
 BACKENDS = {"cpu": "numpy", "cuda": "cupy"}
 
 
-def minilora_step(size: dict, method: str, device: str = "cpu"):
-    """A function that does one step and returns the loss, which a GPU may still be working on."""
+def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: int | None = None):
+    """A function that does one step and returns the loss, which a GPU may still be working on.
+
+    device: None leaves the backend as it is. threads: of a CPU; None takes all cores.
+    """
     import numpy as np
 
     from minilora import backend
@@ -48,7 +51,8 @@ def minilora_step(size: dict, method: str, device: str = "cpu"):
     from minilora.peft import LoraConfig, get_peft_model
     from minilora.train.parallel import Workers
 
-    backend.use(BACKENDS[device])
+    if device is not None:
+        backend.use(BACKENDS[device])
     config = LlamaConfig(
         vocab_size=size["vocab"],
         hidden_size=size["hidden"],
@@ -67,11 +71,11 @@ def minilora_step(size: dict, method: str, device: str = "cpu"):
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=1e-3)
     ids = np.random.default_rng(0).integers(0, size["vocab"], (BATCH, size["length"]))
-    workers = Workers().__enter__()  # for as long as the process lives
+    workers = Workers(threads).__enter__()  # for as long as the process lives
 
     def step():
         loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
-        clip_grad_norm_(parameters, 1.0)
+        clip_grad_norm_(parameters, 1.0, workers.map)
         optimizer.step(workers.map)
         optimizer.zero_grad()
         return loss
@@ -203,18 +207,23 @@ class RunnerError(RuntimeError):
         self.name, self.said = name, said
 
 
+def environment(folder=None) -> dict[str, str]:
+    """Of a process that imports minilora and the benchmarks from `folder`, where one is given."""
+    return {**os.environ} if folder is None else {**os.environ, "PYTHONPATH": str(folder)}
+
+
 class Runner:
-    """`python -m` with these arguments: a process that serves until the block ends.
+    """`python -m` with these arguments: a process that serves until the block ends. folder: of the code that it runs,
+    where that is not this one.
 
     Where it ends before, `steps` raises RunnerError with the last line that it said.
     """
 
-    def __init__(self, name: str, *arguments: str):
+    def __init__(self, name: str, *arguments: str, folder=None):
         self.name, self.errors = name, TemporaryFile("w+")
         command = [sys.executable, "-m", *arguments]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
+        self.process = subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment(folder))
 
     @classmethod
     def of_step(cls, library: str, size: str, method: str, device: str = "cpu") -> "Runner":

@@ -54,7 +54,7 @@ def _load_numpy() -> Backend:
         from_host=lambda a: a,
         to_host=lambda a: a,
         errstate=lambda: np.errstate(all="ignore"),
-        block_bytes=256 * 1024,
+        block_bytes=512 * 1024,
         lockable=True,
     )
 

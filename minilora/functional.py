@@ -125,7 +125,9 @@ def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
 
     def rule_ab(g):
         g, rows = _as_rows(g), rows_again()
-        return (g @ (up * scaling)).T @ rows, (g.T @ (rows @ down.T)) * scaling  # (r, in), (out, r)
+        da = (g @ (up * scaling)).T @ rows  # (r, in)
+        db = (rows @ down.T).T @ g  # (r, out): faster than its transpose, gᵀ (x Aᵀ)
+        return da, (db * scaling).T.copy()
 
     return record(
         y.reshape(*shape[:-1], out_features),
@@ -240,11 +242,13 @@ def swiglu(gate, up) -> Tensor:
         """The result (N, F); the sigmoids are left in `sigma`."""
         y = xp.empty(rows_a.shape, dtype=a.dtype)
         for s in _row_blocks(rows_a):
-            sigmoids = sigmoid_array(rows_a[s])
-            xp.multiply(rows_a[s], sigmoids, out=y[s])
+            with backend.errstate():  # exp may overflow to inf, which gives the right 0
+                below = xp.exp(-rows_a[s])
+            below += 1
+            xp.divide(rows_a[s], below, out=y[s])
             y[s] *= rows_b[s]
             if sigma is not None:
-                sigma[s] = sigmoids
+                xp.divide(1, below, out=sigma[s])
         return y
 
     sigma = _Once(lambda: xp.empty(rows_a.shape, dtype=a.dtype))  # backward comes just after the result is made again
@@ -417,22 +421,25 @@ def rotary(x, cos, sin) -> Tensor:
     a, cos, sin = raw(x), raw(cos), raw(sin)
     heads, size = a.shape[-2:]
     half = size // 2
-    signed = sin.copy()
-    signed[..., :half] *= -1  # out = x cos + swap(x) (-sin, sin)
 
-    def rotate(rows, cos, signed):
+    def rotate(rows, cos, sin):
+        """x cos + swap(x) (-sin, sin)."""
+        # A factor for each number of a sequence, so that NumPy's inner loops run over all of it, not over half a head.
+        # The tables are made again in backward: as wide as this, they would be a large part of what is kept.
+        times = heads if cos.ndim == 2 and rows.shape[1] > 1 and backend.blocks_rows() else 1
+        cos, sin = (xp.repeat(t[..., None, :], times, axis=-2) for t in (cos, sin))  # (…, T, H, D)
+        sin[..., :half] *= -1
         out = xp.empty(rows.shape, dtype=rows.dtype)
-        swapped = xp.empty(rows.shape[1:], dtype=rows.dtype)
-        for i in range(rows.shape[0]):  # one sequence at a time: (T, H, D)
-            row_cos, row_sin = (cos, signed) if cos.ndim == 2 else (cos[i], signed[i])
-            swapped[..., :half] = rows[i, ..., half:]
-            swapped[..., half:] = rows[i, ..., :half]
-            swapped *= row_sin[:, None]
-            xp.multiply(rows[i], row_cos[:, None], out=out[i])
-            out[i] += swapped
+        for s in backend.row_blocks(rows.shape[0], rows[:1].size * rows.dtype.itemsize):
+            part, own_cos, own_sin = (rows[s], cos, sin) if cos.ndim == 3 else (rows[s], cos[s], sin[s])
+            swapped = xp.empty(part.shape, dtype=rows.dtype)
+            xp.multiply(part[..., half:], own_sin[..., :half], out=swapped[..., :half])
+            xp.multiply(part[..., :half], own_sin[..., half:], out=swapped[..., half:])
+            xp.multiply(part, own_cos, out=out[s])
+            out[s] += swapped
         return out
 
-    return record(rotate(a, cos, signed), (x, lambda g: rotate(g, cos, -signed)))
+    return record(rotate(a, cos, sin), (x, lambda g: rotate(g, cos, -sin)))
 
 
 def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, scale: float | None = None) -> Tensor:
@@ -462,9 +469,8 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
 
     offset = span - length
     blocks = list(_query_blocks(batch, heads, length, span, is_causal, dtype.itemsize))
-    triangle = (
-        _causal_bias(max((rows.stop - rows.start for _, rows, _ in blocks), default=0), dtype) if is_causal else None
-    )
+    hides = is_causal and length > 1  # one query sees every key
+    triangle = _causal_bias(max((rows.stop - rows.start for _, rows, _ in blocks), default=0), dtype) if hides else None
     out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
     out_shape, ones = out.shape, xp.ones((span, 1), dtype=dtype)
 
@@ -473,7 +479,7 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         scores = scaled @ keys[b, :, :, :seen].swapaxes(-1, -2)
         if bias is not None:
             scores += _part(bias, b, rows, seen)
-        if is_causal:
+        if hides:
             first, width = rows.start + offset, rows.stop - rows.start  # the first key that part of it must not see
             scores[..., max(first, 0) :] += triangle[:width, max(-first, 0) : width]
         if top is None:
@@ -501,16 +507,21 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
             scaled = queries[b, :, :, rows] * scale
             exps, _ = exponentials(b, rows, seen, scaled, top)  # again: kept, they would be most of what a block keeps
             grad = g[b, :, :, rows] * inverse  # divides by the row sums here, where rows are short
-            dv[b, :, :, :seen] += (exps.swapaxes(-1, -2) @ grad).sum(axis=2, keepdims=True)
+            dv[b, :, :, :seen] += _over_group(exps.swapaxes(-1, -2) @ grad)
             dscores = grad @ values[b, :, :, :seen].swapaxes(-1, -2)
             dscores *= exps
             exps *= (dscores @ ones[:seen]) * inverse
             dscores -= exps
             xp.multiply(dscores @ keys[b, :, :, :seen], scale, out=dq[b, :, :, rows])
-            dk[b, :, :, :seen] += (dscores.swapaxes(-1, -2) @ scaled).sum(axis=2, keepdims=True)
+            dk[b, :, :, :seen] += _over_group(dscores.swapaxes(-1, -2) @ scaled)
         return dq.reshape(q_shape), dk.reshape(k_shape), dv.reshape(v_shape)
 
     return record(out.reshape(*q_shape[:-1], v_shape[-1]), ((q, k, v), rule))
+
+
+def _over_group(grads):
+    """(b, H_kv, G, S, D) summed over the query heads that share a key head; where it is one alone, nothing is added."""
+    return grads if grads.shape[2] == 1 else grads.sum(axis=2, keepdims=True)
 
 
 def _mask_as_bias(mask, full_shape, head_shape, dtype):
@@ -574,12 +585,12 @@ def cross_entropy(logits, targets, ignore_index: int = -100, num_items: int | No
     valid, target, num_items = _valid_targets(targets, shape, ignore_index, num_items)
     rows = _as_rows(a)
     used = rows if valid is None else rows[valid]
-    probabilities = xp.empty(used.shape, dtype=dtype)
-    total = _softmax_rows(used, probabilities, target)
+    exps = xp.empty(used.shape, dtype=dtype)
+    total, sums = _exp_rows(used, exps, target)
 
     def rule(g):
-        probabilities[xp.arange(len(target)), target] -= 1
-        return _put_rows(xp.multiply(probabilities, g / num_items, out=probabilities), valid, shape)
+        exps[xp.arange(len(target)), target] -= sums
+        return _put_rows(xp.multiply(exps, (g / num_items / sums)[:, None], out=exps), valid, shape)
 
     return record(total / num_items, (logits, rule))
 
@@ -603,18 +614,22 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
     total = xp.zeros((), dtype=a.dtype)
     dx = xp.empty(used.shape, dtype=a.dtype) if x_is_live else None
     dw = xp.zeros(w.shape, dtype=w.dtype) if weight_is_live and not len(target) else None
-    chunk = max(64, CHUNK_BYTES // (classes * a.dtype.itemsize))
+    chunk = chunk_rows(classes, shape[-1], a.dtype.itemsize)
     room = xp.empty((min(chunk, len(target)), classes), dtype=xp.result_type(a.dtype, w.dtype))
     for start in range(0, len(target), chunk):
         s = slice(start, start + chunk)
         logits = xp.matmul(used[s], w.T, out=room[: len(target) - start])  # (chunk, V)
-        total = total + _softmax_rows(logits, logits, target[s])
+        more, sums = _exp_rows(logits, logits, target[s])
+        total = total + more
         if x_is_live or weight_is_live:
-            logits[xp.arange(logits.shape[0]), target[s]] -= 1  # d loss / d logits, times num_items
+            # d loss / d logits, times num_items, is these rows over their sums: divided by those where rows are short.
+            logits[xp.arange(logits.shape[0]), target[s]] -= sums
+            inverse = (1 / sums)[:, None]
             if x_is_live:
                 xp.matmul(logits, w, out=dx[s])
+                dx[s] *= inverse
             if weight_is_live:
-                part = logits.T @ used[s]
+                part = logits.T @ (used[s] * inverse)
                 dw = part if dw is None else xp.add(dw, part, out=dw)
                 del part  # before the next is made
 
@@ -627,7 +642,16 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
     return record(total / num_items, (x, rule_x), (weight, rule_w))
 
 
-CHUNK_BYTES = 8 * 2**20  # logits held at a time
+CHUNK_BYTES = 2 * 2**20, 8 * 2**20  # logits held at a time: at least, at most
+
+
+def chunk_rows(classes: int, width: int, itemsize: int) -> int:
+    """How many rows of logits `linear_cross_entropy` makes at a time, for a weight (classes, width).
+
+    Few stay in a cache, but each chunk goes over the whole weight and over its gradient.
+    """
+    least, most = CHUNK_BYTES
+    return max(64, min(max(least, 4 * classes * width * itemsize), most) // (classes * itemsize))
 
 
 def _valid_targets(targets, shape, ignore_index: int, num_items: int | None):
@@ -654,19 +678,21 @@ def _put_rows(rows, valid, shape):
     return out.reshape(shape)
 
 
-def _softmax_rows(logits, out, target):
-    """Write the softmax of each row to `out` (may be `logits`); returns the sum of -log softmax at the targets."""
-    total = xp.zeros((), dtype=logits.dtype)
+def _exp_rows(logits, out, target):
+    """Write exp(logits - the row's largest) to `out` (may be `logits`); returns the sum of -log softmax at the targets,
+    and the sum of each written row, by which it is a softmax.
+    """
+    total, sums = xp.zeros((), dtype=logits.dtype), xp.empty(logits.shape[0], dtype=logits.dtype)
+    ones = xp.ones(logits.shape[1], dtype=logits.dtype)
     for s in _row_blocks(logits):
         rows, index = logits[s], xp.arange(logits[s].shape[0])
         chosen = rows[index, target[s]]
         top = rows.max(axis=1)
         exps = xp.subtract(rows, top[:, None], out=out[s])
         xp.exp(exps, out=exps)
-        sums = exps.sum(axis=1)
-        exps *= (1 / sums)[:, None]
-        total = total + (xp.log(sums) + top - chosen).sum()
-    return total
+        sums[s] = exps @ ones
+        total = total + (xp.log(sums[s]) + top - chosen).sum()
+    return total, sums
 
 
 def _as_rows(a):

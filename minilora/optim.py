@@ -63,8 +63,7 @@ class Optimizer:
             state["step"] += 1
             self._update(p, p.grad, state, group)
 
-        for _ in map(update, list(self._live())):
-            pass
+        spread(map, update, [(live, live[1].size) for live in self._live()])
 
     def _update(self, p: Tensor, g, state: dict, group: dict) -> None:
         raise NotImplementedError
@@ -136,9 +135,11 @@ class AdamW(Optimizer):
         correction1, correction2 = 1 - beta1 ** state["step"], sqrt(1 - beta2 ** state["step"])
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
         flat = [a.reshape(-1) for a in (writable_data(p), g, state["m"], state["v"])]
-        for s in backend.row_blocks(p.size, p.dtype.itemsize * 16):
+        room = None
+        for s in backend.row_blocks(p.size, p.dtype.itemsize * 4):
             data, gradient, m, v = (a[s] for a in flat)
-            work = gradient * (1 - beta1)
+            room = xp.empty(gradient.shape, dtype=gradient.dtype) if room is None else room
+            work = xp.multiply(gradient, 1 - beta1, out=room[: len(gradient)])
             m *= beta1
             m += work
             xp.multiply(gradient, gradient, out=work)
@@ -153,21 +154,37 @@ class AdamW(Optimizer):
             data -= work
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float):
+def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, map=map):
     """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
 
-    Nothing is fetched from a GPU: there the norm is a 0-d array. Raises ValueError for a max_norm that is not positive.
+    `map` may spread the gradients over threads, as in `Optimizer.step`. Nothing is fetched from a GPU: there the norm
+    is a 0-d array. Raises ValueError for a max_norm that is not positive.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
     max_norm, grads = number(max_norm), [p.grad for p in params if p.grad is not None]
     if not grads:
         return xp.zeros(())
+    sized = [(g, g.size) for g in grads]
     total = xp.zeros((), dtype=grads[0].dtype)
-    for g in grads:
-        total = total + xp.dot(g.reshape(-1), g.reshape(-1))
+    for square in spread(map, lambda g: xp.dot(g.reshape(-1), g.reshape(-1)), sized):
+        total = total + square
     norm = xp.sqrt(total)
     scale = xp.minimum(max_norm / (norm + 1e-6), 1)
-    for g in grads:
-        g *= scale
+    spread(map, lambda g: xp.multiply(g, scale, out=g), sized)
     return norm
+
+
+WORTH_A_TASK = 2**16  # numbers; handing fewer to a thread costs more than it saves
+
+
+def spread(map, function, sized: list[tuple]) -> list:
+    """`function` of each item, in order, by `map` of groups of neighbours. sized: (item, how many numbers it has)."""
+    groups, room = [], 0
+    for item, size in sized:
+        if room <= 0:
+            groups.append([])
+            room = WORTH_A_TASK
+        groups[-1].append(item)
+        room -= size
+    return [result for results in map(lambda group: [function(item) for item in group], groups) for result in results]

@@ -518,7 +518,7 @@ def test_cross_entropy_forms_agree(rows, classes, width, ignored, layout, seed):
 
 
 def test_linear_cross_entropy_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(F, "CHUNK_BYTES", 1)  # the smallest chunk, 64 rows
+    monkeypatch.setattr(F, "CHUNK_BYTES", (1, 1))  # the smallest chunk, 64 rows
     rng = np.random.default_rng(0)
     x, weight, targets = rng.standard_normal((2, 75, 3)), rng.standard_normal((5, 3)), rng.integers(0, 5, (2, 75))
     targets[0, :70] = -100
@@ -528,6 +528,14 @@ def test_linear_cross_entropy_chunk_by_chunk(monkeypatch):
             lambda x, w, marked=marked: F.cross_entropy(F.linear(x, w), marked),
             [x, weight],
         )
+
+
+def test_rows_of_a_chunk():
+    assert F.chunk_rows(2048, 64, 4) == 256  # 2 MiB of logits, four times the weight
+    assert F.chunk_rows(2048, 128, 4) == 512
+    assert F.chunk_rows(2048, 4096, 4) == 1024  # 8 MiB
+    assert F.chunk_rows(2048, 1, 8) == 128  # 2 MiB
+    assert F.chunk_rows(10**6, 4096, 4) == 64
 
 
 def test_linear_cross_entropy_of_a_part():

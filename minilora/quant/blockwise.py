@@ -130,7 +130,9 @@ def dequantize_4bit(packed, state: QuantState, threads: int | None = None):
             f"the state does not fit its shape: {found} absmax values, "
             f"where shape {state.shape} in blocks of {state.blocksize} needs {blocks}"
         )
-    absmax = dequantize_blockwise(state.absmax, state.state2) + state.offset if state.nested else state.absmax
+    absmax = backend.asarray(state.absmax)
+    if state.nested:
+        absmax = dequantize_blockwise(absmax, state.state2) + state.offset
     flat = packed.reshape(-1)
     if backend.blocks_rows():
         values = fast.dequantize_4bit(flat, absmax, state.quant_type, state.blocksize, n, _threads(threads, n))

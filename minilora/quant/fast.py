@@ -81,12 +81,16 @@ def packed_order(quant_type: str) -> np.ndarray:
 
 
 def spread(work: Callable[[slice], None], rows: int, row_bytes: int, threads: int) -> None:
-    """`work` on slices of the rows that fit a cache, `threads` of them at a time."""
-    slices = list(backend.row_blocks(rows, row_bytes))
+    """`work` on slices of the rows that fit a cache, `threads` of them at a time.
+
+    Threads take larger slices, since Python's lock is handed over after each operation. Each takes neighbours: memory
+    comes in pages of up to 2 MiB, and two threads that are the first to touch one wait for each other.
+    """
+    slices = list(backend.row_blocks(rows, row_bytes if threads == 1 else row_bytes // 4))
     threads = min(threads, len(slices))
 
-    def share(first: int) -> None:
-        for s in slices[first::threads]:
+    def share(index: int) -> None:
+        for s in slices[len(slices) * index // threads : len(slices) * (index + 1) // threads]:
             work(s)
 
     if threads <= 1:

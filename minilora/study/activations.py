@@ -24,10 +24,10 @@ N·h, and is computed again when the gradient arrives, one at a time.
 
 from dataclasses import dataclass, field
 
-from ..functional import CHUNK_BYTES
+from ..functional import chunk_rows
 from .presets import Shape
 
-CACHE_BLOCK = 256 * 1024  # bytes that an elementwise chain works on at a time, in backend.row_blocks
+CACHE_BLOCK = 512 * 1024  # bytes that an elementwise chain works on at a time, in backend.row_blocks
 CAUSAL_BLOCK = 64  # queries at a time, in functional.scaled_dot_product_attention
 
 
@@ -219,7 +219,7 @@ def engine_peaks(
     attention = 2 * stream + size * n * 2 * (shape.query_width + shape.kv_width) + scores
     in_block = max(mlp + 2 * cached, mlp + stream + copy, attention)
 
-    chunk = max(64, CHUNK_BYTES // (shape.vocab * size))
+    chunk = chunk_rows(shape.vocab, shape.hidden, size)
     rows = -(-step.batch // workers) * max(1, step.length - (learns.prompt == 0))  # with a label
     chunks = -(-rows // chunk)
     logits, head = workers * min(rows, chunk) * shape.vocab * size, workers * gradients.head

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import MiniloraError, show
 from ..formats.atomic import write_atomic, write_json
-from . import compare, compare_views, jargon_record, jargon_report, plan
+from . import compare, compare_views, jargon_record, jargon_report, plan, speed_record
 from .compare_views import Compared, compared, forgotten, show_size
 from .drawing import save_all
 from .grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share, show_signed
@@ -27,7 +27,7 @@ from .records import Records
 from .studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
-RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl, jargon.json
+RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl, jargon.json, speed.json
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
@@ -117,6 +117,7 @@ def page(root: Path = ROOT) -> str:
             f"**Published.** {study.published}",
         ]
     parts += _jargon_section(jargon_record.read(root / RECORDS / jargon_record.FILE))
+    parts += _speed_section(speed_record.read(root / RECORDS / speed_record.FILE))
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))
     return "\n\n".join(parts) + "\n"
@@ -139,6 +140,17 @@ def _jargon_section(record: dict) -> list[str]:
         *(_figure(name, draw.__doc__) for name, draw in jargon_record.FIGURES.items()),
         f"**Ours.** {' '.join(jargon_report.claims(record))}",
         _table(jargon_record.samples_grid(record), numbers=False),
+    ]
+
+
+def _speed_section(record: dict) -> list[str]:
+    """Every row of the speed table, and where the seconds go."""
+    return [
+        f"## {speed_record.TITLE}",
+        provenance(record, record["command"]),
+        _table(speed_record.grid(record)),
+        "Where the CPU seconds of each go (`python -m benchmarks.profile`):",
+        speed_record.profiles(record),
     ]
 
 

@@ -216,7 +216,7 @@ class _Loop:
                 f"the loss became {loss} at step {self.step + 1} with learning rate {lr:.3g}; "
                 f"try a smaller one ({where})"
             )
-        norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
+        norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm, self.workers.map))
         self.optimizer.step(self.workers.map)
         self.optimizer.zero_grad()
         self.step += 1

@@ -1,0 +1,244 @@
+"""Where the seconds of each row of the speed table go: matrix products, elementwise work, Python, allocation.
+
+    python -m benchmarks.profile                  two lines a row
+    python -m benchmarks.profile --lines 20       and the 20 lines of code in which most of it is spent
+
+One thread does the whole of the work, with BLAS on one thread too, so that nothing waits for anything. Two copies of it
+take turns, one as it is, for its CPU seconds, and one over arrays that keep a clock: an ndarray that times what NumPy
+does with it, and nothing else. Shares are of the plain work's seconds.
+
+    products      what `@` and `dot` took, in place
+    allocation    the CPU seconds that the plain work spent in the system: nearly all of them give it memory, page by
+                  page and filled with zeros
+    elementwise   what other ufuncs, reductions, look-ups and copies took in place, less the allocation, which is part
+                  of it
+    Python        the rest of the plain work: the interpreter, between NumPy's calls
+
+The clock costs a little, too, so that the parts may add up to a few percent more than the whole.
+The second line says how much faster the work is on all cores, and which functions take most for elementwise work.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from time import perf_counter, process_time, thread_time
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+
+import minilora
+from minilora import backend, blas
+
+from . import quant, smollm2, step
+
+PRODUCTS = {"matmul", "dot"}
+PACKAGE = f"{Path(minilora.__file__).parent}/"
+
+_clock = False  # whether a call is being timed: what NumPy calls in turn belongs to it
+_seconds: dict[tuple[str, str], float] = defaultdict(float)  # (NumPy's function, line of code) -> seconds
+
+
+def _timed(name: str, work, *args, **kwargs):
+    global _clock
+    if _clock:
+        return work(*args, **kwargs)
+    frame = sys._getframe(1)
+    while not frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    code = frame.f_code
+    place = f"{code.co_qualname.replace('.<locals>.', ' ')} {code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno}"
+    _clock, started = True, thread_time()
+    try:
+        return work(*args, **kwargs)
+    finally:
+        _seconds[name, place] += thread_time() - started
+        _clock = False
+
+
+class ClockedArray(np.ndarray):
+    """An array that adds up how long NumPy works on it. One that holds its own data looks so (`base` is None)."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+        plain = [_plain(x) for x in inputs]
+        if out is not None:
+            kwargs["out"] = tuple(_plain(x) for x in out)
+        result = _timed(ufunc.__name__, getattr(ufunc, method), *plain, **kwargs)
+        return out[0] if out is not None and out[0] is not None else _clocked(result)
+
+    def __array_function__(self, func, types, args, kwargs):
+        out = kwargs.get("out")
+        args = [[_plain(x) for x in a] if isinstance(a, (list, tuple)) else _plain(a) for a in args]
+        result = _timed(func.__name__, func, *args, **{name: _plain(value) for name, value in kwargs.items()})
+        return out if out is not None else _clocked(result)
+
+    def __getitem__(self, index):
+        if _is_basic(index):
+            return super().__getitem__(index)
+        return _clocked(_timed("getitem", _plain(self).__getitem__, index))
+
+    def __setitem__(self, index, value):
+        _timed("setitem", _plain(self).__setitem__, index, _plain(value))
+
+    def copy(self, order="C"):
+        return _clocked(_timed("copy", _plain(self).copy, order))
+
+    def astype(self, *args, **kwargs):
+        return _clocked(_timed("astype", _plain(self).astype, *args, **kwargs))
+
+    @property
+    def base(self):
+        base = super().base
+        return None if type(base) is np.ndarray and base.base is None and base.size == self.size else base
+
+
+def _plain(x):
+    return x.view(np.ndarray) if isinstance(x, ClockedArray) else x
+
+
+def _clocked(x):
+    return x.view(ClockedArray) if type(x) is np.ndarray else x
+
+
+def _is_basic(index) -> bool:
+    return not any(isinstance(i, (np.ndarray, list)) for i in (index if isinstance(index, tuple) else (index,)))
+
+
+def clocked_backend() -> backend.Backend:
+    """NumPy whose arrays are `ClockedArray`s."""
+
+    def making(name: str):
+        work = getattr(np, name)
+        return lambda *args, **kwargs: _clocked(_timed(name, work, *args, **kwargs))
+
+    namespace = SimpleNamespace(**{name: value for name, value in vars(np).items() if not name.startswith("_")})
+    for name in ("empty", "zeros", "ones", "full", "arange", "asarray", "tri"):
+        setattr(namespace, name, making(name))
+    with backend.use("numpy") as plain:
+        return replace(plain, namespace=namespace, array_type=ClockedArray, from_host=_clocked, to_host=_plain)
+
+
+backend.register("clocked", clocked_backend)
+
+
+# What is profiled
+
+
+@dataclass(frozen=True)
+class Profile:
+    """CPU seconds of the work on one thread and its four parts; seconds on all cores; the lines that take most."""
+
+    seconds: float
+    products: float
+    elementwise: float
+    python: float
+    allocation: float
+    on_all_cores: float
+    lines: list[tuple[str, float]]  # (function, line of code), seconds
+
+    def show(self) -> list[str]:
+        """The two lines."""
+        parts = {"products": self.products, "elementwise": self.elementwise, "Python": self.python}
+        parts |= {"allocation": self.allocation}
+        shares = ", ".join(f"{name} {max(seconds, 0) / self.seconds:.0%}" for name, seconds in parts.items())
+        functions = defaultdict(float)
+        for line, seconds in self.lines:
+            if not is_product(line):
+                functions[line.split(" in ")[1].rpartition(" ")[0]] += seconds
+        most = sorted(functions.items(), key=lambda function: -function[1])[:3]
+        most = [f"{name} {seconds / self.seconds:.0%}" for name, seconds in most]
+        faster = f"{self.seconds / self.on_all_cores:.2f} times as fast on {blas.cores()} cores"
+        return [f"{1000 * self.seconds:.1f} ms on one thread: {shares}", f"{faster}; elementwise: {', '.join(most)}"]
+
+
+def is_product(line: str) -> bool:
+    return line.split()[0] in PRODUCTS
+
+
+def profile(make: Callable, seconds: float) -> Profile:
+    """make: a function of a number of threads (None: all) that gives the work. seconds: about how long to measure on
+    one thread, and again on all.
+    """
+    blas.keep_freed_memory()  # as training does
+    with backend.use("numpy"):
+        work = make(None)
+        work()
+        rounds = max(3, round(seconds / timed(work, perf_counter)))
+        on_all_cores = statistics.median(timed(work, perf_counter) for _ in range(rounds))
+    with blas.threads(1):
+        with backend.use("numpy"):
+            plain = make(1)
+            plain()
+        with backend.use("clocked"):
+            clocked = make(1)
+            clocked()
+        turns, system = [], 0.0
+        for _ in range(rounds):
+            with backend.use("numpy"):
+                before = getrusage(RUSAGE_SELF).ru_stime
+                cpu = timed(plain, process_time)
+                system += getrusage(RUSAGE_SELF).ru_stime - before
+            with backend.use("clocked"), patch("numpy.take", partial(_timed, "take", np.take)):  # it tells no array
+                _seconds.clear()
+                clocked()
+            turns.append((cpu, dict(_seconds)))
+    cpu = statistics.median(cpu for cpu, _ in turns)
+    share = lambda of: cpu * statistics.median(of(lines) / plain for plain, lines in turns)  # noqa: E731
+    names = dict.fromkeys(key for _, lines in turns for key in lines)
+    lines = [(f"{name} in {line}", share(lambda of, key=(name, line): of.get(key, 0.0))) for name, line in names]
+    lines.sort(key=lambda line: -line[1])
+    products = share(lambda of: sum(value for (name, _), value in of.items() if name in PRODUCTS))
+    inside = share(lambda of: sum(of.values()))
+    system /= rounds
+    return Profile(cpu, products, inside - products - system, cpu - inside, system, on_all_cores, lines)
+
+
+def timed(work: Callable, clock: Callable) -> float:
+    started = clock()
+    work()
+    return clock() - started
+
+
+def works() -> dict[str, Callable]:
+    """{row: a function of a number of threads (None: all) that gives the work}."""
+    found = {}
+    for size, of_size in step.SIZES.items():
+        for method in step.METHODS:
+            found[f"{size}, {method}"] = partial(step.minilora_step, of_size, method, None)
+    for name in ("dequantize", "quantize"):
+        found[f"{name} 4096 x 4096"] = partial(quant.Minilora().work, name, 4096, "nf4")
+    for name, work in smollm2.WORKS.items():
+        found[f"SmolLM2-135M, {name}"] = partial(smollm2.minilora_work, work)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--row", help="a part of the name of the rows to profile (default: all)", default="")
+    parser.add_argument("--seconds", type=float, default=3.0, help="about how long to measure a row, twice")
+    parser.add_argument("--exactly", metavar="ROW", help="profile the row of this name, where there is one")
+    parser.add_argument("--json", action="store_true", help="print {row: [its two lines]}")
+    parser.add_argument("--lines", type=int, default=0, help="show as many lines of code, too")
+    arguments = parser.parse_args()
+    found = {}
+    for name, make in works().items():
+        if arguments.exactly == name if arguments.exactly else arguments.row in name:
+            of_row = profile(make, arguments.seconds)
+            found[name] = of_row.show()
+            if not arguments.json:
+                print(f"{name}\n  " + "\n  ".join(found[name]), flush=True)
+                for line, seconds in of_row.lines[: arguments.lines]:
+                    print(f"    {seconds / of_row.seconds:>6.1%}  {line}")
+    if arguments.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
