@@ -247,4 +247,33 @@ def unlock(array) -> None:
         array.flags.writeable = True
 
 
+# GPUs
+
+
+def cards() -> int:
+    """How many GPUs this process sees; 0 on a backend that uses none."""
+    return _active.namespace.cuda.runtime.getDeviceCount() if _active.name == "cupy" else 0
+
+
+def take_card(number: int) -> None:
+    """Use GPU `number` from here on."""
+    _active.namespace.cuda.Device(number).use()
+
+
+def card_all_reduce(rank: int, size: int) -> Callable:
+    """A function that sums an array over the GPUs of `size` processes and writes the sum over it (NCCL).
+
+    rank: the number of this process. Each has taken a GPU that no other has, and they have found one another by MPI.
+    """
+    from cupyx.distributed import init_process_group
+
+    group = init_process_group(size, rank, backend="nccl", use_mpi=True)
+
+    def all_reduce(array):
+        group.all_reduce(array, array)
+        return array
+
+    return all_reduce
+
+
 use(os.environ.get("MINILORA_BACKEND", "numpy"))

@@ -42,8 +42,13 @@ def describe() -> list[dict]:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """How many processor cores this process may use."""
+    return len(usable_cores())
+
+
+def usable_cores() -> set[int]:
+    """The processor cores that this process may use, by number."""
     try:
-        return len(os.sched_getaffinity(0))
+        return os.sched_getaffinity(0)
     except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
+        return set(range(os.cpu_count() or 1))

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from . import __version__
@@ -17,6 +18,7 @@ from .formats.atomic import show_path
 from .study.models_command import add_arguments as add_models_arguments
 from .study.plan_command import add_arguments as add_plan_arguments
 from .study.plan_command import preset_list
+from .train import launch
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,30 +39,36 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    with launch.one_voice():
+        code, message, seen_by_all = _run(argv)
+    if message:
+        launch.last_word(" ".join(message.split()), seen_by_all)
+    return code
+
+
+def _run(argv: list[str] | None) -> tuple[int, str, bool]:
+    """Exit code, last word, and whether every rank has the same."""
     try:
         arguments = _parser().parse_args(argv)
-        return arguments.run(arguments) or 0
+        launch.check(arguments.command)
+        return arguments.run(arguments) or 0, "", True
     except MiniloraError as error:
-        message = str(error)
+        return 2, str(error), isinstance(error, launch.SeenByAll)
     except KeyboardInterrupt:
-        print("minilora: interrupted", file=sys.stderr)
-        return 130
+        return 130, "interrupted", False
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0, "", True
     except OSError as error:
-        message = f"{error.strerror or error}" + (f": {show_path(error.filename)}" if error.filename else "")
+        return 2, f"{error.strerror or error}" + (f": {show_path(error.filename)}" if error.filename else ""), False
     except MemoryError:
-        message = "out of memory; try a smaller --batch-size, --seq-len or model"
+        return 2, "out of memory; try a smaller --batch-size, --seq-len or model", False
     except Exception as error:
         from .train.loop import Stopped
 
         if not isinstance(error, Stopped):
             raise
-        print(f"minilora: {error}; go on with --resume", file=sys.stderr)
-        return 128 + error.signum
-    print(f"minilora: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+        return 128 + error.signum, f"{error}; go on with --resume", True
 
 
 def _parser() -> _Parser:
@@ -395,7 +403,10 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
     from .train.loop import refuse_foreign, train, trainable
     from .train.parallel import Workers
     from .train.run import RunFolder
+    from .train.world import this_world
 
+    world = this_world()
+    world.refuse_few_rows(arguments.batch_size)
     pack = {"pack": True} if getattr(arguments, "pack", False) else {}
     batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
     recipes.refuse_long(model, text, arguments.seq_len, **pack)
@@ -412,17 +423,18 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
         text.sha256,
         accept=lambda checkpoint: refuse_foreign(trainable(model), checkpoint),
     )
+    world.refuse_differing(lambda: recipes.fingerprints(model, text, settings))
     trains, total = recipes.count_parameters(model)
     if not arguments.json:
         _say(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
-    with Workers() as workers, run_folder as run:
+    with Workers(world=world) as workers, run_folder if world.is_first else nullcontext() as run:
         evaluate = recipes.evaluator(model, text.validation, arguments.seq_len, arguments.batch_size, workers)
         history = train(
             model, batches, config, evaluate=evaluate, run=run, workers=workers, description=arguments.command
         )
         test = recipes.evaluator(model, text.test, arguments.seq_len, arguments.batch_size, workers)()
-        saved = save(run.path)
-    for note in run.notes + history.notes + getattr(batches, "notes", []):
+        saved = save(run.path) if world.is_first else None
+    for note in getattr(run, "notes", []) + history.notes + getattr(batches, "notes", []):
         print(f"minilora: note: {note}", file=sys.stderr)
     facts = {
         "validation": history.best,
@@ -455,18 +467,21 @@ def _train_config(arguments, lr: float, **settings):
     )
 
 
-def _refuse_early(arguments) -> None:
-    """Before anything slow: is the run folder free?"""
+def _start(arguments) -> None:
+    """Before anything slow: join the other ranks, and see whether the run folder is free."""
     from .train.run import RunFolder
+    from .train.world import this_world
 
-    RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()
+    this_world()
+    if launch.rank() == 0:
+        RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()
 
 
 def _pretrain(arguments) -> None:
     from .data import corpora
     from .train import recipes
 
-    _refuse_early(arguments)
+    _start(arguments)
     config = _train_config(arguments, arguments.lr, weight_decay=0.1, betas=(0.9, 0.95))
     corpus = corpora.load(arguments.data)
     tokenizer = recipes.tokenizer_for(corpus, arguments.vocab_size)
@@ -491,7 +506,7 @@ def _pretrain(arguments) -> None:
 def _finetune(arguments) -> None:
     from .train import methods, recipes
 
-    _refuse_early(arguments)
+    _start(arguments)
     name = methods.find(arguments.method)
     method, options = methods.METHODS[name], _method_options(arguments, name)
     lr = method.lr if arguments.lr is None else arguments.lr

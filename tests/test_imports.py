@@ -130,7 +130,7 @@ def test_only_the_backend_imports_cupy():
     users = {
         module
         for module, path in modules().items()
-        if any(name.partition(".")[0] == "cupy" for name in imported(path.read_text("utf-8"), module, False))
+        if any(name.partition(".")[0] in ("cupy", "cupyx") for name in imported(path.read_text("utf-8"), module, False))
     }
     assert users == {"backend"}
 

@@ -6,11 +6,12 @@ import numpy as np
 
 from .. import backend
 from ..tensor import no_grad
-from .parallel import Workers, split_batch
+from .parallel import Workers, rows_of, split_batch, take
 
 
 def _losses_and_logits(model, batches, workers: Workers, want_logits: bool):
-    """Per part of a batch: the summed loss, and the logits on the host where they are wanted."""
+    """This rank's rows of each batch, and for each part of them the summed loss, and the logits on the host where they
+    are wanted."""
 
     def part(batch: dict):
         out = model(**batch, num_items_in_batch=1)
@@ -22,7 +23,9 @@ def _losses_and_logits(model, batches, workers: Workers, want_logits: bool):
     try:
         with no_grad():
             for batch in batches:
-                yield batch, workers.map(part, split_batch(batch, workers.count))
+                mine = take(batch, workers.world.share(rows_of(batch)))
+                if len(mine["input_ids"]):
+                    yield mine, workers.map(part, split_batch(mine, workers.count))
     finally:
         model.train(was_training)
 
@@ -34,7 +37,7 @@ def bits_per_character(model, batches, characters: int, workers: Workers) -> flo
     (`data.batches.evaluation_windows`).
     """
     nats = sum(loss for _, parts in _losses_and_logits(model, batches, workers, False) for loss, _ in parts)
-    return nats / log(2) / characters
+    return workers.world.total(nats) / log(2) / characters
 
 
 def accuracy(model, batches, workers: Workers) -> float:
@@ -44,4 +47,4 @@ def accuracy(model, batches, workers: Workers) -> float:
         predicted = np.concatenate([logits for _, logits in parts]).argmax(axis=1)
         right += int((predicted == batch["labels"]).sum())
         total += len(batch["labels"])
-    return right / total
+    return workers.world.total(right) / workers.world.total(total)

@@ -22,6 +22,7 @@ from .parallel import Workers
 from .progress import progress_bar
 from .run import RunFolder
 from .schedule import warmup_cosine
+from .world import SIGNALS, World
 
 
 @dataclass
@@ -130,7 +131,8 @@ def train(
     batches: has `next_batch()`, `state()` and `load_state()`. evaluate: a number, smaller is better. run: where
     metrics and checkpoints go; if it was opened on a checkpoint, training goes on from there. Raises MiniloraError
     where nothing is trainable or the loss is not finite, and Stopped after SIGINT or SIGTERM, when the step was
-    finished and saved.
+    finished and saved. Where `workers` are of a world of several ranks, all of them call this alike, and the first
+    alone gives `run`.
     """
     if workers is None:
         with Workers() as own:
@@ -144,18 +146,20 @@ def train(
                 description=description,
                 show_progress=show_progress,
             )
+    world = workers.world
     loop = _Loop(model, batches, config, evaluate, run, workers)
     started = perf_counter()
     model.train()
     try:
-        with _signals() as caught, progress_bar(description, config.steps, show_progress) as advance:
+        with _signals(world), progress_bar(description, config.steps, show_progress) as advance:
             advance(loop.step, "")
             while loop.step < config.steps and not loop.is_exhausted():
                 loop.train_one()
                 advance(1, f"loss {loop.history.steps[-1]['loss']:.3f}")
-                if caught:
+                if world.stop:
                     loop.save()
-                    raise Stopped(caught[0], loop.step)
+                    world.wait()  # for the first rank's checkpoint
+                    raise Stopped(world.stop, loop.step)
                 if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
                     loop.save()
         loop.finish()
@@ -187,8 +191,9 @@ class _Loop:
         self.step = 0
         self.best: dict[str, object] = {}  # a copy of the parameters at the best evaluation
         self.bad_evaluations = 0
-        if run is not None and run.checkpoint is not None:
-            self.restore(run.checkpoint)
+        checkpoint = workers.world.from_first(run.checkpoint if run is not None else None)
+        if checkpoint is not None:
+            self.restore(checkpoint)
         elif evaluate is not None:
             self.record_evaluation()
 
@@ -251,6 +256,7 @@ class _Loop:
         state = {
             "config": asdict(self.config),
             "workers": self.workers.count,
+            "ranks": self.workers.world.size,
             "batches": self.batches.state(),
             "optimizer": {name: value for name, value in optimizer.items() if not hasattr(value, "shape")},
             "best": self.history.best,
@@ -267,10 +273,9 @@ class _Loop:
         for key in now:
             if before.get(key) != now[key]:
                 self.history.notes.append(f"resumed with {key} {now[key]} instead of {before.get(key)}")
-        if state["workers"] != self.workers.count:
-            self.history.notes.append(
-                f"resumed with {self.workers.count} workers instead of {state['workers']}: last digits differ"
-            )
+        for name, now in (("workers", self.workers.count), ("ranks", self.workers.world.size)):
+            if (then := state.get(name, 1)) != now:
+                self.history.notes.append(f"resumed with {now} {name} instead of {then}: last digits differ")
         for name, p in self.parameters.items():
             p.data = arrays[f"model.{name}"]
         self.best = {
@@ -285,17 +290,20 @@ class _Loop:
 
 
 @contextmanager
-def _signals():
-    """Within the block, SIGINT and SIGTERM are collected in a list instead of stopping the process at once."""
-    caught: list[int] = []
+def _signals(world: World):
+    """Within the block, SIGINT and SIGTERM are noted in `world.asked` instead of stopping the process at once."""
     if threading.current_thread() is not threading.main_thread():
-        yield caught
+        yield
         return
-    handlers = {
-        s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)
-    }
+
+    def note(signum: int, frame) -> None:
+        world.asked = world.asked or signum
+
+    world.asked = 0
+
+    handlers = {s: signal.signal(s, note) for s in SIGNALS}
     try:
-        yield caught
+        yield
     finally:
         for s, handler in handlers.items():
             signal.signal(s, handler)

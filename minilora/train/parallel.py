@@ -8,37 +8,63 @@ core.
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
 from .. import backend, blas, nn
+from ..backend import xp
 from ..tensor import Tensor, gradients
+from .world import World, split_rows
 
 
 def split_batch(batch: dict[str, np.ndarray], parts: int) -> list[dict[str, np.ndarray]]:
     """Up to `parts` batches of whole rows, in order, none of them empty."""
-    rows = len(batch["input_ids"])
-    cuts = [rows * i // parts for i in range(parts + 1)]
-    return [{k: a[i:j] for k, a in batch.items()} for i, j in zip(cuts, cuts[1:], strict=False) if j > i]
+    return [take(batch, rows) for rows in split_rows(rows_of(batch), parts) if rows]
+
+
+def rows_of(batch: dict[str, np.ndarray]) -> range:
+    return range(len(batch["input_ids"]))
+
+
+def take(batch: dict[str, np.ndarray], rows: range) -> dict[str, np.ndarray]:
+    return {name: array[rows.start : rows.stop] for name, array in batch.items()}
+
+
+class RowGenerators:
+    """Draws for dropout, each row of a batch from a stream of its own: the same however the rows are shared out."""
+
+    def __init__(self, seeds: list[tuple[int, ...]]):
+        self._seeds, self._rngs = seeds, None
+
+    def random(self, shape: tuple[int, ...], dtype="float64") -> np.ndarray:
+        """As `Generator.random`, for an array whose first axis is the batch's rows."""
+        if self._rngs is None:
+            self._rngs = [np.random.default_rng(seed) for seed in self._seeds]
+        if shape[0] != len(self._rngs):
+            raise ValueError(f"dropout in training needs the {len(self._rngs)} rows of the batch first, not {shape}")
+        return np.stack([rng.random(shape[1:], dtype=dtype) for rng in self._rngs])
 
 
 class Workers:
     """Threads that share a training step; `with Workers(count)`. On a GPU, or with a count of 1, there is just the
     caller.
 
-    count: None takes the cores that the process may use. Within the block, a matrix product uses one thread where there
-    are several workers.
+    count: None takes the cores that the process may use. world: the processes that share the step with this one. Within
+    the block, a matrix product uses one thread where there are several workers, or else its rank's share of the cores.
     """
 
-    def __init__(self, count: int | None = None):
-        self.count = 1 if not backend.blocks_rows() else (count or blas.cores())
+    def __init__(self, count: int | None = None, world: World | None = None):
+        self.world = world or World()
+        self.count = 1 if not backend.blocks_rows() else (count or self.world.cores())
         self._pool = None
 
     def __enter__(self) -> "Workers":
         with ExitStack() as stack:
-            if self.count > 1:
+            if self.count > 1 or self.world.size > 1:
                 blas.keep_freed_memory()
                 stack.enter_context(blas.threads(1))
+            if self.count > 1:
                 self._pool = stack.enter_context(ThreadPoolExecutor(self.count))
             self._stack = stack.pop_all()
         return self
@@ -57,8 +83,8 @@ class Workers:
     def gradients(self, model, batches: list[dict[str, np.ndarray]], seed: tuple[int, ...] = (0,)):
         """The mean loss over all targets of `batches` (a 0-d array of the backend), its gradient left in `.grad`.
 
-        batches: one for a plain step, several to accumulate. seed: of dropout; each part draws from a stream of its
-        own.
+        batches: one for a plain step, several to accumulate; of the whole world, which takes its rows of each. seed: of
+        dropout; each row draws from a stream of its own.
         """
         num_items = sum(model.count_targets(batch["labels"]) for batch in batches)
         if num_items == 0:
@@ -66,20 +92,29 @@ class Workers:
         totals: dict[Tensor, object] = {}
         loss = 0
 
-        def part(index: int, batch: dict):
-            with nn.dropout_rng(np.random.default_rng([*seed, index])):
-                out = model(**batch, num_items_in_batch=num_items).loss
+        def part(number: int, batch: dict, rows: range):
+            with nn.dropout_rng(RowGenerators([(*seed, number, row) for row in rows])):
+                out = model(**take(batch, rows), num_items_in_batch=num_items).loss
             return out.data, gradients(out)
 
-        for accumulation, batch in enumerate(batches):
-            parts = split_batch(batch, self.count)
-            numbers = [accumulation * self.count + i for i in range(len(parts))]
-            results = self.map(part, numbers, parts)
+        for number, batch in enumerate(batches):
+            mine = self.world.share(rows_of(batch))
+            parts = [rows for rows in split_rows(mine, self.count) if rows]
+            results = self.map(partial(part, number, batch), parts)
             loss = loss + sum(value for value, _ in results)
             self._add_up([totals] + [found for _, found in results])
+        if self.world.size > 1:
+            loss, totals = self._of_all_ranks(model, loss, totals)
         for parameter, gradient in totals.items():
             parameter.grad = gradient
         return loss
+
+    def _of_all_ranks(self, model, loss, totals: dict[Tensor, object]):
+        """Loss and gradients summed over the ranks; what no rank has a gradient for gets zeros."""
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        mine = [totals.pop(p) if p in totals else xp.zeros(p.shape, dtype=p.dtype) for p in parameters]
+        loss, *found = self.world.add_up([backend.asarray(loss, dtype=parameters[0].dtype), *mine])
+        return loss, dict(zip(parameters, found, strict=True))
 
     def _add_up(self, found: list[dict[Tensor, object]]) -> None:
         """Add the gradients of all dictionaries into the first, in order (so that a rerun gives the same bits)."""

@@ -2,8 +2,10 @@
 from here.
 """
 
+import json
 from dataclasses import dataclass
 from difflib import get_close_matches
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +21,7 @@ from ..formats.gguf_writer import write_gguf
 from ..models.llama import LlamaConfig, LlamaForCausalLM
 from ..models.llama_gguf import gguf_of
 from ..models.registry import family_of
-from ..peft import PeftModel, adapter_quantization
+from ..peft import PeftModel, adapter_quantization, base_fingerprint
 from ..quant import load_4bit
 from .catalog import CATALOG, find
 from .chat import Chats, is_chat_data, read_chats
@@ -191,6 +193,19 @@ def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None
             metadata["tokenizer.ggml.padding_token_id"] = model.config.pad_token_id
     write_gguf(path, GGUF(content.metadata | metadata, content.tensors))
     return path
+
+
+def fingerprints(model, data: Text | Chats, settings: dict) -> dict[str, str]:
+    """What two processes must have alike to train one model together: the SHA-256 of each, by its name.
+
+    Where a text or a model lies may differ.
+    """
+    told = {name: value for name, value in settings.items() if name not in ("data", "model")}
+    return {
+        "text": data.sha256,
+        "settings": sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
+        "weights": base_fingerprint(model),
+    }
 
 
 def count_parameters(model) -> tuple[int, int]:

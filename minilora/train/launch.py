@@ -1,0 +1,79 @@
+"""How this process was started, alone or by mpiexec as one of several ranks, and how several ranks speak as one."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+from time import sleep
+
+from ..errors import MiniloraError
+
+COMMANDS = ("pretrain", "finetune")  # what several ranks can do together
+HOW = "mpiexec -n 4 python -m mpi4py -m minilora pretrain …"
+GRACE = 2.0  # seconds that a rank gives the first to speak for all and end them
+
+
+class SeenByAll(MiniloraError):
+    """Something wrong that every rank sees alike."""
+
+
+def ranks() -> int:
+    """How many processes the launcher started, by what it says in the environment; 1 where there is none."""
+    return _largest("1", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
+
+
+def rank() -> int:
+    """The number of this process among them, from 0."""
+    return _largest("0", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+
+
+def _largest(default: str, *names: str) -> int:
+    values = [os.environ.get(name, default) for name in names]
+    return max(int(value) for value in values if value.isdecimal())
+
+
+def by_mpi4py() -> bool:
+    """Whether this is `python -m mpi4py …`, which ends all ranks when one of them fails."""
+    return "mpi4py.run" in sys.modules
+
+
+def check(command: str) -> None:
+    """Raise SeenByAll where several ranks were started in a way, or for a command, that cannot end well."""
+    if ranks() == 1:
+        return
+    if command not in COMMANDS:
+        raise SeenByAll(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
+    if find_spec("mpi4py") is None:
+        raise SeenByAll(f"several ranks need mpi4py: pip install 'minilora[mpi]', then {HOW}")
+    if not by_mpi4py():
+        raise SeenByAll(f"start the ranks with -m mpi4py, which ends all of them when one fails: {HOW}")
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Within the block, what a rank prints is seen of the first alone; and an exit code other than 0 ends all ranks."""
+    with ExitStack() as stack:
+        if ranks() > 1 and by_mpi4py():
+            import mpi4py.MPI  # noqa: F401 (begins MPI: the exit of a rank that has not begun is seen by nobody)
+        if rank():
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        yield
+
+
+def last_word(message: str, seen_by_all: bool) -> None:
+    """Say on standard error why this rank ends, before its exit code ends the others.
+
+    What one rank dies of, the others mostly die of as well: the first speaks for all, and the others wait to be ended
+    by it. One that is still there has a reason of its own, and says it.
+    """
+    if rank():
+        sleep(GRACE)
+        if seen_by_all:
+            return
+        message = f"rank {rank()}: {message}"
+    print(f"minilora: {message}", file=sys.stderr, flush=True)
+    if ranks() > 1:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI has its own words for the same

@@ -1,0 +1,157 @@
+"""The processes that train one model together, over MPI: `mpiexec -n 4 python -m mpi4py -m minilora pretrain …`.
+
+Data-parallel training (Li et al. 2020, "PyTorch Distributed", section 3): each process, a rank, holds the whole model
+and takes its share of the rows of every batch; their gradients are added up, so all take the same step. What crosses
+the wire in a step is one buffer with the gradients of what trains and a few numbers beside them.
+
+Without mpiexec the process is a world of its own, and nothing of MPI is imported. `-m mpi4py` is what ends all ranks
+when one of them fails: without it the others would wait for it for ever.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib import metadata
+
+import numpy as np
+
+from .. import __version__, backend, blas
+from ..backend import xp
+from ..errors import show
+from .launch import SeenByAll, by_mpi4py
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def split_rows(rows: range, parts: int) -> list[range]:
+    """`rows` in `parts` runs, in order and as even as can be; where there are fewer rows than parts, some are empty."""
+    cuts = [len(rows) * i // parts for i in range(parts + 1)]
+    return [rows[i:j] for i, j in zip(cuts, cuts[1:], strict=False)]
+
+
+class World:
+    """`size` processes of which this one is number `rank`, counted from 0. Without a communicator, one alone.
+
+    comm: mpi4py's communicator of them all.
+    """
+
+    def __init__(self, comm=None):
+        self._comm = comm
+        self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+        self.asked = 0  # the signal that this rank was sent
+        self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
+        self._all_reduce = self._over_cards() if self.size > 1 and backend.cards() else self._over_host
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes files and speaks."""
+        return self.rank == 0
+
+    @property
+    def stop(self) -> int:
+        """The signal after which all ranks are to stop; 0 while there is none. Between two sums, all ranks see one."""
+        return self.asked if self.size == 1 else self._agreed
+
+    def cores(self) -> int:
+        """Processor cores for this rank: those that it may use, shared with the ranks on this machine that may, too."""
+        if self.size == 1:
+            return blas.cores()
+        mine = blas.usable_cores()
+        here = [cores for machine, cores in self._comm.allgather((_machine(), mine)) if machine == _machine()]
+        return max(1, len(mine) // sum(bool(cores & mine) for cores in here))
+
+    def share(self, rows: range) -> range:
+        """This rank's rows of those of a batch."""
+        return split_rows(rows, self.size)[self.rank]
+
+    def add_up(self, arrays: list) -> list:
+        """Each of `arrays` (of the backend) summed over the ranks, which all give the same shapes: one buffer, one
+        Allreduce. The results are views of the buffer. What a rank was asked by a signal travels along.
+        """
+        if self.size == 1:
+            return arrays
+        asked = backend.asarray(np.array([self.asked == s for s in SIGNALS], dtype=np.float32))
+        flat = self._all_reduce(xp.concatenate([a.reshape(-1) for a in (*arrays, asked)]))
+        ends = np.cumsum([a.size for a in arrays]).tolist()
+        parts = [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
+        counts = backend.to_numpy(flat[ends[-1] :])
+        self._agreed = max((s for s, count in zip(SIGNALS, counts, strict=True) if count), default=0)
+        return parts
+
+    def _over_host(self, flat):
+        """The sum of `flat` over the ranks, by MPI; on NumPy written over it."""
+        host = backend.to_numpy(flat)
+        self._comm.Allreduce(sys.modules["mpi4py.MPI"].IN_PLACE, host)
+        return backend.asarray(host)
+
+    def _over_cards(self):
+        """What sums over the ranks' GPUs, by NCCL: each rank of a machine takes the next of its cards. Where a machine
+        has more ranks than cards, ranks share them and sum over the host."""
+        local = self._comm.Split_type(sys.modules["mpi4py.MPI"].COMM_TYPE_SHARED)
+        number, cards = local.Get_rank(), backend.cards()
+        backend.take_card(number % cards)
+        if not all(self._comm.allgather(local.Get_size() <= cards)):
+            return self._over_host
+        return backend.card_all_reduce(self.rank, self.size)
+
+    def total(self, number: float) -> float:
+        """The sum of a number over the ranks, added in the order of the ranks."""
+        return number if self.size == 1 else sum(self._comm.allgather(number))
+
+    def from_first(self, thing):
+        """What the first rank gives, on all ranks."""
+        return thing if self.size == 1 else self._comm.bcast(thing)
+
+    def wait(self) -> None:
+        """Go on when all ranks have come here."""
+        if self.size > 1:
+            self._comm.Barrier()
+
+    def leave(self) -> None:
+        """End MPI, when all ranks have come here: what exit code follows is then no failure that ends the others."""
+        if self.size > 1:
+            sys.modules["mpi4py.MPI"].Finalize()
+
+    def refuse_differing(self, facts: Callable[[], dict[str, str]]) -> None:
+        """Raise SeenByAll, on all ranks, where a rank was started with other facts than the first.
+
+        facts: gives what must be the same, by name; it is not asked where there is one rank. The versions of minilora
+        and NumPy are looked at as well.
+        """
+        if self.size == 1:
+            return
+        mine = {"minilora": __version__, "NumPy": metadata.version("numpy")} | facts()
+        first, *others = self._comm.allgather(mine)
+        differing = [
+            f"rank {rank} has {name} {show(other[name], 16)}, rank 0 {show(first[name], 16)}"
+            for rank, other in enumerate(others, 1)
+            for name in first
+            if other[name] != first[name]
+        ]
+        if differing:
+            raise SeenByAll(f"all ranks must be alike: {'; '.join(differing[:3])}")
+
+    def refuse_few_rows(self, rows: int) -> None:
+        """Raise SeenByAll where a batch has fewer rows than there are ranks."""
+        if self.size > 1 and rows < self.size:
+            raise SeenByAll(
+                f"a batch of {rows} rows cannot be shared by {self.size} ranks; give --batch-size {self.size} or more, "
+                f"or mpiexec -n {rows}"
+            )
+
+
+def _machine() -> str:
+    return sys.modules["mpi4py.MPI"].Get_processor_name()
+
+
+@cache
+def this_world() -> World:
+    """The world that this process was started in."""
+    if not by_mpi4py():
+        return World()
+    from mpi4py import MPI
+
+    return World(MPI.COMM_WORLD)
