@@ -26,7 +26,8 @@ def keep_freed_memory() -> None:
     """Have the C library keep large freed blocks instead of returning them to the system (glibc; elsewhere nothing).
 
     A training step frees and asks for the same large arrays over and over, and every page that comes back from the
-    system costs a fault and is zeroed first: a tenth of a step's time.
+    system costs a fault and is zeroed first: a tenth of a step's time. Threads that are started later share one heap:
+    of those that they would have of their own, every free part is returned, whatever the threshold.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -34,6 +35,7 @@ def keep_freed_memory() -> None:
         return
     mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: blocks below it come from the heap
     mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's free end up to it is kept
+    mallopt(-8, 1)  # M_ARENA_MAX: heaps
 
 
 def describe() -> list[dict]:

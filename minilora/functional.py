@@ -90,7 +90,9 @@ def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
 
     def rule_ab(g):
         g = _as_rows(g)
-        return (g @ (up * scaling)).T @ rows, (g.T @ (rows @ down.T)) * scaling  # (r, in), (out, r)
+        da = (g @ (up * scaling)).T @ rows  # (r, in)
+        db = (rows @ down.T).T @ g  # (r, out): faster than its transpose, gᵀ (x Aᵀ)
+        return da, (db * scaling).T.copy()
 
     return record(
         y.reshape(*shape[:-1], out_features),
@@ -186,7 +188,10 @@ def swiglu(gate, up) -> Tensor:
     rows_a, rows_b = _as_rows(a), _as_rows(b)
     y = xp.empty(rows_a.shape, dtype=a.dtype)
     for s in _row_blocks(rows_a):
-        xp.multiply(rows_a[s], sigmoid_array(rows_a[s]), out=y[s])
+        with backend.errstate():  # exp may overflow to inf, which gives the right 0
+            below = xp.exp(-rows_a[s])
+        below += 1
+        xp.divide(rows_a[s], below, out=y[s])
         y[s] *= rows_b[s]
 
     def rule(g):
@@ -339,22 +344,25 @@ def rotary(x, cos, sin) -> Tensor:
     a, cos, sin = raw(x), raw(cos), raw(sin)
     heads, size = a.shape[-2:]
     half = size // 2
-    signed = sin.copy()
-    signed[..., :half] *= -1  # out = x cos + swap(x) (-sin, sin)
 
-    def rotate(rows, cos, signed):
+    def rotate(rows, cos, sin):
+        """x cos + swap(x) (-sin, sin)."""
+        # A factor for each number of a sequence, so that NumPy's inner loops run over all of it, not over half a head.
+        # The tables are made again in backward: as wide as this, they would be a large part of what is kept.
+        times = heads if cos.ndim == 2 and backend.blocks_rows() else 1
+        cos, sin = (xp.repeat(t[..., None, :], times, axis=-2) for t in (cos, sin))  # (…, T, H, D)
+        sin[..., :half] *= -1
         out = xp.empty(rows.shape, dtype=rows.dtype)
-        swapped = xp.empty(rows.shape[1:], dtype=rows.dtype)
-        for i in range(rows.shape[0]):  # one sequence at a time: (T, H, D)
-            row_cos, row_sin = (cos, signed) if cos.ndim == 2 else (cos[i], signed[i])
-            swapped[..., :half] = rows[i, ..., half:]
-            swapped[..., half:] = rows[i, ..., :half]
-            swapped *= row_sin[:, None]
-            xp.multiply(rows[i], row_cos[:, None], out=out[i])
-            out[i] += swapped
+        for s in backend.row_blocks(rows.shape[0], rows[:1].size * rows.dtype.itemsize):
+            part, own_cos, own_sin = (rows[s], cos, sin) if cos.ndim == 3 else (rows[s], cos[s], sin[s])
+            swapped = xp.empty(part.shape, dtype=rows.dtype)
+            xp.multiply(part[..., half:], own_sin[..., :half], out=swapped[..., :half])
+            xp.multiply(part[..., :half], own_sin[..., half:], out=swapped[..., half:])
+            xp.multiply(part, own_cos, out=out[s])
+            out[s] += swapped
         return out
 
-    return record(rotate(a, cos, signed), (x, lambda g: rotate(g, cos, -signed)))
+    return record(rotate(a, cos, sin), (x, lambda g: rotate(g, cos, -sin)))
 
 
 def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, scale: float | None = None) -> Tensor:
@@ -417,18 +425,21 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
             b, rows, seen = blocks.pop()
             exps, inverse = kept.pop()
             grad = g[b, :, :, rows] * inverse  # divides by the row sums here, where rows are short
-            dv[b, :, :, :seen] += (exps.swapaxes(-1, -2) @ grad).sum(axis=2, keepdims=True)
+            dv[b, :, :, :seen] += _over_group(exps.swapaxes(-1, -2) @ grad)
             dscores = grad @ values[b, :, :, :seen].swapaxes(-1, -2)
             dscores *= exps
             exps *= (dscores @ ones[:seen]) * inverse
             dscores -= exps
             xp.multiply(dscores @ keys[b, :, :, :seen], scale, out=dq[b, :, :, rows])
-            dk[b, :, :, :seen] += (dscores.swapaxes(-1, -2) @ (queries[b, :, :, rows] * scale)).sum(
-                axis=2, keepdims=True
-            )
+            dk[b, :, :, :seen] += _over_group(dscores.swapaxes(-1, -2) @ (queries[b, :, :, rows] * scale))
         return dq.reshape(q_shape), dk.reshape(k_shape), dv.reshape(v_shape)
 
     return record(out.reshape(*q_shape[:-1], v_shape[-1]), ((q, k, v), rule))
+
+
+def _over_group(grads):
+    """(b, H_kv, G, S, D) summed over the query heads that share a key head; where it is one alone, nothing is added."""
+    return grads if grads.shape[2] == 1 else grads.sum(axis=2, keepdims=True)
 
 
 def _mask_as_bias(mask, full_shape, head_shape, dtype):
@@ -492,12 +503,12 @@ def cross_entropy(logits, targets, ignore_index: int = -100, num_items: int | No
     valid, target, num_items = _valid_targets(targets, shape, ignore_index, num_items)
     rows = _as_rows(a)
     used = rows if valid is None else rows[valid]
-    probabilities = xp.empty(used.shape, dtype=dtype)
-    total = _softmax_rows(used, probabilities, target)
+    exps = xp.empty(used.shape, dtype=dtype)
+    total, sums = _exp_rows(used, exps, target)
 
     def rule(g):
-        probabilities[xp.arange(len(target)), target] -= 1
-        return _put_rows(xp.multiply(probabilities, g / num_items, out=probabilities), valid, shape)
+        exps[xp.arange(len(target)), target] -= sums
+        return _put_rows(xp.multiply(exps, (g / num_items / sums)[:, None], out=exps), valid, shape)
 
     return record(total / num_items, (logits, rule))
 
@@ -526,13 +537,17 @@ def linear_cross_entropy(x, weight, targets, ignore_index: int = -100, num_items
     for start in range(0, len(target), chunk):
         s = slice(start, start + chunk)
         logits = xp.matmul(used[s], w.T, out=room[: len(target) - start])  # (chunk, V)
-        total = total + _softmax_rows(logits, logits, target[s])
+        more, sums = _exp_rows(logits, logits, target[s])
+        total = total + more
         if x_is_live or weight_is_live:
-            logits[xp.arange(logits.shape[0]), target[s]] -= 1  # d loss / d logits, times num_items
+            # d loss / d logits, times num_items, is these rows over their sums, which are divided by where rows are short.
+            logits[xp.arange(logits.shape[0]), target[s]] -= sums
+            inverse = (1 / sums)[:, None]
             if x_is_live:
                 xp.matmul(logits, w, out=dx[s])
+                dx[s] *= inverse
             if weight_is_live:
-                part = logits.T @ used[s]
+                part = logits.T @ (used[s] * inverse)
                 dw = part if dw is None else xp.add(dw, part, out=dw)
                 del part  # before the next is made
 
@@ -572,19 +587,21 @@ def _put_rows(rows, valid, shape):
     return out.reshape(shape)
 
 
-def _softmax_rows(logits, out, target):
-    """Write the softmax of each row to `out` (may be `logits`); returns the sum of -log softmax at the targets."""
-    total = xp.zeros((), dtype=logits.dtype)
+def _exp_rows(logits, out, target):
+    """Write exp(logits - the row's largest) to `out` (may be `logits`); returns the sum of -log softmax at the targets,
+    and the sum of each written row, by which it is a softmax.
+    """
+    total, sums = xp.zeros((), dtype=logits.dtype), xp.empty(logits.shape[0], dtype=logits.dtype)
+    ones = xp.ones(logits.shape[1], dtype=logits.dtype)
     for s in _row_blocks(logits):
         rows, index = logits[s], xp.arange(logits[s].shape[0])
         chosen = rows[index, target[s]]
         top = rows.max(axis=1)
         exps = xp.subtract(rows, top[:, None], out=out[s])
         xp.exp(exps, out=exps)
-        sums = exps.sum(axis=1)
-        exps *= (1 / sums)[:, None]
-        total = total + (xp.log(sums) + top - chosen).sum()
-    return total
+        sums[s] = exps @ ones
+        total = total + (xp.log(sums[s]) + top - chosen).sum()
+    return total, sums
 
 
 def _as_rows(a):

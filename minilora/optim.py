@@ -136,9 +136,11 @@ class AdamW(Optimizer):
         correction1, correction2 = 1 - beta1 ** state["step"], sqrt(1 - beta2 ** state["step"])
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
         flat = [a.reshape(-1) for a in (writable_data(p), g, state["m"], state["v"])]
-        for s in backend.row_blocks(p.size, p.dtype.itemsize * 16):
+        room = None
+        for s in backend.row_blocks(p.size, p.dtype.itemsize * 4):
             data, gradient, m, v = (a[s] for a in flat)
-            work = gradient * (1 - beta1)
+            room = xp.empty(gradient.shape, dtype=gradient.dtype) if room is None else room
+            work = xp.multiply(gradient, 1 - beta1, out=room[: len(gradient)])
             m *= beta1
             m += work
             xp.multiply(gradient, gradient, out=work)
@@ -153,10 +155,11 @@ class AdamW(Optimizer):
             data -= work
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float):
+def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, map=map):
     """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
 
-    Nothing is fetched from a GPU: there the norm is a 0-d array. Raises ValueError for a max_norm that is not positive.
+    `map` may spread the gradients over threads, as in `Optimizer.step`. Nothing is fetched from a GPU: there the norm is
+    a 0-d array. Raises ValueError for a max_norm that is not positive.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
@@ -164,10 +167,10 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float):
     if not grads:
         return xp.zeros(())
     total = xp.zeros((), dtype=grads[0].dtype)
-    for g in grads:
-        total = total + xp.dot(g.reshape(-1), g.reshape(-1))
+    for square in map(lambda g: xp.dot(g.reshape(-1), g.reshape(-1)), grads):
+        total = total + square
     norm = xp.sqrt(total)
     scale = xp.minimum(max_norm / (norm + 1e-6), 1)
-    for g in grads:
-        g *= scale
+    for _ in map(lambda g: xp.multiply(g, scale, out=g), grads):
+        pass
     return norm
