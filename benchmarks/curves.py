@@ -3,9 +3,9 @@
     pip install -e ".[parity]" && python -m benchmarks.curves --resume
 
 One size in the middle, and each axis doubled four times around it: minilora, PyTorch and minilora's matrix products
-alone, each in a process of its own, take turns with small programs that measure the rates of the machine
-(`minilora.study.step_time`). What the rounds took goes to a file of records, one line an axis and method, with which
-a run that was cut off goes on. `python -m minilora.study.results` shows them beside the cost model.
+alone, each in a process of its own, take turns; so do small programs that measure the rates of the machine for the
+cost model (`minilora.study.step_time`). What the rounds took goes to a file of records, one line an axis and method,
+with which a run that was cut off goes on. `python -m minilora.study.results` shows them beside the model.
 """
 
 import argparse
@@ -22,6 +22,8 @@ ROUNDS, TURN = 7, 0.4  # TURN: seconds
 SIDE = 1024  # of the product that the rate is of
 BLOCK, BLOCKS = 64 * 1024, 64  # numbers that stay in a core's cache, and how often a step goes over them
 LARGE = 16 * 2**20  # numbers that no cache holds
+# Next to nothing to compute, but arrays of 1,024 numbers: from 500 on, NumPy hands Python's lock to the other thread.
+SMALL = {"vocab": 64, "hidden": 32, "intermediate": 32, "heads": 1, "length": 32}
 
 
 def product_step():
@@ -77,37 +79,43 @@ def memory_step():
 RATES = {"product": product_step, "element": element_step, "exponential": exponential_step, "memory": memory_step}
 
 
-def measure(settings: dict, method: str, axis: str) -> dict[str, list]:
-    """Seconds of each round: of the rates, and by size of each library."""
+def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
+    """Of each round, the rates of the machine (`minilora.study.step_time.Rates`)."""
     from minilora import blas
-    from minilora.study.curves_record import size_at
 
     cores = blas.cores()
-    tiny = {"vocab": 64, "hidden": 16, "intermediate": 16, "heads": 1, "length": 2, "batch": cores}
     with ExitStack() as stack:
         runners = [Runner(name, "benchmarks.curves", "--serve", name) for name in RATES]
         for layers in (1, 9):
-            name = f"{layers} small"
-            runners.append(Runner.of_step("minilora", json.dumps(tiny | {"layers": layers}), method, name=name))
+            size = json.dumps(SMALL | {"layers": layers, "batch": cores})
+            runners.append(Runner.of_step("minilora", size, method, name=f"{layers} small"))
+        for runner in runners:
+            stack.enter_context(runner)
+        seconds = seconds_of(take_turns(runners, settings["rounds"], TURN))
+    layer = [(large - small) / 8 for small, large in zip(seconds["1 small"], seconds["9 small"], strict=True)]
+    return {
+        "products": [cores * 2 * SIDE**3 / s for s in seconds["product"]],
+        "elements": [cores * BLOCK * BLOCKS / s for s in seconds["element"]],
+        "exponentials": [cores * BLOCK * BLOCKS / s for s in seconds["exponential"]],
+        "memory": [cores * 2 * 4 * LARGE / s for s in seconds["memory"]],
+        "layer": layer,
+        "step": [small - of_layer for small, of_layer in zip(seconds["1 small"], layer, strict=True)],
+    }
+
+
+def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float]]]:
+    """By library and size, the seconds of a step in each round."""
+    from minilora.study.curves_record import size_at
+
+    with ExitStack() as stack:
+        runners = []
         for value in settings["axes"][axis]:
             size = json.dumps(size_at(settings["middle"], axis, value))
             runners += [Runner.of_step(library, size, method, name=f"{library} {value}") for library in STEPS]
         for runner in runners:
             stack.enter_context(runner)
         seconds = seconds_of(take_turns(runners, settings["rounds"], TURN))
-    small, large = seconds["1 small"], seconds["9 small"]
-    layer = [(b - a) / 8 for a, b in zip(small, large, strict=True)]
-    return {
-        "rates": {
-            "products": [cores * 2 * SIDE**3 / s for s in seconds["product"]],
-            "elements": [cores * BLOCK * BLOCKS / s for s in seconds["element"]],
-            "exponentials": [cores * BLOCK * BLOCKS / s for s in seconds["exponential"]],
-            "memory": [cores * 2 * 4 * LARGE / s for s in seconds["memory"]],
-            "layer": layer,
-            "step": [a - of_layer for a, of_layer in zip(small, layer, strict=True)],
-        },
-        "seconds": {library: [seconds[f"{library} {value}"] for value in settings["axes"][axis]] for library in STEPS},
-    }
+    return {library: [seconds[f"{library} {value}"] for value in settings["axes"][axis]] for library in STEPS}
 
 
 def main() -> int:
@@ -131,6 +139,8 @@ def main() -> int:
     try:
         records = Records.open(arguments.out, KIND, settings, arguments.resume, arguments.overwrite)
         for method in arguments.method or METHODS:
+            if (method, "rates") not in records:
+                records.add((method, "rates"), **measure_rates(settings, method))
             for axis in arguments.axis or AXES:
                 if (method, axis) not in records:
                     records.add((method, axis), **measure(settings, method, axis))

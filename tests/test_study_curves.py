@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minilora.study import curves_record
+from minilora.study import curves_record, results
 from minilora.study.activations import Step
 from minilora.study.plan import flops, trained
 from minilora.study.presets import Shape
@@ -33,7 +33,7 @@ def test_the_work_of_a_step_by_hand():
     norms = (2 * layers + 1) * h
     assert work["products"] == 2 * n * (3 * weights + 2 * layers * h) + attention
     assert work["exponentials"] == scores + n * 64 + 2 * n * f * layers
-    a_token = layers * (52 * h + 2 * h + 16 * f) + 4 * 64
+    a_token = layers * (52 * h + 2 * h + 15 * f) + 3 * 64
     assert work["elementwise"] == n * a_token + 7 * scores + 15 * (weights + norms) + 2 * 3 * 64 * h
     assert work["memory"] == (weights + norms) * (40 + 12)  # two workers, one sum
 
@@ -76,13 +76,14 @@ def measured(tmp_path):
     records = Records.open(tmp_path / "curves.jsonl", curves_record.KIND, settings)
     records.header["machine"]["cores"] = 2
     rates = {"products": 1e11, "elements": 1e10, "exponentials": 1e9, "memory": 1e10, "layer": 1e-3}
-    rates = {name: [rate] * 3 for name, rate in rates.items()}
+    rates = {name: [rate] * 3 for name, rate in rates.items()} | {"step": [1e-3, 2e-3, 9e-3]}
     seconds = {
         "minilora": [[0.1, 0.1, 0.4], [0.2, 0.21, 0.6]],
         "torch": [[0.15, 0.2, 0.8], [0.3, 0.42, 0.6]],
         "products": [[0.05, 0.05, 0.05], [0.08, 0.08, 0.09]],
     }
-    records.add(("full", "layers"), rates=rates | {"step": [1e-3, 2e-3, 9e-3]}, seconds=seconds)
+    records.add(("full", "rates"), **rates)
+    records.add(("full", "layers"), **seconds)
     return records
 
 
@@ -117,6 +118,16 @@ def test_the_table(measured):
     assert curves_record.grid(measured, "lora").rows == []  # not measured yet
 
 
+def test_a_growth_that_is_off_is_counted_and_asks_for_its_cause(measured):
+    point = curves_record.curve(measured, "full", "layers")[1]
+    measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.8] * 3
+    assert "Of 1 doublings, 0 make" in curves_record.in_words(measured)
+    assert "−20 %: full fine-tuning, layers 1 to 2" in curves_record.in_words(measured)
+    assert curves_record.causes(measured) == "- **Layers.** Not known yet."
+    measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.95] * 3
+    assert "Of 1 doublings, 1 make" in curves_record.in_words(measured) and curves_record.causes(measured) == ""
+
+
 def test_the_figure_has_a_panel_an_axis_and_a_line_each(measured):
     figure = curves_record.figure(measured, "full")
     panel = figure.axes[0]
@@ -129,6 +140,18 @@ def test_with_the_width_grow_mlp_and_heads():
     size = curves_record.size_at(curves_record.MIDDLE, "hidden", 1024)
     assert (size["hidden"], size["intermediate"], size["heads"], size["layers"]) == (1024, 2752, 32, 4)
     assert curves_record.size_at(curves_record.MIDDLE, "batch", 1) == curves_record.MIDDLE | {"batch": 1}
+
+
+def test_the_committed_record_is_whole_and_every_growth_off_has_its_cause():
+    records = Records.read(results.ROOT / results.RECORDS / curves_record.FILE, curves_record.KIND)
+    assert records.header["settings"]["axes"] == curves_record.AXES
+    for method in curves_record.METHODS:
+        for axis, points in curves_record.curves(records, method).items():
+            assert len(points) == 5
+            for before, point in zip(points, points[1:], strict=False):
+                if abs(point.off) > curves_record.NEAR:
+                    assert axis in curves_record.CAUSES, (method, axis, before.value, point.value, point.off)
+        assert set(curves_record.curves(records, method)) == set(curves_record.AXES)
 
 
 # The benchmark
@@ -160,16 +183,25 @@ def benchmark(monkeypatch):
     return module, started
 
 
-def test_what_the_benchmark_keeps(benchmark):
+def test_what_the_benchmark_keeps_of_the_machine(benchmark):
+    module, started = benchmark
+    found = module.measure_rates({"rounds": 2}, "lora")
+    assert found["products"] == [pytest.approx(2 * 2 * 1024**3 / 0.01)] * 2
+    assert found["elements"] == [pytest.approx(2 * module.BLOCK * module.BLOCKS / 0.001)] * 2
+    assert found["exponentials"] == [pytest.approx(2 * module.BLOCK * module.BLOCKS / 0.002)] * 2
+    assert found["memory"] == [pytest.approx(2 * 2 * 4 * module.LARGE / 0.1)] * 2
+    assert found["layer"] == pytest.approx([0.001] * 2)  # (0.011 - 0.003) / 8
+    assert found["step"] == pytest.approx([0.002] * 2)
+    library, size, method = started["9 small"]
+    assert (library, method) == ("minilora", "lora") and '"layers": 9' in size and '"batch": 2' in size
+
+
+def test_what_the_benchmark_keeps_of_an_axis(benchmark):
     module, started = benchmark
     settings = {"middle": curves_record.MIDDLE, "axes": {"batch": [1, 16]}, "rounds": 2}
     found = module.measure(settings, "lora", "batch")
-    assert found["rates"]["products"] == [pytest.approx(2 * 2 * 1024**3 / 0.01)] * 2
-    assert found["rates"]["elements"] == [pytest.approx(2 * module.BLOCK * module.BLOCKS / 0.001)] * 2
-    assert found["rates"]["memory"] == [pytest.approx(2 * 2 * 4 * module.LARGE / 0.1)] * 2
-    assert found["rates"]["layer"] == pytest.approx([0.001] * 2)  # (0.011 - 0.003) / 8
-    assert found["rates"]["step"] == pytest.approx([0.002] * 2)
-    assert found["seconds"]["torch"] == [[7, 7], [8, 8]]  # the lengths of "torch 1" and "torch 16"
+    assert found["torch"] == [[7, 7], [8, 8]]  # the lengths of "torch 1" and "torch 16"
+    assert set(found) == {"minilora", "torch", "products"}
     library, size, method = started["minilora 16"]
     assert (library, method) == ("minilora", "lora") and '"batch": 16' in size
 

@@ -2,15 +2,15 @@
 
     python -m benchmarks.curves --resume
 
-measures it. One axis and method is a cell, whose sizes took turns: growth is the median of the rounds' ratios, which
-what slows the machine in one round does not touch. Beside each growth stands that of the cost model (`step_time`), and
-again with the seconds of the products as they were measured alone: where the second is near and the first is not, it
-is the products that do not keep the rate of a large one.
+measures it: of each method the rates of the machine, and a cell an axis, whose sizes took turns. Growth is the median
+of the rounds' ratios, which what slows the machine in one round does not touch. Beside each growth stands that of the
+cost model (`step_time`), and again with the seconds of the products as they were measured alone: where the second is
+near and the first is not, it is the products that do not keep the rate of a large one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
@@ -46,7 +46,21 @@ LABELS = {
     "vocab": "vocabulary",
 }
 METHODS = ("full", "lora")
-NEAR = 0.10  # how far from the theory a growth may be without a cause
+NEAR = 0.10  # how far from the model's a growth may be without a cause
+CAUSES = {  # found by profiling, see docs/log.md
+    "hidden": (
+        "At a width of 64 a NumPy call takes a few microseconds, and NumPy lets go of Python's lock in each: the two "
+        "threads hand it back and forth, and every function takes 1.5 to 3 times as long as it does where one thread "
+        "runs alone. The model has this as a constant a layer, which is too little at 64, where the calls of the loss "
+        "and of the optimizer wait as well, and too much as the width grows and the calls run side by side."
+    ),
+    "batch": (
+        "The threads share a batch by whole sequences, so that one sequence keeps one core busy and the other idle. "
+        "The model reckons with all cores, which PyTorch's threaded products use. Under LoRA, two to four sequences is "
+        "a matter of products: those of few rows miss the rate of large ones, and with their seconds as measured alone "
+        "the model is near."
+    ),
+}
 LINES = {
     "minilora": LOOKS["full"],
     "PyTorch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
@@ -85,10 +99,9 @@ class Point:
 
 def curve(records: Records, method: str, axis: str) -> list[Point]:
     """The points of a cell, small to large."""
-    settings, row = records.header["settings"], records.rows[method, axis]
-    cores = records.header["machine"]["cores"]
-    rates = Rates(**{name: median(values) for name, values in row["rates"].items()})
-    ours, torch, products = (row["seconds"][name] for name in ("minilora", "torch", "products"))
+    settings, cores = records.header["settings"], records.header["machine"]["cores"]
+    rates = Rates(**{f.name: median(records.rows[method, "rates"][f.name]) for f in fields(Rates)})
+    ours, torch, products = (records.rows[method, axis][name] for name in ("minilora", "torch", "products"))
     points, before = [], None
     for i, value in enumerate(settings["axes"][axis]):
         size = size_at(settings["middle"], axis, value)
@@ -123,6 +136,40 @@ def curves(records: Records, method: str) -> dict[str, list[Point]]:
     }
 
 
+def in_words(records: Records) -> str:
+    """How many growths are as the cost model has them, and which is the farthest."""
+    growths = [
+        (before, point, axis, method)
+        for method in METHODS
+        for axis, points in curves(records, method).items()
+        for before, point in zip(points, points[1:], strict=False)
+    ]
+    near = sum(abs(point.off) <= NEAR for _, point, _, _ in growths)
+    before, point, axis, method = max(growths, key=lambda growth: abs(growth[1].off))
+    points = [p for method in METHODS for points in curves(records, method).values() for p in points]
+    shares = [p.theory / p.minilora for p in points]
+    return (
+        f"Of {len(growths)} doublings, {near} make a step longer by what the cost model says, give or take "
+        f"{NEAR:.0%}. The farthest is {_off(point)}: {IN_SENTENCES[method]}, {LABELS[axis]} {before.value:,} to "
+        f"{point.value:,}. Nothing in the model is fitted to a step; it accounts for {min(shares):.0%} to "
+        f"{max(shares):.0%} of a step's seconds, at half of the sizes for more than {median(shares):.0%}."
+    ).replace("%", " %")
+
+
+def causes(records: Records) -> str:
+    """Of each axis with a growth that is further from the model's, why, as a list."""
+    far = [
+        axis
+        for axis in records.header["settings"]["axes"]
+        if any(abs(p.off) > NEAR for method in METHODS for p in curves(records, method).get(axis, [])[1:])
+    ]
+    return "\n".join(f"- **{LABELS[axis].capitalize()}.** {CAUSES.get(axis, 'Not known yet.')}" for axis in far)
+
+
+def _off(point: Point) -> str:
+    return f"{round(point.off, 2) + 0:+.0%}".replace("-", "−")  # no −0
+
+
 def grid(records: Records, method: str) -> Grid:
     """Speed and growth at each size."""
     rows = []
@@ -130,7 +177,7 @@ def grid(records: Records, method: str) -> Grid:
         for i, p in enumerate(points):
             growth = "–" if p.growth is None else f"{p.growth:.2f}"
             others = ["–" if x is None else f"{x:.2f}" for x in (p.expected, p.with_products)]
-            off = "–" if p.off is None else f"{p.off:+.0%}".replace("-", "−").replace("%", " %")
+            off = "–" if p.off is None else _off(p).replace("%", " %")
             rows.append(
                 (
                     "" if i else LABELS[axis],
@@ -166,7 +213,8 @@ def figure(records: Records, method: str) -> Figure:
         log_ticks(axes, sizes)
         axes.set_xlabel(LABELS[axis])
         low, high = axes.get_ylim()
-        ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= t <= high]
+        leading = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+        ticks = [t for power in (0.1, 1, 10, 100) for digits in leading if low <= (t := digits * power) <= high]
         axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
         axes.set_yticks([], minor=True)
     for axes in places[:, 0]:

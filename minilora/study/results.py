@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import MiniloraError, show
 from ..formats.atomic import write_atomic, write_json
-from . import compare, compare_views, jargon_record, jargon_report, plan
+from . import compare, compare_views, curves_record, jargon_record, jargon_report, plan
 from .compare_views import Compared, compared, forgotten, show_size
 from .drawing import save_all
 from .grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share, show_signed
@@ -27,7 +27,7 @@ from .records import Records
 from .studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
-RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl, jargon.json
+RECORDS = Path("minilora") / "assets" / "results"  # compare, study-NAME, curves .jsonl; jargon.json
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
@@ -116,6 +116,7 @@ def page(root: Path = ROOT) -> str:
             f"**Published.** {study.published}",
         ]
     parts += _jargon_section(jargon_record.read(root / RECORDS / jargon_record.FILE))
+    parts += _curves_section(Records.read(root / RECORDS / curves_record.FILE, curves_record.KIND))
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))
     return "\n\n".join(parts) + "\n"
@@ -138,6 +139,18 @@ def _jargon_section(record: dict) -> list[str]:
         *(_figure(name, draw.__doc__) for name, draw in jargon_record.FIGURES.items()),
         f"**Ours.** {' '.join(jargon_report.claims(record))}",
         _table(jargon_record.samples_grid(record), numbers=False),
+    ]
+
+
+def _curves_section(records: Records) -> list[str]:
+    """How the speed of training changes with the shape, and why."""
+    return [
+        "## How does the speed of a training step change with the model's shape?",
+        provenance(records.header, "python -m benchmarks.curves"),
+        curves_record.in_words(records),
+        *(_figure(name, f"{name}: tokens a second on each axis.") for name in curves_record.FIGURES),
+        *(_table(curves_record.grid(records, method)) for method in curves_record.METHODS),
+        curves_record.causes(records),
     ]
 
 
@@ -188,6 +201,8 @@ def write(root: Path = ROOT) -> None:
         save_all({f"study-{name}": STUDIES[name].figure}, records, root / FIGURES)
     record = jargon_record.read(root / RECORDS / jargon_record.FILE)
     save_all(jargon_record.FIGURES, record, root / FIGURES)
+    records = Records.read(root / RECORDS / curves_record.FILE, curves_record.KIND)
+    save_all(curves_record.FIGURES, records, root / FIGURES)
     known = values(root)
     for path in texts(root):
         before = path.read_text()
