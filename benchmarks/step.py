@@ -34,7 +34,7 @@ LARGE = {  # for a GPU
     },
 }
 METHODS = ("full", "lora", "qlora")
-BATCH, RANK = 16, 8
+BATCH, RANK = 16, 8  # a size may have a "batch" of its own
 BACKENDS = {"cpu": "numpy", "cuda": "cupy"}
 
 
@@ -70,7 +70,7 @@ def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: 
         model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear"))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=1e-3)
-    ids = np.random.default_rng(0).integers(0, size["vocab"], (BATCH, size["length"]))
+    ids = np.random.default_rng(0).integers(0, size["vocab"], (size.get("batch", BATCH), size["length"]))
     workers = Workers(threads).__enter__()  # for as long as the process lives
 
     def step():
@@ -89,7 +89,7 @@ def torch_step(size: dict, method: str, device: str = "cpu"):
     from .torch_llama import TorchLlama
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = TorchLlama(**size)
+    model = TorchLlama(**{name: value for name, value in size.items() if name != "batch"})
     if method == "qlora":
         from bitsandbytes.nn import Linear4bit
 
@@ -109,7 +109,7 @@ def torch_step(size: dict, method: str, device: str = "cpu"):
         model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-    ids = torch.randint(0, size["vocab"], (BATCH, size["length"]))
+    ids = torch.randint(0, size["vocab"], (size.get("batch", BATCH), size["length"]))
 
     def step():
         loss = model(ids.to(device))
@@ -123,21 +123,24 @@ def torch_step(size: dict, method: str, device: str = "cpu"):
 
 
 def products_alone(size: dict, method: str, device: str = "cpu"):
-    """A function that does just the matrix products of a step, over the same threads of a CPU."""
+    """A function that does just the matrix products of a step, over the same threads of a CPU; of attention those that
+    a causal mask leaves, 64 queries at a time.
+    """
     import numpy as np
 
     from minilora import blas
     from minilora.train.parallel import Workers
 
     workers = Workers().__enter__()
-    rows = BATCH * size["length"] // blas.cores()
+    batch, length = size.get("batch", BATCH), size["length"]
+    rows = batch * length // blas.cores()
     hidden, intermediate, rng = size["hidden"], size["intermediate"], np.random.default_rng(0)
     array = lambda *shape: rng.standard_normal(shape, dtype=np.float32)  # noqa: E731
     layer = [(hidden, hidden)] * 4 + [(intermediate, hidden)] * 2 + [(hidden, intermediate)]
     weights = {shape: array(*shape) for shape in {*layer, (size["vocab"], hidden)}}
     inputs = {n: array(rows, n) for n in {hidden, intermediate, size["vocab"]}}
-    heads = (BATCH // blas.cores(), size["heads"], size["length"])
-    q, scores = array(*heads, hidden // size["heads"]), array(*heads, size["length"])
+    heads = batch * size["heads"] // blas.cores()
+    q, scores = array(heads, length, hidden // size["heads"]), array(heads, min(64, length), length)
 
     def part(_):
         for out, inner in layer * size["layers"] + [(size["vocab"], hidden)]:
@@ -146,11 +149,15 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
             _ = inputs[out] @ w  # gradient of the input
             if method == "full":
                 _ = inputs[out].T @ inputs[inner]  # gradient of the weight
-        for _ in range(size["layers"]):
-            for _ in range(2):
-                _ = q @ q.swapaxes(-1, -2)
-            for _ in range(4):
-                _ = scores @ q
+        for start in [*range(0, length, 64)] * size["layers"]:
+            queries, keys = q[:, start : start + 64], q[:, : start + 64]
+            block = scores[:, : queries.shape[1], : keys.shape[1]]
+            for _ in range(2):  # scores, and their gradient
+                _ = queries @ keys.swapaxes(-1, -2)
+            for _ in range(2):  # the sum of the values, and the gradient of the queries
+                _ = block @ keys
+            for _ in range(2):  # gradients of keys and values
+                _ = block.swapaxes(-1, -2) @ queries
 
     return lambda: workers.map(part, range(workers.count)) and 0.0
 
@@ -226,9 +233,10 @@ class Runner:
         self.process = subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment(folder))
 
     @classmethod
-    def of_step(cls, library: str, size: str, method: str, device: str = "cpu") -> "Runner":
+    def of_step(cls, library: str, size: str, method: str, device: str = "cpu", name: str = "") -> "Runner":
+        """size: a name of the table, or a size as JSON. name: by default that of the library."""
         options = ["--serve", library, "--size", size, "--method", method, "--device", device]
-        return cls(library, "benchmarks.step", *options)
+        return cls(name or library, "benchmarks.step", *options)
 
     def steps(self, count: int) -> dict:
         with suppress(BrokenPipeError):
@@ -252,12 +260,12 @@ class Runner:
         self.errors.close()
 
 
-def take_turns(runners: list[Runner], rounds: int) -> dict[str, list[dict]]:
-    """By name, what each runner answers in each round, with about a second a turn."""
+def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict[str, list[dict]]:
+    """By name, what each runner answers in each round, with about so many seconds a turn."""
     counts = {}
     for runner in runners:
         runner.steps(2)  # warm up
-        counts[runner] = max(1, round(1.0 / runner.steps(2)["seconds"]))
+        counts[runner] = max(1, round(seconds / runner.steps(2)["seconds"]))
     turns = [[runner.steps(counts[runner]) for runner in runners] for _ in range(rounds)]
     return {runner.name: list(answers) for runner, answers in zip(runners, zip(*turns, strict=True), strict=True)}
 
@@ -272,12 +280,27 @@ def median_ratio(above: list[float], below: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
+def find_size(text: str) -> dict:
+    """The size of that name, or the one that JSON describes; KeyError or ValueError for anything else."""
+    return json.loads(text) if text.startswith("{") else (SIZES | LARGE)[text]
+
+
+def size_argument(text: str) -> str:
+    """`text` where it is a size, for argparse."""
+    try:
+        find_size(text)
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(SIZES | LARGE)} and no JSON") from None
+    return text
+
+
 def compare(size: str, method: str, rounds: int) -> dict:
     with ExitStack() as stack:
         runners = [stack.enter_context(Runner.of_step(name, size, method)) for name in STEPS]
         answers = take_turns(runners, rounds)
     seconds = seconds_of(answers)
-    tokens = BATCH * (SIZES | LARGE)[size]["length"]
+    described = find_size(size)
+    tokens = described.get("batch", BATCH) * described["length"]
     return {
         "minilora": tokens / statistics.median(seconds["minilora"]),
         "torch": tokens / statistics.median(seconds["torch"]),
@@ -290,14 +313,15 @@ def compare(size: str, method: str, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--size", choices=SIZES | LARGE)
+    words = f"one of {', '.join(map(repr, SIZES | LARGE))}, or a size as JSON"
+    parser.add_argument("--size", type=size_argument, help=words)
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--serve", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--device", choices=BACKENDS, default="cpu", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         library, device = arguments.serve, arguments.device
-        return serve(STEPS[library]((SIZES | LARGE)[arguments.size], arguments.method, device), library, device)
+        return serve(STEPS[library](find_size(arguments.size), arguments.method, device), library, device)
 
     from minilora import blas
 

@@ -7,7 +7,7 @@ import pytest
 
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats.atomic import to_json
-from minilora.study import compare_views, jargon_record, jargon_report, results, speed_record
+from minilora.study import compare_views, curves_record, jargon_record, jargon_report, results, speed_record
 from minilora.study.studies import STUDIES
 
 pytestmark = pytest.mark.host
@@ -18,7 +18,8 @@ KNOWN = {"comparison.lora.share": "5.9 %"}
 def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text() == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
-    assert figures == set(compare_views.FIGURES) | {f"study-{name}" for name in STUDIES} | {*jargon_record.FIGURES}
+    ours = {*compare_views.FIGURES, *jargon_record.FIGURES, *curves_record.FIGURES}
+    assert figures == ours | {f"study-{name}" for name in STUDIES}
     assert set(results.measured_studies()) == set(STUDIES)
 
 

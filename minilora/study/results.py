@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import MiniloraError, show
 from ..formats.atomic import write_atomic, write_json
-from . import compare, compare_views, jargon_record, jargon_report, plan, speed_record
+from . import compare, compare_views, curves_record, jargon_record, jargon_report, plan, scaling_record, speed_record
 from .compare_views import Compared, compared, forgotten, show_size
 from .drawing import save_all
 from .grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share, show_signed
@@ -27,7 +27,7 @@ from .records import Records
 from .studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
-RECORDS = Path("minilora") / "assets" / "results"  # compare.jsonl, study-NAME.jsonl, jargon.json, speed.json
+RECORDS = Path("minilora") / "assets" / "results"  # compare, study-NAME, curves, scaling .jsonl; jargon, speed .json
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
@@ -44,7 +44,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
     `comparison.METHOD.COLUMN` with a name from `_columns`; `comparison.table`, all methods; `study.NAME`, a sentence;
-    `jargon.NAME`, see `jargon_record.values`.
+    `jargon.NAME`, see `jargon_record.values`; `scaling.table` and `scaling.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_views.quality_grid(records))}\n\n"}
@@ -52,6 +52,9 @@ def values(root: Path = ROOT) -> dict[str, str]:
     for method, one in methods.items():
         found |= {f"comparison.{method}.{name}": text for name, text in _columns(one, forgotten(methods, method))}
     found |= jargon_record.values(jargon_record.read(root / RECORDS / jargon_record.FILE))
+    steps = scaling_record.read(root / RECORDS / scaling_record.FILE)
+    found["scaling.table"] = f"\n\n{_table(scaling_record.grid(steps))}\n\n"
+    found["scaling.sentence"] = scaling_record.sentence(steps)
     return found | {f"study.{name}": STUDIES[name].sentence(rows) for name, rows in measured_studies(root).items()}
 
 
@@ -118,6 +121,8 @@ def page(root: Path = ROOT) -> str:
         ]
     parts += _jargon_section(jargon_record.read(root / RECORDS / jargon_record.FILE))
     parts += _speed_section(speed_record.read(root / RECORDS / speed_record.FILE))
+    parts += _curves_section(Records.read(root / RECORDS / curves_record.FILE, curves_record.KIND))
+    parts += _scaling_section(Records.read(root / RECORDS / scaling_record.FILE, scaling_record.KIND))
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))
     return "\n\n".join(parts) + "\n"
@@ -151,6 +156,29 @@ def _speed_section(record: dict) -> list[str]:
         _table(speed_record.grid(record)),
         "Where the CPU seconds of each go (`python -m benchmarks.profile`):",
         speed_record.profiles(record),
+    ]
+
+
+def _curves_section(records: Records) -> list[str]:
+    """How the speed of training changes with the shape, and why."""
+    return [
+        "## How does the speed of a training step change with the model's shape?",
+        provenance(records.header, "python -m benchmarks.curves"),
+        curves_record.in_words(records),
+        *(_figure(name, f"{name}: tokens a second on each axis.") for name in curves_record.FIGURES),
+        *(_table(curves_record.grid(records, method)) for method in curves_record.METHODS),
+        curves_record.causes(records),
+    ]
+
+
+def _scaling_section(records: Records) -> list[str]:
+    """What more ranks bring, over which links, and whether the cost model knew."""
+    rows = list(records.rows.values())
+    return [
+        f"## {scaling_record.TITLE}",
+        provenance(records.header, "python -m benchmarks.scaling"),
+        _table(scaling_record.grid(rows)),
+        scaling_record.sentence(rows),
     ]
 
 
@@ -201,6 +229,8 @@ def write(root: Path = ROOT) -> None:
         save_all({f"study-{name}": STUDIES[name].figure}, records, root / FIGURES)
     record = jargon_record.read(root / RECORDS / jargon_record.FILE)
     save_all(jargon_record.FIGURES, record, root / FIGURES)
+    records = Records.read(root / RECORDS / curves_record.FILE, curves_record.KIND)
+    save_all(curves_record.FIGURES, records, root / FIGURES)
     known = values(root)
     for path in texts(root):
         before = path.read_text()
