@@ -7,8 +7,9 @@ cores for both; medians over the rounds, and the median of the rounds' ratios. A
 backward, clipping and AdamW; LoRA is of rank 8 on q and v, QLoRA the same over NF4 (bitsandbytes' layers on the other
 side); greedy is 64 tokens after a prompt of 16; load is from the GGUF file in a fresh process, its tokenizer included
 in minilora, and "from the shell" is that with the start of Python and the imports. Memory: fresh processes that load,
-do three steps of 512 tokens with adapters of rank 8 on all linears, and say the peak of their resident set; what it is
-made of is counted in another process, where the counting (tracemalloc) takes memory itself.
+do three steps of 512 tokens with adapters of rank 8 on all linears, and say the peak of their resident set ("ckpt":
+with gradient checkpointing); what it is made of is counted in another process, where the counting (tracemalloc) takes
+memory itself.
 """
 
 import argparse
@@ -191,7 +192,7 @@ def resident() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def minilora_memory(method: str, rows: int, count: int, counted: bool) -> dict:
+def minilora_memory(method: str, rows: int, count: int, counted: bool, checkpointing: bool) -> dict:
     """Bytes at the stages of three steps; where `counted`, of the kinds of arrays instead."""
     import tracemalloc
 
@@ -205,6 +206,7 @@ def minilora_memory(method: str, rows: int, count: int, counted: bool) -> dict:
 
     found = {"rest": resident()}
     model = minilora_model(method, ALL_LINEAR)  # before there are workers, for whom the process keeps freed memory
+    model.gradient_checkpointing_enable(checkpointing)
     found |= {"loaded": resident(), "peak of loading": peak()}
     with Workers(count) as workers:
         step = minilora_step(model, rows, 512 // rows, workers)
@@ -227,7 +229,7 @@ def minilora_memory(method: str, rows: int, count: int, counted: bool) -> dict:
     }
 
 
-def torch_memory(method: str, rows: int, count: int, counted: bool) -> dict:
+def torch_memory(method: str, rows: int) -> dict:
     model = torch_model(method, ALL_LINEAR)
     step = torch_step(model, rows, 512 // rows)
     for _ in range(3):
@@ -314,12 +316,15 @@ def show_speed(say, rounds: int) -> dict:
 
 def show_memory(say) -> dict:
     settings = {"1 x 512, 1 worker": (1, 1), "4 x 128, 1 worker": (4, 1), "4 x 128, 2 workers": (4, 2)}
+    settings = {name: (*sizes, False) for name, sizes in settings.items()} | {
+        f"{name}, ckpt": (*sizes, True) for name, sizes in settings.items() if "4 x 128, 1" not in name
+    }
     found = {}
-    for name, (rows, count) in settings.items():
-        plain = fresh("memory", "minilora", "qlora", rows, count, False)
-        found[name] = plain | fresh("memory", "minilora", "qlora", rows, count, True)
+    for name, (rows, count, checkpointing) in settings.items():
+        plain = fresh("memory", "minilora", "qlora", rows, count, False, checkpointing)
+        found[name] = plain | fresh("memory", "minilora", "qlora", rows, count, True, checkpointing)
     for method in ("lora", "qlora"):
-        found[f"transformers {method}"] = fresh("memory", "transformers", method, ROWS, 0, False)
+        found[f"transformers {method}"] = fresh("memory", "transformers", method, ROWS)
 
     say(f"Memory: MB of QLoRA, 512 tokens, rank {RANK} on all linears (goal: {GOALS['memory'] / 1e6:.0f})")
     labels = {
@@ -333,8 +338,8 @@ def show_memory(say) -> dict:
         "other": "  not accounted for",
     }
     columns = list(settings)
-    say(f"{'':<44}" + "".join(f"{column.split(', ')[0]:>12}" for column in columns))
-    say(f"{'':<44}" + "".join(f"{column.split(', ')[1]:>12}" for column in columns))
+    for i in range(3):  # what a column's name is made of, below each other
+        say(f"{'':<44}" + "".join(f"{[*column.split(', '), ''][i]:>12}" for column in columns))
     for column in columns:
         parts = ("rest", "codes", "frozen", "trained", "step")
         found[column]["other"] = found[column]["peak"] - sum(found[column][part] for part in parts)

@@ -14,6 +14,42 @@ from .backend import xp
 from .ops import number, raw, sigmoid_array
 from .tensor import Tensor, is_recording, record
 
+# What is not kept
+
+
+def _remade(out: Tensor, remake) -> Tensor:
+    """`out`, whose array `remake()` can make anew, for less time than its memory is worth, until its rule has run."""
+    if out._node is not None:
+        out._node.remake = remake
+    return out
+
+
+class _Once:
+    """Calls `make` at the first call, and gives the same result from then on; `forget` drops it."""
+
+    def __init__(self, make):
+        self.make, self.made = make, None
+
+    def __call__(self):
+        if self.made is None:
+            self.made = self.make()
+        return self.made
+
+    def forget(self) -> None:
+        self.made = None
+
+
+def _kept(x):
+    """A function that gives the array of an input (..., C) in backward, as rows (N, C): kept until then, or made anew
+    where the operation that it came from can do that.
+    """
+    node = x._node if isinstance(x, Tensor) else None
+    if node is not None and node.remake is not None:
+        return node.remake
+    rows = _as_rows(raw(x))
+    return lambda: rows
+
+
 # Linear maps
 
 
@@ -31,16 +67,15 @@ def linear(x, weight, bias=None) -> Tensor:
     weight may also be a function that makes the array of a frozen weight (from 4 bits, say). It is called again in
     backward, so that the array does not live in between.
     """
-    a, w = raw(x), _maker(weight)
-    rows = _as_rows(a)  # (N, in): one large product instead of many small ones
-    y = rows @ w().T  # (N, out)
+    a, w, rows = raw(x), _maker(weight), _kept(x)
+    y = _as_rows(a) @ w().T  # (N, in) to (N, out): one large product instead of many small ones
     if bias is not None:
         y += raw(bias)
     shape = a.shape
     return record(
         y.reshape(*shape[:-1], y.shape[1]),
         (x, lambda g: (_as_rows(g) @ w()).reshape(shape)),
-        (weight, lambda g: _as_rows(g).T @ rows),
+        (weight, lambda g: _as_rows(g).T @ rows()),
         (bias, lambda g: _as_rows(g).sum(axis=0)),
     )
 
@@ -67,7 +102,7 @@ def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
     """
     inputs, w, down, up, scaling = raw(x), _maker(weight), raw(a), raw(b), number(scaling)
     out_features, shape = up.shape[0], inputs.shape
-    rows = _as_rows(inputs)  # (N, in)
+    rows, rows_again = _as_rows(inputs), _kept(x)  # (N, in)
     merge = 2 * rows.shape[0] > out_features
 
     def merged():
@@ -89,13 +124,13 @@ def low_rank_linear(x, weight, bias, a, b, scaling: float) -> Tensor:
         return dx.reshape(shape)
 
     def rule_ab(g):
-        g = _as_rows(g)
+        g, rows = _as_rows(g), rows_again()
         return (g @ (up * scaling)).T @ rows, (g.T @ (rows @ down.T)) * scaling  # (r, in), (out, r)
 
     return record(
         y.reshape(*shape[:-1], out_features),
         (x, rule_x),
-        (weight, lambda g: _as_rows(g).T @ rows),
+        (weight, lambda g: _as_rows(g).T @ rows_again()),
         (bias, lambda g: _as_rows(g).sum(axis=0)),
         ((a, b), rule_ab),
     )
@@ -110,17 +145,25 @@ def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
     w = None if weight is None else raw(weight)
     width = a.shape[-1]
     rows = _as_rows(a)
-    y = xp.empty(rows.shape, dtype=a.dtype)
     inverse = xp.empty((rows.shape[0], 1), dtype=a.dtype)  # 1 / rms of each row
-    for s in _row_blocks(rows):
-        inverse[s, 0] = xp.einsum("ij,ij->i", rows[s], rows[s])
-        inverse[s] = 1 / xp.sqrt(inverse[s] / width + eps)
-        xp.multiply(rows[s], inverse[s], out=y[s])
-        if w is not None:
-            y[s] *= w
+
+    def normalized(first: bool):
+        y = xp.empty(rows.shape, dtype=a.dtype)
+        for s in _row_blocks(rows):
+            if first:
+                inverse[s, 0] = xp.einsum("ij,ij->i", rows[s], rows[s])
+                inverse[s] = 1 / xp.sqrt(inverse[s] / width + eps)
+            xp.multiply(rows[s], inverse[s], out=y[s])
+            if w is not None:
+                y[s] *= w
+        return y
+
+    y = normalized(first=True)
+    again = _Once(lambda: normalized(first=False))
     weight_is_live = isinstance(weight, Tensor) and weight.requires_grad
 
     def rule(g):
+        again.forget()
         g = g.reshape(rows.shape)
         dx = xp.empty(rows.shape, dtype=a.dtype)
         dw = xp.zeros(width, dtype=a.dtype) if weight_is_live else None
@@ -134,7 +177,7 @@ def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
             xp.subtract(scaled, dx[s], out=dx[s])
         return dx.reshape(a.shape), dw
 
-    return record(y.reshape(a.shape), ((x, weight), rule))
+    return _remade(record(y.reshape(a.shape), ((x, weight), rule)), again)
 
 
 def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:
@@ -145,23 +188,31 @@ def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:
     normal = rows - rows.mean(axis=1, keepdims=True)
     inverse = 1 / xp.sqrt((normal * normal).mean(axis=1, keepdims=True) + eps)
     normal *= inverse  # (N, C): mean 0, variance 1
-    y = normal.copy() if w is None else normal * w
-    if bias is not None:
-        y += raw(bias)
+    shift = None if bias is None else raw(bias)
+
+    def scaled():
+        y = normal.copy() if w is None else normal * w
+        if shift is not None:
+            y += shift
+        return y
+
+    y, again = scaled(), _Once(scaled)
 
     def rule_x(g):
+        again.forget()
         g = g.reshape(normal.shape) if w is None else g.reshape(normal.shape) * w
         g = g - g.mean(axis=1, keepdims=True) - normal * (g * normal).mean(axis=1, keepdims=True)
         g *= inverse
         return g.reshape(shape)
 
     shape = a.shape
-    return record(
+    out = record(
         y.reshape(shape),
         (x, rule_x),
         (weight, lambda g: (g.reshape(normal.shape) * normal).sum(axis=0)),
         (bias, lambda g: _as_rows(g).sum(axis=0)),
     )
+    return _remade(out, again)
 
 
 # Activations
@@ -184,27 +235,38 @@ def swiglu(gate, up) -> Tensor:
     """silu(gate) · up, the gated activation of a Llama MLP (Shazeer 2020). gate, up and result: (..., F)."""
     a, b = raw(gate), raw(up)
     rows_a, rows_b = _as_rows(a), _as_rows(b)
-    y = xp.empty(rows_a.shape, dtype=a.dtype)
-    for s in _row_blocks(rows_a):
-        xp.multiply(rows_a[s], sigmoid_array(rows_a[s]), out=y[s])
-        y[s] *= rows_b[s]
+
+    def activated(sigma=None):
+        """The result (N, F); the sigmoids are left in `sigma`."""
+        y = xp.empty(rows_a.shape, dtype=a.dtype)
+        for s in _row_blocks(rows_a):
+            sigmoids = sigmoid_array(rows_a[s])
+            xp.multiply(rows_a[s], sigmoids, out=y[s])
+            y[s] *= rows_b[s]
+            if sigma is not None:
+                sigma[s] = sigmoids
+        return y
+
+    sigma = _Once(lambda: xp.empty(rows_a.shape, dtype=a.dtype))  # backward comes just after the result is made again
 
     def rule(g):
         g = g.reshape(rows_a.shape)
         da, db = xp.empty(rows_a.shape, dtype=a.dtype), xp.empty(rows_b.shape, dtype=b.dtype)
         for s in _row_blocks(rows_a):
-            sigma = sigmoid_array(rows_a[s])
-            activated = rows_a[s] * sigma
-            xp.multiply(g[s], activated, out=db[s])
+            sigmoids = sigmoid_array(rows_a[s]) if sigma.made is None else sigma.made[s]
+            silu = rows_a[s] * sigmoids
+            xp.multiply(g[s], silu, out=db[s])
             # d silu(a) = sigma (1 + a - a sigma)
-            slope = xp.subtract(rows_a[s], activated)
+            slope = xp.subtract(rows_a[s], silu)
             slope += 1
-            slope *= sigma
+            slope *= sigmoids
             slope *= rows_b[s]
             xp.multiply(slope, g[s], out=da[s])
+        sigma.forget()
         return da.reshape(a.shape), db.reshape(b.shape)
 
-    return record(y.reshape(a.shape), ((gate, up), rule))
+    y = activated()
+    return _remade(record(y.reshape(a.shape), ((gate, up), rule)), lambda: activated(sigma()))
 
 
 def gelu(x, approximate: str = "none") -> Tensor:
@@ -216,30 +278,46 @@ def gelu(x, approximate: str = "none") -> Tensor:
         raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
     a = raw(x)
     rows = _as_rows(a)
-    y = xp.empty(rows.shape, dtype=a.dtype)
-    for s in _row_blocks(rows):
-        xp.multiply(rows[s], _gelu_factor(rows[s], approximate)[0], out=y[s])
+
+    def activated(factor=None):
+        """The result (N, F); what x was multiplied by is left in `factor`."""
+        y = xp.empty(rows.shape, dtype=a.dtype)
+        for s in _row_blocks(rows):
+            phi = _phi(rows[s], approximate)
+            xp.multiply(rows[s], phi, out=y[s])
+            if factor is not None:
+                factor[s] = phi
+        return y
+
+    factor = _Once(lambda: xp.empty(rows.shape, dtype=a.dtype))  # as in `swiglu`
 
     def rule(g):
         g = g.reshape(rows.shape)
         dx = xp.empty(rows.shape, dtype=a.dtype)
         for s in _row_blocks(rows):
-            factor, slope = _gelu_factor(rows[s], approximate)
-            xp.multiply(rows[s], slope, out=dx[s])
-            dx[s] += factor
+            phi = _phi(rows[s], approximate) if factor.made is None else factor.made[s]
+            xp.multiply(rows[s], _phi_slope(rows[s], phi, approximate), out=dx[s])
+            dx[s] += phi
             dx[s] *= g[s]
+        factor.forget()
         return dx.reshape(a.shape)
 
-    return record(y.reshape(a.shape), (x, rule))
+    y = activated()
+    return _remade(record(y.reshape(a.shape), (x, rule)), lambda: activated(factor()))
 
 
-def _gelu_factor(a, approximate: str):
-    """Φ(a), or its tanh approximation, and its derivative."""
+def _phi(a, approximate: str):
+    """Φ(a), or its tanh approximation."""
     if approximate == "none":
-        return 0.5 * (1 + erf(a / sqrt(2))), xp.exp(-0.5 * a * a) / sqrt(2 * pi)
-    c = sqrt(2 / pi)
-    t = xp.tanh(c * (a + 0.044715 * a * a * a))
-    return 0.5 * (1 + t), 0.5 * (1 - t * t) * c * (1 + 3 * 0.044715 * a * a)
+        return 0.5 * (1 + erf(a / sqrt(2)))
+    return 0.5 * (1 + xp.tanh(sqrt(2 / pi) * (a + 0.044715 * a * a * a)))
+
+
+def _phi_slope(a, phi, approximate: str):
+    """The derivative of `_phi` at a, where it is phi."""
+    if approximate == "none":
+        return xp.exp(-0.5 * a * a) / sqrt(2 * pi)
+    return 2 * phi * (1 - phi) * sqrt(2 / pi) * (1 + 3 * 0.044715 * a * a)  # 1 - tanh² is 4 Φ (1 - Φ)
 
 
 # Rational approximations of erf: below 0.46875 as x R(x²), above as 1 - exp(-x²) R(x) (Cody 1969, tables I and II).
@@ -389,24 +467,28 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
     )
     out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
     out_shape, ones = out.shape, xp.ones((span, 1), dtype=dtype)
-    kept = []  # of each block: exp(scores - max), and 1 / its row sums
-    for b, rows, seen in blocks:
-        scores = (queries[b, :, :, rows] * scale) @ keys[b, :, :, :seen].swapaxes(-1, -2)  # (b, H_kv, G, t, s)
+
+    def exponentials(b, rows, seen, scaled, top=None):
+        """exp(scores - max) of a block (b, H_kv, G, t, s), and the max of each row where it is not known."""
+        scores = scaled @ keys[b, :, :, :seen].swapaxes(-1, -2)
         if bias is not None:
             scores += _part(bias, b, rows, seen)
         if is_causal:
-            first, width = (
-                rows.start + offset,
-                rows.stop - rows.start,
-            )  # the first key that part of the block must not see
+            first, width = rows.start + offset, rows.stop - rows.start  # the first key that part of it must not see
             scores[..., max(first, 0) :] += triangle[:width, max(-first, 0) : width]
-        top = scores.max(axis=-1, keepdims=True)
-        scores -= xp.where(top > -inf, top, 0)
-        xp.exp(scores, out=scores)
-        total = scores @ ones[:seen]  # row sums; a product is several times faster than sum() on short rows
+        if top is None:
+            top = scores.max(axis=-1, keepdims=True)
+            top = xp.where(top > -inf, top, 0)
+        scores -= top
+        return xp.exp(scores, out=scores), top
+
+    kept = []  # of each block: the max of each row, and 1 / the sum of its exponentials
+    for b, rows, seen in blocks:
+        exps, top = exponentials(b, rows, seen, queries[b, :, :, rows] * scale)
+        total = exps @ ones[:seen]  # row sums; a product is several times faster than sum() on short rows
         inverse = 1 / xp.where(total > 0, total, 1)
-        xp.multiply(scores @ values[b, :, :, :seen], inverse, out=out[b, :, :, rows])
-        kept.append((scores, inverse))
+        xp.multiply(exps @ values[b, :, :, :seen], inverse, out=out[b, :, :, rows])
+        kept.append((top, inverse))
 
     def rule(g):
         g = g.reshape(out_shape)
@@ -415,7 +497,9 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         dv = _heads_inside(values.shape, dtype)
         while blocks:
             b, rows, seen = blocks.pop()
-            exps, inverse = kept.pop()
+            top, inverse = kept.pop()
+            scaled = queries[b, :, :, rows] * scale
+            exps, _ = exponentials(b, rows, seen, scaled, top)  # again: kept, they would be most of what a block keeps
             grad = g[b, :, :, rows] * inverse  # divides by the row sums here, where rows are short
             dv[b, :, :, :seen] += (exps.swapaxes(-1, -2) @ grad).sum(axis=2, keepdims=True)
             dscores = grad @ values[b, :, :, :seen].swapaxes(-1, -2)
@@ -423,9 +507,7 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
             exps *= (dscores @ ones[:seen]) * inverse
             dscores -= exps
             xp.multiply(dscores @ keys[b, :, :, :seen], scale, out=dq[b, :, :, rows])
-            dk[b, :, :, :seen] += (dscores.swapaxes(-1, -2) @ (queries[b, :, :, rows] * scale)).sum(
-                axis=2, keepdims=True
-            )
+            dk[b, :, :, :seen] += (dscores.swapaxes(-1, -2) @ scaled).sum(axis=2, keepdims=True)
         return dq.reshape(q_shape), dk.reshape(k_shape), dv.reshape(v_shape)
 
     return record(out.reshape(*q_shape[:-1], v_shape[-1]), ((q, k, v), rule))

@@ -6,8 +6,9 @@ its attributes, in lists and in dictionaries; names are the paths to them, as in
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from copy import deepcopy
 from math import sqrt
 
 import numpy as np
@@ -194,6 +195,21 @@ class Module:
         """train(False)."""
         return self.train(False)
 
+    def gradient_checkpointing_enable(self, flag: bool = True) -> "Module":
+        """Have each model body here and below keep the inputs of its blocks alone while it trains, and compute the
+        blocks again in backward (see `checkpointing`); False: keep all again. MiniloraError where there is no body.
+        """
+        bodies = [module for _, module in self.named_modules() if hasattr(module, "gradient_checkpointing")]
+        if not bodies:
+            raise MiniloraError(f"{type(self).__name__} has no blocks that could be computed again")
+        for body in bodies:
+            body.gradient_checkpointing = flag
+        return self
+
+    def gradient_checkpointing_disable(self) -> "Module":
+        """gradient_checkpointing_enable(False)."""
+        return self.gradient_checkpointing_enable(False)
+
     def requires_grad_(self, flag: bool = True) -> "Module":
         """Freeze (False) or unfreeze every parameter here and below."""
         for parameter in self.parameters():
@@ -310,8 +326,8 @@ class LayerNorm(Module):
 
 
 @contextmanager
-def dropout_rng(rng: np.random.Generator):
-    """Within the block (and this thread), every Dropout draws from `rng`.
+def dropout_rng(rng: np.random.Generator | None):
+    """Within the block (and this thread), every Dropout draws from `rng`; None: from its own seed.
 
     The training loop seeds one a step and shard, so that a resumed run draws what an unbroken one would have.
     """
@@ -320,6 +336,33 @@ def dropout_rng(rng: np.random.Generator):
         yield
     finally:
         _dropout_rng.reset(token)
+
+
+def dropout_again(module: Module) -> Callable:
+    """A function that opens a block within which the dropouts of `module` draw what they are about to draw now."""
+    drawing = [m for _, m in module.named_modules() if isinstance(m, Dropout) and m.is_active]
+    if not drawing:
+        return nullcontext
+    if (stream := deepcopy(_dropout_rng.get())) is not None:
+        return lambda: dropout_rng(stream)
+    own = deepcopy([m._own_rng for m in drawing])
+
+    @contextmanager
+    def again():
+        before = [m._own_rng for m in drawing]
+        _give_rngs(drawing, own)
+        try:
+            with dropout_rng(None):
+                yield
+        finally:
+            _give_rngs(drawing, before)
+
+    return again
+
+
+def _give_rngs(dropouts: list["Dropout"], rngs: list) -> None:
+    for dropout, rng in zip(dropouts, rngs, strict=True):
+        dropout._own_rng = rng
 
 
 class Dropout(Module):
@@ -333,8 +376,13 @@ class Dropout(Module):
         self.p = p
         self._own_rng = np.random.default_rng(seed)
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it drops anything, and so draws random numbers."""
+        return self.training and self.p > 0
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
+        if not self.is_active:
             return x
         return F.dropout(x, self.p, _dropout_rng.get() or self._own_rng)
 

@@ -356,6 +356,35 @@ def getitem(a, index) -> Tensor:
     return record(x[index], (a, rule))
 
 
+def unbind(a, axis: int) -> tuple[Tensor, ...]:
+    """a[0], a[1], … along `axis`, which goes (PyTorch's name). Their gradients are written into one array, where as
+    many `getitem` would make as many arrays of the size of `a` and add them up.
+    """
+    x = raw(a)
+    shape, dtype, before = x.shape, x.dtype, (slice(None),) * (axis % x.ndim)
+    missing = set(range(shape[axis]))
+    made = []  # the gradient of all, once there is one of a part
+
+    def rule(i):
+        def write(g):
+            first = not made
+            if first:
+                made.append(xp.empty(shape, dtype=dtype))
+            made[0][(*before, i)] = g
+            missing.discard(i)
+            return made[0] if first else None
+
+        return write
+
+    def finish(g):  # after the parts, which are younger
+        for i in missing:
+            g[(*before, i)] = 0
+        return g
+
+    whole = record(x[...], (a, finish))
+    return tuple(record(x[(*before, i)], (whole, rule(i))) for i in range(shape[axis]))
+
+
 def _checked_index(index, shape):
     """The index for an array of the backend, its integers checked against `shape`, and whether it has no arrays."""
     items = list(index) if isinstance(index, tuple) else [index]

@@ -10,6 +10,8 @@ That is what makes fine-tuning a few parameters cheaper than training all of the
 
 import threading
 import weakref
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from heapq import heappop, heappush
@@ -23,10 +25,19 @@ _clock = count()  # nodes are numbered in the order of their making, which is a 
 _lease_lock = threading.RLock()
 
 
-@contextmanager
 def no_grad():
     """Within the block (and this thread), operations record nothing and results need no gradient."""
-    token = _recording.set(False)
+    return _set_recording(False)
+
+
+def enable_grad():
+    """Within the block (and this thread), operations record, inside `no_grad` too."""
+    return _set_recording(True)
+
+
+@contextmanager
+def _set_recording(flag: bool):
+    token = _recording.set(flag)
     try:
         yield
     finally:
@@ -68,13 +79,18 @@ class Node:
     """One recorded operation: where gradients go from here.
 
     `edges` is a list of `(parents, rule)`: the parents are Nodes or leaf Tensors, and `rule(gradient)` gives one array
-    (or None) for each. It becomes None when `backward` has passed.
+    (or None) for each. It becomes None when `backward` has passed. The one edge of a `deferred` result has no parents,
+    and its rule gives a Tensor, through whose graph the gradient goes on.
+
+    `remake` is None, or makes the result's array anew from what the rules hold anyway, for a rule of a later operation
+    that would have to keep it otherwise.
     """
 
-    __slots__ = ("dtype", "edges", "index", "leases", "shape")
+    __slots__ = ("dtype", "edges", "index", "leases", "remake", "shape")
 
     def __init__(self, array, edges, leases):
         self.index = next(_clock)
+        self.remake = None
         self.shape = array.shape
         self.dtype = array.dtype
         self.edges = edges
@@ -82,7 +98,7 @@ class Node:
 
     def release(self):
         """Hand over the edges and give back the arrays that they hold on to."""
-        edges, self.edges = self.edges, None
+        edges, self.edges, self.remake = self.edges, None, None
         for lease in self.leases:
             lease.release()
         self.leases = ()
@@ -300,11 +316,63 @@ def record(array, *edges) -> Tensor:
     return out
 
 
+def deferred(make, again) -> Tensor:
+    """The Tensor `make()` without its graph: in backward, `again()` makes the same Tensor anew, and the walk goes on
+    from there.
+
+    All that the graph needs is leased until then, as for a graph that is kept. RuntimeError in backward where a leaf
+    has another array by then.
+    """
+    start = next(_clock)
+    out = make()
+    if out._node is None or out._node.index < start:  # nothing in it trains, or it made nothing
+        return out
+    leases = _leases_since(out._node, start)
+    for lease in leases:
+        lease.take()
+    result = wrap(out._data)
+    del out  # and with it the graph, and what only the graph held
+    lasting = [lease for lease in leases if lease.array() is not None]
+
+    def rule(g):
+        now = next(_clock)
+        with enable_grad():
+            made = again()
+        if not set(lasting) <= set(_leases_since(made._node, now)):
+            raise RuntimeError("a weight was replaced between the forward pass and backward, which computes it again")
+        return made
+
+    result._node = Node(result._data, [((), rule)], leases)
+    result._requires_grad = True
+    return result
+
+
+def _leases_since(node: Node, start: int) -> list[_Lease]:
+    """The leases of the graph behind `node`, of nodes younger than `start`, each once."""
+    found, seen, waiting = {}, set(), [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Node) and node.index > start and node not in seen:
+            seen.add(node)
+            found |= dict.fromkeys(node.leases)
+            waiting += [parent for parents, _ in node.edges for parent in parents]
+    return list(found)
+
+
 def gradients(root: Tensor, gradient=None) -> dict[Tensor, object]:
     """The gradients of `root` as `{leaf: array}`, without touching any `.grad`; the graph is used up.
 
-    Nodes are visited newest first, so each has all of its gradient when its turn comes. Errors as for
-    `Tensor.backward`.
+    Errors as for `Tensor.backward`.
+    """
+    return dict(each_gradient(root, gradient))
+
+
+def each_gradient(root: Tensor, gradient=None, early: bool = False) -> Iterator[tuple[Tensor, object]]:
+    """The gradients of `root`, as pairs of a leaf and its array; the graph is used up.
+
+    Nodes are visited newest first, so each has all of its gradient when its turn comes. early: so does a leaf, and it
+    comes as soon as nothing more can be added, while the walk goes on; but at the end, like the others, where parts of
+    the graph are `deferred`.
     """
     if root._node is None:
         raise RuntimeError(
@@ -323,6 +391,7 @@ def gradients(root: Tensor, gradient=None) -> dict[Tensor, object]:
     pending = {root._node: (gradient, False)}  # node or leaf -> (gradient so far, may we write into it?)
     heap = [(-root._node.index, root._node)]
     leaves = []
+    uses = _uses(root._node) if early else None
     while heap:
         node = heappop(heap)[1]
         g, _ = pending.pop(node)
@@ -332,6 +401,8 @@ def gradients(root: Tensor, gradient=None) -> dict[Tensor, object]:
         while edges:
             parents, rule = edges.pop()
             results = rule(g)
+            if not parents:  # newer than all nodes that are left, so its turn is next
+                parents, results = (results._node,), g
             for parent, result in zip(parents, results if type(results) is tuple else (results,), strict=True):
                 if parent is None or result is None:
                     continue
@@ -351,7 +422,28 @@ def gradients(root: Tensor, gradient=None) -> dict[Tensor, object]:
                 else:
                     leaves.append(parent)
             del rule, results, result
-    return {leaf: g if ours else g.copy() for leaf in leaves for g, ours in [pending.pop(leaf)]}
+            if uses:
+                uses.subtract(parents)
+                whole = [p for p in parents if isinstance(p, Tensor) and uses[p] == 0 and p in pending]
+                yield from ((leaf, _own(*pending.pop(leaf))) for leaf in dict.fromkeys(whole))
+    yield from ((leaf, _own(*pending.pop(leaf))) for leaf in leaves if leaf in pending)
+
+
+def _uses(node: Node) -> Counter | None:
+    """How often each leaf and node is read in the graph behind `node`; None where parts of it are made later."""
+    uses, waiting = Counter(), [node]
+    while waiting:
+        for parents, _ in waiting.pop().edges or ():
+            if not parents:
+                return None
+            waiting += [p for p in dict.fromkeys(parents) if isinstance(p, Node) and p not in uses]
+            uses.update(parents)
+    return uses
+
+
+def _own(g, ours: bool):
+    """The array, or a copy where somebody else holds it."""
+    return g if ours else g.copy()
 
 
 def _add(a, a_is_ours: bool, b, b_is_ours: bool):

@@ -12,6 +12,7 @@ from minilora import backend
 from minilora.data.batches import evaluation_windows
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
+from minilora.train import stream
 from minilora.train import world as world_module
 from minilora.train.evaluate import bits_per_character
 from minilora.train.launch import SeenByAll
@@ -41,7 +42,7 @@ def sums():
     ranks = sum(range(world.size))
     np.testing.assert_array_equal(backend.to_numpy(total), world.size * np.arange(6).reshape(2, 3) + ranks)
     assert backend.is_array(total) and float(count) == ranks and world.stop == 0
-    world.asked = 15 if world.rank == world.size - 1 else 0
+    world.asked = [15] if world.rank == world.size - 1 else []
     world.add_up([scalar])
     assert world.stop == 15
     assert world.total(world.rank + 0.5) == ranks + world.size / 2
@@ -61,6 +62,28 @@ def gradients():
     assert abs(found - expected) <= 1e-6 * expected, (found, expected)
     for name, g in host_gradients(alone).items():
         np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
+
+
+def streamed():
+    """So does a sum that begins while backward goes on: in many pieces, with rows for some ranks only, in threads."""
+    if backend.name != "numpy":
+        return  # arrays that are not the host's are summed at once
+    stream.PIECE = 300
+    batches = [{"input_ids": IDS[:4], "labels": IDS[:4]}, {"input_ids": IDS[:2], "labels": IDS[:2]}]
+    for accumulated in (batches[:1], batches):
+        for checkpointing in (False, True):
+            alone, together = model(), model()
+            with Workers(2, World()) as workers:
+                expected = float(workers.gradients(alone, accumulated, seed=(7, 3)))
+            together.gradient_checkpointing_enable(checkpointing)
+            world = World(this_world()._comm)
+            assert not world.overlaps  # all ranks are on this machine
+            world.overlaps = True
+            with Workers(2, world) as workers:
+                found = float(workers.gradients(together, accumulated, seed=(7, 3)))
+            assert abs(found - expected) <= 1e-6 * expected, (found, expected)
+            for name, g in host_gradients(alone).items():
+                np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
 
 
 def evaluation():

@@ -287,6 +287,25 @@ def test_a_foreign_checkpoint_is_refused_and_left_as_it_was(place, capsys, tmp_p
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
 
 
+def test_checkpointing_changes_no_bit_of_a_run_and_of_one_that_is_resumed(place, tmp_path):
+    data = ["--data", str(place / "text.txt"), "--steps", "4", "--save-every", "2"]
+    pretrain = ["pretrain", *data, *TINY, "--num-layers", "2"]
+    finetune = ["finetune", *data, "--model", str(tmp_path / "plain"), "--method", "qlora", "--dropout", "0.3"]
+    finetune += ["--rank", "2", "--seq-len", "32", "--batch-size", "4"]
+    for command, name, written in ((pretrain, "plain", "model/model"), (finetune, "adapted", "adapter/adapter_model")):
+        runs = {name: [], f"{name}-again": ["--checkpointing"], f"{name}-resumed": ["--checkpointing", "--resume"]}
+        for run_name, flags in runs.items():
+            out = tmp_path / run_name
+            if "--resume" in flags:
+                shutil.copytree(tmp_path / name, out)
+                (last,) = out.glob("checkpoints/step-*4.safetensors")
+                last.unlink()
+            assert main([*command, "--out", str(out), *flags]) == 0
+        files = [(tmp_path / run_name / f"{written}.safetensors").read_bytes() for run_name in runs]
+        logs = [(tmp_path / run_name / "metrics.jsonl").read_text() for run_name in runs]
+        assert files[0] == files[1] == files[2] and logs[0] == logs[1] == logs[2]
+
+
 def test_control_characters_and_long_values_are_tamed(capsys):
     assert main(["pretrain", "--data", "\x1b[31m" + "a" * 5000, "--out", "nowhere"]) == 2
     err = capsys.readouterr().err

@@ -18,8 +18,9 @@ from safetensors.numpy import load_file
 from test_ops import laid_out, layouts, leaf, seeds
 
 import minilora.functional as F
-from minilora import Tensor, backend, no_grad, ops, plain
+from minilora import Tensor, backend, nn, no_grad, ops, plain
 from minilora.gradcheck import gradcheck
+from minilora.study.memory import live_bytes
 from minilora.tensor import gradients, wrap
 
 attention = F.scaled_dot_product_attention
@@ -786,3 +787,66 @@ def test_a_weight_that_is_made_anew_gives_the_same_and_does_not_live_until_backw
     assert np.array_equal(y.numpy(), expected.numpy()) and len(grads) == len(expected_grads)
     for mine, theirs in zip(grads, expected_grads, strict=True):
         assert np.array_equal(backend.to_numpy(mine), backend.to_numpy(theirs))
+
+
+# What is made again in backward
+
+REMADE = {
+    "rms_norm": lambda x, w: F.rms_norm(x, w),
+    "rms_norm without a weight": lambda x, w: F.rms_norm(x),
+    "layer_norm": lambda x, w: F.layer_norm(x, w, w * 2),
+    "swiglu": lambda x, w: F.swiglu(x, x * w),
+    "gelu": lambda x, w: F.gelu(x * w),
+    "gelu_tanh": lambda x, w: F.gelu(x * w, "tanh"),
+}
+READERS = {
+    "linear": lambda y, a, b: F.linear(y, a),
+    "three linears": lambda y, a, b: F.linear(y, a) * F.linear(y, a + 1) + F.linear(y, a * 2),
+    "low rank, many rows": lambda y, a, b: F.low_rank_linear(y, np.ones((4, 5), "float32"), None, a[:2], b[:4], 0.5),
+    "low rank, few rows": lambda y, a, b: F.low_rank_linear(y, np.ones((20, 5), "float32"), None, a[:2], b, 0.5),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", REMADE)
+def test_what_is_made_again_gives_the_bits_that_were_kept(name, reader, monkeypatch):
+    """Beside a run in which every reader keeps its input."""
+    rng = np.random.default_rng(0)
+    shapes = {"x": (2, 3, 5), "w": (5,), "a": (4, 5), "b": (20, 2)}
+    arrays = {key: rng.standard_normal(shape).astype("float32") for key, shape in shapes.items()}
+    found = []
+    for forgetful in (False, True):
+        with monkeypatch.context() as patch:
+            if forgetful:
+                patch.setattr(F, "_remade", lambda out, remake: out)
+            leaves = {key: Tensor(a, requires_grad=True) for key, a in arrays.items()}
+            y = REMADE[name](leaves["x"], leaves["w"])
+            assert (y._node.remake is None) == forgetful
+            grads = gradients((READERS[reader](y, leaves["a"], leaves["b"]) * 3).sum())
+            found.append({key: backend.to_numpy(grads[t]) for key, t in leaves.items() if t in grads})
+    assert {"x", "a"} <= found[0].keys() == found[1].keys()
+    for key in found[0]:
+        np.testing.assert_array_equal(*(one[key] for one in found), err_msg=key)
+
+
+@pytest.mark.host
+def test_no_reader_keeps_what_can_be_made_again_and_each_is_made_once():
+    x, w = Tensor(np.ones((64, 32), "float32"), requires_grad=True), Tensor(np.ones((8, 32), "float32"))
+    w.requires_grad = True
+    for operation in (F.rms_norm, F.layer_norm, F.gelu, lambda x: F.swiglu(x, x)):
+        y = F.linear(operation(x), w) + F.linear(operation(x * 2), w)
+        # x, x * 2 or what a norm keeps of them, and what has fewer columns; the results themselves would be two more.
+        assert live_bytes(nn.Module(), None, y)["activations"] < 3.5 * x.data.nbytes
+    y = F.rms_norm(x)
+    remake = y._node.remake
+    first = remake()
+    assert remake() is first and first is not y.data
+    (F.linear(y, w) + F.linear(y, w)).sum().backward()
+    assert y._node.remake is None and remake() is not first  # the rule has dropped it
+
+
+@pytest.mark.host
+def test_attention_keeps_no_scores():
+    q, k, v = (Tensor(np.ones((1, 4, 256, 8), "float32"), requires_grad=True) for _ in "qkv")
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert live_bytes(nn.Module(), None, y)["activations"] < 1.5 * 4 * q.data.nbytes

@@ -20,6 +20,7 @@ FLOORS = [
     ["ops"],
     ["functional", "gradcheck", "plain"],
     ["nn"],
+    ["checkpointing"],
     ["optim"],
     ["formats"],
     ["models"],

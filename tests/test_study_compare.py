@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.study import compare, compare_views, footprint, grids
+from minilora.study import compare, compare_views, footprint, grids, sweep
 from minilora.study.base import Base
 from minilora.study.lab import Lab
 from minilora.study.prompting import bits_after, classify_by_prompt, prompt_for
@@ -93,6 +93,10 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
         (["--methods", "lorra"], "did you mean 'lora'"),
         (["--methods", "few-shots"], "did you mean 'few-shot'"),
         (["--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["--jobs", "0"], "--jobs must be from 1 to 64, not 0"),
+        (["--jobs", "-2"], "not -2"),
+        (["--jobs", "1000000"], "not 1,000,000"),
+        (["--jobs", "two"], "invalid int value: 'two'"),
     ],
 )
 def test_bad_flags_are_one_line(tiny, capsys, flags, said):
@@ -101,11 +105,53 @@ def test_bad_flags_are_one_line(tiny, capsys, flags, said):
     assert said in error and error.count("\n") == 1 and not tiny.exists()
 
 
+def test_without_joblib_it_says_how_to_get_it(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(sweep, "find_spec", lambda name: None)
+    assert main(["compare", "--quick", "--out", str(tiny), "--jobs", "2"]) == 2
+    error = capsys.readouterr().err
+    assert 'pip install "minilora[sweep]"' in error and error.count("\n") == 1 and not tiny.exists()
+
+
+def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monkeypatch):
+    monkeypatch.setattr(compare, "QUICK", replace(TINY, methods=("base", "few-shot", "lora", "prefix")))
+    monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*compare_views.KINDS, "peak", "process"), 1))
+    costs = ("time", "speed", "memory")
+
+    def measured(name: str, jobs: int, *flags: str) -> tuple[Records, dict[tuple, dict]]:
+        """The records, and their cells without costs and seconds."""
+        command = ["compare", "--quick", "--out", str(tiny / name), "--jobs", str(jobs)]
+        assert main([*command, *flags]) == 0
+        records = Records.read(tiny / name / compare.RECORDS, compare.KIND)
+        rows = {key: row for key, row in records.rows.items() if key[0] not in costs}
+        return records, {key: row | {"seconds": None} for key, row in rows.items()}
+
+    def cut(name: str, cells: int) -> None:
+        path = tiny / name / compare.RECORDS
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[: cells + 1]) + lines[cells + 1][:-5])
+
+    one, expected = measured("one", 1)
+    two, found = measured("two", 2)
+    assert found == expected and len(expected) == 32
+    assert compare_views.quality_grid(two) == compare_views.quality_grid(one)
+    assert {key for key in two.rows if key[0] in costs} == {
+        ("speed", "base"),
+        *((kind, method) for kind in costs for method in ("lora", "prefix")),
+    }
+    for key, row in two.rows.items():  # what another process disturbed was not timed
+        assert row.get("seconds") in (None, 0.0) or key[0] == "time"
+    assert compare_views.compared(two)["lora"].seconds == two.rows["time", "lora"]["seconds"] > 0
+
+    cut("one", 14)
+    cut("two", 20)
+    assert measured("one", 2, "--resume")[1] == measured("two", 1, "--resume")[1] == expected
+
+
 def test_the_search_goes_on_while_the_best_is_outermost(tmp_path):
     def found(losses: dict[float, float]) -> tuple[float, int]:
         records = Records.open(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", compare.KIND, {})
         comparison = compare._Comparison(replace(TINY, rates=3), None, records)
-        comparison.left, tried = 0, []
+        tried = []
 
         def loss(rate):
             tried.append(rate)

@@ -27,6 +27,7 @@ from minilora.study.plan import (
     trained,
 )
 from minilora.study.plan_command import show_bytes
+from minilora.study.plan_time import show_time
 from minilora.study.presets import PRESETS, find_shape, shape_from_config
 from minilora.train import methods, recipes
 from minilora.train.loop import TrainConfig, train
@@ -164,12 +165,19 @@ def test_the_shares_that_the_methods_are_known_for():
 # Memory of minilora's own engine
 
 
+def peaks(plan) -> dict[bool, float]:
+    """Without and with checkpointing."""
+    return {False: plan.memory.peak, True: plan.checkpointed.peak}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("config", [DEEP, WIDE], ids=["deep", "wide"])
-def test_the_predicted_peak_is_the_measured_one(config, method):
+def test_the_predicted_peak_is_the_measured_one(config, method, checkpointing):
     plan = make_plan(shape_from_config(config), method, None, STEP)
-    found = measured_peak(adapted(config, method), METHODS[method].lora_plus)
-    assert plan.memory.peak == pytest.approx(found, rel=0.05)  # 10 % is asked for
+    model = adapted(config, method).gradient_checkpointing_enable(checkpointing)
+    found = measured_peak(model, METHODS[method].lora_plus)
+    assert peaks(plan)[checkpointing] == pytest.approx(found, rel=0.05)  # 10 % is asked for
 
 
 @pytest.mark.parametrize(
@@ -186,8 +194,9 @@ def test_the_predicted_peak_is_the_measured_one(config, method):
 )
 def test_options_change_the_peak_as_planned(method, options):
     plan = make_plan(shape_from_config(DEEP), method, options, STEP)
-    found = measured_peak(adapted(DEEP, method, options))
-    assert plan.memory.peak == pytest.approx(found, rel=0.05)
+    for checkpointing, planned in peaks(plan).items():
+        found = measured_peak(adapted(DEEP, method, options).gradient_checkpointing_enable(checkpointing))
+        assert planned == pytest.approx(found, rel=0.05), checkpointing
 
 
 @pytest.mark.parametrize(
@@ -205,18 +214,21 @@ def test_the_peak_is_found_at_other_moments(changes, batch, length, methods_ther
     config = DEEP | {"num_hidden_layers": 1, "tie_word_embeddings": True} | changes
     for method in methods_there:
         plan = make_plan(shape_from_config(config), method, None, Step(batch, length))
-        found = measured_peak(adapted(config, method), batch=batch, length=length)
-        assert plan.memory.peak == pytest.approx(found, rel=0.03), method
+        for checkpointing, planned in peaks(plan).items():
+            model = adapted(config, method).gradient_checkpointing_enable(checkpointing)
+            assert planned == pytest.approx(measured_peak(model, batch=batch, length=length), rel=0.03), method
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("method", METHODS)
-def test_what_the_graph_holds_is_what_was_planned(method):
+def test_what_the_graph_holds_is_what_was_planned(method, checkpointing):
     model, ids = adapted(DEEP, method), Batches(DEEP["vocab_size"]).batch["input_ids"]
-    loss = model.train()(ids, labels=ids).loss
+    loss = model.train().gradient_checkpointing_enable(checkpointing)(ids, labels=ids).loss
     found = live_bytes(model, None, loss)["activations"]
     shape = shape_from_config(DEEP)
     head = 4 * trained(shape, method, Options()).head  # its gradient is made with the loss, and lives in the graph
-    kinds = make_plan(shape, method, None, STEP).memory.kinds
+    plan = make_plan(shape, method, None, STEP)
+    kinds = (plan.checkpointed if checkpointing else plan.memory).kinds
     assert kinds["activations"] + head == pytest.approx(found, rel=0.02)
 
 
@@ -385,8 +397,101 @@ def test_json_says_everything(capsys):
         )
         assert found["peak"] <= 8e9
     assert facts["parameters"] == PRESETS["tinyllama-1.1b"].parameters
+    assert "run" not in facts and "run" not in facts["plans"][0]
     own = json.loads(run(capsys, "base", "--method", "lora", "--dtype", "float32", "--workers", "3", "--json"))
-    assert own["workers"] == 3 and own["plans"][0]["with_checkpointing"] is None
+    kept, again = (own["plans"][0][key] for key in ("memory", "with_checkpointing"))
+    assert own["workers"] == 3 and again["activations"] < kept["activations"] and again["peak"] < kept["peak"]
+
+
+# The time of a run
+
+RUN = ["smollm2-135m", "--dtype", "float32", "--batch-size", "64", "--seq-len", "256", "--tflops", "0.2"]
+
+
+def facts_of_run(capsys, *flags) -> tuple[dict, dict]:
+    """(of the run, of the run by its one method)"""
+    facts = json.loads(run(capsys, *RUN, *flags, "--json"))
+    return facts["run"], facts["plans"][0]["run"]
+
+
+def test_a_run_over_machines_by_hand(capsys):
+    flags = ["--method", "full", "--machines", "12", "--link", "1Gbit/1ms", "--link-efficiency", "0.8"]
+    whole, own = facts_of_run(capsys, *flags, "--steps", "1000", "--utilization", "0.5")
+    step = Step(64, 256)
+    plan = make_plan(PRESETS["smollm2-135m"], "full", None, step)
+    alone = sum(work for kind, work in plan.flops.items() if kind != "again") / 0.1e12  # seconds on one machine
+    sent = 4 * 134_515_008
+    link = 2 * 11 / 12 * sent / (0.8 * 125e6) + 2 * 11 * 1e-3  # a ring
+    seconds = alone * 6 / 64 + link  # 64 rows over 12 machines: some have six
+    assert own["gradient_bytes"] == sent
+    assert own["step_seconds"] == pytest.approx(seconds)
+    assert own["tokens_per_second"] == pytest.approx(64 * 256 / seconds)
+    assert own["speedup"] == pytest.approx(alone / seconds)
+    assert own["communication_share"] == pytest.approx(link / seconds)
+    assert own["days"] == pytest.approx(1000 * seconds / 86400)
+    assert own["device_hours"] == pytest.approx(12 * 1000 * seconds / 3600)
+    assert (whole["steps"], whole["tokens"], whole["rows_a_machine"]) == (1000, 1000 * 64 * 256, 6)
+    assert [on["machines"] for on in own["scaling"]] == [1, 2, 4, 8, 12]
+    assert own["scaling"][0]["step_seconds"] == pytest.approx(alone)
+    assert own["scaling"][-1] == {name: own[name] for name in own["scaling"][-1]}
+
+
+def test_one_machine_needs_no_link_and_has_the_speed_of_the_plan(capsys):
+    facts = json.loads(run(capsys, *RUN, "--method", "lora", "--tokens", "0.5M", "--json"))
+    own = facts["plans"][0]["run"]
+    assert own["tokens_per_second"] == pytest.approx(facts["plans"][0]["tokens_per_second"])
+    assert facts["run"]["steps"] == 31 and facts["run"]["link"] is None  # 500,000 tokens at 16,384 a step
+    assert own["communication_share"] == 0 and "fastest" not in own
+    assert "comm." in run(capsys, *RUN, "--tokens", "2B")
+    assert facts_of_run(capsys, "--method", "lora", "--machines", "1")[0]["steps"] == 61_036  # of a billion tokens
+
+
+def test_where_the_link_eats_the_gain(capsys):
+    slow = ["--machines", "8", "--link", "home"]
+    full, lora = (facts_of_run(capsys, "--method", method, *slow)[1] for method in ("full", "lora"))
+    assert full["fastest"]["machines"] == 1 and full["at_least_half_efficient"] == 1
+    assert lora["fastest"]["machines"] == 64 and 8 <= lora["at_least_half_efficient"] < 64
+    assert full["communication_share"] > 0.8 > 0.5 > lora["communication_share"]
+    said = " ".join(run(capsys, *RUN, "--method", "full", *slow).split())
+    assert "no number of machines, up to one for each row, is as fast as one alone" in said
+    for assumed in (
+        "40 % of each device's",
+        "20 Mbit/s",
+        "20.0 ms",
+        "90 %",
+        "4 bytes a number",
+        "Left out: the optimi",
+    ):
+        assert assumed in said
+    alone = [*RUN, "--method", "full", "--batch-size", "1", "--machines", "1", "--link", "home"]
+    assert "The link eats" not in run(capsys, *alone)  # one row cannot be shared over any link
+    assert "64 machines are" in " ".join(run(capsys, *RUN, "--method", "lora", *slow).split())
+    late = facts_of_run(capsys, "--method", "lora", "--machines", "8", "--link", "10Gbit/10s")[1]
+    assert 1 < late["fastest"]["machines"] < 64
+    said = " ".join(run(capsys, *RUN, "--method", "lora", "--machines", "8", "--link", "10Gbit/10s").split())
+    assert f"{late['fastest']['machines']} machines are" in said and "with more of them, the link eats" in said
+
+
+def test_bytes_are_those_of_one_machine(capsys):
+    facts = json.loads(run(capsys, *RUN, "--method", "lora", "--machines", "3", "--link", "nvlink", "--json"))
+    plan = make_plan(PRESETS["smollm2-135m"], "lora", None, Step(22, 256, workers=facts["workers"]))  # 22, 21 and 21
+    assert facts["plans"][0]["memory"]["peak"] == round(plan.memory.peak) and facts["batch_size"] == 64
+    out = run(capsys, *RUN, "--method", "lora", "--machines", "3", "--link", "nvlink")
+    assert "22 × 256 tokens" in out and "up to 22 rows each" in " ".join(out.split())
+
+
+def test_all_methods_over_machines_as_one_table(capsys):
+    flags = ["--batch-size", "2048", "--seq-len", "2048", "--device", "h100", "--machines", "1024"]
+    out = run(capsys, "llama-3-70b", *flags, "--link", "infiniband", "--tokens", "15T")
+    table = out[out.index("A run of") :]
+    assert all(table.count(f"\n{method} ") == 1 for method in METHODS)
+    assert "best: the number of machines" in table and "2 bytes a number" in table
+
+
+def test_times_are_shown_in_units_that_suit():
+    seconds = [0, 5e-5, 0.25, 0.99999, 90, 599, 600, 7_100, 7_200, 172_000, 172_800, 1e8]
+    shown = ["0 µs", "50.0 µs", "250 ms", "1.00 s", "90.0 s", "599 s", "10.0 min", "118 min", "2.00 h", "47.8 h"]
+    assert [show_time(number) for number in seconds] == [*shown, "2.00 days", "3.17 years"]
 
 
 BAD = {
@@ -416,6 +521,33 @@ BAD = {
     "workers": (["llama-7b", "--workers", "2"], "float32"),
     "no workers": (["llama-7b", "--dtype", "float32", "--workers", "0"], "workers must be"),
     "picture": (["llama-7b", "--out", "plan.svg"], ".png"),
+    "link alone": ([*RUN, "--link", "1Gbit"], "add --machines"),
+    "efficiency alone": ([*RUN, "--link-efficiency", "0.9"], "add --machines"),
+    "no link": ([*RUN, "--machines", "2"], "needs --link"),
+    "link": ([*RUN, "--machines", "2", "--link", "1Gb"], "did you mean '1Gbit'"),
+    "link name": ([*RUN, "--machines", "2", "--link", "etherent-1g"], "did you mean 'ethernet-1g'"),
+    "no rate": ([*RUN, "--machines", "2", "--link", "0Gbit"], "outside 1 kbit"),
+    "efficiency": ([*RUN, "--machines", "2", "--link", "1Gbit", "--link-efficiency", "nan"], "at most 1"),
+    "efficiency above 1": ([*RUN, "--machines", "2", "--link", "1Gbit", "--link-efficiency", "1.1"], "at most 1"),
+    "no machines": ([*RUN, "--machines", "0"], "from 1 to 16,384"),
+    "minus machines": ([*RUN, "--machines", "-3", "--link", "1Gbit"], "from 1 to 16,384"),
+    "many machines": ([*RUN, "--machines", "9" * 12, "--link", "1Gbit"], "from 1 to 16,384"),
+    "machines without rows": ([*RUN, "--machines", "65", "--link", "1Gbit"], "add --batch-size 65"),
+    "machines and one row": (["llama-7b", "--device", "a100", "--machines", "2", "--link", "home"], "batch of 1 row,"),
+    "machines without device": (["llama-7b", "--machines", "1"], "add --device"),
+    "steps without device": (["llama-7b", "--steps", "5"], "--steps asks for time"),
+    "machines without model": (["--memory", "24GB", "--tflops", "1", "--machines", "1"], "name one"),
+    "tokens": ([*RUN, "--tokens", "many"], "such as 300M"),
+    "no tokens": ([*RUN, "--tokens", "0"], "such as 300M"),
+    "too many tokens": ([*RUN, "--tokens", "9999999T"], "such as 300M"),
+    "steps": ([*RUN, "--steps", "0"], "--steps must be"),
+    "tokens and steps": ([*RUN, "--tokens", "1B", "--steps", "5"], "exclude"),
+    "run and no batch": (["base", "--tflops", "1", "--batch", "0", "--tokens", "1B"], "batch size"),
+    "run and a length beyond all": (
+        ["base", "--tflops", "1", "--length", "9" * 400, "--tokens", "1B"],
+        "sequence length",
+    ),
+    "run and no length": (["base", "--tflops", "1", "--length", "0", "--tokens", "1B"], "sequence length"),
 }
 
 

@@ -75,7 +75,7 @@ def process_of(rank: int, folder: Path) -> int:
     raise AssertionError(f"rank {rank} does not run")
 
 
-@pytest.mark.parametrize("name", ["sums", "gradients", "evaluation", "differing"])
+@pytest.mark.parametrize("name", ["sums", "gradients", "streamed", "evaluation", "differing"])
 @pytest.mark.parametrize("backend_name", ["numpy", "strict"])
 def test_ranks_agree(name, backend_name):
     command = [MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py", HERE / "ranks.py", name, backend_name]

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import backend, nn
+from .. import backend, nn, ops
 from .. import functional as F
 from ..errors import FormatError, MiniloraError, show
 from ..formats.stored import StoredTensor
@@ -158,7 +158,7 @@ class GPT2Attention(nn.Module):
         """x: (B, T, C); mask: booleans that broadcast to (B, H, T, S) or None."""
         batch, length, width = x.shape
         qkv = self.c_attn(x).reshape(batch, length, 3, self.n_head, width // self.n_head)  # (B, T, 3, H, D)
-        q, k, v = (qkv[:, :, i].swapaxes(1, 2) for i in range(3))  # (B, H, T, D)
+        q, k, v = (part.swapaxes(1, 2) for part in ops.unbind(qkv, axis=2))  # (B, H, T, D)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (B, H, S, D)
         y = F.scaled_dot_product_attention(q, k, v, mask=mask, is_causal=True)  # (B, H, T, D)
@@ -220,7 +220,7 @@ class GPT2Model(Body):
             raise MiniloraError(f"{tokens} tokens pass the model's {limit} positions; shorten the text")
         x = x + self.wpe(positions)  # (T, C) or (B, T, C)
         for block in self.h:
-            x = block(x, mask, past_key_values)
+            x = self.run_block(block, x, mask, cache=past_key_values)
         if past_key_values is not None:
             past_key_values.length += length
         return self.ln_f(x)

@@ -240,7 +240,7 @@ class LlamaModel(Body):
         mask, positions = self.mask_and_positions(attention_mask, batch, past, length)
         cos, sin = self._rotary_tables(positions, x.dtype)
         for layer in self.layers:
-            x = layer(x, cos, sin, mask, past_key_values)
+            x = self.run_block(layer, x, cos, sin, mask, cache=past_key_values)
         if past_key_values is not None:
             past_key_values.length += length
         return self.norm(x)

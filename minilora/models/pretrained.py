@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import backend, nn
 from .. import functional as F
+from ..checkpointing import checkpoint
 from ..errors import FormatError, MiniloraError, show
 from ..formats import huggingface
 from ..formats.atomic import show_path
@@ -83,6 +84,15 @@ class Body(nn.Module):
     # An adapter in the body's place may put virtual tokens before the real ones.
     virtual_tokens = 0  # how many: they take positions, in a cache too
     virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens
+    gradient_checkpointing = False  # switched by `gradient_checkpointing_enable`
+
+    def run_block(self, block: nn.Module, x: Tensor, *arguments, cache=None) -> Tensor:
+        """`block(x, *arguments, cache)`: with gradient checkpointing, and in training, computed again in backward. A
+        cache that would take the keys and values twice rules it out.
+        """
+        if self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None):
+            return checkpoint(block, x, *arguments, cache)
+        return block(x, *arguments, cache)
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of the tokens' embeddings."""

@@ -161,6 +161,8 @@ class PrefixLayer(VirtualTokensLayer):
 class _Prefix:
     """Stands in for a cache: gives each layer the prefix before its own keys and values, and keeps none of them."""
 
+    keeps_nothing = True  # so a block may be computed twice with it
+
     def __init__(self, prefix: Tensor):
         self.prefix = prefix  # (2L, H_kv, P, D)
         self.length = prefix.shape[2]

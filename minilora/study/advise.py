@@ -121,7 +121,9 @@ class Measured:
 
     def retraining(self) -> str:
         lora = self.methods.get("lora")
-        return "" if lora is None else f" (LoRA took {lora.seconds:.0f} s here, on a small model)"
+        if lora is None or lora.seconds is None:
+            return ""
+        return f" (LoRA took {lora.seconds:.0f} s here, on a small model)"
 
     def forgetting(self) -> str:
         lost = {}

@@ -56,7 +56,7 @@ class Link:
 
 # Names for links: as their makers or standards state them, with latencies that are assumptions.
 LINKS = {
-    "home": (Link(20e6 / 8, 20e-3), "20 Mbit/s up, the slower direction (FCC's benchmark of 2024: 100 down, 20 up)"),
+    "home": (Link(20e6 / 8, 20e-3), "what it uploads counts, 20 Mbit/s: FCC's benchmark of 2024"),
     "ethernet-1g": (Link(1e9 / 8, LATENCY), "Gigabit Ethernet, TCP through one switch"),
     "ethernet-10g": (Link(10e9 / 8, LATENCY), "10 Gbit Ethernet, TCP through one switch"),
     "ethernet-100g": (Link(100e9 / 8, LATENCY), "100 Gbit Ethernet, TCP through one switch"),
@@ -94,7 +94,7 @@ def _rate(text: str, what: str) -> float:
         near = get_close_matches(what.lower(), LINKS, n=1)
         if number := re.match(rf"{_NUMBER}\s*([kmgt])", what, re.IGNORECASE):
             near = [f"{number[1]}{number[2].upper().replace('K', 'k')}bit"]
-        raise _refused(text, "is no link", f"did you mean {near[0]!r}? " if near else "")
+        raise _refused(text, "cannot be read", f"did you mean {near[0]!r}? " if near else "")
     rate = float(found[1]) * _PREFIXES[found[2].lower()] / (1 if found[3] in ("B", "Bps") else 8)
     if not LEAST_RATE <= rate <= MOST_RATE:
         raise _refused(text, "is outside 1 kbit to 1,000 Tbit a second")

@@ -4,6 +4,10 @@ A method is trained on the domain's text and on the labelled task, each with the
 best on validation data, over several seeds. Prompting, which trains nothing, searches the length of its prompt in the
 same way. Everything measured goes into a file of records, cell by cell, and a run that was cut off goes on there;
 `compare_views.py` makes the tables and figures of it.
+
+A method's cells on text follow one another, as do those on the task; the two, and the methods, are independent, so that
+several processes can share them (`sweep.py`). Each trains with as many threads as a comparison in one process, which
+the last digits depend on. Time, speed and memory are measured afterwards, by one process alone.
 """
 
 import json
@@ -11,14 +15,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
+from .. import backend
 from ..errors import MiniloraError, show
 from ..train import methods, recipes
-from ..train.loop import TrainConfig
+from ..train.loop import History, TrainConfig
 from ..train.parallel import Workers
 from ..train.progress import progress_bar
 from .base import QUICK_BASE, Base
@@ -28,6 +34,7 @@ from .prompting import bits_after, classify_by_prompt
 from .records import Records
 from .search import SEED as SEARCH_SEED
 from .search import best_rate, measured
+from .sweep import SentRecords, refuse_jobs, side_by_side
 
 KIND = "comparison"
 RECORDS = "records.jsonl"
@@ -47,6 +54,7 @@ METHODS = (
     "dora",
     "qlora",
 )
+PARTS = ("text", "task")
 SCRATCH_RATE = 3e-3
 
 
@@ -117,43 +125,112 @@ def _find(name: str) -> str:
         raise MiniloraError(f"unknown method {show(repr(name))}: {hint}There are {', '.join(every)}") from None
 
 
-def run(out: Path, plan: Plan, resume: bool = False, overwrite: bool = False) -> Records:
+def run(out: Path, plan: Plan, resume: bool = False, overwrite: bool = False, jobs: int = 1) -> Records:
     """Measure all of the plan into out/records.jsonl, or what is missing there; returns the records.
 
-    Raises MiniloraError where the file is there already or was measured with other settings.
+    jobs: how many processes share what can be measured side by side. Raises MiniloraError where the file is there
+    already or was measured with other settings.
     """
+    refuse_jobs(jobs)
     records = Records.open(Path(out) / RECORDS, KIND, asdict(plan), resume, overwrite)
     for note in records.notes:
         print(f"minilora: note: {note}", file=sys.stderr)
     with Workers() as workers:
         folder = recipes.base_folder() if plan.base is None else plan.base.cached(workers)[0]
-        lab = Lab(folder, workers, test_characters=plan.test_characters, test_examples=plan.test_examples)
-        _Comparison(plan, lab, records).run()
+        cells = {method: 2 * (plan.rates + len(plan.seeds)) + 2 for method in plan.methods}
+        with progress_bar("comparing", sum(cells.values())) as advance:
+            progress = _Progress(advance, cells)
+            if jobs > 1:
+                _share(plan, folder, workers.count, records, jobs, progress)
+            lab = Lab(folder, workers, test_characters=plan.test_characters, test_examples=plan.test_examples)
+            comparison = _Comparison(plan, lab, records, progress)
+            for method in plan.methods:
+                for part in PARTS:
+                    comparison.stream(method, part)
+                comparison.costs(method)
+                progress.end(method)
     return records
 
 
-class _Comparison:
-    def __init__(self, plan: Plan, lab: Lab, records: Records):
-        self.plan, self.lab, self.records = plan, lab, records
+class _Progress:
+    """A bar that counts each cell once. left: by method, how many cells it will probably take."""
 
-    def run(self) -> None:
-        plan = self.plan
-        cells = {method: 2 * (plan.rates + len(plan.seeds)) + 2 for method in plan.methods}
-        with progress_bar("comparing", sum(cells.values())) as advance:
-            for method in plan.methods:
-                self.advance, self.left = advance, cells[method]
-                steps = {"base": (self.base,), PROMPTED: (self.prompted_text, self.prompted_task)}
-                for step in steps.get(method, (self.text, self.task, self.memory)):
-                    step(method)
-                advance(self.left, method)
+    def __init__(self, advance: Callable, left: dict[str, int]):
+        self.advance, self.left, self.counted = advance, dict(left), set()
+
+    def cell(self, key: tuple) -> None:
+        method = _method_of(key)
+        if key not in self.counted and self.left[method]:
+            self.left[method] -= 1
+            self.advance(1, " ".join(map(str, key)))
+        self.counted.add(key)
+
+    def end(self, method: str) -> None:
+        self.advance(self.left[method], method)
+        self.left[method] = 0
+
+
+def _method_of(key: tuple) -> str:
+    return key[2] if key[0] == "rate" else key[1]
+
+
+# Side by side
+
+
+def _share(plan: Plan, folder: Path, threads: int, records: Records, jobs: int, progress: _Progress) -> None:
+    """Measure what is missing of all methods' text and task in `jobs` processes, each with as many threads as this."""
+    tasks = []
+    for method in reversed(plan.methods):  # the last ones take longest, and the end should not wait for one of them
+        rows = {key: row for key, row in records.rows.items() if _method_of(key) == method}
+        tasks += [(plan, folder, threads, backend.name, rows, method, part) for part in PARTS]
+
+    def take(key: tuple, numbers: dict) -> None:
+        records.add(key, **numbers)
+        progress.cell(key)
+
+    side_by_side(_stream, tasks, jobs, take)
+
+
+def _stream(
+    plan: Plan, folder: Path, threads: int, backend_name: str, rows: dict, method: str, part: str, tell: Callable
+) -> None:
+    """One method on text or on the task, in a process of a sweep."""
+    lab = _lab_here(plan.test_characters, plan.test_examples, folder, threads, backend_name)
+    _Comparison(plan, lab, SentRecords(rows, tell)).stream(method, part)
+
+
+@cache
+def _lab_here(test_characters: int, test_examples: int | None, folder: Path, threads: int, backend_name: str) -> Lab:
+    """The lab of a process of a sweep, kept until the process ends."""
+    backend.use(backend_name)
+    return Lab(folder, Workers(threads).__enter__(), test_characters=test_characters, test_examples=test_examples)
+
+
+# The cells
+
+
+class _Comparison:
+    """progress: None in a process of a sweep. That is not alone, and so leaves out times and speed."""
+
+    def __init__(self, plan: Plan, lab: Lab, records: Records, progress: _Progress | None = None):
+        self.plan, self.lab, self.records, self.progress = plan, lab, records, progress
+        self.alone = progress is not None
+
+    def stream(self, method: str, part: str) -> None:
+        """All cells of a method on text or on the task, each after those that it depends on."""
+        text, task = {
+            "base": (self.base_text, self.base_task),
+            PROMPTED: (self.prompted_text, self.prompted_task),
+        }.get(method, (self.text, self.task))
+        {"text": text, "task": task}[part](method)
 
     def cell(self, *key, measure: Callable[[], dict]) -> dict:
         """The record of `key`, measured if it is not there."""
         if key not in self.records:
+            self.records.begin(key)
             self.records.add(key, **measure())
-        if self.left:
-            self.left -= 1
-            self.advance(1, " ".join(map(str, key)))
+        if self.progress:
+            self.progress.cell(key)
         return self.records.rows[key]
 
     def search(self, part: str, method: str, start: float, loss: Callable[[float], float]) -> float:
@@ -166,41 +243,38 @@ class _Comparison:
 
     # Text
 
-    def base(self, method: str) -> None:
-        def text() -> dict:
-            model = lab.base()
+    def base_text(self, method: str) -> None:
+        def measure() -> dict:
+            model = self.lab.base()
             total = recipes.count_parameters(model)[1]
             return self.quality(model) | {"trainable": 0, "total": total, "file_bytes": 0, "seconds": 0.0}
 
-        def task() -> dict:
-            return self.accuracy_by_prompt(0, 0, lab.test_examples)
-
-        lab = self.lab
-        self.cell("text", method, 0, measure=text)
-        self.cell("task", method, 0, 0, measure=task)
-        self.cell("speed", method, measure=lambda: self.speed(lab.base(), None))
+        self.cell("text", method, 0, measure=measure)
 
     def text(self, method: str) -> None:
-        lab, plan = self.lab, self.plan
-
-        def adapt(rate: float, seed: int):
-            config = replace(plan.adapt, lr=rate, lora_plus=self.lora_plus(method), seed=seed)
-            return lab.adapt(method, lab.domain_text(plan.characters, seed), config)
-
         start = SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].lr
-        rate = self.search("text", method, start, lambda rate: adapt(rate, SEARCH_SEED)[1].best)
-        for seed in plan.seeds:
+        rate = self.search("text", method, start, lambda rate: self.adapt(method, rate, SEARCH_SEED)[1].best)
+        for seed in self.plan.seeds:
 
             def measure(seed=seed) -> dict:
-                model, history = adapt(rate, seed)
+                model, history = self.adapt(method, rate, seed)
                 trainable, total = recipes.count_parameters(model)
                 facts = {"lr": rate, "trainable": trainable, "total": total, "file_bytes": file_bytes(model)}
-                facts |= {"seconds": history.seconds, "best_step": history.best_step} | self.quality(model)
-                if ("speed", method) not in self.records:
-                    self.records.add(("speed", method), **self.speed(lab.base(), model))
+                facts |= {"seconds": self.seconds(history), "best_step": history.best_step} | self.quality(model)
+                if self.alone and ("speed", method) not in self.records:
+                    self.speed(method, model)
                 return facts
 
             self.cell("text", method, seed, measure=measure)
+
+    def adapt(self, method: str, rate: float, seed: int) -> tuple[object, History]:
+        """A model adapted to the domain's text, and its history."""
+        config = replace(self.plan.adapt, lr=rate, lora_plus=self.lora_plus(method), seed=seed)
+        return self.lab.adapt(method, self.lab.domain_text(self.plan.characters, seed), config)
+
+    def seconds(self, history: History) -> float | None:
+        """How long the training took, where nothing else ran beside it."""
+        return history.seconds if self.alone else None
 
     @staticmethod
     def lora_plus(method: str) -> float:
@@ -242,6 +316,9 @@ class _Comparison:
 
     # The labelled task
 
+    def base_task(self, method: str) -> None:
+        self.cell("task", method, 0, 0, measure=lambda: self.accuracy_by_prompt(0, 0, self.lab.test_examples))
+
     def task(self, method: str) -> None:
         lab, plan = self.lab, self.plan
 
@@ -261,7 +338,7 @@ class _Comparison:
                 def measure(labels=labels, seed=seed) -> dict:
                     model, history = classify(rate, labels, seed)
                     trainable = recipes.count_parameters(model)[0]
-                    facts = {"lr": rate, "trainable": trainable, "seconds": history.seconds}
+                    facts = {"lr": rate, "trainable": trainable, "seconds": self.seconds(history)}
                     return facts | {"accuracy": lab.accuracy(model)}
 
                 self.cell("task", method, seed, labels, measure=measure)
@@ -299,30 +376,51 @@ class _Comparison:
         predicted, tokens = classify_by_prompt(lab.base(), lab.tokenizer, lab.task.classes, chosen, texts, lab.workers)
         return {"accuracy": float((predicted == labels).mean()), "shots": shots, "tokens": tokens}
 
-    # Needs
+    # Costs
 
-    def memory(self, method: str) -> None:
+    def costs(self, method: str) -> None:
+        """Time, speed and memory, each measured alone."""
         lab = self.lab
-        measure = lambda: memory_of(lab.base_folder, method, lab.seq_len, lab.batch_size)  # noqa: E731
-        self.cell("memory", method, measure=measure)
+        if method == "base":
+            self.speed(method, None)
+        elif method != PROMPTED:
+            self.time(method)
+            measure = lambda: memory_of(lab.base_folder, method, lab.seq_len, lab.batch_size)  # noqa: E731
+            self.cell("memory", method, measure=measure)
 
-    def speed(self, base, adapted) -> dict:
+    def time(self, method: str) -> None:
+        """How long training on text takes, and the speed afterwards, once more where it was not done alone."""
+        rows = list(self.records.of("text", method))
+        timed = ("time", method) in self.records or any(row["seconds"] is not None for row in rows)
+        if timed and ("speed", method) in self.records:
+            return
+        model, history = self.adapt(method, rows[0]["lr"], self.plan.seeds[0])
+        if not timed:
+            self.cell("time", method, measure=lambda: {"seconds": history.seconds})
+        self.speed(method, model)
+
+    def speed(self, method: str, adapted) -> None:
         """Tokens a second of generation by the base, the adapted model, and the merged one where there is one.
 
         On one thread of the matrix library for all.
         """
-        models = {"base": base} | ({} if adapted is None else {"adapted": adapted})
-        found = tokens_per_second(models, self.lab.tokenizer, rounds=self.plan.speed_rounds)
-        if hasattr(adapted, "merge_and_unload"):
-            try:
-                merged = adapted.merge_and_unload()
-            except MiniloraError:  # no change of weights
-                return found
-            pair = tokens_per_second(
-                {"base": base, "merged": merged}, self.lab.tokenizer, rounds=self.plan.speed_rounds
-            )
-            found["merged"] = pair["merged"]
-        return found
+
+        def measure() -> dict:
+            base = self.lab.base()
+            models = {"base": base} | ({} if adapted is None else {"adapted": adapted})
+            found = rate(models)
+            if hasattr(adapted, "merge_and_unload"):
+                try:
+                    merged = adapted.merge_and_unload()
+                except MiniloraError:  # no change of weights
+                    return found
+                found["merged"] = rate({"base": base, "merged": merged})["merged"]
+            return found
+
+        def rate(models: dict) -> dict[str, float]:
+            return tokens_per_second(models, self.lab.tokenizer, rounds=self.plan.speed_rounds)
+
+        self.cell("speed", method, measure=measure)
 
 
 # The command
@@ -334,7 +432,7 @@ def command(arguments) -> None:
 
     plan = plan_for(arguments.quick, arguments.methods, arguments.seeds)
     out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
-    records = run(out, plan, arguments.resume, arguments.overwrite)
+    records = run(out, plan, arguments.resume, arguments.overwrite, arguments.jobs)
     compare_views.show(records, out, console)
     if arguments.json:
         print(json.dumps(compare_views.as_json(records)))

@@ -43,7 +43,7 @@ class Compared:
     trainable: int
     share: float | None  # of the base's parameters
     file_bytes: int
-    seconds: float
+    seconds: float | None  # of training on text, where nothing else ran beside it
     domain: Spread
     base_text: Spread
     accuracy: Spread | None
@@ -63,11 +63,12 @@ def compared(records: Records) -> dict[str, Compared]:
             continue
         task = [row for row in records.of("task", method) if row["key"][3] in (0, labels)]
         first = text[0]
+        alone = [row["seconds"] for row in (*text, *records.of("time", method)) if row["seconds"] is not None]
         found[method] = Compared(
             first["trainable"],
             first["trainable"] / total if total else None,
             max(row["file_bytes"] for row in text),
-            Spread.of(row["seconds"] for row in text).mean,
+            Spread.of(alone).mean if alone else None,
             Spread.of(row["domain"] for row in text),
             Spread.of(row["base_text"] for row in text),
             Spread.of(row["accuracy"] for row in task) if task else None,

@@ -50,14 +50,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one method costs on one shape. checkpointed is None where the engine has no checkpointing."""
+    """What one method costs on one shape, as it is and with checkpointing."""
 
     method: str
     trainable: int
     total: int
     saved_bytes: int  # of what is written after training: the adapter, or what trained
     memory: Memory
-    checkpointed: Memory | None
+    checkpointed: Memory
     flops: dict[str, float]  # of a step, by kind
 
     def fits(self, memory: float) -> str:
@@ -69,7 +69,7 @@ class Plan:
     @property
     def least(self) -> float:
         """The smallest peak that can be had."""
-        return self.memory.peak if self.checkpointed is None else min(self.memory.peak, self.checkpointed.peak)
+        return min(self.memory.peak, self.checkpointed.peak)
 
 
 def make_plan(shape: Shape, method: str, options: Options | None = None, step: Step | None = None) -> Plan:
@@ -82,15 +82,15 @@ def make_plan(shape: Shape, method: str, options: Options | None = None, step: S
     check(shape, method, options, step)
     numbers = trained(shape, method, options)
     trainable = numbers.total(shape.layers)
-    own = step.itemsize == DTYPES["float32"]
-    plain = engine_memory(shape, method, options, step) if own else memory(shape, method, options, step, False)
+    arithmetic = engine_memory if step.itemsize == DTYPES["float32"] else memory
+    plain, checkpointed = (arithmetic(shape, method, options, step, flag) for flag in (False, True))
     return Plan(
         method,
         trainable,
         shape.parameters + added(shape, method, options),
         trainable * step.itemsize,
         plain,
-        None if own else memory(shape, method, options, step, True),
+        checkpointed,
         flops(shape, method, options, step),
     )
 
@@ -157,7 +157,7 @@ def learns(shape: Shape, method: str, options: Options) -> Learns:
         beside = options.placement == "parallel"
         return Learns(adapters=adapter_places(options), beside=beside, bottleneck=options.bottleneck_size)
     if method == "ia3":
-        return Learns(reads=frozenset(["down_proj"]), factors=frozenset(["k_proj", "v_proj"]))
+        return Learns(scaled=frozenset(["down_proj"]), factors=frozenset(["k_proj", "v_proj"]))
     return Learns(norms=method in ("bitfit", "norms"))
 
 
@@ -258,7 +258,7 @@ def memory(shape: Shape, method: str, options: Options, step: Step, checkpointin
     return Memory(kinds, sum(kinds.values()))
 
 
-def engine_memory(shape: Shape, method: str, options: Options, step: Step) -> Memory:
+def engine_memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:
     """What minilora's own engine takes. Gradients and activations are not all alive at once, so the kinds may add up to
     more than the peak; where they add up to less, the rest is workspace.
     """
@@ -271,7 +271,7 @@ def engine_memory(shape: Shape, method: str, options: Options, step: Step) -> Me
         method in LORA_FAMILY and not options.dropout and "down_proj" in what.reads and 2 * rows > shape.hidden
     )
     tied = shape.tied and method == "full"
-    peaks = engine_peaks(shape, step, what, gradients, copies, tied)
+    peaks = engine_peaks(shape, step, what, gradients, copies, tied, checkpointing)
     kinds |= {"gradients": workers * kinds["gradients"], "activations": peaks.activations, "logits": peaks.logits}
     always = sum(kinds[kind] for kind in ("weights", "constants", "adapters", "optimizer"))
     peak = always + max(peaks.phases.values())
@@ -287,13 +287,14 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
     forward             every product once, and the scores and sums of attention, half of them under the causal mask
     input gradients     the same again, through frozen weights as well; attention's products come twice
     weight gradients    for what trains, once
-    again               with checkpointing, the forward pass once more
+    again               with checkpointing, the blocks once more
     """
     what = learns(shape, method, options)
     length, n = rows_of(step, what)
     trainable = trained(shape, method, options)
     extra = 0 if method in ("full", "feature-extraction", "prefix", "prompt") else trainable.block * shape.layers
-    products = 2 * n * (shape.in_linears + shape.in_embedding + extra)
+    blocks, head = 2 * n * (shape.in_linears + extra), 2 * n * shape.in_embedding
+    products = blocks + head
     attention = 2 * step.batch * length * (length + 2 * what.prefix) * shape.query_width * shape.layers
     deep = method != "feature-extraction"
     matrices = trainable.head + shape.layers * (trainable.block if method not in ("prefix", "norms", "bitfit") else 0)
@@ -301,7 +302,7 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
         "forward": products + attention,
         "input gradients": products + 2 * attention if deep else 0,
         "weight gradients": 2 * n * matrices,
-        "again": products + attention if deep else 0,
+        "again": blocks + attention if deep else 0,
     }
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 ASSUMPTIONS = {
     "16": "AdamW's moments in float32, no second copy of the weights; fused attention; with checkpointing, each block "
     "keeps its input and is computed again. GB are 10^9 bytes; a driver takes about half a GB more.",
-    "32": "minilora's own engine, array by array; it has no checkpointing. Each kind is at its largest: they are not "
-    "all alive at once, so the peak may be less than their sum.",
+    "32": "minilora's own engine, array by array; with checkpointing, the block that is computed again is workspace. "
+    "Each kind is at its largest: they are not all alive at once, so the peak may be less than their sum.",
 }
 UNITS = {"": 1e9, "gb": 1e9, "g": 1e9, "gib": 2**30, "mb": 1e6, "m": 1e6, "mib": 2**20, "tb": 1e12}
 SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
@@ -43,6 +43,8 @@ LOOKS = {
 
 
 def add_arguments(parser) -> None:
+    from . import plan_time
+
     parser.add_argument("shape", nargs="?", metavar="model", help="a preset, a config.json or a model folder")
     parser.add_argument("--model", help="the same as a flag")
     parser.add_argument("--method", help="see below (default: all of them)")
@@ -65,6 +67,7 @@ def add_arguments(parser) -> None:
         default=0.4,
         help="share of the device's TFLOP/s that is reached (default: %(default)s)",
     )
+    plan_time.add_arguments(parser)
     parser.add_argument("--rank", type=int, help="of LoRA's updates (default: 8)")
     parser.add_argument("--alpha", type=float, help="of LoRA: takes no memory")
     parser.add_argument("--dropout", type=float, help="on LoRA's branch (default: 0)")
@@ -90,6 +93,7 @@ def preset_list() -> str:
 def run(arguments: Namespace, options_of: Callable) -> None:
     """options_of(arguments, method): the method's Options from the flags, with an error for one it does not read."""
     from ..train.methods import METHODS, find
+    from . import plan_time
     from .plan import make_plan
     from .presets import find_shape
 
@@ -106,7 +110,7 @@ def run(arguments: Namespace, options_of: Callable) -> None:
         method = find(arguments.method)
         options = {method: options_of(arguments, method)}
     step, budget, rate = _step(arguments), _bytes_of(arguments.memory), _tflops(arguments)
-    out = _picture(arguments.out)
+    out, timed = _picture(arguments.out), plan_time.read(arguments, step, rate)
 
     facts = {
         "batch_size": step.batch,
@@ -116,14 +120,22 @@ def run(arguments: Namespace, options_of: Callable) -> None:
         "assumptions": ASSUMPTIONS["32" if step.itemsize == 4 else "16"],
     }
     said = []
+    if timed is not None:
+        facts["run"] = timed.facts
+        step = timed.share  # bytes are those of one machine
     if name is not None:
         shape = find_shape(name)
         plans = [make_plan(shape, method, of_method, step) for method, of_method in options.items()]
         facts |= {"model": name, "parameters": shape.parameters}
         facts["plans"] = [_facts(plan, step, rate, arguments.utilization) for plan in plans]
-        said.append(_text(name, shape, plans, facts, rate, arguments.utilization))
+        shown = facts | {"batch_size": step.batch}
+        said.append(_text(name, shape, plans, shown, rate, arguments.utilization))
+        if timed is not None:
+            for fact, plan in zip(facts["plans"], plans, strict=True):
+                fact["run"] = plan_time.facts_of(timed, plan)
+            said += plan_time.text(timed, facts["plans"])
         if out is not None:
-            _save(figure(name, plans, facts), out)
+            _save(figure(name, plans, shown), out)
             facts["figure"] = str(out)
             said.append(f"saved {out}")
     elif out is not None:
@@ -242,14 +254,13 @@ def _facts(plan: Plan, step, rate: tuple[str, float] | None, utilization: float)
         "total": plan.total,
         "saved_bytes": round(plan.saved_bytes),
         "memory": _memory_facts(plan.memory),
-        "with_checkpointing": None if plan.checkpointed is None else _memory_facts(plan.checkpointed),
+        "with_checkpointing": _memory_facts(plan.checkpointed),
         "fits": {f"{card} GB": plan.fits(card * 1e9) for card in CARDS},
         "flops": {kind: round(work) for kind, work in plan.flops.items()},
     }
     if rate is not None:
         facts["tokens_per_second"] = tokens_a_second(plan, step, rate[1], utilization, False)
-        if plan.checkpointed is not None:
-            facts["tokens_per_second_with_checkpointing"] = tokens_a_second(plan, step, rate[1], utilization, True)
+        facts["tokens_per_second_with_checkpointing"] = tokens_a_second(plan, step, rate[1], utilization, True)
     return facts
 
 
@@ -277,9 +288,8 @@ def _text(name: str, shape: Shape, plans: list[Plan], facts: dict, rate, utiliza
     if rate is not None:
         said.append(f"Tokens a second at {100 * utilization:g} % of {rate[0]}:")
         for fact in facts["plans"]:
-            more = fact.get("tokens_per_second_with_checkpointing")
-            again = f" ({more:,.0f} with checkpointing)" if more is not None else ""
-            said.append(f"  {fact['method']:<20}{fact['tokens_per_second']:,.0f}{again}")
+            again = f"({fact['tokens_per_second_with_checkpointing']:,.0f} with checkpointing)"
+            said.append(f"  {fact['method']:<20}{fact['tokens_per_second']:,.0f} {again}")
     return "\n".join(said)
 
 
@@ -290,12 +300,11 @@ def _title(name: str, facts: dict) -> str:
 def _one(plan: Plan) -> Grid:
     from .grids import Grid
 
-    columns = [plan.memory] + ([] if plan.checkpointed is None else [plan.checkpointed])
+    columns = [plan.memory, plan.checkpointed]
     kinds = [kind for kind in plan.memory.kinds if any(memory.kinds[kind] for memory in columns)]
     rows = [(kind, *(show_bytes(memory.kinds[kind]) for memory in columns)) for kind in kinds]
     rows.append(("peak", *(show_bytes(memory.peak) for memory in columns)))
-    header = ("kind", "bytes", "with\ncheckpointing")[: 1 + len(columns)]
-    return Grid("", header, rows, "")
+    return Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
 
 
 def _several(plans: list[Plan]) -> Grid:
@@ -306,12 +315,10 @@ def _several(plans: list[Plan]) -> Grid:
         kinds = plan.memory.kinds
         weights, states = kinds["weights"] + kinds["constants"], kinds["gradients"] + kinds["optimizer"]
         cells = [show_bytes(size) for size in (weights, kinds["adapters"], states, kinds["activations"])]
-        peaks = [show_bytes(plan.memory.peak)]
-        if plan.checkpointed is not None:
-            peaks.append(show_bytes(plan.checkpointed.peak))
+        peaks = [show_bytes(memory.peak) for memory in (plan.memory, plan.checkpointed)]
         rows.append((plan.method, _share(plan), *cells, *peaks))
     header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
-    return Grid("", header[: len(rows[0])], rows, "")
+    return Grid("", header, rows, "")
 
 
 def _fitting(facts: dict) -> Grid:
@@ -348,9 +355,8 @@ def _share(plan: Plan) -> str:
 
 
 def figure(name: str, plans: list[Plan], facts: dict) -> Figure:
-    """Bytes by kind as stacked bars: one method with and without checkpointing, or several side by side, with it.
-
-    In float32 each kind is at its largest, and a mark shows the peak.
+    """Bytes by kind as stacked bars: one method with and without checkpointing, or several side by side, with it; in
+    float32, without it. There each kind is at its largest, and a mark shows the peak.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -358,13 +364,12 @@ def figure(name: str, plans: list[Plan], facts: dict) -> Figure:
     from .drawing import GREY, WIDTH
     from .plan import CARDS
 
-    own = plans[0].checkpointed is None
+    own = facts["dtype"] == "float32"
     bars = {plan.method: plan.memory if own else plan.checkpointed for plan in plans}
     how = "every method" + ("" if own else ", with checkpointing")
     if len(plans) == 1:
         how = plans[0].method
-        if not own:
-            bars = {"as it is": plans[0].memory, "with check-\npointing": plans[0].checkpointed}
+        bars = {"as it is": plans[0].memory, "with check-\npointing": plans[0].checkpointed}
     sums = [sum(memory.kinds.values()) for memory in bars.values()]
     largest = max(sums)
     scale, unit = next(((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if largest >= s), (1e3, "KB"))

@@ -99,6 +99,9 @@ class Records:
             records.notes.append(f"the last line of {where} was cut off; it is measured again")
         return records
 
+    def begin(self, key: Iterable) -> None:
+        """Said before a cell is measured, for records that somebody watches."""
+
     def add(self, key: Iterable, **numbers) -> dict:
         """Append a cell, on the disk when this returns."""
         row = {"key": list(key)} | numbers

@@ -62,6 +62,7 @@ def _columns(one: Compared, lost: float | None) -> Iterable[tuple[str, str]]:
         yield "trainable", show_count(one.trainable)
         yield "share", show_share(one.share)
         yield "file", show_size(one.file_bytes)
+    if one.trainable and one.seconds is not None:
         yield "time", show_seconds(one.seconds)
     if lost is not None:
         yield "forgot", show_signed(lost)

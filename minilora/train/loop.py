@@ -22,7 +22,7 @@ from .parallel import Workers
 from .progress import progress_bar
 from .run import RunFolder
 from .schedule import warmup_cosine
-from .world import SIGNALS, World
+from .world import SIGNALS
 
 
 @dataclass
@@ -76,8 +76,8 @@ class History:
 class Stopped(Exception):  # noqa: N818 (not an error)
     """The run was asked to stop by a signal, and has saved what it had."""
 
-    def __init__(self, signum: int, step: int):
-        super().__init__(f"stopped at step {step}")
+    def __init__(self, signum: int, step: int | None = None):
+        super().__init__("stopped" if step is None else f"stopped at step {step}")
         self.signum = signum
 
 
@@ -151,7 +151,7 @@ def train(
     started = perf_counter()
     model.train()
     try:
-        with _signals(world), progress_bar(description, config.steps, show_progress) as advance:
+        with collected_signals() as world.asked, progress_bar(description, config.steps, show_progress) as advance:
             advance(loop.step, "")
             while loop.step < config.steps and not loop.is_exhausted():
                 loop.train_one()
@@ -290,20 +290,15 @@ class _Loop:
 
 
 @contextmanager
-def _signals(world: World):
-    """Within the block, SIGINT and SIGTERM are noted in `world.asked` instead of stopping the process at once."""
+def collected_signals():
+    """Within the block, SIGINT and SIGTERM are collected in a list instead of stopping the process at once."""
+    caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield caught
         return
-
-    def note(signum: int, frame) -> None:
-        world.asked = world.asked or signum
-
-    world.asked = 0
-
-    handlers = {s: signal.signal(s, note) for s in SIGNALS}
+    handlers = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in SIGNALS}
     try:
-        yield
+        yield caught
     finally:
         for s, handler in handlers.items():
             signal.signal(s, handler)

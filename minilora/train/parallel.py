@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import backend, blas, nn
 from ..backend import xp
-from ..tensor import Tensor, gradients
+from ..tensor import Tensor, each_gradient, gradients
+from .stream import Stream, worth_streaming
 from .world import World, split_rows
 
 
@@ -94,24 +95,39 @@ class Workers:
 
         def part(number: int, batch: dict, rows: range):
             with nn.dropout_rng(RowGenerators([(*seed, number, row) for row in rows])):
-                out = model(**take(batch, rows), num_items_in_batch=num_items).loss
-            return out.data, gradients(out)
+                return model(**take(batch, rows), num_items_in_batch=num_items).loss
 
+        def whole(number: int, batch: dict, rows: range):
+            loss = part(number, batch, rows)
+            return loss.data, gradients(loss)
+
+        def streamed(number: int, batch: dict, index: int, rows: range):
+            loss = part(number, batch, rows)
+            for parameter, gradient in each_gradient(loss, early=True):
+                stream.take(index, parameter, gradient)
+            return loss.data
+
+        last, parameters = len(batches) - 1, [p for p in model.parameters() if p.requires_grad]
+        streams = self.world.overlaps and worth_streaming(parameters)
         for number, batch in enumerate(batches):
             mine = self.world.share(rows_of(batch))
             parts = [rows for rows in split_rows(mine, self.count) if rows]
-            results = self.map(partial(part, number, batch), parts)
-            loss = loss + sum(value for value, _ in results)
-            self._add_up([totals] + [found for _, found in results])
-        if self.world.size > 1:
-            loss, totals = self._of_all_ranks(model, loss, totals)
+            if number == last and streams:
+                with Stream(self.world, parameters, len(parts), totals) as stream:
+                    losses = self.map(partial(streamed, number, batch), range(len(parts)), parts)
+                    loss, totals = stream.finish(loss + sum(losses))
+            else:
+                results = self.map(partial(whole, number, batch), parts)
+                loss = loss + sum(value for value, _ in results)
+                self._add_up([totals] + [found for _, found in results])
+        if self.world.size > 1 and not streams:
+            loss, totals = self._of_all_ranks(parameters, loss, totals)
         for parameter, gradient in totals.items():
             parameter.grad = gradient
         return loss
 
-    def _of_all_ranks(self, model, loss, totals: dict[Tensor, object]):
+    def _of_all_ranks(self, parameters: list[Tensor], loss, totals: dict[Tensor, object]):
         """Loss and gradients summed over the ranks; what no rank has a gradient for gets zeros."""
-        parameters = [p for p in model.parameters() if p.requires_grad]
         mine = [totals.pop(p) if p in totals else xp.zeros(p.shape, dtype=p.dtype) for p in parameters]
         loss, *found = self.world.add_up([backend.asarray(loss, dtype=parameters[0].dtype), *mine])
         return loss, dict(zip(parameters, found, strict=True))

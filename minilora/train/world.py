@@ -41,8 +41,10 @@ class World:
     def __init__(self, comm=None):
         self._comm = comm
         self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
-        self.asked = 0  # the signal that this rank was sent
+        self.asked: list[int] = []  # the signals that this rank was sent
         self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
+        # Over a network, sums go on beside backward; in a machine's memory they are too quick for it to pay.
+        self.overlaps = self.size > 1 and backend.blocks_rows() and len(set(comm.allgather(_machine()))) > 1
         self._all_reduce = self._over_cards() if self.size > 1 and backend.cards() else self._over_host
 
     @property
@@ -53,7 +55,7 @@ class World:
     @property
     def stop(self) -> int:
         """The signal after which all ranks are to stop; 0 while there is none. Between two sums, all ranks see one."""
-        return self.asked if self.size == 1 else self._agreed
+        return (self.asked or [0])[0] if self.size == 1 else self._agreed
 
     def cores(self) -> int:
         """Processor cores for this rank: those that it may use, shared with the ranks on this machine that may, too."""
@@ -73,13 +75,31 @@ class World:
         """
         if self.size == 1:
             return arrays
-        asked = backend.asarray(np.array([self.asked == s for s in SIGNALS], dtype=np.float32))
-        flat = self._all_reduce(xp.concatenate([a.reshape(-1) for a in (*arrays, asked)]))
+        flat = self._all_reduce(xp.concatenate([a.reshape(-1) for a in (*arrays, backend.asarray(self.asks()))]))
         ends = np.cumsum([a.size for a in arrays]).tolist()
-        parts = [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
-        counts = backend.to_numpy(flat[ends[-1] :])
+        self.hear(backend.to_numpy(flat[ends[-1] :]))
+        return [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
+
+    def asks(self) -> np.ndarray:
+        """What travels beside the gradients: for each of SIGNALS, 1 where this rank was sent it."""
+        return np.array([s in self.asked for s in SIGNALS], dtype=np.float32)
+
+    def hear(self, counts: np.ndarray) -> None:
+        """Take in the sum of what all ranks ask."""
         self._agreed = max((s for s, count in zip(SIGNALS, counts, strict=True) if count), default=0)
-        return parts
+
+    # Sums that go on beside other work
+
+    def begin_sum(self, array: np.ndarray):
+        """Begin to sum an array of the host over the ranks, in place."""
+        return self._comm.Iallreduce(sys.modules["mpi4py.MPI"].IN_PLACE, array)
+
+    def advance(self, sums: list) -> None:
+        """Move what has begun a little further."""
+        sys.modules["mpi4py.MPI"].Request.Testall(sums)
+
+    def complete(self, sums: list) -> None:
+        sys.modules["mpi4py.MPI"].Request.Waitall(sums)
 
     def _over_host(self, flat):
         """The sum of `flat` over the ranks, by MPI; on NumPy written over it."""

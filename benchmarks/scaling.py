@@ -1,0 +1,233 @@
+"""Data-parallel training on 1, 2 and 4 ranks, on this machine and over slow links, beside the cost model.
+
+    pip install -e ".[mpi]" && python -m benchmarks.scaling --out scaling.jsonl      (links: as root, with iproute2)
+
+A step is that of `benchmarks.step`: hidden 256, 4 layers, 16 x 128 tokens; full, and LoRA of rank 8 on q and v. Every
+point is a fresh mpiexec that does a few steps as training does them, then as many with a barrier before and after the
+sum, which tells computing, waiting and the sum apart. Printed are medians over the rounds.
+
+The model is `minilora.study.cluster.step_seconds`. What goes into it, and is measured without any sum of gradients:
+
+    compute     the whole batch on one core while all cores compute; more ranks than cores share the cores
+    fixed       reading the batch, clipping and the optimizer's step, likewise
+    link        bandwidth: of a limited link its nominal one times the model's usual efficiency, else that of a large
+                message to and fro between two ranks; latency: of one of 64 kB, less its bytes over the bandwidth
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from .network import Network
+from .step import BATCH, RANK, SIZES
+
+METHODS = ("full", "lora")
+SIZE = SIZES["hidden 256, 4 layers"]
+STEPS, SMALL, LARGE = 8, 1 << 16, 1 << 22
+# Ranks, Mbit/s and seconds of delay of what is measured over links.
+LINKS = [
+    (2, 1000, 0.0),
+    (4, 1000, 0.0),
+    (2, 100, 0.0),
+    (4, 100, 0.0),
+    (2, 1000, 0.005),
+    (4, 1000, 0.005),
+    (2, 20, 0.02),
+]
+
+
+# On a rank
+
+
+def serve(method: str, sums: bool, count: int) -> None:
+    """Train `count` steps twice and, on the first rank, print what one took. sums=False leaves out all sums."""
+    import numpy as np
+
+    from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+    from minilora.optim import AdamW, clip_grad_norm_
+    from minilora.peft import LoraConfig, get_peft_model
+    from minilora.train.parallel import Workers
+    from minilora.train.world import this_world
+
+    world = this_world()
+    world.overlaps = False
+    add_up, seconds, sent = world.add_up, {"sum": 0.0, "wait": 0.0}, 0
+
+    def timed(arrays):
+        nonlocal sent
+        start = perf_counter()
+        world.wait()
+        ready = perf_counter()
+        found = add_up(arrays) if sums else arrays
+        seconds["wait"] += ready - start
+        seconds["sum"] += perf_counter() - ready
+        sent = sum(a.nbytes for a in arrays)
+        return found
+
+    names = {"vocab_size": "vocab", "hidden_size": "hidden", "intermediate_size": "intermediate"}
+    names |= {"num_hidden_layers": "layers", "num_attention_heads": "heads"}
+    config = LlamaConfig(**{ours: SIZE[name] for ours, name in names.items()}, tie_word_embeddings=True)
+    model = LlamaForCausalLM(config)
+    if method == "lora":
+        model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"]))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer, rng = AdamW(parameters, lr=1e-3), np.random.default_rng(0)
+
+    def step() -> float:
+        """Seconds in computing gradients and their sum."""
+        ids = rng.integers(0, SIZE["vocab"], (BATCH, SIZE["length"]))
+        start = perf_counter()
+        workers.gradients(model, [{"input_ids": ids, "labels": ids}])
+        inside = perf_counter() - start
+        clip_grad_norm_(parameters, 1.0)
+        optimizer.step(workers.map)
+        optimizer.zero_grad()
+        return inside
+
+    def steps() -> tuple[float, float]:
+        """Seconds of a step, and of its part in which gradients are computed and summed."""
+        world.wait()
+        start = perf_counter()
+        inside = sum(step() for _ in range(count)) / count
+        return (perf_counter() - start) / count, inside
+
+    with Workers(world=world) as workers:
+        if not sums:
+            world.add_up = lambda arrays: arrays
+        step(), step()  # warm up
+        whole, _ = steps()
+        world.add_up = timed
+        seconds.update(sum=0.0, wait=0.0)
+        parted, inside = steps()
+        apart = {name: value / count for name, value in seconds.items()}
+        if sums and world.size > 1:
+            world.overlaps = True
+            step()
+            apart["overlapped"], _ = steps()
+        link = ping(world) if world.size > 1 else {}
+    if world.is_first:
+        compute = inside - apart["sum"] - apart["wait"]
+        fixed = parted - inside
+        found = {"step": whole, "compute": compute, "fixed": fixed, **apart, "bytes": sent, **link}
+        print(json.dumps(found | {"workers": workers.count}), flush=True)
+
+
+def ping(world) -> dict[str, float]:
+    """Seconds that 64 kB and 4 MB take from the first rank to the second, half of there and back."""
+    import numpy as np
+    from mpi4py import MPI
+
+    found, comm = {}, MPI.COMM_WORLD
+    for name, size in (("small", SMALL), ("large", LARGE)):
+        message, times = np.zeros(size, np.uint8), []
+        for _ in range(5):
+            world.wait()
+            start = perf_counter()
+            if world.rank == 0:
+                comm.Send(message, 1)
+                comm.Recv(message, 1)
+            elif world.rank == 1:
+                comm.Recv(message, 0)
+                comm.Send(message, 0)
+            times.append((perf_counter() - start) / 2)
+        found[name] = statistics.median(times)
+    return found
+
+
+# From outside
+
+# What is measured: ranks of a thread each (0: one process, a thread a core; 1: one on one core), Mbit/s and delay.
+HERE = [(0, None, 0.0), (1, None, 0.0), (2, None, 0.0), (4, None, 0.0)]
+
+
+def measure(method: str, ranks: int, mbit: float | None = None, delay: float = 0.0, sums: bool = True) -> dict:
+    """One mpiexec, or for ranks 0 and 1 one process."""
+    count = STEPS if mbit is None else 4 if mbit >= 100 else 2
+    command = ["-m", "benchmarks.scaling", "--serve", method, "--steps", str(count), *([] if sums else ["--no-sums"])]
+    if ranks <= 1:
+        return _answer([sys.executable, *command, *["--one-core"] * ranks], os.environ)
+    command = [sys.executable, "-m", "mpi4py", *command]
+    if mbit is None:
+        return _answer(["mpiexec", "-n", str(ranks), *command], os.environ)
+    with Network(ranks, mbit, delay) as network:
+        return _answer(network.mpiexec(command), network.environment())
+
+
+def _answer(command: list[str], environment) -> dict:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def predicted(row: dict, alone: dict, cores: int) -> float:
+    """The cost model's seconds. alone: what a step takes on each of `cores` ranks that sum nothing."""
+    from minilora.study.cluster import EFFICIENCY, Link, step_seconds
+
+    crowd = max(1.0, row["ranks"] / cores)  # ranks on a core
+    bandwidth = LARGE / row["large"] if row["mbit"] is None else row["mbit"] * 1e6 / 8 * EFFICIENCY
+    link = Link(bandwidth, max(0.0, row["small"] - SMALL / bandwidth))
+    compute, fixed = alone["compute"] * cores * crowd, alone["fixed"] * crowd
+    return step_seconds(compute, row["bytes"], row["ranks"], link, fixed_seconds=fixed, rows=BATCH)
+
+
+def median(answers: list[dict]) -> dict:
+    return {name: statistics.median(answer[name] for answer in answers) for name in answers[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", help="a file for the record, one JSON object a line")
+    parser.add_argument("--here", action="store_true", help="without links, which need root")
+    parser.add_argument("--serve", choices=METHODS, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--one-core", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--no-sums", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        if arguments.one_core:
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        return serve(arguments.serve, not arguments.no_sums, arguments.steps)
+
+    from minilora import blas
+
+    cores, answers = blas.cores(), {}
+    points = [(method, *place) for place in HERE + ([] if arguments.here else LINKS) for method in METHODS]
+    for _ in range(arguments.rounds):
+        for method in METHODS:
+            answers.setdefault(method, []).append(measure(method, cores, sums=False))
+        for point in points:
+            answers.setdefault(point, []).append(measure(*point))
+    print(f"{'ranks':<8}{'method':<7}{'link':<16}{'step':>9}{'compute':>9}{'sum':>9}{'share':>7}{'model':>9}{'off':>7}")
+    rows = []
+    for point in points:
+        row = dict(zip(("method", "ranks", "mbit", "delay"), point, strict=True)) | median(answers[point])
+        if row["ranks"] > 1:
+            row["predicted"] = predicted(row, median(answers[row["method"]]), cores)
+        rows.append(row)
+        show(row)
+    if arguments.out:
+        from minilora.study.records import Records
+
+        records = Records.open(Path(arguments.out), "scaling", {"rounds": arguments.rounds}, overwrite=True)
+        for number, row in enumerate(rows):
+            records.add([number], **row)
+
+
+def show(row: dict) -> None:
+    link = "memory" if row["mbit"] is None else f"{row['mbit']} Mbit, {1000 * row['delay']:.0f} ms"
+    times = "".join(f"{1000 * row[part]:>7.1f}ms" for part in ("step", "compute", "sum"))
+    line = f"{row['ranks'] or 'threads':<8}{row['method']:<7}{link:<16}{times}{row['sum'] / row['step']:>7.1%}"
+    if "predicted" in row:
+        line += f"{1000 * row['predicted']:>7.1f}ms{row['predicted'] / row['step'] - 1:>+7.0%}"
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
