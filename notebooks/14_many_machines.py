@@ -12,7 +12,8 @@
 import ipywidgets
 import numpy as np
 
-from minilora.study import cluster, pictures
+from minilora.study import cluster, pictures, scaling_record
+from minilora.study.advise import results_folder
 from minilora.study.grids import NAMES
 from minilora.study.lab import Lab
 from minilora.study.presets import PRESETS
@@ -117,13 +118,9 @@ for name, count in zip(names, times, strict=True):
 # cores.)
 
 # %%
-try:
-    from minilora.study import scaling_record
-
-    rows = scaling_record.load()
-except ImportError:  # nothing was measured yet
-    rows = []
-alone = {row["method"]: row["step"] for row in rows if row["ranks"] == 1}
+record = results_folder() / scaling_record.FILE
+rows = scaling_record.read(record) if record.is_file() else []
+methods = ("full", "lora")
 
 
 def of_link(method, column):
@@ -131,9 +128,8 @@ def of_link(method, column):
     found = {}
     for row in rows:
         if row["method"] == method and row["ranks"] > 1:
-            mbit, delay = row["mbit"], 1000 * row["delay"]
-            name = f"{mbit} Mbit/s, {delay:.0f} ms" if mbit else "in memory"
-            counts, times = found.setdefault(name, ([1], [alone[method]]))
+            start = [1], [scaling_record.one_core(rows, method)]
+            counts, times = found.setdefault(scaling_record.show_link(row), start)
             counts.append(row["ranks"])
             times.append(row[column])
     return found
@@ -141,7 +137,7 @@ def of_link(method, column):
 
 if rows:
     said, clock = (
-        {NAMES[method]: of_link(method, column) for method in alone}
+        {NAMES[method]: of_link(method, column) for method in methods}
         for column in ("predicted", "step")
     )
     title = "A step, measured (points) and as the model says (lines)"

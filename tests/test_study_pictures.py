@@ -21,7 +21,7 @@ DRAWN = {
             {"full": {"slow": ([1, 2, 8], [1.0, 2.0, 4.0])}, "LoRA": {"slow": ([1, 2], [0.7, 0.5])}},
             {"LoRA": {"slow": ([1, 2], [0.7, 0.6])}},
         ),
-        ["full", "LoRA", "slow", "measured", "8"],
+        ["full", "LoRA", "slow", "measured", "8", "0.5"],
     ),
     "learning_curve": (
         pictures.learning_curve,

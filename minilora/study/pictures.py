@@ -90,6 +90,8 @@ def step_times(
     lines: what a model says; points: what was measured, in the look of their link. Both axes are logarithmic, and the
     seconds have one scale for all panels.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     points = points or {}
     links = list(dict.fromkeys(link for panels in (lines, points) for panel in panels.values() for link in panel))
     figure = figure_of(title, 4.4)
@@ -104,6 +106,9 @@ def step_times(
         axes.set(xlabel="ranks", yscale="log")
         log_ticks(axes, ranks[:: -(-len(ranks) // 6)])
     panels[0].set_ylabel("seconds a step")
+    panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # 0.1, not a power of ten
+    panels[0].yaxis.set_minor_formatter(NullFormatter())
     if points:
         panels[0].plot([], [], color=GREY, marker="o", linestyle="", label="measured")
     return with_legend(figure)
