@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from importlib.util import find_spec
 from time import sleep
 
@@ -19,18 +20,26 @@ class SeenByAll(MiniloraError):
 
 
 def ranks() -> int:
-    """How many processes the launcher started, by what it says in the environment; 1 where there is none."""
-    return _largest("1", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
+    """How many processes were started together: by MPI's word, or by what the launcher says in the environment."""
+    return _of_mpi()[1] if by_mpi4py() else _largest("1", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
 
 
 def rank() -> int:
     """The number of this process among them, from 0."""
-    return _largest("0", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+    return _of_mpi()[0] if by_mpi4py() else _largest("0", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+
+
+@cache
+def _of_mpi() -> tuple[int, int]:
+    """Rank and ranks. This begins MPI, which does not notice the end of a rank that has not begun."""
+    from mpi4py.MPI import COMM_WORLD
+
+    return COMM_WORLD.Get_rank(), COMM_WORLD.Get_size()
 
 
 def _largest(default: str, *names: str) -> int:
     values = [os.environ.get(name, default) for name in names]
-    return max(int(value) for value in values if value.isdecimal())
+    return max((int(value) for value in values if value.isdecimal()), default=int(default))
 
 
 def by_mpi4py() -> bool:
@@ -52,10 +61,8 @@ def check(command: str) -> None:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Within the block, what a rank prints is seen of the first alone; and an exit code other than 0 ends all ranks."""
+    """Within the block, what a rank prints is seen of the first alone."""
     with ExitStack() as stack:
-        if ranks() > 1 and by_mpi4py():
-            import mpi4py.MPI  # noqa: F401 (begins MPI: the exit of a rank that has not begun is seen by nobody)
         if rank():
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(redirect_stdout(nowhere))

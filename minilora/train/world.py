@@ -130,11 +130,6 @@ class World:
         if self.size > 1:
             self._comm.Barrier()
 
-    def leave(self) -> None:
-        """End MPI, when all ranks have come here: what exit code follows is then no failure that ends the others."""
-        if self.size > 1:
-            sys.modules["mpi4py.MPI"].Finalize()
-
     def refuse_differing(self, facts: Callable[[], dict[str, str]]) -> None:
         """Raise SeenByAll, on all ranks, where a rank was started with other facts than the first.
 
