@@ -76,9 +76,13 @@ class Workers:
 
     def map(self, function, *arguments) -> list:
         """`function` of each, side by side, in the caller's context (gradients on or off, dropout)."""
+        calls = list(zip(*arguments, strict=True))
         if self._pool is None:
-            return [function(*a) for a in zip(*arguments, strict=True)]
-        tasks = [self._pool.submit(contextvars.copy_context().run, function, *a) for a in zip(*arguments, strict=True)]
+            return [function(*call) for call in calls]
+        if len(calls) == 1:  # nothing beside it: its matrix products may have all cores
+            with blas.threads(self.count):
+                return [function(*calls[0])]
+        tasks = [self._pool.submit(contextvars.copy_context().run, function, *call) for call in calls]
         return [task.result() for task in tasks]
 
     def gradients(self, model, batches: list[dict[str, np.ndarray]], seed: tuple[int, ...] = (0,)):
