@@ -8,23 +8,30 @@ for one more forward pass (Chen et al. 2016, "Training deep nets with sublinear 
 repeats the first operation by operation, so that loss and gradients have the same bits with and without it.
 """
 
+from contextlib import nullcontext
+
 from . import nn
 from .tensor import Tensor, deferred, is_recording
 
 
-def checkpoint(block: nn.Module, *arguments, **keywords) -> Tensor:
+def checkpoint(block: nn.Module, *arguments, within=nullcontext, **keywords) -> Tensor:
     """`block(*arguments, **keywords)`, a Tensor, with a graph that is made in backward.
 
     Gradients reach all that the block reads: arguments, its own parameters, and Tensors that it has from elsewhere. It
     must compute the same both times, so what it reads is read-only in between, as in any graph; RuntimeError in
-    backward where a weight was replaced. Its dropouts draw the same numbers again.
+    backward where a weight was replaced. Its dropouts draw the same numbers again. within: makes the context of a run.
     """
+
+    def run() -> Tensor:
+        with within():
+            return block(*arguments, **keywords)
+
     if not is_recording():
-        return block(*arguments, **keywords)
+        return run()
     same_numbers = nn.dropout_again(block)
 
     def again() -> Tensor:
         with same_numbers():
-            return block(*arguments, **keywords)
+            return run()
 
-    return deferred(lambda: block(*arguments, **keywords), again)
+    return deferred(run, again)

@@ -7,6 +7,8 @@ Shapes are written (..., C) for any number of leading axes; B batch, T queries, 
 classes.
 """
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import inf, pi, prod, sqrt
 
 from . import backend
@@ -16,10 +18,26 @@ from .tensor import Tensor, is_recording, record
 
 # What is not kept
 
+_selective = ContextVar("selective", default=False)
+
+
+@contextmanager
+def selective_recomputation():
+    """Within the block (and this thread), what takes much room and little time is made again in backward, in place of
+    being kept: the exponentials of attention, and the results of norms and activations that a linear map reads
+    (Korthikanti et al. 2022, "Reducing activation recomputation in large transformer models", section 5). The bits are
+    the same.
+    """
+    token = _selective.set(True)
+    try:
+        yield
+    finally:
+        _selective.reset(token)
+
 
 def _remade(out: Tensor, remake) -> Tensor:
-    """`out`, whose array `remake()` can make anew, for less time than its memory is worth, until its rule has run."""
-    if out._node is not None:
+    """`out`, whose array `remake()` can make anew until its rule has run."""
+    if out._node is not None and _selective.get():
         out._node.remake = remake
     return out
 
@@ -488,13 +506,14 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         scores -= top
         return xp.exp(scores, out=scores), top
 
-    kept = []  # of each block: the max of each row, and 1 / the sum of its exponentials
+    again = _selective.get()
+    kept = []  # of each block: the exponentials or the max of each row, and 1 / the sum of its exponentials
     for b, rows, seen in blocks:
         exps, top = exponentials(b, rows, seen, queries[b, :, :, rows] * scale)
         total = exps @ ones[:seen]  # row sums; a product is several times faster than sum() on short rows
         inverse = 1 / xp.where(total > 0, total, 1)
         xp.multiply(exps @ values[b, :, :, :seen], inverse, out=out[b, :, :, rows])
-        kept.append((top, inverse))
+        kept.append((top if again else exps, inverse))
 
     def rule(g):
         g = g.reshape(out_shape)
@@ -503,9 +522,10 @@ def scaled_dot_product_attention(q, k, v, mask=None, is_causal: bool = False, sc
         dv = _heads_inside(values.shape, dtype)
         while blocks:
             b, rows, seen = blocks.pop()
-            top, inverse = kept.pop()
+            exps, inverse = kept.pop()
             scaled = queries[b, :, :, rows] * scale
-            exps, _ = exponentials(b, rows, seen, scaled, top)  # again: kept, they would be most of what a block keeps
+            if again:
+                exps, _ = exponentials(b, rows, seen, scaled, top=exps)
             grad = g[b, :, :, rows] * inverse  # divides by the row sums here, where rows are short
             dv[b, :, :, :seen] += _over_group(exps.swapaxes(-1, -2) @ grad)
             dscores = grad @ values[b, :, :, :seen].swapaxes(-1, -2)

@@ -118,8 +118,7 @@ for name, count in zip(names, times, strict=True):
 # cores.)
 
 # %%
-record = results_folder() / scaling_record.FILE
-rows = scaling_record.read(record) if record.is_file() else []
+rows = scaling_record.read(results_folder() / scaling_record.FILE)
 methods = ("full", "lora")
 
 
@@ -135,15 +134,15 @@ def of_link(method, column):
     return found
 
 
-if rows:
-    said, clock = (
-        {NAMES[method]: of_link(method, column) for method in methods}
-        for column in ("predicted", "step")
-    )
-    title = "A step, measured (points) and as the model says (lines)"
-    pictures.show(pictures.step_times(title, said, clock))
-    off = max(abs(r["predicted"] / r["step"] - 1) for r in rows if r["ranks"] > 1)
-    print(f"no point is further than {off:.0%} from its line")
+said, clock = (
+    {NAMES[method]: of_link(method, column) for method in methods}
+    for column in ("predicted", "step")
+)
+title = "A step, measured (points) and as the model says (lines)"
+pictures.show(pictures.step_times(title, said, clock))
+off = max(abs(r["predicted"] / r["step"] - 1) for r in rows if r["ranks"] > 1)
+print(f"no point is further than {off:.0%} from its line")
+
 
 # %% [markdown]
 # ## The picture: a step's time over ranks

@@ -5,6 +5,7 @@
 
 import math
 import weakref
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -817,21 +818,19 @@ READERS = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", REMADE)
-def test_what_is_made_again_gives_the_bits_that_were_kept(name, reader, monkeypatch):
+def test_what_is_made_again_gives_the_bits_that_were_kept(name, reader):
     """Beside a run in which every reader keeps its input."""
     rng = np.random.default_rng(0)
     shapes = {"x": (2, 3, 5), "w": (5,), "a": (4, 5), "b": (20, 2)}
     arrays = {key: rng.standard_normal(shape).astype("float32") for key, shape in shapes.items()}
     found = []
     for forgetful in (False, True):
-        with monkeypatch.context() as patch:
-            if forgetful:
-                patch.setattr(F, "_remade", lambda out, remake: out)
-            leaves = {key: Tensor(a, requires_grad=True) for key, a in arrays.items()}
+        leaves = {key: Tensor(a, requires_grad=True) for key, a in arrays.items()}
+        with nullcontext() if forgetful else F.selective_recomputation():
             y = REMADE[name](leaves["x"], leaves["w"])
-            assert (y._node.remake is None) == forgetful
-            grads = gradients((READERS[reader](y, leaves["a"], leaves["b"]) * 3).sum())
-            found.append({key: backend.to_numpy(grads[t]) for key, t in leaves.items() if t in grads})
+        assert (y._node.remake is None) == forgetful
+        grads = gradients((READERS[reader](y, leaves["a"], leaves["b"]) * 3).sum())
+        found.append({key: backend.to_numpy(grads[t]) for key, t in leaves.items() if t in grads})
     assert {"x", "a"} <= found[0].keys() == found[1].keys()
     for key in found[0]:
         np.testing.assert_array_equal(*(one[key] for one in found), err_msg=key)
@@ -842,10 +841,12 @@ def test_no_reader_keeps_what_can_be_made_again_and_each_is_made_once():
     x, w = Tensor(np.ones((64, 32), "float32"), requires_grad=True), Tensor(np.ones((8, 32), "float32"))
     w.requires_grad = True
     for operation in (F.rms_norm, F.layer_norm, F.gelu, lambda x: F.swiglu(x, x)):
-        y = F.linear(operation(x), w) + F.linear(operation(x * 2), w)
+        with F.selective_recomputation():
+            y = F.linear(operation(x), w) + F.linear(operation(x * 2), w)
         # x, x * 2 or what a norm keeps of them, and what has fewer columns; the results themselves would be two more.
         assert live_bytes(nn.Module(), None, y)["activations"] < 3.5 * x.data.nbytes
-    y = F.rms_norm(x)
+    with F.selective_recomputation():
+        y = F.rms_norm(x)
     remake = y._node.remake
     first = remake()
     assert remake() is first and first is not y.data
@@ -853,8 +854,24 @@ def test_no_reader_keeps_what_can_be_made_again_and_each_is_made_once():
     assert y._node.remake is None and remake() is not first  # the rule has dropped it
 
 
+def test_attention_gives_the_same_bits_whether_or_not_it_keeps_its_exponentials():
+    rng, found = np.random.default_rng(0), []
+    arrays = [rng.standard_normal((2, heads, 70, 8)).astype("float32") for heads in (4, 2, 2)]
+    mask = rng.random((2, 1, 1, 70)) > 0.2
+    for context in (nullcontext(), F.selective_recomputation()):
+        q, k, v = (Tensor(a, requires_grad=True) for a in arrays)
+        with context:
+            y = F.scaled_dot_product_attention(q, k, v, mask=mask, is_causal=True)
+        (y * y).sum().backward()
+        found.append([backend.to_numpy(a) for a in (y.data, q.grad, k.grad, v.grad)])
+    for kept, again in zip(*found, strict=True):
+        np.testing.assert_array_equal(kept, again)
+
+
 @pytest.mark.host
-def test_attention_keeps_no_scores():
+def test_attention_keeps_no_scores_where_they_are_made_again():
     q, k, v = (Tensor(np.ones((1, 4, 256, 8), "float32"), requires_grad=True) for _ in "qkv")
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert live_bytes(nn.Module(), None, F.scaled_dot_product_attention(q, k, v))["activations"] > 4 * 4 * 256 * 256
+    with F.selective_recomputation():
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert live_bytes(nn.Module(), None, y)["activations"] < 1.5 * 4 * q.data.nbytes

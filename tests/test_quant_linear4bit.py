@@ -469,3 +469,23 @@ def test_load_4bit_refuses_what_quantizing_does(tmp_path):
         load_4bit(LlamaForCausalLM, tmp_path / "model")
     with pytest.raises(MiniloraError, match="blocksize"):
         load_4bit(LlamaForCausalLM, tmp_path / "none", blocksize=100)
+
+
+def test_a_model_in_4_bits_makes_again_what_costs_little():
+    """Until it is in float once more; with the same bits of loss and gradients as if all were kept."""
+    ids = np.random.default_rng(0).integers(0, 40, (2, 6))
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=40, **sizes), seed=0)
+    assert not model.model.selective_recomputation
+    assert quantize_model(model).model.selective_recomputation
+    found = []
+    for flag in (True, False):
+        model.model.selective_recomputation = flag
+        out = model(ids, labels=ids)
+        out.loss.backward()
+        found.append([backend.to_numpy(a) for a in (out.loss.data, model.model.embed_tokens.weight.grad)])
+        model.model.embed_tokens.weight.grad = None
+    for again, kept in zip(*found, strict=True):
+        np.testing.assert_array_equal(again, kept)
+    model.model.selective_recomputation = True
+    assert not dequantize_model(model).model.selective_recomputation

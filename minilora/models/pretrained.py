@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -85,14 +86,17 @@ class Body(nn.Module):
     virtual_tokens = 0  # how many: they take positions, in a cache too
     virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens
     gradient_checkpointing = False  # switched by `gradient_checkpointing_enable`
+    selective_recomputation = False  # switched on for weights in 4 bits, where memory is what counts
 
     def run_block(self, block: nn.Module, x: Tensor, *arguments, cache=None) -> Tensor:
         """`block(x, *arguments, cache)`: with gradient checkpointing, and in training, computed again in backward. A
         cache that would take the keys and values twice rules it out.
         """
+        within = F.selective_recomputation if self.selective_recomputation else nullcontext
         if self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None):
-            return checkpoint(block, x, *arguments, cache)
-        return block(x, *arguments, cache)
+            return checkpoint(block, x, *arguments, cache, within=within)
+        with within():
+            return block(x, *arguments, cache)
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of the tokens' embeddings."""

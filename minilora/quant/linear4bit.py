@@ -147,7 +147,7 @@ def quantize_model(
     for path in paths:  # one by one: a float weight can go as soon as its codes are there
         linear = model.get_submodule(path)
         model.replace(path, Linear4bit.from_linear(linear, blocksize, quant_type, compress_statistics))
-    return model
+    return _recomputing(model, True)
 
 
 def load_4bit(
@@ -165,14 +165,22 @@ def load_4bit(
         check_array(module.weight.data, path)
         return Linear4bit.from_linear(module, blocksize, quant_type, compress_statistics)
 
-    return family.from_pretrained(path, each=quantized)
+    return _recomputing(family.from_pretrained(path, each=quantized), True)
+
+
+def _recomputing(model: nn.Module, flag: bool) -> nn.Module:
+    """Who holds weights in 4 bits is short of memory: what costs little time is made again in backward."""
+    for _, module in model.named_modules():
+        if hasattr(module, "selective_recomputation"):
+            module.selective_recomputation = flag
+    return model
 
 
 def dequantize_model(model: nn.Module) -> nn.Module:
     """Put plain Linears, with the weights that they computed with, in the place of all Linear4bit. Returns `model`."""
     for path in quantized_linears(model):
         model.replace(path, model.get_submodule(path).to_float())
-    return model
+    return _recomputing(model, False)
 
 
 @contextmanager

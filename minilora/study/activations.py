@@ -7,15 +7,15 @@ reads this array? The terms are the closures of `functional.py` and `peft/`, in 
     N = B·T rows, h hidden, q = heads · head size, kv the same of keys and values, f intermediate, m bottleneck
 
     norm                    its input N·h, and 1/rms of each row
-    linear                  its input, if its weight or an update of it trains; nothing where it is frozen. Here, what
-                            a norm or a gated activation gives is made again from what those keep; elsewhere it is kept.
+    linear                  its input, if its weight or an update of it trains; nothing where it is frozen. On a
+                            base in 4 bits, minilora makes what a norm or a gated activation gives again.
     rotary                  a signed copy of the sines, T · head size, once for queries and once for keys
-    attention               queries N·q, keys and values 2·N·kv, and two numbers a row and head. The exponentials of the
-                            scores, heads · B · T² / 2 under a causal mask, are made again. Fused, as on a GPU, it keeps
-                            its output, and one number a row and head.
+    attention               queries N·q, keys and values 2·N·kv, the exponentials of the scores: under a causal mask, in
+                            blocks of 64 queries, about half of heads · B · T². On a base in 4 bits they are made again,
+                            and two numbers a row and head stay. Fused, as on a GPU: its output, and one such number.
     gated activation        gate and up, 2·N·f (without a gate: its input N·f)
     factors (IA3, DoRA)     what they multiply
-    adapter (bottleneck)    its input N·h, and N·m before its activation; elsewhere N·m after it, too
+    adapter (bottleneck)    its input N·h, and N·m before its activation and, but over 4 bits, after it
     dropout                 what is left of the input, a byte of mask for each element, and the N·r between A and B
 
 With checkpointing (Chen et al. 2016, "Training deep nets with sublinear memory cost") each block keeps its input alone,
@@ -35,14 +35,16 @@ CAUSAL_BLOCK = 64  # queries at a time, in functional.scaled_dot_product_attenti
 class Step:
     """One training step: B sequences of T tokens, in numbers of `itemsize` bytes.
 
-    fused: attention is one kernel, as on a GPU, and every result is kept by what reads it; else as in minilora's
-    engine. workers: threads that share the batch.
+    fused: attention is one kernel, as on a GPU; else as in minilora's engine. selective: what costs little is made
+    again in backward (`functional.selective_recomputation`), as on a base in 4 bits. workers: threads that share the
+    batch.
     """
 
     batch: int
     length: int
     itemsize: int = 4
     fused: bool = False
+    selective: bool = False
     workers: int = 1
 
 
@@ -83,10 +85,18 @@ def rows_of(step: Step, learns: Learns) -> tuple[int, int]:
     return length, step.batch * length
 
 
+def score_count(shape: Shape, step: Step, learns: Learns) -> int:
+    """Scores under a causal mask in blocks of queries, keys of a prefix included."""
+    length, _ = rows_of(step, learns)
+    starts = range(0, length, CAUSAL_BLOCK)
+    seen = sum((min(s + CAUSAL_BLOCK, length) - s) * (min(s + CAUSAL_BLOCK, length) + learns.prefix) for s in starts)
+    return step.batch * shape.heads * seen
+
+
 def kept_by_block(shape: Shape, step: Step, learns: Learns, live: bool) -> Kept:
     """What one block keeps. live: whether a gradient has to flow into what comes before it."""
     length, n = rows_of(step, learns)
-    h, q, f, own = shape.hidden, shape.query_width, shape.intermediate, not step.fused
+    h, q, f, own = shape.hidden, shape.query_width, shape.intermediate, step.selective
     keys = step.batch * (length + learns.prefix) * shape.kv_width
     kept = Kept()
 
@@ -127,6 +137,8 @@ def kept_by_block(shape: Shape, step: Step, learns: Learns, live: bool) -> Kept:
         if step.fused:
             keep(kept.early, "input of o", n * q)
         keep(kept.early, "maxima and sums of scores", (2 if own else 1) * n * shape.heads)
+        if not (step.fused or own):
+            keep(kept.early, "exponentials of scores", score_count(shape, step, learns))
     live |= linears(kept.early, "o", n * q, "o_proj")
     live |= adapter(kept.early, "self_attn")
 
@@ -216,6 +228,8 @@ def engine_peaks(
     there = last.early | last.late
     mlp = last.total + sum(count for name, count in made.items() if name not in there)
     scores = size * min(step.batch, workers) * shape.heads * CAUSAL_BLOCK * (length + learns.prefix)
+    if not step.selective:  # kept, and then counted above, or alive until the operation ends
+        scores = 0 if live else size * score_count(shape, step, learns)
     attention = 2 * stream + size * n * 2 * (shape.query_width + shape.kv_width) + scores
     in_block = max(mlp + 2 * cached, mlp + stream + copy, attention)
 
@@ -233,7 +247,8 @@ def engine_peaks(
     if live:
         whole = before + last.total  # once the last block has been computed again
         # What the last linear reads was made again, and left its sigmoids, which are not computed once more.
-        again = inner if "down_proj" in learns.reads and "input of down" not in there and not learns.dropout else 0
+        remade = step.selective and "down_proj" in learns.reads and "input of down" not in there
+        again = inner if remade and not learns.dropout else 0
         slopes = cached * ((3 if several else 2) if again else (5 if several else 3))
         around = stream + (1 + branches) * inner + again + slopes + workers * gradients.down
         down = stream + inner + again + copy

@@ -262,6 +262,7 @@ def engine_memory(shape: Shape, method: str, options: Options, step: Step, check
     """What minilora's own engine takes. Gradients and activations are not all alive at once, so the kinds may add up to
     more than the peak; where they add up to less, the rest is workspace.
     """
+    step = replace(step, selective=method in FOUR_BIT)
     what, kinds = learns(shape, method, options), held(shape, method, options, step)
     numbers = trained(shape, method, options)
     gradients = Parts(**{name: size * step.itemsize for name, size in vars(numbers).items()})
