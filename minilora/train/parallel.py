@@ -52,7 +52,7 @@ class Workers:
     caller.
 
     count: None takes the cores that the process may use. world: the processes that share the step with this one. Within
-    the block, a matrix product uses one thread where there are several workers, or else its rank's share of the cores.
+    the block, a matrix product uses one thread where there are several workers or ranks.
     """
 
     def __init__(self, count: int | None = None, world: World | None = None):
