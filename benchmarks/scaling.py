@@ -24,7 +24,7 @@ from pathlib import Path
 from time import perf_counter
 
 from .network import Network
-from .step import BATCH, RANK, SIZES
+from .step import BATCH, SIZES, minilora_model
 
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]
@@ -48,9 +48,7 @@ def serve(method: str, sums: bool, count: int) -> None:
     """Train `count` steps twice and, on the first rank, print what one took. sums=False leaves out all sums."""
     import numpy as np
 
-    from minilora.models.llama import LlamaConfig, LlamaForCausalLM
     from minilora.optim import AdamW, clip_grad_norm_
-    from minilora.peft import LoraConfig, get_peft_model
     from minilora.train.parallel import Workers
     from minilora.train.world import this_world
 
@@ -69,12 +67,7 @@ def serve(method: str, sums: bool, count: int) -> None:
         sent = sum(a.nbytes for a in arrays)
         return found
 
-    names = {"vocab_size": "vocab", "hidden_size": "hidden", "intermediate_size": "intermediate"}
-    names |= {"num_hidden_layers": "layers", "num_attention_heads": "heads"}
-    config = LlamaConfig(**{ours: SIZE[name] for ours, name in names.items()}, tie_word_embeddings=True)
-    model = LlamaForCausalLM(config)
-    if method == "lora":
-        model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"]))
+    model = minilora_model(SIZE, method, targets=["q_proj", "v_proj"])
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer, rng = AdamW(parameters, lr=1e-3), np.random.default_rng(0)
 

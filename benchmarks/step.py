@@ -38,21 +38,11 @@ BATCH, RANK = 16, 8  # a size may have a "batch" of its own
 BACKENDS = {"cpu": "numpy", "cuda": "cupy"}
 
 
-def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: int | None = None):
-    """A function that does one step and returns the loss, which a GPU may still be working on.
-
-    device: None leaves the backend as it is. threads: of a CPU; None takes all cores.
-    """
-    import numpy as np
-
-    from minilora import backend
+def minilora_model(size: dict, method: str, targets: str | list[str] = "all-linear"):
+    """A fresh model of that size, adapted by the method; targets: what LoRA adapts."""
     from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-    from minilora.optim import AdamW, clip_grad_norm_
     from minilora.peft import LoraConfig, get_peft_model
-    from minilora.train.parallel import Workers
 
-    if device is not None:
-        backend.use(BACKENDS[device])
     config = LlamaConfig(
         vocab_size=size["vocab"],
         hidden_size=size["hidden"],
@@ -66,8 +56,25 @@ def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: 
         from minilora.quant import quantize_model
 
         quantize_model(model)
-    if method != "full":
-        model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear"))
+    if method == "full":
+        return model
+    return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets))
+
+
+def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: int | None = None):
+    """A function that does one step and returns the loss, which a GPU may still be working on.
+
+    device: None leaves the backend as it is. threads: of a CPU; None takes all cores.
+    """
+    import numpy as np
+
+    from minilora import backend
+    from minilora.optim import AdamW, clip_grad_norm_
+    from minilora.train.parallel import Workers
+
+    if device is not None:
+        backend.use(BACKENDS[device])
+    model = minilora_model(size, method)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=1e-3)
     ids = np.random.default_rng(0).integers(0, size["vocab"], (size.get("batch", BATCH), size["length"]))
