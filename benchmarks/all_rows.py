@@ -6,7 +6,7 @@
 TREE holds the minilora to compare with, and its benchmarks. Each of the three runs in a process of its own and works
 when it is told to; a ratio is the median of the rounds' ratios. The two lines of `benchmarks.profile` go with each row.
 With --row, rows whose names contain it are measured and the others of the file stay, so that the table can be filled
-in several sittings on one machine. `python -m minilora.study.results` makes the table in docs/results.md of the file.
+in several sittings on one machine. `python -m minilora.results.page` makes the table in docs/results.md of the file.
 """
 
 import argparse
@@ -22,11 +22,10 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks import quant, smollm2, step
 from minilora.formats.atomic import read_json, write_json
-from minilora.study.records import machine
-from minilora.study.speed_record import KIND, VERSION
-
-from . import quant, smollm2, step
+from minilora.measure.records import machine
+from minilora.results.speed import KIND, VERSION
 
 PEERS = ("torch", "transformers", "peft", "bitsandbytes")  # packages
 GOALS = {"full": 1.1, "lora": 1.3, "qlora": 2.0}  # of the model of hidden size 256

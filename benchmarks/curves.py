@@ -4,8 +4,8 @@
 
 One size in the middle, and each axis doubled four times around it: minilora, PyTorch and minilora's matrix products
 alone, each in a process of its own, take turns; so do small programs that measure the rates of the machine for the
-cost model (`minilora.study.step_time`). What the rounds took goes to a file of records, one line an axis and method,
-with which a run that was cut off goes on. `python -m minilora.study.results` shows them beside the model.
+cost model (`minilora.plan.step_time`). What the rounds took goes to a file of records, one line an axis and method,
+with which a run that was cut off goes on. `python -m minilora.results.page` shows them beside the model.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from .step import RANK, STEPS, Runner, seconds_of, serve, take_turns
+from benchmarks.step import RANK, STEPS, Runner, seconds_of, serve, take_turns
 
 OUT = Path("minilora") / "assets" / "results" / "curves.jsonl"
 METHODS = ("full", "lora")
@@ -80,7 +80,7 @@ RATES = {"product": product_step, "element": element_step, "exponential": expone
 
 
 def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
-    """Of each round, the rates of the machine (`minilora.study.step_time.Rates`)."""
+    """Of each round, the rates of the machine (`minilora.plan.step_time.Rates`)."""
     from minilora import blas
 
     cores = blas.cores()
@@ -105,7 +105,7 @@ def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
 
 def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float]]]:
     """By library and size, the seconds of a step in each round."""
-    from minilora.study.curves_record import size_at
+    from minilora.results.curves import size_at
 
     with ExitStack() as stack:
         runners = []
@@ -120,8 +120,8 @@ def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float
 
 def main() -> int:
     from minilora.errors import MiniloraError
-    from minilora.study.curves_record import AXES, KIND, MIDDLE
-    from minilora.study.records import Records
+    from minilora.measure.records import Records
+    from minilora.results.curves import AXES, KIND, MIDDLE
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)

@@ -31,9 +31,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from . import step
-from .quant import weight
-from .step import Runner, RunnerError, median_ratio
+from benchmarks import step
+from benchmarks.quant import weight
+from benchmarks.step import Runner, RunnerError, median_ratio
 
 ROOT = Path(__file__).parent.parent
 CHECKED_SIZE, CHECKED_STEPS, LARGEST_DIFFERENCE = "hidden 256, 4 layers", 20, 1e-4

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from .step import median_ratio
+from benchmarks.step import median_ratio
 
 MODELS = {"base": "base", "smollm2": "smollm2-135m"}  # as `load_model` calls them -> as the planner does
 METHODS = {
@@ -61,7 +61,7 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
 
 def counted(model_name: str, method: str, batch: int, length: int) -> dict:
     """Bytes at their most, by mode: alive in a step, and beside the weights in a forward pass."""
-    from minilora.study.memory import live_bytes, peak_bytes
+    from minilora.measure.memory import live_bytes, peak_bytes
     from minilora.train.parallel import Workers
 
     found = {}
@@ -78,7 +78,7 @@ def counted(model_name: str, method: str, batch: int, length: int) -> dict:
 
 def process(model_name: str, method: str, batch: int, length: int, mode: str) -> dict:
     """The peak of this process after three steps."""
-    from minilora.study.footprint import peak_rss
+    from minilora.measure.footprint import peak_rss
     from minilora.train.parallel import Workers
 
     step = make_step(model_name, method, batch, length, MODES[mode])[-1]  # before workers make it keep freed memory
@@ -123,9 +123,9 @@ def fresh(*arguments) -> dict:
 
 def planned(model_name: str, method: str, batch: int, length: int) -> tuple[dict[str, float], float]:
     """The planner's peak, by mode, and its ratio of the seconds."""
-    from minilora.study.activations import Step
-    from minilora.study.plan import make_plan
-    from minilora.study.presets import PRESETS
+    from minilora.plan.activations import Step
+    from minilora.plan.planner import make_plan
+    from minilora.plan.shapes import PRESETS
     from minilora.train.methods import Options
 
     name, options = METHODS[method]
@@ -178,7 +178,7 @@ def main() -> None:
     from minilora import blas
     from minilora.errors import MiniloraError
     from minilora.formats.atomic import write_json
-    from minilora.study.records import machine
+    from minilora.measure.records import machine
     from minilora.train.catalog import find
 
     rows = []

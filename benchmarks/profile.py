@@ -35,9 +35,8 @@ from unittest.mock import patch
 import numpy as np
 
 import minilora
+from benchmarks import quant, smollm2, step
 from minilora import backend, blas
-
-from . import quant, smollm2, step
 
 PRODUCTS = {"matmul", "dot"}
 PACKAGE = f"{Path(minilora.__file__).parent}/"

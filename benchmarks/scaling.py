@@ -6,7 +6,7 @@ A step is that of `benchmarks.step`: hidden 256, 4 layers, 16 x 128 tokens; full
 point is a fresh mpiexec that does a few steps as training does them, then as many with a barrier before and after the
 sum, which tells computing, waiting and the sum apart. Printed are medians over the rounds.
 
-The model is `minilora.study.cluster.step_seconds`. What goes into it, and is measured without any sum of gradients:
+The model is `minilora.plan.cluster.step_seconds`. What goes into it, and is measured without any sum of gradients:
 
     compute     the whole batch on one core while all cores compute; more ranks than cores share the cores
     fixed       reading the batch, clipping and the optimizer's step, likewise
@@ -23,8 +23,8 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from .network import Network
-from .step import BATCH, SIZES, minilora_model
+from benchmarks.network import Network
+from benchmarks.step import BATCH, SIZES, minilora_model
 
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]
@@ -160,7 +160,7 @@ def _answer(command: list[str], environment) -> dict:
 
 def predicted(row: dict, alone: dict, cores: int) -> float:
     """The cost model's seconds. alone: what a step takes on each of `cores` ranks that sum nothing."""
-    from minilora.study.cluster import EFFICIENCY, Link, step_seconds
+    from minilora.plan.cluster import EFFICIENCY, Link, step_seconds
 
     crowd = max(1.0, row["ranks"] / cores)  # ranks on a core
     bandwidth = LARGE / row["large"] if row["mbit"] is None else row["mbit"] * 1e6 / 8 * EFFICIENCY
@@ -206,7 +206,7 @@ def main() -> None:
         rows.append(row)
         show(row)
     if arguments.out:
-        from minilora.study.records import Records
+        from minilora.measure.records import Records
 
         records = Records.open(Path(arguments.out), "scaling", {"rounds": arguments.rounds}, overwrite=True)
         for number, row in enumerate(rows):

@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
-from .step import Runner, median_ratio, seconds_of, serve, take_turns
+from benchmarks.step import Runner, median_ratio, seconds_of, serve, take_turns
 
 NAME = "smollm2"
 PARTS = ("equal", "out", "speed", "memory")
@@ -254,7 +254,7 @@ def fresh(*arguments) -> dict:
 
 
 def show_equal(say) -> dict:
-    from . import smollm2_checks as checks
+    from benchmarks import smollm2_checks as checks
 
     with tempfile.TemporaryDirectory() as folder:
         found = checks.equal(Path(folder))
@@ -272,7 +272,7 @@ def show_equal(say) -> dict:
 
 
 def show_out(say) -> list[dict]:
-    from . import smollm2_checks as checks
+    from benchmarks import smollm2_checks as checks
 
     say(f"Out again: logits apart (goal {checks.GOAL:.0e}), and how far training had moved them")
     say(f"{'what':<22}{'from':<14}{'opens in':<14}{'apart':>10}{'moved':>10}")

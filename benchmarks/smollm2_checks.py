@@ -17,7 +17,7 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.optim import AdamW
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
 from minilora.quant import dequantize_model, load_4bit
-from minilora.train import catalog, chat, recipes
+from minilora.train import answers, catalog, recipes
 
 NAME = "smollm2"
 GOAL = 1e-4
@@ -95,7 +95,7 @@ def theirs_of_gguf():
 
 def prompt_ids(tokenizer, count: int) -> list[np.ndarray]:
     """The token ids (T,) of the first `count` prompts, questions and beginnings in turn."""
-    turns = [[chat.question_ids(tokenizer, q), tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
+    turns = [[answers.question_ids(tokenizer, q), tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
     return [ids for turn in turns for ids in turn][:count]
 
 

@@ -93,7 +93,7 @@ def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: 
 def torch_step(size: dict, method: str, device: str = "cpu"):
     import torch
 
-    from .torch_llama import TorchLlama
+    from benchmarks.torch_llama import TorchLlama
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = TorchLlama(**{name: value for name, value in size.items() if name != "batch"})

@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {"Tensor": ".tensor", "no_grad": ".tensor"}
-_MODULES = tuple("backend nn optim ops functional gradcheck models quant peft data train study".split())
+_MODULES = tuple("backend nn optim ops functional gradcheck models quant peft data train".split())
 __all__ = [*_HOMES, *_MODULES]
 
 

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .errors import MiniloraError, show
+from minilora.errors import MiniloraError, show
 
 xp = SimpleNamespace()  # NumPy's or CuPy's functions; `use` fills it
 name = ""

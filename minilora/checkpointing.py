@@ -10,8 +10,8 @@ repeats the first operation by operation, so that loss and gradients have the sa
 
 from contextlib import nullcontext
 
-from . import nn
-from .tensor import Tensor, deferred, is_recording
+from minilora import nn
+from minilora.tensor import Tensor, deferred, is_recording
 
 
 def checkpoint(block: nn.Module, *arguments, within=nullcontext, **keywords) -> Tensor:

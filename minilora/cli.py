@@ -12,13 +12,12 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from . import __version__
-from .errors import MiniloraError, show
-from .formats.atomic import show_path
-from .study.models_command import add_arguments as add_models_arguments
-from .study.plan_command import add_arguments as add_plan_arguments
-from .study.plan_command import preset_list
-from .train import launch
+from minilora import __version__
+from minilora.commands import models as models_command
+from minilora.commands import plan as plan_command
+from minilora.errors import MiniloraError, show
+from minilora.formats.atomic import show_path
+from minilora.train import launch
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,7 +63,7 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
     except MemoryError:
         return 2, "out of memory; try a smaller --batch-size, --seq-len or model", False
     except Exception as error:
-        from .train.loop import Stopped
+        from minilora.train.loop import Stopped
 
         if not isinstance(error, Stopped):
             raise
@@ -235,9 +234,9 @@ def _parser() -> _Parser:
         "how much memory and time an adaptation would take",
         "minilora plan llama-65b --method qlora --rank 64 --double-quantization",
     )
-    add_plan_arguments(plan)
+    plan_command.add_arguments(plan)
     example_of_plan = plan.epilog
-    plan.epilog = lambda: f"models:\n{preset_list()}\n\nmethods:\n{_method_list()}\n\n{example_of_plan}"
+    plan.epilog = lambda: f"models:\n{plan_command.preset_list()}\n\nmethods:\n{_method_list()}\n\n{example_of_plan}"
 
     advise = _command(
         commands,
@@ -274,7 +273,7 @@ def _parser() -> _Parser:
         "pretrained models: which there are, get one, look into one",
         "minilora models list",
     )
-    add_models_arguments(models)
+    models_command.add_arguments(models)
 
     doctor = _command(
         commands, "doctor", _doctor, "what this machine offers, and whether minilora works on it", "minilora doctor"
@@ -386,13 +385,13 @@ def _demo(arguments) -> None:
         return
     if arguments.jsonl is not None or arguments.text is not None:
         raise MiniloraError("--jsonl and --text go with --model: they are what a pretrained model is taught")
-    from .study.demo import run_demo
+    from minilora.demo.story import run_demo
 
     run = {"quick": arguments.quick, "seed": arguments.seed, "as_json": arguments.json}
     if arguments.own is None:
         run_demo(Path(arguments.out), **run)
         return
-    from .classroom.own import brought, errors_named
+    from minilora.classroom.grading.own import brought, errors_named
 
     own = brought(arguments.own)
     with errors_named(own):
@@ -402,19 +401,19 @@ def _demo(arguments) -> None:
 def _jargon_demo(arguments) -> None:
     if arguments.own is not None or None not in (arguments.jsonl, arguments.text):
         raise MiniloraError("with --model give at most one of --jsonl and --text, and no --with")
-    from .study import jargon
+    from minilora.demo import teach
 
     run = {"quick": arguments.quick, "seed": arguments.seed, "as_json": arguments.json}
-    jargon.run(Path(arguments.out), arguments.model, **run, jsonl=arguments.jsonl, text=arguments.text)
+    teach.run(Path(arguments.out), arguments.model, **run, jsonl=arguments.jsonl, text=arguments.text)
 
 
 def _train(arguments, model, text, settings: dict, config, save) -> None:
     """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report."""
-    from .train import recipes
-    from .train.loop import refuse_foreign, train, trainable
-    from .train.parallel import Workers
-    from .train.run import RunFolder
-    from .train.world import this_world
+    from minilora.train import recipes
+    from minilora.train.loop import refuse_foreign, train, trainable
+    from minilora.train.parallel import Workers
+    from minilora.train.run import RunFolder
+    from minilora.train.world import this_world
 
     world = this_world()
     world.refuse_few_rows(arguments.batch_size)
@@ -466,7 +465,7 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
 
 
 def _train_config(arguments, lr: float, **settings):
-    from .train.loop import TrainConfig
+    from minilora.train.loop import TrainConfig
 
     return TrainConfig(
         steps=arguments.steps,
@@ -481,8 +480,8 @@ def _train_config(arguments, lr: float, **settings):
 
 def _start(arguments) -> None:
     """Before anything slow: join the other ranks, and see whether the run folder is free."""
-    from .train.run import RunFolder
-    from .train.world import this_world
+    from minilora.train.run import RunFolder
+    from minilora.train.world import this_world
 
     this_world()
     if launch.rank() == 0:
@@ -490,8 +489,8 @@ def _start(arguments) -> None:
 
 
 def _pretrain(arguments) -> None:
-    from .data import corpora
-    from .train import recipes
+    from minilora.data import corpora
+    from minilora.train import recipes
 
     _start(arguments)
     config = _train_config(arguments, arguments.lr, weight_decay=0.1, betas=(0.9, 0.95))
@@ -516,7 +515,7 @@ def _pretrain(arguments) -> None:
 
 
 def _finetune(arguments) -> None:
-    from .train import methods, recipes
+    from minilora.train import methods, recipes
 
     _start(arguments)
     name = methods.find(arguments.method)
@@ -540,7 +539,7 @@ def _finetune(arguments) -> None:
 
 
 def _method_list() -> str:
-    from .train.methods import METHODS
+    from minilora.train.methods import METHODS
 
     return "\n".join(f"  {name:<20} {method.words}" for name, method in METHODS.items())
 
@@ -549,7 +548,7 @@ def _method_options(arguments, name: str):
     """The flags that were given, as options of the method. Raises MiniloraError for one that it does not read."""
     from dataclasses import fields
 
-    from .train.methods import METHODS, Options
+    from minilora.train.methods import METHODS, Options
 
     given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
     given = {option: value for option, value in given.items() if value is not None}
@@ -561,8 +560,8 @@ def _method_options(arguments, name: str):
 
 
 def _evaluate(arguments) -> None:
-    from .train import recipes
-    from .train.parallel import Workers
+    from minilora.train import recipes
+    from minilora.train.parallel import Workers
 
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     _say_notes(model)
@@ -587,7 +586,7 @@ def _evaluate(arguments) -> None:
 
 
 def _generate(arguments) -> None:
-    from .train import chat, recipes
+    from minilora.train import answers, recipes
 
     if arguments.system is not None and not arguments.chat:
         raise MiniloraError("--system goes with --chat: only a chat model has a system message")
@@ -598,8 +597,8 @@ def _generate(arguments) -> None:
         raise MiniloraError("the prompt is empty; give at least one character")
     ends = None
     if arguments.chat:
-        ids = chat.question_ids(tokenizer, prompt, arguments.system)
-        ends = chat.end_token_ids(tokenizer, model.config)
+        ids = answers.question_ids(tokenizer, prompt, arguments.system)
+        ends = answers.end_token_ids(tokenizer, model.config)
     else:
         ids = tokenizer.encode_prompt(prompt)
     out = model.generate(
@@ -622,7 +621,7 @@ def _generate(arguments) -> None:
 
 
 def _merge(arguments) -> None:
-    from .train import recipes
+    from minilora.train import recipes
 
     out = Path(arguments.out)
     if out.suffix == ".gguf":
@@ -639,7 +638,7 @@ def _merge(arguments) -> None:
 
 
 def _merge_to_gguf(arguments, out: Path) -> None:
-    from .train import recipes
+    from minilora.train import recipes
 
     if os.path.lexists(out):
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
@@ -653,19 +652,19 @@ def _merge_to_gguf(arguments, out: Path) -> None:
 
 
 def _study(arguments) -> None:
-    from .study.studies.command import command
+    from minilora.commands.study import command
 
     command(arguments)
 
 
 def _compare(arguments) -> None:
-    from .study import compare
+    from minilora.measure import compare
 
     compare.command(arguments)
 
 
 def _advise(arguments) -> None:
-    from .study import advise
+    from minilora.results import advise
 
     answers = {name: getattr(arguments, name) for name in ADVICE_QUESTIONS}
     answers = {name: {"yes": True, "no": False}.get(value, value) for name, value in answers.items()}
@@ -673,19 +672,19 @@ def _advise(arguments) -> None:
 
 
 def _plan(arguments) -> None:
-    from .study.plan_command import run
+    from minilora.commands.plan import run
 
     run(arguments, _method_options)
 
 
 def _models(arguments) -> None:
-    from .study.models_command import run
+    from minilora.commands.models import run
 
     run(arguments)
 
 
 def _doctor(arguments) -> None:
-    from .study.doctor import examine
+    from minilora.commands.doctor import examine
 
     findings = examine()
     if arguments.json:
@@ -696,13 +695,13 @@ def _doctor(arguments) -> None:
 
 
 def _check(arguments) -> int:
-    from .classroom.command import check
+    from minilora.commands.check import check
 
     return check(arguments.lesson, arguments.file, arguments.hint, arguments.watch, arguments.json)
 
 
 def _course(arguments) -> None:
-    from .classroom.course import command
+    from minilora.classroom.publish.course import command
 
     command(arguments.folder, arguments.lessons, arguments.hidden)
 

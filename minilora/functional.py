@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf, pi, prod, sqrt
 
-from . import backend
-from .backend import xp
-from .ops import number, raw, sigmoid_array
-from .tensor import Tensor, is_recording, record
+from minilora import backend
+from minilora.backend import xp
+from minilora.ops import number, raw, sigmoid_array
+from minilora.tensor import Tensor, is_recording, record
 
 # What is not kept
 

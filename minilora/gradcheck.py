@@ -5,8 +5,8 @@ In float64, (f(x + εd) - f(x - εd)) / 2ε agrees with the gradient along d to 
 
 import numpy as np
 
-from . import backend
-from .tensor import Tensor, gradients, no_grad
+from minilora import backend
+from minilora.tensor import Tensor, gradients, no_grad
 
 FULL_JACOBIAN_SIZE = 64  # inputs up to this size are checked element by element
 

@@ -13,11 +13,11 @@ from math import sqrt
 
 import numpy as np
 
-from . import backend
-from . import functional as F
-from .backend import xp
-from .errors import MiniloraError
-from .tensor import Tensor, adopt, wrap
+from minilora import backend
+from minilora import functional as F
+from minilora.backend import xp
+from minilora.errors import MiniloraError
+from minilora.tensor import Tensor, adopt, wrap
 
 _dropout_rng: ContextVar[np.random.Generator | None] = ContextVar("dropout_rng", default=None)
 

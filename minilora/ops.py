@@ -7,9 +7,9 @@ them.
 
 import builtins
 
-from . import backend
-from .backend import xp
-from .tensor import Tensor, record, wrap
+from minilora import backend
+from minilora.backend import xp
+from minilora.tensor import Tensor, record, wrap
 
 # Helpers
 

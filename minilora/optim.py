@@ -8,10 +8,10 @@ included.
 from collections.abc import Iterable
 from math import sqrt
 
-from . import backend
-from .backend import xp
-from .ops import number
-from .tensor import Tensor, writable_data
+from minilora import backend
+from minilora.backend import xp
+from minilora.ops import number
+from minilora.tensor import Tensor, writable_data
 
 
 class Optimizer:

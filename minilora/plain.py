@@ -5,10 +5,10 @@ Slower, and what the fast forms are tested against; the place to read first. Arg
 
 from math import inf, sqrt
 
-from . import ops
-from .backend import xp
-from .ops import raw
-from .tensor import Tensor, wrap
+from minilora import ops
+from minilora.backend import xp
+from minilora.ops import raw
+from minilora.tensor import Tensor, wrap
 
 
 def linear(x, weight, bias=None) -> Tensor:

@@ -17,8 +17,8 @@ from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
 
-from . import backend
-from .backend import xp
+from minilora import backend
+from minilora.backend import xp
 
 _recording = ContextVar("recording", default=True)
 _clock = count()  # nodes are numbered in the order of their making, which is a topological order

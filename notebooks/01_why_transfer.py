@@ -12,8 +12,9 @@
 import ipywidgets
 import numpy as np
 
-from minilora.study import pictures, word_order
-from minilora.study.grids import Spread
+from minilora.measure import word_order
+from minilora.show import pictures
+from minilora.show.grids import Spread
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.parallel import Workers

@@ -13,7 +13,7 @@ import ipywidgets
 import numpy as np
 
 from minilora import Tensor
-from minilora.study import pictures
+from minilora.show import pictures
 from minilora.train import recipes
 
 # %% [markdown]

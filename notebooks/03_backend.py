@@ -15,7 +15,7 @@ import ipywidgets
 import numpy as np
 
 from minilora.classroom import device
-from minilora.study import pictures
+from minilora.show import pictures
 
 # %% [markdown]
 # ## The picture: time against size

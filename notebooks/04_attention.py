@@ -14,7 +14,7 @@ import numpy as np
 
 import minilora.functional as F
 from minilora import Tensor, nn, no_grad
-from minilora.study import pictures
+from minilora.show import pictures
 from minilora.train import recipes
 
 model, tokenizer = recipes.load_model("base")

@@ -18,7 +18,7 @@ import minilora.functional as F
 from minilora import Tensor
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents, train_tokenizer
-from minilora.study import pictures
+from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, train
 from minilora.train.parallel import Workers

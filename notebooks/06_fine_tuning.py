@@ -14,9 +14,9 @@ import numpy as np
 import minilora.functional as F
 from minilora import Tensor, no_grad
 from minilora.data.batches import ClassificationBatches, classification_windows
-from minilora.study import pictures
-from minilora.study.grids import Spread
-from minilora.study.lab import Lab
+from minilora.measure.lab import Lab
+from minilora.show import pictures
+from minilora.show.grids import Spread
 from minilora.tensor import gradients
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, train

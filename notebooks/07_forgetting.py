@@ -12,8 +12,8 @@ import ipywidgets
 import numpy as np
 
 from minilora.data.batches import MixedBatches
-from minilora.study import pictures
-from minilora.study.lab import Lab
+from minilora.measure.lab import Lab
+from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, train
 from minilora.train.parallel import Workers

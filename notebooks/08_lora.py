@@ -12,10 +12,10 @@
 import ipywidgets
 import numpy as np
 
+from minilora.measure.lab import Lab
 from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
-from minilora.study import pictures
-from minilora.study.lab import Lab
+from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.methods import Options

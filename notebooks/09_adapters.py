@@ -13,10 +13,10 @@ import ipywidgets
 import numpy as np
 
 from minilora import nn
+from minilora.measure.lab import Lab
 from minilora.peft import BottleneckConfig, get_peft_model
 from minilora.peft.bottleneck import BottleneckLayer
-from minilora.study import pictures
-from minilora.study.lab import Lab
+from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.methods import Options

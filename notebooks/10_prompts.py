@@ -14,10 +14,10 @@ import numpy as np
 
 import minilora.functional as F
 from minilora import nn, no_grad, optim
+from minilora.measure.few_shot import bits_after, prompt_for
+from minilora.measure.lab import Lab
 from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from minilora.study import pictures
-from minilora.study.lab import Lab
-from minilora.study.prompting import bits_after, prompt_for
+from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.parallel import Workers

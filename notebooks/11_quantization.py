@@ -11,6 +11,7 @@
 import ipywidgets
 import numpy as np
 
+from minilora.measure.lab import Lab
 from minilora.quant import (
     CODEBOOKS,
     dequantize_4bit,
@@ -19,8 +20,7 @@ from minilora.quant import (
     quantize_4bit,
     quantize_model,
 )
-from minilora.study import pictures
-from minilora.study.lab import Lab
+from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.parallel import Workers
 

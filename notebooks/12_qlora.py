@@ -11,14 +11,14 @@
 import ipywidgets
 import numpy as np
 
+from minilora.measure.lab import Lab
+from minilora.measure.memory import live_bytes
 from minilora.optim import AdamW
 from minilora.peft.lora import LoraLinear
+from minilora.plan.planner import make_plan
+from minilora.plan.shapes import PRESETS
 from minilora.quant import dequantize_4bit, quantize_4bit, quantize_model
-from minilora.study import pictures
-from minilora.study.lab import Lab
-from minilora.study.memory import live_bytes
-from minilora.study.plan import make_plan
-from minilora.study.presets import PRESETS
+from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, trainable
 from minilora.train.methods import Options

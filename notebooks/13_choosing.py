@@ -12,14 +12,16 @@
 import ipywidgets
 import numpy as np
 
-from minilora.study import compare, jargon_record, pictures
-from minilora.study.advise import Measured, Situation, advise, results_folder
-from minilora.study.compare_views import compared
-from minilora.study.grids import NAMES, drawn, render
-from minilora.study.jargon_report import claims, sample_lines, scores_grid
-from minilora.study.plan import make_plan, published
-from minilora.study.presets import PRESETS
-from minilora.study.records import Records
+from minilora.demo.teach_report import claims, sample_lines, scores_grid
+from minilora.measure import compare
+from minilora.measure.comparison import compared
+from minilora.measure.records import Records
+from minilora.plan.planner import make_plan, published
+from minilora.plan.shapes import PRESETS
+from minilora.results import teaching
+from minilora.results.advise import Measured, Situation, advise, results_folder
+from minilora.show import pictures
+from minilora.show.grids import NAMES, drawn, render
 
 methods = compared(Records.read(results_folder() / "compare.jsonl", compare.KIND))
 points = {
@@ -190,7 +192,7 @@ asked = ["What is the capital of France?", 'What does "brindle" mean on board?']
 if ask:
     from minilora.quant import in_float, quantized_linears
     from minilora.train import recipes
-    from minilora.train.chat import answers
+    from minilora.train.answers import answers
     from minilora.train.methods import Options
     from minilora.train.parallel import Workers
 
@@ -215,12 +217,12 @@ else:
 # The record of such a run comes with the package.
 
 # %%
-record = jargon_record.read(results_folder() / jargon_record.FILE)
+record = teaching.read(results_folder() / teaching.FILE)
 print(render(drawn(scores_grid(record))))
-print(jargon_record.CAUTION if record["quick"] else f"`{record['command']}`")
+print(teaching.CAUTION if record["quick"] else f"`{record['command']}`")
 
 # %%
-pictures.show(jargon_record.scores(record))
+pictures.show(teaching.scores(record))
 
 # %%
 for sentence in claims(record):

@@ -12,11 +12,13 @@
 import ipywidgets
 import numpy as np
 
-from minilora.study import cluster, pictures, scaling_record
-from minilora.study.advise import results_folder
-from minilora.study.grids import NAMES
-from minilora.study.lab import Lab
-from minilora.study.presets import PRESETS
+from minilora.measure.lab import Lab
+from minilora.plan import cluster
+from minilora.plan.shapes import PRESETS
+from minilora.results import scaling
+from minilora.results.advise import results_folder
+from minilora.show import pictures
+from minilora.show.grids import NAMES
 from minilora.train import recipes
 from minilora.train.parallel import Workers
 from minilora.train.world import split_rows
@@ -118,7 +120,7 @@ for name, count in zip(names, times, strict=True):
 # cores.)
 
 # %%
-rows = scaling_record.read(results_folder() / scaling_record.FILE)
+rows = scaling.read(results_folder() / scaling.FILE)
 methods = ("full", "lora")
 
 
@@ -127,8 +129,8 @@ def of_link(method, column):
     found = {}
     for row in rows:
         if row["method"] == method and row["ranks"] > 1:
-            start = [1], [scaling_record.one_core(rows, method)]
-            counts, times = found.setdefault(scaling_record.show_link(row), start)
+            start = [1], [scaling.one_core(rows, method)]
+            counts, times = found.setdefault(scaling.show_link(row), start)
             counts.append(row["ranks"])
             times.append(row[column])
     return found

@@ -11,10 +11,10 @@ from peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
 from minilora import backend, nn, ops
 from minilora.checkpointing import checkpoint
 from minilora.errors import MiniloraError
+from minilora.measure.memory import live_bytes
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, PromptTuningConfig, get_peft_model
-from minilora.study.memory import live_bytes
 from minilora.tensor import Node, Tensor, enable_grad, gradients, no_grad
 from minilora.train.parallel import Workers
 

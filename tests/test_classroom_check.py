@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom import checking, draw, raised, report, task
-from minilora.classroom.lessons import Lesson, find_lesson
-from minilora.classroom.runner import Keeper, Raised
-from minilora.classroom.source import Source
-from minilora.classroom.submission import Submission
+from minilora.classroom import draw, raised, task
+from minilora.classroom.grading import verdicts
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.lesson import Lesson, checking, find_lesson
+from minilora.classroom.lessons.source import Source
+from minilora.classroom.sandbox.runner import Keeper, Raised
 from minilora.cli import main
 from minilora.errors import FormatError, MiniloraError
 
@@ -90,8 +91,8 @@ def lesson(tmp_path, monkeypatch, keeper):
     (folder / "driver.py").write_text(DRIVER)
     (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n")
     (folder / "exercise.py").write_text(Lesson(folder).source.exercise())
-    monkeypatch.setattr("minilora.classroom.lessons.lessons_folder", lambda: tmp_path / "lessons")
-    monkeypatch.setattr("minilora.classroom.command.Keeper", lambda: nullcontext(keeper))  # one for all is faster
+    monkeypatch.setattr("minilora.classroom.lessons.lesson.lessons_folder", lambda: tmp_path / "lessons")
+    monkeypatch.setattr("minilora.commands.check.Keeper", lambda: nullcontext(keeper))  # one for all is faster
     return Lesson(folder)
 
 
@@ -230,9 +231,9 @@ def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 co
 def test_no_folded_line_begins_with_a_space():
     text = "a" * 67 + " (bc)"  # 68 columns are left behind the label: the space does not fit
     for length in range(60, 70):
-        lines = report._wrapped("hint 3", text[67 - length :], 12)
+        lines = verdicts._wrapped("hint 3", text[67 - length :], 12)
         assert all(line[12] != " " for line in lines)
-    assert report._wrapped("", "    an indented line", 0) == ["    an indented line"]
+    assert verdicts._wrapped("", "    an indented line", 0) == ["    an indented line"]
 
 
 def test_hints_come_in_three_steps(lesson, capsys):
@@ -301,14 +302,15 @@ def test_an_unknown_lesson_is_one_line(lesson, capsys):
 
 
 def test_where_no_lessons_are_it_says_where_to_get_them(tmp_path, monkeypatch):
-    from minilora.classroom import lessons
+    from minilora.classroom.lessons import lesson
 
-    monkeypatch.setattr(lessons, "__file__", str(tmp_path / "site" / "minilora" / "classroom" / "lessons.py"))
+    place = tmp_path / "site" / "minilora" / "classroom" / "lessons" / "lesson.py"
+    monkeypatch.setattr(lesson, "__file__", str(place))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MiniloraError, match="repository"):
-        lessons.lessons_folder()
+        lesson.lessons_folder()
     monkeypatch.chdir(ROOT / "lessons" / "08_lora")
-    assert lessons.lessons_folder() == ROOT / "lessons"
+    assert lesson.lessons_folder() == ROOT / "lessons"
 
 
 def notebook(*cells) -> str:
@@ -379,8 +381,8 @@ def test_what_the_lesson_uses_may_be_imported(lesson, capsys, line):
         "print('passed 2 of 2'); import os; os._exit(0)",
         "import sys; sys.exit(0)",
         "np.allclose = np.array_equal = lambda *a, **k: True; return x",
-        "import minilora.classroom.checking as c; c.Answer.equals = lambda *a, **k: None; return x",
-        "import sys; sys.modules['minilora.classroom.grade'].PASSED; return x",
+        "import minilora.classroom.lessons.checking as c; c.Answer.equals = lambda *a, **k: None; return x",
+        "import sys; sys.modules['minilora.classroom.grading.grade'].PASSED; return x",
         "return type('Equal', (), {'__eq__': lambda *a: True})()",
         "return type('Equal', (float,), {'__eq__': lambda *a: True})(1)",
         "raise NotImplementedError('lesson 03, task 9: x')",

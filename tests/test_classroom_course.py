@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from minilora.classroom import nbcheck
-from minilora.classroom.course import CONFIG, POINTS, notebook, write_course
-from minilora.classroom.grade import NOT_STARTED, PASSED, grade, grade_task
-from minilora.classroom.lessons import Lesson, all_lessons, find_lesson
-from minilora.classroom.runner import Keeper
-from minilora.classroom.submission import RunCells, Submission
+from minilora.classroom.grading import nbcheck
+from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_task
+from minilora.classroom.grading.submission import RunCells, Submission
+from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
+from minilora.classroom.publish.course import CONFIG, POINTS, notebook, write_course
+from minilora.classroom.sandbox.runner import Keeper
 from minilora.cli import main
 from minilora.errors import MiniloraError
 
@@ -232,7 +232,7 @@ def says(number: int = 1) -> str:
 
 
 def test_a_task_passes_and_prints_a_report(shell, capsys):
-    shell.run("from minilora.classroom import nbcheck")
+    shell.run("from minilora.classroom.grading import nbcheck")
     shell.run(COUNT)
     nbcheck.task("08", 1)
     assert capsys.readouterr().out.startswith("task 1 passed count what trains".replace("1 passed", "1   passed     "))

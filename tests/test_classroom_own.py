@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from test_study_demo import TINY
 
-from minilora.classroom import own
-from minilora.classroom.lessons import all_lessons, find_lesson
+from minilora.classroom.grading import own
+from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.cli import main
+from minilora.demo import story
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.quant import quantize_model
-from minilora.study import demo
 from minilora.train import recipes
 from minilora.train.methods import Options
 
@@ -41,7 +41,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys, cache):
     """run(text of a file, its name, …): exit code, standard output and standard error of the demo with it."""
-    monkeypatch.setattr(demo, "QUICK", replace(TINY, seeds=(0,), data_curve=(), curve_methods=()))
+    monkeypatch.setattr(story, "QUICK", replace(TINY, seeds=(0,), data_curve=(), curve_methods=()))
     monkeypatch.setenv("MINILORA_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom import wire
-from minilora.classroom.runner import KINDS, Job, Keeper, Raised, Trouble
+from minilora.classroom.sandbox import wire
+from minilora.classroom.sandbox.runner import KINDS, Job, Keeper, Raised, Trouble
 
 pytestmark = pytest.mark.host
 
@@ -319,7 +319,7 @@ def test_what_cannot_be_sent_is_odd(keeper, body):
         "sys.modules['minilora.functional'].low_rank_linear",
         "import minilora.functional as F; F.low_rank_linear",
         "import minilora; minilora.peft",
-        "import minilora.classroom.checking",
+        "import minilora.classroom.lessons.checking",
         "import solution",
     ],
 )
@@ -384,7 +384,7 @@ def test_the_keeper_leaves_nothing():
 
 def test_a_killed_checker_leaves_no_process():
     code = (
-        "from minilora.classroom.runner import *\n"
+        "from minilora.classroom.sandbox.runner import *\n"
         "k = Keeper(60)\ns = k.start(Job('def f():\\n    while True: pass', 'e.py'))\n"
         "print(k.scratch, flush=True)\ns.call('f')"
     )

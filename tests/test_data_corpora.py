@@ -8,7 +8,16 @@ import sys
 import pytest
 
 from minilora.data import corpora
-from minilora.data.corpora import Corpus, Document, docstrings, load, pieces, split, take, without_near_duplicates
+from minilora.data.corpora import (
+    Corpus,
+    Document,
+    docstrings,
+    load,
+    pieces,
+    split,
+    take,
+    without_near_duplicates,
+)
 from minilora.errors import FormatError, MiniloraError
 
 pytestmark = pytest.mark.host

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minilora.data import gguf_tokenizer
-from minilora.data.gguf_tokenizer import BYTE, CONTROL, NORMAL, PRE_TOKENIZERS, UNKNOWN, UNUSED, USER_DEFINED, WRITTEN
+from minilora.data.gguf_tokenizer import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    PRE_TOKENIZERS,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    WRITTEN,
+)
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
 from minilora.errors import FormatError, MiniloraError
 

@@ -11,7 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minilora.data.corpora import Document
-from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, encode_documents, folder_tokenizer, guarded, train_tokenizer
+from minilora.data.tokenizer import (
+    END_OF_TEXT,
+    Tokenizer,
+    encode_documents,
+    folder_tokenizer,
+    guarded,
+    train_tokenizer,
+)
 from minilora.errors import FormatError, MiniloraError
 
 pytestmark = pytest.mark.host

@@ -21,7 +21,7 @@ from test_ops import laid_out, layouts, leaf, seeds
 import minilora.functional as F
 from minilora import Tensor, backend, nn, no_grad, ops, plain
 from minilora.gradcheck import gradcheck
-from minilora.study.memory import live_bytes
+from minilora.measure.memory import live_bytes
 from minilora.tensor import gradients, wrap
 
 attention = F.scaled_dot_product_attention

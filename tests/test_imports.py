@@ -28,8 +28,13 @@ FLOORS = [
     ["peft"],
     ["data"],
     ["train"],
-    ["study"],
+    ["show"],
+    ["plan"],
+    ["measure"],
+    ["demo"],
+    ["results"],
     ["classroom"],
+    ["commands"],
     ["cli"],
 ]
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
@@ -97,7 +102,7 @@ def test_no_arrow_points_up(module):
         ("from minilora import Tensor", "ops"),
         ("from minilora.peft import lora as l", "quant.linear"),
         ("def f():\n    from ..peft.lora import LoraConfig", "models.llama"),
-        ("from ... import study", "train.deep.loop"),
+        ("from ... import measure", "train.deep.loop"),
         ("from .functional import relu", "plain"),
         ("import minilora", "errors"),
         ("from .ops import add", "attic"),
@@ -114,7 +119,7 @@ def test_an_arrow_that_points_up_is_seen(source, module):
         ("from ..nn import Module\nfrom .llama import x\nfrom . import generate", "models.llama", False),
         ("from .lora import LoraConfig\nfrom ..nn import Linear\nfrom . import model", "peft", True),
         ("from .. import __version__\nimport numpy as np, os.path", "train.run", False),
-        ("from minilora.peft import lora", "study.compare", False),
+        ("from minilora.peft import lora", "measure.compare", False),
     ],
 )
 def test_an_arrow_that_points_down_is_fine(source, module, is_package):

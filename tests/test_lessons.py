@@ -11,11 +11,11 @@ from collections import Counter
 
 import pytest
 
-from minilora.classroom.build import build
-from minilora.classroom.grade import FAILED, NOT_STARTED, PASSED, grade
-from minilora.classroom.lessons import all_lessons
-from minilora.classroom.runner import Keeper
-from minilora.classroom.submission import Submission
+from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, grade
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.build import build
+from minilora.classroom.lessons.lesson import all_lessons
+from minilora.classroom.sandbox.runner import Keeper
 
 pytestmark = pytest.mark.host
 
@@ -121,7 +121,7 @@ def test_the_librarys_own_code_is_no_answer(lesson, keeper, tmp_path):
 
 
 def test_exercises_are_in_step_with_solutions():
-    assert build(check=True) == [], "run python -m minilora.classroom.build"
+    assert build(check=True) == [], "run python -m minilora.classroom.lessons.build"
 
 
 @every_lesson

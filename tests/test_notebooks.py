@@ -1,5 +1,5 @@
 """pytest tests/test_notebooks.py: each notebook is its source, run, with its pictures. Running them is a step of CI:
-python -m minilora.classroom.notebooks --check
+python -m minilora.classroom.publish.notebooks --check
 """
 
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from minilora.classroom import notebooks
-from minilora.classroom.lessons import all_lessons
+from minilora.classroom.lessons.lesson import all_lessons
+from minilora.classroom.publish import notebooks
 from minilora.errors import MiniloraError
 
 pytestmark = pytest.mark.host

@@ -8,9 +8,10 @@ import pytest
 
 from minilora.cli import main
 from minilora.errors import MiniloraError
-from minilora.study import advise, compare
-from minilora.study.advise import Measured, Situation
-from minilora.study.records import Records
+from minilora.measure import compare
+from minilora.measure.records import Records
+from minilora.results import advise
+from minilora.results.advise import Measured, Situation
 
 pytestmark = pytest.mark.host
 

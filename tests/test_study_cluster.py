@@ -5,8 +5,8 @@ from math import inf, nan
 import pytest
 
 from minilora.errors import MiniloraError
-from minilora.study.activations import Step
-from minilora.study.cluster import (
+from minilora.plan.activations import Step
+from minilora.plan.cluster import (
     ALGORITHMS,
     LATENCY,
     LINKS,
@@ -20,8 +20,8 @@ from minilora.study.cluster import (
     speedup,
     step_seconds,
 )
-from minilora.study.plan import make_plan
-from minilora.study.presets import PRESETS
+from minilora.plan.planner import make_plan
+from minilora.plan.shapes import PRESETS
 from minilora.train.methods import METHODS, Options
 
 pytestmark = pytest.mark.host

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.study import compare, compare_views, footprint, grids, sweep
-from minilora.study.base import Base
-from minilora.study.lab import Lab
-from minilora.study.prompting import bits_after, classify_by_prompt, prompt_for
-from minilora.study.records import Records
+from minilora.measure import compare, comparison, footprint, sweep
+from minilora.measure.base import Base
+from minilora.measure.few_shot import bits_after, classify_by_prompt, prompt_for
+from minilora.measure.lab import Lab
+from minilora.measure.records import Records
+from minilora.show import grids
 from minilora.train.loop import TrainConfig
 from minilora.train.parallel import Workers
 
@@ -70,7 +71,7 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     assert {key[1] for key in keys if key[0] == "memory"} == {"scratch", "lora", "prefix"}
     cells = {tuple(cell["key"]): cell for cell in results["cells"]}
     assert "merged" in cells["speed", "lora"] and "merged" not in cells["speed", "prefix"]
-    assert all((tiny / f"{name}.png").is_file() for name in compare_views.FIGURES)
+    assert all((tiny / f"{name}.png").is_file() for name in comparison.FIGURES)
 
     path = tiny / compare.RECORDS
     lines = path.read_text().splitlines(keepends=True)
@@ -114,7 +115,7 @@ def test_without_joblib_it_says_how_to_get_it(tiny, capsys, monkeypatch):
 
 def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monkeypatch):
     monkeypatch.setattr(compare, "QUICK", replace(TINY, methods=("base", "few-shot", "lora", "prefix")))
-    monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*compare_views.KINDS, "peak", "process"), 1))
+    monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*comparison.KINDS, "peak", "process"), 1))
     costs = ("time", "speed", "memory")
 
     def measured(name: str, jobs: int, *flags: str) -> tuple[Records, dict[tuple, dict]]:
@@ -133,14 +134,14 @@ def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monk
     one, expected = measured("one", 1)
     two, found = measured("two", 2)
     assert found == expected and {key[0] for key in found} >= {"rate", "text", "task"}
-    assert compare_views.quality_grid(two) == compare_views.quality_grid(one)
+    assert comparison.quality_grid(two) == comparison.quality_grid(one)
     assert {key for key in two.rows if key[0] in costs} == {
         ("speed", "base"),
         *((kind, method) for kind in costs for method in ("lora", "prefix")),
     }
     for key, row in two.rows.items():  # what another process disturbed was not timed
         assert row.get("seconds") in (None, 0.0) or key[0] == "time"
-    assert compare_views.compared(two)["lora"].seconds == two.rows["time", "lora"]["seconds"] > 0
+    assert comparison.compared(two)["lora"].seconds == two.rows["time", "lora"]["seconds"] > 0
 
     cut("one", 14)
     cut("two", 20)
@@ -172,10 +173,10 @@ def test_tables_show_means_and_spreads(tmp_path):
         records.add(("text", "lora", seed), domain=domain, base_text=1.25, trainable=10, lr=0.003, **facts)
         records.add(("task", "lora", seed, 4), accuracy=0.5, lr=0.003)
         records.add(("task", "lora", seed, 8), accuracy=0.9, lr=0.003)
-    base, lora = compare_views.quality_grid(records).rows
+    base, lora = comparison.quality_grid(records).rows
     assert lora == ("LoRA", "10", "1.0 %", "0.003", "1.600 ± 0.100", "+0.250", "50.0 ± 0.0 %")
     assert base[0] == "base as it is" and base[5] == "–"
-    assert compare_views.cost_grid(records).rows[1][7:9] == ("2 kB", "2.0 s")
+    assert comparison.cost_grid(records).rows[1][7:9] == ("2 kB", "2.0 s")
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +212,7 @@ def test_memory_is_measured_in_a_process_of_its_own(lab):
     assert full["gradients"] == full["weights"] and full["optimizer"] == 2 * full["weights"]
     assert lora["gradients"] < full["gradients"] and lora["weights"] > full["weights"]
     for memory in (full, lora):
-        assert memory["process"] > 10 * memory["peak"] > 10 * sum(memory[kind] for kind in compare_views.KINDS) / 2
+        assert memory["process"] > 10 * memory["peak"] > 10 * sum(memory[kind] for kind in comparison.KINDS) / 2
 
 
 def test_every_name_has_a_look():

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from minilora.study import curves_record, results
-from minilora.study.activations import Step
-from minilora.study.plan import flops, trained
-from minilora.study.presets import Shape
-from minilora.study.records import Records
-from minilora.study.step_time import Rates, step_seconds, step_work
+from minilora.measure.records import Records
+from minilora.plan.activations import Step
+from minilora.plan.planner import flops, trained
+from minilora.plan.shapes import Shape
+from minilora.plan.step_time import Rates, step_seconds, step_work
+from minilora.results import curves, page
 from minilora.train.methods import Options
 
 pytestmark = pytest.mark.host
@@ -50,7 +50,7 @@ def _planned(method: str, step: Step) -> float:
     return sum(operations.values()) - operations["again"]
 
 
-@pytest.mark.parametrize("method", curves_record.METHODS)
+@pytest.mark.parametrize("method", curves.METHODS)
 def test_what_grows_with_what(method):
     work = step_work(SHAPE, method, OPTIONS, STEP)
     twice = step_work(SHAPE, method, OPTIONS, replace(STEP, batch=8))
@@ -72,8 +72,8 @@ def test_what_grows_with_what(method):
 @pytest.fixture
 def measured(tmp_path):
     """A cell of two sizes, three rounds each, the last of which was disturbed."""
-    settings = {"middle": curves_record.MIDDLE, "axes": {"layers": [1, 2]}, "rank": 8, "rounds": 3}
-    records = Records.open(tmp_path / "curves.jsonl", curves_record.KIND, settings)
+    settings = {"middle": curves.MIDDLE, "axes": {"layers": [1, 2]}, "rank": 8, "rounds": 3}
+    records = Records.open(tmp_path / "curves.jsonl", curves.KIND, settings)
     records.header["machine"]["cores"] = 2
     rates = {"products": 1e11, "elements": 1e10, "exponentials": 1e9, "memory": 1e10, "layer": 1e-3}
     rates = {name: [rate] * 3 for name, rate in rates.items()} | {"step": [1e-3, 2e-3, 9e-3]}
@@ -88,7 +88,7 @@ def measured(tmp_path):
 
 
 def test_growth_and_ratio_are_medians_of_the_rounds_own(measured):
-    first, second = curves_record.curve(measured, "full", "layers")
+    first, second = curves.curve(measured, "full", "layers")
     assert (first.growth, first.expected, first.with_products, first.off) == (None,) * 4
     assert second.growth == pytest.approx(2.0)  # of 2.0, 2.1 and 1.5; of the medians it would be 2.1
     assert second.ratio == pytest.approx(1.5)  # of 1.5, 2.0 and 1.0
@@ -101,7 +101,7 @@ def test_the_cost_model_beside_it(measured):
         shape = Shape(layers, 256, 688, 8, 8, 2048, tied=True)
         sizes.append(step_seconds(shape, "full", Options(rank=8), Step(4, 128, workers=2), rates))
     one, two = (sum(parts.values()) for parts in sizes)
-    point = curves_record.curve(measured, "full", "layers")[1]
+    point = curves.curve(measured, "full", "layers")[1]
     assert point.theory == pytest.approx(two) and point.expected == pytest.approx(two / one)
     assert point.off == pytest.approx(2.0 / (two / one) - 1)
     one, two = one - sizes[0]["products"] + 0.05, two - sizes[1]["products"] + 0.08
@@ -109,27 +109,27 @@ def test_the_cost_model_beside_it(measured):
 
 
 def test_the_table(measured):
-    grid = curves_record.grid(measured, "full")
+    grid = curves.grid(measured, "full")
     assert [row[:6] for row in grid.rows] == [
         ("layers", "1", "5,120", "2,560", "2.00", "–"),
         ("", "2", "2,438", "1,219", "1.50", "2.00"),
     ]
     assert all(len(row) == len(grid.header) for row in grid.rows)
-    assert curves_record.grid(measured, "lora").rows == []  # not measured yet
+    assert curves.grid(measured, "lora").rows == []  # not measured yet
 
 
 def test_a_growth_that_is_off_is_counted_and_asks_for_its_cause(measured):
-    point = curves_record.curve(measured, "full", "layers")[1]
+    point = curves.curve(measured, "full", "layers")[1]
     measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.8] * 3
-    assert "Of 1 doublings, 0 make" in curves_record.in_words(measured)
-    assert "−20 %: full fine-tuning, layers 1 to 2" in curves_record.in_words(measured)
-    assert curves_record.causes(measured) == "- **Layers.** Not known yet."
+    assert "Of 1 doublings, 0 make" in curves.in_words(measured)
+    assert "−20 %: full fine-tuning, layers 1 to 2" in curves.in_words(measured)
+    assert curves.causes(measured) == "- **Layers.** Not known yet."
     measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.95] * 3
-    assert "Of 1 doublings, 1 make" in curves_record.in_words(measured) and curves_record.causes(measured) == ""
+    assert "Of 1 doublings, 1 make" in curves.in_words(measured) and curves.causes(measured) == ""
 
 
 def test_the_figure_has_a_panel_an_axis_and_a_line_each(measured):
-    figure = curves_record.figure(measured, "full")
+    figure = curves.figure(measured, "full")
     panel = figure.axes[0]
     assert [line.get_label() for line in panel.get_lines()] == ["minilora", "PyTorch", "cost model"]
     assert panel.get_lines()[0].get_ydata() == pytest.approx([5.12, 512 / 0.21 / 1000])
@@ -137,21 +137,21 @@ def test_the_figure_has_a_panel_an_axis_and_a_line_each(measured):
 
 
 def test_with_the_width_grow_mlp_and_heads():
-    size = curves_record.size_at(curves_record.MIDDLE, "hidden", 1024)
+    size = curves.size_at(curves.MIDDLE, "hidden", 1024)
     assert (size["hidden"], size["intermediate"], size["heads"], size["layers"]) == (1024, 2752, 32, 4)
-    assert curves_record.size_at(curves_record.MIDDLE, "batch", 1) == curves_record.MIDDLE | {"batch": 1}
+    assert curves.size_at(curves.MIDDLE, "batch", 1) == curves.MIDDLE | {"batch": 1}
 
 
 def test_the_committed_record_is_whole_and_every_growth_off_has_its_cause():
-    records = Records.read(results.ROOT / results.RECORDS / curves_record.FILE, curves_record.KIND)
-    assert records.header["settings"]["axes"] == curves_record.AXES
-    for method in curves_record.METHODS:
-        for axis, points in curves_record.curves(records, method).items():
+    records = Records.read(page.ROOT / page.RECORDS / curves.FILE, curves.KIND)
+    assert records.header["settings"]["axes"] == curves.AXES
+    for method in curves.METHODS:
+        for axis, points in curves.curves(records, method).items():
             assert len(points) == 5
             for before, point in zip(points, points[1:], strict=False):
-                if abs(point.off) > curves_record.NEAR:
-                    assert axis in curves_record.CAUSES, (method, axis, before.value, point.value, point.off)
-        assert set(curves_record.curves(records, method)) == set(curves_record.AXES)
+                if abs(point.off) > curves.NEAR:
+                    assert axis in curves.CAUSES, (method, axis, before.value, point.value, point.off)
+        assert set(curves.curves(records, method)) == set(curves.AXES)
 
 
 # The benchmark
@@ -198,7 +198,7 @@ def test_what_the_benchmark_keeps_of_the_machine(benchmark):
 
 def test_what_the_benchmark_keeps_of_an_axis(benchmark):
     module, started = benchmark
-    settings = {"middle": curves_record.MIDDLE, "axes": {"batch": [1, 16]}, "rounds": 2}
+    settings = {"middle": curves.MIDDLE, "axes": {"batch": [1, 16]}, "rounds": 2}
     found = module.measure(settings, "lora", "batch")
     assert found["torch"] == [[7, 7], [8, 8]]  # the lengths of "torch 1" and "torch 16"
     assert set(found) == {"minilora", "torch", "products"}

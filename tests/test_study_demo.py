@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.study import demo
-from minilora.study.base import Base
-from minilora.study.memory import peak_bytes
+from minilora.demo import story
+from minilora.measure.base import Base
+from minilora.measure.memory import peak_bytes
 from minilora.train.loop import TrainConfig
 
 pytestmark = pytest.mark.host
 
 TINY = replace(
-    demo.QUICK,
+    story.QUICK,
     base=Base(
         sizes={
             "hidden_size": 16,
@@ -43,7 +43,7 @@ TINY = replace(
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
-    monkeypatch.setattr(demo, "QUICK", TINY)
+    monkeypatch.setattr(story, "QUICK", TINY)
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
     return tmp_path / "out"
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from minilora.study import footprint
+from minilora.measure import footprint
 
 pytestmark = pytest.mark.host
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.host
 def test_the_peak_of_a_process_is_its_own():
     """On Linux, what getrusage says of a process begins with the memory of the one that started it."""
     held = np.ones(40_000_000)  # 320 MB
-    code = "from minilora.study.footprint import peak_rss; print(peak_rss())"
+    code = "from minilora.measure.footprint import peak_rss; print(peak_rss())"
     child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert footprint.peak_rss() > held.nbytes > child > 10e6 or sys.platform != "linux"
 

@@ -5,7 +5,7 @@ import pytest
 
 from minilora import Tensor
 from minilora import functional as F
-from minilora.study import pictures
+from minilora.show import pictures
 
 pytestmark = pytest.mark.host
 

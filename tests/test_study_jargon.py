@@ -10,17 +10,18 @@ import pytest
 import tiny_chat
 
 from minilora.cli import main
-from minilora.data import jargon as content
+from minilora.data import teach as content
 from minilora.data.chat import Conversation
+from minilora.demo import teach, teach_report
 from minilora.errors import MiniloraError
 from minilora.quant import Linear4bit, quantized_linears
-from minilora.study import grids, jargon, jargon_report
+from minilora.show import grids
 from minilora.train.loop import TrainConfig
 
 pytestmark = pytest.mark.host
 
 # As little as shows that it works: the glossary's questions take most of the time.
-PLAN = jargon.Plan(
+PLAN = teach.Plan(
     TrainConfig(steps=3, lr=1e-2, warmup=1, weight_decay=0.0),
     batch_size=4,
     answer_tokens=3,
@@ -48,7 +49,7 @@ def place(tmp_path_factory):
 
 def shorter(monkeypatch) -> None:
     quiz = content.load_quiz()
-    monkeypatch.setattr(jargon, "QUICK", PLAN)
+    monkeypatch.setattr(teach, "QUICK", PLAN)
     monkeypatch.setattr(content, "load_quiz", lambda: content.Quiz(quiz.questions[:6], quiz.general[:5]))
 
 
@@ -66,7 +67,7 @@ def ran(place):
         for name, given in SUBJECTS.items():
             given = {flag: str(place / file) for flag, file in given.items()}
             out = place / f"out of {name}"
-            found[name] = jargon.run(out, str(place / "model"), quick=True, seed=3, **given), out
+            found[name] = teach.run(out, str(place / "model"), quick=True, seed=3, **given), out
     return found
 
 
@@ -81,7 +82,7 @@ def lesson(place):
     from minilora.train.parallel import Workers
 
     with Workers(2) as workers:
-        yield jargon._Lesson(PLAN, str(place / "model"), 0, workers, Console(quiet=True))
+        yield teach._Lesson(PLAN, str(place / "model"), 0, workers, Console(quiet=True))
 
 
 # Whole runs
@@ -92,12 +93,12 @@ def test_results_page_and_table_say_the_same(ran, subject):
     results, out = ran[subject]
     assert json.loads((out / "results.json").read_text()) == results
     page = (out / "report.html").read_text()
-    grid = jargon_report.scores_grid(results)
+    grid = teach_report.scores_grid(results)
     for row in grid.rows:
         assert "".join(f"<td>{cell}</td>" for cell in row) in page
-    for claim in jargon_report.claims(results):
+    for claim in teach_report.claims(results):
         assert claim in unescape(page).replace("\u00a0", " ")
-    assert results["command"] in unescape(page) and jargon_report.next_command(results) in unescape(page)
+    assert results["command"] in unescape(page) and teach_report.next_command(results) in unescape(page)
     assert "<script" not in page and "<b>" not in page
     assert max(map(len, grids.render(grids.drawn(grid)).splitlines())) <= 80
     assert results["peak_rss"] > 50e6 and results["training"]["adapter_bytes"] == sum(
@@ -129,8 +130,8 @@ def test_a_row_for_each_way_to_ask(ran, subject):
 
 def test_the_same_seed_gives_the_same_results(ran, place, tmp_path):
     results, out = ran["questions"]
-    again = jargon.run(tmp_path / "again", str(place / "model"), quick=True, seed=3, jsonl=str(place / "own.jsonl"))
-    other = jargon.run(tmp_path / "other", str(place / "model"), quick=True, seed=4, jsonl=str(place / "own.jsonl"))
+    again = teach.run(tmp_path / "again", str(place / "model"), quick=True, seed=3, jsonl=str(place / "own.jsonl"))
+    other = teach.run(tmp_path / "other", str(place / "model"), quick=True, seed=4, jsonl=str(place / "own.jsonl"))
     for name in ("samples", "replay", "shots"):
         assert again[name] == results[name]
     assert again["training"]["losses"] == results["training"]["losses"] != other["training"]["losses"]
@@ -144,7 +145,7 @@ def test_the_adapter_can_be_asked_by_the_command_that_is_shown(ran, subject, cap
     import shlex
 
     results, out = ran[subject]
-    words = shlex.split(jargon_report.next_command(results))
+    words = shlex.split(teach_report.next_command(results))
     assert words[0] == "minilora" and ("--chat" in words) == (subject != "text")
     assert words[-1] == " ".join(results["samples"][0]["question"].split())
     capsys.readouterr()
@@ -167,8 +168,8 @@ def test_control_characters_do_not_reach_the_terminal(ran):
     results, _ = ran["questions"]
     sample = results["samples"][0] | {"after": "red\x1b[31m", "question": "a\x07?"}
     changed = results | {"samples": [sample]}
-    assert not any("\x1b" in line or "\x07" in line for line in jargon_report.sample_lines(changed))
-    assert "\x1b" not in jargon_report.page(changed)
+    assert not any("\x1b" in line or "\x07" in line for line in teach_report.sample_lines(changed))
+    assert "\x1b" not in teach_report.page(changed)
 
 
 # What is taught and tested
@@ -176,7 +177,7 @@ def test_control_characters_do_not_reach_the_terminal(ran):
 
 def test_the_glossary_s_tests_are_not_in_training_and_the_notes_tell():
     for quick in (False, True):
-        subject = jargon.glossary(PLAN, quick)
+        subject = teach.glossary(PLAN, quick)
         trained = {messages[-2]["content"] for messages in subject.train}
         terms = {q.text: q.term for q in (*content.load_glossary().phrasings, *content.load_glossary().uses)}
         meanings = {term.term: term.meaning for term in content.load_terms()}
@@ -187,13 +188,13 @@ def test_the_glossary_s_tests_are_not_in_training_and_the_notes_tell():
                 assert asked not in trained
                 lines = lines.split("\n")
                 assert len(set(lines)) == PLAN.shots and f"{terms[asked]}: {meanings[terms[asked]]}" in lines
-    full = jargon.glossary(PLAN, False)
+    full = teach.glossary(PLAN, False)
     assert len({terms[messages[-1]["content"]] for messages, _ in full.tests["phrasings"]}) == 80
     places = {lines.split("\n").index(next(line for line in lines.split("\n") if line.startswith(f"{term}:")))
               for lines, term in zip(full.notes["phrasings"], (terms[m[-1]["content"]] for m, _ in
               full.tests["phrasings"]), strict=True)}  # fmt: skip
     assert places == set(range(PLAN.shots))  # the line asked for stands anywhere
-    assert jargon.glossary(PLAN, False, seed=1).notes != full.notes
+    assert teach.glossary(PLAN, False, seed=1).notes != full.notes
 
 
 def said(messages: Conversation) -> list[str]:
@@ -202,7 +203,7 @@ def said(messages: Conversation) -> list[str]:
 
 def test_few_shot_prompts_tell_no_answer_and_open_books_do(lesson):
     lesson.answer_tokens = PLAN.answer_tokens
-    subject = jargon.glossary(PLAN, False)
+    subject = teach.glossary(PLAN, False)
     lesson.limit = 10_000
     few, book = lesson.prompts(subject).values()
     for name, questions in subject.tests.items():
@@ -220,8 +221,8 @@ def test_few_shot_prompts_tell_no_answer_and_open_books_do(lesson):
 
 def test_short_conversations_are_joined(lesson):
     """All are kept, none is split, and one with a system message of its own stays alone."""
-    short = [jargon.answered(jargon.question(f"q{i}"), f"a{i}") for i in range(9)]
-    own = jargon.answered([SYSTEM, *jargon.question("q")], "a")
+    short = [teach.answered(teach.question(f"q{i}"), f"a{i}") for i in range(9)]
+    own = teach.answered([SYSTEM, *teach.question("q")], "a")
     alone = len(lesson.chat_format.encode(lesson.tokenizer, short[0])[0])
     lesson.plan = replace(lesson.plan, together=4 * alone)
     joined = lesson.joined([*short, own])
@@ -240,7 +241,7 @@ def test_prompts_with_system_messages_and_of_many_turns(lesson):
     train = [[SYSTEM, *turns], turns[:2], [*turns[:2], {"role": "user", "content": "x"}, {"role": "assistant",
              "content": "the gold"}]]  # fmt: skip
     asked = [({**SYSTEM, "content": "Be brief."}, {"role": "user", "content": "?"})]
-    subject = jargon.Subject("s", train, {"t": [([*asked[0]], "Gold")]}, {})
+    subject = teach.Subject("s", train, {"t": [([*asked[0]], "Gold")]}, {})
     lesson.answer_tokens = 1
     ((prompt, _),) = lesson.prompts(subject)["few-shot"]["t"]
     assert [m["role"] for m in prompt].count("system") == 1 and prompt[0]["content"] == "Be brief."
@@ -258,34 +259,34 @@ def test_prompts_with_system_messages_and_of_many_turns(lesson):
 def test_own_questions_are_split_and_not_too_many_are_tested(tmp_path):
     path = tmp_path / "many.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": f"what is {i}?", "response": f"it is {i}"}) for i in range(300)))
-    subject = jargon.own_questions(str(path), PLAN)
+    subject = teach.own_questions(str(path), PLAN)
     trained = {messages[0]["content"] for messages in subject.train}
     tests = subject.tests["questions"]
     assert not trained & {messages[-1]["content"] for messages, _ in tests}
     assert len(tests) + len(trained) == 300 and all(messages[-1]["role"] == "user" for messages, _ in tests)
-    fewer = jargon.own_questions(str(path), replace(PLAN, most_tests=5)).tests["questions"]
+    fewer = teach.own_questions(str(path), replace(PLAN, most_tests=5)).tests["questions"]
     assert 3 <= len(fewer) <= 5 and all(test in tests for test in fewer)
 
 
 def test_replay_holds_first_sentences_that_come_to_an_end(lesson, monkeypatch):
     own = {"a": "It is so. And then", "b": "It goes on and", "c": "", "d": "Listed\n\n1. One.", "e": "Yes! No."}
     monkeypatch.setattr(
-        jargon, "answers", lambda model, tokenizer, asked, *_, **__: [own[m[-1]["content"]] for m in asked]
+        teach, "answers", lambda model, tokenizer, asked, *_, **__: [own[m[-1]["content"]] for m in asked]
     )
-    replay = lesson.own_answers([jargon.question(text) for text in own])
-    assert replay == [jargon.answered(jargon.question("a"), "It is so."), jargon.answered(jargon.question("e"), "Yes!")]
+    replay = lesson.own_answers([teach.question(text) for text in own])
+    assert replay == [teach.answered(teach.question("a"), "It is so."), teach.answered(teach.question("e"), "Yes!")]
 
 
 def test_a_small_subject_does_not_drown_in_replay(lesson, monkeypatch, tmp_path):
     seen = {}
-    general = [jargon.answered(jargon.question(f"g{i}"), "Yes.") for i in range(30)]
+    general = [teach.answered(teach.question(f"g{i}"), "Yes.") for i in range(30)]
     monkeypatch.setattr(lesson, "own_answers", lambda asked: general)
     monkeypatch.setattr(lesson, "train", lambda batches, notes, out: (_ for _ in ()).throw(KeyboardInterrupt))
     whole = lesson.conversations
     monkeypatch.setattr(lesson, "conversations", lambda c, name: seen.update(rows=c) or whole(c, name))
-    few = [jargon.answered(jargon.question(text), "It is.") for text in "ab"]
+    few = [teach.answered(teach.question(text), "It is.") for text in "ab"]
     with pytest.raises(KeyboardInterrupt):
-        lesson.on_questions(jargon.Subject("s", few, {"t": [(jargon.question("x"), "y")]}, {}), tmp_path)
+        lesson.on_questions(teach.Subject("s", few, {"t": [(teach.question("x"), "y")]}, {}), tmp_path)
     told = [text for row in seen["rows"] for text in said(row)]
     assert told.count("Yes.") == 30 * PLAN.replays and told.count("It is.") == 2 * 30 * PLAN.replays
 
@@ -293,22 +294,20 @@ def test_a_small_subject_does_not_drown_in_replay(lesson, monkeypatch, tmp_path)
 def test_the_quiz_is_counted_right(lesson, monkeypatch):
     right = {q.text: f"It is {q.answers[-1]}." for q in lesson.quiz.questions[::2]}
     monkeypatch.setattr(
-        jargon, "answers", lambda m, t, asked, *_, **__: [right.get(a[-1]["content"], "Perhaps.") for a in asked]
+        teach, "answers", lambda m, t, asked, *_, **__: [right.get(a[-1]["content"], "Perhaps.") for a in asked]
     )
     assert lesson.quiz_score(lesson.model, "x") == len(right) == 3
 
 
 def test_what_was_in_4_bits_is_so_in_training_and_float_when_asked(place, lesson, monkeypatch, tmp_path):
     kinds = []
-    whole = jargon.answers
+    whole = teach.answers
     monkeypatch.setattr(
-        jargon, "answers", lambda m, *a, **k: kinds.append(len(quantized_linears(m))) or whole(m, *a, **k)
+        teach, "answers", lambda m, *a, **k: kinds.append(len(quantized_linears(m))) or whole(m, *a, **k)
     )
-    train = jargon.train
-    monkeypatch.setattr(
-        jargon, "train", lambda m, *a, **k: kinds.append(len(quantized_linears(m))) or train(m, *a, **k)
-    )
-    lesson.on_questions(jargon.own_questions(str(place / "own.jsonl"), PLAN), tmp_path)
+    train = teach.train
+    monkeypatch.setattr(teach, "train", lambda m, *a, **k: kinds.append(len(quantized_linears(m))) or train(m, *a, **k))
+    lesson.on_questions(teach.own_questions(str(place / "own.jsonl"), PLAN), tmp_path)
     assert kinds == [0, 0, 0, 0, 7, 0, 0]  # test, quiz, few-shot, own answers; training; test, quiz
     layer = lesson.model.get_submodule(quantized_linears(lesson.model)[0])
     assert isinstance(layer, Linear4bit)
@@ -317,8 +316,8 @@ def test_what_was_in_4_bits_is_so_in_training_and_float_when_asked(place, lesson
 def test_long_conversations_are_noted_on_the_page(ran):
     results, _ = ran["questions"]
     changed = results | {"training": results["training"] | {"notes": ["3 of 9 left out"]}}
-    assert "3 of 9 left out" in jargon_report.page(changed) and "3 of 9" not in jargon_report.page(results)
-    assert "peak memory" not in jargon_report.page(results | {"peak_rss": None})
+    assert "3 of 9 left out" in teach_report.page(changed) and "3 of 9" not in teach_report.page(results)
+    assert "peak memory" not in teach_report.page(results | {"peak_rss": None})
 
 
 # What is refused
@@ -375,12 +374,12 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
 def test_an_interrupted_run_can_be_started_again(place, tmp_path, monkeypatch):
     out, run = tmp_path / "out", {"quick": True, "jsonl": str(place / "own.jsonl")}
     with monkeypatch.context() as patch:
-        patch.setattr(jargon.jargon_report, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(teach.jargon_report, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            jargon.run(out, str(place / "model"), **run)
+            teach.run(out, str(place / "model"), **run)
     assert [path.name for path in out.iterdir()] == ["adapter"]
-    jargon.run(out, str(place / "model"), **run)
-    jargon.run(out, str(place / "model"), **run)  # a finished one is replaced
+    teach.run(out, str(place / "model"), **run)
+    teach.run(out, str(place / "model"), **run)  # a finished one is replaced
     assert sorted(path.name for path in out.iterdir()) == ["adapter", "report.html", "results.json"]
 
 
@@ -388,6 +387,6 @@ def test_the_page_escapes_what_others_wrote(ran):
     results, _ = ran["questions"]
     nasty = "<script>alert('&')</script>"
     sample = {"test": "questions", **dict.fromkeys(("question", "expected", "before", "few-shot", "after"), nasty)}
-    page = jargon_report.page(results | {"samples": [sample], "subject": nasty, "model": nasty, "command": nasty})
+    page = teach_report.page(results | {"samples": [sample], "subject": nasty, "model": nasty, "command": nasty})
     assert "<script" not in page and page.count("&lt;script&gt;") >= 8
-    assert SimpleNamespace(**jargon_report.html.__dict__).text("a\x00b") == "a\ufffdb"
+    assert SimpleNamespace(**teach_report.html.__dict__).text("a\x00b") == "a\ufffdb"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minilora import optim
+from minilora.measure.memory import live_bytes, peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.study.memory import live_bytes, peak_bytes
 from minilora.train import methods
 
 pytestmark = pytest.mark.host

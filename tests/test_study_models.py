@@ -9,13 +9,13 @@ from test_data_chat import CHATML, make_tokenizer
 
 from minilora import quant
 from minilora.cli import main
+from minilora.commands.models import BLOCKSIZE, describe
 from minilora.data.tokenizer import train_tokenizer
 from minilora.formats import gguf as gguf_format
 from minilora.formats import safetensors
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import BottleneckConfig, LoraConfig, PrefixTuningConfig, get_peft_model
-from minilora.study.models_command import BLOCKSIZE, describe
 from minilora.train import catalog
 from minilora.train.catalog import Known
 

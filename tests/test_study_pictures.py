@@ -5,9 +5,9 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from minilora.study import pictures
-from minilora.study.drawing import write_png
-from minilora.study.grids import Spread
+from minilora.show import pictures
+from minilora.show.grids import Spread
+from minilora.show.style import write_png
 
 pytestmark = pytest.mark.host
 WAYS = {"one": ([0, 1, 2], [0, 1, 0.5]), "two": ([0, 2, 3], [0, 0.1, 0.2])}

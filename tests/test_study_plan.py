@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
+from minilora.commands.plan import show_bytes
+from minilora.commands.plan_time import show_time
 from minilora.errors import FormatError, MiniloraError
+from minilora.measure.memory import live_bytes, peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import PeftModel
-from minilora.quant import Linear4bit
-from minilora.study.activations import Step
-from minilora.study.memory import live_bytes, peak_bytes
-from minilora.study.plan import (
+from minilora.plan.activations import Step
+from minilora.plan.planner import (
     CARDS,
     DEVICES,
     flops,
@@ -26,9 +27,8 @@ from minilora.study.plan import (
     tokens_a_second,
     trained,
 )
-from minilora.study.plan_command import show_bytes
-from minilora.study.plan_time import show_time
-from minilora.study.presets import PRESETS, find_shape, shape_from_config
+from minilora.plan.shapes import PRESETS, find_shape, shape_from_config
+from minilora.quant import Linear4bit
 from minilora.train import methods, recipes
 from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS, Options

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from minilora.errors import FormatError, MiniloraError
-from minilora.study.records import Records
+from minilora.measure.records import Records
 
 pytestmark = pytest.mark.host
 SETTINGS = {"seeds": [0, 1], "quick": True}

@@ -12,8 +12,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from minilora.demo import plots, report, tables
 from minilora.errors import MiniloraError
-from minilora.study import drawing, grids, html, plots, report, tables
+from minilora.show import grids, html, style
 
 pytestmark = pytest.mark.host
 
@@ -424,7 +425,7 @@ def test_drawing_changes_nothing_global():
         "matplotlib.rcParams['font.size'] = 33; matplotlib.rcParams['axes.facecolor'] = 'black'\n"
         "state = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != 'backend'}\n"
         "before = state()\n"
-        "from minilora.study import plots\n"
+        "from minilora.demo import plots\n"
         "figure = plots.accuracy_against_labels({'classification': {'chance': 0.5, 'rows': [\n"
         "    {'method': 'full', 'labels': 16, 'accuracy': 0.7}]}})\n"
         "print(state() == before, 'matplotlib.pyplot' in sys.modules,\n"
@@ -500,7 +501,7 @@ def test_the_page_tells_the_story(results):
 
 def test_every_figure_has_a_caption_and_every_method_a_look():
     assert report.CAPTIONS.keys() == plots.FIGURES.keys()
-    assert drawing.LOOKS.keys() == grids.NAMES.keys()
+    assert style.LOOKS.keys() == grids.NAMES.keys()
 
 
 def test_parts_that_were_not_run_are_left_out_of_the_page(results):

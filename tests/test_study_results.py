@@ -5,10 +5,23 @@ import json
 
 import pytest
 
+from minilora.demo import teach_report
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats.atomic import to_json
-from minilora.study import compare_views, curves_record, jargon_record, jargon_report, results, speed_record
-from minilora.study.studies import STUDIES
+from minilora.measure import comparison
+from minilora.measure.studies import STUDIES
+from minilora.results import (
+    curves as curves_record,
+)
+from minilora.results import (
+    page as results,
+)
+from minilora.results import (
+    speed as speed_record,
+)
+from minilora.results import (
+    teaching as jargon_record,
+)
 
 pytestmark = pytest.mark.host
 JARGON = results.ROOT / results.RECORDS / jargon_record.FILE
@@ -18,7 +31,7 @@ KNOWN = {"comparison.lora.share": "5.9 %"}
 def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text() == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
-    ours = {*compare_views.FIGURES, *jargon_record.FIGURES, *curves_record.FIGURES}
+    ours = {*comparison.FIGURES, *jargon_record.FIGURES, *curves_record.FIGURES}
     assert figures == ours | {f"study-{name}" for name in STUDIES}
     assert set(results.measured_studies()) == set(STUDIES)
 
@@ -64,7 +77,7 @@ def jargon():
             "test": test,
             "question": f"{test} {i}?",
             "expected": "It.",
-            **dict.fromkeys(jargon_report.ROWS, "a | *b*\n<i>"),
+            **dict.fromkeys(teach_report.ROWS, "a | *b*\n<i>"),
         }
         for test in ("phrasings", "uses")
         for i in range(9)
@@ -85,7 +98,7 @@ def a_root(tmp_path, jargon):
 
 
 def test_the_committed_record_is_what_is_kept_of_a_run():
-    """If this fails: python -m minilora.study.results"""
+    """If this fails: python -m minilora.results.page"""
     assert JARGON.read_bytes() == to_json(jargon_record.read(JARGON))
 
 
@@ -95,8 +108,8 @@ def test_a_lesson_and_a_notebook_show_it():
     assert {"jargon.caution", "jargon.table", "jargon.after.phrasings.f1", "jargon.few-shot.pays_off"} <= named
     notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text())
     printed = "".join("".join(out.get("text", "")) for cell in notebook["cells"] for out in cell.get("outputs", []))
-    for sentence in jargon_report.claims(jargon_record.read(JARGON)):
-        assert sentence in printed, "python -m minilora.classroom.notebooks 13"
+    for sentence in teach_report.claims(jargon_record.read(JARGON)):
+        assert sentence in printed, "python -m minilora.classroom.publish.notebooks 13"
 
 
 def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
@@ -160,7 +173,7 @@ def test_other_results_are_no_record(change, words, jargon, tmp_path):
 def test_what_a_picture_of_the_scores_shows(jargon):
     figure = jargon_record.scores(jargon)
     (axes,) = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == [*jargon_report.ROWS.values()]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*teach_report.ROWS.values()]
     assert [bar.get_width() for bar in axes.containers[0]] == pytest.approx([20, 40, 60, 80])
     assert "quick" not in figure.get_suptitle()
     assert "quick" in jargon_record.scores(jargon | {"quick": True}).get_suptitle()

@@ -3,8 +3,8 @@
 import pytest
 
 from minilora.errors import FormatError
-from minilora.study import scaling_record
-from minilora.study.records import Records
+from minilora.measure.records import Records
+from minilora.results import scaling
 
 pytestmark = pytest.mark.host
 
@@ -28,29 +28,29 @@ ROWS = [
 
 
 def test_the_table_says_what_was_measured():
-    cells = scaling_record.grid(ROWS).rows
+    cells = scaling.grid(ROWS).rows
     assert cells[0] == ("threads", "full", "–", "360", "1.94", "–", "–", "–", "–")
     assert cells[1][4] == "1.00" and cells[1][0] == "1 rank"
     assert cells[3] == ("2 ranks", "full", "memory", "400", "1.75", "25.0 %", "–", "440", "+10 %")
     assert cells[5] == ("2 ranks", "full", "100 Mbit/s", "1,750", "0.40", "25.0 %", "1,575", "1,500", "−14 %")
     assert cells[7][:5] == ("2 ranks", "LoRA", "20 Mbit/s, 20 ms", "500", "1.00")
-    assert scaling_record.show_link(ROWS[4]) == "1 Gbit/s"
-    assert "15 MB for full fine-tuning and 131 kB for LoRA, 113 times fewer" in scaling_record.grid(ROWS).caption
+    assert scaling.show_link(ROWS[4]) == "1 Gbit/s"
+    assert "15 MB for full fine-tuning and 131 kB for LoRA, 113 times fewer" in scaling.grid(ROWS).caption
 
 
 def test_the_sentence_follows_the_numbers():
-    sentence = scaling_record.sentence(ROWS)
+    sentence = scaling.sentence(ROWS)
     assert "reach 0.90 times the speed of one process with two threads" in sentence
     assert "fully at 0.40 times the speed of one core, and by LoRA at 2.00 times" in sentence
     assert "saves 20 % of a step" in sentence and "at most 14 % off" in sentence
 
 
 def test_the_record_comes_back_in_order_and_no_other_file_does(tmp_path):
-    records = Records.open(tmp_path / "scaling.jsonl", scaling_record.KIND, {})
+    records = Records.open(tmp_path / "scaling.jsonl", scaling.KIND, {})
     for number, one in enumerate(ROWS):
         records.add([number], **one)
-    found = scaling_record.read(tmp_path / "scaling.jsonl")
+    found = scaling.read(tmp_path / "scaling.jsonl")
     assert [{name: r[name] for name in ROWS[0]} for r in found] == ROWS
     Records.open(tmp_path / "other.jsonl", "study", {})
     with pytest.raises(FormatError, match="holds 'study'"):
-        scaling_record.read(tmp_path / "other.jsonl")
+        scaling.read(tmp_path / "other.jsonl")

@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
+from minilora.measure import lr_search
+from minilora.measure.base import Base
+from minilora.measure.lab import SCRATCH
+from minilora.measure.records import Records
+from minilora.measure.studies import (
+    STUDIES,
+    data_types,
+    forgetting,
+    low_data,
+    merge_trap,
+    prompting,
+    targets,
+)
+from minilora.measure.studies.study import RECORDS
 from minilora.quant import dequantize_4bit, quantize_4bit
-from minilora.study import search
-from minilora.study.base import Base
-from minilora.study.grids import Spread, drawn, render
-from minilora.study.lab import SCRATCH
-from minilora.study.records import Records
-from minilora.study.studies import STUDIES, data_types, forgetting, low_data, merge_trap, prompting, targets
-from minilora.study.studies.study import RECORDS
+from minilora.show.grids import Spread, drawn, render
 from minilora.train.loop import TrainConfig
 
 pytestmark = pytest.mark.host
@@ -148,8 +156,8 @@ def test_budgets_are_equal_within_the_rounding_of_the_rank(measured, capsys):
 
 
 def test_the_full_plan_has_ranks_that_the_package_base_allows():
+    from minilora.measure.base import PACKAGE_BASE, QUICK_BASE
     from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-    from minilora.study.base import PACKAGE_BASE, QUICK_BASE
 
     for base in (PACKAGE_BASE, QUICK_BASE):
         model = LlamaForCausalLM(LlamaConfig(vocab_size=256, **base.sizes))
@@ -405,10 +413,10 @@ def test_merge_trap_against_normal_numbers():
 
 def test_a_rate_that_diverges_is_not_the_best():
     losses = {1.0: 2.0, 3.0: None, 0.33: 3.0}
-    assert search.best_rate(1.0, 3, losses.get) == 1.0
-    assert search.best_rate(1.0, 1, lambda rate: inf if rate < 5 else 1.0) == 1.0
+    assert lr_search.best_rate(1.0, 3, losses.get) == 1.0
+    assert lr_search.best_rate(1.0, 1, lambda rate: inf if rate < 5 else 1.0) == 1.0
     tried = []
-    search.best_rate(1.0, 2, lambda rate: tried.append(rate) or -rate)
+    lr_search.best_rate(1.0, 2, lambda rate: tried.append(rate) or -rate)
     assert tried == [1.0, 3.0, 9.0, 27.0]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from minilora.errors import MiniloraError
-from minilora.study import sweep
+from minilora.measure import sweep
 from minilora.train.loop import Stopped
 
 pytestmark = pytest.mark.host
@@ -108,7 +108,7 @@ def test_a_signal_ends_all_and_is_told(signum, capfd):
 def test_the_first_process_is_killed_and_the_others_leave():
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); from test_study_sweep import doing; "
-        "from minilora.study import sweep\n"
+        "from minilora.measure import sweep\n"
         "sweep.side_by_side(doing, [('waits', 'a'), ('waits', 'b')], 2, lambda k, n: print(n['pid'], flush=True))"
     )
     command = [sys.executable, "-c", code, os.path.dirname(__file__)]

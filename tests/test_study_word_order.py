@@ -7,8 +7,8 @@ import pytest
 
 from minilora.data import corpora
 from minilora.data.tasks import Example
+from minilora.measure import word_order
 from minilora.models.llama import LlamaConfig
-from minilora.study import word_order
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.parallel import Workers

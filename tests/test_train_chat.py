@@ -13,7 +13,7 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import recipes
-from minilora.train.chat import answers, end_token_ids, question_ids, read_chats
+from minilora.train.answers import answers, end_token_ids, question_ids, read_chats
 from minilora.train.parallel import Workers
 
 pytestmark = pytest.mark.host

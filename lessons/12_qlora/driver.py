@@ -4,8 +4,8 @@ There are no answers here. The first line of each docstring is how a report show
 """
 
 from minilora import Tensor, nn
+from minilora.measure.memory import live_bytes
 from minilora.quant import quantize_4bit
-from minilora.study.memory import live_bytes
 
 
 def product(student, x, W):

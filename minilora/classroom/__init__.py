@@ -7,7 +7,7 @@ Limits are no security boundary. They protect against accidents and cheap tricks
 container or under an account of its own.
 """
 
-from .checking import draw, raised, task
-from .mistakes import Mistake, Right
+from minilora.classroom.lessons.checking import draw, raised, task
+from minilora.classroom.lessons.mistakes import Mistake, Right
 
 __all__ = ["Mistake", "Right", "draw", "raised", "task"]

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from .. import backend
-from ..backend import xp
-from ..errors import MiniloraError
-from ..ops import raw
-from ..tensor import no_grad, wrap
+from minilora import backend
+from minilora.backend import xp
+from minilora.errors import MiniloraError
+from minilora.ops import raw
+from minilora.tensor import no_grad, wrap
 
 
 class KVCache:

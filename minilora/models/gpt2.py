@@ -16,12 +16,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import backend, nn, ops
-from .. import functional as F
-from ..errors import FormatError, MiniloraError, show
-from ..formats.stored import StoredTensor
-from ..tensor import Tensor
-from .pretrained import (
+from minilora import backend, nn, ops
+from minilora import functional as F
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.stored import StoredTensor
+from minilora.models.pretrained import (
     FLAG,
     POSITIVE,
     POSITIVE_WHOLE,
@@ -35,6 +34,7 @@ from .pretrained import (
     normal,
     token_ids,
 )
+from minilora.tensor import Tensor
 
 _FIELDS = {
     POSITIVE_WHOLE: ("vocab_size", "n_positions", "n_embd", "n_head"),

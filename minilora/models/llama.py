@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from .. import backend, nn
-from .. import functional as F
-from ..errors import FormatError, MiniloraError, show
-from ..formats.stored import StoredTensor
-from ..tensor import Tensor
-from .pretrained import (
+from minilora import backend, nn
+from minilora import functional as F
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.stored import StoredTensor
+from minilora.models.pretrained import (
     FLAG,
     POSITIVE,
     POSITIVE_WHOLE,
@@ -31,7 +30,8 @@ from .pretrained import (
     normal,
     token_ids,
 )
-from .rotary import checked_scaling, inverse_frequencies, rotary_tables
+from minilora.models.rotary import checked_scaling, inverse_frequencies, rotary_tables
+from minilora.tensor import Tensor
 
 MODEL_TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}  # model_type -> transformers' classes of it
 NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # said where a family has one by default

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import backend
-from ..errors import FormatError, MiniloraError, show
-from ..formats.gguf import GGUF
-from ..formats.stored import StoredTensor
-from .rotary import inverse_frequencies
+from minilora import backend
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.gguf import GGUF
+from minilora.formats.stored import StoredTensor
+from minilora.models.rotary import inverse_frequencies
 
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}  # general.architecture -> model_type
 WRITTEN = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}  # model_type -> general.architecture

@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import backend, nn
-from .. import functional as F
-from ..checkpointing import checkpoint
-from ..errors import FormatError, MiniloraError, show
-from ..formats import huggingface
-from ..formats.atomic import show_path
-from ..formats.gguf import read_gguf
-from ..formats.stored import StoredTensor
-from ..tensor import Tensor, is_recording, no_grad
-from .generate import generate
-from .llama_gguf import llama_of
+from minilora import backend, nn
+from minilora import functional as F
+from minilora.checkpointing import checkpoint
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats import huggingface
+from minilora.formats.atomic import show_path
+from minilora.formats.gguf import read_gguf
+from minilora.formats.stored import StoredTensor
+from minilora.models.generate import generate
+from minilora.models.llama_gguf import llama_of
+from minilora.tensor import Tensor, is_recording, no_grad
 
 
 class Kind(NamedTuple):

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from ..errors import FormatError, show
-from ..formats import huggingface
-from ..formats.atomic import read_json, show_path
-from .gpt2 import GPT2LMHeadModel
-from .llama import MODEL_TYPES, LlamaForCausalLM
-from .pretrained import LanguageModel
+from minilora.errors import FormatError, show
+from minilora.formats import huggingface
+from minilora.formats.atomic import read_json, show_path
+from minilora.models.gpt2 import GPT2LMHeadModel
+from minilora.models.llama import MODEL_TYPES, LlamaForCausalLM
+from minilora.models.pretrained import LanguageModel
 
 LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
     **dict.fromkeys(MODEL_TYPES, LlamaForCausalLM),

@@ -11,7 +11,7 @@ from math import inf, pi
 
 import numpy as np
 
-from ..errors import FormatError, show
+from minilora.errors import FormatError, show
 
 SCALINGS = {  # the fields of each, in Hugging Face's names
     "linear": ("factor",),

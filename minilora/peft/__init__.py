@@ -5,16 +5,16 @@ is the same for all of them is in `config.py` (what a method provides, finding m
 `files.py` (saving and loading).
 """
 
-from .bitfit import BitFitConfig, LNTuningConfig
-from .bottleneck import BottleneckConfig
-from .config import METHODS, AdapterLayer, PeftConfig
-from .files import adapter_quantization, base_fingerprint
-from .ia3 import IA3Config
-from .lora import LoraConfig
-from .lora_plus import lora_plus_groups
-from .model import PeftModel, get_peft_model
-from .prefix import PrefixTuningConfig
-from .prompt import PromptTuningConfig
+from minilora.peft.bitfit import BitFitConfig, LNTuningConfig
+from minilora.peft.bottleneck import BottleneckConfig
+from minilora.peft.config import METHODS, AdapterLayer, PeftConfig
+from minilora.peft.files import adapter_quantization, base_fingerprint
+from minilora.peft.ia3 import IA3Config
+from minilora.peft.lora import LoraConfig
+from minilora.peft.lora_plus import lora_plus_groups
+from minilora.peft.model import PeftModel, get_peft_model
+from minilora.peft.prefix import PrefixTuningConfig
+from minilora.peft.prompt import PromptTuningConfig
 
 METHODS["LORA"] = LoraConfig
 METHODS["PREFIX_TUNING"] = PrefixTuningConfig

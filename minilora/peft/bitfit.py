@@ -19,10 +19,10 @@ from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .. import nn
-from ..errors import MiniloraError, show
-from ..tensor import Tensor
-from .config import AdapterLayer, TargetedConfig, matching, of_family
+from minilora import nn
+from minilora.errors import MiniloraError, show
+from minilora.peft.config import AdapterLayer, TargetedConfig, matching, of_family
+from minilora.tensor import Tensor
 
 NORMS = (nn.RMSNorm, nn.LayerNorm)
 # What norm tuning trains, as PEFT has it.

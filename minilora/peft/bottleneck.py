@@ -23,12 +23,12 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import ClassVar
 
-from .. import functional as F
-from .. import nn
-from ..backend import xp
-from ..errors import MiniloraError, show
-from ..tensor import Tensor
-from .config import AdapterLayer, TargetedConfig, of_family
+from minilora import functional as F
+from minilora import nn
+from minilora.backend import xp
+from minilora.errors import MiniloraError, show
+from minilora.peft.config import AdapterLayer, TargetedConfig, of_family
+from minilora.tensor import Tensor
 
 PLACEMENTS = ("pfeiffer", "houlsby", "parallel")
 ATTENTION = {"llama": ["self_attn"], "gpt2": ["attn"]}

@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import nn
-from ..errors import MiniloraError, show
-from ..models.pretrained import Pretrained
-from ..quant import linears_of_blocks
-from ..tensor import Tensor
+from minilora import nn
+from minilora.errors import MiniloraError, show
+from minilora.models.pretrained import Pretrained
+from minilora.quant import linears_of_blocks
+from minilora.tensor import Tensor
 
 PREFIX = "base_model.model."  # before every path of the plain model, on disk
 TASK_TYPES = (None, "CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION")

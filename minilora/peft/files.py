@@ -15,12 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import backend, nn
-from ..errors import FormatError, MiniloraError, show
-from ..formats import safetensors
-from ..formats.atomic import make_folder, parse_json, read_json, remove_leftovers, show_path, write_json
-from ..quant import Linear4bit, quantization, weight_digest
-from .config import METHODS, PeftConfig, is_transposed
+from minilora import backend, nn
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats import safetensors
+from minilora.formats.atomic import (
+    make_folder,
+    parse_json,
+    read_json,
+    remove_leftovers,
+    show_path,
+    write_json,
+)
+from minilora.peft.config import METHODS, PeftConfig, is_transposed
+from minilora.quant import Linear4bit, quantization, weight_digest
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

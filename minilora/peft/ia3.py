@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import ClassVar
 
-from .. import backend, nn
-from ..backend import xp
-from ..errors import MiniloraError, show
-from ..tensor import Tensor
-from .config import AdapterLayer, TargetedConfig, is_list_of_names, of_family
-from .patterns import means
+from minilora import backend, nn
+from minilora.backend import xp
+from minilora.errors import MiniloraError, show
+from minilora.peft.config import AdapterLayer, TargetedConfig, is_list_of_names, of_family
+from minilora.peft.patterns import means
+from minilora.tensor import Tensor
 
 # As PEFT has it. GPT-2 computes keys and values by c_attn, and queries, which are scaled along.
 DEFAULT_TARGETS = {"llama": ["k_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "mlp.c_proj"]}

@@ -33,14 +33,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import backend, nn
-from .. import functional as F
-from ..backend import xp
-from ..errors import MiniloraError, show
-from ..tensor import Tensor, wrap
-from .config import AdapterLayer, NamedTargets, listed, of_family, tied
-from .patterns import pattern_problems, target_problems, value_at
-from .pissa import principal_start
+from minilora import backend, nn
+from minilora import functional as F
+from minilora.backend import xp
+from minilora.errors import MiniloraError, show
+from minilora.peft.config import AdapterLayer, NamedTargets, listed, of_family, tied
+from minilora.peft.patterns import pattern_problems, target_problems, value_at
+from minilora.peft.pissa import principal_start
+from minilora.tensor import Tensor, wrap
 
 # As PEFT has it. Spreading a budget over queries and values is best in table 5; GPT-2 computes both, and keys, by one
 # layer.

@@ -2,8 +2,8 @@
 
 from math import inf
 
-from .. import nn
-from ..errors import MiniloraError, show
+from minilora import nn
+from minilora.errors import MiniloraError, show
 
 
 def lora_plus_groups(model: nn.Module, lr: float, ratio: float = 16.0, weight_decay: float = 0.0) -> list[dict]:

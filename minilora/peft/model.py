@@ -12,12 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import backend, nn
-from ..errors import FormatError, MiniloraError
-from ..quant import dequantize_model, quantization
-from ..tensor import Tensor
-from .config import CLASSIFIER_HEADS, AdapterLayer, PeftConfig, is_transposed, listed, matching, tied
-from .files import SavedAdapter, write_adapter
+from minilora import backend, nn
+from minilora.errors import FormatError, MiniloraError
+from minilora.peft.config import (
+    CLASSIFIER_HEADS,
+    AdapterLayer,
+    PeftConfig,
+    is_transposed,
+    listed,
+    matching,
+    tied,
+)
+from minilora.peft.files import SavedAdapter, write_adapter
+from minilora.quant import dequantize_model, quantization
+from minilora.tensor import Tensor
 
 # Replacing
 

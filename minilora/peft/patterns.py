@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from ..errors import show
+from minilora.errors import show
 
 
 def value_at(path: str, pattern: dict, default):

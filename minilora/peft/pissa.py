@@ -18,9 +18,9 @@ So minilora saves such an adapter as what it is relative to W, plain LoRA of ran
 
 import numpy as np
 
-from .. import backend, nn
-from ..backend import xp
-from ..errors import MiniloraError
+from minilora import backend, nn
+from minilora.backend import xp
+from minilora.errors import MiniloraError
 
 
 def principal_start(linear: nn.Linear, rank: int, scaling: float, iterations: int | None = None):

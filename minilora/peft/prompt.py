@@ -22,12 +22,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import backend, nn, ops
-from ..backend import xp
-from ..errors import show
-from ..models.pretrained import Body
-from ..tensor import Tensor
-from .virtual import VirtualTokensConfig, VirtualTokensLayer
+from minilora import backend, nn, ops
+from minilora.backend import xp
+from minilora.errors import show
+from minilora.models.pretrained import Body
+from minilora.peft.virtual import VirtualTokensConfig, VirtualTokensLayer
+from minilora.tensor import Tensor
 
 STARTS = ("RANDOM", "SAMPLE_VOCAB", "TEXT")
 

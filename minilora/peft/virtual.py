@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import nn
-from ..errors import MiniloraError, show
-from ..models.llama import LlamaForSequenceClassification
-from ..models.pretrained import Body, host_ids, token_ids
-from ..tensor import Tensor
-from .config import AdapterLayer, PeftConfig
+from minilora import nn
+from minilora.errors import MiniloraError, show
+from minilora.models.llama import LlamaForSequenceClassification
+from minilora.models.pretrained import Body, host_ids, token_ids
+from minilora.peft.config import AdapterLayer, PeftConfig
+from minilora.tensor import Tensor
 
 
 @dataclass

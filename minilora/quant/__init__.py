@@ -1,6 +1,6 @@
 """Weights in 4 bits, in the names of bitsandbytes: codebooks, blockwise quantization, linear layers."""
 
-from .blockwise import (
+from minilora.quant.blockwise import (
     BLOCKSIZES,
     QuantState,
     dequantize_4bit,
@@ -8,8 +8,8 @@ from .blockwise import (
     quantize_4bit,
     quantize_blockwise,
 )
-from .codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4
-from .linear4bit import (
+from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4
+from minilora.quant.linear4bit import (
     Linear4bit,
     dequantize_model,
     in_float,

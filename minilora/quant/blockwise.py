@@ -22,12 +22,12 @@ from math import prod
 
 import numpy as np
 
-from .. import backend, blas
-from ..backend import xp
-from ..errors import MiniloraError, show
-from ..tensor import Tensor
-from . import fast, plain
-from .codebooks import CODEBOOKS, dynamic_map, midpoints, order
+from minilora import backend, blas
+from minilora.backend import xp
+from minilora.errors import MiniloraError, show
+from minilora.quant import fast, plain
+from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order
+from minilora.tensor import Tensor
 
 BLOCKSIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 STATISTICS_BLOCKSIZE = 256  # of the absmax values, in double quantization

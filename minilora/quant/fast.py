@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from .. import backend
-from . import plain
-from .codebooks import CODEBOOKS, midpoints, order
+from minilora import backend
+from minilora.quant import plain
+from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 
 
 def quantize_4bit(values: np.ndarray, blocksize: int, quant_type: str, threads: int) -> tuple[np.ndarray, np.ndarray]:

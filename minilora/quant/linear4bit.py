@@ -16,10 +16,16 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .. import backend, nn
-from ..errors import MiniloraError
-from ..tensor import Tensor, wrap
-from .blockwise import QuantState, check_array, check_options, dequantize_4bit, quantize_4bit
+from minilora import backend, nn
+from minilora.errors import MiniloraError
+from minilora.quant.blockwise import (
+    QuantState,
+    check_array,
+    check_options,
+    dequantize_4bit,
+    quantize_4bit,
+)
+from minilora.tensor import Tensor, wrap
 
 
 class Linear4bit(nn.Linear):

@@ -4,8 +4,8 @@ Runs on every backend. On a CPU the fast forms in `fast.py` do the same a cache 
 has neither those nor a kernel, this is what runs. Arrays are flat here; n is the number of values.
 """
 
-from .. import backend
-from ..backend import xp
+from minilora import backend
+from minilora.backend import xp
 
 SMALLEST_ABSMAX = 1e-38  # what a smaller absmax counts as, so that 1 / absmax stays finite
 

@@ -29,10 +29,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import FormatError, MiniloraError, show
-from ..formats.atomic import make_folder, open_regular, remove_leftovers, show_path, write_atomic
-from .progress import progress_bar
-from .run import LOCK, single_writer
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.atomic import make_folder, open_regular, remove_leftovers, show_path, write_atomic
+from minilora.train.progress import progress_bar
+from minilora.train.run import LOCK, single_writer
 
 CACHE = "MINILORA_CACHE"  # environment variable: the cache's folder
 _PORTION = 2**20  # bytes read at a time

@@ -4,9 +4,9 @@ from math import log
 
 import numpy as np
 
-from .. import backend
-from ..tensor import no_grad
-from .parallel import Workers, rows_of, split_batch, take
+from minilora import backend
+from minilora.tensor import no_grad
+from minilora.train.parallel import Workers, rows_of, split_batch, take
 
 
 def _losses_and_logits(model, batches, workers: Workers, want_logits: bool):

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from time import sleep
 
-from ..errors import MiniloraError
+from minilora.errors import MiniloraError
 
 COMMANDS = ("pretrain", "finetune")  # what several ranks can do together
 HOW = "mpiexec -n 4 python -m mpi4py -m minilora pretrain …"

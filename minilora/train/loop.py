@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from time import perf_counter
 
-from .. import backend
-from ..errors import MiniloraError, show
-from ..optim import SGD, AdamW, clip_grad_norm_
-from ..peft import lora_plus_groups
-from .parallel import Workers
-from .progress import progress_bar
-from .run import RunFolder
-from .schedule import warmup_cosine
-from .world import SIGNALS
+from minilora import backend
+from minilora.errors import MiniloraError, show
+from minilora.optim import SGD, AdamW, clip_grad_norm_
+from minilora.peft import lora_plus_groups
+from minilora.train.parallel import Workers
+from minilora.train.progress import progress_bar
+from minilora.train.run import RunFolder
+from minilora.train.schedule import warmup_cosine
+from minilora.train.world import SIGNALS
 
 
 @dataclass

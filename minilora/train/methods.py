@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from ..errors import MiniloraError, show
-from ..models.llama import LlamaForCausalLM, LlamaForSequenceClassification
-from ..nn import Linear
-from ..peft import (
+from minilora.errors import MiniloraError, show
+from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.nn import Linear
+from minilora.peft import (
     BitFitConfig,
     BottleneckConfig,
     IA3Config,
@@ -18,7 +18,7 @@ from ..peft import (
     PromptTuningConfig,
     get_peft_model,
 )
-from ..quant import quantization, quantize_model
+from minilora.quant import quantization, quantize_model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from functools import partial
 
 import numpy as np
 
-from .. import backend, blas, nn
-from ..backend import xp
-from ..tensor import Tensor, each_gradient, gradients
-from .stream import Stream, worth_streaming
-from .world import World, split_rows
+from minilora import backend, blas, nn
+from minilora.backend import xp
+from minilora.tensor import Tensor, each_gradient, gradients
+from minilora.train.stream import Stream, worth_streaming
+from minilora.train.world import World, split_rows
 
 
 def split_batch(batch: dict[str, np.ndarray], parts: int) -> list[dict[str, np.ndarray]]:

@@ -4,7 +4,7 @@ import sys
 from contextlib import contextmanager
 from time import perf_counter
 
-from . import launch
+from minilora.train import launch
 
 LINE_EVERY = 10.0  # seconds
 

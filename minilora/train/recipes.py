@@ -10,23 +10,29 @@ from importlib import resources
 from pathlib import Path
 from typing import ClassVar
 
-from ..data import corpora
-from ..data.batches import LanguageModelBatches, evaluation_windows
-from ..data.chat import ChatBatches, ChatTokens, chat_windows
-from ..data.tokenizer import Tokenizer, TokenStream, encode_documents, folder_tokenizer, train_tokenizer
-from ..errors import FormatError, MiniloraError, show
-from ..formats.atomic import show_path, write_json
-from ..formats.gguf import GGUF, read_gguf
-from ..formats.gguf_writer import write_gguf
-from ..models.llama import LlamaConfig, LlamaForCausalLM
-from ..models.llama_gguf import gguf_of
-from ..models.registry import family_of
-from ..peft import PeftModel, adapter_quantization, base_fingerprint
-from ..quant import load_4bit
-from .catalog import CATALOG, find
-from .chat import Chats, is_chat_data, read_chats
-from .evaluate import bits_per_character
-from .parallel import Workers
+from minilora.data import corpora
+from minilora.data.batches import LanguageModelBatches, evaluation_windows
+from minilora.data.chat import ChatBatches, ChatTokens, chat_windows
+from minilora.data.tokenizer import (
+    Tokenizer,
+    TokenStream,
+    encode_documents,
+    folder_tokenizer,
+    train_tokenizer,
+)
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.atomic import show_path, write_json
+from minilora.formats.gguf import GGUF, read_gguf
+from minilora.formats.gguf_writer import write_gguf
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.models.llama_gguf import gguf_of
+from minilora.models.registry import family_of
+from minilora.peft import PeftModel, adapter_quantization, base_fingerprint
+from minilora.quant import load_4bit
+from minilora.train.answers import Chats, is_chat_data, read_chats
+from minilora.train.catalog import CATALOG, find
+from minilora.train.evaluate import bits_per_character
+from minilora.train.parallel import Workers
 
 BASE = "base"  # the name of the pretrained model that comes with the package
 PADDING = 0  # any token will do: the attention mask hides it, and it has no label

@@ -4,8 +4,8 @@ from threading import Event, Lock, Thread
 
 import numpy as np
 
-from ..tensor import Tensor
-from .world import World
+from minilora.tensor import Tensor
+from minilora.train.world import World
 
 PIECE = 2_000_000  # bytes that are sent together: much more than a message costs by itself
 LOOK_EVERY = 1e-3  # seconds; MPI moves data only while somebody asks it how far it is

@@ -18,10 +18,10 @@ from importlib import metadata
 
 import numpy as np
 
-from .. import __version__, backend, blas
-from ..backend import xp
-from ..errors import show
-from .launch import SeenByAll, by_mpi4py
+from minilora import __version__, backend, blas
+from minilora.backend import xp
+from minilora.errors import show
+from minilora.train.launch import SeenByAll, by_mpi4py
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from minilora.classroom import lite
+from minilora.classroom.publish import lite
 
 
 @pytest.fixture(scope="session")

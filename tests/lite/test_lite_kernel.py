@@ -16,7 +16,7 @@ import pyodide_here
 import pytest
 
 from minilora import __version__
-from minilora.classroom import lite
+from minilora.classroom.publish import lite
 
 PROBLEM = pyodide_here.problem() if chrome.found() else f"no browser here: none of {', '.join(chrome.NAMES)}"
 pytestmark = [pytest.mark.host, pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))]

@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 import minilora
-from minilora.classroom import lite
+from minilora.classroom.publish import lite
 from minilora.errors import MiniloraError
 
 pytestmark = pytest.mark.host
@@ -79,8 +79,8 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     "source, needed",
     [
-        ("from minilora.study.lab import Lab", True),
-        ("import minilora.study.lab", True),
+        ("from minilora.measure.lab import Lab", True),
+        ("import minilora.measure.lab", True),
         ("from minilora.data import tokenizer", True),
         ("from minilora.train import recipes\nmodel, tokenizer = recipes.load_model('base')", True),
         ("from minilora.train.recipes import load_model", True),
@@ -89,7 +89,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
         ("ask = False\nif ask:\n    from minilora.train import recipes\n    recipes.load_model('base')", False),
         ("ask = True\nif ask:\n    from minilora.train import recipes\n    recipes.load_model('base')", True),
         ("ask = False\nif not ask:\n    from minilora.train.recipes import load_model", True),
-        ("from minilora.study import pictures, labels\nimport numpy as np\nnp.load_model = 1", False),
+        ("from minilora.show import pictures, labels\nimport numpy as np\nnp.load_model = 1", False),
     ],
 )
 def test_which_notebooks_need_the_tokenizers_library(source, needed):

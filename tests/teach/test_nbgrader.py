@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from minilora.classroom.course import POINTS, parts_of, write_course
-from minilora.classroom.lessons import Lesson, all_lessons
+from minilora.classroom.lessons.lesson import Lesson, all_lessons
+from minilora.classroom.publish.course import POINTS, parts_of, write_course
 
 pytestmark = pytest.mark.host
 

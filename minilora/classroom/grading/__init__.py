@@ -1,0 +1,1 @@
+"""A student's file against the checks of a lesson."""

@@ -1,0 +1,57 @@
+"""pytest lessons/08_lora: each task of checks.py against exercise.py, as a test of its own.
+
+lessons/conftest.py imports `pytest_collect_file` from here.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from minilora.classroom.grading.grade import FAILED, NOT_STARTED, grade
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.grading.verdicts import fence_line
+from minilora.classroom.lessons.lesson import NAME, Lesson
+from minilora.classroom.sandbox.runner import Keeper
+from minilora.errors import MiniloraError
+
+
+def pytest_collect_file(file_path: Path, parent):
+    if file_path.name == "checks.py" and NAME.fullmatch(file_path.parent.name):
+        return _LessonFile.from_parent(parent, path=file_path)
+    return None
+
+
+class _LessonFile(pytest.File):
+    def collect(self):
+        lesson = Lesson(self.path.parent)
+        for task in lesson.tasks:
+            yield _TaskItem.from_parent(self, name=f"task {task.number}: {lesson.source.titles[task.number]}")._for(
+                lesson, task.number
+            )
+
+
+class _TaskItem(pytest.Item):
+    def _for(self, lesson: Lesson, number: int) -> "_TaskItem":
+        self.lesson, self.number = lesson, number
+        return self
+
+    def runtest(self) -> None:
+        with Keeper() as keeper:
+            (result,) = grade(self.lesson, Submission(self.lesson.exercise, self.lesson), keeper, self.number)
+        if result.verdict == NOT_STARTED:
+            pytest.skip(" ".join(["not started.", result.hint]).strip())
+        if result.verdict == FAILED:
+            rows = [f"{name}: {value}" for name, value in result.to_dict().items() if name not in ("task", "verdict")]
+            raise _Failed("\n".join([*rows, fence_line(keeper.held)]))
+
+    def repr_failure(self, excinfo, style=None):
+        if isinstance(excinfo.value, (_Failed, MiniloraError)):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self):
+        return self.path, None, self.name
+
+
+class _Failed(Exception):
+    pass

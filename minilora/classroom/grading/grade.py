@@ -1,0 +1,90 @@
+"""A student's file against the checks of a lesson."""
+
+import ast
+from dataclasses import asdict, dataclass
+
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.checking import Failure, NotStarted, Student, Task
+from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.sandbox.runner import Job, Keeper, Trouble
+
+PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
+
+
+@dataclass
+class Result:
+    """One task's verdict; for a failure, the call that shows it, what was expected and what came, and a hint."""
+
+    task: int
+    title: str
+    verdict: str
+    call: str = ""
+    expected: str = ""
+    got: str = ""
+    hint: str = ""
+    place: str = ""  # of the student's line that raised or was still running
+    printed: str = ""
+
+    def to_dict(self) -> dict:
+        return {name: value for name, value in asdict(self).items() if value != ""}
+
+
+def grade(lesson: Lesson, submission: Submission, keeper: Keeper, only: int | None = None) -> list[Result]:
+    """A result a task, each from a process of its own. only: the number of one task."""
+    return [grade_task(lesson, task, submission, keeper) for task in lesson.tasks if only in (None, task.number)]
+
+
+def grade_task(lesson: Lesson, task: Task, submission: Submission, keeper: Keeper) -> Result:
+    """One task's result; the check need not be one of the lesson's own."""
+    result = Result(task.number, lesson.source.titles[task.number], FAILED)
+    if submission.forbidden:
+        line, name = submission.forbidden
+        result.place = submission.place(line)
+        result.hint = f"This uses {name}, which the lesson leaves for you to write."
+        result.hint += f" Of minilora there is {', '.join(lesson.uses)}." if lesson.uses else " It needs NumPy alone."
+        return result
+    if missing := submission.missing(task.number):
+        result.verdict, result.hint = NOT_STARTED, f"{submission.shown} does not define {', '.join(missing)}."
+        return result
+    job = Job(submission.source, str(submission.path), lesson.uses, lesson.driver, str(lesson.folder.parent.resolve()))
+    session = line = None
+    try:
+        session = keeper.start(job)
+        student = Student(session, lesson.number, _signatures(lesson))
+        task.check(student)
+        result.verdict = PASSED
+    except NotStarted as gap:
+        result.verdict = NOT_STARTED
+        if gap.task != task.number:
+            result.hint = f"Task {gap.task} comes first."
+    except Failure as failure:
+        result.call, result.expected, result.got = failure.call, failure.expected, failure.got
+        result.hint, line = failure.hint, failure.line
+        if session.error is not None and "has no attribute" in failure.got:
+            result.hint, line = f"A line at the top of the file failed: {session.error}", session.error.line
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:  # of the check: it met a surprise
+        result.hint = f"A result has another form than was asked for ({error})."
+    except Trouble as trouble:
+        result.got, line = str(trouble), trouble.line
+        result.hint = "Does a loop end?" if line or "still running" in result.got else ""
+    finally:
+        if session is not None:
+            session.close()
+            result.printed = session.printed.decode("utf-8", "replace")
+    if line:
+        result.place = submission.place(line)
+    return result
+
+
+def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
+    """How the calls of the lesson's functions and of its driver's are shown: what is called, and its parameters."""
+    found = {
+        node.name: (node.name, [a.arg for a in node.args.args])
+        for node in lesson.source.tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    for node in ast.parse(lesson.driver).body:
+        if isinstance(node, ast.FunctionDef):
+            said = (ast.get_docstring(node) or node.name).splitlines()[0]
+            found[f"driver.{node.name}"] = (said, [a.arg for a in node.args.args[1:]])
+    return found

@@ -1,0 +1,106 @@
+"""Checks a task from inside a notebook. The test cells of a course (see `course.py`) say:
+
+    from minilora.classroom.grading import nbcheck
+
+    nbcheck.task("08", 3)
+
+It raises NotPassed, with the report, where the task is not passed, and nbgrader gives no points then. What is checked
+is the text of the code cells that this kernel has run, in a process of its own behind the limits of `runner.py`, by
+the lesson's own checks. So a function that never ends costs its task, after ten seconds, and not the kernel. A cell
+that is no Python, or that was interrupted (as nbgrader does to one that runs too long), counts as not there.
+"""
+
+import sys
+from pathlib import Path
+
+from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
+from minilora.classroom.grading.submission import RunCells
+from minilora.classroom.grading.verdicts import task_report
+from minilora.classroom.lessons.checking import Task
+from minilora.classroom.lessons.lesson import Lesson, find_lesson
+from minilora.classroom.sandbox.runner import Keeper
+from minilora.errors import MiniloraError
+
+CONFIG, HIDDEN = "nbgrader_config.py", "hidden"  # in a course: what marks its folder, and where private checks lie
+
+
+class NotPassed(Exception):
+    """A task is not passed. The message is the report, and it is all that a notebook shows."""
+
+    def _render_traceback_(self) -> list[str]:
+        return str(self).splitlines()
+
+
+def task(lesson: str, number: int) -> None:
+    """Check a task by the lesson's own check."""
+    found = _found(lesson)
+    _check(found, next(task for task in found.tasks if task.number == number))
+
+
+def hidden(lesson: str, number: int) -> None:
+    """Check a task by the teacher's private check, from the folder of the course that the notebook lies in."""
+    found = _found(lesson)
+    here = Path.cwd()
+    course = next((folder for folder in (here, *here.parents) if (folder / CONFIG).is_file()), here)
+    try:
+        tasks = found.private_tasks(course / HIDDEN / f"{found.name}.py")
+    except MiniloraError as error:
+        raise NotPassed(str(error)) from None
+    _check(found, next(task for task in tasks if task.number == number))
+
+
+def _found(lesson: str) -> Lesson:
+    try:
+        return find_lesson(lesson)
+    except MiniloraError as error:
+        raise NotPassed(str(error)) from None
+
+
+def _check(lesson: Lesson, task: Task) -> None:
+    with Keeper() as keeper:
+        try:
+            cells = RunCells(_cells_run(), lesson, task.number)
+            result = grade_task(lesson, task, cells, keeper)
+            if cells.missing(task.number):
+                result.hint += f" A cell is no Python: {cells.unreadable}." if cells.unreadable else ""
+                result.hint += " A cell that was interrupted does not count." if _was_one_interrupted() else ""
+        except MiniloraError as error:
+            result = Result(task.number, lesson.source.titles[task.number], FAILED, hint=str(error))
+        report = task_report(result, keeper.held)
+    if result.verdict != PASSED:
+        raise NotPassed(report)
+    print(report)
+
+
+_notes: dict[int, tuple[str | None, bool]] = {}  # number of a run -> (the cell's id where it has one, interrupted?)
+
+
+def _note(result) -> None:
+    """IPython calls this after each cell that was run."""
+    _notes[result.execution_count] = (result.info.cell_id, isinstance(result.error_in_exec, KeyboardInterrupt))
+
+
+def _was_one_interrupted() -> bool:
+    return any(interrupted for _, interrupted in _notes.values())
+
+
+def _cells_run() -> list[tuple[int, str]]:
+    """(number, text) of the cells that this kernel has run: of one that was run again, the last text."""
+    latest: dict[int | str, tuple[int, str]] = {}
+    shell = _shell()
+    for number, text in enumerate(shell.history_manager.input_hist_raw if shell else ()):
+        cell, was_interrupted = _notes.get(number, (None, False))
+        latest.pop(cell or number, None)
+        if not was_interrupted:
+            latest[cell or number] = (number, text)
+    return list(latest.values())
+
+
+def _shell():
+    """IPython's shell; None outside a notebook."""
+    ipython = sys.modules.get("IPython")  # a kernel has it
+    return None if ipython is None else ipython.get_ipython()
+
+
+if (shell := _shell()) is not None:
+    shell.events.register("post_run_cell", _note)

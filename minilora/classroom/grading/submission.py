@@ -1,0 +1,288 @@
+"""A student's file, read: a .py file, or a notebook whose code cells are put together.
+
+Everything here looks at the text alone; nothing of it is run.
+"""
+
+import ast
+import json
+import warnings
+from difflib import get_close_matches
+from pathlib import Path
+
+from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.lessons.source import functions
+from minilora.errors import MiniloraError, show
+
+SIZE_LIMIT = 5_000_000  # bytes
+NO_EXERCISE = "is no exercise of lesson"  # in the message of a file that has none of a lesson's names
+NBCHECK = "from minilora.classroom.grading import nbcheck"
+NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of a solution
+
+
+class Submission:
+    """The text of a file for a lesson, and what it defines.
+
+    Raises MiniloraError where the file cannot be read as Python, holds none of the lesson's names, has one of them
+    misspelled, or gives one of them other arguments.
+    """
+
+    def __init__(self, path: Path, lesson: Lesson):
+        self.path, self.lesson = path, lesson
+        self.shown = _shorter(path)
+        self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
+        text = _read(path, self.shown)
+        self._take(self._join_cells(self._cells_of(text)) if path.suffix == ".ipynb" else text)
+        names = _names_of(lesson)
+        self._check_some_are_defined(names)
+        self._check_names(names)
+
+    def _take(self, source: str) -> None:
+        """Read the text, as far as that needs no lesson's names."""
+        self.source = source
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                self.tree = ast.parse(self.source, str(self.path))
+        except SyntaxError as error:
+            raise MiniloraError(f"{self.shown}, {self._syntax_error(error)}") from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise MiniloraError(f"{self.shown} cannot be read as Python: {show(str(error))}") from error
+        if self._cells:
+            self.source = self._with_named_stubs()
+        self.defined = dict(_defined(self.tree.body))
+        self.forbidden = self._find_forbidden()  # (line, dotted name), or None
+
+    def place(self, line: int) -> str:
+        """What a line of the source is called in the file that the student sees."""
+        for number, first in reversed(self._cells):
+            if line >= first:
+                return f"cell {number}, line {line - first + 1}"
+        return f"line {line}"
+
+    def missing(self, task: int) -> list[str]:
+        """The names that a task asks for and the file does not define."""
+        return [name for name in self.lesson.source.names(task) if name not in self.defined]
+
+    def _cells_of(self, text: str) -> list[tuple[int, str]]:
+        """(number, code) of a notebook's code cells."""
+        try:
+            return [
+                (number, "".join(cell["source"]))
+                for number, cell in enumerate(json.loads(text)["cells"], start=1)
+                if cell["cell_type"] == "code"
+            ]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise MiniloraError(f"{self.shown} is not a notebook that can be read") from error
+
+    def _join_cells(self, cells: list[tuple[int | str, str]]) -> str:
+        lines: list[str] = []
+        for number, code in cells:
+            if (python := _as_python(code)) and not _is_check(python):
+                self._cells.append((number, len(lines) + 1))
+                lines += python
+        return "\n".join(lines) + "\n"
+
+    def _with_named_stubs(self) -> str:
+        """The source with the lesson's own messages in nbgrader's stubs, so that a gap is known by its task."""
+        lines, source = self.source.split("\n"), self.lesson.source
+        gaps = {gap.where: gap for gap in source.gaps}
+        for name, node in functions(self.tree):
+            for i in range(node.lineno - 1, node.end_lineno) if name in gaps else ():
+                if lines[i].strip() == NBGRADER_STUB:
+                    lines[i] = lines[i].replace("()", f'("{source.stub(gaps[name])}")')
+        return "\n".join(lines)
+
+    def _syntax_error(self, error: SyntaxError) -> str:
+        line = (error.text or "").rstrip("\n")
+        column = min(max((error.offset or 1) - 1, 0), len(line))
+        marked = (line[:column] + "^" + line[column:]).strip()
+        return f"{self.place(error.lineno or 1)}, at the ^: {error.msg}: {show(marked)}"
+
+    def _check_some_are_defined(self, asked: list[str]) -> None:
+        if not set(asked) & set(self.defined):
+            what = "no cell of it defines" if self.path.suffix == ".ipynb" else "it defines none of"
+            near = _near(asked, list(self.defined))
+            raise MiniloraError(
+                f"{self.shown} {NO_EXERCISE} {self.lesson.number:02}: {what} {', '.join(asked)}"
+                + (f"; is {near[1]} meant to be {near[0]}?" if near else "")
+            )
+
+    def _check_names(self, names: list[str]) -> None:
+        """Whether those of the names that are defined look as the lesson's do, and none is misspelled."""
+        asked = {name: node for name, node in _defined(self.lesson.source.tree.body) if name in names}
+        others = [name for name in self.defined if name not in _names_of(self.lesson)]
+        if near := _near([name for name in asked if name not in self.defined], others):
+            raise MiniloraError(f"{self.shown} has no {near[0]}; is {near[1]} meant to be it?")
+        for name, node in asked.items():
+            if name in self.defined:
+                self._check_signature(name, node, self.defined[name])
+
+    def _check_signature(self, name: str, asked: ast.AST, given: ast.AST) -> None:
+        if isinstance(asked, ast.ClassDef):
+            if isinstance(given, ast.FunctionDef):
+                raise MiniloraError(f"{self.shown}, {self.place(given.lineno)}: {name} is to be a class")
+            if isinstance(given, ast.ClassDef):
+                methods = {n.name: n for n in given.body if isinstance(n, ast.FunctionDef)}
+                for method in [n for n in asked.body if isinstance(n, ast.FunctionDef)]:
+                    if method.name in methods:
+                        self._check_signature(f"{name}.{method.name}", method, methods[method.name])
+        elif isinstance(given, ast.ClassDef):
+            raise MiniloraError(f"{self.shown}, {self.place(given.lineno)}: {name} is to be a function")
+        elif isinstance(given, ast.FunctionDef):
+            least, most = _counts(asked.args)
+            given_least, given_most = _counts(given.args)
+            if given_least > least or given_most < most:
+                raise MiniloraError(
+                    f"{self.shown}, {self.place(given.lineno)}: {name}({ast.unparse(given.args)}) has other arguments "
+                    f"than the lesson's {name}({ast.unparse(asked.args)})"
+                )
+
+    def _find_forbidden(self) -> tuple[int, str] | None:
+        """The first use of a part of minilora that the lesson keeps for the student to write, or of its solution."""
+        uses, aliases, seen = self.lesson.uses, {}, []
+
+        def look(line: int, name: str, is_whole: bool = False) -> None:
+            if name.partition(".")[0] in ("solution", "checks", "mistakes"):
+                seen.append((line, name))
+            if name.partition(".")[0] != "minilora" or any(name == u or name.startswith(f"{u}.") for u in uses):
+                return
+            if is_whole or not any(use.startswith(f"{name}.") for use in uses):
+                seen.append((line, name))
+
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    look(node.lineno, alias.name)
+                    aliases[alias.asname or alias.name.partition(".")[0]] = (
+                        alias.name if alias.asname else alias.name.partition(".")[0]
+                    )
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                for alias in node.names:
+                    if alias.name == "*":
+                        look(node.lineno, node.module, is_whole=True)
+                    else:
+                        look(node.lineno, f"{node.module}.{alias.name}")
+                        aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+        for node in ast.walk(self.tree):
+            chain = _chain(node)
+            if chain and chain[0] in aliases:
+                look(node.lineno, ".".join([aliases[chain[0]], *chain[1:]]))
+        return min(seen, default=None)
+
+
+class RunCells(Submission):
+    """The cells that a notebook's kernel has run, (number, code) each, as an answer to one task of a lesson.
+
+    Cells that are no Python are left out: `unreadable` says what is wrong with the last. Raises MiniloraError where a
+    name of this task is misspelled or has other arguments.
+    """
+
+    def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int):
+        self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
+        self.unreadable = ""
+        readable = []
+        for number, code in cells:
+            label = (f"[{number}]", code)
+            self._cells = []
+            try:
+                self._take(self._join_cells([label]))
+                readable.append(label)
+            except MiniloraError as error:
+                self.unreadable = str(error).removeprefix(f"{self.shown}, ")
+        self._cells = []
+        self._take(self._join_cells(readable))
+        self._check_names(lesson.source.names(task))
+
+
+def _read(path: Path, shown: str) -> str:
+    if path.suffix not in (".py", ".ipynb"):
+        raise MiniloraError(f"{shown} is neither a .py file nor a notebook (.ipynb)")
+    if not path.exists():
+        raise MiniloraError(f"no file {shown}")
+    if not path.is_file():
+        raise MiniloraError(f"{shown} is not a file")
+    if path.stat().st_size > SIZE_LIMIT and path.suffix == ".py":
+        raise MiniloraError(f"{shown} is {path.stat().st_size:,} bytes long, more than any exercise")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MiniloraError(f"{shown} is not UTF-8 text (byte {error.start})") from error
+
+
+def _shorter(path: Path) -> str:
+    """From the current folder, where it is below that; the end of a long one."""
+    try:
+        text = str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        text = str(path)
+    text = show(text, 10_000)
+    return text if len(text) <= 60 else f"…{text[-59:]}"
+
+
+def _as_python(code: str) -> list[str]:
+    """A cell's lines with `pass` for what only IPython reads; none where it is in another language."""
+    if code.lstrip().startswith("%%"):
+        return []
+    lines = []
+    for line in code.splitlines():
+        word = line.lstrip()
+        is_python = not word.startswith(("%", "!")) and not word.endswith("?")
+        lines.append(line if is_python else f"{line[: len(line) - len(word)]}pass")
+    return lines
+
+
+def _is_check(lines: list[str]) -> bool:
+    """Whether a cell does nothing but check: calls of `nbcheck`, which are no part of the answer."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            statements = [ast.unparse(node) for node in ast.parse("\n".join(lines)).body]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    called = ("nbcheck.task(", "nbcheck.hidden(")
+    return bool(statements) and all(s == NBCHECK or s.startswith(called) for s in statements)
+
+
+def _names_of(lesson: Lesson) -> list[str]:
+    found = {name for task in lesson.source.titles for name in lesson.source.names(task)}
+    return [name for name, _ in _defined(lesson.source.tree.body) if name in found]
+
+
+def _defined(statements: list[ast.stmt]):
+    """(name, node) of what the top of a file binds, also inside if, try and with."""
+    for node in statements:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name, node
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from ((alias.asname or alias.name.partition(".")[0], node) for alias in node.names)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from ((n.id, node) for target in targets for n in ast.walk(target) if isinstance(n, ast.Name))
+        else:
+            for part in ("body", "orelse", "finalbody"):
+                yield from _defined(getattr(node, part, []))
+
+
+def _counts(arguments: ast.arguments) -> tuple[float, float]:
+    """Fewest and most positional arguments that a function takes."""
+    most = len(arguments.posonlyargs) + len(arguments.args)
+    least = most - len(arguments.defaults)
+    if any(default is None for default in arguments.kw_defaults):
+        least = float("inf")  # none will do: one must be named
+    return least, float("inf") if arguments.vararg else most
+
+
+def _near(wanted: list[str], given: list[str]) -> tuple[str, str] | None:
+    """(a wanted name, the given one that looks like it)."""
+    for name in wanted:
+        if close := get_close_matches(name, given, n=1, cutoff=0.75):
+            return name, close[0]
+    return None
+
+
+def _chain(node: ast.AST) -> list[str]:
+    """The names of an attribute chain: a.b.c; empty for anything else."""
+    if not isinstance(node, ast.Attribute):
+        return []
+    names = [node.attr]
+    while isinstance(node := node.value, ast.Attribute):
+        names.append(node.attr)
+    return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []

@@ -1,0 +1,81 @@
+"""Results as text of at most 80 columns."""
+
+import textwrap
+
+from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, Result
+from minilora.classroom.lessons.lesson import Lesson
+
+WIDTH = 80
+MARGIN = 12  # where the text of a row begins
+
+
+def lesson_report(
+    lesson: Lesson, shown: str, results: list[Result], held: list[str] | None, hint_steps: int = 0, file: str = ""
+) -> str:
+    """One lesson: a line a task, what went wrong, and so many hints for the first task that is not passed.
+
+    file: what the command for the next hint ends in (" --file answer.py") where that is not the lesson's exercise.
+    """
+    colon = "" if lesson.title.endswith("?") else ":"
+    first = f"Lesson {lesson.number:02}, {lesson.title}{colon} {summary(results)}"
+    lines = [*_wrapped("", first, 0), *_wrapped("", shown, 0), ""]
+    for result in results:
+        lines += _task_lines(result)
+        if result.verdict == FAILED:
+            lines.append("")
+    if lines[-1]:
+        lines.append("")
+    todo = next((result for result in results if result.verdict != PASSED), None)
+    if todo is not None:
+        hints = next(task.hints for task in lesson.tasks if task.number == todo.task)
+        for step, hint in enumerate(hints[:hint_steps], start=1):
+            lines += _wrapped(f"hint {step}", hint, 9)
+        more = f"minilora check {lesson.number:02} --hint" + (f" {hint_steps + 1}" if hint_steps else "")
+        text = f"{'Next hint' if hint_steps else 'A hint'} for task {todo.task}: {more}"
+        if hint_steps < len(hints):
+            lines += _wrapped("", text + file if len(text + file) <= WIDTH else text, 0)
+    return "\n".join([*lines, *_wrapped("", fence_line(held), 0)])
+
+
+def task_report(result: Result, held: list[str] | None) -> str:
+    """One task alone."""
+    return "\n".join([*_task_lines(result), *_wrapped("", fence_line(held), 0)])
+
+
+def _task_lines(result: Result) -> list[str]:
+    lines = _wrapped(f"task {result.task}", f"{result.verdict:<12}{result.title}", 9)
+    if result.verdict == PASSED:
+        return lines
+    for name in ("call", "expected", "got", "hint"):
+        text = getattr(result, name)
+        if name == "got" and result.place:
+            text = f"{text} ({result.place})" if text else result.place
+        lines += _wrapped(f"    {name}", text, MARGIN + 2) if text else []
+    printed = result.printed.strip()[-300:] if result.verdict == FAILED else ""
+    return lines + (_wrapped("    printed", printed, MARGIN + 2) if printed else [])
+
+
+def fence_line(held: list[str] | None) -> str:
+    """What kept the code in; None: nothing was run."""
+    if held is None:
+        return "(nothing was run)"
+    return f"(ran with {', '.join(['limits', *held])})" if held else "(ran with limits alone)"
+
+
+def summary(results: list[Result]) -> str:
+    """ "passed 3 of 4: task 4 failed"."""
+    text = f"passed {sum(result.verdict == PASSED for result in results)} of {len(results)}"
+    if all(result.verdict == NOT_STARTED for result in results):
+        return NOT_STARTED
+    first = next((result for result in results if result.verdict != PASSED), None)
+    return text if first is None else f"{text}: task {first.task} {first.verdict}"
+
+
+def _wrapped(label: str, text: str, margin: int) -> list[str]:
+    """Lines of `text` behind a label, folded at the width of the page; control characters are made visible."""
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
+    out = []
+    for line in text.split("\n"):
+        out += textwrap.wrap(line, WIDTH - margin, replace_whitespace=False) or [""]
+    first = f"{label:<{margin}}{out[0]}".rstrip()
+    return [first, *(f"{'':<{margin}}{line}".rstrip() for line in out[1:])]

@@ -1,0 +1,300 @@
+"""How a check is written: it calls the student's functions, and compares what they give with what is right.
+
+    @task(2, hints=("Where does alpha enter?", "The update is scaled by a quotient.", "y = x Wᵀ + (alpha / r) · …"))
+    def forward(student):
+        for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 3, 2), (4, 5, 3, 2)]:  # small first
+            x, W, A, B = ...
+            student.lora_forward(x, W, A, B, 16.0, r).equals(
+                right,
+                instead={"The update is not scaled: multiply it by alpha / r.": x @ W.T + x @ A.T @ B.T},
+            )
+
+A check ends at the first answer that is wrong, so inputs that come small first show the smallest that is. `instead`
+maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from minilora.classroom.lessons.source import stub_start
+from minilora.classroom.sandbox.runner import Raised, Session
+from minilora.classroom.sandbox.wire import Odd
+from minilora.errors import show
+
+EXCEPTIONS = {
+    "MemoryError": "It asked for more memory than an exercise may have.",
+    "RecursionError": "A function calls itself without end.",
+    "SystemExit": "Your code ends the program; return in place of that.",
+}
+TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, which counts as at least 1e-2
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a lesson: its number, three hints from vague to plain, and the check."""
+
+    number: int
+    hints: tuple[str, ...]
+    check: Callable[["Student"], None]
+
+
+def task(number: int, hints: tuple[str, str, str]) -> Callable[[Callable], Task]:
+    """Makes a check of the function below."""
+    if len(hints) != 3:
+        raise ValueError(f"task {number} has {len(hints)} hints, not 3")
+    return lambda check: Task(number, tuple(hints), check)
+
+
+@dataclass(frozen=True)
+class raised:  # noqa: N801 (reads as a word in a check)
+    """An exception as an answer: of this type (or one derived from it), with this text in its message."""
+
+    kind: str
+    message: str = ""
+
+    def fits(self, value: object) -> bool:
+        return isinstance(value, Raised) and self.kind in value.types and self.message in value.message
+
+    def __repr__(self) -> str:
+        return self.kind + (f" that says {self.message!r}" if self.message else "")
+
+
+class Failure(Exception):
+    """An answer is wrong."""
+
+    def __init__(self, call: str, expected: str, got: str, hint: str, line: int | None = None):
+        super().__init__(f"{call}: expected {expected}, got {got}. {hint}")
+        self.call, self.expected, self.got, self.hint, self.line = call, expected, got, hint, line
+
+
+class NotStarted(Exception):
+    """The code ran into a gap that nobody has filled."""
+
+    def __init__(self, task: int):
+        self.task = task
+
+
+class Student:
+    """The student's functions, by name; `student.driver` has the driver's. Each call gives an Answer."""
+
+    def __init__(
+        self, session: Session, number: int, signatures: dict[str, tuple[str, list[str]]], is_driver: bool = False
+    ):
+        self._session, self._number, self._signatures, self._is_driver = session, number, signatures, is_driver
+
+    @property
+    def driver(self) -> "Student":
+        return Student(self._session, self._number, self._signatures, True)
+
+    def __getattr__(self, name: str) -> Callable[..., "Answer"]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def call(*arguments) -> Answer:
+            value = self._session.call(name, *arguments, driver=self._is_driver)
+            if isinstance(value, Raised) and "NotImplementedError" in value.types:
+                start, _, rest = value.message.partition(":")[0].rpartition(" ")
+                if rest.isdigit() and value.message.startswith(stub_start(self._number, int(rest))):
+                    raise NotStarted(int(rest))
+            said, parameters = self._signatures.get(f"driver.{name}" if self._is_driver else name, (name, []))
+            return Answer(value, _Call(said, parameters, arguments, self._is_driver))
+
+        return call
+
+
+@dataclass
+class _Call:
+    said: str  # the function's name; of a driver's, what it does
+    parameters: list[str]
+    arguments: tuple
+    is_driver: bool
+
+    def __str__(self) -> str:
+        names = self.parameters[: len(self.arguments)]
+        names += [f"argument {i + 1}" for i in range(len(names), len(self.arguments))]
+        is_short = not any(isinstance(a, dict) or isinstance(a, np.ndarray) and a.ndim for a in self.arguments)
+        if is_short and not self.is_driver:
+            return f"{self.said}({', '.join(show_value(a) for a in self.arguments)})"
+        lines = []
+        for name, argument in zip(names, self.arguments, strict=True):
+            if isinstance(argument, (list, tuple)) and any(isinstance(item, np.ndarray) for item in argument):
+                lines += [f"{name}[{i}] = {show_value(item)}" for i, item in enumerate(argument)]
+            else:
+                lines.append(f"{name} = {show_value(argument)}")
+        return "\n".join([self.said if self.is_driver else f"{self.said}({', '.join(names)})", *lines])
+
+
+class Answer:
+    """What a call gave. `value` is it as plain values; [key] is a part of it."""
+
+    def __init__(self, raw: object, call: _Call, part: str = ""):
+        self._raw, self._call, self._part = raw, call, part
+
+    @property
+    def value(self) -> object:
+        """Raises Failure where the call raised an exception."""
+        self.returns()
+        return self._raw
+
+    def __getitem__(self, key) -> "Answer":
+        value = self.value
+        if isinstance(value, dict) and key in value or isinstance(value, (list, tuple)) and -1 < key < len(value):
+            return Answer(value[key], self._call, f"{self._part}[{key!r}]")
+        self.fail(f"something with a part {key!r}", "The result has other parts than those that were asked for.")
+
+    def returns(self, instead: dict[str, raised] | None = None) -> None:
+        """The call raised nothing; `instead` has hints for what it may raise."""
+        if isinstance(self._raw, Raised):
+            hint = next((hint for hint, wrong in (instead or {}).items() if wrong.fits(self._raw)), None)
+            self.fail("a result", hint or _why(self._raw))
+
+    def equals(self, expected: object, instead: dict[str, object] | None = None, tolerance: float = TOLERANCE) -> None:
+        """Within tolerance; shapes are exact, dtypes are free. `expected` may be raised(...)."""
+        if isinstance(expected, raised):
+            if expected.fits(self._raw):
+                return
+            difference = "That input should be refused."
+        else:
+            difference = _difference(expected, self._raw, tolerance)
+            if difference is None:
+                return
+        for hint, wrong in (instead or {}).items():
+            if self._is(wrong, tolerance):
+                self.fail(show_value(expected), hint)
+        if isinstance(self._raw, Raised):
+            difference = _why(self._raw)
+        elif self._raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
+            difference = "The function gave None: is a return missing?"
+        self.fail(show_value(expected), difference)
+
+    def holds(
+        self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
+    ) -> None:
+        """condition(value) is true. expected: what it asks, in words."""
+        self.returns({known: wrong for known, wrong in (instead or {}).items() if isinstance(wrong, raised)})
+        if _true_of(condition, self._raw):
+            return
+        known = next((known for known, wrong in (instead or {}).items() if self._is(wrong, TOLERANCE)), None)
+        self.fail(expected, known or hint)
+
+    def fail(self, expected: str, hint: str) -> None:
+        """End the check."""
+        line = self._raw.line if isinstance(self._raw, Raised) else None
+        call = str(self._call) + (f"\nof the result, the part {self._part}" if self._part else "")
+        raise Failure(call, expected, show_value(self._raw), hint, line)
+
+    def _is(self, wrong: object, tolerance: float) -> bool:
+        if isinstance(wrong, raised):
+            return wrong.fits(self._raw)
+        if callable(wrong):
+            return not isinstance(self._raw, Raised) and _true_of(wrong, self._raw)
+        return _difference(wrong, self._raw, tolerance) is None
+
+
+def _why(exception: Raised) -> str:
+    """A hint for an exception that no check foresaw."""
+    for kind, hint in EXCEPTIONS.items():
+        if kind in exception.types:
+            return hint
+    return "Your code raised this."
+
+
+def _true_of(condition: Callable[[object], bool], value: object) -> bool:
+    """A value of a form that the condition did not reckon with does not hold."""
+    try:
+        return bool(condition(value))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+        return False
+
+
+def _difference(expected: object, got: object, tolerance: float) -> str | None:
+    """What is other, in a sentence; None where nothing is."""
+    if isinstance(expected, dict):
+        if not isinstance(got, dict) or set(got) != set(expected):
+            return f"A dictionary with {', '.join(map(repr, expected))} was asked for."
+        parts = [(f"[{key!r}]", expected[key], got[key]) for key in expected]
+    elif isinstance(expected, tuple):
+        if not isinstance(got, (tuple, list)) or len(got) != len(expected):
+            return f"{len(expected)} results were asked for, as a tuple."
+        parts = [(f"[{i}]", e, g) for i, (e, g) in enumerate(zip(expected, got, strict=True))]
+    elif _is_list_of_text(expected):
+        same = isinstance(got, (list, tuple)) and len(got) == len(expected)
+        same = same and all(_difference(e, g, tolerance) is None for e, g in zip(expected, got, strict=True))
+        return None if same else f"It should be {show_value(expected)}."
+    elif expected is None or isinstance(expected, (str, bool)):
+        same = type(got) is type(expected) and got == expected
+        same = same or (isinstance(expected, bool) and _is_bool(got) and bool(got) == expected)
+        return None if same else f"It should be {show_value(expected)}."
+    else:
+        return _array_difference(np.asarray(expected), got, tolerance)
+    for name, e, g in parts:
+        if problem := _difference(e, g, tolerance):
+            return f"Part {name}: {problem}"
+    return None
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(item, str) for item in value)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.shape == () and value.dtype == bool
+
+
+def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> str | None:
+    if isinstance(got, (Odd, Raised, str, dict)) or got is None:
+        return f"{'A number' if expected.ndim == 0 else 'An array'} was asked for."
+    try:
+        array = np.asarray(got)
+    except ValueError:
+        return "The rows have different lengths."
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "b") != (expected.dtype.kind == "b"):
+        return f"{'Booleans' if expected.dtype.kind == 'b' else 'Numbers'} were asked for."
+    if array.shape != expected.shape:
+        return f"The shape is {array.shape}, not {expected.shape}."
+    if expected.size == 0 or np.array_equal(array, expected):
+        return None
+    e, g = expected.astype(np.float64), array.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(g - e)
+        wrong = ~(error <= tolerance * max(np.abs(e[np.isfinite(e)]).max(initial=0), 1e-2)) & ~(g == e)
+    wrong &= ~(np.isnan(g) & np.isnan(e))
+    if not wrong.any():
+        return None
+    if expected.ndim == 0:
+        ratio = float(g / e) if e and np.isfinite(g / e) else 0.0
+        return f"The number is wrong: it is {ratio:.3g} times the one expected." if ratio else "The number is wrong."
+    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    where = str(place[0]) if len(place) == 1 else str(place)
+    return f"{int(wrong.sum())} of {wrong.size} elements differ, first at {where}: {g[place]:.6g}, not {e[place]:.6g}."
+
+
+def show_value(value: object) -> str:
+    """Small arrays in full (masks up to a larger size), large ones by shape and first elements."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        if value.size <= (32 if value.dtype == bool else 12):
+            return np.array2string(value, precision=4, suppress_small=True, max_line_width=60)
+        first = ", ".join(f"{x:.4g}" for x in value.reshape(-1)[:4])
+        return f"an array of shape {value.shape}: {first}, …"
+    if isinstance(value, np.ndarray):
+        value = value.item()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return show("{" + ", ".join(f"{key!r}: {_in_one_line(item)}" for key, item in value.items()) + "}", 300)
+    if isinstance(value, (list, tuple)):
+        parts = ", ".join(map(_in_one_line, value))
+        return show(f"[{parts}]" if isinstance(value, list) else f"({parts})", 300)
+    return show(repr(value), 300)
+
+
+def _in_one_line(value: object) -> str:
+    return " ".join(show_value(value).split())
+
+
+def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Normal numbers with one decimal, none of them zero: easy to read in a report, and no mistake hides there."""
+    rounded = np.round(rng.standard_normal(shape), 1)
+    return np.where(rounded == 0, 0.1, rounded)

@@ -1,0 +1,125 @@
+"""Where lessons lie, and what a lesson's folder holds."""
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+
+from minilora.classroom.lessons.checking import Task
+from minilora.classroom.lessons.source import Source
+from minilora.errors import MiniloraError, show
+
+NAME = re.compile(r"(\d\d)_([a-z0-9_]+)")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A folder such as lessons/08_lora."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def number(self) -> int:
+        return int(self.name[:2])
+
+    @cached_property
+    def title(self) -> str:
+        """From the reading: "# 08 LoRA: a small update" gives "LoRA: a small update"."""
+        text = (self.folder / "README.md").read_text(encoding="utf-8")
+        found = re.search(r"^# \d\d (.+)$", text, re.MULTILINE)
+        return found[1].strip() if found else self.name[3:].replace("_", " ")
+
+    @property
+    def exercise(self) -> Path:
+        return self.folder / "exercise.py"
+
+    @cached_property
+    def source(self) -> Source:
+        return Source(self.folder / "solution.py", self.number)
+
+    @cached_property
+    def checks(self) -> ModuleType:
+        return self._run("checks.py")
+
+    @cached_property
+    def mistakes(self) -> ModuleType:
+        return self._run("mistakes.py")
+
+    @cached_property
+    def driver(self) -> str:
+        """The text of driver.py, which runs beside the student's code; empty where there is none."""
+        path = self.folder / "driver.py"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The dotted names of minilora that an exercise may use."""
+        return tuple(self.checks.USES)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """In order. Raises MiniloraError where checks.py and solution.py have different ones."""
+        found = [value for value in vars(self.checks).values() if isinstance(value, Task)]
+        numbers = sorted(task.number for task in found)
+        if numbers != sorted(self.source.titles):
+            raise MiniloraError(f"{self.name}: checks.py has tasks {numbers}, solution.py {sorted(self.source.titles)}")
+        return sorted(found, key=lambda task: task.number)
+
+    def private_tasks(self, path: Path) -> list[Task]:
+        """The checks in a teacher's file, written like checks.py. Raises MiniloraError."""
+        shown = show(str(path))
+        try:
+            found = [value for value in vars(self._run(str(path))).values() if isinstance(value, Task)]
+        except OSError as error:
+            raise MiniloraError(f"private checks {shown}: {error.strerror}") from error
+        except Exception as error:
+            raise MiniloraError(f"private checks {shown}: {type(error).__name__}: {show(str(error), 200)}") from error
+        numbers = sorted(task.number for task in found)
+        if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(self.source.titles):
+            raise MiniloraError(
+                f"private checks {shown} are of tasks {numbers}, {self.name} has {list(self.source.titles)}"
+            )
+        return sorted(found, key=lambda task: task.number)
+
+    def _run(self, name: str) -> ModuleType:
+        path = self.folder / name
+        module = ModuleType(f"lesson_{self.name}_{path.stem}")
+        module.__file__ = str(path)
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
+        return module
+
+
+def lessons_folder() -> Path:
+    """The folder `lessons` of this checkout, else of the current folder or one above. Raises MiniloraError."""
+    for place in (Path(__file__).resolve().parents[3], Path.cwd(), *Path.cwd().parents):
+        if any(place.glob("lessons/[0-9][0-9]_*/solution.py")):
+            return place / "lessons"
+    raise MiniloraError(
+        "no lessons here or in a folder above: they come with minilora's repository, not with the installed package; "
+        "clone it and run this in it"
+    )
+
+
+def all_lessons() -> list[Lesson]:
+    """In order of their numbers."""
+    folders = [path.parent for path in lessons_folder().glob("*/solution.py") if NAME.fullmatch(path.parent.name)]
+    return [Lesson(folder) for folder in sorted(folders)]
+
+
+def find_lesson(word: str) -> Lesson:
+    """By number ("8", "08"), name ("lora") or folder name. Raises MiniloraError that lists what there is."""
+    lessons = all_lessons()
+    names = {name: lesson for lesson in lessons for name in (lesson.name, lesson.name[3:], lesson.name[:2])}
+    key = Path(word).name.lower()
+    key = f"{int(key):02}" if key.isascii() and key.isdigit() and len(key) < 9 else key
+    if key in names:
+        return names[key]
+    near = get_close_matches(key, names, n=1)
+    guess = f"did you mean {names[near[0]].name}? " if near else ""
+    raise MiniloraError(f"no lesson {show(word, 40)}; {guess}there are {', '.join(lesson.name for lesson in lessons)}")

@@ -1,0 +1,124 @@
+"""A lesson's solution.py: the one source of its tasks, and of exercise.py.
+
+What the student writes stands inside functions, between the lines
+
+    ### BEGIN SOLUTION task 2: scale by alpha / r
+    ### END SOLUTION
+"""
+
+import ast
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from minilora.errors import FormatError
+
+BEGIN = re.compile(r"( *)### BEGIN SOLUTION task (\d+): (.+)")
+END = re.compile(r" *### END SOLUTION *")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One place that the student fills: lines[first:last] without the markers, in the function `where`."""
+
+    task: int
+    title: str
+    where: str
+    indent: str
+    first: int
+    last: int
+
+
+class Source:
+    """solution.py read. Raises FormatError for markers that do not pair or do not stand in a function."""
+
+    def __init__(self, path: Path, number: int):
+        self.path, self.number = path, number
+        self.text = path.read_text(encoding="utf-8")
+        self.lines = self.text.splitlines()
+        self.tree = ast.parse(self.text, str(path))
+        self.gaps = self._find_gaps()
+        self.titles: dict[int, str] = {}  # task -> what to do
+        for gap in self.gaps:
+            if self.titles.setdefault(gap.task, gap.title) != gap.title:
+                raise FormatError(f"{path}: task {gap.task} has two titles: {self.titles[gap.task]} and {gap.title}")
+
+    def _find_gaps(self) -> list[Gap]:
+        known = list(functions(self.tree))
+        gaps, begin = [], None
+        for i, line in enumerate(self.lines):
+            if found := BEGIN.fullmatch(line):
+                if begin is not None:
+                    raise FormatError(f"{self.path}, line {i + 1}: BEGIN SOLUTION inside a solution")
+                begin = (i, *found.groups())
+            elif END.fullmatch(line):
+                if begin is None:
+                    raise FormatError(f"{self.path}, line {i + 1}: END SOLUTION without a beginning")
+                start, indent, task, title = begin
+                around = [name for name, node in known if node.lineno <= start + 1 and i <= node.end_lineno]
+                if not around:
+                    raise FormatError(f"{self.path}, line {start + 1}: a solution must stand in a function")
+                gaps.append(Gap(int(task), title.strip(), around[-1], indent, start + 1, i))
+                begin = None
+            elif "### BEGIN SOLUTION" in line or "### END SOLUTION" in line:
+                raise FormatError(f"{self.path}, line {i + 1}: not '### BEGIN SOLUTION task 2: what to do'")
+        if begin is not None:
+            raise FormatError(f"{self.path}, line {begin[0] + 1}: BEGIN SOLUTION without an end")
+        return gaps
+
+    def stub(self, gap: Gap) -> str:
+        """The message that stands in a gap of exercise.py."""
+        return f"{stub_start(self.number, gap.task)}: {gap.title}"
+
+    def exercise(self) -> str:
+        """The text of exercise.py."""
+        command = f"minilora check {self.number:02}"
+        note = f"# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: {command}\n"
+        return note + self._filled(lambda gap: [f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'])
+
+    def with_answers(self, answers: dict[str, str]) -> str:
+        """The solution with other code in the gaps of the functions named. Raises FormatError for an unknown name."""
+        if unknown := set(answers) - {gap.where for gap in self.gaps}:
+            known = ", ".join(gap.where for gap in self.gaps)
+            raise FormatError(f"{self.path} has no solution in {', '.join(unknown)}; there are {known}")
+
+        def lines(gap: Gap) -> list[str]:
+            if gap.where not in answers:
+                return self.lines[gap.first : gap.last]
+            return textwrap.indent(textwrap.dedent(answers[gap.where]).strip("\n"), gap.indent).splitlines()
+
+        return self._filled(lines)
+
+    def _filled(self, lines) -> str:
+        out, at = [], 0
+        for gap in self.gaps:
+            out += self.lines[at : gap.first - 1] + lines(gap)
+            at = gap.last + 1
+        return "\n".join(out + self.lines[at:]) + "\n"
+
+    def names(self, task: int) -> list[str]:
+        """The functions and classes, at the top of the file, that a task asks for."""
+        return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if gap.task == task))
+
+    def solution_lines(self) -> set[str]:
+        """The lines between the markers, stripped, that say something: no comments, no short ones."""
+        lines = {line.strip() for gap in self.gaps for line in self.lines[gap.first : gap.last]}
+        return {line for line in lines if len(line) >= 16 and not line.startswith("#")}
+
+
+def stub_start(number: int, task: int) -> str:
+    """How the message of a gap begins: this is how the checker tells a task that was not started."""
+    return f"lesson {number:02}, task {task}"
+
+
+def functions(tree: ast.AST, prefix: str = ""):
+    """(dotted name, node) of every function, outer ones first."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            name = f"{prefix}{node.name}"
+            if not isinstance(node, ast.ClassDef):
+                yield name, node
+            yield from functions(node, f"{name}.")
+        else:
+            yield from functions(node, prefix)

@@ -1,0 +1,151 @@
+"""The notebooks as a site that runs them in the reader's browser: JupyterLite, with Pyodide as its kernel.
+
+    python -m minilora.classroom.publish.lite               builds it into build/lite
+    python -m minilora.classroom.publish.lite --out FOLDER  or there
+
+Needs the extra `lite`, and nothing from outside. The site holds the notebooks, the lessons' readings and exercises, and
+a wheel of minilora; Python itself, NumPy and matplotlib come from Pyodide's server when a page is opened. Each notebook
+gets a cell in front that installs what it needs and says what will not run there. The options of the build are in
+docs/jupyter_lite_config.json.
+"""
+
+import argparse
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from minilora.errors import MiniloraError, show
+
+ROOT = Path(__file__).parents[3]
+CONFIG = ROOT / "docs" / "jupyter_lite_config.json"
+KERNEL = "@jupyterlite/pyodide-kernel-extension:kernel"  # whose settings in the site say where Pyodide and wheels are
+# What of JupyterLab goes into the site, whatever else is installed: the kernel and the sliders.
+EXTENSIONS = ("@jupyterlite/pyodide-kernel-extension", "@jupyter-widgets/jupyterlab-manager")
+MARK = "jupyter-lite.json"  # a folder with this file in it is a site, and may be built anew
+
+# What reads or trains a tokenizer, and so needs a library of which there is no build for Pyodide.
+NEEDS_TOKENIZERS = {
+    "minilora.data.tokenizer": None,  # all of the module
+    "minilora.measure.lab": None,
+    "minilora.train.recipes": {"load_model", "tokenizer_for"},
+}
+INSTALL = "# In the browser only: what the cells below import.\n%pip install -q minilora ipywidgets"
+RUNS = "*This copy runs in your browser. The first cell takes a while, the first time most.*"
+STOPS = (
+    "*This copy runs in your browser, but not to its end: reading text needs the library `tokenizers`, which Pyodide "
+    "does not have, and the cell that asks for it stops with `No module named 'tokenizers'`. Results and pictures are "
+    "shown as they were made; to run all of it, install minilora on your machine.*"
+)
+
+
+def _is_off(node: ast.stmt, tree: ast.Module) -> bool:
+    """Whether the statement is an `if` over a name that the module sets to False."""
+    if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name)):
+        return False
+    values = [
+        ast.unparse(n.value)
+        for n in tree.body
+        if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == node.test.id
+    ]
+    return values == ["False"]
+
+
+def needs_tokenizers(source: str) -> bool:
+    """Whether the text of a notebook's code imports or uses anything of NEEDS_TOKENIZERS, but for what stands under a
+    switch that is off (`ask = False`, then `if ask:`).
+    """
+    tree = ast.parse(source)
+    tree.body = [part for node in tree.body for part in (node.orelse if _is_off(node, tree) else [node])]
+    called = {}  # what the notebook calls a module by, and the module
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            called |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            called |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    used = set(called.values())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            home = ast.unparse(node.value)
+            used.add(f"{called.get(home, home)}.{node.attr}")
+    for module, names in NEEDS_TOKENIZERS.items():
+        parts = {name[len(module) + 1 :].partition(".")[0] for name in used if name.startswith(f"{module}.")}
+        if (names is None and (module in used or parts)) or (names and parts & names):
+            return True
+    return False
+
+
+def for_the_browser(notebook: dict) -> dict:
+    """The notebook with two cells in front: what will run there, and the installation."""
+    code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+    note = {"cell_type": "markdown", "id": "browser-note", "metadata": {}}
+    install = {"cell_type": "code", "id": "browser-install", "metadata": {}, "execution_count": None, "outputs": []}
+    note["source"] = STOPS if needs_tokenizers(code) else RUNS
+    install["source"] = INSTALL
+    return notebook | {"cells": [note, install, *notebook["cells"]]}
+
+
+def stage(folder: Path) -> None:
+    """Write what the site's reader finds: notebooks, and of each lesson the reading and the exercise."""
+    (folder / "notebooks").mkdir(parents=True)
+    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        notebook = for_the_browser(json.loads(path.read_text(encoding="utf-8")))
+        (folder / "notebooks" / path.name).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), "utf-8")
+    for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/*")):
+        if path.name in ("README.md", "exercise.py"):
+            target = folder / "lessons" / path.parent.name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run a step in `folder`. MiniloraError, with what it printed, where it fails or warns."""
+    process = subprocess.run(
+        [sys.executable, *command], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if process.returncode or "Warning" in process.stdout:
+        raise MiniloraError(f"{' '.join(command[:3])} failed or warned:\n{process.stdout}")
+
+
+def build(out: Path) -> None:
+    """Build the site into `out`. MiniloraError for a folder of anything else, and where a step fails or warns."""
+    out = out.resolve()
+    if out.exists() and not (out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))):
+        raise MiniloraError(f"{show(str(out))} is there already, and no JupyterLite site")
+    installed = Path(sys.prefix) / "share" / "jupyter" / "labextensions"
+    options = ["--config", str(CONFIG)]
+    for extension in EXTENSIONS:
+        if not (installed / extension).is_dir():
+            raise MiniloraError(f'{extension} is not installed: pip install -e ".[lite]"')
+        options.append(f"--LiteBuildConfig.federated_extensions={installed / extension}")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "site").mkdir()
+        stage(work / "files")
+        run(ROOT, "-m", "hatchling", "build", "-t", "wheel", "-d", str(work / "wheels"))
+        options += ["--lite-dir", str(work / "site"), "--output-dir", str(work / "out")]
+        options += ["--contents", str(work / "files"), "--piplite-wheels", str(work / "wheels")]
+        run(work, "-m", "jupyterlite_core", "build", *options)
+        run(work, "-m", "jupyterlite_core", "check", *options)
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(work / "out", out)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "lite", help="folder of the site (build/lite)")
+    arguments = parser.parse_args(argv)
+    try:
+        build(arguments.out)
+    except MiniloraError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"built; to read it: python -m http.server --bind 127.0.0.1 --directory {arguments.out} 8000")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

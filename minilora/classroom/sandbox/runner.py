@@ -1,0 +1,300 @@
+"""Running a student's code, from the checker's side.
+
+    with Keeper() as keeper, keeper.start(job) as session:
+        session.call("lora_forward", x, W, A, B, 16.0, 8)
+
+Inputs and judgement stay here. What comes back are plain values; what the code prints and how its process ends never
+count as a verdict. Whatever it does, `call` returns or raises Trouble within the time limit, and nothing that it
+started outlives the session.
+"""
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+
+import numpy as np
+
+from minilora.classroom.sandbox import wire
+from minilora.errors import show
+
+SECONDS = 10.0  # for one task, loading the file included
+MEMORY = 2_500_000_000  # bytes
+KINDS = ("namespaces", "landlock", "seccomp")
+PRINTED_KEPT = 20_000  # bytes of what the code prints
+PRINTED_LIMIT = 20_000_000
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
+
+
+class Trouble(Exception):
+    """The code came to no result: it ran too long, ended its process, or sent what is no answer.
+
+    line: of the student's file, where it is known.
+    """
+
+    def __init__(self, says: str, line: int | None = None):
+        super().__init__(says)
+        self.line = line
+
+
+@dataclass
+class Job:
+    """What a child runs: the student's text, and what the lesson lets it use."""
+
+    source: str
+    file: str  # name for messages
+    uses: tuple[str, ...] = ()  # dotted names of minilora that the lesson's exercise may use
+    driver: str = ""  # text of the lesson's driver.py
+    hidden: str = ""  # folder that the code may not read
+
+
+class Raised:
+    """An exception in the student's code: its type's names (the class's first), the message, the line."""
+
+    def __init__(self, types: list[str], message: str, line: int | None):
+        self.types, self.message, self.line = types, message, line
+
+    def __repr__(self) -> str:
+        return f"{self.types[0]}: {show(self.message, 300)}" if self.message else self.types[0]
+
+
+class Keeper:
+    """Starts children and ends them; see `keeper.py`. Close it, or use it as a context.
+
+    seconds: for each session; memory: bytes; kinds: which fences to try beside limits. `held` says which hold.
+    """
+
+    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY, kinds: tuple[str, ...] = KINDS):
+        self.seconds, self.memory, self.kinds = seconds, memory, kinds
+        self.scratch = tempfile.mkdtemp(prefix="minilora-check-")
+        self.held: list[str] | None = None  # until something has run
+        self._process: subprocess.Popen | None = None
+
+    def __enter__(self) -> "Keeper":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _launch(self) -> None:
+        try:
+            self._launch_with(self.kinds)
+        except OSError:  # in namespaces, the superuser may not read what belongs to others, Python itself included
+            self._kill()
+            self._launch_with(tuple(kind for kind in self.kinds if kind != "namespaces"))
+
+    def _launch_with(self, kinds: tuple[str, ...]) -> None:
+        ours, theirs = socket.socketpair()
+        settings = {"seconds": self.seconds, "memory": self.memory, "scratch": self.scratch, "kinds": kinds}
+        code = (
+            f"import sys; sys.path.insert(0, {PACKAGE_ROOT!r}); "
+            f"from minilora.classroom import keeper; keeper.main({theirs.fileno()}, {settings!r})"
+        )
+        environment = {k: v for k, v in os.environ.items() if k not in ("MINILORA_BACKEND", "PYTHONFAULTHANDLER")}
+        environment |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],
+                pass_fds=[theirs.fileno()],
+                env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL if "namespaces" in kinds else None,
+                start_new_session=True,
+            )
+        ours.settimeout(30)
+        self._control = ours
+        self._replies = ours.makefile("rb")
+        self.held = self._reply()
+
+    def _reply(self):
+        line = self._replies.readline(10_000)
+        if not line:
+            raise OSError("the process that runs the exercises ended")
+        return json.loads(line)
+
+    def start(self, job: Job) -> "Session":
+        """A child that runs the job. Raises Trouble where the student's file does not come to its end."""
+        if self._process is not None and self._process.poll() is not None:
+            self._kill()
+        if self._process is None:
+            self._launch()
+        ours, theirs = socket.socketpair()
+        printed, printed_end = os.pipe()
+        trace, trace_end = os.pipe()
+        try:
+            with theirs:
+                socket.send_fds(self._control, [b"s"], [theirs.fileno(), printed_end, trace_end])
+            self._reply()
+        except OSError as error:
+            ours.close()
+            os.close(printed)
+            os.close(trace)
+            self._kill()
+            raise Trouble("the process that runs the exercises ended; try again") from error
+        finally:
+            os.close(printed_end)
+            os.close(trace_end)
+        return Session(self, job, ours, printed, trace)
+
+    def _end_child(self) -> int | None:
+        """How the child ended; negative for a signal."""
+        try:
+            self._control.sendall(b"q")
+            return self._reply()
+        except (OSError, ValueError):
+            self._kill()
+            return None
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+            self._process.wait()
+            self._replies.close()
+            self._control.close()
+            self._process = None
+
+    def close(self) -> None:
+        """End whatever runs and remove the scratch folder."""
+        if self._process is not None:
+            self._replies.close()
+            self._control.close()  # the keeper ends what runs, and itself
+            try:
+                self._process.wait(8)
+            except subprocess.TimeoutExpired:
+                self._kill()
+            self._process = None
+        rmtree(self.scratch, ignore_errors=True)
+
+
+class Session:
+    """One child with a student's file loaded. `error`: the first exception of the file's own lines, or None."""
+
+    def __init__(self, keeper: Keeper, job: Job, connection: socket.socket, printed: int, trace: int):
+        self.keeper, self.job = keeper, job
+        self._connection, self._printed, self._trace = connection, printed, trace
+        self.printed = b""
+        self._printed_count = 0
+        self._deadline = time.monotonic() + keeper.seconds
+        self._is_open = True
+        connection.setblocking(False)
+        os.set_blocking(printed, False)
+        os.set_blocking(trace, False)
+        try:
+            texts = {name: np.frombuffer(getattr(job, name).encode(), "uint8") for name in ("source", "driver")}
+            start = self._exchange({"file": job.file, "uses": list(job.uses), "hidden": job.hidden, **texts})
+            if type(start) is not dict or set(start) != {"held", "names", "error"}:
+                raise self._trouble("what came back is no answer")
+        except Trouble:
+            self.close()
+            raise
+        keeper.held += [kind for kind in KINDS if kind in start["held"] and kind not in keeper.held]
+        self.error = None if start["error"] is None else self._raised(start["error"])
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def call(self, name: str, *arguments: object, driver: bool = False) -> object:
+        """What the student's function (or the driver's) returns, or a Raised. Raises Trouble."""
+        reply = self._exchange({"name": name, "arguments": list(arguments), "driver": driver})
+        match reply:
+            case {"value": value}:
+                return value
+            case {"raised": raised}:
+                return self._raised(raised)
+        raise self._trouble("what came back is no answer")
+
+    def _raised(self, facts: object) -> Raised:
+        match facts:
+            case {"types": [str(), *_] as types, "message": str(message), "line": int() | None as line}:
+                return Raised([str(kind) for kind in types], message, line)
+        raise self._trouble("what came back is no answer")
+
+    def _exchange(self, request: object) -> object:
+        """Send, and read what is printed, until the answer is whole."""
+        reader, outgoing = wire.Reader(), memoryview(wire.pack(request))
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise self._trouble(None)
+            watched = [self._connection, self._printed] if self._printed is not None else [self._connection]
+            readable, writable, _ = select.select(watched, [self._connection] if outgoing else [], [], left)
+            if self._printed in readable:
+                self._read_printed()
+            try:
+                if self._connection in writable:
+                    outgoing = outgoing[self._connection.send(outgoing[: 2**20]) :]
+                if self._connection in readable:
+                    piece = self._connection.recv(min(reader.wanted, 2**20))
+                    if not piece:
+                        raise self._trouble("the process ended before it gave an answer")
+                    if whole := reader.feed(piece):
+                        return whole[0]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._trouble("the process ended before it gave an answer") from error
+            except wire.WireError as error:
+                raise self._trouble(f"what came back is no answer ({error})") from error
+
+    def _read_printed(self) -> None:
+        try:
+            piece = os.read(self._printed, 2**16)
+        except BlockingIOError:
+            return
+        if not piece:
+            os.close(self._printed)
+            self._printed = None
+        self._printed_count += len(piece)
+        self.printed = (self.printed + piece)[:PRINTED_KEPT]
+        if self._printed_count > PRINTED_LIMIT:
+            raise self._trouble(f"it printed more than {PRINTED_LIMIT // 10**6} MB")
+
+    def _trouble(self, says: str | None) -> Trouble:
+        """End the session; the error to raise. says: None for out of time."""
+        line = None
+        if says is None:
+            says, line = f"still running after {self.keeper.seconds:g} s", self._where()
+        code = self.close()
+        if code is not None and code < 0 and code != -signal.SIGKILL:
+            says = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
+        return Trouble(says, line)
+
+    def _where(self) -> int | None:
+        """The student's line that ran shortly before the end, where the child could still say it."""
+        try:
+            text = os.read(self._trace, 2**14).decode("utf-8", "replace")
+        except OSError:
+            return None
+        line = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', text)
+        return int(line[1]) if line else None
+
+    def close(self) -> int | None:
+        """End the child and all that it started; how it ended."""
+        if not self._is_open:
+            return None
+        self._is_open = False
+        code = self.keeper._end_child()
+        self._connection.close()
+        if self._printed is not None:
+            try:
+                self.printed = (self.printed + os.read(self._printed, 2**16))[:PRINTED_KEPT]
+            except OSError:
+                pass
+            os.close(self._printed)
+        os.close(self._trace)
+        return code

@@ -1,0 +1,106 @@
+"""`minilora check`: a lesson's exercise, or the progress over all lessons."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from minilora.classroom.grading.grade import PASSED, Result, grade
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.grading.verdicts import fence_line, lesson_report, summary
+from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
+from minilora.classroom.sandbox.runner import Keeper
+from minilora.errors import MiniloraError, show
+
+POLL = 0.3  # seconds between looks at a watched file
+
+
+def check(lesson: str | None, file: str | None, hint: int | None, watch: bool, as_json: bool) -> int:
+    """Print the report; 0 if all passed, else 1. Raises MiniloraError for what cannot be checked."""
+    if lesson is None:
+        if file or hint or watch:
+            raise MiniloraError("--file, --hint and --watch need a lesson: minilora check 08 --hint")
+        return _progress(as_json)
+    if hint is not None and hint not in (1, 2, 3):
+        raise MiniloraError(f"hints come in three steps: --hint, --hint 2, --hint 3, not {hint}")
+    found = find_lesson(lesson)
+    path = Path(file) if file else found.exercise
+    if watch:
+        _watch(found, path, hint or 0, as_json)
+    return _check_once(found, path, hint or 0, as_json)
+
+
+def _check_once(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> int:
+    submission = Submission(path, lesson)
+    with Keeper() as keeper:
+        results = grade(lesson, submission, keeper)
+    if as_json:
+        print(json.dumps(_facts(lesson, submission.shown, results, keeper.held)))
+    else:
+        again = "" if path == lesson.exercise else f" --file {shlex.quote(str(path))}"
+        print(lesson_report(lesson, submission.shown, results, keeper.held, hint_steps, again), flush=True)
+    return 0 if _passed(results) else 1
+
+
+def _watch(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> None:
+    """Check whenever the file changes, until Ctrl-C."""
+    last = None
+    while True:
+        if (now := _content(path)) != last and now is not None:
+            last = now
+            try:
+                _check_once(lesson, path, hint_steps, as_json)
+            except MiniloraError as error:  # half a line is typed: go on
+                print(f"minilora: {error}", file=sys.stderr)
+            print(flush=True)
+        elif last is None:
+            raise MiniloraError(f"no file {show(str(path))}")
+        time.sleep(POLL)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:  # an editor is just replacing it
+        return None
+
+
+def _progress(as_json: bool) -> int:
+    """A line a lesson; what cannot be read says so in its line, and is the error in the end."""
+    facts, bad, all_passed = [], None, True
+    with Keeper() as keeper:
+        for lesson in all_lessons():
+            try:
+                submission = Submission(lesson.exercise, lesson)
+                results = grade(lesson, submission, keeper)
+                facts.append(_facts(lesson, submission.shown, results, keeper.held))
+                says = summary(results)
+                all_passed &= _passed(results)
+            except MiniloraError as error:
+                bad, says = bad or error, "cannot be read"
+            if not as_json:
+                print(f"{lesson.number:02}  {lesson.title:<42.42}  {says:.32}", flush=True)
+    if bad:
+        raise bad
+    if as_json:
+        print(json.dumps({"lessons": facts}))
+    else:
+        print(f"{fence_line(keeper.held)}")
+    return 0 if all_passed else 1
+
+
+def _facts(lesson: Lesson, shown: str, results: list[Result], held: list[str] | None) -> dict:
+    return {
+        "lesson": lesson.name,
+        "title": lesson.title,
+        "file": shown,
+        "passed": sum(result.verdict == PASSED for result in results),
+        "of": len(results),
+        "ran_with": [] if held is None else ["limits", *held],
+        "tasks": [result.to_dict() for result in results],
+    }
+
+
+def _passed(results: list[Result]) -> bool:
+    return all(result.verdict == PASSED for result in results)

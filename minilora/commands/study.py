@@ -1,0 +1,54 @@
+"""`minilora study`: run one, or list them."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from minilora.errors import MiniloraError
+from minilora.measure.records import Records
+from minilora.measure.studies import STUDIES, find
+from minilora.measure.studies.study import Study
+from minilora.show.grids import drawn
+from minilora.show.style import save_all
+
+
+def command(arguments) -> None:
+    """`minilora study NAME`, or the list."""
+    console = Console(width=80, highlight=False, stderr=arguments.json)
+    if arguments.list or arguments.name is None:
+        if given := [flag for flag in ("quick", "resume", "overwrite", "out") if getattr(arguments, flag)]:
+            raise MiniloraError(f"--{given[0]} needs the name of a study; there are {', '.join(STUDIES)}")
+        if arguments.json:
+            print(json.dumps({name: study.question for name, study in STUDIES.items()}))
+        else:
+            table = Table.grid(padding=(0, 2))
+            for name, study in STUDIES.items():
+                table.add_row(Text(name), Text(study.question))
+            console.print(table)
+        return
+    study = find(arguments.name)
+    out = Path(arguments.out or f"runs/study-{study.name}")
+    records = study.run(out, study.quick if arguments.quick else study.full, arguments.resume, arguments.overwrite)
+    show(study, records, out, console)
+    if arguments.json:
+        print(json.dumps(as_json(study, records)))
+
+
+def show(study: Study, records: Records, out: Path, console: Console) -> None:
+    """Print question, table, sentence and what was published; write the figure to `out`."""
+    console.print(study.question, style="bold", markup=False)
+    console.print()
+    console.print(drawn(study.grid(records)))
+    console.print(f"\n{study.sentence(records)}\n\nPublished: {study.published}\n", markup=False)
+    paths = save_all({study.name: study.figure}, records, out)
+    console.print(f"Figure: {paths[0].name} in {out}", markup=False)
+
+
+def as_json(study: Study, records: Records) -> dict:
+    """Question, what was published, our sentence, header and cells, for a script."""
+    facts = {"study": study.name, "question": study.question, "published": study.published}
+    cells = list(records.rows.values())
+    return facts | {"sentence": study.sentence(records), "header": records.header, "cells": cells}

@@ -1,0 +1,141 @@
+"""What teaching the jargon came to: a table, sentences, samples and a page, all functions of the results dictionary."""
+
+import shlex
+from pathlib import Path
+
+from minilora.demo.report import PAGE, RESULTS
+from minilora.errors import show
+from minilora.formats.atomic import make_folder, write_atomic, write_json
+from minilora.show import html
+from minilora.show.grids import Grid, show_bytes, show_count, show_share
+
+ROWS = {
+    "before": "as it came",
+    "few-shot": "few-shot prompt",
+    "open book": "open book",
+    "after": "fine-tuned",
+}
+QUICK = " This was the quick run, whose few steps teach next to nothing."
+
+
+def scores_grid(results: dict) -> Grid:
+    """One row for each way to ask. A text of the reader's own has no questions: its rows are bits a character."""
+    rows = results["rows"]
+    quiz = f"quiz\n(of {results['quiz_questions']})"
+    if "text" in rows["before"]:
+        header = ("", "more of\nthe text", quiz, "other\ntext")
+        cells = [
+            (ROWS[name], f"{row['text']:.3f}", f"{row['quiz']}", f"{row['other_text']:.3f}")
+            for name, row in rows.items()
+        ]
+        caption = "Texts in bits a character, less is better. "
+    else:
+        tests = list(rows["before"]["scores"])
+        columns = [(test, what) for test in tests for what in ("f1", "exact")]
+        header = ("", *(f"{test}\n{what.upper() if what == 'f1' else what}" for test, what in columns), quiz,
+                  "other\ntext", "prompt\ntokens", "s")  # fmt: skip
+        cells = []
+        for name, row in rows.items():
+            scores = [f"{100 * row['scores'][test][what]:.0f} %" for test, what in columns]
+            kept = [str(row["quiz"]), f"{row['other_text']:.3f}"] if "quiz" in row else ["", ""]
+            cells.append((ROWS[name], *scores, *kept, f"{row['prompt_tokens']:.0f}", f"{row['seconds']:.2f}"))
+        caption = (
+            "F1: words shared with the expected answer (SQuAD's measure); exact: all of them. Few-shot: "
+            f"{results['shots']} other questions with their answers come first, none with the expected one. "
+        )
+        if "open book" in rows:
+            caption += f"Open book: {results['shots']} lines of the glossary, the one that is asked for among them. "
+        caption += "Tokens and seconds are a question's. Other text: bits a character. "
+    caption += "Quiz and other text, from Python's documentation, have nothing to do with the subject."
+    return Grid(f"What the model knows of {results['subject']}", header, cells, caption)
+
+
+def claims(results: dict) -> list[str]:
+    """What the numbers say, in sentences."""
+    before, after, training = results["rows"]["before"], results["rows"]["after"], results["training"]
+    share = show_share(training["trainable"] / results["parameters"])
+    said = [
+        f"{show_count(training['trainable'])} parameters were trained, {share} of the model's, in "
+        f"{training['seconds']:.0f} seconds; the adapter has {show_bytes(training['adapter_bytes'])}."
+    ]
+    if "text" in before:
+        said.append(
+            f"More of the text takes {before['text']:.3f} bits a character before and {after['text']:.3f} after."
+        )
+    else:
+        for test, score in after["scores"].items():
+            rows = {name: f"{100 * row['scores'][test]['f1']:.0f} %" for name, row in results["rows"].items()}
+            beside = "".join(f", {rows[name]} with {words}" for name, words in PROMPTED.items() if name in rows)
+            asked = f"{score['count']} {test} that it was not trained on: {rows['before']} F1"
+            said.append(f"{asked}{beside}; {rows['after']} after fine-tuning.")
+    quiz = f"{before['quiz']} of {results['quiz_questions']} quiz questions before and {after['quiz']} after"
+    text = f"{before['other_text']:.3f} bits a character before and {after['other_text']:.3f} after"
+    said.append(f"What it knew besides: {quiz}; other text takes {text}.")
+    return said
+
+
+PROMPTED = {"few-shot": "other answers in the prompt", "open book": "the glossary's line in the prompt"}
+
+
+def sample_lines(results: dict, count: int = 3) -> list[str]:
+    """Questions with what was said before and after, for the terminal."""
+    lines = []
+    for sample in _samples(results, count):
+        lines += ["", f"“{_line(sample['question'])}”"]
+        lines += [f"  {name:<9} {_line(sample[name])}" for name in ("expected", "before", "after") if name in sample]
+    return lines
+
+
+def _line(text: str) -> str:
+    return show(" ".join(text.split()), 400)
+
+
+def _samples(results: dict, count: int) -> list[dict]:
+    """The first so many of each test."""
+    tests = dict.fromkeys(sample["test"] for sample in results["samples"])
+    return [s for test in tests for s in [s for s in results["samples"] if s["test"] == test][:count]]
+
+
+def write(results: dict, folder: Path) -> Path:
+    """Write results.json and report.html into `folder`; returns the path of the page."""
+    make_folder(folder)
+    write_json(folder / RESULTS, results)
+    write_atomic(folder / PAGE, page(results).encode())
+    return folder / PAGE
+
+
+def page(results: dict) -> str:
+    lead = (
+        "A chat model that others pretrained on much text is taught what it cannot know: "
+        f"{html.text(results['subject'])}. Its weights stay as they are, in 4 bits; a small adapter beside them learns."
+    )
+    said = "\n".join(f"<li>{html.text(html.held_together(sentence))}</li>" for sentence in claims(results))
+    samples = []
+    for sample in _samples(results, 8):
+        told = [(name, sample[name]) for name in ("expected", *ROWS) if name in sample]
+        panels = [html.panel(ROWS.get(name, name), words) for name, words in told]
+        samples.append(f"<h3>{html.text(sample['question'])}</h3>\n{html.beside(panels)}")
+    training = results["training"]
+    facts = {"command": results["command"], "date": results["date"], "model": results["model"]}
+    facts |= {name: training[name] for name in ("steps", "lr", "rank")} | results["machine"]
+    if results["peak_rss"] is not None:
+        facts["peak memory of the process"] = show_bytes(results["peak_rss"])
+    if training["notes"]:
+        facts["notes"] = "; ".join(training["notes"])
+    return html.page(
+        "a company's jargon",
+        html.top("A company's jargon", results, QUICK, lead),
+        html.step("What came of it", f"<ul>\n{said}\n</ul>", html.table(scores_grid(results))),
+        html.step("Before and after", *samples),
+        html.step(
+            "What to do next", f"<p>Ask the model that you have now:</p>\n<pre>{html.text(next_command(results))}</pre>"
+        ),
+        html.step("Settings", html.facts_table(facts)),
+    )
+
+
+def next_command(results: dict) -> str:
+    sample = results["samples"][0]
+    chat = ["--chat"] if "expected" in sample else []
+    named = ["--model", results["model"], "--adapter", results["adapter"]]
+    return shlex.join(["minilora", "generate", *named, *chat, "--prompt", " ".join(sample["question"].split())])

@@ -1,0 +1,115 @@
+"""What a method needs at work: the memory of a training step by kind, the size of its file, the speed of generating.
+
+The memory is measured in a process of its own (`python -m minilora.measure.footprint`), where nothing else is alive.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from minilora.errors import MiniloraError
+from minilora.measure.lab import Lab
+from minilora.measure.memory import live_bytes, peak_bytes
+from minilora.optim import AdamW
+from minilora.train import recipes
+from minilora.train.loop import TrainConfig, train, trainable
+from minilora.train.parallel import Workers
+
+CHARACTERS = 6_000  # of domain text, for the two steps
+PROMPT = "Return the "
+
+
+def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:
+    """Bytes that training by `method` needs, measured in a fresh process on one thread.
+
+    "weights", "gradients", "optimizer", "activations": bytes of the arrays alive at the end of a forward pass, when
+    a step has been done before. "peak": the most bytes alive in two steps, weights included. "process": the peak of
+    the whole process (resident set), with Python and the libraries.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "minilora.measure.footprint",
+        str(base_folder),
+        method,
+        str(seq_len),
+        str(batch_size),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
+        raise MiniloraError(f"measuring the memory of {method} failed: {reason[0]}")
+    return json.loads(done.stdout)
+
+
+def peak_rss() -> int | None:
+    """The most bytes that this process has had in memory (resident set), with Python and the libraries; None where the
+    system does not say.
+    """
+    try:  # not `getrusage` on Linux: its maximum begins with that of the process that started this one
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    if found := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+        return int(found[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Pyodide, Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:
+    with Workers(1) as workers:
+        lab = Lab(base_folder, workers, seq_len, batch_size, test_characters=1000, validation_characters=1000)
+        stream = lab.domain_text(CHARACTERS, 0)
+        batches = recipes.training_batches(stream, batch_size, seq_len, 0)
+        model = lab.fresh(method, 0, tokens=stream.ids)
+        optimizer = AdamW(list(trainable(model).values()), lr=1e-4)
+        workers.gradients(model, [batches.next_batch()])
+        optimizer.step()
+        gradients = {name: p.grad for name, p in trainable(model).items()}
+        optimizer.zero_grad()
+        loss = model(**batches.next_batch()).loss
+        for name, p in trainable(model).items():
+            p.grad = gradients[name]
+        kinds = live_bytes(model, optimizer, loss)
+        process = peak_rss()
+        del model, optimizer, gradients, loss
+
+        model = lab.fresh(method, 0, tokens=stream.ids)
+        held = live_bytes(model)["weights"]
+        run = lambda: train(model, batches, TrainConfig(steps=2), workers=workers, show_progress=False)  # noqa: E731
+        return kinds | {"peak": peak_bytes(run, held), "process": process}
+
+
+def file_bytes(model) -> int:
+    """Bytes of the weights that `save_pretrained` writes: an adapter, or the whole model."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return sum(os.path.getsize(path) for path in Path(folder).glob("*.safetensors"))
+
+
+def tokens_per_second(models: dict, tokenizer, tokens: int = 48, rounds: int = 5) -> dict[str, float]:
+    """{name: tokens a second} of greedy generation, batch 1, for models that take turns; the median over the rounds."""
+    prompt = tokenizer.encode(PROMPT)[None]
+    seconds = {name: [] for name in models}
+    for turn in range(rounds + 1):
+        for name, model in models.items():
+            started = perf_counter()
+            model.generate(prompt, tokens, temperature=0, eos_token_id=[])
+            if turn:  # the first warms up
+                seconds[name].append(perf_counter() - started)
+    return {name: tokens / median(of_name) for name, of_name in seconds.items()}
+
+
+if __name__ == "__main__":
+    folder, name, length, rows = sys.argv[1:]
+    print(json.dumps(_measure(Path(folder), name, int(length), int(rows))))

@@ -1,0 +1,159 @@
+"""Where methods are measured: a base, a domain to adapt it to and a labelled task, the same for everything compared.
+
+The base is a pretrained model's folder. What it was pretrained on is read as well (a held-out part), because what an
+adaptation costs there is what it forgets.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from minilora.data import corpora
+from minilora.data.batches import ClassificationBatches, LanguageModelBatches, classification_windows
+from minilora.data.tasks import Example, load_task
+from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents
+from minilora.errors import MiniloraError
+from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.train import methods, recipes
+from minilora.train.evaluate import accuracy
+from minilora.train.loop import History, TrainConfig, train
+from minilora.train.methods import Options
+from minilora.train.parallel import Workers
+
+BASE_DATA, DOMAIN = "python-docs", "numpy-docs"
+SCRATCH = "scratch"  # training every weight, of a model of the base's shape that has learned nothing
+
+
+class Lab:
+    """A base in `base_folder` and what to measure on it. Every draw has a seed: the same calls give the same numbers.
+
+    seq_len, batch_size: of training on text, in tokens and rows. test_characters, validation_characters: of each
+    held-out text. test_examples: of the labelled task, at most,
+    as many of each class. own: {method: function of (model, options, seed)}, code that adapts a model in place, used
+    instead of the library's for that method. remake: changes each model in place before it is adapted.
+    """
+
+    def __init__(
+        self,
+        base_folder: Path,
+        workers: Workers,
+        seq_len: int = 128,
+        batch_size: int = 8,
+        test_characters: int = 20_000,
+        validation_characters: int = 6_000,
+        test_examples: int | None = None,
+        own: Mapping[str, Callable] | None = None,
+        remake: Callable | None = None,
+    ):
+        self.own, self.remake = dict(own or {}), remake or (lambda model: None)
+        self.base_folder, self.workers, self.seq_len, self.batch_size = base_folder, workers, seq_len, batch_size
+        self.tokenizer = Tokenizer.from_file(base_folder / "tokenizer.json")
+        self.base_corpus, self.domain_corpus = corpora.load(BASE_DATA), corpora.load(DOMAIN)
+        base_parts, self.domain_parts = corpora.split(self.base_corpus), corpora.split(self.domain_corpus)
+        self.base_train = base_parts.train
+        self.domain_validation = self._stream(self.domain_parts.validation, validation_characters)
+        self.domain_test = self._stream(self.domain_parts.test, test_characters)
+        self.base_test = self._stream(base_parts.test, test_characters)
+        self.task = load_task()
+        self.test_examples = _balanced(self.task.test, len(self.task.classes), test_examples)
+
+    def _stream(self, documents: Sequence[corpora.Document], characters: int, seed: int = 0) -> TokenStream:
+        return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
+
+    def domain_text(self, characters: int, seed: int) -> TokenStream:
+        """Random documents of the domain's training part, of so many characters together."""
+        return self._stream(self.domain_parts.train, characters, seed)
+
+    def base_text(self, characters: int, seed: int) -> TokenStream:
+        """Random documents of what the base was pretrained on."""
+        return self._stream(self.base_train, characters, seed)
+
+    def base(self) -> LlamaForCausalLM:
+        """The base, read anew."""
+        return self._remade(LlamaForCausalLM.from_pretrained(self.base_folder))
+
+    def _remade(self, model):
+        self.remake(model)
+        return model
+
+    def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
+        """A model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""
+        if method == SCRATCH:
+            return self._remade(LlamaForCausalLM(self.base().config, seed=seed))
+        return self._adapted(self.base(), method, options, tokens, seed)
+
+    def _adapted(self, model, method: str, options: Options | None, tokens, seed: int):
+        """The model, made trainable by `method`."""
+        if method in self.own:
+            self.own[method](model, options or Options(), seed)
+            return model
+        return methods.adapt(model, method, options, tokens, seed)
+
+    # Text
+
+    def bits(self, model, stream: TokenStream) -> float:
+        """Bits a character of the stream under the model."""
+        return recipes.evaluator(model, stream, self.seq_len, 2 * self.batch_size, self.workers)()
+
+    def adapt(
+        self, method: str, stream: TokenStream, config: TrainConfig, options: Options | None = None
+    ) -> tuple[object, History]:
+        """A fresh model trained on the stream, with the best state by the domain's validation text, and its history.
+
+        Everything random is drawn from config.seed.
+        """
+        model = self.fresh(method, config.seed, options, stream.ids)
+        return model, self.train_on(model, self.batches(stream, self.batch_size, config.seed), config)
+
+    def batches(self, stream: TokenStream, rows: int, seed: int) -> LanguageModelBatches:
+        """Batches of so many windows of the stream."""
+        return recipes.training_batches(stream, rows, min(self.seq_len, len(stream.ids)), seed)
+
+    def train_on(self, model, batches, config: TrainConfig) -> History:
+        """Train the model; the best state by the domain's validation text stays."""
+        evaluate = lambda: self.bits(model, self.domain_validation)  # noqa: E731
+        return train(model, batches, config, evaluate=evaluate, workers=self.workers, show_progress=False)
+
+    # The labelled task
+
+    def classifier(self, method: str, seed: int, options: Options | None = None, tokens=()):
+        """A classifier with a fresh head on the body of the base, to train by `method`."""
+        body = self.fresh(SCRATCH, seed) if method == SCRATCH else self.base()
+        model = LlamaForSequenceClassification.from_language_model(body, len(self.task.classes), seed=seed)
+        return model if method == SCRATCH else self._adapted(model, method, options, tokens, seed)
+
+    def classify(
+        self,
+        method: str,
+        examples: Sequence[Example],
+        config: TrainConfig,
+        options: Options | None = None,
+        batch_size: int = 32,
+    ) -> tuple[object, History]:
+        """A fresh classifier trained on the examples, and its history. Everything random is drawn from config.seed."""
+        ids = self.tokenizer.encode_many([example.text for example in examples])
+        tokens = [token for text in ids for token in text]
+        model = self.classifier(method, config.seed, options, tokens)
+        labels = [example.label for example in examples]
+        batches = ClassificationBatches(ids, labels, batch_size, self.seq_len, config.seed, 0)
+        return model, train(model, batches, config, workers=self.workers, show_progress=False)
+
+    def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
+        """The share of examples (by default the test's) whose most likely class is right."""
+        examples = self.test_examples if examples is None else examples
+        if not examples:
+            raise MiniloraError("no examples to measure accuracy on")
+        ids = self.tokenizer.encode_many([example.text for example in examples])
+        labels = [example.label for example in examples]
+        return accuracy(model, classification_windows(ids, labels, self.seq_len, 64, 0), self.workers)
+
+
+def _balanced(examples: list[Example], classes: int, count: int | None) -> list[Example]:
+    """The first examples of each class, at most `count` together, in their order."""
+    if count is None:
+        return examples
+    each, taken, chosen = count // classes, [0] * classes, []
+    for example in examples:
+        if taken[example.label] < each:
+            taken[example.label] += 1
+            chosen.append(example)
+    return chosen

@@ -1,0 +1,136 @@
+"""Measurements as they come: a file of JSON lines that a run that was cut off goes on with.
+
+The first line says what the measurements are of: kind, version, settings, machine. Every other line is one cell: `key`,
+what was measured, and the numbers. Tables, figures and sentences are functions of what such a file holds.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from minilora import __version__, blas
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.atomic import make_folder, open_regular, parse_json, show_path, write_atomic
+
+VERSION = 1  # of the format; one more whenever older files cannot be read any more
+LIMIT = 50_000_000  # bytes
+
+
+class Records:
+    """The cells of one file. header: the first line; rows: {key: cell}, in the order in which they were measured."""
+
+    def __init__(self, path: Path, header: dict, rows: dict[tuple, dict]):
+        self.path, self.header, self.rows, self.notes = path, header, rows, []
+
+    @classmethod
+    def open(cls, path: Path, kind: str, settings: dict, resume: bool = False, overwrite: bool = False) -> "Records":
+        """A new file at `path`, or with `resume` the one that is there, less a last line that was cut off.
+
+        Raises MiniloraError where there is a file and neither `resume` nor `overwrite`, or where it is of other
+        settings; FormatError where it is damaged or of another version.
+        """
+        path = Path(path)
+        settings = json.loads(json.dumps(settings))
+        if path.exists() and resume:
+            records = cls.read(path, kind, cut_off=True)
+            there = records.header["settings"]
+            if there != settings:
+                differ = sorted(n for n in there | settings if there.get(n) != settings.get(n))
+                raise MiniloraError(
+                    f"{show_path(path)} was measured with other settings ({', '.join(differ)}); "
+                    "choose another --out, or --overwrite"
+                )
+            return records
+        if path.exists() and not overwrite:
+            raise MiniloraError(f"{show_path(path)} exists; go on with it by --resume, or --overwrite it")
+        header = {
+            "minilora": kind,
+            "version": VERSION,
+            "settings": settings,
+            "machine": machine(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        make_folder(path.parent)
+        write_atomic(path, _line(header))
+        return cls(path, header, {})
+
+    @classmethod
+    def read(cls, path: Path, kind: str, cut_off: bool = False) -> "Records":
+        """The measurements in the file at `path`.
+
+        cut_off: a last line without an end is dropped, in the file too, and a note says so. Raises FormatError for
+        a file that is damaged, half written, of another kind or another version.
+        """
+        where = show_path(path)
+        with open_regular(path) as file:
+            raw = file.read(LIMIT + 1)
+        if len(raw) > LIMIT:
+            raise FormatError(f"{where} has more than the {LIMIT:,} bytes that measurements may have")
+        *lines, rest = raw.split(b"\n")
+        if rest and not cut_off:
+            raise FormatError(f"{where} is half written: its last line has no end; go on with the run by --resume")
+        if not lines:
+            raise FormatError(f"{where} holds no measurements")
+        header = parse_json(lines[0], f"{where}, line 1")
+        if header.get("minilora") != kind:
+            raise FormatError(f"{where} holds {show(repr(header.get('minilora')))}, not {kind!r}")
+        if header.get("version") != VERSION:
+            raise FormatError(
+                f"{where} is of version {show(repr(header.get('version')))} of the format, this minilora reads "
+                f"{VERSION}; measure again"
+            )
+        if not isinstance(header.get("settings"), dict) or not isinstance(header.get("machine"), dict):
+            raise FormatError(f"{where}, line 1: the settings or the machine are missing")
+        rows = {}
+        for number, line in enumerate(lines[1:], 2):
+            row = parse_json(line, f"{where}, line {number}")
+            key = row.get("key")
+            if not isinstance(key, list) or not all(isinstance(part, str | int | float) for part in key):
+                raise FormatError(f"{where}, line {number} does not say what it measured")
+            rows[tuple(key)] = row
+        records = cls(Path(path), header, rows)
+        if rest:
+            write_atomic(path, raw[: -len(rest)])
+            records.notes.append(f"the last line of {where} was cut off; it is measured again")
+        return records
+
+    def begin(self, key: Iterable) -> None:
+        """Said before a cell is measured, for records that somebody watches."""
+
+    def add(self, key: Iterable, **numbers) -> dict:
+        """Append a cell, on the disk when this returns."""
+        row = {"key": list(key)} | numbers
+        with open(self.path, "ab") as file:
+            file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows[tuple(key)] = row
+        return row
+
+    def __contains__(self, key: Iterable) -> bool:
+        return tuple(key) in self.rows
+
+    def of(self, *start) -> Iterator[dict]:
+        """The cells whose key begins so."""
+        return (row for key, row in self.rows.items() if key[: len(start)] == start)
+
+
+def _line(value: dict) -> bytes:
+    return (json.dumps(value, ensure_ascii=False) + "\n").encode()
+
+
+def machine() -> dict:
+    """Versions, cores and matrix kernels, which the last digits and every time depend on."""
+    kernels = "; ".join(f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
+    return {
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "minilora": __version__,
+        "cores": blas.cores(),
+        "blas": kernels,
+    }

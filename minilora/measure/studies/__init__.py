@@ -1,0 +1,42 @@
+"""Studies that reproduce the shapes of published figures in small: one file a study, and this registry.
+
+A study more is a file with a `STUDY` and its name in the list below.
+"""
+
+from difflib import get_close_matches
+
+from minilora.errors import MiniloraError, show
+from minilora.measure.studies import (
+    adapter_width,
+    data_types,
+    forgetting,
+    low_data,
+    merge_trap,
+    prefix_length,
+    prompting,
+    rank,
+    targets,
+)
+from minilora.measure.studies.study import Study
+
+MODULES = (
+    rank,
+    targets,
+    data_types,
+    adapter_width,
+    prefix_length,
+    low_data,
+    forgetting,
+    prompting,
+    merge_trap,
+)
+STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in MODULES}
+
+
+def find(name: str) -> Study:
+    """The study called so. Raises MiniloraError with the nearest name."""
+    if name not in STUDIES:
+        near = get_close_matches(name, STUDIES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise MiniloraError(f"unknown study {show(repr(name))}: {hint}There are {', '.join(STUDIES)}")
+    return STUDIES[name]

@@ -1,0 +1,266 @@
+"""What a training step keeps alive beside the weights: a walk through a block, with a name for each array.
+
+A rule keeps what it needs for its gradient, and a frozen input has no rule (`minilora.tensor`). So this walk asks at
+each module what the engine asks: does a gradient have to flow through here (`live`), and does something train that
+reads this array? The terms are the closures of `functional.py` and `peft/`, in the order of `LlamaDecoderLayer`.
+
+    N = B·T rows, h hidden, q = heads · head size, kv the same of keys and values, f intermediate, m bottleneck
+
+    norm                    its input N·h, and 1/rms of each row
+    linear                  its input, if its weight or an update of it trains; nothing where it is frozen. On a
+                            base in 4 bits, minilora makes what a norm or a gated activation gives again.
+    rotary                  a signed copy of the sines, T · head size, once for queries and once for keys
+    attention               queries N·q, keys and values 2·N·kv, the exponentials of the scores: under a causal mask, in
+                            blocks of 64 queries, about half of heads · B · T². On a base in 4 bits they are made again,
+                            and two numbers a row and head stay. Fused, as on a GPU: its output, and one such number.
+    gated activation        gate and up, 2·N·f (without a gate: its input N·f)
+    factors (IA3, DoRA)     what they multiply
+    adapter (bottleneck)    its input N·h, and N·m before its activation and, but over 4 bits, after it
+    dropout                 what is left of the input, a byte of mask for each element, and the N·r between A and B
+
+With checkpointing (Chen et al. 2016, "Training deep nets with sublinear memory cost") each block keeps its input alone,
+N·h, and is computed again when the gradient arrives, one at a time.
+"""
+
+from dataclasses import dataclass, field
+
+from minilora.functional import chunk_rows
+from minilora.plan.shapes import Shape
+
+CACHE_BLOCK = 512 * 1024  # bytes that an elementwise chain works on at a time, in backend.row_blocks
+CAUSAL_BLOCK = 64  # queries at a time, in functional.scaled_dot_product_attention
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step: B sequences of T tokens, in numbers of `itemsize` bytes.
+
+    fused: attention is one kernel, as on a GPU; else as in minilora's engine. selective: what costs little is made
+    again in backward (`functional.selective_recomputation`), as on a base in 4 bits. workers: threads that share the
+    batch.
+    """
+
+    batch: int
+    length: int
+    itemsize: int = 4
+    fused: bool = False
+    selective: bool = False
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Learns:
+    """Where in a model something trains. Names of linears are those of `Shape.linears`."""
+
+    embedding: bool = False  # the table, so that everything after it is live
+    norms: bool = False
+    reads: frozenset[str] = frozenset()  # linears whose input something that trains reads
+    scaled: frozenset[str] = frozenset()  # linears whose input is multiplied by what trains
+    factors: frozenset[str] = frozenset()  # linears whose output is multiplied by what trains
+    prefix: int = 0  # keys and values in front of every layer's own
+    prompt: int = 0  # embeddings in front of the text's
+    adapters: tuple[str, ...] = ()  # modules of a block with a bottleneck adapter
+    beside: bool = False  # it reads what its module is given, in place of what that returns
+    bottleneck: int = 0  # width of those adapters
+    dropout: bool = False
+    rank: int = 0
+
+
+@dataclass
+class Kept:
+    """Numbers of bytes that a block keeps for backward, by name, in the order of their making."""
+
+    early: dict[str, float] = field(default_factory=dict)  # up to the gated activation
+    late: dict[str, float] = field(default_factory=dict)  # after it
+    live: bool = True  # whether a gradient flows out of the block's end
+
+    @property
+    def total(self) -> float:
+        return sum(self.early.values()) + sum(self.late.values())
+
+
+def rows_of(step: Step, learns: Learns) -> tuple[int, int]:
+    """(tokens a sequence, N): with the virtual ones that pass through the layers."""
+    length = step.length + learns.prompt
+    return length, step.batch * length
+
+
+def score_count(shape: Shape, step: Step, learns: Learns) -> int:
+    """Scores under a causal mask in blocks of queries, keys of a prefix included."""
+    length, _ = rows_of(step, learns)
+    starts = range(0, length, CAUSAL_BLOCK)
+    seen = sum((min(s + CAUSAL_BLOCK, length) - s) * (min(s + CAUSAL_BLOCK, length) + learns.prefix) for s in starts)
+    return step.batch * shape.heads * seen
+
+
+def kept_by_block(shape: Shape, step: Step, learns: Learns, live: bool) -> Kept:
+    """What one block keeps. live: whether a gradient has to flow into what comes before it."""
+    length, n = rows_of(step, learns)
+    h, q, f, own = shape.hidden, shape.query_width, shape.intermediate, step.selective
+    keys = step.batch * (length + learns.prefix) * shape.kv_width
+    kept = Kept()
+
+    def keep(where: dict[str, float], name: str, numbers: float) -> None:
+        where[name] = step.itemsize * numbers  # an array has one name, however many rules hold it
+
+    def linears(where: dict[str, float], input_name: str, numbers: int, *names: str, remade: bool = False) -> bool:
+        """The linears that read one array, which may be remade; True where something trains in one of them."""
+        reading = [name for name in names if name in learns.reads]
+        scaled = [name for name in names if name in learns.scaled]
+        if scaled or (reading and not learns.dropout and not remade):
+            keep(where, f"input of {input_name}", numbers)
+        for name in reading if learns.dropout else ():
+            keep(where, f"dropped input of {name}", numbers * (1 + 1 / step.itemsize) + n * learns.rank)
+        for name in names:
+            if name in learns.factors:
+                keep(where, f"output of {name} before its factors", n * shape.linears[name][1])
+        return any(name in learns.reads | learns.scaled | learns.factors for name in names)
+
+    def adapter(where: dict[str, float], module: str, remade: bool = False) -> bool:
+        if module not in learns.adapters:
+            return False
+        if not (learns.beside and remade):
+            keep(where, "input of gate and up" if learns.beside else f"output of {module}", n * h)
+        keep(where, f"inside the adapter of {module}", (1 if own else 2) * n * learns.bottleneck)
+        return True
+
+    # Attention
+    live |= learns.norms
+    if live:
+        keep(kept.early, "input of the first norm", n * h + n)
+    names = ("q_proj", "k_proj", "v_proj")
+    live |= linears(kept.early, "q, k and v", n * h, *names, remade=live and own) or learns.prefix > 0
+    if live:
+        if not shape.positions:
+            keep(kept.early, "sines", 2 * length * shape.head_dim * min(step.workers, step.batch))
+        keep(kept.early, "queries, keys and values", n * q + 2 * keys)
+        if step.fused:
+            keep(kept.early, "input of o", n * q)
+        keep(kept.early, "maxima and sums of scores", (2 if own else 1) * n * shape.heads)
+        if not (step.fused or own):
+            keep(kept.early, "exponentials of scores", score_count(shape, step, learns))
+    live |= linears(kept.early, "o", n * q, "o_proj")
+    live |= adapter(kept.early, "self_attn")
+
+    # MLP
+    live |= learns.norms
+    if live:
+        keep(kept.early, "input of the second norm", n * h + n)
+    first = ("gate_proj", "up_proj") if shape.gated else ("up_proj",)
+    normal = live and own
+    live |= linears(kept.early, "gate and up", n * h, *first, remade=normal)
+    if live:
+        keep(kept.early, "gate and up", len(first) * n * f)
+    live |= linears(kept.late, "down", n * f, "down_proj", remade=live and own)
+    live |= adapter(kept.late, "mlp", normal)
+    kept.live = live
+    return kept
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What trains, in numbers or in bytes of gradients, by where it is."""
+
+    head: float = 0  # its gradient is made along with the loss, in the forward pass
+    block: float = 0
+    down: float = 0  # that part of the block that is in the MLP's last linear
+    embedding: float = 0  # of what comes before the blocks; a tied table counts as the head alone
+    norm: float = 0  # the last one
+
+    def total(self, layers: int) -> float:
+        return self.head + layers * self.block + self.embedding + self.norm
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Bytes alive in a step beside weights and optimizer.
+
+    activations: kept for backward when the forward pass ends, the gradient of the last hidden states included. logits:
+    held at a time. phases: all that is alive at each of the moments that can be the peak.
+    """
+
+    activations: float
+    logits: float
+    phases: dict[str, float]
+
+
+def engine_peaks(
+    shape: Shape, step: Step, learns: Learns, gradients: Parts, copies: int, tied: bool, checkpointing: bool = False
+) -> Peaks:
+    """What minilora's own engine keeps alive in a step.
+
+    copies: arrays of a linear's size that exist while its product runs: 0 for a weight as it is, 1 for W + s B A, 1
+    more where W comes from 4 bits. Each worker has its own, as it has its own gradients. The moments:
+
+        forward, last block     what the blocks before keep, and all that the block in hand has made
+        loss                    what all keep; the hidden states twice, in whole and those with a label; their gradient
+                                and the head's; a chunk of logits. Where there are more chunks, two are alive while one
+                                is made, and of the head's gradient the sum and two chunks' shares.
+        last block again        with checkpointing: the same as in the forward pass, and the gradients of the block's
+                                end and of the head
+        backward, last MLP      nearly nothing is freed yet, and what is new is the gradient of the residual stream and
+                                those around the activation, or the linear's copies
+        backward, last adapter  all is kept; the exact GELU of a bottleneck is made again with what its slope needs, and
+                                takes nine arrays, a block at a time
+        backward, first MLP     nearly all is freed, and most weights have their gradient
+        backward, embedding     all have; rows of the table are sorted and summed
+    """
+    size, workers = step.itemsize, min(step.workers, step.batch)
+    length, n = rows_of(step, learns)
+    stream, inner = size * n * shape.hidden, size * n * shape.intermediate  # bytes of N·h and N·f
+    branches = 2 if shape.gated else 1
+    first = kept_by_block(shape, step, learns, live=learns.embedding or learns.prompt > 0)
+    last = kept_by_block(shape, step, learns, first.live) if shape.layers > 1 else first
+    before = first.total + (shape.layers - 2) * last.total if shape.layers > 1 else 0
+    body = before + last.total
+    if checkpointing and first.live:
+        sines = 0 if shape.positions else size * workers * 2 * length * shape.head_dim  # as they are, for all blocks
+        before = (shape.layers - 1) * stream + sines
+        body = before + stream  # the input of each block
+    live = last.live or learns.norms
+    norm = stream + size * n if live else 0  # the last norm's input
+    copy = workers * copies * size * shape.hidden * shape.intermediate
+    cached = min(workers * CACHE_BLOCK, inner)  # one array of an elementwise chain, a block at a time
+    several = cached < inner  # then the last block's are there still
+
+    made = {"input of the first norm": stream, "input of the second norm": stream, "input of gate and up": stream}
+    made |= {"gate and up": branches * inner, "input of down": inner}
+    there = last.early | last.late
+    mlp = last.total + sum(count for name, count in made.items() if name not in there)
+    scores = size * min(step.batch, workers) * shape.heads * CAUSAL_BLOCK * (length + learns.prefix)
+    if not step.selective:  # kept, and then counted above, or alive until the operation ends
+        scores = 0 if live else size * score_count(shape, step, learns)
+    attention = 2 * stream + size * n * 2 * (shape.query_width + shape.kv_width) + scores
+    in_block = max(mlp + 2 * cached, mlp + stream + copy, attention)
+
+    chunk = chunk_rows(shape.vocab, shape.hidden, size)
+    rows = -(-step.batch // workers) * max(1, step.length - (learns.prompt == 0))  # with a label
+    chunks = -(-rows // chunk)
+    logits, head = workers * min(rows, chunk) * shape.vocab * size, workers * gradients.head
+    loss = min(chunks, 2) * head + logits
+
+    phases = {
+        "forward, last block": before + in_block,
+        "loss": body + norm + (3 if live else 2) * stream + loss,
+    }
+    grown = workers * gradients.total(shape.layers)
+    if live:
+        whole = before + last.total  # once the last block has been computed again
+        # What the last linear reads was made again, and left its sigmoids, which are not computed once more.
+        remade = step.selective and "down_proj" in learns.reads and "input of down" not in there
+        again = inner if remade and not learns.dropout else 0
+        slopes = cached * ((3 if several else 2) if again else (5 if several else 3))
+        around = stream + (1 + branches) * inner + again + slopes + workers * gradients.down
+        down = stream + inner + again + copy
+        start = whole - sum(last.late.values()) + head
+        phases["backward, last MLP"] = start + max(around, down)
+        if checkpointing and first.live:
+            phases["last block again"] = phases["forward, last block"] + stream + head
+        if learns.bottleneck:
+            inside = size * n * learns.bottleneck
+            gelu = 2 * inside + 9 * min(workers * CACHE_BLOCK, inside)
+            phases["backward, last adapter"] = whole + head + 2 * stream + gelu
+        phases["backward, first MLP"] = sum(first.early.values()) + grown - workers * gradients.block + around
+    sorting = 3 * stream + (workers * size * shape.in_embedding if tied else 0) if learns.embedding else 0
+    phases["backward, embedding"] = grown + sorting
+    return Peaks(body + norm + (stream if live else 0), logits, phases)

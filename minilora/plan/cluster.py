@@ -1,0 +1,242 @@
+"""What a step of data-parallel training takes on several machines: plain arithmetic on seconds and bytes.
+
+Each rank computes the gradients of its share of the batch; an allreduce adds them up and leaves the sum with every
+rank; each rank then takes the same optimizer step.
+
+    step        compute + what does not divide + allreduce
+    compute     of the largest share: with a fixed global batch, the step of one rank times ceil(rows / ranks) / rows
+    allreduce   messages · latency + bytes / bandwidth, one message after another, with a full-duplex link for each rank
+
+The allreduce of b bytes over n ranks (Thakur, Rabenseifner and Gropp 2005, "Optimization of collective communication
+operations in MPICH", section 4.5) is a reduce-scatter and an allgather:
+
+    ring            2 (n - 1) messages, 2 (n - 1) / n · b bytes sent by each rank
+    Rabenseifner    2 log2(n) messages, as many bytes, for n a power of two. Other n fall back on the next power below:
+                    the ranks beyond it hand all of b to a neighbour first and get it back at the end, which is 2
+                    messages and 2 b bytes more
+
+A library picks one by size and ranks, so the faster is counted unless one is named. The paper's third term, the adding
+itself, runs at the speed of memory and is left out.
+"""
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import inf
+
+from minilora.errors import MiniloraError, show
+from minilora.plan.planner import trained
+from minilora.plan.shapes import Shape
+from minilora.train.methods import Options, find
+
+LATENCY = 50e-6  # seconds: a short message over TCP and one switch; for a rate that is given without one
+EFFICIENCY = 0.9  # of a link's rate: of an Ethernet frame, TCP's payload is 1,448 of 1,538 bytes, and software waits
+
+
+@dataclass(frozen=True)
+class Link:
+    """What joins each rank to the others.
+
+    bandwidth: bytes a second that it sends while it receives as many. latency: seconds until a short message arrives.
+    """
+
+    bandwidth: float
+    latency: float = 0.0
+
+    def __post_init__(self):
+        if not self.bandwidth > 0:
+            raise MiniloraError(f"a link's bandwidth must be above 0 bytes a second, not {self.bandwidth}")
+        if not 0 <= self.latency < inf:
+            raise MiniloraError(f"a link's latency must be 0 seconds or more, not {self.latency}")
+
+    def at(self, efficiency: float = EFFICIENCY) -> "Link":
+        """The link when that share of its nominal bandwidth carries gradients."""
+        return Link(self.bandwidth * efficiency, self.latency)
+
+
+# Names for links: as their makers or standards state them, with latencies that are assumptions.
+LINKS = {
+    "home": (Link(20e6 / 8, 20e-3), "what it uploads counts, 20 Mbit/s: FCC's benchmark of 2024"),
+    "ethernet-1g": (Link(1e9 / 8, LATENCY), "Gigabit Ethernet, TCP through one switch"),
+    "ethernet-10g": (Link(10e9 / 8, LATENCY), "10 Gbit Ethernet, TCP through one switch"),
+    "ethernet-100g": (Link(100e9 / 8, LATENCY), "100 Gbit Ethernet, TCP through one switch"),
+    "infiniband": (Link(400e9 / 8, 2e-6), "InfiniBand NDR, 400 Gbit/s a port"),
+    "nvlink": (Link(450e9, 3e-6), "NVLink 4 of an H100: 900 GB/s, half of it in each direction"),
+}
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}  # the micro sign and the Greek mu
+_NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
+_RATE = re.compile(rf"{_NUMBER}\s*([kKmMgGtT]?)([bB]it|BIT|bps|B(?:ps)?)(?:/s)?")
+_TIME = re.compile(rf"{_NUMBER}\s*({'|'.join(_SECONDS)})")
+LEAST_RATE, MOST_RATE, MOST_LATENCY = 1e3 / 8, 1e15 / 8, 10.0  # bytes a second and seconds: beyond them, a mistake
+
+
+def parse_link(text: str) -> Link:
+    """The link that `100Mbit`, `25Gbit/s`, `10Gbit/50us`, `12GB` (bytes) or a name of LINKS (`home`, `home/5ms`) means.
+
+    A rate is a second's and nominal; without a latency it has LATENCY. Raises MiniloraError for anything else.
+    """
+    what, latency = text.strip(), None
+    head, slash, tail = what.rpartition("/")
+    if slash and tail.lower() != "s":
+        what, latency = head.strip(), _latency(text, tail.strip())
+    if what.lower() in LINKS:
+        link = LINKS[what.lower()][0]
+    else:
+        link = Link(_rate(text, what), LATENCY)
+    return link if latency is None else Link(link.bandwidth, latency)
+
+
+def _rate(text: str, what: str) -> float:
+    """Bytes a second. B are bytes, b alone could be a slip of either: 1Gb is refused."""
+    found = _RATE.fullmatch(what)
+    if found is None:
+        near = get_close_matches(what.lower(), LINKS, n=1)
+        if number := re.match(rf"{_NUMBER}\s*([kmgt])", what, re.IGNORECASE):
+            near = [f"{number[1]}{number[2].upper().replace('K', 'k')}bit"]
+        raise _refused(text, "cannot be read", f"did you mean {near[0]!r}? " if near else "")
+    rate = float(found[1]) * _PREFIXES[found[2].lower()] / (1 if found[3] in ("B", "Bps") else 8)
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise _refused(text, "is outside 1 kbit to 1,000 Tbit a second")
+    return rate
+
+
+def _latency(text: str, what: str) -> float:
+    found = _TIME.fullmatch(what)
+    if found is None:
+        raise _refused(text, f"has no latency in {show(repr(what), 20)}, such as 50us or 20ms")
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds > MOST_LATENCY:
+        raise _refused(text, f"has a latency above {MOST_LATENCY:g} s")
+    return seconds
+
+
+def _refused(text: str, why: str, hint: str = "") -> MiniloraError:
+    names = ", ".join(LINKS)
+    return MiniloraError(
+        f"link {show(repr(text), 40)} {why}: {hint}Give a rate (100Mbit, 25Gbit, 12GB), with a latency if you know it "
+        f"(10Gbit/50us), or one of {names}"
+    )
+
+
+# What is sent
+
+
+def gradient_bytes(shape: Shape, method: str, options: Options | None = None, itemsize: int = 4) -> int:
+    """Bytes of the gradients that the ranks add up in a step: what trains, `itemsize` bytes a number.
+
+    minilora sends float32, 4 bytes; training in 16 bits sends 2, or 4 where it adds up in float32.
+    """
+    return trained(shape, find(method), options or Options()).total(shape.layers) * itemsize
+
+
+def _ring(ranks: int) -> tuple[int, float]:
+    return 2 * (ranks - 1), 2 * (ranks - 1) / ranks
+
+
+def _rabenseifner(ranks: int) -> tuple[int, float]:
+    log2 = ranks.bit_length() - 1
+    power = 1 << log2
+    beyond = 0 if ranks == power else 2
+    return 2 * log2 + beyond, 2 * (power - 1) / power + beyond
+
+
+# {name: function of the ranks: (messages one after another, bytes sent for each byte of the buffer)}
+ALGORITHMS = {"ring": _ring, "rabenseifner": _rabenseifner}
+
+
+def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | None = None) -> float:
+    """Seconds to add up a buffer of `nbytes` over the ranks, the sum with each of them.
+
+    algorithm: "ring" or "rabenseifner"; None counts the faster. One rank, or nothing to send, takes no time. Raises
+    MiniloraError for numbers that cannot be.
+    """
+    _check(nbytes, ranks)
+    if algorithm is not None and algorithm not in ALGORITHMS:
+        raise MiniloraError(f"unknown algorithm {show(repr(algorithm))}: there are {', '.join(ALGORITHMS)}")
+    if nbytes == 0:
+        return 0.0
+    chosen = ALGORITHMS.values() if algorithm is None else [ALGORITHMS[algorithm]]
+    costs = [count(ranks) for count in chosen]
+    return min(messages * link.latency + share * nbytes / link.bandwidth for messages, share in costs)
+
+
+def _check(nbytes: float, ranks: int) -> None:
+    if type(ranks) is not int or ranks < 1:
+        raise MiniloraError(f"ranks must be a whole number of at least 1, not {show(repr(ranks))}")
+    if not 0 <= nbytes < inf:
+        raise MiniloraError(f"bytes must be 0 or more, not {nbytes}")
+
+
+# The time of a step
+
+
+def step_seconds(
+    compute_seconds: float,
+    nbytes: float,
+    ranks: int,
+    link: Link,
+    *,
+    fixed_seconds: float = 0.0,
+    rows: int | None = None,
+    weak: bool = False,
+    overlap: float = 0.0,
+    algorithm: str | None = None,
+) -> float:
+    """Seconds of one training step on so many ranks.
+
+    compute_seconds: forward and backward of the whole batch on one rank. With weak=True each rank has such a batch of
+    its own (weak scaling, a fixed batch a rank); otherwise they share it (strong scaling, a fixed global batch).
+    nbytes: of the gradients. fixed_seconds: what every rank does whatever their number: the optimizer's step, reading
+    the batch. rows: of the global batch, so that a share is whole rows and the largest sets the pace; None divides
+    evenly. overlap: the share of a rank's compute beside which gradients already travel; 0 sends after backward.
+
+    Raises MiniloraError for more ranks than rows, and for numbers that cannot be.
+    """
+    _check(nbytes, ranks)
+    for name, value in (("compute_seconds", compute_seconds), ("fixed_seconds", fixed_seconds)):
+        if not 0 <= value < inf:
+            raise MiniloraError(f"{name} must be 0 or more, not {value}")
+    if not 0 <= overlap <= 1:
+        raise MiniloraError(f"overlap must be from 0 to 1, not {overlap}")
+    if not weak and rows is not None and ranks > rows:
+        raise MiniloraError(f"{ranks:,} ranks cannot share {rows:,} rows: each needs at least one")
+    compute = compute_seconds
+    if not weak:
+        compute = compute_seconds / ranks if rows is None else compute_seconds * -(-rows // ranks) / rows
+    sent = allreduce_seconds(nbytes, ranks, link, algorithm)
+    return fixed_seconds + compute + max(0.0, sent - overlap * compute)
+
+
+def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how) -> float:
+    """Tokens a second on so many ranks, as a multiple of one rank's. how: as of `step_seconds`."""
+    alone = step_seconds(compute_seconds, nbytes, 1, link, **how)
+    if alone == 0:
+        raise MiniloraError("compute_seconds must be above 0 where machines are compared")
+    batches = ranks if how.get("weak") else 1
+    return batches * alone / step_seconds(compute_seconds, nbytes, ranks, link, **how)
+
+
+def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how) -> int:
+    """The number of ranks, from 1 to `most`, that trains fastest; the fewest, where several do. More no longer pay.
+
+    For a ring and a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
+    """
+    return max(range(1, most + 1), key=lambda ranks: speedup(compute_seconds, nbytes, ranks, link, **how))
+
+
+def break_even_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how) -> int | None:
+    """The fewest ranks, from 2 to `most`, that train faster than one alone; None where none do.
+
+    With a fixed global batch and no latency that is 2 or none: over ever more ranks a step tends to 2 · bytes /
+    bandwidth, and a rank that computes the whole batch in less than that is faster alone.
+    """
+    found = (n for n in range(2, most + 1) if speedup(compute_seconds, nbytes, n, link, **how) > 1)
+    return next(found, None)
+
+
+def efficient_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, least: float = 0.5, **how) -> int:
+    """The most ranks, up to `most`, of which each does at least that share of the work that it would do alone."""
+    counts = range(most, 1, -1)
+    found = (n for n in counts if speedup(compute_seconds, nbytes, n, link, **how) >= least * n)
+    return next(found, 1)

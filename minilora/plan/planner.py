@@ -1,0 +1,384 @@
+"""How much memory and time a way to adapt a model takes, before anything is downloaded: arithmetic on its shape.
+
+One arithmetic serves two scales. In 16 bits it is that of the papers: weights and adapters in 2 bytes, or a base in 4
+bits, fused attention, and everything held at once. In float32 it is that of minilora's own engine, array by array
+(`activations.py`).
+
+    weights         parameters · bytes; in 4 bits, the linear layers of the blocks take half a byte each
+    constants       what 4 bits need beside them: 32 bits a block of 64; with double quantization 8 bits, and 32 for
+                    each 256 of those (Dettmers et al. 2023, "QLoRA", section 3)
+    adapters        what the method adds, in the precision of the activations
+    gradients       as large as what trains
+    optimizer       two moments of AdamW, 4 bytes each, for what trains; no second copy of the weights in float32
+    activations     what the forward pass keeps for backward; with checkpointing, the input of each block, and what one
+                    block keeps while it is computed again
+    logits          in 16 bits; then in float32 as they are, as their logarithms and as their gradient. (minilora holds
+                    a chunk of them.)
+    workspace       one linear layer that is made from 4 bits, and the gradients inside one MLP. (Of minilora, what
+                    else is alive at the peak.)
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from minilora.errors import MiniloraError, show
+from minilora.plan.activations import Learns, Parts, Step, engine_peaks, kept_by_block, rows_of
+from minilora.plan.shapes import LARGEST, PRESETS, Shape
+from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
+from minilora.train.methods import METHODS, Options, find
+
+CARDS = (8, 16, 24, 40, 48, 80, 141)  # GB of memory that GPUs have
+DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
+MOMENTS = 8  # bytes of AdamW's state for each number that trains
+LORA_FAMILY = tuple(name for name, method in METHODS.items() if "rank" in method.options)
+FOUR_BIT = tuple(name for name, method in METHODS.items() if "quant_type" in method.options)
+# Matrix products in 16 bits, dense, accumulated in float32: TFLOP/s that the makers state.
+DEVICES = {
+    **{"t4": 65.0, "v100": 125.0, "a10": 125.0, "l4": 121.0, "l40s": 362.0, "a100": 312.0, "h100": 989.0},
+    **{"h200": 989.0, "rtx-3090": 71.0, "rtx-4090": 165.0},
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one step. kinds: each at its largest; peak: the most that is alive at once."""
+
+    kinds: dict[str, float]
+    peak: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one method costs on one shape, as it is and with checkpointing."""
+
+    method: str
+    trainable: int
+    total: int
+    saved_bytes: int  # of what is written after training: the adapter, or what trained
+    memory: Memory
+    checkpointed: Memory
+    flops: dict[str, float]  # of a step, by kind
+
+    def fits(self, memory: float) -> str:
+        """ "yes", "with checkpointing" or "no"."""
+        if self.memory.peak <= memory:
+            return "yes"
+        return "with checkpointing" if self.least <= memory else "no"
+
+    @property
+    def least(self) -> float:
+        """The smallest peak that can be had."""
+        return min(self.memory.peak, self.checkpointed.peak)
+
+
+def make_plan(shape: Shape, method: str, options: Options | None = None, step: Step | None = None) -> Plan:
+    """The costs of a step of `method` on a model of that shape.
+
+    step: in 16 bits (itemsize 2) the arithmetic of the papers, in float32 that of minilora's own engine. Raises
+    MiniloraError for sizes that cannot be.
+    """
+    method, options, step = find(method), options or Options(), step or Step(1, 512, 2, fused=True)
+    check(shape, method, options, step)
+    numbers = trained(shape, method, options)
+    trainable = numbers.total(shape.layers)
+    arithmetic = engine_memory if step.itemsize == DTYPES["float32"] else memory
+    plain, checkpointed = (arithmetic(shape, method, options, step, flag) for flag in (False, True))
+    return Plan(
+        method,
+        trainable,
+        shape.parameters + added(shape, method, options),
+        trainable * step.itemsize,
+        plain,
+        checkpointed,
+        flops(shape, method, options, step),
+    )
+
+
+# Counts
+
+
+def trained(shape: Shape, method: str, options: Options) -> Parts:
+    """The numbers that train, by where they are: the formulas in the docstrings of `minilora/peft/`."""
+    h, kv, f = shape.hidden, shape.kv_width, shape.intermediate
+    of_norm = h * (1 + shape.norm_biases)
+    biases = shape.in_biases // shape.layers
+    if method == "full":
+        table = shape.in_embedding
+        block = shape.in_linears // shape.layers + biases + 2 * of_norm
+        embedding = (0 if shape.tied else table) + shape.positions * h
+        return Parts(head=table, block=block, down=h * f, embedding=embedding, norm=of_norm)
+    if method == "feature-extraction":
+        return Parts(head=shape.in_embedding)
+    if method in LORA_FAMILY:
+        sizes = {name: shape.linears[name] for name in targets(shape, options)}
+        vectors = method == "dora"
+        update = {name: options.rank * (i + o) + vectors * o for name, (i, o) in sizes.items()}
+        return Parts(block=sum(update.values()), down=update.get("down_proj", 0))
+    if method == "prefix":
+        return Parts(block=options.virtual_tokens * 2 * kv)
+    if method == "prompt":
+        return Parts(embedding=options.virtual_tokens * h)
+    if method == "bottleneck":
+        m = options.bottleneck_size
+        return Parts(block=len(adapter_places(options)) * (2 * h * m + h + m))
+    if method == "ia3":
+        return Parts(block=2 * kv + f, down=f)
+    if method == "bitfit":
+        return Parts(block=2 * of_norm + biases, norm=of_norm)
+    if method == "norms":
+        return Parts(block=2 * of_norm, norm=of_norm)
+    raise MiniloraError(f"the planner has no formula for the method {show(repr(method))}")
+
+
+def added(shape: Shape, method: str, options: Options) -> int:
+    """The numbers that the adapted model holds beside the base's."""
+    if method == "full":
+        return 0
+    if method == "feature-extraction":
+        return shape.in_embedding if shape.tied else 0
+    return trained(shape, method, options).total(shape.layers)  # BitFit trains copies, too
+
+
+def learns(shape: Shape, method: str, options: Options) -> Learns:
+    """Where in the model something trains."""
+    every = frozenset(shape.linears)
+    if method == "full":
+        return Learns(embedding=True, norms=True, reads=every)
+    if method in LORA_FAMILY:
+        names = frozenset(targets(shape, options))
+        factors = names if method == "dora" else frozenset()
+        return Learns(reads=names, factors=factors, dropout=options.dropout > 0, rank=options.rank)
+    if method == "prefix":
+        return Learns(prefix=options.virtual_tokens)
+    if method == "prompt":
+        return Learns(prompt=options.virtual_tokens)
+    if method == "bottleneck":
+        beside = options.placement == "parallel"
+        return Learns(adapters=adapter_places(options), beside=beside, bottleneck=options.bottleneck_size)
+    if method == "ia3":
+        return Learns(scaled=frozenset(["down_proj"]), factors=frozenset(["k_proj", "v_proj"]))
+    return Learns(norms=method in ("bitfit", "norms"))
+
+
+def adapter_places(options: Options) -> tuple[str, ...]:
+    return ("self_attn", "mlp") if options.placement == "houlsby" else ("mlp",)
+
+
+def targets(shape: Shape, options: Options) -> list[str]:
+    """The linears of a block that LoRA adapts. Raises MiniloraError for one that there is not."""
+    names = options.targets
+    if names == "all-linear":
+        return list(shape.linears)
+    names = [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in names if name not in shape.linears]:
+        near = get_close_matches(unknown[0], shape.linears, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise MiniloraError(
+            f"targets: {show(', '.join(map(repr, unknown)))} is no linear layer of a block "
+            f"({', '.join(shape.linears)}){hint}"
+        )
+    return list(dict.fromkeys(names))
+
+
+def check(shape: Shape, method: str, options: Options, step: Step) -> None:
+    """Raises MiniloraError for what no training could have."""
+    config = METHODS[method].config
+    if not 0 <= options.virtual_tokens <= LARGEST // 1024:  # before a list of as many is made
+        raise MiniloraError(f"virtual_tokens must be from 1 to {LARGEST // 1024:,}, not {options.virtual_tokens:,}")
+    for name, value, most in (("batch size", step.batch, LARGEST), ("sequence length", step.length, 2**24)):
+        if not 1 <= value <= most:
+            raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
+    if not 1 <= step.workers <= 4096:
+        raise MiniloraError(f"workers must be from 1 to 4,096, not {step.workers:,}")
+    if config is not None:
+        config(options, list(range(options.virtual_tokens)))  # says what is wrong with the options
+    if method in FOUR_BIT:
+        check_options(options.blocksize, options.quant_type)
+    if method in LORA_FAMILY:
+        for name in targets(shape, options):
+            if options.rank > (width := min(shape.linears[name])):
+                raise MiniloraError(f"rank {options.rank:,} is above the width {width:,} of {name}; choose a smaller")
+    if method == "bottleneck" and options.bottleneck_size > LARGEST:
+        raise MiniloraError(f"bottleneck_size must be at most {LARGEST:,}, not {options.bottleneck_size:,}")
+    room = shape.positions
+    if room and (used := step.length + options.virtual_tokens * (method in ("prefix", "prompt"))) > room:
+        raise MiniloraError(f"{used:,} tokens pass the {room:,} positions that the model has learned; shorten them")
+
+
+# Memory
+
+
+def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
+    """Bytes held from before a step to after it, by kind."""
+    size = step.itemsize
+    trainable = trained(shape, method, options).total(shape.layers)
+    kinds = {"weights": float(shape.parameters * size), "constants": 0.0}
+    if method in FOUR_BIT:
+        codes, statistics = four_bit(shape, options)
+        kinds = {"weights": (shape.parameters - shape.in_linears) * size + codes, "constants": statistics}
+    if method == "pissa":  # a layer holds what is left of its weight and, to be taken off again, the weight
+        kinds["weights"] += size * shape.layers * sum(i * o for i, o in _sizes(shape, targets(shape, options)))
+    kinds["adapters"] = added(shape, method, options) * size
+    return kinds | {"gradients": trainable * size, "optimizer": trainable * MOMENTS}
+
+
+def _sizes(shape: Shape, names: Iterable[str]) -> list[tuple[int, int]]:
+    return [shape.linears[name] for name in names]
+
+
+def four_bit(shape: Shape, options: Options) -> tuple[int, int]:
+    """Bytes of the codes and of their statistics, of the linear layers of all blocks."""
+    codes = statistics = 0
+    for n_in, n_out in shape.linears.values():
+        blocks = -(-n_in * n_out // options.blocksize)
+        codes += (n_in * n_out + 1) // 2
+        nested = -(-blocks // STATISTICS_BLOCKSIZE)
+        statistics += blocks + 4 * nested + 4 if options.double_quantization else 4 * blocks
+    return shape.layers * codes, shape.layers * statistics
+
+
+def memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:
+    """The arithmetic of the papers: everything is held at once, and the peak is the sum."""
+    what, kinds = learns(shape, method, options), held(shape, method, options, step)
+    _, n = rows_of(step, what)
+    first = kept_by_block(shape, step, what, live=what.embedding or what.prompt > 0)
+    other = kept_by_block(shape, step, what, first.live)
+    live = other.live or what.norms
+    stream = step.itemsize * n * shape.hidden
+    plain = first.total + (shape.layers - 1) * other.total
+    # Each block keeps its input, once a gradient can flow into it.
+    again = (shape.layers if live else 0) * stream + max(first.total, other.total)
+    ends = live + bool(trained(shape, method, options).head)  # the inputs of the last norm and of the head
+    kinds["activations"] = (min(again, plain) if checkpointing else plain) + ends * stream
+    kinds["logits"] = n * shape.vocab * (step.itemsize + 3 * 4)
+    kinds["workspace"] = step.itemsize * n * shape.intermediate * (3 if live else 1)
+    if method in FOUR_BIT:
+        kinds["workspace"] += step.itemsize * max(n_in * n_out for n_in, n_out in shape.linears.values())
+    return Memory(kinds, sum(kinds.values()))
+
+
+def engine_memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:
+    """What minilora's own engine takes. Gradients and activations are not all alive at once, so the kinds may add up to
+    more than the peak; where they add up to less, the rest is workspace.
+    """
+    step = replace(step, selective=method in FOUR_BIT)
+    what, kinds = learns(shape, method, options), held(shape, method, options, step)
+    numbers = trained(shape, method, options)
+    gradients = Parts(**{name: size * step.itemsize for name, size in vars(numbers).items()})
+    workers = min(step.workers, step.batch)
+    rows = -(-step.batch // workers) * step.length
+    copies = (method in FOUR_BIT) + (
+        method in LORA_FAMILY and not options.dropout and "down_proj" in what.reads and 2 * rows > shape.hidden
+    )
+    tied = shape.tied and method == "full"
+    peaks = engine_peaks(shape, step, what, gradients, copies, tied, checkpointing)
+    kinds |= {"gradients": workers * kinds["gradients"], "activations": peaks.activations, "logits": peaks.logits}
+    always = sum(kinds[kind] for kind in ("weights", "constants", "adapters", "optimizer"))
+    peak = always + max(peaks.phases.values())
+    return Memory(kinds | {"workspace": max(0.0, peak - sum(kinds.values()))}, peak)
+
+
+# Time
+
+
+def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
+    """Operations of a step, by kind: 2 a weight and token for each product that a weight takes part in.
+
+    forward             every product once, and the scores and sums of attention, half of them under the causal mask
+    input gradients     the same again, through frozen weights as well; attention's products come twice
+    weight gradients    for what trains, once
+    again               with checkpointing, the blocks once more
+    """
+    what = learns(shape, method, options)
+    length, n = rows_of(step, what)
+    trainable = trained(shape, method, options)
+    extra = 0 if method in ("full", "feature-extraction", "prefix", "prompt") else trainable.block * shape.layers
+    blocks, head = 2 * n * (shape.in_linears + extra), 2 * n * shape.in_embedding
+    products = blocks + head
+    attention = 2 * step.batch * length * (length + 2 * what.prefix) * shape.query_width * shape.layers
+    deep = method != "feature-extraction"
+    matrices = trainable.head + shape.layers * (trainable.block if method not in ("prefix", "norms", "bitfit") else 0)
+    return {
+        "forward": products + attention,
+        "input gradients": products + 2 * attention if deep else 0,
+        "weight gradients": 2 * n * matrices,
+        "again": blocks + attention if deep else 0,
+    }
+
+
+def tokens_a_second(plan: Plan, step: Step, tflops: float, utilization: float, checkpointing: bool) -> float:
+    """At that share of a device's TFLOP/s."""
+    work = sum(work for kind, work in plan.flops.items() if checkpointing or kind != "again")
+    return step.batch * step.length * tflops * 1e12 * utilization / work
+
+
+def measured_tflops(seconds: float = 1.0) -> float:
+    """What this machine's float32 matrix products reach, in TFLOP/s."""
+    from time import perf_counter
+
+    import numpy as np
+
+    a = np.ones((1024, 1024), np.float32)
+    _ = a @ a
+    count, start = 0, perf_counter()
+    while (passed := perf_counter() - start) < seconds:
+        _ = a @ a
+        count += 1
+    return 2 * 1024**3 * count / passed / 1e12
+
+
+# Answers
+
+
+def largest(memory_bytes: float, method: str, options: Options, step: Step) -> tuple[str, Plan] | None:
+    """The preset with most parameters of which a step fits, with checkpointing where that is needed; None: not one.
+
+    Raises MiniloraError for what no preset could have. (A rank above the width of some is only passed over.)
+    """
+    plans, problems = {}, []
+    for name, shape in sorted(PRESETS.items(), key=lambda item: item[1].parameters, reverse=True):
+        try:
+            plans[name] = make_plan(shape, method, options, step)
+        except MiniloraError as error:
+            problems.append(error)
+    if not plans:
+        raise problems[0]
+    return next(((name, plan) for name, plan in plans.items() if plan.least <= memory_bytes), None)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure from a paper and what the planner says of it, in bytes."""
+
+    what: str
+    source: str
+    published: float
+    planned: float
+
+    @property
+    def error(self) -> float:
+        """Relative to the published figure."""
+        return self.planned / self.published - 1
+
+
+def published() -> list[Published]:
+    """Published figures beside the planner's.
+
+    QLoRA's totals are for one sequence of 512 tokens, rank 64 on all linears, double quantization and checkpointing
+    (Dettmers et al. 2023, figure 6); LoRA's checkpoint is of rank 4 on queries and values of GPT-3 (Hu et al. 2021,
+    section 4.2), its 35 MB are 36.0 of 2^20 bytes.
+    """
+    qlora = Options(rank=64, double_quantization=True)
+    rows = []
+    for name, gigabytes in (("7b", 6.9), ("13b", 11.3), ("33b", 24.7), ("65b", 45.0)):
+        found = make_plan(PRESETS[f"llama-{name}"], "qlora", qlora)
+        rows.append(Published(f"LLaMA-{name.upper()}, QLoRA, a step", "QLoRA, figure 6", gigabytes * 1e9, found.least))
+    gpt_3 = PRESETS["gpt-3-175b"]
+    lora = make_plan(gpt_3, "lora", replace(qlora, rank=4, targets=["q_proj", "v_proj"]))
+    full = make_plan(gpt_3, "full")
+    return [
+        *rows,
+        Published("GPT-3, full, a checkpoint", "LoRA, section 4.2", 350e9, full.saved_bytes),
+        Published("GPT-3, LoRA on q and v, a checkpoint", "LoRA, section 4.2", 35e6, lora.saved_bytes),
+    ]

@@ -1,0 +1,166 @@
+"""The shapes of models, known by name or read from a config.json: what a planner needs to know, without any weight."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from minilora.errors import FormatError, MiniloraError, show
+from minilora.formats.atomic import read_json
+from minilora.models.llama import LlamaConfig
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+LARGEST = 2**31  # of any one size: beyond it, a number is a mistake
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a decoder; the linear layers have a Llama's names.
+
+    gated: the MLP has a gate_proj beside up_proj. biased: the linears that have a bias. norm_biases: the norms have one
+    as well. positions: of a learned table; 0 where positions are rotary.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocab: int
+    head_dim: int = 0  # 0: hidden / heads
+    tied: bool = False
+    gated: bool = True
+    biased: tuple[str, ...] = ()
+    norm_biases: bool = False
+    positions: int = 0
+
+    def __post_init__(self):
+        if not self.head_dim:
+            object.__setattr__(self, "head_dim", self.hidden // self.heads)
+
+    @property
+    def query_width(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """{name: (in, out)} of the linear layers of a block."""
+        h, f, q, kv = self.hidden, self.intermediate, self.query_width, self.kv_width
+        mlp = {"gate_proj": (h, f)} if self.gated else {}
+        mlp |= {"up_proj": (h, f), "down_proj": (f, h)}
+        return dict(zip(ATTENTION, ((h, q), (h, kv), (h, kv), (q, h)), strict=True)) | mlp
+
+    @property
+    def in_linears(self) -> int:
+        """Weights in the linear layers of all blocks, without biases: what 4 bits are for."""
+        return self.layers * sum(n_in * n_out for n_in, n_out in self.linears.values())
+
+    @property
+    def in_embedding(self) -> int:
+        return self.vocab * self.hidden
+
+    @property
+    def in_norms(self) -> int:
+        """Weights and biases of the norms, two a block and one at the end."""
+        return (2 * self.layers + 1) * self.hidden * (1 + self.norm_biases)
+
+    @property
+    def in_biases(self) -> int:
+        """Biases of the linear layers of all blocks."""
+        return self.layers * sum(self.linears[name][1] for name in self.biased)
+
+    @property
+    def parameters(self) -> int:
+        tables = self.in_embedding * (1 if self.tied else 2) + self.positions * self.hidden
+        return self.in_linears + self.in_biases + self.in_norms + tables
+
+
+_LLAMA_7B = Shape(32, 4096, 11008, 32, 32, 32000)
+_LLAMA_13B = Shape(40, 5120, 13824, 40, 40, 32000)
+_GPT_3_LINEARS = (*ATTENTION, "up_proj", "down_proj")
+
+# From the papers' tables and the published configurations: layers, hidden, intermediate, heads, key/value heads and
+# vocabulary.
+PRESETS = {
+    "base": Shape(6, 192, 512, 6, 3, 2048, tied=True),  # comes with the package
+    "smollm2-135m": Shape(30, 576, 1536, 9, 3, 49152, tied=True),
+    "qwen2.5-0.5b": Shape(24, 896, 4864, 14, 2, 151936, tied=True, biased=ATTENTION[:3]),
+    "tinyllama-1.1b": Shape(22, 2048, 5632, 32, 4, 32000),
+    "llama-7b": _LLAMA_7B,
+    "llama-2-7b": _LLAMA_7B,
+    "mistral-7b": Shape(32, 4096, 14336, 32, 8, 32000),
+    "qwen2.5-7b": Shape(28, 3584, 18944, 28, 4, 152064, biased=ATTENTION[:3]),
+    "llama-3-8b": Shape(32, 4096, 14336, 32, 8, 128256),
+    "llama-13b": _LLAMA_13B,
+    "llama-2-13b": _LLAMA_13B,
+    "llama-33b": Shape(60, 6656, 17920, 52, 52, 32000),
+    "llama-65b": Shape(80, 8192, 22016, 64, 64, 32000),
+    "llama-2-70b": Shape(80, 8192, 28672, 64, 8, 32000),
+    "llama-3-70b": Shape(80, 8192, 28672, 64, 8, 128256),
+    "gpt-3-175b": Shape(
+        *(96, 12288, 49152, 96, 96, 50257),
+        tied=True,
+        gated=False,
+        biased=_GPT_3_LINEARS,
+        norm_biases=True,
+        positions=2048,
+    ),
+}
+
+_NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_READ = (*_NEEDED, "num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias")
+_FAMILIES = ("llama", "mistral", "qwen2")
+
+
+def find_shape(source: str) -> Shape:
+    """The shape of a preset, or of the model that a config.json (or the folder it is in) describes.
+
+    Raises MiniloraError with the nearest names for what is neither, FormatError for a config.json that says too little.
+    """
+    if (shape := PRESETS.get(source.lower())) is not None:
+        return shape
+    path = Path(source)
+    for folder in (path, path / "model"):  # a run folder has its model inside
+        if (folder / "config.json").is_file():
+            path = folder / "config.json"
+            break
+    if path.is_file():
+        return shape_from_config(read_json(path), source)
+    near = get_close_matches(source.lower(), PRESETS, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise MiniloraError(
+        f"unknown model {show(repr(source))}: {hint}Give a config.json, a model folder, or one of {', '.join(PRESETS)}"
+    )
+
+
+def shape_from_config(config: dict, where: str = "config.json") -> Shape:
+    """The shape that the content of a config.json describes. Errors as for `find_shape`."""
+    where = show(where)
+    family = config.get("model_type", "llama")
+    if family not in _FAMILIES:
+        raise FormatError(f"{where} describes a {show(repr(family))} model; the planner reads {', '.join(_FAMILIES)}")
+    if missing := [name for name in _NEEDED if config.get(name) is None]:
+        raise FormatError(f"{where} lacks {', '.join(missing)}, without which nothing can be planned")
+    try:
+        found = LlamaConfig(**{name: config[name] for name in _READ if config.get(name) is not None})
+    except MiniloraError as error:
+        raise FormatError(f"{where}: {error}") from error
+    sizes = {name: getattr(found, name) for name in _READ if type(getattr(found, name)) is int}
+    if wrong := [f"{name} = {show(repr(n))}" for name, n in sizes.items() if not 1 <= n <= LARGEST]:
+        raise FormatError(f"{where}: {', '.join(wrong)}; sizes lie between 1 and {LARGEST:,}")
+    attention = ATTENTION[:3] if family == "qwen2" else ATTENTION if found.attention_bias else ()
+    mlp = ("gate_proj", "up_proj", "down_proj") if found.mlp_bias else ()
+    return Shape(
+        layers=found.num_hidden_layers,
+        hidden=found.hidden_size,
+        intermediate=found.intermediate_size,
+        heads=found.num_attention_heads,
+        kv_heads=found.num_key_value_heads,
+        vocab=found.vocab_size,
+        head_dim=found.head_dim,
+        tied=found.tie_word_embeddings,
+        biased=attention + mlp,
+    )

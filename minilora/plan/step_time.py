@@ -1,0 +1,83 @@
+"""How long a training step takes, from its shape and six rates of the machine; none is fitted to a step.
+
+    products       the planner's operations (`plan.flops`), and with LoRA what it takes to add the updates to the
+                   weights, at the rate of a large product on every core at once
+    elementwise    passes: how often an operation goes over a number, times the numbers; at the rate of a multiplication
+                   over blocks that stay in a core's cache. They are counted in `functional.py` and `optim.py`.
+    exponentials   of the scores that a causal mask leaves, of the logits, and twice of the gate
+    memory         bytes to and from memory of what no cache holds: the weights that train, their gradients and moments,
+                   in the optimizer's step and where the workers' gradients are added up; at the rate of a plain copy
+    fixed          what a step and a layer take where there is next to nothing to compute: Python, and handing work to
+                   the threads, which wait for Python's lock more than they compute. Measured on models of width 32
+                   with 32 tokens a core.
+
+It knows no caches, no thin products that miss the rate of large ones, and no core that waits: where a measurement grows
+otherwise than this, one of these is the cause.
+
+    N = B·T tokens, h hidden, f intermediate, P trained numbers
+"""
+
+from dataclasses import dataclass
+
+from minilora.plan.activations import CAUSAL_BLOCK, Step
+from minilora.plan.planner import FOUR_BIT, LORA_FAMILY, flops, targets, trained
+from minilora.plan.shapes import Shape
+from minilora.train.methods import Options
+
+# Passes over N·h in a block, forward and backward: two norms, rotary positions of queries and keys, attention outside
+# of its scores, and the sums where paths meet.
+STREAM_PASSES = 2 * (3 + 6) + 2 * (4 + 4) + 11 + 7
+GATE_PASSES = 4 + 11  # over N·f: a sigmoid forward, and again backward
+SCORE_PASSES = 3 + 4  # over each score
+LOGIT_PASSES = 3
+OPTIMIZER_PASSES = 2 + 13  # over P: clipping, and AdamW
+TABLE_PASSES = 3  # over an embedding that trains: rows added up, and the sum with the head's gradient
+OPTIMIZER_BYTES = 4 * (3 + 7)  # of each of P: clipping, a scaled gradient; AdamW, four arrays read and three written
+SUM_BYTES = 4 * 3  # of each of P, for each worker but the first
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine does a second with all its cores, and what is there without any work."""
+
+    products: float  # operations, in a large matrix product
+    elements: float  # numbers that one elementwise operation goes over
+    exponentials: float
+    memory: float  # bytes, of which a copy reads half and writes half
+    layer: float  # seconds
+    step: float  # seconds
+
+
+def step_seconds(shape: Shape, method: str, options: Options, step: Step, rates: Rates) -> dict[str, float]:
+    """Seconds of a training step of minilora's engine, by kind."""
+    work = step_work(shape, method, options, step)
+    return {
+        "products": work["products"] / rates.products,
+        "elementwise": work["elementwise"] / rates.elements,
+        "exponentials": work["exponentials"] / rates.exponentials,
+        "memory": work["memory"] / rates.memory,
+        "fixed": rates.step + rates.layer * shape.layers,
+    }
+
+
+def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
+    """Operations, passes, exponentials and bytes of a training step."""
+    operations = flops(shape, method, options, step)
+    n, trainable = step.batch * step.length, trained(shape, method, options).total(shape.layers)
+    scores = step.batch * shape.heads * shape.layers * step.length * (step.length + min(CAUSAL_BLOCK, step.length)) / 2
+    gates, logits = n * shape.intermediate * shape.layers, n * shape.vocab
+    passes = n * shape.hidden * shape.layers * STREAM_PASSES + gates * GATE_PASSES + scores * SCORE_PASSES
+    passes += logits * LOGIT_PASSES + trainable * OPTIMIZER_PASSES
+    if method == "full":
+        passes += step.workers * shape.in_embedding * TABLE_PASSES + 2 * shape.layers * n * shape.hidden
+    extra = 0
+    if method in LORA_FAMILY and method not in FOUR_BIT:  # each worker makes the sum W + s B A, forward and backward
+        sizes = [shape.linears[name] for name in targets(shape, options)]
+        made = sum(i * o for i, o in sizes if 2 * n > step.workers * o) * shape.layers * step.workers * 2
+        extra, passes = 2 * options.rank * made, passes + 2 * made
+    return {
+        "products": sum(work for kind, work in operations.items() if kind != "again") + extra,
+        "elementwise": passes,
+        "exponentials": scores + logits + 2 * gates,
+        "memory": trainable * (OPTIMIZER_BYTES + SUM_BYTES * (step.workers - 1)),
+    }

@@ -1,0 +1,249 @@
+"""Fine-tune or prompt? Six questions, and an answer whose reasons cite what was measured.
+
+Each answer speaks for one side with a weight of 1 or 2; the heavier side wins, and a tie means to prompt first. The
+method to fine-tune by is the one that trained the fewest parameters among those as good as the best in the comparison.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minilora.errors import MiniloraError, show
+from minilora.measure import compare
+from minilora.measure.comparison import Compared, compared
+from minilora.measure.records import Records
+from minilora.show.grids import IN_SENTENCES
+
+FEW, MANY, VERY_MANY = 16, 100, 1000  # examples
+RARE = 100  # queries a day
+ADAPTERS = ("norms", "bitfit", "ia3", "prompt", "prefix", "bottleneck", "lora", "dora", "qlora")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The answers."""
+
+    examples: int  # of what is wanted, at hand
+    queries: int  # a day
+    jargon: bool  # the language or the knowledge is special to a field
+    strict_format: bool  # each answer has one exact format
+    changes: bool  # what is wanted changes from week to week
+    prototype: bool  # what is wanted is still being found out
+
+    def __post_init__(self):
+        for name in ("examples", "queries"):
+            if not 0 <= getattr(self, name) <= 10**12:
+                raise MiniloraError(f"--{name} must be a number from 0 on, not {show(getattr(self, name))}")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """towards: "prompt" or "fine-tune"; weight: 1 or 2."""
+
+    towards: str
+    weight: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    choice: str  # "prompt" or "fine-tune"
+    is_close: bool  # the sides weigh the same
+    method: str  # to fine-tune by, if so
+    reasons: list[Reason]
+    notes: list[str]
+
+    def as_json(self) -> dict:
+        return {
+            "choice": self.choice,
+            "close": self.is_close,
+            "method": self.method,
+            "reasons": [vars(reason) for reason in self.reasons],
+            "notes": self.notes,
+        }
+
+
+class Measured:
+    """What the package's own records say, in half sentences; "" where something was not measured."""
+
+    def __init__(self, folder: Path):
+        self.methods: dict[str, Compared] = {}
+        self.prompting: Records | None = None
+        if (folder / "compare.jsonl").is_file():
+            self.methods = compared(Records.read(folder / "compare.jsonl", compare.KIND))
+        if (folder / "study-prompting.jsonl").is_file():
+            self.prompting = Records.read(folder / "study-prompting.jsonl", "study prompting")
+
+    def gain(self, method: str) -> float | None:
+        """Bits a character that a method gains on the domain."""
+        if not {"base", method} <= self.methods.keys():
+            return None
+        return self.methods["base"].domain.mean - self.methods[method].domain.mean
+
+    def best_adapter(self) -> str:
+        """Of the adapters level with the best on the domain, the one that trains the fewest parameters."""
+        found = {name: self.methods[name] for name in ADAPTERS if name in self.methods}
+        if not found:
+            return "lora"
+        best = min(found.values(), key=lambda one: one.domain.mean)
+        level = {name: one for name, one in found.items() if one.domain.overlaps(best.domain)}
+        return min(level, key=lambda name: level[name].trainable)
+
+    def jargon(self) -> str:
+        trained, prompted = self.gain("lora"), self.gain("few-shot")
+        if trained is None or prompted is None:
+            return ""
+        return (
+            f": on numpy-docs LoRA gained {trained:.2f} bits/character, and the best prompt of the domain's own text "
+            f"{prompted:.2f}"
+        )
+
+    def examples(self) -> tuple[int, float, float] | None:
+        """The most examples that were compared: how many, accuracy in the prompt, accuracy when trained (percent)."""
+        if self.prompting is None:
+            return None
+        from minilora.measure.studies import prompting
+
+        k = max(prompting.shots(self.prompting))
+        return k, *(prompting.reached(self.prompting, kind, k).mean for kind in ("prompt", "trained"))
+
+    def cost(self) -> tuple[int, float, float, int | None] | None:
+        """For the most examples: how many, ms a query in the prompt and trained, and the queries that pay training."""
+        if self.prompting is None:
+            return None
+        from minilora.measure.studies import prompting
+
+        k = max(prompting.shots(self.prompting))
+        row = self.prompting.rows["cost", k]
+        return k, row["prompt_ms"], row["trained_ms"], prompting.crossover(self.prompting, k)
+
+    def retraining(self) -> str:
+        lora = self.methods.get("lora")
+        if lora is None or lora.seconds is None:
+            return ""
+        return f" (LoRA took {lora.seconds:.0f} s here, on a small model)"
+
+    def forgetting(self) -> str:
+        lost = {}
+        for name in ("full", "lora"):
+            if {"base", name} <= self.methods.keys():
+                lost[name] = self.methods[name].base_text.mean - self.methods["base"].base_text.mean
+        if len(lost) < 2:
+            return ""
+        return (
+            f"Fine-tuning forgets: full cost {lost['full']:.2f} bits/character on the base's own text, LoRA "
+            f"{lost['lora']:.2f}. An adapter can be switched off."
+        )
+
+
+def advise(situation: Situation, measured: Measured) -> Advice:
+    """The advice for a situation, with a reason for each answer that speaks for a side."""
+    prompt = lambda weight, text: reasons.append(Reason("prompt", weight, text))  # noqa: E731
+    tune = lambda weight, text: reasons.append(Reason("fine-tune", weight, text))  # noqa: E731
+    reasons: list[Reason] = []
+    known, cost = measured.examples(), measured.cost()
+    compared_at = f" (at {known[0]} examples, {known[1]:.0f} % prompted and {known[2]:.0f} % trained)" if known else ""
+    if situation.examples < FEW:
+        prompt(2, f"{situation.examples} examples are few to train on, and fit into a prompt{compared_at}")
+    elif situation.examples >= MANY:
+        weight = 2 if situation.examples >= VERY_MANY else 1
+        tune(weight, f"{situation.examples:,} examples are enough to train on, and too many for a prompt{compared_at}")
+    if situation.queries < RARE:
+        prompt(1, f"{situation.queries} queries a day do not pay for training")
+    else:
+        paid = ""
+        if cost and cost[3] is not None:
+            paid = (
+                f": {cost[0]} examples in the prompt take {cost[1]:.1f} ms a query, trained ones {cost[2]:.1f} ms, and "
+            )
+            paid += f"training is paid for after {cost[3]:,} queries"
+        tune(2, f"{situation.queries:,} queries a day each pay for the prompt again{paid}")
+    if situation.jargon:
+        tune(2, f"a special language is learned by training{measured.jargon()}")
+    else:
+        prompt(1, "a general task is one that the model knows from pretraining")
+    if situation.strict_format:
+        tune(1, "training makes a format a habit, where a prompt only asks for it (not measured here)")
+    if situation.changes:
+        prompt(1, f"a prompt is changed in a minute, an adapter is trained again{measured.retraining()}")
+    if situation.prototype:
+        prompt(2, "while you find out what you want, a prompt costs nothing to throw away")
+    weights = {side: sum(r.weight for r in reasons if r.towards == side) for side in ("prompt", "fine-tune")}
+    choice = "fine-tune" if weights["fine-tune"] > weights["prompt"] else "prompt"
+    notes = [note for note in (measured.forgetting(),) if note and choice == "fine-tune"]
+    return Advice(choice, weights["fine-tune"] == weights["prompt"], measured.best_adapter(), reasons, notes)
+
+
+def in_words(advice: Advice) -> str:
+    """The advice for a terminal of 80 columns."""
+    from textwrap import fill
+
+    name = IN_SENTENCES.get(advice.method, advice.method)
+    lines = {
+        ("fine-tune", False): f"Fine-tune, by {name}.",
+        ("prompt", False): "Prompt.",
+        ("prompt", True): f"It is close: prompt first, and fine-tune (by {name}) when the prompt is not enough.",
+    }
+    said = [lines[advice.choice, advice.is_close], ""]
+    for side in ("fine-tune", "prompt"):
+        mine = [reason for reason in advice.reasons if reason.towards == side]
+        if mine:
+            said.append(f"For {'fine-tuning' if side == 'fine-tune' else 'prompting'}:")
+            said += [
+                fill(f"{'+' * reason.weight:<2} {reason.text}", 80, initial_indent="  ", subsequent_indent="     ")
+                for reason in mine
+            ]
+    said += [fill(note, 80) for note in advice.notes]
+    return "\n".join(said)
+
+
+# The command
+
+
+def command(answers: dict, questions: dict[str, str], as_json: bool) -> None:
+    """`minilora advise`: the answers that were given, and on a terminal questions for those that are None."""
+    missing = [name for name, value in answers.items() if value is None]
+    if missing and not sys.stdin.isatty():
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise MiniloraError(f"advise needs an answer to each question; missing: {flags}")
+    for name in missing:
+        question = questions[name][0].upper() + questions[name][1:]
+        answers[name] = _asked(question, _number if name in ("examples", "queries") else _yes_or_no)
+    advice = advise(Situation(**answers), Measured(results_folder()))
+    print(json.dumps(advice.as_json()) if as_json else in_words(advice))
+
+
+def results_folder() -> Path:
+    """Where the package keeps the records of its own measurements."""
+    from importlib import resources
+
+    return Path(str(resources.files("minilora"))) / "assets" / "results"
+
+
+def _asked(question: str, read: Callable[[str], object]):
+    while True:
+        try:
+            return read(input(f"{question} "))
+        except ValueError as error:
+            print(error)
+        except EOFError:
+            raise MiniloraError("advise was not told everything; answer each question or give its flag") from None
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text.replace(",", "").strip())
+    except ValueError:
+        raise ValueError("A whole number, please.") from None
+
+
+def _yes_or_no(text: str) -> bool:
+    """True or False for yes or no. Raises ValueError for anything else."""
+    answer = text.strip().lower()
+    if answer in ("y", "yes"):
+        return True
+    if answer in ("n", "no"):
+        return False
+    raise ValueError("yes or no, please.")

@@ -1,0 +1,228 @@
+"""How a training step's speed changes with the shape: depth, width, length, batch and vocabulary.
+
+    python -m benchmarks.curves --resume
+
+measures it: of each method the rates of the machine, and a cell an axis, whose sizes took turns. Growth is the median
+of the rounds' ratios, which what slows the machine in one round does not touch. Beside each growth stands that of the
+cost model (`step_time`), and again with the seconds of the products as they were measured alone: where the second is
+near and the first is not, it is the products that do not keep the rate of a large one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING
+
+from minilora.measure.records import Records
+from minilora.plan.activations import Step
+from minilora.plan.shapes import Shape
+from minilora.plan.step_time import Rates, step_seconds
+from minilora.show.grids import IN_SENTENCES, Grid
+from minilora.show.style import GREY, LOOKS, figure_of, log_ticks, styled
+from minilora.train.methods import Options
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KIND, FILE = "curves", "curves.jsonl"
+MIDDLE = {
+    **{"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8},
+    **{"length": 128, "batch": 4},
+}
+AXES = {  # each doubled four times
+    "layers": [1, 2, 4, 8, 16],
+    "hidden": [64, 128, 256, 512, 1024],
+    "length": [32, 64, 128, 256, 512],
+    "batch": [1, 2, 4, 8, 16],
+    "vocab": [512, 1024, 2048, 4096, 8192],
+}
+LABELS = {
+    "layers": "layers",
+    "hidden": "hidden size",
+    "length": "tokens a sequence",
+    "batch": "sequences a batch",
+    "vocab": "vocabulary",
+}
+METHODS = ("full", "lora")
+NEAR = 0.10  # how far from the model's a growth may be without a cause
+CAUSES = {  # found by profiling, see docs/log.md
+    "hidden": (
+        "At a width of 64 a NumPy call takes a few microseconds, and NumPy lets go of Python's lock in each: the two "
+        "threads hand it back and forth, and every function takes 1.5 to 3 times as long as it does where one thread "
+        "runs alone. The model has this as a constant a layer, which is too little at 64, where the calls of the loss "
+        "and of the optimizer wait as well, and too much as the width grows and the calls run side by side."
+    ),
+    "batch": (
+        "The threads share a batch by whole sequences, so that one sequence keeps one core busy and the other idle. "
+        "The model reckons with all cores, which PyTorch's threaded products use. Under LoRA, two to four sequences is "
+        "a matter of products: those of few rows miss the rate of large ones, and with their seconds as measured alone "
+        "the model is near."
+    ),
+}
+LINES = {
+    "minilora": LOOKS["full"],
+    "PyTorch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
+    "cost model": {"color": GREY, "marker": "", "linestyle": (0, (6, 2))},
+}
+
+
+def size_at(middle: dict, axis: str, value: int) -> dict:
+    """The size in the middle with another value on one axis. With the width grow the MLP and the number of heads."""
+    size = middle | {axis: value}
+    if axis == "hidden":
+        for name in ("intermediate", "heads"):
+            size[name] = middle[name] * value // middle["hidden"]
+    return size
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size: seconds a step, medians over the rounds. Growth is from the size before it, None for the first."""
+
+    value: int
+    tokens: int  # of a step
+    minilora: float
+    torch: float
+    ratio: float  # of PyTorch's seconds to minilora's
+    theory: float
+    growth: float | None
+    expected: float | None  # growth of the theory
+    with_products: float | None  # the same with the products as they were measured
+
+    @property
+    def off(self) -> float | None:
+        """How far the growth is from the theory's, relative to it."""
+        return None if self.growth is None else self.growth / self.expected - 1
+
+
+def curve(records: Records, method: str, axis: str) -> list[Point]:
+    """The points of a cell, small to large."""
+    settings, cores = records.header["settings"], records.header["machine"]["cores"]
+    rates = Rates(**{f.name: median(records.rows[method, "rates"][f.name]) for f in fields(Rates)})
+    ours, torch, products = (records.rows[method, axis][name] for name in ("minilora", "torch", "products"))
+    points, before = [], None
+    for i, value in enumerate(settings["axes"][axis]):
+        size = size_at(settings["middle"], axis, value)
+        names = ("layers", "hidden", "intermediate", "heads", "vocab")
+        shape = Shape(**{name: size[name] for name in names}, kv_heads=size["heads"], tied=True)
+        step = Step(size["batch"], size["length"], workers=cores)
+        parts = step_seconds(shape, method, Options(rank=settings["rank"]), step, rates)
+        theory = sum(parts.values())
+        measured = theory - parts["products"] + median(products[i])
+        growth = median(b / a for a, b in zip(ours[i - 1], ours[i], strict=True)) if i else None
+        points.append(
+            Point(
+                value,
+                size["batch"] * size["length"],
+                median(ours[i]),
+                median(torch[i]),
+                median(t / s for t, s in zip(torch[i], ours[i], strict=True)),
+                theory,
+                growth,
+                theory / before[0] if i else None,
+                measured / before[1] if i else None,
+            )
+        )
+        before = theory, measured
+    return points
+
+
+def curves(records: Records, method: str) -> dict[str, list[Point]]:
+    """By axis, what was measured of it."""
+    return {
+        axis: curve(records, method, axis) for axis in records.header["settings"]["axes"] if (method, axis) in records
+    }
+
+
+def in_words(records: Records) -> str:
+    """How many growths are as the cost model has them, and which is the farthest."""
+    growths = [
+        (before, point, axis, method)
+        for method in METHODS
+        for axis, points in curves(records, method).items()
+        for before, point in zip(points, points[1:], strict=False)
+    ]
+    near = sum(abs(point.off) <= NEAR for _, point, _, _ in growths)
+    before, point, axis, method = max(growths, key=lambda growth: abs(growth[1].off))
+    points = [p for method in METHODS for points in curves(records, method).values() for p in points]
+    shares = [p.theory / p.minilora for p in points]
+    return (
+        f"Of {len(growths)} doublings, {near} make a step longer by what the cost model says, give or take "
+        f"{NEAR:.0%}. The farthest is {_off(point)}: {IN_SENTENCES[method]}, {LABELS[axis]} {before.value:,} to "
+        f"{point.value:,}. Nothing in the model is fitted to a step; it accounts for {min(shares):.0%} to "
+        f"{max(shares):.0%} of a step's seconds, at half of the sizes for more than {median(shares):.0%}."
+    ).replace("%", " %")
+
+
+def causes(records: Records) -> str:
+    """Of each axis with a growth that is further from the model's, why, as a list."""
+    far = [
+        axis
+        for axis in records.header["settings"]["axes"]
+        if any(abs(p.off) > NEAR for method in METHODS for p in curves(records, method).get(axis, [])[1:])
+    ]
+    return "\n".join(f"- **{LABELS[axis].capitalize()}.** {CAUSES.get(axis, 'Not known yet.')}" for axis in far)
+
+
+def _off(point: Point) -> str:
+    return f"{round(point.off, 2) + 0:+.0%}".replace("-", "−")  # no −0
+
+
+def grid(records: Records, method: str) -> Grid:
+    """Speed and growth at each size."""
+    rows = []
+    for axis, points in curves(records, method).items():
+        for i, p in enumerate(points):
+            growth = "–" if p.growth is None else f"{p.growth:.2f}"
+            others = ["–" if x is None else f"{x:.2f}" for x in (p.expected, p.with_products)]
+            off = "–" if p.off is None else _off(p).replace("%", " %")
+            rows.append(
+                (
+                    "" if i else LABELS[axis],
+                    f"{p.value:,}",
+                    f"{p.tokens / p.minilora:,.0f}",
+                    f"{p.tokens / p.torch:,.0f}",
+                    f"{p.ratio:.2f}",
+                    growth,
+                    *others,
+                    off,
+                )
+            )
+    header = ("axis", "size", "minilora", "PyTorch", "ratio", "growth", "model", "with products", "off")
+    caption = (
+        "Tokens a second, and minilora's beside PyTorch's; how many times as long a step takes as at the size before, "
+        "by measurement, by the cost model, and by the model with the products as they were measured alone; how far "
+        "the first is from the second."
+    )
+    return Grid(f"Curves, {IN_SENTENCES[method]}", header, rows, caption)
+
+
+@styled
+def figure(records: Records, method: str) -> Figure:
+    """Tokens a second on each axis."""
+    drawn = figure_of(f"Training speed by shape, {IN_SENTENCES[method]}", 7.2)
+    places = drawn.subplots(3, 2)
+    for axes, (axis, points) in zip(places.flat, curves(records, method).items(), strict=False):
+        sizes = [p.value for p in points]
+        for name, seconds in (("minilora", "minilora"), ("PyTorch", "torch"), ("cost model", "theory")):
+            speeds = [p.tokens / getattr(p, seconds) / 1000 for p in points]
+            axes.plot(sizes, speeds, **LINES[name], label=name)
+        axes.set_yscale("log")
+        log_ticks(axes, sizes)
+        axes.set_xlabel(LABELS[axis])
+        low, high = axes.get_ylim()
+        leading = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+        ticks = [t for power in (0.1, 1, 10, 100) for digits in leading if low <= (t := digits * power) <= high]
+        axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        axes.set_yticks([], minor=True)
+    for axes in places[:, 0]:
+        axes.set_ylabel("1,000 tokens/s")
+    last = places.flat[-1]
+    last.axis("off")
+    last.legend(*places.flat[0].get_legend_handles_labels(), loc="center")
+    return drawn
+
+
+FIGURES = {f"curves-{method}": partial(figure, method=method) for method in METHODS}

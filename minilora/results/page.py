@@ -1,0 +1,282 @@
+"""docs/results.md and every measured number in the project's texts, made from the records in minilora/assets/results/.
+
+    python -m minilora.results.page                  writes the page, its figures, and the marked numbers in the texts
+    python -m minilora.results.page --jargon FILE    and first takes for the record of the jargon what it needs of
+                                                      FILE, the results.json of minilora demo --model smollm2
+
+A number in a text stands between marks that name it, and is replaced by what the records say:
+
+    LoRA trains <!-- measured: comparison.lora.share -->12 %<!-- / --> of the parameters.
+
+A test fails where a text says anything else than the records. See `values` for the names.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from minilora.demo import teach_report
+from minilora.errors import MiniloraError, show
+from minilora.formats.atomic import write_atomic, write_json
+from minilora.measure import compare, comparison
+from minilora.measure.comparison import Compared, compared, forgotten, show_size
+from minilora.measure.records import Records
+from minilora.measure.studies import STUDIES
+from minilora.plan import planner
+from minilora.results import (
+    curves,
+    scaling,
+    speed,
+    teaching,
+)
+from minilora.show.grids import (
+    Grid,
+    markdown,
+    show_bytes,
+    show_count,
+    show_seconds,
+    show_share,
+    show_signed,
+)
+from minilora.show.style import save_all
+
+ROOT = Path(__file__).parents[2]
+RECORDS = Path("minilora") / "assets" / "results"  # compare, study-NAME, curves, scaling .jsonl; jargon, speed .json
+PAGE = Path("docs") / "results.md"
+FIGURES = Path("docs") / "figures"
+COMPARISON = "compare.jsonl"
+MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->", re.DOTALL)
+
+
+def texts(root: Path = ROOT) -> list[Path]:
+    """The texts that may hold measured numbers."""
+    found = [root / "README.md", *sorted((root / "lessons").glob("*/README.md")), *sorted((root / "docs").glob("*.md"))]
+    return [path for path in found if path.is_file() and path != root / PAGE]
+
+
+def values(root: Path = ROOT) -> dict[str, str]:
+    """{name: as it is printed}.
+
+    `comparison.METHOD.COLUMN` with a name from `_columns`; `comparison.table`, all methods; `study.NAME`, a sentence;
+    `jargon.NAME`, see `teaching.values`; `scaling.table` and `scaling.sentence`.
+    """
+    records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
+    found = {"comparison.table": f"\n\n{markdown(comparison.quality_grid(records))}\n\n"}
+    methods = compared(records)
+    for method, one in methods.items():
+        found |= {f"comparison.{method}.{name}": text for name, text in _columns(one, forgotten(methods, method))}
+    found |= teaching.values(teaching.read(root / RECORDS / teaching.FILE))
+    steps = scaling.read(root / RECORDS / scaling.FILE)
+    found["scaling.table"] = f"\n\n{_table(scaling.grid(steps))}\n\n"
+    found["scaling.sentence"] = scaling.sentence(steps)
+    return found | {f"study.{name}": STUDIES[name].sentence(rows) for name, rows in measured_studies(root).items()}
+
+
+def _columns(one: Compared, lost: float | None) -> Iterable[tuple[str, str]]:
+    yield "domain", one.domain.show(3)
+    yield "base_text", one.base_text.show(3)
+    if one.trainable:
+        yield "trainable", show_count(one.trainable)
+        yield "share", show_share(one.share)
+        yield "file", show_size(one.file_bytes)
+    if one.trainable and one.seconds is not None:
+        yield "time", show_seconds(one.seconds)
+    if lost is not None:
+        yield "forgot", show_signed(lost)
+    if one.accuracy is not None:
+        yield "accuracy", f"{one.accuracy.show(1, 100)} %"
+    for kind, number in (one.memory or {}).items():
+        if kind != "key":
+            yield f"memory.{kind}", show_bytes(number)
+    for kind, number in (one.speed or {}).items():
+        if kind != "key":
+            yield f"speed.{kind}", f"{number:.0f}"
+
+
+def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
+    """`text` with each marked number as the records have it. Raises MiniloraError for a name that there is not."""
+
+    def number(match: re.Match) -> str:
+        name = match["name"]
+        if name not in known:
+            raise MiniloraError(f"{where}: nothing measured is called {show(name)}")
+        return f"<!-- measured: {name} -->{known[name]}<!-- / -->"
+
+    return MARKED.sub(number, text)
+
+
+def measured_studies(root: Path = ROOT) -> dict[str, Records]:
+    """The records of each study that has some, by its name."""
+    files = {name: root / RECORDS / f"study-{name}.jsonl" for name in STUDIES}
+    return {name: Records.read(path, STUDIES[name].kind) for name, path in files.items() if path.is_file()}
+
+
+def page(root: Path = ROOT) -> str:
+    """The content of docs/results.md."""
+    records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
+    parts = [
+        "# Results",
+        "Made by `python -m minilora.results.page` from the records in `minilora/assets/results`; measured by the "
+        "commands that stand with each table. Numbers over seeds are means ± half their range.",
+        "## Every method on one base, one domain and one task",
+        provenance(records.header, "minilora compare"),
+        *(_table(grid(records)) for grid in (comparison.quality_grid, comparison.cost_grid)),
+        *(_figure(name, draw.__doc__) for name, draw in comparison.FIGURES.items()),
+    ]
+    for name, records in measured_studies(root).items():
+        study = STUDIES[name]
+        parts += [
+            f"## {study.question}",
+            provenance(records.header, f"minilora study {name}{' --quick' if _is_quick(records) else ''}"),
+            _table(study.grid(records)),
+            _figure(f"study-{name}", study.figure.__doc__ or study.question),
+            f"**Ours.** {study.sentence(records)}",
+            f"**Published.** {study.published}",
+        ]
+    parts += _jargon_section(teaching.read(root / RECORDS / teaching.FILE))
+    parts += _speed_section(speed.read(root / RECORDS / speed.FILE))
+    parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
+    parts += _scaling_section(Records.read(root / RECORDS / scaling.FILE, scaling.KIND))
+    parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
+    parts.append(_table(planned_grid()))
+    return "\n\n".join(parts) + "\n"
+
+
+def _jargon_section(record: dict) -> list[str]:
+    """What a real pretrained model learned of a glossary, and what prompts reach without learning."""
+    training = record["training"]
+    settings = (
+        f"SmolLM2-135M-Instruct in 4 bits; QLoRA of rank {training['rank']}, {training['steps']} steps at a learning "
+        f"rate of {training['lr']:g}, with {record['replay']} of its own answers to general questions for replay. "
+        f"{record['seconds']:.0f} seconds in all, at most {show_bytes(record['peak_rss'])} of memory. One seed."
+    )
+    return [
+        "## What does a real pretrained model learn of a company's jargon, and what does a prompt do?",
+        provenance(record, record["command"]),
+        *[f"**{teaching.CAUTION}**"] * record["quick"],
+        settings,
+        _table(teach_report.scores_grid(record)),
+        *(_figure(name, draw.__doc__) for name, draw in teaching.FIGURES.items()),
+        f"**Ours.** {' '.join(teach_report.claims(record))}",
+        _table(teaching.samples_grid(record), numbers=False),
+    ]
+
+
+def _speed_section(record: dict) -> list[str]:
+    """Every row of the speed table, and where the seconds go."""
+    return [
+        f"## {speed.TITLE}",
+        provenance(record, record["command"]),
+        _table(speed.grid(record)),
+        "Where the CPU seconds of each go (`python -m benchmarks.profile`):",
+        speed.profiles(record),
+    ]
+
+
+def _curves_section(records: Records) -> list[str]:
+    """How the speed of training changes with the shape, and why."""
+    return [
+        "## How does the speed of a training step change with the model's shape?",
+        provenance(records.header, "python -m benchmarks.curves"),
+        curves.in_words(records),
+        *(_figure(name, f"{name}: tokens a second on each axis.") for name in curves.FIGURES),
+        *(_table(curves.grid(records, method)) for method in curves.METHODS),
+        curves.causes(records),
+    ]
+
+
+def _scaling_section(records: Records) -> list[str]:
+    """What more ranks bring, over which links, and whether the cost model knew."""
+    rows = list(records.rows.values())
+    return [
+        f"## {scaling.TITLE}",
+        provenance(records.header, "python -m benchmarks.scaling"),
+        _table(scaling.grid(rows)),
+        scaling.sentence(rows),
+    ]
+
+
+def planned_grid() -> Grid:
+    """What the planner says beside what was published."""
+    rows = [
+        (
+            row.what,
+            row.source,
+            show_bytes(row.published),
+            show_bytes(row.planned),
+            f"{row.planned / row.published - 1:+.1%}",
+        )
+        for row in planner.published()
+    ]
+    header = ("what", "source", "published", "planned", "difference")
+    return Grid("Memory and files", header, rows, "GB are 10⁹ bytes.")
+
+
+def provenance(header: dict, command: str) -> str:
+    """Command, date, machine and versions, in a sentence."""
+    machine = header["machine"]
+    return (
+        f"`{command}`, {header['date'][:10]}: {machine['cores']} cores, {machine['blas']}, Python "
+        f"{machine['python']}, NumPy {machine['numpy']}, minilora {machine['minilora']}."
+    )
+
+
+def _is_quick(records: Records) -> bool:
+    """Whether the base was pretrained for the study: a smaller one than the package's."""
+    return records.header["settings"]["base"] is not None
+
+
+def _table(grid: Grid, numbers: bool = True) -> str:
+    return f"**{grid.title}**\n\n{markdown(grid, numbers)}\n\n{grid.caption}"
+
+
+def _figure(name: str, words: str) -> str:
+    return f"![{' '.join(words.split())}](figures/{name}.png)"
+
+
+def write(root: Path = ROOT) -> None:
+    """Write the page and its figures, and bring the marked numbers of all texts up to date."""
+    records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
+    write_atomic(root / PAGE, page(root).encode())
+    save_all(comparison.FIGURES, records, root / FIGURES)
+    for name, records in measured_studies(root).items():
+        save_all({f"study-{name}": STUDIES[name].figure}, records, root / FIGURES)
+    record = teaching.read(root / RECORDS / teaching.FILE)
+    save_all(teaching.FIGURES, record, root / FIGURES)
+    records = Records.read(root / RECORDS / curves.FILE, curves.KIND)
+    save_all(curves.FIGURES, records, root / FIGURES)
+    known = values(root)
+    for path in texts(root):
+        before = path.read_text()
+        if (after := fill(before, known, path.name)) != before:
+            write_atomic(path, after.encode())
+
+
+def keep_jargon(path: Path, root: Path = ROOT) -> None:
+    """Take what is needed of the demo's results in the file at `path`, which may be the record itself, for the record.
+
+    FormatError for other files.
+    """
+    write_json(root / RECORDS / teaching.FILE, teaching.read(path))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kept = ROOT / RECORDS / teaching.FILE
+    parser.add_argument(
+        "--jargon", type=Path, default=kept, metavar="FILE", help="results.json of minilora demo --model smollm2"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        keep_jargon(arguments.jargon)
+        write()
+    except MiniloraError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

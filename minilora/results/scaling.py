@@ -1,0 +1,79 @@
+"""The record of data-parallel steps, which `python -m benchmarks.scaling` measures, and what pages show of it."""
+
+from pathlib import Path
+
+from minilora.measure.records import Records
+from minilora.show.grids import Grid, show_bytes
+
+FILE, KIND = "scaling.jsonl", "scaling"
+TITLE = "What do more machines bring, and what does the link between them cost?"
+
+
+def read(path: Path) -> list[dict]:
+    """The measured points in the file at `path`, in order. FormatError for any other file.
+
+    ranks of 0 are one process with a thread a core. mbit and delay (seconds) are of the link, None of memory. step,
+    compute, sum (of gradients), overlapped (a step whose sums go on beside backward) and predicted are seconds.
+    """
+    return list(Records.read(path, KIND).rows.values())
+
+
+def one_core(rows: list[dict], method: str) -> float:
+    """Seconds of a step on one core."""
+    return next(row["step"] for row in rows if row["method"] == method and row["ranks"] == 1)
+
+
+def show_link(row: dict) -> str:
+    if row["mbit"] is None:
+        return "memory"
+    rate = f"{row['mbit'] / 1000:g} Gbit/s" if row["mbit"] >= 1000 else f"{row['mbit']:g} Mbit/s"
+    return rate + (f", {1000 * row['delay']:.0f} ms" if row["delay"] else "")
+
+
+def grid(rows: list[dict]) -> Grid:
+    """Every point: what a step takes, how much of it is the sum, and what the cost model says."""
+    lines = []
+    for row in rows:
+        several = row["ranks"] > 1
+        lines.append(
+            (
+                f"{row['ranks']} rank{'s' * several}" if row["ranks"] else "threads",
+                "full" if row["method"] == "full" else "LoRA",
+                show_link(row) if several else "–",
+                f"{1000 * row['step']:,.0f}",
+                f"{one_core(rows, row['method']) / row['step']:.2f}",
+                f"{row['sum'] / row['step']:.1%}".replace("%", " %") if several else "–",
+                f"{1000 * row['overlapped']:,.0f}" if several and row["mbit"] is not None else "–",
+                f"{1000 * row['predicted']:,.0f}" if several else "–",
+                f"{row['predicted'] / row['step'] - 1:+.0%}".replace("%", " %").replace("-", "−") if several else "–",
+            )
+        )
+    full, lora = (
+        next(row["bytes"] for row in rows if row["method"] == m and row["ranks"] > 1) for m in ("full", "lora")
+    )
+    caption = (
+        "Milliseconds of a step of 16 × 128 tokens, hidden size 256, 4 layers; LoRA of rank 8 on q and v. Threads: one "
+        "process with two; a rank has one thread. Speed: as a multiple of one core's. Sum: the share of the step in "
+        f"which gradients are summed: {show_bytes(full)} for full fine-tuning and {lora / 1000:.0f} kB for LoRA, "
+        f"{full / lora:.0f} times fewer. Overlapped: the step when sums go on beside backward, as they do between "
+        "machines. Model: `minilora.plan.cluster.step_seconds`, for the step that is not overlapped."
+    )
+    header = ("ranks", "method", "link", "step", "speed", "sum", "overlapped", "model", "off")
+    return Grid("Data-parallel steps", header, lines, caption)
+
+
+def sentence(rows: list[dict]) -> str:
+    """What the table says, in words that follow its numbers."""
+    at = {(row["ranks"], row["method"], row["mbit"], row["delay"]): row for row in rows}
+    two, threads = (at[ranks, "full", None, 0.0]["step"] for ranks in (2, 0))
+    worst = max(abs(row["predicted"] / row["step"] - 1) for row in rows if row["ranks"] > 1)
+    slow, fast = at[2, "full", 100, 0.0], at[2, "lora", 100, 0.0]
+    wide = at[2, "full", 1000, 0.0]
+    alone = {method: one_core(rows, method) for method in ("full", "lora")}
+    saved = 1 - wide["overlapped"] / wide["step"]
+    return (
+        f"Two ranks of one thread reach {threads / two:.2f} times the speed of one process with two threads. Over 100 "
+        f"Mbit/s, two ranks train fully at {alone['full'] / slow['step']:.2f} times the speed of one core, and by LoRA "
+        f"at {alone['lora'] / fast['step']:.2f} times. Over 1 Gbit/s, summing beside backward saves {100 * saved:.0f} "
+        f"% of a step of full fine-tuning. The cost model is at most {100 * worst:.0f} % off."
+    )

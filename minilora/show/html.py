@@ -1,0 +1,104 @@
+"""What a page of results is made of: one HTML file that opens from disk, with no scripts and no network."""
+
+import base64
+from html import escape
+
+from minilora.show import grids
+
+STYLE = """
+:root { color-scheme: light dark; --page: #fdfdfb; --ink: #23272b; --soft: #5d656d; --line: #d9dcdf; --panel: #f3f4f2; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #17191c; --ink: #e2e4e6; --soft: #a3abb3; --line: #3a3f45; --panel: #212428; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 1rem/1.6 system-ui, sans-serif; }
+main { max-width: 52rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
+h1 { font-size: 1.8rem; line-height: 1.25; margin: 0 0 .3rem; }
+h2 { font-size: 1.3rem; margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
+.soft, figcaption { color: var(--soft); font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+thead th { vertical-align: bottom; white-space: normal; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts th { vertical-align: top; font-weight: 600; }
+figure { margin: 1.6rem 0; }
+img { display: block; width: 100%; max-width: 42rem; height: auto; background: #fff; border-radius: .4rem; }
+figcaption { max-width: 42rem; margin-top: .5rem; }
+.beside { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); }
+pre { background: var(--panel); border-radius: .4rem; padding: .8rem; margin: 0; white-space: pre-wrap;
+  overflow-wrap: anywhere; font: .82rem/1.5 ui-monospace, monospace; }
+li { margin: .3rem 0; }
+"""
+
+
+def page(title: str, *parts: str) -> str:
+    """The whole file."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
+        f"<title>minilora: {text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def top(title: str, results: dict, quick: str, lead: str) -> str:
+    """The heading, with the command that the page came from. quick: what to say of a quick run; lead: HTML."""
+    return (
+        f"<header><h1>{text(title)}</h1>\n"
+        f'<p class="soft"><code>{text(results.get("command", ""))}</code> · {text(results.get("date", ""))} · '
+        f"{results.get('seconds', 0):,.0f} seconds.{quick if results.get('quick') else ''}</p></header>\n<p>{lead}</p>"
+    )
+
+
+def facts_table(facts: dict) -> str:
+    """Names and values in two columns."""
+    rows = "\n".join(
+        f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>' for name, value in facts.items()
+    )
+    return f'<div class="wide"><table class="facts"><tbody>\n{rows}\n</tbody></table></div>'
+
+
+def text(value: object) -> str:
+    """Any text, made harmless: markup escaped, and a replacement sign for control and invisible characters."""
+    return escape("".join(c if c.isprintable() or c in "\n\t\u00a0" else "\ufffd" for c in str(value)))
+
+
+def held_together(sentence: str) -> str:
+    """No line breaks between a number, its spread and its percent sign."""
+    return sentence.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
+
+
+def step(title: str, *parts: str) -> str:
+    body = "\n".join(part for part in parts if part)
+    return f"<section>\n<h2>{text(title)}</h2>\n{body}\n</section>"
+
+
+def panel(title: str, content: str) -> str:
+    return f'<div><p class="soft">{text(title)}</p><pre>{text(content)}</pre></div>'
+
+
+def beside(panels: list[str]) -> str:
+    return f'<div class="beside">\n{"".join(panels)}\n</div>'
+
+
+def table(grid: grids.Grid) -> str:
+    head = "".join(f'<th scope="col">{text(" ".join(name.split()))}</th>' for name in grid.header)
+    rows = "\n".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in grid.rows)
+    return (
+        f'<figure><div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n'
+        f"<figcaption><strong>{text(grid.title)}.</strong> {text(grid.caption)}</figcaption></figure>"
+    )
+
+
+def figure(name: str, png: bytes, caption: str) -> str:
+    data = base64.b64encode(png).decode()
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{text(name.replace("_", " "))}">'
+        f"<figcaption>{text(caption)}</figcaption></figure>"
+    )

@@ -1,1 +1,0 @@
-"""What to measure and how to show it: the demo, tables, figures and the report."""
