@@ -56,14 +56,14 @@ ABSENT = "is not installed"
 def no_gpu() -> str | None:
     """What is missing, in one line; None where CuPy computes."""
     from minilora import backend
-    from minilora.errors import show
+    from minilora.errors import escape
 
     try:
         with warnings.catch_warnings(action="ignore"), backend.use("cupy"):
             ones = backend.xp.ones((2, 2), dtype="float32")
             (ones @ ones + 1).sum().item()  # the matrix library and the compiler must be there, too
     except Exception as error:  # CuPy has a class for each reason
-        return show(" ".join(str(error).split()) or type(error).__name__, 300)
+        return escape(" ".join(str(error).split()) or type(error).__name__, 300)
 
 
 def card() -> dict[str, str]:
@@ -297,7 +297,7 @@ def cell(value: float | None, form: str, without: str = "failed") -> str:
 
 def measure(rounds: int) -> dict:
     """All parts, one after the other."""
-    from minilora.errors import show
+    from minilora.errors import escape
 
     failed: list[str] = []
 
@@ -311,7 +311,7 @@ def measure(rounds: int) -> dict:
             print(getattr(error, "said", ""), end="", file=sys.stderr)
             failed.append(str(error) or type(error).__name__)
         finally:
-            failed[before:] = [f"{what}: {show(reason, 300)}" for reason in failed[before:]]
+            failed[before:] = [f"{what}: {escape(reason, 300)}" for reason in failed[before:]]
 
     missing = missing_peers()
     results = {"rounds": rounds, "missing": missing, "failed": failed, "versions": versions(), "card": card()}

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 
 xp = SimpleNamespace()  # NumPy's or CuPy's functions; `use` fills it
 name = ""
@@ -69,7 +69,7 @@ def _load_cupy() -> Backend:
     try:
         found = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # no driver, no device, or a driver that is too old: CuPy has a class for each
-        raise MiniloraError(f"the cupy backend finds no usable GPU: {show(str(error))}") from error
+        raise MiniloraError(f"the cupy backend finds no usable GPU: {escape(str(error))}") from error
     if not found:
         raise MiniloraError("the cupy backend finds no GPU; use 'numpy'")
     return Backend(
@@ -126,7 +126,7 @@ def use(backend_name: str) -> _Restore:
         near = get_close_matches(str(backend_name), _loaders, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise MiniloraError(
-            f"unknown backend {show(repr(backend_name))}: there are {', '.join(sorted(_loaders))}{hint}"
+            f"unknown backend {escape(repr(backend_name))}: there are {', '.join(sorted(_loaders))}{hint}"
         )
     _activate(_loaders[backend_name]())
     return _Restore(previous)
@@ -177,7 +177,7 @@ def errstate():
     return _active.errstate()
 
 
-def blocks_rows() -> bool:
+def is_cpu() -> bool:
     """True where work should be cut into blocks that fit a cache: on a CPU."""
     return _active.block_bytes is not None
 
@@ -255,12 +255,12 @@ def cards() -> int:
     return _active.namespace.cuda.runtime.getDeviceCount() if _active.name == "cupy" else 0
 
 
-def take_card(number: int) -> None:
+def set_device(number: int) -> None:
     """Use GPU `number` from here on."""
     _active.namespace.cuda.Device(number).use()
 
 
-def card_all_reduce(rank: int, size: int) -> Callable:
+def nccl_all_reduce(rank: int, size: int) -> Callable:
     """A function that sums an array over the GPUs of `size` processes and writes the sum over it (NCCL).
 
     rank: the number of this process. Each has taken a GPU that no other has, and they have found one another by MPI.

@@ -15,7 +15,7 @@ from pathlib import Path
 from minilora import __version__
 from minilora.commands import models as models_command
 from minilora.commands import plan as plan_command
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import show_path
 from minilora.train import launch
 
@@ -33,15 +33,15 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def error(self, message: str):
-        raise MiniloraError(f"{show(message, 200)} (see {self.prog} --help)")
+        raise MiniloraError(f"{escape(message, 200)} (see {self.prog} --help)")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    with launch.one_voice():
+    with launch.only_rank_zero_prints():
         code, message, seen_by_all = _run(argv)
     if message:
-        launch.last_word(" ".join(message.split()), seen_by_all)
+        launch.report_fatal(" ".join(message.split()), seen_by_all)
     return code
 
 
@@ -391,9 +391,9 @@ def _demo(arguments) -> None:
     if arguments.own is None:
         run_demo(Path(arguments.out), **run)
         return
-    from minilora.classroom.grading.own import brought, errors_named
+    from minilora.classroom.grading.own import errors_named, load_student_code
 
-    own = brought(arguments.own)
+    own = load_student_code(arguments.own)
     with errors_named(own):
         run_demo(Path(arguments.out), **run, own=own)
 
@@ -410,17 +410,17 @@ def _jargon_demo(arguments) -> None:
 def _train(arguments, model, text, settings: dict, config, save) -> None:
     """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report."""
     from minilora.train import recipes
-    from minilora.train.loop import refuse_foreign, train, trainable
+    from minilora.train.loop import check_own_checkpoint, train, trainable
     from minilora.train.parallel import Workers
     from minilora.train.run import RunFolder
     from minilora.train.world import this_world
 
     world = this_world()
-    world.refuse_few_rows(arguments.batch_size)
+    world.check_enough_rows(arguments.batch_size)
     model.gradient_checkpointing_enable(arguments.checkpointing)
     pack = {"pack": True} if getattr(arguments, "pack", False) else {}
     batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
-    recipes.refuse_long(model, text, arguments.seq_len, **pack)
+    recipes.check_length(model, text, arguments.seq_len, **pack)
     settings = (
         settings
         | pack
@@ -432,9 +432,9 @@ def _train(arguments, model, text, settings: dict, config, save) -> None:
         arguments.overwrite,
         settings,
         text.sha256,
-        accept=lambda checkpoint: refuse_foreign(trainable(model), checkpoint),
+        accept=lambda checkpoint: check_own_checkpoint(trainable(model), checkpoint),
     )
-    world.refuse_differing(lambda: recipes.fingerprints(model, text, settings))
+    world.check_same_on_all_ranks(lambda: recipes.fingerprints(model, text, settings))
     trains, total = recipes.count_parameters(model)
     if not arguments.json:
         _say(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
@@ -643,7 +643,7 @@ def _merge_to_gguf(arguments, out: Path) -> None:
     if os.path.lexists(out):
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
     if not out.parent.is_dir():
-        raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {show(out.name)} into")
+        raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {escape(out.name)} into")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     merged = model if arguments.adapter is None else model.merge_and_unload()
     recipes.save_gguf(merged, tokenizer, out, arguments.model)

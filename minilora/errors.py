@@ -9,7 +9,7 @@ class FormatError(MiniloraError):
     """A file is not what its name promises; the message says which file and where."""
 
 
-def show(value: object, limit: int = 80) -> str:
+def escape(value: object, limit: int = 80) -> str:
     """`value` as text for an error message: one line, control characters escaped, at most `limit` characters."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -444,7 +444,7 @@ def rotary(x, cos, sin) -> Tensor:
         """x cos + swap(x) (-sin, sin)."""
         # A factor for each number of a sequence, so that NumPy's inner loops run over all of it, not over half a head.
         # The tables are made again in backward: as wide as this, they would be a large part of what is kept.
-        times = heads if cos.ndim == 2 and rows.shape[1] > 1 and backend.blocks_rows() else 1
+        times = heads if cos.ndim == 2 and rows.shape[1] > 1 and backend.is_cpu() else 1
         cos, sin = (xp.repeat(t[..., None, :], times, axis=-2) for t in (cos, sin))  # (…, T, H, D)
         sin[..., :half] *= -1
         out = xp.empty(rows.shape, dtype=rows.dtype)
@@ -568,7 +568,7 @@ def _query_blocks(batch: int, heads: int, length: int, span: int, is_causal: boo
     """(sequences, queries, number of keys seen) of each block; under a causal mask, keys that no query sees are left
     out.
     """
-    step = min(length, 64) if backend.blocks_rows() and is_causal else length
+    step = min(length, 64) if backend.is_cpu() and is_causal else length
     for start in range(0, length, max(step, 1)):
         rows = slice(start, min(start + step, length))
         seen = rows.stop + span - length if is_causal else span

@@ -31,7 +31,7 @@ class Module:
     """Something with a `forward`. Subclasses assign Tensors and Modules as attributes, in any order."""
 
     training = True
-    stored_size = 0  # weights that it holds in another form than a Tensor, such as 4-bit codes
+    num_quantized = 0  # weights that it holds in another form than a Tensor, such as 4-bit codes
 
     def forward(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} has no forward()")

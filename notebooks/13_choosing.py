@@ -198,7 +198,7 @@ if ask:
 
     model, tokenizer = recipes.load_model("smollm2", adapter, Options().quantization)
     layers = [model.get_submodule(path) for path in quantized_linears(model)]
-    weights, size = sum(x.stored_size for x in layers), sum(x.nbytes for x in layers)
+    weights, size = sum(x.num_quantized for x in layers), sum(x.nbytes for x in layers)
     print(f"{weights:,} weights in 4 bits: {size / 1e6:.0f} MB")
     with Workers() as workers, in_float(model):
         messages = [[{"role": "user", "content": text}] for text in asked]

@@ -278,7 +278,7 @@ def merges_or_says_why_not(case: Case, model: str, seed: int, folder) -> None:
     base = base_of(Case(case.make, case.trains), model, seed)
     assert type(plain) is type(base)
     assert {n: p.shape for n, p in plain.named_parameters()} == {n: p.shape for n, p in base.named_parameters()}
-    assert not any(module.stored_size for _, module in plain.named_modules())
+    assert not any(module.num_quantized for _, module in plain.named_modules())
     refused(m.merge_and_unload, "merged")
     plain.save_pretrained(folder)
     assert np.array_equal(logits(type(plain).from_pretrained(folder)), logits(plain))

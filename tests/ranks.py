@@ -102,7 +102,7 @@ def differing():
     if world.rank == 1:
         world_module.__version__ = "0.0"
     try:
-        world.refuse_differing(lambda: {"text": "aa" if world.rank != 2 else "bb", "settings": "cc"})
+        world.check_same_on_all_ranks(lambda: {"text": "aa" if world.rank != 2 else "bb", "settings": "cc"})
     except SeenByAll as error:
         assert "rank 1 has minilora 0.0" in str(error) and "rank 2 has text bb, rank 0 aa" in str(error), error
         assert "settings" not in str(error)

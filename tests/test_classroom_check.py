@@ -18,7 +18,7 @@ from minilora.classroom.grading import verdicts
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.lesson import Lesson, checking, find_lesson
 from minilora.classroom.lessons.source import Source
-from minilora.classroom.sandbox.runner import Keeper, Raised
+from minilora.classroom.sandbox.runner import Raised, Sandbox
 from minilora.cli import main
 from minilora.errors import FormatError, MiniloraError
 
@@ -77,7 +77,7 @@ def shifted(student, x, step):
 
 @pytest.fixture(scope="module")
 def keeper():
-    with Keeper() as keeper:
+    with Sandbox() as keeper:
         yield keeper
 
 

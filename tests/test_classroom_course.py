@@ -11,7 +11,7 @@ from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_t
 from minilora.classroom.grading.submission import RunCells, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.publish.course import CONFIG, POINTS, notebook, write_course
-from minilora.classroom.sandbox.runner import Keeper
+from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
 from minilora.errors import MiniloraError
 
@@ -35,7 +35,7 @@ NO_COUNT = (
 
 @pytest.fixture(scope="module")
 def keeper():
-    with Keeper() as keeper:
+    with Sandbox() as keeper:
         yield keeper
 
 

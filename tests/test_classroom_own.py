@@ -132,7 +132,7 @@ def test_a_notebook_will_do(tmp_path):
     ]
     path = tmp_path / "mine.ipynb"
     path.write_text(json.dumps({"cells": cells}))
-    mine = own.brought(str(path))
+    mine = own.load_student_code(str(path))
     assert list(mine.adapts) == ["lora"] and mine.file.endswith("mine.ipynb")
 
 
@@ -142,7 +142,7 @@ def brought_by(name: str, tmp_path):
     if lesson is None:
         pytest.skip(f"no lesson {name}")
     (tmp_path / "mine.py").write_text(lesson.source.text, encoding="utf-8")
-    return own.brought(str(tmp_path / "mine.py"))
+    return own.load_student_code(str(tmp_path / "mine.py"))
 
 
 @pytest.fixture

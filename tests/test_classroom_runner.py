@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from minilora.classroom.sandbox import wire
-from minilora.classroom.sandbox.runner import KINDS, Job, Keeper, Raised, Trouble
+from minilora.classroom.sandbox.runner import KINDS, Job, Raised, RunFailed, Sandbox
 
 pytestmark = pytest.mark.host
 
@@ -28,7 +28,7 @@ SLACK = 3
 
 
 def keeper_of(seconds: float, kinds):
-    with Keeper(seconds=seconds, kinds=kinds) as keeper:
+    with Sandbox(seconds=seconds, kinds=kinds) as keeper:
         yield keeper
 
 
@@ -60,7 +60,7 @@ def attempt(keeper, body: str, *arguments, **job):
         with keeper.start(Job(source, "/nowhere/exercise.py", **job)) as session:
             assert session.error is None
             result = session.call("f", *arguments)
-    except Trouble as trouble:
+    except RunFailed as trouble:
         result = trouble
     assert time.monotonic() - begin < keeper.seconds + SLACK
     assert processes(keeper) <= 2  # the keeper, and the one that waits for it outside the namespaces
@@ -116,13 +116,13 @@ def test_what_resists_is_ended(brief, body):
 
 def out_of_time(keeper, body: str):
     trouble = attempt(keeper, body)
-    assert isinstance(trouble, Trouble) and f"still running after {LIMIT} s" in str(trouble)
+    assert isinstance(trouble, RunFailed) and f"still running after {LIMIT} s" in str(trouble)
 
 
 def test_the_line_that_does_not_end_is_named():
-    with Keeper(seconds=1.5) as keeper:
+    with Sandbox(seconds=1.5) as keeper:
         assert attempt(keeper, "y = 1\nwhile True:\n    y += 1").line in (7, 8)
-        with pytest.raises(Trouble, match="still running") as caught:
+        with pytest.raises(RunFailed, match="still running") as caught:
             keeper.start(Job("x = 1\nwhile True: pass", "/nowhere/exercise.py"))
         assert caught.value.line == 2
 
@@ -142,7 +142,7 @@ def test_the_line_that_does_not_end_is_named():
 )
 def test_what_breaks_the_process_is_trouble(keeper, body, says):
     trouble = attempt(keeper, body)
-    assert isinstance(trouble, Trouble), trouble
+    assert isinstance(trouble, RunFailed), trouble
     assert any(word in str(trouble) for word in says.split("|"))
 
 
@@ -168,7 +168,7 @@ def test_exceptions_come_back_with_their_line(keeper, body, kind):
 
 def test_a_bomb_of_processes(only_namespaces):
     body = "while True:\n    if libc.fork() == 0: time.sleep(100)"
-    assert isinstance(attempt(only_namespaces, body), Trouble)
+    assert isinstance(attempt(only_namespaces, body), RunFailed)
 
 
 def test_a_bomb_of_processes_does_not_begin(fenced):
@@ -239,7 +239,7 @@ def unchanged(keeper, tmp_path, body):
 @pytest.mark.parametrize("kind, held", [("landlock", "landlock"), ("namespaces", "read-only files")])
 def test_each_fence_around_files_holds_alone(tmp_path, kind, held):
     (tmp_path / "kept").write_text("as it was")
-    with Keeper(kinds=(kind,)) as keeper:
+    with Sandbox(kinds=(kind,)) as keeper:
         result = attempt(keeper, IN_C[0], str(tmp_path / "kept"))
         if held not in keeper.held:
             pytest.skip(f"this system does not offer {kind}")
@@ -271,7 +271,7 @@ FORGED = wire.pack({"value": "passed"})
 @pytest.mark.parametrize("forged", [b"passed\n", b'{"verdict": "passed"}\n', b"mlc1" + b"\xff" * 12, FORGED[:20]])
 def test_writing_to_every_open_file_gives_no_answer(keeper, forged):
     body = f"for n in range(256):\n    try: os.write(n, {forged!r})\n    except OSError: pass\nos._exit(0)"
-    assert isinstance(attempt(keeper, body), Trouble)
+    assert isinstance(attempt(keeper, body), RunFailed)
 
 
 def test_a_forged_answer_is_a_value_like_any_other(keeper):
@@ -305,7 +305,7 @@ def test_what_cannot_be_sent_is_odd(keeper, body):
     back = attempt(keeper, body)
     while isinstance(back, list):
         (back,) = back
-    assert isinstance(back, wire.Odd)
+    assert isinstance(back, wire.Unserializable)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_lines_that_fail_do_no_harm_to_the_rest(keeper):
 
 
 def test_the_keeper_leaves_nothing():
-    with Keeper() as keeper:
+    with Sandbox() as keeper:
         attempt(keeper, "return 1")
         assert processes(keeper) >= 1 and os.path.isdir(keeper.scratch)
     assert processes(keeper) == 0 and not os.path.exists(keeper.scratch)
@@ -401,7 +401,7 @@ def test_a_killed_checker_leaves_no_process():
 
 
 def test_a_keeper_that_died_is_replaced():
-    with Keeper() as keeper:
+    with Sandbox() as keeper:
         attempt(keeper, "return 1")
         os.killpg(keeper._process.pid, signal.SIGKILL)
         attempt(keeper, "return 1")  # it may be seen now or have been seen before

@@ -232,9 +232,9 @@ def test_a_saved_configuration_says_it_again(tmp_path):
 
 
 def test_a_tokenizer_that_does_not_fit():
-    TOKENIZER.refuse_misfit(320, "here")
+    TOKENIZER.check_fit(320, "here")
     with pytest.raises(FormatError, match="here: the tokenizer has 320 tokens, the model 319"):
-        TOKENIZER.refuse_misfit(319, "here")
+        TOKENIZER.check_fit(319, "here")
     content = json.loads(TOKENIZER.to_json())
     content["model"]["vocab"]["zz"] = 5_000
     assert Tokenizer.from_json(json.dumps(content)).vocab_size == 5_001  # room for the largest id

@@ -40,7 +40,7 @@ GOLDEN = {name: load_file(HERE / f"gpt2_{name}.safetensors") for name in NAMES}
 ADAPTED = load_file(HERE / "gpt2_peft" / "expected.safetensors")
 PAD = 1
 TINY = {"vocab_size": 11, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2}
-TURNED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # (in, out) in files
+FAN_IN_FAN_OUT = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # (in, out) in files
 every_golden = pytest.mark.parametrize("name", NAMES)
 
 
@@ -93,7 +93,7 @@ def test_logits_loss_and_gradients_of_transformers(name, tmp_path):
     out.loss.backward()
     for path, p in model.named_parameters():
         expected = golden[f"grad.{path}"]
-        found = host(p.grad).T if path.endswith(TURNED) else host(p.grad)
+        found = host(p.grad).T if path.endswith(FAN_IN_FAN_OUT) else host(p.grad)
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max(), err_msg=path)
 
 
@@ -119,7 +119,7 @@ def test_greedy_continuations_of_transformers(name, tmp_path):
 def test_names_and_shapes_are_transformers(name, tmp_path):
     model = golden_model(name, tmp_path)
     expected = {key[7:]: a.shape for key, a in GOLDEN[name].items() if key.startswith("weight.")}
-    expected = {key: shape[::-1] if key.endswith(TURNED) else shape for key, shape in expected.items()}
+    expected = {key: shape[::-1] if key.endswith(FAN_IN_FAN_OUT) else shape for key, shape in expected.items()}
     assert {path: p.shape for path, p in model.named_parameters()} == expected
 
 
@@ -567,6 +567,6 @@ def test_four_bits():
     model, ids = tiny(), ids_of(2, 6)
     expected = model(ids).logits.numpy()
     quant.quantize_model(model)
-    assert sum(module.stored_size for _, module in model.named_modules()) == 2 * 12 * 8 * 8
+    assert sum(module.num_quantized for _, module in model.named_modules()) == 2 * 12 * 8 * 8
     found = model(ids).logits.numpy()
     assert 1e-4 < distance(found, expected) < 0.5

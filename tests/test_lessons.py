@@ -15,7 +15,7 @@ from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.build import build
 from minilora.classroom.lessons.lesson import all_lessons
-from minilora.classroom.sandbox.runner import Keeper
+from minilora.classroom.sandbox.runner import Sandbox
 
 pytestmark = pytest.mark.host
 
@@ -38,7 +38,7 @@ every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: les
 
 @pytest.fixture(scope="module")
 def keeper():
-    with Keeper() as keeper:
+    with Sandbox() as keeper:
         yield keeper
 
 

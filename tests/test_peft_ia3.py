@@ -122,7 +122,7 @@ def test_merging_gives_a_plain_linear_and_changes_nothing(is_feedforward, bias, 
 def test_over_4_bits_merging_gives_a_float_linear(is_feedforward):
     plain, *_ = layer_of(is_feedforward)
     layer = IA3Linear(Linear4bit.from_linear(plain.base_layer), plain.ia3_l.data, is_feedforward)
-    assert layer.base_layer.stored_size == 240
+    assert layer.base_layer.num_quantized == 240
     x = Tensor(inputs(), requires_grad=True)
     y = layer(x)
     assert 1e-3 < distance(y.numpy(), plain(x).numpy()) < 0.3

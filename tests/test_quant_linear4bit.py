@@ -108,7 +108,7 @@ def test_only_the_bias_is_a_parameter_and_it_is_frozen():
     layer.bias.data[...] = 7
     assert not (linear.bias.numpy() == 7).any()  # a copy
     assert not layer(Tensor(inputs(2, 24))).requires_grad
-    assert layer.stored_size == 24 * 20 and nn.Linear(24, 20).stored_size == 0
+    assert layer.num_quantized == 24 * 20 and nn.Linear(24, 20).num_quantized == 0
 
 
 @options
@@ -226,7 +226,7 @@ def test_the_linears_of_the_blocks_and_nothing_else(tied):
     assert same({name: a for name, a in snapshot(model).items() if not name.endswith((".packed", ".absmax"))}, left)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {f"{path}.bias" for path in paths if "mlp" in path}
-    assert sum(m.stored_size for _, m in model.named_modules()) == 2 * (16 * (16 + 8 + 8 + 16) + 3 * 16 * 24)
+    assert sum(m.num_quantized for _, m in model.named_modules()) == 2 * (16 * (16 + 8 + 8 + 16) + 3 * 16 * 24)
 
 
 @options

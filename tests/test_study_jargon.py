@@ -250,10 +250,10 @@ def test_prompts_with_system_messages_and_of_many_turns(lesson):
     lesson.limit = len(lesson.prompt_ids(asked[0])) + 1
     ((prompt, _),) = lesson.prompts(subject)["few-shot"]["t"]
     assert prompt == [*asked[0]]  # no shot fits
-    lesson.refuse_long(subject.tests["t"])
+    lesson.check_length(subject.tests["t"])
     lesson.limit -= 1
     with pytest.raises(MiniloraError, match=r"pass the model's \d+ positions: shorten '\?'"):
-        lesson.refuse_long(subject.tests["t"])
+        lesson.check_length(subject.tests["t"])
 
 
 def test_own_questions_are_split_and_not_too_many_are_tested(tmp_path):

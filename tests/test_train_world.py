@@ -220,5 +220,5 @@ def test_a_world_of_one_needs_no_mpi():
     arrays = [np.ones(3)]
     assert world.add_up(arrays) is arrays and world.total(2.5) == 2.5 and world.from_first("x") == "x"
     assert list(world.share(range(5))) == [0, 1, 2, 3, 4]
-    world.refuse_few_rows(0)
-    world.refuse_differing(lambda: pytest.fail("nobody to compare with"))
+    world.check_enough_rows(0)
+    world.check_same_on_all_ranks(lambda: pytest.fail("nobody to compare with"))

@@ -10,8 +10,8 @@ from minilora.classroom.grading.grade import PASSED, Result, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.verdicts import fence_line, lesson_report, summary
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
-from minilora.classroom.sandbox.runner import Keeper
-from minilora.errors import MiniloraError, show
+from minilora.classroom.sandbox.runner import Sandbox
+from minilora.errors import MiniloraError, escape
 
 POLL = 0.3  # seconds between looks at a watched file
 
@@ -33,13 +33,13 @@ def check(lesson: str | None, file: str | None, hint: int | None, watch: bool, a
 
 def _check_once(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> int:
     submission = Submission(path, lesson)
-    with Keeper() as keeper:
-        results = grade(lesson, submission, keeper)
+    with Sandbox() as sandbox:
+        results = grade(lesson, submission, sandbox)
     if as_json:
-        print(json.dumps(_facts(lesson, submission.shown, results, keeper.held)))
+        print(json.dumps(_facts(lesson, submission.shown, results, sandbox.held)))
     else:
         again = "" if path == lesson.exercise else f" --file {shlex.quote(str(path))}"
-        print(lesson_report(lesson, submission.shown, results, keeper.held, hint_steps, again), flush=True)
+        print(lesson_report(lesson, submission.shown, results, sandbox.held, hint_steps, again), flush=True)
     return 0 if _passed(results) else 1
 
 
@@ -55,7 +55,7 @@ def _watch(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> None:
                 print(f"minilora: {error}", file=sys.stderr)
             print(flush=True)
         elif last is None:
-            raise MiniloraError(f"no file {show(str(path))}")
+            raise MiniloraError(f"no file {escape(str(path))}")
         time.sleep(POLL)
 
 
@@ -69,12 +69,12 @@ def _content(path: Path) -> bytes | None:
 def _progress(as_json: bool) -> int:
     """A line a lesson; what cannot be read says so in its line, and is the error in the end."""
     facts, bad, all_passed = [], None, True
-    with Keeper() as keeper:
+    with Sandbox() as sandbox:
         for lesson in all_lessons():
             try:
                 submission = Submission(lesson.exercise, lesson)
-                results = grade(lesson, submission, keeper)
-                facts.append(_facts(lesson, submission.shown, results, keeper.held))
+                results = grade(lesson, submission, sandbox)
+                facts.append(_facts(lesson, submission.shown, results, sandbox.held))
                 says = summary(results)
                 all_passed &= _passed(results)
             except MiniloraError as error:
@@ -86,7 +86,7 @@ def _progress(as_json: bool) -> int:
     if as_json:
         print(json.dumps({"lessons": facts}))
     else:
-        print(f"{fence_line(keeper.held)}")
+        print(f"{fence_line(sandbox.held)}")
     return 0 if all_passed else 1
 
 

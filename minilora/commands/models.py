@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 
 if TYPE_CHECKING:
     from minilora.data.tokenizer import Tokenizer
@@ -134,7 +134,7 @@ def get(name: str, wheel: str | None) -> str:
 
 def _whole(path: object) -> str:
     """A path to be copied from the screen: not shortened."""
-    return show(str(path), 10_000)
+    return escape(str(path), 10_000)
 
 
 # info
@@ -259,7 +259,7 @@ def _of_tokenizer(path: Path, metadata: dict, vocab_size: int, where: str) -> di
         return {"tokenizer": None, "tokens": None, "chat_format": None}
     else:
         tokenizer = tokenizer_of(path)
-    tokenizer.refuse_misfit(vocab_size, where)
+    tokenizer.check_fit(vocab_size, where)
     return {"tokenizer": tokenizer.kind, "tokens": tokenizer.vocab_size, "chat_format": _chat_format(tokenizer)}
 
 
@@ -280,12 +280,12 @@ def _chat_format(tokenizer: Tokenizer) -> str | None:
 def _of_adapter(source: str, folder: Path) -> dict:
     from minilora.formats.safetensors import open_file
     from minilora.peft import METHODS, adapter_quantization
-    from minilora.peft.files import TURNED, WEIGHTS, SavedAdapter
+    from minilora.peft.files import FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 
     saved = SavedAdapter.read(folder, open_file)
     kind = saved.content["peft_type"]
     try:
-        config = METHODS[kind].from_dict({name: v for name, v in saved.content.items() if name != TURNED})
+        config = METHODS[kind].from_dict({name: v for name, v in saved.content.items() if name != FAN_IN_FAN_OUT})
     except MiniloraError as error:
         raise FormatError(f"{saved.where}: {error}") from error
     stored: Counter[str] = Counter()
@@ -381,8 +381,8 @@ def _adapter_rows(facts: dict) -> list[tuple[str, str]]:
     quantized = facts["base_quantization"]
     fingerprint = facts["base_fingerprint"]
     base = _shown(facts["base"]) or "not named"
-    base += f", in 4 bits ({show(quantized['quant_type'], 20)})" if quantized else ""
-    base += f", fingerprint {show(fingerprint, 13)}" if fingerprint else ", no fingerprint: it cannot be checked"
+    base += f", in 4 bits ({escape(quantized['quant_type'], 20)})" if quantized else ""
+    base += f", fingerprint {escape(fingerprint, 13)}" if fingerprint else ", no fingerprint: it cannot be checked"
     rows = [("method", facts["method"])]
     rows += [(word.replace("_", " "), f"{facts[word]:,g}") for word in SETTINGS.values() if facts.get(word) is not None]
     rows += [
@@ -400,13 +400,13 @@ def _adapter_rows(facts: dict) -> list[tuple[str, str]]:
 
 
 def _shown(value: str | None) -> str:
-    return "" if value is None else show(value, 160)
+    return "" if value is None else escape(value, 160)
 
 
 def _names(paths: list[str]) -> str:
     """The last names of modules, each once: an adapter's file lists every path."""
     names = dict.fromkeys(path.rpartition(".")[2] for path in paths)
-    return show(", ".join(names), 240) + (f" ({len(paths):,} modules)" if len(paths) > len(names) else "")
+    return escape(", ".join(names), 240) + (f" ({len(paths):,} modules)" if len(paths) > len(names) else "")
 
 
 def _scaling(scaling: dict | None) -> str:
@@ -417,4 +417,4 @@ def _stored(kinds: dict[str, int]) -> str:
     counts = (
         (kind, f"{number / 1e6:,.1f} M" if number >= 999_950 else f"{number:,}") for kind, number in kinds.items()
     )
-    return ", ".join(f"{show(kind)} {number}" for kind, number in counts)
+    return ", ".join(f"{escape(kind)} {number}" for kind, number in counts)

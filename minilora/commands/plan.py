@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,7 +99,7 @@ def run(arguments: Namespace, options_of: Callable) -> None:
 
     name = arguments.model if arguments.shape is None else arguments.shape
     if arguments.model not in (None, name):
-        raise MiniloraError(f"two models, {show(repr(name))} and {show(repr(arguments.model))}: give one")
+        raise MiniloraError(f"two models, {escape(repr(name))} and {escape(repr(arguments.model))}: give one")
     if name is None and arguments.memory is None:
         raise MiniloraError("plan needs a model, such as llama-7b or a config.json, or --memory, such as 24GB")
     if arguments.all and arguments.method is not None:
@@ -186,7 +186,7 @@ def _step(arguments: Namespace):
     if arguments.dtype not in DTYPES:
         near = get_close_matches(arguments.dtype, DTYPES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise MiniloraError(f"dtype must be one of {', '.join(DTYPES)}, not {show(repr(arguments.dtype))}{hint}")
+        raise MiniloraError(f"dtype must be one of {', '.join(DTYPES)}, not {escape(repr(arguments.dtype))}{hint}")
     size = DTYPES[arguments.dtype]
     if size != 4 and arguments.workers is not None:
         raise MiniloraError("--workers are those of minilora's own engine; add --dtype float32, or leave them out")
@@ -200,7 +200,7 @@ def _bytes_of(text: str | None) -> float | None:
         return None
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", text.strip().lower())
     if found is None or found[2] not in UNITS or not float(found[1]):
-        raise MiniloraError(f"--memory must be a size such as 24GB or 700MB, not {show(repr(text))}")
+        raise MiniloraError(f"--memory must be a size such as 24GB or 700MB, not {escape(repr(text))}")
     return float(found[1]) * UNITS[found[2]]
 
 
@@ -227,7 +227,7 @@ def _tflops(arguments: Namespace) -> tuple[str, float] | None:
     if device not in DEVICES:
         near = get_close_matches(device.lower(), DEVICES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MiniloraError(f"unknown device {show(repr(device))}: {hint}There are {', '.join(DEVICES)} and here")
+        raise MiniloraError(f"unknown device {escape(repr(device))}: {hint}There are {', '.join(DEVICES)} and here")
     return f"{DEVICES[device]:g} TFLOP/s ({device})", DEVICES[device]
 
 
@@ -238,7 +238,7 @@ def _picture(out: str | None) -> Path | None:
     if path.suffix.lower() == ".png":
         return path
     if path.suffix and not path.is_dir():
-        raise MiniloraError(f"--out writes a PNG: give a name that ends in .png, or a folder, not {show(repr(out))}")
+        raise MiniloraError(f"--out writes a PNG: give a name that ends in .png, or a folder, not {escape(repr(out))}")
     return path / "plan.png"
 
 
@@ -294,7 +294,7 @@ def _text(name: str, shape: Shape, plans: list[Plan], facts: dict, rate, utiliza
 
 
 def _title(name: str, facts: dict) -> str:
-    return f"{show(name, 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
+    return f"{escape(name, 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
 
 
 def _one(plan: Plan) -> Grid:

@@ -13,7 +13,7 @@ from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from minilora.commands.plan import show_bytes
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 
 if TYPE_CHECKING:
     from minilora.plan.activations import Step
@@ -124,7 +124,7 @@ def _link(arguments: Namespace, machines: int, itemsize: int) -> tuple[Link, dic
     known = f" ({LINKS[name][1]})" if name in LINKS else ""
     size, unit = next(item for item in RATES if 8 * link.bandwidth >= item[0])
     words = (
-        f"Each machine has a link of its own, {show(arguments.link.strip(), 30)}{known}: {100 * efficiency:g} % of "
+        f"Each machine has a link of its own, {escape(arguments.link.strip(), 30)}{known}: {100 * efficiency:g} % of "
         f"{8 * link.bandwidth / size:g} {unit}bit/s each way, and {show_time(link.latency)} a message. After backward, "
         f"not beside it, the gradients are added up in {itemsize} bytes a number, by a ring or by Rabenseifner's "
         "allreduce, whichever is faster. "
@@ -145,7 +145,7 @@ def _steps(arguments: Namespace, step: Step) -> int:
         found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([kmbt]?)", text.strip().lower())
         tokens = float(found[1]) * COUNTS[found[2]] if found else 0
         if not 1 <= tokens <= MOST_TOKENS:
-            raise MiniloraError(f"--tokens must be a number such as 300M or 20B, not {show(repr(text))}")
+            raise MiniloraError(f"--tokens must be a number such as 300M or 20B, not {escape(repr(text))}")
     return ceil(tokens / (step.batch * step.length))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 
 IGNORED = -100  # in labels: no loss here (PyTorch's ignore_index)
 
@@ -66,7 +66,7 @@ class ShuffledEpochs:
         """Go to the place that `state` names, with the same data, seed and sizes: the batches after it come again."""
         epoch, index = state.get("epoch"), state.get("index")
         if not all(type(number) is int and number >= 0 for number in (epoch, index)):
-            raise MiniloraError(f"not a place in the data: {show(state)}")
+            raise MiniloraError(f"not a place in the data: {escape(state)}")
         items = self._shuffled(epoch)
         if index > len(items):
             raise MiniloraError(f"place {index} in an epoch of {len(items)}: the checkpoint was made with other data")
@@ -111,7 +111,7 @@ class MixedBatches:
     def __init__(self, main: LanguageModelBatches, other: LanguageModelBatches, share: float, batch_size: int):
         """main, other: sources of one row at a time, of one length. share: of `other`, at least 0 and below 1."""
         if not 0 <= share < 1:
-            raise MiniloraError(f"a share of {show(share)} cannot be mixed in; at least 0 and below 1")
+            raise MiniloraError(f"a share of {escape(share)} cannot be mixed in; at least 0 and below 1")
         if main.batch_size != 1 or other.batch_size != 1 or main.seq_len != other.seq_len:
             raise MiniloraError("only sources of one row at a time and of one length can be mixed")
         self.main, self.other, self.share, self.batch_size = main, other, share, batch_size
@@ -132,7 +132,7 @@ class MixedBatches:
     def load_state(self, state: dict) -> None:
         """Go to the place that `state` names."""
         if not (type(state.get("batch")) is int and all(isinstance(state.get(n), dict) for n in ("main", "other"))):
-            raise MiniloraError(f"not a place in the data: {show(state)}")
+            raise MiniloraError(f"not a place in the data: {escape(state)}")
         self.main.load_state(state["main"])
         self.other.load_state(state["other"])
         self._batch = state["batch"]

@@ -29,7 +29,7 @@ import numpy as np
 from minilora.data import corpora
 from minilora.data.batches import IGNORED, ShuffledEpochs, check_seq_len, pad_rows
 from minilora.data.tokenizer import Tokenizer
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import parse_json, show_path
 
 Conversation = list[dict[str, str]]  # messages with "role" (system, user or assistant) and "content"
@@ -290,7 +290,7 @@ def check_messages(messages: Conversation) -> None:
     turns = roles[1:] if roles[:1] == ["system"] else roles
     if not turns or any(role != ROLES[1 + index % 2] for index, role in enumerate(turns)):
         raise MiniloraError(
-            f"messages in the order {show(', '.join(map(str, roles)) or 'none')}; a system message may come first, "
+            f"messages in the order {escape(', '.join(map(str, roles)) or 'none')}; a system message may come first, "
             "then user and assistant take turns"
         )
 
@@ -328,13 +328,13 @@ def _conversation(row: dict) -> Conversation:
         if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
             raise MiniloraError("messages must be a list of objects")
     else:
-        raise MiniloraError(f"has the keys {show(', '.join(row)) or 'none'}; give prompt and response, or messages")
+        raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
     for message in messages:
         if message.keys() != {"role", "content"}:
-            raise MiniloraError(f"a message has the keys {show(', '.join(message)) or 'none'}; give role and content")
+            raise MiniloraError(f"a message has the keys {escape(', '.join(message)) or 'none'}; give role and content")
         role, content = message["role"], message["content"]
         if role not in ROLES:
-            raise MiniloraError(f"the role {show(repr(role))} is none of {', '.join(ROLES)}")
+            raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise MiniloraError(f"the content of the {role}'s message is {type(content).__name__}, not text")
         if role != "system" and not content.strip():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 
 TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
 LARGEST = 2_000_000  # tokens; the largest vocabularies in use have 262,144
@@ -48,7 +48,7 @@ def build(metadata: dict, where: str) -> tuple[object, dict]:
     read = _Reader(metadata, where)
     kind = read.text("model")
     if kind not in ("gpt2", "llama"):
-        raise FormatError(f"{where}: a tokenizer of the kind {show(repr(kind))} is not supported; gpt2 and llama are")
+        raise FormatError(f"{where}: a tokenizer of the kind {escape(repr(kind))} is not supported; gpt2 and llama are")
     tokens, types = _vocabulary(read)
     vocab = {token: index for index, token in enumerate(tokens)}
     if kind == "gpt2":
@@ -84,7 +84,7 @@ class _Reader:
     def wrong(self, name: str, value: object, words: str) -> FormatError:
         if value is None:
             return FormatError(f"{self.where}: tokenizer.ggml.{name} is missing")
-        found = type(value).__name__ if isinstance(value, list | dict) else show(repr(value))
+        found = type(value).__name__ if isinstance(value, list | dict) else escape(repr(value))
         return FormatError(f"{self.where}: tokenizer.ggml.{name} must be {words}, not {found}")
 
     def text(self, name: str, default: str | None = None) -> str:
@@ -132,7 +132,9 @@ def _vocabulary(read: _Reader) -> tuple[list[str], list[int]]:
     if len(set(tokens)) < len(tokens):
         first: dict[str, int] = {}
         second = next(i for i, token in enumerate(tokens) if first.setdefault(token, i) != i)
-        raise FormatError(f"{read.where}: tokens {first[tokens[second]]} and {second} are both {show(tokens[second])}")
+        raise FormatError(
+            f"{read.where}: tokens {first[tokens[second]]} and {second} are both {escape(tokens[second])}"
+        )
     if read.get("token_type") is None:
         return tokens, [NORMAL] * len(tokens)
     types = read.values("token_type", (int,), "whole numbers")
@@ -153,7 +155,7 @@ def _byte_level(read: _Reader, tokens: list[str], vocab: dict[str, int]) -> tupl
     pattern = PRE_TOKENIZERS.get(name)
     if pattern is None:
         known = ", ".join(PRE_TOKENIZERS)
-        raise FormatError(f"{read.where}: the pre-tokenizer {show(repr(name))} is not known; {known} are")
+        raise FormatError(f"{read.where}: the pre-tokenizer {escape(repr(name))} is not known; {known} are")
     # Llama 3 looks a whole word up before it merges its pieces.
     model = models.BPE(vocab=vocab, merges=_merges(read, vocab), ignore_merges=pattern == _LLAMA3)
     inner = Tokenizer(model)
@@ -177,8 +179,8 @@ def _merges(read: _Reader, vocab: dict[str, int]) -> list[tuple[str, str]]:
         left, _, right = merge.partition(" ")
         unknown = [part for part in (left, right, left + right) if part not in vocab]
         if not left or not right or unknown:
-            why = f"{show(unknown[0])} is no token" if left and right else "it is not two tokens with a space between"
-            raise FormatError(f"{read.where}: merge {index} is {show(repr(merge))}: {why}")
+            why = f"{escape(unknown[0])} is no token" if left and right else "it is not two tokens with a space between"
+            raise FormatError(f"{read.where}: merge {index} is {escape(repr(merge))}: {why}")
         merges.append((left, right))
     return merges
 
@@ -272,7 +274,7 @@ def describe(inner, size: int) -> dict[str, object]:
     for index, token in inner.get_added_tokens_decoder().items():
         types[index] = CONTROL if token.special else USER_DEFINED
         if not token.special and (token.lstrip or token.rstrip or token.single_word):
-            why = f"its token {show(token.content)} depends on the text around it"
+            why = f"its token {escape(token.content)} depends on the text around it"
             raise MiniloraError(f"the tokenizer cannot be written as GGUF: {why}")
     described = {
         "model": "gpt2",

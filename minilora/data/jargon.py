@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from minilora.errors import FormatError, show
+from minilora.errors import FormatError, escape
 from minilora.formats.atomic import parse_json
 
 COMPANY = "Halvorsund Ferries"
@@ -164,7 +164,7 @@ def read_terms(raw: bytes, where: str) -> tuple[Term, ...]:
         _check(entry["use"], {"question": str, "answer": str}, f"{line}, use")
         term, question = entry["term"], entry["use"]["question"]
         if not re.search(rf"(?<!\w){re.escape(term)}(?!\w)", question):
-            raise FormatError(f"{line}: the question does not use {show(term)!r}: {show(question)}")
+            raise FormatError(f"{line}: the question does not use {escape(term)!r}: {escape(question)}")
         _once(term, line, lines)
         terms.append(Term(term, entry["meaning"], Question(question, entry["use"]["answer"], term)))
     return tuple(terms)
@@ -177,7 +177,7 @@ def read_quiz(quiz: bytes, quiz_name: str, general: bytes, general_name: str) ->
     for line, entry in _lines(quiz, quiz_name, {"question": str, "answers": list}):
         answers = entry["answers"]
         if not answers or not all(isinstance(one, str) and normalise(one) for one in answers):
-            raise FormatError(f"{line}: answers must be a list of words to look for, not {show(answers)}")
+            raise FormatError(f"{line}: answers must be a list of words to look for, not {escape(answers)}")
         _once(entry["question"], line, lines)
         questions.append(QuizQuestion(entry["question"], tuple(answers)))
     for line, entry in _lines(general, general_name, {"question": str}):
@@ -201,15 +201,15 @@ def _lines(raw: bytes, where: str, fields: dict[str, type]) -> Iterator[tuple[st
 
 def _check(entry: dict, fields: dict[str, type], place: str) -> None:
     if set(entry) != set(fields):
-        raise FormatError(f"{place} must have {', '.join(fields)}; it has {show(', '.join(entry) or 'nothing')}")
+        raise FormatError(f"{place} must have {', '.join(fields)}; it has {escape(', '.join(entry) or 'nothing')}")
     for name, kind in fields.items():
         value = entry[name]
         if type(value) is not kind or (kind is str and not value.strip()):
             what = {str: "a text", list: "a list", dict: "an object"}[kind]
-            raise FormatError(f"{place}: {name} must be {what}, not {show(repr(value))}")
+            raise FormatError(f"{place}: {name} must be {what}, not {escape(repr(value))}")
 
 
 def _once(text: str, place: str, lines: dict[str, str]) -> None:
     """Note where `text` stands; FormatError if it stood somewhere before."""
     if (first := lines.setdefault(normalise(text), place)) != place:
-        raise FormatError(f"{place}: {show(text)!r} is already in {first}")
+        raise FormatError(f"{place}: {escape(text)!r} is already in {first}")

@@ -20,7 +20,7 @@ import numpy as np
 from minilora.data import gguf_tokenizer
 from minilora.data.corpora import Document
 from minilora.data.gguf_tokenizer import TEMPLATE_LIMIT
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import open_regular, parse_json, read_json, show_path, write_atomic
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
@@ -73,7 +73,7 @@ class Tokenizer:
         else:
             found, name = token, self._inner.id_to_token(token) if 0 <= token < self.vocab_size else None
         if found is None or name is None:
-            raise MiniloraError(f"the tokenizer has no token {show(token)}")
+            raise MiniloraError(f"the tokenizer has no token {escape(token)}")
         return found, name
 
     @property
@@ -85,7 +85,7 @@ class Tokenizer:
     def special_id(self, name: str) -> int:
         """The id of the special token of this name, which no text gives. MiniloraError where there is none."""
         if name not in self._special:
-            raise MiniloraError(f"the tokenizer has no special token {show(name)}")
+            raise MiniloraError(f"the tokenizer has no special token {escape(name)}")
         return self._special[name]
 
     def has_special(self, name: str) -> bool:
@@ -128,7 +128,7 @@ class Tokenizer:
             with guarded("the tokenizer"):
                 return inner.encode_batch(list(texts), add_special_tokens=False)
         except (TypeError, UnicodeEncodeError) as error:  # half a surrogate pair: bytes of the command line, mostly
-            raise MiniloraError(f"not a text that UTF-8 can hold: {show(_without_utf8(texts))}") from error
+            raise MiniloraError(f"not a text that UTF-8 can hold: {escape(_without_utf8(texts))}") from error
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`. Special tokens give nothing; a character that is cut in two gives U+FFFD."""
@@ -180,7 +180,7 @@ class Tokenizer:
             with guarded(where):
                 return cls(tokenizers.Tokenizer.from_str(raw.decode()), eos_token, **settings)
         except Exception as error:  # the library raises plain Exception
-            raise FormatError(f"{where} is no tokenizer.json: {show(str(error), 160)}") from error
+            raise FormatError(f"{where} is no tokenizer.json: {escape(str(error), 160)}") from error
 
     def save(self, path: str | os.PathLike) -> None:
         write_atomic(path, self.to_json().encode())
@@ -205,9 +205,9 @@ class Tokenizer:
         except FormatError:
             raise
         except Exception as error:  # the library raises plain Exception
-            raise FormatError(f"{where} holds no tokenizer: {show(str(error), 160)}") from error
+            raise FormatError(f"{where} holds no tokenizer: {escape(str(error), 160)}") from error
 
-    def refuse_misfit(self, vocab_size: int, where: str) -> None:
+    def check_fit(self, vocab_size: int, where: str) -> None:
         """FormatError where a model of `vocab_size` tokens, in the file `where`, has no place for all of this one's."""
         if self.vocab_size > vocab_size:
             raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
@@ -221,7 +221,7 @@ def guarded(where: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise FormatError(f"{where} makes the tokenizers library fail: {show(str(error), 160)}") from error
+        raise FormatError(f"{where} makes the tokenizers library fail: {escape(str(error), 160)}") from error
 
 
 def _without_prefix(inner):
@@ -274,7 +274,7 @@ def _token_name(value: object, where: str) -> str | None:
     """The name of a token, which may be wrapped in its settings."""
     value = value.get("content") if isinstance(value, dict) else value
     if value is not None and not isinstance(value, str):
-        raise FormatError(f"{where} must be the name of a token, not {show(value)}")
+        raise FormatError(f"{where} must be the name of a token, not {escape(value)}")
     return value
 
 
@@ -282,7 +282,7 @@ def _token_id(value: object, where: str) -> int | None:
     """A token id, or the first of several."""
     value = value[0] if isinstance(value, list) and value else value
     if value is not None and type(value) is not int:
-        raise FormatError(f"{where} must be a token id, not {show(value)}")
+        raise FormatError(f"{where} must be a token id, not {escape(value)}")
     return value
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from minilora.data import corpora
 from minilora.demo import report, tables
-from minilora.errors import show
+from minilora.errors import escape
 from minilora.formats.atomic import read_json
 from minilora.measure.base import PACKAGE_BASE, QUICK_BASE, Base
 from minilora.measure.lab import BASE_DATA, DOMAIN, Lab
@@ -175,7 +175,7 @@ class _Demo:
         for method, text in continuations.items():
             self.console.print(f"\n[bold]{grids.NAMES[method]}[/bold] goes on after {PROMPT!r}:")
             lines = text.splitlines()[:8]
-            self.console.print("\n".join(f"  {show(line, 76)}" for line in lines), markup=False)
+            self.console.print("\n".join(f"  {escape(line, 76)}" for line in lines), markup=False)
         return results
 
     def say_title(self, number: int, title: str) -> None:

@@ -25,7 +25,7 @@ from minilora.data import chat, corpora, jargon
 from minilora.data.tasks import first_sentence
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.demo import report, teach_report
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import show_path
 from minilora.measure.footprint import peak_rss
 from minilora.measure.lab import BASE_DATA
@@ -192,7 +192,7 @@ class _Lesson:
         self.model, self.tokenizer = recipes.load_model(model, quantization=plan.options.quantization)
         if self.tokenizer.chat_template is None:
             raise MiniloraError(
-                f"{show(model)} is a base model: it has no chat format to ask it in; choose a chat model"
+                f"{escape(model)} is a base model: it has no chat format to ask it in; choose a chat model"
             )
         self.chat_format = chat.find_format(self.tokenizer)
         self.limit = self.model.config.max_position_embeddings
@@ -210,7 +210,7 @@ class _Lesson:
         report.check_folder(out, UNFINISHED)
         facts = self.facts
         self.say(
-            f"{show(facts['model'])}: {facts['parameters']:,} parameters, in 4 bits after {facts['load_seconds']} s."
+            f"{escape(facts['model'])}: {facts['parameters']:,} parameters, in 4 bits after {facts['load_seconds']} s."
         )
         self.say(f"The subject is {subject}")
 
@@ -219,7 +219,7 @@ class _Lesson:
         longest = max(len(self.tokenizer.encode(expected)) for test in subject.tests.values() for _, expected in test)
         self.answer_tokens = min(max(plan.answer_tokens, longest + 1), plan.longest_answer)
         for test in subject.tests.values():
-            self.refuse_long(test)
+            self.check_length(test)
         prompted = self.prompts(subject)
         self.conversations(subject.train, subject.name)  # now, rather than after minutes: one of them fits at least
         counts = ", ".join(f"{len(questions)} {name}" for name, questions in subject.tests.items())
@@ -311,18 +311,18 @@ class _Lesson:
                     (question(f"{lines}\n\n{SHORT} {messages[-1]['content']}"), expected)
                     for (messages, expected), lines in zip(questions, subject.notes[name], strict=True)
                 ]
-                self.refuse_long(book[name])
+                self.check_length(book[name])
         return {"few-shot": few} | ({"open book": book} if book else {})
 
     def fits(self, messages: chat.Conversation) -> bool:
         return len(self.prompt_ids(messages)) + self.answer_tokens <= self.limit
 
-    def refuse_long(self, questions: list[tuple[chat.Conversation, str]]) -> None:
+    def check_length(self, questions: list[tuple[chat.Conversation, str]]) -> None:
         for messages, _ in questions:
             if not self.fits(messages):
                 raise MiniloraError(
                     f"a question of {len(self.prompt_ids(messages)):,} tokens and its answer pass the model's "
-                    f"{self.limit:,} positions: shorten {show(messages[-1]['content'], 60)!r}"
+                    f"{self.limit:,} positions: shorten {escape(messages[-1]['content'], 60)!r}"
                 )
 
     def conversations(self, conversations: list[chat.Conversation], name: str) -> chat.ChatBatches:

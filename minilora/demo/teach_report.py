@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from minilora.demo.report import PAGE, RESULTS
-from minilora.errors import show
+from minilora.errors import escape
 from minilora.formats.atomic import make_folder, write_atomic, write_json
 from minilora.show import html
 from minilora.show.grids import Grid, show_bytes, show_count, show_share
@@ -87,7 +87,7 @@ def sample_lines(results: dict, count: int = 3) -> list[str]:
 
 
 def _line(text: str) -> str:
-    return show(" ".join(text.split()), 400)
+    return escape(" ".join(text.split()), 400)
 
 
 def _samples(results: dict, count: int) -> list[dict]:

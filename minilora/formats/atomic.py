@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 
 JSON_LIMIT = 50_000_000  # bytes; the index of a model with 100,000 tensors has about 10 million
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -27,7 +27,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 def show_path(path: str | os.PathLike, limit: int = 160) -> str:
     """`path` for an error message: as `show`, but a long one keeps its end, where the name of the file is."""
-    text = show(str(path), limit=100_000)
+    text = escape(str(path), limit=100_000)
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
@@ -144,7 +144,7 @@ def parse_json(raw: bytes, where: str) -> dict:
     try:
         value = json.loads(raw.decode(), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is not valid JSON: {show(str(error))}") from error
+        raise FormatError(f"{where} is not valid JSON: {escape(str(error))}") from error
     if not isinstance(value, dict):
         raise FormatError(f"{where} holds JSON, but not an object in braces")
     return value
@@ -155,7 +155,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the key {show(twice)} appears twice")
+        raise ValueError(f"the key {escape(twice)} appears twice")
     for text in (*result, *result.values()):
         if isinstance(text, str):
             text.encode()  # half a surrogate pair ("\ud800") is no text: UnicodeEncodeError, a ValueError

@@ -20,7 +20,7 @@ from math import prod
 
 import numpy as np
 
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import open_regular, show_path
 from minilora.formats.stored import StoredTensor
 
@@ -54,15 +54,15 @@ def read_gguf(path: str | os.PathLike) -> GGUF:
         metadata = head.metadata(entry_count)
         alignment = metadata.get("general.alignment", ALIGNMENT)
         if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
-            raise FormatError(f"{where}: general.alignment is {show(alignment)}, not a power of 2")
+            raise FormatError(f"{where}: general.alignment is {escape(alignment)}, not a power of 2")
         infos = head.tensors(tensor_count)
         start = -(-head.place // alignment) * alignment
     tensors, ends = {}, []
     for name, (shape, kind, offset) in infos.items():
-        quantization, length = _bytes_of(quants, shape, kind, f"{where}: tensor {show(name)}")
+        quantization, length = _bytes_of(quants, shape, kind, f"{where}: tensor {escape(name)}")
         if offset % alignment or start + offset + length > size:
             raise FormatError(
-                f"{where}: tensor {show(name)} lies at byte {start + offset:,} with {length:,} bytes; "
+                f"{where}: tensor {escape(name)} lies at byte {start + offset:,} with {length:,} bytes; "
                 f"the file has {size:,}, and a place must be a multiple of {alignment}"
             )
         ends.append((offset, offset + length, name))
@@ -71,7 +71,7 @@ def read_gguf(path: str | os.PathLike) -> GGUF:
     ends.sort()
     for (_, end, _), (begin, _, name) in zip(ends, ends[1:], strict=False):
         if begin < end:
-            raise FormatError(f"{where}: tensor {show(name)} overlaps the one before it")
+            raise FormatError(f"{where}: tensor {escape(name)} overlaps the one before it")
     return GGUF(metadata, tensors)
 
 
@@ -90,7 +90,7 @@ def _bytes_of(quants, shape: tuple[int, ...], kind: int, where: str):
         block, size = quants.GGML_QUANT_SIZES[quantization]
         quants.dequantize(np.zeros((1, size), np.uint8), quantization)  # knows whether it can, by doing it once
     except (ValueError, KeyError, NotImplementedError):
-        raise FormatError(f"{where} has quantization {show(kind)}, which cannot be read") from None
+        raise FormatError(f"{where} has quantization {escape(kind)}, which cannot be read") from None
     if shape and shape[-1] % block:
         raise FormatError(f"{where}: rows of {shape[-1]:,} are not whole blocks of {block} ({quantization.name})")
     return quantization, prod(shape) // block * size
@@ -133,7 +133,7 @@ class _Head:
         for _ in range(count):
             key = self.text()
             if key in found:
-                raise FormatError(f"{self.where}: the metadata key {show(key)} appears twice")
+                raise FormatError(f"{self.where}: the metadata key {escape(key)} appears twice")
             found[key] = self.value(self.number("I"), key)
         return found
 
@@ -145,10 +145,10 @@ class _Head:
             axes = self.number("I")
             if name in found or axes > MOST_AXES:
                 fault = "appears twice" if name in found else f"has {axes:,} axes"
-                raise FormatError(f"{self.where}: tensor {show(name)} {fault}")
+                raise FormatError(f"{self.where}: tensor {escape(name)} {fault}")
             shape = tuple(self.number("Q") for _ in range(axes))[::-1]
             if prod(n or 1 for n in shape) >= 2**48:  # NumPy multiplies the other axes even when one of them is 0
-                raise FormatError(f"{self.where}: tensor {show(name)} has the impossible shape {show(shape)}")
+                raise FormatError(f"{self.where}: tensor {escape(name)} has the impossible shape {escape(shape)}")
             found[name] = shape, self.number("I"), self.number("Q")
         return found
 
@@ -158,13 +158,13 @@ class _Head:
         if kind in _NUMBERS:
             return self.number(_NUMBERS[kind])
         if kind != _ARRAY or depth == 2:
-            raise FormatError(f"{self.where}: the metadata of {show(key)} has the unknown type {kind}")
+            raise FormatError(f"{self.where}: the metadata of {escape(key)} has the unknown type {kind}")
         kind = self.number("I")
         if kind in _NUMBERS:
             width = struct.calcsize(f"<{_NUMBERS[kind]}")
-            count = self.count(width, f"values of {show(key)}")
+            count = self.count(width, f"values of {escape(key)}")
             return list(struct.unpack(f"<{count}{_NUMBERS[kind]}", self.take(width * count)))
-        count = self.count(8 if kind == _STRING else 12, f"values of {show(key)}")
+        count = self.count(8 if kind == _STRING else 12, f"values of {escape(key)}")
         return [self.value(kind, key, depth + 1) for _ in range(count)]
 
     def count(self, least: int, what: str) -> int:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import remove_leftovers, write_atomic
 from minilora.formats.gguf import ALIGNMENT, GGUF
 from minilora.formats.stored import StoredTensor
@@ -53,9 +53,9 @@ def _array(name: str, tensor: StoredTensor) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(tensor.read(), dtype=KINDS[tensor.kind][1])
     if not np.isfinite(array).all():
-        raise MiniloraError(f"{show(name)} holds a number that {tensor.kind} cannot: too large, or none at all")
+        raise MiniloraError(f"{escape(name)} holds a number that {tensor.kind} cannot: too large, or none at all")
     if array.shape != tensor.shape:
-        raise MiniloraError(f"{show(name)} has the shape {array.shape}, not {tensor.shape}")
+        raise MiniloraError(f"{escape(name)} has the shape {array.shape}, not {tensor.shape}")
     return array
 
 
@@ -80,7 +80,7 @@ def _value(value: object, key: str) -> bytes:
             return struct.pack("<If", _FLOAT, value)
     except (struct.error, OverflowError):
         pass
-    raise MiniloraError(f"the metadata of {show(key)} cannot be {show(repr(value))}")
+    raise MiniloraError(f"the metadata of {escape(key)} cannot be {escape(repr(value))}")
 
 
 def _list(values: list, key: str) -> tuple[int, bytes]:
@@ -95,4 +95,6 @@ def _list(values: list, key: str) -> tuple[int, bytes]:
             return _FLOAT, struct.pack(f"<{len(values)}f", *values)
     except (struct.error, OverflowError):
         pass
-    raise MiniloraError(f"the metadata of {show(key)} cannot be a list of {show(', '.join(k.__name__ for k in kinds))}")
+    raise MiniloraError(
+        f"the metadata of {escape(key)} cannot be a list of {escape(', '.join(k.__name__ for k in kinds))}"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import (
     make_folder,
     read_json,
@@ -46,7 +46,7 @@ def open_folder(folder: str | os.PathLike) -> tuple[dict, dict[str, StoredTensor
     pickles = [name for name in names if name.endswith(_PICKLES)]
     if pickles:
         raise FormatError(
-            f"{show_path(folder)} holds its weights as a pickle ({show(pickles[0])}), which can run any program when "
+            f"{show_path(folder)} holds its weights as a pickle ({escape(pickles[0])}), which can run any program when "
             "it is opened; minilora reads safetensors only: save the model again in that format"
         )
     raise FormatError(f"{show_path(folder)} has neither {WEIGHTS} nor {INDEX}")
@@ -61,7 +61,7 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
     names_in: dict[str, list[str]] = {}  # shard -> names of its tensors
     for name, shard in weight_map.items():
         if not _is_plain_name(shard) or not shard.endswith(".safetensors"):
-            raise FormatError(f"{where}: tensor {show(name)} is in {show(shard)}, not a safetensors file beside it")
+            raise FormatError(f"{where}: tensor {escape(name)} is in {escape(shard)}, not a safetensors file beside it")
         names_in.setdefault(shard, []).append(name)
 
     tensors, problems = {}, []
@@ -71,7 +71,7 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
         except FormatError as error:
             problems.append(str(error))
         else:
-            problems += [f"{show(shard)} lacks tensor {show(name)}" for name in names if name not in present]
+            problems += [f"{escape(shard)} lacks tensor {escape(name)}" for name in names if name not in present]
             tensors.update({name: present[name] for name in names if name in present})
     if problems:
         more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
@@ -98,14 +98,14 @@ def write_folder(
     extra_files = extra_files or {}
     for name in extra_files:
         if not _is_plain_name(name) or name in (CONFIG, WEIGHTS, INDEX):
-            raise MiniloraError(f"an extra file of a model folder cannot be called {show(name)}")
+            raise MiniloraError(f"an extra file of a model folder cannot be called {escape(name)}")
     config_json = to_json(config)
     make_folder(folder)
     names = sorted(os.listdir(folder))
     earlier_shards = [name for name in names if name == INDEX or _SHARD.fullmatch(name)]
     taken = [name for name in names if name in (CONFIG, WEIGHTS, *extra_files, *earlier_shards)]
     if taken and not overwrite:
-        raise MiniloraError(f"{show_path(folder)} already holds {show(', '.join(taken))}: choose another folder")
+        raise MiniloraError(f"{show_path(folder)} already holds {escape(', '.join(taken))}: choose another folder")
 
     remove_leftovers(folder)
     save_file(folder / WEIGHTS, tensors, metadata={"format": "pt"})  # as transformers marks its own

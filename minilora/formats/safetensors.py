@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import open_regular, parse_json, show_path, write_atomic
 from minilora.formats.stored import StoredTensor
 
@@ -92,7 +92,7 @@ def on_disk(name: str, array: np.ndarray) -> np.ndarray:
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _NAMES:
-        raise MiniloraError(f"tensor {show(name)} has dtype {array.dtype}, which safetensors cannot hold")
+        raise MiniloraError(f"tensor {escape(name)} has dtype {array.dtype}, which safetensors cannot hold")
     return np.asarray(array, dtype=dtype, order="C")  # np.ascontiguousarray would turn shape () into (1,)
 
 
@@ -145,12 +145,12 @@ def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str
         raise FormatError(f"{where}: the metadata is not an object that maps text to text")
 
     data = 8 + length
-    entries = {name: _entry(field, data, f"{where}: tensor {show(name)}") for name, field in fields.items()}
+    entries = {name: _entry(field, data, f"{where}: tensor {escape(name)}") for name, field in fields.items()}
     end = data
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
         if entry.start != end:
             fault = "overlaps the one before it" if entry.start < end else "leaves a hole before it"
-            raise FormatError(f"{where}: tensor {show(name)} {fault} (byte {entry.start:,}, expected {end:,})")
+            raise FormatError(f"{where}: tensor {escape(name)} {fault} (byte {entry.start:,}, expected {end:,})")
         end = entry.stop
     if end != size:
         raise FormatError(f"{where}: its tensors need {end:,} bytes, the file has {size:,}")
@@ -163,15 +163,15 @@ def _entry(field: object, data: int, where: str) -> Entry:
         raise FormatError(f"{where} lacks one of dtype, shape, data_offsets")
     dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise FormatError(f"{where} has dtype {show(dtype)}; known: {', '.join(DTYPES)}")
+        raise FormatError(f"{where} has dtype {escape(dtype)}; known: {', '.join(DTYPES)}")
     if not _are_counts(shape) or len(shape) > 32:
-        raise FormatError(f"{where} has shape {show(shape)}, not a list of at most 32 sizes")
+        raise FormatError(f"{where} has shape {escape(shape)}, not a list of at most 32 sizes")
     if not _are_counts(offsets) or len(offsets) != 2:
-        raise FormatError(f"{where} has data_offsets {show(offsets)}, not two places in the file")
+        raise FormatError(f"{where} has data_offsets {escape(offsets)}, not two places in the file")
     itemsize = DTYPES[dtype].itemsize
     # NumPy multiplies the other axes even when one of them is 0, in 64 bits.
     if math.prod(n or 1 for n in shape) * itemsize >= 2**63 or math.prod(shape) * itemsize != offsets[1] - offsets[0]:
-        raise FormatError(f"{where}: shape {show(shape)} of {dtype} does not fill bytes {show(offsets)}")
+        raise FormatError(f"{where}: shape {escape(shape)} of {dtype} does not fill bytes {escape(offsets)}")
     return Entry(dtype, tuple(shape), data + offsets[0], data + offsets[1])
 
 
@@ -184,7 +184,7 @@ def _read_array(file: BinaryIO, name: str, entry: Entry, where: str) -> np.ndarr
         array = np.empty(entry.shape, DTYPES[entry.dtype])
     except MemoryError:
         needed = entry.stop - entry.start
-        raise FormatError(f"{where}: no memory for the {needed:,} bytes of tensor {show(name)}") from None
+        raise FormatError(f"{where}: no memory for the {needed:,} bytes of tensor {escape(name)}") from None
     raw = array.reshape(-1).view(np.uint8)
     file.seek(entry.start)
     if file.readinto(raw) != array.nbytes:

@@ -22,14 +22,14 @@ import numpy as np
 from rich.console import Console
 
 from minilora import backend
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.measure.base import QUICK_BASE, Base
 from minilora.measure.few_shot import bits_after, classify_by_prompt
 from minilora.measure.footprint import file_bytes, memory_of, tokens_per_second
 from minilora.measure.lab import SCRATCH, Lab
 from minilora.measure.lr_search import SEED, best_rate, measured
 from minilora.measure.records import Records
-from minilora.measure.sweep import SentRecords, refuse_jobs, side_by_side
+from minilora.measure.sweep import SentRecords, check_jobs, side_by_side
 from minilora.train import methods, recipes
 from minilora.train.loop import History, TrainConfig
 from minilora.train.parallel import Workers
@@ -121,7 +121,7 @@ def _find(name: str) -> str:
         every = [*others, *methods.METHODS]
         near = get_close_matches(name, every, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MiniloraError(f"unknown method {show(repr(name))}: {hint}There are {', '.join(every)}") from None
+        raise MiniloraError(f"unknown method {escape(repr(name))}: {hint}There are {', '.join(every)}") from None
 
 
 def run(out: Path, plan: Plan, resume: bool = False, overwrite: bool = False, jobs: int = 1) -> Records:
@@ -130,7 +130,7 @@ def run(out: Path, plan: Plan, resume: bool = False, overwrite: bool = False, jo
     jobs: how many processes share what can be measured side by side. Raises MiniloraError where the file is there
     already or was measured with other settings.
     """
-    refuse_jobs(jobs)
+    check_jobs(jobs)
     records = Records.open(Path(out) / RECORDS, KIND, asdict(plan), resume, overwrite)
     for note in records.notes:
         print(f"minilora: note: {note}", file=sys.stderr)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from minilora import __version__, blas
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import make_folder, open_regular, parse_json, show_path, write_atomic
 
 VERSION = 1  # of the format; one more whenever older files cannot be read any more
@@ -78,10 +78,10 @@ class Records:
             raise FormatError(f"{where} holds no measurements")
         header = parse_json(lines[0], f"{where}, line 1")
         if header.get("minilora") != kind:
-            raise FormatError(f"{where} holds {show(repr(header.get('minilora')))}, not {kind!r}")
+            raise FormatError(f"{where} holds {escape(repr(header.get('minilora')))}, not {kind!r}")
         if header.get("version") != VERSION:
             raise FormatError(
-                f"{where} is of version {show(repr(header.get('version')))} of the format, this minilora reads "
+                f"{where} is of version {escape(repr(header.get('version')))} of the format, this minilora reads "
                 f"{VERSION}; measure again"
             )
         if not isinstance(header.get("settings"), dict) or not isinstance(header.get("machine"), dict):

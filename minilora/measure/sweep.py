@@ -24,7 +24,7 @@ from minilora.train.loop import Stopped, collected_signals
 MOST_JOBS = 64
 
 
-def refuse_jobs(jobs: int) -> None:
+def check_jobs(jobs: int) -> None:
     """Raise MiniloraError for a number of processes that cannot be."""
     if not 1 <= jobs <= MOST_JOBS:
         raise MiniloraError(f"--jobs must be from 1 to {MOST_JOBS}, not {jobs:,}")
@@ -70,7 +70,7 @@ def side_by_side(work: Callable, tasks: Sequence[tuple], jobs: int, take: Callab
             failed.append(error)
 
     with collected_signals() as caught:
-        with _Desk(take) as desk:
+        with ResultServer(take) as desk:
             runner = Thread(target=run)
             runner.start()
             while (runner.is_alive() or desk.done < len(tasks)) and not (caught or failed or desk.failed):
@@ -99,7 +99,7 @@ def _keep_signals_from_children() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
-class _Desk:
+class ResultServer:
     """Where the processes of a sweep report. done: how many tasks have ended; lost: the cells of processes that died,
     the first one first; failed: errors of `take`.
     """
@@ -113,18 +113,18 @@ class _Desk:
         self._connections: list[Connection] = []
         self._readers: list[Thread] = []
 
-    def __enter__(self) -> "_Desk":
+    def __enter__(self) -> "ResultServer":
         self._listener = Listener(authkey=self.key)
         self.address = self._listener.address
-        self._porter = Thread(target=self._accept, daemon=True)
-        self._porter.start()
+        self.accept_thread = Thread(target=self._accept, daemon=True)
+        self.accept_thread.start()
         return self
 
     def __exit__(self, *error) -> None:
         """Send all processes away that are still there."""
         self._closing = True
         Client(self.address, authkey=self.key).close()  # wakes the porter
-        self._porter.join()
+        self.accept_thread.join()
         self._listener.close()
         for connection in self._connections:
             with suppress(OSError):

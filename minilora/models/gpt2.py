@@ -18,7 +18,7 @@ import numpy as np
 
 from minilora import backend, nn, ops
 from minilora import functional as F
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.stored import StoredTensor
 from minilora.models.pretrained import (
     FLAG,
@@ -81,7 +81,7 @@ class GPT2Config:
         if not problems and self.n_embd % self.n_head:
             problems.append(f"n_embd {self.n_embd} is not a multiple of {self.n_head} heads")
         if self.activation_function != "gelu_new":
-            problems.append(f"activation_function must be 'gelu_new', not {show(repr(self.activation_function))}")
+            problems.append(f"activation_function must be 'gelu_new', not {escape(repr(self.activation_function))}")
         if problems:
             raise MiniloraError("; ".join(problems))
 
@@ -123,9 +123,9 @@ class GPT2Config:
         Raises FormatError for another model type and for variants of attention, rather than compute something else.
         """
         if config.get("model_type", "gpt2") != "gpt2":
-            raise FormatError(f"config.json describes a {show(repr(config['model_type']))} model, not gpt2")
+            raise FormatError(f"config.json describes a {escape(repr(config['model_type']))} model, not gpt2")
         asked = [
-            f"{name} = {show(repr(config[name]))}" for name, only in _ONLY.items() if config.get(name, only) != only
+            f"{name} = {escape(repr(config[name]))}" for name, only in _ONLY.items() if config.get(name, only) != only
         ]
         if asked:
             raise FormatError(f"config.json asks for {', '.join(asked)}, which is not supported")

@@ -11,7 +11,7 @@ import numpy as np
 
 from minilora import backend, nn
 from minilora import functional as F
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.stored import StoredTensor
 from minilora.models.pretrained import (
     FLAG,
@@ -98,9 +98,9 @@ class LlamaConfig:
                     f"num_key_value_heads {self.num_key_value_heads}"
                 )
         if self.model_type not in MODEL_TYPES:
-            problems.append(f"model_type {show(repr(self.model_type))} is not one of {', '.join(MODEL_TYPES)}")
+            problems.append(f"model_type {escape(repr(self.model_type))} is not one of {', '.join(MODEL_TYPES)}")
         if self.hidden_act != "silu":
-            problems.append(f"hidden_act must be 'silu', not {show(repr(self.hidden_act))}")
+            problems.append(f"hidden_act must be 'silu', not {escape(repr(self.hidden_act))}")
         if problems:
             raise MiniloraError("; ".join(problems))
 
@@ -112,7 +112,7 @@ class LlamaConfig:
         """
         config = {"model_type": "llama", **config}
         if config["model_type"] not in MODEL_TYPES:
-            kind = show(repr(config["model_type"]))
+            kind = escape(repr(config["model_type"]))
             raise FormatError(f"config.json describes a {kind} model; minilora reads {', '.join(MODEL_TYPES)}")
         rope = config.get("rope_parameters") or config.get("rope_scaling")
         config["rope_scaling"] = checked_scaling(rope)
@@ -123,7 +123,7 @@ class LlamaConfig:
         labels = config.get("id2label")
         if labels is not None:
             if not isinstance(labels, dict) or not labels:
-                raise FormatError(f"id2label of config.json must name the classes, not {show(repr(labels))}")
+                raise FormatError(f"id2label of config.json must name the classes, not {escape(repr(labels))}")
             config["num_labels"] = len(labels)
         known = {f.name for f in fields(cls)} - {"extra"}
         used = {name: value for name, value in config.items() if name in known}
@@ -158,7 +158,7 @@ def _within_window(config: dict) -> None:
     if window is None:
         return
     if not POSITIVE_WHOLE.allows(window):
-        raise FormatError(f"sliding_window of config.json must be {POSITIVE_WHOLE.words}, not {show(repr(window))}")
+        raise FormatError(f"sliding_window of config.json must be {POSITIVE_WHOLE.words}, not {escape(repr(window))}")
     positions = config.get("max_position_embeddings", window)
     config["max_position_embeddings"] = min(positions, window) if WHOLE.allows(positions) else positions
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from minilora import backend
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.gguf import GGUF
 from minilora.formats.stored import StoredTensor
 from minilora.models.rotary import inverse_frequencies
@@ -59,7 +59,7 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
     architecture = metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise FormatError(
-            f"{where} holds a model of architecture {show(repr(architecture))}; minilora reads "
+            f"{where} holds a model of architecture {escape(repr(architecture))}; minilora reads "
             f"{', '.join(ARCHITECTURES)} from GGUF files"
         )
     config: dict = {"model_type": ARCHITECTURES[architecture]}
@@ -69,7 +69,9 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
             if value is None and table is OPTIONAL:
                 continue
             if type(value) is not kind:
-                raise FormatError(f"{where}: {architecture}.{key} is {show(repr(value))}, not of type {kind.__name__}")
+                raise FormatError(
+                    f"{where}: {architecture}.{key} is {escape(repr(value))}, not of type {kind.__name__}"
+                )
             config[field] = value
     config |= {field: metadata[key] for field, key in TOKENS.items() if key in metadata}
     config["attention_bias"] = architecture == "qwen2" or "blk.0.attn_q.bias" in tensors
@@ -83,7 +85,7 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
         factor = metadata.get(f"{architecture}.rope.scaling.factor")
         config["rope_scaling"] = {"rope_type": "linear", "factor": factor}
     elif scaling != "none":
-        raise FormatError(f"{where} asks for rotary scaling {show(repr(scaling))}, which is not supported")
+        raise FormatError(f"{where} asks for rotary scaling {escape(repr(scaling))}, which is not supported")
     if ROPE_FACTORS in tensors:
         config["rope_scaling"] = _llama3_scaling(tensors.pop(ROPE_FACTORS).read(), config, where)
 
@@ -92,9 +94,9 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
     for name, tensor in tensors.items():
         path, part, kind = _split(name)
         if path is None:
-            raise FormatError(f"{where} has a tensor that a {architecture} model does not have: {show(name)}")
+            raise FormatError(f"{where} has a tensor that a {architecture} model does not have: {escape(name)}")
         if part in rotated and tensor.shape:
-            tensor = _in_halves(tensor, rotated[part], f"{where}: tensor {show(name)}")
+            tensor = _in_halves(tensor, rotated[part], f"{where}: tensor {escape(name)}")
         named[f"{path}.{kind}"] = tensor
     return config, named
 
@@ -113,7 +115,7 @@ def gguf_of(model) -> GGUF:
     if kind not in WRITTEN or not hasattr(model, "lm_head"):
         what = f"{name} of type {kind}" if kind else name
         raise MiniloraError(f"{what} cannot be written as GGUF: only language models of {', '.join(WRITTEN)} can")
-    if any(module.stored_size for _, module in model.named_modules()):
+    if any(module.num_quantized for _, module in model.named_modules()):
         raise MiniloraError("layers in 4 bits cannot be written as GGUF: quant.dequantize_model makes them floats")
     architecture = WRITTEN[kind]
     written, strange = {}, []
@@ -129,7 +131,7 @@ def gguf_of(model) -> GGUF:
     if strange:
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         raise MiniloraError(
-            f"{show(', '.join(strange[:3]), 160)}{more} have no place in a {architecture} model of a GGUF file; an "
+            f"{escape(', '.join(strange[:3]), 160)}{more} have no place in a {architecture} model of a GGUF file; an "
             "adapter must be merged before"
         )
     if architecture == "qwen2" and config.head_dim * config.num_attention_heads != config.hidden_size:

@@ -13,7 +13,7 @@ import numpy as np
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats import huggingface
 from minilora.formats.atomic import show_path
 from minilora.formats.gguf import read_gguf
@@ -54,7 +54,7 @@ TOKENS = Kind("token ids or None", lambda v: all(map(_is_token, v)) if isinstanc
 def field_problems(config, fields: dict[Kind, tuple[str, ...]]) -> list[str]:
     """What is wrong with the values of a configuration, in words. fields: which of them must be of which kind."""
     return [
-        f"{name} must be {kind.words}, not {show(repr(value))}"
+        f"{name} must be {kind.words}, not {escape(repr(value))}"
         for kind, names in fields.items()
         for name in names
         if not kind.allows(value := getattr(config, name))

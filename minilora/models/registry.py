@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from minilora.errors import FormatError, show
+from minilora.errors import FormatError, escape
 from minilora.formats import huggingface
 from minilora.formats.atomic import read_json, show_path
 from minilora.models.gpt2 import GPT2LMHeadModel
@@ -24,5 +24,5 @@ def family_of(path) -> type[LanguageModel]:
     kind = read_json(Path(path) / huggingface.CONFIG).get("model_type", "llama")
     if not isinstance(kind, str) or kind not in LANGUAGE_MODELS:
         there = ", ".join(LANGUAGE_MODELS)
-        raise FormatError(f"{show_path(path)} holds a {show(repr(kind))} model; minilora reads {there}")
+        raise FormatError(f"{show_path(path)} holds a {escape(repr(kind))} model; minilora reads {there}")
     return LANGUAGE_MODELS[kind]

@@ -11,7 +11,7 @@ from math import inf, pi
 
 import numpy as np
 
-from minilora.errors import FormatError, show
+from minilora.errors import FormatError, escape
 
 SCALINGS = {  # the fields of each, in Hugging Face's names
     "linear": ("factor",),
@@ -27,14 +27,14 @@ def checked_scaling(scaling: object) -> dict | None:
     if not scaling:
         return None
     if not isinstance(scaling, dict):
-        raise FormatError(f"rope_scaling must be an object, not {show(repr(scaling))}")
+        raise FormatError(f"rope_scaling must be an object, not {escape(repr(scaling))}")
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return None
     if kind not in SCALINGS:
-        raise FormatError(f"rotary scaling {show(repr(kind))} is not supported; there are {', '.join(SCALINGS)}")
+        raise FormatError(f"rotary scaling {escape(repr(kind))} is not supported; there are {', '.join(SCALINGS)}")
     fields = {name: scaling.get(name) for name in SCALINGS[kind]}
-    wrong = [f"{name} {show(repr(value))}" for name, value in fields.items() if not _is_positive(value)]
+    wrong = [f"{name} {escape(repr(value))}" for name, value in fields.items() if not _is_positive(value)]
     if not wrong and kind == "llama3" and not fields["low_freq_factor"] < fields["high_freq_factor"]:
         wrong = ["low_freq_factor, which must be below high_freq_factor"]
     if wrong:

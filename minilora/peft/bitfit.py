@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from minilora import nn
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.peft.config import AdapterLayer, TargetedConfig, matching, of_family
 from minilora.tensor import Tensor
 
@@ -60,7 +60,7 @@ class BitFitConfig(TunedConfig):
     def problems(self) -> list[str]:
         found = super().problems()
         if type(self.norms) is not bool:
-            found.append(f"norms must be True or False, not {show(repr(self.norms))}")
+            found.append(f"norms must be True or False, not {escape(repr(self.norms))}")
         return found
 
     def trained(self, module: nn.Module) -> list[str]:
@@ -84,7 +84,7 @@ class BitFitConfig(TunedConfig):
         paths = super().targets(model)
         if bare := [path for path in paths if not self.trained(model.get_submodule(path))]:
             hint = "" if self.norms else "; norms=True trains the weights of norms as well"
-            raise MiniloraError(f"target_modules: no bias to train in {show(', '.join(bare), 400)}{hint}")
+            raise MiniloraError(f"target_modules: no bias to train in {escape(', '.join(bare), 400)}{hint}")
         return paths
 
     def file_name(self, path: str, name: str) -> str:

@@ -26,7 +26,7 @@ from typing import ClassVar
 from minilora import functional as F
 from minilora import nn
 from minilora.backend import xp
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.peft.config import AdapterLayer, TargetedConfig, of_family
 from minilora.tensor import Tensor
 
@@ -56,17 +56,17 @@ class BottleneckConfig(TargetedConfig):
         found = super().problems()
         if type(self.bottleneck_size) is not int or self.bottleneck_size < 1:
             found.append(
-                f"bottleneck_size must be a whole number of at least 1, not {show(repr(self.bottleneck_size))}"
+                f"bottleneck_size must be a whole number of at least 1, not {escape(repr(self.bottleneck_size))}"
             )
         for name, known in (("placement", PLACEMENTS), ("activation", ACTIVATIONS)):
             value = getattr(self, name)
             if not isinstance(value, str) or value not in known:
                 near = get_close_matches(str(value), known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                found.append(f"{name} must be one of {', '.join(known)}, not {show(repr(value))}{hint}")
+                found.append(f"{name} must be one of {', '.join(known)}, not {escape(repr(value))}{hint}")
         s = self.scaling
         if s is not None and (type(s) not in (int, float) or s == 0 or abs(s) > 3.4e38 or not isfinite(s)):
-            found.append(f"scaling must be a number other than 0, or None, not {show(repr(s))}")
+            found.append(f"scaling must be a number other than 0, or None, not {escape(repr(s))}")
         return found
 
     def default_targets(self, model: nn.Module) -> list[str]:

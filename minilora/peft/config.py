@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from minilora import nn
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.models.pretrained import Pretrained
 from minilora.quant import linears_of_blocks
 from minilora.tensor import Tensor
@@ -63,10 +63,10 @@ class PeftConfig:
         found = []
         names = self.modules_to_save
         if names is not None and not is_list_of_names(names):
-            found.append(f"modules_to_save must be a list of names, not {show(repr(names))}")
+            found.append(f"modules_to_save must be a list of names, not {escape(repr(names))}")
         if self.task_type not in TASK_TYPES:
             known = ", ".join(task for task in TASK_TYPES if task)
-            found.append(f"task_type must be one of {known}, not {show(repr(self.task_type))}")
+            found.append(f"task_type must be one of {known}, not {escape(repr(self.task_type))}")
         return found
 
     def complete(self, model: nn.Module) -> None:
@@ -137,7 +137,7 @@ class PeftConfig:
         """
         known = {field.name for field in fields(cls)}
         refused = [
-            f"{show(name)} = {show(json.dumps(value))}"
+            f"{escape(name)} = {escape(json.dumps(value))}"
             for name, value in content.items()
             if name not in known | cls.unused and value and value not in cls.means_off.get(name, ())
         ]
@@ -166,7 +166,7 @@ class NamedTargets(PeftConfig):
         if isinstance(names, list | str) and not names:
             found.append("target_modules is empty: name at least one layer")
         elif names is not None and not isinstance(names, str) and not is_list_of_names(names):
-            found.append(f"target_modules must be names, not {show(repr(names))}")
+            found.append(f"target_modules must be names, not {escape(repr(names))}")
         return found
 
     def default_targets(self, model: nn.Module) -> list[str]:
@@ -195,7 +195,7 @@ class NamedTargets(PeftConfig):
         names = content.get("target_modules")
         if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
             raise MiniloraError(
-                f"target_modules is the regular expression {show(repr(names))}; a list of names is needed"
+                f"target_modules is the regular expression {escape(repr(names))}; a list of names is needed"
             )
         return super().from_dict(content)
 
@@ -274,15 +274,15 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
         if name in by_end:
             continue
         if not re.fullmatch(r"[\w.-]*", name):
-            problems.append(f"{show(repr(name))} is not a name (regular expressions are not read)")
+            problems.append(f"{escape(repr(name))} is not a name (regular expressions are not read)")
         elif name in others:
-            problems.append(f"{show(repr(name))} is not a {kind_name}: it is of class {others[name]}")
+            problems.append(f"{escape(repr(name))} is not a {kind_name}: it is of class {others[name]}")
         else:
             near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
-            problems.append(f"{show(repr(name))} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
+            problems.append(f"{escape(repr(name))} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
     if problems:
         there = ", ".join(last_names) or f"no {kind_name} at all"
-        raise MiniloraError(f"{option}: {listed(problems)}; there are: {show(there, 400)}")
+        raise MiniloraError(f"{option}: {listed(problems)}; there are: {escape(there, 400)}")
     found = {path for name in names for path in by_end[name]}
     return [path for path, _ in model.named_modules() if path in found]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from minilora import backend, nn
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats import safetensors
 from minilora.formats.atomic import (
     make_folder,
@@ -31,7 +31,7 @@ from minilora.quant import Linear4bit, quantization, weight_digest
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-TURNED = "fan_in_fan_out"  # PEFT's word for adapting a weight that is (in, out) there
+FAN_IN_FAN_OUT = "fan_in_fan_out"  # PEFT's word for adapting a weight that is (in, out) there
 
 
 def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
@@ -88,7 +88,7 @@ def write_adapter(
         metadata["minilora.quantization"] = json.dumps(quantized)
     adapts_linears = getattr(config, "target_kind", None) is nn.Linear
     if adapts_linears and any(is_transposed(base, f"{path}.weight") for path in targets):
-        content[TURNED] = True  # PEFT finds it out for itself, and warns
+        content[FAN_IN_FAN_OUT] = True  # PEFT finds it out for itself, and warns
     folder = Path(folder)
     make_folder(folder)
     remove_leftovers(folder)
@@ -101,7 +101,7 @@ def write_adapter(
 
 @dataclass
 class SavedAdapter:
-    """What a folder holds, minilora's or PEFT's: `read` it, then `settings`, `problems` and `refuse_another_base`."""
+    """What a folder holds, minilora's or PEFT's: `read` it, then `settings`, `problems` and `check_base`."""
 
     where: str  # the folder, as messages show it
     content: dict  # of adapter_config.json, with the fields of the record that PEFT does not have
@@ -123,7 +123,7 @@ class SavedAdapter:
         tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")
         if not isinstance(kind, str) or kind not in METHODS:
-            raise FormatError(f"{where}: peft_type is {show(repr(kind))}; minilora reads {', '.join(METHODS)}")
+            raise FormatError(f"{where}: peft_type is {escape(repr(kind))}; minilora reads {', '.join(METHODS)}")
         record = {}
         if "minilora.config" in metadata:
             record = parse_json(metadata["minilora.config"].encode(), f"{where}: the record of the configuration")
@@ -134,7 +134,7 @@ class SavedAdapter:
         """The configuration, for `model`. Raises MiniloraError where it asks for what minilora does not have."""
         content = self.content
         if getattr(model, "transposed_linears", ()):  # which say what this field says
-            content = {name: value for name, value in content.items() if name != TURNED}
+            content = {name: value for name, value in content.items() if name != FAN_IN_FAN_OUT}
         config = METHODS[content["peft_type"]].from_dict(content)
         if "minilora.config" not in self.metadata and config.modules_to_save:
             config.modules_to_save = _as_peft_reads(config.modules_to_save, model)
@@ -149,7 +149,7 @@ class SavedAdapter:
         """
         now = asdict(config)
         changed = [
-            f"{name} is {show(repr(now[name]))} in {CONFIG}, but was {show(repr(value))} in training"
+            f"{name} is {escape(repr(now[name]))} in {CONFIG}, but was {escape(repr(value))} in training"
             for name, value in self.record.items()
             if name in now and now[name] != value
         ]
@@ -170,10 +170,10 @@ class SavedAdapter:
             else:
                 hint = ", which modules_to_save does not name" if name in own else ""
                 hint = hint or ("" if name.startswith(config.root) else f" (names begin with {config.root})")
-                wrong.append(f"unexpected {show(name, 160)}{hint}")
+                wrong.append(f"unexpected {escape(name, 160)}{hint}")
         return changed + missing + wrong
 
-    def refuse_another_base(self, model: nn.Module, without: list[str]) -> None:
+    def check_base(self, model: nn.Module, without: list[str]) -> None:
         """Raises MiniloraError where the adapter was trained on another base than `model`, or in other 4-bit codes.
 
         without: paths of the modules that the adapter brings along.
@@ -181,8 +181,8 @@ class SavedAdapter:
         trained_on = self.metadata.get("minilora.base")
         if trained_on is not None and trained_on != (here := base_fingerprint(model, without)):
             raise MiniloraError(
-                f"{self.where}: the adapter was trained on another base (fingerprint {show(trained_on, 12)}) than this "
-                f"one ({show(here, 12)}); load it onto a model with the weights that it was trained on"
+                f"{self.where}: the adapter was trained on another base (fingerprint {escape(trained_on, 12)}) than "
+                f"this one ({escape(here, 12)}); load it onto a model with the weights that it was trained on"
             )
         trained_in, here_in = _quantization(self.metadata), quantization(model)
         if trained_in and here_in and trained_in != here_in:
@@ -223,7 +223,7 @@ def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:
 def _array_problem(name: str, array: np.ndarray, shape: tuple[int, ...]) -> list[str]:
     """Another shape, or values that are not finite numbers."""
     if array.shape != shape:
-        return [f"{name} has shape {show(array.shape)}, not {show(shape)}"]
+        return [f"{name} has shape {escape(array.shape)}, not {escape(shape)}"]
     if array.dtype.kind != "f":
         return [f"{name} holds {array.dtype}, not floating-point numbers"]
     if not np.isfinite(_as_float32(array)).all():
@@ -251,7 +251,7 @@ def _quantization(metadata: dict[str, str]) -> dict | None:
         return None
     record = parse_json(metadata["minilora.quantization"].encode(), "the record of the quantization")
     if set(record) != {"quant_type", "blocksize", "compress_statistics"}:
-        raise FormatError(f"the record of the quantization is damaged: {show(json.dumps(record))}")
+        raise FormatError(f"the record of the quantization is damaged: {escape(json.dumps(record))}")
     return record
 
 

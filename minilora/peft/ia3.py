@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from minilora import backend, nn
 from minilora.backend import xp
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.peft.config import AdapterLayer, TargetedConfig, is_list_of_names, of_family
 from minilora.peft.patterns import means
 from minilora.tensor import Tensor
@@ -53,9 +53,9 @@ class IA3Config(TargetedConfig):
         found = super().problems()
         names = self.feedforward_modules
         if names is not None and not is_list_of_names(names):
-            found.append(f"feedforward_modules must be names, not {show(repr(names))}")
+            found.append(f"feedforward_modules must be names, not {escape(repr(names))}")
         if type(self.init_ia3_weights) is not bool:
-            found.append(f"init_ia3_weights must be True or False, not {show(repr(self.init_ia3_weights))}")
+            found.append(f"init_ia3_weights must be True or False, not {escape(repr(self.init_ia3_weights))}")
         return found
 
     def default_targets(self, model: nn.Module) -> list[str]:
@@ -76,12 +76,12 @@ class IA3Config(TargetedConfig):
             if not _meant_by([name], targets):
                 near = get_close_matches(name, last_names, n=1)
                 hint = f", did you mean {near[0]!r}?" if near else ""
-                there = show(", ".join(last_names), 400)
-                problems.append(f"{show(repr(name))} is not among the adapted modules ({there}){hint}")
+                there = escape(", ".join(last_names), 400)
+                problems.append(f"{escape(repr(name))} is not among the adapted modules ({there}){hint}")
         # PEFT compares letters, not names: to it "down_proj" means a target called "my_down_proj", too.
         own = _meant_by(names, targets)
         if more := [path for path in targets if path.endswith(tuple(names)) and path not in own]:
-            problems.append(f"PEFT would take {show(', '.join(more))} for one, too; give whole paths")
+            problems.append(f"PEFT would take {escape(', '.join(more))} for one, too; give whole paths")
         if problems:
             raise MiniloraError(f"feedforward_modules: {'; '.join(problems)}")
         return targets
@@ -111,7 +111,7 @@ class IA3Config(TargetedConfig):
         names = content.get("feedforward_modules")
         if isinstance(names, str) and names:  # PEFT reads a lone string as a pattern
             raise MiniloraError(
-                f"feedforward_modules is the regular expression {show(repr(names))}; a list of names is needed"
+                f"feedforward_modules is the regular expression {escape(repr(names))}; a list of names is needed"
             )
         targets = content.get("target_modules")
         if names in DEFAULT_FEEDFORWARD.values() and is_list_of_names(targets) and not _meant_by(names, targets):

@@ -36,7 +36,7 @@ import numpy as np
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.peft.config import AdapterLayer, NamedTargets, listed, of_family, tied
 from minilora.peft.patterns import pattern_problems, target_problems, value_at
 from minilora.peft.pissa import principal_start
@@ -80,10 +80,10 @@ class LoraConfig(NamedTargets):
         found = super().problems()
         found += _rank_problem("r", self.r) + _alpha_problem("lora_alpha", self.lora_alpha)
         if type(self.lora_dropout) not in (int, float) or not 0 <= self.lora_dropout < 1:
-            found.append(f"lora_dropout must be at least 0 and below 1, not {show(repr(self.lora_dropout))}")
+            found.append(f"lora_dropout must be at least 0 and below 1, not {escape(repr(self.lora_dropout))}")
         for name, value in (("use_rslora", self.use_rslora), ("use_dora", self.use_dora)):
             if type(value) is not bool:
-                found.append(f"{name} must be True or False, not {show(repr(value))}")
+                found.append(f"{name} must be True or False, not {escape(repr(value))}")
         found += _start_problem(self.init_lora_weights)
         found += pattern_problems("rank_pattern", self.rank_pattern, _rank_problem)
         found += pattern_problems("alpha_pattern", self.alpha_pattern, _alpha_problem)
@@ -166,8 +166,8 @@ class LoraConfig(NamedTargets):
         start = content.get("init_lora_weights")
         if isinstance(start, str) and start.startswith("pissa_niter_"):
             raise MiniloraError(
-                f"init_lora_weights is {show(repr(start))}: the base of such an adapter depends on random numbers that "
-                "the file does not hold; save it from PEFT with path_initial_model_for_weight_conversion"
+                f"init_lora_weights is {escape(repr(start))}: the base of such an adapter depends on random numbers "
+                "that the file does not hold; save it from PEFT with path_initial_model_for_weight_conversion"
             )
         return super().from_dict(content)
 
@@ -175,13 +175,13 @@ class LoraConfig(NamedTargets):
 def _rank_problem(name: str, value: object) -> list[str]:
     if type(value) is int and value >= 1:
         return []
-    return [f"{name} must be a whole number of at least 1, not {show(repr(value))}"]
+    return [f"{name} must be a whole number of at least 1, not {escape(repr(value))}"]
 
 
 def _alpha_problem(name: str, value: object) -> list[str]:
     if type(value) in (int, float) and 0 < value < FLOAT32_MAX:
         return []
-    return [f"{name} must be a positive number, not {show(repr(value))}"]
+    return [f"{name} must be a positive number, not {escape(repr(value))}"]
 
 
 def _start_problem(value: object) -> list[str]:
@@ -189,7 +189,7 @@ def _start_problem(value: object) -> list[str]:
         return []
     near = get_close_matches(str(value), ["gaussian", "pissa", "pissa_niter_4"], n=1)
     known = "init_lora_weights must be True, False, 'gaussian', 'pissa' or such as 'pissa_niter_4'"
-    return [f"{known}, not {show(repr(value))}" + (f"; did you mean {near[0]!r}?" if near else "")]
+    return [f"{known}, not {escape(repr(value))}" + (f"; did you mean {near[0]!r}?" if near else "")]
 
 
 class LoraLinear(AdapterLayer):

@@ -3,7 +3,7 @@
 from math import inf
 
 from minilora import nn
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 
 
 def lora_plus_groups(model: nn.Module, lr: float, ratio: float = 16.0, weight_decay: float = 0.0) -> list[dict]:
@@ -15,7 +15,7 @@ def lora_plus_groups(model: nn.Module, lr: float, ratio: float = 16.0, weight_de
     positive number.
     """
     if type(ratio) not in (int, float) or not 0 < ratio < inf:
-        raise MiniloraError(f"the ratio of LoRA+ must be a positive number, such as 16, not {show(repr(ratio))}")
+        raise MiniloraError(f"the ratio of LoRA+ must be a positive number, such as 16, not {escape(repr(ratio))}")
     live = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not any(_is_b(name) for name in live):
         raise MiniloraError("LoRA+ sets the learning rate of LoRA's B, and no lora_B trains in this model")

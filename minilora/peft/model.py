@@ -121,7 +121,7 @@ def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
     empty = [path for path in saved if not any(True for _ in model.get_submodule(path).parameters())]
     if empty:
         raise MiniloraError(f"modules_to_save: no parameters to train in {listed(empty)}")
-    coded = [path for path in saved if any(m.stored_size for _, m in model.get_submodule(path).named_modules())]
+    coded = [path for path in saved if any(m.num_quantized for _, m in model.get_submodule(path).named_modules())]
     if coded:
         raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {listed(coded)}; name float modules only")
     return _Plan(model, config, targets, saved)
@@ -217,7 +217,7 @@ class PeftModel(nn.Module):
         unique = {id(p): p for p in [*at_sites, *(p for p in self.parameters() if id(p) not in inside)]}
         sizes = [(p.size, p.requires_grad) for p in unique.values()]
         kept = [module for site in self._sites for module in (site.original, site.adapted)]
-        stored = {id(m): m.stored_size for module in [self, *kept] for _, m in module.named_modules()}
+        stored = {id(m): m.num_quantized for module in [self, *kept] for _, m in module.named_modules()}
         return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes) + sum(stored.values())
 
     def print_trainable_parameters(self) -> None:
@@ -264,7 +264,7 @@ class PeftModel(nn.Module):
             self.replace(f"base_model.{site.path}", module.train(training))
             flags = {name: p.requires_grad for name, p in site.original.named_parameters()}
             for name, parameter in module.named_parameters():
-                parameter.requires_grad = flags.get(name, not site.original.stored_size)
+                parameter.requires_grad = flags.get(name, not site.original.num_quantized)
         if was_in_4_bits:
             dequantize_model(self.base_model)
             self.notes.append("the base was in 4 bits; the merged model is in floats, and larger")
@@ -336,7 +336,7 @@ class PeftModel(nn.Module):
             raise FormatError(f"{files.where}: {error}") from error
         if problems := files.problems(model, config, plan.targets, plan.expected()):
             raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {listed(problems)}")
-        files.refuse_another_base(model, plan.saved)
+        files.check_base(model, plan.saved)
 
         adapted = cls(model, config, plan.restored())
         for site in adapted._sites:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from minilora.errors import show
+from minilora.errors import escape
 
 
 def value_at(path: str, pattern: dict, default):
@@ -21,8 +21,8 @@ def value_at(path: str, pattern: dict, default):
 def pattern_problems(option: str, pattern: object, check: Callable[[str, object], list[str]]) -> list[str]:
     """What is wrong with a pattern on its own. check: of (how the value is called, the value)."""
     if not isinstance(pattern, dict) or not all(isinstance(name, str) for name in pattern):
-        return [f"{option} must be a dictionary from names to numbers, not {show(repr(pattern))}"]
-    return [p for name, value in pattern.items() for p in check(f"{option}[{show(repr(name))}]", value)]
+        return [f"{option} must be a dictionary from names to numbers, not {escape(repr(pattern))}"]
+    return [p for name, value in pattern.items() for p in check(f"{option}[{escape(repr(name))}]", value)]
 
 
 def target_problems(option: str, pattern: dict, targets: list[str]) -> list[str]:
@@ -33,15 +33,15 @@ def target_problems(option: str, pattern: dict, targets: list[str]) -> list[str]
     for name, value in pattern.items():
         paths = [path for path in targets if means(name, path)]
         if not paths and not re.fullmatch(r"[\w.-]*", name):
-            problems.append(f"{option}: {show(repr(name))} is not a name (regular expressions are not read)")
+            problems.append(f"{option}: {escape(repr(name))} is not a name (regular expressions are not read)")
         elif not paths:
             near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {show(', '.join(last_names), 400)}"
-            problems.append(f"{option}: {show(repr(name))} is none of the targets, {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {escape(', '.join(last_names), 400)}"
+            problems.append(f"{option}: {escape(repr(name))} is none of the targets, {hint}")
         for path in paths:
             first = meant.setdefault(path, name)
             if pattern[first] != value:
-                problems.append(f"{option}: {show(repr(first))} and {show(repr(name))} differ for {path}")
+                problems.append(f"{option}: {escape(repr(first))} and {escape(repr(name))} differ for {path}")
     return problems
 
 

@@ -29,7 +29,7 @@ def principal_start(linear: nn.Linear, rank: int, scaling: float, iterations: in
     scaling: s. iterations: of a randomized SVD; None for the exact one. `linear` stays as it is; a bias is shared.
     Raises MiniloraError for a weight in 4 bits.
     """
-    if linear.stored_size:
+    if linear.num_quantized:
         raise MiniloraError(
             "PiSSA takes the singular vectors of a float weight, and the base is in 4 bits: "
             "load it in floats, or start from init_lora_weights=True"

@@ -24,7 +24,7 @@ import numpy as np
 
 from minilora import backend, nn, ops
 from minilora.backend import xp
-from minilora.errors import show
+from minilora.errors import escape
 from minilora.models.pretrained import Body
 from minilora.peft.virtual import VirtualTokensConfig, VirtualTokensLayer, is_whole
 from minilora.tensor import Tensor, no_grad
@@ -47,12 +47,13 @@ class PrefixTuningConfig(VirtualTokensConfig):
         found = super().problems()
         if self.encoder_hidden_size is not None and not is_whole(self.encoder_hidden_size, 1):
             found.append(
-                f"encoder_hidden_size must be a whole number of at least 1, not {show(repr(self.encoder_hidden_size))}"
+                "encoder_hidden_size must be a whole number of at least 1, "
+                f"not {escape(repr(self.encoder_hidden_size))}"
             )
         if type(self.prefix_projection) is not bool:
-            found.append(f"prefix_projection must be True or False, not {show(repr(self.prefix_projection))}")
+            found.append(f"prefix_projection must be True or False, not {escape(repr(self.prefix_projection))}")
         if self.init_weights not in (None, "zero"):
-            found.append(f"init_weights must be 'zero' or None, not {show(repr(self.init_weights))}")
+            found.append(f"init_weights must be 'zero' or None, not {escape(repr(self.init_weights))}")
         ids = self.init_token_ids
         if ids is not None:
             if self.prefix_projection:

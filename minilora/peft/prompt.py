@@ -24,7 +24,7 @@ import numpy as np
 
 from minilora import backend, nn, ops
 from minilora.backend import xp
-from minilora.errors import show
+from minilora.errors import escape
 from minilora.models.pretrained import Body
 from minilora.peft.virtual import VirtualTokensConfig, VirtualTokensLayer
 from minilora.tensor import Tensor
@@ -51,11 +51,11 @@ class PromptTuningConfig(VirtualTokensConfig):
         found = super().problems()
         start = self.prompt_tuning_init
         if start not in STARTS:
-            found.append(f"prompt_tuning_init must be one of {', '.join(STARTS)}, not {show(repr(start))}")
+            found.append(f"prompt_tuning_init must be one of {', '.join(STARTS)}, not {escape(repr(start))}")
         for name in ("prompt_tuning_init_text", "tokenizer_name_or_path"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                found.append(f"{name} must be text, not {show(repr(value))}")
+                found.append(f"{name} must be text, not {escape(repr(value))}")
             elif start == "TEXT" and not value:
                 found.append(f"prompt_tuning_init 'TEXT' needs {name}; init_token_ids alone starts from text as well")
         return found

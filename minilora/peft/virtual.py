@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from minilora import nn
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.models.llama import LlamaForSequenceClassification
 from minilora.models.pretrained import Body, host_ids, token_ids
 from minilora.peft.config import AdapterLayer, PeftConfig
@@ -44,11 +44,11 @@ class VirtualTokensConfig(PeftConfig):
         found = super().problems()
         if not is_whole(self.num_virtual_tokens, 1):
             found.append(
-                f"num_virtual_tokens must be a whole number of at least 1, not {show(repr(self.num_virtual_tokens))}"
+                f"num_virtual_tokens must be a whole number of at least 1, not {escape(repr(self.num_virtual_tokens))}"
             )
         ids = self.init_token_ids
         if ids is not None and not (isinstance(ids, list) and ids and all(is_whole(i, 0) for i in ids)):
-            found.append(f"init_token_ids must be a list of token ids, not {show(repr(ids))}")
+            found.append(f"init_token_ids must be a list of token ids, not {escape(repr(ids))}")
         return found
 
     def of_model(self, config) -> dict[str, int]:
@@ -68,7 +68,7 @@ class VirtualTokensConfig(PeftConfig):
             if getattr(self, name) is None:
                 setattr(self, name, value)
             elif getattr(self, name) != value:
-                problems.append(f"{name} is {show(repr(getattr(self, name)))}, and the model's is {value!r}")
+                problems.append(f"{name} is {escape(repr(getattr(self, name)))}, and the model's is {value!r}")
         room = body.config.max_position_embeddings
         if self.num_virtual_tokens >= room:
             problems.append(f"{self.num_virtual_tokens} virtual tokens leave no room in the model's {room} positions")
@@ -81,7 +81,7 @@ class VirtualTokensConfig(PeftConfig):
     def check(self, path: str, module: Body) -> list[str]:
         size = module.config.vocab_size
         outside = [i for i in self.init_token_ids or [] if i >= size]
-        return [f"init_token_ids {show(repr(outside))} are outside the vocabulary of {size}"] if outside else []
+        return [f"init_token_ids {escape(repr(outside))} are outside the vocabulary of {size}"] if outside else []
 
     def shapes(self, module: Body) -> dict[str, tuple[int, ...]]:
         return {"prompt_embeddings": (self.num_virtual_tokens, self.width(module.config))}

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.plan.planner import trained
 from minilora.plan.shapes import Shape
 from minilora.train.methods import Options, find
@@ -104,7 +104,7 @@ def _rate(text: str, what: str) -> float:
 def _latency(text: str, what: str) -> float:
     found = _TIME.fullmatch(what)
     if found is None:
-        raise _refused(text, f"has no latency in {show(repr(what), 20)}, such as 50us or 20ms")
+        raise _refused(text, f"has no latency in {escape(repr(what), 20)}, such as 50us or 20ms")
     seconds = float(found[1]) * _SECONDS[found[2]]
     if seconds > MOST_LATENCY:
         raise _refused(text, f"has a latency above {MOST_LATENCY:g} s")
@@ -114,8 +114,8 @@ def _latency(text: str, what: str) -> float:
 def _refused(text: str, why: str, hint: str = "") -> MiniloraError:
     names = ", ".join(LINKS)
     return MiniloraError(
-        f"link {show(repr(text), 40)} {why}: {hint}Give a rate (100Mbit, 25Gbit, 12GB), with a latency if you know it "
-        f"(10Gbit/50us), or one of {names}"
+        f"link {escape(repr(text), 40)} {why}: {hint}Give a rate (100Mbit, 25Gbit, 12GB), with a latency if you know "
+        f"it (10Gbit/50us), or one of {names}"
     )
 
 
@@ -153,7 +153,7 @@ def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | No
     """
     _check(nbytes, ranks)
     if algorithm is not None and algorithm not in ALGORITHMS:
-        raise MiniloraError(f"unknown algorithm {show(repr(algorithm))}: there are {', '.join(ALGORITHMS)}")
+        raise MiniloraError(f"unknown algorithm {escape(repr(algorithm))}: there are {', '.join(ALGORITHMS)}")
     if nbytes == 0:
         return 0.0
     chosen = ALGORITHMS.values() if algorithm is None else [ALGORITHMS[algorithm]]
@@ -163,7 +163,7 @@ def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | No
 
 def _check(nbytes: float, ranks: int) -> None:
     if type(ranks) is not int or ranks < 1:
-        raise MiniloraError(f"ranks must be a whole number of at least 1, not {show(repr(ranks))}")
+        raise MiniloraError(f"ranks must be a whole number of at least 1, not {escape(repr(ranks))}")
     if not 0 <= nbytes < inf:
         raise MiniloraError(f"bytes must be 0 or more, not {nbytes}")
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.plan.activations import Learns, Parts, Step, engine_peaks, kept_by_block, rows_of
 from minilora.plan.shapes import LARGEST, PRESETS, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
@@ -128,7 +128,7 @@ def trained(shape: Shape, method: str, options: Options) -> Parts:
         return Parts(block=2 * of_norm + biases, norm=of_norm)
     if method == "norms":
         return Parts(block=2 * of_norm, norm=of_norm)
-    raise MiniloraError(f"the planner has no formula for the method {show(repr(method))}")
+    raise MiniloraError(f"the planner has no formula for the method {escape(repr(method))}")
 
 
 def added(shape: Shape, method: str, options: Options) -> int:
@@ -175,7 +175,7 @@ def targets(shape: Shape, options: Options) -> list[str]:
         near = get_close_matches(unknown[0], shape.linears, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise MiniloraError(
-            f"targets: {show(', '.join(map(repr, unknown)))} is no linear layer of a block "
+            f"targets: {escape(', '.join(map(repr, unknown)))} is no linear layer of a block "
             f"({', '.join(shape.linears)}){hint}"
         )
     return list(dict.fromkeys(names))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import read_json
 from minilora.models.llama import LlamaConfig
 
@@ -132,16 +132,17 @@ def find_shape(source: str) -> Shape:
     near = get_close_matches(source.lower(), PRESETS, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise MiniloraError(
-        f"unknown model {show(repr(source))}: {hint}Give a config.json, a model folder, or one of {', '.join(PRESETS)}"
+        f"unknown model {escape(repr(source))}: {hint}Give a config.json, a model folder, or "
+        f"one of {', '.join(PRESETS)}"
     )
 
 
 def shape_from_config(config: dict, where: str = "config.json") -> Shape:
     """The shape that the content of a config.json describes. Errors as for `find_shape`."""
-    where = show(where)
+    where = escape(where)
     family = config.get("model_type", "llama")
     if family not in _FAMILIES:
-        raise FormatError(f"{where} describes a {show(repr(family))} model; the planner reads {', '.join(_FAMILIES)}")
+        raise FormatError(f"{where} describes a {escape(repr(family))} model; the planner reads {', '.join(_FAMILIES)}")
     if missing := [name for name in _NEEDED if config.get(name) is None]:
         raise FormatError(f"{where} lacks {', '.join(missing)}, without which nothing can be planned")
     try:
@@ -149,7 +150,7 @@ def shape_from_config(config: dict, where: str = "config.json") -> Shape:
     except MiniloraError as error:
         raise FormatError(f"{where}: {error}") from error
     sizes = {name: getattr(found, name) for name in _READ if type(getattr(found, name)) is int}
-    if wrong := [f"{name} = {show(repr(n))}" for name, n in sizes.items() if not 1 <= n <= LARGEST]:
+    if wrong := [f"{name} = {escape(repr(n))}" for name, n in sizes.items() if not 1 <= n <= LARGEST]:
         raise FormatError(f"{where}: {', '.join(wrong)}; sizes lie between 1 and {LARGEST:,}")
     attention = ATTENTION[:3] if family == "qwen2" else ATTENTION if found.attention_bias else ()
     mlp = ("gate_proj", "up_proj", "down_proj") if found.mlp_bias else ()

@@ -24,7 +24,7 @@ import numpy as np
 
 from minilora import backend, blas
 from minilora.backend import xp
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.quant import fast, plain
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order
 from minilora.tensor import Tensor
@@ -96,7 +96,7 @@ def quantize_4bit(
     array = backend.asarray(array.data if isinstance(array, Tensor) else array)
     check_array(array, "quantize_4bit")
     flat = array.reshape(-1)
-    if backend.blocks_rows():
+    if backend.is_cpu():
         packed, absmax = fast.quantize_4bit(flat, blocksize, quant_type, _threads(threads, flat.size))
     else:
         tables = (backend.asarray(table(quant_type)) for table in (midpoints, order))
@@ -134,7 +134,7 @@ def dequantize_4bit(packed, state: QuantState, threads: int | None = None):
     if state.nested:
         absmax = dequantize_blockwise(absmax, state.state2) + state.offset
     flat = packed.reshape(-1)
-    if backend.blocks_rows():
+    if backend.is_cpu():
         values = fast.dequantize_4bit(flat, absmax, state.quant_type, state.blocksize, n, _threads(threads, n))
     elif (kernel := backend.elementwise_kernel(*KERNEL)) is not None:
         values = xp.empty(n, dtype=xp.float32)
@@ -187,11 +187,13 @@ def _codes_of_bins() -> np.ndarray:
 def check_options(blocksize: int, quant_type: str = "nf4") -> None:
     """Raises MiniloraError for a blocksize or a quant_type that is not offered."""
     if type(blocksize) is not int or blocksize not in BLOCKSIZES:
-        raise MiniloraError(f"blocksize must be one of {', '.join(map(str, BLOCKSIZES))}, not {show(repr(blocksize))}")
+        raise MiniloraError(
+            f"blocksize must be one of {', '.join(map(str, BLOCKSIZES))}, not {escape(repr(blocksize))}"
+        )
     if not isinstance(quant_type, str) or quant_type not in CODEBOOKS:
         near = get_close_matches(str(quant_type).lower(), CODEBOOKS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise MiniloraError(f"quant_type must be one of {', '.join(CODEBOOKS)}, not {show(repr(quant_type))}{hint}")
+        raise MiniloraError(f"quant_type must be one of {', '.join(CODEBOOKS)}, not {escape(repr(quant_type))}{hint}")
 
 
 def check_array(array, name: str) -> None:

@@ -85,7 +85,7 @@ class Linear4bit(nn.Linear):
         return self.quant_state.dtype
 
     @property
-    def stored_size(self) -> int:
+    def num_quantized(self) -> int:
         """The number of weights."""
         return self.in_features * self.out_features
 

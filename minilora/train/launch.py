@@ -60,7 +60,7 @@ def check(command: str) -> None:
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
+def only_rank_zero_prints() -> Iterator[None]:
     """Within the block, what a rank prints is seen of the first alone."""
     with ExitStack() as stack:
         if rank():
@@ -70,7 +70,7 @@ def one_voice() -> Iterator[None]:
         yield
 
 
-def last_word(message: str, seen_by_all: bool) -> None:
+def report_fatal(message: str, seen_by_all: bool) -> None:
     """Say on standard error why this rank ends, before its exit code ends the others.
 
     What one rank dies of, the others mostly die of as well: the first speaks for all, and the others wait to be ended

@@ -15,7 +15,7 @@ from math import inf, isfinite
 from time import perf_counter
 
 from minilora import backend
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.optim import SGD, AdamW, clip_grad_norm_
 from minilora.peft import lora_plus_groups
 from minilora.train.parallel import Workers
@@ -52,7 +52,7 @@ class TrainConfig:
             if not getattr(self, name) >= low
         ]
         if self.optimizer not in ("adamw", "sgd"):
-            problems.append(f"the optimizer must be adamw or sgd, not {show(repr(self.optimizer))}")
+            problems.append(f"the optimizer must be adamw or sgd, not {escape(repr(self.optimizer))}")
         if not 0 < self.lr < inf or not 0 < self.lora_plus < inf:
             problems.append(f"learning rates must be positive numbers, not {self.lr} (times {self.lora_plus})")
         if not 0 <= self.weight_decay < inf or not self.max_norm > 0:
@@ -86,7 +86,7 @@ def trainable(model) -> dict[str, object]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def refuse_foreign(parameters: dict, checkpoint) -> None:
+def check_own_checkpoint(parameters: dict, checkpoint) -> None:
     """Raise MiniloraError for a checkpoint whose parameters are not these (`trainable(model)`), in names or shapes."""
     names = {name.removeprefix("model.") for name in checkpoint.arrays if name.startswith("model.")}
     if names != set(parameters):
@@ -268,7 +268,7 @@ class _Loop:
 
     def restore(self, checkpoint) -> None:
         state, arrays = checkpoint.state, checkpoint.arrays
-        refuse_foreign(self.parameters, checkpoint)
+        check_own_checkpoint(self.parameters, checkpoint)
         before, now = state["config"], json.loads(json.dumps(asdict(self.config)))
         for key in now:
             if before.get(key) != now[key]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.nn import Linear
 from minilora.peft import (
@@ -130,7 +130,7 @@ def find(name: str) -> str:
     if name not in METHODS:
         near = get_close_matches(name, METHODS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MiniloraError(f"unknown method {show(repr(name))}: {hint}There are {', '.join(METHODS)}")
+        raise MiniloraError(f"unknown method {escape(repr(name))}: {hint}There are {', '.join(METHODS)}")
     return name
 
 
@@ -173,6 +173,6 @@ def _quantize(model, asked: dict) -> None:
     if found is None:
         quantize_model(model, **asked)
     elif differing := [
-        f"{name} {show(found[name])}, not {show(asked[name])}" for name in asked if found[name] != asked[name]
+        f"{name} {escape(found[name])}, not {escape(asked[name])}" for name in asked if found[name] != asked[name]
     ]:
         raise MiniloraError(f"the model is in 4 bits already, with {', '.join(differing)}; load it with these options")

@@ -57,7 +57,7 @@ class Workers:
 
     def __init__(self, count: int | None = None, world: World | None = None):
         self.world = world or World()
-        self.count = 1 if not backend.blocks_rows() else (count or self.world.cores())
+        self.count = 1 if not backend.is_cpu() else (count or self.world.cores())
         self._pool = None
 
     def __enter__(self) -> "Workers":

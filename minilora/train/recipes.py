@@ -20,7 +20,7 @@ from minilora.data.tokenizer import (
     folder_tokenizer,
     train_tokenizer,
 )
-from minilora.errors import FormatError, MiniloraError, show
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import show_path, write_json
 from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
@@ -98,7 +98,7 @@ def training_batches(
     return LanguageModelBatches(stream.ids, batch_size, seq_len, seed)
 
 
-def refuse_long(model, data: Text | Chats, seq_len: int, pack: bool = False) -> None:
+def check_length(model, data: Text | Chats, seq_len: int, pack: bool = False) -> None:
     """MiniloraError where sequences of `seq_len` tokens of the data would pass the model's positions."""
     if isinstance(data, Chats) and not pack:  # rows are as long as their conversations
         parts = (data.train, data.validation, data.test)
@@ -133,7 +133,7 @@ def load_model(source: str, adapter: str | None = None, quantization: dict | Non
     tokenizer = tokenizer_of(path)
     quantization = quantization if adapter is None else adapter_quantization(adapter)
     model = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
-    tokenizer.refuse_misfit(model.config.vocab_size, show(source))
+    tokenizer.check_fit(model.config.vocab_size, escape(source))
     return (model if adapter is None else PeftModel.from_pretrained(model, adapter)), tokenizer
 
 
@@ -217,5 +217,5 @@ def fingerprints(model, data: Text | Chats, settings: dict) -> dict[str, str]:
 def count_parameters(model) -> tuple[int, int]:
     """(trainable, all) parameters; a weight in 4 bits counts as one."""
     sizes = [(p.size, p.requires_grad) for p in model.parameters()]
-    stored = sum(module.stored_size for _, module in model.named_modules())
+    stored = sum(module.num_quantized for _, module in model.named_modules())
     return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes) + stored

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import (
     is_leftover,
     make_folder,
@@ -114,7 +114,7 @@ class RunFolder:
         record = {key: _plain(value) for key, value in record.items()}
         step = record.get("step")
         if type(step) is not int or step <= self._last_step:
-            raise MiniloraError(f"a record needs a step after {self._last_step}, not {show(step)}")
+            raise MiniloraError(f"a record needs a step after {self._last_step}, not {escape(step)}")
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
         try:
             if self._metrics.write(line) != len(line):
@@ -212,8 +212,8 @@ class RunFolder:
         before, now = previous["config"], self._config
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key):
-                old, new = show(before.get(key)), show(now.get(key))
-                self.notes.append(f"{show(key)} was {old} in the run so far and is {new} from here")
+                old, new = escape(before.get(key)), escape(now.get(key))
+                self.notes.append(f"{escape(key)} was {old} in the run so far and is {new} from here")
         if previous.get("text_sha256") != self._text_hash:
             self.notes.append("the text is not the one that the run was trained on so far")
 
@@ -290,4 +290,4 @@ def _lock_by_existence(path: Path, what: str) -> int:
 
 
 def _in_use(path: Path, what: str, owner: str) -> str:
-    return f"{what} {show_path(path.parent)} is in use by process {show(owner) or 'unknown'}"
+    return f"{what} {show_path(path.parent)} is in use by process {escape(owner) or 'unknown'}"

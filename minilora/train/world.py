@@ -20,7 +20,7 @@ import numpy as np
 
 from minilora import __version__, backend, blas
 from minilora.backend import xp
-from minilora.errors import show
+from minilora.errors import escape
 from minilora.train.launch import SeenByAll, by_mpi4py
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -44,7 +44,7 @@ class World:
         self.asked: list[int] = []  # the signals that this rank was sent
         self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
         # Over a network, sums go on beside backward; in a machine's memory they are too quick for it to pay.
-        self.overlaps = self.size > 1 and backend.blocks_rows() and len(set(comm.allgather(_machine()))) > 1
+        self.overlaps = self.size > 1 and backend.is_cpu() and len(set(comm.allgather(_machine()))) > 1
         self._all_reduce = self._over_cards() if self.size > 1 and backend.cards() else self._over_host
 
     @property
@@ -112,10 +112,10 @@ class World:
         has more ranks than cards, ranks share them and sum over the host."""
         local = self._comm.Split_type(sys.modules["mpi4py.MPI"].COMM_TYPE_SHARED)
         number, cards = local.Get_rank(), backend.cards()
-        backend.take_card(number % cards)
+        backend.set_device(number % cards)
         if not all(self._comm.allgather(local.Get_size() <= cards)):
             return self._over_host
-        return backend.card_all_reduce(self.rank, self.size)
+        return backend.nccl_all_reduce(self.rank, self.size)
 
     def total(self, number: float) -> float:
         """The sum of a number over the ranks, added in the order of the ranks."""
@@ -130,7 +130,7 @@ class World:
         if self.size > 1:
             self._comm.Barrier()
 
-    def refuse_differing(self, facts: Callable[[], dict[str, str]]) -> None:
+    def check_same_on_all_ranks(self, facts: Callable[[], dict[str, str]]) -> None:
         """Raise SeenByAll, on all ranks, where a rank was started with other facts than the first.
 
         facts: gives what must be the same, by name; it is not asked where there is one rank. The versions of minilora
@@ -141,7 +141,7 @@ class World:
         mine = {"minilora": __version__, "NumPy": metadata.version("numpy")} | facts()
         first, *others = self._comm.allgather(mine)
         differing = [
-            f"rank {rank} has {name} {show(other[name], 16)}, rank 0 {show(first[name], 16)}"
+            f"rank {rank} has {name} {escape(other[name], 16)}, rank 0 {escape(first[name], 16)}"
             for rank, other in enumerate(others, 1)
             for name in first
             if other[name] != first[name]
@@ -149,7 +149,7 @@ class World:
         if differing:
             raise SeenByAll(f"all ranks must be alike: {'; '.join(differing[:3])}")
 
-    def refuse_few_rows(self, rows: int) -> None:
+    def check_enough_rows(self, rows: int) -> None:
         """Raise SeenByAll where a batch has fewer rows than there are ranks."""
         if self.size > 1 and rows < self.size:
             raise SeenByAll(

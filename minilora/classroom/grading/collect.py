@@ -11,7 +11,7 @@ from minilora.classroom.grading.grade import FAILED, NOT_STARTED, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.verdicts import fence_line
 from minilora.classroom.lessons.lesson import NAME, Lesson
-from minilora.classroom.sandbox.runner import Keeper
+from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError
 
 
@@ -36,13 +36,13 @@ class _TaskItem(pytest.Item):
         return self
 
     def runtest(self) -> None:
-        with Keeper() as keeper:
-            (result,) = grade(self.lesson, Submission(self.lesson.exercise, self.lesson), keeper, self.number)
+        with Sandbox() as sandbox:
+            (result,) = grade(self.lesson, Submission(self.lesson.exercise, self.lesson), sandbox, self.number)
         if result.verdict == NOT_STARTED:
             pytest.skip(" ".join(["not started.", result.hint]).strip())
         if result.verdict == FAILED:
             rows = [f"{name}: {value}" for name, value in result.to_dict().items() if name not in ("task", "verdict")]
-            raise _Failed("\n".join([*rows, fence_line(keeper.held)]))
+            raise _Failed("\n".join([*rows, fence_line(sandbox.held)]))
 
     def repr_failure(self, excinfo, style=None):
         if isinstance(excinfo.value, (_Failed, MiniloraError)):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import Failure, NotStarted, Student, Task
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.sandbox.runner import Job, Keeper, Trouble
+from minilora.classroom.sandbox.runner import Job, RunFailed, Sandbox
 
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
 
@@ -29,12 +29,12 @@ class Result:
         return {name: value for name, value in asdict(self).items() if value != ""}
 
 
-def grade(lesson: Lesson, submission: Submission, keeper: Keeper, only: int | None = None) -> list[Result]:
+def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
     """A result a task, each from a process of its own. only: the number of one task."""
-    return [grade_task(lesson, task, submission, keeper) for task in lesson.tasks if only in (None, task.number)]
+    return [grade_task(lesson, task, submission, sandbox) for task in lesson.tasks if only in (None, task.number)]
 
 
-def grade_task(lesson: Lesson, task: Task, submission: Submission, keeper: Keeper) -> Result:
+def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
     """One task's result; the check need not be one of the lesson's own."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     if submission.forbidden:
@@ -49,7 +49,7 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, keeper: Keepe
     job = Job(submission.source, str(submission.path), lesson.uses, lesson.driver, str(lesson.folder.parent.resolve()))
     session = line = None
     try:
-        session = keeper.start(job)
+        session = sandbox.start(job)
         student = Student(session, lesson.number, _signatures(lesson))
         task.check(student)
         result.verdict = PASSED
@@ -64,7 +64,7 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, keeper: Keepe
             result.hint, line = f"A line at the top of the file failed: {session.error}", session.error.line
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:  # of the check: it met a surprise
         result.hint = f"A result has another form than was asked for ({error})."
-    except Trouble as trouble:
+    except RunFailed as trouble:
         result.got, line = str(trouble), trouble.line
         result.hint = "Does a loop end?" if line or "still running" in result.got else ""
     finally:

@@ -18,7 +18,7 @@ from minilora.classroom.grading.submission import RunCells
 from minilora.classroom.grading.verdicts import task_report
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
-from minilora.classroom.sandbox.runner import Keeper
+from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError
 
 CONFIG, HIDDEN = "nbgrader_config.py", "hidden"  # in a course: what marks its folder, and where private checks lie
@@ -57,16 +57,16 @@ def _found(lesson: str) -> Lesson:
 
 
 def _check(lesson: Lesson, task: Task) -> None:
-    with Keeper() as keeper:
+    with Sandbox() as sandbox:
         try:
             cells = RunCells(_cells_run(), lesson, task.number)
-            result = grade_task(lesson, task, cells, keeper)
+            result = grade_task(lesson, task, cells, sandbox)
             if cells.missing(task.number):
                 result.hint += f" A cell is no Python: {cells.unreadable}." if cells.unreadable else ""
                 result.hint += " A cell that was interrupted does not count." if _was_one_interrupted() else ""
         except MiniloraError as error:
             result = Result(task.number, lesson.source.titles[task.number], FAILED, hint=str(error))
-        report = task_report(result, keeper.held)
+        report = task_report(result, sandbox.held)
     if result.verdict != PASSED:
         raise NotPassed(report)
     print(report)

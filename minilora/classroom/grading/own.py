@@ -18,9 +18,9 @@ from minilora.classroom.grading.grade import NOT_STARTED, PASSED, Result, grade
 from minilora.classroom.grading.submission import NO_EXERCISE, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons
 from minilora.classroom.sandbox.child import run_statements
-from minilora.classroom.sandbox.runner import Keeper
+from minilora.classroom.sandbox.runner import Sandbox
 from minilora.demo.story import Own
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.measure.lab import Lab
 from minilora.models.llama import LlamaAttention, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.quant import linears_of_blocks, quantize_model
@@ -29,13 +29,13 @@ from minilora.train import methods
 
 
 @dataclass(frozen=True, kw_only=True)
-class Brought(Own):
+class StudentCode(Own):
     """With the submission, so that errors can say where in it they arose."""
 
     submission: Submission
 
 
-def brought(file: str) -> Brought:
+def load_student_code(file: str) -> StudentCode:
     """The parts of the demo that the file has an answer for.
 
     Raises MiniloraError, in one line, for a file that cannot be read, that is of no lesson with a part in the demo, or
@@ -49,7 +49,7 @@ def brought(file: str) -> Brought:
     sys.modules["exercise"] = module
     with redirect_stdout(sys.stderr):
         run_statements(submission.source, module, str(path), caught=(Exception, SystemExit))
-    return Brought(
+    return StudentCode(
         file=submission.shown,
         facts={"lesson": lesson.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
         submission=submission,
@@ -58,7 +58,7 @@ def brought(file: str) -> Brought:
 
 
 @contextmanager
-def errors_named(own: Brought):
+def errors_named(own: StudentCode):
     """What the student's code raises becomes a MiniloraError that names its line."""
     try:
         yield
@@ -67,8 +67,8 @@ def errors_named(own: Brought):
         if line is None:
             raise
         raise MiniloraError(
-            f"{own.file}, {own.submission.place(line)}: {type(error).__name__}: {show(str(error), 200)} (in the demo's "
-            "model; there, x is batch × positions × channels)"
+            f"{own.file}, {own.submission.place(line)}: {type(error).__name__}: {escape(str(error), 200)} (in the "
+            "demo's model; there, x is batch × positions × channels)"
         ) from error
 
 
@@ -82,7 +82,7 @@ def _read(path: Path) -> tuple[Lesson, Submission]:
     names = ", ".join(sorted(lesson.name for lesson in taking_part))
     folder = lessons.get(path.resolve().parent.name)
     if folder is not None and folder not in taking_part:
-        raise MiniloraError(f"{show(str(path))}: lesson {folder.name} has no part in the demo; there are {names}")
+        raise MiniloraError(f"{escape(str(path))}: lesson {folder.name} has no part in the demo; there are {names}")
     problems = []
     for lesson in [folder] if folder else taking_part:
         try:
@@ -92,12 +92,12 @@ def _read(path: Path) -> tuple[Lesson, Submission]:
     others = [error for error in problems if NO_EXERCISE not in str(error)]
     if others or folder:
         raise (others or problems)[0]
-    raise MiniloraError(f"{show(str(path))} is no exercise that has a part in the demo: there are {names}")
+    raise MiniloraError(f"{escape(str(path))} is no exercise that has a part in the demo: there are {names}")
 
 
 def _refuse_open_tasks(lesson: Lesson, submission: Submission) -> None:
-    with Keeper() as keeper:
-        results = grade(lesson, submission, keeper)
+    with Sandbox() as sandbox:
+        results = grade(lesson, submission, sandbox)
     bad: Result | None = next((result for result in results if result.verdict != PASSED), None)
     if bad is not None:
         says = "is not started" if bad.verdict == NOT_STARTED else f"fails ({bad.hint.rstrip('.') or bad.got})"
@@ -185,14 +185,14 @@ def _nf4(module: ModuleType) -> dict:
             self.training = linear.training
 
         def dequantize(self):
-            codes = module.unpack(self.packed, self.stored_size)
+            codes = module.unpack(self.packed, self.num_quantized)
             weight = module.dequantize(codes, self.absmax, values, blocksize)
             return backend.asarray(np.asarray(weight).reshape(self.out_features, self.in_features), dtype="float32")
 
         weight = property(lambda self: wrap(self.dequantize()))
         product_weight = property(lambda self: self.dequantize)
         dtype = property(lambda self: np.dtype("float32"))
-        stored_size = property(lambda self: self.out_features * self.in_features)
+        num_quantized = property(lambda self: self.out_features * self.in_features)
 
     def quantize(model):
         for path in linears_of_blocks(model):

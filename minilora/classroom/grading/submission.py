@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import functions
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 
 SIZE_LIMIT = 5_000_000  # bytes
 NO_EXERCISE = "is no exercise of lesson"  # in the message of a file that has none of a lesson's names
@@ -45,7 +45,7 @@ class Submission:
         except SyntaxError as error:
             raise MiniloraError(f"{self.shown}, {self._syntax_error(error)}") from error
         except (ValueError, RecursionError, MemoryError) as error:
-            raise MiniloraError(f"{self.shown} cannot be read as Python: {show(str(error))}") from error
+            raise MiniloraError(f"{self.shown} cannot be read as Python: {escape(str(error))}") from error
         if self._cells:
             self.source = self._with_named_stubs()
         self.defined = dict(_defined(self.tree.body))
@@ -95,7 +95,7 @@ class Submission:
         line = (error.text or "").rstrip("\n")
         column = min(max((error.offset or 1) - 1, 0), len(line))
         marked = (line[:column] + "^" + line[column:]).strip()
-        return f"{self.place(error.lineno or 1)}, at the ^: {error.msg}: {show(marked)}"
+        return f"{self.place(error.lineno or 1)}, at the ^: {error.msg}: {escape(marked)}"
 
     def _check_some_are_defined(self, asked: list[str]) -> None:
         if not set(asked) & set(self.defined):
@@ -214,7 +214,7 @@ def _shorter(path: Path) -> str:
         text = str(path.resolve().relative_to(Path.cwd()))
     except (ValueError, OSError):
         text = str(path)
-    text = show(text, 10_000)
+    text = escape(text, 10_000)
     return text if len(text) <= 60 else f"…{text[-59:]}"
 
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from minilora.classroom.lessons.source import stub_start
 from minilora.classroom.sandbox.runner import Raised, Session
-from minilora.classroom.sandbox.wire import Odd
-from minilora.errors import show
+from minilora.classroom.sandbox.wire import Unserializable
+from minilora.errors import escape
 
 EXCEPTIONS = {
     "MemoryError": "It asked for more memory than an exercise may have.",
@@ -244,7 +244,7 @@ def _is_bool(value: object) -> bool:
 
 
 def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> str | None:
-    if isinstance(got, (Odd, Raised, str, dict)) or got is None:
+    if isinstance(got, (Unserializable, Raised, str, dict)) or got is None:
         return f"{'A number' if expected.ndim == 0 else 'An array'} was asked for."
     try:
         array = np.asarray(got)
@@ -283,11 +283,11 @@ def show_value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict):
-        return show("{" + ", ".join(f"{key!r}: {_in_one_line(item)}" for key, item in value.items()) + "}", 300)
+        return escape("{" + ", ".join(f"{key!r}: {_in_one_line(item)}" for key, item in value.items()) + "}", 300)
     if isinstance(value, (list, tuple)):
         parts = ", ".join(map(_in_one_line, value))
-        return show(f"[{parts}]" if isinstance(value, list) else f"({parts})", 300)
-    return show(repr(value), 300)
+        return escape(f"[{parts}]" if isinstance(value, list) else f"({parts})", 300)
+    return escape(repr(value), 300)
 
 
 def _in_one_line(value: object) -> str:

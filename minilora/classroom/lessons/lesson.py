@@ -9,7 +9,7 @@ from types import ModuleType
 
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.source import Source
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 
 NAME = re.compile(r"(\d\d)_([a-z0-9_]+)")
 
@@ -73,13 +73,13 @@ class Lesson:
 
     def private_tasks(self, path: Path) -> list[Task]:
         """The checks in a teacher's file, written like checks.py. Raises MiniloraError."""
-        shown = show(str(path))
+        shown = escape(str(path))
         try:
             found = [value for value in vars(self._run(str(path))).values() if isinstance(value, Task)]
         except OSError as error:
             raise MiniloraError(f"private checks {shown}: {error.strerror}") from error
         except Exception as error:
-            raise MiniloraError(f"private checks {shown}: {type(error).__name__}: {show(str(error), 200)}") from error
+            raise MiniloraError(f"private checks {shown}: {type(error).__name__}: {escape(str(error), 200)}") from error
         numbers = sorted(task.number for task in found)
         if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(self.source.titles):
             raise MiniloraError(
@@ -122,4 +122,6 @@ def find_lesson(word: str) -> Lesson:
         return names[key]
     near = get_close_matches(key, names, n=1)
     guess = f"did you mean {names[near[0]].name}? " if near else ""
-    raise MiniloraError(f"no lesson {show(word, 40)}; {guess}there are {', '.join(lesson.name for lesson in lessons)}")
+    raise MiniloraError(
+        f"no lesson {escape(word, 40)}; {guess}there are {', '.join(lesson.name for lesson in lessons)}"
+    )

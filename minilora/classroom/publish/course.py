@@ -19,8 +19,8 @@ from minilora.classroom.grading.submission import NBCHECK, Submission
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.lessons.source import BEGIN
-from minilora.classroom.sandbox.runner import Keeper
-from minilora.errors import MiniloraError, show
+from minilora.classroom.sandbox.runner import Sandbox
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 
 POINTS = 10  # of a task; as many again where there is a private check
@@ -44,7 +44,7 @@ def write_course(folder: Path, words: list[str] | None = None, hidden: Path | No
     nothing, where the folder has something in it, a lesson is unknown, or the solution fails a private check.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MiniloraError(f"{show(str(folder))} exists and is not an empty folder; choose another")
+        raise MiniloraError(f"{escape(str(folder))} exists and is not an empty folder; choose another")
     lessons = all_lessons() if words is None else list({(x := find_lesson(word)).name: x for word in words}.values())
     private = {} if hidden is None else _private(hidden, lessons)
     notebooks = []
@@ -120,24 +120,24 @@ def _part_of(parts: list[tuple[int, bool, str]], line: int) -> int:
 def _private(folder: Path, lessons: list[Lesson]) -> dict[str, tuple[Path, list[Task]]]:
     """name of a lesson -> (the file of its private checks, the checks), each tried on the solution."""
     if not (paths := sorted(folder.glob("*.py"))):
-        raise MiniloraError(f"no private checks in {show(str(folder))}: they stand in 08_lora.py, and so on")
+        raise MiniloraError(f"no private checks in {escape(str(folder))}: they stand in 08_lora.py, and so on")
     found: dict[str, tuple[Path, list[Task]]] = {}
     for path in paths:
         lesson = find_lesson(path.stem)
         if lesson.name not in {chosen.name for chosen in lessons}:
-            raise MiniloraError(f"private checks {show(str(path))}: lesson {lesson.number:02} is not in this course")
+            raise MiniloraError(f"private checks {escape(str(path))}: lesson {lesson.number:02} is not in this course")
         if lesson.name in found:
             both = f"{found[lesson.name][0].name} and {path.name}"
             raise MiniloraError(f"private checks of lesson {lesson.number:02} stand in two files, {both}; keep one")
         found[lesson.name] = path, lesson.private_tasks(path)
         solution = Submission(lesson.folder / "solution.py", lesson)
-        with Keeper() as keeper:
+        with Sandbox() as sandbox:
             for task in found[lesson.name][1]:
-                result = grade_task(lesson, task, solution, keeper)
+                result = grade_task(lesson, task, solution, sandbox)
                 if result.verdict != PASSED:
-                    says = show(" ".join([result.call, result.hint]).strip(), 200)
+                    says = escape(" ".join([result.call, result.hint]).strip(), 200)
                     raise MiniloraError(
-                        f"private checks {show(str(path))}: the solution fails task {task.number}: {says}"
+                        f"private checks {escape(str(path))}: the solution fails task {task.number}: {says}"
                     )
     return found
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "docs" / "jupyter_lite_config.json"
@@ -114,7 +114,7 @@ def build(out: Path) -> None:
     """Build the site into `out`. MiniloraError for a folder of anything else, and where a step fails or warns."""
     out = out.resolve()
     if out.exists() and not (out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))):
-        raise MiniloraError(f"{show(str(out))} is there already, and no JupyterLite site")
+        raise MiniloraError(f"{escape(str(out))} is there already, and no JupyterLite site")
     installed = Path(sys.prefix) / "share" / "jupyter" / "labextensions"
     options = ["--config", str(CONFIG)]
     for extension in EXTENSIONS:

@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 
 FOLDER = Path(__file__).parents[3] / "notebooks"
@@ -26,7 +26,7 @@ def sources(numbers: list[str], folder: Path = FOLDER) -> list[Path]:
     found = sorted(folder.glob("[0-9][0-9]_*.py"))
     if unknown := [n for n in numbers if not any(path.name.startswith(f"{n}_") for path in found)]:
         there = ", ".join(path.stem for path in found)
-        raise MiniloraError(f"no notebook {show(', '.join(unknown))} in {show(str(folder))}; there are: {there}")
+        raise MiniloraError(f"no notebook {escape(', '.join(unknown))} in {escape(str(folder))}; there are: {there}")
     return [path for path in found if not numbers or path.name[:2] in numbers]
 
 

@@ -74,7 +74,7 @@ def _serve(connection: socket.socket, held: list[str], scratch: str) -> None:
             try:
                 reply = wire.pack({"value": value}, Tensor)
             except OverflowError:
-                reply = wire.pack({"value": wire.Odd(f"{type(value).__name__} with very many parts")})
+                reply = wire.pack({"value": wire.Unserializable(f"{type(value).__name__} with very many parts")})
         except BaseException as error:
             reply = wire.pack({"raised": _describe(error, job["file"])})
         sys.stdout.flush()

@@ -1,6 +1,6 @@
 """Running a student's code, from the checker's side.
 
-    with Keeper() as keeper, keeper.start(job) as session:
+    with Sandbox() as sandbox, sandbox.start(job) as session:
         session.call("lora_forward", x, W, A, B, 16.0, 8)
 
 Inputs and judgement stay here. What comes back are plain values; what the code prints and how its process ends never
@@ -25,7 +25,7 @@ from shutil import rmtree
 import numpy as np
 
 from minilora.classroom.sandbox import wire
-from minilora.errors import show
+from minilora.errors import escape
 
 SECONDS = 10.0  # for one task, loading the file included
 MEMORY = 2_500_000_000  # bytes
@@ -35,7 +35,7 @@ PRINTED_LIMIT = 20_000_000
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
 
-class Trouble(Exception):
+class RunFailed(Exception):
     """The code came to no result: it ran too long, ended its process, or sent what is no answer.
 
     line: of the student's file, where it is known.
@@ -64,10 +64,10 @@ class Raised:
         self.types, self.message, self.line = types, message, line
 
     def __repr__(self) -> str:
-        return f"{self.types[0]}: {show(self.message, 300)}" if self.message else self.types[0]
+        return f"{self.types[0]}: {escape(self.message, 300)}" if self.message else self.types[0]
 
 
-class Keeper:
+class Sandbox:
     """Starts children and ends them; see `keeper.py`. Close it, or use it as a context.
 
     seconds: for each session; memory: bytes; kinds: which fences to try beside limits. `held` says which hold.
@@ -79,7 +79,7 @@ class Keeper:
         self.held: list[str] | None = None  # until something has run
         self._process: subprocess.Popen | None = None
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "Sandbox":
         return self
 
     def __exit__(self, *_) -> None:
@@ -97,7 +97,7 @@ class Keeper:
         settings = {"seconds": self.seconds, "memory": self.memory, "scratch": self.scratch, "kinds": kinds}
         code = (
             f"import sys; sys.path.insert(0, {PACKAGE_ROOT!r}); "
-            f"from minilora.classroom import keeper; keeper.main({theirs.fileno()}, {settings!r})"
+            f"from minilora.classroom.sandbox import keeper; keeper.main({theirs.fileno()}, {settings!r})"
         )
         environment = {k: v for k, v in os.environ.items() if k not in ("MINILORA_BACKEND", "PYTHONFAULTHANDLER")}
         environment |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -139,7 +139,7 @@ class Keeper:
             os.close(printed)
             os.close(trace)
             self._kill()
-            raise Trouble("the process that runs the exercises ended; try again") from error
+            raise RunFailed("the process that runs the exercises ended; try again") from error
         finally:
             os.close(printed_end)
             os.close(trace_end)
@@ -181,7 +181,7 @@ class Keeper:
 class Session:
     """One child with a student's file loaded. `error`: the first exception of the file's own lines, or None."""
 
-    def __init__(self, keeper: Keeper, job: Job, connection: socket.socket, printed: int, trace: int):
+    def __init__(self, keeper: Sandbox, job: Job, connection: socket.socket, printed: int, trace: int):
         self.keeper, self.job = keeper, job
         self._connection, self._printed, self._trace = connection, printed, trace
         self.printed = b""
@@ -196,7 +196,7 @@ class Session:
             start = self._exchange({"file": job.file, "uses": list(job.uses), "hidden": job.hidden, **texts})
             if type(start) is not dict or set(start) != {"held", "names", "error"}:
                 raise self._trouble("what came back is no answer")
-        except Trouble:
+        except RunFailed:
             self.close()
             raise
         keeper.held += [kind for kind in KINDS if kind in start["held"] and kind not in keeper.held]
@@ -264,7 +264,7 @@ class Session:
         if self._printed_count > PRINTED_LIMIT:
             raise self._trouble(f"it printed more than {PRINTED_LIMIT // 10**6} MB")
 
-    def _trouble(self, says: str | None) -> Trouble:
+    def _trouble(self, says: str | None) -> RunFailed:
         """End the session; the error to raise. says: None for out of time."""
         line = None
         if says is None:
@@ -272,7 +272,7 @@ class Session:
         code = self.close()
         if code is not None and code < 0 and code != -signal.SIGKILL:
             says = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        return Trouble(says, line)
+        return RunFailed(says, line)
 
     def _where(self) -> int | None:
         """The student's line that ran shortly before the end, where the child could still say it."""

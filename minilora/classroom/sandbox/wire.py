@@ -32,7 +32,7 @@ class WireError(Exception):
     """What came is no frame."""
 
 
-class Odd:
+class Unserializable:
     """In place of a value that cannot be sent: the name of its type."""
 
     def __init__(self, kind: str):
@@ -72,7 +72,7 @@ def pack(value: object, tensor_type: type | None = None) -> bytes:
                 return {kind.__name__: [tree(item, depth + 1) for item in x]}
             if kind is dict and all(type(key) in (str, int, bool) for key in x):
                 return {"dict": [[key, tree(item, depth + 1)] for key, item in x.items()]}
-        return {"odd": x.kind if kind is Odd else str(kind.__name__)[:100]}
+        return {"odd": x.kind if kind is Unserializable else str(kind.__name__)[:100]}
 
     content = {"tree": tree(value, 0), "arrays": [[a.dtype.str, list(a.shape)] for a in arrays]}
     header = json.dumps(content).encode()
@@ -153,7 +153,7 @@ def _unpack(header: dict, payload: bytes) -> object:
             case "text", str():
                 return content
             case "odd", str():
-                return Odd(content)
+                return Unserializable(content)
             case "array", int():
                 return arrays[content]
             case (("list" | "tuple"), list()):

@@ -5,7 +5,7 @@ A study more is a file with a `STUDY` and its name in the list below.
 
 from difflib import get_close_matches
 
-from minilora.errors import MiniloraError, show
+from minilora.errors import MiniloraError, escape
 from minilora.measure.studies import (
     adapter_width,
     data_types,
@@ -38,5 +38,5 @@ def find(name: str) -> Study:
     if name not in STUDIES:
         near = get_close_matches(name, STUDIES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MiniloraError(f"unknown study {show(repr(name))}: {hint}There are {', '.join(STUDIES)}")
+        raise MiniloraError(f"unknown study {escape(repr(name))}: {hint}There are {', '.join(STUDIES)}")
     return STUDIES[name]
