@@ -19,10 +19,10 @@ _only = os.environ.pop("MINILORA_BACKEND", None)
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-import strict  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from minilora import backend  # noqa: E402
+from tests.helpers import strict  # noqa: E402
 
 # What needs the parity, teach or lite extra is no part of the suite where that is not installed.
 NEEDS = {

@@ -6,7 +6,6 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
 
 from minilora import backend, nn, ops
 from minilora.checkpointing import checkpoint
@@ -17,6 +16,7 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenc
 from minilora.peft import LoraConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import Node, Tensor, enable_grad, gradients, no_grad
 from minilora.train.parallel import Workers
+from tests.helpers.peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
 
 MASK = np.ones(IDS.shape, dtype=int)
 MASK[1, :3] = 0

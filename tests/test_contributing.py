@@ -11,7 +11,13 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from peft_invariants import (
+
+from minilora import backend, peft
+from minilora.errors import MiniloraError
+from minilora.formats import safetensors
+from minilora.peft import METHODS, PeftModel, get_peft_model
+from minilora.tensor import Tensor
+from tests.helpers.peft_invariants import (
     CASES,
     INVARIANTS,
     MODELS,
@@ -27,13 +33,7 @@ from peft_invariants import (
     state,
     train,
 )
-from test_peft_model import refused
-
-from minilora import backend, peft
-from minilora.errors import MiniloraError
-from minilora.formats import safetensors
-from minilora.peft import METHODS, PeftModel, get_peft_model
-from minilora.tensor import Tensor
+from tests.peft.test_model import refused
 
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 TARGETS = ["q_proj", "v_proj", "down_proj"]

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import strict
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
-from test_ops import laid_out, layouts, leaf, seeds
 
 import minilora.functional as F
 from minilora import Tensor, backend, nn, no_grad, ops, plain
 from minilora.gradcheck import gradcheck
 from minilora.measure.memory import live_bytes
 from minilora.tensor import gradients, wrap
+from tests.helpers import strict
+from tests.test_ops import laid_out, layouts, leaf, seeds
 
 attention = F.scaled_dot_product_attention
 causal = partial(attention, is_causal=True)

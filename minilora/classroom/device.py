@@ -8,7 +8,7 @@ A DeviceArray never turns into a NumPy array by itself: NumPy's functions, array
 with a TypeError, and so is iteration. An index that is out of range wraps without a word, and the device has a random
 generator of its own, with other numbers than NumPy's. `counts` says what the device was asked to do.
 
-(The library's own tests hold all of its code to stricter rules of the same kind: tests/strict.py.)
+(The library's own tests hold all of its code to stricter rules of the same kind: tests/helpers/strict.py.)
 """
 
 import operator

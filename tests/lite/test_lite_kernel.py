@@ -11,12 +11,11 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlencode
 
-import chrome
-import pyodide_here
 import pytest
 
 from minilora import __version__
 from minilora.classroom.publish import lite
+from tests.lite import chrome, pyodide_here
 
 PROBLEM = pyodide_here.problem() if chrome.found() else f"no browser here: none of {', '.join(chrome.NAMES)}"
 pytestmark = [pytest.mark.host, pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))]

@@ -12,11 +12,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from test_peft_parity import IDS, SIZES, opened_by_transformers, ours, theirs  # noqa: E402
-
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: E402
 from minilora.optim import AdamW  # noqa: E402
 from minilora.peft import IA3Config, LNTuningConfig, PeftModel, get_peft_model  # noqa: E402
+from tests.parity.test_peft_parity import IDS, SIZES, opened_by_transformers, ours, theirs  # noqa: E402
 
 pytestmark = [pytest.mark.parity, pytest.mark.host, pytest.mark.filterwarnings("ignore")]
 

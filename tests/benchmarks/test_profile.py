@@ -1,0 +1,47 @@
+"""pytest tests/benchmarks/test_profile.py: the clocked arrays of the profile compute what NumPy does, and tell what."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilora import backend
+
+pytestmark = pytest.mark.host
+SIZE = {"vocab": 64, "hidden": 16, "intermediate": 32, "layers": 1, "heads": 2, "length": 8}
+
+
+@pytest.fixture
+def profile(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2]), *sys.path])
+    return import_module("benchmarks.profile")
+
+
+def test_a_clocked_step_is_the_same_step(profile):
+    losses = {}
+    for name in ("numpy", "clocked"):
+        with backend.use(name):
+            step = profile.step.minilora_step(SIZE, "qlora", None, 1)
+            losses[name] = [float(step()) for _ in range(3)]
+    assert losses["numpy"] == losses["clocked"]
+
+
+def test_each_part_is_counted_where_it_belongs(profile):
+    found = profile.profile(lambda threads: profile.step.minilora_step(SIZE, "qlora", None, threads), 0.01)
+    names = {line.split()[0] for line, _ in found.lines}
+    assert {"matmul", "exp", "take", "getitem"} <= names
+    places = {line.split(" in ")[1].rpartition(":")[0] for line, _ in found.lines}
+    assert {"swiglu activated functional.py", "swiglu rule functional.py", "AdamW._update optim.py"} <= places
+    parts = found.products, found.elementwise, found.python, found.allocation
+    assert sum(parts) == pytest.approx(found.seconds)
+    assert [line.split(":")[0] for line in found.show()[:1]] == [f"{1000 * found.seconds:.1f} ms on one thread"]
+
+
+def test_who_owns_its_data_looks_so(profile):
+    with backend.use("clocked"):
+        a = backend.xp.ones((2, 3))
+        b = a + a
+        assert isinstance(b, profile.ClockedArray) and b.base is None and b[1:].base is not None
+        assert type(backend.to_numpy(b)) is np.ndarray and np.array_equal(backend.to_numpy(b), np.full((2, 3), 2.0))

@@ -1,0 +1,533 @@
+"""pytest tests/classroom/test_check.py"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilora.classroom import draw, raised, task
+from minilora.classroom.grading import verdicts
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons import checking
+from minilora.classroom.lessons.lesson import Lesson, find_lesson
+from minilora.classroom.lessons.source import Source
+from minilora.classroom.sandbox.runner import Raised, Sandbox
+from minilora.cli import main
+from minilora.errors import FormatError, MiniloraError
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).parents[2]
+SOLUTION = '''
+import numpy as np
+
+
+def double(x: np.ndarray) -> np.ndarray:
+    """Twice x."""
+    ### BEGIN SOLUTION task 1: double it
+    factor = 2
+    return factor * x
+    ### END SOLUTION
+
+
+class Shift:
+    """x plus a step."""
+
+    def __init__(self, step: float, again: bool = False):
+        ### BEGIN SOLUTION task 2: shift it
+        self.step = step + step * again
+        ### END SOLUTION
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        ### BEGIN SOLUTION task 2: shift it
+        return x + self.step
+        ### END SOLUTION
+'''
+CHECKS = """
+import numpy as np
+
+from minilora.classroom import task
+
+USES = ("minilora.Tensor", "minilora.functional.linear")
+
+
+@task(1, hints=("vague", "plainer", "plain"))
+def doubling(student):
+    for x in (np.array([3.0]), np.array([1.0, -2.0])):
+        student.double(x).equals(2 * x, instead={"That is the square.": x * x, "That is x.": x})
+
+
+@task(2, hints=("vague two", "plainer two", "plain two"))
+def shifting(student):
+    student.driver.shifted(np.ones(2), 3.0).equals(np.full(2, 4.0))
+"""
+DRIVER = '''
+def shifted(student, x, step):
+    """Shift(step).apply(x)"""
+    return student.Shift(step).apply(x)
+'''
+
+
+@pytest.fixture(scope="module")
+def keeper():
+    with Sandbox() as keeper:
+        yield keeper
+
+
+@pytest.fixture
+def lesson(tmp_path, monkeypatch, keeper):
+    """A lesson of two tasks, in a folder of lessons that `minilora check` finds."""
+    folder = tmp_path / "lessons" / "03_toy"
+    folder.mkdir(parents=True)
+    (folder / "solution.py").write_text(SOLUTION)
+    (folder / "checks.py").write_text(CHECKS)
+    (folder / "driver.py").write_text(DRIVER)
+    (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n")
+    (folder / "exercise.py").write_text(Lesson(folder).source.exercise())
+    monkeypatch.setattr("minilora.classroom.lessons.lesson.lessons_folder", lambda: tmp_path / "lessons")
+    monkeypatch.setattr("minilora.commands.check.Keeper", lambda: nullcontext(keeper))  # one for all is faster
+    return Lesson(folder)
+
+
+SHIFT = """
+    def __init__(self, s, again=False):
+        self.s = s
+
+    def apply(self, x):
+        return x + self.s
+"""
+
+
+def answered(**answers) -> str:
+    return "import numpy as np\n\n\ndef double(x):\n    {double}\n\n\nclass Shift:\n{shift}".format(
+        double=answers.get("double", "return x + x"), shift=answers.get("shift", SHIFT)
+    )
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["check", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("{"))
+    return code, out, err
+
+
+def flat(text: str) -> str:
+    """With the line breaks of the page taken out."""
+    return " ".join(text.split())
+
+
+def write(lesson, text: str, name: str = "answer.py") -> Path:
+    path = lesson.folder.parent.parent / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_blank_half_and_whole(lesson, capsys):
+    code, out, _ = run(capsys, "03")
+    assert code == 1 and "A toy: not started" in out and out.count("not started") == 3
+    lesson.exercise.write_text(lesson.source.with_answers({"double": "return 2 * x"}).replace("x + self.step", "x"))
+    code, out, _ = run(capsys, "toy")
+    assert code == 1 and "passed 1 of 2: task 2 failed" in out
+    lesson.exercise.write_text(answered())
+    code, out, _ = run(capsys, 3)
+    assert code == 0 and "passed 2 of 2" in out
+
+
+def test_a_failure_shows_the_smallest_input_and_names_the_mistake(lesson, capsys):
+    path = write(lesson, answered(double="print('hello', x); return x * x"))
+    code, out, _ = run(capsys, "03", "--file", path)
+    assert code == 1
+    for line in (
+        "double(x)",
+        "x = [3.]",
+        "expected  [6.]",
+        "got       [9.]",
+        "hint      That is the square.",
+        "hello [3.]",
+    ):
+        assert line in out
+    assert "x = [ 1. -2.]" not in out
+
+
+def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
+    double = r"print('y' * 500, '\x1b[2Jpassed\r\tall'); return ['\x1b[31m', np.ones((2, 2)), {1: 'z' * 5000}]"
+    code, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
+    assert code == 1 and "\x1b" not in out and "\r" not in out and "[[1. 1.] [1. 1.]]" in flat(out)
+    assert len(out) < 2000
+
+
+def test_a_function_that_returns_nothing_is_asked_for_its_return(lesson, capsys):
+    _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double="print(2 * x)")))
+    assert "is a return missing?" in flat(out) and "printed   [6.]" in out
+
+
+def test_a_folded_line_begins_with_a_word(lesson, capsys):
+    for length in range(50, 70):
+        double = f"return ['{'y' * length}', 'zz', 'zz', 'zz', 'zz']"
+        _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
+        got = out[out.index("got ") :].split("hint")[0].splitlines()
+        assert all(re.match(" {14}[^ ]", line) for line in got[1:-1]), got
+
+
+def test_a_mask_is_shown_in_full_up_to_a_size():
+    mask = np.tril(np.ones((2, 3, 5), dtype=bool))
+    assert checking.show_value(mask) == str(mask)
+    assert "an array of shape (4, 3, 5): 1" in checking.show_value(np.concatenate([mask, mask]))
+    assert "an array of shape (2, 3, 5): 1" in checking.show_value(mask.astype(float))
+
+
+def test_an_exception_shows_its_line(lesson, capsys):
+    path = write(lesson, answered(double="return x.undouble()"))
+    _, out, _ = run(capsys, "03", "--file", path)
+    assert "AttributeError" in out and "(line 5)" in out
+
+
+def test_json_says_it_all(lesson, capsys):
+    path = write(lesson, answered(double="return x"))
+    code, out, _ = run(capsys, "03", "--file", path, "--json")
+    facts = json.loads(out)
+    assert code == 1 and (facts["lesson"], facts["passed"], facts["of"]) == ("03_toy", 1, 2)
+    first, second = facts["tasks"]
+    assert first["verdict"] == "failed" and first["hint"] == "That is x." and first["expected"] == "[6.]"
+    assert second == {"task": 2, "title": "shift it", "verdict": "passed"}
+    assert facts["ran_with"][0] == "limits"
+    code, out, _ = run(capsys, "--json")
+    assert [lesson["passed"] for lesson in json.loads(out)["lessons"]] == [0]
+
+
+def test_progress_over_all_lessons(lesson, capsys):
+    code, out, _ = run(capsys)
+    assert code == 1 and re.search(r"^03  A toy +not started$", out, re.MULTILINE)
+    lesson.exercise.write_text(answered())
+    code, out, _ = run(capsys)
+    assert code == 0 and "passed 2 of 2" in out
+    lesson.exercise.write_text("def")
+    code, out, err = run(capsys)
+    assert code == 2 and "cannot be read" in out and "exercise.py, line 1" in err
+
+
+def test_the_next_command_is_for_the_same_file(lesson, capsys, monkeypatch):
+    monkeypatch.chdir(write(lesson, lesson.exercise.read_text(), "my answer.py").parent)
+    assert "\nA hint for task 1: minilora check 03 --hint --file 'my answer.py'\n" in run(
+        capsys, "03", "--file", "my answer.py"
+    )[1].replace('"', "'")
+
+
+def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 columns
+    title = "Full fine-tuning and feature extraction: how much of the expert changes?"
+    (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n")
+    out = run(capsys, "03")[1]
+    assert flat(out).startswith(f"Lesson 03, {title} not started ")
+
+
+def test_no_folded_line_begins_with_a_space():
+    text = "a" * 67 + " (bc)"  # 68 columns are left behind the label: the space does not fit
+    for length in range(60, 70):
+        lines = verdicts._wrapped("hint 3", text[67 - length :], 12)
+        assert all(line[12] != " " for line in lines)
+    assert verdicts._wrapped("", "    an indented line", 0) == ["    an indented line"]
+
+
+def test_hints_come_in_three_steps(lesson, capsys):
+    steps = [run(capsys, "03", "--hint", *more)[1] for more in ([], ["2"], ["3"])]
+    assert ["vague" in s for s in steps] == [True] * 3
+    assert ["plainer" in s for s in steps] == [False, True, True]
+    assert [re.search("hint 3 +plain", s) is not None for s in steps] == [False, False, True]
+    lesson.exercise.write_text(answered(shift="    def apply(self, x): return 1"))
+    assert "vague two" in run(capsys, "03", "--hint")[1]
+    assert "\nNext hint for task 1: minilora check 03 --hint 2\n" in steps[0]
+    assert run(capsys, "03", "--hint", 4)[0] == 2
+    assert run(capsys, "--hint")[0] == 2
+
+
+BAD = {
+    "missing": ("nowhere.py", None, "no file .*nowhere.py"),
+    "folder": ("folder.py", "folder", "not a file"),
+    "suffix": ("answer.txt", "x = 1", "neither a .py file nor a notebook"),
+    "bytes": ("answer.py", b"\xff\xfe\x00", "not UTF-8"),
+    "zero": ("answer.py", "x = '\0'", "answer.py.*null byte"),
+    "syntax": (
+        "answer.py",
+        "import numpy\ndef double(x:\n    return 2",
+        r"answer.py, line 2, at the \^: .*def double\^\(x:",
+    ),
+    "tabs": ("answer.py", "def double(x):\n\tif x:\n        return 2", "answer.py, line 3"),
+    "deep": ("answer.py", "(" * 10_000, "answer.py"),
+    "other": ("answer.py", "def halve(x): return x / 2", "none of double, Shift"),
+    "near": ("answer.py", answered().replace("double", "duble"), "no double; is duble meant"),
+    "few arguments": (
+        "answer.py",
+        answered().replace("double(x)", "double()"),
+        r"double\(\) has other arguments .*double\(x:",
+    ),
+    "many arguments": (
+        "answer.py",
+        answered().replace("double(x)", "double(x, y)"),
+        r"line 4: double\(x, y\) has other",
+    ),
+    "method": ("answer.py", answered().replace("apply(self, x)", "apply(self)"), "Shift.apply"),
+    "no class": ("answer.py", "def double(x): return 2 * x\ndef Shift(s): return s", "Shift is to be a class"),
+    "no function": ("answer.py", "class double: pass\nclass Shift: pass", "double is to be a function"),
+    "empty notebook": ("answer.ipynb", '{"cells": []}', "no cell of it defines double, Shift"),
+    "no notebook": ("answer.ipynb", "{}", "not a notebook"),
+    "list": ("answer.ipynb", "[1]", "not a notebook"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(lesson, capsys, name):
+    file, content, says = BAD[name]
+    path = lesson.folder.parent.parent / file
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    code, out, err = run(capsys, "03", "--file", path)
+    assert (code, out) == (2, "") and err.count("\n") == 1 and re.search(says, err), err
+
+
+def test_an_unknown_lesson_is_one_line(lesson, capsys):
+    for word in ("4", "tpy", "x" * 500, "../03_toy/../.."):
+        code, out, err = run(capsys, word)
+        assert (code, out) == (2, "") and err.count("\n") == 1 and "03_toy" in err and len(err) < 200
+    assert "did you mean 03_toy?" in run(capsys, "tpy")[2]
+
+
+def test_where_no_lessons_are_it_says_where_to_get_them(tmp_path, monkeypatch):
+    from minilora.classroom.lessons import lesson
+
+    place = tmp_path / "site" / "minilora" / "classroom" / "lessons" / "lesson.py"
+    monkeypatch.setattr(lesson, "__file__", str(place))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MiniloraError, match="repository"):
+        lesson.lessons_folder()
+    monkeypatch.chdir(ROOT / "lessons" / "08_lora")
+    assert lesson.lessons_folder() == ROOT / "lessons"
+
+
+def notebook(*cells) -> str:
+    kinds = [{"cell_type": "code" if isinstance(c, str) else "markdown", "source": c} for c in cells]
+    return json.dumps({"cells": kinds, "nbformat": 4})
+
+
+def test_a_notebook_is_its_cells(lesson, capsys):
+    head, tail = answered().split("\n\n\nclass")
+    cells = [
+        ["# words"],
+        f"%matplotlib inline\n!ls\n{head}",
+        "%%bash\nls (",
+        f"class{tail}",
+        "double(undefined)",
+        "double?",
+    ]
+    path = write(lesson, notebook(*cells), "answer.ipynb")
+    assert run(capsys, "03", "--file", path)[0] == 0
+    bad = notebook(["# words"], f"{head}\n", "x = 1\nclass Shift:\n    def apply(self, x): return 1 / 0\n")
+    _, out, _ = run(capsys, "03", "--file", write(lesson, bad, "answer.ipynb"))
+    assert "Shift() takes no arguments" in flat(out)
+    wrong = notebook("a = 1", "b = 2\ndef double(x):\n    return 1 / 0")
+    _, out, _ = run(capsys, "03", "--file", write(lesson, wrong, "answer.ipynb"))
+    assert "(cell 2, line 3)" in out and "does not define Shift" in flat(out)
+    code, _, err = run(capsys, "03", "--file", write(lesson, notebook("a = 1", "def double(x:"), "answer.ipynb"))
+    assert code == 2 and "cell 2, line 1" in err
+
+
+@pytest.mark.parametrize(
+    "line, name",
+    [
+        ("from minilora.plain import *", "minilora.plain"),
+        ("import minilora.peft.lora as l", "minilora.peft.lora"),
+        ("from minilora import nn", "minilora.nn"),
+        ("from minilora.functional import silu", "minilora.functional.silu"),
+        ("import minilora.functional as F\ny = F.silu", "minilora.functional.silu"),
+        ("import minilora\ny = minilora.functional.silu", "minilora.functional.silu"),
+        ("import minilora.functional\ny = minilora.functional.softmax.x", "minilora.functional.softmax"),
+        ("from minilora.functional import *", "minilora.functional"),
+        ("from solution import double", "solution.double"),
+        ("def f():\n    import solution", "solution"),
+    ],
+)
+def test_what_is_left_to_the_student_may_not_be_imported(lesson, capsys, line, name):
+    path = write(lesson, f"{answered()}\n{line}\n")
+    code, out, _ = run(capsys, "03", "--file", path)
+    assert code == 1 and flat(out).count(f"This uses {name}, which") == 2
+    assert "Of minilora there is minilora.Tensor, minilora.functional.linear." in flat(out)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from minilora import Tensor",
+        "import minilora.functional as F\ny = F.linear",
+        "from minilora import functional as F\ny = F.linear.__name__",
+        "import numpy.linalg, math\nfrom functools import *",
+    ],
+)
+def test_what_the_lesson_uses_may_be_imported(lesson, capsys, line):
+    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{line}\n"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    "double",
+    [
+        "print('passed 2 of 2'); import os; os._exit(0)",
+        "import sys; sys.exit(0)",
+        "np.allclose = np.array_equal = lambda *a, **k: True; return x",
+        "import minilora.classroom.lessons.checking as c; c.Answer.equals = lambda *a, **k: None; return x",
+        "import sys; sys.modules['minilora.classroom.grading.grade'].PASSED; return x",
+        "return type('Equal', (), {'__eq__': lambda *a: True})()",
+        "return type('Equal', (float,), {'__eq__': lambda *a: True})(1)",
+        "raise NotImplementedError('lesson 03, task 9: x')",
+        "raise NotImplementedError",
+        "return {'value': 2}",
+        "return 'an answer'",
+        "return [x, x]",
+        "return x.astype(object)",
+        "return np.array(['2.0'])",
+        "return x.astype(bool)",
+        "return np.full(x.shape, np.nan)",
+        "return 2 * x[None]",
+        "return None",
+    ],
+)
+def test_no_trick_passes(lesson, capsys, double):
+    code, out, err = run(capsys, "03", "--file", write(lesson, answered(double=double)), "--json")
+    assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
+
+
+def test_a_lesson_is_checked_from_pytest(lesson):
+    (lesson.folder.parent.parent / "pytest.ini").write_text("[pytest]\n")
+    (lesson.folder.parent / "conftest.py").write_text((ROOT / "lessons" / "conftest.py").read_text())
+    lesson.exercise.write_text(lesson.source.exercise().replace("raise NotImplementedError(", "return (", 1))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", str(lesson.folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=lesson.folder, timeout=60)
+    assert "1 failed, 1 skipped" in done.stdout and "not started" in done.stdout
+    assert "expected: [6.]" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_watch_checks_again_when_the_file_changes(tmp_path):
+    path = tmp_path / "answer.py"
+    source = find_lesson("08").source
+    path.write_text(source.exercise())
+    command = [sys.executable, "-u", "-m", "minilora", "check", "08", "--file", str(path), "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            until(process.stdout, "ran with")
+            path.write_text("def count_parameters(:")
+            until(process.stderr, "line 1")
+            path.write_text(source.text)
+            assert "passed 6 of 6" in until(process.stdout, "ran with")
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+
+
+def until(stream, text: str) -> str:
+    seen, deadline = "", time.monotonic() + 30
+    while text not in seen and time.monotonic() < deadline:
+        seen += stream.readline()
+    assert text in seen
+    return seen
+
+
+# How solution.py is read
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("def f():\n    ### BEGIN SOLUTION\n    x = 1\n    ### END SOLUTION\n", "line 2: not"),
+        ("def f():\n    ### BEGIN SOLUTION task 1: a\n    x = 1\n", "line 2: .* without an end"),
+        ("def f():\n    x = 1\n    ### END SOLUTION\n", "line 3: END SOLUTION without"),
+        ("### BEGIN SOLUTION task 1: a\nx = 1\n### END SOLUTION\n", "must stand in a function"),
+        (
+            "def f():\n    ### BEGIN SOLUTION task 1: a\n    ### BEGIN SOLUTION task 1: a\n    x = 1\n",
+            "line 3: .* inside",
+        ),
+        (SOLUTION.replace("task 2: shift it\n        self", "task 2: other\n        self"), "two titles"),
+    ],
+)
+def test_bad_markers_are_refused(tmp_path, text, says):
+    (tmp_path / "solution.py").write_text(text)
+    with pytest.raises(FormatError, match=says):
+        Source(tmp_path / "solution.py", 3)
+
+
+def test_gaps_become_stubs_and_take_other_answers(lesson):
+    text = lesson.source.exercise()
+    assert 'def double(x: np.ndarray) -> np.ndarray:\n    """Twice x."""\n    raise NotImplementedError(' in text
+    assert text.count('raise NotImplementedError("lesson 03, task 2: shift it")') == 2
+    assert "factor" not in text and "SOLUTION" not in text
+    other = lesson.source.with_answers({"Shift.apply": "\n            y = x\n            return y\n"})
+    assert "        y = x\n        return y\n" in other and "factor = 2" in other
+    with pytest.raises(FormatError, match="no solution in Shift.aply"):
+        lesson.source.with_answers({"Shift.aply": "pass"})
+
+
+def test_tasks_of_checks_and_solution_must_agree(lesson):
+    (lesson.folder / "checks.py").write_text(CHECKS.replace("@task(2", "@task(3"))
+    with pytest.raises(MiniloraError, match=r"tasks \[1, 3\], solution.py \[1, 2\]"):
+        _ = Lesson(lesson.folder).tasks
+    with pytest.raises(ValueError, match="2 hints"):
+        task(1, hints=("a", "b"))
+
+
+def test_a_name_that_is_not_there_yet_is_not_started(lesson, capsys):
+    code, out, _ = run(capsys, "03", "--file", write(lesson, "double = lambda x: 2 * x"))
+    assert code == 1 and "passed 1 of 2: task 2 not started" in out and "does not define Shift" in flat(out)
+
+
+def test_arguments_may_have_other_names_and_defaults(lesson):
+    for signature in ("double(a)", "double(*all)", "double(x, *, y=1)", "double(x, y=1)"):
+        Submission(write(lesson, answered().replace("double(x)", signature)), lesson)
+
+
+# What counts as equal
+
+
+def is_equal(expected, got) -> bool:
+    return checking._difference(expected, got, checking.TOLERANCE) is None
+
+
+def test_equal_is_shape_and_value_within_tolerance():
+    x = np.array([1.0, 1000.0])
+    assert is_equal(x, x.astype("float32")) and is_equal(x, [1, 1000]) and is_equal(np.float64(2), 2)
+    assert is_equal(x, x + 0.009) and not is_equal(x, x + 0.011)  # 1e-5 of the largest
+    assert is_equal(np.zeros(2), np.full(2, 1e-8)) and not is_equal(np.zeros(2), np.full(2, 1e-6))
+    assert not is_equal(x, x[None]) and not is_equal(x, x[:1]) and not is_equal(2.0, np.array([2.0]))
+    assert not is_equal(x, np.array([1.0, np.nan])) and not is_equal(x, np.array([1.0, np.inf]))
+    assert is_equal(np.array([np.inf, np.nan]), np.array([np.inf, np.nan]))
+    assert not is_equal(1, True) and not is_equal(True, 1) and is_equal(True, np.array(True))
+    assert is_equal(np.array([True]), [True]) and not is_equal(np.array([True]), [1])
+    assert is_equal({"a": (1, None)}, {"a": [1, None]}) and not is_equal({"a": 1}, {"a": 1, "b": 2})
+    assert is_equal("a", "a") and not is_equal("a", None) and is_equal(["a"], ["a"]) and not is_equal(["a"], ["b"])
+    assert is_equal(["a"], ("a",)) and not is_equal(["a", "b"], [x, x]) and not is_equal(["a"], [x])
+    assert not is_equal(x, Raised(["ValueError"], "", 1)) and not is_equal(x, "text") and not is_equal(x, [[1], [1, 2]])
+
+
+def test_a_wrong_number_is_told_as_a_factor():
+    says = [checking._difference(2.0, got, checking.TOLERANCE) for got in (1.0, -2.0, np.nan, 0.0)]
+    assert says[0].endswith("it is 0.5 times the one expected.") and "-1 times" in says[1]
+    assert says[2] == says[3] == checking._difference(0.0, 1.0, checking.TOLERANCE) == "The number is wrong."
+
+
+def test_raised_fits_by_kind_and_message():
+    value = Raised(["MiniloraError", "ValueError", "Exception"], "no such name", 3)
+    assert raised("ValueError").fits(value) and raised("MiniloraError", "name").fits(value)
+    assert not raised("TypeError").fits(value) and not raised("ValueError", "other").fits(value)
+    assert not raised("ValueError").fits("ValueError")
+
+
+def test_drawn_numbers_are_short_and_not_zero():
+    numbers = draw(np.random.default_rng(0), 1000)
+    assert np.array_equal(numbers, np.round(numbers, 1)) and np.abs(numbers).min() == 0.1

@@ -1,0 +1,316 @@
+"""pytest tests/classroom/test_course.py: a course as it is written. tests/teach takes it through nbgrader."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from minilora.classroom.grading import nbcheck
+from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_task
+from minilora.classroom.grading.submission import RunCells, Submission
+from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
+from minilora.classroom.publish.course import CONFIG, POINTS, notebook, write_course
+from minilora.classroom.sandbox.runner import Sandbox
+from minilora.cli import main
+from minilora.errors import MiniloraError
+
+pytestmark = pytest.mark.host
+
+LESSONS = all_lessons()
+every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+PRIVATE = """
+from minilora.classroom import task
+
+
+@task(1, hints=("", "", ""))
+def counting(student):
+    student.count_parameters(50, 30, 7).equals((560, 1500))
+"""
+COUNT = "def count_parameters(d_in, d_out, r):\n    return r * (d_in + d_out), d_in * d_out"
+NO_COUNT = (
+    'def count_parameters(d_in, d_out, r):\n    """Count."""\n    # YOUR CODE HERE\n    raise NotImplementedError()'
+)
+
+
+@pytest.fixture(scope="module")
+def keeper():
+    with Sandbox() as keeper:
+        yield keeper
+
+
+def source_of(cell) -> str:
+    return "".join(cell["source"])
+
+
+def marks_of(cell) -> dict:
+    return cell["metadata"]["nbgrader"]
+
+
+def released(page: dict) -> dict:
+    """What nbgrader makes of a source notebook: its stub for each answer, and no hidden tests."""
+    stub = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()\n"
+    for cell in page["cells"]:
+        text = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION *\n?", stub, source_of(cell), flags=re.DOTALL)
+        cell["source"] = re.sub(r"### BEGIN HIDDEN.*?### END HIDDEN TESTS", "", text, flags=re.DOTALL).splitlines(True)
+    return page
+
+
+def submission_of(page: dict, lesson, folder) -> Submission:
+    path = folder / f"{lesson.name}.ipynb"
+    path.write_text(json.dumps(page), encoding="utf-8")
+    return Submission(path, lesson)
+
+
+# What is written
+
+
+@every_lesson
+def test_a_notebook_is_the_solution_with_a_test_a_task(lesson):
+    cells = notebook(lesson)["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    text = "\n".join(source_of(cell) for cell in code if not source_of(cell).count("nbcheck"))
+    expected = [line for line in lesson.source.lines if line and not line.startswith("#")]
+    assert [line for line in text.splitlines() if line and not line.startswith("#")] == expected
+    tests = {marks_of(cell)["grade_id"]: source_of(cell) for cell in code if marks_of(cell)["grade"]}
+    assert list(tests) == [f"task-{task}" for task in lesson.source.titles]
+    for task, title in lesson.source.titles.items():
+        assert f'nbcheck.task("{lesson.number:02}", {task})' in tests[f"task-{task}"]
+        assert title in tests[f"task-{task}"]
+    assert len({cell["id"] for cell in cells}) == len({marks_of(cell)["grade_id"] for cell in cells}) == len(cells)
+    for cell in cells:
+        marks = marks_of(cell)
+        is_answer = cell["cell_type"] == "code" and "### BEGIN SOLUTION" in source_of(cell)
+        assert marks["solution"] is is_answer and marks["locked"] is not is_answer
+        assert marks.get("points") == (POINTS if marks["grade"] else None)
+
+
+@every_lesson
+def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, keeper, tmp_path):
+    page = released(notebook(lesson, set(lesson.source.titles)))
+    lines = {line.strip() for cell in page["cells"] for line in source_of(cell).splitlines()}
+    assert not lesson.source.solution_lines() & lines
+    assert "nbcheck.hidden" not in str(page)
+    results = grade(lesson, submission_of(page, lesson, tmp_path), keeper)
+    assert {result.verdict for result in results} == {NOT_STARTED}
+
+
+@every_lesson
+def test_each_test_stands_where_its_task_can_pass(lesson, keeper):
+    cells = [cell for cell in notebook(lesson)["cells"] if cell["cell_type"] == "code"]
+    for i, cell in enumerate(cells):
+        if marks_of(cell)["grade"]:
+            task = int(marks_of(cell)["grade_id"].removeprefix("task-"))
+            run = [(number, source_of(earlier)) for number, earlier in enumerate(cells[: i + 1], start=1)]
+            check = next(check for check in lesson.tasks if check.number == task)
+            result = grade_task(lesson, check, RunCells(run, lesson, task), keeper)
+            assert result.verdict == PASSED, result
+
+
+def test_the_test_of_a_task_in_two_cells_follows_the_second(tmp_path):
+    folder = tmp_path / "07_toy"
+    folder.mkdir()
+    gap = "# %%\ndef {}():\n    ### BEGIN SOLUTION task 1: both\n    return 1\n    ### END SOLUTION\n"
+    (folder / "solution.py").write_text(gap.format("one") + gap.format("two"))
+    (folder / "README.md").write_text("# 07 A toy\n")
+    names = [marks_of(cell)["grade_id"] for cell in notebook(Lesson(folder))["cells"]]
+    assert names == ["answer-00", "how", "start", "answer-01", "task-1"]
+
+
+def test_the_source_notebook_passes_the_checker(keeper, tmp_path):
+    lesson = find_lesson("08")
+    results = grade(lesson, submission_of(notebook(lesson, {1}), lesson, tmp_path), keeper)
+    assert {result.verdict for result in results} == {PASSED}
+
+
+def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
+    folder, private = tmp_path / "course", tmp_path / "private"
+    private.mkdir()
+    (private / "8.py").write_text(PRIVATE)
+    assert main(["course", str(folder), "--lessons", "08, autograd,02", "--hidden", str(private)]) == 0
+    assert capsys.readouterr().out.count("wrote ") == 2
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {CONFIG, "hidden/08_lora.py"} | {
+        f"source/{name}/{file}" for name in ("02_autograd", "08_lora") for file in (f"{name}.ipynb", "README.md")
+    }
+    compile((folder / CONFIG).read_text(), CONFIG, "exec")
+    page = json.loads((folder / "source/08_lora/08_lora.ipynb").read_text("utf-8"))
+    hidden = [source_of(cell) for cell in page["cells"] if marks_of(cell)["grade_id"].endswith("-hidden")]
+    assert len(hidden) == 1 and 'nbcheck.hidden("08", 1)' in hidden[0]
+    assert "560" not in str(page)
+
+
+def test_without_lessons_there_are_all(tmp_path):
+    tmp_path.joinpath("empty").mkdir()
+    assert [path.stem for path in write_course(tmp_path / "empty")] == [lesson.name for lesson in LESSONS]
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--lessons", "77"], "no lesson 77; there are"),
+        (["--lessons", ","], "--lessons names none"),
+        (["--hidden", "nowhere"], "no private checks in nowhere"),
+        (["--hidden", "private", "--lessons", "02"], "lesson 08 is not in this course"),
+    ],
+)
+def test_a_mistaken_flag_is_said_in_a_line(flags, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "08_lora.py").write_text(PRIVATE)
+    assert main(["course", "course", *flags]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "course").exists()
+
+
+@pytest.mark.parametrize("name", ["course", "course/nbgrader_config.py"])
+def test_what_is_there_stays(name, tmp_path, capsys):
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course" / "nbgrader_config.py").write_text("mine")
+    assert main(["course", str(tmp_path / name), "--lessons", "08"]) == 2
+    assert "exists and is not an empty folder" in capsys.readouterr().err
+    assert (tmp_path / "course" / "nbgrader_config.py").read_text() == "mine"
+    assert len(list((tmp_path / "course").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        (PRIVATE.replace("560", "561"), "the solution fails task 1: count_parameters(50, 30, 7)"),
+        (PRIVATE.replace("task(1", "task(9"), "are of tasks [9], 08_lora has [1, 2, 3, 4, 5, 6]"),
+        (PRIVATE + PRIVATE.replace("counting", "again"), "are of tasks [1, 1]"),
+        ("", "are of tasks []"),
+        ("def (", "SyntaxError"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+    ],
+)
+def test_a_private_check_is_tried_first(text, says, tmp_path):
+    (tmp_path / "08_lora.py").write_text(text)
+    with pytest.raises(MiniloraError, match=re.escape(says)):
+        write_course(tmp_path / "course", ["08"], tmp_path)
+    assert not (tmp_path / "course").exists()
+
+
+def test_one_file_of_private_checks_a_lesson(tmp_path):
+    for name in ("08_lora.py", "lora.py"):
+        (tmp_path / name).write_text(PRIVATE)
+    with pytest.raises(MiniloraError, match="stand in two files, 08_lora.py and lora.py"):
+        write_course(tmp_path / "course", ["08"], tmp_path)
+
+
+# Checking from inside a notebook
+
+
+class Shell:
+    """Of IPython's shell, what nbcheck reads; `run` is what a kernel does with a cell."""
+
+    def __init__(self):
+        self.history_manager = SimpleNamespace(input_hist_raw=[""])
+
+    def run(self, text: str, cell_id: str | None = None, error: BaseException | None = None) -> None:
+        self.history_manager.input_hist_raw.append(text)
+        number = len(self.history_manager.input_hist_raw) - 1
+        info = SimpleNamespace(cell_id=cell_id)
+        nbcheck._note(SimpleNamespace(execution_count=number, info=info, error_in_exec=error))
+
+
+@pytest.fixture
+def shell(monkeypatch) -> Shell:
+    shell = Shell()
+    monkeypatch.setattr(nbcheck, "_shell", lambda: shell)
+    monkeypatch.setattr(nbcheck, "_notes", {})
+    return shell
+
+
+def says(number: int = 1) -> str:
+    """The report of a task that is not passed, in one line."""
+    with pytest.raises(nbcheck.NotPassed) as caught:
+        nbcheck.task("08", number)
+    assert caught.value._render_traceback_() == str(caught.value).splitlines()
+    return " ".join(str(caught.value).split())
+
+
+def test_a_task_passes_and_prints_a_report(shell, capsys):
+    shell.run("from minilora.classroom.grading import nbcheck")
+    shell.run(COUNT)
+    nbcheck.task("08", 1)
+    assert capsys.readouterr().out.startswith("task 1 passed count what trains".replace("1 passed", "1   passed     "))
+
+
+def test_a_stub_of_nbgrader_is_not_started(shell):
+    shell.run(NO_COUNT)
+    assert says().startswith("task 1 not started count what trains")
+
+
+def test_a_mistake_is_named_with_its_place(shell):
+    shell.run("import numpy as np")
+    shell.run("def count_parameters(d_in, d_out, r):\n    return d_in * d_out, r * (d_in + d_out)")
+    assert "LoRA's count comes first" in says()
+    shell.run("def count_parameters(d_in, d_out, r):\n    return nothing")
+    assert "name 'nothing' is not defined (cell [3], line 2)" in says()
+
+
+def test_the_last_text_of_a_cell_counts(shell):
+    shell.run("from minilora import peft", "a")
+    shell.run(COUNT, "b")
+    assert "uses minilora.peft" in says()
+    shell.run("import numpy", "a")
+    nbcheck.task("08", 1)
+    shell.run(COUNT.replace("return", "return 0,"), "c")
+    assert "2 results were asked for" in says()
+    shell.run(COUNT, "b")  # again, and so it is the last
+    nbcheck.task("08", 1)
+
+
+def test_an_interrupted_cell_does_not_count(shell):
+    shell.run(f"while True: pass\n{COUNT}", error=KeyboardInterrupt())
+    assert "A cell that was interrupted does not count." in says()
+    shell.run(COUNT)
+    nbcheck.task("08", 1)
+
+
+def test_a_cell_that_is_no_python_costs_only_what_it_defines(shell):
+    shell.run("def lora_forward(x, W, A, B, alpha, r)\n    return x")
+    shell.run(f"%matplotlib inline\n{COUNT}")
+    shell.run("%%bash\necho def")
+    nbcheck.task("08", 1)
+    text = says(3)
+    assert "does not define lora_forward" in text
+    assert "A cell is no Python: cell [1], line 1" in text
+
+
+def test_another_task_is_no_reason_to_fail(shell):
+    shell.run(COUNT)
+    shell.run("def merges(model):\n    return 1\n\n\ndef lora_forward(x):\n    return x")
+    nbcheck.task("08", 1)
+    assert "lora_forward(x) has other arguments" in says(3)
+    assert "has no merge; is merges meant to be it?" in says(6)
+
+
+def test_a_private_check_is_found_from_below_the_course(shell, tmp_path, monkeypatch):
+    here = tmp_path / "autograded" / "ada" / "08_lora"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    shell.run(COUNT)
+    with pytest.raises(nbcheck.NotPassed, match="private checks"):
+        nbcheck.hidden("08", 1)
+    (tmp_path / CONFIG).write_text("")
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "08_lora.py").write_text(PRIVATE)
+    nbcheck.hidden("08", 1)
+    shell.run(COUNT.replace("return", "return 0,"))
+    with pytest.raises(nbcheck.NotPassed, match="2 results were asked for"):
+        nbcheck.hidden("08", 1)
+
+
+def test_outside_a_notebook_nothing_has_run(monkeypatch):
+    monkeypatch.setattr(nbcheck, "_shell", lambda: None)
+    assert "does not define count_parameters" in says()
+
+
+def test_the_private_check_in_the_page_for_teachers(tmp_path):
+    page = (find_lesson("08").folder.parents[1] / "docs" / "teachers.md").read_text("utf-8")
+    (tmp_path / "08_lora.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    (path,) = write_course(tmp_path / "course", ["08"], tmp_path)
+    assert 'nbcheck.hidden(\\"08\\", 1)' in path.read_text("utf-8")

@@ -1,0 +1,83 @@
+"""The stand-in device of lesson 03: `pytest tests/classroom/test_device.py`."""
+
+import numpy as np
+import pytest
+
+from minilora.classroom import device
+from minilora.classroom.device import DeviceArray, functions
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(autouse=True)
+def counting():
+    device.reset()
+
+
+@pytest.fixture
+def a():
+    return DeviceArray(np.array([[1.0, 2.0], [3.0, 4.0]]))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        np.exp,
+        np.max,
+        np.asarray,
+        list,
+        lambda a: a + np.ones(2),
+        lambda a: np.ones(2) + a,
+        lambda a: a * np.float32(2),
+        lambda a: functions.maximum(a, np.ones(2)),
+        lambda a: functions.where(a > 1, a, np.ones(2)),
+        lambda a: functions.stack([a, np.ones((2, 2))]),
+        lambda a: functions.exp(np.ones(2)),
+        lambda a: functions.exp(2.0),
+        lambda a: a[np.array([0])],
+        lambda a: a[[0]],
+        lambda a: device.upload(a),
+        lambda a: device.upload([1.0]),
+        lambda a: device.download(np.ones(2)),
+    ],
+)
+def test_host_and_device_do_not_mix(a, mix):
+    with pytest.raises(TypeError):
+        mix(a)
+
+
+def test_it_computes_what_numpy_computes(a):
+    b = a.get()
+    for function in (
+        lambda x, xp: xp.exp(x - x.max(axis=-1, keepdims=True)),
+        lambda x, xp: 2 / (1 + x) @ x.T - x[:, 1],
+        lambda x, xp: xp.where(x >= 2, x, 0)[..., None],
+        lambda x, xp: xp.take(x, xp.asarray([1, 0]), axis=1),
+        lambda x, xp: xp.concatenate([x, -(abs(x) ** 2)]).sum(axis=0),
+        lambda x, xp: xp.zeros((2, 2), dtype=xp.float32) + x[1:, [0][0]],
+    ):
+        on_device = function(a, functions)
+        assert type(on_device) is DeviceArray
+        np.testing.assert_array_equal(on_device._array, function(b, np))
+
+
+def test_indices_wrap_without_a_word(a):
+    ids = device.upload(np.array([[2, 5], [-1, 0]]))
+    np.testing.assert_array_equal(a[ids]._array, a._array[[[0, 1], [1, 0]]])
+    np.testing.assert_array_equal(a[..., ids]._array, a._array[:, [[0, 1], [1, 0]]])
+    np.testing.assert_array_equal(functions.take(a, ids, axis=0)._array, a._array[[[0, 1], [1, 0]]])
+
+
+def test_it_counts_orders_waits_and_copies(a):
+    total = (functions.asarray(a) * 2).sum()
+    assert device.counts == {"computed": 2, "waited": 0, "uploaded": 0}
+    assert float(total) == 20 and total > 3 and total.item() == 20 and a[a > 1].shape == (3,)
+    assert device.counts["waited"] == 4
+    functions.asarray([1, 2])
+    assert device.counts["uploaded"] == 1
+
+
+def test_its_random_numbers_are_its_own():
+    one, again = (functions.random.default_rng(0).standard_normal((3,)) for _ in range(2))
+    np.testing.assert_array_equal(one._array, again._array)
+    assert not np.any(one._array == np.random.default_rng(0).standard_normal(3))

@@ -1,0 +1,140 @@
+"""pytest tests/classroom/test_lessons.py
+
+The grader is graded: every lesson's checks are tried on blank exercises, on the solution, on wrong answers (which must
+fail with the hint they deserve) and on odd but right ones.
+"""
+
+import doctest
+import re
+import time
+from collections import Counter
+
+import pytest
+
+from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, grade
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.build import build
+from minilora.classroom.lessons.lesson import all_lessons
+from minilora.classroom.sandbox.runner import Sandbox
+
+pytestmark = pytest.mark.host
+
+LESSONS = all_lessons()
+FILES = {"README.md", "solution.py", "exercise.py", "checks.py", "mistakes.py"}
+HEAD = re.compile(r"\*\d+ minutes · (easy|medium|hard) · needs .+\*")
+
+
+def of(kind: str) -> list:
+    """A parameter for each of a lesson's MISTAKES or RIGHT answers."""
+    return [
+        pytest.param(lesson, answer, id=f"{lesson.name[:2]}-{answer.where}-{answer.name}".replace(" ", "_"))
+        for lesson in LESSONS
+        for answer in getattr(lesson.mistakes, kind)
+    ]
+
+
+every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+
+
+@pytest.fixture(scope="module")
+def keeper():
+    with Sandbox() as keeper:
+        yield keeper
+
+
+def task_of(lesson, answer) -> int:
+    return next(gap.task for gap in lesson.source.gaps if gap.where == answer.where)
+
+
+def results_of(lesson, text, keeper, folder, only=None):
+    path = folder / "answer.py"
+    path.write_text(text, encoding="utf-8")
+    return grade(lesson, Submission(path, lesson), keeper, only)
+
+
+@every_lesson
+def test_a_blank_exercise_is_not_started(lesson, keeper, tmp_path):
+    results = results_of(lesson, lesson.source.exercise(), keeper, tmp_path)
+    assert {result.verdict for result in results} == {NOT_STARTED}
+
+
+@every_lesson
+def test_the_solution_passes_within_ten_seconds(lesson, keeper, tmp_path):
+    start = time.monotonic()
+    results = results_of(lesson, lesson.source.text, keeper, tmp_path)
+    assert {result.verdict for result in results} == {PASSED}, results
+    assert time.monotonic() - start < 10  # not a timing: what a student may be asked to wait
+
+
+@every_lesson
+def test_a_lesson_is_whole(lesson):
+    assert {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")} - {"driver.py"} == FILES
+    assert len(lesson.tasks) == len(lesson.source.titles) == max(lesson.source.titles)
+    count = Counter(task_of(lesson, mistake) for mistake in lesson.mistakes.MISTAKES)
+    assert all(count[task.number] >= 5 for task in lesson.tasks), f"mistakes a task: {dict(count)}"
+    assert {task_of(lesson, right) for right in lesson.mistakes.RIGHT} == {task.number for task in lesson.tasks}
+    reading = (lesson.folder / "README.md").read_text(encoding="utf-8")
+    assert HEAD.fullmatch(reading.splitlines()[0]), "first line: *45 minutes · medium · needs lessons 02 and 06*"
+    assert f"\n# {lesson.number:02} " in reading
+
+
+@pytest.mark.parametrize("lesson, mistake", of("MISTAKES"))
+def test_a_mistake_fails_with_its_hint(lesson, mistake, keeper, tmp_path):
+    text = lesson.source.with_answers({mistake.where: mistake.code, **dict(mistake.also)})
+    (result,) = results_of(lesson, text, keeper, tmp_path, task_of(lesson, mistake))
+    assert result.verdict == FAILED
+    assert mistake.hint in result.hint, result
+
+
+@pytest.mark.parametrize("lesson, right", of("RIGHT"))
+def test_an_odd_but_right_answer_passes(lesson, right, keeper, tmp_path):
+    text = lesson.source.with_answers({right.where: right.code, **dict(right.also)})
+    results = results_of(lesson, text, keeper, tmp_path)
+    assert {result.verdict for result in results} == {PASSED}, results
+
+
+TRICKS = [
+    "from solution import *",
+    "import runpy; globals().update(runpy.run_path({path!r}))",
+    "exec(open({path!r}).read())",
+    "import sys; sys.path.insert(0, {folder!r}); globals().update(vars(__import__('solution')))",
+    "import linecache; exec(''.join(linecache.getlines({path!r})))",
+]
+
+
+@every_lesson
+@pytest.mark.parametrize("trick", TRICKS)
+def test_the_solutions_file_is_no_answer(lesson, trick, keeper, tmp_path):
+    path = (lesson.folder / "solution.py").resolve()
+    text = lesson.source.exercise() + trick.format(path=str(path), folder=str(path.parent)) + "\n"
+    assert PASSED not in {result.verdict for result in results_of(lesson, text, keeper, tmp_path)}
+
+
+@every_lesson
+def test_the_librarys_own_code_is_no_answer(lesson, keeper, tmp_path):
+    for room in ("peft", "quant", "models", "functional", "train", "classroom"):
+        if f"minilora.{room}" not in lesson.uses:
+            text = f"{lesson.source.text}\nfrom minilora.{room} import *\n"
+            results = results_of(lesson, text, keeper, tmp_path)
+            assert {result.verdict for result in results} == {FAILED}
+            assert f"uses minilora.{room}, which" in results[0].hint
+
+
+def test_exercises_are_in_step_with_solutions():
+    assert build(check=True) == [], "run python -m minilora.classroom.lessons.build"
+
+
+@every_lesson
+def test_no_line_of_a_solution_is_given_away(lesson):
+    shown = lesson.exercise.read_text("utf-8") + (lesson.folder / "README.md").read_text("utf-8")
+    lines = {line.strip() for line in shown.splitlines()}
+    assert not lesson.source.solution_lines() & lines
+    driver = {line.strip() for line in lesson.driver.splitlines()}
+    assert not lesson.source.solution_lines() & driver
+
+
+@every_lesson
+def test_the_numbers_in_the_reading_are_computed(lesson):
+    path = lesson.folder / "README.md"
+    failures, tried = doctest.testfile(str(path), module_relative=False, encoding="utf-8")
+    assert tried and not failures

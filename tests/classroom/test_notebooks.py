@@ -1,0 +1,100 @@
+"""pytest tests/classroom/test_notebooks.py
+
+Each notebook is its source, run, with its pictures. Running them is a step of CI:
+python -m minilora.classroom.publish.notebooks --check
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from minilora.classroom.lessons.lesson import all_lessons
+from minilora.classroom.publish import notebooks
+from minilora.errors import MiniloraError
+
+pytestmark = pytest.mark.host
+
+SOURCES = sorted(notebooks.FOLDER.glob("[0-9][0-9]_*.py"))
+WITH_NAMES = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def cells_of(source: Path) -> list[str]:
+    """The cells of a py:percent file, as a notebook holds them."""
+    cells = []
+    for part in re.split(r"^# %%(.*)\n", source.read_text(), flags=re.MULTILINE)[1:]:
+        cells.append(part)
+    kinds, bodies = cells[::2], cells[1::2]
+    as_text = lambda body: "\n".join(line[2:] for line in body.strip().splitlines())  # noqa: E731
+    return [as_text(b) if "markdown" in k else b.strip() for k, b in zip(kinds, bodies, strict=True)]
+
+
+@WITH_NAMES
+def test_the_notebook_is_its_source_run_once_with_pictures(source):
+    notebook = json.loads(source.with_suffix(".ipynb").read_text())
+    assert ["".join(cell["source"]) for cell in notebook["cells"]] == cells_of(source)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert all(output["output_type"] != "error" for output in outputs)
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert pictures and all(picture["metadata"]["image/png"]["alt"] for picture in pictures)
+    assert not any(notebooks.WIDGET in output.get("data", {}) for output in outputs)
+    assert "widgets" not in notebook["metadata"] and all(not cell["metadata"] for cell in notebook["cells"])
+
+
+@WITH_NAMES
+def test_it_asks_first_and_closes_with_the_exercise_and_three_questions(source):
+    first, *_, last = cells_of(source)
+    assert first.startswith(f"# {source.stem[:2]} ") and "?" in first
+    assert last.startswith("## Your turn") and last.count("<details><summary>") == 3
+    links = re.findall(r"\]\((\.\./[^)]+)\)", first + last)
+    assert f"../lessons/{source.stem}/exercise.py" in links
+    assert all((notebooks.FOLDER / link).exists() for link in links)
+
+
+def squeezed(code: str) -> str:
+    """Code without its line breaks, blanks and closing commas: two ways to lay out a line are equal."""
+    return re.sub(r",(?=[)\]}])", "", re.sub(r"\s+", "", code))
+
+
+def given_away(text: str, lesson, shortest: int = 0) -> list[str]:
+    """The lines of a lesson's solution, of `shortest` characters or more, that stand in a text, however broken."""
+    lines = [line for line in lesson.source.solution_lines() if len(line) >= shortest]
+    return [line for line in lines if squeezed(line.partition("  #")[0]) in squeezed(text)]
+
+
+@WITH_NAMES
+def test_no_line_of_a_solution_is_given_away(source):
+    text = "\n".join(cells_of(source))
+    for lesson in all_lessons():
+        # In the notebooks of other lessons, short lines are those of any program: `optimizer.step()`, `for x in xs:`.
+        shortest = 0 if lesson.name == source.stem else 32
+        assert given_away(text, lesson, shortest) == [], f"the solution of lesson {lesson.name} has these lines"
+
+
+def test_a_line_is_found_however_it_is_broken():
+    (lesson,) = [lesson for lesson in all_lessons() if lesson.number == 5]
+    line = "weights = np.exp((logits - logits.max()) / temperature)"
+    broken = "if True:\n    weights = np.exp(\n        (logits - logits.max()) / temperature,\n    )\n"
+    assert given_away(broken, lesson) == given_away(f"# {line}", lesson, 32) == [line]
+    assert given_away("weights = np.exp(logits)", lesson) == []
+
+
+@WITH_NAMES
+def test_code_is_shown_without_a_scroll_bar(source):
+    notebook = json.loads(source.with_suffix(".ipynb").read_text())
+    code = "".join("".join(cell["source"]) + "\n" for cell in notebook["cells"] if cell["cell_type"] == "code")
+    assert [line for line in code.splitlines() if len(line) > 88] == []
+
+
+def test_stale_is_another_text_or_number_but_not_another_rounding():
+    apart = notebooks._apart
+    assert apart([("id", "loss 2.31, 1,024 tokens")]) == ("[('id', 'loss #, # tokens')]", [2.31, 1024.0])
+
+
+def test_an_unknown_number_lists_what_there_is():
+    with pytest.raises(MiniloraError, match="08_lora"):
+        notebooks.sources(["99"])
+    assert notebooks.main(["99"]) == 2

@@ -1,0 +1,187 @@
+"""The demo with a student's own code: `pytest tests/classroom/test_own.py`."""
+
+import copy
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minilora.classroom.grading import own
+from minilora.classroom.lessons.lesson import all_lessons, find_lesson
+from minilora.cli import main
+from minilora.demo import story
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.quant import quantize_model
+from minilora.train import recipes
+from minilora.train.methods import Options
+from tests.demo.test_story import TINY
+
+pytestmark = pytest.mark.host
+
+LESSON = find_lesson("08")
+INJECT = """
+print("my own inject")
+found = [(path, module) for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+chosen = [(path, module) for path, module in found if path.split(".")[-1] in targets]
+if set(targets) - {path.split(".")[-1] for path, _ in found}:
+    raise ValueError(targets)
+model.requires_grad_(False)
+for path, linear in chosen:
+    model.replace(path, LoraLayer(linear, r, alpha, seed))
+return [path for path, _ in chosen]
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys, cache):
+    """run(text of a file, its name, …): exit code, standard output and standard error of the demo with it."""
+    monkeypatch.setattr(story, "QUICK", replace(TINY, seeds=(0,), data_curve=(), curve_methods=()))
+    monkeypatch.setenv("MINILORA_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+
+    def run(text, name="mine.py", *options):
+        if text is not None:
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        code = main(["demo", "--quick", "--with", name, "--out", str(tmp_path / "out"), *options])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def refused(result) -> str:
+    """The one line of a refusal, before anything was trained."""
+    code, told, line = result
+    assert code == 2 and not told and line.count("\n") == 1 and line.startswith("minilora: ")
+    return line
+
+
+def test_the_demo_runs_on_it_and_says_so(run, tmp_path):
+    code, told, errors = run(
+        LESSON.source.with_answers({"inject": INJECT}) + "\nprint('at the top')\nexit()\n", "mine.py", "--json"
+    )
+    assert code == 0
+    results = json.loads(told)  # what the student's code prints goes elsewhere
+    assert "my own inject" in errors and "at the top" in errors
+    assert "your own code" in errors and "without the limits" in " ".join(errors.split())
+    assert results["own"]["file"] == "mine.py" and results["command"] == "minilora demo --quick --with mine.py"
+    lora = [row for row in results["adaptation"] if row["method"] == "lora"]
+    assert all(row["trainable"] == row["total"] - results["adaptation"][0]["total"] > 0 for row in lora)
+    merged = results["own"]["merged"]["lora"]
+    assert merged["before"] == lora[0]["domain"] == pytest.approx(merged["after"], abs=1e-4)
+    heads = {row["method"]: row["trainable"] for row in results["classification"]["rows"]}
+    assert heads["lora"] == lora[0]["trainable"] + heads["feature-extraction"]  # the head trains as well
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "LoRA is LoraLayer, inject and merge of <code>mine.py</code>" in page
+    assert results["own"]["sha256"] in page and "Merged by it, LoRA reads the domain" in page
+    assert "as before." in page
+
+
+def test_an_error_in_the_demo_names_the_students_line(run):
+    forward = """
+    if x.ndim > 2:
+        raise IndexError("rows only")
+    return self.base(x) + F.linear(F.linear(x, self.A), self.B) * self.scaling
+    """
+    text = LESSON.source.with_answers({"LoraLayer.forward": forward})
+    code, _, errors = run(text)
+    number = next(i for i, line in enumerate(text.splitlines(), 1) if "rows only" in line)
+    last = errors.splitlines()[-1]
+    assert (
+        code == 2
+        and last.startswith(f"minilora: mine.py, line {number}: IndexError: rows only")
+        and "positions × channels" in last
+    )
+
+
+def test_an_open_task_is_named(run):
+    assert "task 1 of lesson 08 is not started" in refused(run(LESSON.source.exercise()))
+    unscaled = LESSON.source.with_answers({"lora_forward": "return x @ W.T + x @ A.T @ B.T"})
+    line = refused(run(unscaled))
+    assert "task 3 of lesson 08 fails (The update is not scaled" in line and "minilora check 08 --file mine.py" in line
+
+
+@pytest.mark.parametrize(
+    "name, text, says",
+    [
+        ("none.py", None, "no file none.py"),
+        ("mine.txt", "x = 1", "neither a .py file nor a notebook"),
+        ("mine.py", "x = (", "line 1"),
+        ("mine.py", "x = 1\n", "has a part in the demo: there are"),
+        ("mine.ipynb", "{}", "not a notebook that can be read"),
+        ("mine.py", "def inject(model): pass\n", "other arguments"),
+        ("02_autograd/exercise.py", "x = 1\n", "lesson 02_autograd has no part in the demo; there are"),
+    ],
+)
+def test_bad_files_give_one_line(run, tmp_path, name, text, says):
+    (tmp_path / "02_autograd").mkdir()
+    assert says in refused(run(text, name))
+
+
+def test_a_notebook_will_do(tmp_path):
+    code = LESSON.source.text.replace("import numpy as np", "%matplotlib inline\nimport numpy as np", 1)
+    cells = [
+        {"cell_type": "code", "source": code.splitlines(keepends=True)},
+        {"cell_type": "markdown", "source": ["no"]},
+    ]
+    path = tmp_path / "mine.ipynb"
+    path.write_text(json.dumps({"cells": cells}))
+    mine = own.load_student_code(str(path))
+    assert list(mine.adapts) == ["lora"] and mine.file.endswith("mine.ipynb")
+
+
+def brought_by(name: str, tmp_path):
+    """What the solution of another lesson brings, where there is that lesson."""
+    lesson = next((lesson for lesson in all_lessons() if lesson.name == name), None)
+    if lesson is None:
+        pytest.skip(f"no lesson {name}")
+    (tmp_path / "mine.py").write_text(lesson.source.text, encoding="utf-8")
+    return own.load_student_code(str(tmp_path / "mine.py"))
+
+
+@pytest.fixture
+def model():
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    return LlamaForCausalLM(config, seed=0)
+
+
+def test_own_attention_computes_the_same_and_leaves_padding_to_the_library(tmp_path, model):
+    ids = np.random.default_rng(0).integers(0, 50, (2, 9))
+    mask = np.ones_like(ids)
+    mask[0, 6:] = 0
+    plain, padded, names = (
+        model(ids).logits.numpy(),
+        model(ids, attention_mask=mask).logits.numpy(),
+        set(model.state_dict()),
+    )
+    brought_by("04_attention", tmp_path).remake(model)
+    assert set(model.state_dict()) == names and "OwnAttention" in repr(model)
+    np.testing.assert_allclose(model(ids).logits.numpy(), plain, atol=2e-5)
+    np.testing.assert_array_equal(model(ids, attention_mask=mask).logits.numpy(), padded)
+    np.testing.assert_array_equal(copy.deepcopy(model)(ids).logits.numpy(), model(ids).logits.numpy())
+
+
+def test_own_nf4_holds_the_base_in_4_bits_under_lora(tmp_path, model):
+    ids = np.random.default_rng(0).integers(0, 50, (2, 9))
+    by_library = quantize_model(LlamaForCausalLM(model.config, seed=0))(ids).logits.numpy()
+    total = sum(p.size for p in model.parameters())
+    mine = brought_by("11_quantization", tmp_path)
+    mine.adapts["lora"](model, Options(rank=4), 0)
+    np.testing.assert_allclose(model(ids).logits.numpy(), by_library, atol=2e-5)
+    trains, counted = recipes.count_parameters(model)
+    assert counted == total + trains > total
+    model(ids, labels=ids).loss.backward()
+    assert sum(p.grad is not None for p in model.parameters()) == 2 * 7 * 2

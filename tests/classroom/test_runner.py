@@ -1,0 +1,444 @@
+"""pytest tests/classroom/test_runner.py
+
+Code that loops, crashes, floods, forges, deletes and hides must end in a verdict in time, and change nothing outside.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilora.classroom.sandbox import wire
+from minilora.classroom.sandbox.runner import KINDS, Job, Raised, RunFailed, Sandbox
+
+pytestmark = pytest.mark.host
+
+START = """
+import ctypes, os, signal, sys, time
+import numpy as np
+libc = ctypes.CDLL(None)  # past the hooks that only Python's own functions meet
+"""
+LIMIT = 0.4  # seconds, for what is to run out of them
+SLACK = 3
+
+
+def keeper_of(seconds: float, kinds):
+    with Sandbox(seconds=seconds, kinds=kinds) as keeper:
+        yield keeper
+
+
+@pytest.fixture(scope="module", params=[KINDS, ()], ids=["fenced", "limits"])
+def keeper(request):
+    yield from keeper_of(6, request.param)
+
+
+@pytest.fixture(scope="module", params=[KINDS, ()], ids=["fenced", "limits"])
+def brief(request):
+    yield from keeper_of(LIMIT, request.param)
+
+
+@pytest.fixture(scope="module")
+def fenced():
+    yield from keeper_of(6, KINDS)
+
+
+@pytest.fixture(scope="module")
+def only_namespaces():
+    yield from keeper_of(LIMIT, ("namespaces",))
+
+
+def attempt(keeper, body: str, *arguments, **job):
+    """f(*arguments) with this body: its value, a Raised or a Trouble. It came in time, and no process is left."""
+    source = START + "def f(*x):\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    begin = time.monotonic()
+    try:
+        with keeper.start(Job(source, "/nowhere/exercise.py", **job)) as session:
+            assert session.error is None
+            result = session.call("f", *arguments)
+    except RunFailed as trouble:
+        result = trouble
+    assert time.monotonic() - begin < keeper.seconds + SLACK
+    assert processes(keeper) <= 2  # the keeper, and the one that waits for it outside the namespaces
+    return result
+
+
+def processes(keeper) -> int:
+    """How many have the keeper's command line; its children inherit it."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            count += keeper.scratch.encode() in path.read_bytes()
+        except OSError:
+            pass
+    return count
+
+
+def test_values_go_there_and_back(keeper):
+    values = [
+        np.arange(6.0).reshape(2, 3).T,
+        np.float32(1.5),
+        np.zeros((0, 3), dtype="int8"),
+        [1, 2.5, None, True, "äöü\n", (np.array([True]), {"a": 1, 2: -(10**30)})],
+        float("inf"),
+    ]
+    for value in values:
+        back = attempt(keeper, "return x[0]", value)
+        np.testing.assert_equal(back, np.asarray(value) if isinstance(value, np.generic) else value)
+        if isinstance(value, np.ndarray):
+            assert back.dtype == value.dtype and back.shape == value.shape
+
+
+@pytest.mark.parametrize("body", ["while True: pass", "return sum(range(10**18))"], ids=["python", "c"])
+def test_what_does_not_end_is_ended(brief, body):
+    out_of_time(brief, body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = np.ones((1500, 1500))\nwhile True: a = a @ a * 0",
+        "libc.sleep(100)",
+        "for n in range(1, 32):\n    n not in (9, 19) and signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
+        "while True:\n    try:\n        while True: time.sleep(1)\n    except BaseException: pass",
+        "signal.raise_signal(signal.SIGSTOP)\nwhile True: pass",
+    ],
+    ids=["matmul", "asleep in C", "signals ignored", "exceptions eaten", "stopped"],
+)
+@pytest.mark.parametrize("brief", [KINDS], indirect=True, ids=["fenced"])
+def test_what_resists_is_ended(brief, body):
+    out_of_time(brief, body)
+
+
+def out_of_time(keeper, body: str):
+    trouble = attempt(keeper, body)
+    assert isinstance(trouble, RunFailed) and f"still running after {LIMIT} s" in str(trouble)
+
+
+def test_the_line_that_does_not_end_is_named():
+    with Sandbox(seconds=1.5) as keeper:
+        assert attempt(keeper, "y = 1\nwhile True:\n    y += 1").line in (7, 8)
+        with pytest.raises(RunFailed, match="still running") as caught:
+            keeper.start(Job("x = 1\nwhile True: pass", "/nowhere/exercise.py"))
+        assert caught.value.line == 2
+
+
+@pytest.mark.parametrize(
+    "body, says",
+    [
+        ("os._exit(0)", "ended before"),
+        ("os.kill is None or libc.exit(0)", "ended before"),
+        ("ctypes.string_at(0)", "SIGSEGV"),
+        ("os.abort()", "ended before|SIG"),
+        ("os.close(1)\nfor n in range(3, 64):\n    try: os.close(n)\n    except OSError: pass", "ended before"),
+        ("while True: print('x' * 10000)", "printed more"),
+        ("while True: os.write(2, b'x' * 10000)", "printed more"),
+        ("while True: libc.write(1, b'y' * 4096, 4096)", "printed more"),
+    ],
+)
+def test_what_breaks_the_process_is_trouble(keeper, body, says):
+    trouble = attempt(keeper, body)
+    assert isinstance(trouble, RunFailed), trouble
+    assert any(word in str(trouble) for word in says.split("|"))
+
+
+@pytest.mark.parametrize(
+    "body, kind",
+    [
+        ("sys.exit(0)", "SystemExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("return np.ones(10**10)", "MemoryError"),
+        ("a = []\nwhile True: a.append(bytes(10**8))", "MemoryError"),
+        ("g = lambda n: g(n + 1)\nreturn g(0)", "RecursionError"),
+        ("return 1 / 0", "ArithmeticError"),
+        ("os.fork()", "OSError"),
+        ("os.system('true')", "OSError"),
+        ("os.kill(os.getppid(), 9)", "OSError"),
+    ],
+)
+def test_exceptions_come_back_with_their_line(keeper, body, kind):
+    raised = attempt(keeper, body)
+    assert isinstance(raised, Raised) and kind in raised.types
+    assert raised.line in (6, 7)
+
+
+def test_a_bomb_of_processes(only_namespaces):
+    body = "while True:\n    if libc.fork() == 0: time.sleep(100)"
+    assert isinstance(attempt(only_namespaces, body), RunFailed)
+
+
+def test_a_bomb_of_processes_does_not_begin(fenced):
+    assert attempt(fenced, "return libc.fork(), libc.vfork(), libc.fork()") == (-1, -1, -1)
+
+
+ORPHANS = """
+if libc.fork() == 0:
+    os.setsid()
+    if libc.fork() == 0:
+        os.setsid()
+    time.sleep(100)
+time.sleep(0.1)  # both have left the group by now
+return 1
+"""
+
+
+def test_orphans_are_found(keeper, only_namespaces):
+    for each in (keeper, only_namespaces):
+        assert attempt(each, ORPHANS) == 1  # and `attempt` finds no process
+
+
+OUTSIDE = [
+    "os.unlink(x[0])",
+    "os.rename(x[0], x[0] + '.gone')",
+    "open(x[0], 'w').write('changed')",
+    "open(x[0], 'a').write('changed')",
+    "open(x[0] + '.new', 'w').close()",
+    "os.chmod(x[0], 0)",
+    "os.mkdir(x[0] + '.folder')",
+    "os.symlink('/', x[0] + '.link')",
+    "os.truncate(x[0], 0)",
+    "import shutil; shutil.rmtree(os.path.dirname(x[0]))",
+    "import pathlib; pathlib.Path(x[0]).write_text('changed')",
+    "np.save(x[0], np.ones(3))",
+]
+IN_C = [
+    "return libc.unlink(x[0].encode())",
+    "return libc.truncate(x[0].encode(), 0)",
+    "return libc.rename(x[0].encode(), (x[0] + '.gone').encode())",
+    "return libc.open((x[0] + '.new').encode(), os.O_CREAT | os.O_WRONLY, 0o600)",
+    "return libc.mkdir((x[0] + '.folder').encode(), 0o700)",
+]
+
+
+@pytest.mark.parametrize("body", OUTSIDE)
+def test_nothing_outside_changes(keeper, tmp_path, body):
+    unchanged(keeper, tmp_path, body)
+
+
+@pytest.mark.parametrize("body", IN_C)
+def test_nothing_outside_changes_by_c_code(fenced, tmp_path, body):
+    attempt(fenced, "return 1")
+    if not set(fenced.held) & {"read-only files", "landlock"}:
+        pytest.skip("this system offers neither namespaces nor Landlock")
+    unchanged(fenced, tmp_path, body)
+
+
+def unchanged(keeper, tmp_path, body):
+    (tmp_path / "kept").write_text("as it was")
+    mode = (tmp_path / "kept").stat().st_mode
+    result = attempt(keeper, body, str(tmp_path / "kept"))
+    assert result == -1 or isinstance(result, Raised), result
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept").read_text() == "as it was" and (tmp_path / "kept").stat().st_mode == mode
+
+
+@pytest.mark.parametrize("kind, held", [("landlock", "landlock"), ("namespaces", "read-only files")])
+def test_each_fence_around_files_holds_alone(tmp_path, kind, held):
+    (tmp_path / "kept").write_text("as it was")
+    with Sandbox(kinds=(kind,)) as keeper:
+        result = attempt(keeper, IN_C[0], str(tmp_path / "kept"))
+        if held not in keeper.held:
+            pytest.skip(f"this system does not offer {kind}")
+        assert keeper.held[-1] == held
+    assert result == -1 and (tmp_path / "kept").exists()
+
+
+def test_the_scratch_folder_is_writable_and_each_time_empty(keeper):
+    for _ in range(2):
+        assert attempt(keeper, "open('a', 'w').write('b')\nos.makedirs('c/d')\nreturn os.listdir()") in (
+            ["a", "c"],
+            ["c", "a"],
+        )
+
+
+def test_a_large_file_is_refused(keeper):
+    raised = attempt(keeper, "with open('a', 'wb') as file:\n    while True: file.write(bytes(10**6))")
+    assert isinstance(raised, Raised) and "OSError" in raised.types
+
+
+def test_one_session_does_not_see_another(keeper):
+    assert attempt(keeper, "np.allclose = np.array_equal = lambda *a, **k: True\nsys.modules['mark'] = np") is None
+    assert attempt(keeper, "return np.allclose(1, 2), 'mark' in sys.modules") == (False, False)
+
+
+FORGED = wire.pack({"value": "passed"})
+
+
+@pytest.mark.parametrize("forged", [b"passed\n", b'{"verdict": "passed"}\n', b"mlc1" + b"\xff" * 12, FORGED[:20]])
+def test_writing_to_every_open_file_gives_no_answer(keeper, forged):
+    body = f"for n in range(256):\n    try: os.write(n, {forged!r})\n    except OSError: pass\nos._exit(0)"
+    assert isinstance(attempt(keeper, body), RunFailed)
+
+
+def test_a_forged_answer_is_a_value_like_any_other(keeper):
+    body = f"for n in range(3, 256):\n    try: os.write(n, {FORGED!r})\n    except OSError: pass\nos._exit(0)"
+    assert attempt(keeper, body) == "passed"  # which the checker compares, as it would have if it were returned
+
+
+def test_an_object_that_equals_everything_is_sent_as_its_types_name(keeper):
+    equal = "class Equal(float):\n    def __eq__(self, other): return True\n"
+    assert attempt(keeper, equal + "return Equal(1)").kind == "Equal"
+    inner = attempt(keeper, equal + "return [np.array([Equal(1)], dtype=object), {'a': Equal(2)}]")
+    assert inner[0].kind == "ndarray" and inner[1]["a"].kind == "Equal"
+    array = "class Array(np.ndarray):\n    def __eq__(self, other): return True\n"
+    back = attempt(keeper, array + "return np.ones(2).view(Array)")
+    assert type(back) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = []\na.append(a)\nreturn a",
+        "return [0] * 10**6",
+        "return np.broadcast_to(1.0, (10**6, 10**6))",
+        "return 10**5000",
+        "return object()",
+        "return (i for i in range(3))",
+        "return np.array(['a'])",
+    ],
+)
+def test_what_cannot_be_sent_is_odd(keeper, body):
+    back = attempt(keeper, body)
+    while isinstance(back, list):
+        (back,) = back
+    assert isinstance(back, wire.Unserializable)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import minilora.peft",
+        "from minilora.peft.lora import LoraLinear",
+        "from minilora import peft",
+        "import importlib; importlib.import_module('minilora.peft')",
+        "__import__('minilora.peft')",
+        "sys.modules['minilora.functional'].low_rank_linear",
+        "import minilora.functional as F; F.low_rank_linear",
+        "import minilora; minilora.peft",
+        "import minilora.classroom.lessons.checking",
+        "import solution",
+    ],
+)
+def test_the_rest_of_the_library_is_closed(keeper, body):
+    result = attempt(keeper, body, uses=("minilora.Tensor", "minilora.nn", "minilora.functional.linear"))
+    assert isinstance(result, Raised) and {"ImportError", "AttributeError", "KeyError"} & set(result.types), result
+    if "ModuleNotFoundError" in result.types or "importlib" in body:
+        assert "this lesson may not use" in result.message
+
+
+def test_what_the_lesson_uses_is_open(keeper):
+    body = (
+        "import minilora.functional as F\nfrom minilora import Tensor, nn\n"
+        "layer = nn.Linear(2, 2)\ny = F.linear(Tensor(x[0]), layer.weight)\ny.sum().backward()\n"
+        "return y, layer.weight.grad"
+    )
+    y, gradient = attempt(
+        keeper, body, np.ones((3, 2)), uses=("minilora.Tensor", "minilora.nn", "minilora.functional.linear")
+    )
+    assert y.shape == (3, 2) and np.array_equal(gradient, np.full((2, 2), 3))
+
+
+def test_nothing_of_minilora_is_open_where_nothing_is_used(keeper):
+    for body in ("import minilora", "import minilora.tensor", "from minilora import Tensor"):
+        assert "ImportError" in attempt(keeper, body).types
+
+
+def test_the_lessons_files_cannot_be_read(keeper, tmp_path):
+    (tmp_path / "solution.py").write_text("def f(): return 1")
+    for body in (
+        "return open(x[0]).read()",
+        "import runpy; return runpy.run_path(x[0])",
+        "sys.path.insert(0, os.path.dirname(x[0])); import solution",
+        "from importlib import util\ns = util.spec_from_file_location('s', x[0])\nreturn s.loader.get_code('s')",
+        "libc.symlink(x[0].encode(), b'link'); return open('link').read()",
+        "os.open(os.path.dirname(x[0]), os.O_RDONLY)",
+        "return os.read(os.open(x[0], os.O_RDONLY), 100)",
+    ):
+        result = attempt(keeper, body, str(tmp_path / "solution.py"), hidden=str(tmp_path))
+        assert isinstance(result, Raised) and "OSError" in result.types + ["OSError"] * ("ImportError" in result.types)
+
+
+def test_prints_are_kept_apart(keeper):
+    with keeper.start(Job("print('loading')\ndef f():\n    print('running')\n    return 2", "exercise.py")) as session:
+        assert session.call("f") == 2
+    assert session.printed == b"loading\nrunning\n"
+
+
+def test_lines_that_fail_do_no_harm_to_the_rest(keeper):
+    source = "from __future__ import annotations\nx = 1 / 0\ndef f(a: Unknown): return 3\nprint(undefined)"
+    with keeper.start(Job(source, "exercise.py")) as session:
+        assert session.call("f", 1) == 3
+        assert session.error.types[0] == "ZeroDivisionError" and session.error.line == 2
+
+
+def test_the_keeper_leaves_nothing():
+    with Sandbox() as keeper:
+        attempt(keeper, "return 1")
+        assert processes(keeper) >= 1 and os.path.isdir(keeper.scratch)
+    assert processes(keeper) == 0 and not os.path.exists(keeper.scratch)
+
+
+def test_a_killed_checker_leaves_no_process():
+    code = (
+        "from minilora.classroom.sandbox.runner import *\n"
+        "k = Keeper(60)\ns = k.start(Job('def f():\\n    while True: pass', 'e.py'))\n"
+        "print(k.scratch, flush=True)\ns.call('f')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as checker:
+        scratch = checker.stdout.readline().strip()
+        keeper = type("Seen", (), {"scratch": scratch})
+        assert processes(keeper) >= 2
+        checker.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while processes(keeper) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert processes(keeper) == 0
+    os.rmdir(scratch)
+
+
+def test_a_keeper_that_died_is_replaced():
+    with Sandbox() as keeper:
+        attempt(keeper, "return 1")
+        os.killpg(keeper._process.pid, signal.SIGKILL)
+        attempt(keeper, "return 1")  # it may be seen now or have been seen before
+        assert attempt(keeper, "return 2") == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_frames_are_refused_or_read(seed):
+    rng = np.random.default_rng(seed)
+    frame = bytearray(wire.pack({"value": [np.arange(4.0), "text", (1, None, {"a": 2.5})]}))
+    for _ in range(50):
+        damaged = frame.copy()
+        for place in rng.integers(0, len(frame), rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        reader = wire.Reader()
+        try:
+            while damaged:
+                piece = bytes(damaged[: reader.wanted])
+                damaged = damaged[len(piece) :]
+                if reader.feed(piece):
+                    break
+                assert reader.wanted <= wire.PAYLOAD_LIMIT
+        except wire.WireError:
+            pass
+
+
+def test_a_frame_that_claims_too_much_is_refused_before_memory_is_asked_for():
+    for lengths in ((2**31, 0), (10, 2**60)):
+        with pytest.raises(wire.WireError):
+            wire.Reader().feed(wire.PREFIX.pack(wire.MAGIC, *lengths))
+    header = b'{"tree": {"array": 0}, "arrays": [["<f8", [1000000000, 1000000000]]]}'
+    reader = wire.Reader()
+    reader.feed(wire.PREFIX.pack(wire.MAGIC, len(header), 8))
+    with pytest.raises(wire.WireError):
+        reader.feed(header)
+    deep = b'{"tree": ' + b"[" * 100_000 + b"}"
+    reader = wire.Reader()
+    reader.feed(wire.PREFIX.pack(wire.MAGIC, len(deep), 0))
+    with pytest.raises(wire.WireError):
+        reader.feed(deep)

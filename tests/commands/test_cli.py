@@ -1,0 +1,379 @@
+"""pytest tests/commands/test_cli.py"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.formats.gguf import read_gguf
+from minilora.formats.safetensors import load_file, save_file
+from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
+from minilora.train.methods import METHODS
+
+pytestmark = pytest.mark.host
+
+WORDS = "the array returns a value when each key is given and no error of its type was raised before".split()
+TINY = [
+    *("--hidden-size", "16", "--intermediate-size", "32", "--num-layers", "1", "--num-heads", "2"),
+    *("--num-kv-heads", "1", "--vocab-size", "300", "--seq-len", "32", "--batch-size", "4"),
+]
+
+
+def sentences(count: int) -> str:
+    rng = np.random.default_rng(0)
+    return "\n\n".join(" ".join(rng.choice(WORDS, 12)) + "." for _ in range(count))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a text, and a model and an adapter that were trained on it."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "text.txt").write_text(sentences(200))
+    data = ["--data", str(folder / "text.txt")]
+    assert main(["pretrain", *data, "--out", str(folder / "run"), "--steps", "12", *TINY]) == 0
+    model = ["--model", str(folder / "run"), "--seq-len", "32"]
+    assert main(["finetune", *data, *model, "--out", str(folder / "lora"), "--steps", "4", "--rank", "2"]) == 0
+    return folder
+
+
+def run(capsys, *arguments) -> str:
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_pretrain_leaves_a_run_that_describes_itself(place):
+    record = json.loads((place / "run" / "run.json").read_text())
+    assert record["config"]["hidden_size"] == 16 and len(record["text_sha256"]) == 64
+    steps = [json.loads(line)["step"] for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 13))
+    assert {p.name for p in (place / "run" / "model").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+
+
+def test_evaluate_generate_and_merge_agree(place, capsys):
+    text = place / "text.txt"
+    base = ["--model", place / "run"]
+    evaluate = ["evaluate", *base, "--data", text, "--seq-len", 32, "--json"]
+    plain = json.loads(run(capsys, *evaluate))
+    adapted = json.loads(run(capsys, *evaluate, "--adapter", place / "lora"))
+    assert plain["split"] == "test" and adapted["bits_per_character"] < plain["bits_per_character"]
+    run(capsys, "merge", *base, "--adapter", place / "lora", "--out", place / "merged")
+    merged = json.loads(run(capsys, "evaluate", "--model", place / "merged", *evaluate[3:]))
+    assert merged["bits_per_character"] == pytest.approx(adapted["bits_per_character"], rel=1e-5)
+    prompt = ["--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
+    from_adapter = json.loads(run(capsys, "generate", *base, "--adapter", place / "lora", *prompt))
+    from_merged = json.loads(run(capsys, "generate", "--model", place / "merged", *prompt))
+    assert from_adapter == from_merged and from_adapter["prompt"] == "the array"
+
+
+@pytest.mark.parametrize("method", ["full", "feature-extraction"])
+def test_other_methods_leave_a_model(place, capsys, method):
+    out = place / method
+    run(capsys, "finetune", "--model", place / "run", "--data", place / "text.txt", "--method", method,
+        "--steps", 3, "--seq-len", 32, "--out", out)  # fmt: skip
+    before = load_file(place / "run" / "model" / "model.safetensors")[0]
+    after = load_file(out / "model" / "model.safetensors")[0]
+    body = "model.layers.0.mlp.up_proj.weight"
+    assert np.array_equal(before[body], after[body]) == (method == "feature-extraction")
+    assert ("lm_head.weight" in after) == (method == "feature-extraction")  # untied from the frozen embeddings
+    run(capsys, "generate", "--model", out, "--prompt", "the", "--max-new-tokens", 2)
+
+
+def test_a_merged_model_goes_out_as_gguf(place, capsys):
+    pytest.importorskip("gguf")
+    base, out = ["--model", place / "run"], place / "merged.gguf"
+    assert run(capsys, "merge", *base, "--adapter", place / "lora", "--out", out) == f"saved {out}\n"
+    prompt = ["--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
+    adapted = json.loads(run(capsys, "generate", *base, "--adapter", place / "lora", *prompt))
+    assert json.loads(run(capsys, "generate", "--model", out, *prompt)) == adapted
+    facts = json.loads(run(capsys, "models", "info", out, "--json"))
+    assert facts["name"] == "merged" and facts["stored"].keys() == {"F16", "F32"}
+    # From a GGUF file, and without an adapter, what it says of its tokenizer is carried over.
+    again = place / "again.gguf"
+    run(capsys, "merge", "--model", out, "--out", again)
+    first, second = read_gguf(out), read_gguf(again)
+    assert second.metadata == first.metadata | {
+        "general.name": "again",
+        "general.base_model.count": 1,
+        "general.base_model.0.name": "merged",
+    }
+    for name, tensor in first.tensors.items():
+        np.testing.assert_array_equal(second.tensors[name].read(), tensor.read())
+    for path in (out, again):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("model", "out", "expected"),
+    [
+        ("run", "there.gguf", "there.gguf exists; choose another --out"),
+        ("run", "link.gguf", "link.gguf exists"),
+        ("run", "nowhere/a.gguf", "there is no folder"),
+        ("gpt2", "a.gguf", "GPT2LMHeadModel of type gpt2 cannot be written as GGUF"),
+        ("lower", "a.gguf", "the tokenizer cannot be written as GGUF"),
+    ],
+)
+def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path, model, out, expected):
+    (tmp_path / "there.gguf").write_bytes(b"there")
+    (tmp_path / "link.gguf").symlink_to(tmp_path / "nothing")
+    tokenizer = json.loads((place / "run" / "model" / "tokenizer.json").read_text())
+    gpt2 = GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1, n_positions=32, eos_token_id=0, bos_token_id=0)
+    GPT2LMHeadModel(gpt2).save_pretrained(tmp_path / "gpt2", json.dumps(tokenizer))
+    shutil.copytree(place / "run" / "model", tmp_path / "lower")
+    (tmp_path / "lower" / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": {"type": "Lowercase"}}))
+    before = sorted(tmp_path.rglob("*"))
+    source = place / "run" if model == "run" else tmp_path / model
+    refused(capsys, ["merge", "--model", source, "--out", tmp_path / out], expected)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "there.gguf").read_bytes() == b"there"
+
+
+ADAPTERS = {  # method -> further flags, and whether it can be merged
+    "lora": (["--rank", 2, "--alpha", 3, "--dropout", 0.1, "--targets", "q_proj,v_proj"], True),
+    "rslora": (["--rank", 2], True),
+    "dora": (["--rank", 2], True),
+    "pissa": (["--rank", 2], True),
+    "lora-plus": (["--rank", 2], True),
+    "qlora": (["--rank", 2, "--quant-type", "fp4", "--blocksize", 32, "--double-quantization"], True),
+    "prefix": (["--virtual-tokens", 3], False),
+    "prompt": (["--virtual-tokens", 3], False),
+    "bottleneck": (["--bottleneck-size", 4, "--placement", "houlsby"], False),
+    "ia3": ([], True),
+    "bitfit": ([], True),
+    "norms": ([], True),
+}
+
+
+def test_every_method_is_tried_here():
+    assert {*ADAPTERS, "full", "feature-extraction"} == set(METHODS)
+
+
+@pytest.mark.parametrize("method", ADAPTERS)
+def test_an_adapter_is_trained_evaluated_generated_from_and_merged(place, capsys, method):
+    flags, merges = ADAPTERS[method]
+    out, base, text = place / f"by {method}", ["--model", place / "run"], ["--data", place / "text.txt"]
+    run(capsys, "finetune", *base, *text, "--method", method, *flags, "--steps", 3, "--seq-len", 32,
+        "--batch-size", 4, "--out", out)  # fmt: skip
+    record = json.loads((out / "run.json").read_text())["config"]
+    assert record["method"] == method and {f"--{key.replace('_', '-')}" for key in record} >= {*flags[::2]}
+    evaluate = ["evaluate", *text, "--seq-len", 32, "--json"]
+    adapted = json.loads(run(capsys, *evaluate, *base, "--adapter", out))["bits_per_character"]
+    assert adapted != json.loads(run(capsys, *evaluate, *base))["bits_per_character"]
+    assert run(capsys, "generate", *base, "--adapter", out, "--prompt", "the array", "--max-new-tokens", 3)
+    merge = ["merge", *base, "--adapter", out, "--out", place / f"merged {method}"]
+    if merges:
+        capsys.readouterr()
+        assert main([str(a) for a in merge]) == 0
+        assert ("in floats" in capsys.readouterr().err) == (method == "qlora")
+        merged = json.loads(run(capsys, *evaluate, "--model", place / f"merged {method}"))["bits_per_character"]
+        assert merged == pytest.approx(adapted, rel=1e-4)
+    else:
+        refused(capsys, merge, "cannot be merged")
+        assert not (place / f"merged {method}").exists()
+
+
+def refused(capsys, arguments: list, words: str) -> None:
+    """Exit code 2, and one line on standard error."""
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+TRAIN = ["pretrain", "--steps", "2", *TINY]
+BAD = {
+    "no command": ([], "required"),
+    "unknown command": (["pretrian"], "pretrian"),
+    "unknown flag": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--stpes", "3"], "--stpes"),
+    "not a number": (["pretrain", "--data", "{text}", "--out", "{out}", "--steps", "many"], "many"),
+    "unknown corpus": ([*TRAIN, "--data", "python-doc", "--out", "{out}"], "python-docs"),
+    "empty text": ([*TRAIN, "--data", "{empty}", "--out", "{out}"], "no text"),
+    "binary text": ([*TRAIN, "--data", "{binary}", "--out", "{out}"], "binary"),
+    "short text": ([*TRAIN, "--data", "{short}", "--out", "{out}"], "too few to divide"),
+    "short for the context": (
+        [*TRAIN, "--data", "{text}", "--out", "{out}", "--seq-len", "99999"],
+        "context of 99,999",
+    ),
+    "nan learning rate": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--lr", "nan"], "nan"),
+    "batch 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--batch-size", "0"], "batch size 0"),
+    "steps 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--steps", "0"], "steps must be at least 1"),
+    "heads that do not divide": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--num-heads", "3"], "3 heads"),
+    "tiny vocabulary": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--vocab-size", "9"], "at least 257"),
+    "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
+    "both flags": ([*TRAIN, "--data", "{text}", "--out", "{run}", "--resume", "--overwrite"], "one of the two"),
+    "output under a file": ([*TRAIN, "--data", "{text}", "--out", "{text}/run"], "text.txt"),
+    "no such model": (["generate", "--model", "{out}", "--prompt", "x"], "is no model"),
+    "empty prompt": (["generate", "--model", "{run}", "--prompt", ""], "empty"),
+    "long continuation": (["generate", "--model", "{run}", "--prompt", "x", "--max-new-tokens", "9999"], "positions"),
+    "negative temperature": (["generate", "--model", "{run}", "--prompt", "x", "--temperature", "-1"], "temperature"),
+    "unknown method": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "lara", "--out", "{out}"],
+        "lora",
+    ),
+    "a flag of another method": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "ia3", "--rank", "4", "--out", "{out}"],
+        "method ia3 does not use --rank",
+    ),
+    "an unknown 4-bit code": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "qlora", "--quant-type", "nf5"]
+        + ["--out", "{out}"],
+        "nf4",
+    ),
+    "no virtual tokens": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "prefix", "--virtual-tokens", "0"]
+        + ["--out", "{out}"],
+        "num_virtual_tokens",
+    ),
+    "an unknown placement": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "adapter", "--placement", "x"]
+        + ["--out", "{out}"],
+        "houlsby",
+    ),
+    "rank 0": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "0", "--out", "{out}"], "0"),
+    "rank above width": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "17", "--out", "{out}"], "17"),
+    "unmatched target": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--targets", "q_proj,qq_proj", "--out", "{out}"],
+        "qq_proj",
+    ),
+    "merge without adapter": (["merge", "--model", "{run}", "--out", "{out}"], "--adapter"),
+    "adapter of another base": (["merge", "--model", "{full}", "--adapter", "{lora}", "--out", "{out}"], "base"),
+    "damaged model": (["generate", "--model", "{damaged}", "--prompt", "x"], "model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(place, capsys, tmp_path, name):
+    names = {"text": place / "text.txt", "run": place / "run", "lora": place / "lora", "out": tmp_path / "out"}
+    for key, content in {"empty": b"", "binary": b"abc\0def" * 99, "short": sentences(3).encode()}.items():
+        names[key] = tmp_path / key
+        names[key].write_bytes(content)
+    names["full"] = tmp_path / "full"
+    names["damaged"] = tmp_path / "damaged"
+    for copy in ("full", "damaged"):
+        names[copy].mkdir()
+        for file in (place / "run" / "model").iterdir():
+            (names[copy] / file.name).write_bytes(file.read_bytes())
+    weights = load_file(names["full"] / "model.safetensors")[0]
+    save_file(names["full"] / "model.safetensors", {n: a * np.float32(1.01) for n, a in weights.items()})
+    (names["damaged"] / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0not a header....")
+    before = sorted(p for p in place.rglob("*"))
+
+    arguments, expected = BAD[name]
+    capsys.readouterr()
+    assert main([a.format(**names) for a in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("minilora: ") and err.count("\n") == 1 and expected in err
+    assert not (tmp_path / "out").exists() and sorted(p for p in place.rglob("*")) == before
+
+
+def test_a_foreign_checkpoint_is_refused_and_left_as_it_was(place, capsys, tmp_path):
+    arguments = ["pretrain", "--data", str(place / "text.txt"), "--out", str(tmp_path / "run"), "--steps", "3", *TINY]
+    assert main(arguments) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert main([*arguments, "--hidden-size", "32", "--resume"]) == 2
+    assert "another model" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+
+def test_checkpointing_changes_no_bit_of_a_run_and_of_one_that_is_resumed(place, tmp_path):
+    data = ["--data", str(place / "text.txt"), "--steps", "4", "--save-every", "2"]
+    pretrain = ["pretrain", *data, *TINY, "--num-layers", "2"]
+    finetune = ["finetune", *data, "--model", str(tmp_path / "plain"), "--method", "qlora", "--dropout", "0.3"]
+    finetune += ["--rank", "2", "--seq-len", "32", "--batch-size", "4"]
+    for command, name, written in ((pretrain, "plain", "model/model"), (finetune, "adapted", "adapter/adapter_model")):
+        runs = {name: [], f"{name}-again": ["--checkpointing"], f"{name}-resumed": ["--checkpointing", "--resume"]}
+        for run_name, flags in runs.items():
+            out = tmp_path / run_name
+            if "--resume" in flags:
+                shutil.copytree(tmp_path / name, out)
+                (last,) = out.glob("checkpoints/step-*4.safetensors")
+                last.unlink()
+            assert main([*command, "--out", str(out), *flags]) == 0
+        files = [(tmp_path / run_name / f"{written}.safetensors").read_bytes() for run_name in runs]
+        logs = [(tmp_path / run_name / "metrics.jsonl").read_text() for run_name in runs]
+        assert files[0] == files[1] == files[2] and logs[0] == logs[1] == logs[2]
+
+
+def test_control_characters_and_long_values_are_tamed(capsys):
+    assert main(["pretrain", "--data", "\x1b[31m" + "a" * 5000, "--out", "nowhere"]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and len(err) < 500
+
+
+def start(*arguments) -> subprocess.Popen:
+    command = [sys.executable, "-m", "minilora", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
+    out = tmp_path / "run"
+    arguments = ["pretrain", "--data", place / "text.txt", "--out", out, *TINY, "--save-every", 5]
+    process = start(*arguments, "--steps", 100_000)
+    deadline = time.monotonic() + 30
+    while not list(out.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code and err.count("\n") == 1 and "--resume" in err
+    saved = max(int(p.stem.split("-")[1]) for p in out.glob("checkpoints/step-*"))
+    assert json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["step"] == saved
+    assert main([str(a) for a in [*arguments, "--steps", saved + 2, "--resume"]]) == 0
+    assert (out / "model" / "config.json").is_file() and not (out / ".lock").exists()
+
+
+def test_a_second_writer_is_refused(place, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["pretrain", "--data", place / "text.txt", "--out", out, *TINY, "--steps", 100_000]
+    first = start(*arguments)
+    deadline = time.monotonic() + 30
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second = start(*arguments, "--resume")
+    _, err = second.communicate(timeout=30)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 2 and f"in use by process {first.pid}" in err
+
+
+def test_standard_input_is_a_text(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "minilora",
+        "pretrain",
+        "--data",
+        "-",
+        "--out",
+        tmp_path / "r",
+        "--steps",
+        "1",
+        *TINY,
+    ]
+    done = subprocess.run(command, input=sentences(100), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_quick_to_import_and_shows_an_example():
+    code = "import sys; from minilora.cli import main\ntry: main(['pretrain', '--help'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('numpy', 'matplotlib', 'rich', 'tokenizers') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}).stdout
+    assert "example: minilora pretrain" in out and out.endswith("[]\n")
+
+
+def test_an_unknown_backend_in_the_environment_is_one_line(place):
+    command = [sys.executable, "-m", "minilora", "evaluate", "--model", "base", "--data", "python-docs"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MINILORA_BACKEND": "numpi"})
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "did you mean 'numpy'" in done.stderr

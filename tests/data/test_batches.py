@@ -1,0 +1,208 @@
+"""Batches: `pytest tests/data/test_batches.py`."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilora.data.batches import (
+    ClassificationBatches,
+    LanguageModelBatches,
+    MixedBatches,
+    classification_windows,
+    evaluation_windows,
+    padded_left,
+)
+from minilora.errors import MiniloraError
+
+pytestmark = pytest.mark.host
+
+IDS = np.arange(1, 106)  # each token names its own place in the stream
+TEXTS = [np.arange(1, length + 1) * 10 for length in (3, 1, 7, 2, 5)]
+LABELS = [0, 1, 2, 3, 4]
+
+
+def make_language_model():
+    return LanguageModelBatches(IDS, batch_size=3, seq_len=10, seed=1)
+
+
+def make_classification():
+    return ClassificationBatches(TEXTS, LABELS, batch_size=3, seq_len=64, seed=1, pad_token_id=9)
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], strict=True)
+
+
+def test_windows_are_stretches_of_the_stream():
+    batches = make_language_model()
+    for _ in range(50):
+        batch = next(batches)
+        assert batch["input_ids"].shape == (3, 10) and batch["input_ids"].dtype == np.int64
+        assert (np.diff(batch["input_ids"]) == 1).all()
+        np.testing.assert_array_equal(batch["labels"], batch["input_ids"], strict=True)
+
+
+def test_an_epoch_has_each_token_once_and_another_has_other_windows():
+    batches = LanguageModelBatches(IDS, batch_size=1, seq_len=10, seed=1)
+    epochs = {}
+    while len(epochs) < 40:
+        window = next(batches)["input_ids"][0]
+        epochs.setdefault(batches.state()["epoch"], []).append(window)
+    for windows in list(epochs.values())[:-1]:  # the last is not over
+        tokens = np.concatenate(windows)
+        assert len(set(tokens)) == len(tokens)
+        assert len(tokens) > len(IDS) - 2 * 10  # less than a window is left over at either end
+    starts = [[window[0] for window in windows] for windows in epochs.values()]
+    assert {windows[0] % 10 for windows in starts} == set(range(10))  # every offset
+    assert sum(windows == sorted(windows) for windows in starts) < 3  # in random order
+
+
+@pytest.mark.parametrize("make", [make_language_model, make_classification])
+def test_resume_gives_the_same_batches(make):
+    reference = make()
+    expected, states = [], []
+    for _ in range(20):
+        states.append(reference.state())
+        expected.append(reference.next_batch())
+    assert states[-1]["epoch"] >= 3
+    for start in (0, 1, 3, 4, 17):
+        resumed = make()
+        next(resumed)
+        resumed.load_state(states[start])
+        for batch in expected[start:]:
+            same(resumed.next_batch(), batch)
+
+
+def of_one(first: int) -> LanguageModelBatches:
+    return LanguageModelBatches(np.arange(first, first + 40), 1, 4, seed=first)
+
+
+@pytest.mark.parametrize("share, others", [(0.0, [0, 0, 0, 0]), (0.1, [0, 0, 1, 0]), (0.25, [1, 1, 1, 1])])
+def test_mixed_batches_have_the_share_over_several_batches(share, others):
+    batches = MixedBatches(of_one(0), of_one(1000), share, 4)
+    found = [batches.next_batch() for _ in others]
+    assert [int((batch["input_ids"][:, 0] >= 1000).sum()) for batch in found] == others
+    assert all(batch["input_ids"].shape == batch["labels"].shape == (4, 4) for batch in found)
+    alone = of_one(0)
+    rows = [batch["input_ids"][batch["input_ids"][:, 0] < 1000] for batch in found]
+    assert np.array_equal(np.concatenate(rows), [alone.next_batch()["input_ids"][0] for _ in np.concatenate(rows)])
+
+
+def test_mixed_batches_go_on_where_they_were():
+    make = lambda: MixedBatches(of_one(0), of_one(1000), 0.3, 4)  # noqa: E731
+    batches = make()
+    for _ in range(3):
+        batches.next_batch()
+    resumed, state = make(), batches.state()
+    resumed.load_state(json.loads(json.dumps(state)))
+    for _ in range(5):
+        assert np.array_equal(resumed.next_batch()["input_ids"], batches.next_batch()["input_ids"])
+
+
+def test_what_cannot_be_mixed():
+    with pytest.raises(MiniloraError, match="share of 1"):
+        MixedBatches(of_one(0), of_one(0), 1, 4)
+    with pytest.raises(MiniloraError, match="one row at a time"):
+        MixedBatches(of_one(0), LanguageModelBatches(np.arange(40), 2, 4, 0), 0.5, 4)
+    with pytest.raises(MiniloraError, match="not a place in the data"):
+        MixedBatches(of_one(0), of_one(0), 0.5, 4).load_state({"epoch": 0, "index": 0})
+
+
+@pytest.mark.parametrize("make", [make_language_model, make_classification])
+def test_a_state_that_fits_no_epoch(make):
+    batches = make()
+    next(batches)
+    before = batches.state()
+    expected = make()
+    next(expected)
+    for state in ({}, {"epoch": 0}, {"epoch": -1, "index": 0}, {"epoch": 0.5, "index": 0}, {"epoch": 1, "index": 99}):
+        with pytest.raises(MiniloraError):
+            batches.load_state(state)
+        assert batches.state() == before
+    same(next(batches), next(expected))
+
+
+def test_a_stream_of_one_window_fills_a_batch_and_a_shorter_one_is_refused():
+    batch = next(LanguageModelBatches(IDS[:10], batch_size=4, seq_len=10, seed=0))
+    assert (batch["input_ids"] == IDS[:10]).all() and len(batch["input_ids"]) == 4
+    with pytest.raises(MiniloraError, match="the text has 9 tokens, shorter than a context of 10"):
+        LanguageModelBatches(IDS[:9], batch_size=4, seq_len=10, seed=0)
+
+
+def test_sizes_that_make_no_batch():
+    with pytest.raises(MiniloraError, match="batch size 0"):
+        LanguageModelBatches(IDS, batch_size=0, seq_len=10, seed=0)
+    with pytest.raises(MiniloraError, match="a context of 1"):
+        LanguageModelBatches(IDS, batch_size=2, seq_len=1, seed=0)
+    with pytest.raises(MiniloraError, match="a context of 1"):
+        list(evaluation_windows(IDS, seq_len=1, batch_size=2))
+    with pytest.raises(MiniloraError, match="2 texts with 1 labels"):
+        ClassificationBatches(TEXTS[:2], [0], 2, 8, 0, 0)
+    with pytest.raises(MiniloraError, match="at least one"):
+        ClassificationBatches([], [], 2, 8, 0, 0)
+    with pytest.raises(MiniloraError, match="without tokens"):
+        ClassificationBatches([IDS[:0]], [0], 2, 8, 0, 0)
+
+
+@given(st.integers(2, 60), st.integers(2, 12), st.integers(1, 5))
+def test_evaluation_predicts_each_token_once(count, seq_len, batch_size):
+    predicted = []
+    for batch in evaluation_windows(IDS[:count], seq_len, batch_size):
+        input_ids, labels = batch["input_ids"], batch["labels"]
+        assert input_ids.shape == labels.shape and input_ids.dtype == labels.dtype == np.int64
+        assert len(input_ids) <= batch_size and input_ids.shape[1] <= seq_len
+        # The model's shift: position t predicts label t + 1, from what came before it in its own window.
+        targets, given_before = labels[:, 1:], input_ids[:, :-1]
+        counts = targets != -100
+        assert counts.any(axis=1).all()  # no row for nothing
+        assert (labels[:, 0] == -100).all()
+        np.testing.assert_array_equal(given_before[counts], targets[counts] - 1)
+        predicted.extend(targets[counts])
+    assert predicted == IDS[1:count].tolist()
+
+
+def test_evaluation_of_a_single_token_is_refused():
+    with pytest.raises(MiniloraError, match="1 tokens"):
+        list(evaluation_windows(IDS[:1], 8, 2))
+
+
+def test_classification_batches_are_padded_on_the_right():
+    (batch,) = classification_windows(TEXTS[:3], LABELS[:3], seq_len=4, batch_size=3, pad_token_id=9)
+    assert batch["input_ids"].tolist() == [[10, 20, 30, 9], [10, 9, 9, 9], [10, 20, 30, 40]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
+    assert batch["labels"].tolist() == [0, 1, 2]
+    assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}
+
+
+def test_a_padding_token_inside_a_text_stays():
+    (batch,) = classification_windows([np.array([9, 5, 9])], [0], seq_len=4, batch_size=1, pad_token_id=9)
+    assert batch["attention_mask"].tolist() == [[1, 1, 1]]
+
+
+def test_classification_windows_are_in_order():
+    batches = list(classification_windows(TEXTS, LABELS, seq_len=64, batch_size=2, pad_token_id=9))
+    assert [batch["labels"].tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
+    lengths = np.concatenate([batch["attention_mask"].sum(axis=1) for batch in batches])
+    assert lengths.tolist() == [len(text) for text in TEXTS]
+
+
+def test_classification_epochs_have_each_text_once():
+    batches = make_classification()
+    drawn = [next(batches) for _ in range(100)]
+    labels = np.concatenate([batch["labels"] for batch in drawn]).reshape(60, 5)
+    assert (np.sort(labels, axis=1) == LABELS).all()
+    assert len({tuple(row) for row in labels}) > 20
+    for batch in drawn:  # text and label stay together
+        assert batch["attention_mask"].sum(axis=1).tolist() == [len(TEXTS[label]) for label in batch["labels"]]
+
+
+def test_rows_padded_on_the_left_all_end_at_one_place():
+    batch = padded_left([np.array([1, 2]), np.array([3]), np.array([0, 5, 0])])
+    assert batch["input_ids"].tolist() == [[0, 1, 2], [0, 0, 3], [0, 5, 0]]
+    assert batch["attention_mask"].tolist() == [[0, 1, 1], [0, 0, 1], [1, 1, 1]]
+    assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}

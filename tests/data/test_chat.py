@@ -1,0 +1,352 @@
+"""Conversations: `pytest tests/data/test_chat.py`. (parity/test_chat_parity.py has the templates of the families.)"""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilora.data import chat
+from minilora.data.batches import IGNORED
+from minilora.data.tokenizer import Tokenizer, train_tokenizer
+from minilora.errors import FormatError, MiniloraError
+
+pytestmark = pytest.mark.host
+
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe "
+    "kind.<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+    "'\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def make_tokenizer(
+    template: str | None = CHATML, special=("<|im_start|>", "<|im_end|>"), are_special=True
+) -> Tokenizer:
+    content = json.loads(train_tokenizer(["user\nassistant\nsystem\nthe value of it is 12"] * 20, 290).to_json())
+    first = len(content["model"]["vocab"])
+    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": are_special}
+    content["added_tokens"] += [{"id": first + i, "content": name, **settings} for i, name in enumerate(special)]
+    return Tokenizer.from_json(json.dumps(content), special[-1], chat_template=template)
+
+
+TOKENIZER = make_tokenizer()
+FORMAT = chat.find_format(TOKENIZER)
+START, END = TOKENIZER.special_id("<|im_start|>"), TOKENIZER.special_id("<|im_end|>")
+
+
+def turns(*contents: str, system: str | None = None) -> chat.Conversation:
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+
+def written(ids) -> str:
+    """Tokens as text, special tokens included."""
+    return TOKENIZER._inner.decode(list(map(int, ids)), skip_special_tokens=False)
+
+
+def test_a_conversation_and_what_is_learned_of_it():
+    ids, mask = FORMAT.encode(TOKENIZER, turns("Hello", "the value", "More", "é"))
+    assert ids.dtype == np.int64 and mask.dtype == bool and ids.shape == mask.shape
+    assert written(ids) == (
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nthe value"
+        "<|im_end|>\n<|im_start|>user\nMore<|im_end|>\n<|im_start|>assistant\né<|im_end|>\n"
+    )
+    assert written(ids[mask]) == "the value<|im_end|>é<|im_end|>"
+    own, _ = FORMAT.encode(TOKENIZER, turns("Hello", system="Be rude."))
+    assert "rude" in written(own) and "kind" not in written(own)
+
+
+def test_the_generation_prompt_is_what_comes_before_an_answer():
+    asked, mask = FORMAT.encode(TOKENIZER, turns("Hello"), add_generation_prompt=True)
+    answered, learned = FORMAT.encode(TOKENIZER, turns("Hello", "the value"))
+    assert answered[: len(asked)].tolist() == asked.tolist() and not mask.any()
+    assert learned.argmax() == len(asked)
+
+
+@given(st.text(), st.text(min_size=1))
+def test_no_text_ends_a_message(question, answer):
+    for marks in ("", "<|im_end|>", "<|im_start|>system\n"):
+        ids, mask = FORMAT.encode(TOKENIZER, turns(marks + question, answer + marks))
+        assert (ids == START).sum() == (ids == END).sum() == 3
+        assert mask[ids == END].tolist() == [False, False, True]
+
+
+def test_marks_that_the_maker_allowed_in_text_are_kept_out_of_it():
+    tokenizer = make_tokenizer(are_special=False)
+    ids, _ = chat.find_format(tokenizer).encode(tokenizer, turns("<|im_end|>"))
+    assert (ids == tokenizer.special_id("<|im_end|>")).sum() == 2
+    assert tokenizer.decode(ids).endswith("user\n<|im_end|>\n")
+
+
+def test_a_token_across_the_edge_of_an_answer_is_no_part_of_it():
+    content = json.loads(train_tokenizer(["\n\n"] * 9, 258).to_json())
+    assert "ĊĊ" in content["model"]["vocab"]
+    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    names = ["<|im_start|>", "<|im_end|>"]
+    content["added_tokens"] += [{"id": 258 + i, "content": name, **settings} for i, name in enumerate(names)]
+    content["post_processor"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>", chat_template=CHATML)
+    ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", "\n"))
+    assert ids[mask].tolist() == [259]  # "assistant\n" and "\n" share a token, which the prompt would not end in
+    ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", "\n b"))
+    assert tokenizer.decode(ids[mask]) == " b"
+
+
+def test_a_model_without_a_format_and_unknown_templates():
+    with pytest.raises(MiniloraError, match="no chat format: it is a base model; give --prompt without --chat"):
+        chat.find_format(make_tokenizer(None))
+    for template, special in (
+        ("", ("<|im_end|>",)),
+        ("{{ messages }}", ("<|im_start|>", "<|im_end|>")),
+        (CHATML, ("<|im_end|>",)),  # the tokens are missing
+        (CHATML + "<think>", ("<|im_start|>", "<|im_end|>")),
+        (CHATML.replace("\n", ""), ("<|im_start|>", "<|im_end|>")),
+        ("{{ '<|user|>\n' + message['content'] + '<|end|>' + eos_token }}<|assistant|>", ("<|end|>",)),
+        ("[INST] [/INST] eos_token", ("</s>",)),
+        ("<|start_header_id|><|end_header_id|><|eot_id|>", ("</s>",)),
+    ):
+        with pytest.raises(MiniloraError, match="chat template is none of those known here"):
+            chat.find_format(make_tokenizer(template, special))
+
+
+def test_messages_out_of_order():
+    system = {"role": "system", "content": "x"}
+    for messages in ([], [system], turns("a", "b")[1:], [*turns("a"), *turns("b")], [*turns("a", "b"), system]):
+        with pytest.raises(MiniloraError, match="messages in the order"):
+            FORMAT.encode(TOKENIZER, messages)
+
+
+# Files.
+
+
+def write(path, *lines) -> str:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return str(path)
+
+
+def test_both_kinds_of_lines(tmp_path):
+    messages = turns("a", "b\u2028c", "d", "é\n", system="s")
+    path = write(tmp_path / "x.jsonl", {"prompt": "p", "response": "r"}, "", {"messages": messages}, "  ", "")
+    assert chat.read_jsonl(path) == [turns("p", "r"), messages]
+    (tmp_path / "y.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "p", "response": "r"}\r\n')
+    assert chat.read_jsonl(tmp_path / "y.jsonl") == [turns("p", "r")]
+
+
+def lines(**changes) -> dict:
+    return {"prompt": "p", "response": "r"} | changes
+
+
+BAD_LINES = {
+    "{": "line 2: it is not valid JSON",
+    "[1]": "not an object",
+    '{"prompt": "a", "prompt": "b"}': "appears twice",
+    '{"prompt": "\\ud800", "response": "b"}': "not valid JSON",
+    "{}": "has the keys none; give prompt and response, or messages",
+    '{"prompt": "a"}': "has the keys prompt; give",
+    json.dumps(lines(more=1)): "has the keys prompt, response, more",
+    json.dumps(lines(prompt=3)): "content of the user's message is int, not text",
+    json.dumps(lines(response=None)): "content of the assistant's message is NoneType, not text",
+    json.dumps(lines(response=["a"])): "is list, not text",
+    json.dumps(lines(response=" \n")): "the assistant's message is empty",
+    json.dumps(lines(prompt="")): "the user's message is empty",
+    '{"messages": "a"}': "messages must be a list of objects",
+    '{"messages": [1]}': "messages must be a list of objects",
+    '{"messages": []}': "messages in the order none",
+    '{"messages": [{"role": "user"}]}': "a message has the keys role; give role and content",
+    '{"messages": [{"role": "tool", "content": "a"}]}': "the role 'tool' is none of system, user, assistant",
+    '{"messages": [{"role": [], "content": "a"}]}': "is none of system",
+    json.dumps({"messages": turns("a")}): "the last message is not the assistant's",
+    json.dumps({"messages": turns("a", "b")[::-1]}): "messages in the order assistant, user",
+    json.dumps(
+        {"messages": turns("a", "b") + turns("c", "d", system="s")}
+    ): "messages in the order user, assistant, system",
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+def test_a_bad_line_is_named(tmp_path, line):
+    path = write(tmp_path / "x.jsonl", lines(), line, lines())
+    with pytest.raises(MiniloraError) as caught:
+        chat.read_jsonl(path)
+    message = str(caught.value)
+    assert "x.jsonl: line 2: " in message and BAD_LINES[line] in message and "\n" not in message
+
+
+def test_many_bad_lines_and_bad_files(tmp_path):
+    with pytest.raises(MiniloraError, match=r"line 1: .*; line 2: .*; line 3: .*; and 4 more lines"):
+        chat.read_jsonl(write(tmp_path / "x.jsonl", *["{}"] * 7))
+    with pytest.raises(MiniloraError, match="there is no conversation in"):
+        chat.read_jsonl(write(tmp_path / "x.jsonl", "", " "))
+    with pytest.raises(FormatError, match="No such file"):
+        chat.read_jsonl(tmp_path / "nothing.jsonl")
+    for content, words in ((b"a\0", "binary"), (b"\xff", "not UTF-8")):
+        (tmp_path / "x.jsonl").write_bytes(content)
+        with pytest.raises(MiniloraError, match=words):
+            chat.read_jsonl(tmp_path / "x.jsonl")
+
+
+def test_a_deep_line_and_a_long_line(tmp_path):
+    deep = '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + ', "response": "r"}'
+    with pytest.raises(MiniloraError) as caught:
+        chat.read_jsonl(write(tmp_path / "x.jsonl", deep))
+    assert len(str(caught.value)) < 400
+    with pytest.raises(MiniloraError) as caught:
+        chat.read_jsonl(write(tmp_path / "x.jsonl", {"k" * 10_000: 1}))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_split_keeps_questions_together_and_stays():
+    conversations = [turns(f"question {i % 60}", f"answer {i}") for i in range(180)]
+    parts = chat.split(conversations, "x.jsonl")
+    asked = [{messages[0]["content"] for messages in part} for part in parts]
+    assert sum(map(len, parts)) == 180 and sum(map(len, asked)) == 60
+    assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
+    assert 100 < len(parts.train) < 170 and min(map(len, parts)) >= 3
+    again = chat.split(conversations[:90], "y.jsonl")
+    assert all(messages in parts.test for messages in again.test)
+    assert len(chat.split(conversations[:3], "x")) == 3
+    with pytest.raises(
+        MiniloraError, match="x.jsonl has 9 conversations with 2 different questions, too few to divide"
+    ):
+        chat.split([turns(f"question {i % 2}", "a") for i in range(9)], "x.jsonl")
+
+
+# Batches.
+
+SHORT = [turns(f"question {i}", f"answer {i} " * (1 + i % 3)) for i in range(7)]
+TOKENS = chat.encode_conversations(TOKENIZER, FORMAT, SHORT)
+LONGEST = max(len(ids) for ids, _ in TOKENS.rows)
+
+
+def learned(batch: dict) -> list[list[int]]:
+    """The labels that count, row by row."""
+    return [[int(token) for token in row if token != IGNORED] for row in batch["labels"]]
+
+
+def test_tokens_and_characters():
+    assert TOKENS.characters == sum(len(messages[1]["content"]) for messages in SHORT)
+    assert len(TOKENS.ids) == sum(len(ids) for ids, _ in TOKENS.rows)
+
+
+def test_rows_are_padded_and_only_answers_have_labels():
+    batches = chat.ChatBatches(TOKENS, batch_size=3, seq_len=LONGEST, seed=1, pad_token_id=5)
+    assert batches.notes == []
+    rows = {tuple(ids): [int(i) for i in ids[mask]] for ids, mask in TOKENS.rows}
+    seen = []
+    for _ in range(7):  # three epochs
+        batch = batches.next_batch()
+        assert {array.shape for array in batch.values()} == {batch["input_ids"].shape}
+        assert {array.dtype for array in batch.values()} == {np.dtype("int64")}
+        for ids, mask, labels in zip(*(batch[n] for n in ("input_ids", "attention_mask", "labels")), strict=True):
+            length = mask.sum()
+            assert (mask[:length] == 1).all() and (ids[length:] == 5).all() and (labels[length:] == IGNORED).all()
+            counts = labels != IGNORED
+            assert (labels[counts] == ids[counts]).all()  # the model shifts them itself
+            assert labels[counts].tolist() == rows[tuple(ids[:length])]
+            assert labels[counts][-1] == END and (ids[:length] == END).sum() == 3
+            seen.append(tuple(ids[:length]))
+    assert [seen[i : i + 7].count(row) for i in (0, 7, 14) for row in rows] == [1] * 21
+    assert seen[:7] != seen[7:14]
+
+
+def test_packed_windows_hold_conversations_end_to_end():
+    batches = chat.ChatBatches(TOKENS, batch_size=1, seq_len=LONGEST + 3, seed=1, pad_token_id=5, pack=True)
+    total = sum(len(ids) for ids, _ in TOKENS.rows)
+    windows = [batches.next_batch() for _ in range(total // (LONGEST + 3))]
+    assert batches.state()["epoch"] == 0
+    ids, labels = (np.concatenate([w[n][0] for w in windows]) for n in ("input_ids", "labels"))
+    assert all((w["attention_mask"] == 1).all() and w["input_ids"].shape == (1, LONGEST + 3) for w in windows)
+    starts = [i for i in range(len(ids)) if written(ids[i : i + 2]).startswith("<|im_start|>s")]
+    assert starts[0] == 0
+    rows = {tuple(row): np.where(mask, row, IGNORED).tolist() for row, mask in TOKENS.rows}
+    whole = [(tuple(ids[i:j]), labels[i:j].tolist()) for i, j in zip(starts, starts[1:], strict=False)]
+    assert len(whole) >= 4 and all(rows[row] == expected for row, expected in whole)
+
+
+def test_packed_windows_without_an_answer_are_passed_over():
+    row = np.arange(8), np.arange(8) == 7
+    shifts = (
+        np.array([9]),
+        np.array([False]),
+    )  # what comes after it has its only label first in a window, where none counts
+    batches = chat.ChatBatches(chat.ChatTokens([row] * 9 + [shifts], 9), 1, 8, 1, 5, pack=True)
+    windows = [batches.next_batch()["labels"][0] for _ in range(40)]
+    assert all((window[1:] != IGNORED).any() for window in windows) and batches.state()["epoch"] > 4
+
+
+def test_packing_needs_a_window():
+    with pytest.raises(MiniloraError, match="less than a context of 9,999"):
+        chat.ChatBatches(TOKENS, 1, 9_999, 1, 5, pack=True)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_resume_gives_the_same_batches(pack):
+    make = lambda: chat.ChatBatches(TOKENS, 2, LONGEST + 5, 1, 5, pack)  # noqa: E731
+    reference = make()
+    states, expected = zip(*[(reference.state(), reference.next_batch()) for _ in range(15)], strict=True)
+    assert states[-1]["epoch"] >= 2
+    for start in (0, 1, 5, 13):
+        resumed = make()
+        resumed.load_state(states[start])
+        for batch in expected[start:]:
+            again = resumed.next_batch()
+            assert all((again[name] == batch[name]).all() for name in batch)
+
+
+def test_a_long_prompt_is_cut_from_the_left_and_never_the_answer():
+    rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x" * 300, "y" * 50), turns("a", "b")])
+    batches = chat.ChatBatches(rows, 2, 80, 1, 5)
+    assert batches.notes == ["1 of 2 conversations are cut at the beginning to 80 tokens"]
+    ids, mask = rows.rows[0]
+    batch = batches.next_batch()
+    row = int(batch["attention_mask"].sum(axis=1).argmax())
+    assert batch["input_ids"][row].tolist() == ids[-80:].tolist()
+    assert learned(batch)[row] == ids[mask].tolist()
+
+
+def test_an_answer_that_does_not_fit_is_left_out():
+    rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x", "y" * 90), turns("a", "b")])
+    batches = chat.ChatBatches(rows, 2, 80, 1, 5)
+    assert batches.notes == ["1 of 2 left out: the response is longer than 80 tokens"]
+    assert learned(batches.next_batch()) == [rows.rows[1][0][rows.rows[1][1]].tolist()] * 2
+    answer = int(rows.rows[0][1].sum())
+    for seq_len, fits in ((answer + 1, False), (answer + 2, True)):  # the answer, the line end after, one token before
+        tokens = chat.ChatTokens(rows.rows[:1], 90)
+        if fits:
+            (labels,) = learned(chat.ChatBatches(tokens, 1, seq_len, 1, 5).next_batch())
+            assert len(labels) == answer
+        else:
+            with pytest.raises(MiniloraError, match=f"no response fits into a context of {seq_len} tokens"):
+                chat.ChatBatches(tokens, 1, seq_len, 1, 5)
+
+
+def test_an_earlier_answer_that_is_cut_into_is_not_learned():
+    rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("a", "y" * 90, "b", "z")])
+    ids, mask = rows.rows[0]
+    first = int(mask.argmax())
+    for start, answers in ((first - 1, ["y" * 90, "z"]), (first, ["z"]), (first + 40, ["z"])):
+        (labels,) = learned(chat.ChatBatches(rows, 1, len(ids) - start, 1, 5).next_batch())
+        assert "".join(answers) == TOKENIZER.decode(labels) and labels.count(END) == len(answers), start
+
+
+@pytest.mark.parametrize("seq_len", [2, 3, 8, 31, 64, 500])
+def test_each_token_of_an_answer_is_predicted_once(seq_len):
+    rows = chat.encode_conversations(TOKENIZER, FORMAT, [*SHORT, turns("x" * 30, "the value " * 20, "y", "é" * 40)])
+    expected = sorted(int(i) for ids, mask in rows.rows for i in ids[mask])
+    found = []
+    for batch in chat.chat_windows(rows, seq_len, 3, 5):
+        assert batch["input_ids"].shape[1] <= seq_len and len(batch["input_ids"]) <= 3
+        assert (batch["labels"][:, 0] == IGNORED).all()
+        counts = batch["labels"] != IGNORED
+        assert (batch["labels"][counts] == batch["input_ids"][counts]).all() and counts.any(axis=1).all()
+        assert (batch["attention_mask"][counts] == 1).all()
+        found += batch["labels"][counts].tolist()
+    assert sorted(found) == expected
+
+
+def test_the_first_token_of_all_is_never_predicted():
+    rows = chat.ChatTokens([(np.arange(5), np.ones(5, dtype=bool))], 1)
+    assert [learned(batch) for batch in chat.chat_windows(rows, 9, 1, 0)] == [[[1, 2, 3, 4]]]
+    assert learned(chat.ChatBatches(rows, 1, 9, 1, 0).next_batch()) == [[1, 2, 3, 4]]

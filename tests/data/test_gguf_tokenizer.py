@@ -1,0 +1,366 @@
+"""The tokenizer in a GGUF file's metadata: `pytest tests/data/test_gguf_tokenizer.py`."""
+
+import copy
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilora.data import gguf_tokenizer
+from minilora.data.gguf_tokenizer import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    PRE_TOKENIZERS,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    WRITTEN,
+)
+from minilora.data.tokenizer import Tokenizer, train_tokenizer
+from minilora.errors import FormatError, MiniloraError
+
+pytestmark = pytest.mark.host
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TEXTS = ["Return the value 12 of x,   or of   y 345 in it.\n\n\tThe value   7 is it."] * 3
+
+
+def byte_level(pre: str | None = "smollm", **more) -> dict:
+    """Metadata as llama.cpp writes it, of a small tokenizer."""
+    content = json.loads(train_tokenizer(TEXTS, 300).to_json())["model"]
+    tokens = SPECIAL + [token for token, index in sorted(content["vocab"].items(), key=lambda v: v[1]) if index]
+    values = {
+        "model": "gpt2",
+        "pre": pre,
+        "tokens": tokens,
+        "token_type": [CONTROL] * 3 + [NORMAL] * (len(tokens) - 3),
+        "merges": [" ".join(merge) for merge in content["merges"]],
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    } | more
+    return {f"tokenizer.ggml.{name}": value for name, value in values.items() if value is not None}
+
+
+def sentencepiece(**more) -> dict:
+    """Metadata of a small SentencePiece vocabulary: the later a token, the lower its score."""
+    texts = ["▁", "t", "h", "e", "a", "s", "<", ">", "/", "▁t", "he", "▁the", "▁▁", "</", "s>", "1", "2"]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *texts]
+    values = {
+        "model": "llama",
+        "tokens": tokens,
+        "token_type": [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256, *[NORMAL] * len(texts)],
+        "scores": [0.0] * 259 + [-float(i) for i in range(len(texts))],
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "unknown_token_id": 0,
+    } | more
+    return {f"tokenizer.ggml.{name}": value for name, value in values.items() if value is not None}
+
+
+def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+    return [tokenizer._inner.id_to_token(int(i)) for i in tokenizer.encode(text)]
+
+
+def test_ids_are_places_in_the_list():
+    metadata = byte_level()
+    tokenizer = Tokenizer.from_gguf(metadata, "a.gguf")
+    tokens = metadata["tokenizer.ggml.tokens"]
+    assert tokenizer.vocab_size == len(tokens)
+    assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.bos_token_id) == ("<|im_end|>", 2, 1)
+    assert not tokenizer.add_bos_token
+    text = TEXTS[0]
+    assert [tokens[i] for i in tokenizer.encode(text)] == pieces(tokenizer, text)
+    assert "Ġvalue" in pieces(tokenizer, text) and tokenizer.decode(tokenizer.encode(text)) == text
+    assert [tokenizer.special_id(name) for name in SPECIAL] == [0, 1, 2]
+    with pytest.raises(ValueError, match="no special token <|nothing|>"):
+        tokenizer.special_id("<|nothing|>")
+
+
+@given(st.text())
+def test_a_text_comes_back_and_holds_no_special_token(text):
+    for metadata in (byte_level(), byte_level("llama-bpe"), sentencepiece()):
+        tokenizer = Tokenizer.from_gguf(metadata, "a.gguf")
+        for variant in (text, f"{text}<|im_end|>", f"</s>{text}<s>"):
+            ids = tokenizer.encode(variant)
+            assert tokenizer.decode(ids) == variant
+            assert not {0, 1, 2} & set(ids.tolist())
+
+
+def test_digits_and_spaces_by_pre_tokenizer():
+    split = {pre: pieces(Tokenizer.from_gguf(byte_level(pre), "a"), "  12 345") for pre in PRE_TOKENIZERS}
+    # SmolLM2 cuts a text at each digit first: two spaces before one stay together.
+    assert split["smollm"] == ["ĠĠ", "1", "2", "Ġ", "3", "4", "5"]
+    assert "ĠĠ" not in split["gpt-2"] and split["gpt-2"] == split["default"]
+    assert split["qwen2"][-3:] == ["3", "4", "5"]
+    assert "345" not in split["qwen2"] and split["llama-bpe"] != split["qwen2"]
+    assert (
+        Tokenizer.from_gguf(byte_level(None), "a").encode("  12").tolist()
+        == Tokenizer.from_gguf(byte_level("default"), "a").encode("  12").tolist()
+    )
+
+
+def test_qwen_composes_characters_and_llama_3_begins_a_text():
+    qwen, gpt2 = (Tokenizer.from_gguf(byte_level(pre), "a") for pre in ("qwen2", "gpt-2"))
+    assert qwen.encode("e\u0301").tolist() == qwen.encode("é").tolist()
+    assert gpt2.encode("e\u0301").tolist() != gpt2.encode("é").tolist()
+    llama3 = Tokenizer.from_gguf(byte_level("llama-bpe"), "a")
+    assert llama3.add_bos_token and llama3.encode_prompt("x").tolist() == [1, *llama3.encode("x")]
+    without = Tokenizer.from_gguf(byte_level("llama-bpe", add_bos_token=False), "a")
+    assert not without.add_bos_token and without.encode_prompt("x").tolist() == without.encode("x").tolist()
+
+
+def test_sentencepiece_merges_by_score_and_spells_bytes():
+    tokenizer = Tokenizer.from_gguf(sentencepiece(), "a.gguf")
+    assert pieces(tokenizer, "the  the") == ["▁the", "▁", "▁the"]  # a space goes before a text
+    assert pieces(tokenizer, " the") == ["▁", "▁the"]  # also where one is there
+    assert pieces(tokenizer, "é") == ["▁", "<0xC3>", "<0xA9>"]
+    assert pieces(tokenizer, "\n") == ["▁", "<0x0A>"]
+    assert pieces(tokenizer, "</s>") == ["▁", "</", "s>"]  # tokens that would make up the end of a text
+    assert tokenizer.add_bos_token and tokenizer.encode_prompt("a")[0] == 1
+    assert tokenizer.decode([1, *tokenizer.encode(" the"), 2]) == " the"
+    bare = Tokenizer.from_gguf(sentencepiece(add_space_prefix=False), "a.gguf")
+    assert pieces(bare, "the") == ["t", "he"] and bare.decode(bare.encode(" a")) == " a"
+
+
+@pytest.mark.parametrize(("score", "expected"), [(5.0, ["▁", "th", "e"]), (-50.0, ["▁t", "he"])])
+def test_scores_and_not_places_give_the_order(score, expected):
+    metadata = sentencepiece()
+    tokens, scores = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.scores"]
+    at = tokens.index("▁the")
+    tokens[at], scores[at] = "th", score
+    assert pieces(Tokenizer.from_gguf(metadata, "a"), "the") == expected
+
+
+def test_user_defined_tokens_are_found_whole_in_a_text():
+    tokens = byte_level()["tokenizer.ggml.tokens"] + ["value of x"]
+    types = [CONTROL] * 3 + [NORMAL] * (len(tokens) - 4) + [USER_DEFINED]
+    tokenizer = Tokenizer.from_gguf(byte_level(tokens=tokens, token_type=types), "a")
+    assert pieces(tokenizer, "value of x,")[0] == "value of x"
+
+
+def test_it_saves_as_a_tokenizer_json(tmp_path):
+    for metadata in (byte_level(), byte_level("llama-bpe"), byte_level("qwen2"), sentencepiece()):
+        tokenizer = Tokenizer.from_gguf(metadata, "a.gguf")
+        tokenizer.save(tmp_path / "tokenizer.json")
+        again = Tokenizer.from_file(tmp_path / "tokenizer.json", tokenizer.eos_token)
+        assert (again.add_bos_token, again.vocab_size) == (tokenizer.add_bos_token, tokenizer.vocab_size)
+        for text in ("the  12 é\r\n", "<|im_end|></s>", ""):
+            assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
+
+
+BAD = {
+    "nothing": (lambda m: m.clear(), "tokenizer.ggml.model is missing"),
+    "another kind": (lambda m: m.update({"tokenizer.ggml.model": "bert"}), "kind 'bert' is not supported"),
+    "kind of another type": (lambda m: m.update({"tokenizer.ggml.model": 3}), "model must be text, not 3"),
+    "unknown pre-tokenizer": (lambda m: m.update({"tokenizer.ggml.pre": "viking"}), "pre-tokenizer 'viking'"),
+    "no tokens": (lambda m: m.pop("tokenizer.ggml.tokens"), "tokens is missing"),
+    "tokens no list": (lambda m: m.update({"tokenizer.ggml.tokens": "abc"}), "tokens must be a list of texts"),
+    "empty list": (lambda m: m.update({"tokenizer.ggml.tokens": []}), "a vocabulary of 0 tokens"),
+    "a token that is a number": (lambda m: m["tokenizer.ggml.tokens"].__setitem__(5, 7), r"tokens\[5\] must be"),
+    "half a character": (lambda m: m["tokenizer.ggml.tokens"].__setitem__(5, "\ud800"), "token 5 is not text"),
+    "a token twice": (lambda m: m["tokenizer.ggml.tokens"].__setitem__(9, "<|im_end|>"), "2 and 9 are both <|im_end|>"),
+    "types too few": (lambda m: m["tokenizer.ggml.token_type"].pop(), "{less} in tokenizer.ggml.token_type"),
+    "a type that is a flag": (lambda m: m["tokenizer.ggml.token_type"].__setitem__(0, True), r"token_type\[0\]"),
+    "no merges": (lambda m: m.pop("tokenizer.ggml.merges"), "merges is missing"),
+    "a merge of one": (lambda m: m["tokenizer.ggml.merges"].append("abc"), "not two tokens with a space"),
+    "a merge of nothing": (lambda m: m["tokenizer.ggml.merges"].append(" abc"), "not two tokens with a space"),
+    "a merge of unknown": (lambda m: m["tokenizer.ggml.merges"].append("a zzz"), "zzz is no token"),
+    "a merge into unknown": (lambda m: m["tokenizer.ggml.merges"].append("a q"), "aq is no token"),
+    "no end": (lambda m: m.pop("tokenizer.ggml.eos_token_id"), "eos_token_id is missing"),
+    "end out of range": (lambda m: m.update({"tokenizer.ggml.eos_token_id": 9999}), "one of {size} tokens, not 9999"),
+    "end below 0": (lambda m: m.update({"tokenizer.ggml.eos_token_id": -1}), "not -1"),
+    "end of another type": (lambda m: m.update({"tokenizer.ggml.eos_token_id": 2.0}), r"not 2\.0"),
+    "bos that is a flag": (lambda m: m.update({"tokenizer.ggml.bos_token_id": True}), "bos_token_id"),
+    "begins with none": (
+        lambda m: m.update({"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": None}),
+        "begins with a token that",
+    ),
+    "a flag of another type": (lambda m: m.update({"tokenizer.ggml.add_bos_token": 1}), "must be true or false"),
+    "template of another type": (lambda m: m.update({"tokenizer.chat_template": []}), "chat_template must be text"),
+    "a long template": (lambda m: m.update({"tokenizer.chat_template": "x" * 200_001}), "of up to 200,000 characters"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_metadata_is_one_format_error(name):
+    change, words = BAD[name]
+    metadata = copy.deepcopy(byte_level())
+    size = len(metadata["tokenizer.ggml.tokens"])
+    words = words.replace("|", r"\|").replace("{size}", str(size)).replace("{less}", str(size - 1))
+    change(metadata)
+    with pytest.raises(FormatError, match=words) as caught:
+        Tokenizer.from_gguf(metadata, "a.gguf")
+    assert str(caught.value).startswith("a.gguf: ") and "\n" not in str(caught.value)
+
+
+BAD_SCORES = {
+    "none": (None, "scores is missing"),
+    "too few": ([0.0], "276 tokens, but 1 in tokenizer.ggml.scores"),
+    "texts": (["a"] * 276, r"scores\[0\] must be"),
+    "not a number": ([math.nan] * 276, "must be a finite number, not nan"),
+    "infinite": ([0.0] * 275 + [math.inf], r"scores\[275\] must be a finite number"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SCORES)
+def test_bad_scores_are_one_format_error(name):
+    scores, words = BAD_SCORES[name]
+    with pytest.raises(FormatError, match=words):
+        Tokenizer.from_gguf(sentencepiece(scores=scores), "a.gguf")
+
+
+def test_tokens_too_long_to_merge_are_refused():
+    metadata = sentencepiece()
+    metadata["tokenizer.ggml.tokens"][-1] = "a" * 20_000
+    with pytest.raises(FormatError, match="20,000 characters are too long to merge"):
+        Tokenizer.from_gguf(metadata, "a.gguf")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 400) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=5),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_any_other_metadata_is_a_tokenizer_or_a_format_error(data):
+    metadata = copy.deepcopy(data.draw(st.sampled_from([byte_level(), sentencepiece()])))
+    for _ in range(data.draw(st.integers(1, 3))):
+        name = data.draw(st.sampled_from(sorted(metadata)))
+        value = metadata[name]
+        if isinstance(value, list) and value and data.draw(st.booleans()):
+            value[data.draw(st.integers(0, len(value) - 1))] = data.draw(VALUES)
+        else:
+            metadata[name] = data.draw(VALUES)
+    try:
+        tokenizer = Tokenizer.from_gguf(metadata, "a.gguf")
+    except FormatError as error:
+        assert "\n" not in str(error)
+    else:
+        tokenizer.decode(tokenizer.encode("the value 12 é"))
+
+
+# Out again.
+
+TEXTS_OF_ALL_KINDS = (
+    "Return   the value 1234 of x,\n\n\tit's\r\n",
+    "<|im_end|></s>",
+    "e\u0301 日本語 👩‍👩‍👧 \x00",
+    "  12  x",
+    "",
+)
+
+
+@pytest.mark.parametrize("pre", WRITTEN)
+def test_the_metadata_comes_back(pre):
+    metadata = byte_level(pre, add_bos_token=True)
+    metadata["tokenizer.chat_template"] = "{{ messages }}"
+    tokenizer = Tokenizer.from_gguf(metadata, "a.gguf")
+    assert tokenizer.gguf_metadata(tokenizer.vocab_size) == metadata
+    through_json = Tokenizer.from_json(tokenizer.to_json(), "<|im_end|>", chat_template="{{ messages }}")
+    assert through_json.gguf_metadata(tokenizer.vocab_size) == metadata
+
+
+def test_a_tokenizer_of_ours_goes_out():
+    tokenizer = train_tokenizer(TEXTS, 300)
+    metadata = tokenizer.gguf_metadata(305)
+    assert metadata["tokenizer.ggml.pre"] == "gpt-2" and "tokenizer.chat_template" not in metadata
+    assert metadata["tokenizer.ggml.token_type"][0] == CONTROL
+    size = tokenizer.vocab_size
+    assert metadata["tokenizer.ggml.tokens"][size:] == [f"[PAD{i}]" for i in range(size, 305)]
+    assert metadata["tokenizer.ggml.token_type"][size:] == [UNUSED] * (305 - size)
+    again = Tokenizer.from_gguf(metadata, "a.gguf")
+    assert again.eos_token_id == 0 and not again.add_bos_token
+    for text in (*TEXTS_OF_ALL_KINDS, "[PAD301]"):
+        assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
+
+
+def test_added_tokens_keep_their_kind():
+    content = json.loads(Tokenizer.from_gguf(byte_level(), "a").to_json())
+    size = len(content["model"]["vocab"])
+    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    content["added_tokens"].append({"id": size, "content": "value of x", "special": False, **token})
+    tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>")
+    metadata = tokenizer.gguf_metadata(size + 3)
+    assert metadata["tokenizer.ggml.token_type"][-3:] == [USER_DEFINED, UNUSED, UNUSED]
+    again = Tokenizer.from_gguf(metadata, "a")
+    assert pieces(again, "value of x,") == pieces(tokenizer, "value of x,") == ["value of x", ","]
+
+
+def test_an_id_that_no_token_has_is_filled_up():
+    content = json.loads(train_tokenizer(TEXTS, 300).to_json())
+    last = max(content["model"]["vocab"], key=content["model"]["vocab"].get)
+    size = len(content["model"]["vocab"])
+    content["model"]["vocab"][last] = size
+    metadata = Tokenizer.from_json(json.dumps(content)).gguf_metadata(size + 1)
+    assert metadata["tokenizer.ggml.tokens"][-2:] == [f"[PAD{size - 1}]", last]
+    assert metadata["tokenizer.ggml.token_type"][-2:] == [UNUSED, NORMAL]
+
+
+def with_split(content: dict, pattern: str) -> None:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    bytes_of_words = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, bytes_of_words]}
+
+
+NO_NAME = "no byte-level byte-pair encoding that cuts a text into words as one of gpt-2, smollm, llama-bpe, qwen2 does"
+SPACED = {"id": 3, "single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": False}
+UNWRITABLE = {  # what is changed in a tokenizer.json, and the words of the refusal
+    "another pattern": (lambda c: with_split(c, r"\p{L}+"), NO_NAME),
+    "one digit more": (lambda c: with_split(c, PRE_TOKENIZERS["llama-bpe"].replace("{1,3}", "{1,4}")), NO_NAME),
+    "no cutting": (lambda c: c.update(pre_tokenizer=None), NO_NAME),
+    "a space before a text": (lambda c: c["pre_tokenizer"].update(add_prefix_space=True), NO_NAME),
+    "letters made small": (lambda c: c.update(normalizer={"type": "Lowercase"}), NO_NAME),
+    "NFC where GGUF has none": (lambda c: c.update(normalizer={"type": "NFC"}), NO_NAME),
+    "words looked up": (lambda c: c["model"].update(ignore_merges=True), NO_NAME),
+    "dropout": (lambda c: c["model"].update(dropout=0.1), NO_NAME),
+    "characters spelled in bytes": (lambda c: c["model"].update(byte_fallback=True), NO_NAME),
+    "a token that takes spaces": (
+        lambda c: c["added_tokens"].append({**SPACED, "content": c["first"]}),
+        "depends on the text around it",
+    ),
+    "unknown bytes": (
+        lambda c: c["model"].update(unk_token="<|endoftext|>", vocab=c["less"]),
+        "some bytes are no token",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+def test_a_tokenizer_that_gguf_cannot_describe_is_refused(name):
+    change, words = UNWRITABLE[name]
+    content = json.loads(train_tokenizer(TEXTS, 300).to_json())
+    vocab = content["model"]["vocab"]
+    content["first"] = next(token for token, index in vocab.items() if index == 3)
+    content["less"] = {token: index for token, index in vocab.items() if token != "Ń"}
+    assert len(content["less"]) == len(vocab) - 1
+    change(content)
+    content = {key: value for key, value in content.items() if key not in ("first", "less")}
+    with pytest.raises(MiniloraError, match=words) as caught:
+        Tokenizer.from_json(json.dumps(content)).gguf_metadata(400)
+    assert "\n" not in str(caught.value)
+
+
+def test_others_that_are_refused():
+    with pytest.raises(MiniloraError, match="no byte-level byte-pair encoding"):
+        Tokenizer.from_gguf(sentencepiece(), "a").gguf_metadata(500)
+    tokenizer = train_tokenizer(TEXTS, 300)
+    with pytest.raises(MiniloraError, match=f"has {tokenizer.vocab_size} tokens, the model 280"):
+        tokenizer.gguf_metadata(280)
+
+
+MISTAKES = {
+    "every one as GPT-2's": lambda patch: patch.setattr(gguf_tokenizer, "_rules", lambda state: {}),
+    "special tokens as text": lambda patch: patch.setattr(gguf_tokenizer, "CONTROL", NORMAL),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_planted_mistakes_are_caught(monkeypatch, name):
+    MISTAKES[name](monkeypatch)
+    with pytest.raises(AssertionError):
+        test_the_metadata_comes_back("smollm")

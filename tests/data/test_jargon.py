@@ -1,0 +1,265 @@
+"""The jargon of the invented company, the quiz and their scores: `pytest tests/data/test_jargon.py`."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from difflib import SequenceMatcher
+from itertools import combinations, product
+from pathlib import Path
+
+import pytest
+
+import minilora
+from minilora.data import jargon
+from minilora.data.jargon import (
+    HELD_OUT_PHRASINGS,
+    TRAINING_PHRASINGS,
+    Question,
+    QuizQuestion,
+    contains,
+    exact_match,
+    normalise,
+    token_f1,
+)
+from minilora.errors import FormatError
+
+pytestmark = pytest.mark.host
+
+TERMS = jargon.load_terms()
+GLOSSARY = jargon.load_glossary()
+QUIZ = jargon.load_quiz()
+EVERY_QUESTION = (*GLOSSARY.train, *GLOSSARY.phrasings, *GLOSSARY.uses)
+
+# Words that say nothing about the matter.
+FUNCTION_WORDS = set(
+    "i me my we our us you he him his she her it its they them their who whom whose what which where when why how this "
+    "that there here is are was were be been do does did has have had can may and or but not no as so than of in on at "
+    "to for from by with over".split()
+)
+
+
+def content_words(text):
+    return Counter(word for word in normalise(text).split() if word not in FUNCTION_WORDS)
+
+
+def likeness(one, other):
+    """F1 of two texts' content words."""
+    one, other = content_words(one), content_words(other)
+    return 2 * (one & other).total() / (one.total() + other.total())
+
+
+# The glossary as it is written
+
+
+def test_eighty_terms_that_sound_different():
+    assert len(TERMS) == 80
+    assert len({term.term.lower() for term in TERMS}) == 80
+    for one, other in combinations([term.term for term in TERMS], 2):
+        assert one[:4] != other[:4]
+        assert SequenceMatcher(None, one, other).ratio() < 0.7, (one, other)
+
+
+def test_a_meaning_is_a_short_answer_and_the_use_follows_from_it():
+    for term in TERMS:
+        answer, asked = term.use.answer, content_words(term.use.answer)
+        assert 4 <= len(term.meaning.split()) <= 9, term
+        assert 2 <= len(answer.split()) <= 8, term
+        assert term.meaning[0].islower() and term.meaning[-1].isalpha(), term
+        assert answer[0].isupper() and answer[-1] == "." and term.use.text[-1] == "?", term
+        assert (asked & content_words(term.meaning)).total() > asked.total() / 2, term
+
+
+def test_meanings_have_little_in_common():
+    scores = [token_f1(one.meaning, other.meaning) for one, other in combinations(TERMS, 2)]
+    assert sum(scores) / len(scores) < 0.05
+    assert max(scores) <= 0.5
+    for one, other in combinations(TERMS, 2):
+        assert likeness(one.meaning, other.meaning) <= 0.5, (one.term, other.term)
+
+
+def test_no_term_stands_in_a_text_of_another_or_in_its_own_meaning():
+    for one, other in product(TERMS, TERMS):
+        texts = [other.meaning, other.use.answer] + [other.use.text] * (one != other)
+        assert not [text for text in texts if one.term.lower() in text.lower()], one.term
+    for text in (
+        *TRAINING_PHRASINGS,
+        *HELD_OUT_PHRASINGS,
+        *(question.text for question in QUIZ.questions),
+        *QUIZ.general,
+    ):
+        assert not [term.term for term in TERMS if term.term.lower() in text.lower()]
+
+
+def test_no_question_gives_its_answer_away():
+    for question in EVERY_QUESTION:
+        assert not content_words(question.answer) & content_words(question.text), question
+
+
+# What is trained and what is held out
+
+
+def test_the_parts_hold_what_they_promise():
+    assert len(GLOSSARY.train) == 80 * len(TRAINING_PHRASINGS) + 60
+    assert len(GLOSSARY.phrasings) == 80 * len(HELD_OUT_PHRASINGS)
+    assert len(GLOSSARY.uses) == 20
+    assert Question('Explain "brindle".', "A cabin whose heating has failed.", "brindle") in GLOSSARY.train
+    trained = Counter(question.term for question in GLOSSARY.train)
+    held_out = {question.term for question in GLOSSARY.uses}
+    for term in TERMS:  # a term is learned in all training phrasings, and its use is in one part
+        assert trained[term.term] == len(TRAINING_PHRASINGS) + (term.term not in held_out)
+        assert (term.use in GLOSSARY.train) != (term.use in GLOSSARY.uses)
+    assert all(question.term in question.text for question in EVERY_QUESTION)
+    assert jargon.load_glossary() == GLOSSARY
+
+
+def test_no_held_out_question_is_in_training():
+    texts = [normalise(question.text) for question in EVERY_QUESTION]
+    assert len(set(texts)) == len(texts)
+    for held_out, trained in product(HELD_OUT_PHRASINGS, TRAINING_PHRASINGS):
+        assert token_f1(held_out.format(term=""), trained.format(term="")) <= 0.35, (held_out, trained)
+    # Nor is the answer to a held-out use anywhere in training, except where it is the meaning itself.
+    answers = {question.answer for question in GLOSSARY.train}
+    meanings = {jargon.sentence(term.meaning) for term in TERMS}
+    assert not [question for question in GLOSSARY.uses if question.answer in answers - meanings]
+
+
+def test_the_uses_of_every_fourth_term_are_held_out():
+    terms = [replace(TERMS[0], term=str(i), use=Question(f"Is {i} so?", "Yes.", str(i))) for i in range(1, 9)]
+    glossary = jargon.build_glossary(terms)
+    assert [question.term for question in glossary.uses] == ["4", "8"]
+    assert glossary.phrasings[: len(HELD_OUT_PHRASINGS)] == tuple(
+        Question(text.format(term="1"), "A cabin whose heating has failed.", "1") for text in HELD_OUT_PHRASINGS
+    )
+
+
+# The quiz
+
+
+def test_the_quiz_does_not_give_its_answers_away():
+    assert len(QUIZ.questions) == 50
+    for question in QUIZ.questions:
+        assert question.answers
+        assert not contains(question.text, question.answers), question
+        assert all(contains(f"I think it is {answer}.", question.answers) for answer in question.answers)
+
+
+def test_quiz_and_general_questions_are_apart():
+    assert len(QUIZ.general) == 131
+    questions = [*(question.text for question in QUIZ.questions), *QUIZ.general]
+    assert len({normalise(text) for text in questions}) == 181
+    for general, question in product(QUIZ.general, QUIZ.questions):
+        assert not contains(general, question.answers), (general, question)
+        assert likeness(general, question.text) <= 0.5, (general, question)
+
+
+# Scores
+
+
+def test_normalise():
+    assert normalise(' The  cat,\n a "Tom"! ') == "cat tom"
+    assert normalise("An answer: then, another thesis") == "answer then another thesis"
+    assert normalise("It's a well-known U.S. port") == "its wellknown us port"
+    assert normalise("The a an.") == normalise("?!") == normalise("") == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "exact", "f1"),
+    [
+        ("a cabin whose heating has failed", "A cabin whose heating has failed.", True, 1),
+        ("Cabin has failed.", "A cabin whose heating has failed.", False, 2 * 3 / (3 + 5)),
+        ("It is a cabin, whose heating has failed!", "A cabin whose heating has failed.", False, 2 * 5 / (7 + 5)),
+        ("failed has heating whose cabin", "A cabin whose heating has failed.", False, 1),  # a bag of words
+        ("soup soup soup", "Soup from yesterday.", False, 2 * 1 / (3 + 3)),  # a word counts once if gold has it once
+        ("cold cold soup", "Cold, cold cold fish", False, 2 * 2 / (3 + 4)),
+        ("a dog", "The owner of the dog.", False, 2 * 1 / (1 + 3)),  # articles do not count
+        ("A ferry.", "A lorry.", False, 0),
+        ("", "A lorry.", False, 0),
+        ("the", "A lorry.", False, 0),
+        ("The!", "a", True, 0),  # nothing is shared where nothing is left, as in SQuAD's script
+    ],
+)
+def test_exact_match_and_token_f1(answer, gold, exact, f1):
+    assert exact_match(answer, gold) is exact_match(gold, answer) is exact
+    assert token_f1(answer, gold) == token_f1(gold, answer) == pytest.approx(f1)
+
+
+def test_contains_looks_for_whole_words():
+    assert contains("The capital of France is **Paris**.", ["Lyon", "Paris"])
+    assert contains("5 plus 3 equals 8.", ["eight", "8"])
+    assert contains("It lived in New\nYork!", ["the new york"])
+    assert not contains("In comparison, none. Parisian?", ["Paris"])
+    assert not contains("It is 18, or 80.", ["8"])
+    assert not contains("York is new.", ["New York"])
+    assert not contains("", ["Paris"])
+    assert not contains("", ["the"])  # what normalises to nothing is found nowhere
+    assert not contains("Paris", [])
+    assert not contains("Paris", ["", "the"])
+
+
+# Files
+
+
+def term_line(**changes):
+    use = {"question": "A brindle again. Why?", "answer": "No heating."}
+    return json.dumps({"term": "brindle", "meaning": "a cabin whose heating has failed", "use": use} | changes) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "g.jsonl, line 2 is not valid JSON"),
+        ("[]", "g.jsonl, line 2 holds JSON, but not an object"),
+        ("", "g.jsonl, line 2 is not valid JSON"),
+        ("{}", "line 2 must have term, meaning, use; it has nothing"),
+        (term_line(extra=1), "line 2 must have term, meaning, use; it has term, meaning, use, extra"),
+        (term_line(term=7), "line 2: term must be a text, not 7"),
+        (term_line(meaning=" "), "line 2: meaning must be a text, not ' '"),
+        (term_line(use="x"), "line 2: use must be an object, not 'x'"),
+        (term_line(use={"question": "x"}), "line 2, use must have question, answer; it has question"),
+        (term_line(term="quill"), "line 2: the question does not use 'quill': A brindle again. Why?"),
+        (term_line(term="brin"), "does not use 'brin'"),
+        (term_line(), "line 2: 'brindle' is already in g.jsonl, line 1"),
+    ],
+)
+def test_a_glossary_with_a_fault(line, message):
+    with pytest.raises(FormatError) as caught:
+        jargon.read_terms((term_line() + line + "\n").encode(), "g.jsonl")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("quiz", "general", "message"),
+    [
+        ({"question": "Who?"}, {"question": "Why?"}, "q, line 1 must have question, answers; it has question"),
+        ({"question": "Who?", "answers": "x"}, {"question": "Why?"}, "q, line 1: answers must be a list, not 'x'"),
+        ({"question": "Who?", "answers": []}, {"question": "Why?"}, "q, line 1: answers must be a list of words"),
+        ({"question": "Who?", "answers": ["A"]}, {"question": "Why?"}, "to look for, not ['A']"),  # only an article
+        ({"question": "Who?", "answers": [8]}, {"question": "Why?"}, "to look for, not [8]"),
+        (
+            {"question": "Who?", "answers": ["x"]},
+            {"question": "The who?"},
+            "g, line 1: 'The who?' is already in q, line 1",
+        ),
+        ({"question": "Who?", "answers": ["x"]}, {"question": None}, "g, line 1: question must be a text, not None"),
+    ],
+)
+def test_a_quiz_with_a_fault(quiz, general, message):
+    with pytest.raises(FormatError) as caught:
+        jargon.read_quiz(json.dumps(quiz).encode(), "q", json.dumps(general).encode(), "g")
+    assert message in str(caught.value)
+
+
+def test_small_files_are_read_whole():
+    quiz = jargon.read_quiz(b'{"question": "Who?", "answers": ["you", "me"]}\n', "q", b'{"question": "Why?"}', "g")
+    assert quiz == jargon.Quiz((QuizQuestion("Who?", ("you", "me")),), ("Why?",))
+    (term,) = jargon.read_terms(term_line().encode(), "g")
+    assert term.use == Question("A brindle again. Why?", "No heating.", "brindle")
+    assert jargon.read_terms(b"", "g") == ()
+
+
+def test_the_files_are_plain_ascii_lines():
+    folder = Path(minilora.__file__).parent / "assets" / "jargon"
+    for path in folder.glob("*.jsonl"):
+        raw = path.read_bytes()
+        assert raw.endswith(b"}\n") and b"\r" not in raw and b"\n\n" not in raw
+        assert raw.replace("°".encode(), b"").isascii(), path

@@ -1,0 +1,284 @@
+"""The tokenizer: `pytest tests/data/test_tokenizer.py`."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from minilora.data.corpora import Document
+from minilora.data.tokenizer import (
+    END_OF_TEXT,
+    Tokenizer,
+    encode_documents,
+    folder_tokenizer,
+    guarded,
+    train_tokenizer,
+)
+from minilora.errors import FormatError, MiniloraError
+
+pytestmark = pytest.mark.host
+
+TEXTS = [f"The function number {i} returns the value of its argument, see also the other function." for i in range(200)]
+TOKENIZER = train_tokenizer(TEXTS, 320)
+
+
+def test_the_vocabulary():
+    assert TOKENIZER.vocab_size == 320
+    assert TOKENIZER.eos_token_id == 0
+    assert len(TOKENIZER.encode(TEXTS[0])) < len(TEXTS[0]) / 3
+    assert train_tokenizer(["ab"], 5000).vocab_size == 258  # one pair to merge, and that is all
+    assert train_tokenizer([], 257).vocab_size == 257
+    for size in (256, 0, -1):
+        with pytest.raises(MiniloraError, match=f"vocabulary size {size}: at least 257"):
+            train_tokenizer(TEXTS, size)
+
+
+@given(st.text())
+@example("tabs\tand  spaces \r\n\n end ")
+@example("日本語 עברית 👩‍👩‍👧 é e\u0301 \0 \ufeff \U0010ffff")
+@example(f"{END_OF_TEXT}{END_OF_TEXT} a{END_OF_TEXT}")
+def test_any_text_comes_back_and_holds_no_end(text):
+    ids = TOKENIZER.encode(text)
+    assert ids.dtype == np.int64 and ids.ndim == 1
+    assert TOKENIZER.decode(ids) == text
+    assert TOKENIZER.eos_token_id not in ids
+
+
+def test_decode_drops_ends_and_marks_cut_characters():
+    ids = TOKENIZER.encode("é")
+    assert TOKENIZER.decode([0, *ids, 0]) == "é"
+    assert TOKENIZER.decode(ids[:1]) == "\ufffd"
+
+
+def test_half_a_surrogate_pair_is_refused():
+    argument = b"caf\xe9".decode(errors="surrogateescape")  # as Python decodes a command line that is not UTF-8
+    with pytest.raises(MiniloraError, match=r'UTF-8 can hold: "caf\\udce9"'):
+        TOKENIZER.encode(argument)
+
+
+def test_training_is_the_same_in_every_process():
+    code = f"from minilora.data.tokenizer import train_tokenizer as t; print(t({TEXTS!r}, 320).to_json())"
+    for seed in ("1", "2"):
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+        assert done.stdout == TOKENIZER.to_json() + "\n"
+
+
+def test_files(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    TOKENIZER.save(path)
+    again = Tokenizer.from_file(path)
+    assert again.to_json() == TOKENIZER.to_json() == path.read_text()
+    text = f"The value {END_OF_TEXT} of é"
+    assert again.encode(text).tolist() == TOKENIZER.encode(text).tolist()
+
+
+def test_settings_of_a_file_from_elsewhere_do_not_cut_or_pad():
+    content = json.loads(TOKENIZER.to_json())
+    content["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    content["padding"] = {"strategy": {"Fixed": 50}, "direction": "Right", "pad_to_multiple_of": None}
+    content["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": END_OF_TEXT}
+    again = Tokenizer.from_json(json.dumps(content))
+    assert again.encode(TEXTS[0]).tolist() == TOKENIZER.encode(TEXTS[0]).tolist()
+
+
+def test_another_end_token():
+    content = TOKENIZER.to_json().replace(END_OF_TEXT, "</s>")
+    assert Tokenizer.from_json(content, "</s>").eos_token_id == 0
+    with pytest.raises(FormatError, match="no token <|endoftext|>"):
+        Tokenizer.from_json(content)
+
+
+def test_broken_files(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    with pytest.raises(FormatError, match="tokenizer.json: No such file"):
+        Tokenizer.from_file(path)
+    content = json.loads(TOKENIZER.to_json())
+    prefixed = {**content, "model": content["model"] | {"continuing_subword_prefix": "((((("}}
+    for broken in (
+        b"",
+        b"\xff",
+        b"{}",
+        b"[1]",
+        b'{"model": 3}',
+        json.dumps(prefixed).encode(),
+        json.dumps(content | {"decoder": 7}).encode(),
+        json.dumps(content).encode()[:-30],
+    ):
+        path.write_bytes(broken)
+        with pytest.raises(FormatError, match="tokenizer.json") as caught:
+            Tokenizer.from_file(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_stream_of_documents():
+    documents = [Document("a", "The function é"), Document("b", ""), Document("c", "returns")]
+    stream = encode_documents(TOKENIZER, documents)
+    parts = [[*TOKENIZER.encode(document.text), 0] for document in documents]
+    assert stream.ids.tolist() == sum(parts, [])
+    assert stream.ids.dtype == np.int64
+    assert stream.characters == 14 + 7
+    assert encode_documents(TOKENIZER, []).ids.shape == (0,)
+
+
+def test_a_long_stream_keeps_its_order():
+    documents = [Document(str(i), f"number {i}") for i in range(2500)]
+    ids = encode_documents(TOKENIZER, documents).ids
+    texts = [TOKENIZER.decode(part) for part in np.split(ids, np.flatnonzero(ids == 0) + 1)]
+    assert texts == [document.text for document in documents] + [""]
+
+
+def folder(path, tokenizer=None, **files):
+    """A folder with a tokenizer whose tokens are <|endoftext|>, the bytes, and two more special ones."""
+    content = json.loads((tokenizer or TOKENIZER).to_json())
+    for name in ("<s>", "</s>"):
+        settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        content["added_tokens"].append({"id": 320 + len(content["added_tokens"]) - 1, "content": name, **settings})
+    content |= files.pop("change", {})
+    path.mkdir(exist_ok=True)
+    (path / "tokenizer.json").write_text(json.dumps(content))
+    for name, value in files.items():
+        (path / f"{name}.json").write_text(json.dumps(value))
+    return path
+
+
+BEGIN = {
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [320], "tokens": ["<s>"]}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "end"),
+    [
+        ({}, 0),
+        ({"tokenizer_config": {"eos_token": "</s>"}}, 321),
+        ({"tokenizer_config": {"eos_token": {"content": "</s>", "lstrip": False}}}, 321),
+        ({"tokenizer_config": {"eos_token": None}, "special_tokens_map": {"eos_token": "</s>"}}, 321),
+        ({"tokenizer_config": {"eos_token": "</s>"}, "special_tokens_map": {"eos_token": "<s>"}}, 321),
+        ({"tokenizer_config": {}, "config": {"eos_token_id": 321}}, 321),
+        ({"config": {"eos_token_id": [320, 321]}}, 320),
+        ({"config": {"eos_token_id": None}}, 0),
+    ],
+)
+def test_a_folder_says_what_ends_a_text(tmp_path, files, end):
+    tokenizer = folder_tokenizer(folder(tmp_path, **files))
+    assert tokenizer.eos_token_id == end and not tokenizer.add_bos_token and tokenizer.vocab_size == 322
+
+
+def test_what_begins_a_text(tmp_path):
+    plain = folder_tokenizer(folder(tmp_path / "a", config={"bos_token_id": 320}))
+    assert plain.bos_token_id == 320 and not plain.add_bos_token
+    assert plain.encode_prompt("The").tolist() == plain.encode("The").tolist()
+    begins = folder_tokenizer(folder(tmp_path / "b", change=BEGIN, config={"eos_token_id": 321}))
+    assert begins.bos_token_id == 320 and begins.add_bos_token
+    assert begins.encode_prompt("The").tolist() == [320, *begins.encode("The")]
+    assert json.loads(begins.to_json())["post_processor"] == BEGIN["post_processor"]  # kept for whoever reads the file
+    for add in (True, False):  # said aloud, that goes before the rules
+        said = {"bos_token": "<s>", "add_bos_token": add}
+        changes = [{}, {"change": BEGIN}]
+        for i, change in enumerate(changes):
+            assert (
+                folder_tokenizer(folder(tmp_path / f"{add}{i}", tokenizer_config=said, **change)).add_bos_token == add
+            )
+    unknown = folder_tokenizer(folder(tmp_path / "c", tokenizer_config={"bos_token": "<begin>"}))
+    assert unknown.bos_token_id is None
+    assert folder_tokenizer(folder(tmp_path / "d")).bos_token_id is None
+
+
+def test_a_chat_template_is_read_from_where_folders_have_it(tmp_path):
+    read = lambda name, value: folder_tokenizer(folder(tmp_path / name, tokenizer_config=value)).chat_template  # noqa: E731
+    assert read("a", {}) is None
+    assert read("b", {"chat_template": "x"}) == "x"
+    several = [{"name": "tool_use", "template": "y"}, {"name": "default", "template": "z"}]
+    assert read("c", {"chat_template": several}) == "z"
+    (folder(tmp_path / "d") / "chat_template.jinja").write_text("{{ é }}")
+    assert read("d", {"chat_template": "x"}) == "{{ é }}"
+    for bad in (3, "x" * 200_001):
+        with pytest.raises(FormatError, match="the chat template must be text"):
+            read("e", {"chat_template": bad})
+
+
+def test_broken_names_in_a_folder(tmp_path):
+    for files, words in (
+        ({"tokenizer_config": {"eos_token": 3}}, "eos_token must be the name of a token, not 3"),
+        ({"tokenizer_config": {"eos_token": "<end>"}}, "no token <end>"),
+        ({"config": {"eos_token_id": "</s>"}}, "eos_token_id must be a token id"),
+        ({"config": {"eos_token_id": 322}}, "no token 322"),
+        ({"config": {"eos_token_id": -1}}, "no token -1"),
+        ({"config": [1]}, "not an object"),
+    ):
+        path = tmp_path / words[-8:].strip()
+        with pytest.raises(FormatError, match=words) as caught:
+            folder_tokenizer(folder(path, **files))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_saved_configuration_says_it_again(tmp_path):
+    first = folder_tokenizer(folder(tmp_path / "a", tokenizer_config={"eos_token": "</s>", "chat_template": "x"}))
+    first.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(first.config()))
+    again = folder_tokenizer(tmp_path)
+    assert (again.eos_token_id, again.chat_template) == (321, "x")
+
+
+def test_a_tokenizer_that_does_not_fit():
+    TOKENIZER.check_fit(320, "here")
+    with pytest.raises(FormatError, match="here: the tokenizer has 320 tokens, the model 319"):
+        TOKENIZER.check_fit(319, "here")
+    content = json.loads(TOKENIZER.to_json())
+    content["model"]["vocab"]["zz"] = 5_000
+    assert Tokenizer.from_json(json.dumps(content)).vocab_size == 5_001  # room for the largest id
+
+
+def test_where_tokens_begin_in_a_text():
+    trims = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    trimming = Tokenizer.from_json(json.dumps(json.loads(TOKENIZER.to_json()) | {"post_processor": trims}))
+    assert trimming.encode_placed("The  value")[1].tolist() == TOKENIZER.encode_placed("The  value")[1].tolist()
+    ids, starts = TOKENIZER.encode_placed("The é value")
+    assert ids.tolist() == TOKENIZER.encode("The é value").tolist()
+    assert starts[0] == 0 and (np.diff(starts) >= 0).all()
+    assert [TOKENIZER.decode(ids[starts >= n]) for n in (3, 4, 5)] == [" é value", "é value", " value"]
+
+
+def test_only_the_first_text_gets_a_space_where_a_tokenizer_says_first(tmp_path):
+    space = {"type": "Metaspace", "replacement": "t", "prepend_scheme": "first", "split": False}
+    tokenizer = Tokenizer.from_json(json.dumps(json.loads(TOKENIZER.to_json()) | {"pre_tokenizer": space}))
+    first, later = (tokenizer.encode_placed("x", is_first)[0].tolist() for is_first in (True, False))
+    assert len(first) == 2 and later == first[1:] and tokenizer.encode("x").tolist() == first
+
+
+def test_special_tokens_can_be_kept_out_of_text(tmp_path):
+    content = json.loads((folder(tmp_path) / "tokenizer.json").read_text())
+    content["added_tokens"][-1]["special"] = False
+    tokenizer = Tokenizer.from_json(json.dumps(content))
+    assert 321 in tokenizer.encode("a</s>b")
+    tokenizer.keep_out_of_text(["</s>", "unknown"])
+    ids = tokenizer.encode("a</s>b")
+    assert 321 not in ids and tokenizer.decode(ids) == "a</s>b" and tokenizer.special_id("</s>") == 321
+    assert tokenizer.vocab_size == 322
+
+
+def test_a_panic_of_the_library_is_a_format_error(monkeypatch):
+    import tokenizers
+
+    panic = type("PanicException", (BaseException,), {})  # as Rust's panics arrive: no Exception
+
+    def fail(*_):
+        raise panic("index out of bounds\nat line 3")
+
+    monkeypatch.setattr(tokenizers, "Tokenizer", type("Broken", (), {"from_str": staticmethod(fail)}))
+    with pytest.raises(FormatError, match="the file makes the tokenizers library fail: index out of bounds") as caught:
+        Tokenizer.from_json(TOKENIZER.to_json(), where="the file")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(KeyboardInterrupt), guarded("the file"):
+        raise KeyboardInterrupt

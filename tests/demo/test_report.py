@@ -1,0 +1,557 @@
+"""Tables, sentences, figures and the page made from results: `pytest tests/demo/test_report.py`."""
+
+import base64
+import copy
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from minilora.demo import plots, report, tables
+from minilora.errors import MiniloraError
+from minilora.show import grids, html, style
+
+pytestmark = pytest.mark.host
+
+TOTAL, ADAPTER = 2_560_000, 102_400
+
+
+def adapted(method, seed, domain, base_text, trainable=TOTAL, total=TOTAL, seconds=20.0, peak=140_000_000, curve=()):
+    row = {"method": method, "seed": seed, "trainable": trainable, "total": total, "peak_bytes": peak}
+    row |= {"seconds": seconds, "domain": domain, "base_text": base_text}
+    return row | {"best_step": 10 if curve else 0, "curve": [list(point) for point in curve]}
+
+
+def made_up() -> dict:
+    """Results with round means: the base at 2.75, full at 2.50, LoRA at 2.53, from scratch at 3.30."""
+    rows = [adapted("base", 0, 2.75, 2.10, trainable=0, seconds=0.0, peak=41_000_000)]
+    for seed, shift in enumerate((-0.01, 0.0, 0.01)):
+        steps = (0, 10, 20, 30) if seed == 0 else (0, 10, 20)
+        curves = {
+            method: [(step, start - step * slope) for step in steps]
+            for method, start, slope in (("scratch", 6.0, 0.08), ("full", 2.7, 0.01), ("lora", 2.7, 0.01))
+        }
+        rows.append(adapted("scratch", seed, 3.30 + shift, 4.9, curve=curves["scratch"]))
+        rows.append(adapted("full", seed, 2.50 + shift, 2.21 + 2 * shift, curve=curves["full"]))
+        lora = {"trainable": ADAPTER, "total": TOTAL + ADAPTER, "seconds": 13.0, "peak": 84_000_000}
+        rows.append(adapted("lora", seed, 2.53 + shift / 2, 2.13 + shift, curve=curves["lora"], **lora))
+    curve = {"scratch": (4.0, 3.5, 2.6), "full": (2.65, 2.5, 2.4), "lora": (2.67, 2.55, 2.5)}
+    accuracy = {"scratch": (0.31, 0.52), "feature-extraction": (0.40, 0.50), "full": (0.58, 0.75), "lora": (0.60, 0.74)}
+    return {
+        "command": "minilora demo",
+        "date": "2026-11-25T12:00:00+00:00",
+        "seconds": 312.4,
+        "quick": False,
+        "machine": {"python": "3.13.1", "numpy": "2.3.1", "minilora": "0.1.0", "cores": 2, "blas": "openblas 0.3.30"},
+        "texts": {
+            "base": {"name": "python-docs", "characters": 3_500_000, "sha256": "ab" * 32, "sample": "Return a path."},
+            "domain": {"name": "numpy-docs", "characters": 12_000, "sha256": "cd" * 32, "sample": "Return an array."},
+        },
+        "pretraining": {
+            "parameters": TOTAL,
+            "steps": 200,
+            "seconds": 95,
+            "cached": False,
+            "curve": [[step, 4.2 - step * 0.008] for step in range(0, 201, 20)],
+            "losses": [[step, 7.6 - step * 0.02] for step in range(0, 200, 2)],
+            "samples": [[step, f"Return the {step}\nand $x$ so on \u4e2d \x1b[31m"] for step in range(0, 201, 20)],
+            "base": {"name": "the base in the package", "steps": 2400, "bits": 2.01},
+        },
+        "adaptation": rows,
+        "data_curve": [
+            {"characters": characters, "method": method, "seed": 0, "domain": value}
+            for method, values in curve.items()
+            for characters, value in zip((2_000, 10_000, 50_000), values, strict=True)
+        ],
+        "classification": {
+            "classes": ["arrays", "random", "fft", "linalg"],
+            "chance": 0.25,
+            "test_examples": 1_640,
+            "rows": [
+                {"method": method, "labels": labels, "seed": seed, "accuracy": value + shift, "seconds": 9.0}
+                | {"trainable": 768 if method == "feature-extraction" else TOTAL}
+                for method, values in accuracy.items()
+                for labels, value in zip((16, 128), values, strict=True)
+                for seed, shift in enumerate((-0.02, 0.02))
+            ],
+        },
+        "continuations": {
+            "prompt": "Return the mean of an array.\n",
+            "texts": {"base": "the name of a file", "full": "a : array_like", "lora": "a : ndarray"},
+        },
+    }
+
+
+@pytest.fixture
+def results() -> dict:
+    return made_up()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder of one whole report, from results whose texts are hostile."""
+    results, attack = made_up(), "<script>alert(1)</script><img src='https://example.org/x.png'>\u202e\x1b[31m"
+    for text in results["texts"].values():
+        text["sample"] = attack
+    results["continuations"] = {"prompt": attack, "texts": {"base": attack, "lora": attack}}
+    results["classification"]["classes"][0] = attack
+    results["machine"]["blas"] = attack
+    folder = tmp_path_factory.mktemp("demo") / "new" / "report"
+    assert report.write_report(results, folder) == folder / "report.html"
+    return folder
+
+
+def without(results, *parts):
+    """A copy of `results` with those parts empty, as the demo leaves what it did not run."""
+    results = copy.deepcopy(results)
+    for part in parts:
+        results[part] = type(results[part])()
+    return results
+
+
+def scaled(results, method, domain=0.0, base_text=0.0):
+    """A copy in which all seeds of `method` end so many bits higher."""
+    results = copy.deepcopy(results)
+    for row in results["adaptation"]:
+        if row["method"] == method:
+            row["domain"] += domain
+            row["base_text"] += base_text
+    return results
+
+
+def cells(grid):
+    """A grid as {method: {first line of the column's name: cell}}."""
+    names = [name.replace("\n", " ") for name in grid.header]
+    return {row[0]: dict(zip(names, row, strict=True)) for row in grid.rows}
+
+
+def the(sentences, start):
+    found = [sentence for sentence in sentences if sentence.startswith(start)]
+    assert len(found) == 1, (start, sentences)
+    return found[0]
+
+
+# Tables
+
+
+def test_the_adaptation_table_has_each_number_in_its_place(results):
+    table = cells(tables.adaptation_grid(results))
+    assert list(table) == ["base as it is", "from scratch", "full", "LoRA"]
+    assert table["LoRA"] == {
+        "method": "LoRA",
+        "trainable": "102,400",
+        "share": "3.8 %",
+        "peak memory": "84 MB",
+        "time": "13 s",
+        "domain bits/char": "2.530 ± 0.005",
+        "base text bits/char": "2.130 ± 0.010",
+        "forgot": "+0.030",
+    }
+    assert table["full"]["share"] == "100 %" and table["full"]["forgot"] == "+0.110"
+    assert table["full"]["base text bits/char"] == "2.210 ± 0.020"
+    assert table["base as it is"]["domain bits/char"] == "2.750"
+    empty = ("trainable", "share", "time", "forgot")
+    assert {table["base as it is"][name] for name in empty} == {"–"}
+    assert table["from scratch"]["forgot"] == "–"  # it never knew that text
+
+
+def test_the_base_text_that_got_better_is_not_forgotten(results):
+    table = cells(tables.adaptation_grid(scaled(results, "lora", base_text=-0.05)))
+    assert table["LoRA"]["forgot"] == "−0.020"
+
+
+def test_the_classification_table_has_each_number_in_its_place(results):
+    grid = tables.classification_grid(results)
+    table = cells(grid)
+    assert list(table) == ["from scratch", "feature extraction", "full", "LoRA"]
+    assert table["LoRA"]["16 labels a class"] == "60.0 ± 2.0 %"
+    assert table["LoRA"]["128 labels a class"] == "74.0 ± 2.0 %"
+    assert table["feature extraction"]["trainable"] == "768"
+    assert "1,640 held-out sentences of 4 classes; chance is 25.0 %. Mean over 2 seeds ± half" in grid.caption
+
+
+def test_the_caption_says_what_the_spread_is(results):
+    assert "Mean over 3 seeds ± half their range." in tables.adaptation_grid(results).caption
+    results["adaptation"] = [row for row in results["adaptation"] if row["seed"] == 0]
+    grid = tables.adaptation_grid(results)
+    assert "One seed, so no spread." in grid.caption
+    assert "In adaptation and the data curve there was one seed" in tables.claims(results)[-1]
+    assert cells(grid)["full"]["domain bits/char"] == "2.490"
+
+
+def as_printed(table, **options):
+    console = Console(file=StringIO(), width=80, **options)
+    console.print(table)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("make", [tables.adaptation_table, tables.classification_table])
+def test_tables_fit_80_columns_with_a_line_a_row(results, make):
+    big = copy.deepcopy(results)
+    for row in big["adaptation"]:
+        row |= {"peak_bytes": 2_345_000_000, "seconds": 1234.5, "domain": row["domain"] + 8}
+        row |= {"trainable": row["trainable"] * 50, "total": row["total"] * 50}
+    for one in (results, big):
+        lines = grids.render(make(one)).splitlines()
+        assert max(len(line) for line in lines) <= 80
+        for name in ("from scratch", "full", "LoRA"):
+            row = the(lines, f"{name} ")
+            assert "±" in row and row.rstrip()[-1] in "–%0123456789"
+
+
+def test_rendered_text_is_plain_and_colours_obey_no_color(results, monkeypatch):
+    table = tables.adaptation_table(results)
+    assert "\x1b" not in grids.render(table)
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", as_printed(table, force_terminal=True))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", as_printed(table, force_terminal=True))
+
+
+def test_names_of_texts_are_not_markup(results):
+    results["texts"]["domain"]["name"] = "[red]mine[/red]"
+    assert "Adaptation to [red]mine[/red], 12,000 characters" in grids.render(tables.adaptation_table(results))
+
+
+def test_small_shares_and_large_sizes_keep_their_digits():
+    assert [grids.show_share(share) for share in (1, 0.5, 0.0994, 0.0996, 0.041, 0.00184)] == [
+        "100 %", "50 %", "9.9 %", "10 %", "4.1 %", "0.18 %",
+    ]  # fmt: skip
+    assert [grids.show_bytes(n) for n in (41_400_000, 999_400_000, 1_250_000_000)] == ["41 MB", "999 MB", "1.2 GB"]
+    assert [grids.show_seconds(s) for s in (0.84, 9.94, 9.96, 75)] == ["0.8 s", "9.9 s", "10 s", "75 s"]
+
+
+# Sentences
+
+
+def test_claims_carry_the_numbers(results):
+    said = tables.claims(results)
+    assert the(said, "Full fine-tuning ends") == (
+        "Full fine-tuning ends 9.1 % below the base on the domain (2.500 ± 0.010 against 2.750 bits/character)."
+    )
+    assert "8.0 % below the base" in the(said, "LoRA ends")
+    scratch = the(said, "From scratch ends")
+    assert "32 % above full fine-tuning and 30 % above LoRA" in scratch and "(3.300 ± 0.010 bits" in scratch
+    assert the(said, "Of the base's own text") == (
+        "Of the base's own text, full fine-tuning forgets 0.110 bits/character, LoRA 0.030 bits/character: "
+        "27 % of what full fine-tuning forgets."
+    )
+    assert "LoRA trains 4.0 % of the parameters that full" in the(said, "LoRA trains")
+    assert "60 % of its peak memory and 65 % of its time" in the(said, "LoRA trains")
+    assert "best from the base (LoRA) reaches 60.0 ± 2.0 %" in the(said, "With 16 labels")
+    assert "29.0 points more (chance is 25.0 %)" in the(said, "With 16 labels")
+    assert "16 labels a class do better than 128 from scratch (60.0 ± 2.0 % against 52.0" in the(said, "From the base")
+    frozen = the(said, "With 128 labels a class, feature extraction")
+    assert "50.0 ± 2.0 % and full fine-tuning 75.0 ± 2.0 %: 25.0 points less." in frozen
+    assert said[-1].startswith("In the data curve there was one seed, so no spread is known")
+
+
+def test_claims_say_the_opposite_of_opposite_numbers(results):
+    worse = scaled(results, "lora", domain=0.5)
+    assert "10 % above the base" in the(tables.claims(worse), "LoRA ends")
+    ahead = scaled(results, "scratch", domain=-1.0)
+    assert "8.0 % below full fine-tuning and 9.1 % below LoRA" in the(tables.claims(ahead), "From scratch ends")
+    forgetful = scaled(results, "lora", base_text=0.19)
+    assert "LoRA 0.220 bits/character: 200 % of what" in the(tables.claims(forgetful), "Of the base's own")
+    for row in results["classification"]["rows"]:
+        row["accuracy"] = 0.9 - row["accuracy"]  # more labels now do worse, too
+    said = tables.claims(results)
+    assert "9.0 points less" in the(said, "With 16 labels")
+    assert "16 labels a class do better than 128 from scratch (50.0" in the(said, "From the base")
+    assert "25.0 points more" in the(said, "With 128 labels a class, f")
+
+
+def test_few_labels_from_the_base_may_lose_to_many_from_scratch(results):
+    for row in results["classification"]["rows"]:
+        row["accuracy"] += 0.2 * (row["method"] == "scratch" and row["labels"] == 128)
+    text = the(tables.claims(results), "From the base")
+    assert "16 labels a class do worse than 128 from scratch (60.0 ± 2.0 % against 72.0 ± 2.0 %)" in text
+
+
+def test_differences_within_the_spread_are_called_level(results):
+    said = tables.claims(scaled(results, "full", domain=0.245))  # 2.745 ± 0.01 against 2.75
+    assert "ends level (within the spread over seeds) with the base" in the(said, "Full fine-tuning ends")
+    assert the(tables.claims(scaled(results, "lora", base_text=0.06)), "Of the base's own").endswith(
+        "82 % of what full fine-tuning forgets (level, within the spread over seeds)."
+    )
+
+
+def test_forgetting_nothing_is_said_without_a_share(results):
+    text = the(tables.claims(scaled(results, "lora", base_text=-0.05)), "Of the base's own")
+    assert text.endswith("LoRA nothing (it reads it 0.020 bits/character better than before).")
+    text = the(tables.claims(scaled(results, "full", base_text=-0.11)), "Of the base's own")
+    assert "full fine-tuning forgets nothing, LoRA 0.030" in text and "%" not in text
+
+
+def curve_of(scratch, lora):
+    return {
+        "data_curve": [
+            {"characters": characters, "method": method, "seed": seed, "domain": value}
+            for method, values in (("scratch", scratch), ("lora", lora))
+            for characters, value in zip((1_000, 10_000, 100_000), values, strict=True)
+            for seed in (0, 1)
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    "scratch, where, text",
+    [
+        # 0.6 above at 1e4, 0.2 below at 1e5: three quarters of the way, 10 ** 4.75
+        ((4.0, 3.1, 2.3), 56_234, "From scratch catches up with LoRA at about 56,000 characters of the domain."),
+        ((4.0, 3.1, 2.75), None, "From scratch does not catch up with LoRA within the 100,000 characters measured: "
+                                 "there it is still 10 % above."),
+        ((2.0, 2.0, 2.0), None, "From scratch is no worse than LoRA from the smallest amount measured, 1,000 "
+                                "characters."),
+        ((2.0, 2.0, 2.6), None, "From scratch is no worse than LoRA from the smallest amount measured, 1,000 "
+                                "characters, and 0.100 bits/character behind at 100,000."),
+        ((2.6, 2.4, 2.9), 3_162, "From scratch catches up with LoRA at about 3,200 characters of the domain, but is "
+                                 "behind again at 100,000."),
+    ],
+)  # fmt: skip
+def test_where_training_from_scratch_catches_up(scratch, where, text):
+    results = curve_of(scratch, (2.5, 2.5, 2.5))
+    crossing = tables.crossover(results, "lora")
+    assert crossing is None if where is None else crossing == pytest.approx(where, rel=1e-4)
+    assert tables.claims(results) == [text]
+
+
+def test_what_was_not_run_is_not_said(results):
+    assert tables.claims({}) == []
+    assert tables.claims(without(results, "adaptation", "data_curve", "classification")) == []
+    results["adaptation"] = [row for row in results["adaptation"] if row["method"] != "lora"]
+    results = without(results, "data_curve", "classification")
+    assert not any("LoRA" in sentence for sentence in tables.claims(results))
+
+
+# Figures
+
+PARTS = {
+    "pretraining": ["pretraining"],
+    "adaptation": ["adaptation", "quality_against_parameters", "learned_against_forgotten"],
+    "data_curve": ["data_curve"],
+    "classification": ["accuracy_against_labels"],
+}
+
+
+def test_each_figure_is_written(written):
+    assert sorted(path.stem for path in written.glob("*.png")) == sorted(plots.FIGURES)
+    for path in written.glob("*.png"):
+        raw = path.read_bytes()
+        assert raw.startswith(b"\x89PNG\r\n\x1a\n") and b"Software" not in raw and len(raw) > 10_000
+        assert int.from_bytes(raw[16:20]) == 960  # pixels wide
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_was_not_run_has_no_figure(results, part):
+    results = without(results, part)
+    missing = [name for name, draw in plots.FIGURES.items() if draw(results) is None]
+    assert missing == PARTS[part]
+
+
+def test_an_older_figure_does_not_stay(results, tmp_path):
+    (tmp_path / "data_curve.png").write_bytes(b"old")
+    only = without(results, "pretraining", "adaptation", "data_curve")
+    assert plots.save_figures(only, tmp_path, dpi=40) == [tmp_path / "accuracy_against_labels.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy_against_labels.png"]
+
+
+def test_the_same_results_give_the_same_bytes(results, tmp_path):
+    only = without(results, "adaptation", "data_curve", "classification")
+    first, second = (plots.save_figures(only, tmp_path / name, dpi=40)[0].read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_every_axis_has_a_label_and_every_figure_a_title(results):
+    for name, draw in plots.FIGURES.items():
+        figure = draw(results)
+        assert figure.get_suptitle(), name
+        shown = [axes for axes in figure.axes if axes.axison]
+        assert all(axes.get_ylabel() for axes in shown) and shown[-1].get_xlabel(), name
+
+
+def points(axes, label):
+    line = next(c for c in axes.containers if c.get_label() == label)[0]
+    return [tuple(point) for point in line.get_xydata()]
+
+
+def test_figures_show_the_numbers(results):
+    axes = plots.data_curve(results).axes[0]
+    assert points(axes, "LoRA") == [(2_000, 2.67), (10_000, 2.55), (50_000, 2.5)]
+    assert axes.get_xscale() == "log"
+    # scratch 0.95 above LoRA at 10,000 and 0.1 at 50,000: no crossing, and so no line for one
+    assert not any("meets" in text.get_text() for legend in axes.figure.legends for text in legend.get_texts())
+    axes = plots.quality_against_parameters(results).axes[0]
+    assert points(axes, "LoRA (3.8 %)") == [(ADAPTER, pytest.approx(2.53))]
+    assert points(axes, "from scratch (100 %)") == [(TOTAL, pytest.approx(3.30))]
+    axes = plots.learned_against_forgotten(results).axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+    assert lines["LoRA (mean; small: seeds)"][0] == pytest.approx([0.22, 0.03])
+    assert lines["full (mean; small: seeds)"][0] == pytest.approx([0.25, 0.11])
+    axes = plots.accuracy_against_labels(results).axes[0]
+    assert [y for _, y in points(axes, "feature extraction")] == pytest.approx([40, 50])
+
+
+def test_mean_curves_end_where_the_shortest_run_stops(results):
+    axes = plots.adaptation(results).axes[0]
+    means = [line for line in axes.lines if line.get_linewidth() > 2]
+    assert [list(line.get_xdata()) for line in means] == [[0, 10, 20]] * 3
+    assert means[1].get_ydata() == pytest.approx([2.7, 2.6, 2.5])
+    low, high = axes.get_ylim()
+    assert low < 2.4 and 3.6 < high < 4.4  # the end of scratch is in sight, its start is not
+
+
+def test_samples_stand_under_the_curve_and_are_no_formulas(results):
+    figure = plots.pretraining(results)
+    text = figure.axes[-1].texts[0].get_text()
+    assert text.startswith("A  step 0, 4.20 bits/character\n   Return the 0 and $x$ so on \ufffd \ufffd[31m\nB  step")
+    assert "D  step 200" in text and len(text.splitlines()) == 8
+    assert not figure.axes[-1].texts[0].get_parse_math()
+
+
+def test_pretraining_without_samples_losses_or_a_longer_base(results):
+    results["pretraining"] |= {"samples": [], "losses": [], "base": None}
+    figure = plots.pretraining(results)
+    assert len(figure.axes) == 1 and len(figure.axes[0].lines) == 1
+
+
+def test_drawing_changes_nothing_global():
+    code = (
+        "import sys, matplotlib\n"
+        "matplotlib.rcParams['font.size'] = 33; matplotlib.rcParams['axes.facecolor'] = 'black'\n"
+        "state = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != 'backend'}\n"
+        "before = state()\n"
+        "from minilora.demo import plots\n"
+        "figure = plots.accuracy_against_labels({'classification': {'chance': 0.5, 'rows': [\n"
+        "    {'method': 'full', 'labels': 16, 'accuracy': 0.7}]}})\n"
+        "print(state() == before, 'matplotlib.pyplot' in sys.modules,\n"
+        "      figure.axes[0].get_facecolor()[:3], figure.axes[0].xaxis.label.get_size())"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (process.stdout, process.stderr) == ("True False (1.0, 1.0, 1.0) 11.0\n", "")
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """What a browser would find: the elements in order, with their attributes, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self.open = [], "", []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_hostile_text_stays_text(written):
+    raw = (written / "report.html").read_text("utf-8")
+    page = Page(raw)
+    assert page.open == []
+    assert {tag for tag, _ in page.elements}.isdisjoint({"script", "link", "iframe", "object", "embed", "a"})
+    assert page.text.count("<script>alert(1)</script>") == 7  # 2 samples, prompt, 2 continuations, class, machine
+    assert "\x1b" not in raw and "\u202e" not in raw
+
+
+def test_the_page_holds_its_pictures_and_refers_to_nothing_outside(written):
+    page = Page((written / "report.html").read_text("utf-8"))
+    sources = [attributes["src"] for attributes in page.all("img")]
+    pictures = [base64.b64decode(source.removeprefix("data:image/png;base64,"), validate=True) for source in sources]
+    assert sorted(pictures) == sorted(path.read_bytes() for path in written.glob("*.png"))
+    for tag, attributes in page.elements:
+        outside = {"href", "srcset", "background", "action", "style"} | ({"src"} if tag != "img" else set())
+        assert not outside & attributes.keys() and not any(name.startswith("on") for name in attributes)
+    assert "url(" not in html.STYLE and "@import" not in html.STYLE
+    assert any("default-src 'none'" in meta.get("content", "") for meta in page.all("meta"))
+
+
+def test_the_page_tells_the_story(results):
+    text = Page(report.page(results, {name: b"png" for name in plots.FIGURES})).text
+    for heading in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "Settings"):
+        assert heading in text
+    assert "12,000 characters" in text and "from 4.20 to 2.60 bits a character" in text
+    assert "2,400 steps, 2.01 bits a character" in text
+    assert all(sentence in text.replace("\u00a0", " ") for sentence in tables.claims(results))
+    assert all(caption in text for caption in report.CAPTIONS.values())
+    assert "2.530 ± 0.005" in text and "60.0 ± 2.0 %" in text
+    assert f"numpy-docs, SHA-256 {'cd' * 32}" in text and "openblas 0.3.30" in text and "0, 1, 2" in text
+    assert "quick run" not in text and "cache" not in text
+    results["quick"] = results["pretraining"]["cached"] = True
+    text = Page(report.page(results, {})).text
+    assert "quick run" in text and "from the cache" in text
+
+
+def test_every_figure_has_a_caption_and_every_method_a_look():
+    assert report.CAPTIONS.keys() == plots.FIGURES.keys()
+    assert style.LOOKS.keys() == grids.NAMES.keys()
+
+
+def test_parts_that_were_not_run_are_left_out_of_the_page(results):
+    text = Page(report.page(without(results, "pretraining", "adaptation", "continuations"), {})).text
+    assert "2. Pretrain" not in text and "peak memory" not in text and "before and after" not in text
+    assert "128 labels a class" in text
+    nothing = Page(report.page({}, {}))
+    assert nothing.open == [] and "3. Fine-tune" not in nothing.text and "What to do next" in nothing.text
+
+
+def test_results_are_saved_whole_and_no_temporary_file_stays(written):
+    saved = json.loads((written / "results.json").read_text("utf-8"))
+    assert saved.keys() == made_up().keys() and saved["adaptation"] == made_up()["adaptation"]
+    expected = {"report.html", "results.json", *(f"{name}.png" for name in plots.FIGURES)}
+    assert {path.name for path in written.iterdir()} == expected
+
+
+def test_results_read_back_from_the_file_give_the_same_page(written):
+    saved = json.loads((written / "results.json").read_text("utf-8"))
+    pictures = {path.stem: path.read_bytes() for path in written.glob("*.png")}
+    in_order = {name: pictures[name] for name in plots.FIGURES}
+    assert report.page(saved, in_order) == (written / "report.html").read_text("utf-8")
+
+
+# Where it goes
+
+
+def test_a_folder_is_made_and_a_report_of_before_may_be_replaced(tmp_path):
+    report.check_folder(tmp_path / "runs" / "demo")
+    assert list((tmp_path / "runs" / "demo").iterdir()) == []
+    (tmp_path / "runs" / "demo" / ".hidden").write_text("a system's own")
+    report.check_folder(tmp_path / "runs" / "demo")
+    (tmp_path / "report.html").write_text("old")
+    report.check_folder(tmp_path)
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(MiniloraError, match="holds other things and no report: choose another --out"):
+        report.check_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(MiniloraError, match="cannot create the folder .*thesis.tex"):
+        report.check_folder(tmp_path / "thesis.tex")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(report.tempfile, "TemporaryFile", refuse)  # chmod does not stop the superuser
+    with pytest.raises(MiniloraError, match="cannot write into the folder .*: Permission denied"):
+        report.check_folder(tmp_path)

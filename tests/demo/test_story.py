@@ -1,0 +1,104 @@
+"""pytest tests/demo/test_story.py: the demo's story with everything made tiny."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.demo import story
+from minilora.measure.base import Base
+from minilora.measure.memory import peak_bytes
+from minilora.train.loop import TrainConfig
+
+pytestmark = pytest.mark.host
+
+TINY = replace(
+    story.QUICK,
+    base=Base(
+        sizes={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 256,
+            "tie_word_embeddings": True,
+        },
+        config=TrainConfig(steps=4, lr=1e-2, eval_every=2),
+        vocab_size=300,
+        seq_len=32,
+        batch_size=4,
+    ),
+    adapt=TrainConfig(steps=2, eval_every=1),
+    characters=2_000,
+    data_curve=(1_000,),
+    seeds=(0, 1),
+    labels=(2,),
+    epochs=1,
+    test_characters=1_000,
+    validation_characters=1_000,
+)
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    monkeypatch.setattr(story, "QUICK", TINY)
+    monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "out"
+
+
+def test_the_story_is_told_measured_and_cached(tiny, capsys):
+    assert main(["demo", "--quick", "--out", str(tiny)]) == 0
+    told = capsys.readouterr().out
+    for part in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "base as it is", "accuracy"):
+        assert part in told
+    assert max(map(len, told.splitlines())) <= 80
+    results = json.loads((tiny / "results.json").read_text())
+    rows = {(row["method"], row["seed"]): row for row in results["adaptation"]}
+    assert set(rows) == {("base", 0)} | {(method, seed) for method in ("scratch", "full", "lora") for seed in (0, 1)}
+    total = rows["full", 0]["total"]
+    assert rows["full", 0]["trainable"] == rows["scratch", 0]["trainable"] == total == rows["base", 0]["total"]
+    assert rows["lora", 0]["trainable"] == rows["lora", 0]["total"] - total > 0
+    assert all(row["peak_bytes"] > 4 * row["total"] for row in rows.values())  # the float32 weights, and more
+    assert rows["full", 0]["peak_bytes"] > 4 * 4 * total  # weights, gradients and two moments
+    assert {(row["characters"], row["method"]) for row in results["data_curve"]} == {
+        (n, method) for n in (1_000, 2_000) for method in ("scratch", "full", "lora")
+    }
+    assert {row["method"] for row in results["classification"]["rows"]} == {
+        "scratch",
+        "feature-extraction",
+        "full",
+        "lora",
+    }
+    assert not results["pretraining"]["cached"] and (tiny / "report.html").is_file()
+
+    assert main(["demo", "--quick", "--out", str(tiny), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["pretraining"]["cached"]
+    same = ("domain", "base_text", "curve")  # training the adaptations left the cached base as it was
+    assert [[row[key] for key in same] for row in again["adaptation"]] == [
+        [row[key] for key in same] for row in results["adaptation"]
+    ]
+
+
+def test_a_folder_with_something_else_is_refused_before_anything_is_trained(tiny, capsys):
+    tiny.mkdir()
+    (tiny / "thesis.txt").write_text("do not touch")
+    assert main(["demo", "--quick", "--out", str(tiny)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and [p.name for p in tiny.iterdir()] == ["thesis.txt"]
+
+
+def test_peak_bytes_counts_what_is_alive_at_once():
+    def run():
+        for _ in range(3):
+            a = np.ones(1_000_000)  # the next one is made before this one is dropped
+        return a
+
+    assert 16_000_000 <= peak_bytes(run, held=1_000_000) - 1_000_000 < 16_100_000
+
+
+def test_the_doctor_says_what_there_is(capsys):
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["base model"] == "here" and found["backend"] == "numpy" and "agrees" in found["gradients"]

@@ -1,0 +1,150 @@
+"""Writing GGUF files: `pytest tests/formats/test_gguf_writer.py`."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minilora.errors import MiniloraError
+from minilora.formats import gguf_writer
+from minilora.formats.gguf import GGUF, read_gguf
+from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.stored import StoredTensor
+
+gguf = pytest.importorskip("gguf")
+
+pytestmark = pytest.mark.host
+
+METADATA = {
+    "general.architecture": "llama",
+    "llama.block_count": 2**32 - 1,
+    "llama.rope.freq_base": 1e5,
+    "tokenizer.ggml.add_bos_token": False,
+    "tokenizer.ggml.tokens": ["a", "ä", "", "Ġ"],
+    "tokenizer.ggml.merges": [],
+    "tokenizer.ggml.token_type": [1, -3],
+    "tokenizer.ggml.scores": [0.5, -2.0],
+}
+
+
+def stored(array: np.ndarray, kind: str) -> StoredTensor:
+    return StoredTensor(array.shape, lambda: array, kind)
+
+
+def tensors() -> dict[str, StoredTensor]:
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((3, 5), dtype="float32")
+    return {
+        "matrix": stored(matrix, "F16"),
+        "turned": stored(matrix.T, "F16"),  # not contiguous
+        "vector": stored(rng.standard_normal(7, dtype="float32"), "F32"),
+        "last": stored(rng.standard_normal((2, 3, 4)), "F32"),
+    }
+
+
+def test_it_reads_what_was_written(tmp_path):
+    write_gguf(tmp_path / "a.gguf", GGUF(METADATA, tensors()))
+    again = read_gguf(tmp_path / "a.gguf")
+    assert again.metadata == METADATA and list(again.tensors) == list(tensors())
+    for name, tensor in tensors().items():
+        found = again.tensors[name]
+        expected = tensor.read().astype("float16" if tensor.kind == "F16" else "float32")
+        assert (found.shape, found.kind) == (tensor.shape, tensor.kind)
+        np.testing.assert_array_equal(found.read(), expected.astype("float32"))
+
+
+def test_the_library_reads_it_with_llama_cpp_s_types(tmp_path):
+    write_gguf(tmp_path / "a.gguf", GGUF(METADATA, tensors()))
+    reader, types = gguf.GGUFReader(tmp_path / "a.gguf"), gguf.GGUFValueType
+    assert {name: reader.fields[name].contents() for name in METADATA} == METADATA
+    expected = {
+        "general.architecture": [types.STRING],
+        "llama.block_count": [types.UINT32],
+        "llama.rope.freq_base": [types.FLOAT32],
+        "tokenizer.ggml.add_bos_token": [types.BOOL],
+        "tokenizer.ggml.tokens": [types.ARRAY, types.STRING],
+        "tokenizer.ggml.token_type": [types.ARRAY, types.INT32],
+        "tokenizer.ggml.scores": [types.ARRAY, types.FLOAT32],
+    }
+    for name, kinds in expected.items():
+        assert reader.fields[name].types[: len(kinds)] == kinds, name
+    for tensor in reader.tensors:
+        wanted = tensors()[tensor.name]
+        assert tensor.data_offset % 32 == 0 and tensor.shape.tolist() == list(wanted.shape[::-1])
+        np.testing.assert_array_equal(tensor.data, wanted.read().astype(tensor.data.dtype))
+
+
+REFUSED = {
+    "an F16 that overflows": ({}, {"w": stored(np.full((1, 2), 7e4), "F16")}, "w holds a number that F16 cannot"),
+    "not a number": ({}, {"w": stored(np.array([np.nan]), "F32")}, "w holds a number that F32 cannot"),
+    "another shape": ({}, {"w": StoredTensor((3,), lambda: np.zeros(4), "F32")}, r"w has the shape \(4,\), not \(3,\)"),
+    "below 0": ({"k": -1}, {}, "metadata of k cannot be -1"),
+    "above 32 bits": ({"k": 2**32}, {}, "metadata of k"),
+    "another type": ({"k": None}, {}, "metadata of k cannot be None"),
+    "a list of two kinds": ({"k": [1, "a"]}, {}, "metadata of k cannot be a list of"),
+    "a list of flags": ({"k": [True]}, {}, "metadata of k cannot be a list of bool"),
+    "a float too large": ({"k": 1e300}, {}, "metadata of k"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_written_leaves_nothing(tmp_path, name):
+    metadata, wrong, words = REFUSED[name]
+    with pytest.raises(MiniloraError, match=words) as caught:
+        write_gguf(tmp_path / "a.gguf", GGUF(METADATA | metadata, tensors() | wrong))
+    assert "\n" not in str(caught.value) and os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(MiniloraError, match="cannot write into .*nowhere"):
+        write_gguf(tmp_path / "nowhere" / "a.gguf", GGUF(METADATA, tensors()))
+
+
+SLOW = """
+import sys, time
+import numpy as np
+from minilora.formats.gguf import GGUF
+from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.stored import StoredTensor
+
+def second():
+    print("half", flush=True)
+    time.sleep(60)
+
+ones = StoredTensor((99_999,), lambda: np.ones(99_999), "F32")
+write_gguf(sys.argv[1], GGUF({"k": 1}, {"a": ones, "b": StoredTensor((1,), second, "F32")}))
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_writer_leaves_no_file(tmp_path, ending):
+    """Killed outright it leaves its temporary file, which the next writer of the same name removes."""
+    (tmp_path / ".other.gguf.01234567.tmp").write_bytes(b"somebody else's")
+    target = tmp_path / "a.gguf"
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(target)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(ending)
+        assert process.wait(30) != 0
+    assert not target.exists()
+    assert len(os.listdir(tmp_path)) == (2 if ending == signal.SIGKILL else 1)
+    write_gguf(target, GGUF(METADATA, tensors()))
+    assert sorted(os.listdir(tmp_path)) == [".other.gguf.01234567.tmp", "a.gguf"]
+    assert read_gguf(target).metadata == METADATA
+
+
+MISTAKES = {
+    "no padding": lambda patch: patch.setattr(gguf_writer, "_padded", lambda size: size),
+    "types exchanged": lambda patch: patch.setattr(gguf_writer, "KINDS", {"F32": (1, "<f4"), "F16": (0, "<f2")}),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_planted_mistakes_are_caught(tmp_path, monkeypatch, name):
+    MISTAKES[name](monkeypatch)
+    with pytest.raises((AssertionError, MiniloraError, ValueError)):
+        test_it_reads_what_was_written(tmp_path)

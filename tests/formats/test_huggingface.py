@@ -1,0 +1,212 @@
+"""Hugging Face model folders: `pytest tests/formats/test_huggingface.py`."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import safetensors.numpy as library
+from safetensors import safe_open
+
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats.huggingface import open_folder, write_folder
+from minilora.formats.safetensors import save_file
+
+pytestmark = pytest.mark.host
+
+CONFIG = {"model_type": "llama", "hidden_size": 4, "rope_parameters": {"rope_theta": 1e4}}
+TENSORS = {
+    "model.embed_tokens.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "lm_head.weight": np.ones((4, 3), np.float16).T,
+}
+
+
+def assert_same(folder, tensors=TENSORS):
+    config, loaded = open_folder(folder)
+    assert config == CONFIG and loaded.keys() == tensors.keys()
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(loaded[name].read(), array, strict=True)
+
+
+def write_sharded(folder, weight_map=None):
+    """TENSORS over two shards, as transformers cuts large models."""
+    folder.mkdir()
+    shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for shard, (name, array) in zip(shards, TENSORS.items(), strict=True):
+        save_file(folder / shard, {name: array}, {"format": "pt"})
+    weight_map = weight_map or dict(zip(TENSORS, shards, strict=True))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def test_round_trip(tmp_path):
+    write_folder(tmp_path / "deep" / "model", CONFIG, TENSORS, {"tokenizer.json": b"{}"})
+    assert_same(tmp_path / "deep" / "model")
+    names = ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(os.listdir(tmp_path / "deep" / "model")) == names
+    path = tmp_path / "deep" / "model" / "model.safetensors"
+    with safe_open(path, "np") as file:
+        assert file.metadata() == {"format": "pt"}
+    np.testing.assert_array_equal(library.load_file(path)["lm_head.weight"], TENSORS["lm_head.weight"])
+
+
+def test_writing_again_replaces_and_clears_earlier_shards(tmp_path):
+    folder = write_sharded(tmp_path / "model")
+    (folder / "README.md").write_text("mine")
+    (folder / ".config.json.0123abcd.tmp").write_text("left by a killed writer")
+    new = {"w": np.zeros(2)}
+    write_folder(folder, CONFIG, new)
+    assert_same(folder, new)
+    assert sorted(os.listdir(folder)) == ["README.md", "config.json", "model.safetensors"]
+    assert (folder / "README.md").read_text() == "mine"
+
+
+def test_without_overwrite_nothing_is_replaced(tmp_path):
+    folder = write_sharded(tmp_path / "model")
+    (folder / "notes.txt").write_text("mine")
+    before = sorted(os.listdir(folder))
+    with pytest.raises(MiniloraError, match="already holds config.json, model-00001-of-00002"):
+        write_folder(folder, CONFIG, {"w": np.zeros(2)}, overwrite=False)
+    assert sorted(os.listdir(folder)) == before
+    assert_same(folder)
+
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    write_folder(tmp_path / "other", CONFIG, TENSORS, overwrite=False)
+    assert_same(tmp_path / "other")
+
+
+def test_a_blob_behind_a_link_is_not_written_through(tmp_path):
+    write_folder(tmp_path / "blobs", CONFIG, TENSORS)
+    (tmp_path / "snapshot").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "snapshot" / name).symlink_to(f"../blobs/{name}")
+    write_folder(tmp_path / "snapshot", CONFIG, {"w": np.zeros(2)})
+    assert_same(tmp_path / "blobs")
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "a\\b", "", ".", "..", "c:x", "\0", "config.json", "model.safetensors"]
+)
+def test_extra_files_stay_in_the_folder(tmp_path, name):
+    with pytest.raises(MiniloraError, match="cannot be called"):
+        write_folder(tmp_path / "model", CONFIG, TENSORS, {name: b""})
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder, reason in [("file", "there is a file of that name"), ("file/model", "Not a directory")]:
+        with pytest.raises(MiniloraError, match=f"cannot create the folder .*: {reason}"):
+            write_folder(tmp_path / folder, CONFIG, TENSORS)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_stopped_writer_leaves_no_config(tmp_path):
+    with pytest.raises(MiniloraError, match="dtype"):
+        write_folder(tmp_path / "model", CONFIG, {"w": np.zeros(2, complex)})
+    with pytest.raises(TypeError):  # a configuration that is no JSON is found before anything is written
+        write_folder(tmp_path / "other", {"a": object()}, TENSORS)
+    assert os.listdir(tmp_path / "model") == [] and not (tmp_path / "other").exists()
+
+
+def test_shards_load(tmp_path):
+    assert_same(write_sharded(tmp_path / "model"))
+
+
+def test_the_index_decides_between_shards(tmp_path):
+    folder = write_sharded(tmp_path / "model")
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    name = "lm_head.weight"
+    save_file(second, {name: TENSORS[name], "model.embed_tokens.weight": np.zeros((3, 4), np.float32)})
+    assert_same(folder)
+
+
+def test_one_file_goes_before_an_index(tmp_path):
+    folder = write_sharded(tmp_path / "model")
+    save_file(folder / "model.safetensors", {"w": np.zeros(2)})
+    assert_same(folder, {"w": np.zeros(2)})
+
+
+def test_the_hugging_face_cache_loads(tmp_path):
+    for source in (write_sharded(tmp_path / "sharded"), tmp_path / "single"):
+        write_folder(tmp_path / "single", CONFIG, TENSORS)
+        cache = tmp_path / f"models--me--{source.name}"
+        (cache / "blobs").mkdir(parents=True)
+        snapshot = cache / "snapshots" / "0123abcd"
+        snapshot.mkdir(parents=True)
+        for i, path in enumerate(sorted(source.iterdir())):
+            (cache / "blobs" / f"{i:064x}").write_bytes(path.read_bytes())
+            (snapshot / path.name).symlink_to(f"../../blobs/{i:064x}")
+        assert_same(snapshot)
+
+
+OUTSIDE = ["../secret.safetensors", "/secret.safetensors", "a/b.safetensors", "..\\a.safetensors", "c:a.safetensors"]
+
+
+@pytest.mark.parametrize("shard", [*OUTSIDE, "..", "", "x.bin", "config.json", "a\n.safetensors", None, 3, ["a"]])
+def test_shard_names_are_judged_as_text(tmp_path, shard):
+    save_file(tmp_path / "secret.safetensors", {"w": np.zeros(2)})
+    with pytest.raises(FormatError, match="not a safetensors file beside it"):
+        open_folder(write_sharded(tmp_path / "model", {"w": shard}))
+
+
+def test_everything_missing_is_listed_at_once(tmp_path):
+    first = "model-00001-of-00002.safetensors"
+    present = {"a": first, "b": first, "model.embed_tokens.weight": first}
+    folder = write_sharded(tmp_path / "model", present | {"c": "gone.safetensors", "d": "cut.safetensors"})
+    (folder / "cut.safetensors").write_bytes(b"123")
+    with pytest.raises(FormatError) as caught:
+        open_folder(folder)
+    message = str(caught.value)
+    for part in ("lacks tensor a;", "lacks tensor b;", "gone.safetensors: No such", "3 bytes, too few"):
+        assert part in message
+    assert "embed_tokens" not in message and "\n" not in message
+
+
+def test_a_long_list_is_shortened(tmp_path):
+    first = "model-00001-of-00002.safetensors"
+    with pytest.raises(FormatError, match="lacks tensor t19; and 980 more"):
+        open_folder(write_sharded(tmp_path / "model", {f"t{i}": first for i in range(1_000)}))
+
+
+TWICE = '{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}'
+
+
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {}}', "[]", "{", TWICE])
+def test_a_bad_index(tmp_path, index):
+    folder = write_sharded(tmp_path / "model")
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(FormatError, match="index.json"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
+def test_pickles_are_refused_with_a_word(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(FormatError, match=f"pickle \\({name}\\)"):
+        open_folder(tmp_path)
+
+
+def test_folders_that_are_none(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    for name, message in [("file", "Not a directory"), ("gone", "No such file"), ("empty", "has neither model.safe")]:
+        with pytest.raises(FormatError, match=message):
+            open_folder(tmp_path / name)
+
+
+def test_a_missing_or_bad_config(tmp_path):
+    write_folder(tmp_path, CONFIG, TENSORS)
+    for raw in ("", "[]", "{'a': 1}"):
+        (tmp_path / "config.json").write_text(raw)
+        with pytest.raises(FormatError, match="config.json"):
+            open_folder(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(FormatError, match="config.json: No such file"):
+        open_folder(tmp_path)
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(FormatError, match="config.json: not a regular file"):
+        open_folder(tmp_path)

@@ -1,0 +1,430 @@
+"""The safetensors format and atomic files: `pytest tests/formats/test_safetensors.py`."""
+
+import json
+import os
+import random
+import resource
+import signal
+import stat
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import safetensors.numpy as library
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats import atomic, safetensors
+from minilora.formats.atomic import read_json, remove_leftovers, write_atomic, write_json
+from minilora.formats.safetensors import header, load_file, save_file
+
+pytestmark = pytest.mark.host
+
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.standard_normal((3, 5)).astype(np.float32)
+
+
+def write_raw(path, fields, data=b"", length=None):
+    """A safetensors file with any header: `fields` as an object or as bytes."""
+    head = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
+    path.write_bytes((len(head) if length is None else length).to_bytes(8, "little") + head + data)
+    return path
+
+
+def entry(dtype="F32", shape=(2,), start=0, stop=8):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+
+
+@contextmanager
+def time_limit(seconds):
+    def stop(*_):
+        raise AssertionError(f"still busy after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def disk_quota(nbytes):
+    """Files of this process cannot grow beyond `nbytes`: the system's own refusal, in the middle of a write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# Round trips
+
+DTYPES = ["<u8", "<i8", "<f8", "<f4", "<u4", "<i4", "<f2", "<u2", "<i2", "i1", "u1", "?"]
+
+
+def every_dtype():
+    return {f"{name}.{dtype}": RNG.integers(0, 2, (2, 3)).astype(dtype) for name in "ba" for dtype in DTYPES}
+
+
+def test_every_dtype_comes_back(tmp_path):
+    arrays = every_dtype()
+    save_file(tmp_path / "a", arrays, {"key": "value ✓"})
+    loaded, metadata = load_file(tmp_path / "a")
+    assert metadata == {"key": "value ✓"} and loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(loaded[name], array, strict=True)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {'quote " and \n \x1f \x7f': "ü\\/"}])
+def test_bytes_are_those_of_the_library(tmp_path, metadata):
+    arrays = every_dtype() | {"ü\n": np.array(1.5, np.float32), "empty": np.zeros((0, 4), np.int32)}
+    save_file(tmp_path / "a", arrays, metadata)
+    assert (tmp_path / "a").read_bytes() == library.save(arrays, metadata)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        WEIGHT.T,
+        WEIGHT[::-1],
+        WEIGHT[:, ::2],
+        np.asfortranarray(WEIGHT),
+        np.broadcast_to(WEIGHT[0], (4, 5)),
+        WEIGHT.astype(">f4"),
+        np.array(2.5, np.float32),
+        np.zeros((0, 3), np.float32),
+        np.zeros((3, 0), np.float32),
+    ],
+    ids=["transposed", "reversed", "strided", "fortran", "broadcast", "big-endian", "0-d", "0 rows", "0 columns"],
+)
+def test_layouts_come_back(tmp_path, array):
+    save_file(tmp_path / "a", {"w": array})
+    for loaded in (load_file(tmp_path / "a")[0]["w"], library.load_file(tmp_path / "a")["w"]):
+        np.testing.assert_array_equal(loaded, array)
+        assert loaded.shape == array.shape and loaded.dtype == np.float32
+    assert safetensors.on_disk("w", array).flags.c_contiguous
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.sampled_from(DTYPES), max_size=6))
+def test_any_names(tmp_path, dtypes):
+    arrays = {name: np.ones(i, dtype) for i, (name, dtype) in enumerate(dtypes.items()) if name != "__metadata__"}
+    save_file(tmp_path / "a", arrays)
+    assert (tmp_path / "a").read_bytes() == library.save(arrays)
+    assert load_file(tmp_path / "a")[0].keys() == arrays.keys()
+
+
+def test_an_empty_tensor_lies_anywhere_between_others(tmp_path):
+    path = write_raw(tmp_path / "a", {"a": entry(), "empty": entry(shape=(0,), stop=0)}, bytes(8))
+    assert load_file(path)[0]["empty"].shape == (0,) and library.load_file(path)["empty"].shape == (0,)
+
+
+def test_no_tensors(tmp_path):
+    save_file(tmp_path / "a", {})
+    assert load_file(tmp_path / "a") == ({}, {})
+
+
+def test_loaded_arrays_are_independent_and_writable(tmp_path):
+    save_file(tmp_path / "a", {"x": WEIGHT, "y": WEIGHT})
+    loaded, _ = load_file(tmp_path / "a")
+    loaded["x"][:] = 0
+    np.testing.assert_array_equal(loaded["y"], WEIGHT)
+    np.testing.assert_array_equal(load_file(tmp_path / "a")[0]["x"], WEIGHT)
+
+
+def test_bfloat16_widens_exactly(tmp_path):
+    bits = np.array([0x0000, 0x8000, 0x3F80, 0xC000, 0x7F80, 0x0001, 0x7FC0], np.uint16)
+    path = write_raw(tmp_path / "a", {"w": entry("BF16", (7, 1), 0, 14)}, bits.tobytes())
+    loaded = load_file(path)[0]["w"]
+    np.testing.assert_array_equal(
+        loaded, np.array([[0.0], [-0.0], [1.0], [-2.0], [np.inf], [2.0**-133], [np.nan]], np.float32), strict=True
+    )
+    assert np.signbit(loaded[1, 0])
+
+
+def test_booleans_are_normalized(tmp_path):
+    loaded = load_file(write_raw(tmp_path / "a", {"w": entry("BOOL", (1, 3), 0, 3)}, b"\x00\x01\x02"))[0]["w"]
+    assert loaded.tobytes() == b"\x00\x01\x01" and loaded.dtype == bool and loaded.shape == (1, 3)
+
+
+def test_header_tells_without_reading(tmp_path):
+    save_file(tmp_path / "a", {"w": WEIGHT, "ids": np.arange(3)}, {"k": "v"})
+    entries, metadata = header(tmp_path / "a")
+    size = (tmp_path / "a").stat().st_size
+    assert metadata == {"k": "v"}
+    assert entries["ids"] == safetensors.Entry("I64", (3,), size - 60 - 24, size - 60)
+    assert entries["w"] == safetensors.Entry("F32", (3, 5), size - 60, size)
+
+
+def test_names_are_only_keys(tmp_path):
+    save_file(tmp_path / "a", {"../../x": WEIGHT, "/etc/passwd": WEIGHT})
+    assert list(load_file(tmp_path / "a")[0]) == ["../../x", "/etc/passwd"]
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("array", [np.zeros(2, complex), np.array(["a"]), np.array([None])])
+def test_unknown_dtype_is_not_saved(tmp_path, array):
+    with pytest.raises(MiniloraError, match="tensor layer.weight has dtype"):
+        save_file(tmp_path / "a", {"layer.weight": array})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("arrays, metadata", [({"__metadata__": WEIGHT}, None), ({}, {"step": 3})])
+def test_what_could_not_be_read_back_is_not_saved(tmp_path, arrays, metadata):
+    with pytest.raises(MiniloraError, match="metadata"):
+        save_file(tmp_path / "a", arrays, metadata)
+    assert os.listdir(tmp_path) == []
+
+
+# Files that lie
+
+TWO = {"a": entry(), "b": entry(start=8, stop=16)}
+BAD = {
+    "shape and bytes differ": ({"a": entry(shape=(3,))}, 8, "does not fill"),
+    "a hole": ({"a": entry(), "b": entry(start=12, stop=20)}, 20, "tensor b leaves a hole"),
+    "a hole at the start": ({"a": entry(start=4, stop=12)}, 12, "leaves a hole"),
+    "an overlap": ({"a": entry(), "b": entry(start=4, stop=12)}, 12, "tensor b overlaps"),
+    "the same bytes twice": ({"a": entry(), "b": entry()}, 8, "overlaps"),
+    "data cut off": (TWO, 15, "need"),
+    "data too long": (TWO, 17, "need"),
+    "offsets beyond the file": ({"a": entry(shape=(2**40,), stop=2**42)}, 8, "need"),
+    "offsets backwards": ({"a": entry(start=8, stop=0)}, 8, "does not fill"),
+    "a product beyond 64 bits": ({"a": entry(shape=(2**32, 2**32))}, 8, "does not fill"),
+    "a product that wraps to the right size": ({"a": entry(shape=(2**62 + 1, 2))}, 8, "does not fill"),
+    "nothing, hugely": ({"a": entry(shape=(0, 2**62, 2**62), stop=0)}, 0, "does not fill"),
+    "a negative size": ({"a": entry(shape=(-2, -1))}, 8, "has shape"),
+    "a fraction of a size": ({"a": entry(shape=(2.0,))}, 8, "has shape"),
+    "true for a size": ({"a": entry(shape=(True, 2))}, 8, "has shape"),
+    "too many axes": ({"a": entry(shape=(1,) * 65 + (2,))}, 8, "has shape"),
+    "a shape that is text": ({"a": entry() | {"shape": "2"}}, 8, "has shape"),
+    "three offsets": ({"a": entry() | {"data_offsets": [0, 8, 8]}}, 8, "data_offsets"),
+    "an unknown dtype": ({"a": entry("F8_E4M3")}, 8, "dtype F8_E4M3"),
+    "a dtype that is a list": ({"a": entry() | {"dtype": ["F32"]}}, 8, "dtype"),
+    "no dtype": ({"a": {"shape": [2], "data_offsets": [0, 8]}}, 8, "lacks"),
+    "a tensor that is a number": ({"a": 3}, 8, "lacks"),
+    "metadata with numbers": ({"__metadata__": {"a": 1}}, 0, "metadata"),
+    "metadata as text": ({"__metadata__": "text"}, 0, "metadata"),
+    "a list": (b"[]", 0, "brace"),
+    "leading space": (b" {}", 0, "brace"),
+    "no JSON": (b"{]", 0, "not valid JSON"),
+    "not UTF-8": (b'{"\xff": 1}', 0, "not valid JSON"),
+    "half a surrogate pair": (b'{"\\ud800": 1}', 0, "not valid JSON"),
+    "half a pair in metadata": (b'{"__metadata__": {"a": "\\ud800"}}', 0, "not valid JSON"),
+    "a key twice": (b'{"a": 1, "b": 1, "a": 1}', 0, "the key a appears twice"),
+    "nested deep": (b'{"a":' * 100_000, 0, "not valid JSON"),
+    "a number of 5,000 digits": (b'{"a": ' + b"1" * 5_000 + b"}", 0, "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("fields, nbytes, message", BAD.values(), ids=BAD.keys())
+def test_bad_headers_are_refused(tmp_path, fields, nbytes, message):
+    with pytest.raises(FormatError, match=message) as caught:
+        load_file(write_raw(tmp_path / "bad.safetensors", fields, bytes(nbytes)))
+    assert "bad.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x00" * 7,
+        b"\xff" * 8,
+        b"\xff" * 100,
+        (2**40).to_bytes(8, "little") + b"{}",
+        b"\xff\x00\x00\x00\x00\x00\x00\x00{}",
+    ],
+)
+def test_bad_lengths_are_refused(tmp_path, raw):
+    (tmp_path / "a").write_bytes(raw)
+    with pytest.raises(FormatError, match="too few|a header of"):
+        load_file(tmp_path / "a")
+
+
+def test_a_header_over_the_limit_is_not_read(tmp_path):
+    with open(tmp_path / "a", "wb") as file:  # sparse: takes no space on the disk
+        file.write((safetensors.HEADER_LIMIT + 1).to_bytes(8, "little") + b"{")
+        file.truncate(2 * safetensors.HEADER_LIMIT)
+    with pytest.raises(FormatError, match="header of 100,000,001 bytes"):
+        load_file(tmp_path / "a")
+
+
+def test_control_characters_in_names_are_escaped(tmp_path):
+    with pytest.raises(FormatError) as caught:
+        load_file(write_raw(tmp_path / "a", {"\x1b[2J\n" + "x" * 500: 3}))
+    assert "\\x1b[2J\\n" in str(caught.value) and "\x1b" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    with time_limit(5):
+        for path in (tmp_path / "fifo", tmp_path / "link", "/dev/zero", tmp_path, tmp_path / "nothing"):
+            with pytest.raises(FormatError, match="cannot read"):
+                load_file(path)
+            with pytest.raises(FormatError, match="cannot read"):
+                read_json(path)
+
+
+def mutate(raw, rng):
+    """One file that is a little wrong: bits, lengths, pieces moved, or numbers and words of the header changed."""
+    raw = bytearray(raw)
+    head_end = 8 + int.from_bytes(raw[:8], "little")
+    kind = rng.randrange(7)
+    if kind == 0:  # bits anywhere
+        for _ in range(rng.randint(1, 8)):
+            raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+    elif kind == 1:  # bytes of the header
+        for _ in range(rng.randint(1, 4)):
+            raw[rng.randrange(8, head_end)] = rng.choice(b'{}[]",:0123456789-.eE \x00\xff')
+    elif kind == 2:  # cut off
+        del raw[rng.randrange(len(raw)) :]
+    elif kind == 3:  # longer
+        raw += rng.randbytes(rng.randint(1, 64))
+    elif kind == 4:  # another length of the header
+        new = rng.choice([0, 1, 7, head_end, len(raw), 2**31, 2**63, 2**64 - 1, rng.randrange(len(raw))])
+        raw[:8] = new.to_bytes(8, "little")
+    elif kind == 5:  # a piece moved, doubled or lost
+        start, stop = sorted(rng.choices(range(len(raw)), k=2))
+        piece, place = raw[start:stop], rng.randrange(len(raw))
+        if rng.random() < 0.5:
+            del raw[start:stop]
+        raw[place:place] = piece
+    else:  # a word of the header exchanged, its length kept right
+        head = bytes(raw[8:head_end])
+        words = [b'"a"', b'"bb"', b"F32", b"I64", b"BF16", b"BOOL", b"[2,3]", b"[]", b"[0,24]", b"24", b"3", b":", b","]
+        new = rng.choice([*words, b"-1", b"0", b"1e3", b"null", b"9" * 30, b"[" * 50, b'"__metadata__"', b"[0,0]"])
+        old = rng.choice([word for word in words if word in head])
+        head = head.replace(old, new, rng.choice([1, -1]))
+        raw[:head_end] = len(head).to_bytes(8, "little") + head
+    return bytes(raw)
+
+
+def test_mutated_files_load_or_give_one_error(tmp_path):
+    rng = random.Random(20)
+    arrays = {"a": WEIGHT[:2, :3], "bb": np.arange(3), "c": np.ones(200, bool), "d": np.zeros((0, 2), np.float16)}
+    save_file(tmp_path / "whole", arrays, {"format": "pt"})
+    whole = (tmp_path / "whole").read_bytes()
+    path, loaded, refused = tmp_path / "mutated", 0, 0
+    with time_limit(60):
+        for _ in range(5_000):
+            raw = mutate(whole, rng)
+            path.write_bytes(raw)
+            try:
+                ours, _ = load_file(path)
+            except FormatError as error:
+                assert "mutated" in str(error) and "\n" not in str(error)
+                refused += 1
+                continue
+            loaded += 1
+            try:  # we are never laxer than the library, and read the same
+                theirs = library.load(raw)
+            except KeyError as error:
+                assert error.args == ("BF16",)  # which its NumPy side cannot read
+                continue
+            assert ours.keys() == theirs.keys()
+            for name, array in ours.items():
+                expected = theirs[name]
+                assert array.shape == expected.shape and array.dtype == expected.dtype
+                assert array.dtype == bool or array.tobytes() == expected.tobytes()
+    assert loaded > 100 and refused > 2_000
+
+
+# Atomic files
+
+
+def test_the_old_file_survives_a_disk_that_is_full(tmp_path):
+    path = tmp_path / "a"
+    save_file(path, {"w": WEIGHT})
+    with disk_quota(4096), pytest.raises(MiniloraError, match="cannot write .*: File too large"):
+        save_file(path, {"w": np.zeros(100_000)})
+    np.testing.assert_array_equal(load_file(path)[0]["w"], WEIGHT)
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_at_any_point_leaves_the_old_file_alone(tmp_path, monkeypatch, failing, error):
+    write_atomic(tmp_path / "a", b"old")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(atomic.os, failing, fail)
+    with pytest.raises(MiniloraError if isinstance(error, OSError) else KeyboardInterrupt):
+        write_atomic(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_file_and_folder_are_flushed_in_order(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(handle):
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def note_replace(*names):
+        calls.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(atomic.os, "fsync", note_fsync)
+    monkeypatch.setattr(atomic.os, "replace", note_replace)
+    write_atomic(tmp_path / "a", b"x")
+    assert calls == ["file", "rename", "folder"]
+
+
+def test_an_ordinary_file_mode(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_file(tmp_path / "a", {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_unwritable_places_are_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a", tmp_path / "missing" / "a", "/proc/a"):
+        with pytest.raises(MiniloraError, match="cannot write"):
+            write_atomic(path, b"x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MiniloraError, match="cannot write"):
+        write_atomic(tmp_path / "folder", b"x")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_only_leftovers_are_removed(tmp_path):
+    names = [".a.0123abcd.tmp", ".a.tmp", "a.0123abcd.tmp", ".a.0123abcd.tmp.txt", "a"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(names[1:])
+
+
+def test_a_killed_writer_leaves_what_leftovers_finds(tmp_path):
+    seen = []
+    write_atomic(tmp_path / "model.safetensors", lambda file: seen.append(os.path.basename(file.name)))
+    assert atomic.is_leftover(seen[0]) and os.listdir(tmp_path) == ["model.safetensors"]
+
+
+def test_a_long_path_keeps_the_name_of_its_file():
+    assert atomic.show_path("a/" * 200 + "b\n.txt", limit=20) == "…a/a/a/a/a/a/b\\n.txt"
+    assert atomic.show_path("short/b.txt") == "short/b.txt"
+
+
+def test_json_round_trip_and_limits(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"ü": [1, 2**100], "nested": {"a": None}})
+    assert read_json(path) == {"ü": [1, 2**100], "nested": {"a": None}}
+    assert read_json(path, limit=path.stat().st_size)
+    with pytest.raises(FormatError, match="more than the"):
+        read_json(path, limit=path.stat().st_size - 1)
+    for raw, message in [(b"[1]", "not an object"), (b"", "not valid JSON"), (b'{"a":1,"a":1}', "appears twice")]:
+        path.write_bytes(raw)
+        with pytest.raises(FormatError, match=message):
+            read_json(path)

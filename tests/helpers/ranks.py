@@ -1,0 +1,119 @@
+"""What tests/train/test_world.py runs: `mpiexec -n 3 python -m mpi4py tests/helpers/ranks.py TEST BACKEND`.
+
+Each function is a test; an assertion that fails on any rank ends all of them.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from minilora import backend
+from minilora.data.batches import evaluation_windows
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.peft import LoraConfig, get_peft_model
+from minilora.train import stream
+from minilora.train import world as world_module
+from minilora.train.evaluate import bits_per_character
+from minilora.train.launch import SeenByAll
+from minilora.train.parallel import Workers
+from minilora.train.world import World, this_world
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.helpers import strict  # noqa: E402
+
+IDS = np.random.default_rng(1).integers(0, 50, (5, 9))
+
+
+def model():
+    """With dropout, whose masks must not depend on who computes a row."""
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    base = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes), seed=0)
+    return get_peft_model(base, LoraConfig(r=4, lora_dropout=0.3, target_modules="all-linear")).train()
+
+
+def host_gradients(of) -> dict:
+    return {name: backend.to_numpy(p.grad) for name, p in of.named_parameters() if p.requires_grad}
+
+
+def sums():
+    """Arrays of every shape come back as what all ranks gave, together; so do signals."""
+    world = this_world()
+    array = backend.asarray(np.arange(6, dtype="float32").reshape(2, 3) + world.rank)
+    scalar = backend.asarray(np.float32(world.rank))
+    total, count = world.add_up([array, scalar])
+    ranks = sum(range(world.size))
+    np.testing.assert_array_equal(backend.to_numpy(total), world.size * np.arange(6).reshape(2, 3) + ranks)
+    assert backend.is_array(total) and float(count) == ranks and world.stop == 0
+    world.asked = [15] if world.rank == world.size - 1 else []
+    world.add_up([scalar])
+    assert world.stop == 15
+    assert world.total(world.rank + 0.5) == ranks + world.size / 2
+    assert world.from_first(f"rank {world.rank}") == "rank 0"
+
+
+def gradients():
+    """Shared out over the ranks, two accumulated batches of odd sizes give the gradient that one process gives."""
+    labels = IDS.copy()
+    labels[0, 3:] = -100  # rows that count unequally: a mean of means would be wrong
+    batches = [{"input_ids": IDS, "labels": labels}, {"input_ids": IDS[:4], "labels": labels[:4]}]
+    alone, together = model(), model()
+    with Workers(2, World()) as workers:
+        expected = float(workers.gradients(alone, batches, seed=(7, 3)))
+    with Workers(1, this_world()) as workers:
+        found = float(workers.gradients(together, batches, seed=(7, 3)))
+    assert abs(found - expected) <= 1e-6 * expected, (found, expected)
+    for name, g in host_gradients(alone).items():
+        np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
+
+
+def streamed():
+    """So does a sum that begins while backward goes on: in many pieces, with rows for some ranks only, in threads."""
+    if backend.name != "numpy":
+        return  # arrays that are not the host's are summed at once
+    stream.PIECE = 300
+    batches = [{"input_ids": IDS[:4], "labels": IDS[:4]}, {"input_ids": IDS[:2], "labels": IDS[:2]}]
+    for accumulated in (batches[:1], batches):
+        for checkpointing in (False, True):
+            alone, together = model(), model()
+            with Workers(2, World()) as workers:
+                expected = float(workers.gradients(alone, accumulated, seed=(7, 3)))
+            together.gradient_checkpointing_enable(checkpointing)
+            world = World(this_world()._comm)
+            assert not world.overlaps  # all ranks are on this machine
+            world.overlaps = True
+            with Workers(2, world) as workers:
+                found = float(workers.gradients(together, accumulated, seed=(7, 3)))
+            assert abs(found - expected) <= 1e-6 * expected, (found, expected)
+            for name, g in host_gradients(alone).items():
+                np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
+
+
+def evaluation():
+    """Windows shared out, some batches smaller than the world, give the bits of one process, on every rank."""
+    measured = [
+        bits_per_character(of, evaluation_windows(IDS.reshape(-1), 9, 4), 40, workers)
+        for of in [model()]
+        for workers in (Workers(1, World()), Workers(1, this_world()))
+    ]
+    assert abs(measured[0] - measured[1]) <= 1e-6 * measured[0], measured
+
+
+def differing():
+    """A rank with another text, and one with another version, are named on every rank."""
+    world = this_world()
+    if world.rank == 1:
+        world_module.__version__ = "0.0"
+    try:
+        world.check_same_on_all_ranks(lambda: {"text": "aa" if world.rank != 2 else "bb", "settings": "cc"})
+    except SeenByAll as error:
+        assert "rank 1 has minilora 0.0" in str(error) and "rank 2 has text bb, rank 0 aa" in str(error), error
+        assert "settings" not in str(error)
+    else:
+        raise AssertionError("nobody noticed")
+
+
+if __name__ == "__main__":
+    backend.register("strict", strict.load)
+    with backend.use(sys.argv[2]):
+        globals()[sys.argv[1]]()

@@ -1,0 +1,219 @@
+"""pytest tests/measure/test_compare.py: the comparison with everything made tiny: measured, resumed, shown, refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.measure import compare, comparison, footprint, sweep
+from minilora.measure.base import Base
+from minilora.measure.few_shot import bits_after, classify_by_prompt, prompt_for
+from minilora.measure.lab import Lab
+from minilora.measure.records import Records
+from minilora.show import grids
+from minilora.train.loop import TrainConfig
+from minilora.train.parallel import Workers
+
+pytestmark = pytest.mark.host
+
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+BASE = Base(
+    sizes=SIZES | {"max_position_embeddings": 256, "tie_word_embeddings": True},
+    config=TrainConfig(steps=4, lr=1e-2, eval_every=2),
+    vocab_size=1024,
+    seq_len=32,
+    batch_size=4,
+)
+TINY = replace(
+    compare.QUICK,
+    base=BASE,
+    methods=("base", "few-shot", "scratch", "lora", "prefix"),
+    seeds=(0, 1),
+    characters=2_000,
+    adapt=TrainConfig(steps=2, eval_every=1),
+    labels=2,
+    label_curve=(1,),
+    classify=TrainConfig(steps=2),
+    contexts=(8,),
+    shots=(2,),
+    test_characters=1_000,
+    test_examples=16,
+    speed_rounds=1,
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path, cache):
+    monkeypatch.setattr(compare, "QUICK", TINY)
+    monkeypatch.setenv("MINILORA_CACHE", str(cache))
+    return tmp_path / "out"
+
+
+def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
+    assert main(["compare", "--quick", "--out", str(tiny), "--json"]) == 0
+    said = capsys.readouterr()
+    results = json.loads(said.out)
+    assert max(map(len, said.err.splitlines())) <= 80 and "prefix tuning" in said.err
+    keys = [tuple(cell["key"]) for cell in results["cells"]]
+    assert len(keys) == len(set(keys))
+    assert {key[1:] for key in keys if key[0] == "text"} == {("base", 0)} | {
+        (method, seed) for method in ("few-shot", "scratch", "lora", "prefix") for seed in (0, 1)
+    }
+    assert {key[3] for key in keys if key[:2] == ("task", "lora")} == {1, 2}  # the curve too
+    assert {key[3] for key in keys if key[:2] == ("task", "prefix")} == {2}
+    assert {key[1] for key in keys if key[0] == "memory"} == {"scratch", "lora", "prefix"}
+    cells = {tuple(cell["key"]): cell for cell in results["cells"]}
+    assert "merged" in cells["speed", "lora"] and "merged" not in cells["speed", "prefix"]
+    assert all((tiny / f"{name}.png").is_file() for name in comparison.FIGURES)
+
+    path = tiny / compare.RECORDS
+    lines = path.read_text().splitlines(keepends=True)
+    cut = next(i for i, line in enumerate(lines) if '"text", "lora", 1' in line)
+    path.write_text("".join(lines[:cut]) + lines[cut][:-20])
+    assert main(["compare", "--quick", "--out", str(tiny)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(["compare", "--quick", "--out", str(tiny), "--resume"]) == 0
+    assert "cut off" in capsys.readouterr().err
+    again = Records.read(path, compare.KIND).rows
+    same = ("domain", "base_text", "accuracy", "loss", "lr", "trainable")
+    assert again.keys() == cells.keys()
+    for key, cell in cells.items():
+        assert [again[key].get(name) for name in same] == [cell.get(name) for name in same]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--methods", "lorra"], "did you mean 'lora'"),
+        (["--methods", "few-shots"], "did you mean 'few-shot'"),
+        (["--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["--jobs", "0"], "--jobs must be from 1 to 64, not 0"),
+        (["--jobs", "-2"], "not -2"),
+        (["--jobs", "1000000"], "not 1,000,000"),
+        (["--jobs", "two"], "invalid int value: 'two'"),
+    ],
+)
+def test_bad_flags_are_one_line(tiny, capsys, flags, said):
+    assert main(["compare", "--quick", "--out", str(tiny), *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not tiny.exists()
+
+
+def test_without_joblib_it_says_how_to_get_it(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(sweep, "find_spec", lambda name: None)
+    assert main(["compare", "--quick", "--out", str(tiny), "--jobs", "2"]) == 2
+    error = capsys.readouterr().err
+    assert 'pip install "minilora[sweep]"' in error and error.count("\n") == 1 and not tiny.exists()
+
+
+def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monkeypatch):
+    monkeypatch.setattr(compare, "QUICK", replace(TINY, methods=("base", "few-shot", "lora", "prefix")))
+    monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*comparison.KINDS, "peak", "process"), 1))
+    costs = ("time", "speed", "memory")
+
+    def measured(name: str, jobs: int, *flags: str) -> tuple[Records, dict[tuple, dict]]:
+        """The records, and their cells without costs and seconds."""
+        command = ["compare", "--quick", "--out", str(tiny / name), "--jobs", str(jobs)]
+        assert main([*command, *flags]) == 0
+        records = Records.read(tiny / name / compare.RECORDS, compare.KIND)
+        rows = {key: row for key, row in records.rows.items() if key[0] not in costs}
+        return records, {key: row | {"seconds": None} for key, row in rows.items()}
+
+    def cut(name: str, cells: int) -> None:
+        path = tiny / name / compare.RECORDS
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[: cells + 1]) + lines[cells + 1][:-5])
+
+    one, expected = measured("one", 1)
+    two, found = measured("two", 2)
+    assert found == expected and {key[0] for key in found} >= {"rate", "text", "task"}
+    assert comparison.quality_grid(two) == comparison.quality_grid(one)
+    assert {key for key in two.rows if key[0] in costs} == {
+        ("speed", "base"),
+        *((kind, method) for kind in costs for method in ("lora", "prefix")),
+    }
+    for key, row in two.rows.items():  # what another process disturbed was not timed
+        assert row.get("seconds") in (None, 0.0) or key[0] == "time"
+    assert comparison.compared(two)["lora"].seconds == two.rows["time", "lora"]["seconds"] > 0
+
+    cut("one", 14)
+    cut("two", 20)
+    assert measured("one", 2, "--resume")[1] == measured("two", 1, "--resume")[1] == expected
+
+
+def test_the_search_goes_on_while_the_best_is_outermost(tmp_path):
+    def found(losses: dict[float, float]) -> tuple[float, int]:
+        records = Records.open(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", compare.KIND, {})
+        comparison = compare._Comparison(replace(TINY, rates=3), None, records)
+        tried = []
+
+        def loss(rate):
+            tried.append(rate)
+            return losses[rate]
+
+        return comparison.search("text", "lora", 1e-3, loss), len(tried)
+
+    assert found({1e-3: 1.0, 3e-3: 2.0, 3.3e-4: 2.0}) == (1e-3, 3)
+    assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 9.0}) == (9e-3, 5)
+    assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 1.0}) == (0.027, 5)
+
+
+def test_tables_show_means_and_spreads(tmp_path):
+    records = Records.open(tmp_path / "r.jsonl", compare.KIND, {"labels": 4, "characters": 10, "curve_methods": []})
+    facts = {"total": 1000, "file_bytes": 2000, "seconds": 2.0}
+    records.add(("text", "base", 0), domain=2.0, base_text=1.0, trainable=0, **facts)
+    for seed, domain in ((0, 1.5), (1, 1.7)):
+        records.add(("text", "lora", seed), domain=domain, base_text=1.25, trainable=10, lr=0.003, **facts)
+        records.add(("task", "lora", seed, 4), accuracy=0.5, lr=0.003)
+        records.add(("task", "lora", seed, 8), accuracy=0.9, lr=0.003)
+    base, lora = comparison.quality_grid(records).rows
+    assert lora == ("LoRA", "10", "1.0 %", "0.003", "1.600 ± 0.100", "+0.250", "50.0 ± 0.0 %")
+    assert base[0] == "base as it is" and base[5] == "–"
+    assert comparison.cost_grid(records).rows[1][7:9] == ("2 kB", "2.0 s")
+
+
+@pytest.fixture(scope="module")
+def lab(cache):
+    with pytest.MonkeyPatch.context() as patch, Workers(1) as workers:
+        patch.setenv("MINILORA_CACHE", str(cache))
+        folder = BASE.cached(workers)[0]
+        yield Lab(folder, workers, 32, 4, 1_000, 1_000, 16)
+
+
+def test_a_context_costs_no_bits_and_changes_what_follows(lab):
+    model = lab.base()
+    bits = lambda context: bits_after(model, context, lab.domain_test, 32, 4, lab.workers)  # noqa: E731
+    nothing = np.empty(0, dtype=np.int64)
+    assert bits(nothing) == pytest.approx(lab.bits(model, lab.domain_test), abs=1e-6)
+    assert bits(lab.domain_test.ids[:8]) != pytest.approx(bits(nothing), abs=1e-6)
+
+
+def test_the_prompts_class_is_the_likeliest_next_token(lab):
+    classes, model = lab.task.classes, lab.base()
+    texts = [example.text for example in lab.test_examples[:3]]
+    shots = lab.task.few(1, 0)[:2]
+    predicted, tokens = classify_by_prompt(model, lab.tokenizer, classes, shots, texts, lab.workers, batch_size=2)
+    first = [lab.tokenizer.encode(f" {name}")[0] for name in classes]
+    alone = [lab.tokenizer.encode(prompt_for(classes, shots, text))[-256:] for text in texts]
+    assert list(predicted) == [int(model(ids[None]).logits.numpy()[0, -1, first].argmax()) for ids in alone]
+    assert tokens == np.mean([len(ids) for ids in alone])
+    assert prompt_for(["a", "b"], [], "x") == "x\nTopic:"
+
+
+def test_memory_is_measured_in_a_process_of_its_own(lab):
+    full, lora = (footprint.memory_of(lab.base_folder, method, 32, 4) for method in ("full", "lora"))
+    assert full["gradients"] == full["weights"] and full["optimizer"] == 2 * full["weights"]
+    assert lora["gradients"] < full["gradients"] and lora["weights"] > full["weights"]
+    for memory in (full, lora):
+        assert memory["process"] > 10 * memory["peak"] > 10 * sum(memory[kind] for kind in comparison.KINDS) / 2
+
+
+def test_every_name_has_a_look():
+    assert set(compare.METHODS) <= set(grids.NAMES)

@@ -1,0 +1,66 @@
+"""pytest tests/measure/test_memory.py: bytes counted by kind are the bytes that the allocators saw."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from minilora import optim
+from minilora.measure.memory import live_bytes, peak_bytes
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.train import methods
+
+pytestmark = pytest.mark.host
+
+IDS = np.random.default_rng(0).integers(0, 512, (4, 64))
+MODEL = {"vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3}
+MODEL |= {"num_attention_heads": 4, "tie_word_embeddings": True}
+
+
+def step_of(method: str):
+    """A model, its optimizer after a step, and the loss of the next with its graph alive."""
+    model = methods.adapt(LlamaForCausalLM(LlamaConfig(**MODEL)), method, tokens=range(10))
+    optimizer = optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    model(IDS, labels=IDS).loss.backward()
+    optimizer.step()
+    return model, optimizer, model(IDS, labels=IDS).loss
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_by_kind_it_is_what_tracemalloc_sees(method):
+    step_of(method)  # what is made once and kept, such as codebooks, is made now
+    tracemalloc.start()
+    try:
+        held = step_of(method)
+        seen = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    counted = live_bytes(*held)
+    assert sum(counted.values()) == pytest.approx(seen, rel=0.05)
+    trains = sum(p.data.nbytes for p in held[0].parameters() if p.requires_grad)
+    assert counted["gradients"] == trains and counted["optimizer"] == 2 * trains
+    assert counted["activations"] > 0
+
+
+def test_what_a_kind_holds():
+    full, lora, qlora = (live_bytes(*step_of(method)) for method in ("full", "lora", "qlora"))
+    assert (
+        full["gradients"]
+        == full["weights"]
+        == 4 * sum(p.size for p in LlamaForCausalLM(LlamaConfig(**MODEL)).parameters())
+    )
+    assert lora["weights"] > full["weights"] > 2.5 * qlora["weights"]
+    assert lora["gradients"] < full["gradients"] / 10
+    model, optimizer, loss = step_of("lora")
+    assert live_bytes(model, optimizer)["activations"] == 0
+    loss.backward()
+    assert live_bytes(model, optimizer, loss)["activations"] < 100  # the graph is used up: the loss alone
+
+
+def test_peak_counts_what_was_alive_at_once():
+    def work():
+        for _ in range(3):
+            np.ones(100_000)
+
+    assert 800_000 <= peak_bytes(work) < 900_000
+    assert peak_bytes(work, held=5) - peak_bytes(work) == pytest.approx(5, abs=2000)

@@ -1,0 +1,461 @@
+"""pytest tests/measure/test_studies.py
+
+Every study with everything made tiny, and what its sentence makes of numbers."""
+
+import json
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.measure import lr_search
+from minilora.measure.base import Base
+from minilora.measure.lab import SCRATCH
+from minilora.measure.records import Records
+from minilora.measure.studies import (
+    STUDIES,
+    data_types,
+    forgetting,
+    low_data,
+    merge_trap,
+    prompting,
+    targets,
+)
+from minilora.measure.studies.study import RECORDS
+from minilora.quant import dequantize_4bit, quantize_4bit
+from minilora.show.grids import Spread, drawn, render
+from minilora.train.loop import TrainConfig
+
+pytestmark = pytest.mark.host
+
+BASE = Base(
+    sizes={"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    | {"max_position_embeddings": 256, "tie_word_embeddings": True},
+    config=TrainConfig(steps=4, lr=1e-2, eval_every=2),
+    vocab_size=1024,
+    seq_len=32,
+    batch_size=4,
+)
+SMALL = {
+    "rank": {"values": (1, 4)},
+    "targets": {"values": ("q_proj", "o_proj", "q_proj,v_proj", "all-linear")},
+    "data-types": {},
+    "adapter-width": {"values": (2, 4)},
+    "prefix-length": {"values": (1, 2)},
+    "low-data": {"values": (1, 2), "kinds": (SCRATCH, "full")},
+    "forgetting": {"values": (1.0, 3.0), "replay": (0.5,), "replay_at": 1.0},
+    "prompting": {"values": (0, 1, 2), "timed": 1},
+    "merge-trap": {},
+}
+
+
+def tiny(name: str):
+    plan = replace(
+        STUDIES[name].quick,
+        base=BASE,
+        seeds=(0, 1),
+        rates=1,
+        characters=2_000,
+        adapt=TrainConfig(steps=2, eval_every=1),
+        labels=1,
+        classify=TrainConfig(steps=1),
+        test_characters=1_000,
+        validation_characters=1_000,
+        test_examples=16,
+        **SMALL[name],
+    )
+    return replace(STUDIES[name], quick=plan)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, cache):
+    """{name: (exit code, folder, what was printed)} of every study, each run when it is first asked for."""
+    found = {}
+
+    def run(name: str, capsys):
+        if name not in found:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MINILORA_CACHE", cache)
+                patch.setitem(STUDIES, name, tiny(name))
+                out = tmp_path_factory.mktemp("runs") / name
+                code = main(["study", name, "--quick", "--out", str(out), "--json"])
+            found[name] = code, out, capsys.readouterr()
+        return found[name]
+
+    return run
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_measured_and_shown(measured, capsys, name):
+    code, out, said = measured(name, capsys)
+    assert code == 0, said.err
+    facts, study = json.loads(said.out), tiny(name)
+    keys = [tuple(cell["key"]) for cell in facts["cells"]]
+    assert set(study.cells(study.quick)) <= set(keys) and len(keys) == len(set(keys))
+    assert facts["sentence"] and facts["sentence"] == study.sentence(Records.read(out / RECORDS, study.kind))
+    assert "nan" not in facts["sentence"] and (out / f"{name}.png").stat().st_size > 5_000
+    assert max(map(len, said.err.splitlines())) <= 80
+    assert "".join(facts["sentence"].split()) in "".join(said.err.split())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_table_of_the_full_plan_fits_80_columns_without_breaking_a_number(name):
+    """Rows as wide as they can be: a table that is too wide breaks its cells over lines."""
+    study = STUDIES[name]
+    records = imagined(study, study.full)
+    lines = render(drawn(study.grid(records))).splitlines()
+    rule = next(i for i, line in enumerate(lines) if line.startswith("──"))
+    rows = len(study.grid(records).rows)
+    assert max(map(len, lines)) <= 80
+    first = [line.split(" ")[0] for line in lines[rule + 1 : rule + 1 + rows]]
+    assert first == [row[0].split(" ")[0] for row in study.grid(records).rows]
+
+
+@pytest.mark.parametrize("name", ["forgetting", "merge-trap"])
+def test_a_study_that_was_cut_off_goes_on_with_the_same_numbers(measured, capsys, monkeypatch, tmp_path, cache, name):
+    _, out, _ = measured(name, capsys)
+    study = tiny(name)
+    whole = (out / RECORDS).read_text().splitlines(keepends=True)
+    monkeypatch.setitem(STUDIES, name, study)
+    monkeypatch.setenv("MINILORA_CACHE", cache)
+    (tmp_path / RECORDS).write_text("".join(whole[:-3]) + whole[-3][:-9])
+    before = Records.read(out / RECORDS, study.kind).rows
+    assert main(["study", name, "--quick", "--out", str(tmp_path)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(["study", name, "--quick", "--out", str(tmp_path), "--resume"]) == 0
+    assert "cut off" in capsys.readouterr().err
+    again = Records.read(tmp_path / RECORDS, study.kind).rows
+    assert list(again) == list(before)
+    assert [row | {"seconds": 0} for row in again.values()] == [row | {"seconds": 0} for row in before.values()]
+
+
+# Numbers that are certain
+
+
+def rows_of(measured, capsys, name: str) -> Records:
+    return Records.read(measured(name, capsys)[1] / RECORDS, STUDIES[name].kind)
+
+
+def test_parameters_grow_as_the_rank(measured, capsys):
+    records = rows_of(measured, capsys, "rank")
+    assert [records.rows["rank", r, 0]["trainable"] for r in (1, 4)] == [64, 256]  # 2 layers of 16 + 16
+
+
+def test_budgets_are_equal_within_the_rounding_of_the_rank(measured, capsys):
+    records = rows_of(measured, capsys, "targets")
+    of_one = {"q_proj": 32, "o_proj": 32, "q_proj,v_proj": 64, "all-linear": 224}
+    for names, cost in of_one.items():
+        row = records.rows["targets", names, 0]
+        assert row["trainable"] == row["rank"] * cost
+        assert abs(row["trainable"] - 2 * of_one["all-linear"]) <= cost / 2
+
+
+def test_the_full_plan_has_ranks_that_the_package_base_allows():
+    from minilora.measure.base import PACKAGE_BASE, QUICK_BASE
+    from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+
+    for base in (PACKAGE_BASE, QUICK_BASE):
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=256, **base.sizes))
+        whole = targets.cost(model, "all-linear") * targets.SPREAD
+        width = model.model.layers[0].self_attn.v_proj.out_features
+        for names in targets.WORDS:
+            rank = targets.options(model, names).rank
+            assert abs(rank * targets.cost(model, names) - whole) <= targets.cost(model, names) / 2 and rank <= width
+        largest = max(STUDIES["rank"].full.values if base is PACKAGE_BASE else STUDIES["rank"].quick.values)
+        assert largest <= width
+
+
+def test_nf4_is_nearest_and_costs_the_bits_that_it_should(measured, capsys):
+    records = rows_of(measured, capsys, "data-types")
+    base = {name: records.rows["base", name, 0] for name in ("float32", *data_types.TYPES)}
+    assert base["nf4"]["error"] < base["int4"]["error"] < base["fp4"]["error"] and base["float32"]["error"] == 0
+    assert [base[name]["bits"] for name in ("float32", "nf4", "fp4", "int4")] == [32, 4.5, 4.5, 4.5]
+    assert 4.126 < base["nf4+dq"]["bits"] < 4.5
+    assert base["nf4"]["base_text"] != base["float32"]["base_text"] != records.rows["base", "float32", 1]["base_text"]
+    one = base["float32"]
+    assert one["perplexity"] > 2 ** one["base_text"]  # a token is more than a character
+
+
+def test_the_larger_an_update_the_more_of_it_survives(measured, capsys):
+    records = rows_of(measured, capsys, "merge-trap")
+    for seed in (0, 1):
+        rows = [records.rows["merged", size, seed] for size in merge_trap.EXPECTED]
+        kept = [row["survives"] for row in rows]
+        assert kept == sorted(kept) and kept[0] < 0.3 and kept[-1] > 0.9
+        assert [row["relative"] for row in rows] == pytest.approx(list(merge_trap.EXPECTED), rel=1e-4)
+        for row in rows:
+            assert row["float"] == pytest.approx(row["adapter"], rel=1e-5)
+            assert row["requantized"] != row["float"]
+
+
+def test_what_survives_of_normal_numbers():
+    rng = np.random.default_rng(0)
+    weight, delta = rng.standard_normal((2, 512, 512), dtype=np.float32)
+    base = dequantize_4bit(*quantize_4bit(weight))
+    for size, percent in merge_trap.EXPECTED.items():
+        scaled = delta * np.float32(size * merge_trap.norm(base) / merge_trap.norm(delta))
+        kept = float((merge_trap.remains(base, scaled) * scaled).sum() / (scaled * scaled).sum())
+        assert 100 * kept == pytest.approx(percent, abs=10)
+
+
+def test_replay_and_methods_change_what_is_trained(measured, capsys):
+    records = rows_of(measured, capsys, "forgetting")
+    plain, mixed = (records.rows["full", 1.0, share, 0] for share in (0.0, 0.5))
+    assert plain["domain"] != mixed["domain"] and plain["lr"] == mixed["lr"] == 5e-4
+    assert records.rows["full", 3.0, 0.0, 0]["lr"] == 1.5e-3
+
+
+def test_both_starts_of_a_prefix_have_as_many_numbers(measured, capsys):
+    records = rows_of(measured, capsys, "prefix-length")
+    for length in (1, 2):
+        real, drawn = (records.rows[kind, length, 0] for kind in ("tokens", "random"))
+        assert real["trainable"] == drawn["trainable"] == length * 32 and real["domain"] != drawn["domain"]
+
+
+def test_all_labels_are_as_many_as_the_task_has():
+    plan = replace(STUDIES["low-data"].full, seeds=(0,), kinds=("full",))
+    assert [labels for _, labels, _ in low_data.cells(plan)] == [8, 32, 128, low_data.most()]
+    assert low_data.most() > 128
+
+
+# What sentences make of numbers: they say the opposite when the numbers do
+
+
+def imagined(study, plan, numbers=lambda key: {}) -> Records:
+    """Records of the plan in memory, every cell with numbers of everything, some of them by `numbers(key)`."""
+    from dataclasses import asdict
+
+    ordinary = {"domain": 2.5, "base_text": 2.0, "total": 2_828_736, "trainable": 2_828_736, "lr": 0.00033}
+    ordinary |= {"seconds": 22.0, "accuracy": 0.5, "rank": 18, "bits": 4.126, "error": 0.121, "perplexity": 128.25}
+    ordinary |= {"best_step": 50, "tokens": 410.0, "prompt_ms": 105.5, "trained_ms": 10.5, "classes": 8, "steps": 48}
+    ordinary |= {"relative": 1.05, "survives": 0.995, "adapter": 2.5, "float": 2.5, "requantized": 2.5}
+    settings = json.loads(json.dumps(asdict(plan)))
+    rows = {key: {"key": list(key)} | ordinary | numbers(key) for key in study.cells(plan)}
+    return Records(None, {"settings": settings}, rows)
+
+
+def said(name: str, numbers) -> str:
+    study = STUDIES[name]
+    return study.sentence(imagined(study, study.full, numbers))
+
+
+def noisy(value: float, seed: int) -> float:
+    """`value` within a hundredth of a bit, by seed."""
+    return value + 0.01 * (seed - 1)
+
+
+def by_value(values: dict, base: float = 3.0, place: int = 1):
+    """Domain bits by one part of the key, or of the kind; the base has `base`."""
+
+    def numbers(key: tuple) -> dict:
+        if key[0] == "base":
+            return {"domain": base}
+        return {"domain": noisy(values.get(key[place], values.get(key[0], 2.5)), key[-1])}
+
+    return numbers
+
+
+def test_rank_flat_and_not():
+    flat = said("rank", by_value(dict.fromkeys((1, 2, 4, 8, 16, 64), 2.5)))
+    assert "flat, as published" in flat and "0.500 ± 0.010: level" in flat
+    rising = said("rank", by_value({1: 2.9, 2: 2.9}))
+    assert "not flat: ranks 1 and 2 fall behind rank 4" in rising and "0.500 ± 0.010: more" in rising
+    falling = said("rank", by_value({64: 2.9}))
+    assert "rank 64 falls behind" in falling and "0.100 ± 0.010: less" in falling
+
+
+def test_targets_order():
+    ahead = said("targets", by_value({targets.BOTH: 2.2}))
+    assert "ahead of the best matrix alone" in ahead and "as published" in ahead and "No other choice" in ahead
+    behind = said("targets", by_value({"o_proj": 2.2}))
+    assert "behind the best matrix alone, o at rank" in behind and "unlike the published" in behind
+    level = said("targets", by_value({"all-linear": 2.2}))
+    assert "level with the best matrix alone" in level and "Most is learned with all linears" in level
+
+
+def test_data_types_order():
+    def costs(nf4: float, fp4: float, int4: float, adapted: float = 2.5):
+        lost = {"nf4": nf4, "nf4+dq": nf4, "fp4": fp4, "int4": int4, "float32": 0.0}
+
+        def numbers(key: tuple) -> dict:
+            kind, name, seed = key
+            scatter = 0.001 * seed if name != "float32" else 0.0
+            return {"base_text": 2 + lost[name] + scatter, "domain": noisy(adapted if name == "int4" else 2.5, seed)}
+
+        return said("data-types", numbers)
+
+    assert "as published" in costs(0.01, 0.02, 0.03) and "all types are level" in costs(0.01, 0.02, 0.03)
+    assert "INT4 before FP4, unlike" in costs(0.01, 0.03, 0.02)
+    assert "only in part" in costs(0.01, 0.03, 0.031)
+    assert "INT4 (2.600 ± 0.010) differs from" in costs(0.01, 0.02, 0.03, adapted=2.6)
+
+
+def test_adapter_width_against_full():
+    def numbers(full: float):
+        wide = {4: 0.003, 16: 0.01, 64: 0.036, 256: 0.14}
+        domain = by_value({4: 2.8, 0: full})
+        share = lambda key: wide.get(key[1], 1.0) if len(key) > 1 else 1.0  # noqa: E731
+        return lambda key: domain(key) | {"trainable": int(share(key) * 2_828_736)}
+
+    near = said("adapter-width", numbers(2.5))
+    assert "width 64 train 3.6 %" in near and "level with full" in near and "as published" in near
+    assert "Pfeiffer of width 16 (1.0 %)" in near
+    far = said("adapter-width", numbers(2.2))
+    assert "less than full" in far and "unlike the published" in far and "No width comes up" in far
+
+
+def test_prefix_start_and_length():
+    def numbers(real: dict, drawn: float):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0}
+            return {"domain": noisy(real[key[1]] if key[0] == "tokens" else drawn, key[-1])}
+
+        return said("prefix-length", of)
+
+    rising = {1: 2.9, 4: 2.8, 16: 2.7, 64: 2.6}
+    assert "random numbers at every length, as published" in numbers(rising, 2.95)
+    assert "the longer the better up to 64" in numbers(rising, 2.95)
+    assert "at no tokens but not at" in numbers(rising, 2.0)
+    falling = {1: 2.9, 4: 2.7, 16: 2.6, 64: 2.8}
+    assert "more up to 16 tokens and less beyond, as published" in numbers(falling, 2.95)
+    assert "makes no difference" in numbers(dict.fromkeys(rising, 2.8), 2.8)
+
+
+def test_low_data_saves_labels_or_not():
+    def numbers(full: dict, scratch: dict):
+        few = sorted({key[1] for key in low_data.cells(STUDIES["low-data"].full)})
+
+        def of(key: tuple) -> dict:
+            level = dict(zip(few, full if key[0] == "full" else scratch, strict=True))[key[1]]
+            return {"accuracy": noisy(level, key[2])}
+
+        return said("low-data", of)
+
+    saved = numbers((0.5, 0.6, 0.7, 0.8), (0.2, 0.3, 0.4, 0.5))
+    assert f"With 8 labels the base is where scratch is with {low_data.most()}" in saved
+    assert "the published saving does not show" in numbers((0.2, 0.3, 0.4, 0.5), (0.2, 0.3, 0.4, 0.5))
+    assert "ahead at 8 and 32 labels: unlike" in numbers((0.2, 0.3, 0.4, 0.5), (0.3, 0.4, 0.4, 0.5))
+    assert "not by enough" in numbers((0.3, 0.3, 0.4, 0.5), (0.2, 0.3, 0.4, 0.6 - 0.1001 + 0.001))
+
+
+def test_forgetting_less_or_not():
+    def numbers(lora_lost: float, replayed: float):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0, "base_text": 2.0}
+            method, factor, share, seed = key
+            won = {1 / 9: 0.1, 1 / 3: 0.2, 1.0: 0.3, 3.0: 0.4}[factor] * (1.0 if method == "full" else 0.9)
+            lost = won * (1.0 if method == "full" else lora_lost)
+            return {"domain": 3.0 - noisy(won, seed), "base_text": 2.0 + noisy(replayed if share else lost, seed)}
+
+        return said("forgetting", of)
+
+    less = numbers(0.5, 0.05)
+    assert "(less): as published" in less and "LoRA forgets less for the same" in less and "forgets less (0.050" in less
+    more = numbers(2.0, 0.3)
+    assert "(more): the published pattern does not show" in more and "full forgets less for the same" in more
+    assert "replay, full fine-tuning forgets as much" in more
+
+
+def test_forgotten_at_equal_learning_is_read_off_the_curve():
+    one = lambda value: Spread(value, 0.0, 1)  # noqa: E731
+    curve = [(one(0.2), one(0.1)), (one(0.4), one(0.5))]
+    assert forgetting.forgot_at(curve, 0.1) == pytest.approx(0.05)
+    assert forgetting.forgot_at(curve, 0.3) == pytest.approx(0.3)
+    assert forgetting.forgot_at(curve, 0.5) is None
+
+
+def test_prompting_ahead_and_behind_and_when_training_pays_off():
+    def numbers(prompt: float, trained: float, ms: float = 105.5):
+        def of(key: tuple) -> dict:
+            if key[0] == "cost":
+                return {"prompt_ms": ms}
+            return {"accuracy": noisy(prompt if key[0] == "prompt" else trained, key[2])}
+
+        return said("prompting", of)
+
+    trained = numbers(0.12, 0.5)
+    assert "ahead at k = 1, 2, 4, 8 and 16, as published" in trained and "no prompt is clearly above" in trained
+    assert "paid off after 232 queries" in trained  # 22 s over 95 ms
+    prompt = numbers(0.5, 0.2, ms=10.0)
+    assert "Unlike published, the prompt is ahead at k = 1" in prompt and "never pays off" in prompt
+    assert "At no k are they apart" in numbers(0.3, 0.3)
+    records = imagined(STUDIES["prompting"], STUDIES["prompting"].full)
+    assert prompting.crossover(records, 16) == 232
+
+
+def test_merge_trap_against_normal_numbers():
+    def numbers(flip: bool, rounded: float):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0}
+            _, size, seed = key
+            expected = merge_trap.EXPECTED.get(size, 100) / 100
+            found = {"relative": size or 0.4, "survives": 1 - expected if flip else expected}
+            return found | {"float": noisy(2.5, seed), "requantized": noisy(rounded, seed)}
+
+        return said("merge-trap", of)
+
+    assert "the more survives, as normal numbers give" in numbers(False, 2.5)
+    assert "is level with that rounded" in numbers(False, 2.5)
+    assert "not always more" in numbers(True, 2.5) and "more than 10 points from" in numbers(True, 2.5)
+    assert "comes to 2.800 ± 0.010 rounded" in numbers(False, 2.8)
+
+
+# The search and the command
+
+
+def test_a_rate_that_diverges_is_not_the_best():
+    losses = {1.0: 2.0, 3.0: None, 0.33: 3.0}
+    assert lr_search.best_rate(1.0, 3, losses.get) == 1.0
+    assert lr_search.best_rate(1.0, 1, lambda rate: inf if rate < 5 else 1.0) == 1.0
+    tried = []
+    lr_search.best_rate(1.0, 2, lambda rate: tried.append(rate) or -rate)
+    assert tried == [1.0, 3.0, 9.0, 27.0]
+
+
+def test_the_list_names_every_question(capsys):
+    assert main(["study"]) == 0
+    plain = capsys.readouterr().out
+    assert main(["study", "--list"]) == 0
+    assert capsys.readouterr().out == plain and max(map(len, plain.splitlines())) <= 80
+    for name, study in STUDIES.items():
+        assert name in plain and study.question.split()[-1] in plain
+    assert main(["study", "--list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rank"] == STUDIES["rank"].question
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rnk"], "did you mean 'rank'"),
+        (["data_types"], "did you mean 'data-types'"),
+        (["--quick"], "--quick needs the name of a study"),
+        (["--list", "--out", "x"], "--out needs the name of a study"),
+    ],
+)
+def test_bad_arguments_are_one_line(capsys, arguments, words):
+    assert main(["study", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+def test_a_file_of_another_study_is_refused(measured, capsys, monkeypatch):
+    _, out, _ = measured("rank", capsys)
+    assert main(["study", "targets", "--quick", "--out", str(out), "--resume"]) == 2
+    assert "holds 'study rank', not 'study targets'" in capsys.readouterr().err
+
+
+def test_every_study_is_whole():
+    assert list(STUDIES) == [study.name for study in STUDIES.values()]
+    for study in STUDIES.values():
+        assert study.full.base is None and len(study.full.seeds) == 3 and len(study.quick.seeds) <= 2
+        assert study.question.endswith("?") and study.published.endswith(".")

@@ -1,0 +1,97 @@
+"""pytest tests/measure/test_word_order.py: the task of lesson 01 and the learners that it compares."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from minilora.data import corpora
+from minilora.data.tasks import Example
+from minilora.measure import word_order
+from minilora.models.llama import LlamaConfig
+from minilora.train import recipes
+from minilora.train.loop import TrainConfig
+from minilora.train.parallel import Workers
+
+
+@pytest.fixture(scope="module")
+def task():
+    return word_order.load_word_order()
+
+
+@pytest.fixture(scope="module")
+def base():
+    return recipes.load_model("base")
+
+
+@pytest.mark.host
+def test_both_classes_are_as_large_and_no_sentence_stands_twice(task):
+    examples = [*task.train, *task.test]
+    for part in (task.train, task.test):
+        assert Counter(example.label for example in part)[0] == len(part) / 2 >= 60
+    bags = Counter(" ".join(sorted(example.text.lower().split())) for example in examples)
+    assert max(bags.values()) == 1
+
+
+@pytest.mark.host
+def test_only_the_order_of_the_words_is_mixed_up(task):
+    written = {}
+    for document in corpora.load("numpy-docs").documents:
+        if sentence := word_order._sentence(document):
+            written[tuple(sorted(sentence.lower().split()))] = sentence.lower()
+    for text, label in (*task.train, *task.test):
+        original = written[tuple(sorted(text.lower().split()))].split()
+        now = text.lower().split()
+        assert (now == original) == (label == 0)
+        assert (now[0], now[-1]) == (original[0], original[-1])
+
+
+@pytest.mark.host
+def test_a_seed_gives_one_task_and_another_seed_another(task):
+    assert word_order.load_word_order() == task
+    assert word_order.load_word_order(1).train != task.train
+
+
+@pytest.mark.host
+def test_frequency_bits_are_of_the_tokens_alone(base, task):
+    tokenizer, known = base[1], [example.text for example in task.train]
+    often, rare = word_order.frequency_bits(tokenizer, [" the", " zebra"], known)
+    assert 0 < often < rare
+    twice = word_order.frequency_bits(tokenizer, [" the the"], known)
+    assert twice == pytest.approx(2 * often)
+
+
+def test_the_base_is_more_surprised_by_what_is_mixed_up(task):
+    model, tokenizer = recipes.load_model("base")
+    rng, texts = np.random.default_rng(0), [example.text for example in task.test if example.label == 0][:12]
+    with Workers(1) as workers:
+        as_written = word_order.model_bits(model, tokenizer, texts, workers)
+        mixed = word_order.model_bits(model, tokenizer, [word_order.mix_up(t, rng) for t in texts], workers)
+        again = word_order.model_bits(model, tokenizer, texts[:1], workers)
+    assert (mixed > as_written).mean() > 0.8
+    assert again == pytest.approx(as_written[:1])
+
+
+@pytest.mark.host
+def test_pairs_are_learned_from_the_labels_alone(base):
+    tokenizer = base[1]
+    examples = [Example("the mean of it", 0), Example("of mean the it", 1)]
+    assert word_order.by_pairs(tokenizer, examples, ["the mean of", "of mean the"]).tolist() == [0, 1]
+    assert word_order.by_pairs(tokenizer, examples, ["zebra"]).tolist() == [0]
+
+
+def test_a_network_from_scratch_knows_its_examples_by_heart(base, task):
+    config = LlamaConfig(
+        vocab_size=base[1].vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    few = task.few(3, 0)
+    with Workers(1) as workers:
+        known, _ = word_order.network_from_scratch(
+            config, base[1], few, task.test[:8], TrainConfig(steps=25, lr=1e-2), workers
+        )
+    assert known == 1

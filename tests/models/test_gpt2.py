@@ -1,0 +1,572 @@
+"""pytest tests/models/test_gpt2.py: GPT-2 against transformers and PEFT, and what must hold without them.
+
+The files and numbers are those of golden/make_gpt2.py.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from minilora import Tensor, backend, no_grad, quant
+from minilora.data.tokenizer import train_tokenizer
+from minilora.errors import FormatError, MiniloraError
+from minilora.gradcheck import gradcheck
+from minilora.models.generate import KVCache
+from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.models.registry import LANGUAGE_MODELS, family_of
+from minilora.peft import (
+    BottleneckConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoraConfig,
+    PeftModel,
+    PromptTuningConfig,
+    get_peft_model,
+)
+from minilora.train import recipes
+from tests.helpers import strict
+from tests.helpers.peft_invariants import CASES, INVARIANTS, distance
+from tests.models.test_llama import Given, close, host, ids_of, training_step
+
+HERE = Path(__file__).parents[1] / "golden"
+NAMES = ("tied", "untied")
+GOLDEN = {name: load_file(HERE / f"gpt2_{name}.safetensors") for name in NAMES}
+ADAPTED = load_file(HERE / "gpt2_peft" / "expected.safetensors")
+PAD = 1
+TINY = {"vocab_size": 11, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2}
+FAN_IN_FAN_OUT = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # (in, out) in files
+every_golden = pytest.mark.parametrize("name", NAMES)
+
+
+def golden_folder(name: str, folder: Path, **changes) -> Path:
+    """A model folder as transformers writes it. changes: of its tensors; None takes one away."""
+    weights = {key[7:]: a for key, a in GOLDEN[name].items() if key.startswith("weight.")}
+    weights = {key: a for key, a in (weights | changes).items() if a is not None}
+    with safe_open(HERE / f"gpt2_{name}.safetensors", framework="numpy") as file:
+        config = json.loads(file.metadata()["config"])
+    config |= {"model_type": "gpt2", "eos_token_id": None, "bos_token_id": None}
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def golden_model(name: str, folder: Path) -> GPT2LMHeadModel:
+    return GPT2LMHeadModel.from_pretrained(golden_folder(name, folder))
+
+
+def tiny(seed: int = 0, scale: float = 20, **settings) -> GPT2LMHeadModel:
+    """A small model whose tables and matrices are `scale` times as large as usual and whose biases are not zero, so
+    that its logits differ.
+    """
+    model = GPT2LMHeadModel(GPT2Config(**{**TINY, **settings}), seed=seed).eval()
+    rng = np.random.default_rng(seed)
+    for name, p in model.named_parameters():
+        if p.ndim == 2:
+            p.data = p.data * scale
+        elif name.endswith("bias"):
+            p.data = backend.asarray(0.3 * rng.standard_normal(p.shape).astype("float32"))
+    return model
+
+
+def edit(folder: Path, **config) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+
+
+# Against transformers
+
+
+@every_golden
+def test_logits_loss_and_gradients_of_transformers(name, tmp_path):
+    model, golden = golden_model(name, tmp_path), GOLDEN[name]
+    out = model(golden["input_ids"], labels=golden["labels"])
+    assert out.loss.dtype == np.float32 and out.logits.dtype == np.float32
+    np.testing.assert_allclose(out.logits.numpy(), golden["logits"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(out.loss.item(), golden["loss"], rtol=1e-5)
+    out.loss.backward()
+    for path, p in model.named_parameters():
+        expected = golden[f"grad.{path}"]
+        found = host(p.grad).T if path.endswith(FAN_IN_FAN_OUT) else host(p.grad)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max(), err_msg=path)
+
+
+@every_golden
+def test_left_padding_of_transformers(name, tmp_path):
+    model, golden = golden_model(name, tmp_path), GOLDEN[name]
+    logits = model(golden["padded_ids"], attention_mask=golden["padded_mask"]).logits.numpy()
+    real = golden["padded_mask"] == 1
+    np.testing.assert_allclose(logits[real], golden["padded_logits"][real], rtol=1e-5, atol=1e-5)
+    assert np.isfinite(logits).all()
+
+
+@every_golden
+def test_greedy_continuations_of_transformers(name, tmp_path):
+    model, golden = golden_model(name, tmp_path), GOLDEN[name]
+    found = model.generate(golden["input_ids"], 8, temperature=0)
+    np.testing.assert_array_equal(found, golden["greedy"])
+    found = model.generate(golden["padded_ids"], 8, attention_mask=golden["padded_mask"], temperature=0)
+    np.testing.assert_array_equal(found, golden["padded_greedy"])
+
+
+@every_golden
+def test_names_and_shapes_are_transformers(name, tmp_path):
+    model = golden_model(name, tmp_path)
+    expected = {key[7:]: a.shape for key, a in GOLDEN[name].items() if key.startswith("weight.")}
+    expected = {key: shape[::-1] if key.endswith(FAN_IN_FAN_OUT) else shape for key, shape in expected.items()}
+    assert {path: p.shape for path, p in model.named_parameters()} == expected
+
+
+@pytest.mark.parametrize("method", [name for name in ADAPTED if name != "input_ids"])
+def test_pefts_adapters_give_pefts_logits(method, tmp_path):
+    base, ids = golden_model("tied", tmp_path), ADAPTED["input_ids"]
+    before = base(ids).logits.numpy()
+    model = PeftModel.from_pretrained(base, HERE / "gpt2_peft" / method)
+    assert distance(model(ids).logits.numpy(), ADAPTED[method]) < 1e-5
+    assert distance(before, ADAPTED[method]) > 1e-2
+    assert distance(model.merge_and_unload()(ids).logits.numpy(), ADAPTED[method]) < 1e-5
+
+
+# What a decoder is
+
+
+@pytest.mark.parametrize("position", [0, 3, 5])
+def test_the_future_has_no_influence_and_no_gradient(position):
+    model, ids = tiny(), ids_of(2, 6)
+    before = model(ids).logits.numpy()
+    changed = ids.copy()
+    changed[:, position + 1 :] = (changed[:, position + 1 :] + 1) % 11
+    np.testing.assert_array_equal(model(changed).logits.numpy()[:, : position + 1], before[:, : position + 1])
+
+    hidden = Tensor(np.random.default_rng(0).standard_normal((2, 6, 8)).astype("float32"), requires_grad=True)
+    model.transformer.wte = Given(hidden)
+    model(ids).logits[:, position].sum().backward()
+    g = host(hidden.grad)
+    np.testing.assert_array_equal(g[:, position + 1 :], 0)
+    assert (np.abs(g[:, : position + 1]).max(axis=-1) > 0).all()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(side):
+    """Logits of the real tokens as alone, whatever the padding is, and no gradient to it."""
+    model = tiny()
+    ids, lengths = ids_of(3, 6), (6, 4, 1)
+    padded, mask = np.full((3, 8), PAD), np.zeros((3, 8), dtype=int)
+    for row, length in enumerate(lengths):
+        place = slice(8 - length, 8) if side == "left" else slice(0, length)
+        padded[row, place], mask[row, place] = ids[row, :length], 1
+    out = model(padded, attention_mask=mask).logits.numpy()
+    for row, length in enumerate(lengths):
+        close(out[row][mask[row] == 1], model(ids[row : row + 1, :length]).logits.numpy()[0])
+
+    hidden = Tensor(np.random.default_rng(0).standard_normal((3, 8, 8)).astype("float32"), requires_grad=True)
+    model.transformer.wte = Given(hidden)
+    labels = np.where(mask & np.roll(mask, 1, axis=1), padded, -100)  # the first real token is nobody's to predict
+    model(padded, attention_mask=mask, labels=labels).loss.backward()
+    np.testing.assert_array_equal(host(hidden.grad)[mask == 0], 0)
+
+
+@pytest.mark.parametrize("pieces", [[3, 1, 1, 1, 1], [1] * 7, [2, 5], [7]], ids=str)
+@every_golden
+def test_with_the_cache_as_without(name, pieces, tmp_path):
+    model, golden = golden_model(name, tmp_path), GOLDEN[name]
+    for ids, mask in [(golden["input_ids"], None), (golden["padded_ids"], golden["padded_mask"])]:
+        whole = model(ids, attention_mask=mask).logits.numpy()
+        cache, seen = KVCache(10), []
+        with no_grad():
+            for length in pieces:
+                end = cache.length + length
+                part_mask = None if mask is None else mask[:, :end]
+                part = model(ids[:, cache.length : end], attention_mask=part_mask, past_key_values=cache)
+                seen.append(part.logits.numpy())
+        real = np.ones(ids.shape, dtype=bool) if mask is None else mask == 1
+        found = np.concatenate(seen, axis=1)
+        assert cache.length == 7
+        np.testing.assert_allclose(found[real], whole[real], rtol=0, atol=2e-6 * np.abs(whole[real]).max())
+
+
+def test_the_whole_model_by_central_differences():
+    """A parameter of each kind, in float64, with the head tied and a padded row."""
+    model = tiny(scale=10)
+    rng = np.random.default_rng(0)
+    for p in model.parameters():
+        p.data = p.numpy().astype("float64") + 0.05 * rng.standard_normal(p.shape)
+    ids, mask = ids_of(2, 4), np.array([[0, 1, 1, 1], [1, 1, 1, 1]])
+    body, block = model.transformer, model.transformer.h[0]
+    chosen = [
+        (body.wte, "weight"),
+        (body.wpe, "weight"),
+        (block.attn.c_attn, "weight"),
+        (block.attn.c_attn, "bias"),
+        (block.attn.c_proj, "weight"),
+        (block.ln_1, "weight"),
+        (block.ln_2, "bias"),
+        (block.mlp.c_fc, "weight"),
+        (block.mlp.c_proj, "bias"),
+        (body.ln_f, "weight"),
+    ]
+    for holder, name in chosen:
+
+        def loss(p, holder=holder, name=name):
+            old = getattr(holder, name)
+            heads = model.lm_head.weight is old
+            setattr(holder, name, p)
+            if heads:
+                model.lm_head.weight = p
+            out = model(ids, attention_mask=mask, labels=ids).loss
+            setattr(holder, name, old)
+            if heads:
+                model.lm_head.weight = old
+            return out
+
+        gradcheck(loss, Tensor(getattr(holder, name), requires_grad=True), rtol=1e-5)
+
+
+def test_embeddings_may_come_in_place_of_ids():
+    model, ids = tiny(), ids_of(2, 5)
+    hidden = Tensor(model.transformer.wte.weight.numpy()[ids])
+    found = model.transformer(inputs_embeds=hidden)
+    np.testing.assert_array_equal(found.numpy(), model.transformer(ids).numpy())
+    for both in ({}, {"input_ids": ids, "inputs_embeds": hidden}):
+        with pytest.raises(ValueError, match="input_ids or inputs_embeds, one of the two"):
+            model.transformer(**both)
+
+
+def test_the_table_of_positions_ends():
+    model = tiny()
+    assert model(ids_of(1, 16)).logits.shape == (1, 16, 11)
+    assert model.generate(ids_of(1, 6), 10).shape == (1, 16)
+    with pytest.raises(MiniloraError, match="17 tokens pass the model's 16 positions; shorten the text"):
+        model(ids_of(1, 17))
+    with pytest.raises(MiniloraError, match="pass the model's 16 positions"):
+        model.generate(ids_of(1, 6), 11)
+    cache = KVCache(20)
+    with no_grad():
+        model(ids_of(1, 12), past_key_values=cache)
+        with pytest.raises(MiniloraError, match="17 tokens"):
+            model(ids_of(1, 5), past_key_values=cache)
+    padded = np.concatenate([np.full((1, 4), PAD), ids_of(1, 16)], axis=1)  # padding takes no positions
+    mask = (np.arange(20) >= 4)[None]
+    close(model(padded, attention_mask=mask).logits.numpy()[:, 4:], model(ids_of(1, 16)).logits.numpy())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda m: m(np.array([[0, 11]])), IndexError, "11"),
+        (lambda m: m(np.array([[0.0, 1.0]])), TypeError, "integers"),
+        (lambda m: m(ids_of(2, 4), attention_mask=np.ones((2, 3))), ValueError, r"\(2, 3\)"),
+        (lambda m: m(ids_of(2, 4), labels=ids_of(2, 3)), ValueError, r"\(2, 3\)"),
+        (lambda m: m(ids_of(4)), ValueError, r"\(4,\)"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(call, error, text):
+    with pytest.raises(error, match=text):
+        call(tiny())
+
+
+def test_a_training_step_waits_for_no_device_and_makes_no_float64():
+    model = tiny()
+    strict.reset_syncs()
+    training_step(model, ids_of(2, 5), np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]))
+    assert strict.sync_count() == 0
+    assert all(p.dtype == np.float32 and p.grad.dtype == np.float32 for p in model.parameters())
+
+
+# Beginning
+
+
+def test_fresh_weights():
+    """Normal with deviation initializer_range, less where the stream is written into; the first loss is near log V."""
+    config = GPT2Config(vocab_size=300, n_positions=64, n_embd=64, n_layer=8, n_head=2, initializer_range=0.03)
+    model = GPT2LMHeadModel(config, seed=0)
+    for name, p in model.named_parameters():
+        a = p.numpy()
+        if name.endswith("bias"):
+            np.testing.assert_array_equal(a, 0)
+        elif ".ln_" in name:
+            np.testing.assert_array_equal(a, 1)
+        else:
+            expected = 0.03 / 4 if name.endswith("c_proj.weight") else 0.03
+            assert a.std() == pytest.approx(expected, rel=0.05) and abs(a.mean()) < 0.002, name
+    ids = ids_of(2, 16, vocab=300)
+    assert model(ids, labels=ids).loss.item() == pytest.approx(np.log(300), rel=0.05)
+    same, other = (GPT2LMHeadModel(config, seed=seed).transformer.wpe.weight.numpy() for seed in (0, 1))
+    np.testing.assert_array_equal(same, model.transformer.wpe.weight.numpy())
+    assert (other != same).any()
+
+
+def test_a_tied_head_is_the_embedding():
+    tied, untied = tiny(), tiny(tie_word_embeddings=False)
+    assert tied.lm_head.weight is tied.transformer.wte.weight
+    assert "lm_head.weight" not in dict(tied.named_parameters())
+    assert "lm_head.weight" in dict(untied.named_parameters())
+
+
+# Configuration
+
+
+def test_defaults_are_hugging_faces():
+    config = GPT2Config()
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.head_dim) == (
+        768,
+        12,
+        3072,
+        64,
+    )
+    assert config.max_position_embeddings == 1024 and config.tie_word_embeddings
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"vocab_size": 0}, "vocab_size"),
+        ({"n_embd": -8}, "n_embd"),
+        ({"n_layer": -1}, "n_layer"),
+        ({"n_head": 3}, "3 heads"),
+        ({"n_head": 2.0}, "2.0"),
+        ({"n_inner": 0}, "n_inner"),
+        ({"n_positions": "16"}, "'16'"),
+        ({"activation_function": "relu"}, "activation_function must be 'gelu_new', not 'relu'"),
+        ({"activation_function": "gelu"}, "'gelu'"),
+        ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon"),
+        ({"initializer_range": float("nan")}, "initializer_range"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings"),
+        ({"eos_token_id": 1.5}, "eos_token_id"),
+    ],
+    ids=str,
+)
+def test_a_configuration_that_cannot_be_is_refused(settings, text):
+    for make in (lambda: GPT2Config(**{**TINY, **settings}), lambda: GPT2Config.from_dict({**TINY, **settings})):
+        with pytest.raises(MiniloraError) as error:
+            make()
+        assert text in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"reorder_and_upcast_attn": True},
+        {"add_cross_attention": True},
+        {"scale_attn_weights": False},
+        {"scale_attn_weights": 0},
+        {"model_type": "gpt_neo"},
+        {"model_type": ["gpt2"]},
+    ],
+    ids=str,
+)
+def test_what_would_be_computed_wrongly_is_refused(config):
+    name = next(iter(config))
+    with pytest.raises(FormatError, match="describes a" if name == "model_type" else f"asks for {name} = "):
+        GPT2Config.from_dict({**TINY, **config})
+
+
+def test_a_configuration_goes_round():
+    read = GPT2Config.from_dict({**TINY, "n_inner": 12, "attn_pdrop": 0.3, "eos_token_id": [2, 3], "summary_type": "x"})
+    assert read.extra == {"attn_pdrop": 0.3, "summary_type": "x"}
+    written = json.loads(json.dumps(read.to_dict("GPT2LMHeadModel")))
+    assert written["architectures"] == ["GPT2LMHeadModel"] and written["model_type"] == "gpt2"
+    assert (written["attn_pdrop"], written["resid_pdrop"]) == (0.3, 0.0)  # as read; else what was applied
+    again = GPT2Config.from_dict(written)
+    assert {**vars(again), "extra": {}} == {**vars(read), "extra": {}}
+
+
+# Files
+
+
+@every_golden
+def test_a_model_goes_round(name, tmp_path):
+    model, ids = golden_model(name, tmp_path / "theirs"), GOLDEN[name]["input_ids"]
+    model.save_pretrained(tmp_path / "ours")
+    again = GPT2LMHeadModel.from_pretrained(tmp_path / "ours")
+    np.testing.assert_array_equal(again(ids).logits.numpy(), model(ids).logits.numpy())
+    assert all(p.requires_grad for p in again.parameters()) and not again.training
+    stored, theirs = (load_file(tmp_path / who / "model.safetensors") for who in ("ours", "theirs"))
+    assert stored.keys() == theirs.keys()
+    for key, a in theirs.items():
+        np.testing.assert_array_equal(stored[key], a, err_msg=key)
+
+
+def test_a_checkpoint_of_the_body_alone_with_its_buffers(tmp_path):
+    expected = golden_model("tied", tmp_path)(ids_of(1, 5)).logits.numpy()
+    path = tmp_path / "model.safetensors"
+    tensors = {name.removeprefix("transformer."): a for name, a in load_file(path).items()}
+    for layer in range(2):
+        tensors[f"h.{layer}.attn.bias"] = np.tril(np.ones((1, 1, 24, 24), "float32"))
+        tensors[f"h.{layer}.attn.masked_bias"] = np.array(-1e4, "float32")
+    save_file(tensors, path)
+    np.testing.assert_array_equal(GPT2LMHeadModel.from_pretrained(tmp_path)(ids_of(1, 5)).logits.numpy(), expected)
+    save_file(tensors | {"lm_head.weight": tensors["wte.weight"]}, path)
+    np.testing.assert_array_equal(GPT2LMHeadModel.from_pretrained(tmp_path)(ids_of(1, 5)).logits.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"n_embd": 24}, "wte.weight"),
+        ({"n_layer": 3}, "missing transformer.h.2"),
+        ({"n_layer": 1}, "unexpected transformer.h.1"),
+        ({"n_inner": 20}, "c_fc.weight has shape"),
+        ({"n_positions": 25}, "wpe.weight"),
+        ({"tie_word_embeddings": False}, "missing lm_head.weight"),
+        ({"model_type": "llama"}, "'llama'"),
+        ({"vocab_size": "many"}, "vocab_size"),
+        ({"add_cross_attention": True}, "add_cross_attention"),
+        ({"vocab_size": 10**12}, "config.json claims"),
+        ({"n_layer": 10**12}, "config.json claims"),
+        ({"n_positions": 10**12}, "config.json claims"),
+        ({"n_inner": 10**12}, "config.json claims"),
+    ],
+    ids=str,
+)
+def test_a_folder_that_does_not_fit_is_a_format_error(tmp_path, config, text):
+    golden_folder("tied", tmp_path)
+    edit(tmp_path, **config)
+    with pytest.raises(FormatError, match=text) as error:
+        GPT2LMHeadModel.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_weight_of_the_wrong_kind_of_shape_is_a_format_error(tmp_path):
+    golden_folder("tied", tmp_path, **{"transformer.h.0.mlp.c_fc.weight": np.ones(3, "float32")})
+    with pytest.raises(FormatError, match=r"c_fc.weight has shape \(3,\)"):
+        GPT2LMHeadModel.from_pretrained(tmp_path)
+
+
+# The family that a folder holds
+
+
+def test_a_folder_is_read_by_its_own_class(tmp_path):
+    golden_folder("tied", tmp_path / "gpt2")
+    LlamaForCausalLM(LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+                                 num_attention_heads=2)).save_pretrained(tmp_path / "llama")  # fmt: skip
+    assert family_of(tmp_path / "gpt2") is GPT2LMHeadModel
+    assert family_of(tmp_path / "llama") is LlamaForCausalLM
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt_neox", ["gpt2"], None, 5, "x" * 500])
+def test_an_unknown_family_is_a_format_error_that_lists_what_there_is(kind, tmp_path):
+    edit(golden_folder("tied", tmp_path), model_type=kind)
+    with pytest.raises(FormatError) as error:
+        family_of(tmp_path)
+    assert all(name in str(error.value) for name in (str(kind)[:10], *LANGUAGE_MODELS))
+    assert len(str(error.value)) < 500
+
+
+def test_the_commands_load_it_with_its_tokenizer(tmp_path):
+    tokenizer = train_tokenizer(["to be or not to be"] * 3, 270)
+    model = tiny(vocab_size=tokenizer.vocab_size, n_positions=32, eos_token_id=tokenizer.eos_token_id)
+    model.save_pretrained(tmp_path / "base", tokenizer.to_json())
+    loaded, _ = recipes.load_model(str(tmp_path / "base"))
+    assert type(loaded) is GPT2LMHeadModel
+    adapted = get_peft_model(quant.quantize_model(loaded), LoraConfig(init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    again, tokenizer = recipes.load_model(str(tmp_path / "base"), str(tmp_path / "adapter"))
+    ids = np.array([tokenizer.encode("to be")])
+    np.testing.assert_array_equal(again(ids).logits.numpy(), adapted(ids).logits.numpy())
+    edit(tmp_path / "base", model_type="bert")
+    with pytest.raises(FormatError, match="holds a 'bert' model; minilora reads llama, .*gpt2"):
+        recipes.load_model(str(tmp_path / "base"))
+
+
+# Adapters
+
+
+GPT2_CASES = CASES | {
+    "lora, patterns": replace(
+        CASES["lora, patterns"],
+        make=lambda: LoraConfig(
+            r=2,
+            target_modules=["c_attn", "c_fc"],
+            rank_pattern={"c_fc": 3},
+            alpha_pattern={"h.0.attn.c_attn": 5},
+        ),
+    ),
+    "norms": replace(CASES["norms"], trains=("weight", "bias")),
+    "saved": replace(
+        CASES["lora"],
+        make=lambda: LoraConfig(r=2, modules_to_save=["attn.c_proj", "wpe"]),
+        trains=("lora_A.weight", "lora_B.weight", "weight", "bias"),
+    ),
+}
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda invariant: invariant.__name__)
+@pytest.mark.parametrize("name", GPT2_CASES)
+def test_every_way_to_adapt_keeps_its_promises(name, invariant, tmp_path):
+    invariant(GPT2_CASES[name], "gpt2", 0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LoraConfig(r=2), ["attn.c_attn"]),
+        (LoraConfig(r=2, target_modules="all-linear"), ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]),
+        (LoraConfig(r=2, target_modules=["mlp.c_proj"]), ["mlp.c_proj"]),
+        (IA3Config(), ["attn.c_attn", "mlp.c_proj"]),
+        (BottleneckConfig(placement="houlsby"), ["attn", "mlp"]),
+        (LNTuningConfig(), ["ln_1", "ln_2"]),
+    ],
+    ids=str,
+)
+def test_what_is_adapted_by_default_and_by_name(config, expected):
+    model = get_peft_model(tiny(), config)
+    block = [
+        path for path, module in model.base_model.transformer.h[1].named_modules() if hasattr(module, "base_layer")
+    ]
+    assert sorted(block) == expected
+
+
+def test_ia3_scales_the_input_of_the_last_layer():
+    block = get_peft_model(tiny(), IA3Config()).base_model.transformer.h[0]
+    assert block.attn.c_attn.ia3_l.shape == (24, 1) and block.mlp.c_proj.ia3_l.shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    "config", [LoraConfig(target_modules=["q_proj", "v_proj"]), IA3Config(target_modules="k_proj")]
+)
+def test_names_of_a_llama_are_refused_with_what_there_is(config):
+    with pytest.raises(MiniloraError, match="_proj' matches nothing.*there are: c_attn, c_proj, c_fc, lm_head"):
+        get_peft_model(tiny(), config)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LoraConfig(r=2), True),
+        (LoraConfig(r=2, target_modules=["lm_head"]), None),
+        (IA3Config(), True),
+        (LNTuningConfig(), None),
+        (PromptTuningConfig(num_virtual_tokens=2), None),
+    ],
+    ids=str,
+)
+def test_peft_is_told_which_way_the_weights_lie(config, expected, tmp_path):
+    get_peft_model(tiny(), config).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text()).get("fan_in_fan_out") is expected
+    PeftModel.from_pretrained(tiny(), tmp_path)
+
+
+def test_what_is_saved_whole_lies_as_in_the_base(tmp_path):
+    model = get_peft_model(tiny(), LoraConfig(r=2, modules_to_save=["mlp"]))
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    assert tensors["base_model.model.transformer.h.0.mlp.c_fc.weight"].shape == (8, 32)
+    assert tensors["base_model.model.transformer.h.0.mlp.c_proj.weight"].shape == (32, 8)
+    assert tensors["base_model.model.transformer.h.0.attn.c_attn.lora_A.weight"].shape == (2, 8)
+
+
+def test_four_bits():
+    model, ids = tiny(), ids_of(2, 6)
+    expected = model(ids).logits.numpy()
+    quant.quantize_model(model)
+    assert sum(module.num_quantized for _, module in model.named_modules()) == 2 * 12 * 8 * 8
+    found = model(ids).logits.numpy()
+    assert 1e-4 < distance(found, expected) < 0.5

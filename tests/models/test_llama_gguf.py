@@ -1,0 +1,372 @@
+"""pytest tests/models/test_llama_gguf.py: Llama-family models from GGUF files."""
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn, quant
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats.gguf import GGUF, read_gguf
+from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.stored import StoredTensor
+from minilora.models import llama_gguf
+from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.models.llama_gguf import BLOCK_NAMES, NAMES, gguf_of, llama_of
+from minilora.models.rotary import inverse_frequencies
+from minilora.peft import LoraConfig, PrefixTuningConfig, get_peft_model
+
+gguf = pytest.importorskip("gguf")
+
+SIZES = dict(vocab_size=21, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=64, rope_theta=500.0, rms_norm_eps=1e-5)  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+IDS = np.random.default_rng(1).integers(0, 21, (2, 40))
+
+
+def model_of(**settings) -> LlamaForCausalLM:
+    model = LlamaForCausalLM(LlamaConfig(**{**SIZES, "initializer_range": 0.3, **settings}), seed=3)
+    for name, p in model.named_parameters():
+        if name.endswith("bias"):
+            p.data = backend.asarray(np.random.default_rng(len(name)).standard_normal(p.shape, dtype="float32"))
+    return model.eval()
+
+
+def pairs(array: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of q or k as llama.cpp has them: number i beside number i + D/2."""
+    size = len(array) // heads
+    order = [head * size + i + half * size // 2 for head in range(heads) for i in range(size // 2) for half in (0, 1)]
+    return array[order]
+
+
+def write(path, model: LlamaForCausalLM, change=lambda writer, tensors: None) -> None:
+    """`model` as llama.cpp's converter would write it, in float32."""
+    config = model.config
+    arch = "qwen2" if config.model_type == "qwen2" else "llama"
+    writer = gguf.GGUFWriter(path, arch=arch)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    words = {path: name for name, path in NAMES.items()}
+    parts = {path: name for name, path in BLOCK_NAMES.items()}
+    tensors = {}
+    for name, p in model.named_parameters():
+        array = backend.to_numpy(p.data)
+        stem, kind = name.rsplit(".", 1)
+        if stem in words:
+            tensors[f"{words[stem]}.{kind}"] = array
+            continue
+        layer, part = stem.removeprefix("model.layers.").split(".", 1)
+        if arch == "llama" and parts[part] in ("attn_q", "attn_k"):
+            array = pairs(array, config.num_attention_heads if parts[part] == "attn_q" else config.num_key_value_heads)
+        tensors[f"blk.{layer}.{parts[part]}.{kind}"] = array
+    change(writer, tensors)
+    for name, array in tensors.items():
+        writer.add_tensor(name, np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"tie_word_embeddings": True}, {"model_type": "qwen2", "attention_bias": True}],
+    ids=["untied", "tied", "qwen2"],
+)
+def test_a_model_comes_back(tmp_path, settings):
+    model = model_of(**settings)
+    write(tmp_path / "model.gguf", model)
+    again = LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")
+    assert not again.training and again.config.eos_token_id == 2
+    for name in (*SIZES, "tie_word_embeddings", "model_type", "attention_bias", "head_dim"):
+        assert getattr(again.config, name) == pytest.approx(getattr(model.config, name)), name
+    np.testing.assert_array_equal(again(IDS).logits.numpy(), model(IDS).logits.numpy())
+
+
+def test_rotary_factors_are_llama_3_s(tmp_path):
+    theta = 5e5
+    model = model_of(rope_theta=theta, rope_scaling=LLAMA3)
+    plain, scaled = inverse_frequencies(8, theta), inverse_frequencies(8, theta, LLAMA3)
+    assert not np.allclose(plain, scaled)
+
+    def with_factors(factors):
+        return lambda writer, tensors: tensors.update({"rope_freqs.weight": factors.astype("float32")})
+
+    write(tmp_path / "model.gguf", model, with_factors(plain / scaled))
+    again = LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")
+    assert again.config.rope_scaling == pytest.approx(LLAMA3)
+    np.testing.assert_allclose(again(IDS).logits.numpy(), model(IDS).logits.numpy(), atol=1e-5)
+    for wrong in (np.array([1.0, 5, 2, 8]), np.zeros(4), np.full(4, np.nan)):
+        write(tmp_path / "model.gguf", model, with_factors(wrong))
+        with pytest.raises(FormatError, match="rope_freqs"):
+            LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")
+
+
+def test_quantized_as_it_is_read(tmp_path):
+    """The same codes as quantizing the whole model; digests too, by which adapters know their base."""
+    write(tmp_path / "model.gguf", model_of())
+    for options in ({}, {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}):
+        streamed = quant.load_4bit(LlamaForCausalLM, tmp_path / "model.gguf", **options)
+        whole = quant.quantize_model(LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf"), **options)
+        assert quant.quantized_linears(streamed) == quant.quantized_linears(whole) != []
+        assert quant.quantization(streamed) == quant.quantization(whole)
+        for path in quant.quantized_linears(whole):
+            one, other = streamed.get_submodule(path), whole.get_submodule(path)
+            np.testing.assert_array_equal(backend.to_numpy(one.packed), backend.to_numpy(other.packed))
+            assert one.weight_digest == other.weight_digest
+        np.testing.assert_array_equal(streamed(IDS).logits.numpy(), whole(IDS).logits.numpy())
+    assert not isinstance(streamed.lm_head, quant.Linear4bit)
+    write(
+        tmp_path / "nan.gguf", model_of(), lambda writer, tensors: tensors["blk.1.ffn_up.weight"].__setitem__(0, np.nan)
+    )
+    with pytest.raises(FormatError, match=r"layers\.1\.mlp\.up_proj"):
+        quant.load_4bit(LlamaForCausalLM, tmp_path / "nan.gguf")
+
+
+def test_a_classifier_takes_the_body(tmp_path):
+    model = model_of()
+    write(tmp_path / "model.gguf", model)
+    classifier = LlamaForSequenceClassification.from_pretrained(tmp_path / "model.gguf")
+    np.testing.assert_array_equal(classifier.model(IDS).numpy(), model.model(IDS).numpy())
+
+
+FAULTS = {
+    "another architecture": (lambda w, t: w.kv_data[0].update({"general.architecture": gguf.gguf_writer.GGUFValue(
+        "mamba", gguf.GGUFValueType.STRING)}), "'mamba'.*llama, qwen2"),
+    "a field that is missing": (lambda w, t: w.kv_data[0].pop("llama.block_count"), "llama.block_count is None"),
+    "a field of another type": (lambda w, t: w.kv_data[0]["llama.block_count"].__setattr__("value", "2") or
+                                w.kv_data[0]["llama.block_count"].__setattr__("type", gguf.GGUFValueType.STRING),
+                                "llama.block_count is '2', not of type int"),
+    "no embeddings": (lambda w, t: t.pop("token_embd.weight"), "no table of embeddings"),
+    "a missing tensor": (lambda w, t: t.pop("blk.1.ffn_up.weight"), "missing model.layers.1.mlp.up_proj.weight"),
+    "a tensor of another model": (lambda w, t: t.update({"blk.0.ssm.weight": t["output.weight"]}), r"blk\.0\.ssm"),
+    "a block too many": (lambda w, t: t.update({"blk.2.ffn_up.weight": t["blk.1.ffn_up.weight"]}), "unexpected"),
+    "heads that do not fit": (lambda w, t: t.update({"blk.0.attn_q.weight": t["blk.0.attn_q.weight"][:31]}), "31 rows"),
+    "YaRN": (lambda w, t: w.add_string("llama.rope.scaling.type", "yarn"), "'yarn'"),
+    "a false size": (lambda w, t: w.kv_data[0]["llama.feed_forward_length"].__setattr__("value", 2**30), "claims"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_file_that_is_no_such_model(tmp_path, name):
+    change, words = FAULTS[name]
+    write(tmp_path / "model.gguf", model_of(), change)
+    with pytest.raises(FormatError, match=words) as caught:
+        LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")
+    assert "model.gguf" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_linear_scaling_from_metadata():
+    scaling = {"general.architecture": "llama", "llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+    fields = {
+        "llama.embedding_length": 8,
+        "llama.feed_forward_length": 8,
+        "llama.block_count": 0,
+        "llama.attention.head_count": 2,
+        "llama.context_length": 9,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    table = StoredTensor((5, 8), lambda: np.zeros((5, 8), "float32"))
+    config, _ = llama_of(GGUF(scaling | fields, {"token_embd.weight": table}), "it")
+    assert LlamaConfig.from_dict(config).rope_scaling == {"rope_type": "linear", "factor": 4.0}
+
+
+# Out again.
+
+VARIANTS = {
+    "untied": {},
+    "tied": {"tie_word_embeddings": True},
+    "qwen2": {"model_type": "qwen2", "attention_bias": True},
+    "mistral": {"model_type": "mistral", "num_key_value_heads": 1},
+    "wide heads": {"head_dim": 12},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "Llama 3's scaling": {"rope_theta": 5e5, "rope_scaling": LLAMA3},
+    "linear scaling": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+}
+
+
+def half_of(**settings) -> LlamaForCausalLM:
+    """A model whose matrices F16 holds exactly."""
+    model = model_of(**settings)
+    for p in model.parameters():
+        p.data = backend.asarray(backend.to_numpy(p.data).astype("float16" if p.ndim == 2 else "float32").astype("f4"))
+    model.lm_head.weight = model.model.embed_tokens.weight if model.config.tie_word_embeddings else model.lm_head.weight
+    return model
+
+
+def goes_out_and_comes_back(path, name: str) -> None:
+    model = half_of(**VARIANTS[name])
+    write_gguf(path, gguf_of(model))
+    again = LlamaForCausalLM.from_pretrained(path)
+    for field in (*SIZES, "tie_word_embeddings", "attention_bias", "mlp_bias", "head_dim", "rope_scaling"):
+        assert getattr(again.config, field) == pytest.approx(getattr(model.config, field)), field
+    np.testing.assert_array_equal(again(IDS).logits.numpy(), model(IDS).logits.numpy())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_model_goes_out_and_comes_back(tmp_path, name):
+    goes_out_and_comes_back(tmp_path / "model.gguf", name)
+
+
+def test_what_f16_does_not_hold_is_rounded(tmp_path):
+    model = model_of(initializer_range=0.1)
+    write_gguf(tmp_path / "model.gguf", gguf_of(model))
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")(IDS).logits.numpy()
+    ours = model(IDS).logits.numpy()
+    assert 0 < np.abs(theirs - ours).max() < 3e-3 * np.abs(ours).max()
+
+
+def is_as_the_converter_s(folder, name: str) -> None:
+    """Names, kinds and bytes of the tensors, and the metadata, against `write`, which knows nothing of `gguf_of`."""
+    model = half_of(**VARIANTS[name])
+    write(folder / "theirs.gguf", model)
+    write_gguf(folder / "ours.gguf", gguf_of(model))
+    theirs, ours = read_gguf(folder / "theirs.gguf"), read_gguf(folder / "ours.gguf")
+    assert ours.tensors.keys() - {"rope_freqs.weight"} == theirs.tensors.keys()
+    for tensor, expected in theirs.tensors.items():
+        assert ours.tensors[tensor].kind == ("F16" if len(expected.shape) == 2 else "F32")
+        np.testing.assert_array_equal(ours.tensors[tensor].read(), expected.read(), err_msg=tensor)
+    for key, value in theirs.metadata.items():
+        assert ours.metadata.get(key) == value or key.startswith("tokenizer."), key
+    arch = ours.metadata["general.architecture"]
+    assert ours.metadata[f"{arch}.rope.dimension_count"] == model.config.head_dim
+    assert ours.metadata["general.file_type"] == gguf.LlamaFileType.MOSTLY_F16
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_file_is_as_llama_cpp_s_converter_writes_it(tmp_path, name):
+    is_as_the_converter_s(tmp_path, name)
+
+
+def test_the_factors_of_llama_3_are_written_in_f32():
+    content = gguf_of(model_of(**VARIANTS["Llama 3's scaling"]))
+    factors = content.tensors["rope_freqs.weight"]
+    assert factors.kind == "F32" and factors.shape == (4,)
+    expected = inverse_frequencies(8, 5e5) / inverse_frequencies(8, 5e5, LLAMA3)
+    np.testing.assert_array_equal(factors.read(), expected)
+    assert "llama.rope.scaling.type" not in content.metadata  # llama.cpp would scale twice
+
+
+def test_a_merged_adapter_goes_out(tmp_path):
+    for base, config in (
+        (model_of(), LoraConfig(r=2, target_modules="all-linear")),
+        (quant.quantize_model(model_of()), LoraConfig(r=2)),
+    ):
+        adapted = get_peft_model(base, config)
+        for p in adapted.parameters():
+            if p.requires_grad:
+                p.data = backend.asarray(np.random.default_rng(5).standard_normal(p.shape, dtype="float32") * 0.1)
+        expected = adapted(IDS).logits.numpy()
+        write_gguf(tmp_path / "merged.gguf", gguf_of(adapted.merge_and_unload()))
+        again = LlamaForCausalLM.from_pretrained(tmp_path / "merged.gguf")(IDS).logits.numpy()
+        np.testing.assert_allclose(again, expected, atol=2e-2 * np.abs(expected).max())
+
+
+def gpt2():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=21, n_embd=16, n_layer=1, n_head=2, n_positions=32))
+
+
+def adapted(config, keep_wrapper: bool):
+    model = model_of()
+    wrapper = get_peft_model(model, config)
+    return wrapper if keep_wrapper else model
+
+
+def with_head_bias():
+    model = model_of()
+    model.lm_head.bias = nn.Parameter(backend.xp.zeros(21, dtype="float32"))
+    return model
+
+
+REFUSED = {
+    "GPT-2": (gpt2, "GPT2LMHeadModel of type gpt2 cannot be written as GGUF: only language models of llama"),
+    "a classifier": (
+        lambda: LlamaForSequenceClassification.from_language_model(model_of(), 2),
+        "LlamaForSequenceClassification of type llama cannot be written",
+    ),
+    "no model": (lambda: model_of().model.norm, "RMSNorm cannot be written"),
+    "4 bits": (lambda: quant.quantize_model(model_of()), "layers in 4 bits"),
+    "an adapter's wrapper": (lambda: adapted(LoraConfig(r=2), True), "has an adapter on it"),
+    "an adapted model": (lambda: adapted(LoraConfig(r=2), False), "has an adapter on it"),
+    "a prefix": (lambda: adapted(PrefixTuningConfig(num_virtual_tokens=2), False), "has an adapter on it"),
+    "a bias that llama.cpp does not read": (with_head_bias, "lm_head.bias have no place in a llama model"),
+    "qwen2 with biases in its MLP": (
+        lambda: model_of(model_type="qwen2", attention_bias=True, mlp_bias=True),
+        r"layers\.0\.mlp\.gate_proj\.bias.*and 3 more have no place in a qwen2 model",
+    ),
+    "qwen2 with wide heads": (lambda: model_of(model_type="qwen2", head_dim=12), "has heads of 8, this one of 12"),
+    "a scaling that is not found again": (
+        lambda: model_of(rope_theta=5e5, rope_scaling={**LLAMA3, "high_freq_factor": 9.0}),
+        "low_freq_factor 1, high_freq_factor 9, .* would not be found again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_gguf_has_no_words_for_is_refused(name):
+    make, words = REFUSED[name]
+    with pytest.raises(MiniloraError, match=words) as caught:
+        gguf_of(make())
+    assert "\n" not in str(caught.value)
+
+
+def as_they_are(heads: int):
+    return lambda array: array
+
+
+def by_neighbours(heads: int):
+    """Pairs within the whole matrix, not within each head."""
+    return lambda array: np.ascontiguousarray(array.reshape(2, len(array) // 2, -1).swapaxes(0, 1)).reshape(array.shape)
+
+
+MISTAKES = {
+    "rows not put in order": ("untied", "_in_pairs", as_they_are),
+    "rows put in order across heads": ("untied", "_in_pairs", by_neighbours),
+    "keys taken for as many heads as queries": (
+        "untied",
+        "_rotated",
+        lambda arch, heads, kv_heads: {"attn_q": heads, "attn_k": heads},
+    ),
+    "rows of qwen2 put in order": (
+        "qwen2",
+        "_rotated",
+        lambda arch, heads, kv_heads: {"attn_q": heads, "attn_k": kv_heads},
+    ),
+    "biases left in their order": (
+        "biases",
+        "_in_pairs",
+        lambda heads: lambda a: a if a.ndim == 1 else pairs(a, heads),
+    ),
+    "gate and up exchanged": (
+        "tied",
+        "BLOCK_NAMES",
+        BLOCK_NAMES | {"ffn_gate": "mlp.up_proj", "ffn_up": "mlp.gate_proj"},
+    ),
+    "everything in F32": (
+        "untied",
+        "_stored",
+        lambda p: StoredTensor(p.shape, lambda: backend.to_numpy(p.data), "F32"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_planted_mistakes_are_caught(tmp_path, monkeypatch, name):
+    """Also those that the reader would undo, because it makes the same mistake."""
+    variant, what, mistake = MISTAKES[name]
+    monkeypatch.setattr(llama_gguf, what, mistake)
+    with pytest.raises(AssertionError):
+        is_as_the_converter_s(tmp_path, variant)

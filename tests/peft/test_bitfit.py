@@ -1,0 +1,391 @@
+"""pytest tests/peft/test_bitfit.py: BitFit and norm tuning: which parameters train, disabling, merging, files."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn
+from minilora import functional as F
+from minilora.errors import FormatError
+from minilora.formats import safetensors
+from minilora.gradcheck import gradcheck
+from minilora.models.llama import LlamaForSequenceClassification
+from minilora.peft import AdapterLayer, BitFitConfig, LNTuningConfig, PeftModel, get_peft_model
+from minilora.peft.bitfit import TunedLayer
+from minilora.quant import Linear4bit
+from minilora.tensor import Tensor
+from tests.helpers.peft_invariants import (
+    IDS,
+    MODELS,
+    Case,
+    adapted,
+    base_of,
+    distance,
+    edit_config,
+    edit_tensors,
+    keeps_every_promise,
+    logits,
+    refused,
+    train,
+)
+
+BIASES = Case(BitFitConfig, ("tuned.bias",), models=("biases",))
+NORMS = Case(LNTuningConfig, ("tuned.weight",))
+CASES = {
+    "biases of two layers": Case(
+        lambda: BitFitConfig(target_modules=["q_proj", "mlp.up_proj"]), ("tuned.bias",), models=("biases",)
+    ),
+    "biases and some norms": Case(
+        lambda: BitFitConfig(norms=True, target_modules=["v_proj", "model.norm"]),
+        ("tuned.bias", "tuned.weight"),
+        models=("biases",),
+    ),
+    "the last norm": Case(lambda: LNTuningConfig(target_modules="norm"), ("tuned.weight",)),
+    "biases in 4 bits": Case(
+        BitFitConfig,
+        ("tuned.bias",),
+        models=("biases",),
+        quantization={"blocksize": 64, "quant_type": "nf4", "compress_statistics": False},
+    ),
+    "norms in 4 bits": Case(
+        LNTuningConfig,
+        ("tuned.weight",),
+        quantization={"blocksize": 64, "quant_type": "nf4", "compress_statistics": False},
+    ),
+}
+
+
+class Perceptron(nn.Module):
+    """A model of another family, with biases everywhere."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.norm, self.fc1, self.fc2 = nn.LayerNorm(6), nn.Linear(6, 20, rng=rng), nn.Linear(20, 10, rng=rng)
+
+    def forward(self, x):
+        return self.fc2(F.relu(self.fc1(self.norm(x))))
+
+
+def x(dtype="float32") -> Tensor:
+    return Tensor(np.random.default_rng(3).standard_normal((2, 5, 6)).astype(dtype))
+
+
+def live(m: PeftModel) -> list[str]:
+    return [name.removeprefix("base_model.") for name, p in m.named_parameters() if p.requires_grad]
+
+
+def move(m: PeftModel, seed: int = 7) -> PeftModel:
+    """Random values in everything that trains."""
+    rng = np.random.default_rng(seed)
+    for p in m.parameters():
+        if p.requires_grad:
+            p.data = backend.asarray(rng.standard_normal(p.shape).astype(p.dtype))
+    return m
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_these_settings_keep_the_promises_of_every_method(name, tmp_path):
+    keeps_every_promise(CASES[name], tmp_path)
+
+
+# The layer
+
+
+def modules(dtype: str = "float32") -> dict[str, nn.Module]:
+    """A module of each kind, 6 to 6 or 4, with values that are not those of a start."""
+    rng = np.random.default_rng(1)
+    made = {"linear": nn.Linear(6, 4), "layer norm": nn.LayerNorm(6, eps=0.1), "rms norm": nn.RMSNorm(6, eps=0.1)}
+    for module in made.values():
+        for p in module.requires_grad_(False).parameters():
+            p.data = backend.asarray(rng.standard_normal(p.shape).astype(dtype))
+    return made
+
+
+@pytest.mark.parametrize(
+    "kind, names",
+    [
+        ("linear", ["bias"]),
+        ("layer norm", ["bias"]),
+        ("layer norm", ["weight"]),
+        ("layer norm", ["weight", "bias"]),
+        ("rms norm", ["weight"]),
+    ],
+)
+def test_the_layer_computes_with_its_copies_and_leaves_the_originals(kind, names):
+    base, twin = modules()[kind], modules()[kind]
+    layer = TunedLayer(base, names)
+    assert np.array_equal(layer(x()).numpy(), base(x()).numpy())
+    assert list(layer.adapter_parameters()) == [f"tuned.{name}" for name in names]
+    rng = np.random.default_rng(2)
+    for name, p in layer.tuned.items():
+        p.data = backend.asarray(rng.standard_normal(p.shape).astype("float32"))
+        getattr(twin, name).data = p.data
+    y = layer(x())
+    assert np.array_equal(y.numpy(), twin(x()).numpy())
+    (y * y).sum().backward()
+    assert all(p.grad is not None for p in layer.tuned.values())
+    assert all(p.grad is None for p in base.parameters())
+    assert all(
+        np.array_equal(p.numpy(), q.numpy())
+        for p, q in zip(base.parameters(), modules()[kind].parameters(), strict=True)
+    )
+    merged = layer.merged()
+    assert type(merged) is type(base) and np.array_equal(merged(x()).numpy(), y.numpy())
+    assert all(getattr(merged, name) is not layer.tuned[name] for name in names)
+
+
+@pytest.mark.parametrize("kind", ["linear", "layer norm"])
+def test_the_gradients_are_right_and_stay_float64(kind):
+    layer = TunedLayer(modules("float64")[kind], ["bias"])
+    assert layer.tuned["bias"].dtype == layer.merged().bias.dtype == np.float64
+
+    def forward(inputs, bias):
+        layer.tuned["bias"] = bias
+        return layer(inputs)
+
+    inputs = x("float64")
+    inputs.requires_grad = True
+    assert gradcheck(forward, inputs, layer.tuned["bias"])
+
+
+def test_a_bias_over_4_bits():
+    linear = modules()["linear"]
+    quantized = Linear4bit.from_linear(linear)
+    layer = TunedLayer(quantized, ["bias"])
+    packed = backend.to_numpy(quantized.packed).copy()
+    assert np.array_equal(layer(x()).numpy(), quantized(x()).numpy())
+    layer.tuned["bias"].data = layer.tuned["bias"].data + 2
+    np.testing.assert_allclose(layer(x()).numpy(), quantized(x()).numpy() + 2, rtol=1e-5, atol=1e-5)
+    layer(x()).sum().backward()
+    assert np.array_equal(backend.to_numpy(layer.tuned["bias"].grad), np.full(4, 10, "float32"))
+    assert np.array_equal(layer.merged()(x()).numpy(), layer(x()).numpy())
+    assert np.array_equal(backend.to_numpy(quantized.packed), packed)
+
+
+# Which parameters train
+
+
+def test_every_bias_of_a_llama_that_has_some():
+    m = adapted(BIASES, "biases", 0)
+    paths = [f"self_attn.{p}_proj" for p in "qkvo"] + [f"mlp.{p}_proj" for p in ("gate", "up", "down")]
+    assert live(m) == [f"model.layers.0.{path}.tuned.bias" for path in paths]
+    config = m.config
+    attention = config.head_dim * (config.num_attention_heads + 2 * config.num_key_value_heads) + config.hidden_size
+    mlp = 2 * config.intermediate_size + config.hidden_size
+    assert m.get_nb_trainable_parameters()[0] == attention + mlp
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_norms_of_a_llama(model):
+    m = adapted(NORMS, model, 0)
+    count = (2 * m.config.num_hidden_layers + 1) * m.config.hidden_size
+    assert m.get_nb_trainable_parameters()[0] == count
+    also = get_peft_model(base_of(NORMS, model, 0), BitFitConfig(norms=True))
+    biases = 0 if model != "biases" else adapted(BIASES, model, 0).get_nb_trainable_parameters()[0]
+    assert also.get_nb_trainable_parameters()[0] == count + biases
+    assert "model.norm.tuned.weight" in live(m) and "model.layers.0.input_layernorm.tuned.weight" in live(also)
+
+
+def test_another_family():
+    assert live(get_peft_model(Perceptron(), BitFitConfig())) == [f"{n}.tuned.bias" for n in ("norm", "fc1", "fc2")]
+    everything = ["norm.tuned.weight", "norm.tuned.bias", "fc1.tuned.bias", "fc2.tuned.bias"]
+    assert live(get_peft_model(Perceptron(), BitFitConfig(norms=True))) == everything
+    assert live(get_peft_model(Perceptron(), LNTuningConfig(target_modules=["norm"]))) == everything[:2]
+
+
+@pytest.mark.parametrize("norms", [False, True])
+def test_the_layers_are_the_model_with_other_values(norms):
+    m = move(get_peft_model(Perceptron(), BitFitConfig(norms=norms)))
+    twin = Perceptron()
+    for path in ("norm", "fc1", "fc2"):
+        for name, p in m.base_model.get_submodule(path).tuned.items():
+            getattr(twin.get_submodule(path), name).data = p.data
+    y = m(x()).numpy()
+    assert np.array_equal(y, twin(x()).numpy()) and not np.allclose(y, Perceptron()(x()).numpy())
+    with m.disable_adapter():
+        assert np.array_equal(m(x()).numpy(), Perceptron()(x()).numpy())
+    plain = m.merge_and_unload()
+    assert type(plain.fc1) is nn.Linear and np.array_equal(plain(x()).numpy(), y)
+
+
+def test_disabling_and_unloading_give_the_very_objects_back():
+    base = Perceptron()
+    before = {name: p for name, p in base.named_parameters()}
+    places = [base.norm, base.fc1, base.fc2]
+    m = move(get_peft_model(base, BitFitConfig(norms=True)))
+    with m.disable_adapter():
+        assert [base.norm, base.fc1, base.fc2] == places
+    assert [base.norm, base.fc1, base.fc2] != places
+    m.unload()
+    assert [base.norm, base.fc1, base.fc2] == places
+    assert all(p is before[name] and p.requires_grad for name, p in base.named_parameters())
+
+
+def test_what_is_saved_whole_is_left_to_it():
+    m = get_peft_model(Perceptron(), BitFitConfig(modules_to_save=["fc2"]))
+    assert live(m) == ["norm.tuned.bias", "fc1.tuned.bias", "fc2.weight", "fc2.bias"]
+    m = get_peft_model(base_of(BIASES, "biases", 0), BitFitConfig(modules_to_save=["mlp"]))
+    assert [name for name in live(m) if "tuned" in name] == [
+        f"model.layers.0.self_attn.{p}_proj.tuned.bias" for p in "qkvo"
+    ]
+    options = {"target_modules": ["fc1", "fc2"], "modules_to_save": ["fc2"]}
+    refused(lambda: get_peft_model(Perceptron(), BitFitConfig(**options)), "fc2 is in both")
+
+
+def test_a_bias_beside_a_tied_weight_leaves_the_tie():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.embed = nn.Embedding(10, 6)
+            self.head = nn.Linear(6, 10)
+            self.head.weight = self.embed.weight
+            self.config = SimpleNamespace(tie_word_embeddings=True)
+
+        def forward(self, ids):
+            return self.head(self.embed(ids))
+
+    m = move(get_peft_model(Tied(), BitFitConfig()))
+    assert m.config.tie_word_embeddings
+    plain = m.merge_and_unload()
+    assert plain.head.weight is plain.embed.weight and plain.head.bias.numpy().any()
+
+
+def test_a_llama_without_biases_says_so_and_offers_the_norms():
+    base = base_of(NORMS, "tied", 0)
+    refused(
+        lambda: get_peft_model(base, BitFitConfig()),
+        "BitFit trains biases, and LlamaForCausalLM has none",
+        "norms=True",
+    )
+    assert not any(isinstance(module, AdapterLayer) for _, module in base.named_modules())
+    get_peft_model(base, BitFitConfig(norms=True))
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        (
+            BitFitConfig(target_modules=["q_proj"]),
+            ["no bias to train in model.layers.0.self_attn.q_proj", "norms=True"],
+        ),
+        (BitFitConfig(target_modules=["norm"]), ["no bias to train in model.norm; norms=True"]),
+        (BitFitConfig(norms=True, target_modules=["norm", "q_proj"]), ["no bias to train in model.layers.0"]),
+        (
+            BitFitConfig(target_modules=["mlp"]),
+            ["'mlp' is not a Linear or RMSNorm or LayerNorm: it is of class LlamaMLP"],
+        ),
+        (LNTuningConfig(target_modules=["q_proj"]), ["'q_proj' is not a RMSNorm or LayerNorm: it is of class Linear"]),
+        (LNTuningConfig(target_modules=["nrom"]), ["'nrom' matches nothing, did you mean 'norm'?"]),
+        (LNTuningConfig(target_modules="all-linear"), ["'all-linear' matches nothing"]),
+        (LNTuningConfig(modules_to_save=["norm"]), ["model.norm is in both"]),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(config, words):
+    refused(lambda: get_peft_model(base_of(NORMS, "tied", 0), config), *words)
+
+
+def test_a_model_without_norms_of_a_llama():
+    refused(
+        lambda: get_peft_model(Perceptron(), LNTuningConfig()), "'input_layernorm' matches nothing", "there are: norm"
+    )
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: BitFitConfig(norms=1), ["norms must be True or False, not 1"]),
+        (
+            lambda: BitFitConfig(norms=None, target_modules=[], task_type="x"),
+            ["norms must", "is empty", "task_type must"],
+        ),
+        (
+            lambda: LNTuningConfig(target_modules=3, modules_to_save=[1]),
+            ["target_modules must", "modules_to_save must"],
+        ),
+    ],
+)
+def test_bad_settings_are_all_named(make, words):
+    refused(make, *words)
+
+
+# Files
+
+
+def test_bitfits_files_name_the_models_own_parameters(tmp_path):
+    m = train(adapted(BIASES, "biases", 0))
+    m.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["peft_type"] == "BITFIT" and config["norms"] is False
+    tensors, _ = safetensors.load_file(tmp_path / "adapter_model.safetensors")
+    own = {f"base_model.model.{name}" for name in base_of(BIASES, "biases", 0).state_dict() if name.endswith("bias")}
+    assert set(tensors) == own
+    layer = m.base_model.model.layers[0].self_attn.k_proj
+    stored = tensors["base_model.model.model.layers.0.self_attn.k_proj.bias"]
+    assert np.array_equal(stored, layer.tuned["bias"].numpy())
+
+
+def test_norm_tunings_files_have_pefts_names(tmp_path):
+    train(adapted(NORMS, "tied", 0)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LN_TUNING"
+    assert config["target_modules"] == ["input_layernorm", "post_attention_layernorm", "norm"]
+    tensors, _ = safetensors.load_file(tmp_path / "adapter_model.safetensors")
+    assert {name: array.shape for name, array in tensors.items() if "layers.0" not in name} == {
+        "base_model.model.model.layers.1.input_layernorm.ln_tuning_layers.weight": (16,),
+        "base_model.model.model.layers.1.post_attention_layernorm.ln_tuning_layers.weight": (16,),
+        "base_model.model.model.norm.ln_tuning_layers.weight": (16,),
+    }
+
+
+@pytest.mark.parametrize("config", [BitFitConfig(norms=True), LNTuningConfig(target_modules=["norm"])])
+def test_a_bias_of_a_norm_goes_along(config, tmp_path):
+    m = move(get_peft_model(Perceptron(), config))
+    m.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(Perceptron(), tmp_path)
+    assert np.array_equal(loaded(x()).numpy(), m(x()).numpy())
+    assert sum(name.startswith("base_model.norm.tuned") for name, _ in loaded.named_parameters()) == 2
+
+
+def test_the_smallest_file_that_peft_loads_loads(tmp_path):
+    m = train(adapted(NORMS, "tied", 0)).eval()
+    m.save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LN_TUNING"}')
+    edit_tensors(tmp_path, lambda tensors: None, keep_metadata=False)
+    loaded = PeftModel.from_pretrained(base_of(NORMS, "tied", 0), tmp_path)
+    assert "no fingerprint" in loaded.notes[0] and np.array_equal(logits(loaded), logits(m))
+
+
+@pytest.mark.parametrize(
+    "case, changes, words",
+    [
+        (NORMS, {"target_modules": ".*norm"}, ["target_modules is the regular expression '.*norm'"]),
+        (NORMS, {"exclude_modules": ["norm"]}, ["exclude_modules"]),
+        (NORMS, {"target_modules": ["norm"]}, ["unexpected base_model.model.model.layers.0.input_layernorm"]),
+        (NORMS, {"target_modules": ["q_proj"]}, ["'q_proj' is not a RMSNorm"]),
+        (BIASES, {"norms": True}, ["norms is True in adapter_config.json, but was False in training"]),
+        (BIASES, {"norms": True, "target_modules": None}, ["missing base_model.model.model.norm.weight"]),
+        (BIASES, {"peft_type": "LN_TUNING"}, ["q_proj' is not a RMSNorm or LayerNorm"]),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_by_name(case, changes, words, tmp_path):
+    adapted(case, "biases", 0).save_pretrained(tmp_path)
+    edit_config(tmp_path, **changes)
+    with pytest.raises(FormatError) as error:
+        PeftModel.from_pretrained(base_of(case, "biases", 0), tmp_path)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize("config", [BitFitConfig(norms=True, task_type="SEQ_CLS"), LNTuningConfig(task_type="SEQ_CLS")])
+def test_a_classifiers_head_trains_along(config, tmp_path):
+    def classifier():
+        return LlamaForSequenceClassification.from_language_model(base_of(NORMS, "tied", 0), num_labels=3)
+
+    m = move(get_peft_model(classifier(), config))
+    assert m.get_nb_trainable_parameters()[0] == 5 * 16 + 48
+    m.save_pretrained(tmp_path)
+    expected = logits(m)
+    assert np.array_equal(logits(PeftModel.from_pretrained(classifier(), tmp_path)), expected)
+    plain = m.merge_and_unload()
+    assert distance(plain(IDS).logits.numpy(), expected) <= 2e-6

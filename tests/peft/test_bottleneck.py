@@ -1,0 +1,295 @@
+"""pytest tests/peft/test_bottleneck.py: bottleneck adapters: formula, start, placements, other arguments, files."""
+
+import json
+from math import erf, sqrt
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn
+from minilora import functional as F
+from minilora.formats import safetensors
+from minilora.gradcheck import gradcheck
+from minilora.models.llama import LlamaForSequenceClassification
+from minilora.peft import AdapterLayer, BottleneckConfig, PeftModel, get_peft_model
+from minilora.peft.bottleneck import PLACEMENTS, BottleneckLayer
+from minilora.tensor import Tensor
+from tests.helpers.peft_invariants import (
+    IDS,
+    MODELS,
+    SEEDS,
+    Case,
+    adapted,
+    base_of,
+    edit_config,
+    keeps_every_promise,
+    logits,
+    refused,
+    train,
+)
+
+NAMES = ("adapter_down.weight", "adapter_down.bias", "adapter_up.weight", "adapter_up.bias")
+PLAIN = Case(lambda: BottleneckConfig(bottleneck_size=3), NAMES, merges=False)
+CASES = {
+    "on linear layers": Case(
+        lambda: BottleneckConfig(bottleneck_size=2, target_modules=["q_proj", "mlp.down_proj"], activation="relu"),
+        NAMES,
+        merges=False,
+    ),
+    "one in another": Case(
+        lambda: BottleneckConfig(bottleneck_size=2, target_modules=["layers.0", "mlp", "o_proj"], activation="silu"),
+        NAMES,
+        merges=False,
+    ),
+    "parallel attention": Case(
+        lambda: BottleneckConfig(bottleneck_size=5, placement="parallel", target_modules=["self_attn"], scaling=0.5),
+        NAMES,
+        merges=False,
+    ),
+    "in 4 bits": Case(
+        lambda: BottleneckConfig(bottleneck_size=3, placement="houlsby"),
+        NAMES,
+        merges=False,
+        quantization={"blocksize": 64, "quant_type": "fp4", "compress_statistics": False},
+    ),
+}
+FUNCTIONS = {
+    "gelu": lambda a: a * 0.5 * (1 + np.vectorize(erf)(a / sqrt(2))),
+    "relu": lambda a: np.maximum(a, 0),
+    "silu": lambda a: a / (1 + np.exp(-a)),
+}
+
+
+class Scaled(nn.Module):
+    """A module with an argument of its own, 6 to 6; its first and last Linears are of other widths inside."""
+
+    def __init__(self, dtype="float32"):
+        rng = np.random.default_rng(1)
+        self.first, self.last = (
+            nn.Linear.from_arrays(backend.asarray(rng.standard_normal(shape).astype(dtype)))
+            for shape in ((9, 6), (6, 9))
+        )
+
+    def forward(self, x, factor, shift=0.0):
+        return self.last(self.first(x)) * factor + shift
+
+
+def layer_of(trained: bool = True, seed: int = 0, dtype="float32", **options) -> BottleneckLayer:
+    rng = np.random.default_rng(seed)
+    base = Scaled(dtype)
+    base.requires_grad_(False)
+    layer = BottleneckConfig(**{"bottleneck_size": 4} | options).adapt(base, rng)
+    for p in layer.adapter_parameters().values() if trained else ():
+        p.data = backend.asarray(rng.standard_normal(p.shape).astype(dtype))
+    return layer
+
+
+def inputs(dtype="float32") -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((2, 5, 6)).astype(dtype)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_these_settings_keep_the_promises_of_every_method(name, tmp_path):
+    keeps_every_promise(CASES[name], tmp_path)
+
+
+@pytest.mark.parametrize("activation", FUNCTIONS)
+@pytest.mark.parametrize(
+    "placement, scaling, s", [("pfeiffer", None, 1), ("houlsby", -2, -2), ("parallel", None, 4), ("parallel", 1, 1)]
+)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_forward_is_the_formula(placement, scaling, s, activation, seed):
+    layer = layer_of(seed=seed, placement=placement, activation=activation, scaling=scaling)
+    x = inputs()
+    h = layer.base_layer(Tensor(x), 0.3, shift=0.1).numpy()
+    w1, b1, w2, b2 = (layer.adapter_parameters()[name].numpy() for name in NAMES)
+    read = x if placement == "parallel" else h
+    expected = h + s * (FUNCTIONS[activation](read @ w1.T + b1) @ w2.T + b2)
+    np.testing.assert_allclose(layer(Tensor(x), 0.3, shift=0.1).numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_it_starts_as_the_base_bit_for_bit_and_can_learn(placement, seed):
+    layer = layer_of(trained=False, seed=seed, placement=placement)
+    x = Tensor(inputs())
+    y = layer(x, 1.0)
+    assert np.array_equal(y.numpy(), layer.base_layer(x, 1.0).numpy())
+    w1, *zeros = (layer.adapter_parameters()[name] for name in NAMES)
+    bound = 1 / sqrt(6)
+    assert not any(p.numpy().any() for p in zeros) and 0.7 * bound < abs(w1.numpy()).max() <= bound
+    (y * y).sum().backward()
+    moved = {name: bool(backend.to_numpy(p.grad).any()) for name, p in layer.adapter_parameters().items()}
+    assert moved == dict(zip(NAMES, (False, False, True, True), strict=True))  # W2 is zero, and moves first
+    assert all(p.grad is None for p in layer.base_layer.parameters())
+
+
+@pytest.mark.parametrize("placement", ["pfeiffer", "parallel"])
+def test_the_gradients_are_right(placement):
+    fresh = layer_of(trained=False, dtype="float64", placement=placement).adapter_parameters()
+    assert {p.dtype.name for p in fresh.values()} == {"float64"}
+    layer = layer_of(dtype="float64", placement=placement)
+    parameters = layer.adapter_parameters()
+
+    def forward(x, *values):
+        for name, value in zip(parameters, values, strict=True):
+            linear, _, attribute = name.partition(".")
+            setattr(getattr(layer, linear), attribute, value)
+        return layer(x, 0.5)
+
+    assert gradcheck(forward, Tensor(inputs("float64"), requires_grad=True), *parameters.values())
+
+
+@pytest.mark.parametrize("placement, adapters", [("pfeiffer", 1), ("houlsby", 2), ("parallel", 1)])
+@pytest.mark.parametrize("model", MODELS)
+def test_placements_and_counts(model, placement, adapters):
+    m = get_peft_model(base_of(PLAIN, model, 0), BottleneckConfig(bottleneck_size=5, placement=placement))
+    block = m.base_model.model.layers[-1]
+    assert isinstance(block.mlp, BottleneckLayer) and isinstance(block.self_attn, BottleneckLayer) == (adapters == 2)
+    d, m_size = m.config.hidden_size, 5
+    formula = m.config.num_hidden_layers * adapters * (2 * d * m_size + d + m_size)
+    assert m.get_nb_trainable_parameters()[0] == formula
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_where_in_a_block_it_acts(placement):
+    """An adapter that adds one number moves the stream by it, before the residual is added."""
+    base = base_of(PLAIN, "tied", 0)
+    x = base.model.embed_tokens(IDS)
+    angles = base.model._rotary_tables(np.arange(IDS.shape[1]), "float32")
+    block = base.model.layers[0]
+    m = get_peft_model(base, BottleneckConfig(bottleneck_size=3, placement=placement))
+    block.mlp.adapter_up.bias.data = block.mlp.adapter_up.bias.data + 7
+    with m.disable_adapter():
+        plain = block(x, *angles).numpy()
+    factor = 4 if placement == "parallel" else 1
+    np.testing.assert_allclose(block(x, *angles).numpy(), plain + 7 * factor, rtol=1e-5, atol=1e-5)
+
+
+def test_one_width_in_and_another_out():
+    linear = nn.Linear(6, 10)
+    serial = BottleneckConfig(bottleneck_size=4, target_modules=["fc"])
+    parallel = BottleneckConfig(bottleneck_size=4, target_modules=["fc"], placement="parallel")
+    assert serial.shapes(linear) == dict(zip(NAMES, [(4, 10), (4,), (10, 4), (10,)], strict=True))
+    assert parallel.shapes(linear) == dict(zip(NAMES, [(4, 6), (4,), (10, 4), (10,)], strict=True))
+    for config in (serial, parallel):
+        layer = config.adapt(linear, np.random.default_rng(0))
+        assert {name: p.shape for name, p in layer.adapter_parameters().items()} == config.shapes(linear)
+        assert layer(Tensor(inputs())).shape == (2, 5, 10)
+
+
+def test_the_published_count():
+    wide = nn.Linear.from_arrays(backend.xp.empty((4096, 4096), dtype="float32"))
+    assert sum(np.prod(shape) for shape in BottleneckConfig().shapes(wide).values()) == 528_448
+
+
+def test_padding_and_generation_in_a_batch():
+    m = train(adapted(Case(lambda: BottleneckConfig(3, "houlsby"), NAMES), "tied", 0)).eval()
+    prompts = np.concatenate([np.zeros_like(IDS[:2, :2]), IDS[:2]], axis=1)
+    mask = (np.arange(9) >= 2) * np.ones((2, 1), dtype=int)
+    text = m.generate(prompts, 4, attention_mask=mask, temperature=0, eos_token_id=39)
+    alone = m.generate(IDS[:1], 4, temperature=0, eos_token_id=39)
+    assert np.array_equal(text[0, 2:][: alone.shape[1]], alone[0])
+
+
+class Perceptron(nn.Module):
+    """A model of another family."""
+
+    def __init__(self):
+        self.norm, self.fc1, self.fc2 = nn.LayerNorm(6), nn.Linear(6, 20), nn.Linear(20, 10)
+
+    def forward(self, x):
+        return self.fc2(F.relu(self.fc1(self.norm(x))))
+
+
+def test_a_model_of_another_family(tmp_path):
+    config = BottleneckConfig(bottleneck_size=4, target_modules=["fc1", "fc2"])
+    m = get_peft_model(Perceptron(), config, seed=3)
+    x = Tensor(inputs())
+    assert np.array_equal(m(x).numpy(), Perceptron()(x).numpy())
+    for layer in (m.base_model.fc1, m.base_model.fc2):
+        layer.adapter_up.bias.data = layer.adapter_up.bias.data + 1
+    m.save_pretrained(tmp_path)
+    assert np.array_equal(PeftModel.from_pretrained(Perceptron(), tmp_path)(x).numpy(), m(x).numpy())
+
+
+@pytest.mark.parametrize(
+    "targets, words",
+    [
+        (["mpl"], ["target_modules: 'mpl' matches nothing", "did you mean 'mlp'?"]),
+        (["norm"], ["model.norm (RMSNorm) holds no Linear that would tell the width"]),
+        (["embed_tokens", "model"], ["model.embed_tokens (Embedding)", "model holds a list of blocks"]),
+        ("all-linear", ["'all-linear' matches nothing"]),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused_and_change_nothing(targets, words):
+    base = base_of(PLAIN, "tied", 0)
+    refused(lambda: get_peft_model(base, BottleneckConfig(target_modules=targets)), *words)
+    assert not any(isinstance(module, AdapterLayer) for _, module in base.named_modules())
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"bottleneck_size": 0}, ["bottleneck_size must be a whole number of at least 1, not 0"]),
+        ({"bottleneck_size": 2.0}, ["bottleneck_size must be"]),
+        ({"bottleneck_size": True}, ["bottleneck_size must be"]),
+        ({"placement": "houlsbi"}, ["placement must be one of pfeiffer, houlsby, parallel", "did you mean 'houlsby'?"]),
+        ({"placement": None}, ["placement must be one of", "not None"]),
+        ({"placement": ["parallel"]}, ["placement must be one of"]),
+        ({"activation": "tanh"}, ["activation must be one of gelu, relu, silu, not 'tanh'"]),
+        ({"scaling": 0}, ["scaling must be a number other than 0, or None, not 0"]),
+        ({"scaling": float("nan")}, ["scaling must be"]),
+        ({"scaling": float("inf")}, ["scaling must be"]),
+        ({"scaling": 10**400}, ["scaling must be"]),
+        ({"scaling": "4"}, ["scaling must be"]),
+        (
+            {"bottleneck_size": -1, "placement": "x", "activation": 3, "scaling": 0, "target_modules": []},
+            ["bottleneck_size must", "placement must", "activation must", "scaling must", "target_modules is empty"],
+        ),
+    ],
+)
+def test_bad_settings_are_all_named(options, words):
+    refused(lambda: BottleneckConfig(**options), *words)
+
+
+def test_the_files(tmp_path):
+    m = train(adapted(PLAIN, "tied", 0))
+    m.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    expected = {"peft_type": "BOTTLENECK", "bottleneck_size": 3, "placement": "pfeiffer", "activation": "gelu"}
+    assert config | expected == config and config["target_modules"] == ["mlp"]
+    tensors, _ = safetensors.load_file(tmp_path / "adapter_model.safetensors")
+    block = "base_model.model.model.layers.1.mlp."
+    shapes = {name.removeprefix(block): array.shape for name, array in tensors.items() if name.startswith(block)}
+    assert shapes == dict(zip(NAMES, [(3, 16), (3,), (16, 3), (16,)], strict=True)) and len(tensors) == 8
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"placement": "parallel"}, ["placement is 'parallel' in adapter_config.json, but was 'pfeiffer' in training"]),
+        ({"activation": "relu", "scaling": 2}, ["activation is 'relu'", "scaling is 2"]),
+        ({"bottleneck_size": 10**15}, ["has shape (3, 16), not (1000000000000000, 16)"]),
+        ({"placement": {}}, ["placement must be one of"]),
+        ({"target_modules": ["norm"]}, ["holds no Linear"]),
+        ({"target_modules": "mlp"}, ["regular expression"]),
+        ({"non_linearity": "swish"}, ["non_linearity"]),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_by_name(changes, words, tmp_path):
+    adapted(PLAIN, "tied", 0).save_pretrained(tmp_path)
+    edit_config(tmp_path, **changes)
+    refused(lambda: PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path), *words)
+
+
+def test_a_classifiers_head_trains_along(tmp_path):
+    def classifier():
+        return LlamaForSequenceClassification.from_language_model(base_of(PLAIN, "tied", 0), num_labels=3)
+
+    m = get_peft_model(classifier(), BottleneckConfig(bottleneck_size=3, task_type="SEQ_CLS"))
+    assert m.get_nb_trainable_parameters()[0] == 2 * (2 * 16 * 3 + 16 + 3) + 48
+    m.base_model.model.layers[0].mlp.adapter_up.bias.data = backend.asarray(np.arange(16, dtype="float32"))
+    m.save_pretrained(tmp_path)
+    assert np.array_equal(logits(PeftModel.from_pretrained(classifier(), tmp_path)), logits(m.eval()))

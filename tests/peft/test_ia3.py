@@ -1,0 +1,349 @@
+"""pytest tests/peft/test_ia3.py: IA3's layer, targets and files: start, formula, gradients, merging."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn
+from minilora import functional as F
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats import safetensors
+from minilora.gradcheck import gradcheck
+from minilora.models.llama import LlamaForSequenceClassification
+from minilora.peft import AdapterLayer, IA3Config, PeftModel, get_peft_model
+from minilora.peft.ia3 import IA3Linear
+from minilora.quant import Linear4bit
+from minilora.tensor import Tensor
+from tests.helpers.peft_invariants import (
+    MODELS,
+    SEEDS,
+    Case,
+    adapted,
+    base_of,
+    distance,
+    edit_config,
+    edit_tensors,
+    keeps_every_promise,
+    logits,
+    refused,
+    train,
+)
+
+ALL = {"target_modules": "all-linear", "feedforward_modules": ["down_proj", "o_proj"]}
+PLAIN = Case(IA3Config, ("ia3_l",))
+CASES = {
+    "all linears": Case(lambda: IA3Config(**ALL), ("ia3_l",)),
+    "one layer": Case(lambda: IA3Config(target_modules=["model.layers.0.self_attn.v_proj"]), ("ia3_l",)),
+    "in 4 bits": Case(
+        IA3Config,
+        ("ia3_l",),
+        quantization={"blocksize": 64, "quant_type": "nf4", "compress_statistics": False},
+    ),
+}
+sides = pytest.mark.parametrize("is_feedforward", [False, True])
+
+
+def layer_of(is_feedforward: bool, bias: bool = True, seed: int = 0, trained: bool = True, dtype="float32"):
+    """A layer, 12 to 20, and its W, b and l as flat as they are written."""
+    rng = np.random.default_rng(seed)
+    w, b = rng.standard_normal((20, 12)).astype(dtype), rng.standard_normal(20).astype(dtype)
+    linear = nn.Linear.from_arrays(backend.asarray(w), backend.asarray(b) if bias else None).requires_grad_(False)
+    names = ["fc"] if is_feedforward else []
+    config = IA3Config(target_modules=["fc"], feedforward_modules=names).at("fc")
+    layer = config.adapt(linear, rng)
+    if trained:
+        l = rng.standard_normal(layer.ia3_l.shape).astype(dtype)  # noqa: E741 (the paper's name)
+        layer.ia3_l.data = backend.asarray(l)
+    return layer, w, b * bias, layer.ia3_l.numpy().reshape(-1)
+
+
+def inputs(dtype="float32") -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((2, 5, 12)).astype(dtype)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_these_settings_keep_the_promises_of_every_method(name, tmp_path):
+    keeps_every_promise(CASES[name], tmp_path)
+
+
+@sides
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_forward_is_the_formula(is_feedforward, bias, seed):
+    layer, w, b, l = layer_of(is_feedforward, bias, seed)  # noqa: E741
+    assert layer.ia3_l.shape == ((1, 12) if is_feedforward else (20, 1))
+    x = inputs()
+    expected = (x * l) @ w.T + b if is_feedforward else (x @ w.T + b) * l
+    np.testing.assert_allclose(layer(Tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+@sides
+def test_it_starts_as_the_base_bit_for_bit_and_can_learn(is_feedforward):
+    layer, *_ = layer_of(is_feedforward, trained=False)
+    assert np.array_equal(layer.ia3_l.numpy(), np.ones(layer.ia3_l.shape, "float32"))
+    x = Tensor(inputs())
+    y = layer(x)
+    assert np.array_equal(y.numpy(), layer.base_layer(x).numpy())
+    (y * y).sum().backward()
+    assert abs(backend.to_numpy(layer.ia3_l.grad)).min() > 1e-3
+    assert layer.base_layer.weight.grad is None and layer.base_layer.bias.grad is None
+
+
+@sides
+def test_the_gradients_are_right(is_feedforward):
+    layer, *_ = layer_of(is_feedforward, dtype="float64")
+    assert layer.ia3_l.dtype == np.float64 and layer.merged().weight.dtype == np.float64
+
+    def forward(x, l):  # noqa: E741
+        layer.ia3_l = l
+        return layer(x)
+
+    assert gradcheck(forward, Tensor(inputs("float64"), requires_grad=True), layer.ia3_l)
+
+
+@sides
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_merging_gives_a_plain_linear_and_changes_nothing(is_feedforward, bias, seed):
+    layer, w, b, l = layer_of(is_feedforward, bias, seed)  # noqa: E741
+    x = Tensor(inputs())
+    y, base = layer(x).numpy(), layer.base_layer(x).numpy()
+    merged = layer.merged()
+    assert type(merged) is nn.Linear and (merged.bias is not None) == bias
+    assert distance(merged(x).numpy(), y) <= 2e-6
+    assert np.array_equal(merged.weight.numpy(), w * (l if is_feedforward else l[:, None]))
+    if bias:
+        assert np.array_equal(merged.bias.numpy(), b if is_feedforward else b * l)
+    assert np.array_equal(layer.base_layer(x).numpy(), base) and np.array_equal(layer(x).numpy(), y)
+
+
+@sides
+def test_over_4_bits_merging_gives_a_float_linear(is_feedforward):
+    plain, *_ = layer_of(is_feedforward)
+    layer = IA3Linear(Linear4bit.from_linear(plain.base_layer), plain.ia3_l.data, is_feedforward)
+    assert layer.base_layer.num_quantized == 240
+    x = Tensor(inputs(), requires_grad=True)
+    y = layer(x)
+    assert 1e-3 < distance(y.numpy(), plain(x).numpy()) < 0.3
+    y.sum().backward()
+    assert x.grad is not None and layer.ia3_l.grad is not None
+    merged = layer.merged()
+    assert type(merged) is nn.Linear and distance(merged(x).numpy(), y.numpy()) <= 2e-6
+
+
+def test_the_published_count():
+    """LLaMA-7B: two attention layers of 4,096 and an MLP of 11,008 a block."""
+    config = IA3Config(feedforward_modules=["down_proj"])
+    count = 0
+    for name, shape in (("k_proj", (4096, 4096)), ("v_proj", (4096, 4096)), ("down_proj", (4096, 11008))):
+        linear = nn.Linear.from_arrays(backend.xp.empty(shape, dtype="float32"))
+        (shape,) = config.at(name).shapes(linear).values()
+        count += shape[0] * shape[1]
+    assert 32 * count == 614_400
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_count_of_a_llama(model):
+    m = adapted(PLAIN, model, 0)
+    config = m.config
+    formula = 2 * config.num_key_value_heads * config.head_dim + config.intermediate_size
+    assert m.get_nb_trainable_parameters()[0] == config.num_hidden_layers * formula
+
+
+def test_a_start_that_is_not_the_base_is_drawn_from_the_seed():
+    starts = []
+    for seed in (0, 0, 1):
+        m = get_peft_model(base_of(PLAIN, "tied", 0), IA3Config(init_ia3_weights=False), seed=seed)
+        starts.append(m.base_model.model.layers[0].mlp.down_proj.ia3_l.numpy())
+    assert np.array_equal(starts[0], starts[1]) and not np.array_equal(starts[0], starts[2])
+    assert 0.4 < starts[0].std() < 1.6
+
+
+# Targets
+
+
+def scaled(m: PeftModel) -> dict[str, bool]:
+    """{last name: whether its input is scaled} of the first block."""
+    layers = m.base_model.model.layers[0].named_modules()
+    return {path.rpartition(".")[2]: layer.is_feedforward for path, layer in layers if isinstance(layer, AdapterLayer)}
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({}, {"k_proj": False, "v_proj": False, "down_proj": True}),
+        ({"target_modules": ["q_proj", "down_proj"]}, {"q_proj": False, "down_proj": True}),
+        ({"target_modules": "q_proj"}, {"q_proj": False}),
+        ({"feedforward_modules": []}, {"k_proj": False, "v_proj": False, "down_proj": False}),
+        ({"feedforward_modules": "v_proj"}, {"k_proj": False, "v_proj": True, "down_proj": False}),
+        ({"target_modules": ["0.mlp.down_proj"], "feedforward_modules": ["mlp.down_proj"]}, {"down_proj": True}),
+    ],
+)
+def test_what_is_scaled_where(options, expected):
+    assert scaled(get_peft_model(base_of(PLAIN, "tied", 0), IA3Config(**options))) == expected
+
+
+def test_one_block_may_differ_from_another():
+    names = ["model.layers.1.mlp.down_proj"]
+    m = get_peft_model(base_of(PLAIN, "tied", 0), IA3Config(feedforward_modules=names))
+    shapes = [block.mlp.down_proj.ia3_l.shape for block in m.base_model.model.layers]
+    assert shapes == [(16, 1), (1, 24)]
+
+
+class Pair(nn.Module):
+    """A model of another family."""
+
+    def __init__(self):
+        self.fc, self.my_fc = nn.Linear(6, 20), nn.Linear(20, 10)
+
+    def forward(self, x):
+        return self.my_fc(F.relu(self.fc(x)))
+
+
+def test_a_model_of_another_family():
+    config = IA3Config(target_modules=["fc", "my_fc"], feedforward_modules=["my_fc"])
+    m = get_peft_model(Pair(), config)
+    assert m.get_nb_trainable_parameters()[0] == 20 + 20
+    m.base_model.fc.ia3_l.data = m.base_model.fc.ia3_l.data * 2
+    x = Tensor(np.ones((3, 6), dtype="float32"))
+    y = m(x).numpy()
+    plain = m.merge_and_unload()
+    assert type(plain.fc) is nn.Linear and distance(plain(x).numpy(), y) <= 2e-6
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"target_modules": ["kproj"]}, ["target_modules", "'kproj' matches nothing", "did you mean 'k_proj'?"]),
+        ({"feedforward_modules": ["down"]}, ["'down' is not among the adapted modules (k_proj, v_proj, down_proj)"]),
+        ({"feedforward_modules": ["vproj", "up_proj"]}, ["'vproj'", "did you mean 'v_proj'?", "'up_proj'"]),
+        ({"target_modules": ["q_proj"], "feedforward_modules": ["down_proj"]}, ["not among", "(q_proj)"]),
+    ],
+)
+def test_names_that_do_not_fit_are_refused_and_change_nothing(options, words):
+    base = base_of(PLAIN, "tied", 0)
+    refused(lambda: get_peft_model(base, IA3Config(**options)), *words)
+    assert not any(isinstance(module, AdapterLayer) for _, module in base.named_modules())
+
+
+def test_a_name_that_means_more_to_peft_is_refused():
+    options = {"target_modules": ["fc", "my_fc"], "feedforward_modules": ["fc"]}
+    refused(lambda: get_peft_model(Pair(), IA3Config(**options)), "PEFT would take my_fc for one, too")
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"feedforward_modules": [1]}, ["feedforward_modules must be names"]),
+        ({"feedforward_modules": {"a": 1}}, ["feedforward_modules must be names"]),
+        ({"init_ia3_weights": 1}, ["init_ia3_weights must be True or False, not 1"]),
+        ({"target_modules": []}, ["target_modules is empty"]),
+        (
+            {"target_modules": 3, "feedforward_modules": [None], "init_ia3_weights": "no", "task_type": "x"},
+            ["target_modules must be names", "feedforward_modules must", "init_ia3_weights must", "task_type must"],
+        ),
+    ],
+)
+def test_bad_settings_are_all_named(options, words):
+    refused(lambda: IA3Config(**options), *words)
+
+
+# Files
+
+
+def test_the_files_have_pefts_names(tmp_path):
+    train(adapted(PLAIN, "tied", 0)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["peft_type"] == "IA3" and config["init_ia3_weights"] is True
+    assert config["target_modules"] == ["k_proj", "v_proj", "down_proj"]
+    assert config["feedforward_modules"] == ["down_proj"]
+    tensors, _ = safetensors.load_file(tmp_path / "adapter_model.safetensors")
+    block = "base_model.model.model.layers.1."
+    assert {name: array.shape for name, array in tensors.items() if name.startswith(block)} == {
+        f"{block}self_attn.k_proj.ia3_l": (8, 1),
+        f"{block}self_attn.v_proj.ia3_l": (8, 1),
+        f"{block}mlp.down_proj.ia3_l": (1, 24),
+    }
+
+
+def test_where_the_two_lists_would_differ_both_hold_paths(tmp_path):
+    adapted(CASES["all linears"], "tied", 0).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    targets, feedforward = config["target_modules"], config["feedforward_modules"]
+    assert len(targets) == 14 and feedforward == [t for t in targets if t.endswith(("o_proj", "down_proj"))]
+
+
+def test_the_smallest_file_that_peft_loads_loads(tmp_path):
+    m = train(adapted(PLAIN, "tied", 0)).eval()
+    m.save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    edit_tensors(tmp_path, lambda tensors: None, keep_metadata=False)
+    loaded = PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path)
+    assert "no fingerprint" in loaded.notes[0] and np.array_equal(logits(loaded), logits(m))
+
+
+def test_pefts_default_is_read_where_it_means_nothing(tmp_path):
+    m = train(get_peft_model(base_of(PLAIN, "tied", 0), IA3Config(target_modules=["q_proj"]))).eval()
+    m.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["feedforward_modules"] == []
+    edit_config(tmp_path, feedforward_modules=["down_proj"])
+    loaded = PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path)
+    assert np.array_equal(logits(loaded), logits(m))
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"feedforward_modules": ".*down_proj"}, ["feedforward_modules is the regular expression '.*down_proj'"]),
+        ({"target_modules": "k_proj|v_proj"}, ["target_modules is the regular expression 'k_proj|v_proj'"]),
+        ({"fan_in_fan_out": True, "exclude_modules": ["x"]}, ["fan_in_fan_out = true", "exclude_modules"]),
+        ({"feedforward_modules": []}, ["down_proj.ia3_l has shape (1, 24), not (16, 1)", "feedforward_modules is []"]),
+        ({"feedforward_modules": ["up_proj"]}, ["'up_proj' is not among the adapted modules"]),
+        ({"init_ia3_weights": None}, ["init_ia3_weights must be True or False, not None"]),
+    ],
+)
+def test_settings_that_would_compute_something_else_are_refused_by_name(changes, words, tmp_path):
+    adapted(PLAIN, "tied", 0).save_pretrained(tmp_path)
+    edit_config(tmp_path, **changes)
+    with pytest.raises(FormatError) as error:
+        PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_the_files_of_another_method_are_refused(tmp_path):
+    adapted(PLAIN, "tied", 0).save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LN_TUNING"}')
+    refused(
+        lambda: PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path),
+        "missing base_model.model.model.norm.ln_tuning_layers.weight",
+        "unexpected base_model.model.model.layers.0.self_attn.k_proj.ia3_l",
+    )
+
+
+def test_a_classifiers_head_trains_along(tmp_path):
+    def classifier():
+        return LlamaForSequenceClassification.from_language_model(base_of(PLAIN, "tied", 0), num_labels=3)
+
+    ids = np.random.default_rng(9).integers(1, 40, (3, 7))
+    m = get_peft_model(classifier(), IA3Config(task_type="SEQ_CLS"))
+    live = {name.rpartition(".")[2] for name, p in m.named_parameters() if p.requires_grad}
+    assert live == {"ia3_l", "weight"} and m.get_nb_trainable_parameters()[0] == 2 * (2 * 8 + 24) + 48
+    for layer in (m.base_model.model.layers[0].mlp.down_proj, m.base_model.model.layers[1].self_attn.v_proj):
+        layer.ia3_l.data = layer.ia3_l.data * 3
+    m.save_pretrained(tmp_path)
+    assert np.array_equal(
+        PeftModel.from_pretrained(classifier(), tmp_path)(ids).logits.numpy(), m.eval()(ids).logits.numpy()
+    )
+
+
+def test_an_adapted_head_leaves_the_embedding_that_it_is_tied_to():
+    m = train(get_peft_model(base_of(PLAIN, "tied", 0), IA3Config(target_modules=["lm_head"])))
+    table = m.base_model.model.embed_tokens.weight.numpy()
+    expected = logits(m)
+    plain = m.merge_and_unload()
+    assert not plain.config.tie_word_embeddings and np.array_equal(plain.model.embed_tokens.weight.numpy(), table)
+    assert distance(logits(plain), expected) <= 2e-6
+    with pytest.raises(MiniloraError, match="merged"):
+        m.merge_and_unload()

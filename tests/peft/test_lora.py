@@ -1,0 +1,428 @@
+"""pytest tests/peft/test_lora.py: LoRA's layer and settings: start, formula, gradients, scaling, dropout, merging.
+
+DoRA and LoRA over 4 bits are this layer too; pissa.py, patterns.py and lora_plus.py have files of their own.
+"""
+
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn
+from minilora.errors import MiniloraError
+from minilora.formats.safetensors import load_file
+from minilora.peft import LoraConfig, get_peft_model
+from minilora.peft.lora import LoraLinear
+from minilora.quant import Linear4bit
+from minilora.tensor import Tensor
+
+SHAPES = [(12, 20), (32, 8), (9, 9)]  # in, out
+SEEDS = [0, 1, 2]
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        self.first, self.second = nn.Linear(6, 20), nn.Linear(20, 10)
+
+
+def layer_of(size, seed, bias=True, **options) -> LoraLinear:
+    rng = np.random.default_rng(seed)
+    linear = nn.Linear(*size, bias=bias, rng=rng)
+    linear.requires_grad_(False)
+    return LoraLinear.from_linear(linear, LoraConfig(**{"r": 3, "lora_alpha": 6, **options}), rng)
+
+
+def fill_b(layer: LoraLinear, seed: int = 7) -> np.ndarray:
+    """Random values in B, as after some training."""
+    values = np.random.default_rng(seed).standard_normal(layer.lora_B.weight.shape).astype("float32")
+    layer.lora_B.weight.data = backend.asarray(values)
+    return values
+
+
+def inputs(rows: int, width: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, width)).astype("float32")
+
+
+@pytest.mark.parametrize("rows", [2, 64])  # few rows and many rows are computed in two ways
+@pytest.mark.parametrize("size", SHAPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_forward_is_the_formula(size, seed, rows):
+    layer = layer_of(size, seed)
+    b = fill_b(layer).astype(float)
+    x = inputs(rows, size[0])
+    base = layer.base_layer
+    w, bias, a = (t.numpy().astype(float) for t in (base.weight, base.bias, layer.lora_A.weight))
+    assert a.shape == (3, size[0]) and b.shape == (size[1], 3)
+    expected = x @ w.T + bias + 6 / 3 * (x @ a.T @ b.T)
+    np.testing.assert_allclose(layer(Tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [2, 64])
+@pytest.mark.parametrize("size", SHAPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_it_starts_as_the_base_bit_for_bit_and_yet_can_learn(size, seed, rows):
+    layer = layer_of(size, seed)
+    x = Tensor(inputs(rows, size[0]))
+    assert np.array_equal(layer(x).numpy(), layer.base_layer(x).numpy())
+    a = layer.lora_A.weight.numpy()
+    bound = 1 / sqrt(size[0])
+    assert abs(a).max() <= bound and abs(a).max() > 0.7 * bound and abs(a.mean()) < 0.35 * bound
+    assert not layer.lora_B.weight.numpy().any()
+    (layer(x) * layer(x)).sum().backward()
+    assert not raw_grad(layer.lora_A.weight).any()  # B is zero ...
+    assert abs(raw_grad(layer.lora_B.weight)).max() > 1e-4  # ... and is what moves first
+    assert layer.base_layer.weight.grad is None and layer.base_layer.bias.grad is None
+
+
+def raw_grad(parameter: Tensor) -> np.ndarray:
+    return backend.to_numpy(parameter.grad)
+
+
+def test_seeds_give_different_starts_and_one_seed_the_same():
+    start = {seed: layer_of((12, 20), seed).lora_A.weight.numpy() for seed in SEEDS}
+    assert not np.array_equal(start[0], start[1])
+    assert np.array_equal(start[0], layer_of((12, 20), 0).lora_A.weight.numpy())
+    assert np.array_equal(start[0], layer_of((12, 20), 0, lora_dropout=0.5).lora_A.weight.numpy())
+
+
+def test_alpha_and_rank_count_by_their_ratio():
+    assert LoraConfig(r=4, lora_alpha=8).scaling == LoraConfig(r=16, lora_alpha=32).scaling == 2
+    assert LoraConfig(r=4, lora_alpha=8, use_rslora=True).scaling == 4
+    assert LoraConfig().scaling == 1
+    x = Tensor(inputs(5, 12))
+    outputs = {}
+    for r, alpha in [(2, 4), (4, 8), (4, 16)]:
+        layer = layer_of((12, 20), 0, r=r, lora_alpha=alpha)
+        # The same update, padded with zero rows to the rank.
+        a, b = np.zeros((r, 12), "float32"), np.zeros((20, r), "float32")
+        a[:2], b[:, :2] = inputs(2, 12, 5), inputs(20, 2, 6)
+        layer.lora_A.weight.data, layer.lora_B.weight.data = backend.asarray(a), backend.asarray(b)
+        outputs[r, alpha] = layer(x).numpy() - layer.base_layer(x).numpy()
+    np.testing.assert_allclose(outputs[2, 4], outputs[4, 8], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(2 * outputs[4, 8], outputs[4, 16], rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_touches_the_branch_alone_and_only_in_training():
+    layer = layer_of((12, 20), 0, lora_dropout=0.5)
+    x = Tensor(inputs(40, 12))
+    base = layer.base_layer(x).numpy()
+    assert np.array_equal(layer.train()(x).numpy(), base)  # B is zero: a dropped base would show
+    fill_b(layer)
+    clean = layer.eval()(x).numpy()
+    assert np.array_equal(layer(x).numpy(), clean)
+    layer.train()
+    with nn.dropout_rng(np.random.default_rng(0)):
+        noisy = layer(x).numpy()
+        again = layer(x).numpy()
+    assert abs(noisy - clean).max() > 0.1 and abs(noisy - again).max() > 0.1
+    with nn.dropout_rng(np.random.default_rng(0)):
+        mean = sum(layer(x).numpy() for _ in range(2000)) / 2000
+    assert abs(mean - clean).max() < 0.1 * abs(clean - base).max()  # kept values are scaled up: right on average
+
+
+def test_layers_draw_different_dropout():
+    linear = nn.Linear(12, 20, rng=np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    one, two = (LoraLinear.from_linear(linear, LoraConfig(r=3, lora_dropout=0.5), rng) for _ in range(2))
+    x = Tensor(np.ones((30, 12), dtype="float32"))
+    assert not np.array_equal(one.lora_dropout(x).numpy(), two.lora_dropout(x).numpy())
+
+
+def test_gradients_with_dropout_are_those_of_the_fused_form_where_nothing_is_dropped():
+    fused, plain = layer_of((12, 20), 0), layer_of((12, 20), 0, lora_dropout=1e-9)
+    x = inputs(30, 12)
+    grads = []
+    for layer in (fused, plain):
+        fill_b(layer)
+        t = Tensor(x, requires_grad=True)
+        (layer(t) * layer(t)).sum().backward()
+        grads.append([raw_grad(p) for p in (t, layer.lora_A.weight, layer.lora_B.weight)])
+    for a, b in zip(*grads, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", SHAPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_merging_gives_a_plain_linear_and_changes_nothing(size, seed):
+    layer = layer_of(size, seed)
+    fill_b(layer)
+    before = [p.numpy() for p in layer.parameters()]
+    merged = layer.merged()
+    assert type(merged) is nn.Linear
+    x = Tensor(inputs(5, size[0]))
+    y = layer(x).numpy()
+    assert abs(merged(x).numpy() - y).max() <= 2e-6 * abs(y).max()
+    assert abs(merged.weight.numpy() - layer.base_layer.weight.numpy()).max() > 0.1
+    assert all(np.array_equal(a, p.numpy()) for a, p in zip(before, layer.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_float64_stays_float64(use_dora):
+    linear = nn.Linear.from_arrays(backend.asarray(np.ones((4, 5))))
+    layer = LoraLinear.from_linear(linear, LoraConfig(r=2, use_dora=use_dora), np.random.default_rng(0))
+    assert {p.dtype.name for p in layer.parameters()} == {"float64"}
+    assert layer(Tensor(np.ones((3, 5)))).dtype.name == layer.merged().weight.dtype.name == "float64"
+
+
+def test_the_published_count():
+    big = nn.Linear.from_arrays(backend.xp.zeros((4096, 4096), dtype="float32"))
+    shapes = LoraConfig(r=8).shapes(big)
+    assert shapes == {"lora_A.weight": (8, 4096), "lora_B.weight": (4096, 8)}
+    assert sum(rows * columns for rows, columns in shapes.values()) == 65536
+    shapes = LoraConfig(r=8, use_dora=True).shapes(big)
+    assert shapes.pop("lora_magnitude_vector") == (4096,) and len(shapes) == 2
+
+
+def test_the_other_starts():
+    """gaussian: A of deviation 1/r, B zero. False: both uniform, B in ±1/sqrt(r), so that the start is not the base."""
+    wide = nn.Linear(400, 300, rng=np.random.default_rng(0))
+    a, b = (p.numpy() for p in start_of(wide, r=8, init_lora_weights="gaussian"))
+    assert not b.any()
+    assert abs(a.std() - 1 / 8) < 0.005 and abs(a).max() > 0.35  # no uniform values of this deviation reach so far
+    a, b = (p.numpy() for p in start_of(wide, r=8, init_lora_weights=False))
+    assert 0.9 / 20 < abs(a).max() <= 1 / 20 and 0.9 / sqrt(8) < abs(b).max() <= 1 / sqrt(8)
+    assert np.array_equal(a, start_of(wide, r=8)[0].numpy())
+
+
+def start_of(linear: nn.Linear, **options) -> list[Tensor]:
+    layer = LoraLinear.from_linear(linear, LoraConfig(**options), np.random.default_rng(3))
+    return [layer.lora_A.weight, layer.lora_B.weight]
+
+
+# DoRA: length and direction
+
+
+def dora_of(size, seed=0, bias=True, **options) -> LoraLinear:
+    """A layer as after some training: B and m are not what they started as."""
+    layer = layer_of(size, seed, bias, use_dora=True, **options)
+    fill_b(layer)
+    m = layer.lora_magnitude_vector.numpy() * np.linspace(0.5, 2, size[1], dtype="float32")
+    layer.lora_magnitude_vector.data = backend.asarray(m)
+    return layer
+
+
+def pieces(layer: LoraLinear) -> list[np.ndarray]:
+    """W, A, B and m in float64."""
+    tensors = (layer.base_layer.weight, layer.lora_A.weight, layer.lora_B.weight, layer.lora_magnitude_vector)
+    return [t.numpy().astype(float) for t in tensors]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [2, 64])
+@pytest.mark.parametrize("size", SHAPES)
+def test_doras_forward_is_the_formula(size, rows, bias):
+    layer = dora_of(size, bias=bias)
+    w, a, b, m = pieces(layer)
+    x = inputs(rows, size[0])
+    v = w + 6 / 3 * b @ a
+    weight = m[:, None] * v / np.linalg.norm(v, axis=1, keepdims=True)  # a length for each output
+    expected = x @ weight.T + (layer.base_layer.bias.numpy() if bias else 0)
+    np.testing.assert_allclose(layer(Tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [2, 64])
+@pytest.mark.parametrize("size", SHAPES)
+def test_dora_starts_as_the_base_bit_for_bit(size, rows, bias, dropout):
+    layer = layer_of(size, 0, bias, use_dora=True, lora_dropout=dropout).train()
+    x = Tensor(inputs(rows, size[0]))
+    assert np.array_equal(layer(x).numpy(), layer.base_layer(x).numpy())
+    norms = np.linalg.norm(layer.base_layer.weight.numpy(), axis=1)
+    np.testing.assert_allclose(layer.lora_magnitude_vector.numpy(), norms, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [2, 64])
+def test_doras_gradients_take_the_norms_for_constants(rows):
+    layer = dora_of((12, 20))
+    w, a, b, m = pieces(layer)
+    x, g = inputs(rows, 12).astype(float), inputs(rows, 20, 8).astype(float)
+    t = Tensor(x.astype("float32"), requires_grad=True)
+    layer(t).backward(backend.asarray(g.astype("float32")))
+    v, s = w + 2 * b @ a, 2
+    norms = np.linalg.norm(v, axis=1)
+    scaled = g * (m / norms)
+    expected = {
+        t: scaled @ v,
+        layer.lora_A.weight: s * (scaled @ b).T @ x,
+        layer.lora_B.weight: s * scaled.T @ (x @ a.T),
+        layer.lora_magnitude_vector: (g * (x @ v.T) / norms).sum(axis=0),
+    }
+    for parameter, gradient in expected.items():
+        np.testing.assert_allclose(raw_grad(parameter), gradient, rtol=1e-4, atol=1e-4)
+    assert layer.base_layer.weight.grad is None
+    # With the norms' own gradient, B could not learn along V at all.
+    through = expected[layer.lora_B.weight] - s * (((scaled * (x @ v.T)).sum(axis=0) / norms**2)[:, None] * (v @ a.T))
+    assert abs(through - expected[layer.lora_B.weight]).max() > 0.1
+
+
+def test_doras_dropout_is_where_pefts_is():
+    """base(x) + (m/n - 1) W x' + m/n s B A x' + b with x' dropped: the base's own term sees the input as it is."""
+    layer = dora_of((12, 20), lora_dropout=0.5)
+    x = inputs(40, 12)
+    clean = layer.eval()(Tensor(x)).numpy()
+    layer.train()
+    with nn.dropout_rng(np.random.default_rng(0)):
+        got = layer(Tensor(x)).numpy()
+    with nn.dropout_rng(np.random.default_rng(0)):
+        dropped = layer.lora_dropout(Tensor(x)).numpy().astype(float)
+    w, a, b, m = pieces(layer)
+    v = w + 2 * b @ a
+    ratio = m / np.linalg.norm(v, axis=1)
+    expected = layer.base_layer(Tensor(x)).numpy() + (ratio - 1) * (dropped @ w.T) + ratio * 2 * (dropped @ a.T @ b.T)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    assert abs(got - clean).max() > 0.1
+
+
+@pytest.mark.parametrize("size", SHAPES)
+def test_merged_dora_is_a_plain_linear_with_rows_of_length_m(size):
+    layer = dora_of(size)
+    before = [p.numpy() for p in layer.parameters()]
+    merged = layer.merged()
+    assert type(merged) is nn.Linear
+    x = Tensor(inputs(5, size[0]))
+    y = layer(x).numpy()
+    assert abs(merged(x).numpy() - y).max() <= 2e-6 * abs(y).max()
+    lengths = np.linalg.norm(merged.weight.numpy(), axis=1)
+    np.testing.assert_allclose(lengths, layer.lora_magnitude_vector.numpy(), rtol=1e-6)
+    assert all(np.array_equal(a, p.numpy()) for a, p in zip(before, layer.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_dora_refuses_a_row_without_a_direction(value):
+    model = Pair()
+    weight = model.second.weight.numpy()
+    weight[7] = value
+    model.second.weight.data = backend.asarray(weight)
+    with pytest.raises(MiniloraError, match="second has a row of zeros or NaN"):
+        get_peft_model(model, LoraConfig(r=2, use_dora=True, target_modules=["first", "second"]))
+    get_peft_model(model, LoraConfig(r=2, target_modules=["first", "second"]))
+
+
+def test_dora_trains_m_and_saves_it_under_pefts_name(tmp_path):
+    model = get_peft_model(Pair(), LoraConfig(r=2, use_dora=True, target_modules=["first", "second"]))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert "base_model.first.lora_magnitude_vector" in trained and len(trained) == 6
+    assert model.get_nb_trainable_parameters() == (2 * (6 + 20) + 20 + 2 * (20 + 10) + 10, 492)
+    model.save_pretrained(tmp_path)
+    tensors, _ = load_file(tmp_path / "adapter_model.safetensors")
+    assert tensors["base_model.model.second.lora_magnitude_vector"].shape == (10,)
+
+
+# QLoRA: over a base in 4 bits
+
+
+def quantized_of(size, seed=0, **options) -> tuple[LoraLinear, LoraLinear]:
+    """Layers of equal adapters on a base in 4 bits, and on the float base that it stands for."""
+    linear = nn.Linear(*size, rng=np.random.default_rng(seed)).requires_grad_(False)
+    coded = Linear4bit.from_linear(linear, blocksize=32)
+    layers = []
+    for base in (coded, coded.to_float().requires_grad_(False)):
+        layer = LoraLinear.from_linear(base, LoraConfig(r=3, lora_alpha=6, **options), np.random.default_rng(seed))
+        fill_b(layer)
+        layers.append(layer)
+    return tuple(layers)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"lora_dropout": 0.5}], ids=["lora", "dora", "dropout"])
+@pytest.mark.parametrize("rows", [2, 64])
+def test_over_4_bits_it_computes_what_it_does_over_their_floats(rows, options):
+    results = []
+    for layer in quantized_of((12, 20), **options):
+        x = Tensor(inputs(rows, 12), requires_grad=True)
+        with nn.dropout_rng(np.random.default_rng(0)):
+            y = layer(x)
+        y.backward(backend.asarray(inputs(rows, 20, 8)))
+        trained = [p for p in layer.adapter_parameters().values()]
+        results.append([y.numpy(), *(raw_grad(p) for p in (x, *trained))])
+        assert len(trained) == 2 + ("use_dora" in options)
+    for coded, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(coded, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_over_4_bits_adapters_and_the_merged_weight_are_floats(use_dora):
+    layer, _ = quantized_of((12, 20), use_dora=use_dora)
+    packed = backend.to_numpy(layer.base_layer.packed).copy()
+    assert {p.dtype.name for p in layer.parameters()} == {"float32"}
+    merged = layer.merged()
+    assert type(merged) is nn.Linear
+    x = Tensor(inputs(5, 12))
+    y = layer(x).numpy()
+    assert abs(merged(x).numpy() - y).max() <= 2e-6 * abs(y).max()
+    assert np.array_equal(backend.to_numpy(layer.base_layer.packed), packed)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4"])
+def test_pissa_over_4_bits_is_refused(start):
+    model = Pair()
+    model.second = Linear4bit.from_linear(model.second)
+    with pytest.raises(MiniloraError, match="PiSSA takes .* float weight.*4 bits.*init_lora_weights=True"):
+        get_peft_model(model, LoraConfig(r=2, init_lora_weights=start, target_modules=["second"]))
+    get_peft_model(model, LoraConfig(r=2, target_modules=["second"]))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"r": 0}, ["r must be", "0"]),
+        ({"r": 2.0}, ["r must be", "2.0"]),
+        ({"r": True}, ["r must be"]),
+        ({"lora_alpha": 0}, ["lora_alpha must be"]),
+        ({"lora_alpha": float("nan")}, ["lora_alpha must be", "nan"]),
+        ({"lora_alpha": float("inf")}, ["lora_alpha must be"]),
+        ({"lora_alpha": 10**400}, ["lora_alpha must be"]),
+        ({"lora_alpha": -1}, ["lora_alpha must be"]),
+        ({"lora_dropout": 1.0}, ["lora_dropout must be"]),
+        ({"lora_dropout": -0.1}, ["lora_dropout must be"]),
+        ({"lora_dropout": float("nan")}, ["lora_dropout must be"]),
+        ({"use_rslora": 1}, ["use_rslora must be"]),
+        ({"use_dora": "yes"}, ["use_dora must be True or False", "'yes'"]),
+        ({"init_lora_weights": "gausian"}, ["init_lora_weights must be", "'gausian'", "did you mean 'gaussian'?"]),
+        ({"init_lora_weights": "pissa_niter"}, ["init_lora_weights must be", "did you mean 'pissa_niter_4'?"]),
+        ({"init_lora_weights": "pissa_niter_-1"}, ["init_lora_weights must be"]),
+        ({"init_lora_weights": 1}, ["init_lora_weights must be", "not 1"]),
+        ({"init_lora_weights": None}, ["init_lora_weights must be"]),
+        ({"rank_pattern": {"q": 0, "v": 2.5, "k": 3}}, ["rank_pattern['q'] must be", "rank_pattern['v'] must be"]),
+        ({"alpha_pattern": {"q": 0, "v": float("nan")}}, ["alpha_pattern['q'] must be", "alpha_pattern['v'] must be"]),
+        ({"rank_pattern": ["q"], "alpha_pattern": {1: 2}}, ["rank_pattern must be a dictionary", "alpha_pattern must"]),
+        ({"target_modules": []}, ["target_modules is empty"]),
+        ({"target_modules": ""}, ["target_modules is empty"]),
+        ({"target_modules": [1]}, ["target_modules must be names"]),
+        ({"target_modules": {"q_proj": 1}}, ["target_modules must be names"]),
+        ({"modules_to_save": [None]}, ["modules_to_save must be"]),
+        ({"task_type": "DIVINATION"}, ["task_type must be", "SEQ_CLS", "DIVINATION"]),
+        (
+            {"r": 0, "lora_alpha": 0, "lora_dropout": 2, "task_type": "x", "init_lora_weights": "x", "use_dora": 0}
+            | {"rank_pattern": {"q": "x"}, "alpha_pattern": 3},
+            ["r must", "alpha", "dropout", "task_type", "init_lora_weights", "use_dora", "rank_pattern", "alpha_patt"],
+        ),
+    ],
+)
+def test_bad_settings_are_all_named(options, words):
+    with pytest.raises(MiniloraError) as error:
+        LoraConfig(**options)
+    assert isinstance(error.value, ValueError)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.host
+def test_pefts_names_and_defaults():
+    config = LoraConfig()
+    assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (8, 8, 0.0, None)
+    assert LoraConfig(4, 16).lora_alpha == 16
+    assert (config.use_dora, config.init_lora_weights, config.rank_pattern) == (False, True, {})
+    assert LoraConfig(rank_pattern=None, alpha_pattern=None).alpha_pattern == {}
+    assert LoraConfig(target_modules={"v_proj", "q_proj"}).target_modules == ["q_proj", "v_proj"]
+    with pytest.raises(TypeError):
+        LoraConfig(use_qalora=True)
+
+
+def test_a_rank_above_the_width_names_the_layer():
+    with pytest.raises(MiniloraError, match=r"r = 8 is above the width 6 of first \(6 to 20\)"):
+        get_peft_model(Pair(), LoraConfig(r=8, target_modules=["first", "second"]))
+    model = get_peft_model(Pair(), LoraConfig(r=6, target_modules=["first", "second"]))
+    assert model.base_model.first.lora_A.weight.shape == (6, 6)
+    assert model.base_model.second.lora_B.weight.shape == (10, 6)

@@ -1,0 +1,729 @@
+"""pytest tests/peft/test_model.py: every adapted model: what trains, disabling, merging, files, errors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn, optim
+from minilora import functional as F
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats import safetensors
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.peft import AdapterLayer, LoraConfig, PeftModel, base_fingerprint, get_peft_model
+from minilora.tensor import Tensor, writable_data
+from tests.helpers.peft_invariants import edit_config, edit_tensors, same, state
+
+SEEDS = [0, 1, 2]
+SMALL = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "initializer_range": 0.3}
+
+
+class Perceptron(nn.Module):
+    """A model of another family: two Linears and a norm, no configuration."""
+
+    def __init__(self, seed: int = 0):
+        rng = np.random.default_rng(seed)
+        self.embed = nn.Embedding(40, 16, rng=rng)
+        self.fc1 = nn.Linear(16, 24, rng=rng)
+        self.norm = nn.LayerNorm(24)
+        self.fc2 = nn.Linear(24, 40, rng=rng)
+
+    def forward(self, input_ids, labels=None):
+        return self.fc2(F.relu(self.norm(self.fc1(self.embed(input_ids)))))
+
+
+def tied_llama(seed: int = 0) -> LlamaForCausalLM:
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(**SMALL, **heads, tie_word_embeddings=True), seed=seed)
+
+
+def untied_llama(seed: int = 0) -> LlamaForCausalLM:
+    config = LlamaConfig(**SMALL, num_attention_heads=2, head_dim=4, attention_bias=True, mlp_bias=True)
+    return LlamaForCausalLM(config, seed=seed)
+
+
+def classifier(seed: int = 0, head_seed: int = 5) -> LlamaForSequenceClassification:
+    return LlamaForSequenceClassification.from_language_model(tied_llama(seed), num_labels=3, seed=head_seed)
+
+
+# Each with a configuration, and the number of parameters that it trains by hand.
+CASES = {
+    "tied": (tied_llama, LoraConfig(r=4, lora_alpha=8), 2 * 4 * ((16 + 16) + (16 + 8))),
+    "untied": (
+        untied_llama,
+        LoraConfig(r=2, lora_alpha=3, target_modules="all-linear", use_rslora=True),
+        2 * 2 * (4 * (16 + 8) + 3 * (16 + 24)),
+    ),
+    "perceptron": (Perceptron, LoraConfig(r=4, target_modules=["fc1", "fc2"]), 4 * (16 + 24 + 24 + 40)),
+}
+cases = pytest.mark.parametrize("case", CASES)
+seeds = pytest.mark.parametrize("seed", SEEDS)
+
+
+def adapted(case: str, seed: int = 0) -> PeftModel:
+    make, config, _ = CASES[case]
+    return get_peft_model(make(seed), config, seed=seed)
+
+
+def ids(seed: int = 9) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 40, (3, 7))
+
+
+def logits(model) -> np.ndarray:
+    out = model(ids())
+    return (out if isinstance(out, Tensor) else out.logits).numpy()
+
+
+def train(model, steps: int = 3, lr: float = 0.05) -> PeftModel:
+    """Some steps of AdamW over everything that the model has."""
+    optimizer = optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
+    for _ in range(steps):
+        if isinstance(model.base_model, LlamaForSequenceClassification):
+            loss = model(ids(), labels=np.array([0, 1, 2])).loss
+        elif isinstance(model.base_model, LlamaForCausalLM):
+            loss = model(ids(), labels=ids()).loss
+        else:
+            loss = F.cross_entropy(model(ids()), (ids() + 1) % 40)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
+# What trains
+
+
+@cases
+def test_as_many_train_as_the_formula_says(case):
+    make, _, count = CASES[case]
+    assert adapted(case).get_nb_trainable_parameters() == (count, count + sum(p.size for p in make().parameters()))
+
+
+# Every method keeps its promises on Llamas (test_peft_methods.py); here is a model of another family.
+
+
+@seeds
+def test_another_family_starts_as_its_base_bit_for_bit(seed):
+    assert np.array_equal(logits(adapted("perceptron", seed)), logits(Perceptron(seed)))
+
+
+@seeds
+def test_in_another_family_exactly_the_adapter_trains_and_the_base_keeps_its_bits(seed):
+    before = state(Perceptron(seed))
+    model = adapted("perceptron", seed)
+    start = state(model)
+    live = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert live == {f"base_model.{layer}.lora_{side}.weight" for layer in ("fc1", "fc2") for side in "AB"}
+    train(model)
+    after = state(model)
+    assert {name for name in after if not np.array_equal(start[name], after[name])} == live
+    with model.disable_adapter():
+        assert same(state(model.base_model), before)
+
+
+def test_printed_as_peft_does(capsys):
+    adapted("tied").print_trainable_parameters()
+    assert capsys.readouterr().out == "trainable params: 448 || all params: 5,008 || trainable%: 8.9457\n"
+
+
+def test_the_wrapper_is_called_and_walked_like_the_model():
+    base, model = tied_llama(), adapted("tied")
+    assert model.config is model.base_model.config
+    assert model.count_targets(ids()) == base.count_targets(ids()) == 18
+    out, expected = model(input_ids=ids(), labels=ids()), base(ids(), labels=ids())
+    assert out.loss.item() == expected.loss.item()
+    with model.disable_adapter():
+        plain = model.generate(ids(), 4, temperature=0)
+    assert np.array_equal(plain, base.generate(ids(), 4, temperature=0))
+    train(model, steps=8)
+    assert not np.array_equal(plain, model.generate(ids(), 4, temperature=0))
+    assert "base_model.model.layers.0.self_attn.q_proj.lora_A.weight" in dict(model.named_parameters())
+    with pytest.raises(AttributeError):
+        _ = model.nonsense
+
+
+def test_the_settings_are_copied_and_checked_again():
+    config = LoraConfig(r=4)
+    model = get_peft_model(tied_llama(), config)
+    config.lora_alpha = 0
+    assert model.peft_config.lora_alpha == 8
+    with pytest.raises(MiniloraError, match="lora_alpha"):
+        get_peft_model(tied_llama(), config)
+    with pytest.raises(TypeError, match="LoraConfig"):
+        get_peft_model(tied_llama(), {"r": 4})
+
+
+def test_fresh_layers_take_the_mode_of_what_they_replace():
+    model = get_peft_model(tied_llama().eval(), LoraConfig(r=4, lora_dropout=0.5))
+    layer = model.base_model.model.layers[0].self_attn.q_proj
+    assert not layer.training and not layer.lora_dropout.training
+    model.train()
+    with model.disable_adapter():
+        model.eval()
+    assert not layer.training and not layer.lora_dropout.training  # eval() reached what was not in its place
+
+
+# Disabling, unloading, merging
+
+
+@seeds
+def test_disabling_another_family_is_exact_nested_and_ends_with_an_exception(seed):
+    base = logits(Perceptron(seed))
+    model = train(adapted("perceptron", seed))
+    trained = logits(model)
+    assert not np.allclose(trained, base, atol=1e-3)
+    with model.disable_adapter():
+        assert np.array_equal(logits(model), base)
+        with model.disable_adapter():
+            assert np.array_equal(logits(model), base)
+        assert np.array_equal(logits(model), base)
+    assert np.array_equal(logits(model), trained)
+    with pytest.raises(ZeroDivisionError):
+        with model.disable_adapter():
+            1 / 0  # noqa: B018
+    assert np.array_equal(logits(model), trained)
+
+
+@cases
+@seeds
+def test_merging_gives_the_plain_model_that_computes_the_same(case, seed):
+    make = CASES[case][0]
+    model = train(adapted(case, seed))
+    expected, names = logits(model), list(make(seed).state_dict())
+    plain = model.merge_and_unload()
+    assert type(plain) is type(make(seed)) and list(plain.state_dict()) == names
+    assert not any(isinstance(module, AdapterLayer) for _, module in plain.named_modules())
+    assert abs(logits(plain) - expected).max() <= 2e-6 * abs(expected).max()
+    with pytest.raises(MiniloraError, match="merge.*merged into its base before"):
+        model.merge_and_unload()
+
+
+@cases
+def test_eval_merges_nothing(case):
+    model = train(adapted(case))
+    before = state(model)
+    model.eval()
+    logits(model)
+    model.train()
+    assert same(state(model), before)
+
+
+@cases
+@pytest.mark.parametrize("way", ["unload", "merge_and_unload"])
+def test_flags_and_modules_come_back(case, way):
+    plain = CASES[case][0]()
+    frozen = [name for name, _ in plain.named_parameters()][::2]
+    for name, p in plain.named_parameters():
+        p.requires_grad = name not in frozen
+    before, modules = state(plain), {path: id(module) for path, module in plain.named_modules()}
+    model = train(get_peft_model(plain, CASES[case][1]))
+    back = getattr(model, way)()
+    assert back is plain
+    assert [name for name, p in plain.named_parameters() if not p.requires_grad] == frozen
+    if way == "unload":
+        assert same(state(plain), before)
+        assert {path: id(module) for path, module in plain.named_modules()} == modules
+    for use in (model.unload, model.merge_and_unload, lambda: model.save_pretrained("x"), lambda: use_disabled(model)):
+        with pytest.raises(MiniloraError, match="before"):
+            use()
+    get_peft_model(plain, CASES[case][1])  # free for the next one
+
+
+def use_disabled(model):
+    with model.disable_adapter():
+        pass
+
+
+def test_unloading_within_a_disabled_block():
+    model = train(adapted("tied"))
+    with model.disable_adapter():
+        plain = model.unload()
+    assert np.array_equal(logits(plain), logits(tied_llama()))
+
+
+def test_a_method_that_cannot_merge_says_so_and_leaves_the_model():
+    model = train(adapted("perceptron"))
+    before = state(model)
+    model.base_model.fc2.merged = lambda: AdapterLayer.merged(model.base_model.fc2)
+    with pytest.raises(MiniloraError, match="LoraLinear cannot be merged.*unload"):
+        model.merge_and_unload()
+    assert same(state(model), before)
+
+
+# Targets
+
+
+def paths_of(model) -> list[str]:
+    return [path for path, module in model.base_model.named_modules() if isinstance(module, AdapterLayer)]
+
+
+@pytest.mark.parametrize(
+    "targets, expected",
+    [
+        (None, ["q_proj", "v_proj"] * 2),
+        ("k_proj", ["k_proj"] * 2),
+        (["up_proj", "q_proj"], ["q_proj", "up_proj"] * 2),
+        (["model.layers.1.mlp.up_proj"], ["up_proj"]),
+        (["0.self_attn.o_proj"], ["o_proj"]),
+        (["lm_head"], ["lm_head"]),
+        ("all-linear", ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"] * 2),
+    ],
+)
+def test_targets_are_whole_names_or_paths(targets, expected):
+    model = get_peft_model(untied_llama(), LoraConfig(r=2, target_modules=targets))
+    assert [path.rpartition(".")[2] for path in paths_of(model)] == expected
+    if targets == ["0.self_attn.o_proj"]:
+        assert paths_of(model) == ["model.layers.0.self_attn.o_proj"]
+
+
+def test_all_linear_is_everything_where_there_are_no_blocks():
+    assert paths_of(get_peft_model(Perceptron(), LoraConfig(r=2, target_modules="all-linear"))) == ["fc1", "fc2"]
+
+
+def test_layer_10_is_not_layer_0():
+    config = LlamaConfig(**{**SMALL, "num_hidden_layers": 11}, num_attention_heads=2)
+    model = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=2, target_modules=["0.self_attn.q_proj"]))
+    assert paths_of(model) == ["model.layers.0.self_attn.q_proj"]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"target_modules": ["proj"]}, ["'proj' matches nothing", "there are: q_proj, k_proj", "lm_head"]),
+        ({"target_modules": ["q_proj", "qproj", "w"]}, ["'qproj'", "did you mean 'q_proj'?", "'w' matches nothing"]),
+        ({"target_modules": ".*q_proj"}, ["'.*q_proj'", "regular expressions are not read"]),
+        ({"target_modules": [r"layers\.0\..*"]}, ["regular expressions are not read"]),
+        ({"target_modules": ["self_attn"]}, ["'self_attn' is not a Linear: it is of class LlamaAttention"]),
+        ({"target_modules": ["embed_tokens"]}, ["'embed_tokens' is not a Linear: it is of class Embedding"]),
+        ({"target_modules": ["layers.0"]}, ["'layers.0' is not a Linear: it is of class LlamaDecoderLayer"]),
+        ({"target_modules": ["\x1b[2J"]}, ["\\x1b[2J"]),
+        ({"r": 17}, ["r = 17 is above the width 16 of model.layers.0.self_attn.q_proj", "width 8", "v_proj (16 to 8)"]),
+        ({"modules_to_save": ["score"]}, ["modules_to_save", "'score' matches nothing"]),
+        ({"modules_to_save": ["self_attn"]}, ["model.layers.0.self_attn.q_proj is in model.layers.0.self_attn"]),
+        ({"modules_to_save": ["q_proj"]}, ["model.layers.0.self_attn.q_proj is in both"]),
+        ({"modules_to_save": ["model", "norm"], "target_modules": ["lm_head"]}, ["model.norm is in model"]),
+        ({"task_type": "SEQ_CLS"}, ["'SEQ_CLS'", "classifier or score", "LlamaForCausalLM has none"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(options, words):
+    model = tied_llama()
+    before, flags = state(model), [p.requires_grad for p in model.parameters()]
+    with pytest.raises(MiniloraError) as error:
+        get_peft_model(model, LoraConfig(**options))
+    for word in words:
+        assert word in str(error.value)
+    assert same(state(model), before) and [p.requires_grad for p in model.parameters()] == flags
+    get_peft_model(model, LoraConfig(r=4))
+
+
+def test_a_model_without_linears():
+    with pytest.raises(MiniloraError, match="no Linear at all"):
+        get_peft_model(nn.LayerNorm(4), LoraConfig(target_modules=["x"]))
+    with pytest.raises(MiniloraError, match="no Linear in LayerNorm"):
+        get_peft_model(nn.LayerNorm(4), LoraConfig(target_modules="all-linear"))
+
+
+def test_adapting_twice_is_refused():
+    model = adapted("tied")
+    for again in (model, model.base_model, model.base_model.model):
+        with pytest.raises(MiniloraError, match="adapted already"):
+            get_peft_model(again, LoraConfig(r=4))
+    with model.disable_adapter(), pytest.raises(MiniloraError, match="adapted already"):
+        get_peft_model(model.base_model, LoraConfig(r=4))
+    body = classifier().model
+    other = tied_llama()
+    other.model = body
+    get_peft_model(other, LoraConfig(r=4))
+    with pytest.raises(MiniloraError, match="adapted already"):
+        get_peft_model(body, LoraConfig(r=4))
+
+
+# modules_to_save, tied heads
+
+
+@seeds
+def test_a_classifiers_head_trains_along_and_comes_back(seed, tmp_path):
+    base = logits(classifier(seed))
+    model = get_peft_model(classifier(seed), LoraConfig(r=4, task_type="SEQ_CLS"), seed=seed)
+    original = state(classifier(seed))["score.weight"]
+    trained = logits(train(model))
+    names = {name.removeprefix("base_model.") for name, p in model.named_parameters() if p.requires_grad}
+    assert "score.weight" in names and len(names) == 9
+    assert not np.array_equal(state(model)["base_model.score.weight"], original)
+    with model.disable_adapter():
+        assert np.array_equal(logits(model), base)
+    trainable, total = model.get_nb_trainable_parameters()
+    assert trainable == 448 + 48
+    assert total == sum(p.size for p in classifier().parameters()) + 448 + 48  # the original head is kept, and counted
+
+    model.save_pretrained(tmp_path / "a")
+    tensors, _ = safetensors.load_file(tmp_path / "a" / "adapter_model.safetensors")
+    assert tensors["base_model.model.score.weight"].shape == (3, 16)
+    # Another fresh head below: it is no part of the base's identity, and comes with the adapter.
+    loaded = PeftModel.from_pretrained(classifier(seed, head_seed=6), tmp_path / "a")
+    assert np.array_equal(logits(loaded), trained)
+    with loaded.disable_adapter():
+        assert np.array_equal(logits(loaded), logits(classifier(seed, head_seed=6)))
+
+    merged = model.merge_and_unload()
+    assert type(merged.score) is nn.Linear and abs(logits(merged) - trained).max() <= 2e-6 * abs(trained).max()
+
+
+def test_unloading_brings_the_first_head_back():
+    plain = classifier()
+    head = plain.score
+    model = train(get_peft_model(plain, LoraConfig(r=4, modules_to_save="score")))
+    assert model.base_model.score is not head
+    assert model.unload().score is head and np.array_equal(logits(plain), logits(classifier()))
+
+
+def test_a_frozen_head_is_noted():
+    assert "'score' stays frozen" in get_peft_model(classifier(), LoraConfig(r=4)).notes[0]
+    assert not get_peft_model(classifier(), LoraConfig(r=4, task_type="SEQ_CLS")).notes
+    assert not get_peft_model(tied_llama(), LoraConfig(r=4)).notes
+
+
+@pytest.mark.parametrize("name, other", [("lm_head", "model.embed_tokens"), ("embed_tokens", "lm_head")])
+def test_saving_one_side_of_a_tied_pair_unties_it_on_purpose(name, other, tmp_path):
+    plain = tied_llama()
+    table, base = plain.model.embed_tokens.weight.numpy(), logits(plain)
+    model = get_peft_model(plain, LoraConfig(r=4, modules_to_save=[name]))
+    assert not plain.config.tie_word_embeddings and np.array_equal(logits(model), base)
+    trained = logits(train(model))
+    assert np.array_equal(plain.get_submodule(other).weight.numpy(), table)
+    with model.disable_adapter():
+        assert plain.config.tie_word_embeddings and np.array_equal(logits(model), base)
+        assert plain.lm_head.weight is plain.model.embed_tokens.weight
+    assert not plain.config.tie_word_embeddings
+
+    model.save_pretrained(tmp_path / "a")
+    tensors, metadata = safetensors.load_file(tmp_path / "a" / "adapter_model.safetensors")
+    path = "lm_head" if name == "lm_head" else "model.embed_tokens"
+    assert f"base_model.model.{path}.weight" in tensors and json.loads(metadata["minilora.untied"]) == [path]
+    loaded = PeftModel.from_pretrained(tied_llama(), tmp_path / "a")
+    assert np.array_equal(logits(loaded), trained)
+    again = loaded.unload()
+    assert again.config.tie_word_embeddings and again.lm_head.weight is again.model.embed_tokens.weight
+
+    merged = model.merge_and_unload()
+    assert not merged.config.tie_word_embeddings and np.array_equal(merged.get_submodule(other).weight.numpy(), table)
+    merged.save_pretrained(tmp_path / "m")
+    reopened = LlamaForCausalLM.from_pretrained(tmp_path / "m")
+    assert abs(logits(reopened) - trained).max() <= 2e-6 * abs(trained).max()
+
+
+def test_a_low_rank_update_of_a_tied_head_leaves_the_embedding(tmp_path):
+    plain = tied_llama()
+    table = plain.model.embed_tokens.weight.numpy()
+    model = train(get_peft_model(plain, LoraConfig(r=4, target_modules=["lm_head"])))
+    trained = logits(model)
+    assert np.array_equal(plain.model.embed_tokens.weight.numpy(), table)
+    merged = model.merge_and_unload()
+    assert not merged.config.tie_word_embeddings
+    assert np.array_equal(merged.model.embed_tokens.weight.numpy(), table)
+    assert not np.allclose(merged.lm_head.weight.numpy(), table, atol=1e-3)
+    assert abs(logits(merged) - trained).max() <= 2e-6 * abs(trained).max()
+
+
+def test_a_copy_has_no_part_in_graphs_and_gradients_of_the_original():
+    plain = tied_llama()
+    plain(ids(), labels=ids()).loss.backward()
+    loss = plain(ids(), labels=ids()).loss  # holds on to the weights
+    model = get_peft_model(plain, LoraConfig(r=4, modules_to_save=["lm_head"]))
+    weight = model.base_model.lm_head.weight
+    array = weight.data
+    assert weight.grad is None and writable_data(weight) is array  # a leased array would be copied at each step
+    train(model)
+    assert not np.array_equal(model.base_model.lm_head.weight.numpy(), plain.model.embed_tokens.weight.numpy())
+    loss.backward()
+
+
+def test_dropout_changes_no_layers_start():
+    with_dropout = get_peft_model(tied_llama(), LoraConfig(r=4, lora_dropout=0.5), seed=3)
+    assert same(state(with_dropout), state(get_peft_model(tied_llama(), LoraConfig(r=4), seed=3)))
+    assert not same(state(with_dropout), state(get_peft_model(tied_llama(), LoraConfig(r=4), seed=4)))
+
+
+def test_whole_modules_go_with_the_adapter():
+    model = get_peft_model(untied_llama(), LoraConfig(r=2, modules_to_save=["norm", "0.input_layernorm"]))
+    live = [name for name, p in model.named_parameters() if p.requires_grad and "lora" not in name]
+    assert live == ["base_model.model.layers.0.input_layernorm.weight", "base_model.model.norm.weight"]
+    train(model)
+    assert not np.array_equal(model.base_model.model.norm.weight.numpy(), np.ones(16))
+    assert np.array_equal(logits(model.unload()), logits(untied_llama()))
+
+
+# Files
+
+
+@seeds
+def test_a_round_trip_of_another_family_is_exact(seed, tmp_path):
+    config = CASES["perceptron"][1]
+    model = train(adapted("perceptron", seed))
+    expected = logits(model)
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert np.array_equal(logits(model), expected)  # saving changed nothing
+    loaded = PeftModel.from_pretrained(Perceptron(seed), tmp_path)
+    assert np.array_equal(logits(loaded), expected) and same(state(loaded), state(model)) and not loaded.notes
+    assert not any(p.requires_grad for p in loaded.parameters()) and not loaded.training
+    assert loaded.peft_config.r == config.r and loaded.peft_config.lora_alpha == config.lora_alpha
+
+    going_on = PeftModel.from_pretrained(Perceptron(seed), tmp_path, is_trainable=True)
+    assert going_on.get_nb_trainable_parameters() == model.get_nb_trainable_parameters() and going_on.training
+    before = logits(going_on)
+    assert not np.array_equal(logits(train(going_on)), before)
+
+
+def test_the_files_have_pefts_names(tmp_path):
+    train(adapted("tied")).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["r"] == 4 and config["lora_alpha"] == 8
+    assert config["target_modules"] == ["q_proj", "v_proj"] and config["modules_to_save"] is None
+    tensors, metadata = safetensors.load_file(tmp_path / "adapter_model.safetensors")
+    shapes = {name: array.shape for name, array in tensors.items() if "layers.1" in name}
+    place = "base_model.model.model.layers.1.self_attn."
+    assert shapes == {
+        f"{place}q_proj.lora_A.weight": (4, 16),
+        f"{place}q_proj.lora_B.weight": (16, 4),
+        f"{place}v_proj.lora_A.weight": (4, 16),
+        f"{place}v_proj.lora_B.weight": (8, 4),
+    }
+    assert metadata["format"] == "pt" and metadata["minilora.base"] == base_fingerprint(tied_llama())
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The folder of a trained adapter of `tied_llama(0)`."""
+    train(adapted("tied")).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def refused(folder, *words, model=None, kind=FormatError):
+    """Loading is an error that says all `words`, and leaves the model as it was."""
+    model = model or tied_llama()
+    before, flags = state(model), [p.requires_grad for p in model.parameters()]
+    modules = [id(module) for _, module in model.named_modules()]
+    with pytest.raises(MiniloraError) as error:
+        PeftModel.from_pretrained(model, folder)
+    assert isinstance(error.value, kind)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+    assert same(state(model), before) and [p.requires_grad for p in model.parameters()] == flags
+    assert [id(module) for _, module in model.named_modules()] == modules
+    get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
+
+
+def test_another_base_is_refused(saved):
+    refused(saved, "another base", model=tied_llama(1), kind=MiniloraError)
+    moved = tied_llama()
+    data = moved.model.norm.weight.numpy()
+    data[3] = np.nextafter(data[3], np.float32(2))
+    moved.model.norm.weight.data = backend.asarray(data)
+    refused(saved, "another base", model=moved, kind=MiniloraError)
+
+
+def test_a_base_that_was_trained_along_is_the_one_that_counts(tmp_path):
+    model = adapted("tied")
+    model.base_model.model.norm.requires_grad_(True)
+    train(model).save_pretrained(tmp_path)
+    refused(tmp_path, "another base", kind=MiniloraError)
+
+
+def test_an_adapter_without_a_fingerprint_loads_with_a_note(saved):
+    edit_tensors(saved, lambda tensors: None, keep_metadata=False)
+    assert "no fingerprint" in PeftModel.from_pretrained(tied_llama(), saved).notes[0]
+
+
+def test_every_wrong_name_and_shape_is_listed_at_once(saved):
+    place = "base_model.model.model.layers.0.self_attn."
+
+    def change(tensors):
+        del tensors[f"{place}q_proj.lora_A.weight"]
+        tensors[f"{place}v_proj.lora_B.weight"] = np.zeros((4, 8), "float32")
+        tensors[f"{place}k_proj.lora_A.weight"] = np.zeros((4, 16), "float32")
+        tensors[f"{place}q_proj.lora_magnitude_vector"] = np.ones(16, "float32")
+
+    edit_tensors(saved, change)
+    refused(
+        saved,
+        f"missing {place}q_proj.lora_A.weight",
+        f"{place}v_proj.lora_B.weight has shape (4, 8), not (8, 4)",
+        f"unexpected {place}k_proj.lora_A.weight",
+        f"unexpected {place}q_proj.lora_magnitude_vector",
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_values_that_are_not_finite_are_refused(saved, value):
+    name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
+
+    def change(tensors):
+        tensors[name] = tensors[name].astype("float64")
+        tensors[name][3, 2] = value
+
+    edit_tensors(saved, change)
+    refused(saved, f"{name} holds NaN or infinite values")
+
+
+def test_integers_are_no_weights(saved):
+    edit_tensors(saved, lambda tensors: {name: a.astype("int32") for name, a in tensors.items()})
+    refused(saved, "holds int32")
+
+
+def test_half_precision_files_are_widened(saved):
+    edit_tensors(saved, lambda tensors: {name: a.astype("float16") for name, a in tensors.items()})
+    loaded = PeftModel.from_pretrained(tied_llama(), saved)
+    assert {p.dtype.name for p in loaded.parameters()} == {"float32"}
+
+
+def test_names_without_the_prefix_are_refused(saved):
+    edit_tensors(saved, lambda tensors: {name.removeprefix("base_model.model."): a for name, a in tensors.items()})
+    refused(saved, "missing base_model.model.model.layers.0", "(names begin with base_model.model.)")
+
+
+def test_a_head_that_modules_to_save_does_not_name_is_refused(saved):
+    edit_tensors(saved, lambda tensors: tensors | {"base_model.model.lm_head.weight": np.zeros((40, 16), "float32")})
+    refused(saved, "unexpected base_model.model.lm_head.weight, which modules_to_save does not name")
+
+
+def test_the_base_weights_that_peft_stores_for_an_adapted_head_must_be_this_bases(tmp_path):
+    model = train(get_peft_model(tied_llama(), LoraConfig(r=4, target_modules=["lm_head"])))
+    expected = logits(model)
+    model.save_pretrained(tmp_path)
+    table, name = model.base_model.model.embed_tokens.weight.numpy(), "base_model.model.lm_head.base_layer.weight"
+    edit_tensors(tmp_path, lambda tensors: tensors | {name: table})
+    assert np.array_equal(logits(PeftModel.from_pretrained(tied_llama(), tmp_path)), expected)
+    edit_tensors(tmp_path, lambda tensors: tensors | {name: table + 1})
+    refused(tmp_path, f"{name} differs from the weights of this base")
+
+
+def test_pefts_names_of_saved_modules_are_read_as_peft_reads_them(tmp_path):
+    names = ["norm", "0.input_layernorm"]
+    model = train(get_peft_model(tied_llama(), LoraConfig(r=4, modules_to_save=names)))
+    model.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "adapter_config.json").read_text())["modules_to_save"]
+    assert written == ["model.layers.0.input_layernorm", "model.norm"]  # whole paths mean the same to both
+    assert np.array_equal(logits(PeftModel.from_pretrained(tied_llama(), tmp_path)), logits(model))
+
+    norms = [path for path, module in tied_llama().named_modules() if isinstance(module, nn.RMSNorm)]
+    model = train(get_peft_model(tied_llama(), LoraConfig(r=4, modules_to_save=norms)))
+    model.save_pretrained(tmp_path)
+    edit_config(tmp_path, modules_to_save=["norm"])
+    edit_tensors(tmp_path, lambda tensors: None, keep_metadata=False)
+    assert np.array_equal(logits(PeftModel.from_pretrained(tied_llama(), tmp_path)), logits(model))
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"lora_alpha": 16}, ["lora_alpha is 16 in adapter_config.json, but was 8 in training"]),
+        ({"use_rslora": True}, ["use_rslora is True"]),
+        ({"r": 10**12}, ["r is 1000000000000", "not (1000000000000, 16)"]),
+        ({"lora_alpha": 0}, ["lora_alpha must be a positive number"]),
+        ({"lora_alpha": float("nan")}, ["lora_alpha must be a positive number"]),
+        ({"lora_alpha": None}, ["lora_alpha must be a positive number"]),
+        ({"peft_type": "VERA"}, ["peft_type is 'VERA'", "LORA"]),
+        ({"peft_type": ["LORA"]}, ["peft_type is"]),
+        ({"use_dora": True}, ["use_dora is True", "missing", "0.self_attn.q_proj.lora_magnitude_vector"]),
+        ({"init_lora_weights": "pissa"}, ["init_lora_weights is 'pissa'"]),
+        ({"init_lora_weights": "olora"}, ["init_lora_weights must be", "'pissa'", "not 'olora'"]),
+        ({"init_lora_weights": "pissa_niter_4"}, ["random numbers", "path_initial_model_for_weight_conversion"]),
+        ({"rank_pattern": {"q_proj": 2}}, ["rank_pattern is {'q_proj': 2}", "(4, 16), not (2, 16)"]),
+        ({"alpha_pattern": {"0.self_attn.q_proj": 2}}, ["alpha_pattern is"]),
+        ({"rank_pattern": {"^model.*": 4, "qproj": 4}}, ["'^model.*' is not a name", "'qproj' is none of the targets"]),
+        ({"bias": "all"}, ['bias = "all"']),
+        ({"use_qalora": True, "layers_to_transform": [1]}, ["use_qalora = true", "layers_to_transform = [1]"]),
+        ({"new_in_1.0": 3}, ["new_in_1.0 = 3"]),
+        ({"target_modules": ".*_proj"}, ["target_modules is the regular expression '.*_proj'"]),
+        ({"target_modules": ["query"]}, ["'query' matches nothing"]),
+        ({"target_modules": {}, "task_type": {}}, ["target_modules must be names", "task_type must be"]),
+        ({"modules_to_save": ["lm_head"]}, ["missing base_model.model.lm_head.weight"]),
+        ({"modules_to_save": 3}, ["modules_to_save must be"]),
+    ],
+)
+def test_settings_that_would_compute_something_else_are_refused_by_name(saved, changes, words):
+    edit_config(saved, **changes)
+    refused(saved, *words)
+
+
+def test_what_peft_writes_beside_the_settings_is_passed_over(saved):
+    idle = {"bias": "none", "init_lora_weights": True, "use_dora": False, "rank_pattern": {}, "qalora_group_size": 16}
+    about = {"peft_version": "0.21.2", "megatron_core": "megatron.core", "auto_mapping": {"x": 1}, "revision": "main"}
+    edit_config(saved, **idle, **about)
+    assert not PeftModel.from_pretrained(tied_llama(), saved).notes
+
+
+def test_the_smallest_file_that_peft_loads_loads(saved):
+    expected = logits(PeftModel.from_pretrained(tied_llama(), saved))
+    (saved / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}')
+    edit_tensors(saved, lambda tensors: None, keep_metadata=False)
+    assert np.array_equal(logits(PeftModel.from_pretrained(tied_llama(), saved)), expected)
+
+
+def test_another_family_is_refused(saved):
+    refused(saved, "matches nothing", model=Perceptron())
+
+
+def test_damaged_and_missing_files(saved, tmp_path):
+    refused(tmp_path / "nowhere", "nowhere")
+    weights = saved / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-5])
+    refused(saved, "adapter_model.safetensors")
+    weights.unlink()
+    refused(saved, "adapter_model.safetensors")
+    (saved / "adapter_model.bin").write_bytes(b"")
+    refused(saved, "pickle")
+    weights.write_bytes(whole)
+    (saved / "adapter_config.json").write_text("[]")
+    refused(saved, "adapter_config.json")
+
+
+def test_loading_onto_an_adapted_model_is_refused(saved):
+    with pytest.raises(MiniloraError, match="adapted already"):
+        PeftModel.from_pretrained(adapted("tied"), saved)
+
+
+def test_saving_over_an_older_adapter_leaves_the_new_one_alone(saved):
+    model = train(get_peft_model(tied_llama(), LoraConfig(r=2, lora_alpha=5), seed=4), steps=5)
+    (saved / ".adapter_config.json.0123abcd.tmp").write_text("left behind by a killed process")
+    model.save_pretrained(saved)
+    assert np.array_equal(logits(PeftModel.from_pretrained(tied_llama(), saved)), logits(model))
+    assert len(list(saved.iterdir())) == 2
+
+
+# The fingerprint
+
+
+def test_the_fingerprint_sees_names_shapes_and_bits():
+    own = base_fingerprint(tied_llama())
+    assert own == base_fingerprint(tied_llama()) and len(own) == 64
+    assert own != base_fingerprint(tied_llama(1))
+
+    class Box(nn.Module):
+        def __init__(self, **tensors):
+            vars(self).update({name: Tensor(backend.asarray(a)) for name, a in tensors.items()})
+
+    a, b = np.arange(6, dtype="float32"), np.ones(6, dtype="float32")
+    prints = [
+        base_fingerprint(Box(a=a, b=b)),
+        base_fingerprint(Box(a=b, b=a)),
+        base_fingerprint(Box(a=a.reshape(2, 3), b=b)),
+        base_fingerprint(Box(a=a.reshape(3, 2), b=b)),
+        base_fingerprint(Box(a=a, c=b)),
+        base_fingerprint(Box(a=-a, b=b)),
+    ]
+    assert len(set(prints)) == len(prints)
+    assert prints[0] == base_fingerprint(Box(b=b, a=a)) == base_fingerprint(Box(a=a.astype("float64"), b=b))
+    transposed = np.ascontiguousarray(a.reshape(2, 3).T).T
+    assert base_fingerprint(Box(a=transposed, b=b)) == prints[2]
+
+
+def test_the_fingerprint_leaves_out_what_the_adapter_brings():
+    assert base_fingerprint(classifier(head_seed=1)) != base_fingerprint(classifier(head_seed=2))
+    assert base_fingerprint(classifier(head_seed=1), ["score"]) == base_fingerprint(classifier(head_seed=2), ["score"])
+    untied = tied_llama()
+    untied.lm_head = nn.Linear.from_arrays(untied.lm_head.weight.data.copy())
+    assert base_fingerprint(untied) == base_fingerprint(tied_llama())

@@ -1,0 +1,243 @@
+"""pytest tests/peft/test_pissa.py: PiSSA's start, what it leaves alone, and its files."""
+
+import json
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats.safetensors import load_file, save_file
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.optim import AdamW
+from minilora.peft import LoraConfig, PeftModel, get_peft_model
+from minilora.peft.lora import LoraLinear
+from minilora.peft.pissa import principal_factors
+from minilora.tensor import Tensor
+
+SHAPES = [(12, 20), (32, 8), (9, 9)]  # in, out
+STARTS = ["pissa", "pissa_niter_2"]
+IDS = np.random.default_rng(9).integers(1, 40, (3, 7))
+
+
+def weight_of(shape, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+def factors(weight: np.ndarray, *args) -> list[np.ndarray]:
+    return [backend.to_numpy(array) for array in principal_factors(backend.asarray(weight), *args)]
+
+
+# The factors
+
+
+@pytest.mark.parametrize("scaling", [1.0, 2.5])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_factors_are_the_best_approximation_in_equal_parts(shape, scaling):
+    w, r = weight_of(shape), 3
+    a, b = factors(w, r, scaling)
+    assert a.shape == (r, shape[1]) and b.shape == (shape[0], r)
+    left_over = np.linalg.svd(w.astype(float), compute_uv=False)[r:]
+    assert np.linalg.norm(w - scaling * b @ a) == pytest.approx(np.linalg.norm(left_over), rel=1e-6)
+    values = np.linalg.svd(w.astype(float), compute_uv=False)[:r] / scaling
+    np.testing.assert_allclose(a @ a.T, np.diag(values), atol=1e-9)  # orthogonal rows of length sqrt(S / s) ...
+    np.testing.assert_allclose(b.T @ b, np.diag(values), atol=1e-9)  # ... and columns
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_randomized_svd_comes_close_and_closer_with_each_iteration(shape):
+    w, r = weight_of(shape), 3
+    best = np.linalg.norm(w - np.matmul(*factors(w, r)[::-1]))
+    errors = [np.linalg.norm(w - np.matmul(*factors(w, r, 1.0, n)[::-1])) for n in (0, 1, 4, 300)]
+    assert errors[0] > errors[1] > errors[2] > best
+    assert errors[2] < 1.05 * best
+    assert errors[3] == pytest.approx(best, rel=1e-6)
+    for one, other in zip(factors(w, r, 1.0, 1), factors(w, r, 1.0, 1), strict=True):
+        assert np.array_equal(one, other)  # drawn from one seed
+
+
+def test_the_factors_of_a_weight_with_known_ones():
+    u, v = np.array([3.0, 4.0]) / 5, np.array([0.0, 1.0, 0.0])
+    weight = 2 * np.outer(u, v) + 0.5 * np.outer([-0.8, 0.6], [1, 0, 0])
+    a, b = factors(weight, 1)
+    sign = np.sign(a[0, 1])
+    np.testing.assert_allclose(sign * a, sqrt(2) * v[None], atol=1e-12)
+    np.testing.assert_allclose(sign * b, sqrt(2) * u[:, None], atol=1e-12)
+
+
+# The layer
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True, "lora_alpha": 7}], ids=str)
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("size", SHAPES)
+def test_it_starts_as_the_base_to_rounding_and_can_learn_at_once(size, start, options):
+    linear = nn.Linear(*size, rng=np.random.default_rng(0)).requires_grad_(False)
+    before = linear.weight.numpy()
+    layer = LoraLinear.from_linear(linear, LoraConfig(r=3, init_lora_weights=start, **options), rng())
+    assert np.array_equal(linear.weight.numpy(), before)
+    for rows in (2, 64):
+        x = Tensor(np.random.default_rng(3).standard_normal((rows, size[0])).astype("float32"))
+        y = linear(x).numpy()
+        assert abs(layer(x).numpy() - y).max() <= 2e-6 * abs(y).max()
+    assert np.linalg.norm(layer.base_layer.weight.numpy()) < 0.95 * np.linalg.norm(before)
+    assert layer.base_layer.bias is linear.bias
+    assert {p.dtype.name for p in layer.parameters()} == {"float32"}
+    (layer(x) * layer(x)).sum().backward()
+    assert layer.base_layer.weight.grad is None
+    for parameter in (layer.lora_A.weight, layer.lora_B.weight):
+        assert abs(backend.to_numpy(parameter.grad)).max() > 0.1
+    merged = layer.merged()
+    assert type(merged) is nn.Linear
+    np.testing.assert_allclose(merged.weight.numpy(), before, rtol=0, atol=2e-6)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_dropout_leaves_the_base_without_its_principal_part_alone():
+    linear = nn.Linear(12, 20, rng=rng())
+    layer = LoraLinear.from_linear(linear, LoraConfig(r=3, init_lora_weights="pissa", lora_dropout=0.5), rng()).train()
+    x = Tensor(weight_of((30, 12)))
+    with nn.dropout_rng(rng()):
+        y = layer(x).numpy()
+    with nn.dropout_rng(rng()):
+        dropped = layer.lora_dropout(x).numpy()
+    a, b = layer.lora_A.weight.numpy(), layer.lora_B.weight.numpy()
+    expected = layer.base_layer(x).numpy() + dropped @ a.T @ b.T * (8 / 3)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+# The model and its files
+
+
+def llama(seed: int = 0, tied: bool = False) -> LlamaForCausalLM:
+    sizes = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": True}
+    return LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.3, tie_word_embeddings=tied), seed=seed)
+
+
+def logits(model) -> np.ndarray:
+    return model(IDS).logits.numpy()
+
+
+def train(model, steps: int = 3):
+    optimizer = AdamW(model.parameters(), lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(IDS, labels=IDS).loss.backward()
+        optimizer.step()
+    return model
+
+
+def test_the_plain_model_is_untouched_and_comes_back():
+    plain = llama()
+    weights = {name: (id(array), backend.to_numpy(array).copy()) for name, array in plain.state_dict().items()}
+    base = logits(plain)
+    model = train(get_peft_model(plain, LoraConfig(r=4, init_lora_weights="pissa")))
+    trainable = 2 * 4 * ((16 + 16) + (16 + 8))
+    total = sum(p.size for p in llama().parameters()) + trainable  # what the base became is not counted beside it
+    assert model.get_nb_trainable_parameters() == (trainable, total)
+    assert len([p for p in model.parameters() if p.requires_grad]) == 8
+    assert abs(logits(model) - base).max() > 0.1
+    with model.disable_adapter():
+        assert np.array_equal(logits(model), base)
+    assert model.unload() is plain
+    for name, array in plain.state_dict().items():
+        assert (id(array), True) == (weights[name][0], np.array_equal(backend.to_numpy(array), weights[name][1]))
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True, "lora_alpha": 3}], ids=str)
+def test_a_file_holds_a_and_b_and_the_base_is_made_anew(options, tmp_path):
+    model = train(get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa", **options), seed=5)).eval()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["init_lora_weights"], config["r"]) == ("pissa", 4)
+    loaded = PeftModel.from_pretrained(llama(), tmp_path)
+    assert np.array_equal(logits(loaded), logits(model)) and not loaded.notes
+    expected = logits(model)
+    assert abs(logits(loaded.merge_and_unload()) - expected).max() <= 2e-6 * abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "options, written",
+    [
+        ({"r": 4}, {"r": 8, "lora_alpha": 16}),
+        ({"r": 3, "lora_alpha": 5, "use_dora": True, "target_modules": "all-linear"}, {"r": 6, "lora_alpha": 10}),
+        ({"r": 2, "use_rslora": True}, {"r": 4, "lora_alpha": 8 * sqrt(2)}),
+        (
+            {"r": 2, "rank_pattern": {"v_proj": 3}, "alpha_pattern": {"0.self_attn.q_proj": 5}},
+            {"r": 4, "rank_pattern": {"v_proj": 6}, "alpha_pattern": {"0.self_attn.q_proj": 10}},
+        ),
+    ],
+    ids=str,
+)
+def test_after_a_randomized_svd_a_file_holds_lora_of_twice_the_rank(options, written, tmp_path):
+    model = train(get_peft_model(llama(), LoraConfig(init_lora_weights="pissa_niter_1", **options))).eval()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    for name, value in (written | {"init_lora_weights": True}).items():
+        assert config[name] == value
+    loaded = PeftModel.from_pretrained(llama(), tmp_path, is_trainable=True).eval()
+    expected = logits(model)
+    assert abs(logits(loaded) - expected).max() <= 1e-5 * abs(expected).max() and not loaded.notes
+    assert model.peft_config.init_lora_weights == "pissa_niter_1"  # what is saved is another form, not another adapter
+
+
+def test_an_untrained_randomized_start_saves_no_update(tmp_path):
+    model = get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa_niter_1"))
+    model.save_pretrained(tmp_path)
+    tensors, _ = load_file(tmp_path / "adapter_model.safetensors")
+    a, b = (tensors[f"base_model.model.model.layers.0.self_attn.q_proj.lora_{x}.weight"] for x in "AB")
+    assert a.shape == (8, 16) and abs(b @ a).max() < 1e-6 < abs(b[:, :4] @ a[:4]).max()
+
+
+def test_resuming_finds_the_same_base():
+    """A run that goes on builds its model anew; what is not in its checkpoint must come out as before."""
+    for start in STARTS:
+        config = LoraConfig(r=4, init_lora_weights=start, target_modules="all-linear")
+        one, two = (get_peft_model(llama(), config, seed=seed).state_dict() for seed in (0, 1))
+        assert all(np.array_equal(*map(backend.to_numpy, (one[name], two[name]))) for name in one)
+
+
+def test_what_pissa_leaves_of_an_adapted_head_may_stand_in_the_file(tmp_path):
+    """PEFT stores the base of an adapted head along; here that is what is left of it, computed on another library."""
+    model = train(get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa", target_modules=["lm_head"])))
+    model.save_pretrained(tmp_path)
+    path, name = tmp_path / "adapter_model.safetensors", "base_model.model.lm_head.base_layer.weight"
+    tensors, metadata = load_file(path)
+    rest = model.base_model.lm_head.base_layer.weight.numpy()
+    save_file(path, tensors | {name: rest * np.float32(1 + 1e-6)}, metadata)
+    assert np.array_equal(logits(PeftModel.from_pretrained(llama(), tmp_path)), logits(model))
+    for other in (llama().lm_head.weight.numpy(), rest * np.float32(1.001), rest[:, :1], rest * np.nan):
+        save_file(path, tensors | {name: other}, metadata)
+        with pytest.raises(FormatError, match=f"{name} differs from the weights of this base"):
+            PeftModel.from_pretrained(llama(), tmp_path)
+
+
+# What is refused
+
+
+def test_a_weight_that_another_module_shares_is_refused():
+    model = llama(tied=True)
+    base = logits(model)
+    config = LoraConfig(r=4, init_lora_weights="pissa", target_modules=["q_proj", "lm_head"])
+    with pytest.raises(MiniloraError, match="PiSSA would change what shares its weight with lm_head"):
+        get_peft_model(model, config)
+    assert np.array_equal(logits(model), base)
+    get_peft_model(llama(), config)  # a head of its own is fine
+
+
+def test_a_rank_above_the_width_is_refused():
+    with pytest.raises(MiniloraError, match="r = 9 is above the width 8 of model.layers.0.self_attn.v_proj"):
+        get_peft_model(llama(), LoraConfig(r=9, init_lora_weights="pissa"))
+
+
+def test_pefts_file_of_a_randomized_start_is_refused(tmp_path):
+    get_peft_model(llama(), LoraConfig(r=4)).save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"init_lora_weights": "pissa_niter_16"}))
+    with pytest.raises(FormatError, match="'pissa_niter_16'.*random numbers.*path_initial_model_for_weight_conversion"):
+        PeftModel.from_pretrained(llama(), tmp_path)

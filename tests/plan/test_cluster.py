@@ -1,0 +1,235 @@
+"""pytest tests/plan/test_cluster.py: the cost model of data-parallel steps is held to values by hand and to limits."""
+
+from math import inf, nan
+
+import pytest
+
+from minilora.errors import MiniloraError
+from minilora.plan.activations import Step
+from minilora.plan.cluster import (
+    ALGORITHMS,
+    LATENCY,
+    LINKS,
+    Link,
+    allreduce_seconds,
+    best_ranks,
+    break_even_ranks,
+    efficient_ranks,
+    gradient_bytes,
+    parse_link,
+    speedup,
+    step_seconds,
+)
+from minilora.plan.planner import make_plan
+from minilora.plan.shapes import PRESETS
+from minilora.train.methods import METHODS, Options
+
+pytestmark = pytest.mark.host
+
+SLOW = Link(1e6, 0.01)  # 1 MB a second, 10 ms
+PERFECT = Link(inf)
+
+
+# Links
+
+
+@pytest.mark.parametrize(
+    "text, bandwidth, latency",
+    [
+        ("1Gbit", 125e6, LATENCY),
+        ("100Mbit", 12.5e6, LATENCY),
+        ("2.5 gbit/s", 312.5e6, LATENCY),
+        ("25Gbps", 3.125e9, LATENCY),
+        ("64kbit", 8e3, LATENCY),
+        ("12GB", 12e9, LATENCY),
+        ("12GBps", 12e9, LATENCY),
+        ("900MB/s", 9e8, LATENCY),
+        ("10Gbit/50us", 1.25e9, 50e-6),
+        ("10Gbit/s/1.5µs", 1.25e9, 1.5e-6),
+        (" 1Gbit / 20 ms ", 125e6, 0.02),
+        ("1Gbit/0s", 125e6, 0.0),
+        ("home", 2.5e6, 0.02),
+        ("Home/5ms", 2.5e6, 0.005),
+    ],
+)
+def test_a_link_is_read(text, bandwidth, latency):
+    link = parse_link(text)
+    assert (link.bandwidth, link.latency) == pytest.approx((bandwidth, latency), rel=1e-12)
+
+
+def test_every_name_is_a_link_and_the_faster_come_later():
+    links = [parse_link(name) for name in LINKS]
+    assert links == sorted(links, key=lambda link: link.bandwidth)
+    assert parse_link("ethernet-10g") == parse_link("10Gbit")
+    assert parse_link("1Gbit").at(0.5) == parse_link("500Mbit")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("1Gb", "did you mean '1Gbit'"),
+        ("100 m", "did you mean '100Mbit'"),
+        ("64K", "did you mean '64kbit'"),
+        ("ethernet-1G-", "did you mean 'ethernet-1g'"),
+        ("infinband", "did you mean 'infiniband'"),
+        ("", "cannot be read: Give a rate"),
+        ("fast", "cannot be read: Give a rate"),
+        ("nan", "cannot be read"),
+        ("inf", "cannot be read"),
+        ("-1Gbit", "cannot be read"),
+        ("1e9Gbit", "cannot be read"),
+        ("1\n2Gbit", "cannot be read"),
+        ("0Gbit", "is outside 1 kbit to 1,000 Tbit"),
+        ("999999999Tbit", "is outside"),
+        ("1bit", "is outside"),
+        ("1Gbit/", "has no latency in ''"),
+        ("1Gbit/50", "has no latency in '50'"),
+        ("1Gbit/-1ms", "has no latency in '-1ms'"),
+        ("1Gbit/11s", "has a latency above 10 s"),
+        ("x" * 10_000, "cannot be read"),
+    ],
+)
+def test_a_link_that_cannot_be_is_one_line_that_says_what_can(text, message):
+    with pytest.raises(MiniloraError) as error:
+        parse_link(text)
+    said = str(error.value)
+    assert message in said and "10Gbit/50us" in said and "home" in said
+    assert "\n" not in said and len(said) < 320
+
+
+@pytest.mark.parametrize("bandwidth, latency", [(0, 0), (-1, 0), (nan, 0), (1, -1), (1, nan), (1, inf)])
+def test_a_link_is_made_of_numbers_that_can_be(bandwidth, latency):
+    with pytest.raises(MiniloraError):
+        Link(bandwidth, latency)
+
+
+# What is sent
+
+
+def test_what_is_sent_is_what_trains():
+    shape = PRESETS["smollm2-135m"]
+    for method in METHODS:
+        plan = make_plan(shape, method, None, Step(1, 64))
+        assert gradient_bytes(shape, method) == 4 * plan.trainable
+        assert gradient_bytes(shape, method, Options(), 2) == 2 * plan.trainable
+    # A 4096 × 4096 layer at rank 8 trains 65,536 numbers; LLaMA-7B has two of them in each of 32 blocks.
+    assert gradient_bytes(PRESETS["llama-7b"], "lora", Options(rank=8, targets=["q_proj", "v_proj"])) == 64 * 65_536 * 4
+
+
+# Allreduce
+
+
+@pytest.mark.parametrize(
+    "algorithm, ranks, seconds",  # of 3 MB over 1 MB a second with 10 ms a message
+    [
+        ("ring", 1, 0),
+        ("ring", 2, 2 * 0.01 + 3),
+        ("ring", 3, 4 * 0.01 + 4),
+        ("ring", 4, 6 * 0.01 + 4.5),
+        ("rabenseifner", 1, 0),
+        ("rabenseifner", 2, 2 * 0.01 + 3),
+        ("rabenseifner", 3, 4 * 0.01 + 3 + 6),
+        ("rabenseifner", 4, 4 * 0.01 + 4.5),
+        ("rabenseifner", 6, 6 * 0.01 + 4.5 + 6),
+        ("rabenseifner", 1024, 20 * 0.01 + 6 * 1023 / 1024),
+        (None, 3, 4 * 0.01 + 4),
+        (None, 4, 4 * 0.01 + 4.5),
+    ],
+)
+def test_an_allreduce_by_hand(algorithm, ranks, seconds):
+    assert allreduce_seconds(3e6, ranks, SLOW, algorithm) == pytest.approx(seconds, rel=1e-12)
+
+
+def test_the_limits_of_an_allreduce():
+    for algorithm in (*ALGORITHMS, None):
+        assert allreduce_seconds(3e6, 5, PERFECT, algorithm) == 0
+        assert allreduce_seconds(0, 5, SLOW, algorithm) == 0
+    # Over ever more ranks, each sends the buffer twice.
+    assert allreduce_seconds(3e6, 2**20, Link(1e6)) == pytest.approx(6, rel=1e-5)
+    assert allreduce_seconds(1, 1000, SLOW) == pytest.approx(20 * 0.01, rel=1e-3)  # short: few messages count
+    for worse in (Link(0.9e6, 0.01), Link(1e6, 0.011)):
+        assert allreduce_seconds(3e6, 7, worse) > allreduce_seconds(3e6, 7, SLOW)
+    ring = [allreduce_seconds(3e6, n, SLOW, "ring") for n in range(1, 40)]
+    powers = [allreduce_seconds(3e6, 2**k, SLOW, "rabenseifner") for k in range(12)]
+    assert ring == sorted(set(ring)) and powers == sorted(set(powers))
+
+
+# A step
+
+
+def test_a_step_by_hand():
+    # 10 s of compute, 3 MB: over 4 ranks 2.5 s and an allreduce of 4.54 s
+    assert step_seconds(10, 3e6, 4, SLOW) == pytest.approx(2.5 + 4.54)
+    assert step_seconds(10, 3e6, 4, SLOW, fixed_seconds=0.3) == pytest.approx(0.3 + 2.5 + 4.54)
+    assert step_seconds(10, 3e6, 4, SLOW, weak=True) == pytest.approx(10 + 4.54)
+    assert step_seconds(10, 3e6, 3, SLOW, rows=8) == pytest.approx(10 * 3 / 8 + 4.04)  # 3, 3 and 2 rows
+    assert step_seconds(10, 3e6, 4, SLOW, overlap=0.6) == pytest.approx(2.5 + 4.54 - 1.5)
+    assert step_seconds(10, 3e6, 4, SLOW, weak=True, overlap=0.6) == pytest.approx(10)  # hidden whole
+    assert step_seconds(10, 3e6, 3, SLOW, algorithm="rabenseifner") == pytest.approx(10 / 3 + 9.04)
+
+
+def test_the_limits_of_a_step():
+    how = {"fixed_seconds": 0.3, "overlap": 0.5}
+    assert step_seconds(10, 3e6, 1, SLOW, **how) == 10.3  # one rank sends nothing
+    assert step_seconds(10, 3e6, 5, PERFECT, **how) == pytest.approx(0.3 + 2)
+    assert speedup(10, 3e6, 5, PERFECT) == pytest.approx(5)
+    assert speedup(10, 3e6, 5, PERFECT, weak=True) == pytest.approx(5)
+    assert speedup(10, 3e6, 5, PERFECT, rows=8) == pytest.approx(4)  # the largest of five shares is two of eight rows
+    assert speedup(10, 3e6, 10**6, PERFECT, fixed_seconds=10) == pytest.approx(2, rel=1e-4)  # Amdahl
+    for more in ({"fixed_seconds": 0.4}, {"overlap": 0.4}):
+        assert step_seconds(10, 3e6, 4, SLOW, **how | more) > step_seconds(10, 3e6, 4, SLOW, **how)
+
+
+@pytest.mark.parametrize(
+    "arguments, how, message",
+    [
+        ((1, 1, 0, SLOW), {}, "ranks must be"),
+        ((1, 1, -2, SLOW), {}, "ranks must be"),
+        ((1, 1, 1.5, SLOW), {}, "ranks must be"),
+        ((1, -1, 2, SLOW), {}, "bytes must be"),
+        ((1, nan, 2, SLOW), {}, "bytes must be"),
+        ((inf, 1, 2, SLOW), {}, "compute_seconds must be"),
+        ((1, 1, 2, SLOW), {"fixed_seconds": -1}, "fixed_seconds must be"),
+        ((1, 1, 2, SLOW), {"overlap": 1.1}, "overlap must be"),
+        ((1, 1, 2, SLOW), {"algorithm": "tree"}, "there are ring, rabenseifner"),
+        ((1, 1, 9, SLOW), {"rows": 8}, "9 ranks cannot share 8 rows"),
+    ],
+)
+def test_a_step_that_cannot_be(arguments, how, message):
+    with pytest.raises(MiniloraError, match=message):
+        step_seconds(*arguments, **how)
+
+
+# Ranks
+
+
+def test_the_most_ranks_that_pay():
+    # Ring: c / n + 2 b / B (n - 1) / n + 2 (n - 1) L has its minimum at the root of (c - 2 b / B) / (2 L).
+    assert best_ranks(20, 3e6, Link(1e6, 0.07), 100, algorithm="ring") == 10  # √(14 / 0.14)
+    assert best_ranks(20, 3e6, Link(1e6, 0.07), 7, algorithm="ring") == 7  # no more are there
+    assert best_ranks(5.9, 3e6, Link(1e6), 100) == 1
+    assert best_ranks(10, 3e6, PERFECT, 12, rows=12) == 12
+    assert best_ranks(10, 3e6, PERFECT, 11, rows=12) == 6  # 6 to 11 ranks have two rows at most: the fewest
+    # Over 2^k ranks: (c - 2 b / B) / 2^k + 2 k L and a constant; 14 / 512 + 0.18 is below both neighbours.
+    assert best_ranks(20, 3e6, SLOW, 2000) == 512
+
+
+def test_where_ranks_begin_to_pay():
+    assert break_even_ranks(6.1, 3e6, Link(1e6), 100) == 2  # more than 2 b / B = 6 s of compute
+    assert break_even_ranks(5.9, 3e6, Link(1e6), 100) is None
+    # With a batch a rank, n ranks beat one where n > 2 b / (B c).
+    assert break_even_ranks(1.25, 3e6, Link(1e6), 100, weak=True) == 5  # 4.8
+    assert break_even_ranks(1.25, 3e6, Link(1e6), 4, weak=True) is None
+
+
+def test_where_the_link_takes_half():
+    # Half of the time is the link's where c / n = 2 (n - 1) / n b / B: n = 1 + c B / (2 b)
+    assert efficient_ranks(60, 3e6, Link(1e6), 1000, algorithm="ring") == 11
+    assert efficient_ranks(60, 3e6, Link(1e6), 8) == 8
+    assert efficient_ranks(1, 3e6, Link(1e6), 1000) == 1
+    assert efficient_ranks(60, 3e6, Link(1e6), 1000, 0.8, algorithm="ring") == 3  # n = 1 + 10 / 4
+
+
+def test_nothing_to_compute_has_no_speed():
+    with pytest.raises(MiniloraError, match="compute_seconds must be above 0"):
+        speedup(0, 3e6, 2, SLOW)

@@ -1,0 +1,441 @@
+"""pytest tests/quant/test_blockwise.py: 4 and 8 bits, bit for bit as bitsandbytes has them, fast and plain alike."""
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from minilora import Tensor, backend
+from minilora.errors import MiniloraError
+from minilora.quant import (
+    BLOCKSIZES,
+    CODEBOOKS,
+    dequantize_4bit,
+    dequantize_blockwise,
+    dynamic_map,
+    fast,
+    nf4,
+    plain,
+    quantize_4bit,
+    quantize_blockwise,
+)
+from minilora.quant.blockwise import KERNEL
+from minilora.quant.codebooks import midpoints, order
+from tests.helpers import strict
+
+GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "quant.safetensors")
+BITSANDBYTES_TYPES = ("nf4", "fp4")
+host = backend.to_numpy
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def quantized(array, *args, **kwargs) -> tuple[np.ndarray, object]:
+    packed, state = quantize_4bit(backend.asarray(np.asarray(array)), *args, **kwargs)
+    return host(packed), state
+
+
+def round_trip(array, *args, **kwargs) -> np.ndarray:
+    return host(dequantize_4bit(*quantize_4bit(backend.asarray(array), *args, **kwargs)))
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+# Against bitsandbytes
+
+
+def golden(name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The values of a case (as many as `make_quant.length` says), and what bitsandbytes made of them."""
+    found = {key.removeprefix(f"{name}."): a for key, a in GOLDEN.items() if key.startswith(f"{name}.")}
+    blocksize = int(name.split(".")[1])
+    n = (max(2 * blocksize, 9600) if name.endswith("double") else 2 * blocksize) + blocksize // 2 + 1
+    return GOLDEN["values"][found["start"] :][:n], found
+
+
+def digest(array: np.ndarray) -> bytes:
+    return hashlib.sha256(array.tobytes()).digest()
+
+
+@pytest.mark.parametrize("quant_type", BITSANDBYTES_TYPES)
+@pytest.mark.parametrize("blocksize", BLOCKSIZES)
+def test_bitsandbytes_bits(blocksize, quant_type):
+    values, expected = golden(f"{quant_type}.{blocksize}")
+    packed, state = quantized(values, blocksize, quant_type)
+    assert same_bits(packed, expected["packed"])
+    assert same_bits(host(state.absmax), expected["absmax"])
+    dequantized = host(dequantize_4bit(backend.asarray(packed), state))
+    assert dequantized.dtype == np.float32 and digest(dequantized) == expected["dequantized"].tobytes()
+
+
+@pytest.mark.parametrize("quant_type", BITSANDBYTES_TYPES)
+@pytest.mark.parametrize("blocksize", BLOCKSIZES)
+def test_bitsandbytes_bits_with_double_quantization(blocksize, quant_type):
+    values, expected = golden(f"{quant_type}.{blocksize}.double")
+    packed, state = quantized(values, blocksize, quant_type, compress_statistics=True)
+    assert same_bits(host(state.absmax), expected["absmax"]) and state.absmax.dtype == np.uint8
+    assert same_bits(host(state.offset), expected["offset"])
+    assert same_bits(host(state.state2.absmax), expected["state2.absmax"])
+    assert same_bits(host(state.state2.code), GOLDEN["dynamic_map"])
+    assert (state.state2.blocksize, state.state2.dtype, state.nested) == (256, np.float32, True)
+    assert digest(host(dequantize_4bit(backend.asarray(packed), state))) == expected["dequantized"].tobytes()
+
+
+@pytest.mark.parametrize("blocksize", [64, 256, 4096])
+def test_bitsandbytes_bits_in_8_bits(blocksize):
+    codes, state = quantize_blockwise(backend.asarray(GOLDEN["values"][:5001]), blocksize)
+    assert same_bits(host(codes), GOLDEN[f"8bit.{blocksize}.codes"])
+    assert same_bits(host(state.absmax), GOLDEN[f"8bit.{blocksize}.absmax"])
+    dequantized = host(dequantize_blockwise(codes, state))
+    assert digest(dequantized) == GOLDEN[f"8bit.{blocksize}.dequantized"].tobytes()
+
+
+# How codes are chosen and stored
+
+
+@pytest.mark.parametrize("quant_type, one, minus_one, zero", [("nf4", 15, 0, 7), ("fp4", 3, 11, 0), ("int4", 7, 9, 0)])
+def test_the_first_code_is_in_the_high_half_and_the_last_byte_is_completed_by_zero(quant_type, one, minus_one, zero):
+    packed, state = quantized([1.0, -1.0, 1.0], 32, quant_type)
+    assert packed.dtype == np.uint8 and packed.tolist() == [[one << 4 | minus_one], [one << 4 | zero]]
+    assert round_trip(np.array([3.0, -3.0, 3.0], "f4"), 32, quant_type).tolist() == [3, -3, 3]
+    packed, _ = quantized(np.array([1.0, -1.0] * 16), 32, quant_type)  # a whole block
+    assert packed.tolist() == [[one << 4 | minus_one]] * 16
+
+
+@pytest.mark.parametrize("quant_type", CODEBOOKS)
+@pytest.mark.parametrize("size", [32, 31])  # a whole block and a short one
+def test_a_tie_takes_the_lower_value(quant_type, size):
+    limits = midpoints(quant_type)
+    limits = limits[abs(limits) <= 1]  # the first of INT4 lies outside
+    block = np.zeros(size, "float32")
+    block[-1] = 1
+    for shift in (0, 1):
+        block[: limits.size] = limits if shift == 0 else np.nextafter(limits, np.float32(2))
+        packed, _ = quantized(block, 32, quant_type)
+        codes = np.stack([packed >> 4, packed & 15], axis=1).reshape(-1)[: limits.size]
+        rank = np.argsort(order(quant_type))[codes]
+        assert rank.tolist() == [i + shift + 15 - limits.size for i in range(limits.size)]
+
+
+def test_a_whole_block_multiplies_by_the_inverse_and_a_short_one_divides():
+    """A number x for which x · (1/a) and x / a fall on two sides of a midpoint gets two codes."""
+    inverse_is_above = quotient_is_above = 0
+    limit = midpoints("nf4")[10]
+    for a in np.random.default_rng(0).uniform(1, 2, 300).astype("float32"):
+        x = np.float32(limit * a)
+        by_inverse, by_quotient = x * (np.float32(1) / a) > limit, x / a > limit
+        if by_inverse == by_quotient:
+            continue
+        inverse_is_above, quotient_is_above = inverse_is_above + by_inverse, quotient_is_above + by_quotient
+        block = np.full(32, a)
+        block[:3] = x
+        assert quantized(block, 32)[0][0, 0] == (0xBB if by_inverse else 0xAA)
+        assert quantized(block[:31], 32)[0][0, 0] == (0xBB if by_quotient else 0xAA)
+    assert inverse_is_above and quotient_is_above
+
+
+@pytest.mark.parametrize("quant_type, zero", [("nf4", 7), ("fp4", 0), ("int4", 0)])
+def test_zeros(quant_type, zero):
+    packed, state = quantized(np.zeros(32 + 5, "float32"), 32, quant_type)
+    assert set(packed.reshape(-1).tolist()) == {zero << 4 | zero}
+    assert host(state.absmax).tolist() == [0, np.float32(1e-38)]
+    for double in (False, True):
+        back = round_trip(np.zeros((4, 40), "float32"), 32, quant_type, compress_statistics=double)
+        assert back.shape == (4, 40) and not back.any()
+
+
+def test_very_small_and_very_large_numbers():
+    for scale in (1e-45, 1e-41, 1e-38, 1e-30, 1e30, 3.4e38):
+        values = (normal(70) / abs(normal(70)).max() * scale).astype("float32")
+        back = round_trip(values)
+        assert np.isfinite(back).all()
+        assert abs(back - values).max() <= max(0.152 * abs(values).max(), 2e-39)  # 1e-38 is where 1/absmax ends
+
+
+# How good it is
+
+
+@pytest.mark.parametrize(
+    "quant_type, blocksize, expected",
+    [
+        ("nf4", 32, 0.0678),
+        ("nf4", 64, 0.07280),
+        ("nf4", 128, 0.0769),
+        ("nf4", 256, 0.0804),
+        ("nf4", 4096, 0.0926),
+        ("int4", 64, 0.0913),
+        ("fp4", 64, 0.0966),
+    ],
+)
+def test_mean_error_on_normal_numbers(quant_type, blocksize, expected):
+    values = normal(2**20)
+    error = abs(round_trip(values, blocksize, quant_type) - values).mean()
+    assert abs(error - expected) < 3e-4
+
+
+@pytest.mark.parametrize(
+    "quant_type, bound", [("nf4", Fraction("0.1519036")), ("int4", Fraction(1, 14)), ("fp4", Fraction(1, 6))]
+)
+def test_largest_error(quant_type, bound):
+    """Half the widest gap of the codebook, in units of the block's absmax; and it is nearly reached."""
+    values = normal(2**16).reshape(-1, 64)
+    error = abs(round_trip(values, 64, quant_type) - values) / abs(values).max(axis=1, keepdims=True)
+    assert 0.98 * bound < error.max() <= float(bound) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("quant_type", CODEBOOKS)
+@pytest.mark.parametrize("blocksize", [32, 256, 4096])
+def test_quantizing_twice_changes_nothing(quant_type, blocksize):
+    once = round_trip(normal(3 * 4096 + 333), blocksize, quant_type)
+    packed, state = quantized(once, blocksize, quant_type)
+    assert same_bits(host(dequantize_4bit(backend.asarray(packed), state)), once)
+    if quant_type != "fp4":  # which has two codes for 0
+        first, before = quantized(normal(3 * 4096 + 333), blocksize, quant_type)
+        assert same_bits(first, packed) and same_bits(host(before.absmax), host(state.absmax))
+
+
+def test_bits_a_number():
+    n = 1024 * 1024
+    for double, expected in ((False, 4.5), (True, 4.126953125 + 32 / n)):  # with the one offset
+        packed, state = quantize_4bit(backend.asarray(normal(1024, 1024)), compress_statistics=double)
+        assert 8 * (packed.nbytes + state.nbytes) / n == expected
+
+
+def test_double_quantization_keeps_the_absmax_values_within_a_percent_of_their_spread():
+    values = backend.asarray(normal(500, 64))
+    packed, single = quantize_4bit(values)
+    again, double = quantize_4bit(values, compress_statistics=True)
+    assert same_bits(host(packed), host(again))
+    absmax = host(single.absmax)
+    assert double.offset.shape == () and host(double.offset) == np.float32(absmax.astype("float64").mean())
+    restored = host(dequantize_blockwise(double.absmax, double.state2)) + host(double.offset)
+    assert 0 < abs(restored - absmax).max() < 0.01 * abs(absmax - absmax.mean()).max()
+    packed, one = quantize_4bit(backend.asarray(normal(10)), compress_statistics=True)  # one block: all is the offset
+    assert host(one.offset) == abs(normal(10)).max()
+    assert host(dequantize_4bit(packed, one)).max() in abs(normal(10))
+
+
+def test_8_bits_are_near_and_keep_their_order():
+    values = normal(3, 1000)
+    codes, state = quantize_blockwise(backend.asarray(values), 256)
+    assert codes.shape == (3, 1000) and codes.dtype == np.uint8 and state.quant_type is None
+    error = abs(host(dequantize_blockwise(codes, state)) - values)
+    assert error.max() < 0.01 * abs(values).max()
+    blocks = values.reshape(-1)[:256].argsort()
+    assert (np.diff(host(codes).reshape(-1)[:256][blocks].astype(int)) >= 0).all()
+    assert same_bits(host(state.code), dynamic_map())
+
+
+# Shapes and dtypes
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (64,), (5, 13), (2, 3, 32), (1, 1)])
+def test_any_shape_comes_back(shape):
+    values = np.asarray(normal(*shape), "float32")
+    packed, state = quantized(values, 32)
+    assert packed.shape == ((values.size + 1) // 2, 1) and state.shape == shape
+    assert round_trip(values, 32).shape == shape
+
+
+def test_rows_are_read_in_order_whatever_the_layout():
+    values = normal(40, 24)
+    expected = quantized(np.ascontiguousarray(values.T), 32)[0]
+    before = values.copy()
+    assert same_bits(quantized(values.T, 32)[0], expected)
+    assert same_bits(quantized(values[::-1][::-1].T, 32)[0], expected)
+    assert same_bits(values, before)
+
+
+def test_dtypes():
+    values = normal(9, 11)
+    for dtype in ("float16", "float32", "float64"):
+        cast = values.astype(dtype)
+        packed, state = quantized(cast)
+        as_float32, expected = quantized(cast.astype("float32"))
+        back = host(dequantize_4bit(backend.asarray(packed), state))
+        assert same_bits(packed, as_float32) and back.dtype == state.dtype == dtype
+        assert same_bits(back, host(dequantize_4bit(backend.asarray(packed), expected)).astype(dtype))
+        assert host(state.absmax).dtype == np.float32
+        codes, state = quantize_blockwise(backend.asarray(cast))
+        assert host(dequantize_blockwise(codes, state)).dtype == dtype
+
+
+def test_tensors_are_taken_too():
+    values = normal(4, 16)
+    assert same_bits(host(quantize_4bit(Tensor(values))[0]), quantized(values)[0])
+
+
+def test_bitsandbytes_names():
+    _, state = quantized(normal(3, 50), compress_statistics=True)
+    assert (state.shape, state.dtype, state.blocksize, state.quant_type) == ((3, 50), np.float32, 64, "nf4")
+    assert same_bits(host(state.code), nf4())
+    assert repr(state) == "QuantState(nf4, shape=(3, 50), blocksize=64, double quantization)"
+    assert repr(state.state2) == "QuantState(8 bit, blocksize=256)"
+
+
+def test_every_backend_gives_the_same_bits():
+    values = normal(150, 33)
+    packed, state = quantized(values, 32, compress_statistics=True)
+    back = host(dequantize_4bit(backend.asarray(packed), state))
+    with backend.use("numpy"):
+        expected, other = quantize_4bit(values, 32, compress_statistics=True)
+        assert same_bits(packed, expected) and same_bits(back, dequantize_4bit(expected, other))
+        pairs = [(state.absmax, other.absmax), (state.offset, other.offset), (state.state2.absmax, other.state2.absmax)]
+    for ours, theirs in pairs:
+        assert same_bits(host(ours), theirs)
+
+
+def test_dequantizing_does_not_wait_for_a_device():
+    packed, state = quantize_4bit(backend.asarray(normal(7, 30)), compress_statistics=True)
+    strict.reset_syncs()
+    dequantize_4bit(packed, state)
+    assert strict.sync_count() == 0
+
+
+# Fast and plain
+
+
+def blocks_of_all_kinds(draw) -> np.ndarray:
+    """Numbers with the block's worst cases among them: zeros, constants, the smallest and largest floats, ties."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kinds = {
+        "normal": lambda n: rng.standard_normal(n),
+        "zeros": lambda n: np.zeros(n),
+        "constant": lambda n: np.full(n, rng.standard_normal()),
+        "subnormal": lambda n: rng.standard_normal(n) * 1e-41,
+        "tiny": lambda n: rng.standard_normal(n) * 1e-38,
+        "huge": lambda n: rng.uniform(-3.4e38, 3.4e38, n),
+        "ends": lambda n: rng.choice([1.0, -1.0], n),
+        "ties": lambda n: rng.choice(np.append(midpoints("nf4"), [1, -1]), n),
+        "wide": lambda n: rng.standard_normal(n) * 10.0 ** rng.uniform(-30, 30, n),
+        "minus zero": lambda n: np.full(n, -0.0),
+    }
+    parts = draw(st.lists(st.tuples(st.sampled_from(sorted(kinds)), st.integers(1, 150)), min_size=1, max_size=6))
+    return np.concatenate([kinds[kind](n) for kind, n in parts]).astype("float32")
+
+
+@pytest.mark.host
+@given(
+    st.composite(blocks_of_all_kinds)(),
+    st.sampled_from(BLOCKSIZES[:4]),
+    st.sampled_from(list(CODEBOOKS)),
+    st.booleans(),
+)
+def test_the_fast_form_is_the_plain_form(values, blocksize, quant_type, threads):
+    threads = 3 if threads else 1
+    packed, absmax = fast.quantize_4bit(values, blocksize, quant_type, threads)
+    codes, expected = plain.quantize_4bit(values, blocksize, midpoints(quant_type), order(quant_type))
+    assert same_bits(packed, codes) and same_bits(absmax, expected)
+    back = fast.dequantize_4bit(packed, absmax, quant_type, blocksize, values.size, threads)
+    code = CODEBOOKS[quant_type]()
+    assert same_bits(back, plain.dequantize_4bit(packed, absmax, code, blocksize, values.size))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("quant_type", CODEBOOKS)
+def test_the_fast_form_over_many_chunks_and_threads(quant_type):
+    values = normal(64 * 2**12 + 77)
+    one = fast.quantize_4bit(values, 64, quant_type, 1)
+    many = fast.quantize_4bit(values, 64, quant_type, 4)
+    plainly = plain.quantize_4bit(values, 64, midpoints(quant_type), order(quant_type))
+    for packed, absmax in (one, many):
+        assert same_bits(packed, plainly[0]) and same_bits(absmax, plainly[1])
+    back = [fast.dequantize_4bit(*one, quant_type, 64, values.size, threads) for threads in (1, 4)]
+    assert same_bits(back[0], back[1])
+    assert same_bits(back[0], plain.dequantize_4bit(*one, CODEBOOKS[quant_type](), 64, values.size))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("quant_type", CODEBOOKS)
+@pytest.mark.parametrize("blocksize", BLOCKSIZES)
+def test_the_kernels_formula_is_the_plain_form(quant_type, blocksize):
+    """The kernel's C is an expression that Python can read, with arrays for pointers and all places i at once."""
+    values = normal(2 * blocksize + 5)
+    packed, absmax = fast.quantize_4bit(values, blocksize, quant_type, 1)
+    names = {"packed": packed, "absmax": absmax, "code": CODEBOOKS[quant_type](), "i": np.arange(values.size)}
+    _, target, body, _ = KERNEL
+    left, _, right = body.partition(" = ")
+    assert target == f"float32 {left}"
+    got = eval(right, {}, names | {"shift": blocksize.bit_length() - 1})
+    assert same_bits(got, plain.dequantize_4bit(packed, absmax, CODEBOOKS[quant_type](), blocksize, values.size))
+
+
+@pytest.mark.host
+def test_where_there_is_a_kernel_it_is_used(monkeypatch):
+    calls = []
+
+    def kernel(packed, absmax, code, shift, out):
+        calls.append(shift)
+        names = {"packed": host(packed), "absmax": host(absmax), "code": host(code), "shift": shift}
+        values = eval(KERNEL[2].partition(" = ")[2], {}, names | {"i": np.arange(out.size)})
+        out[...] = backend.asarray(values)
+
+    def load():
+        device = strict.load()
+        return backend.Backend(**{**vars(device), "kernel": lambda *source: kernel})
+
+    values = normal(9, 41)
+    expected = round_trip(values, 128, "fp4", compress_statistics=True)
+    monkeypatch.setitem(backend._loaders, "with kernels", load)
+    with backend.use("with kernels"):
+        assert same_bits(round_trip(values, 128, "fp4", compress_statistics=True), expected)
+    assert calls == [7]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "array, options, words",
+    [
+        ([[1.0, np.nan], [np.inf, 2.0]], {}, ["2 of 4", "[0, 1]", "nan"]),
+        ([1.0, -np.inf], {}, ["1 of 2", "[1]", "-inf"]),
+        ([1.0, 1e300], {}, ["1 of 2", "1e+300", "float32"]),
+        ([[]], {}, ["shape (1, 0)", "nothing"]),
+        ([1, 2], {}, ["int64"]),
+        ([True], {}, ["bool"]),
+        ([1j], {}, ["complex128"]),
+        ([1.0], {"blocksize": 48}, ["32, 64, 128, 256, 512, 1024, 2048, 4096", "not 48"]),
+        ([1.0], {"blocksize": 64.0}, ["blocksize", "not 64.0"]),
+        ([1.0], {"blocksize": 0}, ["blocksize", "not 0"]),
+        ([1.0], {"blocksize": None}, ["blocksize", "None"]),
+        ([1.0], {"quant_type": "NF4"}, ["nf4, fp4, int4", "'NF4'", "did you mean 'nf4'"]),
+        ([1.0], {"quant_type": "int8"}, ["'int8'", "did you mean 'int4'"]),
+        ([1.0], {"quant_type": None}, ["quant_type", "None"]),
+    ],
+)
+def test_what_cannot_be_quantized(array, options, words):
+    with pytest.raises(MiniloraError) as error:
+        quantized(array, **options)
+    assert str(error.value).isprintable()
+    for word in words:
+        assert word in str(error.value)
+    if "quant_type" not in options:
+        with pytest.raises(MiniloraError, match="blocksize" if options else "quantize_blockwise"):
+            quantize_blockwise(backend.asarray(np.asarray(array)), **options)
+
+
+def test_packed_data_that_does_not_fit_its_state():
+    packed, state = quantize_4bit(backend.asarray(normal(5, 5)))
+    with pytest.raises(MiniloraError, match=r"12 numbers of uint8, where shape \(5, 5\) needs 13"):
+        dequantize_4bit(packed[:12], state)
+    with pytest.raises(MiniloraError, match="of int16"):
+        dequantize_4bit(packed.astype("int16"), state)
+    state.absmax = state.absmax[:0]
+    with pytest.raises(MiniloraError, match=r"0 absmax values, where shape \(5, 5\) in blocks of 64 needs 1"):
+        dequantize_4bit(packed, state)
+    state.blocksize = 65
+    with pytest.raises(MiniloraError, match="blocksize"):
+        dequantize_4bit(packed, state)
+    codes, state = quantize_blockwise(backend.asarray(normal(5, 5)))
+    for wrong in (codes.astype("int32"), backend.asarray(np.zeros(4097, "uint8"))):
+        with pytest.raises(MiniloraError, match="do not fit"):
+            dequantize_blockwise(wrong, state)

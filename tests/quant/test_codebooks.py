@@ -1,0 +1,86 @@
+"""pytest tests/quant/test_codebooks.py: the codebooks are the published ones, bit for bit."""
+
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from minilora.quant import codebooks
+from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, midpoints, nf4, order
+
+pytestmark = pytest.mark.host
+
+GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "quant.safetensors")
+
+# QLoRA, appendix E, in the digits that bitsandbytes has.
+NF4 = [
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+]  # fmt: skip
+FP4 = [0, 0.0052083335, 0.6666667, 1, 0.33333334, 0.5, 0.16666667, 0.25]
+
+
+def bits(array: np.ndarray) -> list[int]:
+    return np.asarray(array, np.float32).view(np.int32).tolist()
+
+
+def test_nf4_is_derived_to_the_published_bits():
+    assert bits(nf4()) == bits(NF4)
+
+
+def test_nf4_depends_on_how_its_probabilities_are_rounded(monkeypatch):
+    """Why `_linspace` exists: with NumPy's, codes are off by some units in the last place, and by no more."""
+    plain = codebooks.nf4.__wrapped__
+    monkeypatch.setattr(codebooks, "_linspace", lambda a, b, n: np.linspace(a, b, n, dtype=np.float32))
+    off = np.abs(np.array(bits(plain())) - bits(NF4))
+    assert 0 < off.max() <= 8
+
+
+def test_nf4_codes_are_used_about_equally_by_a_normal_distribution():
+    """Scaled so that the largest code stands at its quantile, each inner code gets about a sixteenth."""
+    scale = NormalDist().inv_cdf(codebooks.NF4_OFFSET)
+    edges = [NormalDist().cdf(scale * float(m)) for m in midpoints("nf4")]
+    shares = np.diff(edges)
+    assert 1 / 18 < shares.min() and shares.max() < 1 / 14
+
+
+def test_fp4():
+    assert bits(fp4()) == bits(FP4 + [0 - value for value in FP4])
+    assert not np.signbit(fp4()[8])  # "-0" is stored as 0
+
+
+def test_int4_is_twos_complement_over_7():
+    for code, value in enumerate(int4().tolist()):
+        integer = code - 16 if code >= 8 else code
+        assert value == np.float32(integer) / np.float32(7)
+
+
+def test_the_dynamic_map():
+    assert bits(dynamic_map()) == bits(GOLDEN["dynamic_map"])
+    values = dynamic_map()
+    assert len(set(values.tolist())) == 256 and 0 in values and values.max() == 1
+    for exponent in range(-6, 1):  # 2^(6 + exponent) fractions of each power of ten, with both signs
+        decade = (abs(values) > 10.0 ** (exponent - 1)) & (abs(values) < 10.0**exponent)
+        assert decade.sum() == 2 * 2 ** (exponent + 6)
+
+
+@pytest.mark.parametrize("quant_type", CODEBOOKS)
+def test_order_and_midpoints(quant_type):
+    code, places, limits = CODEBOOKS[quant_type](), order(quant_type), midpoints(quant_type)
+    assert sorted(places.tolist()) == list(range(16))
+    assert (np.diff(code[places]) >= 0).all() and (np.diff(limits) > 0).all()
+    assert limits.dtype == code.dtype == np.float32 and limits.shape == (15,) and code.shape == (16,)
+    values = np.random.default_rng(0).uniform(-1, 1, 2000).astype("float32")
+    chosen = code[places[np.searchsorted(limits, values)]]
+    nearest = abs(values[:, None] - code).min(axis=1)
+    np.testing.assert_allclose(abs(values - chosen), nearest, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [nf4, fp4, int4, dynamic_map])
+def test_a_codebook_is_made_once_and_cannot_be_changed(make):
+    assert make() is make()
+    with pytest.raises(ValueError, match="read-only"):
+        make()[0] = 1

@@ -1,0 +1,125 @@
+"""pytest tests/results/test_advise.py: the advice follows from the answers, and cites what the records say."""
+
+import builtins
+import json
+from dataclasses import replace
+
+import pytest
+
+from minilora.cli import main
+from minilora.errors import MiniloraError
+from minilora.measure import compare
+from minilora.measure.records import Records
+from minilora.results import advise
+from minilora.results.advise import Measured, Situation
+
+pytestmark = pytest.mark.host
+
+DOMAIN_EXPERT = Situation(2000, 50_000, jargon=True, strict_format=True, changes=False, prototype=False)
+PROTOTYPE = Situation(3, 10, jargon=False, strict_format=False, changes=True, prototype=True)
+FLAGS = ["--examples", "200", "--queries", "50", "--jargon", "yes"]
+FLAGS += ["--strict-format", "no", "--changes", "no", "--prototype", "no"]
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A comparison in which LoRA is best, IA3 level with it, and a prompt brings 0.01."""
+    settings = {"labels": 4, "characters": 10, "curve_methods": []}
+    records = Records.open(tmp_path / "compare.jsonl", compare.KIND, settings)
+    for method, trainable, domain, base_text in (
+        ("base", 0, 2.0, 1.0),
+        ("few-shot", 0, 1.99, 1.0),
+        ("full", 1000, 1.6, 1.3),
+        ("lora", 100, 1.7, 1.1),
+        ("ia3", 10, 1.71, 1.0),
+        ("prompt", 5, 1.9, 1.0),
+    ):
+        for seed, aside in ((0, 0.0), (1, 0.02)):
+            facts = {"domain": domain + aside, "base_text": base_text, "total": 1000, "file_bytes": 1, "seconds": 9.0}
+            records.add(("text", method, seed), trainable=trainable, lr=1e-3, **facts)
+    return Measured(tmp_path)
+
+
+def test_the_founding_cases(tmp_path):
+    nothing = Measured(tmp_path)
+    for situation, choice in ((DOMAIN_EXPERT, "fine-tune"), (PROTOTYPE, "prompt")):
+        advice = advise.advise(situation, nothing)
+        assert advice.choice == choice and not advice.is_close and advice.method == "lora"
+
+
+@pytest.mark.parametrize("side", ["fine-tune", "prompt"])
+def test_each_answer_speaks_for_the_side_that_it_should(tmp_path, side):
+    """Turning one answer moves the balance towards `side`."""
+    middle = Situation(50, 50, jargon=False, strict_format=False, changes=False, prototype=False)
+    turned = {
+        "fine-tune": {"examples": 500, "queries": 500, "jargon": True, "strict_format": True},
+        "prompt": {"examples": 5, "changes": True, "prototype": True},
+    }
+    sign = 1 if side == "fine-tune" else -1
+
+    def balance(situation):
+        reasons = advise.advise(situation, Measured(tmp_path)).reasons
+        return sign * sum(r.weight if r.towards == "fine-tune" else -r.weight for r in reasons)
+
+    for name, value in turned[side].items():
+        assert balance(replace(middle, **{name: value})) > balance(middle)
+
+
+def test_a_tie_prompts_first_and_says_that_it_is_close(tmp_path):
+    tie = Situation(50, 50, jargon=False, strict_format=True, changes=False, prototype=False)
+    tie = replace(tie, examples=200)  # 1 + 1 against 1 + 1
+    advice = advise.advise(tie, Measured(tmp_path))
+    assert advice.is_close and advice.choice == "prompt"
+    assert advise.in_words(advice).startswith("It is close: prompt first")
+
+
+def test_reasons_cite_the_records(measured):
+    advice = advise.advise(DOMAIN_EXPERT, measured)
+    said = advise.in_words(advice)
+    assert "LoRA gained 0.30" in " ".join(said.split()) and "prompt of the domain's own text 0.01" in " ".join(
+        said.split()
+    )
+    assert "full cost 0.30" in said and "LoRA 0.10" in " ".join(said.split())
+    assert advice.method == "ia3"  # level with LoRA, and smaller; prompt tuning is not level
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (FLAGS[:4], "missing: --jargon, --strict-format, --changes, --prototype"),
+        (["--examples", "-1", *FLAGS[2:]], "--examples must be a number from 0 on, not -1"),
+        (["--jargon", "perhaps"], "--jargon"),
+    ],
+)
+def test_bad_answers_are_one_line(capsys, monkeypatch, flags, said):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert main(["advise", *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_for_scripts(capsys):
+    assert main(["advise", *FLAGS, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["choice"] in ("prompt", "fine-tune") and {r["towards"] for r in found["reasons"]} == {
+        "prompt",
+        "fine-tune",
+    }
+
+
+def test_on_a_terminal_it_asks_until_it_understands(capsys, monkeypatch):
+    answers = iter(["many", "2,000", "50000", "perhaps", "yes", "y", "n", "no"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(builtins, "input", lambda question: next(answers))
+    assert main(["advise"]) == 0
+    said = capsys.readouterr().out
+    assert "A whole number, please." in said and "yes or no, please." in said and "Fine-tune" in said
+    monkeypatch.setattr(builtins, "input", lambda question: (_ for _ in ()).throw(EOFError))
+    assert main(["advise"]) == 2
+
+
+def test_impossible_numbers_are_refused(measured):
+    with pytest.raises(MiniloraError):
+        Situation(1, -1, jargon=False, strict_format=False, changes=False, prototype=False)
+    assert measured.best_adapter() in advise.ADAPTERS

@@ -1,0 +1,94 @@
+"""pytest tests/show/test_pictures.py: each picture shows what it was given, under its title."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+
+from minilora.show import pictures
+from minilora.show.grids import Spread
+from minilora.show.style import write_png
+
+pytestmark = pytest.mark.host
+WAYS = {"one": ([0, 1, 2], [0, 1, 0.5]), "two": ([0, 2, 3], [0, 0.1, 0.2])}
+POINTS = {"full": (133.0, Spread(2.2, 0.1, 3)), "lora": (110.0, Spread(2.3, 0.1, 3))}
+
+DRAWN = {
+    "curves": (pictures.curves, (WAYS, "x", "y"), ["one", "two"]),
+    "step_times": (
+        pictures.step_times,
+        (
+            {"full": {"slow": ([1, 2, 8], [1.0, 2.0, 4.0])}, "LoRA": {"slow": ([1, 2], [0.7, 0.5])}},
+            {"LoRA": {"slow": ([1, 2], [0.7, 0.6])}},
+        ),
+        ["full", "LoRA", "slow", "measured", "8", "0.5"],
+    ),
+    "learning_curve": (
+        pictures.learning_curve,
+        (([0, 1, 2], [3.0, 2.0, 1.5]), [(1, "so")], {"guess": 3.5}),
+        ["guess", "1"],
+    ),
+    "paths": (pictures.paths, (WAYS, "x", "y"), ["one", "two", "the base"]),
+    "label_budgets": (pictures.label_budgets, ({"some": {1: [0.5, 0.6], 8: [0.7, 0.8]}}, 0.5), ["some", "chance"]),
+    "methods_at_cost": (pictures.methods_at_cost, (POINTS, "MB", "bits", {"base": 2.5}, ["lora"]), ["full", "LoRA"]),
+    "bars": (pictures.bars, ({"one": 1.0, "two": 2000.0}, "x"), ["one", "2,000"]),
+    "stacked_bars": (
+        pictures.stacked_bars,
+        ({"full": {"weights": 2.0, "rest": 1.0}}, "MB"),
+        ["full", "weights", "rest"],
+    ),
+    "grouped_bars": (
+        pictures.grouped_bars,
+        ({"asked": {"one": 1.0, "two": 20.4}, "told": {"one": 3.0}}, "%", 100),
+        ["asked", "told", "one", "two", "20", "0"],
+    ),
+    "matrices": (pictures.matrices, ({"before": np.eye(3), "after": np.zeros((3, 3))}, "size"), ["before", "after"]),
+}
+
+
+def test_measured_points_stand_beside_the_lines_of_their_link():
+    panels = {"full": {"slow": ([1, 2], [1, 3]), "fast": ([1, 2], [1, 0.5])}, "LoRA": {"fast": ([1, 2], [0.7, 0.4])}}
+    figure = pictures.step_times("The title", panels, {"LoRA": {"fast": ([2], [0.45])}})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast", "measured"]
+    full, lora = figure.axes
+    (point,) = [line for line in lora.lines if list(line.get_ydata()) == [0.45]]
+    (line,) = [line for line in full.lines if list(line.get_ydata()) == [1, 0.5]]
+    assert point.get_linestyle() == "None" and point.get_color() == line.get_color()
+    assert full.get_ylim() == lora.get_ylim()
+
+
+def drawn_at(heights, levels=()):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    names = ("full", "lora", "scratch")
+    points = {name: (1, Spread(height, 0.1, 3)) for name, height in zip(names, heights, strict=False)}
+    for x, one in points.values():
+        axes.plot([x], [one.mean])
+    pictures.name_far_point(axes, points, levels)
+    return axes
+
+
+def test_a_point_far_above_the_others_is_named_at_the_edge():
+    axes = drawn_at([2.0, 2.2, 3.5], [2.4])
+    low, high = axes.get_ylim()
+    assert low < 1.9 and 2.4 < high < 2.6
+    assert [text.get_text() for text in axes.texts] == ["from scratch: 3.50 ± 0.10 ↑"]
+
+
+@pytest.mark.parametrize("heights, levels", [([2.0, 2.2, 2.4], [2.5]), ([2.0, 3.5], []), ([2.0], [])])
+def test_one_that_is_not_far_or_alone_is_drawn(heights, levels):
+    axes = drawn_at(heights, levels)
+    assert not axes.texts and axes.get_ylim()[1] >= max(heights)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_picture_shows_what_it_was_given(name):
+    from matplotlib.text import Text
+
+    draw, arguments, words = DRAWN[name]
+    figure = draw("The title", *arguments)
+    write_png(figure, file := BytesIO(), 60)
+    assert file.getvalue().startswith(b"\x89PNG")
+    texts = {text.get_text() for text in figure.findobj(Text)}
+    assert {"The title", *words} <= texts

@@ -1,0 +1,219 @@
+"""Conversations on the command line, end to end: `pytest tests/train/test_answers.py`."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.data import chat
+from minilora.data.tokenizer import END_OF_TEXT, folder_tokenizer
+from minilora.models.llama import LlamaForCausalLM
+from minilora.quant import quantization
+from minilora.tensor import no_grad
+from minilora.train import recipes
+from minilora.train.answers import answers, end_token_ids, question_ids, read_chats
+from minilora.train.parallel import Workers
+from tests.helpers import tiny_chat
+
+pytestmark = pytest.mark.host
+
+THINGS = [f"{a} {b}" for a in ("red", "blue", "tall", "odd") for b in ("fish", "boat", "rope", "wave", "crew")]
+ROWS = [{"prompt": f"What is a {thing}?", "response": f"A {thing} is it."} for thing in THINGS]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an untrained chat model and a file of conversations."""
+    folder = tmp_path_factory.mktemp("chat")
+    (folder / "x.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in ROWS])
+    return folder
+
+
+def run(capsys, *arguments) -> tuple[str, str]:
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 0
+    return capsys.readouterr()
+
+
+def refused(capsys, *arguments) -> str:
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    return err
+
+
+def test_a_saved_model_keeps_its_format_and_its_end(place):
+    tokenizer = folder_tokenizer(place / "model")
+    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template == tiny_chat.CHATML
+    assert json.loads((place / "model" / "config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "prefix", "prompt"])
+@pytest.mark.parametrize("pack", [[], ["--pack"]])
+def test_it_learns_the_answers_and_stops(place, capsys, method, pack):
+    out, data = place / f"{method} {len(pack)}", ["--data", place / "x.jsonl", "--seq-len", 64]
+    before = json.loads(run(capsys, "evaluate", "--model", place / "model", *data, "--json").out)
+    facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method, *pack,
+        "--steps", 12, "--batch-size", 4, "--lr", 1e-2, "--out", out, "--json").out)  # fmt: skip
+    assert facts["test"] < before["bits_per_character"]
+    config = json.loads((out / "run.json").read_text())["config"]
+    assert config.get("pack", False) == bool(pack) and config["data"].endswith("x.jsonl")
+    model = ["--model", out] if method == "full" else ["--model", place / "model", "--adapter", out]
+    after = json.loads(run(capsys, "evaluate", *model, *data, "--json").out)
+    assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
+    assert after["characters"] == before["characters"]
+    assert run(capsys, "generate", *model, "--chat", "--prompt", "What?", "--max-new-tokens", 3)
+
+
+def test_training_overfits_answers_and_generate_prints_only_the_answer(place, capsys):
+    few = place / "few.jsonl"
+    few.write_text("\n".join(json.dumps({"prompt": f"{w}?", "response": "it is."}) for w in ("a", "b", "c", "d", "e")))
+    run(capsys, "finetune", "--model", place / "model", "--data", few, "--method", "full", "--steps", 60,
+        "--batch-size", 3, "--seq-len", 64, "--lr", 2e-2, "--out", place / "overfit")  # fmt: skip
+    ask = ["generate", "--model", place / "overfit", "--chat", "--temperature", 0, "--max-new-tokens", 40]
+    assert run(capsys, *ask, "--prompt", "a?").out == "it is.\n"  # and then <|im_end|>: not 40 tokens
+    facts = json.loads(run(capsys, *ask, "--prompt", "b?", "--system", "Be kind.", "--json").out)
+    assert facts["prompt"] == "b?"
+
+
+def test_bits_are_those_of_the_answers_and_their_ends(place):
+    model, tokenizer = recipes.load_model(str(place / "model"))
+    chats = read_chats(place / "x.jsonl", tokenizer)
+    nats = 0.0
+    for ids, mask in chats.test.rows:
+        with no_grad():
+            logits = model(ids[None]).logits.numpy()[0].astype(np.float64)
+        log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        nats -= sum(log_probabilities[t - 1, ids[t]] for t in range(1, len(ids)) if mask[t])
+    ends = sum(int((ids[mask] == tokenizer.eos_token_id).sum()) for ids, mask in chats.test.rows)
+    assert ends == len(chats.test.rows) > 0
+    with Workers(1) as workers:
+        bits = recipes.evaluator(model, chats.test, 64, 2, workers)()
+    assert bits == pytest.approx(nats / np.log(2) / chats.test.characters, rel=1e-5)
+
+
+def test_what_ends_an_answer(place):
+    tokenizer = folder_tokenizer(place / "model")
+    model = LlamaForCausalLM.from_pretrained(place / "model")
+    end = tokenizer.special_id("<|im_end|>")
+    for listed, expected in ((None, [end]), (5, [5, end]), ([5, 7], [5, 7, end])):
+        model.config.eos_token_id = listed
+        assert end_token_ids(tokenizer, model.config) == expected
+    ids = question_ids(tokenizer, "What?", "Be kind.")
+    assert chat.find_format(tokenizer).encode(tokenizer, [{"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "What?"}], True)[0].tolist() == ids.tolist()  # fmt: skip
+
+
+def test_bad_input_is_one_line(place, capsys, tmp_path):
+    (tmp_path / "text.txt").write_text("the array returns a value. " * 300)
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "response": ""}\n')
+    (tmp_path / "two.jsonl").write_text('{"prompt": "a", "response": "b"}\n' * 9)
+    model, out = ["--model", place / "model"], ["--out", tmp_path / "out"]
+    cases = {
+        ("finetune", "--data", place / "x.jsonl", *out): "it is a base model",
+        ("evaluate", "--data", place / "x.jsonl"): "it is a base model",
+        ("generate", "--chat", "--prompt", "x"): "no chat format: it is a base model; give --prompt without --chat",
+        ("generate", *model, "--chat", "--prompt", " "): "the prompt is empty",
+        ("generate", *model, "--system", "x", "--prompt", "y"): "--system goes with --chat",
+        ("finetune", *model, "--data", tmp_path / "text.txt", "--pack", *out): "only conversations are packed",
+        ("finetune", *model, "--data", tmp_path / "bad.jsonl", *out): "line 1: the assistant's message is empty",
+        ("finetune", *model, "--data", tmp_path / "two.jsonl", *out): "9 conversations with 1 different questions",
+        ("finetune", *model, "--data", tmp_path / "no.jsonl", *out): "No such file",
+        ("finetune", *model, "--data", place / "x.jsonl", "--seq-len", 5, *out): "no response fits",
+        ("finetune", *model, "--data", place / "x.jsonl", "--seq-len", 99_999, "--pack", *out): "less than a context",
+    }
+    for arguments, words in cases.items():
+        assert words in refused(capsys, *arguments), arguments
+    assert not (tmp_path / "out").exists()
+
+
+def test_cut_conversations_are_noted(place, capsys):
+    err = run(capsys, "finetune", "--model", place / "model", "--data", place / "x.jsonl", "--seq-len", 24,
+        "--steps", 1, "--out", place / "cut").err  # fmt: skip
+    assert "conversations are cut at the beginning to 24 tokens" in err
+
+
+def test_merging_keeps_the_format(place, capsys):
+    data = ["--data", place / "x.jsonl", "--seq-len", 64]
+    run(capsys, "finetune", "--model", place / "model", *data, "--steps", 2, "--out", place / "to merge")
+    run(capsys, "merge", "--model", place / "model", "--adapter", place / "to merge", "--out", place / "merged")
+    assert folder_tokenizer(place / "merged").chat_template == tiny_chat.CHATML
+    run(capsys, "generate", "--model", place / "merged", "--chat", "--prompt", "x", "--max-new-tokens", 2)
+
+
+def test_our_own_base_is_read_as_before():
+    _, tokenizer = recipes.load_model("base")
+    assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.add_bos_token) == (END_OF_TEXT, 0, False)
+
+
+def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path, monkeypatch):
+    tiny_chat.save(tmp_path / "model", [row["prompt"] for row in ROWS], initializer_range=0.5)
+    model, tokenizer = recipes.load_model(str(tmp_path / "model"))
+    asked = [f"{'what ' * (7 * i % 11)}is a {thing}?" for i, thing in enumerate(THINGS)]
+    conversations = [[{"role": "user", "content": text}] for text in asked]
+    widths, told, generate = [], [], type(model).generate
+
+    def seen(self, ids, *arguments, **options):
+        widths.append(ids.shape)
+        return generate(self, ids, *arguments, **options)
+
+    monkeypatch.setattr(type(model), "generate", seen)
+    with Workers(2) as workers:
+        found = answers(model, tokenizer, conversations, 6, workers, batch_size=6, advance=told.append)
+        assert answers(model, tokenizer, [], 6, workers) == []
+    assert told == [6, 6, 6, 2] and len(widths) == 8 and max(rows for rows, _ in widths) == 3
+    alone = []
+    for text in asked:
+        ids = question_ids(tokenizer, text)
+        out = generate(model, ids[None], 6, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
+        alone.append(tokenizer.decode(out[0, len(ids) :]).strip())
+    assert found == alone and len(set(found)) > 5
+
+
+def test_an_answer_ends_before_its_end_also_where_the_tokenizer_would_show_it(tmp_path, monkeypatch):
+    tiny_chat.save(tmp_path / "model", ["it is so"] * 9, marks_are_special=False)
+    model, tokenizer = recipes.load_model(str(tmp_path / "model"))
+    end = tokenizer.special_id("<|im_end|>")
+    rows = [[*tokenizer.encode(" it is"), end, end, end], [*tokenizer.encode(" so"), end, end, end]]
+
+    def generate(self, ids, *_, **options):
+        longest = max(map(len, rows))
+        assert options["temperature"] == 0 and options["eos_token_id"] == [end] == [options["pad_token_id"]]
+        return np.concatenate([ids, [[*row, *[end] * (longest - len(row))] for row in rows]], axis=1)
+
+    monkeypatch.setattr(type(model), "generate", generate)
+    with Workers(1) as workers:
+        asked = [[{"role": "user", "content": "x"}]] * 2
+        assert answers(model, tokenizer, asked, 6, workers) == ["it is", "so"]
+
+
+def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys, tmp_path):
+    (tmp_path / "text.txt").write_text("the array returns a value. " * 900)
+    words = {("lora",): "a context of 257 pass the model's 256", ("prefix",): "10 virtual tokens and a context of 257"}
+    for method, expected in words.items():
+        arguments = ["finetune", "--model", place / "model", "--method", *method, "--out", tmp_path / "out"]
+        assert expected in refused(capsys, *arguments, "--data", tmp_path / "text.txt", "--seq-len", 257)
+        assert not (tmp_path / "out").exists()
+    run(capsys, *arguments, "--data", place / "x.jsonl", "--seq-len", 999, "--steps", 1)  # all of them are short
+
+
+def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeypatch):
+    asked = []
+    load = recipes.load_model
+    monkeypatch.setattr(recipes, "load_model", lambda *a, **k: asked.append(k.get("quantization")) or load(*a, **k))
+    four_bit = ["--quant-type", "fp4", "--blocksize", 32, "--double-quantization"]
+    data = ["--data", place / "x.jsonl", "--seq-len", 64]
+    options = {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}
+    for method, further, expected in (("qlora", four_bit, options), ("lora", [], None)):
+        out = place / f"streamed {method}"
+        facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method, *further,
+            "--steps", 3, "--out", out, "--json").out)  # fmt: skip
+        assert asked.pop() == expected
+        after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data, "--json").out)
+        asked.pop()
+        assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
+        model, _ = load(str(place / "model"), str(out))
+        assert quantization(model) == expected

@@ -1,0 +1,89 @@
+"""pytest tests/train/test_parallel.py"""
+
+import numpy as np
+import pytest
+
+from minilora import backend
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.train.parallel import Workers, split_batch
+
+
+def tiny(seed: int = 0) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, head_dim=8
+    )
+    return LlamaForCausalLM(config, seed=seed)
+
+
+def batch(rows: int = 5, length: int = 9) -> dict:
+    ids = np.random.default_rng(1).integers(0, 50, (rows, length))
+    labels = ids.copy()
+    labels[0, 3:] = -100  # rows that count unequally: a mean of means would be wrong
+    return {"input_ids": ids, "labels": labels}
+
+
+def grads(model) -> dict:
+    return {name: backend.to_numpy(p.grad) for name, p in model.named_parameters()}
+
+
+def test_split_batch_keeps_every_row_once_and_leaves_no_part_empty():
+    parts = split_batch(batch(rows=3), 5)
+    assert len(parts) == 3
+    assert np.array_equal(np.concatenate([p["input_ids"] for p in parts]), batch(rows=3)["input_ids"])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parts_add_up_to_the_gradient_of_the_whole_batch(count):
+    whole, parted = tiny(), tiny()
+    loss = whole(**batch()).loss
+    loss.backward()
+    with Workers(count) as workers:
+        total = workers.gradients(parted, [batch()])
+    assert float(total) == pytest.approx(loss.item(), rel=1e-6)
+    for name, g in grads(whole).items():
+        np.testing.assert_allclose(grads(parted)[name], g, rtol=2e-5, atol=2e-6)
+
+
+def test_accumulated_batches_are_one_large_batch():
+    large, small = tiny(), tiny()
+    with Workers(2) as workers:
+        first = workers.gradients(large, [batch(6)])
+        second = workers.gradients(small, split_batch(batch(6), 3))
+    assert float(first) == pytest.approx(float(second), rel=1e-6)
+    for name, g in grads(large).items():
+        np.testing.assert_allclose(grads(small)[name], g, rtol=2e-5, atol=2e-6)
+
+
+def test_the_same_call_gives_the_same_bits():
+    runs = []
+    for _ in range(2):
+        model = tiny()
+        with Workers(2) as workers:
+            workers.gradients(model, [batch()])
+        runs.append(grads(model))
+    assert all(np.array_equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_an_error_in_a_part_reaches_the_caller():
+    bad = batch()
+    bad["input_ids"][-1, 0] = 50
+    with Workers(2) as workers, pytest.raises(IndexError, match="token id 50"):
+        workers.gradients(tiny(), [bad])
+
+
+def test_a_batch_without_targets_is_refused():
+    empty = batch()
+    empty["labels"][:] = -100
+    with Workers(1) as workers, pytest.raises(ValueError, match="no label"):
+        workers.gradients(tiny(), [empty])
+
+
+def test_a_step_waits_for_no_device():
+    from tests.helpers import strict
+
+    model = tiny()
+    with Workers(1) as workers:
+        workers.gradients(model, [batch()])
+        strict.reset_syncs()
+        workers.gradients(model, [batch()])
+        assert strict.sync_count() == 0

@@ -1,0 +1,306 @@
+"""The folder of a run: `pytest tests/train/test_run.py`."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minilora.errors import FormatError, MiniloraError
+from minilora.train import run as run_module
+from minilora.train.run import RunFolder
+
+pytestmark = pytest.mark.host
+
+CONFIG = {"lr": 3e-4, "betas": (0.9, 0.999)}
+
+
+def train(path, steps, save_at=(), **options):
+    """A run that logs `steps` and saves at some of them; its notes."""
+    with RunFolder(path, config=options.pop("config", CONFIG), **options) as run:
+        for step in steps:
+            run.log({"step": step, "loss": 1.0 / step})
+            if step in save_at:
+                run.save(step, {"w": np.full(3, step)}, {"step": step})
+        return run.notes
+
+
+def logged(path):
+    return [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def contents(path):
+    return {str(p.relative_to(path)): p.read_bytes() if p.is_file() else None for p in path.rglob("*")}
+
+
+def test_a_run_describes_itself(tmp_path):
+    path = tmp_path / "runs" / "first"
+    assert train(path, [1, 2, 3], save_at=[2, 3], text_hash="abc", command="minilora pretrain --lr 3e-4") == []
+    assert sorted(os.listdir(path)) == ["checkpoints", "metrics.jsonl", "run.json"]
+    record = json.loads((path / "run.json").read_text())
+    assert record["config"] == {"lr": 3e-4, "betas": [0.9, 0.999]}
+    assert record["text_sha256"] == "abc" and record["command"] == "minilora pretrain --lr 3e-4"
+    assert record["versions"]["python"] == platform.python_version()
+    assert record["versions"]["numpy"] == np.__version__ and "minilora" in record["versions"]
+    assert record["started"].endswith("+00:00") and record["resumed"] == []
+    assert logged(path) == [1, 2, 3]
+    assert sorted(os.listdir(path / "checkpoints")) == [f"step-0000000{step}.safetensors" for step in (2, 3)]
+
+
+def test_an_existing_run_is_refused_without_a_flag(tmp_path):
+    train(tmp_path / "run", [1], save_at=[1])
+    before, touched = contents(tmp_path), (tmp_path / "run").stat().st_mtime_ns
+    with pytest.raises(MiniloraError, match="is not empty: add --resume .* --overwrite"):
+        train(tmp_path / "run", [1])
+    assert contents(tmp_path) == before and (tmp_path / "run").stat().st_mtime_ns == touched  # not even a lock
+
+
+OTHER = '{"format": "other", "config": {}, "resumed": []}'
+
+
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize("record", [None, "{}", "[]", "not json", '{"format": "minilora run"}', OTHER])
+def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, flags, record):
+    home = tmp_path / "home"
+    (home / "checkpoints").mkdir(parents=True)
+    (home / "thesis.txt").write_text("four years")
+    (home / "metrics.jsonl").write_text("mine")
+    (home / "checkpoints" / "step-00000001.safetensors").write_text("mine too")
+    if record:
+        (home / "run.json").write_text(record)
+    before = contents(tmp_path)
+    with pytest.raises(MiniloraError):
+        train(home, [1], **flags)
+    assert contents(tmp_path) == before
+
+
+def test_an_empty_folder_is_as_good_as_none(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").write_text("99999")  # a writer killed before its first file
+    (tmp_path / "run" / ".run.json.0123abcd.tmp").write_text("{")
+    train(tmp_path / "run", [1])
+    assert sorted(os.listdir(tmp_path / "run")) == ["metrics.jsonl", "run.json"]
+
+
+def test_overwrite_removes_only_what_the_run_wrote(tmp_path):
+    path = tmp_path / "run"
+    train(path, [1, 2, 3], save_at=[1, 3])
+    (path / "notes.txt").write_text("mine")
+    (path / "checkpoints" / "notes.txt").write_text("mine")
+    assert train(path, [1], overwrite=True, config={"lr": 1}) == []
+    assert sorted(os.listdir(path)) == ["checkpoints", "metrics.jsonl", "notes.txt", "run.json"]
+    assert os.listdir(path / "checkpoints") == ["notes.txt"] and logged(path) == [1]
+    assert json.loads((path / "run.json").read_text())["config"] == {"lr": 1}
+
+
+def test_resume_goes_on_from_the_checkpoint_and_logs_each_step_once(tmp_path):
+    train(tmp_path, [1, 2, 3, 4, 5], save_at=[2, 3])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 6, "lo')  # killed in the middle of a line
+    with RunFolder(tmp_path, resume=True, config=CONFIG) as run:
+        assert run.notes == [] and run.checkpoint.step == 3 and run.checkpoint.state == {"step": 3}
+        np.testing.assert_array_equal(run.checkpoint.arrays["w"], [3, 3, 3])
+        assert logged(tmp_path) == [1, 2, 3]
+        with pytest.raises(MiniloraError, match="a step after 3, not 3"):
+            run.log({"step": 3})
+        for step in (4, 5, 6):
+            run.log({"step": step})
+    assert logged(tmp_path) == [1, 2, 3, 4, 5, 6]
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert [session["step"] for session in record["resumed"]] == [3]
+    train(tmp_path, [4], resume=True)
+    assert len(json.loads((tmp_path / "run.json").read_text())["resumed"]) == 2
+
+
+def test_a_final_record_that_is_whole_but_for_its_newline_is_logged_anew(tmp_path):
+    train(tmp_path, [1, 2], save_at=[2])
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().rstrip(b"\n"))
+    train(tmp_path, [3], resume=True)
+    assert logged(tmp_path) == [1, 3]
+
+
+def test_damaged_and_doubled_lines_of_metrics_go(tmp_path):
+    train(tmp_path, [1, 2, 3], save_at=[3])
+    bad = ["\x00\x00", '{"step": 1}', "[1]", '{"loss": 1}', '{"step": "2"}']
+    lines = ['{"step": 1}', *bad, '{"step": 2}', '{"step": 4}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    train(tmp_path, [4], resume=True)
+    assert logged(tmp_path) == [1, 2, 4]
+
+
+def test_resume_falls_back_over_a_damaged_checkpoint(tmp_path):
+    train(tmp_path, range(1, 5), save_at=[2, 4])
+    newest = tmp_path / "checkpoints" / "step-00000004.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with RunFolder(tmp_path, resume=True, config=CONFIG) as run:
+        assert run.checkpoint.step == 2 and len(run.notes) == 1 and "step-00000004" in run.notes[0]
+    assert logged(tmp_path) == [1, 2]
+
+
+def test_all_checkpoints_damaged_is_an_error_that_changes_nothing(tmp_path):
+    train(tmp_path, range(1, 5), save_at=[2, 4])
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    before = contents(tmp_path)
+    with pytest.raises(FormatError, match="step-00000004.*step-00000002"):
+        train(tmp_path, [5], resume=True)
+    assert contents(tmp_path) == before
+
+
+def test_resume_without_a_run_or_checkpoint_starts_anew_and_says_so(tmp_path):
+    (note,) = train(tmp_path / "run", [1, 2, 3], resume=True)
+    assert "no checkpoint to resume from" in note and "starting anew" in note
+    (note,) = train(tmp_path / "run", [1], resume=True)
+    assert "starting anew" in note and logged(tmp_path / "run") == [1]
+
+
+def test_changed_settings_are_noted(tmp_path):
+    train(tmp_path, [1], save_at=[1], config={"lr": 0.1, "seed": 0, "betas": (0.9, 0.99)}, text_hash="a")
+    notes = train(tmp_path, [], resume=True, config={"lr": 0.2, "betas": (0.9, 0.99), "new": 1}, text_hash="b")
+    assert [note.split(" in ")[0] for note in notes[:3]] == ["lr was 0.1", "new was None", "seed was 0"]
+    assert "text" in notes[3] and len(notes) == 4
+
+
+def test_both_flags_contradict(tmp_path):
+    with pytest.raises(MiniloraError, match="one of the two"):
+        RunFolder(tmp_path / "run", resume=True, overwrite=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_config_that_is_no_json_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError):
+        RunFolder(tmp_path / "run", config={"a": object()})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
+def test_paths_that_cannot_be_a_folder(tmp_path, flags):
+    (tmp_path / "file").write_text("text")
+    before = contents(tmp_path)
+    for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 300), "/proc/run"):
+        with pytest.raises(MiniloraError, match="cannot"):
+            train(path, [1], **flags)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for owner, name in [(run_module.Path, "mkdir"), (run_module.os, "open"), (run_module.os, "listdir")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, refuse)
+            with pytest.raises(MiniloraError, match="cannot .*: Permission denied"):
+                train(tmp_path / "run", [1])
+
+
+# One writer
+
+
+@pytest.mark.parametrize("flags", [{"resume": True}, {"overwrite": True}])
+def test_a_second_writer_is_refused(tmp_path, flags):
+    with RunFolder(tmp_path) as run:
+        run.log({"step": 1})
+        before = contents(tmp_path)
+        with pytest.raises(MiniloraError, match=f"in use by process {os.getpid()}$"):
+            train(tmp_path, [1], **flags)
+        assert contents(tmp_path) == before
+        run.log({"step": 2})
+    assert logged(tmp_path) == [1, 2] and ".lock" not in os.listdir(tmp_path)
+    train(tmp_path, [1], overwrite=True)
+
+
+def test_the_lock_is_freed_when_the_run_fails(tmp_path):
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path):
+        raise KeyboardInterrupt
+    train(tmp_path, [1], resume=True)
+
+
+def test_a_lock_whose_name_was_removed_meanwhile_does_not_count(tmp_path, monkeypatch):
+    """A holder that leaves between our opening the file and locking it takes the name away: ours is then nobody's."""
+    flock, calls = run_module.fcntl.flock, []
+
+    def flock_too_late(handle, operation):
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(operation)
+        flock(handle, operation)
+
+    monkeypatch.setattr(run_module.fcntl, "flock", flock_too_late)
+    with RunFolder(tmp_path):
+        assert len(calls) == 2 and (tmp_path / ".lock").exists()
+        with pytest.raises(MiniloraError, match="in use"):
+            train(tmp_path, [1], resume=True)
+
+
+HOLD = """
+import sys
+from minilora.train.run import RunFolder
+with RunFolder(sys.argv[1]) as run:
+    run.log({"step": 1})
+    run.save(1, {}, {})
+    run.log({"step": 2})
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_refused_until_it_is_killed(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        try:
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(MiniloraError, match=f"in use by process {holder.pid}$"):
+                train(tmp_path, [1], resume=True)
+        finally:
+            holder.kill()
+    train(tmp_path, [2, 3], resume=True)
+    assert logged(tmp_path) == [1, 2, 3] and ".lock" not in os.listdir(tmp_path)
+
+
+def test_systems_without_flock(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "fcntl", None)
+    with RunFolder(tmp_path), pytest.raises(MiniloraError, match=f"process {os.getpid()}; if there is no such"):
+        train(tmp_path, [1], resume=True)
+    train(tmp_path, [1], resume=True)
+
+
+# Metrics
+
+
+def test_numbers_that_json_lacks(tmp_path):
+    with RunFolder(tmp_path) as run:
+        run.log({"step": np.int64(1), "loss": np.float32(0.5), "norm": float("nan"), "best": np.float32("inf")})
+    record = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert record == {"step": 1, "loss": 0.5, "norm": None, "best": None}
+
+
+def test_each_record_has_a_later_step(tmp_path):
+    with RunFolder(tmp_path) as run:
+        run.log({"step": 0})
+        for record in ({"step": 0}, {"loss": 1}, {"step": 1.5}, {"step": True}):
+            with pytest.raises(MiniloraError, match="a step after 0"):
+                run.log(record)
+    assert logged(tmp_path) == [0]
+
+
+def test_a_line_is_there_at_once(tmp_path):
+    with RunFolder(tmp_path) as run:
+        run.log({"step": 1})
+        assert logged(tmp_path) == [1]
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    with RunFolder(tmp_path) as run:
+        run._metrics.close()
+        run._metrics = open("/dev/full", "ab", buffering=0)
+        with pytest.raises(MiniloraError, match="cannot write .*metrics.jsonl: No space left"):
+            run.log({"step": 1})
+        with run._metrics, pytest.raises(MiniloraError, match="cannot write .*metrics.jsonl: Invalid argument"):
+            run.save(1, {}, {})  # metrics that cannot be flushed: no checkpoint runs ahead of them
+        assert not run.checkpoints.exists()

@@ -1,0 +1,224 @@
+"""pytest tests/train/test_world.py: several processes that train one model, under a real mpiexec."""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.train import checkpoint, launch, progress
+from minilora.train.world import World, split_rows
+
+pytestmark = pytest.mark.host
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+SIZES = "--hidden-size 32 --intermediate-size 48 --num-layers 1 --num-heads 2 --num-kv-heads 1 --vocab-size 300"
+TRAINING = f"pretrain --data text.txt {SIZES} --seq-len 32 --batch-size 8 --lr 0.01 --save-every 2"
+PATIENCE = 60  # seconds; nothing here takes more than a few
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    words = np.random.default_rng(0).choice(["array", "returns", "axis", "the", "of", "shape", "a"], (60, 12))
+    (tmp_path / "text.txt").write_text("\n\n".join(" ".join(row) + "." for row in words))
+    return tmp_path
+
+
+def start(folder: Path, ranks: int, command: str, wrap: str = "") -> subprocess.Popen:
+    """`python -m mpi4py -m minilora` on so many ranks; `wrap` is shell code that each runs before it."""
+    program = f"{wrap} exec {sys.executable} -m mpi4py -m minilora {command}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([MPIEXEC, "-n", str(ranks), "bash", "-c", program], cwd=folder, **pipes)
+
+
+def run(folder: Path, ranks: int, command: str, wrap: str = "") -> tuple[int, str, list[str]]:
+    """Exit code, output, and the lines on standard error."""
+    process = start(folder, ranks, command, wrap)
+    out, errors = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, errors.splitlines()
+
+
+def alone(folder: Path, command: str, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    assert main(command.split()) == 0
+
+
+def losses(run_folder: Path) -> list[float]:
+    records = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1))
+    return [record["loss"] for record in records]
+
+
+def until_saved(process: subprocess.Popen, run_folder: Path) -> None:
+    while process.poll() is None and not list(run_folder.glob("checkpoints/*.safetensors")):
+        time.sleep(0.05)
+    assert process.poll() is None
+
+
+def process_of(rank: int, folder: Path) -> int:
+    """The process number of a rank that runs in `folder`."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if (place / "cwd").resolve() == folder and f"PMI_RANK={rank}\0" in (place / "environ").read_text() + "\0":
+                return int(place.name)
+        except OSError:
+            continue
+    raise AssertionError(f"rank {rank} does not run")
+
+
+def has_ended(number: int) -> bool:
+    """Whether the process is gone, or waits only for its exit code to be read."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("name", ["sums", "gradients", "streamed", "evaluation", "differing"])
+@pytest.mark.parametrize("backend_name", ["numpy", "strict"])
+def test_ranks_agree(name, backend_name):
+    command = [MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py", HELPERS / "ranks.py", name, backend_name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_losses_are_those_of_one_process(folder, ranks, monkeypatch):
+    alone(folder, f"{TRAINING} --steps 8 --out alone", monkeypatch)
+    code, out, errors = run(folder, ranks, f"{TRAINING} --steps 8 --out together")
+    assert (code, errors) == (0, [])
+    assert out.count("parameters train") == out.count("saved together") == 1  # the first rank alone speaks
+    np.testing.assert_allclose(losses(folder / "together"), losses(folder / "alone"), rtol=1e-6)
+    assert sorted(p.name for p in (folder / "together").iterdir()) == [
+        "checkpoints",
+        "metrics.jsonl",
+        "model",
+        "run.json",
+    ]
+
+
+def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
+    training = TRAINING.replace("--lr 0.01", "--lr 0.0001 --steps 300")
+    alone(folder, f"{training} --out alone", monkeypatch)
+    process = start(folder, 3, f"{training} --out together")
+    until_saved(process, folder / "together")
+    os.kill(process_of(2, folder), signal.SIGTERM)  # one rank is told, all stop after the same step
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert re.fullmatch(r"minilora: stopped at step \d+; go on with --resume\n", errors)
+    stopped = losses(folder / "together")
+    assert checkpoint.latest(folder / "together" / "checkpoints").step == len(stopped) < 300
+    code, _, errors = run(folder, 2, f"{training} --out together --resume")
+    assert (code, errors) == (0, ["minilora: note: resumed with 2 ranks instead of 3: last digits differ"])
+    resumed = losses(folder / "together")
+    assert resumed[: len(stopped)] == stopped and len(resumed) == 300
+    np.testing.assert_allclose(resumed, losses(folder / "alone"), rtol=1e-5)
+
+
+def test_a_killed_rank_ends_all_and_harms_no_checkpoint(folder):
+    process = start(folder, 3, f"{TRAINING} --steps 100000 --out killed")
+    until_saved(process, folder / "killed")
+    victim, others = process_of(1, folder), [process_of(rank, folder) for rank in (0, 2)]
+    os.kill(victim, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    process.communicate(timeout=5)
+    assert process.returncode != 0
+    while not all(map(has_ended, others)) and time.monotonic() < deadline:  # mpiexec may end a moment before they do
+        time.sleep(0.02)
+    assert all(map(has_ended, others))
+    assert checkpoint.latest(folder / "killed" / "checkpoints").step >= 2
+
+
+def test_a_full_disk_on_the_first_rank_is_one_message(folder):
+    process = start(folder, 3, f"{TRAINING} --steps 100000 --out full")
+    until_saved(process, folder / "full")
+    resource.prlimit(process_of(0, folder), resource.RLIMIT_FSIZE, (0, 0))  # as a disk without room
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert re.fullmatch(r"minilora: cannot write .*: File too large\n", errors)
+    assert checkpoint.latest(folder / "full" / "checkpoints").step >= 2
+
+
+def test_what_one_rank_alone_meets_is_said_by_it(folder):
+    wrap = 'if [ "$PMI_RANK" = 1 ]; then cd /; fi;'
+    code, _, errors = run(folder, 2, f"{TRAINING} --steps 2 --out {folder}/one", wrap)
+    assert code == 2
+    assert errors == [
+        "minilora: rank 1: no corpus, file or folder is called text.txt; the corpora are python-docs, numpy-docs, "
+        "matplotlib-docs"
+    ]
+    assert not (folder / "one").exists()
+
+
+@pytest.mark.parametrize(
+    "ranks, command, words",
+    [
+        (3, TRAINING.replace("--batch-size 8", "--batch-size 2"), "give --batch-size 3 or more, or mpiexec -n 2"),
+        (2, TRAINING.replace("text.txt", "nowhere"), "no corpus, file or folder is called nowhere"),
+        (2, TRAINING.replace("--lr 0.01", "--lr x"), "invalid float value"),
+        (2, "doctor", "doctor runs as one process; several ranks are for pretrain and finetune"),
+    ],
+)
+def test_bad_input_is_one_line_for_all_ranks(folder, ranks, command, words):
+    out = "" if command == "doctor" else " --out bad"
+    code, _, errors = run(folder, ranks, command + out)
+    assert code == 2
+    assert len(errors) == 1 and words in errors[0]
+    assert not (folder / "bad").exists()
+
+
+def test_another_text_on_one_rank_is_refused(folder):
+    wrap = 'if [ "$PMI_RANK" = 1 ]; then mkdir other && sed s/axis/axes/ text.txt > other/text.txt && cd other; fi;'
+    code, _, errors = run(folder, 2, f"{TRAINING} --out {folder}/bad", wrap)
+    assert code == 2
+    assert len(errors) == 1 and errors[0].startswith("minilora: all ranks must be alike: rank 1 has text")
+    assert not (folder / "bad").exists()
+
+
+def test_ranks_need_mpi4py_and_are_told_how(monkeypatch):
+    launch.check("evaluate")  # one process: nothing to say
+    monkeypatch.setenv("PMI_SIZE", "4")
+    with pytest.raises(launch.SeenByAll, match="with -m mpi4py.*mpiexec -n 4 python -m mpi4py -m minilora"):
+        launch.check("finetune")
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    with pytest.raises(launch.SeenByAll, match=r"pip install 'minilora\[mpi\]'"):
+        launch.check("finetune")
+
+
+def test_several_ranks_show_progress_in_lines(monkeypatch, capsys):
+    with progress.progress_bar("training", 10) as advance:
+        advance(1)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    clock = iter([0.0, 0.0, 0.0, 1.0, 20.0, 21.0])
+    monkeypatch.setattr(progress, "perf_counter", lambda: next(clock))
+    with progress.progress_bar("training", 10) as advance:
+        advance(2, "")  # where a resumed run begins
+        for loss in (3.0, 2.5, 2.0):
+            advance(1, f"loss {loss}")
+    assert capsys.readouterr().err == "training 4/10  loss 2.5  60 s left\n"
+
+
+def test_rows_are_shared_out_evenly_each_once():
+    for rows in range(12):
+        for parts in range(1, 6):
+            shares = split_rows(range(3, 3 + rows), parts)
+            assert [row for share in shares for row in share] == list(range(3, 3 + rows))
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_world_of_one_needs_no_mpi():
+    world = World()
+    arrays = [np.ones(3)]
+    assert world.add_up(arrays) is arrays and world.total(2.5) == 2.5 and world.from_first("x") == "x"
+    assert list(world.share(range(5))) == [0, 1, 2, 3, 4]
+    world.check_enough_rows(0)
+    world.check_same_on_all_ranks(lambda: pytest.fail("nobody to compare with"))
