@@ -7,7 +7,7 @@ is the same for all of them is in `config.py` (what a method provides, finding m
 
 from minilora.peft.bitfit import BitFitConfig, LNTuningConfig
 from minilora.peft.bottleneck import BottleneckConfig
-from minilora.peft.config import METHODS, AdapterLayer, PeftConfig
+from minilora.peft.config import METHODS, AdapterLayer, PeftConfig, TrainingHook
 from minilora.peft.files import adapter_quantization, base_fingerprint
 from minilora.peft.ia3 import IA3Config
 from minilora.peft.lora import LoraConfig
@@ -36,6 +36,7 @@ __all__ = [
     "PeftModel",
     "PrefixTuningConfig",
     "PromptTuningConfig",
+    "TrainingHook",
     "adapter_quantization",
     "base_fingerprint",
     "get_peft_model",

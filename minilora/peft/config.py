@@ -102,6 +102,10 @@ class PeftConfig:
         """A layer around `module` that takes the parameters of a file, whatever it starts with."""
         return self.adapt(module, np.random.default_rng(0))
 
+    def training_hook(self, model: nn.Module, steps: int) -> "TrainingHook | None":
+        """What takes part in the training of `model`, the adapted one, over `steps` steps; None: nothing does."""
+        return None
+
     def notes_on_more_training(self) -> list[str]:
         """What a reader should know who goes on training what was saved."""
         return []
@@ -226,6 +230,17 @@ class AdapterLayer(nn.Module):
     def merged(self) -> nn.Module:
         """A plain module that computes the same. Raises MiniloraError where the method has none."""
         raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")
+
+
+class TrainingHook:
+    """What a method does in the training loop besides its layers: a subclass overrides what it needs."""
+
+    def extra_loss(self) -> Tensor | None:
+        """Added to the loss, once a step; None: nothing is added."""
+        return None
+
+    def after_step(self, step: int) -> None:
+        """Called after `optimizer.step()` of step `step` (from 1), before its gradients are cleared."""
 
 
 # The model's family

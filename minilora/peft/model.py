@@ -18,6 +18,7 @@ from minilora.peft.config import (
     CLASSIFIER_HEADS,
     AdapterLayer,
     PeftConfig,
+    TrainingHook,
     is_transposed,
     listed,
     matching,
@@ -203,6 +204,10 @@ class PeftModel(nn.Module):
     def config(self):
         """The base model's configuration."""
         return self.base_model.config
+
+    def training_hook(self, steps: int) -> TrainingHook | None:
+        """What the method does in a training loop of `steps` steps besides its layers; None: nothing."""
+        return self.peft_config.training_hook(self, steps)
 
     # Counting
 
