@@ -234,7 +234,7 @@ class Runner:
     """
 
     def __init__(self, name: str, *arguments: str, folder=None):
-        self.name, self.errors = name, TemporaryFile("w+")
+        self.name, self.errors = name, TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         command = [sys.executable, "-m", *arguments]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
         self.process = subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment(folder))

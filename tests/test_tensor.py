@@ -7,6 +7,7 @@ import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -739,10 +740,8 @@ def test_a_change_of_a_constant_tensor_is_refused_or_harmless(frozen):
     use(expected, Tensor(constant)).sum().backward()
     c = Tensor(constant)
     y = use(t, c).sum()
-    try:
+    with suppress(ValueError, RuntimeError):
         c.data[...] = 1
-    except (ValueError, RuntimeError):
-        pass
     y.backward()
     np.testing.assert_array_equal(host(t.grad), host(expected.grad))
     c.data[...] = 1  # free again
@@ -761,10 +760,8 @@ def test_a_change_through_a_view_is_refused_or_harmless(view):
     with no_grad():
         other = view(t)
     y = (t * t).sum()
-    try:
+    with suppress(ValueError):
         other.data[...] = 100.0
-    except ValueError:
-        pass
     y.backward()
     np.testing.assert_array_equal(host(t.grad), 2 * np.array(START))
 

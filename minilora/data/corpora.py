@@ -295,9 +295,9 @@ def pieces(text: str, size: int) -> Iterator[str]:
             breaks = (window.rfind(separator) for separator in ("\n\n", "\n", " "))
             stop = next((end for end in breaks if end > size // 2), size)
         start += stop
-        if piece := window[:stop].strip("\n"):
-            if not piece.isspace():
-                yield piece
+        piece = window[:stop].strip("\n")
+        if piece and not piece.isspace():
+            yield piece
 
 
 def _read_folder(folder: Path, skipped: list[str]) -> dict[str, str]:

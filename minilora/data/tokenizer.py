@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -259,10 +259,8 @@ def folder_tokenizer(folder: str | os.PathLike) -> Tokenizer:
     path = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(path, found["eos_token"])
     if found["bos_token"] is not None and tokenizer.bos_token_id is None:
-        try:
+        with suppress(MiniloraError):  # some configurations name one that no text has
             tokenizer.bos_token_id = tokenizer._find(found["bos_token"])[0]
-        except MiniloraError:  # some configurations name one that no text has
-            pass
     begins = next((content["add_bos_token"] for content in maps if "add_bos_token" in content), None)
     if isinstance(begins, bool):  # overrules tokenizer.json, as in transformers' Llama tokenizers
         tokenizer.add_bos_token = begins and tokenizer.bos_token_id is not None

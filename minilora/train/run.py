@@ -171,7 +171,7 @@ class RunFolder:
         self._cut_metrics(resumed_from)
         self._write_record(previous if self.checkpoint else None)
         try:
-            self._metrics = open(self.path / METRICS, "ab", buffering=0)
+            self._metrics = open(self.path / METRICS, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
         except OSError as error:
             raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
 

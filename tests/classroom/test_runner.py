@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,8 @@ def processes(keeper) -> int:
     """How many have the keeper's command line; its children inherit it."""
     count = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
+        with suppress(OSError):
             count += keeper.scratch.encode() in path.read_bytes()
-        except OSError:
-            pass
     return count
 
 

@@ -474,9 +474,10 @@ def _method(name: str, parameters: list[str]):
 
 for _name, _parameters in _names.items():
     _name = _name.removeprefix("ndarray.") if _name.startswith("ndarray.") else ""
-    if _parameters is not None and hasattr(np.ndarray, _name) and not hasattr(StrictArray, _name):
-        if _name not in ("tofile", "dump", "dumps", "byteswap", "put"):
-            setattr(StrictArray, _name, _method(_name, _parameters))
+    if _parameters is None or _name in ("tofile", "dump", "dumps", "byteswap", "put"):
+        continue
+    if hasattr(np.ndarray, _name) and not hasattr(StrictArray, _name):
+        setattr(StrictArray, _name, _method(_name, _parameters))
 
 
 # The backend

@@ -298,7 +298,7 @@ def test_a_line_is_there_at_once(tmp_path):
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     with RunFolder(tmp_path) as run:
         run._metrics.close()
-        run._metrics = open("/dev/full", "ab", buffering=0)
+        run._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115 (the run closes it)
         with pytest.raises(MiniloraError, match="cannot write .*metrics.jsonl: No space left"):
             run.log({"step": 1})
         with run._metrics, pytest.raises(MiniloraError, match="cannot write .*metrics.jsonl: Invalid argument"):
