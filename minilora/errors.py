@@ -1,4 +1,7 @@
-"""The family of errors that are the reader's to mend, and how they show the value that was wrong."""
+"""The family of errors that are the reader's to mend, and how their messages show values, names and lists."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class MiniloraError(ValueError):
@@ -14,3 +17,24 @@ def escape(value: object, limit: int = 80) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def first_few(items: Iterable[str], count: int = 3, separator: str = ", ") -> str:
+    """The first `count` items as text, escaped, and how many more there are: "a, b, c and 97 more"."""
+    texts = list(items)
+    more = f"{'; ' if separator == '; ' else ' '}and {len(texts) - count:,} more" if len(texts) > count else ""
+    return separator.join(escape(text, 400) for text in texts[:count]) + more
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """The message for a name that is none of `known`: with the nearest one, if one is near, and all there are."""
+    names = list(known)
+    near = did_you_mean(name, names, after=" There are ") or "there are "
+    return f"unknown {kind} {escape(repr(name))}: {near}{', '.join(names)}"
+
+
+def did_you_mean(name: object, known: Iterable[str], before: str = "", after: str = "") -> str:
+    """The question whether the nearest of `known` was meant, between `before` and `after`; "" where none is near."""
+    names = {other.lower(): other for other in known}
+    near = get_close_matches(str(name)[:80].lower(), names, n=1)
+    return f"{before}did you mean {names[near[0]]!r}?{after}" if near else ""

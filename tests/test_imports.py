@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "minilora"
 # From the ground up. Each file or folder stands on one floor; those on one floor do not import each other.
 FLOORS = [
     ["errors"],
+    ["fields"],
     ["blas"],
     ["backend"],
     ["tensor"],

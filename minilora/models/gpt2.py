@@ -19,32 +19,16 @@ import numpy as np
 from minilora import backend, nn, ops
 from minilora import functional as F
 from minilora.errors import FormatError, MiniloraError, escape
+from minilora.fields import choice, field_problems, flag, number, token, tokens, whole
 from minilora.formats.stored import StoredTensor
 from minilora.models.pretrained import (
-    FLAG,
-    POSITIVE,
-    POSITIVE_WHOLE,
-    POSITIVE_WHOLE_OR_NONE,
-    TOKEN,
-    TOKENS,
-    WHOLE,
     Body,
     LanguageModel,
-    field_problems,
     normal,
     token_ids,
 )
 from minilora.tensor import Tensor
 
-_FIELDS = {
-    POSITIVE_WHOLE: ("vocab_size", "n_positions", "n_embd", "n_head"),
-    POSITIVE_WHOLE_OR_NONE: ("n_inner",),
-    WHOLE: ("n_layer",),
-    POSITIVE: ("layer_norm_epsilon", "initializer_range"),
-    FLAG: ("tie_word_embeddings",),
-    TOKEN: ("bos_token_id", "pad_token_id"),
-    TOKENS: ("eos_token_id",),
-}
 # Fields of a config.json that change what is computed, and the one value of each that is computed here.
 _ONLY = {
     "scale_attn_weights": True,
@@ -59,29 +43,27 @@ _DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")  # kept for whoever read
 class GPT2Config:
     """Hugging Face's fields of a GPT-2 configuration, with its defaults: those of the smallest GPT-2."""
 
-    vocab_size: int = 50257
-    n_positions: int = 1024  # length of the table of positions
-    n_embd: int = 768  # hidden size
-    n_layer: int = 12
-    n_head: int = 12
-    n_inner: int | None = None  # width of the MLP; None: 4 n_embd
-    activation_function: str = "gelu_new"  # GELU by tanh
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02  # standard deviation of fresh weights
-    tie_word_embeddings: bool = True  # the head is the embedding table
-    bos_token_id: int | None = 50256
-    eos_token_id: int | list[int] | None = 50256
-    pad_token_id: int | None = None
+    vocab_size: int = whole(50257, least=1)
+    n_positions: int = whole(1024, least=1)  # length of the table of positions
+    n_embd: int = whole(768, least=1)  # hidden size
+    n_layer: int = whole(12)
+    n_head: int = whole(12, least=1)
+    n_inner: int | None = whole(None, least=1, optional=True)  # width of the MLP; None: 4 n_embd
+    activation_function: str = choice("gelu_new", "gelu_new")  # GELU by tanh
+    layer_norm_epsilon: float = number(1e-5, above=0)
+    initializer_range: float = number(0.02, above=0)  # standard deviation of fresh weights
+    tie_word_embeddings: bool = flag(True)  # the head is the embedding table
+    bos_token_id: int | None = token(50256)
+    eos_token_id: int | list[int] | None = tokens(50256)
+    pad_token_id: int | None = token(None)
     extra: dict = field(default_factory=dict, repr=False)  # fields of a config.json that minilora does not use
 
     model_type: ClassVar[str] = "gpt2"
 
     def __post_init__(self):
-        problems = field_problems(self, _FIELDS)
+        problems = field_problems(self)
         if not problems and self.n_embd % self.n_head:
             problems.append(f"n_embd {self.n_embd} is not a multiple of {self.n_head} heads")
-        if self.activation_function != "gelu_new":
-            problems.append(f"activation_function must be 'gelu_new', not {escape(repr(self.activation_function))}")
         if problems:
             raise MiniloraError("; ".join(problems))
 

@@ -12,20 +12,13 @@ import numpy as np
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.errors import FormatError, MiniloraError, escape
+from minilora.fields import choice, field_problems, flag, is_whole, number, token, tokens, whole
 from minilora.formats.stored import StoredTensor
 from minilora.models.pretrained import (
-    FLAG,
-    POSITIVE,
-    POSITIVE_WHOLE,
-    POSITIVE_WHOLE_OR_NONE,
-    TOKEN,
-    TOKENS,
-    WHOLE,
     Body,
     LanguageModel,
     Output,
     Pretrained,
-    field_problems,
     host_ids,
     normal,
     token_ids,
@@ -36,56 +29,38 @@ from minilora.tensor import Tensor
 MODEL_TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}  # model_type -> transformers' classes of it
 NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # said where a family has one by default
 
-_FIELDS = {
-    POSITIVE_WHOLE: (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "max_position_embeddings",
-        "num_labels",
-    ),
-    POSITIVE_WHOLE_OR_NONE: ("head_dim",),
-    WHOLE: ("num_hidden_layers",),
-    POSITIVE: ("rope_theta", "rms_norm_eps", "initializer_range"),
-    FLAG: ("tie_word_embeddings", "attention_bias", "mlp_bias"),
-    TOKEN: ("bos_token_id", "pad_token_id"),
-    TOKENS: ("eos_token_id",),
-}
-
 
 @dataclass
 class LlamaConfig:
     """Hugging Face's fields of a Llama configuration, with its defaults."""
 
-    vocab_size: int = 32000
-    hidden_size: int = 4096
-    intermediate_size: int = 11008  # width of the gated MLP
-    num_hidden_layers: int = 32
-    num_attention_heads: int = 32
-    num_key_value_heads: int | None = None  # query heads share them in groups; None: as many as query heads
-    head_dim: int | None = None  # None: hidden_size / num_attention_heads
-    max_position_embeddings: int = 2048
-    rope_theta: float = 10000.0  # base of the rotary frequencies
+    vocab_size: int = whole(32000, least=1)
+    hidden_size: int = whole(4096, least=1)
+    intermediate_size: int = whole(11008, least=1)  # width of the gated MLP
+    num_hidden_layers: int = whole(32)
+    num_attention_heads: int = whole(32, least=1)
+    num_key_value_heads: int = whole(None, least=1)  # query heads share them in groups; None: as many as query heads
+    head_dim: int = whole(None, least=1, optional=True)  # None: hidden_size / num_attention_heads
+    max_position_embeddings: int = whole(2048, least=1)
+    rope_theta: float = number(10000.0, above=0)  # base of the rotary frequencies
     rope_scaling: dict | None = None  # how they are stretched over long texts, see `rotary`
-    rms_norm_eps: float = 1e-6
-    initializer_range: float = 0.02  # standard deviation of fresh weights
-    tie_word_embeddings: bool = False  # the head is the embedding table
-    attention_bias: bool = False  # biases on q, k, v and, but for qwen2, o
-    mlp_bias: bool = False
-    hidden_act: str = "silu"
-    model_type: str = "llama"  # of the family: a key of MODEL_TYPES
-    bos_token_id: int | None = 1
-    eos_token_id: int | list[int] | None = 2
-    pad_token_id: int | None = None
-    num_labels: int = 2  # of a sequence classifier
+    rms_norm_eps: float = number(1e-6, above=0)
+    initializer_range: float = number(0.02, above=0)  # standard deviation of fresh weights
+    tie_word_embeddings: bool = flag(False)  # the head is the embedding table
+    attention_bias: bool = flag(False)  # biases on q, k, v and, but for qwen2, o
+    mlp_bias: bool = flag(False)
+    hidden_act: str = choice("silu", "silu")
+    model_type: str = choice("llama", *MODEL_TYPES)  # of the family: a key of MODEL_TYPES
+    bos_token_id: int | None = token(1)
+    eos_token_id: int | list[int] | None = tokens(2)
+    pad_token_id: int | None = token(None)
+    num_labels: int = whole(2, least=1)  # of a sequence classifier
     extra: dict = field(default_factory=dict, repr=False)  # fields of a config.json that minilora does not use
 
     def __post_init__(self):
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        problems = field_problems(self, _FIELDS)
+        problems = field_problems(self)
         if not problems:
             if self.head_dim is None and self.hidden_size % self.num_attention_heads:
                 problems.append(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
@@ -97,10 +72,6 @@ class LlamaConfig:
                     f"num_attention_heads {self.num_attention_heads} is not a multiple of "
                     f"num_key_value_heads {self.num_key_value_heads}"
                 )
-        if self.model_type not in MODEL_TYPES:
-            problems.append(f"model_type {escape(repr(self.model_type))} is not one of {', '.join(MODEL_TYPES)}")
-        if self.hidden_act != "silu":
-            problems.append(f"hidden_act must be 'silu', not {escape(repr(self.hidden_act))}")
         if problems:
             raise MiniloraError("; ".join(problems))
 
@@ -111,7 +82,7 @@ class LlamaConfig:
         Raises FormatError for another model type and for what is computed otherwise here.
         """
         config = {"model_type": "llama", **config}
-        if config["model_type"] not in MODEL_TYPES:
+        if not isinstance(config["model_type"], str) or config["model_type"] not in MODEL_TYPES:
             kind = escape(repr(config["model_type"]))
             raise FormatError(f"config.json describes a {kind} model; minilora reads {', '.join(MODEL_TYPES)}")
         rope = config.get("rope_parameters") or config.get("rope_scaling")
@@ -157,10 +128,12 @@ def _within_window(config: dict) -> None:
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
     if window is None:
         return
-    if not POSITIVE_WHOLE.allows(window):
-        raise FormatError(f"sliding_window of config.json must be {POSITIVE_WHOLE.words}, not {escape(repr(window))}")
+    if not is_whole(window, 1):
+        raise FormatError(
+            f"sliding_window of config.json must be a whole number of at least 1, not {escape(repr(window))}"
+        )
     positions = config.get("max_position_embeddings", window)
-    config["max_position_embeddings"] = min(positions, window) if WHOLE.allows(positions) else positions
+    config["max_position_embeddings"] = min(positions, window) if is_whole(positions) else positions
 
 
 class LlamaAttention(nn.Module):

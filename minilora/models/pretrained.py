@@ -4,16 +4,14 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError
 from minilora.formats import huggingface
 from minilora.formats.atomic import show_path
 from minilora.formats.gguf import read_gguf
@@ -21,44 +19,6 @@ from minilora.formats.stored import StoredTensor
 from minilora.models.generate import generate
 from minilora.models.llama_gguf import llama_of
 from minilora.tensor import Tensor, is_recording, no_grad
-
-
-class Kind(NamedTuple):
-    """What a field may hold, as a test and in words."""
-
-    words: str
-    allows: Callable[[object], bool]
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_positive(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < inf
-
-
-def _is_token(value) -> bool:
-    return value is None or (_is_whole(value) and value >= 0)
-
-
-WHOLE = Kind("a whole number", lambda v: _is_whole(v) and v >= 0)
-POSITIVE_WHOLE = Kind("a positive whole number", lambda v: _is_whole(v) and v > 0)
-POSITIVE_WHOLE_OR_NONE = Kind("a positive whole number or None", lambda v: v is None or (_is_whole(v) and v > 0))
-POSITIVE = Kind("a positive number", _is_positive)
-FLAG = Kind("True or False", lambda v: isinstance(v, bool))
-TOKEN = Kind("a token id or None", _is_token)
-TOKENS = Kind("token ids or None", lambda v: all(map(_is_token, v)) if isinstance(v, list) else _is_token(v))
-
-
-def field_problems(config, fields: dict[Kind, tuple[str, ...]]) -> list[str]:
-    """What is wrong with the values of a configuration, in words. fields: which of them must be of which kind."""
-    return [
-        f"{name} must be {kind.words}, not {escape(repr(value))}"
-        for kind, names in fields.items()
-        for name in names
-        if not kind.allows(value := getattr(config, name))
-    ]
 
 
 @dataclass

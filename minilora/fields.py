@@ -1,0 +1,144 @@
+"""Fields of a dataclass that say what they may hold, and one check of them all.
+
+@dataclass
+class Settings:
+    rank: int = whole(8, least=1)
+    scaling: float | None = number(None, above=0, optional=True)
+
+field_problems(Settings(rank=0))    # ["rank must be a whole number of at least 1, not 0"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from minilora.errors import did_you_mean, escape
+
+FLOAT32_MAX = 3.4028234663852886e38
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be, in words and as a test. `hint` says more about one that it may not."""
+
+    words: str
+    allows: Callable[[Any], bool]
+    hint: Callable[[Any], str] = lambda value: ""
+
+    def problems(self, name: str, value: object) -> list[str]:
+        """What is wrong with the value called `name`: one sentence or none."""
+        if self.allows(value):
+            return []
+        return [f"{name} must be {self.words}, not {escape(repr(value))}{self.hint(value)}"]
+
+
+def field_problems(config: Any) -> list[str]:
+    """Everything that is wrong with the values of a dataclass's checked fields, in their order."""
+    kinds = {f.name: f.metadata["kind"] for f in fields(config) if "kind" in f.metadata}
+    return [problem for name, kind in kinds.items() for problem in kind.problems(name, getattr(config, name))]
+
+
+def kind_of(config: Any, name: str) -> Kind:
+    """The kind of a dataclass's field, for other values that are to be like it."""
+    return next(f.metadata["kind"] for f in fields(config) if f.name == name)
+
+
+# Fields by what they hold. The default is not checked before the value is.
+
+
+def checked(
+    default: Any,
+    words: str,
+    allows: Callable[[Any], bool],
+    optional: bool = False,
+    hint: Callable[[Any], str] = lambda value: "",
+) -> Any:
+    """A field of a kind of its own; optional: None is allowed, too. A default that is a list or a dict is copied."""
+    kind = Kind(words, allows, hint)
+    if optional:
+        kind = Kind(f"{words} or None", lambda value: value is None or allows(value), hint)
+    if isinstance(default, (list, dict)):
+        return field(default_factory=default.copy, metadata={"kind": kind})
+    return field(default=default, metadata={"kind": kind})
+
+
+def whole(default: int | None, *, least: int = 0, optional: bool = False) -> Any:
+    """A field for a whole number of at least `least`."""
+    return checked(default, f"a whole number of at least {least}", lambda value: is_whole(value, least), optional)
+
+
+def number(
+    default: float | None,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    other_than: float | None = None,
+    optional: bool = False,
+) -> Any:
+    """A field for a finite number that float32 holds, between the bounds that are given."""
+    bounds = {"above": above, "of at least": least, "below": below, "other than": other_than}
+    if bounds == {**dict.fromkeys(bounds), "above": 0}:
+        words = "a positive number"
+    else:
+        words = " ".join(["a number", " and ".join(f"{w} {b:g}" for w, b in bounds.items() if b is not None)]).strip()
+
+    def allows(value: Any) -> bool:
+        return (
+            is_number(value)
+            and (above is None or value > above)
+            and (least is None or value >= least)
+            and (below is None or value < below)
+            and value != other_than
+        )
+
+    def hint(value: Any) -> str:
+        is_large = type(value) in (int, float) and abs(value) > FLOAT32_MAX
+        return f" (float32 holds up to {FLOAT32_MAX:.2g})" if is_large else ""
+
+    return checked(default, words, allows, optional, hint)
+
+
+def flag(default: bool) -> Any:
+    """A field for True or False."""
+    return checked(default, "True or False", lambda value: type(value) is bool)
+
+
+def choice(default: Any, *values: str, optional: bool = False) -> Any:
+    """A field for one of some words; the nearest one is named to whoever has another."""
+    words = f"one of {', '.join(values)}" if len(values) > 1 else repr(values[0])
+
+    def hint(value: Any) -> str:
+        return did_you_mean(value, values, before="; ")
+
+    return checked(default, words, lambda value: isinstance(value, str) and value in values, optional, hint)
+
+
+def token(default: int | None) -> Any:
+    """A field for a token id or None."""
+    return checked(default, "a token id", is_whole, optional=True)
+
+
+def tokens(default: int | list[int] | None) -> Any:
+    """A field for a token id, several or None."""
+    return checked(default, "token ids", lambda value: is_whole(value) or is_list_of(is_whole, value), optional=True)
+
+
+# Tests of one value
+
+
+def is_whole(value: object, least: int = 0) -> bool:
+    """Whether `value` is an int of at least `least`; a bool is none."""
+    return type(value) is int and value >= least
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is an int or a float, finite in float32; a bool is none."""
+    return type(value) in (int, float) and abs(value) <= FLOAT32_MAX  # type: ignore[operator]
+
+
+def is_list_of(allows: Callable[[Any], bool], value: object) -> bool:
+    """Whether `value` is a list, empty or not, of what `allows` allows."""
+    return isinstance(value, list) and all(map(allows, value))

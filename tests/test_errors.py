@@ -1,0 +1,36 @@
+"""pytest tests/test_errors.py: what messages show of values, names and lists: one line, escaped, short."""
+
+import pytest
+
+from minilora.errors import did_you_mean, escape, first_few, unknown
+
+pytestmark = pytest.mark.host
+
+
+def test_control_characters_are_escaped_and_long_text_is_cut():
+    assert escape("a\x1b[2J\nb\u202e") == r"a\x1b[2J\nb\u202e"
+    assert escape(3) == "3" and len(escape("x" * 1000)) == 80
+
+
+def test_a_list_is_cut_at_three_and_counted():
+    assert first_few([]) == ""
+    assert first_few(["a", "b", "c"]) == "a, b, c"
+    assert first_few([f"m{i}" for i in range(3003)]) == "m0, m1, m2 and 3,000 more"
+    assert first_few("abcd", 2, "; ") == "a; b; and 2 more"
+
+
+def test_the_items_of_a_list_are_escaped():
+    assert first_few(["\x1b[2J", "x" * 1000]).isprintable() and len(first_few(["x" * 10**6] * 9)) < 1300
+
+
+def test_an_unknown_name_is_repeated_with_the_nearest_and_with_all():
+    assert unknown("method", "lorra", {"lora": 1, "full": 2}) == (
+        "unknown method 'lorra': did you mean 'lora'? There are lora, full"
+    )
+    assert unknown("method", "x\n", ["lora", "full"]) == r"unknown method 'x\n': there are lora, full"
+
+
+def test_the_nearest_name_is_found_whatever_the_case_and_the_kind_of_value():
+    assert did_you_mean("NF4", ["nf4"]) == did_you_mean("nf5", ["nf4"]) == "did you mean 'nf4'?"
+    assert did_you_mean("SmolLM", ["SmolLM2"], "; ") == "; did you mean 'SmolLM2'?"
+    assert did_you_mean(None, ["lora"]) == did_you_mean("x" * 10**7, ["lora"]) == ""
