@@ -93,7 +93,7 @@ def lesson(tmp_path, monkeypatch, keeper):
     (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n")
     (folder / "exercise.py").write_text(Lesson(folder).source.exercise())
     monkeypatch.setattr("minilora.classroom.lessons.lesson.lessons_folder", lambda: tmp_path / "lessons")
-    monkeypatch.setattr("minilora.commands.check.Keeper", lambda: nullcontext(keeper))  # one for all is faster
+    monkeypatch.setattr("minilora.commands.check.Sandbox", lambda: nullcontext(keeper))  # one for all is faster
     return Lesson(folder)
 
 

@@ -384,7 +384,7 @@ def test_the_keeper_leaves_nothing():
 def test_a_killed_checker_leaves_no_process():
     code = (
         "from minilora.classroom.sandbox.runner import *\n"
-        "k = Keeper(60)\ns = k.start(Job('def f():\\n    while True: pass', 'e.py'))\n"
+        "k = Sandbox(60)\ns = k.start(Job('def f():\\n    while True: pass', 'e.py'))\n"
         "print(k.scratch, flush=True)\ns.call('f')"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as checker:

@@ -21,7 +21,7 @@ from minilora.classroom.sandbox import fence
 
 
 def main(control_fd: int, settings: dict) -> None:
-    """Serve until the checker is gone. settings: seconds, memory, scratch, kinds (see `runner.Keeper`)."""
+    """Serve until the checker is gone. settings: seconds, memory, scratch, kinds (see `runner.Sandbox`)."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     is_first = "namespaces" in settings["kinds"] and fence.enter_namespaces()
