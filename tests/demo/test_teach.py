@@ -374,7 +374,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
 def test_an_interrupted_run_can_be_started_again(place, tmp_path, monkeypatch):
     out, run = tmp_path / "out", {"quick": True, "jsonl": str(place / "own.jsonl")}
     with monkeypatch.context() as patch:
-        patch.setattr(teach.jargon_report, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(teach.teach_report, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             teach.run(out, str(place / "model"), **run)
     assert [path.name for path in out.iterdir()] == ["adapter"]
