@@ -40,7 +40,7 @@ class ShuffledEpochs:
 
     def _next_items(self) -> np.ndarray:
         """The next B items; where an epoch ends inside a batch, the rest are the first of the next epoch."""
-        taken = []
+        taken: list[int] = []
         while len(taken) < self.batch_size:
             epoch, index = self._position
             if index == len(self._items):
@@ -64,7 +64,7 @@ class ShuffledEpochs:
 
     def load_state(self, state: dict[str, int]) -> None:
         """Go to the place that `state` names, with the same data, seed and sizes: the batches after it come again."""
-        epoch, index = state.get("epoch"), state.get("index")
+        epoch, index = state.get("epoch", -1), state.get("index", -1)
         if not all(type(number) is int and number >= 0 for number in (epoch, index)):
             raise MiniloraError(f"not a place in the data: {escape(state)}")
         items = self._shuffled(epoch)
@@ -204,7 +204,7 @@ class _Labelled:
         self.labels = np.asarray(labels, dtype=np.int64)
         self.pad_token_id = pad_token_id
 
-    def batch(self, chosen: Sequence[int]) -> dict[str, np.ndarray]:
+    def batch(self, chosen: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         input_ids, mask = pad_rows([self.ids[i] for i in chosen], self.pad_token_id)
         return {"input_ids": input_ids, "attention_mask": mask, "labels": self.labels[np.asarray(chosen)]}
 

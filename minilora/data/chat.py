@@ -79,26 +79,28 @@ class ChatFormat:
         if self.trims:
             messages = [{**message, "content": message["content"].strip()} for message in messages]
         first = [_special(tokenizer.bos_token_id)] if self.bos and tokenizer.bos_token_id is not None else []
-        ids, mask, text = [], [], []
+        ids: list[int] = []
+        mask: list[bool] = []
+        text: list[tuple[str, bool]] = []  # and whether it is a response
 
         def flush() -> None:
             """Encode the pieces of text since the last special token, as one: a token may lie across two pieces."""
-            found, starts = tokenizer.encode_placed("".join(piece.content for piece in text), is_first=not ids)
-            ends = np.cumsum([len(piece.content) for piece in text])
+            found, starts = tokenizer.encode_placed("".join(piece for piece, _ in text), is_first=not ids)
+            ends = np.cumsum([len(piece) for piece, _ in text])
             owner = np.searchsorted(ends, starts, side="right")  # the piece that a token begins in
             ids.extend(found)
-            mask.extend(text[min(i, len(text) - 1)].is_response for i in owner)
+            mask.extend(text[min(i, len(text) - 1)][1] for i in owner)
             text.clear()
 
         for piece in [*first, *self.pieces(messages, tokenizer, add_generation_prompt)]:
-            if piece.is_special and (isinstance(piece.content, int) or tokenizer.has_special(piece.content)):
+            token = piece.content
+            if isinstance(token, int) or (piece.is_special and tokenizer.has_special(token)):
                 if text:
                     flush()
-                token = piece.content
                 ids.append(token if isinstance(token, int) else tokenizer.special_id(token))
                 mask.append(piece.is_response)
-            elif piece.content:
-                text.append(piece)
+            elif token:
+                text.append((token, piece.is_response))
         if text:
             flush()
         return np.array(ids, dtype=np.int64), np.array(mask, dtype=bool)

@@ -150,7 +150,7 @@ def take(documents: Sequence[Document], characters: int, seed: int) -> list[Docu
     """
     if characters < 1:
         raise MiniloraError(f"cannot take {characters} characters of text; at least 1")
-    taken = []
+    taken: list[Document] = []
     for i in np.random.default_rng(seed).permutation(len(documents)):
         document = documents[i]
         if len(document.text) >= characters:
@@ -261,7 +261,8 @@ def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:
     shingles were in documents kept before. Lee et al. 2021, "Deduplicating Training Data Makes Language Models
     Better" (arXiv 2107.06499), found such copies to be memorised, and to flatter the score on test sets that hold them.
     """
-    kept, seen = [], set()
+    kept: list[Document] = []
+    seen: set[tuple[str, ...]] = set()
     for document in sorted(documents, key=lambda d: (-len(d.text), d.name, d.text)):
         if len(document.text) < SHORTEST:
             break

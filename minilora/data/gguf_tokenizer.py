@@ -62,9 +62,9 @@ def build(metadata: dict, where: str) -> tuple[object, dict]:
     eos = read.token("eos_token_id", len(tokens), 2 if kind == "llama" else None)
     if eos is None:
         raise FormatError(f"{where}: tokenizer.ggml.eos_token_id is missing, the token that ends a text")
-    if add_bos and bos is None:
-        raise FormatError(f"{where}: a text begins with a token that tokenizer.ggml.bos_token_id does not name")
     if add_bos:
+        if bos is None:
+            raise FormatError(f"{where}: a text begins with a token that tokenizer.ggml.bos_token_id does not name")
         _begin_with(inner, tokens[bos], bos)
     template = metadata.get("tokenizer.chat_template")
     if template is not None and (not isinstance(template, str) or len(template) > TEMPLATE_LIMIT):
@@ -190,7 +190,7 @@ def _sentencepiece(read: _Reader, tokens: list[str], types: list[int], vocab: di
     goes before a text, and a character that is no token is spelled in bytes. Second, whether a text begins with bos."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
-    unknown = read.token("unknown_token_id", len(tokens), 0)
+    unknown = read.token("unknown_token_id", len(tokens), 0) or 0
     listed = read.get("merges") is not None
     merges = _merges(read, vocab) if listed else _merges_by_score(read, tokens, types, vocab)
     model = models.BPE(vocab=vocab, merges=merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True)

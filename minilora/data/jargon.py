@@ -101,7 +101,9 @@ def load_quiz() -> Quiz:
 
 def build_glossary(terms: Iterable[Term]) -> Glossary:
     """The questions that the module's docstring describes. The same terms give the same questions."""
-    train, phrasings, uses = [], [], []
+    train: list[Question] = []
+    phrasings: list[Question] = []
+    uses: list[Question] = []
     for number, term in enumerate(terms, start=1):
         train += _ask(term, TRAINING_PHRASINGS)
         phrasings += _ask(term, HELD_OUT_PHRASINGS)
@@ -159,7 +161,8 @@ def contains(answer: str, accepted: Iterable[str]) -> bool:
 def read_terms(raw: bytes, where: str) -> tuple[Term, ...]:
     """The terms in the bytes of a glossary.jsonl; `where` names it in errors. FormatError where a line is not as it
     should be, or where a question does not use its term."""
-    terms, lines = [], {}
+    terms: list[Term] = []
+    lines: dict[str, str] = {}
     for line, entry in _lines(raw, where, {"term": str, "meaning": str, "use": dict}):
         _check(entry["use"], {"question": str, "answer": str}, f"{line}, use")
         term, question = entry["term"], entry["use"]["question"]
@@ -173,7 +176,9 @@ def read_terms(raw: bytes, where: str) -> tuple[Term, ...]:
 def read_quiz(quiz: bytes, quiz_name: str, general: bytes, general_name: str) -> Quiz:
     """The quiz in the bytes of a quiz.jsonl and a general.jsonl; the names are for errors. FormatError where a line is
     not as it should be, where an answer could not be found, or where a question occurs twice, in one file or both."""
-    questions, replay, lines = [], [], {}
+    questions: list[QuizQuestion] = []
+    replay: list[str] = []
+    lines: dict[str, str] = {}
     for line, entry in _lines(quiz, quiz_name, {"question": str, "answers": list}):
         answers = entry["answers"]
         if not answers or not all(isinstance(one, str) and normalise(one) for one in answers):
@@ -199,14 +204,16 @@ def _lines(raw: bytes, where: str, fields: dict[str, type]) -> Iterator[tuple[st
         yield place, entry
 
 
+_WORDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
+
+
 def _check(entry: dict, fields: dict[str, type], place: str) -> None:
     if set(entry) != set(fields):
         raise FormatError(f"{place} must have {', '.join(fields)}; it has {escape(', '.join(entry) or 'nothing')}")
     for name, kind in fields.items():
         value = entry[name]
-        if type(value) is not kind or (kind is str and not value.strip()):
-            what = {str: "a text", list: "a list", dict: "an object"}[kind]
-            raise FormatError(f"{place}: {name} must be {what}, not {escape(repr(value))}")
+        if type(value) is not kind or (isinstance(value, str) and not value.strip()):
+            raise FormatError(f"{place}: {name} must be {_WORDS[kind]}, not {escape(repr(value))}")
 
 
 def _once(text: str, place: str, lines: dict[str, str]) -> None:

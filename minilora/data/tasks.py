@@ -111,7 +111,8 @@ def build_task(
             at = place(document.group or document.name)
             found.setdefault(sentence.lower(), []).append((at, Example(sentence, label)))
 
-    train, validation, test = parts = [[[] for _ in classes] for _ in range(3)]  # each by class
+    parts: list[list[list[Example]]] = [[[] for _ in classes] for _ in range(3)]  # each by class
+    train, validation, test = parts
     for copies in found.values():
         if len({example.label for _, example in copies}) > 1:
             continue

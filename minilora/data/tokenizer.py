@@ -69,12 +69,11 @@ class Tokenizer:
     def _find(self, token: str | int) -> tuple[int, str]:
         """The id and the name of a token, given either."""
         if isinstance(token, str):
-            found, name = self._inner.token_to_id(token), token
-        else:
-            found, name = token, self._inner.id_to_token(token) if 0 <= token < self.vocab_size else None
-        if found is None or name is None:
-            raise MiniloraError(f"the tokenizer has no token {escape(token)}")
-        return found, name
+            if (found := self._inner.token_to_id(token)) is not None:
+                return found, token
+        elif 0 <= token < self.vocab_size and (name := self._inner.id_to_token(token)) is not None:
+            return token, name
+        raise MiniloraError(f"the tokenizer has no token {escape(token)}")
 
     @property
     def kind(self) -> str:
@@ -249,15 +248,14 @@ def folder_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         [read_json(folder / name) for name in names if os.path.lexists(folder / name)]
         for names in (("tokenizer_config.json", "special_tokens_map.json"), ("config.json",))
     ]
-    where, found = show_path(folder), {}
+    where = show_path(folder)
+    found: dict[str, str | int | None] = {}
     for role in ("eos_token", "bos_token"):
-        names = [_token_name(content.get(role), f"{where}: {role}") for content in maps]
+        names: list[str | int | None] = [_token_name(content.get(role), f"{where}: {role}") for content in maps]
         names += [_token_id(content.get(f"{role}_id"), f"{where}: {role}_id") for content in ids]
         found[role] = next((name for name in names if name is not None), None)
-    if found["eos_token"] is None:
-        found["eos_token"] = END_OF_TEXT
-    path = folder / "tokenizer.json"
-    tokenizer = Tokenizer.from_file(path, found["eos_token"])
+    eos_token = END_OF_TEXT if found["eos_token"] is None else found["eos_token"]
+    tokenizer = Tokenizer.from_file(folder / "tokenizer.json", eos_token)
     if found["bos_token"] is not None and tokenizer.bos_token_id is None:
         with suppress(MiniloraError):  # some configurations name one that no text has
             tokenizer.bos_token_id = tokenizer._find(found["bos_token"])[0]
@@ -290,7 +288,7 @@ def _chat_template(folder: Path, maps: list[dict]) -> str | None:
         with open_regular(path) as file:
             raw = file.read(TEMPLATE_LIMIT + 1)
         try:
-            template = raw.decode()
+            template: object = raw.decode()
         except UnicodeDecodeError as error:
             raise FormatError(f"{show_path(path)} is not UTF-8") from error
     else:

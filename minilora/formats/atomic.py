@@ -14,8 +14,10 @@ import os
 import re
 import secrets
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -113,7 +115,7 @@ def remove_file(path: str | os.PathLike) -> None:
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike) -> Iterator[BufferedReader]:
     """Open a regular file for reading. A folder, FIFO, device or socket, a missing file and a read that fails inside
     the `with` block are each a FormatError."""
 
@@ -153,8 +155,7 @@ def parse_json(raw: bytes, where: str) -> dict:
 def _object(pairs: list[tuple[str, object]]) -> dict:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {escape(twice)} appears twice")
     for text in (*result, *result.values()):
         if isinstance(text, str):

@@ -101,7 +101,7 @@ def _reader(quants, path, start: int, length: int, quantization, shape) -> Calla
         raw = np.empty(length, np.uint8)
         with open_regular(path) as file:
             file.seek(start)
-            if file.readinto(raw) != length:
+            if file.readinto(raw.data) != length:
                 raise FormatError(f"{show_path(path)} became shorter while it was read")
         if not length:
             return np.zeros(shape, np.float32)

@@ -38,7 +38,7 @@ def write_gguf(path: str | os.PathLike, content: GGUF) -> None:
         file.write(raw.ljust(_padded(len(raw)), b"\0"))
         for name, tensor in tensors.items():
             array = _array(name, tensor)
-            file.write(array)
+            file.write(array.data)
             file.write(bytes(_padded(array.nbytes) - array.nbytes))
 
     remove_leftovers(os.path.dirname(path) or ".", of=os.path.basename(path))  # they are as large as a model

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from io import BufferedReader
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from minilora.formats.atomic import open_regular, parse_json, show_path, write_a
 from minilora.formats.stored import StoredTensor
 
 # In the order in which arrays lie in the file: widest first keeps every array aligned.
-DTYPES = {
+DTYPES: dict[str, np.dtype] = {
     "U64": np.dtype("<u8"),
     "I64": np.dtype("<i8"),
     "F64": np.dtype("<f8"),
@@ -82,7 +83,7 @@ def save_file(path: str | os.PathLike, tensors: dict[str, np.ndarray], metadata:
         file.write(len(head).to_bytes(8, "little"))
         file.write(head)
         for array in arrays.values():
-            file.write(array.reshape(-1).view(np.uint8))
+            file.write(array.reshape(-1).view(np.uint8).data)
 
     write_atomic(path, write)
 
@@ -179,7 +180,7 @@ def _are_counts(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)  # True is no count
 
 
-def _read_array(file: BinaryIO, name: str, entry: Entry, where: str) -> np.ndarray:
+def _read_array(file: BufferedReader, name: str, entry: Entry, where: str) -> np.ndarray:
     try:
         array = np.empty(entry.shape, DTYPES[entry.dtype])
     except MemoryError:
@@ -187,7 +188,7 @@ def _read_array(file: BinaryIO, name: str, entry: Entry, where: str) -> np.ndarr
         raise FormatError(f"{where}: no memory for the {needed:,} bytes of tensor {escape(name)}") from None
     raw = array.reshape(-1).view(np.uint8)
     file.seek(entry.start)
-    if file.readinto(raw) != array.nbytes:
+    if file.readinto(raw.data) != array.nbytes:
         raise FormatError(f"{where} became shorter while it was read")
     if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
