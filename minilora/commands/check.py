@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 from minilora.classroom.grading.grade import PASSED, Result, grade
@@ -11,24 +12,37 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.verdicts import fence_line, lesson_report, summary
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
+from minilora.commands.common import Parser, add_json
 from minilora.errors import MiniloraError, escape
 
 POLL = 0.3  # seconds between looks at a watched file
 
 
-def check(lesson: str | None, file: str | None, hint: int | None, watch: bool, as_json: bool) -> int:
+def add(parser: Parser) -> None:
+    parser.epilog = "example: minilora check 08 --hint"
+    parser.add_argument("lesson", nargs="?", help="number or name of a lesson (default: all)")
+    parser.add_argument("--file", help="a .py file or a notebook (default: the lesson's exercise.py)")
+    parser.add_argument(
+        "--hint", nargs="?", type=int, const=1, metavar="N", help="show the first N of three hints (default: 1)"
+    )
+    parser.add_argument("--watch", action="store_true", help="check again whenever the file changes")
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> int:
     """Print the report; 0 if all passed, else 1. Raises MiniloraError for what cannot be checked."""
-    if lesson is None:
-        if file or hint or watch:
+    hint = arguments.hint
+    if arguments.lesson is None:
+        if arguments.file or hint or arguments.watch:
             raise MiniloraError("--file, --hint and --watch need a lesson: minilora check 08 --hint")
-        return _progress(as_json)
+        return _progress(arguments.json)
     if hint is not None and hint not in (1, 2, 3):
         raise MiniloraError(f"hints come in three steps: --hint, --hint 2, --hint 3, not {hint}")
-    found = find_lesson(lesson)
-    path = Path(file) if file else found.exercise
-    if watch:
-        _watch(found, path, hint or 0, as_json)
-    return _check_once(found, path, hint or 0, as_json)
+    lesson = find_lesson(arguments.lesson)
+    path = Path(arguments.file) if arguments.file else lesson.exercise
+    if arguments.watch:
+        _watch(lesson, path, hint or 0, arguments.json)
+    return _check_once(lesson, path, hint or 0, arguments.json)
 
 
 def _check_once(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> int:

@@ -1,17 +1,31 @@
-"""What the machine offers, and a short proof that minilora computes right on it."""
+"""`minilora doctor`: what the machine offers, and a short proof that minilora computes right on it."""
 
+import json
 import platform
 import shutil
+from argparse import Namespace
 from importlib import metadata
 
 import numpy as np
 
 from minilora import backend, blas
 from minilora import functional as F
+from minilora.commands.common import Parser, add_json
 from minilora.errors import MiniloraError
 from minilora.gradcheck import gradcheck
 from minilora.tensor import Tensor
 from minilora.train import recipes
+
+
+def add(parser: Parser) -> None:
+    parser.epilog = "example: minilora doctor"
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> None:
+    findings = examine()
+    lines = [f"{name:<14} {value}" for name, value in findings.items()]
+    print(json.dumps(findings) if arguments.json else "\n".join(lines), flush=True)
 
 
 def examine() -> dict[str, str]:

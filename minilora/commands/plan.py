@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minilora.commands.common import Parser, add_json, add_method, method_list, method_options
 from minilora.errors import MiniloraError, escape
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ LOOKS = {
 # Arguments
 
 
-def add_arguments(parser) -> None:
+def add(parser: Parser) -> None:
     from minilora.commands import plan_time
 
+    example = "minilora plan llama-65b --method qlora --rank 64 --double-quantization"
+    parser.epilog = f"models:\n{preset_list()}\n\nmethods:\n{method_list()}\n\nexample: {example}"
     parser.add_argument("shape", nargs="?", metavar="model", help="a preset, a config.json or a model folder")
     parser.add_argument("--model", help="the same as a flag")
     parser.add_argument("--method", help="see below (default: all of them)")
@@ -67,19 +69,10 @@ def add_arguments(parser) -> None:
         default=0.4,
         help="share of the device's TFLOP/s that is reached (default: %(default)s)",
     )
-    plan_time.add_arguments(parser)
-    parser.add_argument("--rank", type=int, help="of LoRA's updates (default: 8)")
-    parser.add_argument("--alpha", type=float, help="of LoRA: takes no memory")
-    parser.add_argument("--dropout", type=float, help="on LoRA's branch (default: 0)")
-    parser.add_argument("--targets", help="modules that LoRA adapts, with commas (default: all-linear)")
-    parser.add_argument("--virtual-tokens", type=int, help="of a prefix or a prompt (default: 10)")
-    parser.add_argument("--bottleneck-size", type=int, help="width of an adapter (default: 64)")
-    parser.add_argument("--placement", help="of adapters: pfeiffer, houlsby or parallel (default: pfeiffer)")
-    parser.add_argument("--quant-type", help="of qlora's base: nf4, fp4 or int4 (default: nf4)")
-    parser.add_argument("--blocksize", type=int, help="weights that share a scale in qlora's base (default: 64)")
-    parser.add_argument("--double-quantization", action="store_true", default=None, help="quantize qlora's scales, too")
+    plan_time.add(parser)
+    add_method(parser)
     parser.add_argument("--out", help="a picture of the bytes by kind: FILE.png, or a folder")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_json(parser)
 
 
 def preset_list() -> str:
@@ -90,8 +83,7 @@ def preset_list() -> str:
     return fill(", ".join(PRESETS), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
-def run(arguments: Namespace, options_of: Callable) -> None:
-    """options_of(arguments, method): the method's Options from the flags, with an error for one it does not read."""
+def run(arguments: Namespace) -> None:
     from minilora.commands import plan_time
     from minilora.plan.planner import make_plan
     from minilora.plan.shapes import find_shape
@@ -105,10 +97,10 @@ def run(arguments: Namespace, options_of: Callable) -> None:
     if arguments.all and arguments.method is not None:
         raise MiniloraError("--all and --method exclude each other")
     if arguments.method is None:
-        options = {method: options_of(_read_by(method, arguments), method) for method in METHODS}
+        options = {method: method_options(_read_by(method, arguments), method) for method in METHODS}
     else:
         method = find(arguments.method)
-        options = {method: options_of(arguments, method)}
+        options = {method: method_options(arguments, method)}
     step, budget, rate = _step(arguments), _bytes_of(arguments.memory), _tflops(arguments)
     out, timed = _picture(arguments.out), plan_time.read(arguments, step, rate)
 

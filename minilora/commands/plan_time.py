@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
+from minilora.commands.common import Parser
 from minilora.commands.plan import show_bytes
 from minilora.errors import MiniloraError, escape
 
@@ -38,7 +39,7 @@ TIMES = (
 # Arguments
 
 
-def add_arguments(parser) -> None:
+def add(parser: Parser) -> None:
     parser.add_argument("--machines", type=int, help="that share each batch, with a --device each: the time of a run")
     parser.add_argument("--link", help="between them: 1Gbit, 10Gbit/50us, home, ethernet-10g, infiniband, nvlink, …")
     parser.add_argument("--link-efficiency", type=float, help="share of the link's rate that is reached (default: 0.9)")

@@ -1,12 +1,14 @@
 """`minilora study`: run one, or list them."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from minilora.commands.common import Parser, add_json, add_resume
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
 from minilora.measure.studies import STUDIES, find
@@ -15,7 +17,17 @@ from minilora.show.grids import drawn
 from minilora.show.style import save_all
 
 
-def command(arguments) -> None:
+def add(parser: Parser) -> None:
+    parser.epilog = "example: minilora study rank --quick"
+    parser.add_argument("name", nargs="?", help="of the study; without one, they are listed")
+    parser.add_argument("--list", action="store_true", help="list the studies with their questions")
+    parser.add_argument("--out", help="folder of the results (default: runs/study-NAME)")
+    parser.add_argument("--quick", action="store_true", help="a smaller model, fewer seeds: about a minute")
+    add_resume(parser, "study")
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> None:
     """`minilora study NAME`, or the list."""
     console = Console(width=80, highlight=False, stderr=arguments.json)
     if arguments.list or arguments.name is None:

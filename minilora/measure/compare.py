@@ -10,7 +10,6 @@ several processes can share them (`sweep.py`). Each trains with as many threads 
 the last digits depend on. Time, speed and memory are measured afterwards, by one process alone.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from minilora import backend
 from minilora.errors import MiniloraError, escape
@@ -420,18 +418,3 @@ class _Comparison:
             return tokens_per_second(models, self.lab.tokenizer, rounds=self.plan.speed_rounds)
 
         self.cell("speed", method, measure=measure)
-
-
-# The command
-
-
-def command(arguments) -> None:
-    """`minilora compare`."""
-    from minilora.measure import comparison
-
-    plan = plan_for(arguments.quick, arguments.methods, arguments.seeds)
-    out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
-    records = run(out, plan, arguments.resume, arguments.overwrite, arguments.jobs)
-    comparison.show(records, out, console)
-    if arguments.json:
-        print(json.dumps(comparison.as_json(records)))

@@ -4,9 +4,6 @@ Each answer speaks for one side with a weight of 1 or 2; the heavier side wins, 
 method to fine-tune by is the one that trained the fewest parameters among those as good as the best in the comparison.
 """
 
-import json
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,51 +196,8 @@ def in_words(advice: Advice) -> str:
     return "\n".join(said)
 
 
-# The command
-
-
-def command(answers: dict, questions: dict[str, str], as_json: bool) -> None:
-    """`minilora advise`: the answers that were given, and on a terminal questions for those that are None."""
-    missing = [name for name, value in answers.items() if value is None]
-    if missing and not sys.stdin.isatty():
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise MiniloraError(f"advise needs an answer to each question; missing: {flags}")
-    for name in missing:
-        question = questions[name][0].upper() + questions[name][1:]
-        answers[name] = _asked(question, _number if name in ("examples", "queries") else _yes_or_no)
-    advice = advise(Situation(**answers), Measured(results_folder()))
-    print(json.dumps(advice.as_json()) if as_json else in_words(advice))
-
-
 def results_folder() -> Path:
     """Where the package keeps the records of its own measurements."""
     from importlib import resources
 
     return Path(str(resources.files("minilora"))) / "assets" / "results"
-
-
-def _asked(question: str, read: Callable[[str], object]):
-    while True:
-        try:
-            return read(input(f"{question} "))
-        except ValueError as error:
-            print(error)
-        except EOFError:
-            raise MiniloraError("advise was not told everything; answer each question or give its flag") from None
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text.replace(",", "").strip())
-    except ValueError:
-        raise ValueError("A whole number, please.") from None
-
-
-def _yes_or_no(text: str) -> bool:
-    """True or False for yes or no. Raises ValueError for anything else."""
-    answer = text.strip().lower()
-    if answer in ("y", "yes"):
-        return True
-    if answer in ("n", "no"):
-        return False
-    raise ValueError("yes or no, please.")

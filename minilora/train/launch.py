@@ -19,6 +19,14 @@ class SeenByAll(MiniloraError):
     """Something wrong that every rank sees alike."""
 
 
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """The run was asked to stop by a signal, and has saved what it had."""
+
+    def __init__(self, signum: int, step: int | None = None):
+        super().__init__("stopped" if step is None else f"stopped at step {step}")
+        self.signum = signum
+
+
 def ranks() -> int:
     """How many processes were started together: by MPI's word, or by what the launcher says in the environment."""
     return _of_mpi()[1] if by_mpi4py() else _largest("1", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")

@@ -18,6 +18,7 @@ from minilora import backend
 from minilora.errors import MiniloraError, escape
 from minilora.optim import SGD, AdamW, clip_grad_norm_
 from minilora.peft import lora_plus_groups
+from minilora.train.launch import Stopped
 from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 from minilora.train.run import RunFolder
@@ -71,14 +72,6 @@ class History:
     best_step: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
-
-
-class Stopped(Exception):  # noqa: N818 (not an error)
-    """The run was asked to stop by a signal, and has saved what it had."""
-
-    def __init__(self, signum: int, step: int | None = None):
-        super().__init__("stopped" if step is None else f"stopped at step {step}")
-        self.signum = signum
 
 
 def trainable(model) -> dict[str, object]:

@@ -140,15 +140,3 @@ def _private(folder: Path, lessons: list[Lesson]) -> dict[str, tuple[Path, list[
                         f"private checks {escape(str(path))}: the solution fails task {task.number}: {says}"
                     )
     return found
-
-
-def command(folder: str, lessons: str | None, hidden: str | None) -> None:
-    """`minilora course FOLDER`"""
-    words = None if lessons is None else [word.strip() for word in lessons.split(",") if word.strip()]
-    if words == []:
-        raise MiniloraError("--lessons names none: --lessons 02,08")
-    notebooks = write_course(Path(folder), words, None if hidden is None else Path(hidden))
-    for path in notebooks:
-        print(f"wrote {path}")
-    first = notebooks[0].stem
-    print(f"Next: cd {folder} && nbgrader generate_assignment {first}")

@@ -1,0 +1,76 @@
+"""`minilora advise`: fine-tune or prompt? The answers come by flags, or by questions on a terminal."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+
+from minilora.commands.common import Parser, add_json
+from minilora.errors import MiniloraError
+
+QUESTIONS = {  # each a field of `results.advise.Situation`
+    "examples": "how many examples of what you want have you got?",
+    "queries": "how many queries a day will it answer?",
+    "jargon": "is the language or the knowledge special to your field?",
+    "strict_format": "must each answer have one exact format?",
+    "changes": "does what you want change from week to week?",
+    "prototype": "are you still finding out what you want?",
+}
+NUMBERS = ("examples", "queries")
+
+
+def add(parser: Parser) -> None:
+    parser.epilog = (
+        "example: minilora advise --examples 200 --queries 5000 --jargon yes \\\n"
+        "             --strict-format no --changes no --prototype no"
+    )
+    for name, question in QUESTIONS.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name in NUMBERS:
+            parser.add_argument(flag, type=int, metavar="N", help=question)
+        else:
+            parser.add_argument(flag, choices=("yes", "no"), help=question)
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> None:
+    from minilora.results.advise import Measured, Situation, advise, in_words, results_folder
+
+    answers = {name: getattr(arguments, name) for name in QUESTIONS}
+    answers = {name: {"yes": True, "no": False}.get(value, value) for name, value in answers.items()}
+    missing = [name for name, value in answers.items() if value is None]
+    if missing and not sys.stdin.isatty():
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise MiniloraError(f"advise needs an answer to each question; missing: {flags}")
+    for name in missing:
+        question = QUESTIONS[name][0].upper() + QUESTIONS[name][1:]
+        answers[name] = _ask(question, _number if name in NUMBERS else _yes_or_no)
+    advice = advise(Situation(**answers), Measured(results_folder()))
+    print(json.dumps(advice.as_json()) if arguments.json else in_words(advice))
+
+
+def _ask(question: str, read: Callable[[str], object]) -> object:
+    while True:
+        try:
+            return read(input(f"{question} "))
+        except ValueError as error:
+            print(error)
+        except EOFError:
+            raise MiniloraError("advise was not told everything; answer each question or give its flag") from None
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text.replace(",", "").strip())
+    except ValueError:
+        raise ValueError("A whole number, please.") from None
+
+
+def _yes_or_no(text: str) -> bool:
+    """True or False for yes or no. Raises ValueError for anything else."""
+    answer = text.strip().lower()
+    if answer in ("y", "yes"):
+        return True
+    if answer in ("n", "no"):
+        return False
+    raise ValueError("yes or no, please.")

@@ -1,0 +1,51 @@
+"""`minilora demo`: the whole story on the package's own base, or a company's jargon taught to a chat model."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from minilora.commands.common import Parser, add_json
+from minilora.errors import MiniloraError
+
+
+def add(parser: Parser) -> None:
+    parser.epilog = "example: minilora demo --quick --out runs/demo"
+    parser.add_argument("--out", default="runs/demo", help="folder of the report (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: a minute")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--with",
+        dest="own",
+        metavar="FILE",
+        help="your own LoRA (lesson 08), attention (04) or NF4 (11), .py or .ipynb, in place of the library's; it runs "
+        "as your own code, without the limits of check",
+    )
+    parser.add_argument(
+        "--model", help="teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"
+    )
+    parser.add_argument("--jsonl", metavar="FILE", help="with --model: your own questions with answers, see finetune")
+    parser.add_argument("--text", metavar="FILE", help="with --model: your own text")
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> None:
+    out, settings = Path(arguments.out), {name: getattr(arguments, name) for name in ("quick", "seed")}
+    settings["as_json"] = arguments.json
+    if arguments.model is not None:
+        if arguments.own is not None or None not in (arguments.jsonl, arguments.text):
+            raise MiniloraError("with --model give at most one of --jsonl and --text, and no --with")
+        from minilora.demo import teach
+
+        teach.run(out, arguments.model, **settings, jsonl=arguments.jsonl, text=arguments.text)
+        return
+    if arguments.jsonl is not None or arguments.text is not None:
+        raise MiniloraError("--jsonl and --text go with --model: they are what a pretrained model is taught")
+    from minilora.demo.story import run_demo
+
+    if arguments.own is None:
+        run_demo(out, **settings)
+        return
+    from minilora.classroom.grading.own import errors_named, load_student_code
+
+    own = load_student_code(arguments.own)
+    with errors_named(own):
+        run_demo(out, **settings, own=own)

@@ -1,0 +1,52 @@
+"""`minilora finetune`: a model adapted to a text or to conversations, by one of the methods."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from minilora.commands.common import (
+    DATA_OR_CHAT,
+    Parser,
+    add_method,
+    add_model,
+    add_training,
+    method_list,
+    method_options,
+)
+
+
+def add(parser: Parser) -> None:
+    example = "minilora finetune --model base --data numpy-docs --method lora --out runs/numpy"
+    parser.epilog = f"methods:\n{method_list()}\n\nexample: {example}"
+    add_model(parser, adapter=False)
+    parser.add_argument("--data", required=True, help=DATA_OR_CHAT)
+    parser.add_argument(
+        "--pack", action="store_true", help="conversations end to end in each sequence, in place of one and padding"
+    )
+    parser.add_argument("--method", default="lora", help="see below (default: %(default)s)")
+    add_method(parser)
+    add_training(parser, steps=200, lr=None, batch_size=8)
+
+
+def run(arguments: Namespace) -> None:
+    from minilora.commands.training import check_folder, train_config, train_in_folder
+    from minilora.train import methods, recipes
+
+    check_folder(arguments)
+    name = methods.find(arguments.method)
+    method, options = methods.METHODS[name], method_options(arguments, name)
+    lr = method.lr if arguments.lr is None else arguments.lr
+    config = train_config(arguments, lr, lora_plus=method.lora_plus)
+    quantization = options.quantization if "quant_type" in method.options else None  # never all of it in float
+    model, tokenizer = recipes.load_model(arguments.model, quantization=quantization)
+    text = recipes.read_data(arguments.data, tokenizer)
+    model = methods.adapt(model, name, options, text.train.ids, arguments.seed)
+    settings = {"model": arguments.model, "method": name, "lr": lr}
+    settings |= {option: getattr(options, option) for option in method.options}
+
+    def save(folder: Path) -> Path:
+        if method.config is not None:
+            model.save_pretrained(folder / "adapter")
+            return folder / "adapter"
+        return recipes.save_model(model, tokenizer, folder / "model")
+
+    train_in_folder(arguments, model, text, settings, config, save)

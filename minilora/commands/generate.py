@@ -1,0 +1,54 @@
+"""`minilora generate`: a prompt continued, or a question answered by a chat model."""
+
+import sys
+from argparse import Namespace
+
+from minilora.commands.common import Parser, add_json, add_model, print_notes, print_result
+from minilora.errors import MiniloraError
+
+
+def add(parser: Parser) -> None:
+    parser.epilog = 'example: minilora generate --model base --prompt "Return the" --max-new-tokens 40'
+    add_model(parser)
+    parser.add_argument("--prompt", required=True, help="text to continue; - reads standard input")
+    parser.add_argument(
+        "--chat", action="store_true", help="put the prompt as a question to a chat model and print its answer"
+    )
+    parser.add_argument("--system", metavar="TEXT", help="the system message of --chat (default: the model's own)")
+    parser.add_argument("--max-new-tokens", type=int, default=60)
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
+    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--top-p", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> None:
+    from minilora.train import answers, recipes
+
+    if arguments.system is not None and not arguments.chat:
+        raise MiniloraError("--system goes with --chat: only a chat model has a system message")
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    print_notes(getattr(model, "notes", []))
+    prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
+    if not prompt:
+        raise MiniloraError("the prompt is empty; give at least one character")
+    if arguments.chat:
+        ids = answers.question_ids(tokenizer, prompt, arguments.system)
+        ends = answers.end_token_ids(tokenizer, model.config)
+    else:
+        ids, ends = tokenizer.encode_prompt(prompt), None
+    out = model.generate(
+        ids[None],
+        arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        eos_token_id=ends,
+        seed=arguments.seed,
+    )
+    continuation = tokenizer.decode(out[0, len(ids) :])
+    if arguments.chat:
+        continuation = continuation.strip()
+    facts = {"prompt": prompt, "continuation": continuation}
+    print_result(arguments, facts, continuation if arguments.chat else prompt + continuation)

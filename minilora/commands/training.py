@@ -1,0 +1,89 @@
+"""What `pretrain` and `finetune` do alike: train a model in a run folder, save the best of it, and report."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+from minilora.commands.common import print_notes, print_result
+from minilora.train import launch, recipes
+from minilora.train.loop import TrainConfig, check_own_checkpoint, train, trainable
+from minilora.train.parallel import Workers
+from minilora.train.run import RunFolder
+from minilora.train.world import this_world
+
+
+def check_folder(arguments: Namespace) -> None:
+    """Before anything slow: join the other ranks, and see whether the run folder is free."""
+    this_world()
+    if launch.rank() == 0:
+        RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()
+
+
+def train_config(arguments: Namespace, lr: float, **settings) -> TrainConfig:
+    return TrainConfig(
+        steps=arguments.steps,
+        lr=lr,
+        warmup=arguments.steps // 20,
+        seed=arguments.seed,
+        eval_every=max(1, arguments.steps // 10),
+        save_every=arguments.save_every,
+        **settings,
+    )
+
+
+def train_in_folder(
+    arguments: Namespace,
+    model,
+    text: recipes.Text | recipes.Chats,
+    settings: dict,
+    config: TrainConfig,
+    save: Callable[[Path], Path],
+) -> None:
+    """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report."""
+    world = this_world()
+    world.check_enough_rows(arguments.batch_size)
+    model.gradient_checkpointing_enable(arguments.checkpointing)
+    pack = {"pack": True} if getattr(arguments, "pack", False) else {}
+    batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
+    recipes.check_length(model, text, arguments.seq_len, **pack)
+    settings = (
+        settings
+        | pack
+        | {name: getattr(arguments, name) for name in ("data", "steps", "batch_size", "seq_len", "seed")}
+    )
+    run_folder = RunFolder(
+        arguments.out,
+        arguments.resume,
+        arguments.overwrite,
+        settings,
+        text.sha256,
+        accept=lambda checkpoint: check_own_checkpoint(trainable(model), checkpoint),
+    )
+    world.check_same_on_all_ranks(lambda: recipes.fingerprints(model, text, settings))
+    trains, total = recipes.count_parameters(model)
+    if not arguments.json:
+        print(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train", flush=True)
+    with Workers(world=world) as workers, run_folder if world.is_first else nullcontext() as run:
+        evaluate = recipes.evaluator(model, text.validation, arguments.seq_len, arguments.batch_size, workers)
+        history = train(
+            model, batches, config, evaluate=evaluate, run=run, workers=workers, description=arguments.command
+        )
+        test = recipes.evaluator(model, text.test, arguments.seq_len, arguments.batch_size, workers)()
+        saved = save(run.path) if world.is_first else None
+    print_notes(getattr(run, "notes", []) + history.notes + getattr(batches, "notes", []))
+    facts = {
+        "validation": history.best,
+        "best_step": history.best_step,
+        "test": test,
+        "seconds": history.seconds,
+        "trainable": trains,
+        "parameters": total,
+        "saved": str(saved),
+    }
+    print_result(
+        arguments,
+        facts,
+        f"validation {history.best:.3f} {text.unit} at step {history.best_step}, test {test:.3f}; "
+        f"{history.seconds:.0f} s\nsaved {saved}",
+    )
