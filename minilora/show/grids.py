@@ -3,9 +3,10 @@
 A number measured over several seeds is shown as its mean ± half its range.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -65,7 +66,7 @@ class Grid:
 
     title: str
     header: tuple[str, ...]  # a newline where the terminal breaks the line
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     caption: str
 
 
@@ -74,10 +75,15 @@ class Grid:
 
 def render(table: Table) -> str:
     """`table` as plain text, for a file."""
-    plain = {"color_system": None, "force_terminal": False, "force_jupyter": False, "legacy_windows": False}
-    console = Console(file=StringIO(), width=WIDTH, **plain)
-    console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+    plain: dict[str, Any] = {
+        "color_system": None,
+        "force_terminal": False,
+        "force_jupyter": False,
+        "legacy_windows": False,
+    }
+    file = StringIO()
+    Console(file=file, width=WIDTH, **plain).print(table)
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 
 def drawn(grid: Grid) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from minilora.tensor import Tensor
 
 # Colours in an order whose neighbours differ in grey, each with a line and a marker of its own.
-SERIES = (
+SERIES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
     {"color": "#009E73", "linestyle": "-.", "marker": "^"},
@@ -228,8 +228,8 @@ def name_far_point(axes: Axes, points: Mapping[str, tuple[float, Spread]], level
     low = min([other.mean - other.half_range for other in others] + list(levels))
     room = max(heights) - low
     axes.set_ylim(low - 0.1 * room, max(heights) + 0.25 * room)
-    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top"}
-    axes.annotate(f"{NAMES[far]}: {one.show(2)} ↑", (x, 1), (8, -4), **place)
+    text, edge = f"{NAMES[far]}: {one.show(2)} ↑", ("data", "axes fraction")
+    axes.annotate(text, (x, 1), (8, -4), xycoords=edge, textcoords="offset points", ha="right", va="top")
 
 
 @styled
@@ -255,7 +255,6 @@ def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -
     axes = figure.subplots()
     kinds = list(dict.fromkeys(kind for values in parts.values() for kind in values))
     left = np.zeros(len(parts))
-    drawn = None
     for number, kind in enumerate(kinds):
         values = np.array([of_name.get(kind, 0) for of_name in parts.values()])
         look = {"color": SERIES[number % len(SERIES)]["color"], "hatch": HATCHES[number % len(HATCHES)]}
@@ -347,7 +346,7 @@ def attention_maps(
         image = axes.imshow(weights, cmap=BLUES, vmin=0, vmax=1, aspect="equal")
         axes.set_title(name, fontsize=10 if named else 8, pad=3)
         axes.grid(visible=False)
-        names = list(tokens) if named else []
+        names = list(tokens or [])
         axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False, fontsize=8)
         axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=8)
     for axes in list(grid.flat)[len(maps) :]:
@@ -518,8 +517,8 @@ def _short(array) -> str:
 
 def _all_gradients(result: Tensor) -> dict[int, np.ndarray]:
     """The gradient of result.sum() with respect to each node and leaf {id: array}; the graph is not used up."""
-    found: dict[int, object] = {}
-    nodes = {id(result._node): result._node}
+    found: dict[int, Any] = {}
+    nodes: dict[int, Any] = {id(result._node): result._node}
     found[id(result._node)] = xp.ones(result.shape, dtype=result.dtype)
     while nodes:
         node = nodes.pop(max(nodes, key=lambda key: nodes[key].index))  # newest first: all that used it were there

@@ -4,10 +4,10 @@ opens, and the reader's own settings are as before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minilora.formats.atomic import make_folder, remove_file, write_atomic
 from minilora.show.grids import Spread
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # One colour, marker and line a method, the same in every figure. The colours are those of Okabe and Ito (2008), which
 # the colour-blind tell apart; the markers and lines tell them apart in grey.
-LOOKS = {
+LOOKS: dict[str, dict[str, Any]] = {
     "base": {"color": "#555555", "marker": "", "linestyle": (0, (6, 2))},
     "few-shot": {"color": "#555555", "marker": "X", "linestyle": ":"},
     "scratch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
@@ -39,7 +39,7 @@ LOOKS = {
 }
 GREY = LOOKS["base"]["color"]
 WIDTH, HEIGHT = 6.4, 4.6  # inches: small, so that the letters stay large on a telephone
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.size": 11,
     "figure.titlesize": 12,
     "figure.titleweight": "bold",
@@ -71,7 +71,7 @@ def styled(draw: Callable) -> Callable:
     return styled
 
 
-def save_all(figures: dict[str, Callable], measured, folder: Path | str, dpi: int = 150) -> list[Path]:
+def save_all(figures: Mapping[str, Callable], measured, folder: Path | str, dpi: int = 150) -> list[Path]:
     """Write NAME.png for each of the figures, {NAME: function of `measured`}; returns the paths.
 
     A figure that is None for lack of measurements is left out, and an older file of its name is removed. The same
@@ -84,7 +84,7 @@ def save_all(figures: dict[str, Callable], measured, folder: Path | str, dpi: in
         if figure is None:
             remove_file(path)
         else:
-            write_atomic(path, lambda file, figure=figure: write_png(figure, file, dpi))
+            write_atomic(path, partial(write_png, figure, dpi=dpi))
             written.append(path)
     return written
 
