@@ -104,7 +104,8 @@ class Measured:
         from minilora.measure.studies import prompting
 
         k = max(prompting.shots(self.prompting))
-        return k, *(prompting.reached(self.prompting, kind, k).mean for kind in ("prompt", "trained"))
+        prompted, trained = (prompting.reached(self.prompting, kind, k).mean for kind in ("prompt", "trained"))
+        return k, prompted, trained
 
     def cost(self) -> tuple[int, float, float, int | None] | None:
         """For the most examples: how many, ms a query in the prompt and trained, and the queries that pay training."""

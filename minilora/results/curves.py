@@ -94,7 +94,7 @@ class Point:
     @property
     def off(self) -> float | None:
         """How far the growth is from the theory's, relative to it."""
-        return None if self.growth is None else self.growth / self.expected - 1
+        return None if self.growth is None or self.expected is None else self.growth / self.expected - 1
 
 
 def curve(records: Records, method: str, axis: str) -> list[Point]:
@@ -102,7 +102,8 @@ def curve(records: Records, method: str, axis: str) -> list[Point]:
     settings, cores = records.header["settings"], records.header["machine"]["cores"]
     rates = Rates(**{f.name: median(records.rows[method, "rates"][f.name]) for f in fields(Rates)})
     ours, torch, products = (records.rows[method, axis][name] for name in ("minilora", "torch", "products"))
-    points, before = [], None
+    points: list[Point] = []
+    before: tuple[float, float] | None = None
     for i, value in enumerate(settings["axes"][axis]):
         size = size_at(settings["middle"], axis, value)
         names = ("layers", "hidden", "intermediate", "heads", "vocab")
@@ -121,8 +122,8 @@ def curve(records: Records, method: str, axis: str) -> list[Point]:
                 median(t / s for t, s in zip(torch[i], ours[i], strict=True)),
                 theory,
                 growth,
-                theory / before[0] if i else None,
-                measured / before[1] if i else None,
+                theory / before[0] if before else None,
+                measured / before[1] if before else None,
             )
         )
         before = theory, measured
@@ -144,8 +145,8 @@ def in_words(records: Records) -> str:
         for axis, points in curves(records, method).items()
         for before, point in zip(points, points[1:], strict=False)
     ]
-    near = sum(abs(point.off) <= NEAR for _, point, _, _ in growths)
-    before, point, axis, method = max(growths, key=lambda growth: abs(growth[1].off))
+    near = sum(abs(point.off or 0) <= NEAR for _, point, _, _ in growths)
+    before, point, axis, method = max(growths, key=lambda growth: abs(growth[1].off or 0))
     points = [p for method in METHODS for points in curves(records, method).values() for p in points]
     shares = [p.theory / p.minilora for p in points]
     return (
@@ -161,13 +162,13 @@ def causes(records: Records) -> str:
     far = [
         axis
         for axis in records.header["settings"]["axes"]
-        if any(abs(p.off) > NEAR for method in METHODS for p in curves(records, method).get(axis, [])[1:])
+        if any(abs(p.off or 0) > NEAR for method in METHODS for p in curves(records, method).get(axis, [])[1:])
     ]
     return "\n".join(f"- **{LABELS[axis].capitalize()}.** {CAUSES.get(axis, 'Not known yet.')}" for axis in far)
 
 
 def _off(point: Point) -> str:
-    return f"{round(point.off, 2) + 0:+.0%}".replace("-", "−")  # no −0
+    return f"{round(point.off or 0, 2) + 0:+.0%}".replace("-", "−")  # no −0
 
 
 def grid(records: Records, method: str) -> Grid:

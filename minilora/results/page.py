@@ -77,7 +77,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
 def _columns(one: Compared, lost: float | None) -> Iterable[tuple[str, str]]:
     yield "domain", one.domain.show(3)
     yield "base_text", one.base_text.show(3)
-    if one.trainable:
+    if one.trainable and one.share is not None:
         yield "trainable", show_count(one.trainable)
         yield "share", show_share(one.share)
         yield "file", show_size(one.file_bytes)
@@ -90,9 +90,9 @@ def _columns(one: Compared, lost: float | None) -> Iterable[tuple[str, str]]:
     for kind, number in (one.memory or {}).items():
         if kind != "key":
             yield f"memory.{kind}", show_bytes(number)
-    for kind, number in (one.speed or {}).items():
+    for kind, rate in (one.speed or {}).items():
         if kind != "key":
-            yield f"speed.{kind}", f"{number:.0f}"
+            yield f"speed.{kind}", f"{rate:.0f}"
 
 
 def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
@@ -232,8 +232,8 @@ def _table(grid: Grid, numbers: bool = True) -> str:
     return f"**{grid.title}**\n\n{markdown(grid, numbers)}\n\n{grid.caption}"
 
 
-def _figure(name: str, words: str) -> str:
-    return f"![{' '.join(words.split())}](figures/{name}.png)"
+def _figure(name: str, words: str | None) -> str:
+    return f"![{' '.join((words or '').split())}](figures/{name}.png)"
 
 
 def write(root: Path = ROOT) -> None:

@@ -35,7 +35,7 @@ def grid(record: dict) -> Grid:
 
 def profiles(record: dict) -> str:
     """The two lines of each profile, as a list for a page."""
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for row in record["rows"]:
         if row["profile"]:
             found.setdefault(tuple(row["profile"]), row["name"])
