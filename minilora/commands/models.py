@@ -110,8 +110,7 @@ def list_text(facts: dict) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from minilora.commands.plan import show_bytes
-    from minilora.show.grids import render
+    from minilora.show.grids import render, show_size
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     for header in ("name", "what it is", "licence", "size", "here"):
@@ -119,7 +118,7 @@ def list_text(facts: dict) -> str:
         table.add_column(header, justify="right" if header == "size" else "left", no_wrap=not wraps)
     for model in facts["models"]:
         here = "yes" if model["is_here"] else "no"
-        cells = (model["name"], model["description"], model["licence"], show_bytes(model["bytes"]), here)
+        cells = (model["name"], model["description"], model["licence"], show_size(model["bytes"]), here)
         table.add_row(*map(Text, cells))
     said = [render(table)]
     said += [f"{model['name']} is not here yet: {model['get']}" for model in facts["models"] if model["get"]]
@@ -349,7 +348,7 @@ def info_text(facts: dict) -> str:
 
 
 def _model_rows(facts: dict) -> list[tuple[str, str]]:
-    from minilora.commands.plan import show_bytes
+    from minilora.show.grids import show_size
 
     positions = f"{facts['positions']:,}, learned"
     if facts["rotary_base"] is not None:
@@ -369,8 +368,11 @@ def _model_rows(facts: dict) -> list[tuple[str, str]]:
         ("positions", positions),
         ("parameters", f"{facts['parameters']:,}, of them {facts['embedding_parameters']:,} in embeddings, {head}"),
         ("stored as", _stored(facts["stored"])),
-        ("on disk", show_bytes(facts["bytes_on_disk"])),
-        ("loaded", f"{show_bytes(facts['bytes_in_float32'])} in float32, {show_bytes(facts['bytes_in_nf4'])} in NF4"),
+        ("on disk", show_size(facts["bytes_on_disk"])),
+        (
+            "loaded",
+            f"{show_size(facts['bytes_in_float32'])} in float32, {show_size(facts['bytes_in_nf4'])} in NF4",
+        ),
         ("tokenizer", f"{facts['tokenizer']}, {facts['tokens']:,} tokens" if facts["tokenizer"] else "none"),
         ("chat format", chat.get(facts["chat_format"], facts["chat_format"])),
     ]
@@ -378,7 +380,7 @@ def _model_rows(facts: dict) -> list[tuple[str, str]]:
 
 
 def _adapter_rows(facts: dict) -> list[tuple[str, str]]:
-    from minilora.commands.plan import show_bytes
+    from minilora.show.grids import show_size
 
     quantized = facts["base_quantization"]
     fingerprint = facts["base_fingerprint"]
@@ -397,7 +399,7 @@ def _adapter_rows(facts: dict) -> list[tuple[str, str]]:
         ("base", base),
         ("parameters", f"{facts['parameters']:,}"),
         ("stored as", _stored(facts["stored"])),
-        ("on disk", show_bytes(facts["bytes_on_disk"])),
+        ("on disk", show_size(facts["bytes_on_disk"])),
     ]
 
 

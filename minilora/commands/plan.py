@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from minilora.commands.common import Parser, add_json, add_method, method_list, method_options
 from minilora.errors import MiniloraError, escape
+from minilora.show.grids import show_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,7 +135,7 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError("--out draws the plan of a model: name one")
     if budget is not None:
         facts |= {"memory": round(budget), "largest": [_largest(budget, *item, step) for item in options.items()]}
-        said.append(f"The largest preset of which a step fits {show_bytes(budget)}:")
+        said.append(f"The largest preset of which a step fits {show_size(budget)}:")
         said += [f"  {fact['method']:<20}{_answer(fact)}" for fact in facts["largest"]]
     print(json.dumps(facts) if arguments.json else "\n".join(said), flush=True)
 
@@ -155,7 +156,7 @@ def _answer(fact: dict) -> str:
     if fact["model"] is None:
         return "none"
     how = "" if fact["fits"] == "yes" else f", {fact['fits']}"
-    return f"{fact['model']} ({show_bytes(fact['peak'])}{how})"
+    return f"{fact['model']} ({show_size(fact['peak'])}{how})"
 
 
 def _read_by(method: str, arguments: Namespace) -> Namespace:
@@ -272,7 +273,7 @@ def _text(name: str, shape: Shape, plans: list[Plan], facts: dict, rate, utiliza
         plan, fact = plans[0], facts["plans"][0]
         share = _share(plan)
         said.append(f"trains {_numbers(plan.trainable)} of {_numbers(plan.total)} parameters ({share})")
-        said.append(f"saves  {show_bytes(plan.saved_bytes)}")
+        said.append(f"saves  {show_size(plan.saved_bytes)}")
         said.append(f"takes  {_work(sum(work for kind, work in plan.flops.items() if kind != 'again'))} a step")
         said += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in fact["fits"].items()]
     else:
@@ -294,8 +295,8 @@ def _one(plan: Plan) -> Grid:
 
     columns = [plan.memory, plan.checkpointed]
     kinds = [kind for kind in plan.memory.kinds if any(memory.kinds[kind] for memory in columns)]
-    rows = [(kind, *(show_bytes(memory.kinds[kind]) for memory in columns)) for kind in kinds]
-    rows.append(("peak", *(show_bytes(memory.peak) for memory in columns)))
+    rows = [(kind, *(show_size(memory.kinds[kind]) for memory in columns)) for kind in kinds]
+    rows.append(("peak", *(show_size(memory.peak) for memory in columns)))
     return Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
 
 
@@ -306,8 +307,8 @@ def _several(plans: list[Plan]) -> Grid:
     for plan in plans:
         kinds = plan.memory.kinds
         weights, states = kinds["weights"] + kinds["constants"], kinds["gradients"] + kinds["optimizer"]
-        cells = [show_bytes(size) for size in (weights, kinds["adapters"], states, kinds["activations"])]
-        peaks = [show_bytes(memory.peak) for memory in (plan.memory, plan.checkpointed)]
+        cells = [show_size(size) for size in (weights, kinds["adapters"], states, kinds["activations"])]
+        peaks = [show_size(memory.peak) for memory in (plan.memory, plan.checkpointed)]
         rows.append((plan.method, _share(plan), *cells, *peaks))
     header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
     return Grid("", header, rows, "")
@@ -319,15 +320,6 @@ def _fitting(facts: dict) -> Grid:
     rows = [(fact["method"], *(SHORT[answer] for answer in fact["fits"].values())) for fact in facts["plans"]]
     caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
     return Grid("What fits on a GPU of so much memory", ("method", *facts["plans"][0]["fits"]), rows, caption)
-
-
-def show_bytes(number: float) -> str:
-    """Three digits: 37.7 MB, 349 GB."""
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
-        if number >= 0.9995 * size:
-            value = number / size
-            return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f} {unit}"
-    return f"{number:.0f} B"
 
 
 def _numbers(count: int) -> str:

@@ -13,8 +13,8 @@ from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from minilora.commands.common import Parser
-from minilora.commands.plan import show_bytes
 from minilora.errors import MiniloraError, escape
+from minilora.show.grids import show_rate, show_size, show_time
 
 if TYPE_CHECKING:
     from minilora.plan.activations import Step
@@ -28,12 +28,7 @@ MOST_TOKENS, MOST_STEPS = 1e18, 10**12
 COUNTS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))  # bits a second
 COMMUNICATION = "comm.: communication's share of a step."
-YEAR, DAY, HOUR, MINUTE = 365.25 * 86400, 86400, 3600, 60
-# (from so many seconds on, the unit, its seconds)
-TIMES = (
-    *((2 * YEAR, "years", YEAR), (2 * DAY, "days", DAY), (2 * HOUR, "h", HOUR), (10 * MINUTE, "min", MINUTE)),
-    *((1, "s", 1), (1e-3, "ms", 1e-3), (0, "µs", 1e-6)),
-)
+DAY, HOUR = 86400, 3600
 
 
 # Arguments
@@ -225,7 +220,7 @@ def _several(facts: list[dict]) -> Grid:
     for fact in facts:
         on = fact["run"]
         fastest = [f"{on['fastest']['machines']:,}"] if "fastest" in on else []
-        rows.append((fact["method"], show_bytes(on["gradient_bytes"]), *_cells(on), *fastest))
+        rows.append((fact["method"], show_size(on["gradient_bytes"]), *_cells(on), *fastest))
     header = ("method", "gradi-\nents", "step", "tokens/s", "speed-\nup", "comm.", "run", "device-\nhours", "best")
     best = " best: the number of machines that is fastest." if len(rows[0]) == len(header) else ""
     return Grid("", header[: len(rows[0])], rows, COMMUNICATION + best)
@@ -236,11 +231,11 @@ def _cells(on: dict) -> list[str]:
 
     return [
         show_time(on["step_seconds"]),
-        _three(on["tokens_per_second"]),
-        _three(on["speedup"]),
+        show_rate(on["tokens_per_second"]),
+        show_rate(on["speedup"]),
         show_share(on["communication_share"]) if on["communication_share"] else "–",
         show_time(on["days"] * DAY),
-        _three(on["device_hours"]),
+        show_rate(on["device_hours"]),
     ]
 
 
@@ -248,13 +243,13 @@ def _where_it_ends(run: Run, fact: dict) -> Iterator[str]:
     """Up to which number of machines the link leaves a gain."""
     sent, best = fact["gradient_bytes"], fact["fastest"]
     yield (
-        f"A step's gradients are {show_bytes(sent)}; each machine sends and receives nearly twice that, which takes "
+        f"A step's gradients are {show_size(sent)}; each machine sends and receives nearly twice that, which takes "
         f"{show_time(2 * sent / run.link.bandwidth)} on this link, however many machines there are."
     )
     if best["machines"] == 1:
         yield "The link eats the whole gain: no number of machines, up to one for each row, is as fast as one alone."
         return
-    gain = f"{best['machines']:,} machines are {_three(best['speedup'])} times as fast as one"
+    gain = f"{best['machines']:,} machines are {show_rate(best['speedup'])} times as fast as one"
     if best["machines"] == min(run.step.batch, MOST_MACHINES):
         yield f"More machines pay, up to one for each row: {gain}."
     else:
@@ -264,16 +259,3 @@ def _where_it_ends(run: Run, fact: dict) -> Iterator[str]:
 
 def _rows(count: int) -> str:
     return f"{count:,} row{'s' * (count != 1)}"
-
-
-def _three(number: float) -> str:
-    """Three digits, and of a large number all before the point: 0.0123, 4.50, 78,901."""
-    if number < 0.9995:
-        return f"{number:.3g}"
-    return f"{number:,.{0 if number >= 99.95 else 1 if number >= 9.995 else 2}f}"
-
-
-def show_time(seconds: float) -> str:
-    """Three digits in a unit that suits: 50.0 µs, 90.0 s, 90.0 min, 12.0 days."""
-    unit, size = next((unit, size) for least, unit, size in TIMES if seconds >= 0.9995 * least)
-    return f"{_three(seconds / size)} {unit}"

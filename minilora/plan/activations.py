@@ -49,7 +49,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Learns:
+class Trainable:
     """Where in a model something trains. Names of linears are those of `Shape.linears`."""
 
     embedding: bool = False  # the table, so that everything after it is live
@@ -60,14 +60,14 @@ class Learns:
     prefix: int = 0  # keys and values in front of every layer's own
     prompt: int = 0  # embeddings in front of the text's
     adapters: tuple[str, ...] = ()  # modules of a block with a bottleneck adapter
-    beside: bool = False  # it reads what its module is given, in place of what that returns
+    parallel: bool = False  # they read what their module is given, in place of what that returns
     bottleneck: int = 0  # width of those adapters
     dropout: bool = False
     rank: int = 0
 
 
 @dataclass
-class Kept:
+class SavedForBackward:
     """Numbers of bytes that a block keeps for backward, by name, in the order of their making."""
 
     early: dict[str, float] = field(default_factory=dict)  # up to the gated activation
@@ -79,57 +79,57 @@ class Kept:
         return sum(self.early.values()) + sum(self.late.values())
 
 
-def rows_of(step: Step, learns: Learns) -> tuple[int, int]:
+def rows_of(step: Step, trainable: Trainable) -> tuple[int, int]:
     """(tokens a sequence, N): with the virtual ones that pass through the layers."""
-    length = step.length + learns.prompt
+    length = step.length + trainable.prompt
     return length, step.batch * length
 
 
-def score_count(shape: Shape, step: Step, learns: Learns) -> int:
+def score_count(shape: Shape, step: Step, trainable: Trainable) -> int:
     """Scores under a causal mask in blocks of queries, keys of a prefix included."""
-    length, _ = rows_of(step, learns)
-    starts = range(0, length, CAUSAL_BLOCK)
-    seen = sum((min(s + CAUSAL_BLOCK, length) - s) * (min(s + CAUSAL_BLOCK, length) + learns.prefix) for s in starts)
-    return step.batch * shape.heads * seen
+    length, _ = rows_of(step, trainable)
+    whole, rest = divmod(length, CAUSAL_BLOCK)
+    keys = CAUSAL_BLOCK * whole * (whole + 1) // 2 + whole * trainable.prefix  # of the whole blocks, added up
+    return step.batch * shape.heads * (CAUSAL_BLOCK * keys + rest * (length + trainable.prefix))
 
 
-def kept_by_block(shape: Shape, step: Step, learns: Learns, live: bool) -> Kept:
+def kept_by_block(shape: Shape, step: Step, trainable: Trainable, live: bool) -> SavedForBackward:
     """What one block keeps. live: whether a gradient has to flow into what comes before it."""
-    length, n = rows_of(step, learns)
+    length, n = rows_of(step, trainable)
     h, q, f, own = shape.hidden, shape.query_width, shape.intermediate, step.selective
-    keys = step.batch * (length + learns.prefix) * shape.kv_width
-    kept = Kept()
+    keys = step.batch * (length + trainable.prefix) * shape.kv_width
+    kept = SavedForBackward()
 
     def keep(where: dict[str, float], name: str, numbers: float) -> None:
         where[name] = step.itemsize * numbers  # an array has one name, however many rules hold it
 
     def linears(where: dict[str, float], input_name: str, numbers: int, *names: str, remade: bool = False) -> bool:
         """The linears that read one array, which may be remade; True where something trains in one of them."""
-        reading = [name for name in names if name in learns.reads]
-        scaled = [name for name in names if name in learns.scaled]
-        if scaled or (reading and not learns.dropout and not remade):
+        reading = [name for name in names if name in trainable.reads]
+        scaled = [name for name in names if name in trainable.scaled]
+        if scaled or (reading and not trainable.dropout and not remade):
             keep(where, f"input of {input_name}", numbers)
-        for name in reading if learns.dropout else ():
-            keep(where, f"dropped input of {name}", numbers * (1 + 1 / step.itemsize) + n * learns.rank)
+        for name in reading if trainable.dropout else ():
+            keep(where, f"dropped input of {name}", numbers * (1 + 1 / step.itemsize) + n * trainable.rank)
         for name in names:
-            if name in learns.factors:
+            if name in trainable.factors:
                 keep(where, f"output of {name} before its factors", n * shape.linears[name][1])
-        return any(name in learns.reads | learns.scaled | learns.factors for name in names)
+        return any(name in trainable.reads | trainable.scaled | trainable.factors for name in names)
 
     def adapter(where: dict[str, float], module: str, remade: bool = False) -> bool:
-        if module not in learns.adapters:
+        if module not in trainable.adapters:
             return False
-        if not (learns.beside and remade):
-            keep(where, "input of gate and up" if learns.beside else f"output of {module}", n * h)
-        keep(where, f"inside the adapter of {module}", (1 if own else 2) * n * learns.bottleneck)
+        if not (trainable.parallel and remade):
+            keep(where, "input of gate and up" if trainable.parallel else f"output of {module}", n * h)
+        keep(where, f"inside the adapter of {module}", (1 if own else 2) * n * trainable.bottleneck)
         return True
 
     # Attention
-    live |= learns.norms
+    live |= trainable.norms
     if live:
         keep(kept.early, "input of the first norm", n * h + n)
     names = ("q_proj", "k_proj", "v_proj")
-    live |= linears(kept.early, "q, k and v", n * h, *names, remade=live and own) or learns.prefix > 0
+    live |= linears(kept.early, "q, k and v", n * h, *names, remade=live and own) or trainable.prefix > 0
     if live:
         if not shape.positions:
             keep(kept.early, "sines", 2 * length * shape.head_dim * min(step.workers, step.batch))
@@ -138,12 +138,12 @@ def kept_by_block(shape: Shape, step: Step, learns: Learns, live: bool) -> Kept:
             keep(kept.early, "input of o", n * q)
         keep(kept.early, "maxima and sums of scores", (2 if own else 1) * n * shape.heads)
         if not (step.fused or own):
-            keep(kept.early, "exponentials of scores", score_count(shape, step, learns))
+            keep(kept.early, "exponentials of scores", score_count(shape, step, trainable))
     live |= linears(kept.early, "o", n * q, "o_proj")
     live |= adapter(kept.early, "self_attn")
 
     # MLP
-    live |= learns.norms
+    live |= trainable.norms
     if live:
         keep(kept.early, "input of the second norm", n * h + n)
     first = ("gate_proj", "up_proj") if shape.gated else ("up_proj",)
@@ -185,7 +185,13 @@ class Peaks:
 
 
 def engine_peaks(
-    shape: Shape, step: Step, learns: Learns, gradients: Parts, copies: int, tied: bool, checkpointing: bool = False
+    shape: Shape,
+    step: Step,
+    trainable: Trainable,
+    gradients: Parts,
+    copies: int,
+    tied: bool,
+    checkpointing: bool = False,
 ) -> Peaks:
     """What minilora's own engine keeps alive in a step.
 
@@ -206,18 +212,18 @@ def engine_peaks(
         backward, embedding     all have; rows of the table are sorted and summed
     """
     size, workers = step.itemsize, min(step.workers, step.batch)
-    length, n = rows_of(step, learns)
+    length, n = rows_of(step, trainable)
     stream, inner = size * n * shape.hidden, size * n * shape.intermediate  # bytes of N·h and N·f
     branches = 2 if shape.gated else 1
-    first = kept_by_block(shape, step, learns, live=learns.embedding or learns.prompt > 0)
-    last = kept_by_block(shape, step, learns, first.live) if shape.layers > 1 else first
+    first = kept_by_block(shape, step, trainable, live=trainable.embedding or trainable.prompt > 0)
+    last = kept_by_block(shape, step, trainable, first.live) if shape.layers > 1 else first
     before = first.total + (shape.layers - 2) * last.total if shape.layers > 1 else 0
     body = before + last.total
     if checkpointing and first.live:
         sines = 0 if shape.positions else size * workers * 2 * length * shape.head_dim  # as they are, for all blocks
         before = (shape.layers - 1) * stream + sines
         body = before + stream  # the input of each block
-    live = last.live or learns.norms
+    live = last.live or trainable.norms
     norm = stream + size * n if live else 0  # the last norm's input
     copy = workers * copies * size * shape.hidden * shape.intermediate
     cached = min(workers * CACHE_BLOCK, inner)  # one array of an elementwise chain, a block at a time
@@ -227,14 +233,14 @@ def engine_peaks(
     made |= {"gate and up": branches * inner, "input of down": inner}
     there = last.early | last.late
     mlp = last.total + sum(count for name, count in made.items() if name not in there)
-    scores = size * min(step.batch, workers) * shape.heads * CAUSAL_BLOCK * (length + learns.prefix)
+    scores = size * min(step.batch, workers) * shape.heads * CAUSAL_BLOCK * (length + trainable.prefix)
     if not step.selective:  # kept, and then counted above, or alive until the operation ends
-        scores = 0 if live else size * score_count(shape, step, learns)
+        scores = 0 if live else size * score_count(shape, step, trainable)
     attention = 2 * stream + size * n * 2 * (shape.query_width + shape.kv_width) + scores
     in_block = max(mlp + 2 * cached, mlp + stream + copy, attention)
 
     chunk = chunk_rows(shape.vocab, shape.hidden, size)
-    rows = -(-step.batch // workers) * max(1, step.length - (learns.prompt == 0))  # with a label
+    rows = -(-step.batch // workers) * max(1, step.length - (trainable.prompt == 0))  # with a label
     chunks = -(-rows // chunk)
     logits, head = workers * min(rows, chunk) * shape.vocab * size, workers * gradients.head
     loss = min(chunks, 2) * head + logits
@@ -247,8 +253,8 @@ def engine_peaks(
     if live:
         whole = before + last.total  # once the last block has been computed again
         # What the last linear reads was made again, and left its sigmoids, which are not computed once more.
-        remade = step.selective and "down_proj" in learns.reads and "input of down" not in there
-        again = inner if remade and not learns.dropout else 0
+        remade = step.selective and "down_proj" in trainable.reads and "input of down" not in there
+        again = inner if remade and not trainable.dropout else 0
         slopes = cached * ((3 if several else 2) if again else (5 if several else 3))
         around = stream + (1 + branches) * inner + again + slopes + workers * gradients.down
         down = stream + inner + again + copy
@@ -256,11 +262,11 @@ def engine_peaks(
         phases["backward, last MLP"] = start + max(around, down)
         if checkpointing and first.live:
             phases["last block again"] = phases["forward, last block"] + stream + head
-        if learns.bottleneck:
-            inside = size * n * learns.bottleneck
+        if trainable.bottleneck:
+            inside = size * n * trainable.bottleneck
             gelu = 2 * inside + 9 * min(workers * CACHE_BLOCK, inside)
             phases["backward, last adapter"] = whole + head + 2 * stream + gelu
         phases["backward, first MLP"] = sum(first.early.values()) + grown - workers * gradients.block + around
-    sorting = 3 * stream + (workers * size * shape.in_embedding if tied else 0) if learns.embedding else 0
+    sorting = 3 * stream + (workers * size * shape.in_embedding if tied else 0) if trainable.embedding else 0
     phases["backward, embedding"] = grown + sorting
     return Peaks(body + norm + (stream if live else 0), logits, phases)

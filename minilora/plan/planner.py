@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from minilora.errors import MiniloraError, escape
-from minilora.plan.activations import Learns, Parts, Step, engine_peaks, kept_by_block, rows_of
+from minilora.plan.activations import Parts, Step, Trainable, engine_peaks, kept_by_block, rows_of
 from minilora.plan.shapes import LARGEST, PRESETS, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
 from minilora.train.methods import METHODS, Options, find
@@ -102,10 +102,10 @@ def trained(shape: Shape, method: str, options: Options) -> Parts:
     """The numbers that train, by where they are: the formulas in the docstrings of `minilora/peft/`."""
     h, kv, f = shape.hidden, shape.kv_width, shape.intermediate
     of_norm = h * (1 + shape.norm_biases)
-    biases = shape.in_biases // shape.layers
+    biases = sum(shape.linears[name][1] for name in shape.biased)
     if method == "full":
         table = shape.in_embedding
-        block = shape.in_linears // shape.layers + biases + 2 * of_norm
+        block = sum(i * o for i, o in shape.linears.values()) + biases + 2 * of_norm
         embedding = (0 if shape.tied else table) + shape.positions * h
         return Parts(head=table, block=block, down=h * f, embedding=embedding, norm=of_norm)
     if method == "feature-extraction":
@@ -140,25 +140,25 @@ def added(shape: Shape, method: str, options: Options) -> int:
     return trained(shape, method, options).total(shape.layers)  # BitFit trains copies, too
 
 
-def learns(shape: Shape, method: str, options: Options) -> Learns:
+def trainable_parts(shape: Shape, method: str, options: Options) -> Trainable:
     """Where in the model something trains."""
     every = frozenset(shape.linears)
     if method == "full":
-        return Learns(embedding=True, norms=True, reads=every)
+        return Trainable(embedding=True, norms=True, reads=every)
     if method in LORA_FAMILY:
         names = frozenset(targets(shape, options))
         factors = names if method == "dora" else frozenset()
-        return Learns(reads=names, factors=factors, dropout=options.dropout > 0, rank=options.rank)
+        return Trainable(reads=names, factors=factors, dropout=options.dropout > 0, rank=options.rank)
     if method == "prefix":
-        return Learns(prefix=options.virtual_tokens)
+        return Trainable(prefix=options.virtual_tokens)
     if method == "prompt":
-        return Learns(prompt=options.virtual_tokens)
+        return Trainable(prompt=options.virtual_tokens)
     if method == "bottleneck":
-        beside = options.placement == "parallel"
-        return Learns(adapters=adapter_places(options), beside=beside, bottleneck=options.bottleneck_size)
+        parallel = options.placement == "parallel"
+        return Trainable(adapters=adapter_places(options), parallel=parallel, bottleneck=options.bottleneck_size)
     if method == "ia3":
-        return Learns(scaled=frozenset(["down_proj"]), factors=frozenset(["k_proj", "v_proj"]))
-    return Learns(norms=method in ("bitfit", "norms"))
+        return Trainable(scaled=frozenset(["down_proj"]), factors=frozenset(["k_proj", "v_proj"]))
+    return Trainable(norms=method in ("bitfit", "norms"))
 
 
 def adapter_places(options: Options) -> tuple[str, ...]:
@@ -240,7 +240,7 @@ def four_bit(shape: Shape, options: Options) -> tuple[int, int]:
 
 def memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:
     """The arithmetic of the papers: everything is held at once, and the peak is the sum."""
-    what, kinds = learns(shape, method, options), held(shape, method, options, step)
+    what, kinds = trainable_parts(shape, method, options), held(shape, method, options, step)
     _, n = rows_of(step, what)
     first = kept_by_block(shape, step, what, live=what.embedding or what.prompt > 0)
     other = kept_by_block(shape, step, what, first.live)
@@ -263,7 +263,7 @@ def engine_memory(shape: Shape, method: str, options: Options, step: Step, check
     more than the peak; where they add up to less, the rest is workspace.
     """
     step = replace(step, selective=method in FOUR_BIT)
-    what, kinds = learns(shape, method, options), held(shape, method, options, step)
+    what, kinds = trainable_parts(shape, method, options), held(shape, method, options, step)
     numbers = trained(shape, method, options)
     gradients = Parts(**{name: size * step.itemsize for name, size in vars(numbers).items()})
     workers = min(step.workers, step.batch)
@@ -290,7 +290,7 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
     weight gradients    for what trains, once
     again               with checkpointing, the blocks once more
     """
-    what = learns(shape, method, options)
+    what = trainable_parts(shape, method, options)
     length, n = rows_of(step, what)
     trainable = trained(shape, method, options)
     extra = 0 if method in ("full", "feature-extraction", "prefix", "prompt") else trainable.block * shape.layers

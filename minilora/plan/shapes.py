@@ -6,6 +6,7 @@ from pathlib import Path
 
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import read_json
+from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -80,7 +81,7 @@ class Shape:
 
 _LLAMA_7B = Shape(32, 4096, 11008, 32, 32, 32000)
 _LLAMA_13B = Shape(40, 5120, 13824, 40, 40, 32000)
-_GPT_3_LINEARS = (*ATTENTION, "up_proj", "down_proj")
+_GPT_LINEARS = (*ATTENTION, "up_proj", "down_proj")
 
 # From the papers' tables and the published configurations: layers, hidden, intermediate, heads, key/value heads and
 # vocabulary.
@@ -104,14 +105,14 @@ PRESETS = {
         *(96, 12288, 49152, 96, 96, 50257),
         tied=True,
         gated=False,
-        biased=_GPT_3_LINEARS,
+        biased=_GPT_LINEARS,
         norm_biases=True,
         positions=2048,
     ),
 }
 
 _NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-_READ = (*_NEEDED, "num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias")
+_READ = (*_NEEDED, "num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias", "model_type")
 _FAMILIES = ("llama", "mistral", "qwen2")
 
 
@@ -146,22 +147,31 @@ def shape_from_config(config: dict, where: str = "config.json") -> Shape:
     if missing := [name for name in _NEEDED if config.get(name) is None]:
         raise FormatError(f"{where} lacks {', '.join(missing)}, without which nothing can be planned")
     try:
-        found = LlamaConfig(**{name: config[name] for name in _READ if config.get(name) is not None})
+        read = {name: config[name] for name in _READ if config.get(name) is not None}
+        found = LlamaConfig(**read | ({"attention_bias": True} if family == "qwen2" else {}))
     except MiniloraError as error:
         raise FormatError(f"{where}: {error}") from error
     sizes = {name: getattr(found, name) for name in _READ if type(getattr(found, name)) is int}
     if wrong := [f"{name} = {escape(repr(n))}" for name, n in sizes.items() if not 1 <= n <= LARGEST]:
         raise FormatError(f"{where}: {', '.join(wrong)}; sizes lie between 1 and {LARGEST:,}")
-    attention = ATTENTION[:3] if family == "qwen2" else ATTENTION if found.attention_bias else ()
-    mlp = ("gate_proj", "up_proj", "down_proj") if found.mlp_bias else ()
-    return Shape(
-        layers=found.num_hidden_layers,
-        hidden=found.hidden_size,
-        intermediate=found.intermediate_size,
-        heads=found.num_attention_heads,
-        kv_heads=found.num_key_value_heads,
-        vocab=found.vocab_size,
-        head_dim=found.head_dim,
-        tied=found.tie_word_embeddings,
-        biased=attention + mlp,
-    )
+    return shape_of(found)
+
+
+def shape_of(config: LlamaConfig | GPT2Config) -> Shape:
+    """The shape of the model that a configuration describes."""
+    shared = {
+        "layers": config.num_hidden_layers,
+        "hidden": config.hidden_size,
+        "intermediate": config.intermediate_size,
+        "heads": config.num_attention_heads,
+        "kv_heads": config.num_key_value_heads,
+        "vocab": config.vocab_size,
+        "head_dim": config.head_dim,
+        "tied": config.tie_word_embeddings,
+    }
+    if isinstance(config, GPT2Config):
+        positions = config.max_position_embeddings
+        return Shape(**shared, gated=False, biased=_GPT_LINEARS, norm_biases=True, positions=positions)
+    of_attention = ATTENTION[:3] if config.model_type == "qwen2" else ATTENTION
+    of_mlp = ("gate_proj", "up_proj", "down_proj") if config.mlp_bias else ()
+    return Shape(**shared, biased=(of_attention if config.attention_bias else ()) + of_mlp)

@@ -3,15 +3,15 @@
 A number measured over several seeds is shown as its mean ± half its range.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Every table, figure and sentence names the methods so, in this order.
 NAMES = {
@@ -46,11 +46,11 @@ class Spread:
     count: int
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
+    def of(cls, values: Iterable[float]) -> Spread:
         values = list(values)
         return cls(sum(values) / len(values), (max(values) - min(values)) / 2, len(values))
 
-    def overlaps(self, other: "Spread") -> bool:
+    def overlaps(self, other: Spread) -> bool:
         """Whether the two means are no further apart than the seeds scatter."""
         return abs(self.mean - other.mean) <= self.half_range + other.half_range
 
@@ -75,6 +75,8 @@ class Grid:
 
 def render(table: Table) -> str:
     """`table` as plain text, for a file."""
+    from rich.console import Console
+
     plain: dict[str, Any] = {
         "color_system": None,
         "force_terminal": False,
@@ -88,6 +90,10 @@ def render(table: Table) -> str:
 
 def drawn(grid: Grid) -> Table:
     """The grid for a terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(
         title=Text(grid.title, style="bold"),
         caption=Text(grid.caption, style="dim"),
@@ -122,6 +128,14 @@ def seeds_in_words(counts: Iterable[int]) -> str:
 
 # Numbers
 
+_BYTES = ((1e18, "EB"), (1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
+_HOUR, _DAY, _YEAR = 3600, 86400, 365.25 * 86400
+# (from so many seconds on, the unit, its seconds)
+_TIMES = (
+    *((2 * _YEAR, "years", _YEAR), (2 * _DAY, "days", _DAY), (2 * _HOUR, "h", _HOUR), (600, "min", 60)),
+    *((1, "s", 1), (1e-3, "ms", 1e-3), (0, "µs", 1e-6)),
+)
+
 
 def show_count(number: int) -> str:
     """`167,424`, or `10.2 M`."""
@@ -135,12 +149,36 @@ def show_share(share: float) -> str:
     return f"{percent:.{digits}f} %"
 
 
-def show_bytes(number: int) -> str:
+def show_bytes(number: float) -> str:
+    """What was measured, and scatters: `41 MB`, `1.2 GB`."""
     return f"{number / 1e6:.0f} MB" if number < 999.5e6 else f"{number / 1e9:.1f} GB"
+
+
+def show_size(number: float) -> str:
+    """What was counted, in three digits: `37.7 MB`, `349 GB`."""
+    for size, unit in _BYTES:
+        if number >= 0.9995 * size:
+            return f"{_three_digits(number / size)} {unit}"
+    return f"{number:.0f} B"
 
 
 def show_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
+def show_time(seconds: float) -> str:
+    """Three digits in a unit that suits: 50.0 µs, 90.0 s, 90.0 min, 12.0 days."""
+    unit, size = next((unit, size) for least, unit, size in _TIMES if seconds >= 0.9995 * least)
+    return f"{show_rate(seconds / size)} {unit}"
+
+
+def show_rate(number: float) -> str:
+    """Three digits, and of a large number all before the point: 0.0123, 4.50, 78,901."""
+    return f"{number:.3g}" if number < 0.9995 else _three_digits(number)
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:,.{0 if number >= 99.95 else 1 if number >= 9.995 else 2}f}"
 
 
 def show_signed(value: float) -> str:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.commands.plan import show_bytes
-from minilora.commands.plan_time import show_time
 from minilora.errors import FormatError, MiniloraError
 from minilora.measure.memory import live_bytes, peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -29,6 +27,7 @@ from minilora.plan.planner import (
 )
 from minilora.plan.shapes import PRESETS, find_shape, shape_from_config
 from minilora.quant import Linear4bit
+from minilora.show.grids import show_size, show_time
 from minilora.train import methods, recipes
 from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS, Options
@@ -247,7 +246,7 @@ def test_each_worker_has_gradients_of_its_own():
 
 @pytest.mark.parametrize("row", published(), ids=lambda row: row.what)
 def test_published_figures_within_ten_percent(row):
-    assert abs(row.error) < 0.1, f"{show_bytes(row.planned)} planned, {show_bytes(row.published)} published"
+    assert abs(row.error) < 0.1, f"{show_size(row.planned)} planned, {show_size(row.published)} published"
 
 
 def test_65b_on_one_48_gb_gpu_and_what_it_takes():

@@ -1,0 +1,92 @@
+"""Whether this machine can hold a training step: asked before anything is made, so arithmetic answers."""
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from minilora.errors import MiniloraError
+from minilora.models.gpt2 import GPT2Config
+from minilora.models.llama import LlamaConfig
+from minilora.plan.activations import Parts, Step, Trainable, engine_peaks
+from minilora.plan.planner import engine_memory
+from minilora.plan.shapes import Shape, shape_of
+from minilora.show.grids import show_size
+from minilora.train.methods import Options, find
+
+MOST = 10**18  # of any one size: beyond it, the answer is the same
+STEP_FLAGS = {"batch": "--batch-size", "length": "--seq-len"}
+SHAPE_FLAGS = {
+    "layers": "--num-layers",
+    "hidden": "--hidden-size",
+    "intermediate": "--intermediate-size",
+    "heads": "--num-heads",
+    "kv_heads": "--num-kv-heads",
+    "vocab": "--vocab-size",
+}
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # what a container may use
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that this machine has, or that its container may use; None where no one says."""
+    found = []
+    with suppress(AttributeError, OSError, ValueError):  # not on Windows
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in _CGROUPS:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            found.append(int(Path(path).read_text(encoding="ascii")))
+    return min((size for size in found if size > 0), default=None)
+
+
+def check_fits(
+    model: Shape | LlamaConfig | GPT2Config,
+    method: str | None,
+    step: Step,
+    memory: float | None = None,
+    *,
+    options: Options | None = None,
+    checkpointing: bool = False,
+    new_model: bool = False,
+) -> None:
+    """Raises MiniloraError, which names flags, where minilora's engine would take more bytes for a step than there are.
+
+    method: None for evaluation of a model that is loaded already, without gradients. memory: bytes; None: of this
+    machine. new_model: whether the model's own sizes are flags, too, as in `pretrain`.
+
+    The bytes are those of `planner.engine_memory`, with one worker unless `step` says otherwise. Any whole numbers may
+    be given: nothing is made.
+    """
+    memory = machine_memory() if memory is None else memory
+    if memory is None:
+        return
+    shape = model if isinstance(model, Shape) else shape_of(model)
+    sizes = {name: getattr(shape, name) for name in SHAPE_FLAGS} | {name: getattr(step, name) for name in STEP_FLAGS}
+    options = options or Options()
+    if set(shape.linears).isdisjoint(options.targets):  # "all-linear", or names that only another family has
+        options = replace(options, targets="all-linear")
+
+    def needed(**smaller: int) -> float:
+        now = {name: max(1, min(size, MOST)) for name, size in (sizes | smaller).items()}
+        of_step = replace(step, **{name: now.pop(name) for name in STEP_FLAGS})
+        return _peak(replace(shape, **now), method, options, of_step, checkpointing)
+
+    if (there := needed()) <= memory:
+        return
+    flags = STEP_FLAGS | (SHAPE_FLAGS if new_model else {})
+    flags = {name: flag for name, flag in flags.items() if sizes[name] > 1}
+    alone = [name for name in flags if needed(**{name: 1}) <= memory]
+    if not alone and needed(**dict.fromkeys(flags, 1)) > memory:
+        advice = "--model"
+    else:
+        words = [f"{flags[name]} than {sizes[name]:,}" for name in alone or flags]
+        advice = (" or " if alone else " and ").join(words)
+    raise MiniloraError(
+        f"{'a batch of evaluation' if method is None else 'a training step'} takes {show_size(there)} of memory, and "
+        f"this machine has {show_size(memory)}: choose a smaller {advice}"
+    )
+
+
+def _peak(shape: Shape, method: str | None, options: Options, step: Step, checkpointing: bool) -> float:
+    if method is None:
+        return max(engine_peaks(shape, step, Trainable(), Parts(), copies=0, tied=False).phases.values())
+    return engine_memory(shape, find(method), options, step, checkpointing).peak
