@@ -9,6 +9,7 @@ import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class RowGenerators:
     """Draws for dropout, each row of a batch from a stream of its own: the same however the rows are shared out."""
 
     def __init__(self, seeds: list[tuple[int, ...]]):
-        self._seeds, self._rngs = seeds, None
+        self._seeds = seeds
+        self._rngs: list[np.random.Generator] | None = None  # made by the first dropout
 
     def random(self, shape: tuple[int, ...], dtype="float64") -> np.ndarray:
         """As `Generator.random`, for an array whose first axis is the batch's rows."""
@@ -58,7 +60,7 @@ class Workers:
     def __init__(self, count: int | None = None, world: World | None = None):
         self.world = world or World()
         self.count = 1 if not backend.is_cpu() else (count or self.world.cores())
-        self._pool = None
+        self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> "Workers":
         with ExitStack() as stack:
@@ -94,8 +96,8 @@ class Workers:
         num_items = sum(model.count_targets(batch["labels"]) for batch in batches)
         if num_items == 0:
             raise ValueError("the batch has no label that counts")
-        totals: dict[Tensor, object] = {}
-        loss = 0
+        totals: dict[Tensor, Any] = {}
+        loss: Any = 0
 
         def part(number: int, batch: dict, rows: range):
             with nn.dropout_rng(RowGenerators([(*seed, number, row) for row in rows])):
@@ -130,13 +132,13 @@ class Workers:
             parameter.grad = gradient
         return loss
 
-    def _of_all_ranks(self, parameters: list[Tensor], loss, totals: dict[Tensor, object]):
+    def _of_all_ranks(self, parameters: list[Tensor], loss, totals: dict[Tensor, Any]):
         """Loss and gradients summed over the ranks; what no rank has a gradient for gets zeros."""
         mine = [totals.pop(p) if p in totals else xp.zeros(p.shape, dtype=p.dtype) for p in parameters]
         loss, *found = self.world.add_up([backend.asarray(loss, dtype=parameters[0].dtype), *mine])
         return loss, dict(zip(parameters, found, strict=True))
 
-    def _add_up(self, found: list[dict[Tensor, object]]) -> None:
+    def _add_up(self, found: list[dict[Tensor, Any]]) -> None:
         """Add the gradients of all dictionaries into the first, in order (so that a rerun gives the same bits)."""
         totals = found[0]
         names = list({t: None for grads in found for t in grads})

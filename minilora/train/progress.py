@@ -16,8 +16,8 @@ def progress_bar(description: str, total: int | None, show: bool = True):
     mpiexec stands between its ranks and the terminal: there, the first writes a line now and then.
     """
     if not show or not sys.stderr.isatty():
-        lines = show and total and launch.ranks() > 1 and launch.rank() == 0
-        yield _lines(description, total) if lines else lambda n=1, note="": None
+        is_first = show and launch.ranks() > 1 and launch.rank() == 0
+        yield _lines(description, total) if is_first and total else lambda n=1, note="": None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

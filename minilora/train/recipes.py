@@ -3,12 +3,13 @@ from here.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minilora.data import corpora
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
@@ -68,10 +69,15 @@ def tokenizer_for(corpus: corpora.Corpus, vocab_size: int) -> Tokenizer:
     return train_tokenizer((document.text for document in documents), vocab_size)
 
 
-def new_model(tokenizer: Tokenizer, seed: int, **sizes) -> LlamaForCausalLM:
+def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM:
     """An untrained model for the tokenizer; `sizes` are fields of LlamaConfig."""
     end = tokenizer.eos_token_id
-    tokens = {"vocab_size": tokenizer.vocab_size, "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    tokens: dict[str, Any] = {
+        "vocab_size": tokenizer.vocab_size,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": end,
+    }
     return LlamaForCausalLM(LlamaConfig(**tokens, **sizes), seed=seed)
 
 
@@ -117,7 +123,7 @@ def base_folder() -> Path:
     return Path(str(resources.files("minilora"))) / "assets" / "base"
 
 
-def load_model(source: str, adapter: str | None = None, quantization: dict | None = None):
+def load_model(source: str, adapter: str | os.PathLike | None = None, quantization: dict | None = None):
     """The language model of that name or in a folder or GGUF file, and its tokenizer.
 
     source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder, or a

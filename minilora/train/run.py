@@ -40,7 +40,7 @@ from minilora.train import checkpoint
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
@@ -202,7 +202,7 @@ class RunFolder:
             },
         }
         record = {"format": FORMAT, "config": self._config, "text_sha256": self._text_hash, **start, "resumed": []}
-        if previous:
+        if previous and self.checkpoint:
             record |= {key: previous.get(key) for key in start}
             record["resumed"] = [*previous["resumed"], {"step": self.checkpoint.step, **start}]
             self._note_changes(previous)

@@ -41,7 +41,8 @@ class Stream:
         self.ends.append(len(self.flat))
         self.found: dict[Tensor, dict[int, np.ndarray]] = {p: {} for p in parameters}
         self.waiting = list(self.places)[::-1]  # parameters that are not whole, the next at the end
-        self.sent, self.requests = 0, []
+        self.sent = 0
+        self.requests: list = []  # MPI's
         self._lock, self._ended = Lock(), Event()
 
     def __enter__(self) -> "Stream":

@@ -40,7 +40,8 @@ class World:
 
     def __init__(self, comm=None):
         self._comm = comm
-        self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+        self.rank: int = 0 if comm is None else comm.Get_rank()
+        self.size: int = 1 if comm is None else comm.Get_size()
         self.asked: list[int] = []  # the signals that this rank was sent
         self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
         # Over a network, sums go on beside backward; in a machine's memory they are too quick for it to pay.
