@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ FLOORS = [
 ]
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 EXEMPT = {"__init__", "__main__"}  # of the package itself: they gather what the floors offer
+LONGEST = 520  # lines of a file
+TO_BE_SPLIT = {"functional", "show.pictures"}
 
 
 def modules() -> dict[str, Path]:
@@ -131,6 +134,63 @@ def test_an_arrow_that_points_down_is_fine(source, module, is_package):
 def test_the_engine_sees_arrays_through_xp_alone(module):
     names = imported(modules()[module].read_text(encoding="utf-8"), module, False)
     assert not {name for name in names if name.partition(".")[0] in ("numpy", "cupy")}
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """A ring of modules {dotted name: text} that import each other, anywhere in their text; empty where there is none.
+
+    What stands under `if TYPE_CHECKING` is never run, and does not count.
+    """
+    graph = {}
+    for module, source in sources.items():
+        tree = ast.parse(source)
+        checked = [
+            node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        ]
+        for node in checked:
+            node.body = [ast.Pass()]
+        own = [name for name in imported(ast.unparse(tree), module, False) if name.startswith("minilora.")]
+        graph[module] = {home(name.removeprefix("minilora."), sources) for name in own} - {module, None}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def home(name: str, modules) -> str | None:
+    """The module that a dotted name is, or is in."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def test_no_circle():
+    assert circle({name: path.read_text("utf-8") for name, path in modules().items() if name not in EXEMPT}) == []
+
+
+@pytest.mark.parametrize(
+    "upper, lower",
+    [
+        ("from minilora.a.lower import x", "from minilora.a.upper import y"),
+        ("def f():\n    from minilora.a import lower", "import minilora.a.upper"),
+        ("from minilora.a import x", "from minilora.a import lower"),
+    ],
+)
+def test_a_circle_is_seen(upper, lower):
+    sources = {"a": "from minilora.a.upper import x", "a.upper": upper, "a.lower": lower}
+    assert {"a.upper"} < set(circle(sources))
+
+
+def test_what_only_types_need_is_no_circle():
+    upper = "if TYPE_CHECKING:\n    from minilora.a.lower import x"
+    assert circle({"a.upper": upper, "a.lower": "from minilora.a.upper import y"}) == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_file_is_too_long_to_read_at_once(module):
+    lines = len(modules()[module].read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST or module in TO_BE_SPLIT
 
 
 def test_only_the_backend_imports_cupy():
