@@ -5,7 +5,7 @@ Names are loaded when they are first asked for, so that the command line starts 
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {"Tensor": ".tensor", "no_grad": ".tensor"}
 _MODULES = tuple("backend nn optim ops functional gradcheck models quant peft data train".split())
