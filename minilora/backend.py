@@ -13,13 +13,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, unknown
 
 xp = SimpleNamespace()  # NumPy's or CuPy's functions; `use` fills it
 name = ""
@@ -123,11 +122,7 @@ def use(backend_name: str) -> _Restore:
     """
     previous = globals().get("_active")
     if backend_name not in _loaders:
-        near = get_close_matches(str(backend_name), _loaders, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise MiniloraError(
-            f"unknown backend {escape(repr(backend_name))}: there are {', '.join(sorted(_loaders))}{hint}"
-        )
+        raise MiniloraError(unknown("backend", backend_name, sorted(_loaders)))
     _activate(_loaders[backend_name]())
     return _Restore(previous)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minilora.commands.common import Parser, add_json, add_method, method_list, method_options
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, unknown
 from minilora.show.grids import show_size
 
 if TYPE_CHECKING:
@@ -170,16 +170,12 @@ def _read_by(method: str, arguments: Namespace) -> Namespace:
 
 
 def _step(arguments: Namespace):
-    from difflib import get_close_matches
-
     from minilora import blas
     from minilora.plan.activations import Step
     from minilora.plan.planner import DTYPES
 
     if arguments.dtype not in DTYPES:
-        near = get_close_matches(arguments.dtype, DTYPES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise MiniloraError(f"dtype must be one of {', '.join(DTYPES)}, not {escape(repr(arguments.dtype))}{hint}")
+        raise MiniloraError(unknown("--dtype", arguments.dtype, DTYPES))
     size = DTYPES[arguments.dtype]
     if size != 4 and arguments.workers is not None:
         raise MiniloraError("--workers are those of minilora's own engine; add --dtype float32, or leave them out")
@@ -199,8 +195,6 @@ def _bytes_of(text: str | None) -> float | None:
 
 def _tflops(arguments: Namespace) -> tuple[str, float] | None:
     """(device in words, its TFLOP/s), where one was asked for."""
-    from difflib import get_close_matches
-
     from minilora.plan.planner import DEVICES, measured_tflops
 
     if not 0 < arguments.utilization <= 1:
@@ -218,9 +212,7 @@ def _tflops(arguments: Namespace) -> tuple[str, float] | None:
         rate = measured_tflops()
         return f"{rate:.3g} TFLOP/s (this machine's float32 products)", rate
     if device not in DEVICES:
-        near = get_close_matches(device.lower(), DEVICES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MiniloraError(f"unknown device {escape(repr(device))}: {hint}There are {', '.join(DEVICES)} and here")
+        raise MiniloraError(unknown("--device", device, [*DEVICES, "here"]))
     return f"{DEVICES[device]:g} TFLOP/s ({device})", DEVICES[device]
 
 

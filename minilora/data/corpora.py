@@ -11,7 +11,6 @@ is one topic of the manual. `load` reads, `split` divides into train, validation
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib.util
 import inspect
@@ -28,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minilora.errors import FormatError, MiniloraError
+from minilora.errors import FormatError, MiniloraError, did_you_mean
 from minilora.formats.atomic import open_regular, show_path
 
 SIZE_LIMIT = 256 * 2**20  # bytes of a reader's text; in memory, text, pieces and token ids are about six times that
@@ -94,8 +93,7 @@ def load(source: str | os.PathLike) -> Corpus:
     elif os.path.lexists(name):
         texts = {os.path.basename(name): read_file(name)}
     else:
-        near = difflib.get_close_matches(name, CORPORA, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the corpora are {', '.join(CORPORA)}"
+        hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
     size = piece_size(sum(map(len, texts.values())))
     documents = [

@@ -13,14 +13,13 @@ the last digits depend on. Time, speed and memory are measured afterwards, by on
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from minilora import backend
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, unknown
 from minilora.measure.base import QUICK_BASE, Base
 from minilora.measure.few_shot import bits_after, classify_by_prompt
 from minilora.measure.footprint import file_bytes, memory_of, tokens_per_second
@@ -116,10 +115,7 @@ def _find(name: str) -> str:
     try:
         return methods.find(name)
     except MiniloraError:
-        every = [*others, *methods.METHODS]
-        near = get_close_matches(name, every, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MiniloraError(f"unknown method {escape(repr(name))}: {hint}There are {', '.join(every)}") from None
+        raise MiniloraError(unknown("method", name, [*others, *methods.METHODS])) from None
 
 
 def run(out: Path, plan: Plan, resume: bool = False, overwrite: bool = False, jobs: int = 1) -> Records:

@@ -19,14 +19,13 @@ Unlike LoRA it makes the model deeper, and its cost stays in use. PEFT has no su
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import isfinite
 from typing import ClassVar
 
 from minilora import functional as F
 from minilora import nn
 from minilora.backend import xp
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.peft.config import AdapterLayer, TargetedConfig, of_family
 from minilora.tensor import Tensor
 
@@ -61,8 +60,7 @@ class BottleneckConfig(TargetedConfig):
         for name, known in (("placement", PLACEMENTS), ("activation", ACTIVATIONS)):
             value = getattr(self, name)
             if not isinstance(value, str) or value not in known:
-                near = get_close_matches(str(value), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(value, known, before="; ")
                 found.append(f"{name} must be one of {', '.join(known)}, not {escape(repr(value))}{hint}")
         s = self.scaling
         if s is not None and (type(s) not in (int, float) or s == 0 or abs(s) > 3.4e38 or not isfinite(s)):

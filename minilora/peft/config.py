@@ -8,13 +8,12 @@ import json
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from typing import ClassVar
 
 import numpy as np
 
 from minilora import nn
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.models.pretrained import Pretrained
 from minilora.quant import linears_of_blocks
 from minilora.tensor import Tensor
@@ -293,8 +292,8 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
         elif name in others:
             problems.append(f"{escape(repr(name))} is not a {kind_name}: it is of class {others[name]}")
         else:
-            near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
-            problems.append(f"{escape(repr(name))} matches nothing" + (f", did you mean {near[0]!r}?" if near else ""))
+            hint = did_you_mean(name, last_names, before=", ") if len(problems) < 10 else ""
+            problems.append(f"{escape(repr(name))} matches nothing{hint}")
     if problems:
         there = ", ".join(last_names) or f"no {kind_name} at all"
         raise MiniloraError(f"{option}: {listed(problems)}; there are: {escape(there, 400)}")

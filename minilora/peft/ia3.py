@@ -15,12 +15,11 @@ The attention of the paper's T5 has no biases; like PEFT, this scales a bias alo
 """
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import ClassVar
 
 from minilora import backend, nn
 from minilora.backend import xp
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.peft.config import AdapterLayer, TargetedConfig, is_list_of_names, of_family
 from minilora.peft.patterns import means
 from minilora.tensor import Tensor
@@ -74,8 +73,7 @@ class IA3Config(TargetedConfig):
         problems = []
         for name in names:
             if not _meant_by([name], targets):
-                near = get_close_matches(name, last_names, n=1)
-                hint = f", did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(name, last_names, before=", ")
                 there = escape(", ".join(last_names), 400)
                 problems.append(f"{escape(repr(name))} is not among the adapted modules ({there}){hint}")
         # PEFT compares letters, not names: to it "down_proj" means a target called "my_down_proj", too.

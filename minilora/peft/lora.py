@@ -27,7 +27,6 @@ Its descendants each change one thing, and go together:
 
 import re
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from math import sqrt
 from typing import ClassVar
 
@@ -36,7 +35,7 @@ import numpy as np
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.peft.config import AdapterLayer, NamedTargets, listed, of_family, tied
 from minilora.peft.patterns import pattern_problems, target_problems, value_at
 from minilora.peft.pissa import principal_start
@@ -187,9 +186,9 @@ def _alpha_problem(name: str, value: object) -> list[str]:
 def _start_problem(value: object) -> list[str]:
     if type(value) is bool or re.fullmatch("gaussian|pissa(_niter_[0-9]{1,3})?", value if type(value) is str else ""):
         return []
-    near = get_close_matches(str(value), ["gaussian", "pissa", "pissa_niter_4"], n=1)
+    hint = did_you_mean(value, ["gaussian", "pissa", "pissa_niter_4"], before="; ")
     known = "init_lora_weights must be True, False, 'gaussian', 'pissa' or such as 'pissa_niter_4'"
-    return [f"{known}, not {escape(repr(value))}" + (f"; did you mean {near[0]!r}?" if near else "")]
+    return [f"{known}, not {escape(repr(value))}{hint}"]
 
 
 class LoraLinear(AdapterLayer):

@@ -8,9 +8,8 @@ it saves. Here they may not differ.
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 
-from minilora.errors import escape
+from minilora.errors import did_you_mean, escape
 
 
 def value_at(path: str, pattern: dict, default):
@@ -35,8 +34,8 @@ def target_problems(option: str, pattern: dict, targets: list[str]) -> list[str]
         if not paths and not re.fullmatch(r"[\w.-]*", name):
             problems.append(f"{option}: {escape(repr(name))} is not a name (regular expressions are not read)")
         elif not paths:
-            near = get_close_matches(name, last_names, n=1) if len(problems) < 10 else []
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {escape(', '.join(last_names), 400)}"
+            hint = did_you_mean(name, last_names) if len(problems) < 10 else ""
+            hint = hint or f"there are: {escape(', '.join(last_names), 400)}"
             problems.append(f"{option}: {escape(repr(name))} is none of the targets, {hint}")
         for path in paths:
             first = meant.setdefault(path, name)

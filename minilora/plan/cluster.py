@@ -21,10 +21,9 @@ itself, runs at the speed of memory and is left out.
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import inf
 
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.plan.planner import trained
 from minilora.plan.shapes import Shape
 from minilora.train.methods import Options, find
@@ -91,10 +90,10 @@ def _rate(text: str, what: str) -> float:
     """Bytes a second. B are bytes, b alone could be a slip of either: 1Gb is refused."""
     found = _RATE.fullmatch(what)
     if found is None:
-        near = get_close_matches(what.lower(), LINKS, n=1)
+        hint = did_you_mean(what, LINKS, after=" ")
         if number := re.match(rf"{_NUMBER}\s*([kmgt])", what, re.IGNORECASE):
-            near = [f"{number[1]}{number[2].upper().replace('K', 'k')}bit"]
-        raise _refused(text, "cannot be read", f"did you mean {near[0]!r}? " if near else "")
+            hint = f"did you mean '{number[1]}{number[2].upper().replace('K', 'k')}bit'? "
+        raise _refused(text, "cannot be read", hint)
     rate = float(found[1]) * _PREFIXES[found[2].lower()] / (1 if found[3] in ("B", "Bps") else 8)
     if not LEAST_RATE <= rate <= MOST_RATE:
         raise _refused(text, "is outside 1 kbit to 1,000 Tbit a second")

@@ -20,9 +20,8 @@ bits, fused attention, and everything held at once. In float32 it is that of min
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, unknown
 from minilora.plan.activations import Parts, Step, Trainable, engine_peaks, kept_by_block, rows_of
 from minilora.plan.shapes import LARGEST, PRESETS, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
@@ -171,13 +170,9 @@ def targets(shape: Shape, options: Options) -> list[str]:
     if names == "all-linear":
         return list(shape.linears)
     names = [names] if isinstance(names, str) else list(names)
-    if unknown := [name for name in names if name not in shape.linears]:
-        near = get_close_matches(unknown[0], shape.linears, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise MiniloraError(
-            f"targets: {escape(', '.join(map(repr, unknown)))} is no linear layer of a block "
-            f"({', '.join(shape.linears)}){hint}"
-        )
+    for name in names:
+        if name not in shape.linears:
+            raise MiniloraError(f"targets: {unknown('linear layer of a block', name, shape.linears)}")
     return list(dict.fromkeys(names))
 
 

@@ -1,10 +1,9 @@
 """The shapes of models, known by name or read from a config.json: what a planner needs to know, without any weight."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape, unknown
 from minilora.formats.atomic import read_json
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
@@ -130,12 +129,7 @@ def find_shape(source: str) -> Shape:
             break
     if path.is_file():
         return shape_from_config(read_json(path), source)
-    near = get_close_matches(source.lower(), PRESETS, n=3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise MiniloraError(
-        f"unknown model {escape(repr(source))}: {hint}Give a config.json, a model folder, or "
-        f"one of {', '.join(PRESETS)}"
-    )
+    raise MiniloraError(f"{unknown('model', source, PRESETS)}; or give a config.json or a model folder")
 
 
 def shape_from_config(config: dict, where: str = "config.json") -> Shape:

@@ -16,7 +16,6 @@ The arithmetic itself stands in `plain.py`; on a CPU its faster twin in `fast.py
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from math import prod
 
@@ -24,7 +23,7 @@ import numpy as np
 
 from minilora import backend, blas
 from minilora.backend import xp
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, unknown
 from minilora.quant import fast, plain
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order
 from minilora.tensor import Tensor
@@ -191,9 +190,7 @@ def check_options(blocksize: int, quant_type: str = "nf4") -> None:
             f"blocksize must be one of {', '.join(map(str, BLOCKSIZES))}, not {escape(repr(blocksize))}"
         )
     if not isinstance(quant_type, str) or quant_type not in CODEBOOKS:
-        near = get_close_matches(str(quant_type).lower(), CODEBOOKS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise MiniloraError(f"quant_type must be one of {', '.join(CODEBOOKS)}, not {escape(repr(quant_type))}{hint}")
+        raise MiniloraError(unknown("quant_type", quant_type, CODEBOOKS))
 
 
 def check_array(array, name: str) -> None:

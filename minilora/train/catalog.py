@@ -25,11 +25,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape, unknown
 from minilora.formats.atomic import make_folder, open_regular, remove_leftovers, show_path, write_atomic
 from minilora.train.progress import progress_bar
 from minilora.train.run import LOCK, single_writer
@@ -88,9 +87,7 @@ def cache_folder() -> Path:
 def known(name: str) -> Known:
     """The model of that name. Raises MiniloraError that lists them."""
     if name not in CATALOG:
-        near = get_close_matches(name.lower(), CATALOG, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(CATALOG)}"
-        raise MiniloraError(f"no model {escape(repr(name))} to get; {hint}")
+        raise MiniloraError(unknown("model", name, CATALOG))
     return CATALOG[name]
 
 

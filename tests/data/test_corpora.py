@@ -239,7 +239,7 @@ def test_standard_input(monkeypatch):
 
 
 def test_unknown_names(tmp_path):
-    refused("pyton-docs", "pyton-docs", "did you mean python-docs?")
+    refused("pyton-docs", "pyton-docs", "did you mean 'python-docs'?")
     refused("zzz", "the corpora are python-docs, numpy-docs, matplotlib-docs")
     refused(str(tmp_path / "missing.txt"), "missing.txt")
     refused("", "''")

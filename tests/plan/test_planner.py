@@ -338,8 +338,8 @@ def test_a_config_json_is_read(tmp_path):
         ({"hidden_size": None}, "lacks hidden_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0"),
         ({"num_hidden_layers": 10**30}, "sizes lie between"),
-        ({"hidden_size": -4}, "hidden_size must be a positive"),
-        ({"vocab_size": "many"}, "vocab_size must be a positive"),
+        ({"hidden_size": -4}, "hidden_size must be a whole number of at least 1"),
+        ({"vocab_size": "many"}, "vocab_size must be a whole number of at least 1"),
         ({"num_attention_heads": 3}, "not a multiple"),
         ({"model_type": "gpt2"}, "'gpt2'"),
         ({"model_type": ["llama"]}, "the planner reads"),
@@ -494,7 +494,7 @@ def test_times_are_shown_in_units_that_suit():
 
 
 BAD = {
-    "model": (["llama-8b"], "did you mean llama-"),
+    "model": (["llama-8b"], "did you mean 'llama-"),
     "no model": ([], "a model"),
     "two models": (["base", "--model", "llama-7b"], "two models"),
     "method": (["llama-7b", "--method", "qlor"], "did you mean 'qlora'"),

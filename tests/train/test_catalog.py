@@ -229,9 +229,9 @@ def test_a_file_that_is_none(cache, tmp_path, without_pip, name):
 
 
 def test_an_unknown_name():
-    with pytest.raises(MiniloraError, match="no model 'smolm2' to get; did you mean smollm2"):
+    with pytest.raises(MiniloraError, match="unknown model 'smolm2': did you mean 'smollm2'"):
         get("smolm2")
-    with pytest.raises(MiniloraError, match=r"no model '\\x1b\[31m' to get; there is smollm2"):
+    with pytest.raises(MiniloraError, match=r"unknown model '\\x1b\[31m': there are smollm2"):
         get("\x1b[31m")
 
 

@@ -2,14 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.source import Source
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, did_you_mean, escape
 
 NAME = re.compile(r"(\d\d)_([a-z0-9_]+)")
 
@@ -120,8 +119,5 @@ def find_lesson(word: str) -> Lesson:
     key = f"{int(key):02}" if key.isascii() and key.isdigit() and len(key) < 9 else key
     if key in names:
         return names[key]
-    near = get_close_matches(key, names, n=1)
-    guess = f"did you mean {names[near[0]].name}? " if near else ""
-    raise MiniloraError(
-        f"no lesson {escape(word, 40)}; {guess}there are {', '.join(lesson.name for lesson in lessons)}"
-    )
+    near = did_you_mean(key, names, after=" There are ") or "there are "
+    raise MiniloraError(f"unknown lesson {escape(word, 40)}: {near}{', '.join(lesson.name for lesson in lessons)}")

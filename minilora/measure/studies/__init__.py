@@ -3,9 +3,7 @@
 A study more is a file with a `STUDY` and its name in the list below.
 """
 
-from difflib import get_close_matches
-
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, unknown
 from minilora.measure.studies import (
     adapter_width,
     data_types,
@@ -36,7 +34,5 @@ STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in MODUL
 def find(name: str) -> Study:
     """The study called so. Raises MiniloraError with the nearest name."""
     if name not in STUDIES:
-        near = get_close_matches(name, STUDIES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MiniloraError(f"unknown study {escape(repr(name))}: {hint}There are {', '.join(STUDIES)}")
+        raise MiniloraError(unknown("study", name, STUDIES))
     return STUDIES[name]
