@@ -14,7 +14,6 @@ __all__ = [*_HOMES, *_MODULES]
 
 def __getattr__(name: str):
     if name in _HOMES:
-        import_module(".ops", __name__)  # gives Tensor its operators
         return getattr(import_module(_HOMES[name], __name__), name)
     if name in _MODULES:
         return import_module(f".{name}", __name__)

@@ -15,12 +15,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from minilora.errors import MiniloraError, escape, unknown
 
-xp = SimpleNamespace()  # NumPy's or CuPy's functions; `use` fills it
+Array: TypeAlias = Any  # NumPy's array or CuPy's, which has no types to check with
+xp: Any = SimpleNamespace()  # NumPy's or CuPy's functions; `use` fills it
 name = ""
 
 

@@ -6,28 +6,37 @@ them.
 """
 
 import builtins
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from minilora import backend
-from minilora.backend import xp
-from minilora.tensor import Tensor, record, wrap
+from minilora.backend import Array, xp
+from minilora.tensor import Axis, Operand, Tensor, is_recording, record, wrap
 
 # Helpers
 
 
-def raw(x):
-    """The array in a Tensor, or an array-like as an array of the backend; Python numbers become float32."""
+def raw(x: Operand) -> Array:
+    """The array in a Tensor, or an array-like as an array of the backend; Python numbers become float32.
+
+    A Tensor's array is read-only while a graph needs it. Another array is copied where a graph may be made: it stays
+    the caller's, who may write into it before backward.
+    """
     if isinstance(x, Tensor):
         return x._data
-    return backend.asarray(x) if hasattr(x, "dtype") else Tensor(x)._data
+    if not hasattr(x, "dtype"):
+        return Tensor(x)._data
+    array = backend.asarray(x)
+    return array.copy() if array is x and is_recording() else array
 
 
-def number(x):
+def number(x: Any) -> Any:
     """A NumPy scalar as a Python number, which never widens a float32 array; anything else as it is."""
     is_scalar = getattr(x, "shape", None) == () and not isinstance(x, Tensor) and not backend.is_array(x)
     return x.item() if is_scalar else x
 
 
-def raw_pair(a, b):
+def raw_pair(a: Operand, b: Operand) -> tuple[Array, Array]:
     """The arrays of two inputs; a number beside an array stays a Python number, which takes the array's dtype."""
     a, b = number(a), number(b)
     x = a if isinstance(a, (bool, int, float)) else raw(a)
@@ -35,7 +44,7 @@ def raw_pair(a, b):
     return (x, y) if hasattr(x, "dtype") or hasattr(y, "dtype") else (raw(x), y)
 
 
-def unbroadcast(g, shape: tuple[int, ...]):
+def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum `g` over the axes along which an array of `shape` was repeated to give the shape of `g`."""
     if g.shape == shape:
         return g
@@ -44,62 +53,77 @@ def unbroadcast(g, shape: tuple[int, ...]):
     return g.sum(axis=axes, keepdims=True).reshape(shape)
 
 
-def unbroadcast_to(x):
+def unbroadcast_to(x: Array) -> Callable[[Array], Array]:
     """`unbroadcast` for the shape of `x`, which is not held on to."""
     shape = getattr(x, "shape", ())
     return lambda g: unbroadcast(g, shape)
 
 
-def _positive_axes(axis, ndim: int) -> tuple[int, ...]:
+def _positive_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     return tuple(a + ndim if a < 0 else a for a in (axis if isinstance(axis, tuple) else (axis,)))
 
 
-def restore_axes(shape: tuple[int, ...], axis, keepdims: bool):
+def restore_axes(shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Callable[[Array], Array]:
     """A function that gives a reduced array its reduced axes back, with length 1."""
     axes = _positive_axes(axis, len(shape))
     kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
     return lambda g: g if keepdims else g.reshape(kept)
 
 
+def check_axis_is_not_empty(what: str, shape: tuple[int, ...], axis: Axis) -> None:
+    """ValueError where the axis has no elements: `what` of nothing has no value."""
+    if 0 in shape and not _count(shape, axis):
+        raise ValueError(f"{what} over an axis without elements: axis {axis} of shape {shape}")
+
+
+def compare(relation: Callable[[Any, Any], Any], a: Tensor, b: object) -> Tensor:
+    """`relation` (`operator.lt`, say) of both, elementwise: a boolean Tensor outside every graph. NotImplemented, so
+    that Python's own answer holds, where b is neither tensor nor array nor numbers.
+    """
+    if not isinstance(b, (Tensor, bool, int, float, list, tuple)) and not hasattr(b, "dtype"):
+        return NotImplemented
+    return wrap(relation(*raw_pair(a, b)))
+
+
 # Elementwise, two inputs
 
 
-def add(a, b) -> Tensor:
+def add(a: Operand, b: Operand) -> Tensor:
     x, y = raw_pair(a, b)
     return record(x + y, (a, unbroadcast_to(x)), (b, unbroadcast_to(y)))
 
 
-def subtract(a, b) -> Tensor:
+def subtract(a: Operand, b: Operand) -> Tensor:
     x, y = raw_pair(a, b)
     to_b = unbroadcast_to(y)
     return record(x - y, (a, unbroadcast_to(x)), (b, lambda g: to_b(-g)))
 
 
-def multiply(a, b) -> Tensor:
+def multiply(a: Operand, b: Operand) -> Tensor:
     x, y = raw_pair(a, b)
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
     return record(x * y, (a, lambda g: to_a(g * y)), (b, lambda g: to_b(g * x)))
 
 
-def divide(a, b) -> Tensor:
+def divide(a: Operand, b: Operand) -> Tensor:
     x, y = raw_pair(a, b)
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
     return record(x / y, (a, lambda g: to_a(g / y)), (b, lambda g: to_b(-g * x / (y * y))))
 
 
-def power(a, b) -> Tensor:
+def power(a: Operand, b: Operand) -> Tensor:
     """a ** b. Where a is 0 and b is not negative, the gradient to b is 0, as is that to a where b is 0."""
     x, y = raw_pair(a, b)
     out = x**y
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
 
-    def rule_a(g):
+    def rule_a(g: Array) -> Array:
         with backend.errstate():
             return to_a(xp.where(xp.asarray(y) == 0, 0, g * y * x ** (y - 1)))
 
-    def rule_b(g):
+    def rule_b(g: Array) -> Array:
         with backend.errstate():
             x_array = xp.asarray(x, dtype=out.dtype)
             return to_b(g * xp.where((x_array == 0) & (xp.asarray(y) >= 0), 0, out * xp.log(x_array)))
@@ -107,28 +131,28 @@ def power(a, b) -> Tensor:
     return record(out, (a, rule_a), (b, rule_b))
 
 
-def maximum(a, b) -> Tensor:
+def maximum(a: Operand, b: Operand) -> Tensor:
     """Elementwise; where both are equal, each gets half of the gradient."""
     x, y = raw_pair(a, b)
     return _pick(xp.maximum(x, y), a, b, x, y)
 
 
-def minimum(a, b) -> Tensor:
+def minimum(a: Operand, b: Operand) -> Tensor:
     """Elementwise; where both are equal, each gets half of the gradient."""
     x, y = raw_pair(a, b)
     return _pick(xp.minimum(x, y), a, b, x, y)
 
 
-def _pick(out, a, b, x, y) -> Tensor:
+def _pick(out: Array, a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
 
-    def share(mine, other, g):  # 1 where `mine` was picked, 1/2 where both were
+    def share(mine: Array, other: Array, g: Array) -> Array:  # 1 where `mine` was picked, 1/2 where both were
         return g * ((mine == out).astype(g.dtype) / ((mine == out).astype(g.dtype) + (other == out)).clip(1))
 
     return record(out, (a, lambda g: to_a(share(x, y, g))), (b, lambda g: to_b(share(y, x, g))))
 
 
-def where(condition, a, b) -> Tensor:
+def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     """a where `condition` (booleans), else b."""
     chosen = raw(condition)
     x, y = raw_pair(a, b)
@@ -144,52 +168,52 @@ def where(condition, a, b) -> Tensor:
 # Elementwise, one input
 
 
-def negative(a) -> Tensor:
+def negative(a: Operand) -> Tensor:
     return record(-raw(a), (a, lambda g: -g))
 
 
-def exp(a) -> Tensor:
+def exp(a: Operand) -> Tensor:
     y = xp.exp(raw(a))
     return record(y, (a, lambda g: g * y))
 
 
-def log(a) -> Tensor:
+def log(a: Operand) -> Tensor:
     x = raw(a)
     return record(xp.log(x), (a, lambda g: g / x))
 
 
-def sqrt(a) -> Tensor:
+def sqrt(a: Operand) -> Tensor:
     y = xp.sqrt(raw(a))
     return record(y, (a, lambda g: g / (2 * y)))
 
 
-def tanh(a) -> Tensor:
+def tanh(a: Operand) -> Tensor:
     y = xp.tanh(raw(a))
     return record(y, (a, lambda g: g * (1 - y * y)))
 
 
-def sigmoid_array(x):
+def sigmoid_array(x: Array) -> Array:
     """1 / (1 + exp(-x)) of an array; exp may overflow to inf, which gives the right 0."""
     with backend.errstate():
         return 1 / (1 + xp.exp(-x))
 
 
-def sigmoid(a) -> Tensor:
+def sigmoid(a: Operand) -> Tensor:
     y = sigmoid_array(raw(a))
     return record(y, (a, lambda g: g * y * (1 - y)))
 
 
-def absolute(a) -> Tensor:
+def absolute(a: Operand) -> Tensor:
     """|a|; the gradient at 0 is 0."""
     x = raw(a)
     return record(abs(x), (a, lambda g: g * xp.sign(x)))
 
 
-def clip(a, min=None, max=None) -> Tensor:
+def clip(a: Operand, min: float | None = None, max: float | None = None) -> Tensor:
     """a limited to [min, max] (numbers); the gradient passes where a lies within, borders included."""
     x, minimum, maximum = raw(a), number(min), number(max)
 
-    def rule(g):
+    def rule(g: Array) -> Array:
         inside = xp.ones(x.shape, dtype=bool)
         if minimum is not None:
             inside &= x >= minimum
@@ -203,20 +227,20 @@ def clip(a, min=None, max=None) -> Tensor:
 # Reductions: `axis` is None for all axes, a number or a tuple
 
 
-def sum(a, axis=None, keepdims: bool = False) -> Tensor:  # noqa: A001 (NumPy's name)
+def sum(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001 (NumPy's name)
     x = raw(a)
     shape, restore = x.shape, restore_axes(x.shape, axis, keepdims)
     return record(x.sum(axis=axis, keepdims=keepdims), (a, lambda g: xp.broadcast_to(restore(g), shape)))
 
 
-def mean(a, axis=None, keepdims: bool = False) -> Tensor:
+def mean(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     x = raw(a)
     shape, restore = x.shape, restore_axes(x.shape, axis, keepdims)
     count = _count(shape, axis)
     return record(x.mean(axis=axis, keepdims=keepdims), (a, lambda g: xp.broadcast_to(restore(g) / count, shape)))
 
 
-def var(a, axis=None, keepdims: bool = False) -> Tensor:
+def var(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean squared distance from the mean: divides by n, not n - 1."""
     x = raw(a)
     restore = restore_axes(x.shape, axis, keepdims)
@@ -227,39 +251,40 @@ def var(a, axis=None, keepdims: bool = False) -> Tensor:
     )
 
 
-def _count(shape, axis) -> int:
+def _count(shape: tuple[int, ...], axis: Axis) -> int:
     count = 1
     for i in _positive_axes(axis, len(shape)):
         count *= shape[i]
     return count
 
 
-def max(a, axis=None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def max(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
     """Elements that tie share the gradient evenly."""
     x = raw(a)
     return _extreme(a, x, x.max(axis=axis, keepdims=True), axis, keepdims)
 
 
-def min(a, axis=None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def min(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
     """Elements that tie share the gradient evenly."""
     x = raw(a)
     return _extreme(a, x, x.min(axis=axis, keepdims=True), axis, keepdims)
 
 
-def _extreme(a, x, kept, axis, keepdims: bool) -> Tensor:
+def _extreme(a: Operand, x: Array, kept: Array, axis: Axis, keepdims: bool) -> Tensor:
     restore = restore_axes(x.shape, axis, keepdims)
     out = kept if keepdims else kept.squeeze(axis=_positive_axes(axis, x.ndim))
 
-    def rule(g):
+    def rule(g: Array) -> Array:
         ties = (x == kept).astype(g.dtype)
         return restore(g) * (ties / ties.sum(axis=axis, keepdims=True))
 
     return record(out, (a, rule))
 
 
-def logsumexp(a, axis=None, keepdims: bool = False) -> Tensor:
+def logsumexp(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(a))), computed so that large values neither overflow nor lose digits."""
     x = raw(a)
+    check_axis_is_not_empty("logsumexp", x.shape, axis)
     restore = restore_axes(x.shape, axis, keepdims)
     top = x.max(axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0)
@@ -274,13 +299,13 @@ def logsumexp(a, axis=None, keepdims: bool = False) -> Tensor:
 # Shapes
 
 
-def reshape(a, *shape) -> Tensor:
+def reshape(a: Operand, *shape: Any) -> Tensor:
     x = raw(a)
     old = x.shape
     return record(x.reshape(*shape), (a, lambda g: g.reshape(old)))
 
 
-def transpose(a, *axes) -> Tensor:
+def transpose(a: Operand, *axes: Any) -> Tensor:
     """Axes in the order given (a tuple or separate numbers); reversed where none is."""
     x = raw(a)
     order = axes[0] if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))) else axes
@@ -291,29 +316,29 @@ def transpose(a, *axes) -> Tensor:
     return record(x.transpose(order), (a, lambda g: g.transpose(back)))
 
 
-def swapaxes(a, axis1: int, axis2: int) -> Tensor:
+def swapaxes(a: Operand, axis1: int, axis2: int) -> Tensor:
     return record(raw(a).swapaxes(axis1, axis2), (a, lambda g: g.swapaxes(axis1, axis2)))
 
 
-def squeeze(a, axis=None) -> Tensor:
+def squeeze(a: Operand, axis: Axis = None) -> Tensor:
     x = raw(a)
     old = x.shape
     return record(x.squeeze(axis=axis), (a, lambda g: g.reshape(old)))
 
 
-def expand_dims(a, axis) -> Tensor:
+def expand_dims(a: Operand, axis: int | tuple[int, ...]) -> Tensor:
     x = raw(a)
     old = x.shape
     return record(xp.expand_dims(x, axis), (a, lambda g: g.reshape(old)))
 
 
-def broadcast_to(a, shape) -> Tensor:
+def broadcast_to(a: Operand, shape: int | tuple[int, ...]) -> Tensor:
     x = raw(a)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     return record(xp.broadcast_to(x, shape), (a, unbroadcast_to(x)))
 
 
-def concatenate(tensors, axis: int = 0) -> Tensor:
+def concatenate(tensors: Iterable[Operand], axis: int = 0) -> Tensor:
     tensors = [number(t) for t in tensors]
     arrays = [raw(t) for t in tensors]
     out = xp.concatenate(arrays, axis=axis)
@@ -326,7 +351,7 @@ def concatenate(tensors, axis: int = 0) -> Tensor:
     return record(out, *edges)
 
 
-def stack(tensors, axis: int = 0) -> Tensor:
+def stack(tensors: Iterable[Operand], axis: int = 0) -> Tensor:
     tensors = [number(t) for t in tensors]
     out = xp.stack([raw(t) for t in tensors], axis=axis)
     before = (slice(None),) * (axis % out.ndim)
@@ -336,7 +361,7 @@ def stack(tensors, axis: int = 0) -> Tensor:
 # Indexing
 
 
-def getitem(a, index) -> Tensor:
+def getitem(a: Operand, index: Any) -> Tensor:
     """a[index] with slices, numbers, None, ... and arrays of integers or booleans; repeated integers add up.
 
     Raises IndexError for an integer out of range, on both backends.
@@ -345,7 +370,7 @@ def getitem(a, index) -> Tensor:
     index, is_basic = _checked_index(index, x.shape)
     shape, dtype = x.shape, x.dtype
 
-    def rule(g):
+    def rule(g: Array) -> Array:
         out = xp.zeros(shape, dtype=dtype)
         if is_basic:
             out[index] = g
@@ -356,17 +381,17 @@ def getitem(a, index) -> Tensor:
     return record(x[index], (a, rule))
 
 
-def unbind(a, axis: int) -> tuple[Tensor, ...]:
+def unbind(a: Operand, axis: int) -> tuple[Tensor, ...]:
     """a[0], a[1], … along `axis`, which goes (PyTorch's name). Their gradients are written into one array, where as
     many `getitem` would make as many arrays of the size of `a` and add them up.
     """
     x = raw(a)
     shape, dtype, before = x.shape, x.dtype, (slice(None),) * (axis % x.ndim)
     missing = set(range(shape[axis]))
-    made = []  # the gradient of all, once there is one of a part
+    made: list[Array] = []  # the gradient of all, once there is one of a part
 
-    def rule(i):
-        def write(g):
+    def rule(i: int) -> Callable[[Array], Array]:
+        def write(g: Array) -> Array:
             first = not made
             if first:
                 made.append(xp.empty(shape, dtype=dtype))
@@ -376,7 +401,7 @@ def unbind(a, axis: int) -> tuple[Tensor, ...]:
 
         return write
 
-    def finish(g):  # after the parts, which are younger
+    def finish(g: Array) -> Array:  # after the parts, which are younger
         for i in missing:
             g[(*before, i)] = 0
         return g
@@ -385,7 +410,7 @@ def unbind(a, axis: int) -> tuple[Tensor, ...]:
     return tuple(record(x[(*before, i)], (whole, rule(i))) for i in range(shape[axis]))
 
 
-def _checked_index(index, shape):
+def _checked_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], bool]:
     """The index for an array of the backend, its integers checked against `shape`, and whether it has no arrays."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [item._data if isinstance(item, Tensor) else item for item in items]
@@ -415,12 +440,12 @@ def _checked_index(index, shape):
     return tuple(items), False
 
 
-def _host_index(item):
+def _host_index(item: Any) -> Array:
     host = backend.to_numpy(item)
     return host.astype(int) if isinstance(item, list) and not host.size else host
 
 
-def _axes_used(item) -> int:
+def _axes_used(item: Any) -> int:
     if item is None or item is Ellipsis:
         return 0
     is_mask = hasattr(item, "dtype") and item.dtype.kind == "b"
@@ -430,7 +455,7 @@ def _axes_used(item) -> int:
 # Products
 
 
-def matmul(a, b) -> Tensor:
+def matmul(a: Operand, b: Operand) -> Tensor:
     """NumPy's `@`: matrices in the last two axes, the others broadcast; one-dimensional inputs are vectors."""
     x, y = raw(a), raw(b)
     out = x @ y
@@ -439,63 +464,17 @@ def matmul(a, b) -> Tensor:
     left = x[None, :] if x_is_vector else x  # (…, M, K)
     right = y[:, None] if y_is_vector else y  # (…, K, N)
 
-    def matrix(g):  # the gradient as (…, M, N)
+    def matrix(g: Array) -> Array:  # the gradient as (…, M, N)
         if y_is_vector:
             g = g[..., None]
         return g[..., None, :] if x_is_vector else g
 
-    def rule_a(g):
+    def rule_a(g: Array) -> Array:
         da = matrix(g) @ right.swapaxes(-1, -2)  # (…, M, K)
         return to_a(da[..., 0, :] if x_is_vector else da)
 
-    def rule_b(g):
+    def rule_b(g: Array) -> Array:
         db = left.swapaxes(-1, -2) @ matrix(g)  # (…, K, N)
         return to_b(db[..., 0] if y_is_vector else db)
 
     return record(out, (a, rule_a), (b, rule_b))
-
-
-# Operators and methods
-
-
-def _reflected(op):
-    return lambda self, other: op(other, self)
-
-
-for _operator, _op in {
-    "add": add,
-    "sub": subtract,
-    "mul": multiply,
-    "truediv": divide,
-    "pow": power,
-    "matmul": matmul,
-}.items():
-    setattr(Tensor, f"__{_operator}__", _op)
-    setattr(Tensor, f"__r{_operator}__", _reflected(_op))
-for _method in (
-    exp,
-    log,
-    sqrt,
-    tanh,
-    sigmoid,
-    clip,
-    sum,
-    mean,
-    var,
-    max,
-    min,
-    logsumexp,
-    reshape,
-    transpose,
-    swapaxes,
-    squeeze,
-    expand_dims,
-    broadcast_to,
-):
-    setattr(Tensor, _method.__name__, _method)
-Tensor.abs = Tensor.__abs__ = absolute
-Tensor.__neg__ = negative
-Tensor.__getitem__ = getitem
-Tensor.T = property(transpose, doc="The tensor with its axes reversed.")
-for _comparison in ("__lt__", "__le__", "__gt__", "__ge__"):
-    setattr(Tensor, _comparison, lambda self, other, _name=_comparison: wrap(getattr(raw(self), _name)(raw(other))))

@@ -116,8 +116,17 @@ class SGD(Optimizer):
         data -= group["lr"] * g
 
 
+def plain_adamw_step(p, g, m, v, step: int, lr: float, betas, eps: float, weight_decay: float):
+    """One AdamW step (Loshchilov & Hutter 2019, algorithm 2) on arrays; returns the new parameter and both moments."""
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g * g
+    m_hat = m / (1 - betas[0] ** step)
+    v_hat = v / (1 - betas[1] ** step)
+    return p - lr * weight_decay * p - lr * m_hat / (xp.sqrt(v_hat) + eps), m, v
+
+
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2); plainly in `minilora.plain`."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2): `plain_adamw_step`, in place."""
 
     arrays = ("m", "v")
 

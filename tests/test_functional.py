@@ -17,7 +17,10 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
 import minilora.functional as F
-from minilora import Tensor, backend, nn, no_grad, ops, plain
+from minilora import Tensor, backend, nn, no_grad, ops
+from minilora.functional import activations, linears, norms
+from minilora.functional.attention import plain_rotary, plain_scaled_dot_product_attention
+from minilora.functional.losses import plain_cross_entropy
 from minilora.gradcheck import gradcheck
 from minilora.measure.memory import live_bytes
 from minilora.tensor import gradients, wrap
@@ -203,27 +206,27 @@ def norm_shapes(*names: str):
 
 
 PLAIN = {
-    "linear": (linear_shapes(), F.linear, plain.linear),
+    "linear": (linear_shapes(), F.linear, linears.plain_linear),
     "low_rank_linear": (
         linear_shapes(a=lambda i, o, r: (r, i), b=lambda i, o, r: (o, r)),
         lambda x, weight, bias, a, b: F.low_rank_linear(x, weight, bias, a, b, 1.5),
-        lambda x, weight, bias, a, b: plain.low_rank_linear(x, weight, bias, a, b, 1.5),
+        lambda x, weight, bias, a, b: linears.plain_low_rank_linear(x, weight, bias, a, b, 1.5),
     ),
-    "rms_norm": (norm_shapes("weight"), F.rms_norm, plain.rms_norm),
-    "rms_norm without weight": (norm_shapes(), F.rms_norm, plain.rms_norm),
-    "layer_norm": (norm_shapes("weight", "bias"), F.layer_norm, plain.layer_norm),
-    "layer_norm without weight": (norm_shapes(), F.layer_norm, plain.layer_norm),
-    "layer_norm without bias": (norm_shapes("weight"), F.layer_norm, plain.layer_norm),
-    "silu": (rows_of("x"), F.silu, plain.silu),
-    "swiglu": (rows_of("gate", "up"), F.swiglu, plain.swiglu),
-    "swiglu of one tensor": (rows_of("x"), lambda x: F.swiglu(x, x), lambda x: plain.swiglu(x, x)),
-    "gelu_tanh": (rows_of("x"), lambda x: F.gelu(x, "tanh"), plain.gelu_tanh),
-    "softmax": (rows_of("x"), F.softmax, plain.softmax),
-    "log_softmax": (rows_of("x"), F.log_softmax, plain.log_softmax),
+    "rms_norm": (norm_shapes("weight"), F.rms_norm, norms.plain_rms_norm),
+    "rms_norm without weight": (norm_shapes(), F.rms_norm, norms.plain_rms_norm),
+    "layer_norm": (norm_shapes("weight", "bias"), F.layer_norm, norms.plain_layer_norm),
+    "layer_norm without weight": (norm_shapes(), F.layer_norm, norms.plain_layer_norm),
+    "layer_norm without bias": (norm_shapes("weight"), F.layer_norm, norms.plain_layer_norm),
+    "silu": (rows_of("x"), F.silu, activations.plain_silu),
+    "swiglu": (rows_of("gate", "up"), F.swiglu, activations.plain_swiglu),
+    "swiglu of one tensor": (rows_of("x"), lambda x: F.swiglu(x, x), lambda x: activations.plain_swiglu(x, x)),
+    "gelu_tanh": (rows_of("x"), lambda x: F.gelu(x, "tanh"), activations.plain_gelu_tanh),
+    "softmax": (rows_of("x"), F.softmax, activations.plain_softmax),
+    "log_softmax": (rows_of("x"), F.log_softmax, activations.plain_log_softmax),
     "softmax of the first axis": (
         rows_of("x").filter(lambda shapes: shapes["x"][0] > 0),
         lambda x: F.softmax(x, axis=0),
-        lambda x: plain.softmax(x, axis=0),
+        lambda x: activations.plain_softmax(x, axis=0),
     ),
 }
 
@@ -313,8 +316,8 @@ def test_long_causal_attention_block_by_block(length, span):
     mask = rng.random((length, span)) < 0.9
     mask[:, 0] = True
     mask = backend.asarray(mask)
-    same(causal, partial(plain.scaled_dot_product_attention, is_causal=True), [q, k, v])
-    same(partial(causal, mask=mask), partial(plain.scaled_dot_product_attention, is_causal=True, mask=mask), [q, k, v])
+    same(causal, partial(plain_scaled_dot_product_attention, is_causal=True), [q, k, v])
+    same(partial(causal, mask=mask), partial(plain_scaled_dot_product_attention, is_causal=True, mask=mask), [q, k, v])
 
 
 def test_rotary_as_its_plain_form():
@@ -324,7 +327,7 @@ def test_rotary_as_its_plain_form():
         x = rng.standard_normal((2, 5, 3, 6))
         same(
             lambda x, cos=cos, sin=sin: F.rotary(x, cos, sin),
-            lambda x, cos=cos, sin=sin: plain.rotary(x, cos, sin),
+            lambda x, cos=cos, sin=sin: plain_rotary(x, cos, sin),
             [x],
         )
 
@@ -505,7 +508,7 @@ def test_cross_entropy_forms_agree(rows, classes, width, ignored, layout, seed):
     marked = np.where(counts, targets, -100)
     same(
         lambda a: F.cross_entropy(a, marked),
-        lambda a: plain.cross_entropy(a[counts], targets[counts]),
+        lambda a: plain_cross_entropy(a[counts], targets[counts]),
         [logits],
         layout,
     )
@@ -519,7 +522,7 @@ def test_cross_entropy_forms_agree(rows, classes, width, ignored, layout, seed):
 
 
 def test_linear_cross_entropy_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(F, "CHUNK_BYTES", (1, 1))  # the smallest chunk, 64 rows
+    monkeypatch.setattr("minilora.functional.losses.CHUNK_BYTES", (1, 1))  # the smallest chunk, 64 rows
     rng = np.random.default_rng(0)
     x, weight, targets = rng.standard_normal((2, 75, 3)), rng.standard_normal((5, 3)), rng.integers(0, 5, (2, 75))
     targets[0, :70] = -100
@@ -828,7 +831,7 @@ def test_what_is_made_again_gives_the_bits_that_were_kept(name, reader):
         leaves = {key: Tensor(a, requires_grad=True) for key, a in arrays.items()}
         with nullcontext() if forgetful else F.selective_recomputation():
             y = REMADE[name](leaves["x"], leaves["w"])
-        assert (y._node.remake is None) == forgetful
+        assert (y._node.recompute is None) == forgetful
         grads = gradients((READERS[reader](y, leaves["a"], leaves["b"]) * 3).sum())
         found.append({key: backend.to_numpy(grads[t]) for key, t in leaves.items() if t in grads})
     assert {"x", "a"} <= found[0].keys() == found[1].keys()
@@ -847,11 +850,11 @@ def test_no_reader_keeps_what_can_be_made_again_and_each_is_made_once():
         assert live_bytes(nn.Module(), None, y)["activations"] < 3.5 * x.data.nbytes
     with F.selective_recomputation():
         y = F.rms_norm(x)
-    remake = y._node.remake
+    remake = y._node.recompute
     first = remake()
     assert remake() is first and first is not y.data
     (F.linear(y, w) + F.linear(y, w)).sum().backward()
-    assert y._node.remake is None and remake() is not first  # the rule has dropped it
+    assert y._node.recompute is None and remake() is not first  # the rule has dropped it
 
 
 def test_attention_gives_the_same_bits_whether_or_not_it_keeps_its_exponentials():

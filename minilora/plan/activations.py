@@ -2,7 +2,7 @@
 
 A rule keeps what it needs for its gradient, and a frozen input has no rule (`minilora.tensor`). So this walk asks at
 each module what the engine asks: does a gradient have to flow through here (`live`), and does something train that
-reads this array? The terms are the closures of `functional.py` and `peft/`, in the order of `LlamaDecoderLayer`.
+reads this array? The terms are the closures of `functional/` and `peft/`, in the order of `LlamaDecoderLayer`.
 
     N = B·T rows, h hidden, q = heads · head size, kv the same of keys and values, f intermediate, m bottleneck
 

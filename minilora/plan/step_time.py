@@ -3,7 +3,7 @@
     products       the planner's operations (`plan.flops`), and with LoRA what it takes to add the updates to the
                    weights, at the rate of a large product on every core at once
     elementwise    passes: how often an operation goes over a number, times the numbers; at the rate of a multiplication
-                   over blocks that stay in a core's cache. They are counted in `functional.py` and `optim.py`.
+                   over blocks that stay in a core's cache. They are counted in `functional/` and `optim.py`.
     exponentials   of the scores that a causal mask leaves, of the logits, and twice of the gate
     memory         bytes to and from memory of what no cache holds: the weights that train, their gradients and moments,
                    in the optimizer's step and where the workers' gradients are added up; at the rate of a plain copy

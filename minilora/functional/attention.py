@@ -1,0 +1,205 @@
+"""Attention: the scaled dot product with masks, grouped heads and a cache, and rotary positions."""
+
+from collections.abc import Iterator
+from math import inf, prod, sqrt
+from typing import Any
+
+from minilora import backend, ops
+from minilora.backend import Array, xp
+from minilora.functional.activations import plain_softmax
+from minilora.functional.recompute import is_selective
+from minilora.ops import number, raw
+from minilora.tensor import Operand, Tensor, record, wrap
+
+# The plain forms
+
+
+def plain_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
+    """x cos + rotate_half(x) sin, with x of shape (B, T, H, D)."""
+    half = x.shape[-1] // 2
+    rotated = ops.concatenate([-x[..., half:], x[..., :half]], axis=-1)
+    return x * cos[..., None, :] + rotated * sin[..., None, :]
+
+
+def plain_scaled_dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Operand = None, is_causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """softmax(q kᵀ · scale + mask) v, all scores at once, with equal numbers of heads: q (B, H, T, D), k and v (B, H,
+    S, D); no row may be fully masked.
+    """
+    scores = q @ k.swapaxes(-1, -2) * (1 / sqrt(q.shape[-1]) if scale is None else scale)  # (B, H, T, S)
+    if is_causal:
+        length, span = scores.shape[-2:]
+        scores = ops.where(wrap(xp.tri(length, span, span - length, dtype=bool)), scores, -inf)
+    if mask is not None:
+        mask = raw(mask)
+        scores = ops.where(wrap(mask), scores, -inf) if mask.dtype.kind == "b" else scores + mask
+    return plain_softmax(scores) @ v
+
+
+# The fused forms
+
+
+def rotary(x: Operand, cos: Operand, sin: Operand) -> Tensor:
+    """Rotate each pair (x_i, x_{i+D/2}) by its position's angle (Su et al. 2021; Llama pairs halves, not neighbours).
+
+    x: (B, T, H, D); cos, sin: (T, D) or (B, T, D), the angles of the first half repeated in the second. Constants.
+    """
+    a = raw(x)
+    cos, sin = (t._data if isinstance(t, Tensor) else backend.asarray(t) for t in (cos, sin))
+    heads, size = a.shape[-2:]
+    half = size // 2
+
+    def rotate(rows: Array, cos: Array, sin: Array) -> Array:
+        """x cos + swap(x) (-sin, sin)."""
+        # A factor for each number of a sequence, so that NumPy's inner loops run over all of it, not over half a head.
+        # Backward makes the tables again: as wide as this, they would be a large part of what is saved.
+        times = heads if cos.ndim == 2 and rows.shape[1] > 1 and backend.is_cpu() else 1
+        cos, sin = (xp.repeat(t[..., None, :], times, axis=-2) for t in (cos, sin))  # (…, T, H, D)
+        sin[..., :half] *= -1
+        out = xp.empty(rows.shape, dtype=rows.dtype)
+        for s in backend.row_blocks(rows.shape[0], rows[:1].size * rows.dtype.itemsize):
+            part, own_cos, own_sin = (rows[s], cos, sin) if cos.ndim == 3 else (rows[s], cos[s], sin[s])
+            swapped = xp.empty(part.shape, dtype=rows.dtype)
+            xp.multiply(part[..., half:], own_sin[..., :half], out=swapped[..., :half])
+            xp.multiply(part[..., :half], own_sin[..., half:], out=swapped[..., half:])
+            xp.multiply(part, own_cos, out=out[s])
+            out[s] += swapped
+        return out
+
+    return record(rotate(a, cos, sin), (x, lambda g: rotate(g, cos, -sin)))
+
+
+def scaled_dot_product_attention(
+    q: Operand, k: Operand, v: Operand, mask: Operand = None, is_causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """softmax(q kᵀ · scale + mask) v (Vaswani et al. 2017, section 3.2.1), a block of queries at a time.
+
+    q: (..., H, T, D); k, v: (..., H_kv, S, D) with H a multiple of H_kv (grouped heads, Ainslie et al. 2023); result:
+    (..., H, T, D). mask: a constant that broadcasts to (..., H, T, S); booleans: True takes part; numbers are added.
+    is_causal: query i sees the keys up to i + S - T, so that with a cache the triangle is aligned to the end; a mask
+    applies as well. scale: 1/sqrt(D) by default. A row with nothing to attend to gives zeros and zero gradients.
+    """
+    if isinstance(mask, Tensor) and mask.requires_grad:
+        raise ValueError("attention treats its mask as a constant; this one requires a gradient")
+    queries, keys, values = raw(q), raw(k), raw(v)
+    q_shape, k_shape, v_shape = queries.shape, keys.shape, values.shape
+    (*lead, heads), (*kv_lead, kv_heads) = q_shape[:-2] or (1,), k_shape[:-2] or (1,)
+    if lead != kv_lead or k_shape[:-1] != v_shape[:-1] or q_shape[-1] != k_shape[-1] or heads % kv_heads:
+        raise ValueError(f"attention cannot pair queries {q_shape} with keys {k_shape} and values {v_shape}")
+    length, span, group = q_shape[-2], k_shape[-2], heads // kv_heads
+    scale = 1 / sqrt(q_shape[-1]) if scale is None else number(scale)
+    # Grouped heads become an axis of their own, over which keys and values broadcast.
+    batch = prod(lead)
+    queries = queries.reshape(batch, kv_heads, group, length, q_shape[-1])  # (B, H_kv, G, T, D)
+    keys = keys.reshape(batch, kv_heads, 1, span, k_shape[-1])  # (B, H_kv, 1, S, D)
+    values = values.reshape(batch, kv_heads, 1, span, v_shape[-1])
+    dtype = queries.dtype
+    bias = None if mask is None else _mask_as_bias(raw(mask), (*lead, heads, length, span), (kv_heads, group), dtype)
+
+    offset = span - length
+    blocks = list(_query_blocks(batch, heads, length, span, is_causal, dtype.itemsize))
+    is_masked = is_causal and length > 1  # one query sees every key
+    block_rows = max((rows.stop - rows.start for _, rows, _ in blocks), default=0)
+    triangle = _causal_bias(block_rows, dtype) if is_masked else None
+    out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
+    out_shape, ones = out.shape, xp.ones((span, 1), dtype=dtype)
+
+    def exponentials(b: slice, rows: slice, num_keys: int, scaled: Array, top: Array = None) -> tuple[Array, Array]:
+        """exp(scores - max) of a block (b, H_kv, G, t, s), and the max of each row where it is not known."""
+        scores = scaled @ keys[b, :, :, :num_keys].swapaxes(-1, -2)
+        if bias is not None:
+            scores += _part(bias, b, rows, num_keys)
+        if is_masked:
+            first, width = rows.start + offset, rows.stop - rows.start  # the first key that part of it must not see
+            scores[..., max(first, 0) :] += triangle[:width, max(-first, 0) : width]
+        if top is None:
+            top = scores.max(axis=-1, keepdims=True)
+            top = xp.where(top > -inf, top, 0)
+        scores -= top
+        return xp.exp(scores, out=scores), top
+
+    recompute = is_selective()
+    saved = []  # of each block: the exponentials or the max of each row, and 1 / the sum of its exponentials
+    for b, rows, num_keys in blocks:
+        exps, top = exponentials(b, rows, num_keys, queries[b, :, :, rows] * scale)
+        total = exps @ ones[:num_keys]  # row sums; a product is several times faster than sum() on short rows
+        inverse = 1 / xp.where(total > 0, total, 1)
+        xp.multiply(exps @ values[b, :, :, :num_keys], inverse, out=out[b, :, :, rows])
+        saved.append((top if recompute else exps, inverse))
+
+    def rule(g: Array) -> tuple[Array, Array, Array]:
+        g = g.reshape(out_shape)
+        dq = _heads_inside(queries.shape, dtype)
+        dk = _heads_inside(keys.shape, dtype)
+        dv = _heads_inside(values.shape, dtype)
+        while blocks:
+            b, rows, num_keys = blocks.pop()
+            exps, inverse = saved.pop()
+            scaled = queries[b, :, :, rows] * scale
+            if recompute:
+                exps, _ = exponentials(b, rows, num_keys, scaled, top=exps)
+            grad = g[b, :, :, rows] * inverse  # divides by the row sums here, where rows are short
+            dv[b, :, :, :num_keys] += _over_group(exps.swapaxes(-1, -2) @ grad)
+            dscores = grad @ values[b, :, :, :num_keys].swapaxes(-1, -2)
+            dscores *= exps
+            exps *= (dscores @ ones[:num_keys]) * inverse
+            dscores -= exps
+            xp.multiply(dscores @ keys[b, :, :, :num_keys], scale, out=dq[b, :, :, rows])
+            dk[b, :, :, :num_keys] += _over_group(dscores.swapaxes(-1, -2) @ scaled)
+        return dq.reshape(q_shape), dk.reshape(k_shape), dv.reshape(v_shape)
+
+    return record(out.reshape(*q_shape[:-1], v_shape[-1]), ((q, k, v), rule))
+
+
+def _over_group(grads: Array) -> Array:
+    """(b, H_kv, G, S, D) summed over the query heads that share a key head; where it is one alone, nothing is added."""
+    return grads if grads.shape[2] == 1 else grads.sum(axis=2, keepdims=True)
+
+
+def _mask_as_bias(mask: Array, full_shape: tuple[int, ...], head_shape: tuple[int, int], dtype: Any) -> Array:
+    """A mask as numbers to add to the scores, of 5 axes that are full or 1; a copy where backward reads it again."""
+    fits = all(m in (1, n) for m, n in zip(reversed(mask.shape), reversed(full_shape), strict=False))
+    if mask.dtype.kind not in "bf" or mask.ndim > len(full_shape) or not fits:
+        raise ValueError(f"a mask is booleans or floats that broadcast to {full_shape}, not {mask.dtype} {mask.shape}")
+    if mask.dtype.kind == "b":
+        mask = xp.where(mask, xp.asarray(0, dtype=dtype), xp.asarray(-inf, dtype=dtype))
+    mask = mask.astype(dtype, copy=is_selective())
+    mask = mask.reshape((1,) * (len(full_shape) - mask.ndim) + mask.shape)
+    if len(full_shape) > 4 or mask.shape[-1] != full_shape[-1]:
+        mask = xp.broadcast_to(mask, full_shape)
+    heads = head_shape if mask.shape[-3] > 1 else (1, 1)
+    return mask.reshape(prod(mask.shape[:-3]), *heads, *mask.shape[-2:])
+
+
+def _part(bias: Array, b: slice, rows: slice, num_keys: int) -> Array:
+    """The part of a 5-axis bias for one block; axes of length 1 stay."""
+    return bias[b if bias.shape[0] > 1 else slice(None), :, :, rows if bias.shape[3] > 1 else slice(None), :num_keys]
+
+
+def _query_blocks(
+    batch: int, heads: int, length: int, span: int, is_causal: bool, itemsize: int
+) -> Iterator[tuple[slice, slice, int]]:
+    """(sequences, queries, number of keys that they see) of each block; under a causal mask, keys that no query sees
+    are left out.
+    """
+    step = min(length, 64) if backend.is_cpu() and is_causal else length
+    for start in range(0, length, max(step, 1)):
+        rows = slice(start, min(start + step, length))
+        num_keys = rows.stop + span - length if is_causal else span
+        if num_keys > 0:
+            for b in backend.row_blocks(batch, heads * step * span * itemsize // 2):
+                yield b, rows, num_keys
+
+
+def _causal_bias(width: int, dtype: Any) -> Array:
+    """(width, width): 0 on and below the diagonal, -inf above."""
+    return xp.triu(xp.full((width, width), -inf, dtype=dtype), 1)
+
+
+def _heads_inside(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros of shape (B, H_kv, G, T, D), in memory (B, T, H_kv, G, D), so that joining the heads later copies
+    nothing.
+    """
+    b, h, g, t, d = shape
+    return xp.zeros((b, t, h, g, d), dtype=dtype).transpose(0, 2, 3, 1, 4)

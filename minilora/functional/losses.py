@@ -1,0 +1,148 @@
+"""Cross-entropy: of logits, and of a linear map whose logits are never all held."""
+
+from math import prod
+
+from minilora import backend
+from minilora.backend import Array, xp
+from minilora.functional.activations import plain_log_softmax
+from minilora.functional.rows import as_rows, row_blocks
+from minilora.ops import number, raw
+from minilora.tensor import Operand, Tensor, is_recording, record, wrap
+
+# The plain form
+
+
+def plain_cross_entropy(logits: Tensor, targets: Array) -> Tensor:
+    """Mean of -log softmax(logits)[target]. logits (N, V), targets (N,); every target counts."""
+    return -plain_log_softmax(logits)[wrap(xp.arange(logits.shape[0])), targets].mean()
+
+
+# The fused forms
+
+
+def cross_entropy(logits: Operand, targets: Operand, ignore_index: int = -100, num_items: int | None = None) -> Tensor:
+    """Mean of -log softmax(logits)[target] over the targets that count, in nats.
+
+    logits: (..., V); targets: integers (...), of which `ignore_index` does not count. num_items: what the sum is
+    divided by, by default the number of targets that count; a part of a larger batch passes the whole batch's number.
+    Raises IndexError for a target outside 0 … V-1 and ValueError where the shapes do not fit or no target counts.
+    """
+    a = raw(logits)
+    shape, dtype = a.shape, a.dtype
+    valid, target, num_items = _valid_targets(targets, shape, ignore_index, num_items)
+    rows = as_rows(a)
+    used = rows if valid is None else rows[valid]
+    exps = xp.empty(used.shape, dtype=dtype)
+    total, sums = _exp_rows(used, exps, target)
+
+    def rule(g: Array) -> Array:
+        exps[xp.arange(len(target)), target] -= sums
+        return _put_rows(xp.multiply(exps, (g / num_items / sums)[:, None], out=exps), valid, shape)
+
+    return record(total / num_items, (logits, rule))
+
+
+def linear_cross_entropy(
+    x: Operand, weight: Operand, targets: Operand, ignore_index: int = -100, num_items: int | None = None
+) -> Tensor:
+    """Cross-entropy of the logits x Wᵀ, which are made a chunk at a time and never all held (the head of a language
+    model).
+
+    x: (..., C); weight: (V, C); targets: integers (...). num_items: what the sum is divided by, by default the number
+    of targets that count; a part of a larger batch passes the whole batch's number. Where it is recorded, the
+    gradients are made in the forward pass, while a chunk is at hand. Errors as for `cross_entropy`.
+    """
+    a, w = raw(x), raw(weight)
+    shape, classes = a.shape, w.shape[0]
+    valid, target, num_items = _valid_targets(targets, (*shape[:-1], classes), ignore_index, num_items)
+    rows = as_rows(a)
+    used = rows if valid is None else rows[valid]
+    x_is_live = is_recording() and isinstance(x, Tensor) and x.requires_grad
+    weight_is_live = is_recording() and isinstance(weight, Tensor) and weight.requires_grad
+
+    total = xp.zeros((), dtype=a.dtype)
+    dx = xp.empty(used.shape, dtype=a.dtype) if x_is_live else None
+    dw = xp.zeros(w.shape, dtype=w.dtype) if weight_is_live and not len(target) else None
+    chunk = chunk_rows(classes, shape[-1], a.dtype.itemsize)
+    buffer = xp.empty((min(chunk, len(target)), classes), dtype=xp.result_type(a.dtype, w.dtype))
+    for start in range(0, len(target), chunk):
+        s = slice(start, start + chunk)
+        logits = xp.matmul(used[s], w.T, out=buffer[: len(target) - start])  # (chunk, V)
+        more, sums = _exp_rows(logits, logits, target[s])
+        total = total + more
+        if x_is_live or weight_is_live:
+            # d loss / d logits, times num_items, is these rows over their sums: divided by those where rows are short.
+            logits[xp.arange(logits.shape[0]), target[s]] -= sums
+            inverse = (1 / sums)[:, None]
+            if x_is_live:
+                xp.matmul(logits, w, out=dx[s])
+                dx[s] *= inverse
+            if weight_is_live:
+                part = logits.T @ (used[s] * inverse)
+                dw = part if dw is None else xp.add(dw, part, out=dw)
+                del part  # before the next is made
+
+    def rule_x(g: Array) -> Array:
+        return _put_rows(xp.multiply(dx, g / num_items, out=dx), valid, shape)
+
+    def rule_w(g: Array) -> Array:
+        return xp.multiply(dw, g / num_items, out=dw)
+
+    return record(total / num_items, (x, rule_x), (weight, rule_w))
+
+
+CHUNK_BYTES = 2 * 2**20, 8 * 2**20  # logits held at a time: at least, at most
+
+
+def chunk_rows(classes: int, width: int, itemsize: int) -> int:
+    """How many rows of logits `linear_cross_entropy` makes at a time, for a weight (classes, width).
+
+    Few stay in a cache, but each chunk goes over the whole weight and over its gradient.
+    """
+    least, most = CHUNK_BYTES
+    return max(64, min(max(least, 4 * classes * width * itemsize), most) // (classes * itemsize))
+
+
+def _valid_targets(
+    targets: Operand, shape: tuple[int, ...], ignore_index: int, num_items: int | None
+) -> tuple[Array, Array, int]:
+    """The flat positions of the targets that count (None where all do), those targets, and the number to divide by,
+    for logits of `shape`. Whoever calls a loss need not look at the targets: they are checked and copied once, here.
+    """
+    host = backend.to_numpy(targets._data if isinstance(targets, Tensor) else targets)
+    if host.shape != tuple(shape[:-1]):
+        raise ValueError(f"targets of shape {host.shape} do not fit logits of shape {tuple(shape)}")
+    flat = host.reshape(-1)
+    counts = flat != ignore_index
+    valid = None if counts.all() else counts.nonzero()[0]
+    used = flat if valid is None else flat[valid]
+    if num_items is None and not len(used):
+        raise ValueError(f"cross_entropy has no target that counts: all are {ignore_index}")
+    target = backend.checked_indices(used, shape[-1], "target")
+    return None if valid is None else backend.asarray(valid), target, number(num_items) or len(used)
+
+
+def _put_rows(rows: Array, valid: Array, shape: tuple[int, ...]) -> Array:
+    """`rows` as an array of `shape`, or, where only `valid` rows were used, among rows of zeros."""
+    if valid is None:
+        return rows.reshape(shape)
+    out = xp.zeros((prod(shape[:-1]), shape[-1]), dtype=rows.dtype)
+    out[valid] = rows
+    return out.reshape(shape)
+
+
+def _exp_rows(logits: Array, out: Array, target: Array) -> tuple[Array, Array]:
+    """Write exp(logits - the row's largest) to `out` (may be `logits`); returns the sum of -log softmax at the targets,
+    and the sum of each written row, by which it is a softmax.
+    """
+    total, sums = xp.zeros((), dtype=logits.dtype), xp.empty(logits.shape[0], dtype=logits.dtype)
+    ones = xp.ones(logits.shape[1], dtype=logits.dtype)
+    for s in row_blocks(logits):
+        rows, index = logits[s], xp.arange(logits[s].shape[0])
+        chosen = rows[index, target[s]]
+        top = rows.max(axis=1)
+        exps = xp.subtract(rows, top[:, None], out=out[s])
+        xp.exp(exps, out=exps)
+        sums[s] = exps @ ones
+        total = total + (xp.log(sums[s]) + top - chosen).sum()
+    return total, sums
