@@ -13,7 +13,7 @@ import ipywidgets
 import numpy as np
 
 from minilora import Tensor
-from minilora.show import pictures
+from minilora.show import graph, internals, pictures
 from minilora.train import recipes
 
 # %% [markdown]
@@ -30,9 +30,7 @@ h = v.tanh()
 y = x + h
 L = y * y
 names = {x: "x", w: "w", b: "b", u: "u", v: "v", h: "h", y: "y", L: "L"}
-pictures.show(
-    pictures.graph_of(L, names, "y = x + tanh(w x + b), L = y²", numbers=True)
-)
+pictures.show(graph.graph_of(L, names, "y = x + tanh(w x + b), L = y²", numbers=True))
 
 # %% [markdown]
 # Read it from the right. `L = y * y` uses `y` twice, so `y` gets `y + y`. An addition hands on what it gets, so `h` has
@@ -169,7 +167,7 @@ axis_w, axis_b = np.linspace(-2.5, 3.5, 80), np.linspace(-3, 3, 80)
 heights = loss_at(*np.meshgrid(axis_w, axis_b))
 path = descend(1.0)
 pictures.show(
-    pictures.surface(
+    internals.surface(
         "Descent on a loss of two parameters",
         axis_w,
         axis_b,

@@ -14,7 +14,7 @@ import numpy as np
 
 import minilora.functional as F
 from minilora import Tensor, nn, no_grad
-from minilora.show import pictures
+from minilora.show import internals, pictures
 from minilora.train import recipes
 
 model, tokenizer = recipes.load_model("base")
@@ -77,7 +77,7 @@ chosen = {
     "layer 4, head 0": weights[4, 0],
 }
 pictures.show(
-    pictures.attention_maps(chosen, "Four heads, one sentence", tokens=tokens)
+    internals.attention_maps(chosen, "Four heads, one sentence", tokens=tokens)
 )
 
 # %%
@@ -112,7 +112,7 @@ title = "Layer {}, head {}"
 
 
 def see(layer: int = 3, head: int = 2) -> None:
-    picture = pictures.attention_map(
+    picture = internals.attention_map(
         weights[layer, head], tokens, title.format(layer, head)
     )
     pictures.show(picture)
@@ -122,7 +122,7 @@ _ = ipywidgets.interact(see, layer=(0, 5), head=(0, 5))
 
 # %%
 every = {f"{i}.{h}": weights[i, h] for i in range(6) for h in range(6)}
-pictures.show(pictures.attention_maps(every, "Layer.head", columns=6))
+pictures.show(internals.attention_maps(every, "Layer.head", columns=6))
 
 # %% [markdown]
 # ## How far back?

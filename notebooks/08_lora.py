@@ -15,7 +15,7 @@ import numpy as np
 from minilora.measure.lab import Lab
 from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
-from minilora.show import pictures
+from minilora.show import internals, pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.methods import Options
@@ -59,7 +59,7 @@ change_full = results["full"].get_submodule(path).weight.numpy() - before
 layer = results["lora"].base_model.get_submodule(path)
 change_lora = layer.scaling * layer.lora_B.weight.numpy() @ layer.lora_A.weight.numpy()
 pictures.show(
-    pictures.singular_values(
+    internals.singular_values(
         {
             "full fine-tuning": change_full,
             "LoRA, rank 8": change_lora,

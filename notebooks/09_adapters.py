@@ -16,7 +16,7 @@ from minilora import nn
 from minilora.measure.lab import Lab
 from minilora.peft import BottleneckConfig, get_peft_model
 from minilora.peft.bottleneck import BottleneckLayer
-from minilora.show import pictures
+from minilora.show import internals, pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.methods import Options
@@ -57,7 +57,7 @@ places = {
     for name, model in fresh.items()
 }
 pictures.show(
-    pictures.adapter_places(places, width, m, "Where adapters sit in a block")
+    internals.adapter_places(places, width, m, "Where adapters sit in a block")
 )
 
 # %% [markdown]

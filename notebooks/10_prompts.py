@@ -17,7 +17,7 @@ from minilora import nn, no_grad, optim
 from minilora.measure.few_shot import bits_after, prompt_for
 from minilora.measure.lab import Lab
 from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from minilora.show import pictures
+from minilora.show import internals, pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.parallel import Workers
@@ -187,7 +187,7 @@ layer, head = np.unravel_index(share.mean(axis=-1).argmax(), share.shape[:2])
 words = [lab.tokenizer.decode([int(token)]).strip() for token in ids]
 names = [f"virtual {i + 1}" for i in range(P)] + words
 title = f"Who looks at the prefix: layer {layer + 1}, head {head + 1}"
-pictures.show(pictures.attention_map(weights[layer, head], names, title, first=P))
+pictures.show(internals.attention_map(weights[layer, head], names, title, first=P))
 
 # %% [markdown]
 # Rows are real tokens. The first eight columns are the prefix: all rows may look there, and most do. Behind it stands the

@@ -20,7 +20,7 @@ from minilora.quant import (
     quantize_4bit,
     quantize_model,
 )
-from minilora.show import pictures
+from minilora.show import internals, pictures
 from minilora.train import recipes
 from minilora.train.parallel import Workers
 
@@ -44,7 +44,7 @@ print(f"in 32 bits: {weights.nbytes / 1e6:.1f} MB; in 4.5 bits: {small / 1e6:.1f
 packed, state = quantize_4bit(weights, blocksize=64)
 scaled = weights.reshape(-1, 64) / state.absmax[:, None]
 pictures.show(
-    pictures.weight_histogram(
+    internals.weight_histogram(
         scaled, nf4(), "The base's weights, and NF4's sixteen values"
     )
 )

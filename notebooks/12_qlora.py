@@ -18,7 +18,7 @@ from minilora.peft.lora import LoraLinear
 from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 from minilora.quant import dequantize_4bit, quantize_4bit, quantize_model
-from minilora.show import pictures
+from minilora.show import internals, pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, trainable
 from minilora.train.methods import Options
@@ -160,7 +160,7 @@ moved = np.mean([halves >> 4 != 0, halves & 15 != 0])
 print(f"the update's size: {size:.1%} of the weight's")
 print(f"fewer than one weight in a hundred gets another code: {moved < 0.01}")
 pictures.show(
-    pictures.matrices(
+    internals.matrices(
         "An update, and what rounding leaves of it",
         {"learned": update[:48, :48], "after rounding to 4 bits": left[:48, :48]},
         "change of a weight",

@@ -20,7 +20,6 @@ from minilora.show.grids import (
     show_share,
     show_signed,
 )
-from minilora.show.pictures import name_far_point
 from minilora.show.style import (
     BITS,
     GREY,
@@ -29,6 +28,7 @@ from minilora.show.style import (
     errorbar,
     figure_of,
     log_ticks,
+    name_far_point,
     save_all,
     single,
     styled,

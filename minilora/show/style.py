@@ -1,16 +1,17 @@
-"""How figures look, and the parts that they share. They are plain matplotlib Figures, made without pyplot: no window
-opens, and the reader's own settings are as before.
+"""How figures look, and the parts that they share.
+
+They are plain matplotlib Figures, made without pyplot: no window opens, and the reader's own settings are as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilora.formats.atomic import make_folder, remove_file, write_atomic
-from minilora.show.grids import Spread
+from minilora.show.grids import NAMES, Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,17 @@ LOOKS: dict[str, dict[str, Any]] = {
     "qlora": {"color": "#0B5D44", "marker": "H", "linestyle": "-."},
 }
 GREY = LOOKS["base"]["color"]
-WIDTH, HEIGHT = 6.4, 4.6  # inches: small, so that the letters stay large on a telephone
+# Colours in an order whose neighbours differ in grey, each with a line and a marker of its own.
+SERIES: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
+    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
+    {"color": "#000000", "linestyle": ":", "marker": "D"},
+    {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
+    {"color": "#E69F00", "linestyle": (0, (2, 1)), "marker": "P"},
+)
+HATCHES = ("", "//", "..", "", "xx", "--")  # of stacked bars, so that neighbours differ in grey
+WIDTH, HEIGHT, TALL = 6.4, 4.6, 5.8  # inches: small, so that the letters stay large on a telephone
 STYLE: dict[str, Any] = {
     "font.size": 11,
     "figure.titlesize": 12,
@@ -103,13 +114,13 @@ def figure_of(title: str, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.suptitle(title, x=0.01, horizontalalignment="left")
+    figure.suptitle(title, x=0.01, horizontalalignment="left", parse_math=False)
     return figure
 
 
-def single(title: str) -> tuple[Figure, Axes]:
+def single(title: str, height: float = HEIGHT) -> tuple[Figure, Axes]:
     """A figure with one plot."""
-    figure = figure_of(title, HEIGHT)
+    figure = figure_of(title, height)
     return figure, figure.subplots()
 
 
@@ -135,3 +146,68 @@ def log_ticks(axes: Axes, amounts: list[int]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
     axes.set_xticks([], minor=True)
+
+
+def origin_lines(axes: Axes) -> None:
+    """Lines through zero: where nothing is gained or lost."""
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.axvline(0, color=GREY, linewidth=1)
+
+
+def name_far_point(axes: Axes, points: Mapping[str, tuple[float, Spread]], levels: Collection[float] = ()) -> None:
+    """Where one of the points {method: (x, height)} lies so far up that it would squeeze all the others and the levels,
+    end the axis below it, and name it at the edge with an arrow.
+    """
+    far = max(points, key=lambda method: points[method][1].mean)
+    x, one = points[far]
+    others = [other for method, (_, other) in points.items() if method != far]
+    heights = [other.mean for other in others] + list(levels)
+    if len(heights) < 2 or one.mean <= 2 * max(heights) - min(heights):
+        return
+    low = min([other.mean - other.half_range for other in others] + list(levels))
+    room = max(heights) - low
+    axes.set_ylim(low - 0.1 * room, max(heights) + 0.25 * room)
+    text, edge = f"{NAMES[far]}: {one.show(2)} ↑", ("data", "axes fraction")
+    axes.annotate(text, (x, 1), (8, -4), xycoords=edge, textcoords="offset points", ha="right", va="top")
+
+
+def stack_bars(
+    axes: Axes, names: Sequence[str], kinds: Mapping[str, Sequence[float]], looks: Mapping[str, Any]
+) -> list:
+    """Horizontal bars, each made of its kinds {kind: a width for each name}, the first name at the top.
+
+    looks: {kind: arguments of `barh`}; a kind without a look leaves its place empty. Returns the whole widths.
+    """
+    left = [0.0] * len(names)
+    for kind, widths in kinds.items():
+        if kind in looks:
+            axes.barh(names, widths, left=left, label=kind, **looks[kind])
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    bars_downward(axes)
+    return left
+
+
+def bars_downward(axes: Axes) -> None:
+    """Horizontal bars with the first at the top and no lines across."""
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+
+
+def label_curves(
+    axes: Axes,
+    curves: Mapping[str, Mapping[int, Spread]],
+    looks: Sequence[Mapping[str, Any]],
+    chance: float,
+    spacing: float = 1.03,
+) -> None:
+    """Accuracy in percent by the number of labels per class, {name: {labels: spread}}, and that of a guess.
+
+    spacing: how far, as a factor, the error bars of two curves stand from each other.
+    """
+    for index, (look, (name, curve)) in enumerate(zip(looks, curves.items(), strict=False)):
+        aside = spacing ** (index - (len(curves) - 1) / 2)
+        heights, bars = [one.mean for one in curve.values()], [one.half_range for one in curve.values()]
+        axes.errorbar([labels * aside for labels in curve], heights, bars, **look, label=name)
+    base_line(axes, chance, "chance")
+    log_ticks(axes, sorted({labels for curve in curves.values() for labels in curve}))
+    axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on held-out sentences (%)")

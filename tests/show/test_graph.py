@@ -5,7 +5,7 @@ import pytest
 
 from minilora import Tensor
 from minilora import functional as F
-from minilora.show import pictures
+from minilora.show import graph
 
 pytestmark = pytest.mark.host
 
@@ -24,7 +24,7 @@ def test_boxes_carry_operation_name_value_and_gradient(leaves):
     u = w * x
     y = x + u.tanh()
     root = y * y
-    boxes = texts(pictures.graph_of(root, {x: "x", w: "w", u: "u", root: "L"}, numbers=True))
+    boxes = texts(graph.graph_of(root, {x: "x", w: "w", u: "u", root: "L"}, numbers=True))
     height = 2 + np.tanh(-1)
     slope = 2 * height * (1 - np.tanh(-1) ** 2)
     assert f"w = \N{MINUS SIGN}0.5\ngradient {2 * slope:.2f}" in boxes
@@ -38,7 +38,7 @@ def test_boxes_carry_operation_name_value_and_gradient(leaves):
 
 def test_without_numbers_there_are_names_alone(leaves):
     x, w = leaves
-    assert sorted(texts(pictures.graph_of((x * w).tanh(), {x: "x", w: "w"}))) == ["multiply", "tanh", "w", "x"]
+    assert sorted(texts(graph.graph_of((x * w).tanh(), {x: "x", w: "w"}))) == ["multiply", "tanh", "w", "x"]
 
 
 def test_an_operation_has_its_own_name(leaves):
@@ -46,11 +46,11 @@ def test_an_operation_has_its_own_name(leaves):
     named = [(x + w, "add"), (x + x, "add"), (x - w, "subtract"), (1 - x, "subtract"), (x / w, "divide")]
     named += [(x + 1, "add a constant"), (x - 1, "add a constant")]  # backward has one rule for both
     for result, name in named:
-        assert pictures.operation(result._node) == name
+        assert graph.operation(result._node) == name
 
 
 def test_large_arrays_show_their_shapes_and_frozen_inputs_are_left_out():
     x, frozen, weight = Tensor(np.ones((2, 3))), Tensor(np.ones((4, 3))), Tensor(np.ones((4, 3)), requires_grad=True)
     root = F.linear(x, weight + frozen).sum()
-    boxes = texts(pictures.graph_of(root, {weight: "W"}, numbers=True))
+    boxes = texts(graph.graph_of(root, {weight: "W"}, numbers=True))
     assert "W = 4×3\ngradient 4×3" in boxes and len(boxes) == 4

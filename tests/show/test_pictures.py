@@ -5,9 +5,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from minilora.show import pictures
+from minilora.show import internals, pictures, style
 from minilora.show.grids import Spread
-from minilora.show.style import write_png
 
 pytestmark = pytest.mark.host
 WAYS = {"one": ([0, 1, 2], [0, 1, 0.5]), "two": ([0, 2, 3], [0, 0.1, 0.2])}
@@ -42,7 +41,7 @@ DRAWN = {
         ({"asked": {"one": 1.0, "two": 20.4}, "told": {"one": 3.0}}, "%", 100),
         ["asked", "told", "one", "two", "20", "0"],
     ),
-    "matrices": (pictures.matrices, ({"before": np.eye(3), "after": np.zeros((3, 3))}, "size"), ["before", "after"]),
+    "matrices": (internals.matrices, ({"before": np.eye(3), "after": np.zeros((3, 3))}, "size"), ["before", "after"]),
 }
 
 
@@ -65,7 +64,7 @@ def drawn_at(heights, levels=()):
     points = {name: (1, Spread(height, 0.1, 3)) for name, height in zip(names, heights, strict=False)}
     for x, one in points.values():
         axes.plot([x], [one.mean])
-    pictures.name_far_point(axes, points, levels)
+    style.name_far_point(axes, points, levels)
     return axes
 
 
@@ -88,7 +87,7 @@ def test_a_picture_shows_what_it_was_given(name):
 
     draw, arguments, words = DRAWN[name]
     figure = draw("The title", *arguments)
-    write_png(figure, file := BytesIO(), 60)
+    style.write_png(figure, file := BytesIO(), 60)
     assert file.getvalue().startswith(b"\x89PNG")
     texts = {text.get_text() for text in figure.findobj(Text)}
     assert {"The title", *words} <= texts
