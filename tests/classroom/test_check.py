@@ -404,6 +404,27 @@ def test_no_trick_passes(lesson, capsys, double):
     assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
 
 
+READS = [
+    ("exec(open({path!r}).read())", "it tried to read the lesson's solution.py (line 2"),
+    ("import io, pathlib; exec(io.FileIO(pathlib.Path({path!r})).read())", "it tried to read the lesson's solution.py"),
+    ("import os; d = os.open({folder!r}, 0); os.open('solution.py', 0, dir_fd=d)", "may not read the lessons' files"),
+    ("import subprocess; subprocess.run(['cat', {path!r}])", "may not start or signal processes"),
+    ("from importlib import import_module as i; i('minilora.classroom')", "may not use minilora.classroom"),
+]
+
+
+@pytest.mark.parametrize("line, says", READS)
+def test_a_submission_that_loads_the_solution_fails(lesson, capsys, line, says):
+    path = (lesson.folder / "solution.py").resolve()
+    line = line.format(path=str(path), folder=str(path.parent))
+    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{lesson.source.exercise()}\n{line}\n"))
+    assert code == 1 and "passed 0 of 2" in out and out.count("failed") >= 2 and says in flat(out)
+    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{answered()}\ntry:\n    {line}\nexcept OSError: pass\n"))
+    assert "tried to read" not in says or (
+        code == 1 and "passed 0 of 2" in out and "write your own answer" in flat(out)
+    )
+
+
 def test_a_lesson_is_checked_from_pytest(lesson):
     (lesson.folder.parent.parent / "pytest.ini").write_text("[pytest]\n")
     (lesson.folder.parent / "conftest.py").write_text((ROOT / "lessons" / "conftest.py").read_text())

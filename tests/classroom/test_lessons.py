@@ -107,7 +107,9 @@ TRICKS = [
 def test_the_solutions_file_is_no_answer(lesson, trick, keeper, tmp_path):
     path = (lesson.folder / "solution.py").resolve()
     text = lesson.source.exercise() + trick.format(path=str(path), folder=str(path.parent)) + "\n"
-    assert PASSED not in {result.verdict for result in results_of(lesson, text, keeper, tmp_path)}
+    results = results_of(lesson, text, keeper, tmp_path)
+    assert {result.verdict for result in results} == {FAILED}
+    assert all("solution" in result.got + result.hint for result in results)
 
 
 @every_lesson

@@ -319,7 +319,6 @@ def test_what_cannot_be_sent_is_odd(keeper, body):
         "import minilora.functional as F; F.low_rank_linear",
         "import minilora; minilora.peft",
         "import minilora.classroom.lessons.checking",
-        "import solution",
     ],
 )
 def test_the_rest_of_the_library_is_closed(keeper, body):
@@ -346,19 +345,79 @@ def test_nothing_of_minilora_is_open_where_nothing_is_used(keeper):
         assert "ImportError" in attempt(keeper, body).types
 
 
-def test_the_lessons_files_cannot_be_read(keeper, tmp_path):
+READING = {
+    "open": "return open(x[0]).read()",
+    "caught": "try: open(x[0]).read()\nexcept OSError: return 1",
+    "pathlib": "import pathlib; return pathlib.Path(x[0]).read_text()",
+    "bytes": "import io; return io.FileIO(x[0].encode()).read()",
+    "a path": "import io, pathlib; return io.FileIO(pathlib.Path(x[0])).read()",
+    "a path that changes": "x = [x[0]] * 2\nclass P: __fspath__ = lambda self: x.pop()\n__import__('io').FileIO(P())",
+    "os.open": "return os.read(os.open(x[0], os.O_RDONLY), 100)",
+    "other text": "class S(str):\n    split = partition = __getitem__ = startswith = lambda *a: '/'\nopen(S(x[0]))",
+    "other os": "os.chdir(os.path.dirname(x[0])); os.getcwd = lambda: '/usr'; return open('solution.py').read()",
+    "link": "libc.symlink(x[0].encode(), b'link'); return open('link').read()",
+    "hard link": "libc.link(x[0].encode(), b'link'); return open('link').read()",
+    "runpy": "import runpy; return runpy.run_path(x[0])",
+    "importlib": "from importlib import util\nutil.spec_from_file_location('s', x[0]).loader.get_code('s')",
+    "loader": "return np.__loader__.get_data(x[0])",
+    "sys.path": "sys.path.insert(0, os.path.dirname(x[0])); import solution",
+    "__import__": "return __import__('solution').f()",
+    "numpy": "return np.fromfile(x[0], 'uint8')",
+    "linecache": "import linecache; return linecache.getlines(x[0])",
+    "copy": "import shutil; shutil.copy(x[0], 'copy.py')",
+    "compile": "import py_compile; return py_compile.compile(x[0], 'a.pyc', doraise=True)",
+}
+
+
+@pytest.mark.parametrize("way", READING)
+def test_who_reads_a_lessons_answers_fails(keeper, tmp_path, way):
     (tmp_path / "solution.py").write_text("def f(): return 1")
-    for body in (
-        "return open(x[0]).read()",
-        "import runpy; return runpy.run_path(x[0])",
-        "sys.path.insert(0, os.path.dirname(x[0])); import solution",
-        "from importlib import util\ns = util.spec_from_file_location('s', x[0])\nreturn s.loader.get_code('s')",
-        "libc.symlink(x[0].encode(), b'link'); return open('link').read()",
-        "os.open(os.path.dirname(x[0]), os.O_RDONLY)",
-        "return os.read(os.open(x[0], os.O_RDONLY), 100)",
-    ):
-        result = attempt(keeper, body, str(tmp_path / "solution.py"), hidden=str(tmp_path))
-        assert isinstance(result, Raised) and "OSError" in result.types + ["OSError"] * ("ImportError" in result.types)
+    result = attempt(keeper, READING[way], str(tmp_path / "solution.py"), hidden=str(tmp_path))
+    if way == "hard link" and isinstance(result, Raised):  # Landlock makes none
+        assert "FileNotFoundError" in result.types and "landlock" in keeper.held
+        return
+    assert isinstance(result, RunFailed), result
+    assert str(result) == "it tried to read the lesson's solution.py" and result.line is not None
+
+
+FOLDER = "d = os.open(os.path.dirname({}), os.O_RDONLY)\nreturn os.read(os.open({!r}, os.O_RDONLY, dir_fd=d), 99)"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        FOLDER.format("x[0]", "solution.py"),
+        FOLDER.format("os.path.dirname(x[0])", "lessons/solution.py"),
+        FOLDER.format("os.getcwd()", "../lessons/solution.py"),
+        "os.link(x[0], 'link')",
+        "os.rename(x[0], 'mine.py')",
+        "import subprocess; return subprocess.check_output(['cat', x[0]])",
+    ],
+)
+def test_a_lessons_files_are_not_reached_by_folders_links_or_programs(keeper, tmp_path, body):
+    (tmp_path / "lessons").mkdir()
+    path = tmp_path / "lessons" / "solution.py"
+    path.write_text("def f(): return 1")
+    result = attempt(keeper, body, str(path), hidden=str(path.parent))
+    assert isinstance(result, Raised) and "OSError" in result.types, result
+
+
+def test_c_code_does_not_read_a_lessons_files(fenced, tmp_path):
+    (tmp_path / "solution.py").write_text("def f(): return 1")
+    (tmp_path / "other.py").write_text("1")
+    body = "return [libc.open(path.encode(), os.O_RDONLY) for path in x]"
+    paths = [str(tmp_path / "solution.py"), str(tmp_path / "other.py"), "/etc/passwd", os.__file__]
+    result = attempt(fenced, body, *paths, hidden=str(tmp_path))
+    if "landlock" not in fenced.held:
+        pytest.skip("this system does not offer Landlock")
+    assert result[:2] == [-1, -1] and min(result[2:]) > 2
+    assert min(attempt(fenced, body, *paths)) > 2  # where nothing is hidden
+
+
+def test_a_submission_may_read_and_show_its_own_lines(keeper, tmp_path):
+    (tmp_path / "exercise.py").write_text("x = 1")
+    body = "import warnings; warnings.warn_explicit('w', UserWarning, x[0], 1); return len(open(os.__file__).read(3))"
+    assert attempt(keeper, body, str(tmp_path / "exercise.py"), hidden=str(tmp_path)) == 3
 
 
 def test_prints_are_kept_apart(keeper):

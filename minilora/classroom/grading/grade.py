@@ -8,6 +8,7 @@ from minilora.classroom.lessons.checking import Failure, NotStarted, Student, Ta
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.runner import Job, RunFailed, Sandbox
 
+REFUSALS = {"PermissionError", "ImportError"}  # what a submission gets that asks for what it may not have
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
 
 
@@ -54,9 +55,11 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
         task.check(student)
         result.verdict = PASSED
     except NotStarted as gap:
-        result.verdict = NOT_STARTED
-        if gap.task != task.number:
-            result.hint = f"Task {gap.task} comes first."
+        if session.error is not None and REFUSALS & set(session.error.types):
+            result.hint, line = f"A line at the top of the file failed: {session.error}", session.error.line
+        else:
+            result.verdict = NOT_STARTED
+            result.hint = f"Task {gap.task} comes first." if gap.task != task.number else ""
     except Failure as failure:
         result.call, result.expected, result.got = failure.call, failure.expected, failure.got
         result.hint, line = failure.hint, failure.line
@@ -64,9 +67,8 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
             result.hint, line = f"A line at the top of the file failed: {session.error}", session.error.line
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:  # of the check: it met a surprise
         result.hint = f"A result has another form than was asked for ({error})."
-    except RunFailed as trouble:
-        result.got, line = str(trouble), trouble.line
-        result.hint = "Does a loop end?" if line or "still running" in result.got else ""
+    except RunFailed as error:
+        result.got, line, result.hint = str(error), error.line, error.hint
     finally:
         if session is not None:
             session.close()

@@ -12,10 +12,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
-from minilora.classroom.sandbox import fence, wire
+from minilora.classroom.sandbox import limits, wire
+from minilora.classroom.sandbox.audit import ANSWERS, Attempts, files_below, line_in, watch
 
 
 def preload() -> None:
@@ -24,48 +28,43 @@ def preload() -> None:
         import_module(f"minilora.{name}")
 
 
-def main(socket_fd: int, printed_fd: int, trace_fd: int, settings: dict) -> None:
+def main(socket_fd: int, printed_fd: int, trace_fd: int, settings: dict[str, Any]) -> None:
     """Serve one job and end the process."""
     try:
         os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(printed_fd, 1)
         os.dup2(printed_fd, 2)
-        for number in range(3, 256):
-            if number not in (socket_fd, trace_fd):
-                _close(number)
-        sys.stdout.reconfigure(line_buffering=True)
+        for number in set(range(3, 256)) - {socket_fd, trace_fd}:
+            with suppress(OSError):
+                os.close(number)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         faulthandler.dump_traceback_later(0.9 * settings["seconds"], file=trace_fd)  # a thread: there may be none later
-        held = fence.close_in(settings["seconds"], settings["memory"], settings["scratch"], settings["kinds"])
-        _serve(socket.socket(fileno=socket_fd), held, settings["scratch"])
+        _serve(socket.socket(fileno=socket_fd), settings)
     finally:
         os._exit(0)
 
 
-def _close(number: int) -> None:
-    try:
-        os.close(number)
-    except OSError:
-        pass
-
-
-def _serve(connection: socket.socket, held: list[str], scratch: str) -> None:
+def _serve(connection: socket.socket, settings: dict[str, Any]) -> None:
     from minilora.tensor import Tensor
 
-    job = wire.receive(connection)
+    job: Any = wire.receive(connection)
+    hidden = files_below(job["hidden"])
+    held = limits.apply(**settings, hidden=job["hidden"])
     driver = ModuleType("driver")
     exec(compile(job["driver"].tobytes(), "driver.py", "exec"), vars(driver))
-    _close_library(job["uses"])
-    _watch_files(scratch, job["hidden"])
+    attempts: Attempts = []
+    _close_library(job["uses"], lambda name: attempts.append((name, line_in(job["file"]))))
+    watch(settings["scratch"], hidden, job["file"], attempts)
     student = ModuleType("exercise")
     sys.modules["exercise"] = student
     student.__file__ = job["file"]
-    error = run_statements(job["source"].tobytes().decode(), student, job["file"])
-    connection.sendall(wire.pack({"held": held, "names": list(map(str, vars(student))), "error": error}))
+    failed = run_statements(job["source"].tobytes().decode(), student, job["file"])
+    connection.sendall(wire.pack({"held": held, "error": failed}))
     while True:
-        request = wire.receive(connection)
+        request: Any = wire.receive(connection)
         try:
             if request["driver"]:
                 value = getattr(driver, request["name"])(student, *request["arguments"])
@@ -78,7 +77,7 @@ def _serve(connection: socket.socket, held: list[str], scratch: str) -> None:
         except BaseException as error:
             reply = wire.pack({"raised": _describe(error, job["file"])})
         sys.stdout.flush()
-        connection.sendall(reply)
+        connection.sendall(wire.pack({"refused": attempts[0]}) if attempts else reply)
 
 
 def run_statements(source: str, module: ModuleType, file: str, caught=BaseException) -> dict | None:
@@ -104,12 +103,18 @@ def _describe(error: BaseException, file: str) -> dict:
         message = str(error)[:500]
     except BaseException:
         message = ""
+    line = line_of(error, file)
+    return {"types": [kind.__name__ for kind in type(error).__mro__], "message": message, "line": line}
+
+
+def line_of(error: BaseException, file: str) -> int | None:
+    """The last line of the file on the way of the exception; None where it was not there."""
     line, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == file:
             line = trace.tb_lineno
         trace = trace.tb_next
-    return {"types": [kind.__name__ for kind in type(error).__mro__], "message": message, "line": line}
+    return line
 
 
 def covers(uses: list[str], name: str) -> bool:
@@ -117,7 +122,7 @@ def covers(uses: list[str], name: str) -> bool:
     return any(name == use or name.startswith(f"{use}.") for use in uses)
 
 
-def _close_library(uses: list[str]) -> None:
+def _close_library(uses: list[str], note: Callable[[str], None]) -> None:
     """Leave of minilora what the lesson may use; importing anything else of it fails."""
     found = {name: _resolve(name) for name in uses}
     for name in [name for name in sys.modules if name.partition(".")[0] == "minilora" and not covers(uses, name)]:
@@ -133,7 +138,7 @@ def _close_library(uses: list[str]) -> None:
                 sys.modules[parent].__path__ = []
             setattr(sys.modules[parent], parts[i], thing)
             thing = sys.modules[parent]
-    sys.meta_path.insert(0, _Refuse())
+    sys.meta_path.insert(0, _Refuse(note))
 
 
 def _resolve(name: str) -> object:
@@ -151,40 +156,12 @@ def _resolve(name: str) -> object:
 class _Refuse:
     """An importer that stands first in line and says no to the rest of minilora and to a lesson's other files."""
 
-    def find_spec(self, name: str, path=None, target=None):
-        if name.partition(".")[0] in ("minilora", "solution", "checks", "mistakes"):
+    def __init__(self, note: Callable[[str], None]):
+        self.note = note
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        first = name.partition(".")[0]
+        if first in ANSWERS:
+            self.note(f"{first}.py")
+        if first in ("minilora", *ANSWERS):
             raise ImportError(f"this lesson may not use {name}: what it teaches is written here, not imported")
-        return None
-
-
-def _watch_files(scratch: str, hidden: str) -> None:
-    """Refuse what Python says beforehand: reading below `hidden`, changing anything outside `scratch`, new processes.
-
-    The other fences do the last two better, and not everywhere.
-    """
-    realpath, decode, refusal = os.path.realpath, os.fsdecode, PermissionError
-    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    scratch, hidden = realpath(scratch) + os.sep, realpath(hidden) + os.sep if hidden else None
-    # event -> which of its arguments are paths, and which are folders that a path is relative to (-1: none)
-    changing = {f"os.{verb}": ((0,), (-1,)) for verb in "remove rmdir mkdir chmod chown utime".split()}
-    changing |= {"os.rename": ((0, 1), (2, 3)), "os.link": ((0, 1), (2, 3))}
-    changing |= {"os.symlink": ((1,), (2,)), "os.truncate": ((0,), ())}
-    starting = {"os.fork", "os.forkpty", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.kill"}
-
-    def look(event: str, arguments: tuple) -> None:
-        if event == "open" and isinstance(arguments[0], (str, bytes)):
-            path = decode(realpath(arguments[0]))
-            if hidden and (path + os.sep).startswith(hidden):
-                raise refusal("an exercise may not read the lessons' files")
-            if arguments[2] & writing and not path.startswith(scratch) and path != os.devnull:
-                raise refusal(f"an exercise may not write {path}")
-        elif event in changing:
-            paths, folders = changing[event]
-            for path in [arguments[i] for i in paths]:
-                is_path = isinstance(path, (str, bytes)) and all(arguments[i] == -1 for i in folders)
-                if not is_path or not decode(realpath(path)).startswith(scratch):
-                    raise refusal(f"an exercise may not change {path!r}")
-        elif event in starting:
-            raise refusal(f"an exercise may not start or signal processes ({event})")
-
-    sys.addaudithook(look)

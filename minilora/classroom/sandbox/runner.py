@@ -4,7 +4,7 @@
         session.call("lora_forward", x, W, A, B, 16.0, 8)
 
 Inputs and judgement stay here. What comes back are plain values; what the code prints and how its process ends never
-count as a verdict. Whatever it does, `call` returns or raises Trouble within the time limit, and nothing that it
+count as a verdict. Whatever it does, `call` returns or raises RunFailed within the time limit, and nothing that it
 started outlives the session.
 """
 
@@ -32,18 +32,20 @@ MEMORY = 2_500_000_000  # bytes
 KINDS = ("namespaces", "landlock", "seccomp")
 PRINTED_KEPT = 20_000  # bytes of what the code prints
 PRINTED_LIMIT = 20_000_000
+NO_ANSWER, ENDED = "what came back is no answer", "the process ended before it gave an answer"
+MAY_NOT_READ = "An exercise may not read the lesson's solution, checks or mistakes: write your own answer."
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
 
 class RunFailed(Exception):
-    """The code came to no result: it ran too long, ended its process, or sent what is no answer.
+    """The code came to no result: it ran too long, ended its process, sent what is no answer, or read the lesson's.
 
     line: of the student's file, where it is known.
     """
 
-    def __init__(self, says: str, line: int | None = None):
+    def __init__(self, says: str, line: int | None = None, hint: str = ""):
         super().__init__(says)
-        self.line = line
+        self.line, self.hint = line, hint
 
 
 @dataclass
@@ -68,9 +70,9 @@ class Raised:
 
 
 class Sandbox:
-    """Starts children and ends them; see `keeper.py`. Close it, or use it as a context.
+    """Starts children and ends them; see `supervisor.py`. Close it, or use it as a context.
 
-    seconds: for each session; memory: bytes; kinds: which fences to try beside limits. `held` says which hold.
+    seconds: for each session; memory: bytes; kinds: which of KINDS to try beside limits. `held` says which hold.
     """
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY, kinds: tuple[str, ...] = KINDS):
@@ -97,7 +99,7 @@ class Sandbox:
         settings = {"seconds": self.seconds, "memory": self.memory, "scratch": self.scratch, "kinds": kinds}
         code = (
             f"import sys; sys.path.insert(0, {PACKAGE_ROOT!r}); "
-            f"from minilora.classroom.sandbox import keeper; keeper.main({theirs.fileno()}, {settings!r})"
+            f"from minilora.classroom.sandbox import supervisor; supervisor.main({theirs.fileno()}, {settings!r})"
         )
         environment = {k: v for k, v in os.environ.items() if k not in ("MINILORA_BACKEND", "PYTHONFAULTHANDLER")}
         environment |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -122,7 +124,7 @@ class Sandbox:
         return json.loads(line)
 
     def start(self, job: Job) -> "Session":
-        """A child that runs the job. Raises Trouble where the student's file does not come to its end."""
+        """A child that runs the job. Raises RunFailed where the student's file does not come to its end."""
         if self._process is not None and self._process.poll() is not None:
             self._kill()
         if self._process is None:
@@ -169,7 +171,7 @@ class Sandbox:
         """End whatever runs and remove the scratch folder."""
         if self._process is not None:
             self._replies.close()
-            self._control.close()  # the keeper ends what runs, and itself
+            self._control.close()  # the supervisor ends what runs, and itself
             try:
                 self._process.wait(8)
             except subprocess.TimeoutExpired:
@@ -181,26 +183,24 @@ class Sandbox:
 class Session:
     """One child with a student's file loaded. `error`: the first exception of the file's own lines, or None."""
 
-    def __init__(self, keeper: Sandbox, job: Job, connection: socket.socket, printed: int, trace: int):
-        self.keeper, self.job = keeper, job
-        self._connection, self._printed, self._trace = connection, printed, trace
+    def __init__(self, sandbox: Sandbox, job: Job, connection: socket.socket, printed: int, trace: int):
+        self.sandbox, self.job = sandbox, job
+        self._connection, self._trace = connection, trace
+        self._printed: int | None = printed
         self.printed = b""
         self._printed_count = 0
-        self._deadline = time.monotonic() + keeper.seconds
+        self._deadline = time.monotonic() + sandbox.seconds
         self._is_open = True
         connection.setblocking(False)
         os.set_blocking(printed, False)
         os.set_blocking(trace, False)
-        try:
-            texts = {name: np.frombuffer(getattr(job, name).encode(), "uint8") for name in ("source", "driver")}
-            start = self._exchange({"file": job.file, "uses": list(job.uses), "hidden": job.hidden, **texts})
-            if type(start) is not dict or set(start) != {"held", "names", "error"}:
-                raise self._trouble("what came back is no answer")
-        except RunFailed:
-            self.close()
-            raise
-        keeper.held += [kind for kind in KINDS if kind in start["held"] and kind not in keeper.held]
-        self.error = None if start["error"] is None else self._raised(start["error"])
+        texts = {name: np.frombuffer(getattr(job, name).encode(), "uint8") for name in ("source", "driver")}
+        match self._exchange({"file": job.file, "uses": list(job.uses), "hidden": job.hidden, **texts}):
+            case {"held": [*held], "error": error}:
+                sandbox.held = [*(sandbox.held or []), *(k for k in KINDS if k in held and k not in sandbox.held)]
+                self.error = None if error is None else self._raised(error)
+            case _:
+                raise self._failure(NO_ANSWER)
 
     def __enter__(self) -> "Session":
         return self
@@ -209,20 +209,21 @@ class Session:
         self.close()
 
     def call(self, name: str, *arguments: object, driver: bool = False) -> object:
-        """What the student's function (or the driver's) returns, or a Raised. Raises Trouble."""
-        reply = self._exchange({"name": name, "arguments": list(arguments), "driver": driver})
-        match reply:
+        """What the student's function (or the driver's) returns, or a Raised. Raises RunFailed."""
+        match self._exchange({"name": name, "arguments": list(arguments), "driver": driver}):
             case {"value": value}:
                 return value
             case {"raised": raised}:
                 return self._raised(raised)
-        raise self._trouble("what came back is no answer")
+            case {"refused": (str() as file, int() | None as line)}:
+                raise self._failure(f"it tried to read the lesson's {file}", line, MAY_NOT_READ)
+        raise self._failure(NO_ANSWER)
 
     def _raised(self, facts: object) -> Raised:
         match facts:
             case {"types": [str(), *_] as types, "message": str(message), "line": int() | None as line}:
                 return Raised([str(kind) for kind in types], message, line)
-        raise self._trouble("what came back is no answer")
+        raise self._failure(NO_ANSWER)
 
     def _exchange(self, request: object) -> object:
         """Send, and read what is printed, until the answer is whole."""
@@ -230,26 +231,28 @@ class Session:
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                raise self._trouble(None)
+                raise self._failure(
+                    f"still running after {self.sandbox.seconds:g} s", self._where(), "Does a loop end?"
+                )
             watched = [self._connection, self._printed] if self._printed is not None else [self._connection]
             readable, writable, _ = select.select(watched, [self._connection] if outgoing else [], [], left)
             if self._printed in readable:
                 self._read_printed()
             try:
-                if self._connection in writable:
+                if writable:
                     outgoing = outgoing[self._connection.send(outgoing[: 2**20]) :]
                 if self._connection in readable:
                     piece = self._connection.recv(min(reader.wanted, 2**20))
                     if not piece:
-                        raise self._trouble("the process ended before it gave an answer")
+                        raise self._failure(ENDED)
                     if whole := reader.feed(piece):
                         return whole[0]
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise self._trouble("the process ended before it gave an answer") from error
+                raise self._failure(ENDED) from error
             except wire.WireError as error:
-                raise self._trouble(f"what came back is no answer ({error})") from error
+                raise self._failure(f"{NO_ANSWER} ({error})") from error
 
     def _read_printed(self) -> None:
         try:
@@ -262,17 +265,14 @@ class Session:
         self._printed_count += len(piece)
         self.printed = (self.printed + piece)[:PRINTED_KEPT]
         if self._printed_count > PRINTED_LIMIT:
-            raise self._trouble(f"it printed more than {PRINTED_LIMIT // 10**6} MB")
+            raise self._failure(f"it printed more than {PRINTED_LIMIT // 10**6} MB")
 
-    def _trouble(self, says: str | None) -> RunFailed:
-        """End the session; the error to raise. says: None for out of time."""
-        line = None
-        if says is None:
-            says, line = f"still running after {self.keeper.seconds:g} s", self._where()
+    def _failure(self, says: str, line: int | None = None, hint: str = "") -> RunFailed:
+        """End the session; the error to raise."""
         code = self.close()
         if code is not None and code < 0 and code != -signal.SIGKILL:
             says = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        return RunFailed(says, line)
+        return RunFailed(says, line, hint)
 
     def _where(self) -> int | None:
         """The student's line that ran shortly before the end, where the child could still say it."""
@@ -288,7 +288,7 @@ class Session:
         if not self._is_open:
             return None
         self._is_open = False
-        code = self.keeper._end_child()
+        code = self.sandbox._end_child()
         self._connection.close()
         if self._printed is not None:
             try:

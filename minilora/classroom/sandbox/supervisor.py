@@ -7,43 +7,40 @@ The checker speaks to it over a socket:
     b"q"                     end it and all it started
     the end of the socket    the same, and leave
 
-and gets a line of JSON each time: what fences hold; how the child ended.
+and gets a line of JSON each time: which limits hold; how the child ended.
 """
 
 import json
 import os
 import signal
 import socket
-import sys
 import time
+from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
 
-from minilora.classroom.sandbox import fence
+from minilora.classroom.sandbox import limits
 
 
-def main(control_fd: int, settings: dict) -> None:
+def main(control_fd: int, settings: dict[str, Any]) -> None:
     """Serve until the checker is gone. settings: seconds, memory, scratch, kinds (see `runner.Sandbox`)."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    is_first = "namespaces" in settings["kinds"] and fence.enter_namespaces()
+    is_first = "namespaces" in settings["kinds"] and limits.enter_namespaces()
     if is_first and (first := os.fork()):
         os.close(control_fd)
         os.waitpid(first, 0)
         return
-    fence.become_subreaper()
-    is_scratch_mounted = False
-    if is_first:
-        try:
-            fence.make_files_read_only()
-            fence.fresh_scratch(settings["scratch"], again=False)
-            is_scratch_mounted = True
-        except OSError:  # the processes are fenced, the files are not
-            pass
-    fence.hide()
+    limits.become_subreaper()
+    held = ["namespaces"] if is_first else []
+    if is_first and limits.make_files_read_only(settings["scratch"]):
+        held.append("read-only files")
+    limits.deny_ptrace()
     from minilora.classroom.sandbox import child
 
     child.preload()
     control = socket.socket(fileno=control_fd)
-    held = (["namespaces"] if is_first else []) + (["read-only files"] if is_scratch_mounted else [])
     control.sendall(json.dumps(held).encode() + b"\n")
     running = None
     while True:
@@ -61,7 +58,7 @@ def main(control_fd: int, settings: dict) -> None:
         running = None
         if not order:
             return
-        _clear(settings["scratch"], is_scratch_mounted)
+        _clear(settings["scratch"])
         control.sendall(json.dumps(status).encode() + b"\n")
 
 
@@ -70,48 +67,29 @@ def _end_all(child: int | None, is_first: bool) -> int | None:
     code = None
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        if is_first:  # everything in the namespace but this process, at one stroke
-            _kill(-1)
-        else:
-            for pid in {child, *_descendants()} - {None}:
-                _kill(pid)
-            if child is not None:
-                _kill(-child)
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:  # none is left
-                return code
-            if not pid:
-                break
-            if pid == child:
-                code, child = os.waitstatus_to_exitcode(status), None
-        time.sleep(0.002)
+        # -1: everything in the namespace but this process, at one stroke; -child: its group
+        targets = {-1} if is_first else _descendants() | ({child, -child} if child else set())
+        for pid in targets:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == child:
+                    code, child = os.waitstatus_to_exitcode(ended[1]), None
+            time.sleep(0.002)
+            continue
+        return code  # none is left
     return code
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _descendants() -> set[int]:
     """Of this process, by /proc; where there is none, nothing."""
     children: dict[int, list[int]] = {}
-    try:
-        names = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return set()
-    for name in names:
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                parent = int(file.read().rpartition(b")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            continue
-        children.setdefault(parent, []).append(int(name))
-    found, todo = set(), [os.getpid()]
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            parent = int(path.read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found, todo = set[int](), [os.getpid()]
     while todo:
         new = [pid for pid in children.get(todo.pop(), []) if pid not in found]
         found.update(new)
@@ -119,18 +97,9 @@ def _descendants() -> set[int]:
     return found
 
 
-def _clear(scratch: str, is_mounted: bool) -> None:
-    if is_mounted:
-        fence.fresh_scratch(scratch, again=True)
-        return
-    from shutil import rmtree
-
+def _clear(scratch: str) -> None:
     for entry in os.scandir(scratch):
         if entry.is_dir(follow_symlinks=False):
             rmtree(entry.path, ignore_errors=True)
         else:
             os.unlink(entry.path)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.argv[2]))
