@@ -8,17 +8,20 @@ A DeviceArray never turns into a NumPy array by itself: NumPy's functions, array
 with a TypeError, and so is iteration. An index that is out of range wraps without a word, and the device has a random
 generator of its own, with other numbers than NumPy's. `counts` says what the device was asked to do.
 
-(The library's own tests hold all of its code to stricter rules of the same kind: tests/helpers/strict.py.)
+(The library's own tests hold all of its code to a class derived from this one, with stricter rules:
+tests/helpers/strict.py.)
 """
 
 import operator
-from functools import partialmethod
+from collections.abc import Callable, Iterator
+from threading import Lock
 from types import SimpleNamespace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 counts = {"computed": 0, "waited": 0, "uploaded": 0}
-NUMBERS = (bool, int, float)
+_lock = Lock()  # the library's tests ask from several threads
 
 
 def reset() -> None:
@@ -26,11 +29,16 @@ def reset() -> None:
     counts.update(dict.fromkeys(counts, 0))
 
 
+def count(what: str) -> None:
+    with _lock:
+        counts[what] += 1
+
+
 def upload(array: np.ndarray) -> "DeviceArray":
     """A NumPy array, copied to the device."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"upload takes a NumPy array, not {type(array).__name__}")
-    counts["uploaded"] += 1
+    count("uploaded")
     return DeviceArray(array.copy())
 
 
@@ -44,8 +52,9 @@ def download(array: "DeviceArray") -> np.ndarray:
 class DeviceArray:
     """An array on the device. Shape and dtype are known at once; for values, one must wait."""
 
-    __slots__ = ("_array",)
-    __hash__ = None
+    __slots__ = ("__weakref__", "_array")
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+    advice: ClassVar[str] = "both must be on one side"  # for whom mixes host and device
 
     def __init__(self, array: np.ndarray):
         self._array = array
@@ -54,35 +63,35 @@ class DeviceArray:
     dtype = property(lambda self: self._array.dtype)
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
-    T = property(lambda self: DeviceArray(self._array.T))
+    T = property(lambda self: self._wrap(self._array.T))
 
     def __len__(self) -> int:
         return len(self._array)
 
     # What is refused
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
         raise TypeError("implicit conversion of a device array to NumPy: fetch it with .get()")
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **named):
-        raise TypeError(f"NumPy ({ufunc.__name__}) meets a device array: both must be on one side")
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **named: object) -> object:
+        raise TypeError(f"NumPy ({ufunc.__name__}) meets a device array: {self.advice}")
 
-    def __array_function__(self, function, types, arguments, named):
-        raise TypeError(f"NumPy ({function.__name__}) meets a device array: both must be on one side")
+    def __array_function__(self, function: Callable, types: object, arguments: object, named: object) -> object:
+        raise TypeError(f"NumPy ({function.__name__}) meets a device array: {self.advice}")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[object]:
         raise TypeError("iteration over a device array: each element would wait for the device")
 
     # What waits
 
     def get(self) -> np.ndarray:
-        counts["waited"] += 1
+        count("waited")
         return self._array.copy()
 
-    def item(self):
+    def item(self) -> Any:
         return self.get().item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         return self.get().tolist()
 
     def __bool__(self) -> bool:
@@ -99,132 +108,187 @@ class DeviceArray:
 
     # What is computed
 
-    def __getitem__(self, key) -> "DeviceArray":
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        """What NumPy computes with, in place of a value that the device takes; TypeError for one of NumPy's own."""
+        if isinstance(value, DeviceArray):
+            return value._array
+        if isinstance(value, np.ndarray | np.generic):
+            raise TypeError(f"{kind_of(value)} meets a device array: {cls.advice}")
+        return type(value)(map(cls._plain, value)) if type(value) in (list, tuple) else value
+
+    @classmethod
+    def _wrap(cls, result: Any, inputs: object = ()) -> Any:
+        """What NumPy gave, as the device has it: no scalars, and for one of `inputs`, that very object."""
+        if isinstance(result, np.ndarray | np.generic):
+            result = np.asarray(result)
+            if result.dtype == object:
+                raise TypeError("a device has no arrays of objects; was a Tensor passed in place of its array?")
+            for given in arrays_in(inputs):
+                if given._array is result:
+                    return given
+            return cls(result)
+        if isinstance(result, tuple | list):
+            parts = [cls._wrap(part, inputs) for part in result]
+            return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+        return result
+
+    @classmethod
+    def _compute(cls, function: Callable, /, *arguments: object, **named: object) -> Any:
+        """function(…) on the device, without warnings, which it does not have."""
+        count("computed")
+        plain = {name: cls._plain(value) for name, value in named.items()}
+        with np.errstate(all="ignore"):
+            result = function(*map(cls._plain, arguments), **plain)
+        return cls._wrap(result, (*arguments, *named.values()))
+
+    # Indices
+
+    def __getitem__(self, key: object) -> Self:
+        count("computed")
+        return self._wrap(self._array[self._key(key)])
+
+    @classmethod
+    def _in_range(cls, indices: np.ndarray, size: int) -> np.ndarray:
+        """Whole numbers as indices along an axis of `size`: what is out of range wraps."""
+        return indices % max(size, 1)
+
+    def _key(self, key: object) -> tuple:
+        """An index as NumPy takes it; of one element it gives a view. A mask makes the host wait."""
         parts = key if isinstance(key, tuple) else (key,)
+        used = [_axes_used(part) for part in parts]
         taken, axis = [], 0
-        for part in parts:
-            taken.append(_index(part, self.shape[axis] if axis < self.ndim else 1))
-            axis += self.ndim - sum(p is not None for p in parts) + 1 if part is Ellipsis else part is not None
-        return _compute(lambda array, *key: array[key], self, *taken)
+        for part, axes in zip(parts, used, strict=True):
+            size = self.shape[axis] if axis < self.ndim else 1
+            taken.append(self._index(part, size))
+            axis += self.ndim - sum(used) if part is Ellipsis else axes
+        if any(isinstance(part, DeviceArray) and part.dtype.kind == "b" for part in parts):
+            count("waited")
+        has_arrays = any(isinstance(part, DeviceArray) for part in parts)
+        return tuple(taken) if has_arrays or Ellipsis in taken else (*taken, Ellipsis)
+
+    @classmethod
+    def _index(cls, part: object, size: int) -> object:
+        if isinstance(part, DeviceArray):
+            if part.dtype.kind not in "iub":
+                raise IndexError(f"an index must be integer or boolean, not {part.dtype}")
+            return part._array if part.dtype.kind == "b" else cls._in_range(part._array, size)
+        if isinstance(part, slice):
+            for bound in (part.start, part.stop, part.step):
+                if bound is not None:
+                    operator.index(bound)  # which device arrays do not have
+        elif isinstance(part, bool) or not (part is None or part is Ellipsis or isinstance(part, int | np.integer)):
+            raise TypeError(
+                f"a device array is indexed by device arrays, whole numbers and slices, not {kind_of(part)}"
+            )
+        return part
 
 
-def _index(part, size: int):
-    """A part of an index along an axis of `size`. Whole numbers in an array wrap; a mask makes the host wait."""
-    if isinstance(part, DeviceArray):
-        if part.dtype.kind == "b":
-            counts["waited"] += 1
-        return DeviceArray(part._array % max(size, 1)) if part.dtype.kind in "iu" else part
-    if isinstance(part, (np.ndarray, np.generic, list)):
-        raise TypeError(f"a device array is indexed by device arrays, whole numbers and slices, not {_kind(part)}")
-    return part
+def kind_of(value: object) -> str:
+    return f"a NumPy {type(value).__name__}" if isinstance(value, np.ndarray | np.generic) else type(value).__name__
 
 
-def _kind(value: object) -> str:
-    return f"a NumPy {type(value).__name__}" if isinstance(value, (np.ndarray, np.generic)) else type(value).__name__
-
-
-def _plain(value: object):
-    """What NumPy computes with, in place of a value that the device takes."""
+def arrays_in(value: object) -> Iterator[DeviceArray]:
+    """The device arrays in it, lists and tuples included."""
     if isinstance(value, DeviceArray):
-        return value._array
-    if isinstance(value, (np.ndarray, np.generic)):
-        raise TypeError(f"{_kind(value)} meets a device array: both must be on one side")
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_plain, value))
-    return value
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from arrays_in(part)
 
 
-def _compute(function, *arguments, **named) -> "DeviceArray":
-    """function(…) on the device, without warnings, which it does not have."""
-    counts["computed"] += 1
-    arguments, named = [_plain(a) for a in arguments], {name: _plain(value) for name, value in named.items()}
-    with np.errstate(all="ignore"):
-        return DeviceArray(np.asarray(function(*arguments, **named)))
+def is_number(value: object) -> bool:
+    """Whether it is one of Python's numbers (or NumPy's float64, which is a float too: `_plain` refuses it)."""
+    return isinstance(value, bool | int | float | complex)
 
 
-def _operator(function, swapped: bool = False):
-    def method(self, other):
-        if isinstance(other, (DeviceArray, np.ndarray, np.generic, *NUMBERS)):
-            return _compute(function, *((other, self) if swapped else (self, other)))
+def _axes_used(part: object) -> int:
+    if part is None or part is Ellipsis:
+        return 0
+    return part.ndim if isinstance(part, DeviceArray) and part.dtype.kind == "b" else 1
+
+
+def _operator(name: str, swapped: bool = False) -> Callable:
+    function = getattr(operator, name)
+
+    def method(self: DeviceArray, other: object) -> Any:
+        if isinstance(other, DeviceArray | np.ndarray | np.generic) or is_number(other):
+            return self._compute(function, *((other, self) if swapped else (self, other)))
         return NotImplemented
 
     return method
 
 
-def _computed_by(self, function) -> DeviceArray:
-    return _compute(function, self)
+def _method(function: Callable) -> Callable:
+    return lambda self, *arguments, **named: self._compute(function, self, *arguments, **named)
 
 
-for _name in "add sub mul truediv pow matmul".split():
-    _function = getattr(operator, _name)
-    setattr(DeviceArray, f"__{_name}__", _operator(_function))
-    setattr(DeviceArray, f"__r{_name}__", _operator(_function, swapped=True))
-for _name in "lt le eq ne gt ge".split():
-    setattr(DeviceArray, f"__{_name}__", _operator(getattr(operator, _name)))
-for _name in "neg abs".split():
-    setattr(DeviceArray, f"__{_name}__", partialmethod(_computed_by, getattr(operator, _name)))
+for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift lt le eq ne gt ge".split():
+    setattr(DeviceArray, f"__{_name}__", _operator(f"__{_name}__"))
+    if hasattr(np.ndarray, f"__r{_name}__"):
+        setattr(DeviceArray, f"__r{_name}__", _operator(f"__{_name}__", swapped=True))
+    if hasattr(np.ndarray, f"__i{_name}__") and _name != "matmul":  # CuPy has no __imatmul__
+        setattr(DeviceArray, f"__i{_name}__", _operator(f"__i{_name}__"))
+for _name in ("neg", "pos", "abs", "invert"):
+    setattr(DeviceArray, f"__{_name}__", _method(getattr(operator, _name)))
+for _name in "sum mean max min argmax any all dot reshape transpose astype copy clip squeeze".split():
+    setattr(DeviceArray, _name, _method(getattr(np.ndarray, _name)))
 
 
-def _method(name: str):
-    return lambda self, *arguments, **named: _compute(getattr(np.ndarray, name), self, *arguments, **named)
+# The library's functions
 
 
-for _name in "sum mean max min argmax any all dot reshape transpose astype copy clip take squeeze".split():
-    setattr(DeviceArray, _name, _method(_name))
-
-
-def _from_numpy(name: str):
+def _from_numpy(name: str) -> Callable[..., DeviceArray]:
     """NumPy's function on device arrays."""
 
-    def call(*arguments, **named):
-        if arguments and isinstance(arguments[0], (list, tuple)) and name in ("stack", "concatenate"):
+    def call(*arguments: Any, **named: Any) -> DeviceArray:
+        if arguments and isinstance(arguments[0], list | tuple) and name in ("stack", "concatenate"):
             if not all(isinstance(part, DeviceArray) for part in arguments[0]):
                 raise TypeError(f"{name} joins device arrays only")
         elif name not in CREATING and not any(isinstance(a, DeviceArray) for a in arguments):
-            raise TypeError(
-                f"{name} on the device needs a device array, not {_kind(arguments[0] if arguments else None)}"
-            )
-        if name == "take":
-            arguments = (arguments[0], _index(arguments[1], _size_along(arguments, named)), *arguments[2:])
-        return _compute(getattr(np, name), *arguments, **named)
+            kind = kind_of(arguments[0] if arguments else None)
+            raise TypeError(f"{name} on the device needs a device array, not {kind}")
+        return DeviceArray._compute(getattr(np, name), *arguments, **named)
 
     call.__name__ = name
     return call
 
 
-def _size_along(arguments, named) -> int:
-    """Length of the axis that `take` takes from."""
-    axis = named.get("axis", arguments[2] if len(arguments) > 2 else None)
-    return arguments[0].size if axis is None else arguments[0].shape[axis]
+def _take(a: DeviceArray, indices: object, axis: int | None = None) -> DeviceArray:
+    if axis is None:
+        a, axis = a.reshape(-1), 0  # type: ignore[attr-defined]
+    return a[(slice(None),) * (axis % a.ndim) + (indices,)]
 
 
-def _asarray(a, dtype=None) -> DeviceArray:
+def _asarray(a: Any, dtype: Any = None) -> DeviceArray:
     if isinstance(a, DeviceArray):
-        return a if dtype is None or a.dtype == dtype else a.astype(dtype)
+        return a if dtype is None or a.dtype == dtype else a._compute(np.ndarray.astype, a, dtype)
     return upload(np.asarray(a, dtype=dtype))
 
 
 class _Generator:
     """The device's own random numbers: one seed gives one result, and another than NumPy's."""
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | None = None):
         self._rng = np.random.Generator(np.random.Philox(seed))
 
-    def random(self, size=None, dtype="float64") -> DeviceArray:
+    def random(self, size: Any = None, dtype: Any = "float64") -> DeviceArray:
         return DeviceArray(np.asarray(self._rng.random(size, dtype)))
 
-    def standard_normal(self, size=None, dtype="float64") -> DeviceArray:
+    def standard_normal(self, size: Any = None, dtype: Any = "float64") -> DeviceArray:
         return DeviceArray(np.asarray(self._rng.standard_normal(size, dtype)))
 
 
 CREATING = "zeros ones full arange eye".split()
 _COMPUTING = (
     "exp log sqrt tanh abs square maximum minimum where sum mean max min argmax any all clip stack concatenate matmul "
-    "dot einsum take reshape transpose expand_dims zeros_like ones_like isfinite"
+    "dot einsum reshape transpose expand_dims zeros_like ones_like isfinite"
 ).split()
 
+DeviceArray.take = _take  # type: ignore[attr-defined]
 functions = SimpleNamespace(
     **{name: _from_numpy(name) for name in [*CREATING, *_COMPUTING]},
+    take=_take,
     asarray=_asarray,
     array=_asarray,
     ndarray=DeviceArray,

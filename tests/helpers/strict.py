@@ -16,143 +16,87 @@ and is counted:
 conftest.py registers it as the backend "strict".
 """
 
-import operator
 import re
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from threading import Lock
 from types import SimpleNamespace
 
 import numpy as np
 
 from minilora.backend import Backend
+from minilora.classroom.device import DeviceArray, arrays_in, count, counts, is_number, reset
 
-_syncs = 0
-_syncs_lock = Lock()  # the batch may be split over threads
-
-
-def reset_syncs() -> None:
-    """Start counting again."""
-    global _syncs
-    _syncs = 0
+reset_syncs = reset  # start counting again
 
 
 def sync_count() -> int:
     """How often the host would have waited for the device since `reset_syncs`."""
-    return _syncs
-
-
-def _sync() -> None:
-    global _syncs
-    with _syncs_lock:
-        _syncs += 1
+    return counts["waited"]
 
 
 class SilentWrap(AssertionError):
     """An index array is out of range, and CuPy would have wrapped it. Not an IndexError, so that nothing catches it."""
 
 
-# What may go into a call, and what comes out
-
-
-def _is_number(value) -> bool:
-    """True for a Python number (and for NumPy's float64, which is a float too: `_unwrap` refuses it)."""
-    return isinstance(value, bool | int | float | complex)
-
-
-def _unwrap(value):
-    """`value` with the NumPy arrays of the StrictArrays in it, also in lists; TypeError for NumPy's own in there."""
-    if isinstance(value, StrictArray):
-        return value._array
-    if isinstance(value, np.ndarray | np.generic):
-        raise TypeError(
-            f"a NumPy {type(value).__name__} meets device arrays. Did you call backend.asarray on your data, "
-            "or float() on your scalar?"
-        )
-    if type(value) in (list, tuple):
-        return type(value)(_unwrap(v) for v in value)
-    return value
-
-
-def _strict_arrays(value):
-    """The StrictArrays in `value`, lists and tuples included."""
-    if isinstance(value, StrictArray):
-        yield value
-    elif isinstance(value, list | tuple):
-        for v in value:
-            yield from _strict_arrays(v)
-
-
-def _wrap(result, inputs=()):
-    """NumPy's `result` as CuPy would give it: no scalars, and where it is one of the `inputs`, that very object."""
-    if isinstance(result, np.generic):
-        result = np.asarray(result)
-    if isinstance(result, np.ndarray):
-        if result.dtype == object:
-            raise TypeError("CuPy has no arrays of objects; was a Tensor passed in place of its array?")
-        for x in _strict_arrays(inputs):
-            if x._array is result:
-                return x
-        return StrictArray(result)
-    if isinstance(result, tuple | list):
-        parts = [_wrap(r, inputs) for r in result]
-        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
-    return result
-
-
-def _compute(function, args=(), kwargs=None):
-    """`function` of the unwrapped arguments, wrapped; without floating-point warnings, which a device does not have."""
-    kwargs = kwargs or {}
-    with np.errstate(all="ignore"):
-        result = function(*_unwrap(args), **{key: _unwrap(value) for key, value in kwargs.items()})
-    return _wrap(result, (*args, *kwargs.values()))
-
-
-def _check_range(indices: np.ndarray, size: int) -> None:
+def _in_range(indices: np.ndarray, size: int) -> np.ndarray:
     if indices.size and (indices.min() < -size or indices.max() >= size):
         bad = indices[(indices < -size) | (indices >= size)].flat[0]
         raise SilentWrap(f"index {bad} is out of range for size {size}: CuPy would wrap it; check before, on the host")
+    return indices
 
 
-def _checked_key(shape: tuple[int, ...], key) -> tuple[tuple, bool, bool]:
-    """An index as NumPy takes it, whether there are arrays in it, and whether there are masks among them.
+class StrictArray(DeviceArray):
+    """An array of the stand-in device: lesson 03's, with all that CuPy's has; no index wraps."""
 
-    Raises TypeError for a part that is not an int, a slice, None, Ellipsis or a StrictArray; SilentWrap.
-    """
-    key = key if isinstance(key, tuple) else (key,)
-    masks = 0
-    for part in key:
-        if isinstance(part, StrictArray):
-            if part.dtype.kind not in "iub":
-                raise IndexError(f"an index must be integer or boolean, not {part.dtype}")
-            masks += part.dtype.kind == "b"
-        elif isinstance(part, slice):
-            for bound in (part.start, part.stop, part.step):
-                if bound is not None:
-                    operator.index(bound)  # CuPy's arrays have no __index__, and neither have these
-        elif isinstance(part, bool) or not (part is None or part is Ellipsis or isinstance(part, int | np.integer)):
-            raise TypeError(f"an index on a device is an int, a slice or a device array, not {type(part).__name__}")
+    __slots__ = ()
+    advice = "did you call backend.asarray on your data, or float() on your scalar?"
+    _in_range = staticmethod(_in_range)
 
-    used = [_axes_used(part) for part in key]
-    axis = 0
-    for part, axes in zip(key, used, strict=True):
-        if part is Ellipsis:
-            axis += len(shape) - sum(used)
-        elif isinstance(part, StrictArray) and part.dtype.kind in "iu" and axis < len(shape):
-            _check_range(part._array, shape[axis])
-        axis += axes
-    return tuple(map(_index_part, key)), any(isinstance(part, StrictArray) for part in key), masks > 0
+    # What is known without the device
+
+    itemsize = property(lambda self: self._array.itemsize)
+    nbytes = property(lambda self: self._array.nbytes)
+    device = property(lambda self: "strict")
+    mT = property(lambda self: self._wrap(self._array.mT))
+    real = property(lambda self: self._wrap(self._array.real, self))
+    imag = property(lambda self: self._wrap(self._array.imag))
+    base = property(lambda self: self._wrap(self._array.base))
+
+    @property
+    def flags(self):
+        flags = self._array.flags  # CuPy's have no `writeable`
+        return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=flags.owndata)
+
+    # What waits for the device
+
+    def tobytes(self, order="C") -> bytes:
+        return self.get().tobytes(order)
+
+    def __complex__(self) -> complex:
+        return complex(self.get())
+
+    def __repr__(self) -> str:
+        return f"strict({self.get()!r})"
+
+    def __str__(self) -> str:
+        return str(self.get())
+
+    def __setitem__(self, key, value):
+        if not (isinstance(value, StrictArray) or is_number(value)):
+            _plain(value)
+            raise TypeError(f"a device array is assigned device arrays and numbers, not {type(value).__name__}")
+        with np.errstate(all="ignore"):
+            self._array[self._key(key)] = _plain(value)  # CuPy counts the True values of a mask
+
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
 
 
-def _axes_used(part) -> int:
-    if part is None or part is Ellipsis:
-        return 0
-    return part.ndim if isinstance(part, StrictArray) and part.dtype.kind == "b" else 1
-
-
-def _index_part(part):
-    return part._array if isinstance(part, StrictArray) else part  # NumPy's integers are fine here, on CuPy too
+_plain, _wrap, _compute = StrictArray._plain, StrictArray._wrap, StrictArray._compute
 
 
 # What CuPy has
@@ -215,9 +159,9 @@ def _check_call(name: str, parameters: list[str], args: tuple, kwargs: dict) -> 
     bound = {} if variadic else dict(zip(parameters, args, strict=False))
     bound |= kwargs
     for key, value in bound.items():
-        if key in _host_parameters and any(True for _ in _strict_arrays(value)):
+        if key in _host_parameters and any(True for _ in arrays_in(value)):
             raise TypeError(f"{key}= of {name} is a value of the host, not a device array")
-    if parameters[:1] in (["*shape"], ["*axes"]) and any(True for _ in _strict_arrays(args)):
+    if parameters[:1] in (["*shape"], ["*axes"]) and any(True for _ in arrays_in(args)):
         raise TypeError(f"the {parameters[0][1:]} for {name} is a value of the host, not a device array")
     return bound
 
@@ -241,15 +185,15 @@ def _function(name: str, parameters: list[str], function):
         if last in _indexed:
             axis = bound.get("axis")
             size = first.size if axis is None else first.shape[axis]
-            _check_range(np.asarray(_unwrap(bound["indices"])), size)
+            _in_range(np.asarray(_plain(bound["indices"])), size)
         if (
             last in _waiting
             or (last == "where" and "x" not in bound)
             or (last == "repeat" and isinstance(bound["repeats"], StrictArray))
         ):
-            _sync()
-        result = _compute(function, args, kwargs)
-        return _wrap(np.asarray(result)) if last in _python_in_numpy and _is_number(result) else result
+            count("waited")
+        result = _compute(function, *args, **kwargs)
+        return _wrap(np.asarray(result)) if last in _python_in_numpy and is_number(result) else result
 
     call.__name__ = last
     return call
@@ -264,24 +208,22 @@ class StrictUfunc:
 
     def __call__(self, *args, out=None, where=None, dtype=None, casting=None):
         for a in args:
-            _unwrap(a)
-            if not (isinstance(a, StrictArray) or _is_number(a)):
+            _plain(a)
+            if not (isinstance(a, StrictArray) or is_number(a)):
                 raise TypeError(f"{self.__name__} on a device takes device arrays and numbers, not {type(a).__name__}")
         given = {"out": out, "where": where, "dtype": dtype, "casting": casting}
-        return _compute(self._function, args, {key: value for key, value in given.items() if value is not None})
+        return _compute(self._function, *args, **{key: value for key, value in given.items() if value is not None})
 
     def at(self, a, indices, b=None):
         if self.__name__ not in _scatter_dtypes:
             raise NotImplementedError(f"CuPy has no {self.__name__}.at")
         if not isinstance(a, StrictArray):
             raise TypeError(f"{self.__name__}.at on a device needs a device array, not {type(a).__name__}")
-        key, has_arrays, has_masks = _checked_key(a.shape, indices)
-        if has_arrays and a.dtype.name not in _scatter_dtypes[self.__name__].split():
+        key = a._key(indices)
+        if any(True for _ in arrays_in(indices)) and a.dtype.name not in _scatter_dtypes[self.__name__].split():
             raise TypeError(f"CuPy has no {self.__name__}.at for {a.dtype}")
-        if has_masks:
-            _sync()
         with np.errstate(all="ignore"):
-            self._function.at(a._array, key, _unwrap(b))
+            self._function.at(a._array, key, _plain(b))
 
     def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
         return self._method("reduce", ("add", "multiply"), array, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
@@ -290,7 +232,7 @@ class StrictUfunc:
         return self._method("accumulate", ("add", "multiply"), array, axis=axis, dtype=dtype, out=out)
 
     def reduceat(self, array, indices, axis=0, dtype=None, out=None):
-        _check_range(np.asarray(_unwrap(indices)), array.shape[axis])
+        _in_range(np.asarray(_plain(indices)), array.shape[axis])
         return self._method("reduceat", ("add",), array, indices, axis=axis, dtype=dtype, out=out)
 
     def outer(self, a, b):
@@ -301,159 +243,7 @@ class StrictUfunc:
             raise NotImplementedError(f"CuPy has no {self.__name__}.{method}")
         if not isinstance(args[0], StrictArray):
             raise TypeError(f"{self.__name__}.{method} on a device needs a device array, not {type(args[0]).__name__}")
-        return _compute(getattr(self._function, method), args, kwargs)
-
-
-# The array
-
-
-class StrictArray:
-    """An array of the stand-in device."""
-
-    __slots__ = ("__weakref__", "_array")
-    __array_ufunc__ = None  # NumPy's arrays and scalars hand `x + a` over, to be refused
-    __hash__ = None
-
-    def __init__(self, array: np.ndarray):
-        self._array = array
-
-    # Refusals
-
-    def __array__(self, dtype=None, copy=None):
-        raise TypeError("implicit conversion of a device array to NumPy; use backend.to_numpy")
-
-    def __array_function__(self, function, types, args, kwargs):
-        raise TypeError(f"numpy.{function.__name__} called on a device array; use xp.{function.__name__}")
-
-    def __iter__(self):
-        raise TypeError("iteration over a device array; index it, or fetch it with backend.to_numpy")
-
-    # What is known without the device
-
-    shape = property(lambda self: self._array.shape)
-    dtype = property(lambda self: self._array.dtype)
-    ndim = property(lambda self: self._array.ndim)
-    size = property(lambda self: self._array.size)
-    itemsize = property(lambda self: self._array.itemsize)
-    nbytes = property(lambda self: self._array.nbytes)
-    device = property(lambda self: "strict")
-    T = property(lambda self: _wrap(self._array.T))
-    mT = property(lambda self: _wrap(self._array.mT))
-    real = property(lambda self: _wrap(self._array.real, self))
-    imag = property(lambda self: _wrap(self._array.imag))
-    base = property(lambda self: _wrap(self._array.base))
-
-    @property
-    def flags(self):
-        flags = self._array.flags  # CuPy's have no `writeable`
-        return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=flags.owndata)
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    # What waits for the device
-
-    def get(self) -> np.ndarray:
-        _sync()
-        return self._array.copy()
-
-    def item(self):
-        return self.get().item()
-
-    def tolist(self):
-        return self.get().tolist()
-
-    def tobytes(self, order="C") -> bytes:
-        return self.get().tobytes(order)
-
-    def __bool__(self) -> bool:
-        return bool(self.get())
-
-    def __int__(self) -> int:
-        return int(self.get())
-
-    def __float__(self) -> float:
-        return float(self.get())
-
-    def __complex__(self) -> complex:
-        return complex(self.get())
-
-    def __repr__(self) -> str:
-        return f"strict({self.get()!r})"
-
-    def __str__(self) -> str:
-        return str(self.get())
-
-    # Indexing
-
-    def __getitem__(self, key):
-        key, has_arrays, has_masks = _checked_key(self.shape, key)
-        if has_masks:
-            _sync()
-        if not has_arrays and not any(part is Ellipsis for part in key):
-            key = (*key, Ellipsis)  # so that one element is a 0-d view
-        return _wrap(self._array[key])
-
-    def __setitem__(self, key, value):
-        if not (isinstance(value, StrictArray) or _is_number(value)):
-            _unwrap(value)
-            raise TypeError(f"a device array is assigned device arrays and numbers, not {type(value).__name__}")
-        key, _, has_masks = _checked_key(self.shape, key)
-        if has_masks:
-            _sync()  # CuPy counts the True values
-        with np.errstate(all="ignore"):
-            self._array[key] = _unwrap(value)
-
-    def __copy__(self):
-        return self.copy()
-
-    def __deepcopy__(self, memo):
-        return self.copy()
-
-
-def _operator(function, swapped: bool = False):
-    def method(self, other):
-        if isinstance(other, StrictArray | np.ndarray | np.generic) or _is_number(other):
-            return _compute(function, (other, self) if swapped else (self, other))
-        return NotImplemented
-
-    return method
-
-
-def _in_place(function):
-    def method(self, other):
-        if isinstance(other, StrictArray | np.ndarray | np.generic) or _is_number(other):
-            return _compute(function, (self, other), {"out": self})
-        return NotImplemented
-
-    return method
-
-
-for _name, _ufunc in {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "truediv": np.true_divide,
-    "floordiv": np.floor_divide,
-    "mod": np.remainder,
-    "pow": np.power,
-    "matmul": np.matmul,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "lshift": np.left_shift,
-    "rshift": np.right_shift,
-}.items():
-    setattr(StrictArray, f"__{_name}__", _operator(_ufunc))
-    setattr(StrictArray, f"__r{_name}__", _operator(_ufunc, swapped=True))
-    if _name != "matmul":  # CuPy has no __imatmul__
-        setattr(StrictArray, f"__i{_name}__", _in_place(_ufunc))
-
-for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
-    setattr(StrictArray, f"__{_name}__", _operator(getattr(operator, _name)))
-
-for _name, _ufunc in {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}.items():
-    setattr(StrictArray, f"__{_name}__", lambda self, _ufunc=_ufunc: _compute(_ufunc, (self,)))
+        return _compute(getattr(self._function, method), *args, **kwargs)
 
 
 def _method(name: str, parameters: list[str]):
@@ -463,20 +253,20 @@ def _method(name: str, parameters: list[str]):
         bound = _check_call(f"ndarray.{name}", parameters, args, kwargs)
         if name == "take":
             axis = bound.get("axis")
-            _check_range(np.asarray(_unwrap(bound["indices"])), self.size if axis is None else self.shape[axis])
+            _in_range(np.asarray(_plain(bound["indices"])), self.size if axis is None else self.shape[axis])
         if name in _waiting:
-            _sync()
-        return _compute(function, (self, *args), kwargs)
+            count("waited")
+        return _compute(function, self, *args, **kwargs)
 
     call.__name__ = name
     return call
 
 
+_own = {"get", "item", "tolist", "tobytes"}  # written out above
+_left_out_methods = {"tofile", "dump", "dumps", "byteswap", "put"}
 for _name, _parameters in _names.items():
     _name = _name.removeprefix("ndarray.") if _name.startswith("ndarray.") else ""
-    if _parameters is None or _name in ("tofile", "dump", "dumps", "byteswap", "put"):
-        continue
-    if hasattr(np.ndarray, _name) and not hasattr(StrictArray, _name):
+    if _parameters is not None and hasattr(np.ndarray, _name) and _name not in _own | _left_out_methods:
         setattr(StrictArray, _name, _method(_name, _parameters))
 
 
