@@ -15,7 +15,7 @@ import pytest
 from minilora import backend, peft
 from minilora.errors import MiniloraError
 from minilora.formats import safetensors
-from minilora.peft import METHODS, PeftModel, get_peft_model
+from minilora.peft import CONFIGS, PeftModel, get_peft_model
 from minilora.tensor import Tensor
 from tests.helpers.peft_invariants import (
     CASES,
@@ -48,7 +48,7 @@ def added(folder: Path):
     path.write_text(file, encoding="utf-8")
     spec = spec_from_file_location("minilora.peft.vera", path)
     module = module_from_spec(spec)
-    with patch.dict(METHODS):
+    with patch.dict(CONFIGS):
         sys.modules[spec.name] = module
         try:
             spec.loader.exec_module(module)
@@ -82,10 +82,10 @@ def layers(model, vera) -> list:
 
 @pytest.mark.host
 def test_one_file_and_one_line_and_nothing_stays(tmp_path):
-    before = dict(METHODS)
+    before = dict(CONFIGS)
     with added(tmp_path) as module:
-        assert METHODS == before | {"VERA": module.VeraConfig}
-    assert METHODS == before and "minilora.peft.vera" not in sys.modules and not hasattr(peft, "VeraConfig")
+        assert CONFIGS == before | {"VERA": module.VeraConfig}
+    assert CONFIGS == before and "minilora.peft.vera" not in sys.modules and not hasattr(peft, "VeraConfig")
 
 
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda invariant: invariant.__name__)

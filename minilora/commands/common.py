@@ -11,12 +11,9 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from minilora.errors import MiniloraError, escape
-
-if TYPE_CHECKING:
-    from minilora.train.methods import Options
 
 DATA = "python-docs, numpy-docs, matplotlib-docs, a text file, a folder, or - for standard input"
 DATA_OR_CHAT = f"{DATA}; or a .jsonl file of conversations, of which the responses are learned"
@@ -63,20 +60,6 @@ def add_model(parser: Parser, adapter: bool = True) -> None:
         parser.add_argument("--adapter", help="folder of an adapter to put on the model")
 
 
-def add_method(parser: Parser) -> None:
-    """The options of the methods: the fields of `train.methods.Options`."""
-    parser.add_argument("--rank", type=int, help="of LoRA's updates (default: 8)")
-    parser.add_argument("--alpha", type=float, help="LoRA's scale is alpha / rank (default: twice the rank)")
-    parser.add_argument("--dropout", type=float, help="on LoRA's branch (default: 0)")
-    parser.add_argument("--targets", help="modules that LoRA adapts, with commas: q_proj,v_proj (default: all-linear)")
-    parser.add_argument("--virtual-tokens", type=int, help="of a prefix or a prompt (default: 10)")
-    parser.add_argument("--bottleneck-size", type=int, help="width of an adapter (default: 64)")
-    parser.add_argument("--placement", help="of adapters: pfeiffer, houlsby or parallel (default: pfeiffer)")
-    parser.add_argument("--quant-type", help="of qlora's base: nf4, fp4 or int4 (default: nf4)")
-    parser.add_argument("--blocksize", type=int, help="weights that share a scale in qlora's base (default: 64)")
-    parser.add_argument("--double-quantization", action="store_true", default=None, help="quantize qlora's scales, too")
-
-
 def add_training(parser: Parser, steps: int, lr: float | None, batch_size: int) -> None:
     parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
     parser.add_argument("--steps", type=int, default=steps, help="(default: %(default)s)")
@@ -92,31 +75,6 @@ def add_training(parser: Parser, steps: int, lr: float | None, batch_size: int) 
     )
     add_resume(parser, "run")
     add_json(parser)
-
-
-# What the flags say
-
-
-def method_list() -> str:
-    """The methods with what each trains, for a help text."""
-    from minilora.train.methods import METHODS
-
-    return "\n".join(f"  {name:<20} {method.words}" for name, method in METHODS.items())
-
-
-def method_options(arguments: Namespace, name: str) -> Options:
-    """The flags that were given, as options of the method. Raises MiniloraError for one that it does not read."""
-    from dataclasses import fields
-
-    from minilora.train.methods import METHODS, Options
-
-    given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
-    given = {option: value for option, value in given.items() if value is not None}
-    if idle := [f"--{option.replace('_', '-')}" for option in given if option not in METHODS[name].options]:
-        raise MiniloraError(f"method {name} does not use {', '.join(idle)}; leave it out or choose another --method")
-    if "targets" in given and given["targets"] != "all-linear":
-        given["targets"] = given["targets"].split(",")
-    return Options(**given)
 
 
 # Results

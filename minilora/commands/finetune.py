@@ -6,37 +6,35 @@ from pathlib import Path
 from minilora.commands.common import (
     DATA_OR_CHAT,
     Parser,
-    add_method,
     add_model,
     add_training,
-    method_list,
-    method_options,
 )
+from minilora.train import methods
 
 
 def add(parser: Parser) -> None:
     example = "minilora finetune --model base --data numpy-docs --method lora --out runs/numpy"
-    parser.epilog = f"methods:\n{method_list()}\n\nexample: {example}"
+    parser.epilog = f"methods:\n{methods.method_list()}\n\nexample: {example}"
     add_model(parser, adapter=False)
     parser.add_argument("--data", required=True, help=DATA_OR_CHAT)
     parser.add_argument(
         "--pack", action="store_true", help="conversations end to end in each sequence, in place of one and padding"
     )
     parser.add_argument("--method", default="lora", help="see below (default: %(default)s)")
-    add_method(parser)
+    methods.add_option_flags(parser)
     add_training(parser, steps=200, lr=None, batch_size=8)
 
 
 def run(arguments: Namespace) -> None:
     from minilora.commands.training import check_folder, train_config, train_in_folder
-    from minilora.train import methods, recipes
+    from minilora.train import recipes
 
     check_folder(arguments)
     name = methods.find(arguments.method)
-    method, options = methods.METHODS[name], method_options(arguments, name)
+    method, options = methods.METHODS[name], methods.read_options(arguments, name)
     lr = method.lr if arguments.lr is None else arguments.lr
     config = train_config(arguments, lr, lora_plus=method.lora_plus)
-    quantization = options.quantization if "quant_type" in method.options else None  # never all of it in float
+    quantization = options.quantization if method.is_quantized else None  # never all of it in float
     model, tokenizer = recipes.load_model(arguments.model, quantization=quantization)
     text = recipes.read_data(arguments.data, tokenizer)
     model = methods.adapt(model, name, options, text.train.ids, arguments.seed)

@@ -25,15 +25,6 @@ BASE_LICENCE = "MIT"
 BLOCKSIZE = 64  # weights of a model in NF4 that share a scale
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")  # in old files, beside the parameters
 TABLES = ("embed_tokens.weight", "wte.weight", "wpe.weight")  # of tokens and of positions
-ADAPTERS = {  # peft_type -> its name in NAMES
-    "LORA": "lora",
-    "PREFIX_TUNING": "prefix",
-    "PROMPT_TUNING": "prompt",
-    "BOTTLENECK": "bottleneck",
-    "IA3": "ia3",
-    "BITFIT": "bitfit",
-    "LN_TUNING": "norms",
-}
 SETTINGS = {"r": "rank", "lora_alpha": "alpha", "num_virtual_tokens": "virtual_tokens", "bottleneck_size": "width"}
 WIDTH = 79
 
@@ -280,13 +271,14 @@ def _chat_format(tokenizer: Tokenizer) -> str | None:
 
 def _of_adapter(source: str, folder: Path) -> dict:
     from minilora.formats.safetensors import open_file
-    from minilora.peft import METHODS, adapter_quantization
+    from minilora.peft import CONFIGS, adapter_quantization
     from minilora.peft.files import FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
+    from minilora.peft.method import method_of
 
     saved = SavedAdapter.read(folder, open_file)
     kind = saved.content["peft_type"]
     try:
-        config = METHODS[kind].from_dict({name: v for name, v in saved.content.items() if name != FAN_IN_FAN_OUT})
+        config = CONFIGS[kind].from_dict({name: v for name, v in saved.content.items() if name != FAN_IN_FAN_OUT})
     except MiniloraError as error:
         raise FormatError(f"{saved.where}: {error}") from error
     stored: Counter[str] = Counter()
@@ -298,7 +290,7 @@ def _of_adapter(source: str, folder: Path) -> dict:
         "source": source,
         "path": str(folder),
         "kind": "adapter folder",
-        "method": _method(kind, config),
+        "method": method_of(config).label,
         **{word: getattr(config, name) for name, word in SETTINGS.items() if hasattr(config, name)},
         "targets": [targets] if isinstance(targets, str) else targets,
         "modules_to_save": config.modules_to_save,
@@ -309,18 +301,6 @@ def _of_adapter(source: str, folder: Path) -> dict:
         "stored": dict(stored.most_common()),
         "bytes_on_disk": (folder / WEIGHTS).stat().st_size,
     }
-
-
-def _method(kind: str, config) -> str:
-    from minilora.show.grids import NAMES
-
-    if kind == "LORA":
-        starts_as_pissa = str(config.init_lora_weights).startswith("pissa")
-        variant = (
-            "dora" if config.use_dora else "rslora" if config.use_rslora else "pissa" if starts_as_pissa else "lora"
-        )
-        return NAMES[variant]
-    return NAMES[ADAPTERS[kind]] if kind in ADAPTERS else kind
 
 
 def _trained_on(folder: Path) -> str | None:

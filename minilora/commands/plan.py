@@ -8,9 +8,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minilora.commands.common import Parser, add_json, add_method, method_list, method_options
+from minilora.commands.common import Parser, add_json
 from minilora.errors import MiniloraError, escape, unknown
 from minilora.show.grids import show_size
+from minilora.train import methods
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def add(parser: Parser) -> None:
     from minilora.commands import plan_time
 
     example = "minilora plan llama-65b --method qlora --rank 64 --double-quantization"
-    parser.epilog = f"models:\n{preset_list()}\n\nmethods:\n{method_list()}\n\nexample: {example}"
+    parser.epilog = f"models:\n{preset_list()}\n\nmethods:\n{methods.method_list()}\n\nexample: {example}"
     parser.add_argument("shape", nargs="?", metavar="model", help="a preset, a config.json or a model folder")
     parser.add_argument("--model", help="the same as a flag")
     parser.add_argument("--method", help="see below (default: all of them)")
@@ -71,7 +72,7 @@ def add(parser: Parser) -> None:
         help="share of the device's TFLOP/s that is reached (default: %(default)s)",
     )
     plan_time.add(parser)
-    add_method(parser)
+    methods.add_option_flags(parser)
     parser.add_argument("--out", help="a picture of the bytes by kind: FILE.png, or a folder")
     add_json(parser)
 
@@ -88,7 +89,6 @@ def run(arguments: Namespace) -> None:
     from minilora.commands import plan_time
     from minilora.plan.planner import make_plan
     from minilora.plan.shapes import find_shape
-    from minilora.train.methods import METHODS, find
 
     name = arguments.model if arguments.shape is None else arguments.shape
     if arguments.model not in (None, name):
@@ -98,10 +98,10 @@ def run(arguments: Namespace) -> None:
     if arguments.all and arguments.method is not None:
         raise MiniloraError("--all and --method exclude each other")
     if arguments.method is None:
-        options = {method: method_options(_read_by(method, arguments), method) for method in METHODS}
+        options = {method: methods.read_options(arguments, method, only_own=True) for method in methods.METHODS}
     else:
-        method = find(arguments.method)
-        options = {method: method_options(arguments, method)}
+        method = methods.find(arguments.method)
+        options = {method: methods.read_options(arguments, method)}
     step, budget, rate = _step(arguments), _bytes_of(arguments.memory), _tflops(arguments)
     out, timed = _picture(arguments.out), plan_time.read(arguments, step, rate)
 
@@ -157,16 +157,6 @@ def _answer(fact: dict) -> str:
         return "none"
     how = "" if fact["fits"] == "yes" else f", {fact['fits']}"
     return f"{fact['model']} ({show_size(fact['peak'])}{how})"
-
-
-def _read_by(method: str, arguments: Namespace) -> Namespace:
-    """The arguments without the flags that only other methods read."""
-    from dataclasses import fields
-
-    from minilora.train.methods import METHODS, Options
-
-    others = {field.name: None for field in fields(Options) if field.name not in METHODS[method].options}
-    return Namespace(**vars(arguments) | others)
 
 
 def _step(arguments: Namespace):

@@ -14,6 +14,7 @@ from minilora.show.grids import (
     Grid,
     Spread,
     drawn,
+    in_order,
     seeds_in_words,
     show_bytes,
     show_count,
@@ -42,7 +43,8 @@ class Adapted:
 
 def by_method(rows: list[dict]) -> dict[str, list[dict]]:
     """The rows of each method, the methods in the order of NAMES."""
-    return {method: found for method in NAMES if (found := [row for row in rows if row["method"] == method])}
+    methods = in_order(row["method"] for row in rows)
+    return {method: [row for row in rows if row["method"] == method] for method in methods}
 
 
 def adapted(results: dict) -> dict[str, Adapted]:

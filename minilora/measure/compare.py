@@ -35,21 +35,7 @@ from minilora.train.progress import progress_bar
 KIND = "comparison"
 RECORDS = "records.jsonl"
 PROMPTED = "few-shot"
-METHODS = (
-    "base",
-    PROMPTED,
-    SCRATCH,
-    "feature-extraction",
-    "full",
-    "norms",
-    "ia3",
-    "prompt",
-    "prefix",
-    "bottleneck",
-    "lora",
-    "dora",
-    "qlora",
-)
+METHODS = ("base", PROMPTED, SCRATCH, *(name for name, method in methods.METHODS.items() if method.is_compared))
 PARTS = ("text", "task")
 SCRATCH_RATE = 3e-3
 

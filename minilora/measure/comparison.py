@@ -14,6 +14,7 @@ from minilora.show.grids import (
     Grid,
     Spread,
     drawn,
+    in_order,
     seeds_in_words,
     show_count,
     show_seconds,
@@ -65,14 +66,12 @@ class Compared:
 
 
 def compared(records: Records) -> dict[str, Compared]:
-    """Each method whose text was measured, in the order of NAMES."""
+    """Each method whose text was measured, in the order of NAMES. Raises MiniloraError for one that is not there."""
     found = {}
     total = next((row["total"] for row in records.of("text", "base")), 0)
     labels = records.header["settings"]["labels"]
-    for method in NAMES:
+    for method in in_order(row["key"][1] for row in records.of("text")):
         text = list(records.of("text", method))
-        if not text:
-            continue
         task = [row for row in records.of("task", method) if row["key"][3] in (0, labels)]
         first = text[0]
         alone = [row["seconds"] for row in (*text, *records.of("time", method)) if row["seconds"] is not None]

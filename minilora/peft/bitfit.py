@@ -17,11 +17,12 @@ What trains are copies: the model's own parameters stay as they are, so disablin
 
 from copy import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minilora import nn
 from minilora.errors import MiniloraError, escape
 from minilora.peft.config import AdapterLayer, TargetedConfig, matching, of_family
+from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.tensor import Tensor
 
 NORMS = (nn.RMSNorm, nn.LayerNorm)
@@ -134,3 +135,40 @@ class TunedLayer(AdapterLayer):
 
     def extra_repr(self) -> str:
         return ", ".join(self.tuned)
+
+
+def plan_norms(shape: Any, options: Any, biases: float = 0) -> Trainable:
+    """Of the two norms of a block and the last one; biases: of the linears of a block."""
+    norm = shape.hidden * (1 + shape.norm_biases)
+    return Trainable(Counts(block=2 * norm + biases, norm=norm), norms=True, products=False)
+
+
+register(
+    Method(
+        name="norms",
+        label="norms",
+        description="the norms' weights",
+        family="own vectors",
+        marker="v",
+        linestyle=(0, (3, 1, 1, 1)),
+        lr=3e-3,
+        config=LNTuningConfig,
+        plan=plan_norms,
+        other_names=("ln-tuning",),
+    )
+)
+register(
+    Method(
+        name="bitfit",
+        label="BitFit and norms",
+        description="biases (where there are any) and norms",
+        family="own vectors",
+        marker="<",
+        linestyle=(0, (4, 1)),
+        lr=3e-3,
+        config=BitFitConfig,
+        settings=lambda options, tokens: {"norms": True},
+        plan=lambda shape, options: plan_norms(shape, options, shape.in_biases // shape.layers),
+        is_compared=False,
+    )
+)

@@ -20,13 +20,15 @@ Unlike LoRA it makes the model deeper, and its cost stays in use. PEFT has no su
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minilora import functional as F
 from minilora import nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, did_you_mean, escape
+from minilora.fields import choice, whole
 from minilora.peft.config import AdapterLayer, TargetedConfig, of_family
+from minilora.peft.method import Counts, Method, Option, Trainable, register
 from minilora.tensor import Tensor
 
 PLACEMENTS = ("pfeiffer", "houlsby", "parallel")
@@ -150,3 +152,37 @@ class BottleneckLayer(AdapterLayer):
     def extra_repr(self) -> str:
         place = "beside" if self.is_parallel else "after"
         return f"{place}, {self.activation}, scaling={self.scaling:g}"
+
+
+def plan(shape: Any, options: Any) -> Trainable:
+    places, m = ("self_attn", "mlp") if options.placement == "houlsby" else ("mlp",), options.bottleneck_size
+    return Trainable(
+        Counts(block=len(places) * (2 * shape.hidden * m + shape.hidden + m)),
+        adapters=places,
+        parallel=options.placement == "parallel",
+        bottleneck=m,
+    )
+
+
+register(
+    Method(
+        name="bottleneck",
+        label="adapters",
+        description="small networks between the layers (adapters)",
+        family="adapters",
+        marker="h",
+        linestyle="-",
+        lr=3e-3,
+        config=BottleneckConfig,
+        settings=lambda options, tokens: {
+            "bottleneck_size": options.bottleneck_size,
+            "placement": options.placement,
+        },
+        options={
+            "bottleneck_size": Option(whole(64, least=1), "width of an adapter", int),
+            "placement": Option(choice("pfeiffer", *PLACEMENTS), "of adapters: pfeiffer, houlsby or parallel"),
+        },
+        plan=plan,
+        other_names=("adapter", "adapters"),
+    )
+)

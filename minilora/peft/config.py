@@ -22,8 +22,6 @@ PREFIX = "base_model.model."  # before every path of the plain model, on disk
 TASK_TYPES = (None, "CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION")
 CLASSIFIER_HEADS = ("classifier", "score")  # what PEFT adds to modules_to_save for SEQ_CLS
 
-METHODS: dict[str, type["PeftConfig"]] = {}  # peft_type -> configuration; filled in __init__.py
-
 
 # What a method provides
 

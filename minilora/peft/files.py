@@ -26,7 +26,8 @@ from minilora.formats.atomic import (
     show_path,
     write_json,
 )
-from minilora.peft.config import METHODS, PeftConfig, is_transposed
+from minilora.peft.config import PeftConfig, is_transposed
+from minilora.peft.method import CONFIGS
 from minilora.quant import Linear4bit, quantization, weight_digest
 
 CONFIG = "adapter_config.json"
@@ -122,12 +123,12 @@ class SavedAdapter:
         content = read_json(folder / CONFIG)
         tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")
-        if not isinstance(kind, str) or kind not in METHODS:
-            raise FormatError(f"{where}: peft_type is {escape(repr(kind))}; minilora reads {', '.join(METHODS)}")
+        if not isinstance(kind, str) or kind not in CONFIGS:
+            raise FormatError(f"{where}: peft_type is {escape(repr(kind))}; minilora reads {', '.join(CONFIGS)}")
         record = {}
         if "minilora.config" in metadata:
             record = parse_json(metadata["minilora.config"].encode(), f"{where}: the record of the configuration")
-        content |= {name: record[name] for name in METHODS[kind].own if name in record}
+        content |= {name: record[name] for name in CONFIGS[kind].own if name in record}
         return cls(where, content, tensors, metadata, record)
 
     def settings(self, model: nn.Module) -> PeftConfig:
@@ -135,7 +136,7 @@ class SavedAdapter:
         content = self.content
         if getattr(model, "transposed_linears", ()):  # which say what this field says
             content = {name: value for name, value in content.items() if name != FAN_IN_FAN_OUT}
-        config = METHODS[content["peft_type"]].from_dict(content)
+        config = CONFIGS[content["peft_type"]].from_dict(content)
         if "minilora.config" not in self.metadata and config.modules_to_save:
             config.modules_to_save = _as_peft_reads(config.modules_to_save, model)
         return config

@@ -15,12 +15,13 @@ The attention of the paper's T5 has no biases; like PEFT, this scales a bias alo
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minilora import backend, nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.peft.config import AdapterLayer, TargetedConfig, is_list_of_names, of_family
+from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.peft.patterns import means
 from minilora.tensor import Tensor
 
@@ -146,3 +147,26 @@ class IA3Linear(AdapterLayer):
 
     def extra_repr(self) -> str:
         return "scales its input" if self.is_feedforward else "scales its output"
+
+
+def plan(shape: Any, options: Any) -> Trainable:
+    return Trainable(
+        Counts(block=2 * shape.kv_width + shape.intermediate, down=shape.intermediate),
+        scaled=frozenset({"down_proj"}),
+        factors=frozenset({"k_proj", "v_proj"}),
+    )
+
+
+register(
+    Method(
+        name="ia3",
+        label="IA3",
+        description="factors on keys, values and the MLP",
+        family="own vectors",
+        marker=">",
+        linestyle=(0, (2, 1)),
+        lr=1e-2,
+        config=IA3Config,
+        plan=plan,
+    )
+)

@@ -18,7 +18,7 @@ It does not begin as the base: with prefixes of zeros, too, every token attends 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from minilora import backend, nn, ops
 from minilora.backend import xp
 from minilora.errors import escape
 from minilora.models.pretrained import Body
-from minilora.peft.virtual import VirtualTokensConfig, VirtualTokensLayer, is_whole
+from minilora.peft.method import Counts, Method, Trainable, register
+from minilora.peft.virtual import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, is_whole, settings
 from minilora.tensor import Tensor, no_grad
 
 
@@ -198,3 +199,26 @@ def keys_and_values(body: Body, token_ids: list[int]):
     with no_grad():
         body(np.array([token_ids]), past_key_values=reader)
     return xp.stack(reader.seen).transpose(2, 0, 1, 3).reshape(len(token_ids), -1)  # (2L, H_kv, P, D) before
+
+
+def plan(shape: Any, options: Any) -> Trainable:
+    count = options.virtual_tokens
+    return Trainable(Counts(block=count * 2 * shape.kv_width), prefix=count, products=False)
+
+
+register(
+    Method(
+        name="prefix",
+        label="prefix tuning",
+        description="keys and values in front of every layer's own",
+        family="virtual tokens",
+        marker="P",
+        linestyle=(0, (5, 1, 1, 1)),
+        lr=1e-2,
+        config=PrefixTuningConfig,
+        settings=settings,
+        options=VIRTUAL_TOKENS,
+        plan=plan,
+        other_names=("prefix-tuning",),
+    )
+)

@@ -18,7 +18,7 @@ text to classify that is padded on the right.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from minilora import backend, nn, ops
 from minilora.backend import xp
 from minilora.errors import escape
 from minilora.models.pretrained import Body
-from minilora.peft.virtual import VirtualTokensConfig, VirtualTokensLayer
+from minilora.peft.method import Counts, Method, Trainable, register
+from minilora.peft.virtual import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, settings
 from minilora.tensor import Tensor
 
 STARTS = ("RANDOM", "SAMPLE_VOCAB", "TEXT")
@@ -106,3 +107,25 @@ class PromptTuningLayer(VirtualTokensLayer):
         rows = prompt.broadcast_to((len(ids), *prompt.shape))  # (P, d) -> (B, P, d)
         x = ops.concatenate([rows, self.base_layer.get_input_embeddings()(ids)], axis=1)  # (B, P + T, d)
         return self.base_layer(None, attention_mask, cache, inputs_embeds=x)
+
+
+def plan(shape: Any, options: Any) -> Trainable:
+    return Trainable(Counts(embedding=options.virtual_tokens * shape.hidden), prompt=options.virtual_tokens)
+
+
+register(
+    Method(
+        name="prompt",
+        label="prompt tuning",
+        description="embeddings in front of the text's",
+        family="virtual tokens",
+        marker="p",
+        linestyle=(0, (1, 2)),
+        lr=1e-2,
+        config=PromptTuningConfig,
+        settings=settings,
+        options=VIRTUAL_TOKENS,
+        plan=plan,
+        other_names=("prompt-tuning",),
+    )
+)

@@ -7,16 +7,20 @@ not even at its start: P more tokens are read.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minilora import nn
 from minilora.errors import MiniloraError, escape
+from minilora.fields import whole
 from minilora.models.llama import LlamaForSequenceClassification
 from minilora.models.pretrained import Body, host_ids, token_ids
 from minilora.peft.config import AdapterLayer, PeftConfig
+from minilora.peft.method import Option
 from minilora.tensor import Tensor
+
+VIRTUAL_TOKENS = {"virtual_tokens": Option(whole(10, least=1), "length of a prefix or a prompt", int)}
 
 
 @dataclass
@@ -147,3 +151,8 @@ class VirtualTokensLayer(AdapterLayer):
 def is_whole(value: object, least: int) -> bool:
     """True for an int of at least `least`."""
     return type(value) is int and value >= least
+
+
+def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
+    """P virtual tokens that start from the first P tokens of the text."""
+    return {"num_virtual_tokens": options.virtual_tokens, "init_token_ids": tokens[: options.virtual_tokens]}

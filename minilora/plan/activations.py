@@ -14,7 +14,7 @@ reads this array? The terms are the closures of `functional/` and `peft/`, in th
                             blocks of 64 queries, about half of heads · B · T². On a base in 4 bits they are made again,
                             and two numbers a row and head stay. Fused, as on a GPU: its output, and one such number.
     gated activation        gate and up, 2·N·f (without a gate: its input N·f)
-    factors (IA3, DoRA)     what they multiply
+    factors (IA3, DoRA)     what they multiply; VeRA's, N·r inside its update as well
     adapter (bottleneck)    its input N·h, and N·m before its activation and, but over 4 bits, after it
     dropout                 what is left of the input, a byte of mask for each element, and the N·r between A and B
 
@@ -25,6 +25,7 @@ N·h, and is computed again when the gradient arrives, one at a time.
 from dataclasses import dataclass, field
 
 from minilora.functional import chunk_rows
+from minilora.peft.method import Counts, Trainable
 from minilora.plan.shapes import Shape
 
 CACHE_BLOCK = 512 * 1024  # bytes that an elementwise chain works on at a time, in backend.row_blocks
@@ -46,24 +47,6 @@ class Step:
     fused: bool = False
     selective: bool = False
     workers: int = 1
-
-
-@dataclass(frozen=True)
-class Trainable:
-    """Where in a model something trains. Names of linears are those of `Shape.linears`."""
-
-    embedding: bool = False  # the table, so that everything after it is live
-    norms: bool = False
-    reads: frozenset[str] = frozenset()  # linears whose input something that trains reads
-    scaled: frozenset[str] = frozenset()  # linears whose input is multiplied by what trains
-    factors: frozenset[str] = frozenset()  # linears whose output is multiplied by what trains
-    prefix: int = 0  # keys and values in front of every layer's own
-    prompt: int = 0  # embeddings in front of the text's
-    adapters: tuple[str, ...] = ()  # modules of a block with a bottleneck adapter
-    parallel: bool = False  # they read what their module is given, in place of what that returns
-    bottleneck: int = 0  # width of those adapters
-    dropout: bool = False
-    rank: int = 0
 
 
 @dataclass
@@ -112,6 +95,8 @@ def kept_by_block(shape: Shape, step: Step, trainable: Trainable, live: bool) ->
         for name in reading if trainable.dropout else ():
             keep(where, f"dropped input of {name}", numbers * (1 + 1 / step.itemsize) + n * trainable.rank)
         for name in names:
+            if name in trainable.inner:
+                keep(where, f"inside the update of {name}", n * trainable.rank)
             if name in trainable.factors:
                 keep(where, f"output of {name} before its factors", n * shape.linears[name][1])
         return any(name in trainable.reads | trainable.scaled | trainable.factors for name in names)
@@ -123,6 +108,8 @@ def kept_by_block(shape: Shape, step: Step, trainable: Trainable, live: bool) ->
             keep(where, "input of gate and up" if trainable.parallel else f"output of {module}", n * h)
         keep(where, f"inside the adapter of {module}", (1 if own else 2) * n * trainable.bottleneck)
         return True
+
+    keep(kept.early, "made of the adapter's parameters", trainable.made)
 
     # Attention
     live |= trainable.norms
@@ -158,20 +145,6 @@ def kept_by_block(shape: Shape, step: Step, trainable: Trainable, live: bool) ->
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What trains, in numbers or in bytes of gradients, by where it is."""
-
-    head: float = 0  # its gradient is made along with the loss, in the forward pass
-    block: float = 0
-    down: float = 0  # that part of the block that is in the MLP's last linear
-    embedding: float = 0  # of what comes before the blocks; a tied table counts as the head alone
-    norm: float = 0  # the last one
-
-    def total(self, layers: int) -> float:
-        return self.head + layers * self.block + self.embedding + self.norm
-
-
-@dataclass(frozen=True)
 class Peaks:
     """Bytes alive in a step beside weights and optimizer.
 
@@ -188,7 +161,7 @@ def engine_peaks(
     shape: Shape,
     step: Step,
     trainable: Trainable,
-    gradients: Parts,
+    gradients: Counts,
     copies: int,
     tied: bool,
     checkpointing: bool = False,

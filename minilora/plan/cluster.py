@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from math import inf
 
 from minilora.errors import MiniloraError, did_you_mean, escape
-from minilora.plan.planner import trained
+from minilora.plan.planner import trainable
 from minilora.plan.shapes import Shape
 from minilora.train.methods import Options, find
 
@@ -126,7 +126,7 @@ def gradient_bytes(shape: Shape, method: str, options: Options | None = None, it
 
     minilora sends float32, 4 bytes; training in 16 bits sends 2, or 4 where it adds up in float32.
     """
-    return trained(shape, find(method), options or Options()).total(shape.layers) * itemsize
+    return trainable(shape, find(method), options or Options()).counts.total(shape.layers) * itemsize
 
 
 def _ring(ranks: int) -> tuple[int, float]:

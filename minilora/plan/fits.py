@@ -8,7 +8,8 @@ from pathlib import Path
 from minilora.errors import MiniloraError
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
-from minilora.plan.activations import Parts, Step, Trainable, engine_peaks
+from minilora.peft.method import Counts, Trainable
+from minilora.plan.activations import Step, engine_peaks
 from minilora.plan.planner import engine_memory
 from minilora.plan.shapes import Shape, shape_of
 from minilora.show.grids import show_size
@@ -63,7 +64,7 @@ def check_fits(
     sizes = {name: getattr(shape, name) for name in SHAPE_FLAGS} | {name: getattr(step, name) for name in STEP_FLAGS}
     options = options or Options()
     if set(shape.linears).isdisjoint(options.targets):  # "all-linear", or names that only another family has
-        options = replace(options, targets="all-linear")
+        options = options.with_(targets="all-linear")
 
     def needed(**smaller: int) -> float:
         now = {name: max(1, min(size, MOST)) for name, size in (sizes | smaller).items()}
@@ -88,5 +89,5 @@ def check_fits(
 
 def _peak(shape: Shape, method: str | None, options: Options, step: Step, checkpointing: bool) -> float:
     if method is None:
-        return max(engine_peaks(shape, step, Trainable(), Parts(), copies=0, tied=False).phases.values())
+        return max(engine_peaks(shape, step, Trainable(Counts()), Counts(), copies=0, tied=False).phases.values())
     return engine_memory(shape, find(method), options, step, checkpointing).peak

@@ -18,11 +18,12 @@ bits, fused attention, and everything held at once. In float32 it is that of min
                     else is alive at the peak.)
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import prod
 
-from minilora.errors import MiniloraError, escape, unknown
-from minilora.plan.activations import Parts, Step, Trainable, engine_peaks, kept_by_block, rows_of
+from minilora.errors import MiniloraError
+from minilora.peft.method import Counts, Trainable
+from minilora.plan.activations import Step, engine_peaks, kept_by_block, rows_of
 from minilora.plan.shapes import LARGEST, PRESETS, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
 from minilora.train.methods import METHODS, Options, find
@@ -30,8 +31,6 @@ from minilora.train.methods import METHODS, Options, find
 CARDS = (8, 16, 24, 40, 48, 80, 141)  # GB of memory that GPUs have
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
 MOMENTS = 8  # bytes of AdamW's state for each number that trains
-LORA_FAMILY = tuple(name for name, method in METHODS.items() if "rank" in method.options)
-FOUR_BIT = tuple(name for name, method in METHODS.items() if "quant_type" in method.options)
 # Matrix products in 16 bits, dense, accumulated in float32: TFLOP/s that the makers state.
 DEVICES = {
     **{"t4": 65.0, "v100": 125.0, "a10": 125.0, "l4": 121.0, "l40s": 362.0, "a100": 312.0, "h100": 989.0},
@@ -79,15 +78,15 @@ def make_plan(shape: Shape, method: str, options: Options | None = None, step: S
     """
     method, options, step = find(method), options or Options(), step or Step(1, 512, 2, fused=True)
     check(shape, method, options, step)
-    numbers = trained(shape, method, options)
-    trainable = numbers.total(shape.layers)
+    what = trainable(shape, method, options)
+    count = what.counts.total(shape.layers)
     arithmetic = engine_memory if step.itemsize == DTYPES["float32"] else memory
     plain, checkpointed = (arithmetic(shape, method, options, step, flag) for flag in (False, True))
     return Plan(
         method,
-        trainable,
-        shape.parameters + added(shape, method, options),
-        trainable * step.itemsize,
+        count,
+        shape.parameters + added(shape, what),
+        (count + what.frozen) * step.itemsize,
         plain,
         checkpointed,
         flops(shape, method, options, step),
@@ -97,107 +96,37 @@ def make_plan(shape: Shape, method: str, options: Options | None = None, step: S
 # Counts
 
 
-def trained(shape: Shape, method: str, options: Options) -> Parts:
-    """The numbers that train, by where they are: the formulas in the docstrings of `minilora/peft/`."""
-    h, kv, f = shape.hidden, shape.kv_width, shape.intermediate
-    of_norm = h * (1 + shape.norm_biases)
-    biases = sum(shape.linears[name][1] for name in shape.biased)
-    if method == "full":
-        table = shape.in_embedding
-        block = sum(i * o for i, o in shape.linears.values()) + biases + 2 * of_norm
-        embedding = (0 if shape.tied else table) + shape.positions * h
-        return Parts(head=table, block=block, down=h * f, embedding=embedding, norm=of_norm)
-    if method == "feature-extraction":
-        return Parts(head=shape.in_embedding)
-    if method in LORA_FAMILY:
-        sizes = {name: shape.linears[name] for name in targets(shape, options)}
-        vectors = method == "dora"
-        update = {name: options.rank * (i + o) + vectors * o for name, (i, o) in sizes.items()}
-        return Parts(block=sum(update.values()), down=update.get("down_proj", 0))
-    if method == "prefix":
-        return Parts(block=options.virtual_tokens * 2 * kv)
-    if method == "prompt":
-        return Parts(embedding=options.virtual_tokens * h)
-    if method == "bottleneck":
-        m = options.bottleneck_size
-        return Parts(block=len(adapter_places(options)) * (2 * h * m + h + m))
-    if method == "ia3":
-        return Parts(block=2 * kv + f, down=f)
-    if method == "bitfit":
-        return Parts(block=2 * of_norm + biases, norm=of_norm)
-    if method == "norms":
-        return Parts(block=2 * of_norm, norm=of_norm)
-    raise MiniloraError(f"the planner has no formula for the method {escape(repr(method))}")
+def trainable(shape: Shape, method: str, options: Options) -> Trainable:
+    """What trains, and what backward needs for it, as the method's record says."""
+    return METHODS[method].plan(shape, options)
 
 
-def added(shape: Shape, method: str, options: Options) -> int:
-    """The numbers that the adapted model holds beside the base's."""
-    if method == "full":
-        return 0
-    if method == "feature-extraction":
-        return shape.in_embedding if shape.tied else 0
-    return trained(shape, method, options).total(shape.layers)  # BitFit trains copies, too
-
-
-def trainable_parts(shape: Shape, method: str, options: Options) -> Trainable:
-    """Where in the model something trains."""
-    every = frozenset(shape.linears)
-    if method == "full":
-        return Trainable(embedding=True, norms=True, reads=every)
-    if method in LORA_FAMILY:
-        names = frozenset(targets(shape, options))
-        factors = names if method == "dora" else frozenset()
-        return Trainable(reads=names, factors=factors, dropout=options.dropout > 0, rank=options.rank)
-    if method == "prefix":
-        return Trainable(prefix=options.virtual_tokens)
-    if method == "prompt":
-        return Trainable(prompt=options.virtual_tokens)
-    if method == "bottleneck":
-        parallel = options.placement == "parallel"
-        return Trainable(adapters=adapter_places(options), parallel=parallel, bottleneck=options.bottleneck_size)
-    if method == "ia3":
-        return Trainable(scaled=frozenset(["down_proj"]), factors=frozenset(["k_proj", "v_proj"]))
-    return Trainable(norms=method in ("bitfit", "norms"))
-
-
-def adapter_places(options: Options) -> tuple[str, ...]:
-    return ("self_attn", "mlp") if options.placement == "houlsby" else ("mlp",)
-
-
-def targets(shape: Shape, options: Options) -> list[str]:
-    """The linears of a block that LoRA adapts. Raises MiniloraError for one that there is not."""
-    names = options.targets
-    if names == "all-linear":
-        return list(shape.linears)
-    names = [names] if isinstance(names, str) else list(names)
-    for name in names:
-        if name not in shape.linears:
-            raise MiniloraError(f"targets: {unknown('linear layer of a block', name, shape.linears)}")
-    return list(dict.fromkeys(names))
+def added(shape: Shape, what: Trainable) -> float:
+    """The numbers that train and that the adapted model holds beside the base's (BitFit trains copies, too)."""
+    return 0 if what.is_base else what.counts.total(shape.layers)
 
 
 def check(shape: Shape, method: str, options: Options, step: Step) -> None:
     """Raises MiniloraError for what no training could have."""
-    config = METHODS[method].config
-    if not 0 <= options.virtual_tokens <= LARGEST // 1024:  # before a list of as many is made
-        raise MiniloraError(f"virtual_tokens must be from 1 to {LARGEST // 1024:,}, not {options.virtual_tokens:,}")
+    for name, option in METHODS[method].options.items():
+        value = getattr(options, name)
+        if problems := option.problems(name, value):
+            raise MiniloraError(problems[0])
+        if type(value) is int and value > LARGEST:
+            raise MiniloraError(f"{name} must be at most {LARGEST:,}, not {value:,}")
     for name, value, most in (("batch size", step.batch, LARGEST), ("sequence length", step.length, 2**24)):
         if not 1 <= value <= most:
             raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
     if not 1 <= step.workers <= 4096:
         raise MiniloraError(f"workers must be from 1 to 4,096, not {step.workers:,}")
-    if config is not None:
-        config(options, list(range(options.virtual_tokens)))  # says what is wrong with the options
-    if method in FOUR_BIT:
+    if METHODS[method].is_quantized:
         check_options(options.blocksize, options.quant_type)
-    if method in LORA_FAMILY:
-        for name in targets(shape, options):
-            if options.rank > (width := min(shape.linears[name])):
-                raise MiniloraError(f"rank {options.rank:,} is above the width {width:,} of {name}; choose a smaller")
-    if method == "bottleneck" and options.bottleneck_size > LARGEST:
-        raise MiniloraError(f"bottleneck_size must be at most {LARGEST:,}, not {options.bottleneck_size:,}")
-    room = shape.positions
-    if room and (used := step.length + options.virtual_tokens * (method in ("prefix", "prompt"))) > room:
+    what = trainable(shape, method, options)
+    for name in sorted(what.reads):
+        if what.rank > (width := min(shape.linears[name])):
+            raise MiniloraError(f"rank {what.rank:,} is above the width {width:,} of {name}; choose a smaller")
+    if shape.positions and (used := step.length + what.prefix + what.prompt) > shape.positions:
+        room = shape.positions
         raise MiniloraError(f"{used:,} tokens pass the {room:,} positions that the model has learned; shorten them")
 
 
@@ -206,20 +135,15 @@ def check(shape: Shape, method: str, options: Options, step: Step) -> None:
 
 def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
     """Bytes held from before a step to after it, by kind."""
-    size = step.itemsize
-    trainable = trained(shape, method, options).total(shape.layers)
+    size, what = step.itemsize, trainable(shape, method, options)
+    count = what.counts.total(shape.layers)
     kinds = {"weights": float(shape.parameters * size), "constants": 0.0}
-    if method in FOUR_BIT:
+    if METHODS[method].is_quantized:
         codes, statistics = four_bit(shape, options)
         kinds = {"weights": (shape.parameters - shape.in_linears) * size + codes, "constants": statistics}
-    if method == "pissa":  # a layer holds what is left of its weight and, to be taken off again, the weight
-        kinds["weights"] += size * shape.layers * sum(i * o for i, o in _sizes(shape, targets(shape, options)))
-    kinds["adapters"] = added(shape, method, options) * size
-    return kinds | {"gradients": trainable * size, "optimizer": trainable * MOMENTS}
-
-
-def _sizes(shape: Shape, names: Iterable[str]) -> list[tuple[int, int]]:
-    return [shape.linears[name] for name in names]
+    kinds["weights"] += size * shape.layers * sum(prod(shape.linears[name]) for name in what.copied)
+    kinds["adapters"] = (added(shape, what) + what.frozen) * size
+    return kinds | {"gradients": count * size, "optimizer": count * (MOMENTS + 4 * what.state)}
 
 
 def four_bit(shape: Shape, options: Options) -> tuple[int, int]:
@@ -235,7 +159,7 @@ def four_bit(shape: Shape, options: Options) -> tuple[int, int]:
 
 def memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:
     """The arithmetic of the papers: everything is held at once, and the peak is the sum."""
-    what, kinds = trainable_parts(shape, method, options), held(shape, method, options, step)
+    what, kinds = trainable(shape, method, options), held(shape, method, options, step)
     _, n = rows_of(step, what)
     first = kept_by_block(shape, step, what, live=what.embedding or what.prompt > 0)
     other = kept_by_block(shape, step, what, first.live)
@@ -244,11 +168,11 @@ def memory(shape: Shape, method: str, options: Options, step: Step, checkpointin
     plain = first.total + (shape.layers - 1) * other.total
     # Each block keeps its input, once a gradient can flow into it.
     again = (shape.layers if live else 0) * stream + max(first.total, other.total)
-    ends = live + bool(trained(shape, method, options).head)  # the inputs of the last norm and of the head
+    ends = live + bool(what.counts.head)  # the inputs of the last norm and of the head
     kinds["activations"] = (min(again, plain) if checkpointing else plain) + ends * stream
     kinds["logits"] = n * shape.vocab * (step.itemsize + 3 * 4)
     kinds["workspace"] = step.itemsize * n * shape.intermediate * (3 if live else 1)
-    if method in FOUR_BIT:
+    if METHODS[method].is_quantized:
         kinds["workspace"] += step.itemsize * max(n_in * n_out for n_in, n_out in shape.linears.values())
     return Memory(kinds, sum(kinds.values()))
 
@@ -257,17 +181,15 @@ def engine_memory(shape: Shape, method: str, options: Options, step: Step, check
     """What minilora's own engine takes. Gradients and activations are not all alive at once, so the kinds may add up to
     more than the peak; where they add up to less, the rest is workspace.
     """
-    step = replace(step, selective=method in FOUR_BIT)
-    what, kinds = trainable_parts(shape, method, options), held(shape, method, options, step)
-    numbers = trained(shape, method, options)
-    gradients = Parts(**{name: size * step.itemsize for name, size in vars(numbers).items()})
+    in_4_bits = METHODS[method].is_quantized
+    step = replace(step, selective=in_4_bits)
+    what, kinds = trainable(shape, method, options), held(shape, method, options, step)
+    gradients = Counts(**{name: size * step.itemsize for name, size in vars(what.counts).items()})
     workers = min(step.workers, step.batch)
     rows = -(-step.batch // workers) * step.length
-    copies = (method in FOUR_BIT) + (
-        method in LORA_FAMILY and not options.dropout and "down_proj" in what.reads and 2 * rows > shape.hidden
-    )
-    tied = shape.tied and method == "full"
-    peaks = engine_peaks(shape, step, what, gradients, copies, tied, checkpointing)
+    adds_up = what.adds_up and not what.dropout and "down_proj" in what.reads and 2 * rows > shape.hidden
+    tied = shape.tied and what.embedding
+    peaks = engine_peaks(shape, step, what, gradients, in_4_bits + adds_up, tied, checkpointing)
     kinds |= {"gradients": workers * kinds["gradients"], "activations": peaks.activations, "logits": peaks.logits}
     always = sum(kinds[kind] for kind in ("weights", "constants", "adapters", "optimizer"))
     peak = always + max(peaks.phases.values())
@@ -285,15 +207,14 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
     weight gradients    for what trains, once
     again               with checkpointing, the blocks once more
     """
-    what = trainable_parts(shape, method, options)
+    what = trainable(shape, method, options)
     length, n = rows_of(step, what)
-    trainable = trained(shape, method, options)
-    extra = 0 if method in ("full", "feature-extraction", "prefix", "prompt") else trainable.block * shape.layers
+    extra = 0 if what.is_base or what.prefix else what.counts.block * shape.layers
     blocks, head = 2 * n * (shape.in_linears + extra), 2 * n * shape.in_embedding
     products = blocks + head
     attention = 2 * step.batch * length * (length + 2 * what.prefix) * shape.query_width * shape.layers
-    deep = method != "feature-extraction"
-    matrices = trainable.head + shape.layers * (trainable.block if method not in ("prefix", "norms", "bitfit") else 0)
+    deep = bool(what.counts.block or what.counts.embedding)
+    matrices = what.counts.head + (shape.layers * what.counts.block if what.products else 0)
     return {
         "forward": products + attention,
         "input gradients": products + 2 * attention if deep else 0,
@@ -370,7 +291,7 @@ def published() -> list[Published]:
         found = make_plan(PRESETS[f"llama-{name}"], "qlora", qlora)
         rows.append(Published(f"LLaMA-{name.upper()}, QLoRA, a step", "QLoRA, figure 6", gigabytes * 1e9, found.least))
     gpt_3 = PRESETS["gpt-3-175b"]
-    lora = make_plan(gpt_3, "lora", replace(qlora, rank=4, targets=["q_proj", "v_proj"]))
+    lora = make_plan(gpt_3, "lora", qlora.with_(rank=4, targets=["q_proj", "v_proj"]))
     full = make_plan(gpt_3, "full")
     return [
         *rows,

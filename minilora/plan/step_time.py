@@ -20,9 +20,9 @@ otherwise than this, one of these is the cause.
 from dataclasses import dataclass
 
 from minilora.plan.activations import CAUSAL_BLOCK, Step
-from minilora.plan.planner import FOUR_BIT, LORA_FAMILY, flops, targets, trained
+from minilora.plan.planner import flops, trainable
 from minilora.plan.shapes import Shape
-from minilora.train.methods import Options
+from minilora.train.methods import METHODS, Options
 
 # Passes over N·h in a block, forward and backward: two norms, rotary positions of queries and keys, attention outside
 # of its scores, and the sums where paths meet.
@@ -63,21 +63,22 @@ def step_seconds(shape: Shape, method: str, options: Options, step: Step, rates:
 def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
     """Operations, passes, exponentials and bytes of a training step."""
     operations = flops(shape, method, options, step)
-    n, trainable = step.batch * step.length, trained(shape, method, options).total(shape.layers)
+    n, what = step.batch * step.length, trainable(shape, method, options)
+    count = what.counts.total(shape.layers)
     scores = step.batch * shape.heads * shape.layers * step.length * (step.length + min(CAUSAL_BLOCK, step.length)) / 2
     gates, logits = n * shape.intermediate * shape.layers, n * shape.vocab
     passes = n * shape.hidden * shape.layers * STREAM_PASSES + gates * GATE_PASSES + scores * SCORE_PASSES
-    passes += logits * LOGIT_PASSES + trainable * OPTIMIZER_PASSES
-    if method == "full":
+    passes += logits * LOGIT_PASSES + count * OPTIMIZER_PASSES
+    if what.embedding:
         passes += step.workers * shape.in_embedding * TABLE_PASSES + 2 * shape.layers * n * shape.hidden
     extra = 0
-    if method in LORA_FAMILY and method not in FOUR_BIT:  # each worker makes the sum W + s B A, forward and backward
-        sizes = [shape.linears[name] for name in targets(shape, options)]
+    if what.adds_up and not METHODS[method].is_quantized:  # each worker makes the sum W + s B A, forward and backward
+        sizes = [shape.linears[name] for name in what.reads]
         made = sum(i * o for i, o in sizes if 2 * n > step.workers * o) * shape.layers * step.workers * 2
-        extra, passes = 2 * options.rank * made, passes + 2 * made
+        extra, passes = 2 * what.rank * made, passes + 2 * made
     return {
         "products": sum(work for kind, work in operations.items() if kind != "again") + extra,
         "elementwise": passes,
         "exponentials": scores + logits + 2 * gates,
-        "memory": trainable * (OPTIMIZER_BYTES + SUM_BYTES * (step.workers - 1)),
+        "memory": count * (OPTIMIZER_BYTES + SUM_BYTES * (step.workers - 1)),
     }

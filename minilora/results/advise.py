@@ -11,11 +11,12 @@ from minilora.errors import MiniloraError, escape
 from minilora.measure import compare
 from minilora.measure.comparison import Compared, compared
 from minilora.measure.records import Records
+from minilora.peft import METHODS
 from minilora.show.grids import IN_SENTENCES
 
 FEW, MANY, VERY_MANY = 16, 100, 1000  # examples
 RARE = 100  # queries a day
-ADAPTERS = ("norms", "bitfit", "ia3", "prompt", "prefix", "bottleneck", "lora", "dora", "qlora")
+ADAPTERS = tuple(name for name, method in METHODS.items() if method.config is not None)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def in_words(advice: Advice) -> str:
     """The advice for a terminal of 80 columns."""
     from textwrap import fill
 
-    name = IN_SENTENCES.get(advice.method, advice.method)
+    name = IN_SENTENCES[advice.method]
     lines = {
         ("fine-tune", False): f"Fine-tune, by {name}.",
         ("prompt", False): "Prompt.",

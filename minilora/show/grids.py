@@ -13,28 +13,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Every table, figure and sentence names the methods so, in this order.
-NAMES = {
-    "base": "base as it is",
-    "few-shot": "few-shot prompt",
-    "scratch": "from scratch",
-    "feature-extraction": "feature extraction",
-    "full": "full",
-    "norms": "norms",
-    "bitfit": "BitFit and norms",
-    "ia3": "IA3",
-    "prompt": "prompt tuning",
-    "prefix": "prefix tuning",
-    "bottleneck": "adapters",
-    "lora": "LoRA",
-    "rslora": "rsLoRA",
-    "lora-plus": "LoRA+",
-    "pissa": "PiSSA",
-    "dora": "DoRA",
-    "qlora": "QLoRA",
-}
-IN_SENTENCES = NAMES | {"base": "the base", "full": "full fine-tuning"}
+from minilora.errors import MiniloraError, unknown
+from minilora.peft import METHODS
+
+# Every table, figure and sentence names what is compared so, in this order; a name that is not here is an error.
+NAMES = {"base": "base as it is", "few-shot": "few-shot prompt", "scratch": "from scratch"}
+NAMES |= {name: method.label for name, method in METHODS.items()}
+IN_SENTENCES = NAMES | {name: method.sentence for name, method in METHODS.items() if method.sentence}
+IN_SENTENCES |= {"base": "the base"}
 WIDTH = 80
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of what was measured, each once, in the order of NAMES. Raises MiniloraError for one that is not there."""
+    measured = set(names)
+    if strange := sorted(measured - NAMES.keys()):
+        raise MiniloraError(unknown("method in the records", strange[0], NAMES))
+    return [name for name in NAMES if name in measured]
 
 
 @dataclass(frozen=True)

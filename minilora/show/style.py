@@ -11,33 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilora.formats.atomic import make_folder, remove_file, write_atomic
+from minilora.peft import METHODS
 from minilora.show.grids import NAMES, Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# One colour, marker and line a method, the same in every figure. The colours are those of Okabe and Ito (2008), which
-# the colour-blind tell apart; the markers and lines tell them apart in grey.
+# One colour, marker and line for each method, the same in every figure: a colour for a family, told apart in grey by
+# the markers and lines. What is compared with the methods has looks of its own.
 LOOKS: dict[str, dict[str, Any]] = {
     "base": {"color": "#555555", "marker": "", "linestyle": (0, (6, 2))},
     "few-shot": {"color": "#555555", "marker": "X", "linestyle": ":"},
     "scratch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
-    "feature-extraction": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
-    "full": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "norms": {"color": "#E69F00", "marker": "v", "linestyle": (0, (3, 1, 1, 1))},
-    "bitfit": {"color": "#E69F00", "marker": "<", "linestyle": (0, (4, 1))},
-    "ia3": {"color": "#E69F00", "marker": ">", "linestyle": (0, (2, 1))},
-    "prompt": {"color": "#56B4E9", "marker": "p", "linestyle": (0, (1, 2))},
-    "prefix": {"color": "#56B4E9", "marker": "P", "linestyle": (0, (5, 1, 1, 1))},
-    "bottleneck": {"color": "#000000", "marker": "h", "linestyle": "-"},
-    "lora": {"color": "#009E73", "marker": "^", "linestyle": "--"},
-    "rslora": {"color": "#009E73", "marker": "1", "linestyle": (0, (2, 2))},
-    "lora-plus": {"color": "#009E73", "marker": "*", "linestyle": (0, (6, 1))},
-    "pissa": {"color": "#009E73", "marker": "8", "linestyle": (0, (1, 1))},
-    "dora": {"color": "#009E73", "marker": "d", "linestyle": (0, (4, 1, 1, 1))},
-    "qlora": {"color": "#0B5D44", "marker": "H", "linestyle": "-."},
 }
+LOOKS |= {name: method.look for name, method in METHODS.items()}
 GREY = LOOKS["base"]["color"]
 # Colours in an order whose neighbours differ in grey, each with a line and a marker of its own.
 SERIES: tuple[dict[str, Any], ...] = (

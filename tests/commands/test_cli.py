@@ -233,14 +233,14 @@ BAD = {
     "no virtual tokens": (
         ["finetune", "--model", "{run}", "--data", "{text}", "--method", "prefix", "--virtual-tokens", "0"]
         + ["--out", "{out}"],
-        "num_virtual_tokens",
+        "--virtual-tokens must be a whole number of at least 1, not 0",
     ),
     "an unknown placement": (
         ["finetune", "--model", "{run}", "--data", "{text}", "--method", "adapter", "--placement", "x"]
         + ["--out", "{out}"],
         "houlsby",
     ),
-    "rank 0": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "0", "--out", "{out}"], "0"),
+    "rank 0": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "0", "--out", "{out}"], "--rank must be"),
     "rank above width": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "17", "--out", "{out}"], "17"),
     "unmatched target": (
         ["finetune", "--model", "{run}", "--data", "{text}", "--targets", "q_proj,qq_proj", "--out", "{out}"],

@@ -11,7 +11,7 @@ import pytest
 
 from minilora.measure.records import Records
 from minilora.plan.activations import Step
-from minilora.plan.planner import flops, trained
+from minilora.plan.planner import flops, trainable
 from minilora.plan.shapes import Shape
 from minilora.plan.step_time import Rates, step_seconds, step_work
 from minilora.results import curves, page
@@ -56,7 +56,7 @@ def _planned(method: str, step: Step) -> float:
 def test_what_grows_with_what(method):
     work = step_work(SHAPE, method, OPTIONS, STEP)
     twice = step_work(SHAPE, method, OPTIONS, replace(STEP, batch=8))
-    constant = trained(SHAPE, method, OPTIONS).total(2) * 15
+    constant = trainable(SHAPE, method, OPTIONS).counts.total(2) * 15
     constant += 2 * 3 * 64 * 32 if method == "full" else 2 * 2 * 2 * 2 * (4 * 32 * 32 + 3 * 32 * 48)
     assert twice["elementwise"] - constant == 2 * (work["elementwise"] - constant)
     deeper = step_seconds(replace(SHAPE, layers=3), method, OPTIONS, STEP, RATES)

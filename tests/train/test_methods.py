@@ -26,6 +26,14 @@ def test_a_classifier_trains_its_head_and_what_the_method_says(method):
     assert all(p.grad is not None for p in trainable(model).values())
 
 
+@pytest.mark.parametrize("name, other", [("full", "full-fine-tuning"), ("feature-extraction", "feature_extraction")])
+def test_another_name_of_a_method_trains_the_same(name, other):
+    models = [methods.adapt(LlamaForCausalLM(LlamaConfig(**SHAPE)), called) for called in (name, other)]
+    assert set(trainable(models[0])) == set(trainable(models[1]))
+    every = {path for path, _ in models[1].named_parameters()}
+    assert (set(trainable(models[1])) == every) == (name == "full")
+
+
 def test_a_head_of_its_own_leaves_the_embeddings_alone():
     model = LlamaForCausalLM(LlamaConfig(**SHAPE))
     before = model.model.embed_tokens.weight

@@ -1,0 +1,125 @@
+"""LoRA and its descendants as methods: their options, their records and what the planner asks of a low-rank update."""
+
+from dataclasses import replace
+from typing import Any
+
+from minilora.errors import MiniloraError, unknown
+from minilora.fields import checked, choice, flag, is_list_of, number, whole
+from minilora.peft.lora import LoraConfig
+from minilora.peft.method import Counts, Method, Option, Trainable, register
+
+TARGETS = checked("all-linear", "names", lambda value: isinstance(value, str) or is_list_of(_is_name, value))
+RANK = Option(whole(8, least=1), "rank of LoRA's updates", int)
+ALPHA = Option(number(None, above=0, optional=True), "LoRA's scale is alpha / rank", float, "twice the rank")
+DROPOUT = Option(number(0.0, least=0, below=1), "on LoRA's branch", float, "0")
+LORA = {
+    "rank": RANK,
+    "alpha": ALPHA,
+    "dropout": DROPOUT,
+    "targets": Option(TARGETS, "modules that LoRA adapts, with commas: q_proj,v_proj", lambda text: names_in(text)),
+}
+FOUR_BIT = {
+    "quant_type": Option(choice("nf4", "nf4", "fp4", "int4"), "codes of qlora's base: nf4, fp4 or int4"),
+    "blocksize": Option(whole(64, least=1), "weights that share a scale in qlora's base", int),
+    "double_quantization": Option(flag(False), "quantize the scales of qlora's base, too", bool),
+}
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def names_in(text: str) -> str | list[str]:
+    """The targets that a flag's text means."""
+    return text if text == "all-linear" else text.split(",")
+
+
+def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
+    """LoRA's own settings."""
+    return {
+        "r": options.rank,
+        "lora_alpha": alpha_of(options),
+        "target_modules": options.targets,
+        "lora_dropout": options.dropout,
+    }
+
+
+def alpha_of(options: Any) -> float:
+    return 2 * options.rank if options.alpha is None else options.alpha
+
+
+def planned_linears(shape: Any, targets: str | list[str]) -> dict[str, tuple[int, int]]:
+    """{name: (in, out)} of the linears of a block that are adapted. Raises MiniloraError for one that there is not."""
+    if targets == "all-linear":
+        return dict(shape.linears)
+    names = [targets] if isinstance(targets, str) else targets
+    for name in names:
+        if name not in shape.linears:
+            raise MiniloraError(f"targets: {unknown('linear layer of a block', name, shape.linears)}")
+    return {name: shape.linears[name] for name in names}
+
+
+def plan(shape: Any, options: Any) -> Trainable:
+    """Of A (r, in) and B (out, r) beside each target."""
+    sizes = planned_linears(shape, options.targets)
+    for name, size in sizes.items():
+        if options.rank > min(size):
+            raise MiniloraError(f"rank {options.rank:,} is above the width {min(size):,} of {name}; choose a smaller")
+    numbers = {name: options.rank * sum(size) for name, size in sizes.items()}
+    return Trainable(
+        Counts(block=sum(numbers.values()), down=numbers.get("down_proj", 0)),
+        reads=frozenset(sizes),
+        dropout=options.dropout > 0,
+        rank=options.rank,
+        adds_up=True,
+    )
+
+
+def plan_dora(shape: Any, options: Any) -> Trainable:
+    """LoRA's, and a length for each row of W, which multiplies the output."""
+    lora, sizes = plan(shape, options), planned_linears(shape, options.targets)
+    lengths = Counts(block=sum(out for _, out in sizes.values()), down=sizes.get("down_proj", (0, 0))[1])
+    counts = Counts(block=lora.counts.block + lengths.block, down=lora.counts.down + lengths.down)
+    return replace(lora, counts=counts, factors=lora.reads)
+
+
+def plan_pissa(shape: Any, options: Any) -> Trainable:
+    """LoRA's. A layer holds what is left of its weight and, to be taken off again, the weight."""
+    lora = plan(shape, options)
+    return replace(lora, copied=lora.reads)
+
+
+def _lora(name: str, label: str, description: str, lr: float, marker: str, linestyle: Any, **others: Any) -> Method:
+    own = {"name": name, "label": label, "description": description, "lr": lr, "marker": marker, "linestyle": linestyle}
+    common = {"family": "low rank", "config": LoraConfig, "settings": settings, "plan": plan, "options": LORA}
+    return register(Method(**own | common | others))
+
+
+_lora("lora", "LoRA", "low-rank updates of frozen weights", 3e-3, "^", "--")
+_lora(
+    *("rslora", "rsLoRA", "LoRA scaled by alpha / sqrt(rank)", 1e-3, "1", (0, (2, 2))),
+    variant={"use_rslora": True},
+    is_compared=False,
+)
+_lora(
+    *("lora-plus", "LoRA+", "LoRA whose B learns 16 times faster than A", 1e-3, "*", (0, (6, 1))),
+    lora_plus=16.0,
+    other_names=("lora+",),
+    is_compared=False,
+)
+_lora(
+    *("pissa", "PiSSA", "LoRA that starts from the weights' largest part", 1e-3, "8", (0, (1, 1))),
+    variant={"init_lora_weights": "pissa"},
+    plan=plan_pissa,
+    is_compared=False,
+)
+_lora(
+    *("dora", "DoRA", "LoRA, with the length of each row apart", 3e-3, "d", (0, (4, 1, 1, 1))),
+    variant={"use_dora": True},
+    plan=plan_dora,
+)
+_lora(
+    *("qlora", "QLoRA", "LoRA over a base in 4 bits", 3e-3, "H", "-."),
+    color="#0B5D44",
+    options=LORA | FOUR_BIT,
+)
