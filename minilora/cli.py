@@ -1,11 +1,15 @@
 """The command line: its parser, the dispatch to a command, and the exit codes. A command is a file in `commands/`.
 
-Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad input (one line on standard error); 130
-after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
+Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad input (one line on standard error); 3 a
+training in which no evaluation beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
 """
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 
@@ -47,11 +51,14 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
     try:
         arguments = _parser().parse_args(argv)
         launch.check(arguments.command)
-        return arguments.run(arguments) or 0, "", True
+        with _terminated():
+            return arguments.run(arguments) or 0, "", True
+    except launch.NotLearned as error:
+        return 3, str(error), True
     except MiniloraError as error:
         return 2, str(error), isinstance(error, launch.SeenByAll)
     except launch.Stopped as error:
-        return 128 + error.signum, f"{error}; go on with --resume", True
+        return 128 + error.signum, str(error), True
     except KeyboardInterrupt:
         return 130, "interrupted", False
     except BrokenPipeError:
@@ -61,6 +68,23 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
         return 2, f"{error.strerror or error}" + (f": {show_path(error.filename)}" if error.filename else ""), False
     except MemoryError:
         return 2, "out of memory; try a smaller --batch-size, --seq-len or model", False
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """Within the block, SIGTERM ends the command as Ctrl-C does, with what must be cleaned up."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise launch.Stopped(signum, "terminated")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> Parser:

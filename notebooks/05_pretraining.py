@@ -22,7 +22,7 @@ from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, train
 from minilora.train.parallel import Workers
-from minilora.train.schedule import warmup_cosine
+from minilora.train.schedule import lr_factor
 
 workers = Workers().__enter__()
 parts = corpora.split(corpora.load("python-docs"))
@@ -209,7 +209,7 @@ pictures.show(
         {
             f"warm-up {warmup}, floor {floor:g}": (
                 range(300),
-                [warmup_cosine(step, 300, warmup, floor) for step in range(300)],
+                [lr_factor("cosine", step, 300, warmup, floor) for step in range(300)],
             )
             for warmup, floor in ((10, 0.1), (100, 0.1), (0, 0.5))
         },

@@ -40,7 +40,10 @@ def train_in_folder(
     config: TrainConfig,
     save: Callable[[Path], Path],
 ) -> None:
-    """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report."""
+    """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report.
+
+    Raises NotLearned, when all is written, where no evaluation beat the start.
+    """
     world = this_world()
     world.check_enough_rows(arguments.batch_size)
     model.gradient_checkpointing_enable(arguments.checkpointing)
@@ -70,20 +73,30 @@ def train_in_folder(
             model, batches, config, evaluate=evaluate, run=run, workers=workers, description=arguments.command
         )
         test = recipes.evaluator(model, text.test, arguments.seq_len, arguments.batch_size, workers)()
-        saved = save(run.path) if world.is_first else None
+        learned = history.best_step > 0
+        facts = {
+            "validation": history.best,
+            "best_step": history.best_step,
+            "learned": learned,
+            "test": test,
+            "seconds": history.seconds,
+            "trainable": trains,
+            "parameters": total,
+        }
+        saved = None
+        if run is not None:
+            saved = save(run.path)
+            run.finish(facts)
+        world.wait()  # for what rank 0 saves
     print_notes(getattr(run, "notes", []) + history.notes + getattr(batches, "notes", []))
-    facts = {
-        "validation": history.best,
-        "best_step": history.best_step,
-        "test": test,
-        "seconds": history.seconds,
-        "trainable": trains,
-        "parameters": total,
-        "saved": str(saved),
-    }
     print_result(
         arguments,
-        facts,
+        facts | {"saved": str(saved)},
         f"validation {history.best:.3f} {text.unit} at step {history.best_step}, test {test:.3f}; "
         f"{history.seconds:.0f} s\nsaved {saved}",
     )
+    if not learned:
+        raise launch.NotLearned(
+            f"no evaluation beat the start: {history.best:.3f} {text.unit}, and {history.evaluations[-1]['value']:.3f} "
+            f"at the end; {saved} holds what training began with: try a smaller --lr than {config.lr:g}"
+        )

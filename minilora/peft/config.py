@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -237,7 +237,14 @@ class TrainingHook:
         return None
 
     def after_step(self, step: int) -> None:
-        """Called after `optimizer.step()` of step `step` (from 1), before its gradients are cleared."""
+        """Called after `optimizer.step()` of step `step` (from 1), before its gradients, as clipped, are cleared."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The arrays that a checkpoint keeps for `load_state_dict` of a run that is resumed."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; the arrays are NumPy's."""
 
 
 # The model's family

@@ -20,11 +20,15 @@ class SeenByAll(MiniloraError):
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
-    """The run was asked to stop by a signal, and has saved what it had."""
+    """What was asked to stop by a signal, and has saved what it had."""
 
-    def __init__(self, signum: int, step: int | None = None):
-        super().__init__("stopped" if step is None else f"stopped at step {step}")
+    def __init__(self, signum: int, message: str = "stopped; go on with --resume"):
+        super().__init__(message)
         self.signum = signum
+
+
+class NotLearned(SeenByAll):
+    """A training in which no evaluation beat the start."""
 
 
 def ranks() -> int:

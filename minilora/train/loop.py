@@ -8,58 +8,27 @@ same number of workers.
 import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from time import perf_counter
+from typing import Any, NoReturn
 
-from minilora import backend
-from minilora.errors import MiniloraError, escape
-from minilora.optim import SGD, AdamW, clip_grad_norm_
-from minilora.peft import lora_plus_groups
+from minilora import backend, nn
+from minilora.errors import MiniloraError
+from minilora.formats.atomic import show_path
+from minilora.optim import clip_grad_norm_
+from minilora.peft import TrainingHook, lora_plus_groups
+from minilora.tensor import Tensor, gradients
+from minilora.train.checkpoint import Checkpoint, not_finite
+from minilora.train.config import OPTIMIZERS, TrainConfig
 from minilora.train.launch import Stopped
 from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 from minilora.train.run import RunFolder
-from minilora.train.schedule import warmup_cosine
+from minilora.train.schedule import lr_factor
 from minilora.train.world import SIGNALS
-
-
-@dataclass
-class TrainConfig:
-    """How a run trains."""
-
-    steps: int
-    optimizer: str = "adamw"  # or "sgd", with momentum betas[0]
-    lr: float = 1e-3  # at its height
-    warmup: int = 0  # steps over which the learning rate rises
-    lr_floor: float = 0.1  # where it ends, as a share of lr
-    lora_plus: float = 1.0  # LoRA's B learns at this multiple of lr (LoRA+)
-    weight_decay: float = 0.01  # of matrices; vectors (norms, biases) have none
-    betas: tuple[float, float] = (0.9, 0.999)
-    max_norm: float = 1.0  # the gradient is clipped to this norm
-    accumulate: int = 1  # batches a step
-    eval_every: int = 0  # steps between evaluations; 0: none but the last
-    patience: int = 0  # evaluations without improvement before the run stops; 0: it goes to the end
-    save_every: int = 0  # steps between checkpoints; 0: only at the end
-    seed: int = 0  # of dropout
-
-    def __post_init__(self):
-        least = {"steps": 1, "warmup": 0, "accumulate": 1, "eval_every": 0, "patience": 0, "save_every": 0}
-        problems = [
-            f"{name} must be at least {low}, not {getattr(self, name)}"
-            for name, low in least.items()
-            if not getattr(self, name) >= low
-        ]
-        if self.optimizer not in ("adamw", "sgd"):
-            problems.append(f"the optimizer must be adamw or sgd, not {escape(repr(self.optimizer))}")
-        if not 0 < self.lr < inf or not 0 < self.lora_plus < inf:
-            problems.append(f"learning rates must be positive numbers, not {self.lr} (times {self.lora_plus})")
-        if not 0 <= self.weight_decay < inf or not self.max_norm > 0:
-            problems.append(f"weight_decay and max_norm must not be negative: {self.weight_decay}, {self.max_norm}")
-        if problems:
-            raise MiniloraError("; ".join(problems))
 
 
 @dataclass
@@ -74,12 +43,12 @@ class History:
     notes: list[str] = field(default_factory=list)
 
 
-def trainable(model) -> dict[str, object]:
+def trainable(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that require a gradient, by path."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def check_own_checkpoint(parameters: dict, checkpoint) -> None:
+def check_own_checkpoint(parameters: dict[str, Tensor], checkpoint: Checkpoint) -> None:
     """Raise MiniloraError for a checkpoint whose parameters are not these (`trainable(model)`), in names or shapes."""
     names = {name.removeprefix("model.") for name in checkpoint.arrays if name.startswith("model.")}
     if names != set(parameters):
@@ -97,7 +66,7 @@ def check_own_checkpoint(parameters: dict, checkpoint) -> None:
         raise MiniloraError(f"the checkpoint is of another model: {'; '.join(wrong[:3])}")
 
 
-def parameter_groups(model, weight_decay: float) -> list[dict]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """The trainable parameters in two groups: matrices with weight decay, vectors (columns and rows too) without."""
     parameters = trainable(model).values()
     is_matrix = lambda p: sum(size > 1 for size in p.shape) > 1  # noqa: E731
@@ -123,9 +92,10 @@ def train(
 
     batches: has `next_batch()`, `state()` and `load_state()`. evaluate: a number, smaller is better. run: where
     metrics and checkpoints go; if it was opened on a checkpoint, training goes on from there. Raises MiniloraError
-    where nothing is trainable or the loss is not finite, and Stopped after SIGINT or SIGTERM, when the step was
-    finished and saved. Where `workers` are of a world of several ranks, all of them call this alike, and the first
-    alone gives `run`.
+    where nothing is trainable, or where loss, gradient, weights or evaluation are not finite: before the step, and
+    nothing of it is saved. Raises Stopped after SIGINT or SIGTERM, when the step was finished and saved; in the first
+    step at once. Where `workers` are of a world of several ranks, all of them call this alike, and rank 0 alone gives
+    `run`.
     """
     if workers is None:
         with Workers() as own:
@@ -140,32 +110,44 @@ def train(
                 show_progress=show_progress,
             )
     world = workers.world
-    loop = _Loop(model, batches, config, evaluate, run, workers)
-    started = perf_counter()
-    model.train()
-    try:
-        with collected_signals() as world.asked, progress_bar(description, config.steps, show_progress) as advance:
-            advance(loop.step, "")
-            while loop.step < config.steps and not loop.is_exhausted():
-                loop.train_one()
-                advance(1, f"loss {loop.history.steps[-1]['loss']:.3f}")
-                if world.stop:
-                    loop.save()
-                    world.wait()  # for the first rank's checkpoint
-                    raise Stopped(world.stop, loop.step)
-                if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
-                    loop.save()
-        loop.finish()
-    finally:
-        model.eval()
-        loop.history.seconds = perf_counter() - started
+    with backend.errstate():  # what overflows is found by its result
+        loop = _Loop(model, batches, config, evaluate, run, workers)
+        started = perf_counter()
+        model.train()
+        try:
+            with (
+                collected_signals(at_once=lambda: not loop.history.steps) as world.asked,
+                progress_bar(description, config.steps, show_progress) as advance,
+            ):
+                advance(loop.step, "")
+                while loop.step < config.steps and not loop.is_exhausted():
+                    loop.train_one()
+                    advance(1, f"loss {loop.history.steps[-1]['loss']:.3f}")
+                    if world.stop:
+                        loop.save()
+                        world.wait()  # for rank 0's checkpoint
+                        raise Stopped(world.stop, f"stopped at step {loop.step}; go on with --resume")
+                    if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
+                        loop.save()
+            loop.finish()
+        finally:
+            model.eval()
+            loop.history.seconds = perf_counter() - started
     return loop.history
 
 
 class _Loop:
     """The state of a run between two steps, and how it is saved and restored."""
 
-    def __init__(self, model, batches, config: TrainConfig, evaluate, run: RunFolder | None, workers: Workers):
+    def __init__(
+        self,
+        model: nn.Module,
+        batches,
+        config: TrainConfig,
+        evaluate: Callable[[], float] | None,
+        run: RunFolder | None,
+        workers: Workers,
+    ):
         self.model, self.batches, self.config = model, batches, config
         self.evaluate, self.run, self.workers = evaluate, run, workers
         self.parameters = trainable(model)
@@ -175,14 +157,13 @@ class _Loop:
             groups = parameter_groups(model, config.weight_decay)
         else:
             groups = lora_plus_groups(model, config.lr, config.lora_plus, config.weight_decay)
-        if config.optimizer == "sgd":
-            self.optimizer = SGD(groups, lr=config.lr, momentum=config.betas[0])
-        else:
-            self.optimizer = AdamW(groups, lr=config.lr, betas=config.betas)
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer = OPTIMIZERS[config.optimizer](groups, config)
+        self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        hook_of = getattr(model, "training_hook", None)
+        self.hook: TrainingHook | None = None if hook_of is None else hook_of(config.steps)
         self.history = History()
-        self.step = 0
-        self.best: dict[str, object] = {}  # a copy of the parameters at the best evaluation
+        self.step, self.lr = 0, config.lr
+        self.best: dict[str, Any] = {}  # a copy of the parameters at the best evaluation
         self.bad_evaluations = 0
         checkpoint = workers.world.from_first(run.checkpoint if run is not None else None)
         if checkpoint is not None:
@@ -195,33 +176,54 @@ class _Loop:
 
     def train_one(self) -> None:
         config = self.config
-        height = warmup_cosine(self.step, config.steps, config.warmup, config.lr_floor)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * height
-        lr = config.lr * height
+        factor = lr_factor(config.schedule, self.step, config.steps, config.warmup, config.lr_floor)
+        for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
+            group["lr"] = peak * factor
+        self.lr = config.lr * factor
         parts = [self.batches.next_batch() for _ in range(config.accumulate)]
         loss = float(self.workers.gradients(self.model, parts, seed=(config.seed, self.step)))
-        if not isfinite(loss):
-            where = (
-                f"the last good checkpoint is {self.run.checkpoints}" if self.run is not None else "nothing was saved"
-            )
-            raise MiniloraError(
-                f"the loss became {loss} at step {self.step + 1} with learning rate {lr:.3g}; "
-                f"try a smaller one ({where})"
-            )
+        if self.hook is not None:
+            loss += self.add_extra_loss(self.hook)
         norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm, self.workers.map))
+        if not isfinite(loss):
+            self.refuse(f"the loss became {loss} at step {self.step + 1}")
+        if not isfinite(norm):
+            self.refuse(f"the gradient's norm became {norm} at step {self.step + 1}")
         self.optimizer.step(self.workers.map)
+        if self.hook is not None:
+            self.hook.after_step(self.step + 1)
         self.optimizer.zero_grad()
         self.step += 1
-        record = {"step": self.step, "loss": loss, "lr": lr, "norm": norm}
+        record = {"step": self.step, "loss": loss, "lr": self.lr, "norm": norm}
         self.history.steps.append(record)
         if self.evaluate is not None and config.eval_every and self.step % config.eval_every == 0:
             record = record | {"evaluation": self.record_evaluation()}
         if self.run is not None:
             self.run.log(record)
 
+    def add_extra_loss(self, hook: TrainingHook) -> float:
+        """Add the gradients of the hook's loss, which every rank computes alike; returns it."""
+        extra = hook.extra_loss()
+        if extra is None:
+            return 0.0
+        for parameter, gradient in gradients(extra).items():
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return float(extra.item())
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise MiniloraError that says what is not finite and from where to go on. A checkpoint of the weights as they
+        are is removed first: training on from it would end here again.
+        """
+        good = None if self.run is None else self.run.remove_checkpoints(self.step)
+        where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"
+        raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
+
     def record_evaluation(self) -> float:
         value = float(self.evaluate())
+        if not isfinite(value):
+            if not self.step:
+                raise MiniloraError(f"the evaluation is {value} before the first step: the model's weights are broken")
+            self.refuse(f"the evaluation became {value} after step {self.step}")
         self.history.evaluations.append({"step": self.step, "value": value})
         if value < self.history.best:
             self.history.best, self.history.best_step, self.bad_evaluations = value, self.step, 0
@@ -246,6 +248,11 @@ class _Loop:
         arrays |= {f"best.{name}": array for name, array in self.best.items()}
         optimizer = self.optimizer.state_dict()
         arrays |= {f"optimizer.{name}": value for name, value in optimizer.items() if hasattr(value, "shape")}
+        if self.hook is not None:
+            arrays |= {f"hook.{name}": array for name, array in self.hook.state_dict().items()}
+        saved = {name: backend.to_numpy(array) for name, array in arrays.items()}
+        if bad := not_finite(saved):
+            self.refuse(f"{bad} became infinite or not a number at step {self.step}")
         state = {
             "config": asdict(self.config),
             "workers": self.workers.count,
@@ -257,15 +264,15 @@ class _Loop:
             "bad_evaluations": self.bad_evaluations,
             "evaluations": self.history.evaluations,
         }
-        self.run.save(self.step, {name: backend.to_numpy(a) for name, a in arrays.items()}, state)
+        self.run.save(self.step, saved, state)
 
-    def restore(self, checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         state, arrays = checkpoint.state, checkpoint.arrays
         check_own_checkpoint(self.parameters, checkpoint)
-        before, now = state["config"], json.loads(json.dumps(asdict(self.config)))
-        for key in now:
-            if before.get(key) != now[key]:
-                self.history.notes.append(f"resumed with {key} {now[key]} instead of {before.get(key)}")
+        before, after = state["config"], json.loads(json.dumps(asdict(self.config)))
+        for key in after:
+            if before.get(key, after[key]) != after[key]:
+                self.history.notes.append(f"resumed with {key} {after[key]} instead of {before[key]}")
         for name, now in (("workers", self.workers.count), ("ranks", self.workers.world.size)):
             if (then := state.get(name, 1)) != now:
                 self.history.notes.append(f"resumed with {now} {name} instead of {then}: last digits differ")
@@ -274,22 +281,37 @@ class _Loop:
         self.best = {
             name: backend.asarray(arrays[f"best.{name}"]).copy() for name in self.parameters if f"best.{name}" in arrays
         }
-        moments = {name.removeprefix("optimizer."): a for name, a in arrays.items() if name.startswith("optimizer.")}
-        self.optimizer.load_state_dict(moments | state["optimizer"])
+        self.optimizer.load_state_dict(_named(arrays, "optimizer.") | state["optimizer"])
+        if self.hook is not None:
+            self.hook.load_state_dict(_named(arrays, "hook."))
         self.batches.load_state(state["batches"])
         self.step = checkpoint.step
         self.history.best, self.history.best_step = state["best"], state["best_step"]
         self.bad_evaluations, self.history.evaluations = state["bad_evaluations"], state["evaluations"]
 
 
+def _named(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The arrays whose names begin so, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
 @contextmanager
-def collected_signals():
-    """Within the block, SIGINT and SIGTERM are collected in a list instead of stopping the process at once."""
+def collected_signals(at_once: Callable[[], bool] = lambda: False) -> Iterator[list[int]]:
+    """Within the block, SIGINT and SIGTERM are collected in a list instead of stopping the process at once.
+
+    at_once: whether nothing would be lost now; then a signal raises Stopped.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    handlers = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in SIGNALS}
+
+    def take(signum: int, frame: object) -> None:
+        if at_once():
+            raise Stopped(signum, "stopped before the first step was done")
+        caught.append(signum)
+
+    handlers = {s: signal.signal(s, take) for s in SIGNALS}
     try:
         yield caught
     finally:

@@ -1,6 +1,6 @@
 """The folder of one run: what was asked for, what was measured, and the checkpoints to go on from.
 
-    run.json           configuration, versions, hash of the text, command, times: the run described by itself
+    run.json           configuration, versions, hash of the text, command, times, result: the run described by itself
     metrics.jsonl      one JSON object a line, each step once
     checkpoints/       see `minilora.train.checkpoint`
     .lock              while somebody writes here: the process's number
@@ -90,6 +90,7 @@ class RunFolder:
         self._accept = accept
         self._command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         self._last_step = -1
+        self._record: dict = {}  # what run.json holds
 
     def check(self) -> None:
         """Raise now what entering would raise for a folder that must not be written to; nothing is changed."""
@@ -130,6 +131,14 @@ class RunFolder:
         except OSError as error:
             raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
         return checkpoint.save(self.checkpoints, step, arrays, state, keep)
+
+    def remove_checkpoints(self, step: int) -> Path | None:
+        """Remove the checkpoints of step `step` and later; returns the newest one that stays."""
+        return checkpoint.remove_from(self.checkpoints, step)
+
+    def finish(self, result: dict) -> None:
+        """Write what the run came to into run.json."""
+        write_json(self.path / RECORD, self._record | {"result": {key: _plain(value) for key, value in result.items()}})
 
     def _inspect(self) -> dict | None:
         """The record of the run that is in the folder; None for a folder that is new or empty. Raises MiniloraError
@@ -206,6 +215,7 @@ class RunFolder:
             record |= {key: previous.get(key) for key in start}
             record["resumed"] = [*previous["resumed"], {"step": self.checkpoint.step, **start}]
             self._note_changes(previous)
+        self._record = record
         write_json(self.path / RECORD, record)
 
     def _note_changes(self, previous: dict) -> None:

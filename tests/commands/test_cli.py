@@ -207,7 +207,7 @@ BAD = {
     ),
     "nan learning rate": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--lr", "nan"], "nan"),
     "batch 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--batch-size", "0"], "batch size 0"),
-    "steps 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--steps", "0"], "steps must be at least 1"),
+    "steps 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--steps", "0"], "steps must be a whole number"),
     "heads that do not divide": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--num-heads", "3"], "3 heads"),
     "tiny vocabulary": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--vocab-size", "9"], "at least 257"),
     "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
@@ -310,6 +310,42 @@ def test_control_characters_and_long_values_are_tamed(capsys):
     assert main(["pretrain", "--data", "\x1b[31m" + "a" * 5000, "--out", "nowhere"]) == 2
     err = capsys.readouterr().err
     assert "\x1b" not in err and len(err) < 500
+
+
+DIVERGES = ["finetune", "--steps", "6", "--seq-len", "32", "--rank", "2"]
+
+
+def test_a_run_that_learned_nothing_says_so_and_has_a_code_of_its_own(place, capsys, tmp_path):
+    arguments = [*DIVERGES, "--model", str(place / "run"), "--data", str(place / "text.txt"), "--lr", "3"]
+    capsys.readouterr()
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 3
+    out, err = capsys.readouterr()
+    assert "at step 0" in out and err.startswith("minilora: no evaluation beat the start") and err.count("\n") == 1
+    result = json.loads((tmp_path / "run" / "run.json").read_text())["result"]
+    assert result["learned"] is False and result["best_step"] == 0
+    assert main([*arguments, "--out", str(tmp_path / "json"), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["learned"] is False
+    learned = json.loads((place / "lora" / "run.json").read_text())["result"]
+    assert learned["learned"] is True and learned["best_step"] > 0
+
+
+def test_a_loss_that_is_not_a_number_is_one_line_that_names_no_folder_that_is_not_there(place, tmp_path):
+    out, data = tmp_path / "run", ["--model", place / "run", "--data", place / "text.txt"]
+    process = start(*DIVERGES, *data, "--lr", "1e30", "--out", out, "--save-every", 1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and err.count("\n") == 1
+    assert " became " in err and "learning rate 1e+30" in err and "no good checkpoint was saved" in err
+    assert not list(out.rglob("*.safetensors"))
+
+
+def test_sigterm_before_the_run_begins_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "minilora", "pretrain", "--data", "-", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(b"words " * 50_000)  # more than a pipe holds: when this returns, the command is reading
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143 and (out, err) == (b"", b"minilora: terminated\n")
+    assert not (tmp_path / "run").exists()
 
 
 def start(*arguments) -> subprocess.Popen:

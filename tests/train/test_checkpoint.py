@@ -149,6 +149,13 @@ def test_a_right_checksum_over_nonsense(tmp_path, content):
         load(path)
 
 
+def test_one_that_is_not_finite_falls_back(tmp_path):
+    save(tmp_path, 1, {"w": np.ones(3, np.float32)}, {})
+    save(tmp_path, 2, {"w": np.array([1, np.inf, 2], np.float32)}, {})
+    found = latest(tmp_path)
+    assert found.step == 1 and "step-00000002.safetensors is of no use: w is infinite" in found.notes[0]
+
+
 def test_all_damaged_names_them(tmp_path):
     save_steps(tmp_path, 1, 2)
     for step in (1, 2):

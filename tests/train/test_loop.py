@@ -11,12 +11,14 @@ from minilora import backend, nn
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.peft import LoraConfig, get_peft_model
+from minilora.peft import LoraConfig, TrainingHook, get_peft_model
+from minilora.train.checkpoint import not_finite
+from minilora.train.config import OPTIMIZERS
 from minilora.train.evaluate import accuracy, bits_per_character
 from minilora.train.loop import Stopped, TrainConfig, parameter_groups, train
 from minilora.train.parallel import Workers
 from minilora.train.run import RunFolder
-from minilora.train.schedule import warmup_cosine
+from minilora.train.schedule import SCHEDULES, lr_factor
 
 IDS = np.random.default_rng(0).integers(0, 40, 400)
 
@@ -78,10 +80,37 @@ def test_lora_plus_moves_b_faster_through_the_whole_schedule():
 
 
 def test_schedule_rises_to_one_and_falls_to_its_floor():
-    factors = [warmup_cosine(i, 100, 10, 0.1) for i in range(100)]
+    factors = [lr_factor("cosine", i, 100, 10, 0.1) for i in range(100)]
     assert factors[0] == 0.1 and factors[9] == 1.0 and factors[10] == 1.0
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert 0.1 < factors[-1] < 0.102
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),  # after the warm-up, at its half, at nine tenths and at the last of 100 steps
+    [
+        ("cosine", (1.0, 0.1 + 0.9 / 2, None, None)),
+        ("linear", (1.0, 0.55, 0.19, 0.109)),
+        ("constant", (1.0, 1.0, 1.0, 1.0)),
+        ("wsd", (1.0, 1.0, 1.0, 0.1 + 0.9 / 10)),
+    ],
+)
+def test_each_schedule_falls_in_its_own_way(schedule, expected):
+    factors = [lr_factor(schedule, 10 + step, 110, 10, 0.1) for step in (0, 50, 90, 99)]
+    for factor, value in zip(factors, expected, strict=True):
+        assert value is None or factor == pytest.approx(value)
+    assert lr_factor(schedule, 4, 110, 10, 0.1) == 0.5
+
+
+def test_every_schedule_and_optimizer_trains():
+    assert {"cosine", "linear", "constant", "wsd"} == set(SCHEDULES) and {"adamw", "sgd"} == set(OPTIMIZERS)
+    ends = []
+    for schedule in SCHEDULES:
+        for optimizer in OPTIMIZERS:
+            model = tiny()
+            quiet(model, batches(), TrainConfig(steps=12, lr=1e-2, schedule=schedule, optimizer=optimizer))
+            ends.append(weights(model)["lm_head.weight"])
+    assert len({end.tobytes() for end in ends}) == len(ends)
 
 
 def test_training_lowers_the_loss_and_evaluates_on_the_way():
@@ -183,6 +212,124 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_touched():
     assert same(weights(model.model), body)
 
 
+class NanGradient(LlamaForCausalLM):
+    """From its fourth step on, the loss is as it was and its gradient is NaN: of 0.sqrt(), times 0."""
+
+    steps = 0
+
+    def forward(self, *arguments, labels=None, **keywords):
+        out = super().forward(*arguments, labels=labels, **keywords)
+        if labels is not None and self.training:
+            self.steps += 1
+            if self.steps > 3:
+                out.loss = out.loss + ((self.lm_head.weight * 0).sum() ** 2).sqrt()
+        return out
+
+
+def test_a_gradient_that_is_not_a_number_changes_no_weight_and_leaves_the_last_good_checkpoint(tmp_path):
+    model, seen = tiny(kind=NanGradient), []
+
+    def evaluate() -> float:
+        seen.append(weights(model))
+        return float(-len(seen))
+
+    config = TrainConfig(steps=9, save_every=1, eval_every=1)
+    message = "norm became nan at step 4 .*step-00000002.safetensors"
+    with RunFolder(tmp_path / "run") as run, Workers(1) as workers, pytest.raises(MiniloraError, match=message):
+        quiet(model, batches(), config, evaluate=evaluate, run=run, workers=workers)
+    assert same(weights(model), seen[-1]) and len(seen) == 4
+    with RunFolder(tmp_path / "run", resume=True) as run:
+        assert run.checkpoint.step == 2 and run.notes == []
+        assert not_finite(run.checkpoint.arrays) is None
+
+
+def test_weights_that_give_no_finite_loss_are_no_checkpoint(tmp_path):
+    class TooFar(LanguageModelBatches):
+        def next_batch(self):
+            if self.state()["index"] >= 6:  # the third step
+                model.lm_head.weight.data = model.lm_head.weight.numpy() * np.float32(1e38)
+            return super().next_batch()
+
+    model, data = tiny(), TooFar(IDS, batch_size=3, seq_len=12, seed=5)
+    message = "became (nan|inf) at step 3 .*step-00000001.safetensors"
+    with RunFolder(tmp_path / "run") as run, pytest.raises(MiniloraError, match=message):
+        quiet(model, data, TrainConfig(steps=9, save_every=1), run=run)
+    with RunFolder(tmp_path / "run", resume=True) as run:
+        assert run.checkpoint.step == 1
+
+
+@pytest.mark.parametrize("last", [2.0, float("nan")])
+def test_what_is_not_finite_at_the_end_is_not_saved(tmp_path, last):
+    config = TrainConfig(steps=1, lr=3e38, weight_decay=10.0)
+    values = iter([1.0, last])
+    message = "(infinite or not a number at|became nan after) step 1 .*no good"
+    with RunFolder(tmp_path / "run") as run, pytest.raises(MiniloraError, match=message):
+        quiet(tiny(), batches(), config, evaluate=lambda: next(values), run=run)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_signal_in_the_first_step_ends_it_at_once():
+    class Endless(LanguageModelBatches):
+        def next_batch(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("the batch was finished")
+
+    with pytest.raises(Stopped, match="before the first step"):
+        quiet(tiny(), Endless(IDS, batch_size=3, seq_len=12, seed=5), TrainConfig(steps=50))
+
+
+class Decay(TrainingHook):
+    """Half the squared length of the head, as a loss; and what it saw after each step."""
+
+    def __init__(self, head):
+        self.head, self.seen, self.calls = head, [], backend.xp.zeros(1)
+
+    def extra_loss(self):
+        return (self.head.weight * self.head.weight).sum() * 0.5
+
+    def after_step(self, step: int) -> None:
+        self.seen.append((step, backend.to_numpy(self.head.weight.grad).copy()))
+        self.calls = self.calls + 1
+
+    def state_dict(self):
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state) -> None:
+        self.calls = backend.asarray(state["calls"])
+
+
+class Hooked(LlamaForCausalLM):
+    def training_hook(self, steps: int) -> Decay:
+        self.hook = Decay(self.lm_head)
+        return self.hook
+
+
+@pytest.mark.parametrize(("count", "accumulate"), [(1, 1), (2, 1), (2, 3)])
+def test_a_hook_adds_a_loss_once_a_step_and_sees_the_clipped_gradients(count, accumulate):
+    config = TrainConfig(steps=3, optimizer="sgd", lr=1e-2, max_norm=0.3, accumulate=accumulate, warmup=1)
+    plain, model = tiny(), tiny(kind=Hooked)
+    head = model.lm_head.weight.numpy()
+    with Workers(count) as workers:
+        data = batches()
+        loss = workers.gradients(plain, [data.next_batch() for _ in range(accumulate)], seed=(0, 0))
+        gradient = backend.to_numpy(plain.lm_head.weight.grad) + head
+        history = quiet(model, batches(), config, workers=workers)
+    assert history.steps[0]["loss"] == pytest.approx(float(loss) + (head**2).sum() / 2, rel=1e-5)
+    assert [step for step, _ in model.hook.seen] == [1, 2, 3]
+    clipped = gradient * min(1, 0.3 / history.steps[0]["norm"])
+    assert history.steps[0]["norm"] > 0.3
+    np.testing.assert_allclose(model.hook.seen[0][1], clipped, rtol=1e-4, atol=1e-7)
+
+
+def test_a_hook_goes_on_where_it_was(tmp_path):
+    with RunFolder(tmp_path / "run") as run:
+        quiet(tiny(kind=Hooked), batches(), TrainConfig(steps=2), run=run)
+    model = tiny(kind=Hooked)
+    with RunFolder(tmp_path / "run", resume=True) as run:
+        quiet(model, batches(), TrainConfig(steps=3), run=run)
+    assert backend.to_numpy(model.hook.calls) == 3 and [step for step, _ in model.hook.seen] == [3]
+
+
 def test_frozen_parameters_keep_their_bits_and_nothing_to_train_is_an_error():
     model = tiny()
     model.model.requires_grad_(False)
@@ -202,7 +349,8 @@ def test_only_matrices_have_weight_decay():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"lr": float("nan")}, {"lr": 0.0}, {"accumulate": 0}, {"save_every": -1}, {"optimizer": "adam"}],
+    [{"steps": 0}, {"lr": float("nan")}, {"lr": 0.0}, {"accumulate": 0}, {"save_every": -1}, {"optimizer": "adam"}]
+    + [{"schedule": "cosin"}, {"seed": -1}],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(MiniloraError):

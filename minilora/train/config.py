@@ -1,0 +1,54 @@
+"""How a run trains, and the optimizers that it may name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from minilora.errors import MiniloraError
+from minilora.fields import checked, choice, field_problems, number, whole
+from minilora.train.schedule import SCHEDULES
+
+if TYPE_CHECKING:
+    from minilora.optim import Optimizer
+
+
+def _adamw(groups: list[dict], config: TrainConfig) -> Optimizer:
+    from minilora.optim import AdamW
+
+    return AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def _sgd(groups: list[dict], config: TrainConfig) -> Optimizer:
+    from minilora.optim import SGD
+
+    return SGD(groups, lr=config.lr, momentum=config.betas[0])
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict], TrainConfig], Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
+
+
+@dataclass
+class TrainConfig:
+    """How a run trains. Raises MiniloraError that lists everything that is out of range."""
+
+    steps: int = whole(None, least=1)
+    optimizer: str = choice("adamw", *OPTIMIZERS)  # sgd: with momentum betas[0]
+    lr: float = number(1e-3, above=0)  # at the schedule's peak
+    schedule: str = choice("cosine", *SCHEDULES)
+    warmup: int = whole(0)  # steps over which the learning rate rises to its peak
+    lr_floor: float = number(0.1, least=0)  # where it ends, as a share of the peak
+    lora_plus: float = number(1.0, above=0)  # LoRA's B learns at this multiple of lr (LoRA+)
+    weight_decay: float = number(0.01, least=0)  # of matrices; vectors (norms, biases) have none
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_norm: float = checked(1.0, "a positive number", lambda norm: norm > 0)  # the gradient is clipped to it; or inf
+    accumulate: int = whole(1, least=1)  # batches a step
+    eval_every: int = whole(0)  # steps between evaluations; 0: none but the last
+    patience: int = whole(0)  # evaluations without improvement before the run stops; 0: it goes to the end
+    save_every: int = whole(0)  # steps between checkpoints; 0: only at the end
+    seed: int = whole(0)  # of dropout
+
+    def __post_init__(self):
+        if problems := field_problems(self):
+            raise MiniloraError("; ".join(problems))
