@@ -22,7 +22,7 @@ from math import prod
 import numpy as np
 
 from minilora import backend, blas
-from minilora.backend import xp
+from minilora.backend import Array, xp
 from minilora.errors import MiniloraError, escape, unknown
 from minilora.quant import fast, plain
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order
@@ -53,13 +53,13 @@ class QuantState:
         their codes
     """
 
-    absmax: object
+    absmax: Array
     shape: tuple[int, ...] | None = None
-    code: object = None
-    blocksize: int | None = None
+    code: Array = None
+    blocksize: int = 0
     quant_type: str | None = None
     dtype: np.dtype | None = None
-    offset: object = None
+    offset: Array = None
     state2: "QuantState | None" = None
 
     @property
@@ -71,7 +71,7 @@ class QuantState:
     def nbytes(self) -> int:
         """Bytes of the statistics. The codebook does not count: all states share it."""
         own = self.absmax.nbytes
-        return own + self.offset.nbytes + self.state2.nbytes if self.nested else own
+        return own if self.state2 is None else own + self.offset.nbytes + self.state2.nbytes
 
     def __repr__(self) -> str:
         kind = "8 bit" if self.quant_type is None else f"{self.quant_type}, shape={self.shape}"
@@ -81,7 +81,7 @@ class QuantState:
 
 def quantize_4bit(
     array, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False, threads: int | None = None
-) -> tuple[object, QuantState]:
+) -> tuple[Array, QuantState]:
     """`array` in 4 bits: bytes ((n+1)//2, 1) of two codes each, the first in the high half, and their QuantState.
 
     array: of float16, float32 or float64, any shape; it is computed with in float32, and `dequantize_4bit` gives its
@@ -116,8 +116,8 @@ def dequantize_4bit(packed, state: QuantState, threads: int | None = None):
 
     Raises MiniloraError where the two do not belong together.
     """
-    check_options(state.blocksize, state.quant_type)
-    packed, n = backend.asarray(packed), prod(state.shape)
+    quant_type = check_options(state.blocksize, state.quant_type)
+    packed, n = backend.asarray(packed), prod(state.shape or ())
     if packed.dtype != xp.uint8 or packed.size != (n + 1) // 2:
         raise MiniloraError(
             f"the packed data does not fit its state: {packed.size} numbers of {packed.dtype}, "
@@ -130,11 +130,11 @@ def dequantize_4bit(packed, state: QuantState, threads: int | None = None):
             f"where shape {state.shape} in blocks of {state.blocksize} needs {blocks}"
         )
     absmax = backend.asarray(state.absmax)
-    if state.nested:
+    if state.state2 is not None:
         absmax = dequantize_blockwise(absmax, state.state2) + state.offset
     flat = packed.reshape(-1)
     if backend.is_cpu():
-        values = fast.dequantize_4bit(flat, absmax, state.quant_type, state.blocksize, n, _threads(threads, n))
+        values = fast.dequantize_4bit(flat, absmax, quant_type, state.blocksize, n, _threads(threads, n))
     elif (kernel := backend.elementwise_kernel(*KERNEL)) is not None:
         values = xp.empty(n, dtype=xp.float32)
         kernel(flat, absmax, state.code, state.blocksize.bit_length() - 1, values)
@@ -143,7 +143,7 @@ def dequantize_4bit(packed, state: QuantState, threads: int | None = None):
     return values.astype(state.dtype, copy=False).reshape(state.shape)
 
 
-def quantize_blockwise(array, blocksize: int = 4096) -> tuple[object, QuantState]:
+def quantize_blockwise(array, blocksize: int = 4096) -> tuple[Array, QuantState]:
     """`array` in 8 bits by the dynamic map: codes (uint8, of its shape) and their QuantState.
 
     Arguments and errors as for `quantize_4bit`. As on bitsandbytes' CPU path, a number takes the code of the bin that
@@ -183,14 +183,15 @@ def _codes_of_bins() -> np.ndarray:
 # What can be quantized
 
 
-def check_options(blocksize: int, quant_type: str = "nf4") -> None:
-    """Raises MiniloraError for a blocksize or a quant_type that is not offered."""
+def check_options(blocksize: int, quant_type: str | None = "nf4") -> str:
+    """The quant_type. Raises MiniloraError for a blocksize or a quant_type that is not offered."""
     if type(blocksize) is not int or blocksize not in BLOCKSIZES:
         raise MiniloraError(
             f"blocksize must be one of {', '.join(map(str, BLOCKSIZES))}, not {escape(repr(blocksize))}"
         )
     if not isinstance(quant_type, str) or quant_type not in CODEBOOKS:
         raise MiniloraError(unknown("quant_type", quant_type, CODEBOOKS))
+    return quant_type
 
 
 def check_array(array, name: str) -> None:

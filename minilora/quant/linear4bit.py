@@ -13,6 +13,7 @@ carry an adapter, which is trained in float32 beside it: QLoRA is LoRA over such
 import hashlib
 from collections import Counter
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Linear4bit(nn.Linear):
     """
 
     def __init__(self, packed, quant_state: QuantState, bias: Tensor | None = None, weight_digest: str = ""):
+        assert quant_state.shape is not None  # as it is for 8 bits
         self.out_features, self.in_features = quant_state.shape
         self.packed = packed
         self.quant_state = quant_state
@@ -70,7 +72,7 @@ class Linear4bit(nn.Linear):
         return dequantize_4bit(self.packed, self.quant_state, threads=1)
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Tensor:  # type: ignore[override]  # cannot be assigned here
         """A frozen Tensor of the weight, made anew."""
         return wrap(self.dequantize())
 
@@ -111,7 +113,7 @@ class Linear4bit(nn.Linear):
 def weight_digest(array) -> str:
     """SHA-256 over the float32 bytes of an array of the backend, as hexadecimal digits."""
     host = np.ascontiguousarray(backend.to_numpy(array), dtype="<f4")
-    return hashlib.sha256(host.reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(host.reshape(-1).view(np.uint8).data).hexdigest()
 
 
 # Whole models
@@ -157,7 +159,7 @@ def quantize_model(
 
 
 def load_4bit(
-    family: type, path, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False
+    family: Any, path, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False
 ) -> nn.Module:
     """`quantize_model(family.from_pretrained(path), …)`, one layer at a time: no more than one is in float at once.
 
