@@ -30,9 +30,9 @@ def run(arguments: Namespace) -> None:
 
     from minilora.measure import compare, comparison
 
-    plan = compare.plan_for(arguments.quick, arguments.methods, arguments.seeds)
+    settings = compare.settings_for(arguments.quick, arguments.methods, arguments.seeds)
     out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
-    records = compare.run(out, plan, arguments.resume, arguments.overwrite, arguments.jobs)
+    records = compare.run(out, settings, arguments.resume, arguments.overwrite, arguments.jobs)
     comparison.show(records, out, console)
     if arguments.json:
-        print(json.dumps(comparison.as_json(records)))
+        print(json.dumps(records.as_json()))

@@ -62,5 +62,4 @@ def show(study: Study, records: Records, out: Path, console: Console) -> None:
 def as_json(study: Study, records: Records) -> dict:
     """Question, what was published, our sentence, header and cells, for a script."""
     facts = {"study": study.name, "question": study.question, "published": study.published}
-    cells = list(records.rows.values())
-    return facts | {"sentence": study.sentence(records), "header": records.header, "cells": cells}
+    return facts | {"sentence": study.sentence(records)} | records.as_json()

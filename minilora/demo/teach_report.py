@@ -3,9 +3,9 @@
 import shlex
 from pathlib import Path
 
-from minilora.demo.report import PAGE, RESULTS
+from minilora.demo.report import RESULTS, claims_list, write_page
 from minilora.errors import escape
-from minilora.formats.atomic import make_folder, write_atomic, write_json
+from minilora.formats.atomic import make_folder, write_json
 from minilora.show import html
 from minilora.show.grids import Grid, show_bytes, show_count, show_share
 
@@ -100,8 +100,7 @@ def write(results: dict, folder: Path) -> Path:
     """Write results.json and report.html into `folder`; returns the path of the page."""
     make_folder(folder)
     write_json(folder / RESULTS, results)
-    write_atomic(folder / PAGE, page(results).encode())
-    return folder / PAGE
+    return write_page(page(results), folder)
 
 
 def page(results: dict) -> str:
@@ -109,7 +108,6 @@ def page(results: dict) -> str:
         "A chat model that others pretrained on much text is taught what it cannot know: "
         f"{html.text(results['subject'])}. Its weights stay as they are, in 4 bits; a small adapter beside them learns."
     )
-    said = "\n".join(f"<li>{html.text(html.held_together(sentence))}</li>" for sentence in claims(results))
     samples = []
     for sample in _samples(results, 8):
         told = [(name, sample[name]) for name in ("expected", *ROWS) if name in sample]
@@ -125,7 +123,7 @@ def page(results: dict) -> str:
     return html.page(
         "a company's jargon",
         html.top("A company's jargon", results, QUICK, lead),
-        html.step("What came of it", f"<ul>\n{said}\n</ul>", html.table(scores_grid(results))),
+        html.step("What came of it", claims_list(claims(results)), html.table(scores_grid(results))),
         html.step("Before and after", *samples),
         html.step(
             "What to do next", f"<p>Ask the model that you have now:</p>\n<pre>{html.text(next_command(results))}</pre>"

@@ -1,7 +1,11 @@
-"""The comparison's records as tables, figures and sentences. Everything here is a function of the records alone."""
+"""A comparison's records as tables and figures. Everything here is a function of the records alone.
+
+The demo's records have the same cells, and so the same views: a table is made of `COLUMNS`, a figure is a function.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +20,7 @@ from minilora.show.grids import (
     drawn,
     in_order,
     seeds_in_words,
+    show_bytes,
     show_count,
     show_seconds,
     show_share,
@@ -25,28 +30,34 @@ from minilora.show.style import (
     BITS,
     GREY,
     LOOKS,
-    base_line,
+    TALL,
     errorbar,
-    figure_of,
-    log_ticks,
+    label_curves,
     name_far_point,
+    origin_lines,
     save_all,
     single,
+    stack_bars,
     styled,
     with_legend,
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KINDS = {  # of memory, with a look that grey keeps apart
-    "weights": {"color": "#0072B2", "hatch": ""},
-    "gradients": {"color": "#E69F00", "hatch": "//"},
-    "optimizer": {"color": "#56B4E9", "hatch": "\\\\"},
-    "activations": {"color": "#D9D9D9", "hatch": ".."},
+    kind: {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0.5}
+    for kind, color, hatch in (
+        ("weights", "#0072B2", ""),
+        ("gradients", "#E69F00", "//"),
+        ("optimizer", "#56B4E9", "\\\\"),
+        ("activations", "#D9D9D9", ".."),
+    )
 }
 PROMPTED = ("base", "few-shot")  # nothing trains
+
+
+# Summaries
 
 
 @dataclass(frozen=True)
@@ -55,105 +66,86 @@ class Compared:
 
     trainable: int
     share: float | None  # of the base's parameters
-    file_bytes: int
+    file_bytes: int | None
     seconds: float | None  # of training on text, where nothing else ran beside it
     domain: Spread
     base_text: Spread
-    accuracy: Spread | None
-    memory: dict[str, int] | None
-    speed: dict[str, float] | None
+    forgot: float | None  # bits per character more on the base's own text than the base itself needs
+    accuracy: Spread | None  # in percent
+    memory: dict[str, int]
+    speed: dict[str, float]
     rates: dict[str, float]  # by part, what the search found
 
 
+def methods_of(records: Records, part: str) -> list[str]:
+    """The methods with cells of a part, in the order of NAMES. Raises MiniloraError for one that is not there."""
+    return in_order(key[1] for key in records.rows if key[0] == part)
+
+
 def compared(records: Records) -> dict[str, Compared]:
-    """Each method whose text was measured, in the order of NAMES. Raises MiniloraError for one that is not there."""
-    found = {}
-    total = next((row["total"] for row in records.of("text", "base")), 0)
+    """Each method whose text was measured."""
+    base = next(records.of("text", "base"), None)
     labels = records.header["settings"]["labels"]
-    for method in in_order(row["key"][1] for row in records.of("text")):
+    found = {}
+    for method in methods_of(records, "text"):
         text = list(records.of("text", method))
         task = [row for row in records.of("task", method) if row["key"][3] in (0, labels)]
-        first = text[0]
+        first, base_text = text[0], Spread.of(row["base_text"] for row in text)
         alone = [row["seconds"] for row in (*text, *records.of("time", method)) if row["seconds"] is not None]
+        knew = base is not None and method not in (*PROMPTED, "scratch")
         found[method] = Compared(
-            first["trainable"],
-            first["trainable"] / total if total else None,
-            max(row["file_bytes"] for row in text),
-            Spread.of(alone).mean if alone else None,
-            Spread.of(row["domain"] for row in text),
-            Spread.of(row["base_text"] for row in text),
-            Spread.of(row["accuracy"] for row in task) if task else None,
-            next(iter(records.of("memory", method)), None),
-            next(iter(records.of("speed", method)), None),
-            {part: rows[0]["lr"] for part, rows in (("text", text), ("task", task)) if rows and "lr" in rows[0]},
+            trainable=first["trainable"],
+            share=first["trainable"] / base["total"] if base else None,
+            file_bytes=max((row["file_bytes"] for row in text if "file_bytes" in row), default=None),
+            seconds=Spread.of(alone).mean if alone else None,
+            domain=Spread.of(row["domain"] for row in text),
+            base_text=base_text,
+            forgot=base_text.mean - base["base_text"] if knew else None,
+            accuracy=Spread.of(100 * row["accuracy"] for row in task) if task else None,
+            memory=next(iter(records.of("memory", method)), {}),
+            speed=next(iter(records.of("speed", method)), {}),
+            rates={part: rows[0]["lr"] for part, rows in (("text", text), ("task", task)) if rows and "lr" in rows[0]},
         )
     return found
 
 
-def forgotten(methods: dict[str, Compared], method: str) -> float | None:
-    """Bits a character more on the base's own text than the base itself needs."""
-    if method in PROMPTED or method == "scratch" or "base" not in methods:
-        return None
-    return methods[method].base_text.mean - methods["base"].base_text.mean
+def by_amount(records: Records, part: str, number: str, scale: float = 1) -> dict[str, dict[int, Spread]]:
+    """{method: {amount: a number over the seeds}} of cells whose key is (part, method, seed, amount)."""
+    found = {}
+    for method in methods_of(records, part):
+        rows = list(records.of(part, method))
+        amounts = sorted({row["key"][3] for row in rows})
+        found[method] = {n: Spread.of(scale * row[number] for row in rows if row["key"][3] == n) for n in amounts}
+    return found
+
+
+def accuracies(records: Records) -> dict[str, dict[int, Spread]]:
+    """Accuracy in percent of each method, by the number of labels per class."""
+    return by_amount(records, "task", "accuracy", 100)
+
+
+def chance(records: Records) -> float | None:
+    """The percentage that a guess gets right; None where the records do not say which classes there are."""
+    row = records.rows.get(("classes",))
+    return 100 / len(row["names"]) if row else None
 
 
 # Tables
 
 
-def quality_grid(records: Records) -> Grid:
-    """What each method learns of the domain and the task, and what it forgets of the base's text."""
-    methods, rows = compared(records), []
-    for method, one in methods.items():
-        lost = forgotten(methods, method)
-        rows.append(
-            (
-                NAMES[method],
-                show_count(one.trainable) if one.trainable else "–",
-                show_share(one.share) if one.trainable and one.share is not None else "–",
-                f"{one.rates['text']:g}" if "text" in one.rates else "–",
-                one.domain.show(3),
-                "–" if lost is None else show_signed(lost),
-                "–" if one.accuracy is None else f"{one.accuracy.show(1, 100)} %",
-            )
-        )
-    settings = records.header["settings"]
-    return Grid(
-        f"Learned and forgotten: {settings['characters']:,} characters, {settings['labels']} labels a class",
-        ("method", "trainable", "share", "rate", "domain\nbits/char", "forgot", "task\naccuracy"),
-        rows,
-        "Held-out text of numpy-docs (domain; less is better), bits/char lost on held-out python-docs (forgot), and "
-        "held-out sentences of the labelled task. Rate: the learning rate on text, found by search on validation "
-        f"text. {seeds_in_words(one.domain.count for method, one in methods.items() if method != 'base')}",
-    )
+@dataclass(frozen=True)
+class Column:
+    """A number of each method: in the header of tables, and as `comparison.METHOD.NAME` in texts."""
 
+    name: str
+    header: str
+    value: Callable[[Compared], object]  # None: there is none
+    show: Callable[[object], str]
+    grids: tuple[str, ...] = ()  # that have it, in the order of COLUMNS
+    in_texts: Callable[[object], str] | None = None  # None: as in tables
 
-def cost_grid(records: Records) -> Grid:
-    """What each method needs: memory by kind, file, time, speed of generating."""
-    methods = compared(records)
-    rows = []
-    for method, one in methods.items():
-        memory = one.memory
-        sizes = [megabytes(memory[kind]) if memory else "–" for kind in (*KINDS, "peak", "process")]
-        speed = one.speed or {}
-        adapted = speed.get("adapted", speed.get("base"))
-        rows.append(
-            (
-                NAMES[method],
-                *sizes,
-                show_size(one.file_bytes) if one.file_bytes else "–",
-                show_seconds(one.seconds) if one.seconds else "–",
-                f"{adapted:.0f}" if adapted else "–",
-                f"{speed['merged']:.0f}" if "merged" in speed else "–",
-            )
-        )
-    return Grid(
-        "What it costs",
-        ("method", "wei", "gra", "opt", "act", "peak", "all", "file", "time", "tok/s", "merged"),
-        rows,
-        "MB of a training step: weights, gradients, optimizer and activations alive after a forward pass, the most "
-        "bytes alive at once (peak), and the whole process with Python (all). File: what is saved. Time: training on "
-        "the domain. Tokens a second of greedy generation, one prompt, before and after merging.",
-    )
+    def cell(self, one: Compared) -> str:
+        return "–" if (value := self.value(one)) is None else self.show(value)
 
 
 def megabytes(number: int) -> str:
@@ -166,13 +158,87 @@ def show_size(number: int) -> str:
     return f"{number / 1e3:.0f} kB" if number < 999_500 else f"{number / 1e6:.1f} MB"
 
 
+def show_bits(spread: Spread) -> str:
+    return spread.show(3)
+
+
+def show_percent(spread: Spread) -> str:
+    return f"{spread.show(1)} %"
+
+
+def _memory(kind: str, header: str) -> Column:
+    return Column(f"memory.{kind}", header, lambda one: one.memory.get(kind), megabytes, ("cost",), show_bytes)
+
+
+def _speed(kind: str, header: str = "", *grids: str) -> Column:
+    return Column(f"speed.{kind}", header, lambda one: one.speed.get(kind), "{:.0f}".format, grids)
+
+
+COLUMNS = (
+    Column("trainable", "trainable", lambda one: one.trainable or None, show_count, ("quality", "demo")),
+    Column("share", "share", lambda one: one.share or None, show_share, ("quality", "demo")),
+    Column("rate", "rate", lambda one: one.rates.get("text"), "{:g}".format, ("quality",)),
+    *(_memory(kind, kind[:3]) for kind in KINDS),
+    _memory("peak", "peak"),
+    _memory("process", "all"),
+    Column("peak", "peak\nmemory", lambda one: one.memory.get("peak"), show_bytes, ("demo",)),
+    Column("file", "file", lambda one: one.file_bytes or None, show_size, ("cost",)),
+    Column("time", "time", lambda one: one.seconds or None, show_seconds, ("cost", "demo")),
+    Column("domain", "domain\nbits/char", lambda one: one.domain, show_bits, ("quality", "demo")),
+    Column("base_text", "base text\nbits/char", lambda one: one.base_text, show_bits, ("demo",)),
+    Column("forgot", "forgot", lambda one: one.forgot, show_signed, ("quality", "demo")),
+    Column("accuracy", "task\naccuracy", lambda one: one.accuracy, show_percent, ("quality",)),
+    _speed("base"),
+    _speed("adapted"),
+    Column("speed", "tok/s", lambda one: one.speed.get("adapted", one.speed.get("base")), "{:.0f}".format, ("cost",)),
+    _speed("merged", "merged", "cost"),
+)
+
+
+def grid_of(records: Records, grid: str, title: str, caption: str) -> Grid:
+    """The table of the columns that `grid` has, a row per method."""
+    columns = [column for column in COLUMNS if grid in column.grids]
+    rows = [(NAMES[method], *(c.cell(one) for c in columns)) for method, one in compared(records).items()]
+    return Grid(title, ("method", *(column.header for column in columns)), rows, caption)
+
+
+def in_texts(one: Compared) -> dict[str, str]:
+    """{name of a column: as a text says it}, of what there is."""
+    found = ((column, column.value(one)) for column in COLUMNS)
+    return {column.name: (column.in_texts or column.show)(value) for column, value in found if value is not None}
+
+
+def spreads_in_words(records: Records) -> str:
+    """What ± means, for the text that the methods were trained on."""
+    return seeds_in_words(one.domain.count for method, one in compared(records).items() if method != "base")
+
+
+def quality_grid(records: Records) -> Grid:
+    """What each method learns of the domain and the task, and what it forgets of the base's text."""
+    settings = records.header["settings"]
+    return grid_of(
+        records,
+        "quality",
+        f"Learned and forgotten: {settings['characters']:,} characters, {settings['labels']} labels a class",
+        "Held-out text of numpy-docs (domain; less is better), bits/char lost on held-out python-docs (forgot), and "
+        "held-out sentences of the labelled task. Rate: the learning rate on text, found by search on validation "
+        f"text. {spreads_in_words(records)}",
+    )
+
+
+def cost_grid(records: Records) -> Grid:
+    """What each method needs: memory by kind, file, time, speed of generating."""
+    return grid_of(
+        records,
+        "cost",
+        "What it costs",
+        "MB of a training step: weights, gradients, optimizer and activations alive after a forward pass, the most "
+        "bytes alive at once (peak), and the whole process with Python (all). File: what is saved. Time: training on "
+        "the domain. Tokens a second of greedy generation, one prompt, before and after merging.",
+    )
+
+
 # Figures
-
-
-def tall(title: str) -> tuple[Figure, Axes]:
-    """A figure with one plot, and with room for a legend of all methods."""
-    figure = figure_of(title, 5.8)
-    return figure, figure.subplots()
 
 
 @styled
@@ -182,7 +248,7 @@ def quality_against_parameters(records: Records) -> Figure | None:
     points = {method: one for method, one in methods.items() if one.trainable}
     if not points:
         return None
-    figure, axes = tall("Quality against trainable parameters: low is good, left is cheap")
+    figure, axes = single("Quality against trainable parameters: low is good, left is cheap", TALL)
     for method, one in points.items():
         errorbar(axes, method, [one.trainable], [one.domain], NAMES[method], linestyle="")
     for method in PROMPTED:
@@ -202,18 +268,16 @@ def quality_against_parameters(records: Records) -> Figure | None:
 def learned_against_forgotten(records: Records) -> Figure | None:
     """Bits gained on the domain against bits lost on the base's text."""
     methods = compared(records)
-    points = [method for method in methods if forgotten(methods, method) is not None]
+    points = {method: one for method, one in methods.items() if one.forgot is not None}
     if not points:
         return None
     base = methods["base"]
-    figure, axes = tall("Learned against forgotten: right is learned, up is forgotten")
-    axes.axhline(0, color=GREY, linewidth=1)
-    axes.axvline(0, color=GREY, linewidth=1)
-    for method in points:
-        one = methods[method]
+    figure, axes = single("Learned against forgotten: right is learned, up is forgotten", TALL)
+    origin_lines(axes)
+    for method, one in points.items():
         axes.errorbar(
             [base.domain.mean - one.domain.mean],
-            [forgotten(methods, method)],
+            [one.forgot],
             [one.base_text.half_range],
             [one.domain.half_range],
             **LOOKS[method] | {"linestyle": ""},
@@ -237,50 +301,23 @@ def memory_by_kind(records: Records) -> Figure | None:
         return None
     figure, axes = single("Memory of a training step, by kind")
     names = [NAMES[method] for method in methods]
-    stack_bars(axes, names, [{kind: memory[kind] for kind in KINDS} for memory in methods.values()])
-    axes.plot(
-        [memory["peak"] / 1e6 for memory in methods.values()],
-        names,
-        color="black",
-        marker="|",
-        markersize=12,
-        linestyle="",
-        label="most alive at once",
-    )
-    return with_legend(figure)
-
-
-def stack_bars(axes: Axes, names: list[str], memories: list[dict[str, int]]) -> None:
-    """Horizontal bars in MB, the kinds of memory end to end, the first name at the top."""
-    left = [0.0] * len(names)
-    for kind in memories[0]:
-        widths = [memory[kind] / 1e6 for memory in memories]
-        axes.barh(names, widths, left=left, label=kind, edgecolor="white", linewidth=0.5, **KINDS[kind])
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
+    sizes = {kind: [memory[kind] / 1e6 for memory in methods.values()] for kind in KINDS}
+    stack_bars(axes, names, sizes, KINDS)
     axes.set_xlabel("MB")
+    peaks = [memory["peak"] / 1e6 for memory in methods.values()]
+    axes.plot(peaks, names, color="black", marker="|", markersize=12, linestyle="", label="most alive at once")
+    return with_legend(figure)
 
 
 @styled
 def accuracy_against_labels(records: Records) -> Figure | None:
     """Accuracy on the task against the labels a class, from scratch and from the base."""
-    settings = records.header["settings"]
-    curves: dict[str, dict[int, Spread]] = {}
-    for method in settings["curve_methods"]:
-        rows = list(records.of("task", method))
-        amounts = sorted({row["key"][3] for row in rows})
-        curves[method] = {n: Spread.of(100 * r["accuracy"] for r in rows if r["key"][3] == n) for n in amounts}
-    curves = {method: curve for method, curve in curves.items() if len(curve) > 1}
+    curves = {method: curve for method, curve in accuracies(records).items() if len(curve) > 1}
     if not curves:
         return None
     figure, axes = single("Why transfer: accuracy against labels")
-    for index, (method, curve) in enumerate(curves.items()):
-        aside = 1.03 ** (index - (len(curves) - 1) / 2)  # so that error bars stand beside each other
-        errorbar(axes, method, [labels * aside for labels in curve], list(curve.values()), NAMES[method])
-    base_line(axes, 100 / 8, "chance")
-    log_ticks(axes, sorted({labels for curve in curves.values() for labels in curve}))
-    axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on held-out sentences (%)")
+    named = {NAMES[method]: curve for method, curve in curves.items()}
+    label_curves(axes, named, [LOOKS[method] for method in curves], chance(records))
     axes.set_ylim(0, None)
     return with_legend(figure)
 
@@ -301,8 +338,3 @@ def show(records: Records, out: Path, console: Console) -> None:
         console.print()
     paths = save_all(FIGURES, records, out)
     console.print(f"Figures: {', '.join(path.name for path in paths)} in {out}", markup=False)
-
-
-def as_json(records: Records) -> dict:
-    """Header and cells, for a script."""
-    return {"header": records.header, "cells": list(records.rows.values())}

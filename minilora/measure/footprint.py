@@ -85,9 +85,13 @@ def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> d
         del model, optimizer, gradients, loss
 
         model = lab.fresh(method, 0, tokens=stream.ids)
-        held = live_bytes(model)["weights"]
-        run = lambda: train(model, batches, TrainConfig(steps=2), workers=workers, show_progress=False)  # noqa: E731
-        return kinds | {"peak": peak_bytes(run, held), "process": process}
+        peak = peak_of_steps(model, batches, workers, live_bytes(model)["weights"])
+        return kinds | {"peak": peak, "process": process}
+
+
+def peak_of_steps(model, batches, workers: Workers, held: int) -> int:
+    """The most bytes alive in two training steps, with the `held` bytes of the weights."""
+    return peak_bytes(lambda: train(model, batches, TrainConfig(steps=2), workers=workers, show_progress=False), held)
 
 
 def file_bytes(model) -> int:

@@ -119,6 +119,10 @@ class Records:
         """The cells whose key begins so."""
         return (row for key, row in self.rows.items() if key[: len(start)] == start)
 
+    def as_json(self) -> dict:
+        """Header and cells, for a script."""
+        return {"header": self.header, "cells": list(self.rows.values())}
+
 
 def _line(value: dict) -> bytes:
     return (json.dumps(value, ensure_ascii=False) + "\n").encode()

@@ -125,11 +125,8 @@ class Measured:
         return f" (LoRA took {lora.seconds:.0f} s here, on a small model)"
 
     def forgetting(self) -> str:
-        lost = {}
-        for name in ("full", "lora"):
-            if {"base", name} <= self.methods.keys():
-                lost[name] = self.methods[name].base_text.mean - self.methods["base"].base_text.mean
-        if len(lost) < 2:
+        lost = {name: one.forgot for name, one in self.methods.items() if one.forgot is not None}
+        if not {"full", "lora"} <= lost.keys():
             return ""
         return (
             f"Fine-tuning forgets: full cost {lost['full']:.2f} bits/character on the base's own text, LoRA "

@@ -14,32 +14,17 @@ A test fails where a text says anything else than the records. See `values` for 
 import argparse
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic, write_json
 from minilora.measure import compare, comparison
-from minilora.measure.comparison import Compared, compared, forgotten, show_size
 from minilora.measure.records import Records
 from minilora.measure.studies import STUDIES
 from minilora.plan import planner
-from minilora.results import (
-    curves,
-    scaling,
-    speed,
-    teaching,
-)
-from minilora.show.grids import (
-    Grid,
-    markdown,
-    show_bytes,
-    show_count,
-    show_seconds,
-    show_share,
-    show_signed,
-)
+from minilora.results import curves, scaling, speed, teaching
+from minilora.show.grids import Grid, markdown, show_bytes
 from minilora.show.style import save_all
 
 ROOT = Path(__file__).parents[2]
@@ -59,40 +44,18 @@ def texts(root: Path = ROOT) -> list[Path]:
 def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
-    `comparison.METHOD.COLUMN` with a name from `_columns`; `comparison.table`, all methods; `study.NAME`, a sentence;
-    `jargon.NAME`, see `teaching.values`; `scaling.table` and `scaling.sentence`.
+    `comparison.METHOD.COLUMN` with a name from `comparison.COLUMNS`; `comparison.table`, all methods; `study.NAME`, a
+    sentence; `jargon.NAME`, see `teaching.values`; `scaling.table` and `scaling.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(comparison.quality_grid(records))}\n\n"}
-    methods = compared(records)
-    for method, one in methods.items():
-        found |= {f"comparison.{method}.{name}": text for name, text in _columns(one, forgotten(methods, method))}
+    for method, one in comparison.compared(records).items():
+        found |= {f"comparison.{method}.{name}": text for name, text in comparison.in_texts(one).items()}
     found |= teaching.values(teaching.read(root / RECORDS / teaching.FILE))
     steps = scaling.read(root / RECORDS / scaling.FILE)
     found["scaling.table"] = f"\n\n{_table(scaling.grid(steps))}\n\n"
     found["scaling.sentence"] = scaling.sentence(steps)
     return found | {f"study.{name}": STUDIES[name].sentence(rows) for name, rows in measured_studies(root).items()}
-
-
-def _columns(one: Compared, lost: float | None) -> Iterable[tuple[str, str]]:
-    yield "domain", one.domain.show(3)
-    yield "base_text", one.base_text.show(3)
-    if one.trainable and one.share is not None:
-        yield "trainable", show_count(one.trainable)
-        yield "share", show_share(one.share)
-        yield "file", show_size(one.file_bytes)
-    if one.trainable and one.seconds is not None:
-        yield "time", show_seconds(one.seconds)
-    if lost is not None:
-        yield "forgot", show_signed(lost)
-    if one.accuracy is not None:
-        yield "accuracy", f"{one.accuracy.show(1, 100)} %"
-    for kind, number in (one.memory or {}).items():
-        if kind != "key":
-            yield f"memory.{kind}", show_bytes(number)
-    for kind, rate in (one.speed or {}).items():
-        if kind != "key":
-            yield f"speed.{kind}", f"{rate:.0f}"
 
 
 def fill(text: str, known: dict[str, str], where: str = "the text") -> str:

@@ -49,6 +49,10 @@ class Spread:
         """Whether the two means are no further apart than the seeds scatter."""
         return abs(self.mean - other.mean) <= self.half_range + other.half_range
 
+    def above(self, other: Spread) -> bool:
+        """Whether the mean is greater by more than the seeds scatter."""
+        return self.mean > other.mean and not self.overlaps(other)
+
     def show(self, digits: int, scale: float = 1.0) -> str:
         """`2.523 ± 0.012`, or the mean alone where there was one seed; both times `scale`."""
         text = f"{self.mean * scale:.{digits}f}"
@@ -119,6 +123,12 @@ def seeds_in_words(counts: Iterable[int]) -> str:
     if not counts or counts == [1]:
         return "One seed, so no spread."
     return f"Mean over {' to '.join(str(count) for count in counts)} seeds ± half their range."
+
+
+def listed(names: Iterable[object]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *before, last = map(str, names)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 # Numbers

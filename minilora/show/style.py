@@ -185,7 +185,7 @@ def label_curves(
     axes: Axes,
     curves: Mapping[str, Mapping[int, Spread]],
     looks: Sequence[Mapping[str, Any]],
-    chance: float,
+    chance: float | None,
     spacing: float = 1.03,
 ) -> None:
     """Accuracy in percent by the number of labels per class, {name: {labels: spread}}, and that of a guess.
@@ -196,6 +196,7 @@ def label_curves(
         aside = spacing ** (index - (len(curves) - 1) / 2)
         heights, bars = [one.mean for one in curve.values()], [one.half_range for one in curve.values()]
         axes.errorbar([labels * aside for labels in curve], heights, bars, **look, label=name)
-    base_line(axes, chance, "chance")
+    if chance is not None:
+        base_line(axes, chance, "chance")
     log_ticks(axes, sorted({labels for curve in curves.values() for labels in curve}))
     axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on held-out sentences (%)")

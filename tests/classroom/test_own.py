@@ -41,7 +41,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys, cache):
     """run(text of a file, its name, …): exit code, standard output and standard error of the demo with it."""
-    monkeypatch.setattr(story, "QUICK", replace(TINY, seeds=(0,), data_curve=(), curve_methods=()))
+    monkeypatch.setattr(story, "QUICK", replace(TINY, seeds=(0,), data_methods=(), label_curve=()))
     monkeypatch.setenv("MINILORA_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
 
@@ -70,16 +70,17 @@ def test_the_demo_runs_on_it_and_says_so(run, tmp_path):
     results = json.loads(told)  # what the student's code prints goes elsewhere
     assert "my own inject" in errors and "at the top" in errors
     assert "your own code" in errors and "without the limits" in " ".join(errors.split())
-    assert results["own"]["file"] == "mine.py" and results["command"] == "minilora demo --quick --with mine.py"
-    lora = [row for row in results["adaptation"] if row["method"] == "lora"]
-    assert all(row["trainable"] == row["total"] - results["adaptation"][0]["total"] > 0 for row in lora)
-    merged = results["own"]["merged"]["lora"]
-    assert merged["before"] == lora[0]["domain"] == pytest.approx(merged["after"], abs=1e-4)
-    heads = {row["method"]: row["trainable"] for row in results["classification"]["rows"]}
-    assert heads["lora"] == lora[0]["trainable"] + heads["feature-extraction"]  # the head trains as well
+    settings, cells = results["header"]["settings"], {tuple(cell["key"]): cell for cell in results["cells"]}
+    assert settings["own"]["file"] == "mine.py" and settings["command"] == "minilora demo --quick --with mine.py"
+    lora = cells["text", "lora", 0]
+    assert lora["trainable"] == lora["total"] - cells["text", "base", 0]["total"] > 0
+    merged = cells["merged", "lora"]
+    assert merged["before"] == lora["domain"] == pytest.approx(merged["after"], abs=1e-4)
+    heads = {key[1]: cell["trainable"] for key, cell in cells.items() if key[0] == "task"}
+    assert heads["lora"] == lora["trainable"] + heads["feature-extraction"]  # the head trains as well
     page = (tmp_path / "out" / "report.html").read_text()
     assert "LoRA is LoraLayer, inject and merge of <code>mine.py</code>" in page
-    assert results["own"]["sha256"] in page and "Merged by it, LoRA reads the domain" in page
+    assert settings["own"]["sha256"] in page and "Merged by it, LoRA reads the domain" in page
     assert "as before." in page
 
 

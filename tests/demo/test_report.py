@@ -2,7 +2,6 @@
 
 import base64
 import copy
-import json
 import re
 import subprocess
 import sys
@@ -12,8 +11,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from minilora.demo import plots, report, tables
+from minilora.demo import claims, figures, report
 from minilora.errors import MiniloraError
+from minilora.measure import comparison
+from minilora.measure.records import Records
 from minilora.show import grids, html, style
 
 pytestmark = pytest.mark.host
@@ -21,106 +22,104 @@ pytestmark = pytest.mark.host
 TOTAL, ADAPTER = 2_560_000, 102_400
 
 
-def adapted(method, seed, domain, base_text, trainable=TOTAL, total=TOTAL, seconds=20.0, peak=140_000_000, curve=()):
-    row = {"method": method, "seed": seed, "trainable": trainable, "total": total, "peak_bytes": peak}
-    row |= {"seconds": seconds, "domain": domain, "base_text": base_text}
-    return row | {"best_step": 10 if curve else 0, "curve": [list(point) for point in curve]}
+def text_cell(method, seed, domain, base_text, trainable=TOTAL, seconds=20.0, curve=()):
+    numbers = {"trainable": trainable, "total": TOTAL, "seconds": seconds, "domain": domain, "base_text": base_text}
+    return ("text", method, seed), numbers | {"best_step": 10 if curve else 0, "curve": [list(p) for p in curve]}
 
 
-def made_up() -> dict:
-    """Results with round means: the base at 2.75, full at 2.50, LoRA at 2.53, from scratch at 3.30."""
-    rows = [adapted("base", 0, 2.75, 2.10, trainable=0, seconds=0.0, peak=41_000_000)]
+def made_up(folder=None) -> Records:
+    """Records with round means: the base at 2.75, full at 2.50, LoRA at 2.53, from scratch at 3.30."""
+    settings = {"characters": 12_000, "labels": 16, "seeds": [0, 1, 2], "command": "minilora demo", "quick": False}
+    machine = {"python": "3.13.1", "numpy": "2.3.1", "minilora": "0.1.0", "cores": 2, "blas": "openblas 0.3.30"}
+    header = {"settings": settings | {"own": None}, "machine": machine, "date": "2026-11-25T12:00:00+00:00"}
+    found = [text_cell("base", 0, 2.75, 2.10, trainable=0, seconds=0.0)]
     for seed, shift in enumerate((-0.01, 0.0, 0.01)):
         steps = (0, 10, 20, 30) if seed == 0 else (0, 10, 20)
         curves = {
             method: [(step, start - step * slope) for step in steps]
             for method, start, slope in (("scratch", 6.0, 0.08), ("full", 2.7, 0.01), ("lora", 2.7, 0.01))
         }
-        rows.append(adapted("scratch", seed, 3.30 + shift, 4.9, curve=curves["scratch"]))
-        rows.append(adapted("full", seed, 2.50 + shift, 2.21 + 2 * shift, curve=curves["full"]))
-        lora = {"trainable": ADAPTER, "total": TOTAL + ADAPTER, "seconds": 13.0, "peak": 84_000_000}
-        rows.append(adapted("lora", seed, 2.53 + shift / 2, 2.13 + shift, curve=curves["lora"], **lora))
+        found += [
+            text_cell("scratch", seed, 3.30 + shift, 4.9, curve=curves["scratch"]),
+            text_cell("full", seed, 2.50 + shift, 2.21 + 2 * shift, curve=curves["full"]),
+            text_cell("lora", seed, 2.53 + shift / 2, 2.13 + shift, ADAPTER, 13.0, curve=curves["lora"]),
+        ]
     curve = {"scratch": (4.0, 3.5, 2.6), "full": (2.65, 2.5, 2.4), "lora": (2.67, 2.55, 2.5)}
+    for method, values in curve.items():
+        for characters, value in zip((2_000, 10_000, 50_000), values, strict=True):
+            found.append((("data", method, 0, characters), {"domain": value}))
     accuracy = {"scratch": (0.31, 0.52), "feature-extraction": (0.40, 0.50), "full": (0.58, 0.75), "lora": (0.60, 0.74)}
-    return {
-        "command": "minilora demo",
-        "date": "2026-11-25T12:00:00+00:00",
-        "seconds": 312.4,
-        "quick": False,
-        "machine": {"python": "3.13.1", "numpy": "2.3.1", "minilora": "0.1.0", "cores": 2, "blas": "openblas 0.3.30"},
-        "texts": {
-            "base": {"name": "python-docs", "characters": 3_500_000, "sha256": "ab" * 32, "sample": "Return a path."},
-            "domain": {"name": "numpy-docs", "characters": 12_000, "sha256": "cd" * 32, "sample": "Return an array."},
-        },
-        "pretraining": {
-            "parameters": TOTAL,
-            "steps": 200,
-            "seconds": 95,
-            "cached": False,
-            "curve": [[step, 4.2 - step * 0.008] for step in range(0, 201, 20)],
-            "losses": [[step, 7.6 - step * 0.02] for step in range(0, 200, 2)],
-            "samples": [[step, f"Return the {step}\nand $x$ so on \u4e2d \x1b[31m"] for step in range(0, 201, 20)],
-            "base": {"name": "the base in the package", "steps": 2400, "bits": 2.01},
-        },
-        "adaptation": rows,
-        "data_curve": [
-            {"characters": characters, "method": method, "seed": 0, "domain": value}
-            for method, values in curve.items()
-            for characters, value in zip((2_000, 10_000, 50_000), values, strict=True)
-        ],
-        "classification": {
-            "classes": ["arrays", "random", "fft", "linalg"],
-            "chance": 0.25,
-            "test_examples": 1_640,
-            "rows": [
-                {"method": method, "labels": labels, "seed": seed, "accuracy": value + shift, "seconds": 9.0}
-                | {"trainable": 768 if method == "feature-extraction" else TOTAL}
-                for method, values in accuracy.items()
-                for labels, value in zip((16, 128), values, strict=True)
-                for seed, shift in enumerate((-0.02, 0.02))
-            ],
-        },
-        "continuations": {
-            "prompt": "Return the mean of an array.\n",
-            "texts": {"base": "the name of a file", "full": "a : array_like", "lora": "a : ndarray"},
-        },
+    for method, values in accuracy.items():
+        trainable = 768 if method == "feature-extraction" else TOTAL
+        for labels, value in zip((16, 128), values, strict=True):
+            for seed, shift in enumerate((-0.02, 0.02)):
+                numbers = {"accuracy": value + shift, "seconds": 9.0, "trainable": trainable}
+                found.append((("task", method, seed, labels), numbers))
+    peaks = {"base": 41_000_000, "scratch": 140_000_000, "full": 140_000_000, "lora": 84_000_000}
+    found += [(("memory", method), {"peak": peak}) for method, peak in peaks.items()]
+    texts = {
+        "base": {"name": "python-docs", "characters": 3_500_000, "sha256": "ab" * 32, "sample": "Return a path."},
+        "domain": {"name": "numpy-docs", "characters": 12_000, "sha256": "cd" * 32, "sample": "Return an array."},
     }
+    pretraining = {
+        "parameters": TOTAL,
+        "steps": 200,
+        "seconds": 95,
+        "cached": False,
+        "curve": [[step, 4.2 - step * 0.008] for step in range(0, 201, 20)],
+        "losses": [[step, 7.6 - step * 0.02] for step in range(0, 200, 2)],
+        "samples": [[step, f"Return the {step}\nand $x$ so on \u4e2d \x1b[31m"] for step in range(0, 201, 20)],
+        "base": {"name": "the base in the package", "steps": 2400, "bits": 2.01},
+    }
+    classes = {"names": ["arrays", "random", "fft", "linalg"], "test_examples": 1_640}
+    found += [(("texts",), texts), (("pretraining",), pretraining), (("classes",), classes)]
+    found.append((("run",), {"seconds": 312.4}))
+    records = Records(folder and folder / report.RECORDS, header, {key: {"key": [*key]} | row for key, row in found})
+    for method, words in {"base": "the name of a file", "full": "a : array_like", "lora": "a : ndarray"}.items():
+        records.rows["text", method, 0]["continuation"] = words
+    return records
 
 
 @pytest.fixture
-def results() -> dict:
+def results() -> Records:
     return made_up()
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The folder of one whole report, from results whose texts are hostile."""
-    results, attack = made_up(), "<script>alert(1)</script><img src='https://example.org/x.png'>\u202e\x1b[31m"
-    for text in results["texts"].values():
-        text["sample"] = attack
-    results["continuations"] = {"prompt": attack, "texts": {"base": attack, "lora": attack}}
-    results["classification"]["classes"][0] = attack
-    results["machine"]["blas"] = attack
+    """The folder of one whole report, from records whose texts are hostile."""
     folder = tmp_path_factory.mktemp("demo") / "new" / "report"
-    assert report.write_report(results, folder) == folder / "report.html"
+    attack = "<script>alert(1)</script><img src='https://example.org/x.png'>\u202e\x1b[31m"
+    report.check_folder(folder)
+    known = made_up()
+    there = Records.open(folder / report.RECORDS, report.KIND, known.header["settings"])
+    there.header |= known.header
+    for key, row in known.rows.items():
+        there.add(key, **{name: value for name, value in row.items() if name != "key"})
+    for role in ("base", "domain"):
+        there.rows["texts",][role]["sample"] = attack
+    for method in ("base", "lora"):
+        there.rows["text", method, 0]["continuation"] = attack
+    del there.rows["text", "full", 0]["continuation"]
+    there.rows["classes",]["names"][0] = attack
+    there.header["machine"]["blas"] = there.header["settings"]["command"] = attack
+    assert report.write_report(there, folder) == folder / "report.html"
     return folder
 
 
 def without(results, *parts):
-    """A copy of `results` with those parts empty, as the demo leaves what it did not run."""
+    """A copy without the cells of those parts."""
     results = copy.deepcopy(results)
-    for part in parts:
-        results[part] = type(results[part])()
+    results.rows = {key: row for key, row in results.rows.items() if key[0] not in parts}
     return results
 
 
 def scaled(results, method, domain=0.0, base_text=0.0):
     """A copy in which all seeds of `method` end so many bits higher."""
     results = copy.deepcopy(results)
-    for row in results["adaptation"]:
-        if row["method"] == method:
-            row["domain"] += domain
-            row["base_text"] += base_text
+    for row in results.of("text", method):
+        row["domain"] += domain
+        row["base_text"] += base_text
     return results
 
 
@@ -140,12 +139,12 @@ def the(sentences, start):
 
 
 def test_the_adaptation_table_has_each_number_in_its_place(results):
-    table = cells(tables.adaptation_grid(results))
+    table = cells(claims.adaptation_grid(results))
     assert list(table) == ["base as it is", "from scratch", "full", "LoRA"]
     assert table["LoRA"] == {
         "method": "LoRA",
         "trainable": "102,400",
-        "share": "3.8 %",
+        "share": "4.0 %",
         "peak memory": "84 MB",
         "time": "13 s",
         "domain bits/char": "2.530 ± 0.005",
@@ -161,12 +160,12 @@ def test_the_adaptation_table_has_each_number_in_its_place(results):
 
 
 def test_the_base_text_that_got_better_is_not_forgotten(results):
-    table = cells(tables.adaptation_grid(scaled(results, "lora", base_text=-0.05)))
+    table = cells(claims.adaptation_grid(scaled(results, "lora", base_text=-0.05)))
     assert table["LoRA"]["forgot"] == "−0.020"
 
 
 def test_the_classification_table_has_each_number_in_its_place(results):
-    grid = tables.classification_grid(results)
+    grid = claims.classification_grid(results)
     table = cells(grid)
     assert list(table) == ["from scratch", "feature extraction", "full", "LoRA"]
     assert table["LoRA"]["16 labels a class"] == "60.0 ± 2.0 %"
@@ -176,11 +175,11 @@ def test_the_classification_table_has_each_number_in_its_place(results):
 
 
 def test_the_caption_says_what_the_spread_is(results):
-    assert "Mean over 3 seeds ± half their range." in tables.adaptation_grid(results).caption
-    results["adaptation"] = [row for row in results["adaptation"] if row["seed"] == 0]
-    grid = tables.adaptation_grid(results)
+    assert "Mean over 3 seeds ± half their range." in claims.adaptation_grid(results).caption
+    results.rows = {key: row for key, row in results.rows.items() if key[0] != "text" or key[2] == 0}
+    grid = claims.adaptation_grid(results)
     assert "One seed, so no spread." in grid.caption
-    assert "In adaptation and the data curve there was one seed" in tables.claims(results)[-1]
+    assert "In adaptation and the data curve there was one seed" in claims.claims(results)[-1]
     assert cells(grid)["full"]["domain bits/char"] == "2.490"
 
 
@@ -190,14 +189,16 @@ def as_printed(table, **options):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("make", [tables.adaptation_table, tables.classification_table])
+@pytest.mark.parametrize("make", [claims.adaptation_grid, claims.classification_grid])
 def test_tables_fit_80_columns_with_a_line_a_row(results, make):
     big = copy.deepcopy(results)
-    for row in big["adaptation"]:
-        row |= {"peak_bytes": 2_345_000_000, "seconds": 1234.5, "domain": row["domain"] + 8}
+    for row in big.of("text"):
+        row |= {"seconds": 1234.5, "domain": row["domain"] + 8}
         row |= {"trainable": row["trainable"] * 50, "total": row["total"] * 50}
+    for row in big.of("memory"):
+        row["peak"] = 2_345_000_000
     for one in (results, big):
-        lines = grids.render(make(one)).splitlines()
+        lines = grids.render(grids.drawn(make(one))).splitlines()
         assert max(len(line) for line in lines) <= 80
         for name in ("from scratch", "full", "LoRA"):
             row = the(lines, f"{name} ")
@@ -205,7 +206,7 @@ def test_tables_fit_80_columns_with_a_line_a_row(results, make):
 
 
 def test_rendered_text_is_plain_and_colours_obey_no_color(results, monkeypatch):
-    table = tables.adaptation_table(results)
+    table = grids.drawn(claims.adaptation_grid(results))
     assert "\x1b" not in grids.render(table)
     assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", as_printed(table, force_terminal=True))
     monkeypatch.setenv("NO_COLOR", "1")
@@ -213,8 +214,10 @@ def test_rendered_text_is_plain_and_colours_obey_no_color(results, monkeypatch):
 
 
 def test_names_of_texts_are_not_markup(results):
-    results["texts"]["domain"]["name"] = "[red]mine[/red]"
-    assert "Adaptation to [red]mine[/red], 12,000 characters" in grids.render(tables.adaptation_table(results))
+    results.rows["texts",]["domain"]["name"] = "[red]mine[/red]"
+    assert "Adaptation to [red]mine[/red], 12,000 characters" in grids.render(
+        grids.drawn(claims.adaptation_grid(results))
+    )
 
 
 def test_small_shares_and_large_sizes_keep_their_digits():
@@ -229,7 +232,7 @@ def test_small_shares_and_large_sizes_keep_their_digits():
 
 
 def test_claims_carry_the_numbers(results):
-    said = tables.claims(results)
+    said = claims.claims(results)
     assert the(said, "Full fine-tuning ends") == (
         "Full fine-tuning ends 9.1 % below the base on the domain (2.500 ± 0.010 against 2.750 bits/character)."
     )
@@ -252,50 +255,50 @@ def test_claims_carry_the_numbers(results):
 
 def test_claims_say_the_opposite_of_opposite_numbers(results):
     worse = scaled(results, "lora", domain=0.5)
-    assert "10 % above the base" in the(tables.claims(worse), "LoRA ends")
+    assert "10 % above the base" in the(claims.claims(worse), "LoRA ends")
     ahead = scaled(results, "scratch", domain=-1.0)
-    assert "8.0 % below full fine-tuning and 9.1 % below LoRA" in the(tables.claims(ahead), "From scratch ends")
+    assert "8.0 % below full fine-tuning and 9.1 % below LoRA" in the(claims.claims(ahead), "From scratch ends")
     forgetful = scaled(results, "lora", base_text=0.19)
-    assert "LoRA 0.220 bits/character: 200 % of what" in the(tables.claims(forgetful), "Of the base's own")
-    for row in results["classification"]["rows"]:
+    assert "LoRA 0.220 bits/character: 200 % of what" in the(claims.claims(forgetful), "Of the base's own")
+    for row in results.of("task"):
         row["accuracy"] = 0.9 - row["accuracy"]  # more labels now do worse, too
-    said = tables.claims(results)
+    said = claims.claims(results)
     assert "9.0 points less" in the(said, "With 16 labels")
     assert "16 labels a class do better than 128 from scratch (50.0" in the(said, "From the base")
     assert "25.0 points more" in the(said, "With 128 labels a class, f")
 
 
 def test_few_labels_from_the_base_may_lose_to_many_from_scratch(results):
-    for row in results["classification"]["rows"]:
-        row["accuracy"] += 0.2 * (row["method"] == "scratch" and row["labels"] == 128)
-    text = the(tables.claims(results), "From the base")
+    for row in results.of("task", "scratch"):
+        row["accuracy"] += 0.2 * (row["key"][3] == 128)
+    text = the(claims.claims(results), "From the base")
     assert "16 labels a class do worse than 128 from scratch (60.0 ± 2.0 % against 72.0 ± 2.0 %)" in text
 
 
 def test_differences_within_the_spread_are_called_level(results):
-    said = tables.claims(scaled(results, "full", domain=0.245))  # 2.745 ± 0.01 against 2.75
+    said = claims.claims(scaled(results, "full", domain=0.245))  # 2.745 ± 0.01 against 2.75
     assert "ends level (within the spread over seeds) with the base" in the(said, "Full fine-tuning ends")
-    assert the(tables.claims(scaled(results, "lora", base_text=0.06)), "Of the base's own").endswith(
+    assert the(claims.claims(scaled(results, "lora", base_text=0.06)), "Of the base's own").endswith(
         "82 % of what full fine-tuning forgets (level, within the spread over seeds)."
     )
 
 
 def test_forgetting_nothing_is_said_without_a_share(results):
-    text = the(tables.claims(scaled(results, "lora", base_text=-0.05)), "Of the base's own")
+    text = the(claims.claims(scaled(results, "lora", base_text=-0.05)), "Of the base's own")
     assert text.endswith("LoRA nothing (it reads it 0.020 bits/character better than before).")
-    text = the(tables.claims(scaled(results, "full", base_text=-0.11)), "Of the base's own")
+    text = the(claims.claims(scaled(results, "full", base_text=-0.11)), "Of the base's own")
     assert "full fine-tuning forgets nothing, LoRA 0.030" in text and "%" not in text
 
 
 def curve_of(scratch, lora):
-    return {
-        "data_curve": [
-            {"characters": characters, "method": method, "seed": seed, "domain": value}
-            for method, values in (("scratch", scratch), ("lora", lora))
-            for characters, value in zip((1_000, 10_000, 100_000), values, strict=True)
-            for seed in (0, 1)
-        ]
-    }
+    records = without(made_up(), "text", "task", "data")
+    for method, values in (("scratch", scratch), ("lora", lora)):
+        for characters, value in zip((1_000, 10_000, 100_000), values, strict=True):
+            for seed in (0, 1):
+                records.rows["data", method, seed, characters] = {"key": ["data", method, seed, characters]} | {
+                    "domain": value
+                }
+    return records
 
 
 @pytest.mark.parametrize(
@@ -315,31 +318,42 @@ def curve_of(scratch, lora):
 )  # fmt: skip
 def test_where_training_from_scratch_catches_up(scratch, where, text):
     results = curve_of(scratch, (2.5, 2.5, 2.5))
-    crossing = tables.crossover(results, "lora")
+    crossing = claims.crossover(results, "lora")
     assert crossing is None if where is None else crossing == pytest.approx(where, rel=1e-4)
-    assert tables.claims(results) == [text]
+    assert claims.claims(results) == [text]
 
 
 def test_what_was_not_run_is_not_said(results):
-    assert tables.claims({}) == []
-    assert tables.claims(without(results, "adaptation", "data_curve", "classification")) == []
-    results["adaptation"] = [row for row in results["adaptation"] if row["method"] != "lora"]
-    results = without(results, "data_curve", "classification")
-    assert not any("LoRA" in sentence for sentence in tables.claims(results))
+    assert claims.claims(without(results, "text", "data", "task")) == []
+    results.rows = {key: row for key, row in results.rows.items() if "lora" not in key}
+    results = without(results, "data", "task")
+    assert not any("LoRA" in sentence for sentence in claims.claims(results))
+
+
+def test_a_method_without_a_name_is_an_error_and_never_dropped(results):
+    results.rows["text", "vora", 0] = results.rows["text", "lora", 0]
+    for shown in (claims.adaptation_grid, claims.claims, comparison.quality_grid, figures.adaptation):
+        with pytest.raises(MiniloraError, match="unknown method in the records 'vora': .*lora"):
+            shown(results)
+    results = made_up()
+    results.rows["task", "vora", 0, 16] = results.rows["task", "lora", 0, 16]
+    for shown in (claims.classification_grid, comparison.accuracy_against_labels):
+        with pytest.raises(MiniloraError, match="unknown method in the records 'vora'"):
+            shown(results)
 
 
 # Figures
 
 PARTS = {
     "pretraining": ["pretraining"],
-    "adaptation": ["adaptation", "quality_against_parameters", "learned_against_forgotten"],
-    "data_curve": ["data_curve"],
-    "classification": ["accuracy_against_labels"],
+    "text": ["adaptation", "quality_against_parameters", "learned_against_forgotten"],
+    "data": ["data_curve"],
+    "task": ["accuracy_against_labels"],
 }
 
 
 def test_each_figure_is_written(written):
-    assert sorted(path.stem for path in written.glob("*.png")) == sorted(plots.FIGURES)
+    assert sorted(path.stem for path in written.glob("*.png")) == sorted(figures.FIGURES)
     for path in written.glob("*.png"):
         raw = path.read_bytes()
         assert raw.startswith(b"\x89PNG\r\n\x1a\n") and b"Software" not in raw and len(raw) > 10_000
@@ -349,25 +363,25 @@ def test_each_figure_is_written(written):
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_was_not_run_has_no_figure(results, part):
     results = without(results, part)
-    missing = [name for name, draw in plots.FIGURES.items() if draw(results) is None]
+    missing = [name for name, draw in figures.FIGURES.items() if draw(results) is None]
     assert missing == PARTS[part]
 
 
 def test_an_older_figure_does_not_stay(results, tmp_path):
     (tmp_path / "data_curve.png").write_bytes(b"old")
-    only = without(results, "pretraining", "adaptation", "data_curve")
-    assert plots.save_figures(only, tmp_path, dpi=40) == [tmp_path / "accuracy_against_labels.png"]
+    only = without(results, "pretraining", "text", "data")
+    assert style.save_all(figures.FIGURES, only, tmp_path, dpi=40) == [tmp_path / "accuracy_against_labels.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy_against_labels.png"]
 
 
 def test_the_same_results_give_the_same_bytes(results, tmp_path):
-    only = without(results, "adaptation", "data_curve", "classification")
-    first, second = (plots.save_figures(only, tmp_path / name, dpi=40)[0].read_bytes() for name in "ab")
+    only = without(results, "text", "data", "task")
+    first, second = (style.save_all(figures.FIGURES, only, tmp_path / name, dpi=40)[0].read_bytes() for name in "ab")
     assert first == second
 
 
 def test_every_axis_has_a_label_and_every_figure_a_title(results):
-    for name, draw in plots.FIGURES.items():
+    for name, draw in figures.FIGURES.items():
         figure = draw(results)
         assert figure.get_suptitle(), name
         shown = [axes for axes in figure.axes if axes.axison]
@@ -380,24 +394,23 @@ def points(axes, label):
 
 
 def test_figures_show_the_numbers(results):
-    axes = plots.data_curve(results).axes[0]
+    axes = figures.data_curve(results).axes[0]
     assert points(axes, "LoRA") == [(2_000, 2.67), (10_000, 2.55), (50_000, 2.5)]
     assert axes.get_xscale() == "log"
     # scratch 0.95 above LoRA at 10,000 and 0.1 at 50,000: no crossing, and so no line for one
     assert not any("meets" in text.get_text() for legend in axes.figure.legends for text in legend.get_texts())
-    axes = plots.quality_against_parameters(results).axes[0]
-    assert points(axes, "LoRA (3.8 %)") == [(ADAPTER, pytest.approx(2.53))]
-    assert points(axes, "from scratch (100 %)") == [(TOTAL, pytest.approx(3.30))]
-    axes = plots.learned_against_forgotten(results).axes[0]
-    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
-    assert lines["LoRA (mean; small: seeds)"][0] == pytest.approx([0.22, 0.03])
-    assert lines["full (mean; small: seeds)"][0] == pytest.approx([0.25, 0.11])
-    axes = plots.accuracy_against_labels(results).axes[0]
+    axes = comparison.quality_against_parameters(results).axes[0]
+    assert points(axes, "LoRA") == [(ADAPTER, pytest.approx(2.53))]
+    assert points(axes, "from scratch") == [(TOTAL, pytest.approx(3.30))]
+    axes = comparison.learned_against_forgotten(results).axes[0]
+    assert points(axes, "LoRA") == [(pytest.approx(0.22), pytest.approx(0.03))]
+    assert points(axes, "full") == [(pytest.approx(0.25), pytest.approx(0.11))]
+    axes = comparison.accuracy_against_labels(results).axes[0]
     assert [y for _, y in points(axes, "feature extraction")] == pytest.approx([40, 50])
 
 
 def test_mean_curves_end_where_the_shortest_run_stops(results):
-    axes = plots.adaptation(results).axes[0]
+    axes = figures.adaptation(results).axes[0]
     means = [line for line in axes.lines if line.get_linewidth() > 2]
     assert [list(line.get_xdata()) for line in means] == [[0, 10, 20]] * 3
     assert means[1].get_ydata() == pytest.approx([2.7, 2.6, 2.5])
@@ -406,7 +419,7 @@ def test_mean_curves_end_where_the_shortest_run_stops(results):
 
 
 def test_samples_stand_under_the_curve_and_are_no_formulas(results):
-    figure = plots.pretraining(results)
+    figure = figures.pretraining(results)
     text = figure.axes[-1].texts[0].get_text()
     assert text.startswith("A  step 0, 4.20 bits/character\n   Return the 0 and $x$ so on \ufffd \ufffd[31m\nB  step")
     assert "D  step 200" in text and len(text.splitlines()) == 8
@@ -414,8 +427,8 @@ def test_samples_stand_under_the_curve_and_are_no_formulas(results):
 
 
 def test_pretraining_without_samples_losses_or_a_longer_base(results):
-    results["pretraining"] |= {"samples": [], "losses": [], "base": None}
-    figure = plots.pretraining(results)
+    results.rows["pretraining",] |= {"samples": [], "losses": [], "base": None}
+    figure = figures.pretraining(results)
     assert len(figure.axes) == 1 and len(figure.axes[0].lines) == 1
 
 
@@ -425,9 +438,11 @@ def test_drawing_changes_nothing_global():
         "matplotlib.rcParams['font.size'] = 33; matplotlib.rcParams['axes.facecolor'] = 'black'\n"
         "state = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != 'backend'}\n"
         "before = state()\n"
-        "from minilora.demo import plots\n"
-        "figure = plots.accuracy_against_labels({'classification': {'chance': 0.5, 'rows': [\n"
-        "    {'method': 'full', 'labels': 16, 'accuracy': 0.7}]}})\n"
+        "from minilora.measure import comparison\n"
+        "from minilora.measure.records import Records\n"
+        "cell = lambda labels: {'key': ['task', 'full', 0, labels], 'accuracy': 0.7}\n"
+        "rows = {('task', 'full', 0, labels): cell(labels) for labels in (8, 16)}\n"
+        "figure = comparison.accuracy_against_labels(Records(None, {}, rows))\n"
         "print(state() == before, 'matplotlib.pyplot' in sys.modules,\n"
         "      figure.axes[0].get_facecolor()[:3], figure.axes[0].xaxis.label.get_size())"
     )
@@ -467,7 +482,7 @@ def test_hostile_text_stays_text(written):
     page = Page(raw)
     assert page.open == []
     assert {tag for tag, _ in page.elements}.isdisjoint({"script", "link", "iframe", "object", "embed", "a"})
-    assert page.text.count("<script>alert(1)</script>") == 7  # 2 samples, prompt, 2 continuations, class, machine
+    assert page.text.count("<script>alert(1)</script>") == 8  # 2 samples and continuations, class, machine, 2 command
     assert "\x1b" not in raw and "\u202e" not in raw
 
 
@@ -484,46 +499,56 @@ def test_the_page_holds_its_pictures_and_refers_to_nothing_outside(written):
 
 
 def test_the_page_tells_the_story(results):
-    text = Page(report.page(results, {name: b"png" for name in plots.FIGURES})).text
+    text = Page(report.page(results, {name: b"png" for name in figures.FIGURES})).text
     for heading in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "Settings"):
         assert heading in text
     assert "12,000 characters" in text and "from 4.20 to 2.60 bits a character" in text
     assert "2,400 steps, 2.01 bits a character" in text
-    assert all(sentence in text.replace("\u00a0", " ") for sentence in tables.claims(results))
-    assert all(caption in text for caption in report.CAPTIONS.values())
+    assert all(sentence in text.replace("\u00a0", " ") for sentence in claims.claims(results))
+    assert all(picture.caption in text for picture in figures.PICTURES)
     assert "2.530 ± 0.005" in text and "60.0 ± 2.0 %" in text
     assert f"numpy-docs, SHA-256 {'cd' * 32}" in text and "openblas 0.3.30" in text and "0, 1, 2" in text
     assert "quick run" not in text and "cache" not in text
-    results["quick"] = results["pretraining"]["cached"] = True
+    results.header["settings"]["quick"] = results.rows["pretraining",]["cached"] = True
     text = Page(report.page(results, {})).text
     assert "quick run" in text and "from the cache" in text
 
 
 def test_every_figure_has_a_caption_and_every_method_a_look():
-    assert report.CAPTIONS.keys() == plots.FIGURES.keys()
+    assert all(picture.caption for picture in figures.PICTURES) and len(figures.PICTURES) == len(figures.FIGURES)
     assert style.LOOKS.keys() == grids.NAMES.keys()
 
 
 def test_parts_that_were_not_run_are_left_out_of_the_page(results):
-    text = Page(report.page(without(results, "pretraining", "adaptation", "continuations"), {})).text
+    text = Page(report.page(without(results, "pretraining", "text"), {})).text
     assert "2. Pretrain" not in text and "peak memory" not in text and "before and after" not in text
     assert "128 labels a class" in text
-    nothing = Page(report.page({}, {}))
+    nothing = Page(report.page(without(results, "pretraining", "text", "data", "task"), {}))
     assert nothing.open == [] and "3. Fine-tune" not in nothing.text and "What to do next" in nothing.text
 
 
+def test_a_figure_of_a_step_that_there_is_not_is_an_error_at_once():
+    with pytest.raises(ValueError, match="data_curve: there is no step 'adaption', only pretraining, adaptation"):
+        figures.Picture(figures.data_curve, "adaption", "Look.")
+
+
 def test_results_are_saved_whole_and_no_temporary_file_stays(written):
-    saved = json.loads((written / "results.json").read_text("utf-8"))
-    assert saved.keys() == made_up().keys() and saved["adaptation"] == made_up()["adaptation"]
-    expected = {"report.html", "results.json", *(f"{name}.png" for name in plots.FIGURES)}
+    saved = Records.read(written / report.RECORDS, report.KIND)
+    assert saved.header == made_up().header | saved.header and saved.rows.keys() == made_up().rows.keys()
+    assert list(saved.of("data")) == list(made_up().of("data"))
+    expected = {"report.html", report.RECORDS, *(f"{name}.png" for name in figures.FIGURES)}
     assert {path.name for path in written.iterdir()} == expected
 
 
-def test_results_read_back_from_the_file_give_the_same_page(written):
-    saved = json.loads((written / "results.json").read_text("utf-8"))
-    pictures = {path.stem: path.read_bytes() for path in written.glob("*.png")}
-    in_order = {name: pictures[name] for name in plots.FIGURES}
-    assert report.page(saved, in_order) == (written / "report.html").read_text("utf-8")
+def test_records_read_back_from_the_file_give_the_same_page(tmp_path):
+    known = made_up()
+    written = Records.open(tmp_path / report.RECORDS, report.KIND, known.header["settings"])
+    for key, row in known.rows.items():
+        written.add(key, **{name: value for name, value in row.items() if name != "key"})
+    report.write_report(written, tmp_path)
+    pictures = {path.stem: path.read_bytes() for path in tmp_path.glob("*.png")}
+    saved = Records.read(tmp_path / report.RECORDS, report.KIND)
+    assert report.page(saved, pictures) == (tmp_path / "report.html").read_text("utf-8")
 
 
 # Where it goes

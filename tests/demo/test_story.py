@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.demo import story
+from minilora.demo import report, story
 from minilora.measure.base import Base
 from minilora.measure.memory import peak_bytes
+from minilora.measure.records import Records
 from minilora.train.loop import TrainConfig
 
 pytestmark = pytest.mark.host
@@ -34,7 +35,9 @@ TINY = replace(
     characters=2_000,
     data_curve=(1_000,),
     seeds=(0, 1),
-    labels=(2,),
+    labels=2,
+    label_curve=(1,),
+    classify=TrainConfig(steps=4),
     epochs=1,
     test_characters=1_000,
     validation_characters=1_000,
@@ -54,32 +57,31 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys):
     for part in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "base as it is", "accuracy"):
         assert part in told
     assert max(map(len, told.splitlines())) <= 80
-    results = json.loads((tiny / "results.json").read_text())
-    rows = {(row["method"], row["seed"]): row for row in results["adaptation"]}
+    records = Records.read(tiny / report.RECORDS, report.KIND)
+    rows = {key[1:]: row for key, row in records.rows.items() if key[0] == "text"}
     assert set(rows) == {("base", 0)} | {(method, seed) for method in ("scratch", "full", "lora") for seed in (0, 1)}
     total = rows["full", 0]["total"]
     assert rows["full", 0]["trainable"] == rows["scratch", 0]["trainable"] == total == rows["base", 0]["total"]
     assert rows["lora", 0]["trainable"] == rows["lora", 0]["total"] - total > 0
-    assert all(row["peak_bytes"] > 4 * row["total"] for row in rows.values())  # the float32 weights, and more
-    assert rows["full", 0]["peak_bytes"] > 4 * 4 * total  # weights, gradients and two moments
-    assert {(row["characters"], row["method"]) for row in results["data_curve"]} == {
+    peaks = {method: records.rows["memory", method]["peak"] for method in ("base", "scratch", "full", "lora")}
+    assert all(peak > 4 * total for peak in peaks.values())  # the float32 weights, and more
+    assert peaks["full"] > 4 * 4 * total  # weights, gradients and two moments
+    assert {(key[3], key[1]) for key in records.rows if key[0] == "data"} == {
         (n, method) for n in (1_000, 2_000) for method in ("scratch", "full", "lora")
     }
-    assert {row["method"] for row in results["classification"]["rows"]} == {
-        "scratch",
-        "feature-extraction",
-        "full",
-        "lora",
-    }
-    assert not results["pretraining"]["cached"] and (tiny / "report.html").is_file()
+    on_task = ("scratch", "feature-extraction", "full", "lora")
+    assert {key[1:] for key in records.rows if key[0] == "task"} == {(m, 0, n) for m in on_task for n in (1, 2)}
+    assert [key for key, row in records.rows.items() if "continuation" in row] == [
+        ("text", method, 0) for method in ("base", "full", "lora")
+    ]
+    assert not records.rows["pretraining",]["cached"] and (tiny / "report.html").is_file()
 
     assert main(["demo", "--quick", "--out", str(tiny), "--json"]) == 0
-    again = json.loads(capsys.readouterr().out)
-    assert again["pretraining"]["cached"]
-    same = ("domain", "base_text", "curve")  # training the adaptations left the cached base as it was
-    assert [[row[key] for key in same] for row in again["adaptation"]] == [
-        [row[key] for key in same] for row in results["adaptation"]
-    ]
+    again = {tuple(cell["key"]): cell for cell in json.loads(capsys.readouterr().out)["cells"]}
+    assert again["pretraining",]["cached"] and again.keys() == records.rows.keys()
+    same = ("domain", "base_text", "curve", "accuracy")  # training left the cached base as it was
+    for key, row in records.rows.items():
+        assert [again[key].get(name) for name in same] == [row.get(name) for name in same]
 
 
 def test_a_folder_with_something_else_is_refused_before_anything_is_trained(tiny, capsys):

@@ -133,7 +133,7 @@ def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monk
 
     one, expected = measured("one", 1)
     two, found = measured("two", 2)
-    assert found == expected and {key[0] for key in found} >= {"rate", "text", "task"}
+    assert found == expected and {key[0] for key in found} >= {"rate", "text", "task", "classes"}
     assert comparison.quality_grid(two) == comparison.quality_grid(one)
     assert {key for key in two.rows if key[0] in costs} == {
         ("speed", "base"),
@@ -148,17 +148,18 @@ def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monk
     assert measured("one", 2, "--resume")[1] == measured("two", 1, "--resume")[1] == expected
 
 
-def test_the_search_goes_on_while_the_best_is_outermost(tmp_path):
+def test_the_search_goes_on_while_the_best_is_outermost(tmp_path, monkeypatch):
     def found(losses: dict[float, float]) -> tuple[float, int]:
         records = Records.open(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", compare.KIND, {})
-        comparison = compare._Comparison(replace(TINY, rates=3), None, records)
+        comparison = compare.Comparison(replace(TINY, rates=3), None, records)
+        monkeypatch.setitem(compare.methods.METHODS, "lora", replace(compare.methods.METHODS["lora"], lr=1e-3))
         tried = []
 
         def loss(rate):
             tried.append(rate)
             return losses[rate]
 
-        return comparison.search("text", "lora", 1e-3, loss), len(tried)
+        return comparison.rate("text", "lora", loss), len(tried)
 
     assert found({1e-3: 1.0, 3e-3: 2.0, 3.3e-4: 2.0}) == (1e-3, 3)
     assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 9.0}) == (9e-3, 5)
@@ -177,6 +178,43 @@ def test_tables_show_means_and_spreads(tmp_path):
     assert lora == ("LoRA", "10", "1.0 %", "0.003", "1.600 ± 0.100", "+0.250", "50.0 ± 0.0 %")
     assert base[0] == "base as it is" and base[5] == "–"
     assert comparison.cost_grid(records).rows[1][7:9] == ("2 kB", "2.0 s")
+    assert comparison.in_texts(comparison.compared(records)["lora"]) == {
+        "trainable": "10",
+        "share": "1.0 %",
+        "rate": "0.003",
+        "file": "2 kB",
+        "time": "2.0 s",
+        "domain": "1.600 ± 0.100",
+        "base_text": "1.250 ± 0.000",
+        "forgot": "+0.250",
+        "accuracy": "50.0 ± 0.0 %",
+    }
+
+
+def test_chance_is_that_of_the_records_classes(tmp_path):
+    settings = {"labels": 4, "characters": 10, "curve_methods": ["lora"]}
+    records = Records.open(tmp_path / "r.jsonl", compare.KIND, settings)
+    for labels in (4, 8):
+        records.add(("task", "lora", 0, labels), accuracy=0.5)
+
+    def levels() -> list[float]:
+        (axes,) = comparison.accuracy_against_labels(records).axes
+        return [line.get_ydata()[0] for line in axes.lines if line.get_label() == "chance"]
+
+    assert comparison.chance(records) is None and levels() == []
+    records.add(("classes",), names=["a", "b", "c", "d"], test_examples=9)
+    assert levels() == [25.0]
+
+
+def test_a_column_is_one_entry_of_the_list(tmp_path, monkeypatch):
+    settings = {"labels": 4, "characters": 10, "curve_methods": []}
+    records = Records.open(tmp_path / "r.jsonl", compare.KIND, settings)
+    records.add(("text", "base", 0), domain=2.0, base_text=1.0, trainable=0, total=1000, seconds=0.0)
+    column = comparison.Column("seeds", "seeds", lambda one: one.domain.count, str, ("quality", "demo"))
+    monkeypatch.setattr(comparison, "COLUMNS", (*comparison.COLUMNS, column))
+    grid = comparison.quality_grid(records)
+    assert (grid.header[-1], grid.rows[0][-1]) == ("seeds", "1") and "seeds" not in comparison.cost_grid(records).header
+    assert comparison.in_texts(comparison.compared(records)["base"])["seeds"] == "1"
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,20 @@
-"""The demo's figures, each a function of the results dictionary.
+"""The demo's figures, each a function of the records, and the registry of those that the report has.
 
-A figure whose part was not run is None.
+A figure whose part was not measured is None.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from minilora.demo import tables
-from minilora.demo.tables import FROM_THE_BASE
-from minilora.show import grids
+from minilora.demo import claims
+from minilora.demo.claims import FROM_THE_BASE
+from minilora.measure import comparison
+from minilora.measure.comparison import compared, methods_of
+from minilora.measure.records import Records
 from minilora.show.grids import NAMES
 from minilora.show.style import (
     BITS,
@@ -22,7 +24,6 @@ from minilora.show.style import (
     errorbar,
     figure_of,
     log_ticks,
-    save_all,
     single,
     styled,
     with_legend,
@@ -34,23 +35,12 @@ if TYPE_CHECKING:
 LETTERS = "ABCD"  # one for each sample along the pretraining curve
 
 
-def save_figures(results: dict, folder: Path | str, dpi: int = 150) -> list[Path]:
-    """Write a PNG for each part that was run, and remove an older one for each that was not; returns the paths.
-
-    Errors as for `drawing.save_all`.
-    """
-    return save_all(FIGURES, results, folder, dpi)
-
-
-# Figures
-
-
 @styled
-def pretraining(results: dict) -> Figure | None:
+def pretraining(records: Records) -> Figure | None:
     """The loss over the steps, and what the model writes at some of them."""
     from matplotlib.transforms import blended_transform_factory
 
-    facts = results.get("pretraining") or {}
+    facts = records.rows.get(("pretraining",), {})
     curve = dict(facts.get("curve") or [])
     if not curve:
         return None
@@ -92,13 +82,10 @@ def pretraining(results: dict) -> Figure | None:
 
 
 @styled
-def adaptation(results: dict) -> Figure | None:
+def adaptation(records: Records) -> Figure | None:
     """Held-out domain text over the steps of adaptation: the seeds thin, their mean thick, marks on what was kept."""
-    methods = {
-        method: rows
-        for method, rows in tables.by_method(results.get("adaptation") or []).items()
-        if all(row["curve"] for row in rows)
-    }
+    methods = {method: list(records.of("text", method)) for method in methods_of(records, "text")}
+    methods = {method: rows for method, rows in methods.items() if all(row.get("curve") for row in rows)}
     if not methods:
         return None
     figure, axes = single("Adapting to the domain: where each method starts and ends")
@@ -124,104 +111,25 @@ def adaptation(results: dict) -> Figure | None:
 
 
 @styled
-def quality_against_parameters(results: dict) -> Figure | None:
-    """Domain quality against how many parameters train."""
-    methods = tables.adapted(results)
-    points = {method: one for method, one in methods.items() if one.trainable}
-    if not points:
-        return None
-    figure, axes = single("Quality against trainable parameters: low is good, left is cheap")
-    for method, one in points.items():
-        label = f"{NAMES[method]} ({grids.show_share(one.trainable / one.total)})"
-        errorbar(axes, method, [one.trainable], [one.domain], label, linestyle="")
-    if "base" in methods:
-        base_line(axes, methods["base"].domain.mean, f"{NAMES['base']} (nothing trains)")
-    axes.set_xscale("log")
-    counts = [one.trainable for one in points.values()]
-    axes.set_xlim(min(counts) / 4, max(counts) * 4)
-    axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{BITS}")
-    axes.margins(y=0.12)
-    return with_legend(figure)
-
-
-@styled
-def learned_against_forgotten(results: dict) -> Figure | None:
-    """Bits gained on the domain against bits lost on the base's text, for the methods that start from the base."""
-    rows = tables.by_method(results.get("adaptation") or [])
-    methods = [method for method in FROM_THE_BASE if method in rows]
-    if "base" not in rows or not methods:
-        return None
-    base = tables.adapted(results)["base"]
-    figure, axes = single("Learned against forgotten: right is learned, up is forgotten")
-    axes.axhline(0, color=GREY, linewidth=1)
-    axes.axvline(0, color=GREY, linewidth=1)
-    for method in methods:
-        learned = [base.domain.mean - row["domain"] for row in rows[method]]
-        forgotten = [row["base_text"] - base.base_text.mean for row in rows[method]]
-        look = LOOKS[method] | {"linestyle": ""}
-        axes.plot(learned, forgotten, **look, markersize=5, alpha=0.45)
-        mean = ([sum(learned) / len(learned)], [sum(forgotten) / len(forgotten)])
-        axes.plot(*mean, **look, markersize=11, markeredgecolor="white", label=f"{NAMES[method]} (mean; small: seeds)")
-    axes.plot([0], [0], color=GREY, marker="X", markersize=9, linestyle="", label=NAMES["base"], clip_on=False)
-    axes.set(
-        xlabel="learned: bits/character gained on the domain",
-        ylabel="forgotten: bits/character\nlost on the base's text",
-    )
-    axes.margins(0.15)
-    return with_legend(figure)
-
-
-@styled
-def data_curve(results: dict) -> Figure | None:
+def data_curve(records: Records) -> Figure | None:
     """Domain quality against how much of the domain was seen, from scratch and from the base."""
-    curves = tables.data_curve(results)
+    curves = claims.data_curve(records)
     if not curves:
         return None
     figure, axes = single("How much text pretraining is worth: where the lines meet")
     for method, curve in curves.items():
         errorbar(axes, method, list(curve), list(curve.values()), NAMES[method])
-    base = tables.adapted(results).get("base")
+    base = compared(records).get("base")
     if base:
         base_line(axes, base.domain.mean, NAMES["base"])
     for method in FROM_THE_BASE:
-        where = tables.crossover(results, method)
+        where = claims.crossover(records, method)
         if where is not None:
             look = LOOKS[method] | {"marker": "", "linewidth": 1}
-            axes.axvline(where, **look, label=f"scratch meets {NAMES[method]}: {tables.rounded(where):,}")
+            axes.axvline(where, **look, label=f"scratch meets {NAMES[method]}: {claims.rounded(where):,}")
     log_ticks(axes, sorted({amount for curve in curves.values() for amount in curve}))
     axes.set(xlabel="characters of the domain seen (logarithmic)", ylabel=f"domain, test\n{BITS}")
     return with_legend(figure)
-
-
-@styled
-def accuracy_against_labels(results: dict) -> Figure | None:
-    """Accuracy on the labelled task against the number of labels a class."""
-    methods = tables.accuracies(results)
-    if not methods:
-        return None
-    figure, axes = single("Why transfer: accuracy against labels")
-    for index, (method, curve) in enumerate(methods.items()):
-        aside = 1.03 ** (index - (len(methods) - 1) / 2)  # so that error bars stand beside each other
-        values = [grids.Spread(100 * one.mean, 100 * one.half_range, one.count) for one in curve.values()]
-        errorbar(axes, method, [labels * aside for labels in curve], values, NAMES[method])
-    base_line(axes, 100 * results["classification"]["chance"], "chance")
-    log_ticks(axes, sorted({labels for curve in methods.values() for labels in curve}))
-    axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on held-out sentences (%)")
-    axes.set_ylim(0, min(100, axes.get_ylim()[1] + 3))
-    return with_legend(figure)
-
-
-FIGURES: dict[str, Callable[[dict], Figure | None]] = {
-    draw.__name__: draw
-    for draw in (
-        pretraining,
-        adaptation,
-        quality_against_parameters,
-        learned_against_forgotten,
-        data_curve,
-        accuracy_against_labels,
-    )
-}
 
 
 def _spaced(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -235,3 +143,63 @@ def _spaced(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:
 def _printable(text: str) -> str:
     """On one line, with a replacement sign for what the figures' font may lack."""
     return "".join(c if c.isprintable() and c < "\u0250" else "\ufffd" for c in " ".join(text.split()))
+
+
+# What the report has
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report. step: of the report, where it stands; caption: what to look at in it."""
+
+    draw: Callable[[Records], Figure | None]
+    step: str
+    caption: str
+
+    def __post_init__(self):
+        if self.step not in STEPS:
+            raise ValueError(f"{self.draw.__name__}: there is no step {self.step!r}, only {', '.join(STEPS)}")
+
+
+STEPS = ("pretraining", "adaptation", "classification")
+PICTURES = (
+    Picture(
+        pretraining,
+        "pretraining",
+        "Above, what training minimizes; below, the same model on text that it never sees. The letters mark the steps "
+        "at which it wrote the lines underneath. Look at what each stretch of the curve brings: letters, words, then "
+        "sentences.",
+    ),
+    Picture(
+        adaptation,
+        "adaptation",
+        "Thin lines are seeds, thick lines their mean over the steps that all of them reached; each mark is a step "
+        "whose weights were kept. Look at where the lines start: that distance is what pretraining brought. A line "
+        "that turns up again has begun to learn its few characters by heart.",
+    ),
+    Picture(
+        comparison.quality_against_parameters,
+        "adaptation",
+        "Each mark is a method, its bar half the range over seeds; the dashed line is the base before any training. "
+        "Look at the difference in height between methods that train far fewer parameters and those that train all.",
+    ),
+    Picture(
+        comparison.learned_against_forgotten,
+        "adaptation",
+        "The base is at the cross. To the right is what was learned of the domain, upwards what was lost of the text "
+        "that the base came from. Look for a method far to the right and near the line at 0.",
+    ),
+    Picture(
+        data_curve,
+        "adaptation",
+        "The same methods with more and more of the domain's text. Look at whether, and where, training from scratch "
+        "meets the others: with less text than that, the base is worth having.",
+    ),
+    Picture(
+        comparison.accuracy_against_labels,
+        "classification",
+        "Each mark is the mean over seeds, its bar half their range; marks at one number of labels are set a little "
+        "apart. Look at how the distance to training from scratch changes with more labels.",
+    ),
+)
+FIGURES = {picture.draw.__name__: picture.draw for picture in PICTURES}
