@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeGuard
 
 import numpy as np
 
@@ -31,7 +31,8 @@ class PeftConfig:
     """What the configuration of every method has, and what this room asks of it.
 
     A method subclasses it, sets `peft_type` and writes `targets`, `shapes` and `adapt`; the other members have a
-    default. Raises MiniloraError that lists all `problems` of the values.
+    default. Where a module is Any, the method says which it adapts. Raises MiniloraError that lists all `problems` of
+    the values.
     """
 
     modules_to_save: list[str] | str | None = None  # modules that train whole and are saved with the adapter
@@ -75,27 +76,27 @@ class PeftConfig:
         """Paths of the modules to adapt. Raises MiniloraError where a name matches nothing."""
         raise NotImplementedError
 
-    def at(self, path: str) -> "PeftConfig":
+    def at(self, path: str) -> Self:
         """The settings that hold for the module at `path`, where they differ from module to module."""
         return self
 
-    def check(self, path: str, module: nn.Module) -> list[str]:
+    def check(self, path: str, module: Any) -> list[str]:
         """What speaks against a fresh adapter on this module, in words."""
         return []
 
-    def base_of(self, module: nn.Module) -> nn.Module:
+    def base_of(self, module: Any) -> nn.Module:
         """The base layer of an adapter of `module`: by default, `module` itself."""
         return module
 
-    def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
+    def shapes(self, module: Any) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter that an adapter of `module` saves, without making any."""
         raise NotImplementedError
 
-    def adapt(self, module: nn.Module, rng: np.random.Generator) -> "AdapterLayer":
+    def adapt(self, module: Any, rng: np.random.Generator) -> "AdapterLayer":
         """A fresh layer around `module`, with the parameters that `shapes` says. Changes nothing in `module`."""
         raise NotImplementedError
 
-    def restore(self, module: nn.Module) -> "AdapterLayer":
+    def restore(self, module: Any) -> "AdapterLayer":
         """A layer around `module` that takes the parameters of a file, whatever it starts with."""
         return self.adapt(module, np.random.default_rng(0))
 
@@ -130,7 +131,7 @@ class PeftConfig:
         return {"peft_type": self.peft_type, "base_model_name_or_path": None, "inference_mode": True} | asdict(self)
 
     @classmethod
-    def from_dict(cls, content: dict) -> "PeftConfig":
+    def from_dict(cls, content: dict) -> Self:
         """From the content of adapter_config.json.
 
         Raises MiniloraError that lists what it asks for and minilora does not have: loading it anyway would compute
@@ -185,14 +186,14 @@ class NamedTargets(PeftConfig):
             if not (paths := linears_of_blocks(model)):
                 raise MiniloraError(f"'all-linear' finds no Linear in {type(model).__name__}")
             return paths
-        return matching(model, [names] if isinstance(names, str) else names, "target_modules", self.target_kind)
+        return matching(model, [names] if isinstance(names, str) else names or [], "target_modules", self.target_kind)
 
     def to_dict(self, targets: list[str]) -> dict:
         names = targets if self.target_modules == "all-linear" else self.target_modules
-        return super().to_dict(targets) | {"target_modules": [names] if isinstance(names, str) else list(names)}
+        return super().to_dict(targets) | {"target_modules": [names] if isinstance(names, str) else list(names or [])}
 
     @classmethod
-    def from_dict(cls, content: dict) -> "NamedTargets":
+    def from_dict(cls, content: dict) -> Self:
         names = content.get("target_modules")
         if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
             raise MiniloraError(
@@ -211,7 +212,7 @@ class TargetedConfig(NamedTargets):
 class AdapterLayer(nn.Module):
     """Stands where `base_layer` stood, calls it, and adds something that trains."""
 
-    base_layer: nn.Module
+    base_layer: Any
     changes_weights = True  # if not, what the base layer shares with others stays shared
 
     def adapter_parameters(self) -> dict[str, Tensor]:
@@ -252,7 +253,7 @@ class TrainingHook:
 
 def of_family(model: nn.Module, defaults: dict[str, list[str]]) -> list[str]:
     """The entry for the model's family, as its configuration names it; Llama's for all that have none of their own."""
-    family = getattr(getattr(model, "config", None), "model_type", None)
+    family = getattr(getattr(model, "config", None), "model_type", "llama")
     return defaults.get(family, defaults["llama"])
 
 
@@ -264,7 +265,7 @@ def is_transposed(model: nn.Module, name: str) -> bool:
 # Finding
 
 
-def is_list_of_names(value: object) -> bool:
+def is_list_of_names(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 

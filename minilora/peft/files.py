@@ -137,8 +137,9 @@ class SavedAdapter:
         if getattr(model, "transposed_linears", ()):  # which say what this field says
             content = {name: value for name, value in content.items() if name != FAN_IN_FAN_OUT}
         config = CONFIGS[content["peft_type"]].from_dict(content)
-        if "minilora.config" not in self.metadata and config.modules_to_save:
-            config.modules_to_save = _as_peft_reads(config.modules_to_save, model)
+        names = config.modules_to_save
+        if "minilora.config" not in self.metadata and isinstance(names, list) and names:
+            config.modules_to_save = _as_peft_reads(names, model)
         return config
 
     def problems(

@@ -15,7 +15,7 @@ The attention of the paper's T5 has no biases; like PEFT, this scales a bias alo
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from minilora import backend, nn
 from minilora.backend import xp
@@ -58,6 +58,10 @@ class IA3Config(TargetedConfig):
             found.append(f"init_ia3_weights must be True or False, not {escape(repr(self.init_ia3_weights))}")
         return found
 
+    def _feedforward(self) -> list[str]:
+        names = self.feedforward_modules
+        return [names] if isinstance(names, str) else names or []
+
     def default_targets(self, model: nn.Module) -> list[str]:
         return of_family(model, DEFAULT_TARGETS)
 
@@ -69,7 +73,7 @@ class IA3Config(TargetedConfig):
             self.feedforward_modules = [name for name in names if _meant_by([name], targets)]
 
     def targets(self, model: nn.Module) -> list[str]:
-        targets, names = super().targets(model), self.feedforward_modules
+        targets, names = super().targets(model), self._feedforward()
         last_names = list(dict.fromkeys(path.rpartition(".")[2] for path in targets))
         problems = []
         for name in names:
@@ -85,8 +89,8 @@ class IA3Config(TargetedConfig):
             raise MiniloraError(f"feedforward_modules: {'; '.join(problems)}")
         return targets
 
-    def at(self, path: str) -> "IA3Config":
-        return replace(self, target_modules=[path], feedforward_modules=_meant_by(self.feedforward_modules, [path]))
+    def at(self, path: str) -> Self:
+        return replace(self, target_modules=[path], feedforward_modules=_meant_by(self._feedforward(), [path]))
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         return {"ia3_l": (1, module.in_features) if self.feedforward_modules else (module.out_features, 1)}
@@ -100,20 +104,25 @@ class IA3Config(TargetedConfig):
 
     def to_dict(self, targets: list[str]) -> dict:
         content = super().to_dict(targets)
-        if not set(self.feedforward_modules) <= set(content["target_modules"]):  # PEFT wants the same strings in both
-            paths = {"target_modules": targets, "feedforward_modules": _meant_by(self.feedforward_modules, targets)}
+        if not set(self._feedforward()) <= set(content["target_modules"]):  # PEFT wants the same strings in both
+            paths = {"target_modules": targets, "feedforward_modules": _meant_by(self._feedforward(), targets)}
             return content | paths
         return content
 
     @classmethod
-    def from_dict(cls, content: dict) -> "IA3Config":
+    def from_dict(cls, content: dict) -> Self:
         names = content.get("feedforward_modules")
         if isinstance(names, str) and names:  # PEFT reads a lone string as a pattern
             raise MiniloraError(
                 f"feedforward_modules is the regular expression {escape(repr(names))}; a list of names is needed"
             )
         targets = content.get("target_modules")
-        if names in DEFAULT_FEEDFORWARD.values() and is_list_of_names(targets) and not _meant_by(names, targets):
+        if (
+            is_list_of_names(names)
+            and names in DEFAULT_FEEDFORWARD.values()
+            and is_list_of_names(targets)
+            and not _meant_by(names, targets)
+        ):
             content = content | {"feedforward_modules": []}  # PEFT writes its default, whatever the targets are
         return super().from_dict(content)
 

@@ -28,7 +28,7 @@ Its descendants each change one thing, and go together:
 import re
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class LoraConfig(NamedTargets):
             raise MiniloraError(listed(problems))
         return paths
 
-    def at(self, path: str) -> "LoraConfig":
+    def at(self, path: str) -> Self:
         r, alpha = value_at(path, self.rank_pattern, self.r), value_at(path, self.alpha_pattern, self.lora_alpha)
         return replace(self, r=r, lora_alpha=alpha, rank_pattern={}, alpha_pattern={})
 
@@ -161,7 +161,7 @@ class LoraConfig(NamedTargets):
         )
 
     @classmethod
-    def from_dict(cls, content: dict) -> "LoraConfig":
+    def from_dict(cls, content: dict) -> Self:
         start = content.get("init_lora_weights")
         if isinstance(start, str) and start.startswith("pissa_niter_"):
             raise MiniloraError(

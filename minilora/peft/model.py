@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class _Site:
 
     path: str  # in the plain model
     original: nn.Module
-    adapted: nn.Module
+    adapted: Any  # an AdapterLayer, or a module that trains whole
 
     @property
     def is_whole(self) -> bool:
@@ -71,7 +72,7 @@ class _Plan:
 
     def expected(self) -> dict[str, tuple[int, ...]]:
         """Name on disk and shape of everything that will train."""
-        shapes = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for path in self.targets:
             own = self.config.at(path).shapes(self.model.get_submodule(path))
             shapes |= {self.config.file_name(path, name): shape for name, shape in own.items()}
@@ -168,6 +169,8 @@ class PeftModel(nn.Module):
     about how it came to be, such as an adapter that could not be checked against its base.
     """
 
+    base_model: Any  # its class is the caller's
+
     def __init__(self, base_model: nn.Module, peft_config: PeftConfig, sites: list[_Site]):
         self.base_model = base_model
         self.peft_config = peft_config
@@ -184,7 +187,7 @@ class PeftModel(nn.Module):
         for site in sites:
             for parameter in site.parameters().values():
                 parameter.requires_grad = True
-        base_model._is_adapted = True
+        self.base_model._is_adapted = True
         self._switch(True)
 
     # As the model
@@ -355,4 +358,6 @@ class PeftModel(nn.Module):
         if is_trainable:
             adapted.notes += config.notes_on_more_training()
         adapted.notes += files.notes(model)
-        return adapted if is_trainable else adapted.eval()
+        if not is_trainable:
+            adapted.eval()
+        return adapted

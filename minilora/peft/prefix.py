@@ -92,7 +92,7 @@ class PrefixTuningConfig(VirtualTokensConfig):
         count, width = self.shapes(module)["prompt_embeddings"]
         dtype = module.get_input_embeddings().weight.dtype
         if self.prefix_projection:
-            encoder = PrefixEncoder(count, self.token_dim, self.encoder_hidden_size, width, rng)
+            encoder = PrefixEncoder(count, self.token_dim or 0, self.encoder_hidden_size or 0, width, rng)
             if self.init_weights == "zero":
                 for p in encoder.up.parameters():
                     p.data = xp.zeros(p.shape)
@@ -136,7 +136,8 @@ class PrefixLayer(VirtualTokensLayer):
 
     def __init__(self, base_layer: Body, virtual_tokens: int, source: Tensor | PrefixEncoder):
         super().__init__(base_layer, virtual_tokens)
-        self.prompt_embeddings, self.prompt_encoder = (source, None) if isinstance(source, Tensor) else (None, source)
+        self.prompt_embeddings: Any = source if isinstance(source, Tensor) else None
+        self.prompt_encoder: Any = None if isinstance(source, Tensor) else source
 
     def prefix(self) -> Tensor:
         """(P, 2·L·H_kv·D), made by the encoder where there is one."""

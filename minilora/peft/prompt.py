@@ -79,14 +79,14 @@ class PromptTuningConfig(VirtualTokensConfig):
         return found
 
     def adapt(self, module: Body, rng: np.random.Generator) -> "PromptTuningLayer":
-        count, table = self.num_virtual_tokens, module.get_input_embeddings().weight.data
+        count, table = self.num_virtual_tokens or 0, module.get_input_embeddings().weight.data
         if self.init_token_ids is None and self.prompt_tuning_init == "RANDOM":
             drawn = rng.standard_normal((count, table.shape[1]), dtype="float32")
             return PromptTuningLayer(module, backend.asarray(drawn.astype(table.dtype)))
         if self.init_token_ids is None:
             ids = rng.integers(table.shape[0], size=count)
         else:
-            ids = np.resize(self.init_token_ids, count)  # repeated or cut
+            ids = np.resize(np.asarray(self.init_token_ids), count)  # repeated or cut
         return PromptTuningLayer(module, table[backend.asarray(ids)])
 
     def restore(self, module: Body) -> "PromptTuningLayer":

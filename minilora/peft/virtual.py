@@ -88,7 +88,7 @@ class VirtualTokensConfig(PeftConfig):
         return [f"init_token_ids {escape(repr(outside))} are outside the vocabulary of {size}"] if outside else []
 
     def shapes(self, module: Body) -> dict[str, tuple[int, ...]]:
-        return {"prompt_embeddings": (self.num_virtual_tokens, self.width(module.config))}
+        return {"prompt_embeddings": (self.num_virtual_tokens or 0, self.width(module.config))}
 
     def width(self, config) -> int:
         """Numbers a virtual token."""
