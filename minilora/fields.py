@@ -134,9 +134,9 @@ def is_whole(value: object, least: int = 0) -> bool:
     return type(value) is int and value >= least
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> bool:
     """Whether `value` is an int or a float, finite in float32; a bool is none."""
-    return type(value) in (int, float) and abs(value) <= FLOAT32_MAX  # type: ignore[operator]
+    return type(value) in (int, float) and abs(value) <= FLOAT32_MAX
 
 
 def is_list_of(allows: Callable[[Any], bool], value: object) -> bool:

@@ -146,8 +146,8 @@ def describe(source: str) -> dict:
 def _of_model(source: str, path: Path) -> dict:
     from minilora.formats.atomic import show_path
     from minilora.formats.gguf import read_gguf
+    from minilora.formats.huggingface import open_folder
     from minilora.models.llama_gguf import llama_of
-    from minilora.models.pretrained import open_pretrained
     from minilora.models.registry import family_of
     from minilora.train.catalog import CATALOG
     from minilora.train.recipes import BASE
@@ -158,7 +158,7 @@ def _of_model(source: str, path: Path) -> dict:
         metadata = gguf.metadata
         content, tensors = llama_of(gguf, where)
     else:
-        content, tensors = open_pretrained(path)
+        content, tensors = open_folder(path)
     try:
         config = family_of(path).config_class.from_dict(content)
     except FormatError:

@@ -40,6 +40,11 @@ class GGUF:
     tensors: dict[str, StoredTensor]
 
 
+def is_gguf(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is to be read as a GGUF file, by its ending."""
+    return os.fspath(path).endswith(".gguf")
+
+
 def read_gguf(path: str | os.PathLike) -> GGUF:
     """The metadata of the file at `path`, which need not be trusted, and its tensors, still in the file.
 

@@ -12,6 +12,8 @@ from math import prod
 
 import numpy as np
 
+INTEGERS = ("U64", "I64", "U32", "I32", "U16", "I16", "U8", "I8", "BOOL")  # safetensors' dtypes that are no floats
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -21,6 +23,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
     kind: str = ""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the file holds floating-point numbers, quantized ones too."""
+        return self.kind not in INTEGERS
 
     @property
     def size(self) -> int:

@@ -12,7 +12,7 @@ Shapes: B sequences, T tokens, C hidden size, H heads, D head size, V vocabulary
 
 from dataclasses import dataclass, field, fields
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,12 +21,7 @@ from minilora import functional as F
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.fields import choice, field_problems, flag, number, token, tokens, whole
 from minilora.formats.stored import StoredTensor
-from minilora.models.pretrained import (
-    Body,
-    LanguageModel,
-    normal,
-    token_ids,
-)
+from minilora.models.pretrained import Body, LanguageModel, normal
 from minilora.tensor import Tensor
 
 # Fields of a config.json that change what is computed, and the one value of each that is computed here.
@@ -56,11 +51,13 @@ class GPT2Config:
     bos_token_id: int | None = token(50256)
     eos_token_id: int | list[int] | None = tokens(50256)
     pad_token_id: int | None = token(None)
-    extra: dict = field(default_factory=dict, repr=False)  # fields of a config.json that minilora does not use
+    extra: dict[str, Any] = field(
+        default_factory=dict, repr=False
+    )  # fields of a config.json that minilora does not use
 
     model_type: ClassVar[str] = "gpt2"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = field_problems(self)
         if not problems and self.n_embd % self.n_head:
             problems.append(f"n_embd {self.n_embd} is not a multiple of {self.n_head} heads")
@@ -99,7 +96,7 @@ class GPT2Config:
         return self.n_inner or 4 * self.n_embd
 
     @classmethod
-    def from_dict(cls, config: dict) -> "GPT2Config":
+    def from_dict(cls, config: dict[str, Any]) -> "GPT2Config":
         """From the content of a config.json. Dropouts are kept in `extra` and not applied.
 
         Raises FormatError for another model type and for variants of attention, rather than compute something else.
@@ -120,7 +117,7 @@ class GPT2Config:
         layer = self.n_embd * (4 * self.n_embd + 2 * self.intermediate_size)
         return (self.vocab_size + self.n_positions) * self.n_embd + self.n_layer * layer
 
-    def to_dict(self, architecture: str) -> dict:
+    def to_dict(self, architecture: str) -> dict[str, Any]:
         """The content of a config.json that transformers reads. Dropouts are as they were read, else 0."""
         config = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
         config |= {name: self.extra.get(name, 0.0) for name in _DROPOUTS}
@@ -130,13 +127,13 @@ class GPT2Config:
 class GPT2Attention(nn.Module):
     """Causal attention."""
 
-    def __init__(self, config: GPT2Config, layer: int, rng):
+    def __init__(self, config: GPT2Config, layer: int, rng: np.random.Generator | None):
         self.layer = layer
         self.n_head = config.n_head
         self.c_attn = _linear(config.n_embd, 3 * config.n_embd, config.initializer_range, rng)
         self.c_proj = _linear(config.n_embd, config.n_embd, _residual_deviation(config), rng)
 
-    def forward(self, x: Tensor, mask=None, cache=None) -> Tensor:
+    def forward(self, x: Tensor, mask: Any = None, cache: Any = None) -> Tensor:
         """x: (B, T, C); mask: booleans that broadcast to (B, H, T, S) or None."""
         batch, length, width = x.shape
         qkv = self.c_attn(x).reshape(batch, length, 3, self.n_head, width // self.n_head)  # (B, T, 3, H, D)
@@ -150,7 +147,7 @@ class GPT2Attention(nn.Module):
 class GPT2MLP(nn.Module):
     """c_proj(gelu(c_fc(x)))."""
 
-    def __init__(self, config: GPT2Config, rng):
+    def __init__(self, config: GPT2Config, rng: np.random.Generator | None):
         self.c_fc = _linear(config.n_embd, config.intermediate_size, config.initializer_range, rng)
         self.c_proj = _linear(config.intermediate_size, config.n_embd, _residual_deviation(config), rng)
 
@@ -161,13 +158,13 @@ class GPT2MLP(nn.Module):
 class GPT2Block(nn.Module):
     """One block: attention and MLP, each on a normalized copy of the stream and added back to it."""
 
-    def __init__(self, config: GPT2Config, layer: int, rng):
+    def __init__(self, config: GPT2Config, layer: int, rng: np.random.Generator | None):
         self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.attn = GPT2Attention(config, layer, rng)
         self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.mlp = GPT2MLP(config, rng)
 
-    def forward(self, x: Tensor, mask=None, cache=None) -> Tensor:
+    def forward(self, x: Tensor, mask: Any = None, cache: Any = None) -> Tensor:
         x = x + self.attn(self.ln_1(x), mask, cache)
         return x + self.mlp(self.ln_2(x))
 
@@ -175,7 +172,7 @@ class GPT2Block(nn.Module):
 class GPT2Model(Body):
     """Embeddings of tokens and positions, blocks and the last norm: token ids to hidden states."""
 
-    def __init__(self, config: GPT2Config, rng=None):
+    def __init__(self, config: GPT2Config, rng: np.random.Generator | None = None):
         self.config = config
         deviation = config.initializer_range
         self.wte = nn.Embedding.from_array(normal((config.vocab_size, config.n_embd), deviation, rng))
@@ -183,28 +180,24 @@ class GPT2Model(Body):
         self.h = [GPT2Block(config, i, rng) for i in range(config.n_layer)]
         self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
 
-    def forward(self, input_ids=None, attention_mask=None, past_key_values=None, inputs_embeds=None) -> Tensor:
+    def forward(
+        self, input_ids: Any = None, attention_mask: Any = None, past_key_values: Any = None, inputs_embeds: Any = None
+    ) -> Tensor:
         """input_ids: integers (B, T), or in their place inputs_embeds: (B, T, C) -> (B, T, C). attention_mask: (B, S),
         0 for padding, S the past and T.
 
         Positions count the real tokens of a row, so padding on the left moves nothing. Raises MiniloraError for a row
         that is longer than the table of positions.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("the model reads input_ids or inputs_embeds, one of the two")
-        x = inputs_embeds
-        if x is None:
-            x = self.wte(token_ids(input_ids))  # (B, T) -> (B, T, C)
-        past = past_key_values.length if past_key_values is not None else 0
-        batch, length, _ = x.shape
-        mask, positions = self.mask_and_positions(attention_mask, batch, past, length)
+        x = self.embedded(input_ids, inputs_embeds)  # (B, T, C)
+        mask, positions = self.mask_and_positions(attention_mask, x, past_key_values)
         if (tokens := int(positions.max(initial=-1)) + 1) > (limit := self.config.n_positions):
             raise MiniloraError(f"{tokens} tokens pass the model's {limit} positions; shorten the text")
         x = x + self.wpe(positions)  # (T, C) or (B, T, C)
         for block in self.h:
             x = self.run_block(block, x, mask, cache=past_key_values)
         if past_key_values is not None:
-            past_key_values.length += length
+            past_key_values.length += x.shape[1]
         return self.ln_f(x)
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -220,32 +213,22 @@ class GPT2LMHeadModel(LanguageModel):
 
     config_class = GPT2Config
     transposed_linears = ("c_attn", "c_proj", "c_fc")
+    buffers = (".attn.bias", ".attn.masked_bias")  # the causal triangle
 
     def __init__(self, config: GPT2Config, seed: int | None = 0):
         rng = None if seed is None else np.random.default_rng(seed)
         self.config = config
         self.transformer = GPT2Model(config, rng)
-        table = self.transformer.wte.weight
-        if config.tie_word_embeddings:
-            self.lm_head = nn.Linear.from_arrays(table.data)
-            self.lm_head.weight = table
-        else:
-            self.lm_head = nn.Linear.from_arrays(normal(table.shape, config.initializer_range, rng))
+        self.lm_head = self.fresh_head(self.transformer.wte, config, rng)
 
     @property
     def body(self) -> nn.Module:
         return self.transformer
 
-    def _load(self, tensors: dict[str, StoredTensor], each=None) -> None:
-        # Old checkpoints carry the causal triangle as a buffer; those of a body alone, names without its path.
-        tensors = {name: a for name, a in tensors.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
-        if not any(name.startswith("transformer.") for name in tensors):
+    def named_as_here(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+        if not any(name.startswith("transformer.") for name in tensors):  # a file of the body alone
             tensors = {name if name == "lm_head.weight" else f"transformer.{name}": a for name, a in tensors.items()}
-        turned = {
-            name: a.then(lambda array: np.ascontiguousarray(array.T), a.shape[::-1]) if self.is_transposed(name) else a
-            for name, a in tensors.items()
-        }
-        self.load_stored(turned, each)
+        return super().named_as_here(tensors)
 
 
 def _residual_deviation(config: GPT2Config) -> float:
@@ -253,6 +236,6 @@ def _residual_deviation(config: GPT2Config) -> float:
     return config.initializer_range / sqrt(2 * config.n_layer)
 
 
-def _linear(in_features: int, out_features: int, deviation: float, rng) -> nn.Linear:
+def _linear(in_features: int, out_features: int, deviation: float, rng: np.random.Generator | None) -> nn.Linear:
     weight = normal((out_features, in_features), deviation, rng)
     return nn.Linear.from_arrays(weight, backend.xp.zeros(out_features, dtype="float32"))

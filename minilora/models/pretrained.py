@@ -1,24 +1,29 @@
-"""What the model families share: what a configuration's fields may hold, what a model returns, loading and saving."""
+"""What the model families share: what a model returns, its body and its head, loading and saving."""
+
+from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
-from minilora.errors import FormatError, MiniloraError
+from minilora.errors import FormatError, MiniloraError, first_few
 from minilora.formats import huggingface
 from minilora.formats.atomic import show_path
-from minilora.formats.gguf import read_gguf
+from minilora.formats.gguf import GGUF, is_gguf, read_gguf
 from minilora.formats.stored import StoredTensor
 from minilora.models.generate import generate
-from minilora.models.llama_gguf import llama_of
 from minilora.tensor import Tensor, is_recording, no_grad
+
+IGNORED = -100  # a label where nothing is to be predicted
 
 
 @dataclass
@@ -30,7 +35,7 @@ class Output:
     """
 
     loss: Tensor | None
-    make_logits: object = field(repr=False)
+    make_logits: Tensor | Callable[[], Tensor] = field(repr=False)
 
     @property
     def logits(self) -> Tensor:
@@ -48,27 +53,26 @@ class Body(nn.Module):
     gradient_checkpointing = False  # switched by `gradient_checkpointing_enable`
     selective_recomputation = False  # switched on for weights in 4 bits, where memory is what counts
 
-    def run_block(self, block: nn.Module, x: Tensor, *arguments, cache=None) -> Tensor:
-        """`block(x, *arguments, cache)`: with gradient checkpointing, and in training, computed again in backward. A
-        cache that would take the keys and values twice rules it out.
-        """
-        within = F.selective_recomputation if self.selective_recomputation else nullcontext
-        if self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None):
-            return checkpoint(block, x, *arguments, cache, within=within)
-        with within():
-            return block(x, *arguments, cache)
-
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of the tokens' embeddings."""
         raise NotImplementedError
 
-    @staticmethod
-    def mask_and_positions(attention_mask, batch: int, past: int, length: int):
-        """What attention and positions are to make of an attention_mask (B, S), 0 for padding, or None: the mask of the
-        keys (B, 1, 1, S) or None, and the positions of the last T tokens, (B, T), or (T,) where nothing is padded.
+    def embedded(self, input_ids: Any, inputs_embeds: Tensor | None) -> Tensor:
+        """The embeddings (B, T, C) of `input_ids` (B, T), or `inputs_embeds` itself, whichever of the two is given."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("the model reads input_ids or inputs_embeds, one of the two")
+        return self.get_input_embeddings()(token_ids(input_ids)) if inputs_embeds is None else inputs_embeds
 
-        Positions count the real tokens of a row. past, length: S = past + T.
+    @staticmethod
+    def mask_and_positions(attention_mask: Any, x: Tensor, cache: Any) -> tuple[Any, np.ndarray]:
+        """The mask of the keys for attention, (B, 1, 1, S) or None, and the positions of the T tokens of x (B, T, C),
+        (B, T), or (T,) where nothing is padded.
+
+        attention_mask: (B, S), 0 for padding, or None. S: the tokens in the cache and T. Positions count the real
+        tokens of a row.
         """
+        batch, length, _ = x.shape
+        past = cache.length if cache is not None else 0
         mask, positions = None, np.arange(past, past + length)
         if attention_mask is not None:
             real = host_ids(attention_mask) != 0
@@ -79,15 +83,42 @@ class Body(nn.Module):
                 mask = backend.asarray(real[:, None, None, :])
         return mask, positions
 
+    def run_block(self, block: nn.Module, x: Tensor, *arguments: Any, cache: Any = None) -> Tensor:
+        """`block(x, *arguments, cache)`: with gradient checkpointing, and in training, computed again in backward. A
+        cache that would take the keys and values twice rules it out.
+        """
+        within = F.selective_recomputation if self.selective_recomputation else nullcontext
+        if self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None):
+            return checkpoint(block, x, *arguments, cache, within=within)
+        with within():
+            return block(x, *arguments, cache)
+
 
 class Pretrained(nn.Module):
     """Loading and saving, shared by the models with a head."""
 
-    config_class: type  # the configuration, with `from_dict`, `to_dict` and `fewest_weights`
-    transposed_linears: tuple[str, ...] = ()  # last names of Linears whose weight is (in, out) in files
+    config_class: ClassVar[Any]  # the configuration, with `from_dict`, `to_dict` and `fewest_weights`
+    config: Any
+    # How files hold the model, where that differs from Hugging Face's folders of today.
+    read_gguf: ClassVar[Callable[[GGUF, str], tuple[dict[str, Any], dict[str, StoredTensor]]] | None] = None
+    transposed_linears: ClassVar[tuple[str, ...]] = ()  # last names of Linears whose weight is (in, out)
+    buffers: ClassVar[tuple[str, ...]] = ()  # ends of the names in old files that are no parameters
 
     @classmethod
-    def from_pretrained(cls, path, each: Callable[[str, nn.Module], nn.Module] | None = None):
+    def open(cls, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
+        """What a model's folder or GGUF file holds: the content of a config.json, and the tensors by Hugging Face's
+        names, still in their files. FormatError where it cannot be read.
+        """
+        if not is_gguf(path):
+            return huggingface.open_folder(path)
+        if cls.read_gguf is None:
+            raise FormatError(f"{show_path(path)}: no {cls.__name__} is read from GGUF files")
+        return cls.read_gguf(read_gguf(path), show_path(path))
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | os.PathLike[str], each: Callable[[str, nn.Module], nn.Module] | None = None
+    ) -> Any:
         """The model in a Hugging Face folder (config.json and safetensors, sharded or not) or a GGUF file, in float32
         and eval mode.
 
@@ -95,28 +126,36 @@ class Pretrained(nn.Module):
         a layer can be quantized before the next one is read. Raises FormatError where files are missing or damaged, or
         weights do not fit the configuration.
         """
-        config, tensors = open_pretrained(path)
+        content, tensors = cls.open(path)
         try:
-            config = cls.config_class.from_dict(config)
+            config = cls.config_class.from_dict(content)
             found = sum(tensor.size for tensor in tensors.values())
             if config.fewest_weights() > 16 * found + 2**20:  # a false claim, before anything is allocated for it
                 raise FormatError(f"config.json claims {config.fewest_weights():,} weights, the files hold {found:,}")
-            model = cls(config, seed=None)
-            model._load(tensors, each)
+            model = cls(config, seed=None)  # type: ignore[call-arg]
+            tensors = model.named_as_here({name: a for name, a in tensors.items() if not name.endswith(cls.buffers)})
+            if integers := [f"{name} ({a.kind})" for name, a in tensors.items() if not a.is_float]:
+                raise FormatError(f"weights must be floating-point numbers: {first_few(integers)}")
+            model.load_stored(tensors, each)
         except MiniloraError as error:
             raise FormatError(f"{show_path(path)}: {error}") from error
         return model.eval()
 
-    def _load(self, tensors: dict[str, StoredTensor], each=None) -> None:
-        # Old checkpoints carry the rotary frequencies as a buffer.
-        self.load_stored({name: a for name, a in tensors.items() if not name.endswith("rotary_emb.inv_freq")}, each)
+    def named_as_here(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+        """The tensors of files by the paths of this model's parameters, turned where they lie the other way round."""
+        return {
+            name: a.then(lambda array: np.ascontiguousarray(array.T), a.shape[::-1]) if self.is_transposed(name) else a
+            for name, a in tensors.items()
+        }
 
     @classmethod
     def is_transposed(cls, name: str) -> bool:
         """Whether files hold the parameter `name` the other way round, as (in, out)."""
         return name.endswith(tuple(f".{linear}.weight" for linear in cls.transposed_linears))
 
-    def save_pretrained(self, folder, tokenizer_json: str | None = None, dtype: str = "float32") -> None:
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], tokenizer_json: str | None = None, dtype: str = "float32"
+    ) -> None:
         """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
 
         dtype: "float32" or "float16". A tied head is stored once, as the embedding.
@@ -124,14 +163,10 @@ class Pretrained(nn.Module):
         config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
         tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
         tensors = {name: a.T if self.is_transposed(name) else a for name, a in tensors.items()}
-        files = (
-            {}
-            if tokenizer_json is None
-            else {
-                "tokenizer.json": tokenizer_json.encode(),
-                "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode(),
-            }
-        )
+        files = {}
+        if tokenizer_json is not None:
+            files["tokenizer.json"] = tokenizer_json.encode()
+            files["tokenizer_config.json"] = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode()
         huggingface.write_folder(Path(folder), config, tensors, files)
 
 
@@ -141,12 +176,26 @@ class LanguageModel(Pretrained):
     lm_head: nn.Module
 
     @property
-    def body(self) -> nn.Module:
+    def body(self) -> Any:
         """Token ids to hidden states, at the path that the family gives it, or an adapter in its place."""
         raise NotImplementedError
 
+    @staticmethod
+    def fresh_head(table: nn.Embedding, config: Any, rng: np.random.Generator | None) -> nn.Linear:
+        """A head for the vocabulary of `table`, whose weight it shares where the configuration ties the two."""
+        if not config.tie_word_embeddings:
+            return nn.Linear.from_arrays(normal(table.weight.shape, config.initializer_range, rng))
+        head = nn.Linear.from_arrays(table.weight.data)
+        head.weight = table.weight
+        return head
+
     def forward(
-        self, input_ids, attention_mask=None, labels=None, past_key_values=None, num_items_in_batch=None
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        labels: Any = None,
+        past_key_values: Any = None,
+        num_items_in_batch: int | None = None,
     ) -> Output:
         """input_ids: (B, T). labels: (B, T), -100 where nothing is to be predicted; the label at t is what position t
         - 1 predicts. The loss is the mean over labels that count, or their sum divided by `num_items_in_batch`.
@@ -154,18 +203,14 @@ class LanguageModel(Pretrained):
         Virtual tokens of the body come first in the logits and have no labels; the last of them predicts the label at
         0, which nothing predicts otherwise.
         """
-        input_ids = token_ids(input_ids)
-        hidden = self.body(input_ids, attention_mask, past_key_values)  # (B, T, C)
+        ids = token_ids(input_ids)
+        hidden = self.body(ids, attention_mask, past_key_values)  # (B, T, C)
         if labels is None:
             return Output(None, self.lm_head(hidden))
-        labels = host_ids(labels)
-        if labels.shape != input_ids.shape:
-            raise ValueError(f"labels {labels.shape} do not fit input_ids {input_ids.shape}")
-        virtual = hidden.shape[1] - input_ids.shape[1]
-        targets = np.pad(labels, ((0, 0), (virtual, 1)), constant_values=-100)[:, 1:]
+        targets = shifted(labels, ids.shape, hidden.shape[1] - ids.shape[1])
         recording = is_recording()
 
-        def make_logits():
+        def make_logits() -> Tensor:
             if recording:
                 return self.lm_head(hidden)
             with no_grad():
@@ -177,29 +222,32 @@ class LanguageModel(Pretrained):
         logits = self.lm_head(hidden)
         return Output(F.cross_entropy(logits, targets, num_items=num_items_in_batch), logits)
 
-    def count_targets(self, labels) -> int:
+    def count_targets(self, labels: Any) -> int:
         """How many of the labels (B, T) count in the loss."""
         first = 0 if self.body.virtual_outputs else 1
-        return int((host_ids(labels)[:, first:] != -100).sum())
+        return int((host_ids(labels)[:, first:] != IGNORED).sum())
 
     generate = generate
 
 
-def open_pretrained(path) -> tuple[dict, dict[str, StoredTensor]]:
-    """What a model's folder or GGUF file holds: the content of a config.json, and the tensors by Hugging Face's names,
-    still in their files. FormatError where it cannot be read.
+def shifted(labels: Any, shape: tuple[int, ...], virtual: int = 0) -> np.ndarray:
+    """Labels of `shape` (B, T) as what each position is to predict, (B, virtual + T): the label after it, and nothing
+    at the last. The one copy that is made of labels; the loss checks them.
     """
-    if str(path).endswith(".gguf"):
-        return llama_of(read_gguf(path), show_path(path))
-    return huggingface.open_folder(path)
+    host = host_ids(labels)
+    if host.shape != shape:
+        raise ValueError(f"labels {host.shape} do not fit input_ids {shape}")
+    targets = np.full((shape[0], virtual + shape[1]), IGNORED, dtype=host.dtype)
+    targets[:, max(virtual - 1, 0) : -1] = host if virtual else host[:, 1:]
+    return targets
 
 
-def host_ids(ids) -> np.ndarray:
+def host_ids(ids: Any) -> np.ndarray:
     """Token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
     return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
 
 
-def token_ids(ids) -> np.ndarray:
+def token_ids(ids: Any) -> np.ndarray:
     """Token ids (B, T) on the host. Raises ValueError for another number of axes."""
     ids = host_ids(ids)
     if ids.ndim != 2:
@@ -207,7 +255,7 @@ def token_ids(ids) -> np.ndarray:
     return ids
 
 
-def normal(shape, deviation: float, rng):
+def normal(shape: tuple[int, ...], deviation: float, rng: np.random.Generator | None) -> Any:
     """An array of the backend drawn from normal(0, deviation); where rng is None, one that is not set."""
     if rng is None:
         return backend.xp.empty(shape, dtype="float32")

@@ -1,12 +1,15 @@
 """Which class reads which checkpoint, by the `model_type` of its config.json."""
 
+import os
 from pathlib import Path
 
 from minilora.errors import FormatError, escape
 from minilora.formats import huggingface
 from minilora.formats.atomic import read_json, show_path
+from minilora.formats.gguf import is_gguf
 from minilora.models.gpt2 import GPT2LMHeadModel
-from minilora.models.llama import MODEL_TYPES, LlamaForCausalLM
+from minilora.models.llama import LlamaForCausalLM
+from minilora.models.llama_config import MODEL_TYPES
 from minilora.models.pretrained import LanguageModel
 
 LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
@@ -15,11 +18,11 @@ LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
 }
 
 
-def family_of(path) -> type[LanguageModel]:
+def family_of(path: str | os.PathLike[str]) -> type[LanguageModel]:
     """The class for the language model in a Hugging Face folder or a GGUF file. Raises FormatError for a family that is
     not in LANGUAGE_MODELS, and where there is no config.json.
     """
-    if str(path).endswith(".gguf"):
+    if is_gguf(path):
         return LlamaForCausalLM
     kind = read_json(Path(path) / huggingface.CONFIG).get("model_type", "llama")
     if not isinstance(kind, str) or kind not in LANGUAGE_MODELS:

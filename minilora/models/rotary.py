@@ -7,11 +7,13 @@ Pair i of a head of size D turns by `position · f_i`, f_i = theta^(-2i/D). Two 
     llama3     slow pairs f_i / factor, fast pairs as they are, in between a mixture                    (Llama 3.1)
 """
 
-from math import inf, pi
+from math import pi
+from typing import Any
 
 import numpy as np
 
 from minilora.errors import FormatError, escape
+from minilora.fields import is_number
 
 SCALINGS = {  # the fields of each, in Hugging Face's names
     "linear": ("factor",),
@@ -19,7 +21,7 @@ SCALINGS = {  # the fields of each, in Hugging Face's names
 }
 
 
-def checked_scaling(scaling: object) -> dict | None:
+def checked_scaling(scaling: object) -> dict[str, Any] | None:
     """The `rope_scaling` (or `rope_parameters`) of a config.json with its known fields; None where nothing is scaled.
 
     FormatError for a kind that is not known, and for fields that are missing or no positive numbers.
@@ -31,10 +33,10 @@ def checked_scaling(scaling: object) -> dict | None:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return None
-    if kind not in SCALINGS:
+    if not isinstance(kind, str) or kind not in SCALINGS:
         raise FormatError(f"rotary scaling {escape(repr(kind))} is not supported; there are {', '.join(SCALINGS)}")
-    fields = {name: scaling.get(name) for name in SCALINGS[kind]}
-    wrong = [f"{name} {escape(repr(value))}" for name, value in fields.items() if not _is_positive(value)]
+    fields: dict[str, Any] = {name: scaling.get(name) for name in SCALINGS[kind]}
+    wrong = [f"{name} {escape(repr(v))}" for name, v in fields.items() if not (is_number(v) and v > 0)]
     if not wrong and kind == "llama3" and not fields["low_freq_factor"] < fields["high_freq_factor"]:
         wrong = ["low_freq_factor, which must be below high_freq_factor"]
     if wrong:
@@ -42,11 +44,7 @@ def checked_scaling(scaling: object) -> dict | None:
     return {"rope_type": kind, **fields}
 
 
-def _is_positive(value: object) -> bool:
-    return type(value) in (int, float) and 0 < value < inf
-
-
-def inverse_frequencies(size: int, theta: float, scaling: dict | None = None) -> np.ndarray:
+def inverse_frequencies(size: int, theta: float, scaling: dict[str, Any] | None = None) -> np.ndarray:
     """f_i of a head of that size, (D/2,) in float32 and in the steps that transformers takes."""
     frequencies = 1.0 / np.float32(theta) ** (np.arange(0, size, 2, dtype="float32") / np.float32(size))
     frequencies = frequencies.astype("float32")
