@@ -116,8 +116,8 @@ class _LlamaPretrained(Pretrained):
     """What the files of the family's models have in common."""
 
     config_class = LlamaConfig
-    read_gguf = staticmethod(llama_of)
     buffers = ("rotary_emb.inv_freq",)
+    translate_gguf = staticmethod(llama_of)
 
 
 class LlamaForCausalLM(_LlamaPretrained, LanguageModel):

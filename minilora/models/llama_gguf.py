@@ -6,13 +6,17 @@ and k are stored in another order. (Qwen2's files are not: llama.cpp rotates tho
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from minilora import backend
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape, first_few
 from minilora.formats.gguf import GGUF
 from minilora.formats.stored import StoredTensor
 from minilora.models.rotary import inverse_frequencies
+from minilora.tensor import Tensor
 
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}  # general.architecture -> model_type
 WRITTEN = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}  # model_type -> general.architecture
@@ -30,6 +34,7 @@ OPTIONAL = {
     "head_dim": ("attention.key_length", int),
     "rope_theta": ("rope.freq_base", float),
 }
+ROTATED = "rope.dimension_count"  # numbers of each head that are rotated
 TOKENS = {name: f"tokenizer.ggml.{word}_token_id" for name, word in
           (("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding"))}  # fmt: skip
 NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -53,39 +58,16 @@ LLAMA3 = {
 }
 
 
-def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
+def llama_of(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     """(the content of a config.json, tensors by Hugging Face's names). Errors: FormatError; `where` names the file."""
-    metadata, tensors = gguf.metadata, dict(gguf.tensors)
-    architecture = metadata.get("general.architecture")
-    if architecture not in ARCHITECTURES:
+    architecture = gguf.metadata.get("general.architecture")
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise FormatError(
             f"{where} holds a model of architecture {escape(repr(architecture))}; minilora reads "
             f"{', '.join(ARCHITECTURES)} from GGUF files"
         )
-    config: dict = {"model_type": ARCHITECTURES[architecture]}
-    for table in (FIELDS, OPTIONAL):
-        for field, (key, kind) in table.items():
-            value = metadata.get(f"{architecture}.{key}")
-            if value is None and table is OPTIONAL:
-                continue
-            if type(value) is not kind:
-                raise FormatError(
-                    f"{where}: {architecture}.{key} is {escape(repr(value))}, not of type {kind.__name__}"
-                )
-            config[field] = value
-    config |= {field: metadata[key] for field, key in TOKENS.items() if key in metadata}
-    config["attention_bias"] = architecture == "qwen2" or "blk.0.attn_q.bias" in tensors
-    config["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
-    if "token_embd.weight" not in tensors or len(tensors["token_embd.weight"].shape) != 2:
-        raise FormatError(f"{where} has no table of embeddings (token_embd.weight)")
-    config["vocab_size"] = tensors["token_embd.weight"].shape[0]
-    config["tie_word_embeddings"] = "output.weight" not in tensors
-    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
-    if scaling == "linear":
-        factor = metadata.get(f"{architecture}.rope.scaling.factor")
-        config["rope_scaling"] = {"rope_type": "linear", "factor": factor}
-    elif scaling != "none":
-        raise FormatError(f"{where} asks for rotary scaling {escape(repr(scaling))}, which is not supported")
+    tensors = dict(gguf.tensors)
+    config = _config_of(gguf.metadata, tensors, architecture, where)
     if ROPE_FACTORS in tensors:
         config["rope_scaling"] = _llama3_scaling(tensors.pop(ROPE_FACTORS).read(), config, where)
 
@@ -101,50 +83,75 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict, dict[str, StoredTensor]]:
     return config, named
 
 
-def gguf_of(model) -> GGUF:
+def _config_of(
+    metadata: dict[str, object], tensors: dict[str, StoredTensor], architecture: str, where: str
+) -> dict[str, Any]:
+    """The content of a config.json, but for Llama 3's rotary scaling."""
+
+    def read(key: str, kind: type) -> Any:
+        value = metadata[key]
+        if type(value) is not kind:
+            raise FormatError(f"{where}: {key} is {escape(repr(value))}, not of type {kind.__name__}")
+        return value
+
+    config: dict[str, Any] = {"model_type": ARCHITECTURES[architecture]}
+    for field, (word, kind) in (FIELDS | OPTIONAL).items():
+        key = f"{architecture}.{word}"
+        if key in metadata:
+            config[field] = read(key, kind)
+        elif field in FIELDS:
+            raise FormatError(f"{where} lacks {key}")
+    config |= {field: metadata[key] for field, key in TOKENS.items() if key in metadata}
+    config["attention_bias"] = architecture == "qwen2" or "blk.0.attn_q.bias" in tensors
+    config["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
+    if "token_embd.weight" not in tensors or len(tensors["token_embd.weight"].shape) != 2:
+        raise FormatError(f"{where} has no table of embeddings (token_embd.weight)")
+    config["vocab_size"] = tensors["token_embd.weight"].shape[0]
+    config["tie_word_embeddings"] = "output.weight" not in tensors
+
+    head_dim = config.get("head_dim", config["hidden_size"] // max(config["num_attention_heads"], 1))
+    if (key := f"{architecture}.{ROTATED}") in metadata and read(key, int) != head_dim:
+        raise FormatError(f"{where}: {key} is {metadata[key]}: heads of {head_dim} can be rotated whole only")
+    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
+    if scaling == "linear":
+        factor = metadata.get(f"{architecture}.rope.scaling.factor")
+        config["rope_scaling"] = {"rope_type": "linear", "factor": factor}
+    elif scaling != "none":
+        raise FormatError(f"{where} asks for rotary scaling {escape(repr(scaling))}, which is not supported")
+    return config
+
+
+def gguf_of(model: Any) -> GGUF:
     """A language model of this family as the content of a GGUF file, without a tokenizer: matrices are to be stored in
     F16, vectors in F32. Read again by `llama_of`, it is the same model but for that rounding.
 
     MiniloraError for a model that such a file has no words for: of another family, with layers in 4 bits or an adapter
     that is not merged, with a rotary scaling or biases that llama.cpp does not know.
     """
-    if hasattr(model, "base_model") or getattr(model, "_is_adapted", False):
-        raise MiniloraError("the model has an adapter on it, which GGUF has no place for: merge_and_unload it before")
-    config, name = getattr(model, "config", None), type(model).__name__
-    kind = getattr(config, "model_type", None)
-    if kind not in WRITTEN or not hasattr(model, "lm_head"):
-        what = f"{name} of type {kind}" if kind else name
-        raise MiniloraError(f"{what} cannot be written as GGUF: only language models of {', '.join(WRITTEN)} can")
-    if any(module.num_quantized for _, module in model.named_modules()):
-        raise MiniloraError("layers in 4 bits cannot be written as GGUF: quant.dequantize_model makes them floats")
-    architecture = WRITTEN[kind]
-    written, strange = {}, []
+    _check_writable(model)
+    config = model.config
+    architecture = WRITTEN[config.model_type]
     rotated = _rotated(architecture, config.num_attention_heads, config.num_key_value_heads)
+    written, homeless = {}, []
     for path, parameter in model.named_parameters():
         stem, _, suffix = path.rpartition(".")
         stem, part = _joined(stem)
         if stem is None or (suffix == "bias" and not _may_have_bias(architecture, part)):
-            strange.append(path)
+            homeless.append(path)
             continue
         tensor = _stored(parameter)
         written[f"{stem}.{suffix}"] = tensor.then(_in_pairs(rotated[part])) if part in rotated else tensor
-    if strange:
-        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+    if homeless:
         raise MiniloraError(
-            f"{escape(', '.join(strange[:3]), 160)}{more} have no place in a {architecture} model of a GGUF file; an "
-            "adapter must be merged before"
-        )
-    if architecture == "qwen2" and config.head_dim * config.num_attention_heads != config.hidden_size:
-        raise MiniloraError(
-            f"a qwen2 model of a GGUF file has heads of {config.hidden_size / config.num_attention_heads:g}, this one "
-            f"of {config.head_dim}"
+            f"{first_few(homeless)} have no place in a {architecture} model of a GGUF file; an adapter must be merged "
+            "before"
         )
     metadata: dict[str, object] = {"general.architecture": architecture}
     for field, (key, kind) in (FIELDS | OPTIONAL).items():
         metadata[f"{architecture}.{key}"] = kind(getattr(config, field))
     metadata |= {
         f"{architecture}.attention.value_length": config.head_dim,
-        f"{architecture}.rope.dimension_count": config.head_dim,
+        f"{architecture}.{ROTATED}": config.head_dim,
         f"{architecture}.vocab_size": config.vocab_size,
         "general.file_type": MOSTLY_F16,
     }
@@ -157,7 +164,24 @@ def gguf_of(model) -> GGUF:
     return GGUF(metadata, written)
 
 
-def _stored(parameter) -> StoredTensor:
+def _check_writable(model: Any) -> None:
+    if hasattr(model, "base_model") or getattr(model, "_is_adapted", False):
+        raise MiniloraError("the model has an adapter on it, which GGUF has no place for: merge_and_unload it before")
+    config = getattr(model, "config", None)
+    kind = getattr(config, "model_type", None)
+    if kind not in WRITTEN or not hasattr(model, "lm_head"):
+        what = type(model).__name__ + (f" of type {kind}" if kind else "")
+        raise MiniloraError(f"{what} cannot be written as GGUF: only language models of {', '.join(WRITTEN)} can")
+    if any(module.num_quantized for _, module in model.named_modules()):
+        raise MiniloraError("layers in 4 bits cannot be written as GGUF: quant.dequantize_model makes them floats")
+    size, heads = model.config.hidden_size, model.config.num_attention_heads
+    if WRITTEN[kind] == "qwen2" and model.config.head_dim * heads != size:
+        raise MiniloraError(
+            f"a qwen2 model of a GGUF file has heads of {size / heads:g}, this one of {model.config.head_dim}"
+        )
+
+
+def _stored(parameter: Tensor) -> StoredTensor:
     kind = "F16" if len(parameter.shape) == 2 else "F32"
     return StoredTensor(tuple(parameter.shape), lambda: backend.to_numpy(parameter.data), kind)
 
@@ -210,7 +234,7 @@ def _in_halves(tensor: StoredTensor, heads: int, where: str) -> StoredTensor:
     return tensor.then(halves)
 
 
-def _in_pairs(heads: int):
+def _in_pairs(heads: int) -> Callable[[np.ndarray], np.ndarray]:
     """`_in_halves` undone: rows (2, D/2) of each head put as (D/2, 2)."""
 
     def pairs(array: np.ndarray) -> np.ndarray:
@@ -220,7 +244,7 @@ def _in_pairs(heads: int):
     return pairs
 
 
-def _llama3_factors(config) -> StoredTensor:
+def _llama3_factors(config: Any) -> StoredTensor:
     """What the frequencies of the configuration are divided by: the file holds that, not the parameters behind it."""
     size, theta, scaling = config.head_dim, config.rope_theta, config.rope_scaling
     factors = inverse_frequencies(size, theta) / inverse_frequencies(size, theta, scaling)
@@ -232,10 +256,10 @@ def _llama3_factors(config) -> StoredTensor:
     return StoredTensor(factors.shape, lambda: factors, "F32")
 
 
-def _llama3_scaling(factors: np.ndarray, config: dict, where: str) -> dict:
+def _llama3_scaling(factors: np.ndarray, config: dict[str, Any], where: str) -> dict[str, Any]:
     """The scaling of Llama 3 that divides the frequencies by these factors: the file holds them, not its parameters."""
     size, theta = 2 * factors.size, config.get("rope_theta", 10000.0)
-    scaling = LLAMA3 | {"factor": float(factors.max(initial=1.0))}
+    scaling: dict[str, Any] = LLAMA3 | {"factor": float(factors.max(initial=1.0))}
     with np.errstate(all="ignore"):
         scaled = inverse_frequencies(size, theta) / factors
     if not np.allclose(scaled, inverse_frequencies(size, theta, scaling), rtol=1e-4, atol=0):

@@ -100,7 +100,6 @@ class Pretrained(nn.Module):
     config_class: ClassVar[Any]  # the configuration, with `from_dict`, `to_dict` and `fewest_weights`
     config: Any
     # How files hold the model, where that differs from Hugging Face's folders of today.
-    read_gguf: ClassVar[Callable[[GGUF, str], tuple[dict[str, Any], dict[str, StoredTensor]]] | None] = None
     transposed_linears: ClassVar[tuple[str, ...]] = ()  # last names of Linears whose weight is (in, out)
     buffers: ClassVar[tuple[str, ...]] = ()  # ends of the names in old files that are no parameters
 
@@ -111,9 +110,12 @@ class Pretrained(nn.Module):
         """
         if not is_gguf(path):
             return huggingface.open_folder(path)
-        if cls.read_gguf is None:
-            raise FormatError(f"{show_path(path)}: no {cls.__name__} is read from GGUF files")
-        return cls.read_gguf(read_gguf(path), show_path(path))
+        return cls.translate_gguf(read_gguf(path), show_path(path))
+
+    @staticmethod
+    def translate_gguf(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
+        """What `open` gives, for a GGUF file; `where` names the file in errors."""
+        raise FormatError(f"{where}: models of this family are not read from GGUF files")
 
     @classmethod
     def from_pretrained(

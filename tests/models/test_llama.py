@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import minilora.functional as F
 from minilora import Tensor, backend, nn, no_grad, optim, tensor
 from minilora.errors import FormatError, MiniloraError
 from minilora.gradcheck import gradcheck
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.models.pretrained import shifted
 from minilora.models.rotary import inverse_frequencies
 from tests.helpers import strict
 
@@ -619,6 +620,8 @@ def rewrite(folder: Path, **config) -> None:
         ({"num_hidden_layers": 1}, "unexpected model.layers.1"),
         ({"attention_bias": True}, "missing model.layers.0.self_attn.q_proj.bias"),
         ({"model_type": "gpt2"}, "gpt2"),
+        ({"model_type": ["llama"]}, "model_type|describes"),
+        ({"rope_scaling": {"rope_type": ["linear"]}}, "linear"),
         ({"vocab_size": "many"}, "vocab_size"),
         ({"hidden_size": [8]}, "hidden_size"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
@@ -632,6 +635,30 @@ def test_a_folder_that_does_not_fit_is_a_format_error(tmp_path, config, text):
     with pytest.raises(FormatError, match=text) as error:
         LlamaForCausalLM.from_pretrained(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_integers_for_weights_are_refused_by_name(tmp_path):
+    """Loaded as floats they would be a model that nobody trained."""
+    tiny().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    for dtype, kind in (("int8", "I8"), ("int64", "I64"), ("uint32", "U32"), ("bool", "BOOL")):
+        save_file(tensors | {"model.norm.weight": np.ones(8, dtype)}, path)
+        with pytest.raises(FormatError, match=rf"floating-point numbers: model\.norm\.weight \({kind}\)"):
+            LlamaForCausalLM.from_pretrained(tmp_path)
+    save_file({name: array.astype("int32") for name, array in tensors.items()}, path)
+    with pytest.raises(FormatError, match=r"\(I32\), .* and \d+ more$"):
+        LlamaForCausalLM.from_pretrained(tmp_path)
+
+
+def test_labels_are_shifted_once_and_stay_as_they_were():
+    labels = np.arange(8).reshape(2, 4)
+    for virtual, rows in ((0, [[1, 2, 3, -100], [5, 6, 7, -100]]),
+                          (1, [[0, 1, 2, 3, -100], [4, 5, 6, 7, -100]]),
+                          (2, [[-100, 0, 1, 2, 3, -100], [-100, 4, 5, 6, 7, -100]])):  # fmt: skip
+        targets = shifted(labels, (2, 4), virtual)
+        np.testing.assert_array_equal(targets, rows)
+        assert targets.flags.c_contiguous and not np.shares_memory(targets, labels)
 
 
 @pytest.mark.host
@@ -664,8 +691,6 @@ def test_no_folder_is_a_format_error(tmp_path):
 
 
 def test_old_checkpoints_carry_rotary_frequencies(tmp_path):
-    from safetensors.numpy import save_file
-
     tiny().save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     save_file(

@@ -57,6 +57,7 @@ def write(path, model: LlamaForCausalLM, change=lambda writer, tensors: None) ->
     writer.add_context_length(config.max_position_embeddings)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.head_dim)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     words = {path: name for name, path in NAMES.items()}
@@ -146,7 +147,7 @@ def test_a_classifier_takes_the_body(tmp_path):
 FAULTS = {
     "another architecture": (lambda w, t: w.kv_data[0].update({"general.architecture": gguf.gguf_writer.GGUFValue(
         "mamba", gguf.GGUFValueType.STRING)}), "'mamba'.*llama, qwen2"),
-    "a field that is missing": (lambda w, t: w.kv_data[0].pop("llama.block_count"), "llama.block_count is None"),
+    "a field that is missing": (lambda w, t: w.kv_data[0].pop("llama.block_count"), "lacks llama.block_count"),
     "a field of another type": (lambda w, t: w.kv_data[0]["llama.block_count"].__setattr__("value", "2") or
                                 w.kv_data[0]["llama.block_count"].__setattr__("type", gguf.GGUFValueType.STRING),
                                 "llama.block_count is '2', not of type int"),
@@ -155,6 +156,10 @@ FAULTS = {
     "a tensor of another model": (lambda w, t: t.update({"blk.0.ssm.weight": t["output.weight"]}), r"blk\.0\.ssm"),
     "a block too many": (lambda w, t: t.update({"blk.2.ffn_up.weight": t["blk.1.ffn_up.weight"]}), "unexpected"),
     "heads that do not fit": (lambda w, t: t.update({"blk.0.attn_q.weight": t["blk.0.attn_q.weight"][:31]}), "31 rows"),
+    "heads rotated in part": (lambda w, t: w.kv_data[0]["llama.rope.dimension_count"].__setattr__("value", 4),
+                              "llama.rope.dimension_count is 4: heads of 8 can be rotated whole only"),
+    "an architecture that is a list": (lambda w, t: w.kv_data[0].update({"general.architecture":
+        gguf.gguf_writer.GGUFValue([1, 2], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)}), r"\[1, 2\]"),
     "YaRN": (lambda w, t: w.add_string("llama.rope.scaling.type", "yarn"), "'yarn'"),
     "a false size": (lambda w, t: w.kv_data[0]["llama.feed_forward_length"].__setattr__("value", 2**30), "claims"),
 }  # fmt: skip
