@@ -114,11 +114,7 @@ def check(shape: Shape, method: str, options: Options, step: Step) -> None:
             raise MiniloraError(problems[0])
         if type(value) is int and value > LARGEST:
             raise MiniloraError(f"{name} must be at most {LARGEST:,}, not {value:,}")
-    for name, value, most in (("batch size", step.batch, LARGEST), ("sequence length", step.length, 2**24)):
-        if not 1 <= value <= most:
-            raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
-    if not 1 <= step.workers <= 4096:
-        raise MiniloraError(f"workers must be from 1 to 4,096, not {step.workers:,}")
+    check_step(step)
     if METHODS[method].is_quantized:
         check_options(options.blocksize, options.quant_type)
     what = trainable(shape, method, options)
@@ -128,6 +124,14 @@ def check(shape: Shape, method: str, options: Options, step: Step) -> None:
     if shape.positions and (used := step.length + what.prefix + what.prompt) > shape.positions:
         room = shape.positions
         raise MiniloraError(f"{used:,} tokens pass the {room:,} positions that the model has learned; shorten them")
+
+
+def check_step(step: Step) -> None:
+    """Raises MiniloraError for sizes that no step has."""
+    sizes = {"batch size": (step.batch, LARGEST), "sequence length": (step.length, 2**24)}
+    for name, (value, most) in (sizes | {"number of workers": (step.workers, 4096)}).items():
+        if not 1 <= value <= most:
+            raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
 
 
 # Memory
@@ -223,7 +227,7 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
     }
 
 
-def tokens_a_second(plan: Plan, step: Step, tflops: float, utilization: float, checkpointing: bool) -> float:
+def tokens_per_second(plan: Plan, step: Step, tflops: float, utilization: float, checkpointing: bool) -> float:
     """At that share of a device's TFLOP/s."""
     work = sum(work for kind, work in plan.flops.items() if checkpointing or kind != "again")
     return step.batch * step.length * tflops * 1e12 * utilization / work

@@ -252,12 +252,12 @@ def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -
 def memory_bars(
     title: str, memories: Mapping[str, Mapping[str, float]], gpus: Sequence[int], peaks: Sequence[float] = ()
 ) -> Figure:
-    """Bytes of a training step {name: {kind: bytes}} as stacked bars. gpus: GB of memory that GPUs have, as lines.
+    """Bytes of a training step {name: {kind of MEMORY: bytes}} as stacked bars. gpus: GB that GPUs have, as lines.
 
     peaks: the most bytes alive at once, as marks, where the kinds are not all at their largest together.
     """
     figure, axes = single(title, 2.2 + 0.34 * len(memories))
-    sums = [sum(kinds.values()) for kinds in memories.values()]
+    sums = [sum(kinds[kind] for kind in MEMORY) for kinds in memories.values()]
     most = max(sums)
     scale, unit = next(((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if most >= s), (1e3, "KB"))
     widths = {kind: [kinds[kind] / scale for kinds in memories.values()] for kind in MEMORY}

@@ -1,0 +1,184 @@
+"""A plan in words, tables and a picture: functions of what `minilora plan --json` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from minilora.errors import escape
+from minilora.show.grids import Grid, drawn, render, show_rate, show_share, show_size, show_time
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
+COMMUNICATION = "comm.: communication's share of a step."
+WIDTH = 79
+
+
+# A step
+
+
+def plan_text(facts: dict) -> str:
+    """The plan of a model in lines."""
+    plans = facts["plans"]
+    one = plans[0] if len(plans) == 1 else None
+    grid = _one(one) if one else _several(plans)
+    what = f"{one['method']}, " if one else ""
+    said = [f"A training step: {what}{_title(facts)}", render(drawn(grid)), fill(facts["assumptions"], WIDTH), ""]
+    if one:
+        work = sum(work for kind, work in one["flops"].items() if kind != "again")
+        said += [
+            f"trains {_count(one['trainable'])} of {_count(one['total'])} parameters ({_share(one)})",
+            f"saves  {show_size(one['saved_bytes'])}",
+            f"takes  {f'{work / 1e12:,.3g} T' if work >= 1e11 else f'{work / 1e9:,.3g} G'}FLOP a step",
+        ]
+        said += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
+    else:
+        said.append(render(drawn(_fitting(plans))))
+    if "device" in facts:
+        said.append(f"Tokens a second at {100 * facts['utilization']:g} % of {facts['device']}:")
+        for plan in plans:
+            again = f"({plan['tokens_per_second_with_checkpointing']:,.0f} with checkpointing)"
+            said.append(f"  {plan['method']:<20}{plan['tokens_per_second']:,.0f} {again}")
+    return "\n".join(said)
+
+
+def largest_text(facts: dict) -> str:
+    """Which preset is the largest that fits, by each method."""
+    said = [f"The largest preset of which a step fits {show_size(facts['memory'])}:"]
+    for found in facts["largest"]:
+        answer = "none"
+        if found["model"] is not None:
+            how = "" if found["fits"] == "yes" else f", {found['fits']}"
+            answer = f"{found['model']} ({show_size(found['peak'])}{how})"
+        said.append(f"  {found['method']:<20}{answer}")
+    return "\n".join(said)
+
+
+def _title(facts: dict) -> str:
+    """Of one machine's step."""
+    rows = facts["run"]["rows_a_machine"] if "run" in facts else facts["batch_size"]
+    return f"{escape(facts['model'], 30)}, {rows:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
+
+
+def _one(plan: dict) -> Grid:
+    columns = [plan["memory"], plan["with_checkpointing"]]
+    kinds = [kind for kind in columns[0] if any(memory[kind] for memory in columns)]
+    rows = [(kind, *(show_size(memory[kind]) for memory in columns)) for kind in kinds]
+    return Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
+
+
+def _several(plans: list[dict]) -> Grid:
+    rows: list[tuple[str, ...]] = []
+    for plan in plans:
+        kinds = plan["memory"]
+        weights, states = kinds["weights"] + kinds["constants"], kinds["gradients"] + kinds["optimizer"]
+        sizes = (weights, kinds["adapters"], states, kinds["activations"], kinds["peak"])
+        rows.append((plan["method"], _share(plan), *map(show_size, (*sizes, plan["with_checkpointing"]["peak"]))))
+    header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
+    return Grid("", header, rows, "")
+
+
+def _fitting(plans: list[dict]) -> Grid:
+    rows = [(plan["method"], *(SHORT[answer] for answer in plan["fits"].values())) for plan in plans]
+    caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
+    return Grid("What fits on a GPU of so much memory", ("method", *plans[0]["fits"]), rows, caption)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 1e9 else f"{number / 1e9:,.2f} billion"
+
+
+def _share(plan: dict) -> str:
+    share = plan["trainable"] / plan["total"]
+    return show_share(share) if share >= 0.0000995 else f"{100 * share:.4f} %"
+
+
+def plan_figure(facts: dict) -> Figure:
+    """Bytes by kind: one method with and without checkpointing, or several with it; in float32, without it.
+
+    In float32 each kind is at its largest, and a mark shows the peak.
+    """
+    from minilora.show.pictures import memory_bars
+
+    plans, is_own = facts["plans"], facts["dtype"] == "float32"
+    if len(plans) == 1:
+        how = plans[0]["method"]
+        bars = {"as it is": plans[0]["memory"], "with check-\npointing": plans[0]["with_checkpointing"]}
+    else:
+        how = "every method" + ("" if is_own else ", with checkpointing")
+        bars = {plan["method"]: plan["memory" if is_own else "with_checkpointing"] for plan in plans}
+    peaks = [memory["peak"] for memory in bars.values()] if is_own else []
+    gpus = [int(name.split()[0]) for name in plans[0]["fits"]]
+    return memory_bars(f"Memory of a training step, {how}\n{_title(facts)}", bars, gpus, peaks)
+
+
+# A run on several machines
+
+
+def run_text(facts: dict) -> str:
+    """The run of a plan in lines."""
+    run, plans = facts["run"], facts["plans"]
+    machines, share = run["machines"], run["rows_a_machine"]
+    title = f"A run of {run['steps']:,} steps of {facts['batch_size']:,} × {facts['seq_len']:,} tokens"
+    if machines > 1:
+        most = "" if machines * share == facts["batch_size"] else "up to "
+        title += f" on {machines:,} machines, {most}{show_rows(share)} each (bytes above are of one)"
+    ends = []
+    if len(plans) == 1 and run["link"] is not None and facts["batch_size"] > 1:
+        ends = [fill(line, WIDTH) for line in _where_it_ends(facts, plans[0]["run"])] + [""]
+    grid = _run_of_one(plans[0]["run"]) if len(plans) == 1 else _run_of_several(plans)
+    return "\n".join(["", fill(title, WIDTH), render(drawn(grid)), *ends, fill(run["assumptions"], WIDTH)])
+
+
+def _run_of_one(run: dict) -> Grid:
+    rows = [(f"{on['machines']:,}", *_cells(on)) for on in run["scaling"]]
+    header = ("machines", "step", "tokens/s", "speed-up", "comm.", "run", "device-hours")
+    return Grid("", header, rows, COMMUNICATION)
+
+
+def _run_of_several(plans: list[dict]) -> Grid:
+    rows: list[tuple[str, ...]] = []
+    for plan in plans:
+        on = plan["run"]
+        fastest = [f"{on['fastest']['machines']:,}"] if "fastest" in on else []
+        rows.append((plan["method"], show_size(on["gradient_bytes"]), *_cells(on), *fastest))
+    header = ("method", "gradi-\nents", "step", "tokens/s", "speed-\nup", "comm.", "run", "device-\nhours", "best")
+    best = " best: the number of machines that is fastest." if len(rows[0]) == len(header) else ""
+    return Grid("", header[: len(rows[0])], rows, COMMUNICATION + best)
+
+
+def _cells(on: dict) -> list[str]:
+    return [
+        show_time(on["step_seconds"]),
+        show_rate(on["tokens_per_second"]),
+        show_rate(on["speedup"]),
+        show_share(on["communication_share"]) if on["communication_share"] else "–",
+        show_time(on["days"] * 86400),
+        show_rate(on["device_hours"]),
+    ]
+
+
+def _where_it_ends(facts: dict, run: dict) -> Iterator[str]:
+    """Up to which number of machines the link leaves a gain."""
+    sent, best, link = run["gradient_bytes"], run["fastest"], facts["run"]["link"]
+    yield (
+        f"A step's gradients are {show_size(sent)}; each machine sends and receives nearly twice that, which takes "
+        f"{show_time(2 * sent / (link['bytes_per_second'] * link['efficiency']))} on this link, however many machines "
+        "there are."
+    )
+    if best["machines"] == 1:
+        yield "The link eats the whole gain: no number of machines, up to one for each row, is as fast as one alone."
+        return
+    gain = f"{best['machines']:,} machines are {show_rate(best['speedup'])} times as fast as one"
+    if best["machines"] == run["most_machines"]:
+        yield f"More machines pay, up to one for each row: {gain}."
+    else:
+        yield f"{gain}; with more of them, the link eats the gain."
+    yield f"Up to {run['at_least_half_efficient']:,} machines, each does at least half of what it would do alone."
+
+
+def show_rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
