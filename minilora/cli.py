@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad inp
 training in which no evaluation beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
 """
 
+import io
 import os
 import signal
 import sys
@@ -39,6 +40,9 @@ COMMANDS = {  # the module in commands/, and what it does
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # for characters that the stream's encoding lacks
     with launch.only_rank_zero_prints():
         code, message, seen_by_all = _run(argv)
     if message:

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from argparse import Namespace
-from collections.abc import Callable
-from typing import NoReturn
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
 
-from minilora.errors import MiniloraError, escape
+from minilora import fields
+from minilora.errors import MiniloraError, did_you_mean, escape
+from minilora.train.config import OPTIMIZERS
+from minilora.train.schedule import SCHEDULES
+
+T = TypeVar("T")
 
 DATA = "python-docs, numpy-docs, matplotlib-docs, a text file, a folder, or - for standard input"
 DATA_OR_CHAT = f"{DATA}; or a .jsonl file of conversations, of which the responses are learned"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that reports an error in one line, as everything else does.
+    """argparse that reports an error in one line, as everything else does, and first of all a flag that is unknown.
 
     add: gives the parser its flags; called when the parser is first used.
     """
@@ -34,10 +41,57 @@ class Parser(argparse.ArgumentParser):
         if self._add is not None:
             add, self._add = self._add, None
             add(self)
+        self._check_flags(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
 
+    def _check_flags(self, args: Sequence[str]) -> None:
+        """Before anything is missed, the flags that this parser is to read: those before a command's name, or all."""
+        for argument in args:
+            flag = argument.partition("=")[0]
+            if argument == "--" or (self._subparsers is not None and not argument.startswith("-")):
+                return
+            if flag.startswith("--") and " " not in argument and flag not in self._option_string_actions:
+                self.error(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions, before='; ')}")
+
     def error(self, message: str) -> NoReturn:
+        """Raise MiniloraError; "argument --steps: must be …" becomes "--steps must be …"."""
+        message = re.sub("^argument ([^:]+): must", r"\1 must", message)
         raise MiniloraError(f"{escape(message, 200)} (see {self.prog} --help)")
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A flag's type: a whole number of at least `least`."""
+    return _checked(int, fields.whole(None, least=least))
+
+
+def number(above: float | None = None, least: float | None = None) -> Callable[[str], float]:
+    """A flag's type: a finite number above a bound, or of at least one."""
+    return _checked(float, fields.number(None, above=above, least=least))
+
+
+def share(text: str) -> float:
+    """A flag's type: above 0 and at most 1."""
+    return _checked(float, fields.checked(None, "above 0 and at most 1", lambda part: 0 < part <= 1))(text)
+
+
+def choice(names: Iterable[str]) -> Callable[[str], str]:
+    """A flag's type: one of some names."""
+    return _checked(str, fields.choice(None, *names))
+
+
+def _checked(convert: Callable[[str], T], checked_field: Any) -> Callable[[str], T]:
+    """What a flag's text stands for. Raises ArgumentTypeError for what the field may not hold."""
+    kind: fields.Kind = checked_field.metadata["kind"]
+
+    def parse(text: str) -> T:
+        value: Any = None
+        with suppress(ValueError):
+            value = convert(text)
+        if value is None or not kind.allows(value):
+            raise ArgumentTypeError(f"must be {kind.words}, not {text}{kind.hint(value)}")
+        return value
+
+    return parse
 
 
 # Flags
@@ -60,16 +114,36 @@ def add_model(parser: Parser, adapter: bool = True) -> None:
         parser.add_argument("--adapter", help="folder of an adapter to put on the model")
 
 
-def add_training(parser: Parser, steps: int, lr: float | None, batch_size: int) -> None:
-    parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
-    parser.add_argument("--steps", type=int, default=steps, help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=batch_size, help="sequences a step (default: %(default)s)")
-    parser.add_argument("--seq-len", type=int, default=128, help="tokens a sequence (default: %(default)s)")
+def add_seed(parser: Parser) -> None:
+    parser.add_argument("--seed", type=whole(0), default=0, help="of all that is drawn (default: %(default)s)")
+
+
+def add_batch(parser: Parser, batch_size: int) -> None:
     parser.add_argument(
-        "--lr", type=float, default=lr, help=f"learning rate (default: {'%(default)s' if lr else 'by method'})"
+        "--batch-size", type=whole(1), default=batch_size, help="sequences a step (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints (default: %(default)s)")
+    parser.add_argument("--seq-len", type=whole(2), default=128, help="tokens a sequence (default: %(default)s)")
+
+
+def add_training(parser: Parser, steps: int, lr: float | None, batch_size: int) -> None:
+    """lr: None where it depends on the method."""
+    parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
+    parser.add_argument("--steps", type=whole(1), default=steps, help="(default: %(default)s)")
+    add_batch(parser, batch_size)
+    parser.add_argument(
+        "--lr",
+        type=number(above=0),
+        default=lr,
+        help=f"learning rate at its peak (default: {'%(default)s' if lr else 'by method'})",
+    )
+    for flag, names, default in (("--schedule", SCHEDULES, "cosine"), ("--optimizer", OPTIMIZERS, "adamw")):
+        parser.add_argument(
+            flag, type=choice(names), default=default, help=f"{', '.join(names)} (default: %(default)s)"
+        )
+    add_seed(parser)
+    parser.add_argument(
+        "--save-every", type=whole(0), default=100, help="steps between checkpoints (default: %(default)s)"
+    )
     parser.add_argument(
         "--checkpointing", action="store_true", help="compute blocks again in backward: less memory, a third more time"
     )

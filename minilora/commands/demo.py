@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_json
+from minilora.commands.common import Parser, add_json, add_seed
 from minilora.errors import MiniloraError
 
 
@@ -11,7 +11,7 @@ def add(parser: Parser) -> None:
     parser.epilog = "example: minilora demo --quick --out runs/demo"
     parser.add_argument("--out", default="runs/demo", help="folder of the report (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: a minute")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     parser.add_argument(
         "--with",
         dest="own",

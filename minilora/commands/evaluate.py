@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from minilora.commands.common import DATA_OR_CHAT, Parser, add_json, add_model, print_notes, print_result
+from minilora.commands.common import DATA_OR_CHAT, Parser, add_batch, add_json, add_model, print_notes, print_result
 
 
 def add(parser: Parser) -> None:
@@ -15,12 +15,13 @@ def add(parser: Parser) -> None:
         choices=("train", "validation", "test"),
         help="which documents of the text (default: %(default)s)",
     )
-    parser.add_argument("--seq-len", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=16)
+    add_batch(parser, batch_size=16)
     add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
+    from minilora.plan.activations import Step
+    from minilora.plan.fits import check_fits
     from minilora.train import recipes
     from minilora.train.parallel import Workers
 
@@ -28,6 +29,10 @@ def run(arguments: Namespace) -> None:
     print_notes(getattr(model, "notes", []))
     text = recipes.read_data(arguments.data, tokenizer)
     stream = getattr(text, arguments.split)
+    recipes.check_length(model, text, arguments.seq_len)
+    length = recipes.longest(text, arguments.seq_len)
+    rows = len(stream.rows) if isinstance(text, recipes.Chats) else -(-len(stream.ids) // length)
+    check_fits(model.config, None, Step(min(arguments.batch_size, rows), length))
     with Workers() as workers:
         bits = recipes.evaluator(model, stream, arguments.seq_len, arguments.batch_size, workers)()
     facts = {

@@ -3,12 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import (
-    DATA_OR_CHAT,
-    Parser,
-    add_model,
-    add_training,
-)
+from minilora.commands.common import DATA_OR_CHAT, Parser, add_model, add_training
 from minilora.train import methods
 
 
@@ -26,7 +21,7 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.commands.training import check_folder, train_config, train_in_folder
+    from minilora.commands.training import check_folder, check_memory, train_config, train_in_folder
     from minilora.train import recipes
 
     check_folder(arguments)
@@ -37,8 +32,10 @@ def run(arguments: Namespace) -> None:
     quantization = options.quantization if method.is_quantized else None  # never all of it in float
     model, tokenizer = recipes.load_model(arguments.model, quantization=quantization)
     text = recipes.read_data(arguments.data, tokenizer)
+    longest = recipes.longest(text, arguments.seq_len, arguments.pack)
+    check_memory(arguments, model.config, name, options, seq_len=longest)
     model = methods.adapt(model, name, options, text.train.ids, arguments.seed)
-    settings = {"model": arguments.model, "method": name, "lr": lr}
+    settings = {"model": arguments.model, "method": name}
     settings |= {option: getattr(options, option) for option in method.options}
 
     def save(folder: Path) -> Path:

@@ -3,7 +3,17 @@
 import sys
 from argparse import Namespace
 
-from minilora.commands.common import Parser, add_json, add_model, print_notes, print_result
+from minilora.commands.common import (
+    Parser,
+    add_json,
+    add_model,
+    add_seed,
+    number,
+    print_notes,
+    print_result,
+    share,
+    whole,
+)
 from minilora.errors import MiniloraError
 
 
@@ -15,11 +25,11 @@ def add(parser: Parser) -> None:
         "--chat", action="store_true", help="put the prompt as a question to a chat model and print its answer"
     )
     parser.add_argument("--system", metavar="TEXT", help="the system message of --chat (default: the model's own)")
-    parser.add_argument("--max-new-tokens", type=int, default=60)
-    parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
-    parser.add_argument("--top-k", type=int)
-    parser.add_argument("--top-p", type=float)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-new-tokens", type=whole(0), default=60, help="(default: %(default)s)")
+    parser.add_argument("--temperature", type=number(least=0), default=0.8, help="0 is greedy (default: %(default)s)")
+    parser.add_argument("--top-k", type=whole(1), help="draw among so many of the likeliest tokens")
+    parser.add_argument("--top-p", type=share, help="draw among the likeliest that reach this share together")
+    add_seed(parser)
     add_json(parser)
 
 

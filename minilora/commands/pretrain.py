@@ -3,44 +3,70 @@
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import DATA, Parser, add_training
+from minilora.commands.common import DATA, Parser, add_training, whole
+from minilora.errors import MiniloraError
+
+FIELDS = {  # of LlamaConfig, by what their flags are called
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+}
 
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora pretrain --data python-docs --out runs/base --steps 500"
     parser.add_argument("--data", required=True, help=DATA)
-    parser.add_argument("--vocab-size", type=int, default=2048)
-    parser.add_argument("--hidden-size", type=int, default=192)
-    parser.add_argument("--intermediate-size", type=int, default=512)
-    parser.add_argument("--num-layers", type=int, default=4)
-    parser.add_argument("--num-heads", type=int, default=6)
-    parser.add_argument("--num-kv-heads", type=int, default=3)
+    for flag, default in (("--vocab-size", 2048), ("--hidden-size", 192), ("--intermediate-size", 512)):
+        parser.add_argument(flag, type=whole(1), default=default, help="(default: %(default)s)")
+    parser.add_argument("--num-layers", type=whole(1), default=4, help="(default: %(default)s)")
+    parser.add_argument("--num-heads", type=whole(1), default=6, help="of the queries (default: %(default)s)")
+    parser.add_argument(
+        "--num-kv-heads", type=whole(1), help="of keys and values (default: half of --num-heads, or all if it is odd)"
+    )
     add_training(parser, steps=500, lr=3e-3, batch_size=16)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.commands.training import check_folder, train_config, train_in_folder
+    from minilora.commands.training import check_folder, check_memory, train_config, train_in_folder
     from minilora.data import corpora
     from minilora.train import recipes
 
     check_folder(arguments)
     config = train_config(arguments, arguments.lr, weight_decay=0.1, betas=(0.9, 0.95))
+    sizes = _sizes(arguments)
+    check_memory(arguments, _llama_config(sizes), "full", new_model=True)
     corpus = corpora.load(arguments.data)
-    tokenizer = recipes.tokenizer_for(corpus, arguments.vocab_size)
+    tokenizer = recipes.tokenizer_for(corpus, sizes.pop("vocab_size"))
     text = recipes.read_text(corpus, tokenizer)
-    sizes = {
-        "hidden_size": arguments.hidden_size,
-        "intermediate_size": arguments.intermediate_size,
-        "num_hidden_layers": arguments.num_layers,
-        "num_attention_heads": arguments.num_heads,
-        "num_key_value_heads": arguments.num_kv_heads,
-        "max_position_embeddings": max(512, 2 * arguments.seq_len),
-        "tie_word_embeddings": True,
-    }
     model = recipes.new_model(tokenizer, arguments.seed, **sizes)
 
     def save(folder: Path) -> Path:
         return recipes.save_model(model, tokenizer, folder / "model")
 
-    settings = sizes | {"vocab_size": tokenizer.vocab_size, "lr": arguments.lr}
+    settings = sizes | {"vocab_size": tokenizer.vocab_size}
     train_in_folder(arguments, model, text, settings, config, save)
+
+
+def _sizes(arguments: Namespace) -> dict[str, int | bool]:
+    """The fields of LlamaConfig that the flags ask for."""
+    sizes = {field: getattr(arguments, name) for name, field in FIELDS.items()}
+    if arguments.num_kv_heads is None:
+        heads = arguments.num_heads
+        sizes["num_key_value_heads"] = heads if heads % 2 else heads // 2
+    return sizes | {"max_position_embeddings": max(512, 2 * arguments.seq_len), "tie_word_embeddings": True}
+
+
+def _llama_config(sizes: dict):
+    """Raises MiniloraError that names the flags, where LlamaConfig's names its fields."""
+    from minilora.models.llama import LlamaConfig
+
+    try:
+        return LlamaConfig(**sizes)
+    except MiniloraError as error:
+        message = str(error)
+        for name, field in FIELDS.items():
+            message = message.replace(field, f"--{name.replace('_', '-')}")
+        raise MiniloraError(message) from None

@@ -6,6 +6,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from minilora.commands.common import print_notes, print_result
+from minilora.models.gpt2 import GPT2Config
+from minilora.models.llama import LlamaConfig
+from minilora.peft import Options
+from minilora.plan.activations import Step
+from minilora.plan.fits import check_fits
 from minilora.train import launch, recipes
 from minilora.train.loop import TrainConfig, check_own_checkpoint, train, trainable
 from minilora.train.parallel import Workers
@@ -20,9 +25,28 @@ def check_folder(arguments: Namespace) -> None:
         RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()
 
 
+def check_memory(
+    arguments: Namespace,
+    model: LlamaConfig | GPT2Config,
+    method: str,
+    options: Options | None = None,
+    new_model: bool = False,
+    seq_len: int | None = None,
+) -> None:
+    """Raise MiniloraError, before anything is made or written, for a step that this machine cannot hold.
+
+    new_model: whether the model's sizes are flags. seq_len: of the longest sequence, where not --seq-len.
+    """
+    rows = -(-arguments.batch_size // launch.ranks())
+    step = Step(rows, seq_len or arguments.seq_len)
+    check_fits(model, method, step, options=options, checkpointing=arguments.checkpointing, new_model=new_model)
+
+
 def train_config(arguments: Namespace, lr: float, **settings) -> TrainConfig:
     return TrainConfig(
         steps=arguments.steps,
+        optimizer=arguments.optimizer,
+        schedule=arguments.schedule,
         lr=lr,
         warmup=arguments.steps // 20,
         seed=arguments.seed,
@@ -50,11 +74,8 @@ def train_in_folder(
     pack = {"pack": True} if getattr(arguments, "pack", False) else {}
     batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
     recipes.check_length(model, text, arguments.seq_len, **pack)
-    settings = (
-        settings
-        | pack
-        | {name: getattr(arguments, name) for name in ("data", "steps", "batch_size", "seq_len", "seed")}
-    )
+    names = ("data", "steps", "batch_size", "seq_len", "schedule", "optimizer", "seed")
+    settings = settings | pack | {name: getattr(arguments, name) for name in names} | {"lr": config.lr}
     run_folder = RunFolder(
         arguments.out,
         arguments.resume,

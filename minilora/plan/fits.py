@@ -69,6 +69,7 @@ def check_fits(
     def needed(**smaller: int) -> float:
         now = {name: max(1, min(size, MOST)) for name, size in (sizes | smaller).items()}
         of_step = replace(step, **{name: now.pop(name) for name in STEP_FLAGS})
+        now["head_dim"] = min(shape.head_dim, now["hidden"])  # follows where the hidden size is made smaller
         return _peak(replace(shape, **now), method, options, of_step, checkpointing)
 
     if (there := needed()) <= memory:

@@ -76,7 +76,7 @@ def only_rank_zero_prints() -> Iterator[None]:
     """Within the block, what a rank prints is seen of the first alone."""
     with ExitStack() as stack:
         if rank():
-            nowhere = stack.enter_context(open(os.devnull, "w"))
+            nowhere = stack.enter_context(open(os.devnull, "w", errors="backslashreplace"))
             stack.enter_context(redirect_stdout(nowhere))
             stack.enter_context(redirect_stderr(nowhere))
         yield

@@ -103,17 +103,23 @@ def training_batches(
     return LanguageModelBatches(stream.ids, batch_size, seq_len, seed)
 
 
+def longest(data: Text | Chats, seq_len: int, pack: bool = False) -> int:
+    """The length of the longest sequence of a batch: `seq_len`, or less where conversations are not so long."""
+    if isinstance(data, Chats) and not pack:
+        parts = (data.train, data.validation, data.test)
+        return min(seq_len, max(len(ids) for part in parts for ids, _ in part.rows))
+    return seq_len
+
+
 def check_length(model, data: Text | Chats, seq_len: int, pack: bool = False) -> None:
     """MiniloraError where sequences of `seq_len` tokens of the data would pass the model's positions."""
-    if isinstance(data, Chats) and not pack:  # rows are as long as their conversations
-        parts = (data.train, data.validation, data.test)
-        seq_len = min(seq_len, max(len(ids) for part in parts for ids, _ in part.rows))
+    seq_len = longest(data, seq_len, pack)
     body = getattr(model, "base_model", model).body
     limit, virtual = model.config.max_position_embeddings, body.virtual_tokens
     if virtual + seq_len > limit:
         words = f"{virtual} virtual tokens and " if virtual else ""
         raise MiniloraError(
-            f"{words}a context of {seq_len:,} pass the model's {limit:,} positions; give a smaller --seq-len"
+            f"{words}{seq_len:,} tokens per sequence pass the model's {limit:,} positions; give a smaller --seq-len"
         )
 
 

@@ -202,12 +202,65 @@ BAD = {
     "binary text": ([*TRAIN, "--data", "{binary}", "--out", "{out}"], "binary"),
     "short text": ([*TRAIN, "--data", "{short}", "--out", "{out}"], "too few to divide"),
     "short for the context": (
-        [*TRAIN, "--data", "{text}", "--out", "{out}", "--seq-len", "99999"],
-        "context of 99,999",
+        [*TRAIN, "--data", "{text}", "--out", "{out}", "--seq-len", "9999"],
+        "context of 9,999",
     ),
     "nan learning rate": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--lr", "nan"], "nan"),
-    "batch 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--batch-size", "0"], "batch size 0"),
-    "steps 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--steps", "0"], "steps must be a whole number"),
+    "batch 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--batch-size", "0"], "--batch-size must be a whole"),
+    **{
+        f"{command} and a negative seed": ([*flags, "--seed", "-1"], "--seed must be a whole number of at least 0")
+        for command, flags in {
+            "pretrain": [*TRAIN, "--data", "{text}", "--out", "{out}"],
+            "finetune": ["finetune", "--model", "{run}", "--data", "{text}", "--out", "{out}"],
+            "generate": ["generate", "--model", "{run}", "--prompt", "x"],
+            "demo": ["demo", "--out", "{out}"],
+        }.items()
+    },
+    **{
+        f"pretrain and a {flag} that no machine holds": (
+            [*TRAIN, "--data", "{text}", "--out", "{out}", flag, str(size)],
+            f"choose a smaller {flag} than {size:,}",
+        )
+        for flag, size in {
+            "--batch-size": 10**12,
+            "--num-layers": 10**9,
+            "--vocab-size": 10**12,
+            "--hidden-size": 10**12,
+            "--seq-len": 10**12,
+        }.items()
+    },
+    "finetune and a batch that no machine holds": (
+        ["finetune", "--model", "{run}", "--data", "{text}", "--out", "{out}", "--batch-size", str(10**12)],
+        "choose a smaller --batch-size than 1,000,000,000,000",
+    ),
+    "evaluate and no batch": (
+        ["evaluate", "--model", "{run}", "--data", "{text}", "--batch-size", "-1"],
+        "--batch-size must be a whole number of at least 1, not -1",
+    ),
+    "evaluate beyond the positions": (
+        ["evaluate", "--model", "{run}", "--data", "{text}", "--seq-len", "513"],
+        "513 tokens per sequence pass the model's 512 positions",
+    ),
+    "unknown flag, and others missing": (["pretrain", "--stpes", "3"], "--stpes; did you mean '--steps'"),
+    "unknown flag of an action": (["models", "list", "--jsn"], "unknown flag --jsn; did you mean '--json'"),
+    "unknown schedule": (
+        [*TRAIN, "--data", "{text}", "--out", "{out}", "--schedule", "cosin"],
+        "--schedule must be one of cosine, linear, constant, wsd, not cosin; did you mean 'cosine'",
+    ),
+    "unknown optimizer": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--optimizer", "adam"], "'adamw'"),
+    "heads of keys that do not divide": (
+        [*TRAIN, "--data", "{text}", "--out", "{out}", "--num-kv-heads", "3"],
+        "--num-heads 2 is not a multiple of --num-kv-heads 3",
+    ),
+    "temperature that is not a number": (
+        ["generate", "--model", "{run}", "--prompt", "x", "--temperature", "nan"],
+        "--temperature must be a number of at least 0, not nan",
+    ),
+    "top-p above 1": (["generate", "--model", "{run}", "--prompt", "x", "--top-p", "1.1"], "--top-p must be above 0"),
+    "steps 0": (
+        [*TRAIN, "--data", "{text}", "--out", "{out}", "--steps", "0"],
+        "--steps must be a whole",
+    ),
     "heads that do not divide": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--num-heads", "3"], "3 heads"),
     "tiny vocabulary": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--vocab-size", "9"], "at least 257"),
     "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
@@ -310,6 +363,34 @@ def test_control_characters_and_long_values_are_tamed(capsys):
     assert main(["pretrain", "--data", "\x1b[31m" + "a" * 5000, "--out", "nowhere"]) == 2
     err = capsys.readouterr().err
     assert "\x1b" not in err and len(err) < 500
+
+
+def test_heads_of_keys_and_values_follow_the_heads(place, tmp_path):
+    arguments = ["pretrain", "--data", str(place / "text.txt"), "--steps", "1", *TINY]
+    del arguments[arguments.index("--num-kv-heads") : arguments.index("--num-kv-heads") + 2]
+    for heads, expected in ((4, 2), (1, 1)):
+        out = tmp_path / str(heads)
+        assert main([*arguments, "--out", str(out), "--num-heads", str(heads)]) == 0
+        assert json.loads((out / "model" / "config.json").read_text())["num_key_value_heads"] == expected
+
+
+def test_schedule_and_optimizer_are_those_of_the_flags(place, tmp_path):
+    arguments = ["pretrain", "--data", str(place / "text.txt"), "--steps", "4", *TINY, "--lr", "0.01"]
+    flags = ["--schedule", "constant", "--optimizer", "sgd"]
+    assert main([*arguments, *flags, "--out", str(tmp_path / "run")]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "plain")]) == 0
+    config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    assert (config["schedule"], config["optimizer"]) == ("constant", "sgd")
+    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("run", "plain")]
+    assert [json.loads(line)["lr"] for line in logs[0]] == [0.01] * 4
+    assert json.loads(logs[0][1])["loss"] != json.loads(logs[1][1])["loss"]
+
+
+def test_an_output_whose_encoding_lacks_a_character_has_it_escaped(place, tmp_path):
+    command = [sys.executable, "-m", "minilora", "generate", "--model", place / "run", "--max-new-tokens", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([*command, "--prompt", "漢字"], capture_output=True, env=environment)
+    assert done.returncode == 0 and done.stderr == b"" and done.stdout.startswith(rb"\u6f22\u5b57")
 
 
 DIVERGES = ["finetune", "--steps", "6", "--seq-len", "32", "--rank", "2"]

@@ -101,7 +101,7 @@ def test_a_signal_ends_all_and_is_told(signum, capfd):
 
     with pytest.raises(Stopped) as stopped:
         swept(("waits", "a"), ("waits", "b"), take=take)
-    assert stopped.value.signum == signum and str(stopped.value) == "stopped" and not alive(pids)
+    assert stopped.value.signum == signum and str(stopped.value) == "stopped; go on with --resume" and not alive(pids)
     assert capfd.readouterr().err == ""
 
 
