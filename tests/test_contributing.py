@@ -184,7 +184,7 @@ def test_the_pair_of_the_file_counts_not_the_key(case, vera, saved):
         ({"d_initial": "small"}, ["d_initial", "'small'"]),
         ({"projection_prng_key": -1}, ["projection_prng_key must be a whole number of at least 0, not -1"]),
         ({"projection_prng_key": True}, ["projection_prng_key", "not True"]),
-        ({"target_modules": []}, ["target_modules is empty"]),
+        ({"target_modules": []}, ["target_modules must be names, one or more"]),
         ({"target_modules": ["q_prj"]}, ["'q_prj' matches nothing, did you mean 'q_proj'?"]),
         ({"target_modules": ["norm"]}, ["'norm' is not a Linear"]),
     ],
@@ -200,7 +200,7 @@ def test_bad_settings_are_refused_by_name(case, vera, options, words):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"r": 10**12}, ["r is 1000000000000", "base_model.vera_A has shape (5, 24), not (1000000000000, 24)"]),
+        ({"r": 10**12}, ["r is 1000000000000", "vera_lambda_d has shape (5,), not (1000000000000,)"]),
         ({"d_initial": 0}, ["d_initial must be a number other than 0"]),
         ({"target_modules": ["q_proj"]}, ["base_model.vera_A has shape (5, 24), not (5, 16)", "unexpected"]),
         ({"vera_dropout": 0.5, "bias": "all"}, ['VERA does not have: vera_dropout = 0.5; bias = "all"']),

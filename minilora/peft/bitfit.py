@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 from minilora import nn
 from minilora.errors import MiniloraError, escape
+from minilora.fields import flag
 from minilora.peft.config import AdapterLayer, TargetedConfig, matching, of_family
 from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.tensor import Tensor
@@ -53,16 +54,10 @@ class BitFitConfig(TunedConfig):
     Raises MiniloraError where there is nothing.
     """
 
-    norms: bool = False  # the weights of norms train as well
+    norms: bool = flag(False)  # the weights of norms train as well
 
     peft_type: ClassVar[str] = "BITFIT"
     target_kind: ClassVar[tuple] = (nn.Linear, *NORMS)
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if type(self.norms) is not bool:
-            found.append(f"norms must be True or False, not {escape(repr(self.norms))}")
-        return found
 
     def trained(self, module: nn.Module) -> list[str]:
         has_bias = getattr(module, "bias", None) is not None

@@ -19,14 +19,13 @@ Unlike LoRA it makes the model deeper, and its cost stays in use. PEFT has no su
 """
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, ClassVar
 
 from minilora import functional as F
 from minilora import nn
 from minilora.backend import xp
-from minilora.errors import MiniloraError, did_you_mean, escape
-from minilora.fields import choice, whole
+from minilora.errors import MiniloraError
+from minilora.fields import choice, number, whole
 from minilora.peft.config import AdapterLayer, TargetedConfig, of_family
 from minilora.peft.method import Counts, Method, Option, Trainable, register
 from minilora.tensor import Tensor
@@ -45,29 +44,13 @@ class BottleneckConfig(TargetedConfig):
     "houlsby" (`attn` in GPT-2).
     """
 
-    bottleneck_size: int = 64  # m, the width inside
-    placement: str = "pfeiffer"  # or "houlsby", "parallel"
-    activation: str = "gelu"  # f; or "relu", "silu"
-    scaling: float | None = None  # s, of what is added; None: 4 for "parallel", else 1
+    bottleneck_size: int = whole(64, least=1)  # m, the width inside
+    placement: str = choice("pfeiffer", *PLACEMENTS)
+    activation: str = choice("gelu", *ACTIVATIONS)  # f
+    scaling: float | None = number(None, other_than=0, optional=True)  # s; None: 4 for "parallel", else 1
 
     peft_type: ClassVar[str] = "BOTTLENECK"
     target_kind: ClassVar[type[nn.Module]] = nn.Module
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if type(self.bottleneck_size) is not int or self.bottleneck_size < 1:
-            found.append(
-                f"bottleneck_size must be a whole number of at least 1, not {escape(repr(self.bottleneck_size))}"
-            )
-        for name, known in (("placement", PLACEMENTS), ("activation", ACTIVATIONS)):
-            value = getattr(self, name)
-            if not isinstance(value, str) or value not in known:
-                hint = did_you_mean(value, known, before="; ")
-                found.append(f"{name} must be one of {', '.join(known)}, not {escape(repr(value))}{hint}")
-        s = self.scaling
-        if s is not None and (type(s) not in (int, float) or s == 0 or abs(s) > 3.4e38 or not isfinite(s)):
-            found.append(f"scaling must be a number other than 0, or None, not {escape(repr(s))}")
-        return found
 
     def default_targets(self, model: nn.Module) -> list[str]:
         return (of_family(model, ATTENTION) if self.placement == "houlsby" else []) + ["mlp"]

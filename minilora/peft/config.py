@@ -7,20 +7,59 @@ Each method has a file that subclasses `PeftConfig` (or `TargetedConfig`, where 
 import json
 import re
 from collections import Counter
+from copy import copy
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self, TypeGuard
+from typing import Any, ClassVar, Self, TypeGuard, TypeVar
 
 import numpy as np
 
 from minilora import nn
-from minilora.errors import MiniloraError, did_you_mean, escape
+from minilora.errors import MiniloraError, did_you_mean, escape, first_few
+from minilora.fields import checked, choice, field_problems
 from minilora.models.pretrained import Pretrained
 from minilora.quant import linears_of_blocks
 from minilora.tensor import Tensor
 
 PREFIX = "base_model.model."  # before every path of the plain model, on disk
-TASK_TYPES = (None, "CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION")
+TASK_TYPES = ("CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION")
 CLASSIFIER_HEADS = ("classifier", "score")  # what PEFT adds to modules_to_save for SEQ_CLS
+
+
+Config = TypeVar("Config")
+
+# Fields and values
+
+
+def is_list_of_names(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def names() -> Any:
+    """A field for a list of names, or None."""
+    return checked(None, "names in a list", is_list_of_names, optional=True)
+
+
+def targets() -> Any:
+    """A field for the names of modules to adapt, in a list or a lone one, or None."""
+    words = "names, one or more"
+    return checked(None, words, lambda v: v and (isinstance(v, str) or is_list_of_names(v)), optional=True)
+
+
+def as_list(value: Any) -> Any:
+    """A lone name, a set or a tuple of names as a list; other values as they are."""
+    return [value] if isinstance(value, str) else sorted(value) if isinstance(value, set | tuple) else value
+
+
+def changed(config: Config, **values: Any) -> Config:
+    """A copy with other values, which are known to be right and not checked again."""
+    other = copy(config)
+    vars(other).update(values)
+    return other
+
+
+def few(problems: list[str]) -> str:
+    """The first of several problems, which may be one for each module, and how many more there are."""
+    return first_few(problems, 3, "; ")
 
 
 # What a method provides
@@ -35,8 +74,9 @@ class PeftConfig:
     the values.
     """
 
-    modules_to_save: list[str] | str | None = None  # modules that train whole and are saved with the adapter
-    task_type: str | None = None  # "CAUSAL_LM" or "SEQ_CLS": the latter adds the classifier's head to modules_to_save
+    modules_to_save: list[str] | str | None = names()  # modules that train whole and are saved with the adapter
+    # "CAUSAL_LM" or "SEQ_CLS": the latter adds the classifier's head to modules_to_save
+    task_type: str | None = choice(None, *TASK_TYPES, optional=True)
 
     peft_type: ClassVar[str]
     # Fields of a file that change nothing that is computed, and values of others that ask for nothing extra.
@@ -49,23 +89,13 @@ class PeftConfig:
     root: ClassVar[str] = PREFIX  # before every path of the plain model, on disk
 
     def __post_init__(self):
-        if isinstance(self.modules_to_save, str):
-            self.modules_to_save = [self.modules_to_save]
-        elif isinstance(self.modules_to_save, (set, tuple)):
-            self.modules_to_save = sorted(self.modules_to_save)
+        self.modules_to_save = as_list(self.modules_to_save)
         if problems := self.problems():
-            raise MiniloraError(listed(problems))
+            raise MiniloraError("; ".join(problems))
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, in words."""
-        found = []
-        names = self.modules_to_save
-        if names is not None and not is_list_of_names(names):
-            found.append(f"modules_to_save must be a list of names, not {escape(repr(names))}")
-        if self.task_type not in TASK_TYPES:
-            known = ", ".join(task for task in TASK_TYPES if task)
-            found.append(f"task_type must be one of {known}, not {escape(repr(self.task_type))}")
-        return found
+        """What is wrong with the values, in words: by default, what their fields do not allow."""
+        return field_problems(self)
 
     def complete(self, model: nn.Module) -> None:
         """Fill in fields that the model decides; called once, before the rest. It may also keep what the layers decide
@@ -126,6 +156,10 @@ class PeftConfig:
             names = [name for name in names if name not in CLASSIFIER_HEADS] + heads
         return names
 
+    def as_saved(self, layers: dict[str, "AdapterLayer"]) -> "PeftConfig":
+        """What a file says, where that is not what the layers (by path) were made from."""
+        return self
+
     def to_dict(self, targets: list[str]) -> dict:
         """The content of adapter_config.json. targets: the paths that were adapted."""
         return {"peft_type": self.peft_type, "base_model_name_or_path": None, "inference_mode": True} | asdict(self)
@@ -144,7 +178,7 @@ class PeftConfig:
             if name not in known | cls.unused and value and value not in cls.means_off.get(name, ())
         ]
         if refused:
-            raise MiniloraError(f"the adapter uses what minilora's {cls.peft_type} does not have: {listed(refused)}")
+            raise MiniloraError(f"the adapter uses what minilora's {cls.peft_type} does not have: {'; '.join(refused)}")
         return cls(**{name: value for name, value in content.items() if name in known})
 
 
@@ -158,18 +192,9 @@ class NamedTargets(PeftConfig):
     target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
 
     def __post_init__(self):
-        if isinstance(self.target_modules, (set, tuple)):
-            self.target_modules = sorted(self.target_modules)
+        if not isinstance(self.target_modules, str):
+            self.target_modules = as_list(self.target_modules)
         super().__post_init__()
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        names = self.target_modules
-        if isinstance(names, list | str) and not names:
-            found.append("target_modules is empty: name at least one layer")
-        elif names is not None and not isinstance(names, str) and not is_list_of_names(names):
-            found.append(f"target_modules must be names, not {escape(repr(names))}")
-        return found
 
     def default_targets(self, model: nn.Module) -> list[str]:
         """What target_modules = None means for `model`."""
@@ -206,7 +231,7 @@ class NamedTargets(PeftConfig):
 class TargetedConfig(NamedTargets):
     """The configuration of a method that adapts the modules that `target_modules` names."""
 
-    target_modules: list[str] | str | None = None  # names or paths; None: `default_targets`, filled in from the model
+    target_modules: list[str] | str | None = targets()  # names or paths; None: `default_targets` of the model
 
 
 class AdapterLayer(nn.Module):
@@ -248,6 +273,13 @@ class TrainingHook:
         """Take over what `state_dict` gave; the arrays are NumPy's."""
 
 
+def with_weight(linear: nn.Linear, weight) -> nn.Linear:
+    """A plain Linear with another weight, an array (out, in), and the bias of `linear`, shared."""
+    other = nn.Linear.from_arrays(weight)
+    other.bias = linear.bias
+    return other
+
+
 # The model's family
 
 
@@ -263,10 +295,6 @@ def is_transposed(model: nn.Module, name: str) -> bool:
 
 
 # Finding
-
-
-def is_list_of_names(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module] | tuple) -> list[str]:
@@ -302,7 +330,7 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
             problems.append(f"{escape(repr(name))} matches nothing{hint}")
     if problems:
         there = ", ".join(last_names) or f"no {kind_name} at all"
-        raise MiniloraError(f"{option}: {listed(problems)}; there are: {escape(there, 400)}")
+        raise MiniloraError(f"{option}: {few(problems)}; there are: {escape(there, 400)}")
     found = {path for name in names for path in by_end[name]}
     return [path for path, _ in model.named_modules() if path in found]
 
@@ -316,8 +344,3 @@ def tied(model: nn.Module, paths: list[str]) -> list[str]:
         if any(everywhere[key] > count for key, count in here.items()):
             shared.append(path)
     return shared
-
-
-def listed(problems: list[str], limit: int = 100) -> str:
-    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
-    return "; ".join(problems[:limit]) + more

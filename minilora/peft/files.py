@@ -26,7 +26,7 @@ from minilora.formats.atomic import (
     show_path,
     write_json,
 )
-from minilora.peft.config import PeftConfig, is_transposed
+from minilora.peft.config import PeftConfig, few, is_transposed
 from minilora.peft.method import CONFIGS
 from minilora.quant import Linear4bit, quantization, weight_digest
 
@@ -161,7 +161,7 @@ class SavedAdapter:
             for name, _ in model.get_submodule(path).named_parameters():
                 bases[config.file_name(path, f"base_layer.{name}")] = path, name
         own = {f"{config.root}{name}" for name in model.state_dict()}
-        wrong = []
+        wrong, unexpected = [], []
         for name, array in self.tensors.items():
             if name in expected:
                 wrong += _array_problem(name, array, expected[name])
@@ -172,8 +172,8 @@ class SavedAdapter:
             else:
                 hint = ", which modules_to_save does not name" if name in own else ""
                 hint = hint or ("" if name.startswith(config.root) else f" (names begin with {config.root})")
-                wrong.append(f"unexpected {escape(name, 160)}{hint}")
-        return changed + missing + wrong
+                unexpected.append(f"unexpected {escape(name, 160)}{hint}")
+        return [few(problems) for problems in (changed, missing, unexpected, wrong) if problems]
 
     def check_base(self, model: nn.Module, without: list[str]) -> None:
         """Raises MiniloraError where the adapter was trained on another base than `model`, or in other 4-bit codes.

@@ -14,13 +14,23 @@ better and cheaper than in-context learning", section 3.3).
 The attention of the paper's T5 has no biases; like PEFT, this scales a bias along with the output.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from minilora import backend, nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, did_you_mean, escape
-from minilora.peft.config import AdapterLayer, TargetedConfig, is_list_of_names, of_family
+from minilora.fields import flag
+from minilora.peft.config import (
+    AdapterLayer,
+    TargetedConfig,
+    as_list,
+    changed,
+    is_list_of_names,
+    names,
+    of_family,
+    with_weight,
+)
 from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.peft.patterns import means
 from minilora.tensor import Tensor
@@ -37,26 +47,14 @@ class IA3Config(TargetedConfig):
     feedforward_modules must be among target_modules. Raises MiniloraError where one is not.
     """
 
-    feedforward_modules: list[str] | str | None = None  # scaled at the input; None: the MLP's last, if it is a target
-    init_ia3_weights: bool = True  # start at 1; False: normal(0, 1), which destroys what the base computes
+    feedforward_modules: list[str] | str | None = names()  # scaled at the input; None: the MLP's last
+    init_ia3_weights: bool = flag(True)  # start at 1; False: normal(0, 1), which destroys what the base computes
 
     peft_type: ClassVar[str] = "IA3"
 
     def __post_init__(self):
-        if isinstance(self.feedforward_modules, str):
-            self.feedforward_modules = [self.feedforward_modules]
-        elif isinstance(self.feedforward_modules, (set, tuple)):
-            self.feedforward_modules = sorted(self.feedforward_modules)
+        self.feedforward_modules = as_list(self.feedforward_modules)
         super().__post_init__()
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        names = self.feedforward_modules
-        if names is not None and not is_list_of_names(names):
-            found.append(f"feedforward_modules must be names, not {escape(repr(names))}")
-        if type(self.init_ia3_weights) is not bool:
-            found.append(f"init_ia3_weights must be True or False, not {escape(repr(self.init_ia3_weights))}")
-        return found
 
     def _feedforward(self) -> list[str]:
         names = self.feedforward_modules
@@ -90,7 +88,7 @@ class IA3Config(TargetedConfig):
         return targets
 
     def at(self, path: str) -> Self:
-        return replace(self, target_modules=[path], feedforward_modules=_meant_by(self._feedforward(), [path]))
+        return changed(self, target_modules=[path], feedforward_modules=_meant_by(self._feedforward(), [path]))
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         return {"ia3_l": (1, module.in_features) if self.feedforward_modules else (module.out_features, 1)}
@@ -150,8 +148,9 @@ class IA3Linear(AdapterLayer):
     def merged(self) -> nn.Linear:
         """A Linear with the weight l ⊙ W, and the bias l ⊙ b where the output was scaled."""
         factors, bias = self.ia3_l.data, self.base_layer.bias
-        linear = nn.Linear.from_arrays(self.base_layer.weight.data * factors)  # (out, in)
-        linear.bias = bias if bias is None or self.is_feedforward else nn.Parameter(bias.data * factors[:, 0])
+        linear = with_weight(self.base_layer, self.base_layer.weight.data * factors)  # (out, in)
+        if bias is not None and not self.is_feedforward:
+            linear.bias = nn.Parameter(bias.data * factors[:, 0])
         return linear
 
     def extra_repr(self) -> str:

@@ -171,9 +171,10 @@ class Method:
         """Whether its base is in 4 bits."""
         return "quant_type" in self.options
 
-    def make_config(self, options: Options, tokens: list[int]) -> PeftConfig | None:
+    def make_config(self, options: Options, tokens: list[int]) -> PeftConfig:
         """The adapter's configuration. tokens: ids of the text that is to be learned, where virtual tokens start."""
-        return None if self.config is None else self.config(**self.variant, **self.settings(options, tokens))
+        assert self.config is not None
+        return self.config(**self.variant, **self.settings(options, tokens))
 
 
 def register(method: Method) -> Method:

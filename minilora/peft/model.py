@@ -20,8 +20,8 @@ from minilora.peft.config import (
     AdapterLayer,
     PeftConfig,
     TrainingHook,
+    few,
     is_transposed,
-    listed,
     matching,
     tied,
 )
@@ -119,13 +119,13 @@ def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
         if f"{inner}.".startswith(f"{outer}.")
     ]
     if inside:
-        raise MiniloraError(f"what modules_to_save names is trained whole, so nothing in it can be: {listed(inside)}")
+        raise MiniloraError(f"what modules_to_save names is trained whole, so nothing in it can be: {few(inside)}")
     empty = [path for path in saved if not any(True for _ in model.get_submodule(path).parameters())]
     if empty:
-        raise MiniloraError(f"modules_to_save: no parameters to train in {listed(empty)}")
+        raise MiniloraError(f"modules_to_save: no parameters to train in {few(empty)}")
     coded = [path for path in saved if any(m.num_quantized for _, m in model.get_submodule(path).named_modules())]
     if coded:
-        raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {listed(coded)}; name float modules only")
+        raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {few(coded)}; name float modules only")
     return _Plan(model, config, targets, saved)
 
 
@@ -154,7 +154,7 @@ def get_peft_model(model: nn.Module, config: PeftConfig, seed: int = 0) -> "Peft
     plan = _plan(model, config)
     problems = [problem for path in plan.targets for problem in config.at(path).check(path, model.get_submodule(path))]
     if problems:
-        raise MiniloraError(listed(problems))
+        raise MiniloraError(few(problems))
     adapted = PeftModel(model, config, plan.fresh(seed))
     for path in (name for name in CLASSIFIER_HEADS if name in vars(model)):
         if path not in plan.saved + plan.targets:
@@ -323,8 +323,9 @@ class PeftModel(nn.Module):
                 array = backend.to_numpy(parameter.data)
                 turned = site.is_whole and is_transposed(self.base_model, f"{site.path}.{name}")
                 tensors[site.file_name(self.peft_config, name)] = array.T if turned else array
+        config = self.peft_config.as_saved({site.path: site.adapted for site in self._sites if not site.is_whole})
         with self.disable_adapter():
-            write_adapter(folder, self.base_model, self.peft_config, targets, saved, tensors, self._untied)
+            write_adapter(folder, self.base_model, config, targets, saved, tensors, self._untied)
 
     @classmethod
     def from_pretrained(cls, model: nn.Module, folder, is_trainable: bool = False) -> "PeftModel":
@@ -343,7 +344,7 @@ class PeftModel(nn.Module):
         except MiniloraError as error:
             raise FormatError(f"{files.where}: {error}") from error
         if problems := files.problems(model, config, plan.targets, plan.expected()):
-            raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {listed(problems)}")
+            raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {'; '.join(problems)}")
         files.check_base(model, plan.saved)
 
         adapted = cls(model, config, plan.restored())

@@ -7,9 +7,10 @@ it saves. Here they may not differ.
 """
 
 import re
-from collections.abc import Callable
+from typing import Any
 
 from minilora.errors import did_you_mean, escape
+from minilora.fields import Kind
 
 
 def value_at(path: str, pattern: dict, default):
@@ -17,11 +18,10 @@ def value_at(path: str, pattern: dict, default):
     return next((value for name, value in pattern.items() if means(name, path)), default)
 
 
-def pattern_problems(option: str, pattern: object, check: Callable[[str, object], list[str]]) -> list[str]:
-    """What is wrong with a pattern on its own. check: of (how the value is called, the value)."""
-    if not isinstance(pattern, dict) or not all(isinstance(name, str) for name in pattern):
-        return [f"{option} must be a dictionary from names to numbers, not {escape(repr(pattern))}"]
-    return [p for name, value in pattern.items() for p in check(f"{option}[{escape(repr(name))}]", value)]
+def pattern_problems(option: str, pattern: Any, kind: Kind) -> list[str]:
+    """What is wrong with the values of a pattern, all of a kind."""
+    values = pattern.items() if isinstance(pattern, dict) else ()
+    return [p for name, value in values for p in kind.problems(f"{option}[{escape(repr(name))}]", value)]
 
 
 def target_problems(option: str, pattern: dict, targets: list[str]) -> list[str]:

@@ -16,18 +16,21 @@ So minilora saves such an adapter as what it is relative to W, plain LoRA of ran
     W - s · B₀ A₀ + s · B A = W + s · [B, -B₀] [A; A₀]        B₀ and A₀: where B and A started
 """
 
+from typing import Any
+
 import numpy as np
 
 from minilora import backend, nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError
+from minilora.peft.config import with_weight
+from minilora.tensor import Tensor, wrap
 
 
-def principal_start(linear: nn.Linear, rank: int, scaling: float, iterations: int | None = None):
-    """(base, A, B): a frozen Linear without the principal part of `linear`, and the arrays A (rank, in), B (out, rank).
+def principal_start(linear: nn.Linear, config: Any, rng: np.random.Generator | None = None):
+    """(base, A, B): a frozen Linear without the principal part of `linear`, and the arrays A (r, in) and B (out, r).
 
-    scaling: s. iterations: of a randomized SVD; None for the exact one. `linear` stays as it is; a bias is shared.
-    Raises MiniloraError for a weight in 4 bits.
+    config: a LoraConfig. `linear` stays as it is; a bias is shared. Raises MiniloraError for a weight in 4 bits.
     """
     if linear.num_quantized:
         raise MiniloraError(
@@ -35,10 +38,10 @@ def principal_start(linear: nn.Linear, rank: int, scaling: float, iterations: in
             "load it in floats, or start from init_lora_weights=True"
         )
     weight = linear.weight.data
-    a, b = (factor.astype(weight.dtype) for factor in principal_factors(weight, rank, scaling, iterations))
-    base = nn.Linear.from_arrays(weight - (b * scaling) @ a)
+    factors = principal_factors(weight, config.r, config.scaling, config.pissa_iterations)
+    a, b = (factor.astype(weight.dtype) for factor in factors)
+    base = with_weight(linear, weight - (b * config.scaling) @ a)
     base.weight.requires_grad = False
-    base.bias = linear.bias
     return base, a, b
 
 
@@ -68,3 +71,11 @@ def _leading_subspace(w, rank: int, iterations: int):
         q, _ = xp.linalg.qr(w.T @ q)  # (in, rank)
         q, _ = xp.linalg.qr(w @ q)
     return q
+
+
+def relative_to_the_weight(parameters: dict[str, Tensor], a, b) -> dict[str, Tensor]:
+    """A layer's parameters as an update of the original weight, of twice the rank. a, b: where they started."""
+    return parameters | {
+        "lora_A.weight": wrap(xp.concatenate([parameters["lora_A.weight"].data, a])),
+        "lora_B.weight": wrap(xp.concatenate([parameters["lora_B.weight"].data, -b], axis=1)),
+    }

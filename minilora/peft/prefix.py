@@ -24,10 +24,10 @@ import numpy as np
 
 from minilora import backend, nn, ops
 from minilora.backend import xp
-from minilora.errors import escape
+from minilora.fields import choice, flag, is_whole, whole
 from minilora.models.pretrained import Body
 from minilora.peft.method import Counts, Method, Trainable, register
-from minilora.peft.virtual import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, is_whole, settings
+from minilora.peft.virtual import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, settings
 from minilora.tensor import Tensor, no_grad
 
 
@@ -38,23 +38,14 @@ class PrefixTuningConfig(VirtualTokensConfig):
     init_token_ids is minilora's: P tokens, from whose keys and values the prefix starts.
     """
 
-    encoder_hidden_size: int | None = None  # m, of the projection's MLP; None: d
-    prefix_projection: bool = False
-    init_weights: str | None = None  # "zero": the prefix starts at zero
+    encoder_hidden_size: int | None = whole(None, least=1, optional=True)  # m, of the projection's MLP; None: d
+    prefix_projection: bool = flag(False)
+    init_weights: str | None = choice(None, "zero", optional=True)  # "zero": the prefix starts at zero
 
     peft_type: ClassVar[str] = "PREFIX_TUNING"
 
     def problems(self) -> list[str]:
         found = super().problems()
-        if self.encoder_hidden_size is not None and not is_whole(self.encoder_hidden_size, 1):
-            found.append(
-                "encoder_hidden_size must be a whole number of at least 1, "
-                f"not {escape(repr(self.encoder_hidden_size))}"
-            )
-        if type(self.prefix_projection) is not bool:
-            found.append(f"prefix_projection must be True or False, not {escape(repr(self.prefix_projection))}")
-        if self.init_weights not in (None, "zero"):
-            found.append(f"init_weights must be 'zero' or None, not {escape(repr(self.init_weights))}")
         ids = self.init_token_ids
         if ids is not None:
             if self.prefix_projection:

@@ -24,13 +24,17 @@ import numpy as np
 
 from minilora import backend, nn, ops
 from minilora.backend import xp
-from minilora.errors import escape
+from minilora.fields import checked, choice
 from minilora.models.pretrained import Body
 from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.peft.virtual import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, settings
 from minilora.tensor import Tensor
 
 STARTS = ("RANDOM", "SAMPLE_VOCAB", "TEXT")
+
+
+def _text() -> Any:
+    return checked(None, "text", lambda value: isinstance(value, str), optional=True)
 
 
 @dataclass
@@ -41,23 +45,17 @@ class PromptTuningConfig(VirtualTokensConfig):
     reads the text with a tokenizer of transformers) and keeps the text and the tokenizer's name for PEFT's file.
     """
 
-    prompt_tuning_init: str = "RANDOM"  # or "SAMPLE_VOCAB", "TEXT"
-    prompt_tuning_init_text: str | None = None
-    tokenizer_name_or_path: str | None = None
+    prompt_tuning_init: str = choice("RANDOM", *STARTS)
+    prompt_tuning_init_text: str | None = _text()
+    tokenizer_name_or_path: str | None = _text()
 
     peft_type: ClassVar[str] = "PROMPT_TUNING"
     unused: ClassVar[frozenset[str]] = VirtualTokensConfig.unused | {"tokenizer_kwargs"}
 
     def problems(self) -> list[str]:
         found = super().problems()
-        start = self.prompt_tuning_init
-        if start not in STARTS:
-            found.append(f"prompt_tuning_init must be one of {', '.join(STARTS)}, not {escape(repr(start))}")
         for name in ("prompt_tuning_init_text", "tokenizer_name_or_path"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                found.append(f"{name} must be text, not {escape(repr(value))}")
-            elif start == "TEXT" and not value:
+            if self.prompt_tuning_init == "TEXT" and not getattr(self, name):
                 found.append(f"prompt_tuning_init 'TEXT' needs {name}; init_token_ids alone starts from text as well")
         return found
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from minilora import nn
 from minilora.errors import MiniloraError, escape
-from minilora.fields import whole
+from minilora.fields import checked, is_list_of, is_whole, whole
 from minilora.models.llama import LlamaForSequenceClassification
 from minilora.models.pretrained import Body, host_ids, token_ids
 from minilora.peft.config import AdapterLayer, PeftConfig
@@ -23,18 +23,23 @@ from minilora.tensor import Tensor
 VIRTUAL_TOKENS = {"virtual_tokens": Option(whole(10, least=1), "length of a prefix or a prompt", int)}
 
 
+def _token_ids() -> Any:
+    kind = checked(None, "a list of token ids", lambda value: value and is_list_of(is_whole, value), optional=True)
+    return field(default=None, kw_only=True, metadata=kind.metadata)
+
+
 @dataclass
 class VirtualTokensConfig(PeftConfig):
     """What the configurations of both methods have, in PEFT's names. task_type is the model's; on a classifier the head
     trains along.
     """
 
-    num_virtual_tokens: int | None = None  # P; must be given
+    num_virtual_tokens: int | None = whole(None, least=1)  # P; must be given
     token_dim: int | None = None  # this and the next three describe the model, and are filled in from it
     num_transformer_submodules: int | None = None
     num_attention_heads: int | None = None
     num_layers: int | None = None
-    init_token_ids: list[int] | None = field(default=None, kw_only=True)  # start from these tokens; not in PEFT
+    init_token_ids: list[int] | None = _token_ids()  # start from these tokens; not in PEFT
 
     own: ClassVar[frozenset[str]] = frozenset({"init_token_ids"})
     root: ClassVar[str] = "base_model."  # PEFT wraps the model once less than for methods that change layers
@@ -43,17 +48,6 @@ class VirtualTokensConfig(PeftConfig):
         if isinstance(self.init_token_ids, np.ndarray | tuple):
             self.init_token_ids = np.asarray(self.init_token_ids).tolist()
         super().__post_init__()
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if not is_whole(self.num_virtual_tokens, 1):
-            found.append(
-                f"num_virtual_tokens must be a whole number of at least 1, not {escape(repr(self.num_virtual_tokens))}"
-            )
-        ids = self.init_token_ids
-        if ids is not None and not (isinstance(ids, list) and ids and all(is_whole(i, 0) for i in ids)):
-            found.append(f"init_token_ids must be a list of token ids, not {escape(repr(ids))}")
-        return found
 
     def of_model(self, config) -> dict[str, int]:
         """The values of the fields that describe the model, as PEFT writes them for this method. config: the body's."""
@@ -146,11 +140,6 @@ class VirtualTokensLayer(AdapterLayer):
 
     def extra_repr(self) -> str:
         return f"virtual_tokens={self.virtual_tokens}"
-
-
-def is_whole(value: object, least: int) -> bool:
-    """True for an int of at least `least`."""
-    return type(value) is int and value >= least
 
 
 def settings(options: Any, tokens: list[int]) -> dict[str, Any]:

@@ -239,14 +239,20 @@ def test_targets_that_do_not_fit_are_refused_and_change_nothing(targets, words):
         ({"placement": None}, ["placement must be one of", "not None"]),
         ({"placement": ["parallel"]}, ["placement must be one of"]),
         ({"activation": "tanh"}, ["activation must be one of gelu, relu, silu, not 'tanh'"]),
-        ({"scaling": 0}, ["scaling must be a number other than 0, or None, not 0"]),
+        ({"scaling": 0}, ["scaling must be a number other than 0 or None, not 0"]),
         ({"scaling": float("nan")}, ["scaling must be"]),
         ({"scaling": float("inf")}, ["scaling must be"]),
         ({"scaling": 10**400}, ["scaling must be"]),
         ({"scaling": "4"}, ["scaling must be"]),
         (
             {"bottleneck_size": -1, "placement": "x", "activation": 3, "scaling": 0, "target_modules": []},
-            ["bottleneck_size must", "placement must", "activation must", "scaling must", "target_modules is empty"],
+            [
+                "bottleneck_size must",
+                "placement must",
+                "activation must",
+                "scaling must",
+                "target_modules must be names, one or more",
+            ],
         ),
     ],
 )

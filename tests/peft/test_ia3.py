@@ -239,7 +239,7 @@ def test_a_name_that_means_more_to_peft_is_refused():
         ({"feedforward_modules": [1]}, ["feedforward_modules must be names"]),
         ({"feedforward_modules": {"a": 1}}, ["feedforward_modules must be names"]),
         ({"init_ia3_weights": 1}, ["init_ia3_weights must be True or False, not 1"]),
-        ({"target_modules": []}, ["target_modules is empty"]),
+        ({"target_modules": []}, ["target_modules must be names, one or more"]),
         (
             {"target_modules": 3, "feedforward_modules": [None], "init_ia3_weights": "no", "task_type": "x"},
             ["target_modules must be names", "feedforward_modules must", "init_ia3_weights must", "task_type must"],
@@ -317,7 +317,8 @@ def test_the_files_of_another_method_are_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LN_TUNING"}')
     refused(
         lambda: PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path),
-        "missing base_model.model.model.norm.ln_tuning_layers.weight",
+        "missing base_model.model.model.layers.0.input_layernorm.ln_tuning_layers.weight",
+        "and 2 more",
         "unexpected base_model.model.model.layers.0.self_attn.k_proj.ia3_l",
     )
 

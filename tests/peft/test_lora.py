@@ -11,6 +11,7 @@ import pytest
 from minilora import backend, nn
 from minilora.errors import MiniloraError
 from minilora.formats.safetensors import load_file
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.peft.lora import LoraLinear
 from minilora.quant import Linear4bit
@@ -387,8 +388,8 @@ def test_pissa_over_4_bits_is_refused(start):
         ({"rank_pattern": {"q": 0, "v": 2.5, "k": 3}}, ["rank_pattern['q'] must be", "rank_pattern['v'] must be"]),
         ({"alpha_pattern": {"q": 0, "v": float("nan")}}, ["alpha_pattern['q'] must be", "alpha_pattern['v'] must be"]),
         ({"rank_pattern": ["q"], "alpha_pattern": {1: 2}}, ["rank_pattern must be a dictionary", "alpha_pattern must"]),
-        ({"target_modules": []}, ["target_modules is empty"]),
-        ({"target_modules": ""}, ["target_modules is empty"]),
+        ({"target_modules": []}, ["target_modules must be names, one or more"]),
+        ({"target_modules": ""}, ["target_modules must be names, one or more"]),
         ({"target_modules": [1]}, ["target_modules must be names"]),
         ({"target_modules": {"q_proj": 1}}, ["target_modules must be names"]),
         ({"modules_to_save": [None]}, ["modules_to_save must be"]),
@@ -426,3 +427,12 @@ def test_a_rank_above_the_width_names_the_layer():
     model = get_peft_model(Pair(), LoraConfig(r=6, target_modules=["first", "second"]))
     assert model.base_model.first.lora_A.weight.shape == (6, 6)
     assert model.base_model.second.lora_B.weight.shape == (10, 6)
+
+
+@pytest.mark.host
+def test_a_configuration_is_checked_once_and_not_for_each_layer(monkeypatch):
+    counted, problems = [], LoraConfig.problems
+    monkeypatch.setattr(LoraConfig, "problems", lambda self: counted.append(1) or problems(self))
+    config = LoraConfig(r=2, target_modules="all-linear", rank_pattern={"v_proj": 3})
+    get_peft_model(LlamaForCausalLM(LlamaConfig(40, 16, 24, 6, 4, 2)), config)
+    assert len(counted) == 2  # when it is made, and when it is used: its values may have been changed

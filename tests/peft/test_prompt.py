@@ -390,7 +390,10 @@ def test_pefts_files_load_and_no_text_is_tokenized(saved):
             {"num_virtual_tokens": 2, "prompt_tuning_init": "TEXT"},
             ["needs prompt_tuning_init_text", "needs tokenizer_name_or_path", "init_token_ids alone"],
         ),
-        ({"num_virtual_tokens": 2, "prompt_tuning_init_text": 3}, ["prompt_tuning_init_text must be text, not 3"]),
+        (
+            {"num_virtual_tokens": 2, "prompt_tuning_init_text": 3},
+            ["prompt_tuning_init_text must be text or None, not 3"],
+        ),
         ({"num_virtual_tokens": 2.5, "prompt_tuning_init": 1, "task_type": "x"}, ["num_virtual", "init must", "task"]),
     ],
 )
