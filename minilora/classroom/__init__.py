@@ -1,7 +1,13 @@
-"""The classroom: lessons, the checker for their exercises, and what writes new ones.
+"""Lessons, the checker for their exercises, and what is made of them: notebooks, an nbgrader course, a site.
 
-`docs/lessons.md` says how a lesson is written, from the names below. What runs a student's code stands in `runner.py`
-(this side), `keeper.py` and `child.py` (the other side), `fence.py` (limits) and `wire.py` (what passes between them).
+    lessons/    a lesson's folder: tasks, checks, the mistakes that checks are tried on
+    sandbox/    runs a student's code: runner (this process), supervisor and child (their own), limits, audit and
+                imports (what the child may not do), wire (what passes between them)
+    grading/    a submission against a lesson's checks
+    publish/    notebooks, course, site
+    device.py   lesson 03's stand-in for a GPU
+
+`docs/lessons.md` says how a lesson is written, from the names below.
 
 Limits are no security boundary. They protect against accidents and cheap tricks; the code of strangers belongs in a
 container or under an account of its own.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minilora.classroom.grading.grade import PASSED, Result, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.grading.verdicts import fence_line, lesson_report, summary
+from minilora.classroom.grading.text_report import lesson_report, limits_line, summary
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.commands.common import Parser, add_json
@@ -100,7 +100,7 @@ def _progress(as_json: bool) -> int:
     if as_json:
         print(json.dumps({"lessons": facts}))
     else:
-        print(f"{fence_line(sandbox.held)}")
+        print(f"{limits_line(sandbox.held)}")
     return 0 if all_passed else 1
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from minilora.classroom import draw, raised, task
-from minilora.classroom.grading import verdicts
+from minilora.classroom.grading import text_report
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
@@ -77,13 +77,13 @@ def shifted(student, x, step):
 
 
 @pytest.fixture(scope="module")
-def keeper():
-    with Sandbox() as keeper:
-        yield keeper
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
-def lesson(tmp_path, monkeypatch, keeper):
+def lesson(tmp_path, monkeypatch, sandbox):
     """A lesson of two tasks, in a folder of lessons that `minilora check` finds."""
     folder = tmp_path / "lessons" / "03_toy"
     folder.mkdir(parents=True)
@@ -93,7 +93,7 @@ def lesson(tmp_path, monkeypatch, keeper):
     (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n")
     (folder / "exercise.py").write_text(Lesson(folder).source.exercise())
     monkeypatch.setattr("minilora.classroom.lessons.lesson.lessons_folder", lambda: tmp_path / "lessons")
-    monkeypatch.setattr("minilora.commands.check.Sandbox", lambda: nullcontext(keeper))  # one for all is faster
+    monkeypatch.setattr("minilora.commands.check.Sandbox", lambda: nullcontext(sandbox))  # one for all is faster
     return Lesson(folder)
 
 
@@ -232,9 +232,9 @@ def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 co
 def test_no_folded_line_begins_with_a_space():
     text = "a" * 67 + " (bc)"  # 68 columns are left behind the label: the space does not fit
     for length in range(60, 70):
-        lines = verdicts._wrapped("hint 3", text[67 - length :], 12)
+        lines = text_report._wrapped("hint 3", text[67 - length :], 12)
         assert all(line[12] != " " for line in lines)
-    assert verdicts._wrapped("", "    an indented line", 0) == ["    an indented line"]
+    assert text_report._wrapped("", "    an indented line", 0) == ["    an indented line"]
 
 
 def test_hints_come_in_three_steps(lesson, capsys):

@@ -34,9 +34,9 @@ NO_COUNT = (
 
 
 @pytest.fixture(scope="module")
-def keeper():
-    with Sandbox() as keeper:
-        yield keeper
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
 
 
 def source_of(cell) -> str:
@@ -86,24 +86,24 @@ def test_a_notebook_is_the_solution_with_a_test_a_task(lesson):
 
 
 @every_lesson
-def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, keeper, tmp_path):
+def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandbox, tmp_path):
     page = released(notebook(lesson, set(lesson.source.titles)))
     lines = {line.strip() for cell in page["cells"] for line in source_of(cell).splitlines()}
     assert not lesson.source.solution_lines() & lines
     assert "nbcheck.hidden" not in str(page)
-    results = grade(lesson, submission_of(page, lesson, tmp_path), keeper)
+    results = grade(lesson, submission_of(page, lesson, tmp_path), sandbox)
     assert {result.verdict for result in results} == {NOT_STARTED}
 
 
 @every_lesson
-def test_each_test_stands_where_its_task_can_pass(lesson, keeper):
+def test_each_test_stands_where_its_task_can_pass(lesson, sandbox):
     cells = [cell for cell in notebook(lesson)["cells"] if cell["cell_type"] == "code"]
     for i, cell in enumerate(cells):
         if marks_of(cell)["grade"]:
             task = int(marks_of(cell)["grade_id"].removeprefix("task-"))
             run = [(number, source_of(earlier)) for number, earlier in enumerate(cells[: i + 1], start=1)]
             check = next(check for check in lesson.tasks if check.number == task)
-            result = grade_task(lesson, check, RunCells(run, lesson, task), keeper)
+            result = grade_task(lesson, check, RunCells(run, lesson, task), sandbox)
             assert result.verdict == PASSED, result
 
 
@@ -117,9 +117,9 @@ def test_the_test_of_a_task_in_two_cells_follows_the_second(tmp_path):
     assert names == ["answer-00", "how", "start", "answer-01", "task-1"]
 
 
-def test_the_source_notebook_passes_the_checker(keeper, tmp_path):
+def test_the_source_notebook_passes_the_checker(sandbox, tmp_path):
     lesson = find_lesson("08")
-    results = grade(lesson, submission_of(notebook(lesson, {1}), lesson, tmp_path), keeper)
+    results = grade(lesson, submission_of(notebook(lesson, {1}), lesson, tmp_path), sandbox)
     assert {result.verdict for result in results} == {PASSED}
 
 
@@ -148,7 +148,7 @@ def test_without_lessons_there_are_all(tmp_path):
 @pytest.mark.parametrize(
     "flags, says",
     [
-        (["--lessons", "77"], "no lesson 77; there are"),
+        (["--lessons", "77"], "unknown lesson 77: there are"),
         (["--lessons", ","], "--lessons names none"),
         (["--hidden", "nowhere"], "no private checks in nowhere"),
         (["--hidden", "private", "--lessons", "02"], "lesson 08 is not in this course"),

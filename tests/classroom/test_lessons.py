@@ -37,31 +37,31 @@ every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: les
 
 
 @pytest.fixture(scope="module")
-def keeper():
-    with Sandbox() as keeper:
-        yield keeper
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
 
 
 def task_of(lesson, answer) -> int:
     return next(gap.task for gap in lesson.source.gaps if gap.where == answer.where)
 
 
-def results_of(lesson, text, keeper, folder, only=None):
+def results_of(lesson, text, sandbox, folder, only=None):
     path = folder / "answer.py"
     path.write_text(text, encoding="utf-8")
-    return grade(lesson, Submission(path, lesson), keeper, only)
+    return grade(lesson, Submission(path, lesson), sandbox, only)
 
 
 @every_lesson
-def test_a_blank_exercise_is_not_started(lesson, keeper, tmp_path):
-    results = results_of(lesson, lesson.source.exercise(), keeper, tmp_path)
+def test_a_blank_exercise_is_not_started(lesson, sandbox, tmp_path):
+    results = results_of(lesson, lesson.source.exercise(), sandbox, tmp_path)
     assert {result.verdict for result in results} == {NOT_STARTED}
 
 
 @every_lesson
-def test_the_solution_passes_within_ten_seconds(lesson, keeper, tmp_path):
+def test_the_solution_passes_within_ten_seconds(lesson, sandbox, tmp_path):
     start = time.monotonic()
-    results = results_of(lesson, lesson.source.text, keeper, tmp_path)
+    results = results_of(lesson, lesson.source.text, sandbox, tmp_path)
     assert {result.verdict for result in results} == {PASSED}, results
     assert time.monotonic() - start < 10  # not a timing: what a student may be asked to wait
 
@@ -79,17 +79,17 @@ def test_a_lesson_is_whole(lesson):
 
 
 @pytest.mark.parametrize("lesson, mistake", of("MISTAKES"))
-def test_a_mistake_fails_with_its_hint(lesson, mistake, keeper, tmp_path):
+def test_a_mistake_fails_with_its_hint(lesson, mistake, sandbox, tmp_path):
     text = lesson.source.with_answers({mistake.where: mistake.code, **dict(mistake.also)})
-    (result,) = results_of(lesson, text, keeper, tmp_path, task_of(lesson, mistake))
+    (result,) = results_of(lesson, text, sandbox, tmp_path, task_of(lesson, mistake))
     assert result.verdict == FAILED
     assert mistake.hint in result.hint, result
 
 
 @pytest.mark.parametrize("lesson, right", of("RIGHT"))
-def test_an_odd_but_right_answer_passes(lesson, right, keeper, tmp_path):
+def test_an_odd_but_right_answer_passes(lesson, right, sandbox, tmp_path):
     text = lesson.source.with_answers({right.where: right.code, **dict(right.also)})
-    results = results_of(lesson, text, keeper, tmp_path)
+    results = results_of(lesson, text, sandbox, tmp_path)
     assert {result.verdict for result in results} == {PASSED}, results
 
 
@@ -104,20 +104,20 @@ TRICKS = [
 
 @every_lesson
 @pytest.mark.parametrize("trick", TRICKS)
-def test_the_solutions_file_is_no_answer(lesson, trick, keeper, tmp_path):
+def test_the_solutions_file_is_no_answer(lesson, trick, sandbox, tmp_path):
     path = (lesson.folder / "solution.py").resolve()
     text = lesson.source.exercise() + trick.format(path=str(path), folder=str(path.parent)) + "\n"
-    results = results_of(lesson, text, keeper, tmp_path)
+    results = results_of(lesson, text, sandbox, tmp_path)
     assert {result.verdict for result in results} == {FAILED}
     assert all("solution" in result.got + result.hint for result in results)
 
 
 @every_lesson
-def test_the_librarys_own_code_is_no_answer(lesson, keeper, tmp_path):
+def test_the_librarys_own_code_is_no_answer(lesson, sandbox, tmp_path):
     for room in ("peft", "quant", "models", "functional", "train", "classroom"):
         if f"minilora.{room}" not in lesson.uses:
             text = f"{lesson.source.text}\nfrom minilora.{room} import *\n"
-            results = results_of(lesson, text, keeper, tmp_path)
+            results = results_of(lesson, text, sandbox, tmp_path)
             assert {result.verdict for result in results} == {FAILED}
             assert f"uses minilora.{room}, which" in results[0].hint
 

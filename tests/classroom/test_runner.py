@@ -28,56 +28,56 @@ LIMIT = 0.4  # seconds, for what is to run out of them
 SLACK = 3
 
 
-def keeper_of(seconds: float, kinds):
-    with Sandbox(seconds=seconds, kinds=kinds) as keeper:
-        yield keeper
+def sandbox_of(seconds: float, kinds):
+    with Sandbox(seconds=seconds, kinds=kinds) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(scope="module", params=[KINDS, ()], ids=["fenced", "limits"])
-def keeper(request):
-    yield from keeper_of(6, request.param)
+def sandbox(request):
+    yield from sandbox_of(6, request.param)
 
 
 @pytest.fixture(scope="module", params=[KINDS, ()], ids=["fenced", "limits"])
 def brief(request):
-    yield from keeper_of(LIMIT, request.param)
+    yield from sandbox_of(LIMIT, request.param)
 
 
 @pytest.fixture(scope="module")
 def fenced():
-    yield from keeper_of(6, KINDS)
+    yield from sandbox_of(6, KINDS)
 
 
 @pytest.fixture(scope="module")
 def only_namespaces():
-    yield from keeper_of(LIMIT, ("namespaces",))
+    yield from sandbox_of(LIMIT, ("namespaces",))
 
 
-def attempt(keeper, body: str, *arguments, **job):
-    """f(*arguments) with this body: its value, a Raised or a Trouble. It came in time, and no process is left."""
+def attempt(sandbox, body: str, *arguments, **job):
+    """f(*arguments) with this body: its value, a Raised or a RunFailed. It came in time, and no process is left."""
     source = START + "def f(*x):\n" + "".join(f"    {line}\n" for line in body.splitlines())
     begin = time.monotonic()
     try:
-        with keeper.start(Job(source, "/nowhere/exercise.py", **job)) as session:
+        with sandbox.start(Job(source, "/nowhere/exercise.py", **job)) as session:
             assert session.error is None
             result = session.call("f", *arguments)
-    except RunFailed as trouble:
-        result = trouble
-    assert time.monotonic() - begin < keeper.seconds + SLACK
-    assert processes(keeper) <= 2  # the keeper, and the one that waits for it outside the namespaces
+    except RunFailed as failure:
+        result = failure
+    assert time.monotonic() - begin < sandbox.seconds + SLACK
+    assert processes(sandbox) <= 2  # the supervisor, and the one that waits for it outside the namespaces
     return result
 
 
-def processes(keeper) -> int:
-    """How many have the keeper's command line; its children inherit it."""
+def processes(sandbox) -> int:
+    """How many have the supervisor's command line; its children inherit it."""
     count = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            count += keeper.scratch.encode() in path.read_bytes()
+            count += sandbox.scratch.encode() in path.read_bytes()
     return count
 
 
-def test_values_go_there_and_back(keeper):
+def test_values_go_there_and_back(sandbox):
     values = [
         np.arange(6.0).reshape(2, 3).T,
         np.float32(1.5),
@@ -86,7 +86,7 @@ def test_values_go_there_and_back(keeper):
         float("inf"),
     ]
     for value in values:
-        back = attempt(keeper, "return x[0]", value)
+        back = attempt(sandbox, "return x[0]", value)
         np.testing.assert_equal(back, np.asarray(value) if isinstance(value, np.generic) else value)
         if isinstance(value, np.ndarray):
             assert back.dtype == value.dtype and back.shape == value.shape
@@ -113,16 +113,16 @@ def test_what_resists_is_ended(brief, body):
     out_of_time(brief, body)
 
 
-def out_of_time(keeper, body: str):
-    trouble = attempt(keeper, body)
-    assert isinstance(trouble, RunFailed) and f"still running after {LIMIT} s" in str(trouble)
+def out_of_time(sandbox, body: str):
+    failure = attempt(sandbox, body)
+    assert isinstance(failure, RunFailed) and f"still running after {LIMIT} s" in str(failure)
 
 
 def test_the_line_that_does_not_end_is_named():
-    with Sandbox(seconds=1.5) as keeper:
-        assert attempt(keeper, "y = 1\nwhile True:\n    y += 1").line in (7, 8)
+    with Sandbox(seconds=1.5) as sandbox:
+        assert attempt(sandbox, "y = 1\nwhile True:\n    y += 1").line in (7, 8)
         with pytest.raises(RunFailed, match="still running") as caught:
-            keeper.start(Job("x = 1\nwhile True: pass", "/nowhere/exercise.py"))
+            sandbox.start(Job("x = 1\nwhile True: pass", "/nowhere/exercise.py"))
         assert caught.value.line == 2
 
 
@@ -139,10 +139,10 @@ def test_the_line_that_does_not_end_is_named():
         ("while True: libc.write(1, b'y' * 4096, 4096)", "printed more"),
     ],
 )
-def test_what_breaks_the_process_is_trouble(keeper, body, says):
-    trouble = attempt(keeper, body)
-    assert isinstance(trouble, RunFailed), trouble
-    assert any(word in str(trouble) for word in says.split("|"))
+def test_what_breaks_the_process_is_a_failure(sandbox, body, says):
+    failure = attempt(sandbox, body)
+    assert isinstance(failure, RunFailed), failure
+    assert any(word in str(failure) for word in says.split("|"))
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_what_breaks_the_process_is_trouble(keeper, body, says):
         ("os.kill(os.getppid(), 9)", "OSError"),
     ],
 )
-def test_exceptions_come_back_with_their_line(keeper, body, kind):
-    raised = attempt(keeper, body)
+def test_exceptions_come_back_with_their_line(sandbox, body, kind):
+    raised = attempt(sandbox, body)
     assert isinstance(raised, Raised) and kind in raised.types
     assert raised.line in (6, 7)
 
@@ -185,8 +185,8 @@ return 1
 """
 
 
-def test_orphans_are_found(keeper, only_namespaces):
-    for each in (keeper, only_namespaces):
+def test_orphans_are_found(sandbox, only_namespaces):
+    for each in (sandbox, only_namespaces):
         assert attempt(each, ORPHANS) == 1  # and `attempt` finds no process
 
 
@@ -214,8 +214,8 @@ IN_C = [
 
 
 @pytest.mark.parametrize("body", OUTSIDE)
-def test_nothing_outside_changes(keeper, tmp_path, body):
-    unchanged(keeper, tmp_path, body)
+def test_nothing_outside_changes(sandbox, tmp_path, body):
+    unchanged(sandbox, tmp_path, body)
 
 
 @pytest.mark.parametrize("body", IN_C)
@@ -226,10 +226,10 @@ def test_nothing_outside_changes_by_c_code(fenced, tmp_path, body):
     unchanged(fenced, tmp_path, body)
 
 
-def unchanged(keeper, tmp_path, body):
+def unchanged(sandbox, tmp_path, body):
     (tmp_path / "kept").write_text("as it was")
     mode = (tmp_path / "kept").stat().st_mode
-    result = attempt(keeper, body, str(tmp_path / "kept"))
+    result = attempt(sandbox, body, str(tmp_path / "kept"))
     assert result == -1 or isinstance(result, Raised), result
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert (tmp_path / "kept").read_text() == "as it was" and (tmp_path / "kept").stat().st_mode == mode
@@ -238,53 +238,53 @@ def unchanged(keeper, tmp_path, body):
 @pytest.mark.parametrize("kind, held", [("landlock", "landlock"), ("namespaces", "read-only files")])
 def test_each_fence_around_files_holds_alone(tmp_path, kind, held):
     (tmp_path / "kept").write_text("as it was")
-    with Sandbox(kinds=(kind,)) as keeper:
-        result = attempt(keeper, IN_C[0], str(tmp_path / "kept"))
-        if held not in keeper.held:
+    with Sandbox(kinds=(kind,)) as sandbox:
+        result = attempt(sandbox, IN_C[0], str(tmp_path / "kept"))
+        if held not in sandbox.held:
             pytest.skip(f"this system does not offer {kind}")
-        assert keeper.held[-1] == held
+        assert sandbox.held[-1] == held
     assert result == -1 and (tmp_path / "kept").exists()
 
 
-def test_the_scratch_folder_is_writable_and_each_time_empty(keeper):
+def test_the_scratch_folder_is_writable_and_each_time_empty(sandbox):
     for _ in range(2):
-        assert attempt(keeper, "open('a', 'w').write('b')\nos.makedirs('c/d')\nreturn os.listdir()") in (
+        assert attempt(sandbox, "open('a', 'w').write('b')\nos.makedirs('c/d')\nreturn os.listdir()") in (
             ["a", "c"],
             ["c", "a"],
         )
 
 
-def test_a_large_file_is_refused(keeper):
-    raised = attempt(keeper, "with open('a', 'wb') as file:\n    while True: file.write(bytes(10**6))")
+def test_a_large_file_is_refused(sandbox):
+    raised = attempt(sandbox, "with open('a', 'wb') as file:\n    while True: file.write(bytes(10**6))")
     assert isinstance(raised, Raised) and "OSError" in raised.types
 
 
-def test_one_session_does_not_see_another(keeper):
-    assert attempt(keeper, "np.allclose = np.array_equal = lambda *a, **k: True\nsys.modules['mark'] = np") is None
-    assert attempt(keeper, "return np.allclose(1, 2), 'mark' in sys.modules") == (False, False)
+def test_one_session_does_not_see_another(sandbox):
+    assert attempt(sandbox, "np.allclose = np.array_equal = lambda *a, **k: True\nsys.modules['mark'] = np") is None
+    assert attempt(sandbox, "return np.allclose(1, 2), 'mark' in sys.modules") == (False, False)
 
 
 FORGED = wire.pack({"value": "passed"})
 
 
 @pytest.mark.parametrize("forged", [b"passed\n", b'{"verdict": "passed"}\n', b"mlc1" + b"\xff" * 12, FORGED[:20]])
-def test_writing_to_every_open_file_gives_no_answer(keeper, forged):
+def test_writing_to_every_open_file_gives_no_answer(sandbox, forged):
     body = f"for n in range(256):\n    try: os.write(n, {forged!r})\n    except OSError: pass\nos._exit(0)"
-    assert isinstance(attempt(keeper, body), RunFailed)
+    assert isinstance(attempt(sandbox, body), RunFailed)
 
 
-def test_a_forged_answer_is_a_value_like_any_other(keeper):
+def test_a_forged_answer_is_a_value_like_any_other(sandbox):
     body = f"for n in range(3, 256):\n    try: os.write(n, {FORGED!r})\n    except OSError: pass\nos._exit(0)"
-    assert attempt(keeper, body) == "passed"  # which the checker compares, as it would have if it were returned
+    assert attempt(sandbox, body) == "passed"  # which the checker compares, as it would have if it were returned
 
 
-def test_an_object_that_equals_everything_is_sent_as_its_types_name(keeper):
+def test_an_object_that_equals_everything_is_sent_as_its_types_name(sandbox):
     equal = "class Equal(float):\n    def __eq__(self, other): return True\n"
-    assert attempt(keeper, equal + "return Equal(1)").kind == "Equal"
-    inner = attempt(keeper, equal + "return [np.array([Equal(1)], dtype=object), {'a': Equal(2)}]")
+    assert attempt(sandbox, equal + "return Equal(1)").kind == "Equal"
+    inner = attempt(sandbox, equal + "return [np.array([Equal(1)], dtype=object), {'a': Equal(2)}]")
     assert inner[0].kind == "ndarray" and inner[1]["a"].kind == "Equal"
     array = "class Array(np.ndarray):\n    def __eq__(self, other): return True\n"
-    back = attempt(keeper, array + "return np.ones(2).view(Array)")
+    back = attempt(sandbox, array + "return np.ones(2).view(Array)")
     assert type(back) is np.ndarray
 
 
@@ -300,8 +300,8 @@ def test_an_object_that_equals_everything_is_sent_as_its_types_name(keeper):
         "return np.array(['a'])",
     ],
 )
-def test_what_cannot_be_sent_is_odd(keeper, body):
-    back = attempt(keeper, body)
+def test_what_cannot_be_sent_is_odd(sandbox, body):
+    back = attempt(sandbox, body)
     while isinstance(back, list):
         (back,) = back
     assert isinstance(back, wire.Unserializable)
@@ -321,28 +321,28 @@ def test_what_cannot_be_sent_is_odd(keeper, body):
         "import minilora.classroom.lessons.checking",
     ],
 )
-def test_the_rest_of_the_library_is_closed(keeper, body):
-    result = attempt(keeper, body, uses=("minilora.Tensor", "minilora.nn", "minilora.functional.linear"))
+def test_the_rest_of_the_library_is_closed(sandbox, body):
+    result = attempt(sandbox, body, uses=("minilora.Tensor", "minilora.nn", "minilora.functional.linear"))
     assert isinstance(result, Raised) and {"ImportError", "AttributeError", "KeyError"} & set(result.types), result
     if "ModuleNotFoundError" in result.types or "importlib" in body:
         assert "this lesson may not use" in result.message
 
 
-def test_what_the_lesson_uses_is_open(keeper):
+def test_what_the_lesson_uses_is_open(sandbox):
     body = (
         "import minilora.functional as F\nfrom minilora import Tensor, nn\n"
         "layer = nn.Linear(2, 2)\ny = F.linear(Tensor(x[0]), layer.weight)\ny.sum().backward()\n"
         "return y, layer.weight.grad"
     )
     y, gradient = attempt(
-        keeper, body, np.ones((3, 2)), uses=("minilora.Tensor", "minilora.nn", "minilora.functional.linear")
+        sandbox, body, np.ones((3, 2)), uses=("minilora.Tensor", "minilora.nn", "minilora.functional.linear")
     )
     assert y.shape == (3, 2) and np.array_equal(gradient, np.full((2, 2), 3))
 
 
-def test_nothing_of_minilora_is_open_where_nothing_is_used(keeper):
+def test_nothing_of_minilora_is_open_where_nothing_is_used(sandbox):
     for body in ("import minilora", "import minilora.tensor", "from minilora import Tensor"):
-        assert "ImportError" in attempt(keeper, body).types
+        assert "ImportError" in attempt(sandbox, body).types
 
 
 READING = {
@@ -370,11 +370,11 @@ READING = {
 
 
 @pytest.mark.parametrize("way", READING)
-def test_who_reads_a_lessons_answers_fails(keeper, tmp_path, way):
+def test_who_reads_a_lessons_answers_fails(sandbox, tmp_path, way):
     (tmp_path / "solution.py").write_text("def f(): return 1")
-    result = attempt(keeper, READING[way], str(tmp_path / "solution.py"), hidden=str(tmp_path))
+    result = attempt(sandbox, READING[way], str(tmp_path / "solution.py"), hidden=str(tmp_path))
     if way == "hard link" and isinstance(result, Raised):  # Landlock makes none
-        assert "FileNotFoundError" in result.types and "landlock" in keeper.held
+        assert "FileNotFoundError" in result.types and "landlock" in sandbox.held
         return
     assert isinstance(result, RunFailed), result
     assert str(result) == "it tried to read the lesson's solution.py" and result.line is not None
@@ -394,11 +394,11 @@ FOLDER = "d = os.open(os.path.dirname({}), os.O_RDONLY)\nreturn os.read(os.open(
         "import subprocess; return subprocess.check_output(['cat', x[0]])",
     ],
 )
-def test_a_lessons_files_are_not_reached_by_folders_links_or_programs(keeper, tmp_path, body):
+def test_a_lessons_files_are_not_reached_by_folders_links_or_programs(sandbox, tmp_path, body):
     (tmp_path / "lessons").mkdir()
     path = tmp_path / "lessons" / "solution.py"
     path.write_text("def f(): return 1")
-    result = attempt(keeper, body, str(path), hidden=str(path.parent))
+    result = attempt(sandbox, body, str(path), hidden=str(path.parent))
     assert isinstance(result, Raised) and "OSError" in result.types, result
 
 
@@ -414,30 +414,30 @@ def test_c_code_does_not_read_a_lessons_files(fenced, tmp_path):
     assert min(attempt(fenced, body, *paths)) > 2  # where nothing is hidden
 
 
-def test_a_submission_may_read_and_show_its_own_lines(keeper, tmp_path):
+def test_a_submission_may_read_and_show_its_own_lines(sandbox, tmp_path):
     (tmp_path / "exercise.py").write_text("x = 1")
     body = "import warnings; warnings.warn_explicit('w', UserWarning, x[0], 1); return len(open(os.__file__).read(3))"
-    assert attempt(keeper, body, str(tmp_path / "exercise.py"), hidden=str(tmp_path)) == 3
+    assert attempt(sandbox, body, str(tmp_path / "exercise.py"), hidden=str(tmp_path)) == 3
 
 
-def test_prints_are_kept_apart(keeper):
-    with keeper.start(Job("print('loading')\ndef f():\n    print('running')\n    return 2", "exercise.py")) as session:
+def test_prints_are_kept_apart(sandbox):
+    with sandbox.start(Job("print('loading')\ndef f():\n    print('running')\n    return 2", "exercise.py")) as session:
         assert session.call("f") == 2
     assert session.printed == b"loading\nrunning\n"
 
 
-def test_lines_that_fail_do_no_harm_to_the_rest(keeper):
+def test_lines_that_fail_do_no_harm_to_the_rest(sandbox):
     source = "from __future__ import annotations\nx = 1 / 0\ndef f(a: Unknown): return 3\nprint(undefined)"
-    with keeper.start(Job(source, "exercise.py")) as session:
+    with sandbox.start(Job(source, "exercise.py")) as session:
         assert session.call("f", 1) == 3
         assert session.error.types[0] == "ZeroDivisionError" and session.error.line == 2
 
 
-def test_the_keeper_leaves_nothing():
-    with Sandbox() as keeper:
-        attempt(keeper, "return 1")
-        assert processes(keeper) >= 1 and os.path.isdir(keeper.scratch)
-    assert processes(keeper) == 0 and not os.path.exists(keeper.scratch)
+def test_the_sandbox_leaves_nothing():
+    with Sandbox() as sandbox:
+        attempt(sandbox, "return 1")
+        assert processes(sandbox) >= 1 and os.path.isdir(sandbox.scratch)
+    assert processes(sandbox) == 0 and not os.path.exists(sandbox.scratch)
 
 
 def test_a_killed_checker_leaves_no_process():
@@ -448,22 +448,22 @@ def test_a_killed_checker_leaves_no_process():
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as checker:
         scratch = checker.stdout.readline().strip()
-        keeper = type("Seen", (), {"scratch": scratch})
-        assert processes(keeper) >= 2
+        sandbox = type("Seen", (), {"scratch": scratch})
+        assert processes(sandbox) >= 2
         checker.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while processes(keeper) and time.monotonic() < deadline:
+    while processes(sandbox) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert processes(keeper) == 0
+    assert processes(sandbox) == 0
     os.rmdir(scratch)
 
 
-def test_a_keeper_that_died_is_replaced():
-    with Sandbox() as keeper:
-        attempt(keeper, "return 1")
-        os.killpg(keeper._process.pid, signal.SIGKILL)
-        attempt(keeper, "return 1")  # it may be seen now or have been seen before
-        assert attempt(keeper, "return 2") == 2
+def test_a_supervisor_that_died_is_replaced():
+    with Sandbox() as sandbox:
+        attempt(sandbox, "return 1")
+        os.killpg(sandbox._process.pid, signal.SIGKILL)
+        attempt(sandbox, "return 1")  # it may be seen now or have been seen before
+        assert attempt(sandbox, "return 2") == 2
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,7 +9,7 @@ import pytest
 
 from minilora.classroom.grading.grade import FAILED, NOT_STARTED, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.grading.verdicts import fence_line
+from minilora.classroom.grading.text_report import limits_line
 from minilora.classroom.lessons.lesson import NAME, Lesson
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError
@@ -25,15 +25,14 @@ class _LessonFile(pytest.File):
     def collect(self):
         lesson = Lesson(self.path.parent)
         for task in lesson.tasks:
-            yield _TaskItem.from_parent(self, name=f"task {task.number}: {lesson.source.titles[task.number]}")._for(
-                lesson, task.number
-            )
+            name = f"task {task.number}: {lesson.source.titles[task.number]}"
+            yield _TaskItem.from_parent(self, name=name, lesson=lesson, number=task.number)
 
 
 class _TaskItem(pytest.Item):
-    def _for(self, lesson: Lesson, number: int) -> "_TaskItem":
+    def __init__(self, *, lesson: Lesson, number: int, **named):
+        super().__init__(**named)
         self.lesson, self.number = lesson, number
-        return self
 
     def runtest(self) -> None:
         with Sandbox() as sandbox:
@@ -42,7 +41,7 @@ class _TaskItem(pytest.Item):
             pytest.skip(" ".join(["not started.", result.hint]).strip())
         if result.verdict == FAILED:
             rows = [f"{name}: {value}" for name, value in result.to_dict().items() if name not in ("task", "verdict")]
-            raise _Failed("\n".join([*rows, fence_line(sandbox.held)]))
+            raise _Failed("\n".join([*rows, limits_line(sandbox.held)]))
 
     def repr_failure(self, excinfo, style=None):
         if isinstance(excinfo.value, (_Failed, MiniloraError)):

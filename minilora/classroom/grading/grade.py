@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import Failure, NotStarted, Student, Task
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.sandbox.runner import Job, RunFailed, Sandbox
+from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox, Session
 
 REFUSALS = {"PermissionError", "ImportError"}  # what a submission gets that asks for what it may not have
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
@@ -39,8 +39,8 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
     """One task's result; the check need not be one of the lesson's own."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     if submission.forbidden:
-        line, name = submission.forbidden
-        result.place = submission.place(line)
+        place, name = submission.forbidden
+        result.place = submission.place(place)
         result.hint = f"This uses {name}, which the lesson leaves for you to write."
         result.hint += f" Of minilora there is {', '.join(lesson.uses)}." if lesson.uses else " It needs NumPy alone."
         return result
@@ -48,25 +48,11 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
         result.verdict, result.hint = NOT_STARTED, f"{submission.shown} does not define {', '.join(missing)}."
         return result
     job = Job(submission.source, str(submission.path), lesson.uses, lesson.driver, str(lesson.folder.parent.resolve()))
-    session = line = None
+    line: int | None = None
+    session: Session | None = None
     try:
         session = sandbox.start(job)
-        student = Student(session, lesson.number, _signatures(lesson))
-        task.check(student)
-        result.verdict = PASSED
-    except NotStarted as gap:
-        if session.error is not None and REFUSALS & set(session.error.types):
-            result.hint, line = f"A line at the top of the file failed: {session.error}", session.error.line
-        else:
-            result.verdict = NOT_STARTED
-            result.hint = f"Task {gap.task} comes first." if gap.task != task.number else ""
-    except Failure as failure:
-        result.call, result.expected, result.got = failure.call, failure.expected, failure.got
-        result.hint, line = failure.hint, failure.line
-        if session.error is not None and "has no attribute" in failure.got:
-            result.hint, line = f"A line at the top of the file failed: {session.error}", session.error.line
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:  # of the check: it met a surprise
-        result.hint = f"A result has another form than was asked for ({error})."
+        line = _judge(task, Student(session, lesson.number, _signatures(lesson)), session.error, result)
     except RunFailed as error:
         result.got, line, result.hint = str(error), error.line, error.hint
     finally:
@@ -76,6 +62,29 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
     if line:
         result.place = submission.place(line)
     return result
+
+
+def _judge(task: Task, student: Student, error: Raised | None, result: Result) -> int | None:
+    """Run the check, write its verdict into `result`, and return the line that failed. error: of the file's top."""
+    try:
+        task.check(student)
+        result.verdict = PASSED
+    except NotStarted as gap:
+        if error is not None and REFUSALS & set(error.types):
+            result.hint = f"A line at the top of the file failed: {error}"
+            return error.line
+        result.verdict = NOT_STARTED
+        result.hint = f"Task {gap.task} comes first." if gap.task != task.number else ""
+    except Failure as failure:
+        result.call, result.expected = failure.call, failure.expected
+        result.got, result.hint = failure.got, failure.hint
+        if error is not None and "has no attribute" in failure.got:
+            result.hint = f"A line at the top of the file failed: {error}"
+            return error.line
+        return failure.line
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as surprise:  # of the check
+        result.hint = f"A result has another form than was asked for ({surprise})."
+    return None
 
 
 def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:

@@ -5,17 +5,18 @@
     nbcheck.task("08", 3)
 
 It raises NotPassed, with the report, where the task is not passed, and nbgrader gives no points then. What is checked
-is the text of the code cells that this kernel has run, in a process of its own behind the limits of `runner.py`, by
+is the text of the code cells that this kernel has run, in a process of its own behind the limits of the sandbox, by
 the lesson's own checks. So a function that never ends costs its task, after ten seconds, and not the kernel. A cell
 that is no Python, or that was interrupted (as nbgrader does to one that runs too long), counts as not there.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
 from minilora.classroom.grading.submission import RunCells
-from minilora.classroom.grading.verdicts import task_report
+from minilora.classroom.grading.text_report import task_report
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
@@ -33,39 +34,31 @@ class NotPassed(Exception):
 
 def task(lesson: str, number: int) -> None:
     """Check a task by the lesson's own check."""
-    found = _found(lesson)
-    _check(found, next(task for task in found.tasks if task.number == number))
+    _check(lesson, number, lambda found: found.tasks)
 
 
 def hidden(lesson: str, number: int) -> None:
     """Check a task by the teacher's private check, from the folder of the course that the notebook lies in."""
-    found = _found(lesson)
     here = Path.cwd()
     course = next((folder for folder in (here, *here.parents) if (folder / CONFIG).is_file()), here)
+    _check(lesson, number, lambda found: found.private_tasks(course / HIDDEN / f"{found.name}.py"))
+
+
+def _check(word: str, number: int, tasks_of: Callable[[Lesson], list[Task]]) -> None:
     try:
-        tasks = found.private_tasks(course / HIDDEN / f"{found.name}.py")
+        lesson = find_lesson(word)
+        task = next(task for task in tasks_of(lesson) if task.number == number)
     except MiniloraError as error:
         raise NotPassed(str(error)) from None
-    _check(found, next(task for task in tasks if task.number == number))
-
-
-def _found(lesson: str) -> Lesson:
-    try:
-        return find_lesson(lesson)
-    except MiniloraError as error:
-        raise NotPassed(str(error)) from None
-
-
-def _check(lesson: Lesson, task: Task) -> None:
     with Sandbox() as sandbox:
         try:
-            cells = RunCells(_cells_run(), lesson, task.number)
+            cells = RunCells(_cells_run(), lesson, number)
             result = grade_task(lesson, task, cells, sandbox)
-            if cells.missing(task.number):
+            if cells.missing(number):
                 result.hint += f" A cell is no Python: {cells.unreadable}." if cells.unreadable else ""
                 result.hint += " A cell that was interrupted does not count." if _was_one_interrupted() else ""
         except MiniloraError as error:
-            result = Result(task.number, lesson.source.titles[task.number], FAILED, hint=str(error))
+            result = Result(number, lesson.source.titles[number], FAILED, hint=str(error))
         report = task_report(result, sandbox.held)
     if result.verdict != PASSED:
         raise NotPassed(report)

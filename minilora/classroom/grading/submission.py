@@ -6,11 +6,15 @@ Everything here looks at the text alone; nothing of it is run.
 import ast
 import json
 import warnings
+from collections.abc import Iterator
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.lessons.source import functions
+from minilora.classroom.lessons.source import functions, used_names
+from minilora.classroom.sandbox.audit import ANSWERS
+from minilora.classroom.sandbox.imports import covers
 from minilora.errors import MiniloraError, escape
 
 SIZE_LIMIT = 5_000_000  # bytes
@@ -62,7 +66,7 @@ class Submission:
         """The names that a task asks for and the file does not define."""
         return [name for name in self.lesson.source.names(task) if name not in self.defined]
 
-    def _cells_of(self, text: str) -> list[tuple[int, str]]:
+    def _cells_of(self, text: str) -> list[tuple[int | str, str]]:
         """(number, code) of a notebook's code cells."""
         try:
             return [
@@ -86,7 +90,7 @@ class Submission:
         lines, source = self.source.split("\n"), self.lesson.source
         gaps = {gap.where: gap for gap in source.gaps}
         for name, node in functions(self.tree):
-            for i in range(node.lineno - 1, node.end_lineno) if name in gaps else ():
+            for i in range(node.lineno - 1, node.end_lineno or 0) if name in gaps else ():
                 if lines[i].strip() == NBGRADER_STUB:
                     lines[i] = lines[i].replace("()", f'("{source.stub(gaps[name])}")')
         return "\n".join(lines)
@@ -116,7 +120,7 @@ class Submission:
             if name in self.defined:
                 self._check_signature(name, node, self.defined[name])
 
-    def _check_signature(self, name: str, asked: ast.AST, given: ast.AST) -> None:
+    def _check_signature(self, name: str, asked: ast.stmt, given: ast.stmt) -> None:
         if isinstance(asked, ast.ClassDef):
             if isinstance(given, ast.FunctionDef):
                 raise MiniloraError(f"{self.shown}, {self.place(given.lineno)}: {name} is to be a class")
@@ -127,7 +131,7 @@ class Submission:
                         self._check_signature(f"{name}.{method.name}", method, methods[method.name])
         elif isinstance(given, ast.ClassDef):
             raise MiniloraError(f"{self.shown}, {self.place(given.lineno)}: {name} is to be a function")
-        elif isinstance(given, ast.FunctionDef):
+        elif isinstance(given, ast.FunctionDef) and isinstance(asked, ast.FunctionDef):
             least, most = _counts(asked.args)
             given_least, given_most = _counts(given.args)
             if given_least > least or given_most < most:
@@ -138,35 +142,14 @@ class Submission:
 
     def _find_forbidden(self) -> tuple[int, str] | None:
         """The first use of a part of minilora that the lesson keeps for the student to write, or of its solution."""
-        uses, aliases, seen = self.lesson.uses, {}, []
-
-        def look(line: int, name: str, is_whole: bool = False) -> None:
-            if name.partition(".")[0] in ("solution", "checks", "mistakes"):
-                seen.append((line, name))
-            if name.partition(".")[0] != "minilora" or any(name == u or name.startswith(f"{u}.") for u in uses):
-                return
-            if is_whole or not any(use.startswith(f"{name}.") for use in uses):
-                seen.append((line, name))
-
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    look(node.lineno, alias.name)
-                    aliases[alias.asname or alias.name.partition(".")[0]] = (
-                        alias.name if alias.asname else alias.name.partition(".")[0]
-                    )
-            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-                for alias in node.names:
-                    if alias.name == "*":
-                        look(node.lineno, node.module, is_whole=True)
-                    else:
-                        look(node.lineno, f"{node.module}.{alias.name}")
-                        aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-        for node in ast.walk(self.tree):
-            chain = _chain(node)
-            if chain and chain[0] in aliases:
-                look(node.lineno, ".".join([aliases[chain[0]], *chain[1:]]))
-        return min(seen, default=None)
+        uses, found = self.lesson.uses, []
+        for line, name in used_names(self.tree):
+            plain = name.removesuffix(".*")  # all of a module: not even where the lesson uses a part of it
+            holds_used = plain == name and any(covers([plain], use) for use in uses)
+            is_closed = covers(["minilora"], plain) and not (covers(uses, plain) or holds_used)
+            if is_closed or covers(ANSWERS, plain):
+                found.append((line, plain))
+        return min(found, default=None)
 
 
 class RunCells(Submission):
@@ -179,7 +162,7 @@ class RunCells(Submission):
     def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int):
         self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
         self.unreadable = ""
-        readable = []
+        readable: list[tuple[int | str, str]] = []
         for number, code in cells:
             label = (f"[{number}]", code)
             self._cells = []
@@ -246,7 +229,7 @@ def _names_of(lesson: Lesson) -> list[str]:
     return [name for name, _ in _defined(lesson.source.tree.body) if name in found]
 
 
-def _defined(statements: list[ast.stmt]):
+def _defined(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
     """(name, node) of what the top of a file binds, also inside if, try and with."""
     for node in statements:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -264,10 +247,8 @@ def _defined(statements: list[ast.stmt]):
 def _counts(arguments: ast.arguments) -> tuple[float, float]:
     """Fewest and most positional arguments that a function takes."""
     most = len(arguments.posonlyargs) + len(arguments.args)
-    least = most - len(arguments.defaults)
-    if any(default is None for default in arguments.kw_defaults):
-        least = float("inf")  # none will do: one must be named
-    return least, float("inf") if arguments.vararg else most
+    is_one_named = any(default is None for default in arguments.kw_defaults)  # and then none will do
+    return inf if is_one_named else most - len(arguments.defaults), inf if arguments.vararg else most
 
 
 def _near(wanted: list[str], given: list[str]) -> tuple[str, str] | None:
@@ -276,13 +257,3 @@ def _near(wanted: list[str], given: list[str]) -> tuple[str, str] | None:
         if close := get_close_matches(name, given, n=1, cutoff=0.75):
             return name, close[0]
     return None
-
-
-def _chain(node: ast.AST) -> list[str]:
-    """The names of an attribute chain: a.b.c; empty for anything else."""
-    if not isinstance(node, ast.Attribute):
-        return []
-    names = [node.attr]
-    while isinstance(node := node.value, ast.Attribute):
-        names.append(node.attr)
-    return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []

@@ -15,6 +15,7 @@ maps hints to the wrong answers that deserve them: values, `raised("ValueError")
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -156,10 +157,10 @@ class Answer:
             if expected.fits(self._raw):
                 return
             difference = "That input should be refused."
+        elif (found := _difference(expected, self._raw, tolerance)) is not None:
+            difference = found
         else:
-            difference = _difference(expected, self._raw, tolerance)
-            if difference is None:
-                return
+            return
         for hint, wrong in (instead or {}).items():
             if self._is(wrong, tolerance):
                 self.fail(show_value(expected), hint)
@@ -179,7 +180,7 @@ class Answer:
         known = next((known for known, wrong in (instead or {}).items() if self._is(wrong, TOLERANCE)), None)
         self.fail(expected, known or hint)
 
-    def fail(self, expected: str, hint: str) -> None:
+    def fail(self, expected: str, hint: str) -> NoReturn:
         """End the check."""
         line = self._raw.line if isinstance(self._raw, Raised) else None
         call = str(self._call) + (f"\nof the result, the part {self._part}" if self._part else "")
@@ -195,10 +196,7 @@ class Answer:
 
 def _why(exception: Raised) -> str:
     """A hint for an exception that no check foresaw."""
-    for kind, hint in EXCEPTIONS.items():
-        if kind in exception.types:
-            return hint
-    return "Your code raised this."
+    return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), "Your code raised this.")
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:
@@ -209,7 +207,7 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
         return False
 
 
-def _difference(expected: object, got: object, tolerance: float) -> str | None:
+def _difference(expected: Any, got: Any, tolerance: float) -> str | None:
     """What is other, in a sentence; None where nothing is."""
     if isinstance(expected, dict):
         if not isinstance(got, dict) or set(got) != set(expected):
@@ -219,13 +217,14 @@ def _difference(expected: object, got: object, tolerance: float) -> str | None:
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
             return f"{len(expected)} results were asked for, as a tuple."
         parts = [(f"[{i}]", e, g) for i, (e, g) in enumerate(zip(expected, got, strict=True))]
-    elif _is_list_of_text(expected):
+    elif isinstance(expected, list) and any(isinstance(item, str) for item in expected):
         same = isinstance(got, (list, tuple)) and len(got) == len(expected)
         same = same and all(_difference(e, g, tolerance) is None for e, g in zip(expected, got, strict=True))
         return None if same else f"It should be {show_value(expected)}."
     elif expected is None or isinstance(expected, (str, bool)):
+        if isinstance(expected, bool) and isinstance(got, np.ndarray) and got.shape == () and got.dtype == bool:
+            got = bool(got)
         same = type(got) is type(expected) and got == expected
-        same = same or (isinstance(expected, bool) and _is_bool(got) and bool(got) == expected)
         return None if same else f"It should be {show_value(expected)}."
     else:
         return _array_difference(np.asarray(expected), got, tolerance)
@@ -233,14 +232,6 @@ def _difference(expected: object, got: object, tolerance: float) -> str | None:
         if problem := _difference(e, g, tolerance):
             return f"Part {name}: {problem}"
     return None
-
-
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, list) and any(isinstance(item, str) for item in value)
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.shape == () and value.dtype == bool
 
 
 def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> str | None:

@@ -64,27 +64,27 @@ class Lesson:
     @property
     def tasks(self) -> list[Task]:
         """In order. Raises MiniloraError where checks.py and solution.py have different ones."""
-        found = [value for value in vars(self.checks).values() if isinstance(value, Task)]
-        numbers = sorted(task.number for task in found)
+        found = _tasks_in(self.checks)
+        numbers = [task.number for task in found]
         if numbers != sorted(self.source.titles):
             raise MiniloraError(f"{self.name}: checks.py has tasks {numbers}, solution.py {sorted(self.source.titles)}")
-        return sorted(found, key=lambda task: task.number)
+        return found
 
     def private_tasks(self, path: Path) -> list[Task]:
         """The checks in a teacher's file, written like checks.py. Raises MiniloraError."""
         shown = escape(str(path))
         try:
-            found = [value for value in vars(self._run(str(path))).values() if isinstance(value, Task)]
+            found = _tasks_in(self._run(str(path)))
         except OSError as error:
             raise MiniloraError(f"private checks {shown}: {error.strerror}") from error
         except Exception as error:
             raise MiniloraError(f"private checks {shown}: {type(error).__name__}: {escape(str(error), 200)}") from error
-        numbers = sorted(task.number for task in found)
+        numbers = [task.number for task in found]
         if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(self.source.titles):
             raise MiniloraError(
                 f"private checks {shown} are of tasks {numbers}, {self.name} has {list(self.source.titles)}"
             )
-        return sorted(found, key=lambda task: task.number)
+        return found
 
     def _run(self, name: str) -> ModuleType:
         path = self.folder / name
@@ -92,6 +92,10 @@ class Lesson:
         module.__file__ = str(path)
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
         return module
+
+
+def _tasks_in(module: ModuleType) -> list[Task]:
+    return sorted((x for x in vars(module).values() if isinstance(x, Task)), key=lambda task: task.number)
 
 
 def lessons_folder() -> Path:

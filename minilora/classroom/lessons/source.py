@@ -9,6 +9,7 @@ What the student writes stands inside functions, between the lines
 import ast
 import re
 import textwrap
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,25 +47,27 @@ class Source:
 
     def _find_gaps(self) -> list[Gap]:
         known = list(functions(self.tree))
-        gaps, begin = [], None
+        gaps: list[Gap] = []
+        begin: tuple[int, re.Match] | None = None
         for i, line in enumerate(self.lines):
+            place = f"{self.path}, line {i + 1}"
             if found := BEGIN.fullmatch(line):
                 if begin is not None:
-                    raise FormatError(f"{self.path}, line {i + 1}: BEGIN SOLUTION inside a solution")
-                begin = (i, *found.groups())
+                    raise FormatError(f"{place}: BEGIN SOLUTION inside a solution")
+                begin = (i + 1, found)
             elif END.fullmatch(line):
                 if begin is None:
-                    raise FormatError(f"{self.path}, line {i + 1}: END SOLUTION without a beginning")
-                start, indent, task, title = begin
-                around = [name for name, node in known if node.lineno <= start + 1 and i <= node.end_lineno]
+                    raise FormatError(f"{place}: END SOLUTION without a beginning")
+                (first, found), begin = begin, None
+                around = [name for name, node in known if node.lineno <= first and i <= (node.end_lineno or 0)]
                 if not around:
-                    raise FormatError(f"{self.path}, line {start + 1}: a solution must stand in a function")
-                gaps.append(Gap(int(task), title.strip(), around[-1], indent, start + 1, i))
-                begin = None
+                    raise FormatError(f"{self.path}, line {first}: a solution must stand in a function")
+                indent, task, title = found.groups()
+                gaps.append(Gap(int(task), title.strip(), around[-1], indent, first, i))
             elif "### BEGIN SOLUTION" in line or "### END SOLUTION" in line:
-                raise FormatError(f"{self.path}, line {i + 1}: not '### BEGIN SOLUTION task 2: what to do'")
+                raise FormatError(f"{place}: not '### BEGIN SOLUTION task 2: what to do'")
         if begin is not None:
-            raise FormatError(f"{self.path}, line {begin[0] + 1}: BEGIN SOLUTION without an end")
+            raise FormatError(f"{self.path}, line {begin[0]}: BEGIN SOLUTION without an end")
         return gaps
 
     def stub(self, gap: Gap) -> str:
@@ -90,8 +93,8 @@ class Source:
 
         return self._filled(lines)
 
-    def _filled(self, lines) -> str:
-        out, at = [], 0
+    def _filled(self, lines: Callable[[Gap], list[str]]) -> str:
+        out, at = list[str](), 0
         for gap in self.gaps:
             out += self.lines[at : gap.first - 1] + lines(gap)
             at = gap.last + 1
@@ -112,7 +115,7 @@ def stub_start(number: int, task: int) -> str:
     return f"lesson {number:02}, task {task}"
 
 
-def functions(tree: ast.AST, prefix: str = ""):
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """(dotted name, node) of every function, outer ones first."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -122,3 +125,23 @@ def functions(tree: ast.AST, prefix: str = ""):
             yield from functions(node, f"{name}.")
         else:
             yield from functions(node, prefix)
+
+
+def used_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of all that is imported, and of what is taken from it; "a.*" for `from a import *`."""
+    aliases = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first = alias.name.partition(".")[0]
+                aliases[alias.asname or first] = alias.name if alias.asname else first
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            for alias in node.names:
+                aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                yield node.lineno, f"{node.module}.{alias.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            first, *rest = ast.unparse(node).split(".")
+            if first in aliases and all(name.isidentifier() for name in rest):
+                yield node.lineno, ".".join([aliases[first], *rest])

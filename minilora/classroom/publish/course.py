@@ -11,6 +11,7 @@ Nothing here needs nbgrader; docs/teachers.md says how to go on with it.
 
 import json
 import re
+from collections.abc import Set
 from pathlib import Path
 
 from minilora.classroom.grading.grade import PASSED, grade_task
@@ -63,7 +64,7 @@ def write_course(folder: Path, words: list[str] | None = None, hidden: Path | No
     return notebooks
 
 
-def notebook(lesson: Lesson, with_hidden: set[int] = frozenset()) -> dict:
+def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
     """The source notebook of a lesson, as nbformat 4.5 writes it. with_hidden: the tasks that have a private check."""
     cells: list[dict] = []
 
@@ -75,7 +76,7 @@ def notebook(lesson: Lesson, with_hidden: set[int] = frozenset()) -> dict:
         cells.append(cell | ({"execution_count": None, "outputs": []} if kind == "code" else {}))
 
     parts = parts_of(lesson.source.lines)
-    last = {gap.task: _part_of(parts, gap.first) for gap in lesson.source.gaps}  # task -> the part that ends it
+    last = {gap.task: max(i for i, part in enumerate(parts) if part[0] <= gap.first) for gap in lesson.source.gaps}
     for i, (_, is_markdown, text) in enumerate(parts):
         if is_markdown:
             text = re.sub(rf"`minilora check {lesson.number:02}", rf"\g<0> --file {lesson.name}.ipynb", text)
@@ -111,10 +112,6 @@ def parts_of(lines: list[str]) -> list[tuple[int, bool, str]]:
         if text := "\n".join(body).strip("\n"):
             parts.append((start, is_markdown, text))
     return parts
-
-
-def _part_of(parts: list[tuple[int, bool, str]], line: int) -> int:
-    return max(i for i, (start, _, _) in enumerate(parts) if start <= line)
 
 
 def _private(folder: Path, lessons: list[Lesson]) -> dict[str, tuple[Path, list[Task]]]:

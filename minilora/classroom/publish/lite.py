@@ -17,7 +17,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from minilora.classroom.lessons.source import used_names
+from minilora.classroom.sandbox.imports import covers
 from minilora.errors import MiniloraError, escape
 
 ROOT = Path(__file__).parents[3]
@@ -28,11 +31,12 @@ EXTENSIONS = ("@jupyterlite/pyodide-kernel-extension", "@jupyter-widgets/jupyter
 MARK = "jupyter-lite.json"  # a folder with this file in it is a site, and may be built anew
 
 # What reads or trains a tokenizer, and so needs a library of which there is no build for Pyodide.
-NEEDS_TOKENIZERS = {
-    "minilora.data.tokenizer": None,  # all of the module
-    "minilora.measure.lab": None,
-    "minilora.train.recipes": {"load_model", "tokenizer_for"},
-}
+NEEDS_TOKENIZERS = (
+    "minilora.data.tokenizer",
+    "minilora.measure.lab",
+    "minilora.train.recipes.load_model",
+    "minilora.train.recipes.tokenizer_for",
+)
 INSTALL = "# In the browser only: what the cells below import.\n%pip install -q minilora ipywidgets"
 RUNS = "*This copy runs in your browser. The first cell takes a while, the first time most.*"
 STOPS = (
@@ -42,49 +46,27 @@ STOPS = (
 )
 
 
-def _is_off(node: ast.stmt, tree: ast.Module) -> bool:
-    """Whether the statement is an `if` over a name that the module sets to False."""
-    if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name)):
-        return False
-    values = [
-        ast.unparse(n.value)
-        for n in tree.body
-        if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == node.test.id
-    ]
-    return values == ["False"]
-
-
 def needs_tokenizers(source: str) -> bool:
     """Whether the text of a notebook's code imports or uses anything of NEEDS_TOKENIZERS, but for what stands under a
     switch that is off (`ask = False`, then `if ask:`).
     """
     tree = ast.parse(source)
-    tree.body = [part for node in tree.body for part in (node.orelse if _is_off(node, tree) else [node])]
-    called = {}  # what the notebook calls a module by, and the module
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            called |= {alias.asname or alias.name: alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            called |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    used = set(called.values())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            home = ast.unparse(node.value)
-            used.add(f"{called.get(home, home)}.{node.attr}")
-    for module, names in NEEDS_TOKENIZERS.items():
-        parts = {name[len(module) + 1 :].partition(".")[0] for name in used if name.startswith(f"{module}.")}
-        if (names is None and (module in used or parts)) or (names and parts & names):
-            return True
-    return False
+    values: dict[str, list[str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            values.setdefault(ast.unparse(node.targets[0]), []).append(ast.unparse(node.value))
+        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and values.get(node.test.id) == ["False"]:
+            node.body = []
+    return any(covers(NEEDS_TOKENIZERS, name) for _, name in used_names(tree))
 
 
-def for_the_browser(notebook: dict) -> dict:
+def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
     """The notebook with two cells in front: what will run there, and the installation."""
     code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
-    note = {"cell_type": "markdown", "id": "browser-note", "metadata": {}}
-    install = {"cell_type": "code", "id": "browser-install", "metadata": {}, "execution_count": None, "outputs": []}
-    note["source"] = STOPS if needs_tokenizers(code) else RUNS
-    install["source"] = INSTALL
+    note: dict[str, Any] = {"cell_type": "markdown", "source": STOPS if needs_tokenizers(code) else RUNS}
+    install: dict[str, Any] = {"cell_type": "code", "source": INSTALL, "execution_count": None, "outputs": []}
+    for cell, name in ((note, "browser-note"), (install, "browser-install")):
+        cell.update({"id": name, "metadata": {}})
     return notebook | {"cells": [note, install, *notebook["cells"]]}
 
 

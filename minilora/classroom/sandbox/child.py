@@ -12,14 +12,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from minilora.classroom.sandbox import limits, wire
-from minilora.classroom.sandbox.audit import ANSWERS, Attempts, files_below, line_in, watch
+from minilora.classroom.sandbox.audit import Attempts, files_below, line_in, watch
+from minilora.classroom.sandbox.imports import close_library
 
 
 def preload() -> None:
@@ -28,7 +28,7 @@ def preload() -> None:
         import_module(f"minilora.{name}")
 
 
-def main(socket_fd: int, printed_fd: int, trace_fd: int, settings: dict[str, Any]) -> None:
+def main(settings: dict[str, Any], socket_fd: int, printed_fd: int, trace_fd: int) -> None:
     """Serve one job and end the process."""
     try:
         os.setsid()
@@ -56,7 +56,7 @@ def _serve(connection: socket.socket, settings: dict[str, Any]) -> None:
     driver = ModuleType("driver")
     exec(compile(job["driver"].tobytes(), "driver.py", "exec"), vars(driver))
     attempts: Attempts = []
-    _close_library(job["uses"], lambda name: attempts.append((name, line_in(job["file"]))))
+    close_library(job["uses"], lambda name: attempts.append((name, line_in(job["file"]))))
     watch(settings["scratch"], hidden, job["file"], attempts)
     student = ModuleType("exercise")
     sys.modules["exercise"] = student
@@ -115,53 +115,3 @@ def line_of(error: BaseException, file: str) -> int | None:
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
-
-
-def covers(uses: list[str], name: str) -> bool:
-    """Whether `name` is one of the dotted names `uses`, or stands in one of them."""
-    return any(name == use or name.startswith(f"{use}.") for use in uses)
-
-
-def _close_library(uses: list[str], note: Callable[[str], None]) -> None:
-    """Leave of minilora what the lesson may use; importing anything else of it fails."""
-    found = {name: _resolve(name) for name in uses}
-    for name in [name for name in sys.modules if name.partition(".")[0] == "minilora" and not covers(uses, name)]:
-        del sys.modules[name]
-    for name, thing in found.items():
-        parts = name.split(".")
-        for i in range(len(parts) - 1, 0, -1):
-            parent = ".".join(parts[:i])
-            if parent in found:
-                break
-            if parent not in sys.modules:
-                sys.modules[parent] = ModuleType(parent)
-                sys.modules[parent].__path__ = []
-            setattr(sys.modules[parent], parts[i], thing)
-            thing = sys.modules[parent]
-    sys.meta_path.insert(0, _Refuse(note))
-
-
-def _resolve(name: str) -> object:
-    """What a dotted name means: a module, or something in one."""
-    parts = name.split(".")
-    thing = import_module(parts[0])
-    for i, part in enumerate(parts[1:], start=1):
-        try:
-            thing = getattr(thing, part)
-        except AttributeError:
-            thing = import_module(".".join(parts[: i + 1]))
-    return thing
-
-
-class _Refuse:
-    """An importer that stands first in line and says no to the rest of minilora and to a lesson's other files."""
-
-    def __init__(self, note: Callable[[str], None]):
-        self.note = note
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        first = name.partition(".")[0]
-        if first in ANSWERS:
-            self.note(f"{first}.py")
-        if first in ("minilora", *ANSWERS):
-            raise ImportError(f"this lesson may not use {name}: what it teaches is written here, not imported")

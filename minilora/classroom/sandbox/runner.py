@@ -18,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
+from typing import IO, Any
 
 import numpy as np
 
@@ -59,11 +61,13 @@ class Job:
     hidden: str = ""  # folder that the code may not read
 
 
+@dataclass
 class Raised:
     """An exception in the student's code: its type's names (the class's first), the message, the line."""
 
-    def __init__(self, types: list[str], message: str, line: int | None):
-        self.types, self.message, self.line = types, message, line
+    types: list[str]
+    message: str
+    line: int | None
 
     def __repr__(self) -> str:
         return f"{self.types[0]}: {escape(self.message, 300)}" if self.message else self.types[0]
@@ -84,14 +88,14 @@ class Sandbox:
     def __enter__(self) -> "Sandbox":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _launch(self) -> None:
         try:
             self._launch_with(self.kinds)
         except OSError:  # in namespaces, the superuser may not read what belongs to others, Python itself included
-            self._kill()
+            self._stop()
             self._launch_with(tuple(kind for kind in self.kinds if kind != "namespaces"))
 
     def _launch_with(self, kinds: tuple[str, ...]) -> None:
@@ -117,7 +121,7 @@ class Sandbox:
         self._replies = ours.makefile("rb")
         self.held = self._reply()
 
-    def _reply(self):
+    def _reply(self) -> Any:
         line = self._replies.readline(10_000)
         if not line:
             raise OSError("the process that runs the exercises ended")
@@ -126,25 +130,24 @@ class Sandbox:
     def start(self, job: Job) -> "Session":
         """A child that runs the job. Raises RunFailed where the student's file does not come to its end."""
         if self._process is not None and self._process.poll() is not None:
-            self._kill()
+            self._stop()
         if self._process is None:
             self._launch()
         ours, theirs = socket.socketpair()
         printed, printed_end = os.pipe()
-        trace, trace_end = os.pipe()
+        trace = tempfile.TemporaryFile()  # noqa: SIM115 (the session closes it)
         try:
             with theirs:
-                socket.send_fds(self._control, [b"s"], [theirs.fileno(), printed_end, trace_end])
+                socket.send_fds(self._control, [b"s"], [theirs.fileno(), printed_end, trace.fileno()])
             self._reply()
         except OSError as error:
             ours.close()
             os.close(printed)
-            os.close(trace)
-            self._kill()
+            trace.close()
+            self._stop()
             raise RunFailed("the process that runs the exercises ended; try again") from error
         finally:
             os.close(printed_end)
-            os.close(trace_end)
         return Session(self, job, ours, printed, trace)
 
     def _end_child(self) -> int | None:
@@ -153,37 +156,33 @@ class Sandbox:
             self._control.sendall(b"q")
             return self._reply()
         except (OSError, ValueError):
-            self._kill()
+            self._stop()
             return None
 
-    def _kill(self) -> None:
-        if self._process is not None:
-            try:
+    def _stop(self, seconds: float = 0) -> None:
+        """End the supervisor and all that it runs: it does so itself when its socket closes, and has so long for it."""
+        if self._process is None:
+            return
+        self._replies.close()
+        self._control.close()
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
             self._process.wait()
-            self._replies.close()
-            self._control.close()
-            self._process = None
+        self._process = None
 
     def close(self) -> None:
         """End whatever runs and remove the scratch folder."""
-        if self._process is not None:
-            self._replies.close()
-            self._control.close()  # the supervisor ends what runs, and itself
-            try:
-                self._process.wait(8)
-            except subprocess.TimeoutExpired:
-                self._kill()
-            self._process = None
+        self._stop(8)
         rmtree(self.scratch, ignore_errors=True)
 
 
 class Session:
     """One child with a student's file loaded. `error`: the first exception of the file's own lines, or None."""
 
-    def __init__(self, sandbox: Sandbox, job: Job, connection: socket.socket, printed: int, trace: int):
+    def __init__(self, sandbox: Sandbox, job: Job, connection: socket.socket, printed: int, trace: IO[bytes]):
         self.sandbox, self.job = sandbox, job
         self._connection, self._trace = connection, trace
         self._printed: int | None = printed
@@ -193,11 +192,11 @@ class Session:
         self._is_open = True
         connection.setblocking(False)
         os.set_blocking(printed, False)
-        os.set_blocking(trace, False)
         texts = {name: np.frombuffer(getattr(job, name).encode(), "uint8") for name in ("source", "driver")}
         match self._exchange({"file": job.file, "uses": list(job.uses), "hidden": job.hidden, **texts}):
             case {"held": [*held], "error": error}:
-                sandbox.held = [*(sandbox.held or []), *(k for k in KINDS if k in held and k not in sandbox.held)]
+                before = sandbox.held or []
+                sandbox.held = before + [kind for kind in KINDS if kind in held and kind not in before]
                 self.error = None if error is None else self._raised(error)
             case _:
                 raise self._failure(NO_ANSWER)
@@ -205,7 +204,7 @@ class Session:
     def __enter__(self) -> "Session":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def call(self, name: str, *arguments: object, driver: bool = False) -> object:
@@ -234,11 +233,11 @@ class Session:
                 raise self._failure(
                     f"still running after {self.sandbox.seconds:g} s", self._where(), "Does a loop end?"
                 )
-            watched = [self._connection, self._printed] if self._printed is not None else [self._connection]
+            watched: list[Any] = [self._connection] + ([] if self._printed is None else [self._printed])
             readable, writable, _ = select.select(watched, [self._connection] if outgoing else [], [], left)
-            if self._printed in readable:
-                self._read_printed()
             try:
+                if self._printed in readable:
+                    self._read_printed()
                 if writable:
                     outgoing = outgoing[self._connection.send(outgoing[: 2**20]) :]
                 if self._connection in readable:
@@ -255,10 +254,8 @@ class Session:
                 raise self._failure(f"{NO_ANSWER} ({error})") from error
 
     def _read_printed(self) -> None:
-        try:
-            piece = os.read(self._printed, 2**16)
-        except BlockingIOError:
-            return
+        assert self._printed is not None
+        piece = os.read(self._printed, 2**16)
         if not piece:
             os.close(self._printed)
             self._printed = None
@@ -276,10 +273,8 @@ class Session:
 
     def _where(self) -> int | None:
         """The student's line that ran shortly before the end, where the child could still say it."""
-        try:
-            text = os.read(self._trace, 2**14).decode("utf-8", "replace")
-        except OSError:
-            return None
+        self._trace.seek(0)
+        text = self._trace.read(2**14).decode("utf-8", "replace")
         line = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', text)
         return int(line[1]) if line else None
 
@@ -291,10 +286,8 @@ class Session:
         code = self.sandbox._end_child()
         self._connection.close()
         if self._printed is not None:
-            try:
+            with suppress(OSError):
                 self.printed = (self.printed + os.read(self._printed, 2**16))[:PRINTED_KEPT]
-            except OSError:
-                pass
             os.close(self._printed)
-        os.close(self._trace)
+        self._trace.close()
         return code

@@ -25,8 +25,8 @@ from minilora.classroom.sandbox import limits
 
 def main(control_fd: int, settings: dict[str, Any]) -> None:
     """Serve until the checker is gone. settings: seconds, memory, scratch, kinds (see `runner.Sandbox`)."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)
     is_first = "namespaces" in settings["kinds"] and limits.enter_namespaces()
     if is_first and (first := os.fork()):
         os.close(control_fd)
@@ -49,7 +49,7 @@ def main(control_fd: int, settings: dict[str, Any]) -> None:
             running = os.fork()
             if not running:
                 control.close()
-                child.main(*files, settings)  # never returns
+                child.main(settings, *files)  # never returns
             for number in files:
                 os.close(number)
             control.sendall(b"true\n")

@@ -8,8 +8,12 @@ Every size is checked before memory is asked for it, since the other side may ru
 """
 
 import json
+import socket
 import struct
+from collections.abc import Generator
+from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -32,17 +36,17 @@ class WireError(Exception):
     """What came is no frame."""
 
 
+@dataclass
 class Unserializable:
     """In place of a value that cannot be sent: the name of its type."""
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    kind: str
 
     def __repr__(self) -> str:
         return f"an object of type {self.kind}"
 
 
-def pack(value: object, tensor_type: type | None = None) -> bytes:
+def pack(value: object, tensor_type: type[Any] | None = None) -> bytes:
     """A frame. Objects of `tensor_type` are sent as their arrays, what cannot be sent as its type's name.
 
     Raises OverflowError where it would have too many parts.
@@ -50,7 +54,7 @@ def pack(value: object, tensor_type: type | None = None) -> bytes:
     arrays: list[np.ndarray] = []
     count = 0
 
-    def tree(x, depth: int):
+    def tree(x: Any, depth: int) -> Any:
         nonlocal count
         kind = type(x)
         count += 1
@@ -85,84 +89,78 @@ def pack(value: object, tensor_type: type | None = None) -> bytes:
 class Reader:
     """Puts a frame together from pieces: take up to `wanted` bytes, `feed` them, until that returns a 1-tuple."""
 
-    def __init__(self):
-        self.buffer = bytearray()
-        self.wanted = PREFIX.size
-        self.header: dict | None = None
-        self.lengths: tuple[int, int] | None = None
+    def __init__(self) -> None:
+        self._steps = _read_frame()
+        self.wanted = next(self._steps)
 
-    def feed(self, piece: bytes) -> tuple | None:
+    def feed(self, piece: bytes) -> tuple[object] | None:
         """(value,) when the frame is whole, else None. Raises WireError where it is none."""
-        self.buffer += piece
-        self.wanted -= len(piece)
-        while self.wanted == 0:
-            if self.lengths is None:
-                magic, *lengths = PREFIX.unpack(self.buffer)
-                if magic != MAGIC or lengths[0] > HEADER_LIMIT or lengths[1] > PAYLOAD_LIMIT:
-                    raise WireError("no frame")
-                self.lengths, self.wanted = tuple(lengths), lengths[0]
-            elif self.header is None:
-                self.header, self.wanted = _read_header(bytes(self.buffer), self.lengths[1]), self.lengths[1]
-            else:
-                value = _unpack(self.header, bytes(self.buffer))
-                self.__init__()
-                return (value,)
-            self.buffer.clear()
+        try:
+            self.wanted = self._steps.send(piece)
+        except StopIteration as end:
+            return (end.value,)
         return None
 
 
-def receive(socket) -> object:
+def receive(connection: socket.socket) -> object:
     """The next value of a blocking socket. Raises EOFError at its end."""
     reader = Reader()
-    while True:
-        piece = socket.recv(min(reader.wanted, 2**20))
-        if not piece:
-            raise EOFError
+    while piece := connection.recv(min(reader.wanted, 2**20)):
         if whole := reader.feed(piece):
             return whole[0]
+    raise EOFError
 
 
-def _read_header(text: bytes, payload_length: int) -> dict:
+def _read_frame() -> Generator[int, bytes, object]:
+    """Yields how many bytes are wanted, is sent at most so many, and returns the frame's value in the end."""
+    magic, header_length, payload_length = PREFIX.unpack((yield from _exactly(PREFIX.size)))
+    if magic != MAGIC or header_length > HEADER_LIMIT or payload_length > PAYLOAD_LIMIT:
+        raise WireError("no frame")
+    header = yield from _exactly(header_length)
     try:
-        content = json.loads(text)
-        sizes = []
+        content = json.loads(header)
+        tree, sizes = content["tree"], []
         for kind, shape in content["arrays"]:
             if kind not in DTYPES or len(shape) > 32 or any(type(n) is not int or n < 0 for n in shape):
                 raise WireError("an array of a kind that is not sent")
             sizes.append(prod(shape) * np.dtype(kind).itemsize)
-        if sum(sizes) != payload_length:
-            raise WireError("the arrays' sizes do not add up")
-        return {"tree": content["tree"], "arrays": content["arrays"], "sizes": sizes}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WireError("the header cannot be read") from error
+    if sum(sizes) != payload_length:
+        raise WireError("the arrays' sizes do not add up")
+    arrays = []
+    for (kind, shape), size in zip(content["arrays"], sizes, strict=True):
+        arrays.append(np.frombuffer((yield from _exactly(size)), kind).reshape(shape))
+    return _value(tree, arrays)
 
 
-def _unpack(header: dict, payload: bytes) -> object:
-    arrays, start = [], 0
-    for (kind, shape), size in zip(header["arrays"], header["sizes"], strict=True):
-        arrays.append(np.frombuffer(payload[start : start + size], kind).reshape(shape).copy())
-        start += size
+def _exactly(count: int) -> Generator[int, bytes, bytearray]:
+    buffer = bytearray()
+    while len(buffer) < count:
+        buffer += yield count - len(buffer)
+    return buffer
 
-    def value(tree, depth: int):
-        if tree is None or type(tree) in (bool, int, float):
-            return tree
-        if type(tree) is not dict or len(tree) != 1 or depth > DEPTH_LIMIT + 1:
-            raise WireError("a value of a kind that is not sent")
-        ((kind, content),) = tree.items()
-        match kind, content:
-            case "text", str():
-                return content
-            case "odd", str():
-                return Unserializable(content)
-            case "array", int():
-                return arrays[content]
-            case (("list" | "tuple"), list()):
-                return (list if kind == "list" else tuple)(value(item, depth + 1) for item in content)
-            case "dict", list():
-                return {key: value(item, depth + 1) for key, item in content}
+
+def _value(tree: Any, arrays: list[np.ndarray], depth: int = 0) -> object:
+    """What `pack` made a tree of."""
+    if tree is None or type(tree) in (bool, int, float):
+        return tree
+    if type(tree) is not dict or len(tree) != 1 or depth > DEPTH_LIMIT + 1:
         raise WireError("a value of a kind that is not sent")
-
     try:
-        return value(header["tree"], 0)
+        match *tree, *tree.values():
+            case "text", str() as text:
+                return text
+            case "odd", str() as kind:
+                return Unserializable(kind)
+            case "array", int() as number:
+                return arrays[number]
+            case "list", list() as items:
+                return [_value(item, arrays, depth + 1) for item in items]
+            case "tuple", list() as items:
+                return tuple(_value(item, arrays, depth + 1) for item in items)
+            case "dict", list() as items:
+                return {key: _value(item, arrays, depth + 1) for key, item in items}
     except (ValueError, TypeError, IndexError) as error:
         raise WireError("the value cannot be read") from error
+    raise WireError("a value of a kind that is not sent")

@@ -34,12 +34,12 @@ def lesson_report(
         text = f"{'Next hint' if hint_steps else 'A hint'} for task {todo.task}: {more}"
         if hint_steps < len(hints):
             lines += _wrapped("", text + file if len(text + file) <= WIDTH else text, 0)
-    return "\n".join([*lines, *_wrapped("", fence_line(held), 0)])
+    return "\n".join([*lines, *_wrapped("", limits_line(held), 0)])
 
 
 def task_report(result: Result, held: list[str] | None) -> str:
     """One task alone."""
-    return "\n".join([*_task_lines(result), *_wrapped("", fence_line(held), 0)])
+    return "\n".join([*_task_lines(result), *_wrapped("", limits_line(held), 0)])
 
 
 def _task_lines(result: Result) -> list[str]:
@@ -55,7 +55,7 @@ def _task_lines(result: Result) -> list[str]:
     return lines + (_wrapped("    printed", printed, MARGIN + 2) if printed else [])
 
 
-def fence_line(held: list[str] | None) -> str:
+def limits_line(held: list[str] | None) -> str:
     """What kept the code in; None: nothing was run."""
     if held is None:
         return "(nothing was run)"

@@ -17,7 +17,7 @@ from minilora import backend, nn
 from minilora.classroom.grading.grade import NOT_STARTED, PASSED, Result, grade
 from minilora.classroom.grading.submission import NO_EXERCISE, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons
-from minilora.classroom.sandbox.child import run_statements
+from minilora.classroom.sandbox.child import line_of, run_statements
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.demo.story import Own
 from minilora.errors import MiniloraError, escape
@@ -43,7 +43,7 @@ def load_student_code(file: str) -> StudentCode:
     """
     path = Path(file)
     lesson, submission = _read(path)
-    _refuse_open_tasks(lesson, submission)
+    _check_tasks_pass(lesson, submission)
     module = ModuleType("exercise")
     module.__file__ = str(path)
     sys.modules["exercise"] = module
@@ -63,7 +63,7 @@ def errors_named(own: StudentCode):
     try:
         yield
     except Exception as error:
-        line = _line_in(error, str(own.submission.path))
+        line = line_of(error, str(own.submission.path))
         if line is None:
             raise
         raise MiniloraError(
@@ -77,25 +77,27 @@ def errors_named(own: StudentCode):
 
 def _read(path: Path) -> tuple[Lesson, Submission]:
     """The lesson that the file is an exercise of: by its folder, or else by the names that it defines."""
-    lessons = {lesson.name: lesson for lesson in all_lessons()}
-    taking_part = [lesson for number in PARTS for lesson in lessons.values() if lesson.number == number]
+    lessons = all_lessons()
+    taking_part = [lesson for number in PARTS for lesson in lessons if lesson.number == number]
     names = ", ".join(sorted(lesson.name for lesson in taking_part))
-    folder = lessons.get(path.resolve().parent.name)
-    if folder is not None and folder not in taking_part:
-        raise MiniloraError(f"{escape(str(path))}: lesson {folder.name} has no part in the demo; there are {names}")
+    of_folder = [lesson for lesson in lessons if lesson.name == path.resolve().parent.name]
+    if of_folder and of_folder[0] not in taking_part:
+        raise MiniloraError(
+            f"{escape(str(path))}: lesson {of_folder[0].name} has no part in the demo; there are {names}"
+        )
     problems = []
-    for lesson in [folder] if folder else taking_part:
+    for lesson in of_folder or taking_part:
         try:
             return lesson, Submission(path, lesson)
         except MiniloraError as error:
             problems.append(error)
-    others = [error for error in problems if NO_EXERCISE not in str(error)]
-    if others or folder:
-        raise (others or problems)[0]
+    for problem in problems:
+        if of_folder or NO_EXERCISE not in str(problem):
+            raise problem
     raise MiniloraError(f"{escape(str(path))} is no exercise that has a part in the demo: there are {names}")
 
 
-def _refuse_open_tasks(lesson: Lesson, submission: Submission) -> None:
+def _check_tasks_pass(lesson: Lesson, submission: Submission) -> None:
     with Sandbox() as sandbox:
         results = grade(lesson, submission, sandbox)
     bad: Result | None = next((result for result in results if result.verdict != PASSED), None)
@@ -105,16 +107,6 @@ def _refuse_open_tasks(lesson: Lesson, submission: Submission) -> None:
             f"{submission.shown}: task {bad.task} of lesson {lesson.number:02} {says}; the demo runs what passes "
             f"minilora check {lesson.number:02} --file {submission.shown}"
         )
-
-
-def _line_in(error: BaseException, file: str) -> int | None:
-    """The last line of the file on the way of the exception; None where it was not there."""
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
 
 
 # Parts of the demo. Each function takes the student's module and gives fields of Own.
