@@ -3,7 +3,9 @@
 lessons/conftest.py imports `pytest_collect_file` from here.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +17,14 @@ from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError
 
 
-def pytest_collect_file(file_path: Path, parent):
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "_LessonFile | None":
     if file_path.name == "checks.py" and NAME.fullmatch(file_path.parent.name):
         return _LessonFile.from_parent(parent, path=file_path)
     return None
 
 
 class _LessonFile(pytest.File):
-    def collect(self):
+    def collect(self) -> Iterator["_TaskItem"]:
         lesson = Lesson(self.path.parent)
         for task in lesson.tasks:
             name = f"task {task.number}: {lesson.source.titles[task.number]}"
@@ -30,7 +32,7 @@ class _LessonFile(pytest.File):
 
 
 class _TaskItem(pytest.Item):
-    def __init__(self, *, lesson: Lesson, number: int, **named):
+    def __init__(self, *, lesson: Lesson, number: int, **named: Any):
         super().__init__(**named)
         self.lesson, self.number = lesson, number
 
@@ -43,12 +45,12 @@ class _TaskItem(pytest.Item):
             rows = [f"{name}: {value}" for name, value in result.to_dict().items() if name not in ("task", "verdict")]
             raise _Failed("\n".join([*rows, limits_line(sandbox.held)]))
 
-    def repr_failure(self, excinfo, style=None):
+    def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         if isinstance(excinfo.value, (_Failed, MiniloraError)):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
-    def reportinfo(self):
+    def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.name
 
 

@@ -13,6 +13,7 @@ that is no Python, or that was interrupted (as nbgrader does to one that runs to
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
 from minilora.classroom.grading.submission import RunCells
@@ -68,7 +69,7 @@ def _check(word: str, number: int, tasks_of: Callable[[Lesson], list[Task]]) -> 
 _notes: dict[int, tuple[str | None, bool]] = {}  # number of a run -> (the cell's id where it has one, interrupted?)
 
 
-def _note(result) -> None:
+def _note(result: Any) -> None:
     """IPython calls this after each cell that was run."""
     _notes[result.execution_count] = (result.info.cell_id, isinstance(result.error_in_exec, KeyboardInterrupt))
 
@@ -89,7 +90,7 @@ def _cells_run() -> list[tuple[int, str]]:
     return list(latest.values())
 
 
-def _shell():
+def _shell() -> Any:
     """IPython's shell; None outside a notebook."""
     ipython = sys.modules.get("IPython")  # a kernel has it
     return None if ipython is None else ipython.get_ipython()

@@ -6,10 +6,12 @@ then runs in this process, without limits, as any program of the reader's does: 
 
 import hashlib
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from minilora.errors import MiniloraError, escape
 from minilora.measure.lab import Lab
 from minilora.models.llama import LlamaAttention, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.quant import linears_of_blocks, quantize_model
-from minilora.tensor import wrap
+from minilora.tensor import Tensor, wrap
 from minilora.train import methods
 
 
@@ -58,7 +60,7 @@ def load_student_code(file: str) -> StudentCode:
 
 
 @contextmanager
-def errors_named(own: StudentCode):
+def errors_named(own: StudentCode) -> Iterator[None]:
     """What the student's code raises becomes a MiniloraError that names its line."""
     try:
         yield
@@ -115,7 +117,7 @@ def _check_tasks_pass(lesson: Lesson, submission: Submission) -> None:
 def _lora(module: ModuleType) -> dict:
     """Lesson 08."""
 
-    def adapt(model, options, seed: int) -> None:
+    def adapt(model: nn.Module, options: methods.Options, seed: int) -> None:
         names = list(dict.fromkeys(path.rpartition(".")[2] for path in linears_of_blocks(model)))
         alpha = 2 * options.rank if options.alpha is None else options.alpha
         module.inject(model, names, options.rank, float(alpha), seed)
@@ -139,7 +141,7 @@ def _attention(module: ModuleType) -> dict:
             self.kv_heads = attention.k_proj.out_features // self.head_dim
             self.theta = theta
 
-        def forward(self, x, cos, sin, mask=None, cache=None):
+        def forward(self, x: Tensor, cos: Any, sin: Any, mask: Any = None, cache: Any = None) -> Tensor:
             if mask is not None or cache is not None:
                 return super().forward(x, cos, sin, mask, cache)
             angles = module.rotary_angles(x.shape[1], self.head_dim, self.theta)
@@ -149,7 +151,7 @@ def _attention(module: ModuleType) -> dict:
             k, v = module.share_heads(k, self.heads), module.share_heads(v, self.heads)
             return self.o_proj(module.join_heads(module.causal_attention(q, k, v)))
 
-    def remake(model) -> None:
+    def remake(model: LlamaForCausalLM) -> None:
         for path, part in list(model.named_modules()):
             if isinstance(part, LlamaAttention):
                 model.replace(path, OwnAttention(part, model.config.rope_theta))
@@ -176,7 +178,7 @@ def _nf4(module: ModuleType) -> dict:
             self.bias = linear.bias
             self.training = linear.training
 
-        def dequantize(self):
+        def dequantize(self) -> Any:
             codes = module.unpack(self.packed, self.num_quantized)
             weight = module.dequantize(codes, self.absmax, values, blocksize)
             return backend.asarray(np.asarray(weight).reshape(self.out_features, self.in_features), dtype="float32")
@@ -186,12 +188,12 @@ def _nf4(module: ModuleType) -> dict:
         dtype = property(lambda self: np.dtype("float32"))
         num_quantized = property(lambda self: self.out_features * self.in_features)
 
-    def quantize(model):
+    def quantize(model: Any) -> Any:
         for path in linears_of_blocks(model):
             model.replace(path, OwnLinear4bit(model.get_submodule(path)))
         return model
 
-    def adapt(model, options, seed: int) -> None:
+    def adapt(model: nn.Module, options: methods.Options, seed: int) -> None:
         methods.adapt(quantize(model), "lora", options, seed=seed)
 
     def compare(lab: Lab) -> str:

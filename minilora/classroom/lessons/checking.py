@@ -93,7 +93,7 @@ class Student:
         if name.startswith("_"):
             raise AttributeError(name)
 
-        def call(*arguments) -> Answer:
+        def call(*arguments: object) -> Answer:
             value = self._session.call(name, *arguments, driver=self._is_driver)
             if isinstance(value, Raised) and "NotImplementedError" in value.types:
                 start, _, rest = value.message.partition(":")[0].rpartition(" ")
@@ -139,7 +139,7 @@ class Answer:
         self.returns()
         return self._raw
 
-    def __getitem__(self, key) -> "Answer":
+    def __getitem__(self, key: Any) -> "Answer":
         value = self.value
         if isinstance(value, dict) and key in value or isinstance(value, (list, tuple)) and -1 < key < len(value):
             return Answer(value[key], self._call, f"{self._part}[{key!r}]")

@@ -68,7 +68,7 @@ def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
     """The source notebook of a lesson, as nbformat 4.5 writes it. with_hidden: the tasks that have a private check."""
     cells: list[dict] = []
 
-    def add(kind: str, name: str, text: str, **marks) -> None:
+    def add(kind: str, name: str, text: str, **marks: object) -> None:
         marks = {"grade": False, "locked": True, "solution": False, "task": False} | marks
         marks |= {"grade_id": name, "schema_version": 3}
         cell = {"cell_type": kind, "id": f"{lesson.name[:2]}-{name}", "metadata": {"nbgrader": marks}}

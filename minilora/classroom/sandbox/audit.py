@@ -102,7 +102,7 @@ def _checks(
     return check_open, check_change
 
 
-def _as_bytes(path: object, encode=str.encode) -> bytes | None:
+def _as_bytes(path: object, encode: Callable[[str, str, str], bytes] = str.encode) -> bytes | None:
     """A path as the system gets it: of text of a derived class, too; None for what is no text."""
     if isinstance(path, str):
         return encode(path, "utf-8", "surrogateescape")

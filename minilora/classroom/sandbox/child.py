@@ -80,7 +80,12 @@ def _serve(connection: socket.socket, settings: dict[str, Any]) -> None:
         connection.sendall(wire.pack({"refused": attempts[0]}) if attempts else reply)
 
 
-def run_statements(source: str, module: ModuleType, file: str, caught=BaseException) -> dict | None:
+def run_statements(
+    source: str,
+    module: ModuleType,
+    file: str,
+    caught: type[BaseException] | tuple[type[BaseException], ...] = BaseException,
+) -> dict[str, Any] | None:
     """Run a file statement by statement, past those whose exception is `caught`; returns the first error.
 
     So a line that tries out what is not written yet does no harm to what is.

@@ -226,7 +226,8 @@ class Session:
 
     def _exchange(self, request: object) -> object:
         """Send, and read what is printed, until the answer is whole."""
-        reader, outgoing = wire.Reader(), memoryview(wire.pack(request))
+        frame, outgoing = wire.read_frame(), memoryview(wire.pack(request))
+        wanted = next(frame)
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:
@@ -241,11 +242,12 @@ class Session:
                 if writable:
                     outgoing = outgoing[self._connection.send(outgoing[: 2**20]) :]
                 if self._connection in readable:
-                    piece = self._connection.recv(min(reader.wanted, 2**20))
+                    piece = self._connection.recv(min(wanted, 2**20))
                     if not piece:
                         raise self._failure(ENDED)
-                    if whole := reader.feed(piece):
-                        return whole[0]
+                    wanted = frame.send(piece)
+            except StopIteration as whole:
+                return whole.value
             except BlockingIOError:
                 continue
             except OSError as error:

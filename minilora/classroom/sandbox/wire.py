@@ -86,33 +86,23 @@ def pack(value: object, tensor_type: type[Any] | None = None) -> bytes:
     return PREFIX.pack(MAGIC, len(header), len(payload)) + header + payload
 
 
-class Reader:
-    """Puts a frame together from pieces: take up to `wanted` bytes, `feed` them, until that returns a 1-tuple."""
-
-    def __init__(self) -> None:
-        self._steps = _read_frame()
-        self.wanted = next(self._steps)
-
-    def feed(self, piece: bytes) -> tuple[object] | None:
-        """(value,) when the frame is whole, else None. Raises WireError where it is none."""
-        try:
-            self.wanted = self._steps.send(piece)
-        except StopIteration as end:
-            return (end.value,)
-        return None
-
-
 def receive(connection: socket.socket) -> object:
     """The next value of a blocking socket. Raises EOFError at its end."""
-    reader = Reader()
-    while piece := connection.recv(min(reader.wanted, 2**20)):
-        if whole := reader.feed(piece):
-            return whole[0]
+    frame = read_frame()
+    wanted = next(frame)
+    try:
+        while piece := connection.recv(min(wanted, 2**20)):
+            wanted = frame.send(piece)
+    except StopIteration as whole:
+        return whole.value
     raise EOFError
 
 
-def _read_frame() -> Generator[int, bytes, object]:
-    """Yields how many bytes are wanted, is sent at most so many, and returns the frame's value in the end."""
+def read_frame() -> Generator[int, bytes, object]:
+    """Puts a frame together from pieces: yields how many bytes it wants, is sent at most so many, returns the value.
+
+    Raises WireError where it is none.
+    """
     magic, header_length, payload_length = PREFIX.unpack((yield from _exactly(PREFIX.size)))
     if magic != MAGIC or header_length > HEADER_LIMIT or payload_length > PAYLOAD_LIMIT:
         raise WireError("no frame")
