@@ -21,7 +21,7 @@ def best_rate(start: float, tries: int, loss: Callable[[float], float | None]) -
             rate = float(f"{rate:.2g}")
             value = loss(rate)
             found[rate] = inf if value is None else value
-        best = min(found, key=found.get)
+        best = min(found, key=lambda rate: found[rate])
         outer = {min(found): best / FACTOR, max(found): best * FACTOR}
         is_outermost = best in outer and len(found) < min(MOST_TRIES, tries + 2)
         rates = [outer[best]] if is_outermost else []

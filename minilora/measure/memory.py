@@ -5,6 +5,7 @@ from collections.abc import Callable
 from types import FunctionType
 
 from minilora import backend, nn
+from minilora.backend import Array
 from minilora.tensor import Node, Tensor
 
 KINDS = ("weights", "gradients", "optimizer", "activations")
@@ -38,9 +39,9 @@ def live_bytes(model: nn.Module, optimizer=None, *losses: Tensor) -> dict[str, i
     return {kind: sum(a.nbytes for a in arrays.values()) for kind, arrays in zip(KINDS, found, strict=True)}
 
 
-def _arrays_in(start) -> dict[int, object]:
+def _arrays_in(start) -> dict[int, Array]:
     """{id: array} of all arrays that can be reached from `start` through objects, graphs, closures and containers."""
-    found: dict[int, object] = {}
+    found: dict[int, Array] = {}
     seen: set[int] = set()
     waiting = [start]
     while waiting:

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.util import find_spec
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
 from threading import Lock, Thread
 from time import sleep
 
@@ -36,7 +37,7 @@ class SentRecords(Records):
     """The cells of a file that another process keeps: a new one is sent there. rows: what it has already."""
 
     def __init__(self, rows: dict[tuple, dict], tell: Callable):
-        super().__init__(path=None, header={}, rows=rows)
+        super().__init__(path=Path(), header={}, rows=rows)
         self.tell = tell
 
     def begin(self, key) -> None:

@@ -89,7 +89,7 @@ def frequency_bits(tokenizer: Tokenizer, texts: Sequence[str], known: Sequence[s
 
 def by_pairs(tokenizer: Tokenizer, examples: Sequence[Example], texts: Sequence[str]) -> np.ndarray:
     """The class of each text (N,) by how often each class's examples have its pairs of neighbouring tokens."""
-    counts = [Counter(), Counter()]
+    counts: list[Counter[tuple[int, int]]] = [Counter(), Counter()]
     for example, ids in zip(examples, tokenizer.encode_many([e.text for e in examples]), strict=True):
         counts[example.label].update(_pairs(ids))
     scores = [
@@ -122,6 +122,7 @@ def network_from_scratch(
     longest, pad = config.max_position_embeddings, tokenizer.eos_token_id
     batches = ClassificationBatches(*sets[0], min(16, len(train_on)), longest, training.seed, pad)
     train(classifier, batches, training, workers=workers, show_progress=False)
-    return tuple(
+    seen, unseen = (
         accuracy(classifier, classification_windows(ids, labels, longest, 64, pad), workers) for ids, labels in sets
     )
+    return seen, unseen

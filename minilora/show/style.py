@@ -118,7 +118,7 @@ def with_legend(figure: Figure, columns: int = 2) -> Figure:
     return figure
 
 
-def errorbar(axes: Axes, method: str, x: list[float], spreads: list[Spread], label: str, **look) -> None:
+def errorbar(axes: Axes, method: str, x: Sequence[float], spreads: list[Spread], label: str, **look) -> None:
     """Means and half ranges in the method's look."""
     bars = [one.half_range for one in spreads]
     axes.errorbar(x, [one.mean for one in spreads], bars, **LOOKS[method] | look, label=label)
@@ -129,7 +129,7 @@ def base_line(axes: Axes, value: float, label: str | None = None) -> None:
     axes.axhline(value, color=GREY, linestyle=LOOKS["base"]["linestyle"], linewidth=1.4, label=label)
 
 
-def log_ticks(axes: Axes, amounts: list[int]) -> None:
+def log_ticks(axes: Axes, amounts: Sequence[float]) -> None:
     """A logarithmic axis with a tick at each amount that was measured, and nowhere else."""
     axes.set_xscale("log")
     axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])

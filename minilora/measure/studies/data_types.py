@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from minilora.backend import xp
 from minilora.data import corpora
@@ -14,7 +15,7 @@ from minilora.show.style import LOOKS, figure_of, styled
 from minilora.train.methods import Options
 
 FLOAT = "float32"
-TYPES = {
+TYPES: dict[str, dict[str, Any]] = {
     "nf4": {"quant_type": "nf4"},
     "nf4+dq": {"quant_type": "nf4", "double_quantization": True},
     "fp4": {"quant_type": "fp4"},
@@ -49,7 +50,7 @@ def quantized(bench: Bench, name: str, seed: int) -> dict:
     if name != FLOAT:
         kind = TYPES[name]
         quantize_model(model, BLOCKSIZE, kind["quant_type"], kind.get("double_quantization", False))
-        layers: dict[str, Linear4bit] = {path: model.get_submodule(path) for path in weights}
+        layers = {path: module for path, module in model.named_modules() if isinstance(module, Linear4bit)}
         off = sum(float(xp.abs(layer.dequantize() - weights[path]).sum()) for path, layer in layers.items())
         error = off / sum(float(xp.abs(weight).sum()) for weight in weights.values())
         bits = 8 * sum(layer.nbytes for layer in layers.values()) / sum(w.size for w in weights.values())

@@ -139,12 +139,14 @@ def sentence(records: Records) -> str:
         f"{'as published' if agrees else 'the published pattern does not show'}. "
     )
     level = 0.9 * min(full_won.mean, lora_won.mean)  # short of the peak, where more training only forgets
-    same = {m: forgot_at([point(records, m, f) for f in factors(records)], level) for m in ("full", "lora")}
-    if None not in same.values():
-        less = "LoRA" if same["lora"] < same["full"] else "full"
+    full_same, lora_same = (
+        forgot_at([point(records, m, f) for f in factors(records)], level) for m in ("full", "lora")
+    )
+    if full_same is not None and lora_same is not None:
+        less = "LoRA" if lora_same < full_same else "full"
         other = "But where" if agrees and less == "full" else "Where"
         said += (
-            f"{other} both have gained {level:.3f}, full has forgotten {same['full']:.3f} and LoRA {same['lora']:.3f}: "
+            f"{other} both have gained {level:.3f}, full has forgotten {full_same:.3f} and LoRA {lora_same:.3f}: "
             f"{less} forgets less for the same. "
         )
     factor, most = records.header["settings"]["replay_at"], shares(records)[1]

@@ -45,7 +45,8 @@ def measure(bench: Bench, kind: str, length: int = 0, seed: int = 0) -> dict:
 
     loss = lambda rate: adapt(rate, SEARCHED, lr_search.SEED)[1].best  # noqa: E731
     rate = bench.rate(kind, START, loss)
-    return bench.facts(*adapt(rate, length, seed), rate)
+    model, history = adapt(rate, length, seed)
+    return bench.facts(model, history, rate)
 
 
 def grid(records: Records) -> Grid:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minilora.data.tasks import Example
 from minilora.measure import lr_search
@@ -69,7 +70,7 @@ class Study:
     published: str  # the published figure in words, with its source
     full: Plan
     quick: Plan
-    cells: Callable[[Plan], list[tuple]]  # the keys of what is measured, in this order; a seed comes last
+    cells: Callable[[Any], list[tuple]]  # the keys of what is measured, in this order; a seed comes last
     measure: Callable[..., dict]  # (bench, *key): the numbers of one cell
     grid: Callable[[Records], Grid]
     figure: Callable[[Records], Figure]
@@ -100,13 +101,15 @@ class Study:
             bench, cells = Bench(plan, lab, records), self.cells(plan)
             with progress_bar(self.name, len(cells)) as advance:
                 for key in cells:
-                    bench.cell(*key, measure=lambda key=key: self.measure(bench, *key))
+                    bench.cell(*key, measure=partial(self.measure, bench, *key))
                     advance(1, " ".join(map(str, key)))
         return records
 
 
 class Bench:
     """Where a study measures: its plan, the lab and the records."""
+
+    plan: Any  # the study's own class of Plan
 
     def __init__(self, plan: Plan, lab: Lab, records: Records):
         self.plan, self.lab, self.records = plan, lab, records
