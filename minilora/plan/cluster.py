@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from math import inf
 
 from minilora.errors import MiniloraError, did_you_mean, escape
+from minilora.peft.method import Options, find
 from minilora.plan.planner import trainable
 from minilora.plan.shapes import Shape
-from minilora.train.methods import Options, find
 
 LATENCY = 50e-6  # seconds: a short message over TCP and one switch; for a rate that is given without one
 EFFICIENCY = 0.9  # of a link's rate: of an Ethernet frame, TCP's payload is 1,448 of 1,538 bytes, and software waits
@@ -126,7 +126,7 @@ def gradient_bytes(shape: Shape, method: str, options: Options | None = None, it
 
     minilora sends float32, 4 bytes; training in 16 bits sends 2, or 4 where it adds up in float32.
     """
-    return trainable(shape, find(method), options or Options()).counts.total(shape.layers) * itemsize
+    return round(trainable(shape, find(method), options or Options()).counts.total(shape.layers)) * itemsize
 
 
 def _ring(ranks: int) -> tuple[int, float]:

@@ -5,15 +5,15 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from minilora import backend
 from minilora.errors import MiniloraError
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
-from minilora.peft.method import Counts, Trainable
+from minilora.peft.method import Counts, Options, Trainable, find
 from minilora.plan.activations import Step, engine_peaks
 from minilora.plan.planner import engine_memory
 from minilora.plan.shapes import Shape, shape_of
 from minilora.show.grids import show_size
-from minilora.train.methods import Options, find
 
 MOST = 10**18  # of any one size: beyond it, the answer is the same
 STEP_FLAGS = {"batch": "--batch-size", "length": "--seq-len"}
@@ -29,7 +29,9 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 
 
 def machine_memory() -> int | None:
-    """Bytes of memory that this machine has, or that its container may use; None where no one says."""
+    """Bytes of memory that the GPU has, or the machine, or that its container may use; None where no one says."""
+    if backend.name == "cupy":
+        return backend.xp.cuda.Device().mem_info[1]
     found = []
     with suppress(AttributeError, OSError, ValueError):  # not on Windows
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -22,11 +22,10 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from minilora.errors import MiniloraError
-from minilora.peft.method import Counts, Trainable
+from minilora.peft.method import METHODS, Counts, Options, Trainable, find
 from minilora.plan.activations import Step, engine_peaks, kept_by_block, rows_of
 from minilora.plan.shapes import LARGEST, PRESETS, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
-from minilora.train.methods import METHODS, Options, find
 
 CARDS = (8, 16, 24, 40, 48, 80, 141)  # GB of memory that GPUs have
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -79,18 +78,12 @@ def make_plan(shape: Shape, method: str, options: Options | None = None, step: S
     method, options, step = find(method), options or Options(), step or Step(1, 512, 2, fused=True)
     check(shape, method, options, step)
     what = trainable(shape, method, options)
-    count = what.counts.total(shape.layers)
+    count, in_all = what.counts.total(shape.layers), shape.parameters + added(shape, what)
     arithmetic = engine_memory if step.itemsize == DTYPES["float32"] else memory
     plain, checkpointed = (arithmetic(shape, method, options, step, flag) for flag in (False, True))
-    return Plan(
-        method,
-        count,
-        shape.parameters + added(shape, what),
-        (count + what.frozen) * step.itemsize,
-        plain,
-        checkpointed,
-        flops(shape, method, options, step),
-    )
+    saved = (count + what.frozen) * step.itemsize
+    work = flops(shape, method, options, step)
+    return Plan(method, round(count), round(in_all), round(saved), plain, checkpointed, work)
 
 
 # Counts

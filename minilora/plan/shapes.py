@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from minilora.errors import FormatError, MiniloraError, escape, unknown
 from minilora.formats.atomic import read_json
@@ -153,7 +154,7 @@ def shape_from_config(config: dict, where: str = "config.json") -> Shape:
 
 def shape_of(config: LlamaConfig | GPT2Config) -> Shape:
     """The shape of the model that a configuration describes."""
-    shared = {
+    shared: dict[str, Any] = {
         "layers": config.num_hidden_layers,
         "hidden": config.hidden_size,
         "intermediate": config.intermediate_size,

@@ -19,10 +19,10 @@ otherwise than this, one of these is the cause.
 
 from dataclasses import dataclass
 
+from minilora.peft.method import METHODS, Options
 from minilora.plan.activations import CAUSAL_BLOCK, Step
 from minilora.plan.planner import flops, trainable
 from minilora.plan.shapes import Shape
-from minilora.train.methods import METHODS, Options
 
 # Passes over N·h in a block, forward and backward: two norms, rotary positions of queries and keys, attention outside
 # of its scores, and the sums where paths meet.
