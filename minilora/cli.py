@@ -17,7 +17,7 @@ from importlib import import_module
 from minilora import __version__
 from minilora.commands.common import Parser
 from minilora.errors import MiniloraError
-from minilora.formats.atomic import show_path
+from minilora.formats.atomic import show_path, to_utf8
 from minilora.train import launch
 
 COMMANDS = {  # the module in commands/, and what it does
@@ -53,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> tuple[int, str, bool]:
     """Exit code, last word, and whether every rank has the same."""
     try:
+        for argument in sys.argv[1:] if argv is None else argv:
+            to_utf8(argument)  # a record that names it could not be written
         arguments = _parser().parse_args(argv)
         launch.check(arguments.command)
         with _terminated():

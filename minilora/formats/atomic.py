@@ -66,7 +66,16 @@ def write_json(path: str | os.PathLike, value: dict) -> None:
 
 def to_json(value: dict) -> bytes:
     """`value` as indented UTF-8 JSON with a newline at the end: what `write_json` writes."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return to_utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def to_utf8(text: str) -> bytes:
+    """`text` in UTF-8. MiniloraError for what has none, such as a path that is in another encoding."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        part = escape(text[max(error.start - 30, 0) : error.end + 30])
+        raise MiniloraError(f"{part} is not UTF-8, which paths and texts must be") from None
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape, first_few
 from minilora.formats.atomic import (
     make_folder,
     read_json,
@@ -64,18 +64,25 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
             raise FormatError(f"{where}: tensor {escape(name)} is in {escape(shard)}, not a safetensors file beside it")
         names_in.setdefault(shard, []).append(name)
 
-    tensors, problems = {}, []
-    for shard, names in names_in.items():
+    there = set(os.listdir(index.parent))
+    missing = [shard for shard in names_in if shard not in there]
+    tensors, damaged, lacking = {}, [], []
+    for shard in (shard for shard in names_in if shard in there):
         try:
             present, _ = open_file(index.parent / shard)
         except FormatError as error:
-            problems.append(str(error))
-        else:
-            problems += [f"{escape(shard)} lacks tensor {escape(name)}" for name in names if name not in present]
-            tensors.update({name: present[name] for name in names if name in present})
+            damaged.append(str(error))
+            continue
+        for name in names_in[shard]:
+            if name in present:
+                tensors[name] = present[name]
+            else:
+                lacking.append(f"{name} in {shard}")
+    problems = [f"no file {first_few(missing)}"] if missing else []
+    problems += [f"no tensor {first_few(lacking)}"] if lacking else []
+    problems += [first_few(damaged, separator="; ")] if damaged else []
     if problems:
-        more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise FormatError(f"{where} does not match its files: {'; '.join(problems[:20])}{more}")
+        raise FormatError(f"{where} does not match its files: {'; '.join(problems)}")
     return tensors
 
 

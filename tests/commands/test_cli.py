@@ -393,6 +393,15 @@ def test_an_output_whose_encoding_lacks_a_character_has_it_escaped(place, tmp_pa
     assert done.returncode == 0 and done.stderr == b"" and done.stdout.startswith(rb"\u6f22\u5b57")
 
 
+@pytest.mark.parametrize("flag", ["--out", "--data", "--model"])
+def test_a_path_that_is_not_utf8_is_one_line_and_leaves_nothing(place, capsys, tmp_path, monkeypatch, flag):
+    monkeypatch.chdir(tmp_path)
+    settings = {"--model": str(place / "run"), "--data": str(place / "text.txt"), "--out": "out", "--steps": "1"}
+    arguments = [word for pair in (settings | {flag: os.fsdecode(b"a\xff")}).items() for word in pair]
+    refused(capsys, ["finetune", *arguments], r"a\udcff is not UTF-8")
+    assert not any(tmp_path.iterdir())
+
+
 DIVERGES = ["finetune", "--steps", "6", "--seq-len", "32", "--rank", "2"]
 
 

@@ -419,6 +419,9 @@ def test_a_long_path_keeps_the_name_of_its_file():
 
 def test_json_round_trip_and_limits(tmp_path):
     path = tmp_path / "a.json"
+    with pytest.raises(MiniloraError, match=r"a\\udcff.* is not UTF-8"):
+        write_json(path, {"path": os.fsdecode(b"a\xff")})
+    assert not path.exists()
     write_json(path, {"ü": [1, 2**100], "nested": {"a": None}})
     assert read_json(path) == {"ü": [1, 2**100], "nested": {"a": None}}
     assert read_json(path, limit=path.stat().st_size)
