@@ -7,12 +7,16 @@ runs once, on NumPy:
 
 MINILORA_BACKEND=numpy, =strict or =cupy restricts the others to that one backend. HYPOTHESIS_PROFILE=ci tries 200
 examples a property in place of 25.
+
+`pytest -m "not slow"` is the quick tier. It leaves out what is marked slow (runs of seconds, every wrong answer to
+every lesson, processes that are killed) and, but for the engine's own tests beside this file, all backends but NumPy.
 """
 
 import os
 import random
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 # minilora reads the variable when it is imported, knows no "strict", and so do the processes that tests start.
 _only = os.environ.pop("MINILORA_BACKEND", None)
@@ -23,6 +27,8 @@ from hypothesis import settings  # noqa: E402
 
 from minilora import backend  # noqa: E402
 from tests.helpers import strict  # noqa: E402
+
+HERE = Path(__file__).parent
 
 # What needs the parity, teach or lite extra is no part of the suite where that is not installed.
 NEEDS = {
@@ -63,7 +69,12 @@ def pytest_configure(config):
 
 def pytest_generate_tests(metafunc):
     if metafunc.definition.get_closest_marker("host") is None:
-        metafunc.parametrize("backend_name", metafunc.config.minilora_backends, indirect=True, scope="module")
+        is_engine = metafunc.definition.path.parent == HERE
+        backends = [
+            pytest.param(name, marks=[] if name == "numpy" or is_engine else pytest.mark.slow)
+            for name in metafunc.config.minilora_backends
+        ]
+        metafunc.parametrize("backend_name", backends, indirect=True, scope="module")
 
 
 @pytest.fixture(autouse=True, scope="module")

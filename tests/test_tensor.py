@@ -389,6 +389,7 @@ def test_a_long_chain():
     assert y.item() == CHAIN + 1 and host(x.grad).item() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.host
 def test_a_long_chain_that_is_dropped():
     """A graph that nobody walks must not take the interpreter with it; in a process of its own, for it could."""

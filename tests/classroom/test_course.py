@@ -95,6 +95,7 @@ def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandb
     assert {result.verdict for result in results} == {NOT_STARTED}
 
 
+@pytest.mark.slow
 @every_lesson
 def test_each_test_stands_where_its_task_can_pass(lesson, sandbox):
     cells = [cell for cell in notebook(lesson)["cells"] if cell["cell_type"] == "code"]
@@ -309,6 +310,7 @@ def test_outside_a_notebook_nothing_has_run(monkeypatch):
     assert "does not define count_parameters" in says()
 
 
+@pytest.mark.slow
 def test_the_private_check_in_the_page_for_teachers(tmp_path):
     page = (find_lesson("08").folder.parents[1] / "docs" / "teachers.md").read_text("utf-8")
     (tmp_path / "08_lora.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])

@@ -78,6 +78,7 @@ def test_a_lesson_is_whole(lesson):
     assert f"\n# {lesson.number:02} " in reading
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lesson, mistake", of("MISTAKES"))
 def test_a_mistake_fails_with_its_hint(lesson, mistake, sandbox, tmp_path):
     text = lesson.source.with_answers({mistake.where: mistake.code, **dict(mistake.also)})
@@ -86,6 +87,7 @@ def test_a_mistake_fails_with_its_hint(lesson, mistake, sandbox, tmp_path):
     assert mistake.hint in result.hint, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lesson, right", of("RIGHT"))
 def test_an_odd_but_right_answer_passes(lesson, right, sandbox, tmp_path):
     text = lesson.source.with_answers({right.where: right.code, **dict(right.also)})
@@ -102,6 +104,7 @@ TRICKS = [
 ]
 
 
+@pytest.mark.slow
 @every_lesson
 @pytest.mark.parametrize("trick", TRICKS)
 def test_the_solutions_file_is_no_answer(lesson, trick, sandbox, tmp_path):
@@ -135,6 +138,7 @@ def test_no_line_of_a_solution_is_given_away(lesson):
     assert not lesson.source.solution_lines() & driver
 
 
+@pytest.mark.slow
 @every_lesson
 def test_the_numbers_in_the_reading_are_computed(lesson):
     path = lesson.folder / "README.md"

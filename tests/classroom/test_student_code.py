@@ -62,6 +62,7 @@ def refused(result) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_the_demo_runs_on_it_and_says_so(run, tmp_path):
     code, told, errors = run(
         LESSON.source.with_answers({"inject": INJECT}) + "\nprint('at the top')\nexit()\n", "mine.py", "--json"

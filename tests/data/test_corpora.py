@@ -118,6 +118,7 @@ def test_python_docs():
     assert len(train) + len(validation) + len(test) == len(corpus.documents)
 
 
+@pytest.mark.slow
 def test_a_corpus_is_the_same_in_every_process_and_no_module_of_it_is_imported():
     code = (
         "import sys; from minilora.data.corpora import load; print(load('python-docs').sha256, "

@@ -51,6 +51,7 @@ def tiny(monkeypatch, tmp_path):
     return tmp_path / "out"
 
 
+@pytest.mark.slow
 def test_the_story_is_told_measured_and_cached(tiny, capsys):
     assert main(["demo", "--quick", "--out", str(tiny)]) == 0
     told = capsys.readouterr().out

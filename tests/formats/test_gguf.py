@@ -208,6 +208,7 @@ def mutate(raw, rng):
     return bytes(raw)
 
 
+@pytest.mark.slow
 def test_mutated_files_load_or_give_one_error(tmp_path):
     write(tmp_path / "whole")
     whole, rng, path = (tmp_path / "whole").read_bytes(), random.Random(0), tmp_path / "mutated"

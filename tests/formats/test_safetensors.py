@@ -304,6 +304,7 @@ def mutate(raw, rng):
     return bytes(raw)
 
 
+@pytest.mark.slow
 def test_mutated_files_load_or_give_one_error(tmp_path):
     rng = random.Random(20)
     arrays = {"a": WEIGHT[:2, :3], "bb": np.arange(3), "c": np.ones(200, bool), "d": np.zeros((0, 2), np.float16)}

@@ -56,6 +56,7 @@ def tiny(monkeypatch, tmp_path, cache):
     return tmp_path / "out"
 
 
+@pytest.mark.slow
 def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     assert main(["compare", "--quick", "--out", str(tiny), "--json"]) == 0
     said = capsys.readouterr()
@@ -113,6 +114,7 @@ def test_without_joblib_it_says_how_to_get_it(tiny, capsys, monkeypatch):
     assert 'pip install "minilora[sweep]"' in error and error.count("\n") == 1 and not tiny.exists()
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monkeypatch):
     monkeypatch.setattr(compare, "QUICK", replace(TINY, methods=("base", "few-shot", "lora", "prefix")))
     monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*comparison.KINDS, "peak", "process"), 1))
@@ -245,6 +247,7 @@ def test_the_prompts_class_is_the_likeliest_next_token(lab):
     assert prompt_for(["a", "b"], [], "x") == "x\nTopic:"
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own(lab):
     full, lora = (footprint.memory_of(lab.base_folder, method, 32, 4) for method in ("full", "lora"))
     assert full["gradients"] == full["weights"] and full["optimizer"] == 2 * full["weights"]

@@ -26,6 +26,7 @@ def step_of(method: str):
     return model, optimizer, model(IDS, labels=IDS).loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_by_kind_it_is_what_tracemalloc_sees(method):
     step_of(method)  # what is made once and kept, such as codebooks, is made now

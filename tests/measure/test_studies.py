@@ -92,6 +92,7 @@ def measured(tmp_path_factory, cache):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_measured_and_shown(measured, capsys, name):
     code, out, said = measured(name, capsys)
@@ -118,6 +119,7 @@ def test_the_table_of_the_full_plan_fits_80_columns_without_breaking_a_number(na
     assert first == [row[0].split(" ")[0] for row in study.grid(records).rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["forgetting", "merge-trap"])
 def test_a_study_that_was_cut_off_goes_on_with_the_same_numbers(measured, capsys, monkeypatch, tmp_path, cache, name):
     _, out, _ = measured(name, capsys)

@@ -52,6 +52,7 @@ def swept(*tasks: tuple[str, str], take=None) -> dict:
     return rows
 
 
+@pytest.mark.slow
 def test_all_that_was_told_is_there_at_the_end():
     rows = {}
 
@@ -65,15 +66,18 @@ def test_all_that_was_told_is_there_at_the_end():
     assert os.getpid() not in pids and len(pids) <= 2 and not alive(pids)
 
 
+@pytest.mark.slow
 def test_the_processes_leave_the_terminals_signals_to_the_first():
     assert swept(("ends", "a"), ("ends", "b"))["a", 1]["ignores"]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_named_by_its_cell():
     with pytest.raises(MiniloraError, match="the process that measured a 2 was killed.*--resume"):
         swept(("dies", "a"), ("waits", "b"))
 
 
+@pytest.mark.slow
 def test_an_error_comes_out_as_it_was_and_ends_the_others():
     rows = {}
     with pytest.raises(MiniloraError, match="^no such thing: 'x'$"):
@@ -81,6 +85,7 @@ def test_an_error_comes_out_as_it_was_and_ends_the_others():
     assert ("a", 2) not in rows
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_kept_ends_the_sweep():
     def full(key, numbers):
         raise OSError(28, "No space left on device")
@@ -89,6 +94,7 @@ def test_a_row_that_cannot_be_kept_ends_the_sweep():
         swept(("waits", "a"), ("waits", "b"), take=full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_and_is_told(signum, capfd):
     pids = []
@@ -105,6 +111,7 @@ def test_a_signal_ends_all_and_is_told(signum, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_the_first_process_is_killed_and_the_others_leave():
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); from tests.measure.test_sweep import doing; "

@@ -61,6 +61,7 @@ def test_frequency_bits_are_of_the_tokens_alone(base, task):
     assert twice == pytest.approx(2 * often)
 
 
+@pytest.mark.slow
 def test_the_base_is_more_surprised_by_what_is_mixed_up(task):
     model, tokenizer = recipes.load_model("base")
     rng, texts = np.random.default_rng(0), [example.text for example in task.test if example.label == 0][:12]

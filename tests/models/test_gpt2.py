@@ -498,6 +498,7 @@ GPT2_CASES = CASES | {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda invariant: invariant.__name__)
 @pytest.mark.parametrize("name", GPT2_CASES)
 def test_every_way_to_adapt_keeps_its_promises(name, invariant, tmp_path):

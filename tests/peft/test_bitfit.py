@@ -85,6 +85,7 @@ def move(m: PeftModel, seed: int = 7) -> PeftModel:
     return m
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_these_settings_keep_the_promises_of_every_method(name, tmp_path):
     keeps_every_promise(CASES[name], tmp_path)

@@ -88,6 +88,7 @@ def inputs(dtype="float32") -> np.ndarray:
     return np.random.default_rng(3).standard_normal((2, 5, 6)).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_these_settings_keep_the_promises_of_every_method(name, tmp_path):
     keeps_every_promise(CASES[name], tmp_path)

@@ -94,6 +94,7 @@ def test_parameters_follow_the_options(method, options):
     assert (plan.trainable, plan.total) == counts(adapted(DEEP, method, options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "pissa", "bitfit", "prefix", "feature-extraction"])
 @pytest.mark.parametrize("config", [WIDE, BIASED], ids=["wide", "biased"])
 def test_held_weights_are_counted_exactly(config, method):
@@ -162,6 +163,7 @@ def peaks(plan) -> dict[bool, float]:
     return {False: plan.memory.peak, True: plan.checkpointed.peak}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("config", [DEEP, WIDE], ids=["deep", "wide"])
@@ -172,6 +174,7 @@ def test_the_predicted_peak_is_the_measured_one(config, method, checkpointing):
     assert peaks(plan)[checkpointing] == pytest.approx(found, rel=0.05)  # 10 % is asked for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, options",
     [
@@ -191,6 +194,7 @@ def test_options_change_the_peak_as_planned(method, options):
         assert planned == pytest.approx(found, rel=0.05), checkpointing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes, batch, length, methods_there",
     [
@@ -211,6 +215,7 @@ def test_the_peak_is_found_at_other_moments(changes, batch, length, methods_ther
             assert planned == pytest.approx(measured_peak(model, batch=batch, length=length), rel=0.03), method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_the_graph_holds_is_what_was_planned(method, checkpointing):

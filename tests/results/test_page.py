@@ -112,6 +112,7 @@ def test_a_lesson_and_a_notebook_show_it():
         assert sentence in printed, "python -m minilora.classroom.publish.notebooks 13"
 
 
+@pytest.mark.slow
 def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
     results.keep_jargon(a_root / "results.json", a_root)
     results.write(a_root)

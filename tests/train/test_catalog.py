@@ -264,6 +264,7 @@ STOPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [False, True], ids=["pip", "file"])
 @pytest.mark.parametrize("stop", STOPS)
 def test_killed_at_any_point_the_next_get_works(cache, wheel, stop, given):

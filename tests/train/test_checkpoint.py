@@ -220,6 +220,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_kill_9_never_loses_the_last_good_checkpoint(tmp_path):
     rng, last = random.Random(0), 0
     for _ in range(8):

@@ -83,6 +83,7 @@ def has_ended(number: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sums", "gradients", "streamed", "evaluation", "differing"])
 @pytest.mark.parametrize("backend_name", ["numpy", "strict"])
 def test_ranks_agree(name, backend_name):
@@ -91,6 +92,7 @@ def test_ranks_agree(name, backend_name):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_losses_are_those_of_one_process(folder, ranks, monkeypatch):
     alone(folder, f"{TRAINING} --steps 8 --out alone", monkeypatch)
@@ -106,6 +108,7 @@ def test_losses_are_those_of_one_process(folder, ranks, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
     training = TRAINING.replace("--lr 0.01", "--lr 0.0001 --steps 300")
     alone(folder, f"{training} --out alone", monkeypatch)
@@ -124,6 +127,7 @@ def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
     np.testing.assert_allclose(resumed, losses(folder / "alone"), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_all_and_harms_no_checkpoint(folder):
     process = start(folder, 3, f"{TRAINING} --steps 100000 --out killed")
     until_saved(process, folder / "killed")
@@ -148,6 +152,7 @@ def test_a_full_disk_on_the_first_rank_is_one_message(folder):
     assert checkpoint.latest(folder / "full" / "checkpoints").step >= 2
 
 
+@pytest.mark.slow
 def test_what_one_rank_alone_meets_is_said_by_it(folder):
     wrap = 'if [ "$PMI_RANK" = 1 ]; then cd /; fi;'
     code, _, errors = run(folder, 2, f"{TRAINING} --steps 2 --out {folder}/one", wrap)
