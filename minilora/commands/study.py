@@ -10,9 +10,7 @@ from rich.text import Text
 
 from minilora.commands.common import Parser, add_json, add_resume
 from minilora.errors import MiniloraError
-from minilora.measure.records import Records
-from minilora.measure.studies import STUDIES, find
-from minilora.measure.studies.study import Study
+from minilora.measure.studies import STUDIES, Study, find
 from minilora.show.grids import drawn
 from minilora.show.style import save_all
 
@@ -41,25 +39,25 @@ def run(arguments: Namespace) -> None:
                 table.add_row(Text(name), Text(study.question))
             console.print(table)
         return
-    study = find(arguments.name)
-    out = Path(arguments.out or f"runs/study-{study.name}")
-    records = study.run(out, study.quick if arguments.quick else study.full, arguments.resume, arguments.overwrite)
-    show(study, records, out, console)
+    kind = find(arguments.name)
+    out = Path(arguments.out or f"runs/study-{kind.name}")
+    study = kind(kind.run(out, kind.quick if arguments.quick else kind.full, arguments.resume, arguments.overwrite))
+    show(study, out, console)
     if arguments.json:
-        print(json.dumps(as_json(study, records)))
+        print(json.dumps(as_json(study)))
 
 
-def show(study: Study, records: Records, out: Path, console: Console) -> None:
+def show(study: Study, out: Path, console: Console) -> None:
     """Print question, table, sentence and what was published; write the figure to `out`."""
     console.print(study.question, style="bold", markup=False)
     console.print()
-    console.print(drawn(study.grid(records)))
-    console.print(f"\n{study.sentence(records)}\n\nPublished: {study.published}\n", markup=False)
-    paths = save_all({study.name: study.figure}, records, out)
+    console.print(drawn(study.grid()))
+    console.print(f"\n{study.sentence()}\n\nPublished: {study.published}\n", markup=False)
+    paths = save_all({study.name: type(study).figure}, study, out)
     console.print(f"Figure: {paths[0].name} in {out}", markup=False)
 
 
-def as_json(study: Study, records: Records) -> dict:
+def as_json(study: Study) -> dict:
     """Question, what was published, our sentence, header and cells, for a script."""
     facts = {"study": study.name, "question": study.question, "published": study.published}
-    return facts | {"sentence": study.sentence(records)} | records.as_json()
+    return facts | {"sentence": study.sentence()} | study.records.as_json()

@@ -225,8 +225,11 @@ class _Story(Comparison):
         if self.own and self.own.compare:
             self.records.add(("own",), compared=self.own.compare(self.lab))
 
-    def rate(self, part: str, method: str, loss: Callable) -> float:
-        return RATES[part][method]
+    def text_rate(self, method: str) -> float:
+        return RATES["text"][method]
+
+    def task_rate(self, method: str) -> float:
+        return RATES["task"][method]
 
     def seeds(self, part: str) -> Iterable[int]:
         return self.settings.seeds if part == "text" else self.settings.seeds[:1]
@@ -269,7 +272,7 @@ class _Story(Comparison):
         def learned(characters: int) -> dict:
             rounds = min(settings.most_rounds, max(1, round(characters / settings.characters)))
             config = replace(settings.adapt, steps=rounds * settings.adapt.steps)
-            config = self.trained_by(config, method, self.rate("text", method, None), seed)
+            config = self.trained_by(config, method, self.text_rate(method), seed)
             model, _ = lab.adapt(method, lab.domain_text(characters, seed), config)
             return {"domain": lab.bits(model, lab.domain_test)}
 

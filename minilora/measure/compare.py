@@ -12,7 +12,7 @@ the last digits depend on. Time, speed and memory are measured afterwards, by on
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,11 +20,12 @@ import numpy as np
 
 from minilora import backend
 from minilora.errors import MiniloraError, unknown
-from minilora.measure.base import QUICK_BASE, Base
+from minilora.measure.base import QUICK_BASE
+from minilora.measure.bench import Bench, Settings, task_start, text_start
 from minilora.measure.few_shot import bits_after, classify_by_prompt
 from minilora.measure.footprint import file_bytes, memory_of, tokens_per_second
 from minilora.measure.lab import SCRATCH, Lab
-from minilora.measure.lr_search import SEED, best_rate, measured
+from minilora.measure.lr_search import SEED
 from minilora.measure.records import Records
 from minilora.measure.sweep import SentRecords, check_jobs, side_by_side
 from minilora.train import methods, recipes
@@ -37,29 +38,17 @@ RECORDS = "records.jsonl"
 PROMPTED = "few-shot"
 METHODS = ("base", PROMPTED, SCRATCH, *(name for name, method in methods.METHODS.items() if method.is_compared))
 PARTS = ("text", "task")
-SCRATCH_RATE = 3e-3
 
 
 @dataclass(frozen=True)
-class ComparisonSettings:
+class ComparisonSettings(Settings):
     """How much of everything a comparison does."""
 
-    base: Base | None = None  # pretrained first; None: the base that comes with the package
     methods: tuple[str, ...] = METHODS
-    seeds: tuple[int, ...] = (0, 1, 2)
-    rates: int = 3  # learning rates that a search tries, and at most two more where the best is the first or last
-    characters: int = 12_000  # of the domain's text
-    adapt: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=60, eval_every=10, patience=3, warmup=3, lr_floor=0.3)
-    )
-    labels: int = 32  # labelled sentences per class
     label_curve: tuple[int, ...] = (8, 128)  # further numbers of labels, for the methods of `curve_methods`
     curve_methods: tuple[str, ...] = (SCRATCH, "full", "lora")
-    classify: TrainConfig = field(default_factory=lambda: TrainConfig(steps=48, warmup=5))
     contexts: tuple[int, ...] = (16, 32, 64, 128, 256)  # tokens in front, that prompting tries on text
     shots: tuple[int, ...] = (2, 4, 8, 16)  # examples in front, that prompting tries on the task
-    test_characters: int = 20_000
-    test_examples: int | None = None
     speed_rounds: int = 5
 
 
@@ -200,21 +189,18 @@ def _lab_here(folder: Path, threads: int, backend_name: str, **tests) -> Lab:
 # The cells
 
 
-class Comparison:
-    """What measures the cells. progress: None in a process of a sweep, which is not alone and takes no times."""
+class Comparison(Bench):
+    """Measures the cells. progress: None in a process of a sweep, which is not alone and takes no times."""
 
     def __init__(self, settings: ComparisonSettings, lab: Lab, records: Records, progress: Progress | None = None):
-        self.settings, self.lab, self.records, self.progress = settings, lab, records, progress
-        self.alone = progress is not None
+        super().__init__(settings, lab, records)
+        self.progress, self.alone = progress, progress is not None
 
     def cell(self, key: tuple, measure: Callable[..., dict], *arguments) -> dict:
-        """The record of `key`: `measure(*arguments)`, if it is not there."""
-        if key not in self.records:
-            self.records.begin(key)
-            self.records.add(key, **measure(*arguments))
+        row = super().cell(key, measure, *arguments)
         if self.progress:
             self.progress.cell(key)
-        return self.records.rows[key]
+        return row
 
     def stream(self, method: str, part: str) -> None:
         """All cells of a method on text or on the task, each after those that it depends on."""
@@ -223,16 +209,6 @@ class Comparison:
             PROMPTED: {"text": self.prompted_text, "task": self.prompted_task},
         }
         of_method.get(method, {"text": self.text, "task": self.task})[part](method)
-
-    def rate(self, part: str, method: str, loss: Callable[[float], float]) -> float:
-        """The learning rate with the least loss by a search, each that is tried a record."""
-        start = SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].lr
-        start *= 1 if part == "text" else 0.5 if method == SCRATCH else 2
-
-        def tried(rate: float) -> float | None:
-            return self.cell(("rate", part, method, rate), measured, lambda: loss(rate))["loss"]
-
-        return best_rate(start, self.settings.rates, tried)
 
     def seeds(self, part: str) -> Iterable[int]:
         """Over which a part is measured."""
@@ -254,9 +230,13 @@ class Comparison:
         return self.quality(model) | {"trainable": 0, "total": total, "file_bytes": 0, "seconds": 0.0}
 
     def text(self, method: str) -> None:
-        rate = self.rate("text", method, lambda rate: self.adapt(method, rate, SEED)[1].best)
+        rate = self.text_rate(method)
         for seed in self.seeds("text"):
             self.cell(("text", method, seed), self.adapted, method, rate, seed)
+
+    def text_rate(self, method: str) -> float:
+        """The learning rate on text, by search."""
+        return self.rate(("text", method), text_start(method), lambda rate: self.adapt(method, rate, SEED)[1].best)
 
     def adapted(self, method: str, rate: float, seed: int) -> dict:
         """The numbers of a model adapted to the domain's text."""
@@ -288,10 +268,6 @@ class Comparison:
         """How long the training took, where nothing else ran beside it."""
         return history.seconds if self.alone else None
 
-    def quality(self, model) -> dict:
-        lab = self.lab
-        return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
-
     def prompted_text(self, method: str) -> None:
         """The domain's text in front of each window, in place of training on it."""
         lab = self.lab
@@ -322,17 +298,20 @@ class Comparison:
         self.cell(("task", method, 0, 0), self.accuracy_by_prompt, 0, 0, self.lab.test_examples)
 
     def task(self, method: str) -> None:
-        settings = self.settings
-
-        def error(rate: float) -> float:
-            return 1 - self.lab.accuracy(self.classify(method, rate, settings.labels, SEED)[0], validation)
-
-        validation = self.lab.task.validation
-        rate = self.rate("task", method, error)
+        settings, rate = self.settings, self.task_rate(method)
         more = settings.label_curve if method in settings.curve_methods else ()
         for labels in (settings.labels, *more):
             for seed in self.seeds("task"):
                 self.cell(("task", method, seed, labels), self.classified, method, rate, labels, seed)
+
+    def task_rate(self, method: str) -> float:
+        """The learning rate on the task, by search."""
+
+        def error(rate: float) -> float:
+            model = self.classify(method, rate, self.settings.labels, SEED)[0]
+            return 1 - self.lab.accuracy(model, self.lab.task.validation)
+
+        return self.rate(("task", method), task_start(method), error)
 
     def classified(self, method: str, rate: float, labels: int, seed: int) -> dict:
         """The numbers of a classifier trained on so many examples per class."""

@@ -11,6 +11,7 @@ from minilora.errors import MiniloraError, escape
 from minilora.measure import compare
 from minilora.measure.comparison import Compared, compared
 from minilora.measure.records import Records
+from minilora.measure.studies.prompting import Prompting
 from minilora.peft import METHODS
 from minilora.show.grids import IN_SENTENCES
 
@@ -68,11 +69,11 @@ class Measured:
 
     def __init__(self, folder: Path):
         self.methods: dict[str, Compared] = {}
-        self.prompting: Records | None = None
+        self.prompting: Prompting | None = None
         if (folder / "compare.jsonl").is_file():
             self.methods = compared(Records.read(folder / "compare.jsonl", compare.KIND))
         if (folder / "study-prompting.jsonl").is_file():
-            self.prompting = Records.read(folder / "study-prompting.jsonl", "study prompting")
+            self.prompting = Prompting(Records.read(folder / "study-prompting.jsonl", Prompting.kind))
 
     def gain(self, method: str) -> float | None:
         """Bits a character that a method gains on the domain."""
@@ -102,21 +103,16 @@ class Measured:
         """The most examples that were compared: how many, accuracy in the prompt, accuracy when trained (percent)."""
         if self.prompting is None:
             return None
-        from minilora.measure.studies import prompting
-
-        k = max(prompting.shots(self.prompting))
-        prompted, trained = (prompting.reached(self.prompting, kind, k).mean for kind in ("prompt", "trained"))
-        return k, prompted, trained
+        k = max(self.prompting.values)
+        return k, self.prompting.reached("prompt", k).mean, self.prompting.reached("trained", k).mean
 
     def cost(self) -> tuple[int, float, float, int | None] | None:
         """For the most examples: how many, ms a query in the prompt and trained, and the queries that pay training."""
         if self.prompting is None:
             return None
-        from minilora.measure.studies import prompting
-
-        k = max(prompting.shots(self.prompting))
-        row = self.prompting.rows["cost", k]
-        return k, row["prompt_ms"], row["trained_ms"], prompting.crossover(self.prompting, k)
+        k = max(self.prompting.values)
+        row = self.prompting.cost(k)
+        return k, row["prompt_ms"], row["trained_ms"], self.prompting.crossover(k)
 
     def retraining(self) -> str:
         lora = self.methods.get("lora")

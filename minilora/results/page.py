@@ -21,7 +21,7 @@ from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic, write_json
 from minilora.measure import compare, comparison
 from minilora.measure.records import Records
-from minilora.measure.studies import STUDIES
+from minilora.measure.studies import STUDIES, Study
 from minilora.plan import planner
 from minilora.results import curves, scaling, speed, teaching
 from minilora.show.grids import Grid, markdown, show_bytes
@@ -55,7 +55,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     steps = scaling.read(root / RECORDS / scaling.FILE)
     found["scaling.table"] = f"\n\n{_table(scaling.grid(steps))}\n\n"
     found["scaling.sentence"] = scaling.sentence(steps)
-    return found | {f"study.{name}": STUDIES[name].sentence(rows) for name, rows in measured_studies(root).items()}
+    return found | {f"study.{name}": study.sentence() for name, study in measured_studies(root).items()}
 
 
 def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
@@ -70,10 +70,10 @@ def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
     return MARKED.sub(number, text)
 
 
-def measured_studies(root: Path = ROOT) -> dict[str, Records]:
-    """The records of each study that has some, by its name."""
+def measured_studies(root: Path = ROOT) -> dict[str, Study]:
+    """Each study that has records, by its name."""
     files = {name: root / RECORDS / f"study-{name}.jsonl" for name in STUDIES}
-    return {name: Records.read(path, STUDIES[name].kind) for name, path in files.items() if path.is_file()}
+    return {n: STUDIES[n](Records.read(path, STUDIES[n].kind)) for n, path in files.items() if path.is_file()}
 
 
 def page(root: Path = ROOT) -> str:
@@ -88,14 +88,14 @@ def page(root: Path = ROOT) -> str:
         *(_table(grid(records)) for grid in (comparison.quality_grid, comparison.cost_grid)),
         *(_figure(name, draw.__doc__) for name, draw in comparison.FIGURES.items()),
     ]
-    for name, records in measured_studies(root).items():
-        study = STUDIES[name]
+    for name, study in measured_studies(root).items():
+        quick = " --quick" * (study.settings["base"] is not None)  # a smaller base than the package's
         parts += [
             f"## {study.question}",
-            provenance(records.header, f"minilora study {name}{' --quick' if _is_quick(records) else ''}"),
-            _table(study.grid(records)),
+            provenance(study.records.header, f"minilora study {name}{quick}"),
+            _table(study.grid()),
             _figure(f"study-{name}", study.figure.__doc__ or study.question),
-            f"**Ours.** {study.sentence(records)}",
+            f"**Ours.** {study.sentence()}",
             f"**Published.** {study.published}",
         ]
     parts += _jargon_section(teaching.read(root / RECORDS / teaching.FILE))
@@ -186,11 +186,6 @@ def provenance(header: dict, command: str) -> str:
     )
 
 
-def _is_quick(records: Records) -> bool:
-    """Whether the base was pretrained for the study: a smaller one than the package's."""
-    return records.header["settings"]["base"] is not None
-
-
 def _table(grid: Grid, numbers: bool = True) -> str:
     return f"**{grid.title}**\n\n{markdown(grid, numbers)}\n\n{grid.caption}"
 
@@ -204,8 +199,8 @@ def write(root: Path = ROOT) -> None:
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     write_atomic(root / PAGE, page(root).encode())
     save_all(comparison.FIGURES, records, root / FIGURES)
-    for name, records in measured_studies(root).items():
-        save_all({f"study-{name}": STUDIES[name].figure}, records, root / FIGURES)
+    for name, study in measured_studies(root).items():
+        save_all({f"study-{name}": STUDIES[name].figure}, study, root / FIGURES)
     record = teaching.read(root / RECORDS / teaching.FILE)
     save_all(teaching.FIGURES, record, root / FIGURES)
     records = Records.read(root / RECORDS / curves.FILE, curves.KIND)

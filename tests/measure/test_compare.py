@@ -150,18 +150,17 @@ def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monk
     assert measured("one", 2, "--resume")[1] == measured("two", 1, "--resume")[1] == expected
 
 
-def test_the_search_goes_on_while_the_best_is_outermost(tmp_path, monkeypatch):
+def test_the_search_goes_on_while_the_best_is_outermost(tmp_path):
     def found(losses: dict[float, float]) -> tuple[float, int]:
         records = Records.open(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", compare.KIND, {})
         comparison = compare.Comparison(replace(TINY, rates=3), None, records)
-        monkeypatch.setitem(compare.methods.METHODS, "lora", replace(compare.methods.METHODS["lora"], lr=1e-3))
         tried = []
 
         def loss(rate):
             tried.append(rate)
             return losses[rate]
 
-        return comparison.rate("text", "lora", loss), len(tried)
+        return comparison.rate(("text", "lora"), 1e-3, loss), len(tried)
 
     assert found({1e-3: 1.0, 3e-3: 2.0, 3.3e-4: 2.0}) == (1e-3, 3)
     assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 9.0}) == (9e-3, 5)

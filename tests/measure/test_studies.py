@@ -20,7 +20,6 @@ from minilora.measure.studies import (
     forgetting,
     low_data,
     merge_trap,
-    prompting,
     targets,
 )
 from minilora.measure.studies.study import RECORDS
@@ -66,7 +65,7 @@ def tiny(name: str):
         test_examples=16,
         **SMALL[name],
     )
-    return replace(STUDIES[name], quick=plan)
+    return type(name, (STUDIES[name],), {"quick": plan})
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def test_measured_and_shown(measured, capsys, name):
     facts, study = json.loads(said.out), tiny(name)
     keys = [tuple(cell["key"]) for cell in facts["cells"]]
     assert set(study.cells(study.quick)) <= set(keys) and len(keys) == len(set(keys))
-    assert facts["sentence"] and facts["sentence"] == study.sentence(Records.read(out / RECORDS, study.kind))
+    assert facts["sentence"] and facts["sentence"] == study(Records.read(out / RECORDS, study.kind)).sentence()
     assert "nan" not in facts["sentence"] and (out / f"{name}.png").stat().st_size > 5_000
     assert max(map(len, said.err.splitlines())) <= 80
     assert "".join(facts["sentence"].split()) in "".join(said.err.split())
@@ -111,12 +110,12 @@ def test_the_table_of_the_full_plan_fits_80_columns_without_breaking_a_number(na
     """Rows as wide as they can be: a table that is too wide breaks its cells over lines."""
     study = STUDIES[name]
     records = imagined(study, study.full)
-    lines = render(drawn(study.grid(records))).splitlines()
+    lines = render(drawn(study(records).grid())).splitlines()
     rule = next(i for i, line in enumerate(lines) if line.startswith("──"))
-    rows = len(study.grid(records).rows)
+    rows = len(study(records).grid().rows)
     assert max(map(len, lines)) <= 80
     first = [line.split(" ")[0] for line in lines[rule + 1 : rule + 1 + rows]]
-    assert first == [row[0].split(" ")[0] for row in study.grid(records).rows]
+    assert first == [row[0].split(" ")[0] for row in study(records).grid().rows]
 
 
 @pytest.mark.slow
@@ -223,7 +222,7 @@ def test_both_starts_of_a_prefix_have_as_many_numbers(measured, capsys):
 
 def test_all_labels_are_as_many_as_the_task_has():
     plan = replace(STUDIES["low-data"].full, seeds=(0,), kinds=("full",))
-    assert [labels for _, labels, _ in low_data.cells(plan)] == [8, 32, 128, low_data.most()]
+    assert [labels for _, labels, _ in STUDIES["low-data"].cells(plan)] == [8, 32, 128, low_data.most()]
     assert low_data.most() > 128
 
 
@@ -245,7 +244,7 @@ def imagined(study, plan, numbers=lambda key: {}) -> Records:
 
 def said(name: str, numbers) -> str:
     study = STUDIES[name]
-    return study.sentence(imagined(study, study.full, numbers))
+    return study(imagined(study, study.full, numbers)).sentence()
 
 
 def noisy(value: float, seed: int) -> float:
@@ -333,7 +332,7 @@ def test_prefix_start_and_length():
 
 def test_low_data_saves_labels_or_not():
     def numbers(full: dict, scratch: dict):
-        few = sorted({key[1] for key in low_data.cells(STUDIES["low-data"].full)})
+        few = sorted({key[1] for key in STUDIES["low-data"].cells(STUDIES["low-data"].full)})
 
         def of(key: tuple) -> dict:
             level = dict(zip(few, full if key[0] == "full" else scratch, strict=True))[key[1]]
@@ -391,7 +390,7 @@ def test_prompting_ahead_and_behind_and_when_training_pays_off():
     assert "Unlike published, the prompt is ahead at k = 1" in prompt and "never pays off" in prompt
     assert "At no k are they apart" in numbers(0.3, 0.3)
     records = imagined(STUDIES["prompting"], STUDIES["prompting"].full)
-    assert prompting.crossover(records, 16) == 232
+    assert STUDIES["prompting"](records).crossover(16) == 232
 
 
 def test_merge_trap_against_normal_numbers():

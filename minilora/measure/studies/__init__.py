@@ -1,37 +1,25 @@
-"""Studies that reproduce the shapes of published figures in small: one file a study, and this registry.
+"""Studies that reproduce the shapes of published figures in small: one file per study, and this registry.
 
-A study more is a file with a `STUDY` and its name in the list below.
+A study more is a file with its class, and a name in the list below.
 """
 
 from minilora.errors import MiniloraError, unknown
-from minilora.measure.studies import (
-    adapter_width,
-    data_types,
-    forgetting,
-    low_data,
-    merge_trap,
-    prefix_length,
-    prompting,
-    rank,
-    targets,
-)
+from minilora.measure.studies.adapter_width import AdapterWidth
+from minilora.measure.studies.data_types import DataTypes
+from minilora.measure.studies.forgetting import Forgetting
+from minilora.measure.studies.low_data import LowData
+from minilora.measure.studies.merge_trap import MergeTrap
+from minilora.measure.studies.prefix_length import PrefixLength
+from minilora.measure.studies.prompting import Prompting
+from minilora.measure.studies.rank import Rank
 from minilora.measure.studies.study import Study
+from minilora.measure.studies.targets import Targets
 
-MODULES = (
-    rank,
-    targets,
-    data_types,
-    adapter_width,
-    prefix_length,
-    low_data,
-    forgetting,
-    prompting,
-    merge_trap,
-)
-STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in MODULES}
+ALL = (Rank, Targets, DataTypes, AdapterWidth, PrefixLength, LowData, Forgetting, Prompting, MergeTrap)
+STUDIES: dict[str, type[Study]] = {study.name: study for study in ALL}
 
 
-def find(name: str) -> Study:
+def find(name: str) -> type[Study]:
     """The study called so. Raises MiniloraError with the nearest name."""
     if name not in STUDIES:
         raise MiniloraError(unknown("study", name, STUDIES))

@@ -1,16 +1,14 @@
 """Which 4-bit codes harm a model least?"""
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from minilora.backend import xp
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
-from minilora.measure.records import Records
-from minilora.measure.studies.study import FULL, QUICK, Bench, Plan, Study, caption, compared, listed, spread
+from minilora.measure.studies.study import Bench, Study, StudySettings, compared
 from minilora.quant import Linear4bit, linears_of_blocks, quantize_model
-from minilora.show.grids import Grid, Spread
+from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, figure_of, styled
 from minilora.train.methods import Options
 
@@ -27,22 +25,9 @@ BLOCKSIZE = 64
 BAR = {"color": LOOKS["prompt"]["color"], "edgecolor": "black", "capsize": 3}
 
 
-def cells(plan: Plan) -> list[tuple]:
-    return [(kind, name, seed) for kind in ("base", "adapted") for name in plan.values for seed in plan.seeds]
-
-
-def measure(bench: Bench, kind: str, name: str, seed: int) -> dict:
-    if kind == "base":
-        return quantized(bench, name, seed)
-    rate = bench.text_rate("lora")
-    if name == FLOAT:
-        return bench.adapted("lora", rate, seed)
-    return bench.adapted("qlora", rate, seed, Options(blocksize=BLOCKSIZE, **TYPES[name]))
-
-
 def quantized(bench: Bench, name: str, seed: int) -> dict:
-    """The base in these codes: bits a character and perplexity a token on a sample of its own held-out text, which the
-    seed draws, the bits that a weight takes, and how far it is off.
+    """The base in these codes: bits per character and perplexity per token on a sample of its own held-out text, which
+    the seed draws, the bits that a weight takes, and how far it is off.
     """
     lab, model = bench.lab, bench.lab.base()
     weights = {path: model.get_submodule(path).weight.data for path in linears_of_blocks(model)}
@@ -55,103 +40,104 @@ def quantized(bench: Bench, name: str, seed: int) -> dict:
         error = off / sum(float(xp.abs(weight).sum()) for weight in weights.values())
         bits = 8 * sum(layer.nbytes for layer in layers.values()) / sum(w.size for w in weights.values())
     documents = corpora.split(lab.base_corpus).test
-    stream = encode_documents(lab.tokenizer, corpora.take(documents, bench.plan.test_characters, seed))
+    stream = encode_documents(lab.tokenizer, corpora.take(documents, bench.settings.test_characters, seed))
     base_text = lab.bits(model, stream)
     perplexity = 2 ** (base_text * stream.characters / (len(stream.ids) - 1))
     return {"base_text": base_text, "bits": bits, "error": error, "perplexity": perplexity}
 
 
-def names(records: Records) -> list[str]:
-    return records.header["settings"]["values"]
+class DataTypes(Study):
+    name = "data-types"
+    question = "Which 4-bit codes harm a model least, before and after QLoRA?"
+    published = (
+        "Mean perplexity of models of 125 M to 13 B parameters: INT4 34.34, FP4 31.07 (E2M1) and 29.48 (E3M0), NF4 "
+        "with double quantization 27.41 (Dettmers et al. 2023, table 2); QLoRA then matches 16-bit fine-tuning."
+    )
+    full = StudySettings.full(values=(FLOAT, *TYPES))
+    quick = StudySettings.quick(values=(FLOAT, *TYPES))
 
+    @staticmethod
+    def cells(settings: StudySettings) -> list[tuple]:
+        kinds = ("base", "adapted")
+        return [(kind, name, seed) for kind in kinds for name in settings.values for seed in settings.seeds]
 
-def lost(records: Records, name: str) -> Spread:
-    """Bits a character that quantizing costs the base on its own text, over samples of it."""
-    return Spread.of(row["base_text"] - records.rows["base", FLOAT, row["key"][2]]["base_text"]
-                     for row in records.of("base", name))  # fmt: skip
+    @staticmethod
+    def measure(bench: Bench, kind: str, name: str, seed: int) -> dict:
+        if kind == "base":
+            return quantized(bench, name, seed)
+        rate = bench.text_rate("lora")
+        if name == FLOAT:
+            return bench.adapted("lora", rate, seed)
+        return bench.adapted("qlora", rate, seed, Options(blocksize=BLOCKSIZE, **TYPES[name]))
 
+    def lost(self, name: str) -> Spread:
+        """Bits per character that quantizing costs the base on its own text, over samples of it."""
+        in_float = {row["key"][2]: row["base_text"] for row in self.records.of("base", FLOAT)}
+        return Spread.of(row["base_text"] - in_float[row["key"][2]] for row in self.records.of("base", name))
 
-def grid(records: Records) -> Grid:
-    rows = []
-    for name in names(records):
-        base = next(records.of("base", name))
-        rows.append(
-            (
-                WORDS[name],
-                f"{base['bits']:.3f}",
-                f"{100 * base['error']:.1f} %" if base["error"] else "–",
-                f"{spread(records, 'perplexity', 'base', name).mean:.2f}",
-                lost(records, name).show(4) if name != FLOAT else "–",
-                spread(records, "domain", "adapted", name).show(3),
+    def adapted(self, name: str) -> Spread:
+        """Bits per character on the domain after LoRA over it."""
+        return self.spread("domain", "adapted", name)
+
+    def grid(self) -> Grid:
+        rows = []
+        for name in self.values:
+            base = next(self.records.of("base", name))
+            rows.append(
+                (
+                    WORDS[name],
+                    f"{base['bits']:.3f}",
+                    f"{100 * base['error']:.1f} %" if base["error"] else "–",
+                    f"{self.spread('perplexity', 'base', name).mean:.2f}",
+                    self.lost(name).show(4) if name != FLOAT else "–",
+                    self.adapted(name).show(3),
+                )
             )
+        return Grid(
+            "A base in 4 bits",
+            ("type", "bits a\nweight", "error", "base\nperplexity", "lost\nbits/char", "adapted\nbits/char"),
+            rows,
+            f"Blocks of {BLOCKSIZE}. Bits a weight and its mean error: of the blocks' linears. Base: the quantized "
+            "base on samples of held-out python-docs, perplexity a token and bits/char lost against float32. Adapted: "
+            "bits/char on held-out numpy-docs after LoRA over it. "
+            f"{self.in_words(self.adapted(name).count for name in self.values)}",
         )
-    first = (
-        f"Blocks of {BLOCKSIZE}. Bits a weight and its mean error: of the blocks' linears. Base: the quantized base on "
-        "samples of held-out python-docs, perplexity a token and bits/char lost against float32. Adapted: bits/char on "
-        "held-out numpy-docs after LoRA over it."
-    )
-    counts = [spread(records, "domain", "adapted", name).count for name in names(records)]
-    return Grid(
-        "A base in 4 bits",
-        ("type", "bits a\nweight", "error", "base\nperplexity", "lost\nbits/char", "adapted\nbits/char"),
-        rows,
-        caption(records, counts, first),
-    )
 
+    @styled
+    def figure(self):
+        """What 4-bit codes cost the base, and what is left of it after adapting."""
+        figure = figure_of("Data types: what 4 bits cost", 3.6)
+        left, right = figure.subplots(1, 2, sharey=True)
+        words, costs = [WORDS[name] for name in self.values], [self.lost(name) for name in self.values]
+        left.barh(words, [one.mean for one in costs], xerr=[one.half_range for one in costs], height=0.6, **BAR)
+        left.set_title("the base, on its own text", fontsize=11, loc="left")
+        left.set_xlabel("bits/character lost")
+        left.invert_yaxis()
+        found = [self.adapted(name) for name in self.values]
+        look = LOOKS["qlora"] | {"linestyle": "", "markersize": 8}
+        right.errorbar([one.mean for one in found], words, xerr=[one.half_range for one in found], **look)
+        right.set_title("after QLoRA, on the domain", fontsize=11, loc="left")
+        right.set_xlabel("bits/character (less is better)")
+        right.margins(x=0.15)
+        right.locator_params(axis="x", nbins=4)
+        return figure
 
-@styled
-def figure(records: Records):
-    """What 4-bit codes cost the base, and what is left of it after adapting."""
-    figure = figure_of("Data types: what 4 bits cost", 3.6)
-    left, right = figure.subplots(1, 2, sharey=True)
-    shown = names(records)
-    words, costs = [WORDS[name] for name in shown], [lost(records, name) for name in shown]
-    left.barh(words, [one.mean for one in costs], xerr=[one.half_range for one in costs], height=0.6, **BAR)
-    left.set_title("the base, on its own text", fontsize=11, loc="left")
-    left.set_xlabel("bits/character lost")
-    left.invert_yaxis()
-    found = [spread(records, "domain", "adapted", name) for name in shown]
-    look = LOOKS["qlora"] | {"linestyle": "", "markersize": 8}
-    right.errorbar([one.mean for one in found], words, xerr=[one.half_range for one in found], **look)
-    right.set_title("after QLoRA, on the domain", fontsize=11, loc="left")
-    right.set_xlabel("bits/character (less is better)")
-    right.margins(x=0.15)
-    right.locator_params(axis="x", nbins=4)
-    return figure
-
-
-def sentence(records: Records) -> str:
-    four = sorted((name for name in names(records) if name != FLOAT), key=lambda name: lost(records, name).mean)
-    losses = listed(f"{WORDS[name]} {lost(records, name).show(4)}" for name in four)
-    said = f"Quantizing costs the base, in bits/character on its own text: {losses}. "
-    order = [name for name in PUBLISHED if name in four]
-    steps = [compared(lost(records, b), lost(records, a), "right", "wrong") for a, b in pairwise(order)]
-    if all(step == "right" for step in steps):
-        said += "NF4 before FP4 before INT4, as published. "
-    elif "wrong" in steps:
-        ours = " before ".join(WORDS[name] for name in four if name in order)
-        said += f"That is {ours}, unlike the published NF4 before FP4 before INT4. "
-    else:
-        said += "The published order, NF4 before FP4 before INT4, shows only in part beyond the samples' scatter. "
-    after: dict[str, Spread] = {name: spread(records, "domain", "adapted", name) for name in names(records)}
-    apart = [name for name in four if not after[name].overlaps(after[FLOAT])]
-    if not apart:
-        return said + "After QLoRA all types are level with LoRA over float32 within the seeds' scatter."
-    worse = [f"{WORDS[name]} ({after[name].show(3)})" for name in apart]
-    verb = "differs" if len(worse) == 1 else "differ"
-    return said + f"After QLoRA, {listed(worse)} {verb} from LoRA over float32 ({after[FLOAT].show(3)})."
-
-
-STUDY = Study(
-    name="data-types",
-    question="Which 4-bit codes harm a model least, before and after QLoRA?",
-    published="Mean perplexity of models of 125 M to 13 B parameters: INT4 34.34, FP4 31.07 (E2M1) and 29.48 (E3M0), "
-    "NF4 with double quantization 27.41 (Dettmers et al. 2023, table 2); QLoRA then matches 16-bit fine-tuning.",
-    full=replace(FULL, values=(FLOAT, *TYPES)),
-    quick=replace(QUICK, values=(FLOAT, *TYPES)),
-    cells=cells,
-    measure=measure,
-    grid=grid,
-    figure=figure,
-    sentence=sentence,
-)
+    def sentence(self) -> str:
+        four = sorted((name for name in self.values if name != FLOAT), key=lambda name: self.lost(name).mean)
+        losses = listed(f"{WORDS[name]} {self.lost(name).show(4)}" for name in four)
+        said = f"Quantizing costs the base, in bits/character on its own text: {losses}. "
+        order = [name for name in PUBLISHED if name in four]
+        steps = [compared(self.lost(b), self.lost(a), "right", "wrong") for a, b in pairwise(order)]
+        if all(step == "right" for step in steps):
+            said += "NF4 before FP4 before INT4, as published. "
+        elif "wrong" in steps:
+            ours = " before ".join(WORDS[name] for name in four if name in order)
+            said += f"That is {ours}, unlike the published NF4 before FP4 before INT4. "
+        else:
+            said += "The published order, NF4 before FP4 before INT4, shows only in part beyond the samples' scatter. "
+        after = {name: self.adapted(name) for name in self.values}
+        worse = [f"{WORDS[name]} ({after[name].show(3)})" for name in four if not after[name].overlaps(after[FLOAT])]
+        if not worse:
+            return said + "After QLoRA all types are level with LoRA over float32 within the seeds' scatter."
+        verb = "differs" if len(worse) == 1 else "differ"
+        return said + f"After QLoRA, {listed(worse)} {verb} from LoRA over float32 ({after[FLOAT].show(3)})."

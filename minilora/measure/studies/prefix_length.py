@@ -3,22 +3,9 @@
 from dataclasses import replace
 
 from minilora.measure import lr_search
-from minilora.measure.records import Records
-from minilora.measure.studies.study import (
-    FULL,
-    LEARNED,
-    QUICK,
-    Bench,
-    Plan,
-    Study,
-    caption,
-    gained,
-    learned,
-    listed,
-    spread,
-)
+from minilora.measure.studies.study import Bench, Study, StudySettings, apart
 from minilora.peft import PrefixTuningConfig, get_peft_model
-from minilora.show.grids import Grid
+from minilora.show.grids import Grid, listed
 from minilora.show.style import base_line, errorbar, log_ticks, single, styled, with_legend
 
 STARTS = {"tokens": "real tokens", "random": "random numbers"}
@@ -27,94 +14,78 @@ START = 0.1  # of the search: so few steps want more than the 1e-2 … 3e-2 of l
 SEARCHED = 16  # the length whose learning rate all lengths of a start have
 
 
-def cells(plan: Plan) -> list[tuple]:
-    return [("base",)] + [(kind, length, seed) for kind in plan.kinds for length in plan.values for seed in plan.seeds]
-
-
-def measure(bench: Bench, kind: str, length: int = 0, seed: int = 0) -> dict:
-    if kind == "base":
-        return bench.base()
-
-    def adapt(rate: float, length: int, seed: int):
-        stream, lab = bench.lab.domain_text(bench.plan.characters, seed), bench.lab
-        start = [int(token) for token in stream.ids[:length]] if kind == "tokens" else None
-        config = PrefixTuningConfig(num_virtual_tokens=length, init_token_ids=start, task_type="CAUSAL_LM")
-        model = get_peft_model(lab.base(), config, seed=seed)
-        settings = replace(bench.plan.adapt, lr=rate, seed=seed)
-        return model, lab.train_on(model, lab.batches(stream, lab.batch_size, seed), settings)
-
-    loss = lambda rate: adapt(rate, SEARCHED, lr_search.SEED)[1].best  # noqa: E731
-    rate = bench.rate(kind, START, loss)
-    model, history = adapt(rate, length, seed)
-    return bench.facts(model, history, rate)
-
-
-def grid(records: Records) -> Grid:
-    settings = records.header["settings"]
-    every = [(kind, length) for kind in settings["kinds"] for length in settings["values"]]
-    rows = [(STARTS[kind], str(length), *learned(records, kind, length)) for kind, length in every]
-    counts = [spread(records, "domain", *one).count for one in every]
-    return Grid("Prefixes by length and start", ("start", "P", *LEARNED), rows, caption(records, counts))
-
-
-@styled
-def figure(records: Records):
-    """What prefixes learn against their length, from both starts."""
-    figure, axes = single("Prefix length, and what a prefix starts from")
-    settings = records.header["settings"]
-    for kind in settings["kinds"]:
-        found = [gained(records, kind, length) for length in settings["values"]]
-        errorbar(axes, "prefix", settings["values"], found, f"starts from {STARTS[kind]}", **LOOK[kind])
-    base_line(axes, 0, "the base")
-    log_ticks(axes, settings["values"])
-    axes.set(xlabel="virtual tokens (logarithmic)", ylabel="bits/character gained on the domain\n(more is better)")
-    return with_legend(figure)
-
-
-def sentence(records: Records) -> str:
-    lengths = records.header["settings"]["values"]
-    real, drawn = ({n: gained(records, kind, n) for n in lengths} for kind in ("tokens", "random"))
-    ahead = [n for n in lengths if real[n].mean > drawn[n].mean and not real[n].overlaps(drawn[n])]
-    behind = [n for n in lengths if real[n].mean < drawn[n].mean and not real[n].overlaps(drawn[n])]
-    far = max(lengths, key=lambda n: abs(real[n].mean - drawn[n].mean))
-    if len(ahead) == len(lengths):
-        start = "at every length, as published"
-    elif ahead and not behind:
-        start = f"beyond the seeds' scatter at {listed(ahead)} tokens and level elsewhere, as published in part"
-    elif not ahead and not behind:
-        start = "at no length beyond the seeds' scatter, unlike published"
-    else:
-        start = f"at {listed(ahead) if ahead else 'no'} tokens but not at {listed(behind)}, unlike published"
-    best = max(lengths, key=lambda n: real[n].mean)
-    first, last = lengths[0], lengths[-1]
-    grows = real[best].mean > real[first].mean and not real[best].overlaps(real[first])
-    falls = best != last and not real[best].overlaps(real[last])
-    if not grows:
-        shape = f"its length makes no difference beyond the seeds' scatter from {first} to {best}, unlike published"
-    elif falls:
-        shape = f"it learns more up to {best} tokens and less beyond, as published"
-    elif best == last:
-        shape = f"the longer the better up to {last} tokens: the published rise, and no fall up to there"
-    else:
-        shape = f"it learns more up to {best} tokens and stays level to {last}: the published rise without the fall"
-    return (
-        f"A start from real tokens learns more than one from random numbers {start} (at {far} tokens "
-        f"{real[far].show(3)} against {drawn[far].show(3)} bits/character gained). From real tokens, {shape} ({first}: "
-        f"{real[first].show(3)}, {best}: {real[best].show(3)})."
+class PrefixLength(Study):
+    name = "prefix-length"
+    question = "How long should a prefix be, and what should it start from?"
+    published = (
+        "Longer is better up to a point (200 tokens for summaries, 10 for table-to-text), slightly worse beyond; with "
+        "little data a start from real words is far better and steadier than a random one (Li & Liang 2021, sections "
+        "7.2 and 7.4)."
     )
+    full = StudySettings.full(values=(1, 4, 16, 64), kinds=tuple(STARTS))
+    quick = StudySettings.quick(values=(1, 4, 16, 64), kinds=tuple(STARTS))
 
+    @staticmethod
+    def cells(settings: StudySettings) -> list[tuple]:
+        prefixes = [(kind, length) for kind in settings.kinds for length in settings.values]
+        return [("base",), *((*prefix, seed) for prefix in prefixes for seed in settings.seeds)]
 
-STUDY = Study(
-    name="prefix-length",
-    question="How long should a prefix be, and what should it start from?",
-    published="Longer is better up to a point (200 tokens for summaries, 10 for table-to-text), slightly worse beyond; "
-    "with little data a start from real words is far better and steadier than a random one (Li & Liang 2021, sections "
-    "7.2 and 7.4).",
-    full=replace(FULL, values=(1, 4, 16, 64), kinds=tuple(STARTS)),
-    quick=replace(QUICK, values=(1, 4, 16, 64), kinds=tuple(STARTS)),
-    cells=cells,
-    measure=measure,
-    grid=grid,
-    figure=figure,
-    sentence=sentence,
-)
+    @staticmethod
+    def measure(bench: Bench, kind: str, length: int = 0, seed: int = 0) -> dict:
+        if kind == "base":
+            return bench.base()
+
+        def adapt(rate: float, length: int, seed: int):
+            stream, lab = bench.lab.domain_text(bench.settings.characters, seed), bench.lab
+            start = [int(token) for token in stream.ids[:length]] if kind == "tokens" else None
+            config = PrefixTuningConfig(num_virtual_tokens=length, init_token_ids=start, task_type="CAUSAL_LM")
+            model = get_peft_model(lab.base(), config, seed=seed)
+            training = replace(bench.settings.adapt, lr=rate, seed=seed)
+            return model, lab.train_on(model, lab.batches(stream, lab.batch_size, seed), training)
+
+        rate = bench.rate((kind,), START, lambda rate: adapt(rate, SEARCHED, lr_search.SEED)[1].best)
+        return bench.facts(*adapt(rate, length, seed), rate)
+
+    def grid(self) -> Grid:
+        rows = {(STARTS[kind], str(length)): (kind, length) for kind in self.kinds for length in self.values}
+        return self.learned_grid("Prefixes by length and start", ("start", "P"), rows)
+
+    @styled
+    def figure(self):
+        """What prefixes learn against their length, from both starts."""
+        figure, axes = single("Prefix length, and what a prefix starts from")
+        for kind in self.kinds:
+            found = [self.gained(kind, length) for length in self.values]
+            errorbar(axes, "prefix", self.values, found, f"starts from {STARTS[kind]}", **LOOK[kind])
+        base_line(axes, 0, "the base")
+        log_ticks(axes, self.values)
+        axes.set(xlabel="virtual tokens (logarithmic)", ylabel="bits/character gained on the domain\n(more is better)")
+        return with_legend(figure)
+
+    def sentence(self) -> str:
+        real, drawn = ({n: self.gained(kind, n) for n in self.values} for kind in ("tokens", "random"))
+        ahead, behind = apart(real, drawn)
+        far = max(self.values, key=lambda n: abs(real[n].mean - drawn[n].mean))
+        if len(ahead) == len(self.values):
+            start = "at every length, as published"
+        elif ahead and not behind:
+            start = f"beyond the seeds' scatter at {listed(ahead)} tokens and level elsewhere, as published in part"
+        elif not ahead and not behind:
+            start = "at no length beyond the seeds' scatter, unlike published"
+        else:
+            start = f"at {listed(ahead) if ahead else 'no'} tokens but not at {listed(behind)}, unlike published"
+        best = max(self.values, key=lambda n: real[n].mean)
+        first, last = self.values[0], self.values[-1]
+        if not real[best].above(real[first]):
+            shape = f"its length makes no difference beyond the seeds' scatter from {first} to {best}, unlike published"
+        elif real[best].above(real[last]):
+            shape = f"it learns more up to {best} tokens and less beyond, as published"
+        elif best == last:
+            shape = f"the longer the better up to {last} tokens: the published rise, and no fall up to there"
+        else:
+            shape = f"it learns more up to {best} tokens and stays level to {last}: the published rise without the fall"
+        return (
+            f"A start from real tokens learns more than one from random numbers {start} (at {far} tokens "
+            f"{real[far].show(3)} against {drawn[far].show(3)} bits/character gained). From real tokens, {shape} "
+            f"({first}: {real[first].show(3)}, {best}: {real[best].show(3)})."
+        )

@@ -1,21 +1,6 @@
 """Which matrices should a fixed number of parameters change?"""
 
-from dataclasses import replace
-
-from minilora.measure.records import Records
-from minilora.measure.studies.study import (
-    FULL,
-    LEARNED,
-    QUICK,
-    Bench,
-    Plan,
-    Study,
-    caption,
-    compared,
-    gained,
-    learned,
-    spread,
-)
+from minilora.measure.studies.study import Bench, Study, StudySettings, compared
 from minilora.models.llama import LlamaForCausalLM
 from minilora.nn import Linear
 from minilora.quant import linears_of_blocks
@@ -23,7 +8,6 @@ from minilora.show.grids import Grid
 from minilora.show.style import LOOKS, single, styled
 from minilora.train.methods import Options
 
-ATTENTION = "q_proj,k_proj,v_proj,o_proj"
 BOTH = "q_proj,v_proj"
 WORDS = {
     "q_proj": "q",
@@ -31,23 +15,11 @@ WORDS = {
     "v_proj": "v",
     "o_proj": "o",
     BOTH: "q + v",
-    ATTENTION: "all attention",
+    "q_proj,k_proj,v_proj,o_proj": "all attention",
     "all-linear": "all linears",
 }
 SINGLE = ("q_proj", "k_proj", "v_proj", "o_proj")
 SPREAD = 2  # the rank over all linears that sets the number of parameters
-
-
-def cells(plan: Plan) -> list[tuple]:
-    return [("base",), *(("targets", names, seed) for names in plan.values for seed in plan.seeds)]
-
-
-def measure(bench: Bench, kind: str, names: str = "", seed: int = 0) -> dict:
-    if kind == "base":
-        return bench.base()
-    rate = bench.text_rate("lora", options(bench.lab.base(), BOTH))
-    chosen = options(bench.lab.base(), names)
-    return bench.adapted("lora", rate, seed, chosen) | {"rank": chosen.rank}
 
 
 def options(model: LlamaForCausalLM, names: str) -> Options:
@@ -67,74 +39,68 @@ def cost(model: LlamaForCausalLM, names: str) -> int:
     )
 
 
-def every(records: Records) -> list[str]:
-    return records.header["settings"]["values"]
-
-
-def rank_of(records: Records, names: str) -> int:
-    return next(records.of("targets", names))["rank"]
-
-
-def grid(records: Records) -> Grid:
-    rows = [
-        (WORDS[names], str(rank_of(records, names)), *learned(records, "targets", names)) for names in every(records)
-    ]
-    counts = [spread(records, "domain", "targets", names).count for names in every(records)]
-    return Grid(
-        "LoRA with one budget on different matrices", ("matrices", "r", *LEARNED), rows, caption(records, counts)
+class Targets(Study):
+    name = "targets"
+    question = "Which matrices should LoRA change with a fixed number of parameters?"
+    published = (
+        "WikiSQL: 70.4, 70.0, 73.0 and 73.2 % for q, k, v and o alone at r = 8; 73.7 % for q + v at r = 4 and for all "
+        "four at r = 2 (Hu et al. 2021, table 5). All linear layers rather than attention alone (Schulman et al. "
+        "2025, LoRA without regret)."
     )
+    full = StudySettings.full(values=tuple(WORDS))
+    quick = StudySettings.quick(values=tuple(WORDS))
 
+    @staticmethod
+    def cells(settings: StudySettings) -> list[tuple]:
+        return [("base",), *(("targets", names, seed) for names in settings.values for seed in settings.seeds)]
 
-@styled
-def figure(records: Records):
-    """What each choice of matrices learns with the same number of parameters."""
-    figure, axes = single("Which matrices: one budget, spread in different ways")
-    names = every(records)
-    gains = [gained(records, "targets", one) for one in names]
-    labels = [f"{WORDS[one]} (r = {rank_of(records, one)})" for one in names]
-    look = LOOKS["lora"] | {"linestyle": ""}
-    axes.errorbar([one.mean for one in gains], labels, xerr=[one.half_range for one in gains], **look, markersize=9)
-    axes.invert_yaxis()
-    axes.margins(x=0.1, y=0.08)
-    axes.locator_params(axis="x", nbins=6)
-    axes.set_xlabel("bits/character gained on the domain (more is better)")
-    return figure
+    @staticmethod
+    def measure(bench: Bench, kind: str, names: str = "", seed: int = 0) -> dict:
+        if kind == "base":
+            return bench.base()
+        rate = bench.text_rate("lora", options(bench.lab.base(), BOTH))
+        chosen = options(bench.lab.base(), names)
+        return bench.adapted("lora", rate, seed, chosen) | {"rank": chosen.rank}
 
+    def rank_of(self, names: str) -> int:
+        return next(self.records.of("targets", names))["rank"]
 
-def sentence(records: Records) -> str:
-    gains = {names: gained(records, "targets", names) for names in every(records)}
-    best = max(gains, key=lambda names: gains[names].mean)
-    alone = max((names for names in SINGLE if names in gains), key=lambda names: gains[names].mean)
-    both, one = gains[BOTH], gains[alone]
-    verdict = {
-        "ahead of": "spreading a budget over both wins, as published",
-        "level with": "the published lead of q + v does not show beyond the seeds' scatter",
-        "behind": "unlike the published table, one matrix of higher rank wins",
-    }
-    order = compared(both, one, "ahead of", "behind")
-    said = (
-        f"q + v at rank {rank_of(records, BOTH)} gains {both.show(3)} bits/character, {order} the best matrix alone, "
-        f"{WORDS[alone]} at rank {rank_of(records, alone)} ({one.show(3)}): {verdict[order]}. "
-    )
-    if best == BOTH:
-        return said + "No other choice learns more."
-    order = compared(gains[best], both, "more than q + v", "less than q + v", "which is level with q + v")
-    return (
-        said + f"Most is learned with {WORDS[best]} at rank {rank_of(records, best)} ({gains[best].show(3)}), {order}."
-    )
+    def grid(self) -> Grid:
+        rows = {(WORDS[names], str(self.rank_of(names))): ("targets", names) for names in self.values}
+        return self.learned_grid("LoRA with one budget on different matrices", ("matrices", "r"), rows)
 
+    @styled
+    def figure(self):
+        """What each choice of matrices learns with the same number of parameters."""
+        figure, axes = single("Which matrices: one budget, spread in different ways")
+        gains = [self.gained("targets", names) for names in self.values]
+        labels = [f"{WORDS[names]} (r = {self.rank_of(names)})" for names in self.values]
+        look = LOOKS["lora"] | {"linestyle": ""}
+        axes.errorbar([one.mean for one in gains], labels, xerr=[one.half_range for one in gains], **look, markersize=9)
+        axes.invert_yaxis()
+        axes.margins(x=0.1, y=0.08)
+        axes.locator_params(axis="x", nbins=6)
+        axes.set_xlabel("bits/character gained on the domain (more is better)")
+        return figure
 
-STUDY = Study(
-    name="targets",
-    question="Which matrices should LoRA change with a fixed number of parameters?",
-    published="WikiSQL: 70.4, 70.0, 73.0 and 73.2 % for q, k, v and o alone at r = 8; 73.7 % for q + v at r = 4 and "
-    "for all four at r = 2 (Hu et al. 2021, table 5). All linear layers rather than attention alone (Schulman et al. "
-    "2025, LoRA without regret).",
-    full=replace(FULL, values=tuple(WORDS)),
-    quick=replace(QUICK, values=tuple(WORDS)),
-    cells=cells,
-    measure=measure,
-    grid=grid,
-    figure=figure,
-    sentence=sentence,
-)
+    def sentence(self) -> str:
+        gains = {names: self.gained("targets", names) for names in self.values}
+        best = max(gains, key=lambda names: gains[names].mean)
+        alone = max((names for names in SINGLE if names in gains), key=lambda names: gains[names].mean)
+        both, one = gains[BOTH], gains[alone]
+        verdict = {
+            "ahead of": "spreading a budget over both wins, as published",
+            "level with": "the published lead of q + v does not show beyond the seeds' scatter",
+            "behind": "unlike the published table, one matrix of higher rank wins",
+        }
+        order = compared(both, one, "ahead of", "behind")
+        said = (
+            f"q + v at rank {self.rank_of(BOTH)} gains {both.show(3)} bits/character, {order} the best matrix alone, "
+            f"{WORDS[alone]} at rank {self.rank_of(alone)} ({one.show(3)}): {verdict[order]}. "
+        )
+        if best == BOTH:
+            return said + "No other choice learns more."
+        order = compared(gains[best], both, "more than q + v", "less than q + v", "which is level with q + v")
+        return said + (
+            f"Most is learned with {WORDS[best]} at rank {self.rank_of(best)} ({gains[best].show(3)}), {order}."
+        )
