@@ -43,7 +43,7 @@ UNFINISHED = {"adapter"}  # in the folder of a run that was interrupted
 
 
 @dataclass(frozen=True)
-class Plan:
+class TeachSettings:
     """How much of everything."""
 
     train: TrainConfig
@@ -62,8 +62,8 @@ class Plan:
     seq_len: int = 128  # of text
 
 
-FULL = Plan(TrainConfig(steps=165, lr=2e-3, warmup=6, weight_decay=0.0))
-QUICK = Plan(TrainConfig(steps=8, lr=2e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
+FULL = TeachSettings(TrainConfig(steps=165, lr=2e-3, warmup=6, weight_decay=0.0))
+QUICK = TeachSettings(TrainConfig(steps=8, lr=2e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
 
 
 def question(text: str) -> chat.Conversation:
@@ -88,7 +88,7 @@ class Subject:
     notes: dict[str, list[str]]
 
 
-def glossary(plan: Plan, quick: bool, seed: int = 0) -> Subject:
+def glossary(settings: TeachSettings, quick: bool, seed: int = 0) -> Subject:
     """The invented company's: every term in one held-out phrasing, and the held-out uses."""
     content, terms = jargon.load_glossary(), jargon.load_terms()
     wordings = len(jargon.HELD_OUT_PHRASINGS)
@@ -101,7 +101,7 @@ def glossary(plan: Plan, quick: bool, seed: int = 0) -> Subject:
     for name, questions in tests.items():
         notes[name] = []
         for asked in questions:
-            others = rng.choice([term for term in lines if term != asked.term], plan.shots - 1, replace=False)
+            others = rng.choice([term for term in lines if term != asked.term], settings.shots - 1, replace=False)
             chosen = rng.permutation([lines[asked.term], *(lines[term] for term in others)])
             notes[name].append("\n".join(chosen))
     return Subject(
@@ -112,10 +112,10 @@ def glossary(plan: Plan, quick: bool, seed: int = 0) -> Subject:
     )
 
 
-def own_questions(path: str, plan: Plan) -> Subject:
-    """Those of a JSONL file; a tenth of them, chosen by hash, is the test, or so much of it as the plan allows."""
+def own_questions(path: str, settings: TeachSettings) -> Subject:
+    """Those of a JSONL file; a tenth of them, chosen by hash, is the test, or so much of it as the settings allow."""
     parts = chat.split(chat.read_jsonl(path), path)
-    every = -(-len(parts.test) // plan.most_tests)
+    every = -(-len(parts.test) // settings.most_tests)
     tests = [(messages[:-1], messages[-1]["content"]) for messages in parts.test[::every]]
     return Subject(show_path(path), [*parts.train, *parts.validation], {"questions": tests}, {})
 
@@ -137,15 +137,15 @@ def run(
     started = perf_counter()
     if os.path.lexists(out):
         report.check_folder(out, UNFINISHED)
-    plan = QUICK if quick else FULL
+    settings = QUICK if quick else FULL
     console = Console(width=80, highlight=False, stderr=as_json)
     with Workers() as workers, redirect_stdout(sys.stderr) if as_json else nullcontext():
         if text is not None:
             corpus = corpora.load(text)
-            results = _Lesson(plan, model, seed, workers, console).on_text(corpus, out)
+            results = _Lesson(settings, model, seed, workers, console).on_text(corpus, out)
         else:
-            subject = glossary(plan, quick, seed) if jsonl is None else own_questions(jsonl, plan)
-            results = _Lesson(plan, model, seed, workers, console).on_questions(subject, out)
+            subject = glossary(settings, quick, seed) if jsonl is None else own_questions(jsonl, settings)
+            results = _Lesson(settings, model, seed, workers, console).on_questions(subject, out)
         given = {"--model": model, "--jsonl": jsonl, "--text": text, "--seed": str(seed) if seed else None}
         words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
         results |= {
@@ -186,10 +186,10 @@ def _after(shots: list[chat.Conversation], messages: chat.Conversation) -> chat.
 class _Lesson:
     """One model that is taught."""
 
-    def __init__(self, plan: Plan, model: str, seed: int, workers: Workers, console: Console):
-        self.plan, self.seed, self.workers, self.console = plan, seed, workers, console
+    def __init__(self, settings: TeachSettings, model: str, seed: int, workers: Workers, console: Console):
+        self.settings, self.seed, self.workers, self.console = settings, seed, workers, console
         started = perf_counter()
-        self.model, self.tokenizer = recipes.load_model(model, quantization=plan.options.quantization)
+        self.model, self.tokenizer = recipes.load_model(model, quantization=settings.options.quantization)
         if self.tokenizer.chat_template is None:
             raise MiniloraError(
                 f"{escape(model)} is a base model: it has no chat format to ask it in; choose a chat model"
@@ -198,7 +198,7 @@ class _Lesson:
         self.limit = self.model.config.max_position_embeddings
         total = recipes.count_parameters(self.model)[1]
         self.facts = {"model": model, "parameters": total, "load_seconds": round(perf_counter() - started, 2)}
-        documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, plan.test_characters, seed)
+        documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, settings.test_characters, seed)
         self.other_text = encode_documents(self.tokenizer, documents)
         self.quiz = jargon.load_quiz()
 
@@ -215,9 +215,9 @@ class _Lesson:
         self.say(f"The subject is {subject}")
 
     def on_questions(self, subject: Subject, out: Path) -> dict:
-        plan, quiz = self.plan, self.quiz
+        settings, quiz = self.settings, self.quiz
         longest = max(len(self.tokenizer.encode(expected)) for test in subject.tests.values() for _, expected in test)
-        self.answer_tokens = min(max(plan.answer_tokens, longest + 1), plan.longest_answer)
+        self.answer_tokens = min(max(settings.answer_tokens, longest + 1), settings.longest_answer)
         for test in subject.tests.values():
             self.check_length(test)
         prompted = self.prompts(subject)
@@ -230,7 +230,7 @@ class _Lesson:
             for name, tests in prompted.items():
                 rows[name], told[name] = self.ask_all(self.model, tests, name)
             replay = self.own_answers([question(text) for text in quiz.general])
-        replayed = replay * plan.replays
+        replayed = replay * settings.replays
         copies = max(1, round(2 * len(replayed) / len(subject.train)))  # a small subject is not to drown in replay
         batches = self.conversations(self.joined([*subject.train * copies, *replayed]), subject.name)
         for note in batches.notes:
@@ -245,12 +245,12 @@ class _Lesson:
             for i, (messages, expected) in enumerate(questions)
         ]
         facts = {"subject": subject.name, "rows": rows, "training": training, "replay": len(replay), "samples": samples}
-        shots = min(plan.shots, len(subject.train))
+        shots = min(settings.shots, len(subject.train))
         return self.facts | facts | {"shots": shots, "quiz_questions": len(quiz.questions)}
 
     def on_text(self, corpus: corpora.Corpus, out: Path) -> dict:
         """The model goes on with its training on a text; what it says is how well it guesses more of it."""
-        text, name, window = recipes.read_text(corpus, self.tokenizer), show_path(corpus.name), self.plan.seq_len
+        text, name, window = recipes.read_text(corpus, self.tokenizer), show_path(corpus.name), self.settings.seq_len
         if len(text.train.ids) < window:
             raise MiniloraError(
                 f"{name} has {len(text.train.ids):,} tokens to learn from, fewer than one window of {window}: give "
@@ -258,13 +258,13 @@ class _Lesson:
             )
         batches = recipes.training_batches(text.train, 4, window, self.seed)
         self.begin(out, f"{name}: {text.train.characters:,} characters to learn.")
-        beginning = self.tokenizer.decode(text.test.ids[: self.plan.answer_tokens])
+        beginning = self.tokenizer.decode(text.test.ids[: self.settings.answer_tokens])
 
         def measured(model, what: str) -> tuple[dict, str]:
             with in_float(model):
                 row = {"text": self.bits(model, text.test), "other_text": self.bits(model, self.other_text)}
                 ids = self.tokenizer.encode(beginning)
-                out = model.generate(ids[None], 2 * self.plan.quiz_tokens, temperature=0, eos_token_id=[])
+                out = model.generate(ids[None], 2 * self.settings.quiz_tokens, temperature=0, eos_token_id=[])
                 return row | {"quiz": self.quiz_score(model, what)}, self.tokenizer.decode(out[0, len(ids) :])
 
         before, went_on = measured(self.model, "before")
@@ -283,7 +283,7 @@ class _Lesson:
         for messages in (conversations[i] for i in order):
             longer = done[-1] + messages
             alone = any(message["role"] == "system" for message in longer)
-            if done[-1] and (alone or len(self.chat_format.encode(self.tokenizer, longer)[0]) > self.plan.together):
+            if done[-1] and (alone or len(self.chat_format.encode(self.tokenizer, longer)[0]) > self.settings.together):
                 done.append(messages)
             else:
                 done[-1] = longer
@@ -293,14 +293,14 @@ class _Lesson:
         """The tests with something before each question: other ones with their answers (none of which has the expected
         answer in it; fewer where they do not fit), or lines of the subject.
         """
-        rng, plan = np.random.default_rng(self.seed), self.plan
+        rng, settings = np.random.default_rng(self.seed), self.settings
         few, book, said = {}, {}, [_said(shot) for shot in subject.train]
         for name, questions in subject.tests.items():
             few[name] = []
             for messages, expected in questions:
                 gold = f" {jargon.normalise(expected)} "
                 others = [shot for shot, words in zip(subject.train, said, strict=True) if gold not in words]
-                chosen = rng.choice(len(others), min(plan.shots, len(others)), replace=False)
+                chosen = rng.choice(len(others), min(settings.shots, len(others)), replace=False)
                 prompt = _after([others[i] for i in chosen], messages)
                 while len(chosen) and not self.fits(prompt):
                     chosen = chosen[1:]
@@ -327,10 +327,10 @@ class _Lesson:
 
     def conversations(self, conversations: list[chat.Conversation], name: str) -> chat.ChatBatches:
         """Batches to learn from. MiniloraError where no answer fits."""
-        plan, longest = self.plan, min(self.plan.longest, self.limit)
+        settings, longest = self.settings, min(self.settings.longest, self.limit)
         tokens = chat.encode_conversations(self.tokenizer, self.chat_format, conversations)
         try:
-            return chat.ChatBatches(tokens, plan.batch_size, longest, self.seed, recipes.PADDING)
+            return chat.ChatBatches(tokens, settings.batch_size, longest, self.seed, recipes.PADDING)
         except MiniloraError:
             raise MiniloraError(f"no answer of {name} fits into {longest:,} tokens: give shorter ones") from None
 
@@ -342,7 +342,7 @@ class _Lesson:
     def quiz_score(self, model, what: str) -> int:
         """How many questions of the quiz are answered right."""
         asked = [question(q.text) for q in self.quiz.questions]
-        found = self.ask(model, asked, self.plan.quiz_tokens, f"{what}: quiz")
+        found = self.ask(model, asked, self.settings.quiz_tokens, f"{what}: quiz")
         return sum(jargon.contains(text, q.answers) for text, q in zip(found, self.quiz.questions, strict=True))
 
     def ask_all(self, model, tests: dict, what: str) -> tuple[dict, dict]:
@@ -369,32 +369,32 @@ class _Lesson:
 
     def own_answers(self, asked: list[chat.Conversation]) -> list[chat.Conversation]:
         """The questions with the first sentence of the model's own answer, where that comes to an end: for replay."""
-        texts = self.ask(self.model, asked, self.plan.replay_tokens, "its own answers")
+        texts = self.ask(self.model, asked, self.settings.replay_tokens, "its own answers")
         firsts = [first_sentence(text) for text in texts]
         return [answered(q, first) for q, first in zip(asked, firsts, strict=True) if first.endswith((".", "!", "?"))]
 
     def bits(self, model, stream: TokenStream) -> float:
-        return recipes.evaluator(model, stream, self.plan.seq_len, 16, self.workers)()
+        return recipes.evaluator(model, stream, self.settings.seq_len, 16, self.workers)()
 
     def train(self, batches, notes: list[str], out: Path):
         """The adapted model, saved to the folder `adapter`, and how it went."""
-        plan = self.plan
-        adapted = methods.adapt(self.model, "qlora", plan.options, seed=self.seed)
+        settings = self.settings
+        adapted = methods.adapt(self.model, "qlora", settings.options, seed=self.seed)
         trainable, _ = recipes.count_parameters(adapted)
-        config = replace(plan.train, seed=self.seed)
+        config = replace(settings.train, seed=self.seed)
         history = train(adapted, batches, config, workers=self.workers, description="fine-tuning by QLoRA")
         adapted.save_pretrained(out / "adapter")
         size = sum(path.stat().st_size for path in (out / "adapter").iterdir())
         self.say(
-            f"QLoRA, rank {plan.options.rank}: {trainable:,} parameters, {plan.train.steps} steps in "
+            f"QLoRA, rank {settings.options.rank}: {trainable:,} parameters, {settings.train.steps} steps in "
             f"{history.seconds:.0f} s; the adapter has {show_bytes(size)}."
         )
         return adapted, {
             "trainable": trainable,
-            "steps": plan.train.steps,
+            "steps": settings.train.steps,
             "seconds": round(history.seconds, 1),
-            "lr": plan.train.lr,
-            "rank": plan.options.rank,
+            "lr": settings.train.lr,
+            "rank": settings.options.rank,
             "losses": [round(step["loss"], 4) for step in history.steps],
             "adapter_bytes": size,
             "notes": notes,

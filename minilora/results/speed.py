@@ -1,4 +1,4 @@
-"""The record of the speed table, which `python -m benchmarks.all_rows` measures, and what the results page shows."""
+"""The record of the speed table, which `python -m benchmarks.speed` measures, and what the results page shows."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ from tests.helpers import tiny_chat
 pytestmark = pytest.mark.host
 
 # As little as shows that it works: the glossary's questions take most of the time.
-PLAN = teach.Plan(
+PLAN = teach.TeachSettings(
     TrainConfig(steps=3, lr=1e-2, warmup=1, weight_decay=0.0),
     batch_size=4,
     answer_tokens=3,
@@ -224,7 +224,7 @@ def test_short_conversations_are_joined(lesson):
     short = [teach.answered(teach.question(f"q{i}"), f"a{i}") for i in range(9)]
     own = teach.answered([SYSTEM, *teach.question("q")], "a")
     alone = len(lesson.chat_format.encode(lesson.tokenizer, short[0])[0])
-    lesson.plan = replace(lesson.plan, together=4 * alone)
+    lesson.settings = replace(lesson.settings, together=4 * alone)
     joined = lesson.joined([*short, own])
     assert own in joined and len(joined) < 7
     rest = [messages for messages in joined if messages != own]

@@ -1,7 +1,7 @@
 """Every row of the speed table: before a change, after it, and the peers, taking turns; and where the seconds go.
 
     git worktree add --detach TREE COMMIT
-    python -m benchmarks.all_rows --before TREE --out minilora/assets/results/speed.json
+    python -m benchmarks.speed --before TREE --out minilora/assets/results/speed.json
 
 TREE holds the minilora to compare with, and its benchmarks. Each of the three runs in a process of its own and works
 when it is told to; a ratio is the median of the rounds' ratios. The two lines of `benchmarks.profile` go with each row.
@@ -141,7 +141,7 @@ def main() -> int:
     header = {
         "minilora": KIND,
         "version": VERSION,
-        "command": "python -m benchmarks.all_rows",
+        "command": "python -m benchmarks.speed",
         "before_commit": commit_of(arguments.before),
         "machine": machine(),
         "peers": {name: version(name) for name in PEERS},
