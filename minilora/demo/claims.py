@@ -157,9 +157,9 @@ def _scratch_against(methods: dict[str, Compared]) -> list[str]:
 
 
 def _forgetting(methods: dict[str, Compared]) -> list[str]:
-    if not {"base", "full", "lora"} <= methods.keys():
+    full, lora = (methods.get(method) for method in FROM_THE_BASE)
+    if full is None or lora is None or full.forgot is None or lora.forgot is None:
         return []
-    full, lora = methods["full"], methods["lora"]
     text = f"Of the base's own text, full fine-tuning forgets {_lost(full.forgot)}, LoRA {_lost(lora.forgot)}"
     if round(full.forgot, 3) <= 0 or round(lora.forgot, 3) <= 0:
         return [f"{text}."]
@@ -176,17 +176,11 @@ def _lost(bits: float) -> str:
 
 
 def _cost(methods: dict[str, Compared]) -> list[str]:
-    if not {"full", "lora"} <= methods.keys():
+    full, lora = (methods.get(method) for method in FROM_THE_BASE)
+    if full is None or lora is None or not full.seconds or lora.seconds is None:
         return []
-    full, lora = methods["full"], methods["lora"]
-    shares = [
-        show_share(of_lora / of_full)
-        for of_lora, of_full in (
-            (lora.trainable, full.trainable),
-            (lora.memory["peak"], full.memory["peak"]),
-            (lora.seconds, full.seconds),
-        )
-    ]
+    peaks = lora.memory["peak"] / full.memory["peak"]
+    shares = [show_share(s) for s in (lora.trainable / full.trainable, peaks, lora.seconds / full.seconds)]
     return [
         f"LoRA trains {shares[0]} of the parameters that full fine-tuning trains ({lora.trainable:,} of "
         f"{full.trainable:,}), with {shares[1]} of its peak memory and {shares[2]} of its time."
@@ -223,11 +217,11 @@ def _labels(records: Records) -> list[str]:
     pretrained = {method: of_method for method, of_method in methods.items() if method != "scratch"}
     best = {}  # by number of labels: the pretrained method with the highest mean
     for labels in scratch:
-        measured = [method for method in pretrained if labels in pretrained[method]]
+        measured = {method: of_method[labels] for method, of_method in pretrained.items() if labels in of_method}
         if not measured:
             continue
-        best[labels] = max(measured, key=lambda method, n=labels: pretrained[method][n].mean)
-        one, other = pretrained[best[labels]][labels], scratch[labels]
+        best[labels] = max(measured, key=lambda method: measured[method].mean)
+        one, other = measured[best[labels]], scratch[labels]
         said.append(
             f"With {labels} labels a class, the best from the base ({IN_SENTENCES[best[labels]]}) reaches "
             f"{one.show(1)} % and from scratch {other.show(1)} %: {_points(one, other)} "

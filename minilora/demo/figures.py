@@ -56,7 +56,7 @@ def pretraining(records: Records) -> Figure | None:
     panels = dict(zip(heights, rows, strict=True))
 
     below = panels["curve"]
-    below.plot(curve.keys(), curve.values(), color="black", marker="o", markersize=4)
+    below.plot([*curve], [*curve.values()], color="black", marker="o", markersize=4)
     below.set(xlabel="training step", ylabel="held-out text\n(bits/character)")
     for letter, (step, _) in zip(LETTERS, samples, strict=False):
         below.annotate(letter, (step, curve[step]), (0, 7), textcoords="offset points", ha="center", weight="bold")
@@ -93,7 +93,7 @@ def adaptation(records: Records) -> Figure | None:
         look = LOOKS[method]
         curves = [dict(row["curve"]) for row in rows]
         for row, curve in zip(rows, curves, strict=True):
-            axes.plot(curve.keys(), curve.values(), color=look["color"], linewidth=0.8, alpha=0.35)
+            axes.plot([*curve], [*curve.values()], color=look["color"], linewidth=0.8, alpha=0.35)
             if row["best_step"] in curve:
                 axes.plot(row["best_step"], curve[row["best_step"]], color=look["color"], marker=look["marker"])
         common = [step for step in curves[0] if all(step in curve for curve in curves)]

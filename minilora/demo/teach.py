@@ -97,7 +97,8 @@ def glossary(settings: TeachSettings, quick: bool, seed: int = 0) -> Subject:
     if quick:
         tests = {name: questions[::8] for name, questions in tests.items()}
     lines = {term.term: f"{term.term}: {term.meaning}" for term in terms}
-    rng, notes = np.random.default_rng(seed), {}
+    rng = np.random.default_rng(seed)
+    notes: dict[str, list[str]] = {}
     for name, questions in tests.items():
         notes[name] = []
         for asked in questions:
@@ -294,7 +295,9 @@ class _Lesson:
         answer in it; fewer where they do not fit), or lines of the subject.
         """
         rng, settings = np.random.default_rng(self.seed), self.settings
-        few, book, said = {}, {}, [_said(shot) for shot in subject.train]
+        few: dict[str, list] = {}
+        book: dict[str, list] = {}
+        said = [_said(shot) for shot in subject.train]
         for name, questions in subject.tests.items():
             few[name] = []
             for messages, expected in questions:

@@ -23,8 +23,8 @@ def scores_grid(results: dict) -> Grid:
     rows = results["rows"]
     quiz = f"quiz\n(of {results['quiz_questions']})"
     if "text" in rows["before"]:
-        header = ("", "more of\nthe text", quiz, "other\ntext")
-        cells = [
+        header: tuple[str, ...] = ("", "more of\nthe text", quiz, "other\ntext")
+        cells: list[tuple[str, ...]] = [
             (ROWS[name], f"{row['text']:.3f}", f"{row['quiz']}", f"{row['other_text']:.3f}")
             for name, row in rows.items()
         ]

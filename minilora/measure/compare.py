@@ -131,7 +131,8 @@ class Progress:
     """A bar that counts each cell once. left: by method, how many cells it will probably take."""
 
     def __init__(self, advance: Callable, left: dict[str, int]):
-        self.advance, self.left, self.counted = advance, dict(left), set()
+        self.advance, self.left = advance, dict(left)
+        self.counted: set[tuple] = set()
 
     def cell(self, key: tuple) -> None:
         method = next((part for part in key if part in self.left), None)
@@ -288,7 +289,7 @@ class Comparison(Bench):
 
         lengths = [length for length in self.settings.contexts if length <= longest]
         losses = {length: self.cell(("rate", "text", method, length), tried, length)["loss"] for length in lengths}
-        best = min(losses, key=losses.get)
+        best = min(losses, key=losses.__getitem__)
         for seed in self.seeds("text"):
             self.cell(("text", method, seed), facts, seed)
 
@@ -332,7 +333,7 @@ class Comparison(Bench):
             return {"loss": 1 - self.accuracy_by_prompt(shots, SEED, lab.task.validation)["accuracy"]}
 
         losses = {shots: self.cell(("rate", "task", method, shots), error, shots)["loss"] for shots in settings.shots}
-        best = min(losses, key=losses.get)
+        best = min(losses, key=losses.__getitem__)
         for seed in self.seeds("task"):
             self.cell(("task", method, seed, 0), self.accuracy_by_prompt, best, seed, lab.test_examples)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -55,6 +55,7 @@ KINDS = {  # of memory, with a look that grey keeps apart
     )
 }
 PROMPTED = ("base", "few-shot")  # nothing trains
+UNSHARED = (*PROMPTED, "scratch")  # that have nothing to forget
 
 
 # Summaries
@@ -92,7 +93,6 @@ def compared(records: Records) -> dict[str, Compared]:
         task = [row for row in records.of("task", method) if row["key"][3] in (0, labels)]
         first, base_text = text[0], Spread.of(row["base_text"] for row in text)
         alone = [row["seconds"] for row in (*text, *records.of("time", method)) if row["seconds"] is not None]
-        knew = base is not None and method not in (*PROMPTED, "scratch")
         found[method] = Compared(
             trainable=first["trainable"],
             share=first["trainable"] / base["total"] if base else None,
@@ -100,7 +100,7 @@ def compared(records: Records) -> dict[str, Compared]:
             seconds=Spread.of(alone).mean if alone else None,
             domain=Spread.of(row["domain"] for row in text),
             base_text=base_text,
-            forgot=base_text.mean - base["base_text"] if knew else None,
+            forgot=base_text.mean - base["base_text"] if base and method not in UNSHARED else None,
             accuracy=Spread.of(100 * row["accuracy"] for row in task) if task else None,
             memory=next(iter(records.of("memory", method)), {}),
             speed=next(iter(records.of("speed", method)), {}),
@@ -139,10 +139,10 @@ class Column:
 
     name: str
     header: str
-    value: Callable[[Compared], object]  # None: there is none
-    show: Callable[[object], str]
+    value: Callable[[Compared], Any]  # None: there is none
+    show: Callable[[Any], str]
     grids: tuple[str, ...] = ()  # that have it, in the order of COLUMNS
-    in_texts: Callable[[object], str] | None = None  # None: as in tables
+    in_texts: Callable[[Any], str] | None = None  # None: as in tables
 
     def cell(self, one: Compared) -> str:
         return "–" if (value := self.value(one)) is None else self.show(value)
@@ -277,7 +277,7 @@ def learned_against_forgotten(records: Records) -> Figure | None:
     for method, one in points.items():
         axes.errorbar(
             [base.domain.mean - one.domain.mean],
-            [one.forgot],
+            [one.base_text.mean - base.base_text.mean],
             [one.base_text.half_range],
             [one.domain.half_range],
             **LOOKS[method] | {"linestyle": ""},

@@ -66,7 +66,7 @@ def peak_rss() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:
+def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int | None]:
     with Workers(1) as workers:
         lab = Lab(base_folder, workers, seq_len, batch_size, test_characters=1000, validation_characters=1000)
         stream = lab.domain_text(CHARACTERS, 0)
@@ -86,7 +86,7 @@ def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> d
 
         model = lab.fresh(method, 0, tokens=stream.ids)
         peak = peak_of_steps(model, batches, workers, live_bytes(model)["weights"])
-        return kinds | {"peak": peak, "process": process}
+        return {**kinds, "peak": peak, "process": process}
 
 
 def peak_of_steps(model, batches, workers: Workers, held: int) -> int:
@@ -104,7 +104,7 @@ def file_bytes(model) -> int:
 def tokens_per_second(models: dict, tokenizer, tokens: int = 48, rounds: int = 5) -> dict[str, float]:
     """{name: tokens a second} of greedy generation, batch 1, for models that take turns; the median over the rounds."""
     prompt = tokenizer.encode(PROMPT)[None]
-    seconds = {name: [] for name in models}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(rounds + 1):
         for name, model in models.items():
             started = perf_counter()

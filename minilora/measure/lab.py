@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from minilora.data import corpora
-from minilora.data.batches import ClassificationBatches, LanguageModelBatches, classification_windows
+from minilora.data.batches import ClassificationBatches, classification_windows
 from minilora.data.tasks import Example, load_task
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents
 from minilora.errors import MiniloraError
@@ -104,7 +104,7 @@ class Lab:
         model = self.fresh(method, config.seed, options, stream.ids)
         return model, self.train_on(model, self.batches(stream, self.batch_size, config.seed), config)
 
-    def batches(self, stream: TokenStream, rows: int, seed: int) -> LanguageModelBatches:
+    def batches(self, stream: TokenStream, rows: int, seed: int):
         """Batches of so many windows of the stream."""
         return recipes.training_batches(stream, rows, min(self.seq_len, len(stream.ids)), seed)
 

@@ -25,7 +25,8 @@ class Records:
     """The cells of one file. header: the first line; rows: {key: cell}, in the order in which they were measured."""
 
     def __init__(self, path: Path, header: dict, rows: dict[tuple, dict]):
-        self.path, self.header, self.rows, self.notes = path, header, rows, []
+        self.path, self.header, self.rows = path, header, rows
+        self.notes: list[str] = []
 
     @classmethod
     def open(cls, path: Path, kind: str, settings: dict, resume: bool = False, overwrite: bool = False) -> "Records":

@@ -39,7 +39,7 @@ class AdapterWidth(Study):
         return [(kind, width) for kind in self.kinds for width in self.values]
 
     def grid(self) -> Grid:
-        rows = {("full", "–"): ("full",)}
+        rows: dict[tuple, tuple] = {("full", "–"): ("full",)}
         rows |= {(PLACEMENTS[kind], str(width)): (kind, width) for kind, width in self.adapters()}
         return self.learned_grid("Adapters by width", ("adapters", "m"), rows)
 

@@ -7,6 +7,7 @@ from minilora.backend import xp
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
 from minilora.measure.studies.study import Bench, Study, StudySettings, compared
+from minilora.nn import Linear
 from minilora.quant import Linear4bit, linears_of_blocks, quantize_model
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, figure_of, styled
@@ -30,7 +31,8 @@ def quantized(bench: Bench, name: str, seed: int) -> dict:
     the seed draws, the bits that a weight takes, and how far it is off.
     """
     lab, model = bench.lab, bench.lab.base()
-    weights = {path: model.get_submodule(path).weight.data for path in linears_of_blocks(model)}
+    linears = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
+    weights = {path: linear.weight.data for path, linear in linears.items() if isinstance(linear, Linear)}
     bits, error = 32.0, 0.0
     if name != FLOAT:
         kind = TYPES[name]

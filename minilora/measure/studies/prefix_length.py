@@ -44,7 +44,8 @@ class PrefixLength(Study):
             return model, lab.train_on(model, lab.batches(stream, lab.batch_size, seed), training)
 
         rate = bench.rate((kind,), START, lambda rate: adapt(rate, SEARCHED, lr_search.SEED)[1].best)
-        return bench.facts(*adapt(rate, length, seed), rate)
+        model, history = adapt(rate, length, seed)
+        return bench.facts(model, history, rate)
 
     def grid(self) -> Grid:
         rows = {(STARTS[kind], str(length)): (kind, length) for kind in self.kinds for length in self.values}

@@ -36,7 +36,8 @@ def cost(bench: Bench, k: int) -> dict:
     the two take turns, on one thread, and the median counts.
     """
     lab, base, classifier = bench.lab, bench.lab.base(), bench.lab.classifier("lora", 0)
-    shots, seconds = examples(bench, k, 0), {"prompt_ms": [], "trained_ms": []}
+    shots = examples(bench, k, 0)
+    seconds: dict[str, list[float]] = {"prompt_ms": [], "trained_ms": []}
     with Workers(1) as alone:
 
         def prompt(text: str) -> None:
@@ -79,14 +80,14 @@ class Prompting(Study):
             return cost(bench, k)
         texts = [example.text for example in lab.test_examples]
         if kind == "prompt":
-            model, shots = lab.base(), examples(bench, k, seed)
-            found, tokens = classify_by_prompt(model, lab.tokenizer, lab.task.classes, shots, texts, lab.workers)
+            base, shots = lab.base(), examples(bench, k, seed)
+            found, tokens = classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, texts, lab.workers)
             right = found == np.array([example.label for example in lab.test_examples])
             return {"accuracy": float(right.mean()), "tokens": tokens, "classes": len(lab.task.classes)}
         rate = bench.label_rate("lora")
         model, history = bench.classify("lora", rate, examples(bench, k, seed), seed)
-        tokens = float(np.mean([len(ids) for ids in lab.tokenizer.encode_many(texts)]))
-        return {"lr": rate, "accuracy": lab.accuracy(model), "tokens": tokens, "seconds": history.seconds}
+        mean = float(np.mean([len(ids) for ids in lab.tokenizer.encode_many(texts)]))
+        return {"lr": rate, "accuracy": lab.accuracy(model), "tokens": mean, "seconds": history.seconds}
 
     def reached(self, kind: str, k: int) -> Spread:
         """Accuracy in percent."""

@@ -51,8 +51,8 @@ class StudySettings(Settings):
 
     @classmethod
     def quick(cls, **changes) -> StudySettings:
-        few = {"base": QUICK_BASE, "seeds": (0, 1), "rates": 2}
-        return cls(**few | {"adapt": replace(cls().adapt, steps=60, eval_every=20)} | changes)
+        adapt = replace(cls().adapt, steps=60, eval_every=20)
+        return replace(cls(base=QUICK_BASE, seeds=(0, 1), rates=2, adapt=adapt), **changes)
 
 
 class Study:
@@ -134,7 +134,7 @@ class Study:
         """The percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
 
-    def learned_grid(self, title: str, header: Sequence[str], rows: Mapping[tuple[str, ...], tuple]) -> Grid:
+    def learned_grid(self, title: str, header: Sequence[str], rows: dict) -> Grid:
         """What adapting came to. rows: {cells under `header`: how the keys of the row begin}."""
         lines = []
         for names, start in rows.items():
