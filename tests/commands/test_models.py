@@ -281,7 +281,7 @@ BAD = {
     "a damaged tokenizer": (lambda p: (p / "m/tokenizer.json").write_text("{}"), "m", "tokenizer.json holds no"),
     "a tokenizer too large": (lambda p: edit(p / "m/config.json", vocab_size=99), "m", "tokens, the model 99"),
     "an adapter cut off": (lambda p: cut(p / "a/adapter_model.safetensors"), "a", "its tensors need"),
-    "an unknown method": (lambda p: edit(p / "a/adapter_config.json", peft_type="\x1b"), "a", "minilora reads LORA"),
+    "an unknown method": (lambda p: edit(p / "a/adapter_config.json", peft_type="\x1b"), "a", "; minilora reads "),
     "a rank that is none": (lambda p: edit(p / "a/adapter_config.json", r="\x1b[31m"), "a", "/a: r must be"),
     "a pickle": (
         lambda p: (p / "a/adapter_model.safetensors").rename(p / "a/adapter_model.bin"),
@@ -302,6 +302,31 @@ def test_damage_is_one_line(tmp_path, capsys, folder, name):
     if part.endswith(".gguf"):
         pytest.importorskip("gguf")
     assert expected in refused(capsys, "info", tmp_path / "c" / part)
+
+
+EVIL = "\x1b[31mevil\x1b]0;title\x07"
+
+
+def renamed(path) -> None:
+    """The file with EVIL in place of its first tensor's name."""
+    tensors, metadata = safetensors.load_file(path)
+    names = [EVIL, *list(tensors)[1:]]
+    safetensors.save_file(path, dict(zip(names, tensors.values(), strict=True)), metadata)
+
+
+def test_names_from_files_bring_no_control_characters(tmp_path, capsys, folder):
+    shutil.copytree(folder, tmp_path / "c")
+    renamed(tmp_path / "c/m/model.safetensors")
+    renamed(tmp_path / "c/a/adapter_model.safetensors")
+    edit(tmp_path / "c/a/adapter_config.json", target_modules=[EVIL, "q_proj"], base_model_name_or_path=EVIL)
+    for part in "ma":
+        assert all(line.isprintable() for line in run(capsys, "info", tmp_path / "c" / part).splitlines())
+        assert "\x1b" not in run(capsys, "info", tmp_path / "c" / part, "--json")
+    assert "targets        \\x1b[31mevil" in run(capsys, "info", tmp_path / "c" / "a")
+    weights = tmp_path / "c/m/model.safetensors"
+    (weights.parent / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {EVIL: EVIL}}))
+    weights.unlink()
+    assert "\\x1b[31mevil" in refused(capsys, "info", weights.parent)
 
 
 def test_a_name_nearly_right(capsys):
