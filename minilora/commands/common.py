@@ -34,7 +34,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args, add: Callable[[Parser], None] | None = None, **kwargs):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
         self._add = add
 
     def parse_known_args(self, args=None, namespace=None):

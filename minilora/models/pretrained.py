@@ -47,6 +47,8 @@ class Output:
 class Body(nn.Module):
     """Token ids to hidden states: a model without its head."""
 
+    config: Any  # of its family
+
     # An adapter in the body's place may put virtual tokens before the real ones.
     virtual_tokens = 0  # how many: they take positions, in a cache too
     virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens

@@ -219,6 +219,7 @@ class _Loop:
         raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
 
     def record_evaluation(self) -> float:
+        assert self.evaluate is not None  # whoever calls has looked
         value = float(self.evaluate())
         if not isfinite(value):
             if not self.step:

@@ -143,7 +143,7 @@ def load_model(source: str, adapter: str | os.PathLike | None = None, quantizati
     family = family_of(path)
     tokenizer = tokenizer_of(path)
     quantization = quantization if adapter is None else adapter_quantization(adapter)
-    model = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
+    model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
     tokenizer.check_fit(model.config.vocab_size, escape(source))
     return (model if adapter is None else PeftModel.from_pretrained(model, adapter)), tokenizer
 
