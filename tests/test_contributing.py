@@ -1,11 +1,12 @@
 """pytest tests/test_contributing.py: the method that CONTRIBUTING.md adds keeps every promise, as it stands there."""
 
+import json
 import re
+import shutil
+import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
-from math import inf, nan, sqrt
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,207 +14,94 @@ import numpy as np
 import pytest
 
 from minilora import backend, peft
-from minilora.errors import MiniloraError
-from minilora.formats import safetensors
-from minilora.peft import CONFIGS, PeftModel, get_peft_model
+from minilora.models.llama import LlamaConfig
+from minilora.peft import CONFIGS, METHODS, Options
+from minilora.plan.shapes import shape_of
 from minilora.tensor import Tensor
-from tests.helpers.peft_invariants import (
-    CASES,
-    INVARIANTS,
-    MODELS,
-    SEEDS,
-    Case,
-    adapted,
-    base_of,
-    distance,
-    edit_config,
-    edit_tensors,
-    logits,
-    same,
-    state,
-    train,
-)
-from tests.peft.test_model import refused
+from tests.helpers.peft_invariants import CASES, INVARIANTS, MODELS, SIZES, Case, adapted, distance, train
 
-PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
+ROOT = Path(__file__).parent.parent
+TRAINED = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 TARGETS = ["q_proj", "v_proj", "down_proj"]
-TRAINED = ("vera_lambda_b", "vera_lambda_d")
+
+
+def page() -> list[str]:
+    """The file and the line."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @contextmanager
 def added(folder: Path):
-    """Within the block, `minilora.peft` has VeRA as the page adds it. Gives the module that is the page's file."""
-    file, registry_line = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    path = folder / "vera.py"
+    """Within the block, `minilora.peft` has LoHa as the page adds it. Gives the module that is the page's file."""
+    file, line = page()
+    path = folder / "loha.py"
     path.write_text(file, encoding="utf-8")
-    spec = spec_from_file_location("minilora.peft.vera", path)
+    spec = spec_from_file_location("minilora.peft.loha", path)
     module = module_from_spec(spec)
-    with patch.dict(CONFIGS):
-        sys.modules[spec.name] = module
-        try:
-            spec.loader.exec_module(module)
-            exec(registry_line, dict(vars(peft)))
-            yield module
-        finally:
-            del sys.modules[spec.name]
+    with patch.dict(METHODS), patch.dict(CONFIGS), patch.dict(sys.modules, {spec.name: module}):
+        spec.loader.exec_module(module)
+        exec(line, dict(vars(peft)))
+        yield module
 
 
 @pytest.fixture(scope="module")
-def vera(tmp_path_factory):
+def loha(tmp_path_factory):
     with added(tmp_path_factory.mktemp("page")) as module:
         yield module
 
 
 @pytest.fixture
-def case(vera) -> Case:
-    return Case(lambda **more: vera.VeraConfig(r=5, target_modules=TARGETS, **more), TRAINED, saves_more=True)
-
-
-@pytest.fixture
-def saved(case, tmp_path) -> Path:
-    """The folder of a trained adapter of the model "tied"."""
-    train(adapted(case, "tied", 0)).save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
-
-
-def layers(model, vera) -> list:
-    return [module for _, module in model.named_modules() if isinstance(module, vera.VeraLinear)]
-
-
-@pytest.mark.host
-def test_one_file_and_one_line_and_nothing_stays(tmp_path):
-    before = dict(CONFIGS)
-    with added(tmp_path) as module:
-        assert CONFIGS == before | {"VERA": module.VeraConfig}
-    assert CONFIGS == before and "minilora.peft.vera" not in sys.modules and not hasattr(peft, "VeraConfig")
+def case(loha) -> Case:
+    return Case(lambda **more: loha.LoHaConfig(r=3, target_modules=TARGETS, **more), TRAINED)
 
 
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda invariant: invariant.__name__)
 def test_promise(case, invariant, tmp_path):
     for model in MODELS:
-        for seed in SEEDS[:1]:
-            invariant(case, model, seed, tmp_path / f"{model} {seed}")
-
-
-def test_b_and_d_train_and_are_as_many_as_the_formula_says(case, vera):
-    model = adapted(case, "tied", 0)
-    live = [name.rpartition(".")[2] for name, p in model.named_parameters() if p.requires_grad]
-    assert live == list(TRAINED) * 6
-    r, outputs = 5, 16 + 8 + 16
-    assert model.get_nb_trainable_parameters()[0] == 2 * (3 * r + outputs)
-    for layer in layers(model, vera):
-        assert not layer.vera_lambda_b.numpy().any() and (layer.vera_lambda_d.numpy() == np.float32(0.1)).all()
+        invariant(case, model, 0, tmp_path / model)
 
 
 def test_promises_hold_over_4_bits(case, tmp_path):
-    case = replace(case, quantization=CASES["qlora"].quantization)
+    case = Case(case.make, case.trains, quantization=CASES["qlora"].quantization)
     for invariant in INVARIANTS:
         invariant(case, "deep", 0, tmp_path / invariant.__name__)
 
 
-def test_by_default_it_adapts_queries_and_values(case, vera):
-    model = get_peft_model(base_of(case, "deep", 0), vera.VeraConfig())
-    paths = [path for path, module in model.named_modules() if isinstance(module, vera.VeraLinear)]
-    assert [path.rpartition(".")[2] for path in paths] == ["q_proj", "v_proj"] * 3
-    assert layers(model, vera)[0].vera_A.shape == (256, 16)
-
-
-def test_the_layers_share_one_random_pair_that_the_key_decides(case, vera):
-    def pair(seed=0, **more):
-        model = get_peft_model(base_of(case, "tied", 0), case.make(**more), seed=seed)
-        first, *others = layers(model, vera)
-        assert len(others) == 5
-        assert all(layer.vera_A is first.vera_A and layer.vera_B is first.vera_B for layer in others)
-        before = first.vera_A.numpy().copy(), first.vera_B.numpy().copy()
-        train(model)
-        assert np.array_equal(first.vera_A.numpy(), before[0]) and np.array_equal(first.vera_B.numpy(), before[1])
-        return before
-
-    a, b = pair()
-    assert a.shape == (5, 24) and b.shape == (16, 5)
-    for array in a, b:
-        bound = sqrt(6 / array.shape[1])
-        assert 0.9 * bound < abs(array).max() <= bound and abs(array.mean()) < 0.25 * bound
-    assert np.array_equal(pair(seed=1)[0], a)
-    assert not np.array_equal(pair(projection_prng_key=1)[0], a)
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_layer_is_the_formula_and_merges(case, vera, model):
-    for layer in layers(train(adapted(case, model, 0)), vera):
-        base = layer.base_layer
-        x = np.random.default_rng(1).standard_normal((2, 7, base.in_features)).astype("float32")
-        a, b = layer.vera_A.numpy()[:, : base.in_features], layer.vera_B.numpy()[: base.out_features]
-        update = layer.vera_lambda_b.numpy() * ((layer.vera_lambda_d.numpy() * (x @ a.T)) @ b.T)
-        bias = 0 if base.bias is None else base.bias.numpy()
-        expected = x @ base.weight.numpy().T + bias + update
-        x = Tensor(backend.asarray(x))
-        assert abs(update).max() > 1e-3 * abs(expected).max()
-        assert distance(layer(x).numpy(), expected) <= 2e-6
-        assert distance(layer.merged()(x).numpy(), layer(x).numpy()) <= 2e-6
-
-
-def test_the_file_has_pefts_names_and_the_pair_once(saved):
-    tensors, _ = safetensors.load_file(saved / "adapter_model.safetensors")
-    names = {name.removeprefix("base_model."): array.shape for name, array in tensors.items()}
-    assert len(names) == 2 + 6 * 2
-    assert names["vera_A"] == (5, 24) and names["vera_B"] == (16, 5)
-    assert names["model.model.layers.1.self_attn.v_proj.vera_lambda_b"] == (8,)
-    assert names["model.model.layers.1.mlp.down_proj.vera_lambda_d"] == (5,)
-
-
-def test_the_pair_of_the_file_counts_not_the_key(case, vera, saved):
-    edit_tensors(saved, lambda tensors: tensors | {"base_model.vera_A": 2 * tensors["base_model.vera_A"]})
-    expected = train(adapted(case, "tied", 0))
-    pair = layers(expected, vera)[0].vera_A
-    pair.data = pair.data * 2
-    loaded = PeftModel.from_pretrained(base_of(case, "tied", 0), saved, is_trainable=True)
-    assert same(state(loaded), state(expected)) and np.array_equal(logits(loaded), logits(expected))
-    assert len({id(layer.vera_A) for layer in layers(loaded, vera)}) == 1
-    assert {name.rpartition(".")[2] for name, p in loaded.named_parameters() if p.requires_grad} == set(TRAINED)
+def test_the_layer_is_the_formula_and_the_record_counts_it(case, loha):
+    model = train(adapted(case, "tied", 0))
+    layers = [module for _, module in model.named_modules() if isinstance(module, loha.LoHaLinear)]
+    assert len(layers) == 6
+    for layer in layers:
+        w1a, w1b, w2a, w2b = (getattr(layer, name).numpy() for name in TRAINED)
+        x = np.random.default_rng(1).standard_normal((2, 7, layer.base_layer.in_features)).astype("float32")
+        expected = x @ (layer.base_layer.weight.numpy() + 8 / 3 * (w1a @ w1b) * (w2a @ w2b)).T
+        assert distance(layer(Tensor(backend.asarray(x))).numpy(), expected) <= 2e-6
+    shape = shape_of(LlamaConfig(**SIZES, **MODELS["tied"]))
+    counts = METHODS["loha"].plan(shape, Options(rank=3, targets=TARGETS)).counts
+    assert counts.total(shape.layers) == model.get_nb_trainable_parameters()[0]
 
 
 @pytest.mark.host
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        ({"r": 0}, ["r must be a whole number of at least 1, not 0"]),
-        ({"r": 2.0, "d_initial": 0}, ["r must be", "not 2.0", "d_initial must be a number other than 0, not 0"]),
-        ({"d_initial": nan}, ["d_initial"]),
-        ({"d_initial": -inf}, ["d_initial"]),
-        ({"d_initial": "small"}, ["d_initial", "'small'"]),
-        ({"projection_prng_key": -1}, ["projection_prng_key must be a whole number of at least 0, not -1"]),
-        ({"projection_prng_key": True}, ["projection_prng_key", "not True"]),
-        ({"target_modules": []}, ["target_modules must be names, one or more"]),
-        ({"target_modules": ["q_prj"]}, ["'q_prj' matches nothing, did you mean 'q_proj'?"]),
-        ({"target_modules": ["norm"]}, ["'norm' is not a Linear"]),
-    ],
-)
-def test_bad_settings_are_refused_by_name(case, vera, options, words):
-    model = base_of(case, "tied", 0)
-    with pytest.raises(MiniloraError) as error:
-        get_peft_model(model, vera.VeraConfig(**options))
-    assert all(word in str(error.value) for word in words)
+def test_one_file_and_one_line_are_all_that_the_commands_need(tmp_path):
+    file, line = page()
+    assert line.count("\n") == 1
+    shutil.copytree(ROOT / "minilora", tmp_path / "minilora", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "minilora" / "peft" / "loha.py").write_text(file, encoding="utf-8")
+    init = tmp_path / "minilora" / "peft" / "__init__.py"
+    init.write_text(init.read_text("utf-8").replace("# ruff: isort: on", f"{line}# ruff: isort: on"), encoding="utf-8")
 
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-P", *command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-@pytest.mark.host
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"r": 10**12}, ["r is 1000000000000", "vera_lambda_d has shape (5,), not (1000000000000,)"]),
-        ({"d_initial": 0}, ["d_initial must be a number other than 0"]),
-        ({"target_modules": ["q_proj"]}, ["base_model.vera_A has shape (5, 24), not (5, 16)", "unexpected"]),
-        ({"vera_dropout": 0.5, "bias": "all"}, ['VERA does not have: vera_dropout = 0.5; bias = "all"']),
-        ({"layers_to_transform": [1]}, ["layers_to_transform = [1]"]),
-    ],
-)
-def test_files_that_ask_for_something_else_are_refused(case, saved, changes, words):
-    edit_config(saved, **changes)
-    refused(saved, *words, model=base_of(case, "tied", 0))
-
-
-@pytest.mark.host
-def test_a_file_without_the_pair_is_refused(case, saved):
-    edit_config(saved, save_projection=False)
-    edit_tensors(saved, lambda tensors: {name: array for name, array in tensors.items() if "lambda" in name})
-    refused(saved, "missing base_model.vera_A; missing base_model.vera_B", model=base_of(case, "tied", 0))
+    minilora = ["-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from minilora.cli import main; main()"]
+    assert "  loha " in run(*minilora, "finetune", "--help")
+    plans = json.loads(run(*minilora, "plan", "base", "--json"))["plans"]
+    assert {plan["method"] for plan in plans} == {*METHODS} | {"loha"}
+    lists = "from minilora.show.grids import NAMES; from minilora.results.advise import ADAPTERS; "
+    lists += "from minilora.measure.compare import METHODS; print(NAMES['loha'], 'loha' in ADAPTERS, 'loha' in METHODS)"
+    assert run("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {lists}") == "LoHa True True\n"

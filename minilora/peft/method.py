@@ -132,6 +132,7 @@ class Trainable:
     made: float = 0  # numbers of each block that are made of what trains, and kept for backward
     copied: frozenset[str] = frozenset()  # linears whose weight the adapted model holds once more
     frozen: float = 0  # numbers that the adapter holds once for the whole model, and does not train
+    frozen_products: float = 0  # how many of them take part in products of each block, however often
     state: int = 0  # numbers that the method keeps in training for each one that trains
 
 

@@ -206,7 +206,7 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
     """
     what = trainable(shape, method, options)
     length, n = rows_of(step, what)
-    extra = 0 if what.is_base or what.prefix else what.counts.block * shape.layers
+    extra = 0 if what.is_base or what.prefix else (what.counts.block + what.frozen_products) * shape.layers
     blocks, head = 2 * n * (shape.in_linears + extra), 2 * n * shape.in_embedding
     products = blocks + head
     attention = 2 * step.batch * length * (length + 2 * what.prefix) * shape.query_width * shape.layers

@@ -26,6 +26,7 @@ from minilora.peft import (
     PeftModel,
     PrefixTuningConfig,
     PromptTuningConfig,
+    VeraConfig,
     get_peft_model,
 )
 
@@ -103,6 +104,11 @@ CASES = {
     "bitfit": Case(BitFitConfig, ("bias",), models=("biases",)),
     "bitfit, norms": Case(lambda: BitFitConfig(norms=True), ("bias", "weight")),
     "norms": Case(LNTuningConfig, ("weight",)),
+    "vera": Case(
+        lambda: VeraConfig(r=5, target_modules=["q_proj", "v_proj", "down_proj"]),
+        ("vera_lambda_b", "vera_lambda_d"),
+        saves_more=True,
+    ),
 }
 
 

@@ -1,0 +1,174 @@
+"""pytest tests/peft/test_vera.py: VeRA: what trains, the pair of arrays that all layers share, files, errors."""
+
+from dataclasses import replace
+from math import inf, nan, sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilora import backend
+from minilora.errors import MiniloraError
+from minilora.formats import safetensors
+from minilora.peft import PeftModel, VeraConfig, get_peft_model
+from minilora.peft.vera import VeraLinear
+from minilora.tensor import Tensor
+from tests.helpers.peft_invariants import (
+    CASES,
+    INVARIANTS,
+    MODELS,
+    Case,
+    adapted,
+    base_of,
+    distance,
+    edit_config,
+    edit_tensors,
+    logits,
+    same,
+    state,
+    train,
+)
+from tests.peft.test_model import refused
+
+TARGETS = ["q_proj", "v_proj", "down_proj"]
+TRAINED = ("vera_lambda_b", "vera_lambda_d")
+
+
+@pytest.fixture
+def case() -> Case:
+    return Case(lambda **more: VeraConfig(r=5, target_modules=TARGETS, **more), TRAINED, saves_more=True)
+
+
+@pytest.fixture
+def saved(case, tmp_path) -> Path:
+    """The folder of a trained adapter of the model "tied"."""
+    train(adapted(case, "tied", 0)).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def layers(model) -> list:
+    return [module for _, module in model.named_modules() if isinstance(module, VeraLinear)]
+
+
+def test_b_and_d_train_and_are_as_many_as_the_formula_says(case):
+    model = adapted(case, "tied", 0)
+    live = [name.rpartition(".")[2] for name, p in model.named_parameters() if p.requires_grad]
+    assert live == list(TRAINED) * 6
+    r, outputs = 5, 16 + 8 + 16
+    assert model.get_nb_trainable_parameters()[0] == 2 * (3 * r + outputs)
+    for layer in layers(model):
+        assert not layer.vera_lambda_b.numpy().any() and (layer.vera_lambda_d.numpy() == np.float32(0.1)).all()
+
+
+def test_promises_hold_over_4_bits(case, tmp_path):
+    case = replace(case, quantization=CASES["qlora"].quantization)
+    for invariant in INVARIANTS:
+        invariant(case, "deep", 0, tmp_path / invariant.__name__)
+
+
+def test_by_default_it_adapts_queries_and_values(case):
+    model = get_peft_model(base_of(case, "deep", 0), VeraConfig())
+    paths = [path for path, module in model.named_modules() if isinstance(module, VeraLinear)]
+    assert [path.rpartition(".")[2] for path in paths] == ["q_proj", "v_proj"] * 3
+    assert layers(model)[0].vera_A.shape == (256, 16)
+
+
+def test_the_layers_share_one_random_pair_that_the_key_decides(case):
+    def pair(seed=0, **more):
+        model = get_peft_model(base_of(case, "tied", 0), case.make(**more), seed=seed)
+        first, *others = layers(model)
+        assert len(others) == 5
+        assert all(layer.vera_A is first.vera_A and layer.vera_B is first.vera_B for layer in others)
+        before = first.vera_A.numpy().copy(), first.vera_B.numpy().copy()
+        train(model)
+        assert np.array_equal(first.vera_A.numpy(), before[0]) and np.array_equal(first.vera_B.numpy(), before[1])
+        return before
+
+    a, b = pair()
+    assert a.shape == (5, 24) and b.shape == (16, 5)
+    for array in a, b:
+        bound = sqrt(6 / array.shape[1])
+        assert 0.9 * bound < abs(array).max() <= bound and abs(array.mean()) < 0.25 * bound
+    assert np.array_equal(pair(seed=1)[0], a)
+    assert not np.array_equal(pair(projection_prng_key=1)[0], a)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_layer_is_the_formula_and_merges(case, model):
+    for layer in layers(train(adapted(case, model, 0))):
+        base = layer.base_layer
+        x = np.random.default_rng(1).standard_normal((2, 7, base.in_features)).astype("float32")
+        a, b = layer.vera_A.numpy()[:, : base.in_features], layer.vera_B.numpy()[: base.out_features]
+        update = layer.vera_lambda_b.numpy() * ((layer.vera_lambda_d.numpy() * (x @ a.T)) @ b.T)
+        bias = 0 if base.bias is None else base.bias.numpy()
+        expected = x @ base.weight.numpy().T + bias + update
+        x = Tensor(backend.asarray(x))
+        assert abs(update).max() > 1e-3 * abs(expected).max()
+        assert distance(layer(x).numpy(), expected) <= 2e-6
+        assert distance(layer.merged()(x).numpy(), layer(x).numpy()) <= 2e-6
+
+
+def test_the_file_has_pefts_names_and_the_pair_once(saved):
+    tensors, _ = safetensors.load_file(saved / "adapter_model.safetensors")
+    names = {name.removeprefix("base_model."): array.shape for name, array in tensors.items()}
+    assert len(names) == 2 + 6 * 2
+    assert names["vera_A"] == (5, 24) and names["vera_B"] == (16, 5)
+    assert names["model.model.layers.1.self_attn.v_proj.vera_lambda_b"] == (8,)
+    assert names["model.model.layers.1.mlp.down_proj.vera_lambda_d"] == (5,)
+
+
+def test_the_pair_of_the_file_counts_not_the_key(case, saved):
+    edit_tensors(saved, lambda tensors: tensors | {"base_model.vera_A": 2 * tensors["base_model.vera_A"]})
+    expected = train(adapted(case, "tied", 0))
+    pair = layers(expected)[0].vera_A
+    pair.data = pair.data * 2
+    loaded = PeftModel.from_pretrained(base_of(case, "tied", 0), saved, is_trainable=True)
+    assert same(state(loaded), state(expected)) and np.array_equal(logits(loaded), logits(expected))
+    assert len({id(layer.vera_A) for layer in layers(loaded)}) == 1
+    assert {name.rpartition(".")[2] for name, p in loaded.named_parameters() if p.requires_grad} == set(TRAINED)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"r": 0}, ["r must be a whole number of at least 1, not 0"]),
+        ({"r": 2.0, "d_initial": 0}, ["r must be", "not 2.0", "d_initial must be a number other than 0, not 0"]),
+        ({"d_initial": nan}, ["d_initial"]),
+        ({"d_initial": -inf}, ["d_initial"]),
+        ({"d_initial": "small"}, ["d_initial", "'small'"]),
+        ({"projection_prng_key": -1}, ["projection_prng_key must be a whole number of at least 0, not -1"]),
+        ({"projection_prng_key": True}, ["projection_prng_key", "not True"]),
+        ({"target_modules": []}, ["target_modules must be names, one or more"]),
+        ({"target_modules": ["q_prj"]}, ["'q_prj' matches nothing, did you mean 'q_proj'?"]),
+        ({"target_modules": ["norm"]}, ["'norm' is not a Linear"]),
+    ],
+)
+def test_bad_settings_are_refused_by_name(case, options, words):
+    model = base_of(case, "tied", 0)
+    with pytest.raises(MiniloraError) as error:
+        get_peft_model(model, VeraConfig(**options))
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"r": 10**12}, ["r is 1000000000000", "vera_lambda_d has shape (5,), not (1000000000000,)"]),
+        ({"d_initial": 0}, ["d_initial must be a number other than 0"]),
+        ({"target_modules": ["q_proj"]}, ["base_model.vera_A has shape (5, 24), not (5, 16)", "unexpected"]),
+        ({"vera_dropout": 0.5, "bias": "all"}, ['VERA does not have: vera_dropout = 0.5; bias = "all"']),
+        ({"layers_to_transform": [1]}, ["layers_to_transform = [1]"]),
+    ],
+)
+def test_files_that_ask_for_something_else_are_refused(case, saved, changes, words):
+    edit_config(saved, **changes)
+    refused(saved, *words, model=base_of(case, "tied", 0))
+
+
+@pytest.mark.host
+def test_a_file_without_the_pair_is_refused(case, saved):
+    edit_config(saved, save_projection=False)
+    edit_tensors(saved, lambda tensors: {name: array for name, array in tensors.items() if "lambda" in name})
+    refused(saved, "missing base_model.vera_A; missing base_model.vera_B", model=base_of(case, "tied", 0))
