@@ -7,6 +7,7 @@ from minilora.errors import MiniloraError, unknown
 from minilora.fields import checked, choice, flag, is_list_of, number, whole
 from minilora.peft.lora import LoraConfig
 from minilora.peft.method import Counts, Method, Option, Trainable, register
+from minilora.quant import CODEBOOKS
 
 TARGETS = checked("all-linear", "names", lambda value: isinstance(value, str) or is_list_of(_is_name, value))
 RANK = Option(whole(8, least=1), "rank of LoRA's updates", int)
@@ -19,7 +20,7 @@ LORA = {
     "targets": Option(TARGETS, "modules that LoRA adapts, with commas: q_proj,v_proj", lambda text: names_in(text)),
 }
 FOUR_BIT = {
-    "quant_type": Option(choice("nf4", "nf4", "fp4", "int4"), "codes of qlora's base: nf4, fp4 or int4"),
+    "quant_type": Option(choice("nf4", *CODEBOOKS), f"codes of qlora's base: {', '.join(CODEBOOKS)}"),
     "blocksize": Option(whole(64, least=1), "weights that share a scale in qlora's base", int),
     "double_quantization": Option(flag(False), "quantize the scales of qlora's base, too", bool),
 }

@@ -8,7 +8,7 @@ from minilora.quant.blockwise import (
     quantize_4bit,
     quantize_blockwise,
 )
-from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4
+from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4, register_codebook
 from minilora.quant.linear4bit import (
     Linear4bit,
     dequantize_model,
@@ -41,5 +41,6 @@ __all__ = [
     "quantize_blockwise",
     "quantize_model",
     "quantized_linears",
+    "register_codebook",
     "weight_digest",
 ]

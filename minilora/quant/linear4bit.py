@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minilora import backend, nn
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, first_few
 from minilora.quant.blockwise import (
     QuantState,
     check_array,
@@ -140,16 +140,16 @@ def quantize_model(
     """
     check_options(blocksize, quant_type)
     if quantized := quantized_linears(model):
-        raise MiniloraError(f"the model is quantized already: {_some(quantized)}; dequantize_model() leads back")
+        raise MiniloraError(f"the model is quantized already: {first_few(quantized)}; dequantize_model() leads back")
     marks = {"base_layer", "_is_adapted"}  # of what `peft` has changed
     if adapted := [path or "the model" for path, module in model.named_modules() if marks & vars(module).keys()]:
-        raise MiniloraError(f"the model has an adapter: {_some(adapted)}; quantize the plain model, then adapt it")
+        raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; quantize the plain model, then adapt it")
     paths = linears_of_blocks(model)
     if not paths:
         raise MiniloraError(f"{type(model).__name__} has no Linear to quantize")
     uses = Counter(id(array) for array in model.state_dict().values())
     if tied := [path for path in paths if uses[id(model.get_submodule(path).weight.data)] > 1]:
-        raise MiniloraError(f"a tied weight cannot be quantized in one place only: {_some(tied)}")
+        raise MiniloraError(f"a tied weight cannot be quantized in one place only: {first_few(tied)}")
     for path in paths:
         check_array(model.get_submodule(path).weight.data, path)
     for path in paths:  # one by one: a float weight can go as soon as its codes are there
@@ -220,8 +220,3 @@ def quantization(model: nn.Module) -> dict | None:
     if not found:
         return None
     return {name: value if all(other[name] == value for other in found) else None for name, value in found[0].items()}
-
-
-def _some(paths: list[str], limit: int = 3) -> str:
-    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
-    return ", ".join(paths[:limit]) + more
