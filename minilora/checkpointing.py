@@ -28,7 +28,7 @@ def checkpoint(block: nn.Module, *arguments, within=nullcontext, **keywords) -> 
 
     if not is_recording():
         return run()
-    same_numbers = nn.dropout_again(block)
+    same_numbers = nn.replayed_dropout(block)
 
     def again() -> Tensor:
         with same_numbers():

@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from minilora import backend  # noqa: E402
+from minilora import backend, nn  # noqa: E402
 from tests.helpers import strict  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -90,5 +90,6 @@ def _same_start(backend_name):
     """Each test starts on its backend, whatever the one before did, with the global generators seeded."""
     random.seed(0)
     np.random.seed(0)
+    nn.manual_seed(0)
     with backend.use(backend_name):
         yield

@@ -482,6 +482,15 @@ def test_softmax_of_large_numbers(softmax):
     np.testing.assert_allclose(backend.to_numpy(x.grad), 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("op", [F.softmax, F.log_softmax, ops.logsumexp])
+def test_an_axis_without_elements_is_refused_in_words(op):
+    with pytest.raises(
+        ValueError, match=r"(softmax|logsumexp) over an axis without elements.* \(2, 0\)"
+    ):
+        op(Tensor(np.ones((2, 0))), axis=-1)
+    assert op(Tensor(np.ones((0, 2))), axis=-1).shape[0] == 0
+
+
 def test_log_softmax_where_softmax_rounds_to_0():
     x = Tensor(np.array([0.0, 1000.0]))
     np.testing.assert_array_equal(F.softmax(x).numpy(), [0, 1])

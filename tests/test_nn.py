@@ -1,5 +1,7 @@
 """pytest tests/test_nn.py: modules are walked, replaced, saved, loaded, switched; layers compute what PyTorch's do."""
 
+import copy
+import pickle
 import weakref
 from pathlib import Path
 from typing import ClassVar
@@ -125,6 +127,69 @@ def test_parameters_in_lists_and_dictionaries_are_found():
     module.tables = [nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))]
     module.named = {"a": nn.Parameter(np.ones(2))}
     assert [name for name, _ in module.named_parameters()] == ["tables.0", "tables.1", "named.a"]
+
+
+def nested() -> nn.Module:
+    model = nn.Module()
+    model.grid = [[nn.Linear(2, 2)], ({"a": nn.RMSNorm(2)}, nn.Parameter(np.ones(2)))]
+    model.experts = {"first": [nn.Linear(2, 2, bias=False)]}
+    return model
+
+
+def test_containers_in_containers_are_walked():
+    model = nested()
+    paths = ["grid.0.0", "grid.1.0.a", "experts.first.0"]
+    assert [path for path, _ in model.named_modules()] == ["", *paths]
+    names = ["grid.1.1", "grid.0.0.weight", "grid.0.0.bias", "grid.1.0.a.weight", "experts.first.0.weight"]
+    assert [name for name, _ in model.named_parameters()] == names
+    for path in paths:
+        assert model.get_submodule(path) is dict(model.named_modules())[path]
+        model.replace(path, new := nn.Dropout(0.5))
+        assert model.get_submodule(path) is new
+    state, model = {name: np.full(a.shape, 2.0) for name, a in nested().state_dict().items()}, nested()
+    model.load_state_dict(state)
+    model.requires_grad_(False).eval()
+    assert all((p.numpy() == 2).all() and not p.requires_grad for p in model.parameters())
+    assert not model.grid[0][0].training
+    model = nested()
+    model.load_stored(Stored.of(state))
+    assert all((p.numpy() == 2).all() for p in model.parameters())
+
+
+def with_a_buffer() -> nn.Module:
+    model = nn.Module()
+    model.layer = nn.Linear(2, 2, bias=False)
+    model.frozen = nn.Parameter(np.ones(2), requires_grad=False)
+    model.table = Tensor(np.arange(3))
+    model.tables = [model.table]
+    return model
+
+
+def test_a_tensor_that_never_trained_is_a_buffer():
+    """It is saved and loaded, and is no parameter; a frozen parameter stays one."""
+    model = with_a_buffer()
+    assert [name for name, _ in model.named_parameters()] == ["frozen", "layer.weight"]
+    assert [name for name, _ in model.named_buffers()] == ["table"]
+    assert list(model.state_dict()) == ["frozen", "table", "tables.0", "layer.weight"]
+    model.requires_grad_(False)
+    assert [name for name, _ in model.named_parameters()] == ["frozen", "layer.weight"]
+    model.requires_grad_(True)
+    assert model.frozen.requires_grad and not model.table.requires_grad
+    state = with_a_buffer().state_dict() | {"table": np.array([7, 8, 9]), "tables.0": np.array([7, 8, 9])}
+    model.load_state_dict(state)
+    assert model.table.dtype == np.int64 and model.table.numpy().tolist() == [7, 8, 9]
+    for twin in (copy.deepcopy(with_a_buffer()), pickle.loads(pickle.dumps(with_a_buffer()))):
+        assert [name for name, _ in twin.named_buffers()] == ["table"]
+        assert [p.requires_grad for p in twin.parameters()] == [False, True]
+
+
+def test_a_tensor_that_trains_is_a_parameter_also_when_it_is_frozen_later():
+    model = nn.Module()
+    model.scale = Tensor([1.0], requires_grad=True)
+    model.last = model.scale * 2  # what was computed is no state
+    for flag in (True, False, True):
+        assert [p.requires_grad for p in model.requires_grad_(flag).parameters()] == [flag]
+    assert not list(model.named_buffers()) and list(model.state_dict()) == ["scale"]
 
 
 def test_a_shared_parameter_is_listed_once():
@@ -344,7 +409,22 @@ def test_layers_start_the_same_from_the_same_seed():
         same = [make(np.random.default_rng(seed)).numpy() for seed in (1, 1, 2)]
         np.testing.assert_array_equal(same[0], same[1])
         assert (same[0] != same[2]).any()
-        np.testing.assert_array_equal(make(None).numpy(), make(None).numpy())
+        drawn = []
+        for seed in (3, 3, 4):
+            nn.manual_seed(seed)
+            drawn.append([make(None).numpy() for _ in range(2)])
+        np.testing.assert_array_equal(drawn[0], drawn[1])
+        assert (drawn[0][0] != drawn[2][0]).any()
+        assert (drawn[0][0] != drawn[0][1]).any()  # two layers of one shape differ
+
+
+def test_dropouts_without_a_seed_draw_different_numbers():
+    nn.manual_seed(0)
+    x = Tensor(np.ones(100, "float32"))
+    first, second = (nn.Dropout(0.5)(x).numpy() for _ in range(2))
+    assert (first != second).any()
+    nn.manual_seed(0)
+    np.testing.assert_array_equal(nn.Dropout(0.5)(x).numpy(), first)
 
 
 def test_from_arrays():

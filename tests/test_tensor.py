@@ -49,6 +49,15 @@ def test_the_contract_is_there():
         assert callable(getattr(F, name)), name
 
 
+@pytest.mark.host
+@pytest.mark.parametrize("start", ["from minilora.tensor import Tensor", "from minilora import ops, Tensor"])
+def test_a_tensor_adds_wherever_it_was_imported_from(start):
+    code = f"{start}; print((Tensor([1.0]) + 1).item())"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (process.stdout, process.stderr) == ("2.0\n", "")
+    assert "__add__" in vars(Tensor) and "exp" in vars(Tensor)
+
+
 def test_a_misspelt_attribute_is_an_error():
     with pytest.raises(AttributeError):
         _ = Tensor(1.0).gard
@@ -112,6 +121,21 @@ def test_repr_shows_values_dtype_and_training():
     text = repr(trained([[1.0, 2.0], [3.0, 4.0]]))
     assert "1." in text and "float64" in text and "requires_grad=True" in text
     assert "requires_grad" not in repr(Tensor([1.0])) and "float32" in repr(Tensor([1.0]))
+
+
+def test_equality_is_elementwise_and_the_hash_is_the_objects():
+    a, b = Tensor([1.0, 2.0]), Tensor([1.0, 3.0])
+    for found in (a == b, b == a, a == b.numpy(), b.numpy() == a, a == [1, 3], a == backend.asarray(b.numpy())):
+        assert isinstance(found, Tensor) and found.numpy().tolist() == [True, False] and not found.requires_grad
+    assert (a != b).numpy().tolist() == [False, True] and (a == 2).numpy().tolist() == [False, True]
+    assert a in {a} and b not in {a} and Tensor([1.0, 2.0]) not in {a: 1} and {a: 1}[a] == 1
+    assert (a == None) is False and (a != "text") is True  # noqa: E711 (Python's own answer)
+    with pytest.raises(TypeError):
+        _ = a < None
+    big = Tensor(np.array([2**24 + 1]))
+    assert bool(big == 2**24 + 1) and not bool(big == 2**24)  # the number is not rounded to float32
+    with pytest.raises(ValueError):
+        _ = a == Tensor([1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("bad", [np.ones(2, complex), np.array(["a"]), np.array([None]), "text", [1.0, "x"]], ids=repr)
@@ -623,6 +647,26 @@ def test_data_can_be_assigned():
         (x * 2).data = np.zeros(2)
 
 
+def test_assigned_data_follows_the_constructors_rules():
+    """Integers in a leaf that trains would cut its gradients to 0."""
+    x = trained([1.0, 2.0], "float32")
+    for bad in (np.array([1, 2]), np.array([True, False]), Tensor(np.array([1, 2]))):
+        with pytest.raises(TypeError, match="floating-point"):
+            x.data = bad
+    np.testing.assert_array_equal(x.numpy(), [1, 2])
+    x.data = np.ones(2, "float16")
+    assert x.dtype == np.float32
+    x.data = [3, 4]
+    assert x.dtype == np.float32
+    (x * 0.5).sum().backward()
+    np.testing.assert_array_equal(host(x.grad), 0.5)
+    with pytest.raises(TypeError, match="numbers"):
+        x.data = np.array(["a", "b"])
+    ids = Tensor([1.0, 2.0])
+    ids.data = np.array([1, 2])
+    assert ids.dtype == np.int64
+
+
 def test_assigned_data_is_not_shared():
     """Neither what the user writes later nor a step of the optimizer goes through to the other side."""
     a = backend.asarray(np.ones(3))
@@ -746,6 +790,46 @@ def test_a_change_of_a_constant_tensor_is_refused_or_harmless(frozen):
     y.backward()
     np.testing.assert_array_equal(host(t.grad), host(expected.grad))
     c.data[...] = 1  # free again
+
+
+@pytest.mark.parametrize(
+    ("use", "start"),
+    [
+        (lambda t, a: ops.where(a, t, 0.0), [[True, False], [True, False]]),
+        (lambda t, a: t * a, [[1.0, 2.0], [3.0, 4.0]]),
+        (lambda t, a: a / t / a, [[1.0, 2.0], [3.0, 4.0]]),
+        (lambda t, a: t**a, [[1.0, 2.0], [3.0, 4.0]]),
+        (lambda t, a: a @ t, [[1.0, 2.0], [3.0, 4.0]]),
+        (lambda t, a: ops.maximum(t, a), [[1.0, 2.0], [3.0, 4.0]]),
+        (lambda t, a: F.linear(a, t), [[1.0, 2.0], [3.0, 4.0]]),
+        (lambda t, a: F.linear(t, a), [[1.0, 2.0], [3.0, 4.0]]),
+        (lambda t, a: F.rms_norm(a, t[0]), [[1.0, 2.0], [3.0, 4.0]]),
+    ],
+    ids=["where", "*", "/", "**", "@", "maximum", "linear of it", "linear by it", "rms_norm"],
+)
+def test_an_array_that_is_no_tensor_may_change_before_backward(use, start):
+    """It stays the caller's, writable, and the graph has a copy."""
+    for kind in (np.array, lambda a: backend.asarray(np.array(a))):
+        expected, t = trained([[0.5, 1.5], [2.0, 3.0]]), trained([[0.5, 1.5], [2.0, 3.0]])
+        use(expected, kind(start)).sum().backward()
+        array = kind(start)
+        y = use(t, array).sum()
+        array[...] = 0
+        y.backward()
+        np.testing.assert_array_equal(host(t.grad), host(expected.grad))
+
+
+def test_attention_that_recomputes_has_its_own_mask():
+    grads = []
+    for change in (False, True):
+        t, mask = trained(START), backend.asarray(np.array([[0.0, -1.0], [0.0, 2.0]]))
+        with F.selective_recomputation():
+            y = F.scaled_dot_product_attention(t, t, t, mask=mask).sum()
+        if change:
+            mask[...] = 5
+        y.backward()
+        grads.append(host(t.grad))
+    np.testing.assert_array_equal(*grads)
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ class PeftModel(nn.Module):
         self._untied = tied(base_model, [s.path for s in sites if s.is_whole or s.adapted.changes_weights])
         config = getattr(base_model, "config", None)
         self._tied_config = config if getattr(config, "tie_word_embeddings", False) else None
-        self._flags = [(p, p.requires_grad) for p in base_model.parameters()]
+        self._flags = {p: p.requires_grad for p in base_model.parameters()}
         self._ended = ""  # how, once the adapter has been merged or taken off
         self._is_on = False
         base_model.requires_grad_(False)
@@ -304,7 +304,7 @@ class PeftModel(nn.Module):
         self._ended = how
         self._sites = []
         del self.base_model._is_adapted
-        for parameter, flag in self._flags:
+        for parameter, flag in self._flags.items():
             parameter.requires_grad = flag
 
     # Files

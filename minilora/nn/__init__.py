@@ -1,0 +1,26 @@
+"""Modules and layers, under PyTorch's names: `Module` is in module.py, the layers in layers.py."""
+
+from minilora.nn.layers import (
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    dropout_rng,
+    manual_seed,
+    replayed_dropout,
+)
+from minilora.nn.module import Module, Parameter
+
+__all__ = [
+    "Dropout",
+    "Embedding",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "Parameter",
+    "RMSNorm",
+    "dropout_rng",
+    "manual_seed",
+    "replayed_dropout",
+]

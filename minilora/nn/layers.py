@@ -1,0 +1,198 @@
+"""Layers: Linear, Embedding, RMSNorm, LayerNorm and Dropout, and the generators that they draw from."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from copy import deepcopy
+from math import sqrt
+from typing import Any, Self
+
+import numpy as np
+
+from minilora import functional as F
+from minilora.backend import Array, xp
+from minilora.nn.module import Module, Parameter
+from minilora.tensor import Operand, Tensor, wrap
+
+_default_rng = np.random.default_rng(0)
+_dropout_rng: ContextVar[np.random.Generator | None] = ContextVar("dropout_rng", default=None)
+
+
+def manual_seed(seed: int) -> None:
+    """Start again, from `seed`, the generator that layers draw from where they are given neither rng nor seed.
+
+    It starts from 0 with the process, and moves on with each layer, so that no two layers have the same weights.
+    """
+    _default_rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+
+
+def _trained(array: Array) -> Tensor:
+    """A parameter around an array of the backend. Not copied."""
+    tensor = wrap(array)
+    tensor.requires_grad = True
+    return tensor
+
+
+class Linear(Module):
+    """y = x Wᵀ + b, with weight (out_features, in_features) and bias (out_features,).
+
+    Starts uniform in ±1/sqrt(in_features), as PyTorch's does. rng: a NumPy Generator; None: that of `manual_seed`.
+    """
+
+    bias: Tensor | None
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *, rng: np.random.Generator | None = None
+    ) -> None:
+        rng = rng or _default_rng
+        bound = 1 / sqrt(in_features) if in_features else 0.0
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = Parameter(rng.uniform(-bound, bound, (out_features, in_features)).astype("float32"))
+        self.bias = Parameter(rng.uniform(-bound, bound, out_features).astype("float32")) if bias else None
+
+    @classmethod
+    def from_arrays(cls, weight: Array, bias: Array = None) -> Self:
+        """A Linear around arrays of the backend that exist: weight (out, in), bias (out,) or None. Not copied."""
+        layer = cls.__new__(cls)
+        layer.out_features, layer.in_features = weight.shape
+        layer.weight = _trained(weight)
+        layer.bias = None if bias is None else _trained(bias)
+        return layer
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the weight, as a number to compute with."""
+        return self.weight.dtype
+
+    @property
+    def product_weight(self) -> Operand:
+        """The weight as `functional.linear` takes it; where a subclass stores it in another form, what makes it."""
+        return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.product_weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+class Embedding(Module):
+    """A table of vectors, weight (num_embeddings, embedding_dim), looked up by integer ids.
+
+    Starts normal(0, 1). rng: a NumPy Generator; None: that of `manual_seed`.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
+        rng = rng or _default_rng
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.weight = Parameter(rng.standard_normal((num_embeddings, embedding_dim), dtype="float32"))
+
+    @classmethod
+    def from_array(cls, weight: Array) -> Self:
+        """An Embedding around an array (num_embeddings, embedding_dim) of the backend. Not copied."""
+        layer = cls.__new__(cls)
+        layer.num_embeddings, layer.embedding_dim = weight.shape
+        layer.weight = _trained(weight)
+        return layer
+
+    def forward(self, ids: Operand) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+class RMSNorm(Module):
+    """`functional.rms_norm` with a weight (size,) that starts at 1."""
+
+    def __init__(self, size: int, eps: float = 1e-6) -> None:
+        self.eps = eps
+        self.weight = Parameter(xp.ones(size, dtype=xp.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+class LayerNorm(Module):
+    """`functional.layer_norm` with a weight (size,) that starts at 1 and a bias (size,) that starts at 0."""
+
+    def __init__(self, size: int, eps: float = 1e-5) -> None:
+        self.eps = eps
+        self.weight = Parameter(xp.ones(size, dtype=xp.float32))
+        self.bias = Parameter(xp.zeros(size, dtype=xp.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+@contextmanager
+def dropout_rng(rng: np.random.Generator | None) -> Iterator[None]:
+    """Within the block (and this thread), every Dropout draws from `rng`; None: from its own seed.
+
+    The training loop seeds one a step and shard, so that a resumed run draws what an unbroken one would have.
+    """
+    token = _dropout_rng.set(rng)
+    try:
+        yield
+    finally:
+        _dropout_rng.reset(token)
+
+
+def replayed_dropout(module: Module) -> Callable[[], AbstractContextManager[None]]:
+    """A function that opens a block within which the dropouts of `module` draw what they are about to draw now."""
+    drawing = [m for _, m in module.named_modules() if isinstance(m, Dropout) and m.is_active]
+    if not drawing:
+        return nullcontext
+    if (stream := deepcopy(_dropout_rng.get())) is not None:
+        return lambda: dropout_rng(stream)
+    own = deepcopy([m._own_rng for m in drawing])
+
+    @contextmanager
+    def replayed() -> Iterator[None]:
+        before = [m._own_rng for m in drawing]
+        _give_rngs(drawing, own)
+        try:
+            with dropout_rng(None):
+                yield
+        finally:
+            _give_rngs(drawing, before)
+
+    return replayed
+
+
+def _give_rngs(dropouts: list["Dropout"], rngs: list[np.random.Generator]) -> None:
+    for dropout, rng in zip(dropouts, rngs, strict=True):
+        dropout._own_rng = rng
+
+
+class Dropout(Module):
+    """`functional.dropout` in training, nothing in eval. Draws from `dropout_rng` where one is set, else from a
+    generator of its own; seed: where that starts; None: from one that `manual_seed`'s draws.
+    """
+
+    def __init__(self, p: float = 0.5, seed: int | None = None) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout needs 0 <= p < 1, not {p}")
+        self.p = p
+        self._own_rng = np.random.default_rng(int(_default_rng.integers(2**63)) if seed is None else seed)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it drops anything, and so draws random numbers."""
+        return self.training and self.p > 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.is_active:
+            return x
+        return F.dropout(x, self.p, _dropout_rng.get() or self._own_rng)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

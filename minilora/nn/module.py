@@ -1,0 +1,198 @@
+"""Modules: objects that hold parameters and other modules, and can be walked, listed, saved and rebuilt.
+
+Nothing is registered. The parameters of a module are the Tensors among its attributes that require a gradient or are
+frozen, its buffers the other Tensors, its children the Modules; those in lists, tuples and dictionaries count, too,
+however deep. Names are the paths to them, as in PyTorch ("model.layers.0.mlp.up_proj.weight").
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TypeVar
+
+from minilora.backend import Array
+from minilora.errors import MiniloraError
+from minilora.nn import state as states
+from minilora.tensor import Operand, Tensor
+
+Kind = TypeVar("Kind")
+
+
+def Parameter(data: Operand, requires_grad: bool = True) -> Tensor:  # noqa: N802 (PyTorch's name)
+    """A Tensor that trains, or one that is frozen: it stays a parameter, where a plain Tensor is a buffer."""
+    tensor = Tensor(data, requires_grad)
+    tensor._requires_grad = requires_grad
+    return tensor
+
+
+class Module:
+    """Something with a `forward`. Subclasses assign Tensors and Modules as attributes, in any order."""
+
+    training = True
+    num_quantized = 0  # weights that it holds in another form than a Tensor, such as 4-bit codes
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no forward()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # Walking
+
+    def _parts(self, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
+        """(name, attribute) of every attribute of that kind, those in lists, tuples and dictionaries too."""
+        for name, value in vars(self).items():
+            yield from _found(name, value, kind)
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """(path, module) of this module (path "") and everything below it, parents first."""
+        yield prefix, self
+        for name, child in self._parts(Module):
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """(path, tensor) of every parameter and buffer, a shared one under each of its paths."""
+        for path, module in self.named_modules():
+            for name, tensor in module._parts(Tensor):
+                if tensor._node is None:  # one that was computed is no state
+                    yield (f"{path}.{name}" if path else name), tensor
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """(path, parameter), frozen ones too; a parameter that two modules share comes once, under its first path."""
+        return _once((name, tensor) for name, tensor in self.named_tensors() if tensor.is_parameter)
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """(path, buffer): Tensors that are saved with the parameters, but never trained, such as tables of numbers."""
+        return _once((name, tensor) for name, tensor in self.named_tensors() if not tensor.is_parameter)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Every parameter once, frozen ones too."""
+        for _, tensor in self.named_parameters():
+            yield tensor
+
+    def get_submodule(self, path: str) -> "Module":
+        """The module at `path`; "" is this one. Raises AttributeError that names the part that is missing."""
+        here: Any = self
+        for i, part in enumerate(parts := path.split(".") if path else []):
+            here = _child(here, part)
+            if here is None:
+                raise AttributeError(f"{type(self).__name__} has no {'.'.join(parts[: i + 1])!r}")
+        if not isinstance(here, Module):
+            raise AttributeError(f"{path!r} of {type(self).__name__} is not a module")
+        return here
+
+    def replace(self, path: str, new: "Module") -> None:
+        """Put `new` where the module at `path` is. Raises AttributeError where there is none, ValueError for ""."""
+        self.get_submodule(path)
+        if not path:
+            raise ValueError("a module cannot replace itself: the path is empty")
+        parts, value = path.split("."), new
+        holders: list[Any] = [self]
+        for part in parts[:-1]:
+            holders.append(_child(holders[-1], part))
+        for holder, part in zip(reversed(holders), reversed(parts), strict=True):
+            if isinstance(holder, tuple):  # made anew, and put in its own place by the next turn
+                value = (*holder[: int(part)], value, *holder[int(part) + 1 :])
+                continue
+            if isinstance(holder, list):
+                holder[int(part)] = value
+            elif isinstance(holder, dict):
+                holder[part] = value
+            else:
+                setattr(holder, part, value)
+            return
+
+    # Switches
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch training behaviour (dropout) on or off, here and below."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """train(False)."""
+        return self.train(False)
+
+    def requires_grad_(self, flag: bool = True) -> Self:
+        """Freeze (False) or unfreeze every parameter here and below."""
+        for parameter in self.parameters():
+            parameter.requires_grad = flag
+        return self
+
+    def gradient_checkpointing_enable(self, flag: bool = True) -> Self:
+        """Have each model body here and below save only the inputs of its blocks while it trains, and recompute the
+        blocks in backward (see `checkpointing`); False: save all again. MiniloraError where there is no body.
+        """
+        bodies: list[Any] = [module for _, module in self.named_modules() if hasattr(module, "gradient_checkpointing")]
+        if not bodies:
+            raise MiniloraError(f"{type(self).__name__} has no blocks that could be computed again")
+        for body in bodies:
+            body.gradient_checkpointing = flag
+        return self
+
+    def gradient_checkpointing_disable(self) -> Self:
+        """gradient_checkpointing_enable(False)."""
+        return self.gradient_checkpointing_enable(False)
+
+    # State
+
+    def state_dict(self) -> dict[str, Array]:
+        """{path: array of the backend} of every parameter and buffer, a shared one under each of its paths. Not
+        copied.
+        """
+        return {name: tensor.data for name, tensor in self.named_tensors()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy arrays (of the backend or NumPy) into the parameters and buffers, in their dtypes.
+
+        Raises MiniloraError that lists all missing, unexpected and misshapen names at once, or names two that are tied
+        here and differ in the state, and changes nothing then.
+        strict=False ignores missing and unexpected names, but not wrong shapes.
+        """
+        states.load(self, state, strict)
+
+    def load_stored(self, state: Mapping[str, Any], each: Callable[[str, "Module"], "Module"] | None = None) -> None:
+        """As `load_state_dict` with arrays that are read one by one: values have a `shape` and `read()`.
+
+        each: is given every module (path, module) once its own parameters are there, parents first; what it returns
+        takes its place. A module that is replaced is held no longer when the next array is read.
+
+        What is wrong with names and shapes is said before anything is read. That a read fails, or that two names of one
+        parameter differ, shows only on the way: the module is half loaded then, and not to be used.
+        """
+        states.load_stored(self, state, each)
+
+    def extra_repr(self) -> str:
+        """What `repr` shows between the parentheses."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self._parts(Module)]
+        body = "".join(f"\n  {line}" for line in lines)
+        return f"{type(self).__name__}({self.extra_repr()}{body}{chr(10) if body else ''})"
+
+
+def _found(name: str, value: object, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
+    """(name, value) where it is of that kind, or (name.key, item) of all that are in a list, tuple or dictionary."""
+    if isinstance(value, kind):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _found(f"{name}.{i}", item, kind)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _found(f"{name}.{key}", item, kind)
+
+
+def _once(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor under its first name."""
+    seen: set[Tensor] = set()
+    for name, tensor in named:
+        if tensor not in seen:
+            seen.add(tensor)
+            yield name, tensor
+
+
+def _child(holder: Any, part: str) -> Any:
+    if isinstance(holder, (list, tuple)):
+        return holder[int(part)] if part.isdigit() and int(part) < len(holder) else None
+    return (holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})).get(part)
