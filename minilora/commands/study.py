@@ -41,10 +41,10 @@ def run(arguments: Namespace) -> None:
         return
     kind = find(arguments.name)
     out = Path(arguments.out or f"runs/study-{kind.name}")
-    study = kind(kind.run(out, kind.quick if arguments.quick else kind.full, arguments.resume, arguments.overwrite))
-    show(study, out, console)
+    measured = kind(kind.run(out, kind.quick if arguments.quick else kind.full, arguments.resume, arguments.overwrite))
+    show(measured, out, console)
     if arguments.json:
-        print(json.dumps(as_json(study)))
+        print(json.dumps(as_json(measured)))
 
 
 def show(study: Study, out: Path, console: Console) -> None:

@@ -87,7 +87,7 @@ class Linear4bit(nn.Linear):
         return self.quant_state.dtype
 
     @property
-    def num_quantized(self) -> int:
+    def num_quantized(self) -> int:  # type: ignore[override]  # as above
         """The number of weights."""
         return self.in_features * self.out_features
 
@@ -121,8 +121,12 @@ def weight_digest(array) -> str:
 
 def linears_of_blocks(model: nn.Module) -> list[str]:
     """Paths of all Linears in the model's lists of blocks; of all that it has, where it has no such lists."""
-    paths = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
-    return [path for path in paths if _in_block(path)] or paths
+    return list(_linears(model))
+
+
+def _linears(model: nn.Module) -> dict[str, nn.Linear]:
+    found = {path: module for path, module in model.named_modules() if path and isinstance(module, nn.Linear)}
+    return {path: linear for path, linear in found.items() if _in_block(path)} or found
 
 
 def _in_block(path: str) -> bool:
@@ -144,16 +148,16 @@ def quantize_model(
     marks = {"base_layer", "_is_adapted"}  # of what `peft` has changed
     if adapted := [path or "the model" for path, module in model.named_modules() if marks & vars(module).keys()]:
         raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; quantize the plain model, then adapt it")
-    paths = linears_of_blocks(model)
-    if not paths:
+    linears = _linears(model)
+    if not linears:
         raise MiniloraError(f"{type(model).__name__} has no Linear to quantize")
     uses = Counter(id(array) for array in model.state_dict().values())
-    if tied := [path for path in paths if uses[id(model.get_submodule(path).weight.data)] > 1]:
+    if tied := [path for path, linear in linears.items() if uses[id(linear.weight.data)] > 1]:
         raise MiniloraError(f"a tied weight cannot be quantized in one place only: {first_few(tied)}")
-    for path in paths:
-        check_array(model.get_submodule(path).weight.data, path)
-    for path in paths:  # one by one: a float weight can go as soon as its codes are there
-        linear = model.get_submodule(path)
+    for path, linear in linears.items():
+        check_array(linear.weight.data, path)
+    for path in list(linears):  # one by one: a float weight can go as soon as its codes are there
+        linear = linears.pop(path)
         model.replace(path, Linear4bit.from_linear(linear, blocksize, quant_type, compress_statistics))
     return _recomputing(model, True)
 
@@ -186,8 +190,9 @@ def _recomputing(model: nn.Module, flag: bool) -> nn.Module:
 
 def dequantize_model(model: nn.Module) -> nn.Module:
     """Put plain Linears, with the weights that they computed with, in the place of all Linear4bit. Returns `model`."""
-    for path in quantized_linears(model):
-        model.replace(path, model.get_submodule(path).to_float())
+    layers = _in_4_bits(model)
+    for path in list(layers):  # one by one, as above
+        model.replace(path, layers.pop(path).to_float())
     return _recomputing(model, False)
 
 
@@ -196,7 +201,7 @@ def in_float(model: nn.Module):
     """Within the block, all Linear4bit of `model` (and under its adapters) are plain Linears with the weights that they
     compute with: for many products with few rows, such as generating. The very layers come back.
     """
-    layers = {path: model.get_submodule(path) for path in quantized_linears(model)}
+    layers = _in_4_bits(model)
     try:
         for path, layer in layers.items():
             model.replace(path, layer.to_float().requires_grad_(False))
@@ -208,7 +213,11 @@ def in_float(model: nn.Module):
 
 def quantized_linears(model: nn.Module) -> list[str]:
     """Paths of the Linears in 4 bits."""
-    return [path for path, module in model.named_modules() if isinstance(module, Linear4bit)]
+    return list(_in_4_bits(model))
+
+
+def _in_4_bits(model: nn.Module) -> dict[str, Linear4bit]:
+    return {path: module for path, module in model.named_modules() if isinstance(module, Linear4bit)}
 
 
 def quantization(model: nn.Module) -> dict | None:
@@ -216,7 +225,7 @@ def quantization(model: nn.Module) -> dict | None:
 
     Where layers were quantized one by one and differ in a setting, this one is None.
     """
-    found = [module.settings for _, module in model.named_modules() if isinstance(module, Linear4bit)]
+    found = [layer.settings for layer in _in_4_bits(model).values()]
     if not found:
         return None
     return {name: value if all(other[name] == value for other in found) else None for name, value in found[0].items()}
