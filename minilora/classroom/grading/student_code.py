@@ -25,8 +25,8 @@ from minilora.demo.story import Own
 from minilora.errors import MiniloraError, escape
 from minilora.measure.lab import Lab
 from minilora.models.llama import LlamaAttention, LlamaForCausalLM, LlamaForSequenceClassification
-from minilora.quant import linears_of_blocks, quantize_model
-from minilora.tensor import Tensor, wrap
+from minilora.quant import Linear4bit, linears_of_blocks, quantize_model
+from minilora.tensor import Tensor
 from minilora.train import methods
 
 
@@ -170,23 +170,16 @@ def _nf4(module: ModuleType) -> dict:
     """Lesson 11: LoRA over a base whose layers hold codes and scales by it, and make each product's weight anew."""
     values, blocksize = module.nf4_values(), 64
 
-    class OwnLinear4bit(nn.Linear):
+    class OwnLinear4bit(Linear4bit):
         def __init__(self, linear: nn.Linear):
-            self.out_features, self.in_features = linear.weight.shape
+            vars(self).update(vars(Linear4bit.from_linear(linear)))
             codes, self.absmax = module.quantize(backend.to_numpy(linear.weight.data), values, blocksize)
             self.packed = module.pack(codes)
-            self.bias = linear.bias
-            self.training = linear.training
 
         def dequantize(self) -> Any:
             codes = module.unpack(self.packed, self.num_quantized)
             weight = module.dequantize(codes, self.absmax, values, blocksize)
-            return backend.asarray(np.asarray(weight).reshape(self.out_features, self.in_features), dtype="float32")
-
-        weight = property(lambda self: wrap(self.dequantize()))
-        product_weight = property(lambda self: self.dequantize)
-        dtype = property(lambda self: np.dtype("float32"))
-        num_quantized = property(lambda self: self.out_features * self.in_features)
+            return backend.asarray(np.asarray(weight).reshape(self.quant_state.shape), dtype="float32")
 
     def quantize(model: Any) -> Any:
         for path in linears_of_blocks(model):

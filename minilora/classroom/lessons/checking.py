@@ -62,19 +62,22 @@ class raised:  # noqa: N801 (reads as a word in a check)
         return self.kind + (f" that says {self.message!r}" if self.message else "")
 
 
+@dataclass
 class Failure(Exception):
     """An answer is wrong."""
 
-    def __init__(self, call: str, expected: str, got: str, hint: str, line: int | None = None):
-        super().__init__(f"{call}: expected {expected}, got {got}. {hint}")
-        self.call, self.expected, self.got, self.hint, self.line = call, expected, got, hint, line
+    call: str
+    expected: str
+    got: str
+    hint: str
+    line: int | None
 
 
+@dataclass
 class NotStarted(Exception):
     """The code ran into a gap that nobody has filled."""
 
-    def __init__(self, task: int):
-        self.task = task
+    task: int
 
 
 class Student:

@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
@@ -30,24 +31,21 @@ def sources(numbers: list[str], folder: Path = FOLDER) -> list[Path]:
     return [path for path in found if not numbers or path.name[:2] in numbers]
 
 
-def made(source: Path):
+def made(source: Path) -> Any:
     """The notebook of a source, run from top to bottom. Raises nbclient's CellExecutionError where a cell fails."""
     import jupytext
     from nbclient import NotebookClient
 
     notebook = jupytext.read(source)
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": kernel}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{source.stem.replace('_', '-')}-{number:02d}"
     client = NotebookClient(
         notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": source.parent}}
     )
     client.execute()
-    notebook.metadata = {name: notebook.metadata[name] for name in ("kernelspec", "language_info")}
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata.clear()  # times, and what jupytext notes about blank lines
         if cell.cell_type == "code":
@@ -57,7 +55,7 @@ def made(source: Path):
 
 def _kept(outputs: list) -> list:
     """Outputs without sliders, and what was printed in pieces as one."""
-    kept = []
+    kept: list[Any] = []
     for output in outputs:
         if WIDGET in output.get("data", {}):
             continue
@@ -68,14 +66,14 @@ def _kept(outputs: list) -> list:
     return kept
 
 
-def content(notebook) -> bytes:
+def content(notebook: Any) -> bytes:
     """The bytes of the notebook's file."""
     import nbformat
 
     return (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
 
 
-def said(notebook) -> list[tuple]:
+def said(notebook: Any) -> list[tuple]:
     """What must be equal on every machine: sources, texts, and how many pictures (whose pixels depend on fonts)."""
     cells = []
     for cell in notebook.cells:
@@ -87,7 +85,7 @@ def said(notebook) -> list[tuple]:
     return cells
 
 
-def is_stale(source: Path, notebook) -> bool:
+def is_stale(source: Path, notebook: Any) -> bool:
     """Whether the committed notebook says anything else than `notebook`, which was made now. Numbers may differ by 5 %:
     another processor rounds otherwise, and training enlarges that.
     """
