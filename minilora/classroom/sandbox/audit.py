@@ -1,7 +1,7 @@
-"""Refusals by Python's own word: what its audit events announce before it happens.
+"""Audit hook of the child: refuses what Python announces before it happens.
 
-Reading a lesson's files, changing anything outside the scratch folder, and starting processes. `limits.py` does all of
-this better, below Python, and not everywhere.
+Refused are reading a lesson's files, changing anything outside the scratch folder, and starting processes. `limits.py`
+does all of this better, below Python, but not on every system.
 
 Everything is held in closures, and files are known by their inodes, which the system tells: a submission may have
 changed the functions of `os`, and hands over paths whose methods it wrote.
@@ -71,7 +71,7 @@ def watch(scratch: str, hidden: dict[Inode, str], file: str, attempts: Attempts)
 def _checks(
     scratch: str, hidden: dict[Inode, str], file: str, attempts: Attempts
 ) -> tuple[Callable[[object, bool], None], Callable[[object, bool], None]]:
-    """Of opening a path (for writing?), and of changing one (is it relative to no folder?): PermissionError."""
+    """Two functions that raise PermissionError: for a path to open (and whether to write), and for one to change."""
     may_change, is_in_scratch = _scratch_rules(scratch)
     stat_of, fspath, is_folder, line, as_bytes = os.stat, os.fspath, stat.S_ISDIR, line_in, _as_bytes
     refusal, answers = PermissionError, [f"{name}.py" for name in ANSWERS]
@@ -110,7 +110,7 @@ def _as_bytes(path: object, encode: Callable[[str, str, str], bytes] = str.encod
 
 
 def _scratch_rules(scratch: str) -> tuple[Callable[[bytes, bool], bool], Callable[[bytes], bool]]:
-    """Whether a path may be changed (but if it is a link, where that counts), and whether a folder is in `scratch`."""
+    """Two functions: whether a path may be changed (links left out, if so asked), and whether a folder is in scratch."""
     stat_of, lstat_of, is_link = os.stat, os.lstat, stat.S_ISLNK
 
     def inode(folder: bytes) -> Inode:

@@ -83,7 +83,7 @@ def _end_all(child: int | None, is_first: bool) -> int | None:
 
 
 def _children() -> set[int]:
-    """Of this process: those whose parent ended are among them. Where Linux does not say, nothing."""
+    """Children of this process, orphans that it took over included; none where Linux does not list them."""
     with suppress(OSError):
         return set(map(int, Path("/proc/thread-self/children").read_text().split()))
     return set()
