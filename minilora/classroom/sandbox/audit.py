@@ -110,7 +110,7 @@ def _as_bytes(path: object, encode: Callable[[str, str, str], bytes] = str.encod
 
 
 def _scratch_rules(scratch: str) -> tuple[Callable[[bytes, bool], bool], Callable[[bytes], bool]]:
-    """Two functions: whether a path may be changed (links left out, if so asked), and whether a folder is in scratch."""
+    """Two functions: whether a path may be changed (as a link, too?), and whether a folder is in scratch."""
     stat_of, lstat_of, is_link = os.stat, os.lstat, stat.S_ISLNK
 
     def inode(folder: bytes) -> Inode:
