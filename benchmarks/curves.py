@@ -14,7 +14,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.step import RANK, STEPS, Runner, seconds_of, serve, take_turns
+from benchmarks.harness import Runner, seconds_of, serve, take_turns
+from benchmarks.step import RANK, STEPS, step_runner
 
 OUT = Path("minilora") / "assets" / "results" / "curves.jsonl"
 METHODS = ("full", "lora")
@@ -88,7 +89,7 @@ def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
         runners = [Runner(name, "benchmarks.curves", "--serve", name) for name in RATES]
         for layers in (1, 9):
             size = json.dumps(SMALL | {"layers": layers, "batch": cores})
-            runners.append(Runner.of_step("minilora", size, method, name=f"{layers} small"))
+            runners.append(step_runner("minilora", size, method, name=f"{layers} small"))
         for runner in runners:
             stack.enter_context(runner)
         seconds = seconds_of(take_turns(runners, settings["rounds"], TURN))
@@ -111,7 +112,7 @@ def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float
         runners = []
         for value in settings["axes"][axis]:
             size = json.dumps(size_at(settings["middle"], axis, value))
-            runners += [Runner.of_step(library, size, method, name=f"{library} {value}") for library in STEPS]
+            runners += [step_runner(library, size, method, name=f"{library} {value}") for library in STEPS]
         for runner in runners:
             stack.enter_context(runner)
         seconds = seconds_of(take_turns(runners, settings["rounds"], TURN))

@@ -31,9 +31,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from benchmarks import step
+from benchmarks import harness, step
+from benchmarks.harness import Runner, RunnerError, median_ratio
 from benchmarks.quant import weight
-from benchmarks.step import Runner, RunnerError, median_ratio
 
 ROOT = Path(__file__).parent.parent
 CHECKED_SIZE, CHECKED_STEPS, LARGEST_DIFFERENCE = "hidden 256, 4 layers", 20, 1e-4
@@ -133,7 +133,7 @@ def loss_difference(method: str, failed: list[str]) -> float:
 
     with ExitStack() as stack:
         runners = [
-            stack.enter_context(Runner.of_step("minilora", CHECKED_SIZE, method, device)) for device in step.BACKENDS
+            stack.enter_context(step.step_runner("minilora", CHECKED_SIZE, method, device)) for device in step.BACKENDS
         ]
         losses = [[runner.steps(1)["loss"] for _ in range(CHECKED_STEPS)] for runner in runners]
     difference = float(np.abs(np.subtract(*losses)).max())  # NaN where any is
@@ -149,7 +149,7 @@ def take_turns(runners: list[Runner], rounds: int, failed: list[str]) -> dict[st
             stack.enter_context(runner)
         while True:
             try:
-                return step.seconds_of(step.take_turns(runners, rounds))
+                return harness.seconds_of(harness.take_turns(runners, rounds))
             except RunnerError as error:
                 if error.name == "minilora":
                     raise
@@ -165,7 +165,7 @@ def length_of(size: str) -> int:
 
 def step_rates(size: str, method: str, libraries: list[str], rounds: int, failed: list[str]) -> dict:
     """Tokens a second of each library, and how many times faster than PyTorch minilora is."""
-    runners = [Runner.of_step(library, size, method, "cuda") for library in libraries]
+    runners = [step.step_runner(library, size, method, "cuda") for library in libraries]
     seconds = take_turns(runners, rounds, failed)
     tokens = step.BATCH * length_of(size)
     rates = {library: tokens / median(of_library) for library, of_library in seconds.items()}
@@ -341,7 +341,7 @@ def main() -> int:
     parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        step.serve(WORK[arguments.serve](arguments.side), arguments.serve, "cuda")
+        harness.serve(WORK[arguments.serve](arguments.side), arguments.serve, "cuda")
         return 0
 
     os.environ.pop("MINILORA_BACKEND", None)  # each process is told its own

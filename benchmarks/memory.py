@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.step import median_ratio
+from benchmarks.harness import median_ratio
 
 MODELS = {"base": "base", "smollm2": "smollm2-135m"}  # as `load_model` calls them -> as the planner does
 METHODS = {

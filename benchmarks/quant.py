@@ -15,7 +15,7 @@ import sys
 from functools import cache
 from time import perf_counter
 
-from benchmarks.step import environment, median_ratio
+from benchmarks.harness import environment, median_ratio
 
 SIZES = (256, 1024, 4096)
 FORMS = {"nf4": {}, "nf4, double": {"compress_statistics": True}}

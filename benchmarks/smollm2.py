@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.step import Runner, median_ratio, seconds_of, serve, take_turns
+from benchmarks.harness import Runner, median_ratio, seconds_of, serve, take_turns
 
 NAME = "smollm2"
 PARTS = ("equal", "out", "speed", "memory")

@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import quant, smollm2, step
+from benchmarks import harness, quant, smollm2, step
 from minilora.formats.atomic import read_json, write_json
 from minilora.measure.records import machine
 from minilora.results.speed import KIND, VERSION
@@ -44,8 +44,8 @@ def of_step(size: str, method: str, before: Path, rounds: int) -> Iterator[dict]
             "name": f"share of products, {size}, {method}",
             "against": "the whole step",
             "goal": SHARE,
-            "before": step.median_ratio(found["products"], found["before"]),
-            "now": step.median_ratio(found["products"], found["now"]),
+            "before": harness.median_ratio(found["products"], found["before"]),
+            "now": harness.median_ratio(found["products"], found["now"]),
         }
 
 
@@ -71,7 +71,7 @@ def of_start(name: str, arguments: list[str], before: Path, rounds: int) -> Iter
     def seconds(folder: Path) -> float:
         started = perf_counter()
         command = [sys.executable, *arguments]
-        subprocess.run(command, cwd=folder, env=step.environment(folder), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=folder, env=harness.environment(folder), check=True, stdout=subprocess.DEVNULL)
         return perf_counter() - started
 
     folders = {"before": before, "now": Path(__file__).parents[1]}
@@ -83,11 +83,15 @@ def of_start(name: str, arguments: list[str], before: Path, rounds: int) -> Iter
 def turns(before: Path, ours: list[str], peer: list[str], rounds: int, **others: list[str]) -> dict[str, list[float]]:
     """The seconds of each runner in each round."""
     with ExitStack() as stack:
-        runners = [step.Runner("before", *ours, folder=before), step.Runner("now", *ours), step.Runner("peer", *peer)]
-        runners += [step.Runner(name, *arguments) for name, arguments in others.items()]
+        runners = [
+            harness.Runner("before", *ours, folder=before),
+            harness.Runner("now", *ours),
+            harness.Runner("peer", *peer),
+        ]
+        runners += [harness.Runner(name, *arguments) for name, arguments in others.items()]
         for runner in runners:
             stack.enter_context(runner)
-        return step.seconds_of(step.take_turns(runners, rounds))
+        return harness.seconds_of(harness.take_turns(runners, rounds))
 
 
 def row(name: str, against: str, goal: float | None, found: dict[str, list[float]]) -> dict:
@@ -95,9 +99,9 @@ def row(name: str, against: str, goal: float | None, found: dict[str, list[float
         "name": name,
         "against": against,
         "goal": goal,
-        "before": step.median_ratio(found["peer"], found["before"]),
-        "now": step.median_ratio(found["peer"], found["now"]),
-        "faster": step.median_ratio(found["before"], found["now"]),
+        "before": harness.median_ratio(found["peer"], found["before"]),
+        "now": harness.median_ratio(found["peer"], found["now"]),
+        "faster": harness.median_ratio(found["before"], found["now"]),
         "seconds": {which: statistics.median(found[which]) for which in ("before", "now", "peer")},
         "rounds": len(found["now"]),
     }

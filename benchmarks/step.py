@@ -10,14 +10,10 @@ that its matrix products take when run alone, and the peak memory of each proces
 import argparse
 import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
-from contextlib import ExitStack, suppress
-from functools import partial
-from tempfile import TemporaryFile
-from time import perf_counter
+from contextlib import ExitStack
+
+from benchmarks.harness import Runner, median_ratio, seconds_of, serve, take_turns
 
 SIZES = {
     "hidden 256, 4 layers": {"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8, "length": 128},
@@ -172,119 +168,10 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
 STEPS = {"minilora": minilora_step, "torch": torch_step, "products": products_alone}
 
 
-class HostEvent:
-    """A moment by the host's clock, in the form that CUDA's events have."""
-
-    def record(self) -> None:
-        self.seconds = perf_counter()
-
-    def synchronize(self) -> None:
-        pass
-
-    def elapsed_time(self, end: "HostEvent") -> float:
-        return 1000 * (end.seconds - self.seconds)
-
-
-def events(library: str, device: str):
-    """What makes an event on the device, and a function of two that gives the milliseconds from one to the other."""
-    if device == "cpu":
-        return HostEvent, HostEvent.elapsed_time
-    if library == "torch":
-        from torch.cuda import Event
-
-        return partial(Event, enable_timing=True), Event.elapsed_time
-    from cupy.cuda import Event, get_elapsed_time
-
-    return Event, get_elapsed_time
-
-
-def serve(step, library: str, device: str) -> None:
-    """Do as many steps as each line of standard input says; answer with seconds a step, loss and peak memory."""
-    make_event, elapsed = events(library, device)
-    for line in sys.stdin:
-        start, end = make_event(), make_event()
-        start.record()
-        for _ in range(int(line)):
-            loss = step()
-        end.record()
-        end.synchronize()
-        seconds = elapsed(start, end) / 1000 / int(line)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "loss": float(loss), "peak": peak}), flush=True)
-
-
-class RunnerError(RuntimeError):
-    """The process of the runner `name` ended before its work did. `said` is all that it said on standard error."""
-
-    def __init__(self, name: str, status: int, said: str):
-        super().__init__(f"{name}: {said.strip().splitlines()[-1] if said.strip() else f'ended with status {status}'}")
-        self.name, self.said = name, said
-
-
-def environment(folder=None) -> dict[str, str]:
-    """Of a process that imports minilora and the benchmarks from `folder`, where one is given."""
-    return {**os.environ} if folder is None else {**os.environ, "PYTHONPATH": str(folder)}
-
-
-class Runner:
-    """`python -m` with these arguments: a process that serves until the block ends. folder: of the code that it runs,
-    where that is not this one.
-
-    Where it ends before, `steps` raises RunnerError with the last line that it said.
-    """
-
-    def __init__(self, name: str, *arguments: str, folder=None):
-        self.name, self.errors = name, TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
-        command = [sys.executable, "-m", *arguments]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
-        self.process = subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment(folder))
-
-    @classmethod
-    def of_step(cls, library: str, size: str, method: str, device: str = "cpu", name: str = "") -> "Runner":
-        """size: a name of the table, or a size as JSON. name: by default that of the library."""
-        options = ["--serve", library, "--size", size, "--method", method, "--device", device]
-        return cls(name or library, "benchmarks.step", *options)
-
-    def steps(self, count: int) -> dict:
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(f"{count}\n")
-            self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            status = self.process.wait()
-            self.errors.seek(0)
-            raise RunnerError(self.name, status, self.errors.read())
-        return json.loads(answer)
-
-    def __enter__(self) -> "Runner":
-        return self
-
-    def __exit__(self, *error) -> None:
-        with suppress(BrokenPipeError):  # it ended with a line unread
-            self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-        self.errors.close()
-
-
-def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict[str, list[dict]]:
-    """By name, what each runner answers in each round, with about so many seconds a turn."""
-    counts = {}
-    for runner in runners:
-        runner.steps(2)  # warm up
-        counts[runner] = max(1, round(seconds / runner.steps(2)["seconds"]))
-    turns = [[runner.steps(counts[runner]) for runner in runners] for _ in range(rounds)]
-    return {runner.name: list(answers) for runner, answers in zip(runners, zip(*turns, strict=True), strict=True)}
-
-
-def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:
-    """By name, the seconds a step in each round."""
-    return {name: [answer["seconds"] for answer in of_name] for name, of_name in answers.items()}
-
-
-def median_ratio(above: list[float], below: list[float]) -> float:
-    """The median of the rounds' ratios: what slows the machine in one round slows both sides of it."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+def step_runner(library: str, size: str, method: str, device: str = "cpu", name: str = "") -> Runner:
+    """A process that does steps. size: a name of the table, or a size as JSON. name: by default that of the library."""
+    options = ["--serve", library, "--size", size, "--method", method, "--device", device]
+    return Runner(name or library, "benchmarks.step", *options)
 
 
 def find_size(text: str) -> dict:
@@ -303,7 +190,7 @@ def size_argument(text: str) -> str:
 
 def compare(size: str, method: str, rounds: int) -> dict:
     with ExitStack() as stack:
-        runners = [stack.enter_context(Runner.of_step(name, size, method)) for name in STEPS]
+        runners = [stack.enter_context(step_runner(name, size, method)) for name in STEPS]
         answers = take_turns(runners, rounds)
     seconds = seconds_of(answers)
     described = find_size(size)

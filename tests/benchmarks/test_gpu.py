@@ -18,38 +18,9 @@ pytestmark = pytest.mark.host
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def step(monkeypatch):
-    """`benchmarks.step`, in the folder where it can start processes, with the stand-in device in the GPU's place."""
-    monkeypatch.syspath_prepend(ROOT)
-    monkeypatch.chdir(ROOT)
-    module = import_module("benchmarks.step")
-    monkeypatch.setitem(module.BACKENDS, "cuda", "strict")
-    return module
-
-
 @pytest.fixture
 def gpu(step):
     return import_module("benchmarks.gpu")
-
-
-class FakeRunner:
-    """Answers with the given seconds, one after the other (and as losses); ends where they do."""
-
-    def __init__(self, step, name: str, seconds):
-        self.error, self.name, self.seconds = step.RunnerError(name, 1, "Traceback\nno memory\n"), name, iter(seconds)
-
-    def steps(self, count: int) -> dict:
-        value = next(self.seconds, None)
-        if value is None:
-            raise self.error
-        return {"seconds": value, "loss": value, "peak": 0}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
 
 
 def test_without_a_gpu_it_says_so_in_one_line():
@@ -61,7 +32,7 @@ def test_without_a_gpu_it_says_so_in_one_line():
     assert "CuPy" in process.stderr or "cuda" in process.stderr
 
 
-# Steps and runners
+# Steps
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
@@ -82,43 +53,13 @@ def test_a_step_on_the_device_learns_as_on_the_cpu_and_waits_for_nothing(step, m
     assert losses["cpu"][2] < losses["cpu"][0]
 
 
-def test_a_runner_steps_in_a_process_of_its_own(step):
-    with step.Runner.of_step("minilora", "hidden 64, 2 layers", "lora", "cpu") as runner:
-        first, second = runner.steps(1), runner.steps(2)
-    assert second["loss"] < first["loss"] < 10 and 0 < second["seconds"] < 60
-    assert runner.process.returncode == 0
-
-
-def test_a_runner_whose_process_ends_says_why(step):
-    with step.Runner("torch", "benchmarks.nothing") as runner, pytest.raises(step.RunnerError) as caught:
-        runner.steps(1)
-    assert str(caught.value).startswith("torch: ") and "No module named benchmarks.nothing" in str(caught.value)
-    assert caught.value.name == "torch"
-
-
-def test_a_step_is_timed_by_the_clock_that_belongs_to_it(step):
-    make, elapsed = step.events("minilora", "cpu")
-    start, end = make(), make()
-    start.seconds, end.seconds = 1.0, 3.5
-    assert elapsed(start, end) == 2500
-
-
-def test_the_ratio_is_the_rounds_own(step):
-    assert step.median_ratio([2.0, 10.0, 3.0], [1.0, 10.0, 1.0]) == 2.0  # of medians: 3
-
-
-def test_runners_take_turns_after_two_calls_to_warm_up(step):
-    runners = [FakeRunner(step, "a", [9, 0.5, 1, 2]), FakeRunner(step, "b", [9, 0.5, 3, 4])]
-    assert step.seconds_of(step.take_turns(runners, 2)) == {"a": [1, 2], "b": [3, 4]}
-
-
-def test_a_peer_that_fails_is_noted_and_left_out(step, gpu):
+def test_a_peer_that_fails_is_noted_and_left_out(gpu, harness, fake_runner):
     failed = []
-    runners = [FakeRunner(step, "minilora", [9, 1, 9, 1, 2, 2]), FakeRunner(step, "torch", [9])]
+    runners = [fake_runner("minilora", [9, 1, 9, 1, 2, 2]), fake_runner("torch", [9])]
     assert gpu.take_turns(runners, 2, failed) == {"minilora": [2, 2]}
     assert failed == ["torch: no memory"]
-    with pytest.raises(step.RunnerError, match="minilora: no memory"):
-        gpu.take_turns([FakeRunner(step, "minilora", [9])], 2, failed)
+    with pytest.raises(harness.RunnerError, match="minilora: no memory"):
+        gpu.take_turns([fake_runner("minilora", [9])], 2, failed)
 
 
 # What is measured
@@ -145,26 +86,26 @@ def test_a_suite_that_did_not_run_has_not_passed(gpu, output):
 @pytest.mark.parametrize(
     "change, difference, noted", [(5e-5, 5e-5, False), (2e-4, 2e-4, True), (math.nan, math.nan, True)]
 )
-def test_losses_that_differ_are_noted(step, gpu, monkeypatch, change, difference, noted):
+def test_losses_that_differ_are_noted(gpu, fake_runner, monkeypatch, change, difference, noted):
     losses = {"cpu": [7.0] * 20, "cuda": [7.0] * 9 + [7.0 - change] + [7.0] * 10}
     monkeypatch.setattr(
-        gpu.Runner, "of_step", lambda library, size, method, device: FakeRunner(step, device, losses[device])
+        gpu.step, "step_runner", lambda library, size, method, device: fake_runner(device, losses[device])
     )
     failed = []
     assert gpu.loss_difference("lora", failed) == pytest.approx(difference, nan_ok=True)
     assert bool(failed) == noted
 
 
-def test_rates_of_a_step(step, gpu, monkeypatch):
+def test_rates_of_a_step(gpu, fake_runner, monkeypatch):
     seconds = {"minilora": [0, 1, 0.1, 0.2, 0.4], "torch": [0, 1, 0.3, 0.2, 0.8]}
-    monkeypatch.setattr(gpu.Runner, "of_step", lambda library, *rest: FakeRunner(step, library, seconds[library]))
+    monkeypatch.setattr(gpu.step, "step_runner", lambda library, *rest: fake_runner(library, seconds[library]))
     rates = gpu.step_rates("hidden 1024, 8 layers", "full", ["minilora", "torch"], 3, [])
     assert rates == pytest.approx({"minilora": 16 * 512 / 0.2, "torch": 16 * 512 / 0.3, "ratio": 2.0})
 
 
-def test_rates_of_dequantizing(step, gpu, monkeypatch):
+def test_rates_of_dequantizing(gpu, fake_runner, monkeypatch):
     seconds = {"minilora": [0, 1, 1e-3], "torch": [0, 1, 3e-3], "copy": [0, 1, 5e-4]}
-    monkeypatch.setattr(gpu, "Runner", lambda name, *rest: FakeRunner(step, name, seconds[name]))
+    monkeypatch.setattr(gpu, "Runner", lambda name, *rest: fake_runner(name, seconds[name]))
     moved = 4096 * 4096 * (4 / 8 + 4 / 64 + 4)  # codes and absmax are read, float32 is written
     rates = gpu.dequantize_rates(4096, ["minilora", "torch"], 1, [])
     assert rates["minilora"] == pytest.approx({"us": 1000, "GB/s": moved / 1e-3 / 1e9, "of copy": 0.5})

@@ -172,7 +172,6 @@ def benchmark(monkeypatch):
             self.name = name
             started[name] = arguments
 
-        of_step = classmethod(lambda cls, *arguments, name: cls(name, *arguments))
         __enter__ = lambda self: self  # noqa: E731
         __exit__ = lambda self, *error: None  # noqa: E731
 
@@ -180,6 +179,7 @@ def benchmark(monkeypatch):
         return {r.name: [{"seconds": known.get(r.name, len(r.name))}] * rounds for r in runners}
 
     monkeypatch.setattr(module, "Runner", Stand)
+    monkeypatch.setattr(module, "step_runner", lambda *arguments, name: Stand(name, *arguments))
     monkeypatch.setattr(module, "take_turns", take_turns)
     monkeypatch.setattr("minilora.blas.cores", lambda: 2)
     return module, started
@@ -221,5 +221,5 @@ def test_a_size_is_a_name_or_json(benchmark):
 def test_a_process_serves_a_size_with_a_batch_of_its_own(name, benchmark, monkeypatch):
     monkeypatch.chdir(ROOT)
     size = {"vocab": 8, "hidden": 8, "intermediate": 8, "layers": 1, "heads": 2, "length": 70, "batch": 1}
-    with import_module("benchmarks.step").Runner.of_step(name, json.dumps(size), "full") as runner:
+    with import_module("benchmarks.step").step_runner(name, json.dumps(size), "full") as runner:
         assert runner.steps(1)["loss"] >= 0

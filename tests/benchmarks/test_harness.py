@@ -1,0 +1,35 @@
+"""pytest tests/benchmarks/test_harness.py: runners work in processes of their own and take turns."""
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+
+def test_a_runner_steps_in_a_process_of_its_own(step):
+    with step.step_runner("minilora", "hidden 64, 2 layers", "lora", "cpu") as runner:
+        first, second = runner.steps(1), runner.steps(2)
+    assert second["loss"] < first["loss"] < 10 and 0 < second["seconds"] < 60
+    assert runner.process.returncode == 0
+
+
+def test_a_runner_whose_process_ends_says_why(harness):
+    with harness.Runner("torch", "benchmarks.nothing") as runner, pytest.raises(harness.RunnerError) as caught:
+        runner.steps(1)
+    assert str(caught.value).startswith("torch: ") and "No module named benchmarks.nothing" in str(caught.value)
+    assert caught.value.name == "torch"
+
+
+def test_a_step_is_timed_by_the_clock_that_belongs_to_it(harness):
+    make, elapsed = harness.events("minilora", "cpu")
+    start, end = make(), make()
+    start.seconds, end.seconds = 1.0, 3.5
+    assert elapsed(start, end) == 2500
+
+
+def test_the_ratio_is_the_rounds_own(harness):
+    assert harness.median_ratio([2.0, 10.0, 3.0], [1.0, 10.0, 1.0]) == 2.0  # of medians: 3
+
+
+def test_runners_take_turns_after_two_calls_to_warm_up(harness, fake_runner):
+    runners = [fake_runner("a", [9, 0.5, 1, 2]), fake_runner("b", [9, 0.5, 3, 4])]
+    assert harness.seconds_of(harness.take_turns(runners, 2)) == {"a": [1, 2], "b": [3, 4]}
