@@ -179,7 +179,8 @@ def _found(name: str, value: object, kind: type[Kind]) -> Iterator[tuple[str, Ki
             yield from _found(f"{name}.{i}", item, kind)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _found(f"{name}.{key}", item, kind)
+            if isinstance(key, (str, int)):  # a Tensor as a key would be fetched to become a name
+                yield from _found(f"{name}.{key}", item, kind)
 
 
 def _once(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
