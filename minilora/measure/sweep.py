@@ -1,21 +1,20 @@
-"""Parts of a measurement side by side, each in a process of its own (joblib's loky), while one process keeps the file.
+"""Parts of a measurement side by side, each in a process of its own, while one process keeps the file.
 
-What a process finds it sends at once over a socket of this machine, so that a sweep that is cut off loses only the
-cells that were being measured. A process ends as soon as the one that started it is gone, or no longer listens.
+What a process finds it sends at once through a queue, so that a sweep that is cut off loses only the cells that were
+being measured. A process ends as soon as the one that started it is gone.
 """
 
+import multiprocessing
 import os
-import secrets
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from functools import cache
-from importlib.util import find_spec
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from time import sleep
 
 from minilora.errors import MiniloraError
@@ -29,8 +28,6 @@ def check_jobs(jobs: int) -> None:
     """Raise MiniloraError for a number of processes that cannot be."""
     if not 1 <= jobs <= MOST_JOBS:
         raise MiniloraError(f"--jobs must be from 1 to {MOST_JOBS}, not {jobs:,}")
-    if jobs > 1 and find_spec("joblib") is None:
-        raise MiniloraError(f'--jobs {jobs} needs joblib: pip install "minilora[sweep]"')
 
 
 class SentRecords(Records):
@@ -56,130 +53,88 @@ def side_by_side(work: Callable, tasks: Sequence[tuple], jobs: int, take: Callab
     with the latter here, one call at a time. An error of `work` or of `take` ends all processes and is raised;
     a process that dies is a MiniloraError that names its cell, and a signal Stopped.
     """
-    import joblib
-    from joblib.externals.loky import get_reusable_executor
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
+    told = context.SimpleQueue()
+    begun: dict[int, tuple] = {}  # by process, the cell that it is at
 
-    failed: list[BaseException] = []
+    def read() -> None:
+        while not told.empty():
+            process, key, numbers = told.get()
+            begun[process] = key
+            if numbers is not None:
+                take(key, numbers)
 
-    def run() -> None:
-        _keep_signals_from_children()
-        calls = [joblib.delayed(_in_child)(work, task, desk.address, desk.key) for task in tasks]
-        try:
-            joblib.Parallel(min(jobs, len(tasks)), backend="loky", batch_size=1, pre_dispatch="all")(calls)
-            get_reusable_executor(reuse=True).shutdown(kill_workers=True)  # which joblib would keep for a next time
-        except BaseException as error:
-            failed.append(error)
-
+    others = {process.pid for process in multiprocessing.active_children()}
+    pool = ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin, (told,))
     with collected_signals() as caught:
-        with ResultServer(take) as desk:
-            runner = Thread(target=run)
-            runner.start()
-            while (runner.is_alive() or desk.done < len(tasks)) and not (caught or failed or desk.failed):
+        futures: list[Future] = []
+        processes: list[BaseProcess] = []
+        errors: list[BaseException] = []
+        finished = False
+        try:
+            with _signals_kept_from_children():
+                futures += [pool.submit(_in_child, work, task) for task in tasks]
+            processes += [p for p in multiprocessing.active_children() if p.pid not in others]
+            while not (caught or finished or errors):
+                finished, errors = all(future.done() for future in futures), _errors(futures)
+                read()
                 sleep(0.05)
-        runner.join()
+        finally:
+            if not finished or errors:
+                for process in processes:
+                    process.terminate()
+            pool.shutdown(cancel_futures=True)
     if caught:
         raise Stopped(caught[0])
-    if desk.failed:
-        raise desk.failed[0]
-    if failed and isinstance(failed[0], BrokenProcessPool):
-        cell = " ".join(map(str, desk.lost[0])) if desk.lost else "a cell"
-        raise MiniloraError(
-            f"the process that measured {cell} was killed, perhaps for want of memory; go on with --resume and fewer "
-            "--jobs"
-        )
-    if failed:
-        raise failed[0]
+    for error in errors:
+        if isinstance(error, BrokenProcessPool):
+            lost = [p.pid for p in processes if p.exitcode != -signal.SIGTERM]  # by which the pool ends the others
+            cell = " ".join(map(str, begun.get(lost[0] or 0, ()))) if lost else ""
+            raise MiniloraError(
+                f"the process that measured {cell or 'a cell'} was killed, perhaps for want of memory; go on with "
+                "--resume and fewer --jobs"
+            )
+        raise error
 
 
-def _keep_signals_from_children() -> None:
-    """Ctrl-C goes to every process of a terminal; those that this thread starts leave it to the first one."""
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        from multiprocessing import resource_tracker
-
-        resource_tracker.ensure_running()  # else started among the others, and then unblocks the signals here
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+def _errors(futures: Sequence[Future]) -> list[BaseException]:
+    done = [future for future in futures if future.done() and not future.cancelled()]
+    return [error for future in done if (error := future.exception())]
 
 
-class ResultServer:
-    """Where the processes of a sweep report. done: how many tasks have ended; lost: the cells of processes that died,
-    the first one first; failed: errors of `take`.
-    """
+@contextmanager
+def _signals_kept_from_children() -> Iterator[None]:
+    """Ctrl-C goes to every process of a terminal; those that start here leave it to the first one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
 
-    def __init__(self, take: Callable):
-        self.take, self.done = take, 0
-        self.lost: list[tuple] = []
-        self.failed: list[BaseException] = []
-        self.key = secrets.token_bytes(16)
-        self._lock, self._closing = Lock(), False
-        self._connections: list[Connection] = []
-        self._readers: list[Thread] = []
-
-    def __enter__(self) -> "ResultServer":
-        self._listener = Listener(authkey=self.key)
-        self.address = self._listener.address
-        self.accept_thread = Thread(target=self._accept, daemon=True)
-        self.accept_thread.start()
-        return self
-
-    def __exit__(self, *error) -> None:
-        """Send all processes away that are still there."""
-        self._closing = True
-        Client(self.address, authkey=self.key).close()  # wakes the porter
-        self.accept_thread.join()
-        self._listener.close()
-        for connection in self._connections:
-            with suppress(OSError):
-                connection.send(None)
-        for reader in self._readers:
-            reader.join()
-
-    def _accept(self) -> None:
-        while not self._closing:
-            with suppress(OSError, EOFError, AuthenticationError):
-                connection = self._listener.accept()
-                self._connections.append(connection)
-                self._readers.append(Thread(target=self._read, args=(connection,), daemon=True))
-                self._readers[-1].start()
-
-    def _read(self, connection: Connection) -> None:
-        begun = None
-        with connection, suppress(EOFError, OSError):
-            while True:
-                cell, numbers = connection.recv()
-                begun = cell if numbers is None else None
-                with self._lock:
-                    if cell is None:
-                        self.done += 1
-                    elif numbers is not None and not self.failed:
-                        try:
-                            self.take(cell, numbers)
-                        except Exception as error:
-                            self.failed.append(error)
-        if begun is not None and not self._closing:
-            self.lost.append(begun)
+    resource_tracker.ensure_running()  # else started among the others, and then unblocks the signal here
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # In the processes of a sweep
 
-
-def _in_child(work: Callable, task: tuple, address: str, key: bytes) -> None:
-    connection = _connected(address, key)
-    work(*task, lambda cell, numbers: connection.send((cell, numbers)))
-    connection.send((None, None))
+_told: SimpleQueue
 
 
-@cache
-def _connected(address: str, key: bytes) -> Connection:
-    """The way to the process that keeps the file, one for all tasks that are done here."""
-    try:
-        connection = Client(address, authkey=key)
-    except (OSError, EOFError):  # it is gone
-        os._exit(1)
-    Thread(target=_leave_with, args=(connection,), daemon=True).start()
-    return connection
+def _begin(told: SimpleQueue) -> None:
+    global _told
+    _told = told
+    Thread(target=_leave_with_the_first, daemon=True).start()
 
 
-def _leave_with(connection: Connection) -> None:
-    with suppress(EOFError, OSError):
-        connection.recv()
-    os._exit(0)
+def _leave_with_the_first() -> None:
+    first = multiprocessing.parent_process()
+    if first is not None:
+        first.join()
+    os._exit(1)
+
+
+def _in_child(work: Callable, task: tuple) -> None:
+    work(*task, lambda key, numbers: _told.put((os.getpid(), key, numbers)))

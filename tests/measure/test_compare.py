@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.measure import compare, comparison, footprint, sweep
+from minilora.measure import compare, comparison, footprint
 from minilora.measure.base import Base
 from minilora.measure.few_shot import bits_after, classify_by_prompt, prompt_for
 from minilora.measure.lab import Lab
@@ -107,14 +107,6 @@ def test_bad_flags_are_one_line(tiny, capsys, flags, said):
     assert said in error and error.count("\n") == 1 and not tiny.exists()
 
 
-def test_without_joblib_it_says_how_to_get_it(tiny, capsys, monkeypatch):
-    monkeypatch.setattr(sweep, "find_spec", lambda name: None)
-    assert main(["compare", "--quick", "--out", str(tiny), "--jobs", "2"]) == 2
-    error = capsys.readouterr().err
-    assert 'pip install "minilora[sweep]"' in error and error.count("\n") == 1 and not tiny.exists()
-
-
-@pytest.mark.slow
 def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monkeypatch):
     monkeypatch.setattr(compare, "QUICK", replace(TINY, methods=("base", "few-shot", "lora", "prefix")))
     monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*comparison.KINDS, "peak", "process"), 1))
