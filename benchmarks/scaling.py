@@ -54,14 +54,14 @@ def serve(method: str, sums: bool, count: int) -> None:
 
     world = this_world()
     world.overlaps = False
-    add_up, seconds, sent = world.add_up, {"sum": 0.0, "wait": 0.0}, 0
+    all_reduce, seconds, sent = world.all_reduce, {"sum": 0.0, "wait": 0.0}, 0
 
     def timed(arrays):
         nonlocal sent
         start = perf_counter()
-        world.wait()
+        world.barrier()
         ready = perf_counter()
-        found = add_up(arrays) if sums else arrays
+        found = all_reduce(arrays) if sums else arrays
         seconds["wait"] += ready - start
         seconds["sum"] += perf_counter() - ready
         sent = sum(a.nbytes for a in arrays)
@@ -84,17 +84,17 @@ def serve(method: str, sums: bool, count: int) -> None:
 
     def steps() -> tuple[float, float]:
         """Seconds of a step, and of its part in which gradients are computed and summed."""
-        world.wait()
+        world.barrier()
         start = perf_counter()
         inside = sum(step() for _ in range(count)) / count
         return (perf_counter() - start) / count, inside
 
     with Workers(world=world) as workers:
         if not sums:
-            world.add_up = lambda arrays: arrays
+            world.all_reduce = lambda arrays: arrays
         step(), step()  # warm up
         whole, _ = steps()
-        world.add_up = timed
+        world.all_reduce = timed
         seconds.update(sum=0.0, wait=0.0)
         parted, inside = steps()
         apart = {name: value / count for name, value in seconds.items()}
@@ -103,7 +103,7 @@ def serve(method: str, sums: bool, count: int) -> None:
             step()
             apart["overlapped"], _ = steps()
         link = ping(world) if world.size > 1 else {}
-    if world.is_first:
+    if world.is_rank_zero:
         compute = inside - apart["sum"] - apart["wait"]
         fixed = parted - inside
         found = {"step": whole, "compute": compute, "fixed": fixed, **apart, "bytes": sent, **link}
@@ -119,7 +119,7 @@ def ping(world) -> dict[str, float]:
     for name, size in (("small", SMALL), ("large", LARGE)):
         message, times = np.zeros(size, np.uint8), []
         for _ in range(5):
-            world.wait()
+            world.barrier()
             start = perf_counter()
             if world.rank == 0:
                 comm.Send(message, 1)

@@ -247,7 +247,7 @@ def unlock(array) -> None:
 # GPUs
 
 
-def cards() -> int:
+def device_count() -> int:
     """How many GPUs this process sees; 0 on a backend that uses none."""
     return _active.namespace.cuda.runtime.getDeviceCount() if _active.name == "cupy" else 0
 

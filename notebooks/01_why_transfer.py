@@ -136,7 +136,7 @@ for budget in (4, 32):
             tokenizer,
             task.few(budget, seed),
             task.test,
-            TrainConfig(steps=12, warmup=2, lr=2e-3, seed=seed),
+            TrainConfig(steps=12, warmup=2, peak_lr=2e-3, seed=seed),
             workers,
         )
         for seed in range(3)

@@ -100,7 +100,7 @@ def school(model, steps, samples=None, **settings):
 
 
 samples = []
-history = school(fresh(), 300, samples, lr=8e-3, eval_every=60)
+history = school(fresh(), 300, samples, peak_lr=8e-3, eval_every=60)
 for evaluation in history.evaluations:
     print(f"step {evaluation['step']}: {evaluation['value']:.1f} bits/character")
 
@@ -170,9 +170,9 @@ pictures.show(
 # norm of 1, or the highest would not end well.)
 
 # %%
-runs = {"AdamW, 0.008": school(fresh(), 80, lr=8e-3)}
+runs = {"AdamW, 0.008": school(fresh(), 80, peak_lr=8e-3)}
 for rate in (0.01, 0.1, 1.0):
-    settings = {"lr": rate, "optimizer": "sgd"}
+    settings = {"peak_lr": rate, "optimizer": "sgd"}
     runs[f"gradient descent, {rate:g}"] = school(fresh(), 80, **settings)
 pictures.show(
     pictures.curves(

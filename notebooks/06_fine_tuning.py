@@ -119,7 +119,7 @@ for name, (paths, rate) in settings.items():
         ids = lab.tokenizer.encode_many([example.text for example in few])
         labels = [example.label for example in few]
         batches = ClassificationBatches(ids, labels, 16, lab.seq_len, seed, 0)
-        config = TrainConfig(steps=40, warmup=2, lr=rate, seed=seed)
+        config = TrainConfig(steps=40, warmup=2, peak_lr=rate, seed=seed)
         train(model, batches, config, workers=workers, show_progress=False)
         accuracies[name].append(lab.accuracy(model))
         assert all(np.array_equal(before[n], p.numpy()) for n, p in frozen.items())

@@ -55,7 +55,7 @@ def train_and_probe(method: str, rate: float, share: float):
 
     new, old = lab.batches(new_text, 1, seed=0), lab.batches(old_text, 1, seed=0)
     batches = MixedBatches(new, old, share, lab.batch_size)
-    config = TrainConfig(lr=rate, **settings)
+    config = TrainConfig(peak_lr=rate, **settings)
     train(model, batches, config, evaluate=look, workers=workers, show_progress=False)
     bits = np.array(found)
     return model, before[0] - bits[:, 0], bits[:, 1] - before[1]

@@ -39,7 +39,7 @@ print(f"the text to learn: {len(text.ids):,} tokens")
 config = TrainConfig(steps=20, warmup=2, eval_every=10)
 results = {}
 for method, rate in (("full", 5e-4), ("lora", 1e-3)):
-    config.lr = rate
+    config.peak_lr = rate
     model, history = lab.adapt(method, text, config, Options(rank=8))
     results[method] = model
     trains, bits = recipes.count_parameters(model)[0], lab.bits(model, lab.domain_test)

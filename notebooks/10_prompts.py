@@ -121,7 +121,7 @@ for way, values in losses.items():
 # Sixteen steps on eight windows each, for the two prefixes.
 
 # %%
-config = TrainConfig(steps=16, warmup=2, eval_every=16, lr=0.3)
+config = TrainConfig(steps=16, warmup=2, eval_every=16, peak_lr=0.3)
 trained = {}
 print(f"the base: {lab.bits(lab.base(), lab.domain_validation):.2f} bits/character")
 for way in ("prefix, real tokens", "prefix, random"):

@@ -77,7 +77,7 @@ pictures.show(
 
 # %%
 before = quantize_model(lab.base())
-config = TrainConfig(steps=20, warmup=2, eval_every=10, lr=1e-3)
+config = TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=1e-3)
 model, history = lab.adapt("qlora", text, config, Options(rank=8))
 layers = {
     path.removeprefix("base_model."): module

@@ -101,14 +101,14 @@ def known_models() -> dict:
     others = [
         {
             "name": name,
-            "description": model.words,
-            "licence": model.licence,
-            "bytes": model.size,
+            "description": entry.description,
+            "licence": entry.licence,
+            "bytes": entry.size,
             "is_here": (is_here := catalog.in_cache(name)),
-            "path": str(catalog.place(name)) if is_here else None,
+            "path": str(catalog.path_of(name)) if is_here else None,
             "get": None if is_here else f"minilora models get {name}",
         }
-        for name, model in catalog.CATALOG.items()
+        for name, entry in catalog.CATALOG.items()
     ]
     return {"cache": str(catalog.cache_folder()), "models": [base, *others]}
 

@@ -47,7 +47,7 @@ def train_config(arguments: Namespace, lr: float, **settings) -> TrainConfig:
         steps=arguments.steps,
         optimizer=arguments.optimizer,
         schedule=arguments.schedule,
-        lr=lr,
+        peak_lr=lr,
         warmup=arguments.steps // 20,
         seed=arguments.seed,
         eval_every=max(1, arguments.steps // 10),
@@ -75,7 +75,7 @@ def train_in_folder(
     batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
     recipes.check_length(model, text, arguments.seq_len, **pack)
     names = ("data", "steps", "batch_size", "seq_len", "schedule", "optimizer", "seed")
-    settings = settings | pack | {name: getattr(arguments, name) for name in names} | {"lr": config.lr}
+    settings = settings | pack | {name: getattr(arguments, name) for name in names} | {"lr": config.peak_lr}
     run_folder = RunFolder(
         arguments.out,
         arguments.resume,
@@ -88,7 +88,7 @@ def train_in_folder(
     trains, total = recipes.count_parameters(model)
     if not arguments.json:
         print(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train", flush=True)
-    with Workers(world=world) as workers, run_folder if world.is_first else nullcontext() as run:
+    with Workers(world=world) as workers, run_folder if world.is_rank_zero else nullcontext() as run:
         evaluate = recipes.evaluator(model, text.validation, arguments.seq_len, arguments.batch_size, workers)
         history = train(
             model, batches, config, evaluate=evaluate, run=run, workers=workers, description=arguments.command
@@ -108,7 +108,7 @@ def train_in_folder(
         if run is not None:
             saved = save(run.path)
             run.finish(facts)
-        world.wait()  # for what rank 0 saves
+        world.barrier()  # for what rank 0 saves
     print_notes(getattr(run, "notes", []) + history.notes + getattr(batches, "notes", []))
     print_result(
         arguments,
@@ -119,5 +119,5 @@ def train_in_folder(
     if not learned:
         raise launch.NotLearned(
             f"no evaluation beat the start: {history.best:.3f} {text.unit}, and {history.evaluations[-1]['value']:.3f} "
-            f"at the end; {saved} holds what training began with: try a smaller --lr than {config.lr:g}"
+            f"at the end; {saved} holds what training began with: try a smaller --lr than {config.peak_lr:g}"
         )

@@ -62,8 +62,8 @@ class TeachSettings:
     seq_len: int = 128  # of text
 
 
-FULL = TeachSettings(TrainConfig(steps=165, lr=2e-3, warmup=6, weight_decay=0.0))
-QUICK = TeachSettings(TrainConfig(steps=8, lr=2e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
+FULL = TeachSettings(TrainConfig(steps=165, peak_lr=2e-3, warmup=6, weight_decay=0.0))
+QUICK = TeachSettings(TrainConfig(steps=8, peak_lr=2e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
 
 
 def question(text: str) -> chat.Conversation:
@@ -396,7 +396,7 @@ class _Lesson:
             "trainable": trainable,
             "steps": settings.train.steps,
             "seconds": round(history.seconds, 1),
-            "lr": settings.train.lr,
+            "lr": settings.train.peak_lr,
             "rank": settings.options.rank,
             "losses": [round(step["loss"], 4) for step in history.steps],
             "adapter_bytes": size,

@@ -119,7 +119,7 @@ PACKAGE_BASE = Base(
         "tie_word_embeddings": True,
     },
     config=TrainConfig(
-        steps=1600, lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=100
+        steps=1600, peak_lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=100
     ),
 )
 QUICK_BASE = Base(  # for a story of a minute
@@ -127,7 +127,7 @@ QUICK_BASE = Base(  # for a story of a minute
     | {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
     | {"num_key_value_heads": 2},
     vocab_size=1024,
-    config=replace(PACKAGE_BASE.config, steps=400, lr=6e-3, warmup=20, eval_every=40),
+    config=replace(PACKAGE_BASE.config, steps=400, peak_lr=6e-3, warmup=20, eval_every=40),
 )
 
 if __name__ == "__main__":

@@ -263,7 +263,7 @@ class Comparison(Bench):
     def trained_by(config: TrainConfig, method: str, rate: float, seed: int) -> TrainConfig:
         """The configuration with what is the method's own."""
         lora_plus = 1.0 if method == SCRATCH else methods.METHODS[method].lora_plus
-        return replace(config, lr=rate, lora_plus=lora_plus, seed=seed)
+        return replace(config, peak_lr=rate, lora_plus=lora_plus, seed=seed)
 
     def seconds(self, history: History) -> float | None:
         """How long the training took, where nothing else ran beside it."""

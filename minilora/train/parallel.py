@@ -135,7 +135,7 @@ class Workers:
     def _of_all_ranks(self, parameters: list[Tensor], loss, totals: dict[Tensor, Any]):
         """Loss and gradients summed over the ranks; what no rank has a gradient for gets zeros."""
         mine = [totals.pop(p) if p in totals else xp.zeros(p.shape, dtype=p.dtype) for p in parameters]
-        loss, *found = self.world.add_up([backend.asarray(loss, dtype=parameters[0].dtype), *mine])
+        loss, *found = self.world.all_reduce([backend.asarray(loss, dtype=parameters[0].dtype), *mine])
         return loss, dict(zip(parameters, found, strict=True))
 
     def _add_up(self, found: list[dict[Tensor, Any]]) -> None:

@@ -37,7 +37,7 @@ class Stream:
             if (end - (self.ends or [0])[-1]) * p.dtype.itemsize >= PIECE:
                 self.ends.append(end)
         self.tail = end  # here the loss and what signals ask follow
-        self.flat = np.zeros(end + 1 + len(world.asks()), dtype=parameters[0].dtype)
+        self.flat = np.zeros(end + 1 + len(world.stop_flags()), dtype=parameters[0].dtype)
         self.ends.append(len(self.flat))
         self.found: dict[Tensor, dict[int, np.ndarray]] = {p: {} for p in parameters}
         self.waiting = list(self.places)[::-1]  # parameters that are not whole, the next at the end
@@ -71,11 +71,11 @@ class Stream:
             while self.waiting:  # no gradient from some thread, or from none
                 self._add(self.waiting.pop())
             self.flat[self.tail] = loss
-            self.flat[self.tail + 1 :] = self.world.asks()
+            self.flat[self.tail + 1 :] = self.world.stop_flags()
             self._send(len(self.flat))
         self._stop()  # two threads must not ask after one request
         self.world.complete(self.requests)
-        self.world.hear(self.flat[self.tail + 1 :])
+        self.world.read_stop_flags(self.flat[self.tail + 1 :])
         return self.flat[self.tail], {p: self.flat[place].reshape(p.shape) for p, place in self.places.items()}
 
     def _add(self, parameter: Tensor) -> None:
@@ -89,7 +89,7 @@ class Stream:
         """Send the pieces that end at `ready` or before."""
         while self.ends and self.ends[0] <= ready:
             end = self.ends.pop(0)
-            self.requests.append(self.world.begin_sum(self.flat[self.sent : end]))
+            self.requests.append(self.world.begin_all_reduce(self.flat[self.sent : end]))
             self.sent = end
 
     def _keep_moving(self) -> None:

@@ -46,16 +46,16 @@ class World:
         self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
         # Over a network, sums go on beside backward; in a machine's memory they are too quick for it to pay.
         self.overlaps = self.size > 1 and backend.is_cpu() and len(set(comm.allgather(_machine()))) > 1
-        self._all_reduce = self._over_cards() if self.size > 1 and backend.cards() else self._over_host
+        self._sum_flat = self._over_devices() if self.size > 1 and backend.device_count() else self._over_mpi
 
     @property
-    def is_first(self) -> bool:
-        """Whether this is the rank that writes files and speaks."""
+    def is_rank_zero(self) -> bool:
+        """Whether this is the rank that writes files and prints."""
         return self.rank == 0
 
     @property
     def stop(self) -> int:
-        """The signal after which all ranks are to stop; 0 while there is none. Between two sums, all ranks see one."""
+        """The signal after which all ranks are to stop; 0 for none. Between two sums it is the same on all ranks."""
         return (self.asked or [0])[0] if self.size == 1 else self._agreed
 
     def cores(self) -> int:
@@ -70,69 +70,71 @@ class World:
         """This rank's rows of those of a batch."""
         return split_rows(rows, self.size)[self.rank]
 
-    def add_up(self, arrays: list) -> list:
-        """Each of `arrays` (of the backend) summed over the ranks, which all give the same shapes: one buffer, one
-        Allreduce. The results are views of the buffer. What a rank was asked by a signal travels along.
+    def all_reduce(self, arrays: list) -> list:
+        """Each of `arrays` (of the backend) summed over the ranks, which all give the same shapes.
+
+        The arrays travel in one buffer, in one Allreduce, with the stop flags; the results are views of that buffer.
         """
         if self.size == 1:
             return arrays
-        flat = self._all_reduce(xp.concatenate([a.reshape(-1) for a in (*arrays, backend.asarray(self.asks()))]))
+        flat = self._sum_flat(xp.concatenate([a.reshape(-1) for a in (*arrays, backend.asarray(self.stop_flags()))]))
         ends = np.cumsum([a.size for a in arrays]).tolist()
-        self.hear(backend.to_numpy(flat[ends[-1] :]))
+        self.read_stop_flags(backend.to_numpy(flat[ends[-1] :]))
         return [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
 
-    def asks(self) -> np.ndarray:
-        """What travels beside the gradients: for each of SIGNALS, 1 where this rank was sent it."""
+    def stop_flags(self) -> np.ndarray:
+        """For each of SIGNALS, 1 where this rank was sent it: what travels beside the gradients."""
         return np.array([s in self.asked for s in SIGNALS], dtype=np.float32)
 
-    def hear(self, counts: np.ndarray) -> None:
-        """Take in the sum of what all ranks ask."""
+    def read_stop_flags(self, counts: np.ndarray) -> None:
+        """Set `stop` by the sum of the stop flags of all ranks."""
         self._agreed = max((s for s, count in zip(SIGNALS, counts, strict=True) if count), default=0)
 
-    # Sums that go on beside other work
+    # Sums that overlap with other work
 
-    def begin_sum(self, array: np.ndarray):
-        """Begin to sum an array of the host over the ranks, in place."""
+    def begin_all_reduce(self, array: np.ndarray):
+        """Begin to sum a NumPy array over the ranks, in place; returns MPI's request."""
         return self._comm.Iallreduce(sys.modules["mpi4py.MPI"].IN_PLACE, array)
 
-    def advance(self, sums: list) -> None:
-        """Move what has begun a little further."""
-        sys.modules["mpi4py.MPI"].Request.Testall(sums)
+    def advance(self, requests: list) -> None:
+        """Let MPI move the data of what has begun a little further."""
+        sys.modules["mpi4py.MPI"].Request.Testall(requests)
 
-    def complete(self, sums: list) -> None:
-        sys.modules["mpi4py.MPI"].Request.Waitall(sums)
+    def complete(self, requests: list) -> None:
+        """Wait until all that has begun is summed."""
+        sys.modules["mpi4py.MPI"].Request.Waitall(requests)
 
-    def _over_host(self, flat):
-        """The sum of `flat` over the ranks, by MPI; on NumPy written over it."""
+    def _over_mpi(self, flat):
+        """The sum of `flat` over the ranks, by MPI; on NumPy in place."""
         host = backend.to_numpy(flat)
         self._comm.Allreduce(sys.modules["mpi4py.MPI"].IN_PLACE, host)
         return backend.asarray(host)
 
-    def _over_cards(self):
-        """What sums over the ranks' GPUs, by NCCL: each rank of a machine takes the next of its cards. Where a machine
-        has more ranks than cards, ranks share them and sum over the host."""
+    def _over_devices(self):
+        """The sum over the ranks' GPUs, by NCCL: each rank of a machine has a GPU of its own. Where a machine has more
+        ranks than GPUs, they share GPUs, and MPI sums."""
         local = self._comm.Split_type(sys.modules["mpi4py.MPI"].COMM_TYPE_SHARED)
-        number, cards = local.Get_rank(), backend.cards()
-        backend.set_device(number % cards)
-        if not all(self._comm.allgather(local.Get_size() <= cards)):
-            return self._over_host
+        number, devices = local.Get_rank(), backend.device_count()
+        backend.set_device(number % devices)
+        if not all(self._comm.allgather(local.Get_size() <= devices)):
+            return self._over_mpi
         return backend.nccl_all_reduce(self.rank, self.size)
 
-    def total(self, number: float) -> float:
+    def sum(self, number: float) -> float:
         """The sum of a number over the ranks, added in the order of the ranks."""
         return number if self.size == 1 else sum(self._comm.allgather(number))
 
-    def from_first(self, thing):
-        """What the first rank gives, on all ranks."""
+    def broadcast(self, thing):
+        """What rank 0 gives, on all ranks."""
         return thing if self.size == 1 else self._comm.bcast(thing)
 
-    def wait(self) -> None:
-        """Go on when all ranks have come here."""
+    def barrier(self) -> None:
+        """Wait until all ranks have come here."""
         if self.size > 1:
             self._comm.Barrier()
 
     def check_same_on_all_ranks(self, facts: Callable[[], dict[str, str]]) -> None:
-        """Raise SeenByAll, on all ranks, where a rank was started with other facts than the first.
+        """Raise SeenByAll, on all ranks, where a rank was started with other facts than rank 0.
 
         facts: gives what must be the same, by name; it is not asked where there is one rank. The versions of minilora
         and NumPy are looked at as well.

@@ -18,7 +18,7 @@ from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import BottleneckConfig, LoraConfig, PrefixTuningConfig, get_peft_model
 from minilora.train import catalog
-from minilora.train.catalog import Known
+from minilora.train.catalog import CatalogEntry
 from tests.data.test_chat import CHATML, make_tokenizer
 
 pytestmark = pytest.mark.host
@@ -26,7 +26,9 @@ pytestmark = pytest.mark.host
 TOKENIZER = train_tokenizer(["to be or not to be"] * 3, 270)
 SIZES = dict(vocab_size=TOKENIZER.vocab_size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64)  # fmt: skip
-TINY = Known("a tiny model", "MIT", "tiny-model", "1.0", "0" * 64, 9, "tiny_model/tiny.gguf", "1" * 64, 4_000_000)
+TINY = CatalogEntry(
+    "a tiny model", "MIT", "tiny-model", "1.0", "0" * 64, 9, "tiny_model/tiny.gguf", "1" * 64, 4_000_000
+)
 
 
 def llama(**other) -> LlamaForCausalLM:
@@ -80,8 +82,8 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(capsys, cache):
     facts = json.loads(run(capsys, "list", "--json"))
     here = {model["name"]: model["is_here"] for model in facts["models"]}
     assert facts["cache"] == str(cache) and here == {"base": True, "smollm2": False, "tiny": False}
-    catalog.place("tiny").parent.mkdir(parents=True)
-    catalog.place("tiny").write_bytes(bytes(TINY.size))
+    catalog.path_of("tiny").parent.mkdir(parents=True)
+    catalog.path_of("tiny").write_bytes(bytes(TINY.size))
     tiny = json.loads(run(capsys, "list", "--json"))["models"][-1]
     assert tiny["is_here"] and tiny["path"] == str(cache / "tiny" / "tiny.gguf") and tiny["get"] is None
     assert "models get tiny" not in run(capsys, "list")

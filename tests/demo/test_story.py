@@ -26,7 +26,7 @@ TINY = replace(
             "max_position_embeddings": 256,
             "tie_word_embeddings": True,
         },
-        config=TrainConfig(steps=4, lr=1e-2, eval_every=2),
+        config=TrainConfig(steps=4, peak_lr=1e-2, eval_every=2),
         vocab_size=300,
         seq_len=32,
         batch_size=4,

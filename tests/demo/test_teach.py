@@ -22,7 +22,7 @@ pytestmark = pytest.mark.host
 
 # As little as shows that it works: the glossary's questions take most of the time.
 PLAN = teach.TeachSettings(
-    TrainConfig(steps=3, lr=1e-2, warmup=1, weight_decay=0.0),
+    TrainConfig(steps=3, peak_lr=1e-2, warmup=1, weight_decay=0.0),
     batch_size=4,
     answer_tokens=3,
     longest_answer=6,

@@ -41,15 +41,15 @@ def sums():
     world = this_world()
     array = backend.asarray(np.arange(6, dtype="float32").reshape(2, 3) + world.rank)
     scalar = backend.asarray(np.float32(world.rank))
-    total, count = world.add_up([array, scalar])
+    total, count = world.all_reduce([array, scalar])
     ranks = sum(range(world.size))
     np.testing.assert_array_equal(backend.to_numpy(total), world.size * np.arange(6).reshape(2, 3) + ranks)
     assert backend.is_array(total) and float(count) == ranks and world.stop == 0
     world.asked = [15] if world.rank == world.size - 1 else []
-    world.add_up([scalar])
+    world.all_reduce([scalar])
     assert world.stop == 15
-    assert world.total(world.rank + 0.5) == ranks + world.size / 2
-    assert world.from_first(f"rank {world.rank}") == "rank 0"
+    assert world.sum(world.rank + 0.5) == ranks + world.size / 2
+    assert world.broadcast(f"rank {world.rank}") == "rank 0"
 
 
 def gradients():

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.host
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 BASE = Base(
     sizes=SIZES | {"max_position_embeddings": 256, "tie_word_embeddings": True},
-    config=TrainConfig(steps=4, lr=1e-2, eval_every=2),
+    config=TrainConfig(steps=4, peak_lr=1e-2, eval_every=2),
     vocab_size=1024,
     seq_len=32,
     batch_size=4,

@@ -93,6 +93,6 @@ def test_a_network_from_scratch_knows_its_examples_by_heart(base, task):
     few = task.few(3, 0)
     with Workers(1) as workers:
         known, _ = word_order.network_from_scratch(
-            config, base[1], few, task.test[:8], TrainConfig(steps=25, lr=1e-2), workers
+            config, base[1], few, task.test[:8], TrainConfig(steps=25, peak_lr=1e-2), workers
         )
     assert known == 1

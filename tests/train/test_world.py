@@ -169,7 +169,7 @@ def test_what_one_rank_alone_meets_is_said_by_it(folder):
     [
         (3, TRAINING.replace("--batch-size 8", "--batch-size 2"), "give --batch-size 3 or more, or mpiexec -n 2"),
         (2, TRAINING.replace("text.txt", "nowhere"), "no corpus, file or folder is called nowhere"),
-        (2, TRAINING.replace("--lr 0.01", "--lr x"), "invalid float value"),
+        (2, TRAINING.replace("--lr 0.01", "--lr x"), "--lr must be a positive number"),
         (2, "doctor", "doctor runs as one process; several ranks are for pretrain and finetune"),
     ],
 )
@@ -223,7 +223,7 @@ def test_rows_are_shared_out_evenly_each_once():
 def test_a_world_of_one_needs_no_mpi():
     world = World()
     arrays = [np.ones(3)]
-    assert world.add_up(arrays) is arrays and world.total(2.5) == 2.5 and world.from_first("x") == "x"
+    assert world.all_reduce(arrays) is arrays and world.sum(2.5) == 2.5 and world.broadcast("x") == "x"
     assert list(world.share(range(5))) == [0, 1, 2, 3, 4]
     world.check_enough_rows(0)
     world.check_same_on_all_ranks(lambda: pytest.fail("nobody to compare with"))

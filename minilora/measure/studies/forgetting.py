@@ -60,7 +60,7 @@ class Forgetting(Study):
         domain = lab.batches(stream, 1, seed)
         replayed = lab.batches(lab.base_text(settings.base_characters, seed), 1, seed)
         mixed = MixedBatches(domain, replayed, share, lab.batch_size)
-        history = lab.train_on(model, mixed, replace(settings.adapt, lr=rate, seed=seed))
+        history = lab.train_on(model, mixed, replace(settings.adapt, peak_lr=rate, seed=seed))
         return bench.facts(model, history, rate)
 
     def point(self, method: str, factor: float, share: float = 0.0) -> Point:

@@ -40,7 +40,7 @@ class PrefixLength(Study):
             start = [int(token) for token in stream.ids[:length]] if kind == "tokens" else None
             config = PrefixTuningConfig(num_virtual_tokens=length, init_token_ids=start, task_type="CAUSAL_LM")
             model = get_peft_model(lab.base(), config, seed=seed)
-            training = replace(bench.settings.adapt, lr=rate, seed=seed)
+            training = replace(bench.settings.adapt, peak_lr=rate, seed=seed)
             return model, lab.train_on(model, lab.batches(stream, lab.batch_size, seed), training)
 
         rate = bench.rate((kind,), START, lambda rate: adapt(rate, SEARCHED, lr_search.SEED)[1].best)

@@ -183,7 +183,7 @@ class Bench(AnyBench):
 
     def adapt(self, method: str, rate: float, seed: int, options: Options | None = None) -> tuple[object, History]:
         """A model adapted to the domain's text, which the seed draws as well, and its history."""
-        config = replace(self.settings.adapt, lr=rate, seed=seed)
+        config = replace(self.settings.adapt, peak_lr=rate, seed=seed)
         return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config, options)
 
     def adapted(self, method: str, rate: float, seed: int, options: Options | None = None) -> dict:
@@ -207,7 +207,7 @@ class Bench(AnyBench):
     ) -> tuple[object, History]:
         """A classifier trained on the examples, in batches of at most 32, and its history. steps: None: the plan's."""
         config = self.settings.classify
-        config = replace(config, steps=steps or config.steps, lr=rate, seed=seed)
+        config = replace(config, steps=steps or config.steps, peak_lr=rate, seed=seed)
         return self.lab.classify(method, examples, config, batch_size=min(32, len(examples)))
 
     def label_rate(self, method: str) -> float:
