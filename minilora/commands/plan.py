@@ -12,6 +12,7 @@ from textwrap import fill
 from minilora import blas
 from minilora.commands.common import Parser, add_json
 from minilora.errors import MiniloraError, escape, unknown
+from minilora.peft.method import METHODS, Options, find
 from minilora.plan.activations import Step
 from minilora.plan.cluster import EFFICIENCY, LINKS, Link, parse_link
 from minilora.plan.planner import (
@@ -30,7 +31,7 @@ from minilora.plan.run import MOST_MACHINES, Run, run_facts
 from minilora.plan.shapes import PRESETS, find_shape
 from minilora.show.grids import show_time
 from minilora.show.planned import largest_text, plan_figure, plan_text, run_text, show_rows
-from minilora.train.methods import METHODS, Options, add_option_flags, find, method_list, read_options
+from minilora.train.methods import add_option_flags, method_list, read_options
 
 ASSUMPTIONS = {
     2: "AdamW's moments in float32, no second copy of the weights; fused attention; with checkpointing, each block "

@@ -22,6 +22,7 @@ itself, runs at the speed of memory and is left out.
 import re
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.peft.method import Options, find
@@ -42,7 +43,7 @@ class Link:
     bandwidth: float
     latency: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.bandwidth > 0:
             raise MiniloraError(f"a link's bandwidth must be above 0 bytes a second, not {self.bandwidth}")
         if not 0 <= self.latency < inf:
@@ -207,7 +208,7 @@ def step_seconds(
     return fixed_seconds + compute + max(0.0, sent - overlap * compute)
 
 
-def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how) -> float:
+def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how: Any) -> float:
     """Tokens a second on so many ranks, as a multiple of one rank's. how: as of `step_seconds`."""
     alone = step_seconds(compute_seconds, nbytes, 1, link, **how)
     if alone == 0:
@@ -216,7 +217,7 @@ def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how
     return batches * alone / step_seconds(compute_seconds, nbytes, ranks, link, **how)
 
 
-def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how) -> int:
+def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how: Any) -> int:
     """The number of ranks, from 1 to `most`, that trains fastest; the fewest, where several do. More no longer pay.
 
     For a ring and a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
@@ -224,7 +225,7 @@ def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **h
     return max(range(1, most + 1), key=lambda ranks: speedup(compute_seconds, nbytes, ranks, link, **how))
 
 
-def break_even_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how) -> int | None:
+def break_even_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how: Any) -> int | None:
     """The fewest ranks, from 2 to `most`, that train faster than one alone; None where none do.
 
     With a fixed global batch and no latency that is 2 or none: over ever more ranks a step tends to 2 · bytes /
@@ -234,7 +235,9 @@ def break_even_ranks(compute_seconds: float, nbytes: float, link: Link, most: in
     return next(found, None)
 
 
-def efficient_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, least: float = 0.5, **how) -> int:
+def efficient_ranks(
+    compute_seconds: float, nbytes: float, link: Link, most: int, least: float = 0.5, **how: Any
+) -> int:
     """The most ranks, up to `most`, of which each does at least that share of the work that it would do alone."""
     counts = range(most, 1, -1)
     found = (n for n in counts if speedup(compute_seconds, nbytes, n, link, **how) >= least * n)

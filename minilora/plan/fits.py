@@ -8,7 +8,7 @@ from pathlib import Path
 from minilora import backend
 from minilora.errors import MiniloraError
 from minilora.models.gpt2 import GPT2Config
-from minilora.models.llama import LlamaConfig
+from minilora.models.llama_config import LlamaConfig
 from minilora.peft.method import Counts, Options, Trainable, find
 from minilora.plan.activations import Step, engine_peaks
 from minilora.plan.planner import engine_memory
@@ -31,7 +31,7 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 def machine_memory() -> int | None:
     """Bytes of memory that the GPU has, or the machine, or that its container may use; None where no one says."""
     if backend.name == "cupy":
-        return backend.xp.cuda.Device().mem_info[1]
+        return int(backend.xp.cuda.Device().mem_info[1])
     found = []
     with suppress(AttributeError, OSError, ValueError):  # not on Windows
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -7,7 +7,7 @@ from typing import Any
 from minilora.errors import FormatError, MiniloraError, escape, unknown
 from minilora.formats.atomic import read_json
 from minilora.models.gpt2 import GPT2Config
-from minilora.models.llama import LlamaConfig
+from minilora.models.llama_config import LlamaConfig
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LARGEST = 2**31  # of any one size: beyond it, a number is a mistake
@@ -34,7 +34,7 @@ class Shape:
     norm_biases: bool = False
     positions: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.head_dim:
             object.__setattr__(self, "head_dim", self.hidden // self.heads)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minilora.backend import to_numpy, xp
 from minilora.show.style import GREY, figure_of, styled
@@ -53,14 +54,16 @@ def graph_of(
     return figure
 
 
-def _layout(result: Tensor, names: Mapping[Tensor, str]):
+def _layout(
+    result: Tensor, names: Mapping[Tensor, str]
+) -> tuple[dict[int, tuple[int, float]], list[tuple[int, int]], dict[int, str]]:
     """Places {id: (column, row)}, edges (from, to) and labels {id: text} of the graph behind `result`."""
     depth: dict[int, int] = {}
     labels: dict[int, str] = {}
     edges: list[tuple[int, int]] = []
     named = {id(tensor._node or tensor): name for tensor, name in names.items()}
 
-    def visit(item) -> int:
+    def visit(item: Any) -> int:
         """Number of steps from the leaves to `item`, a leaf Tensor or a Node."""
         if id(item) not in depth:
             found = parents(item)
@@ -90,7 +93,7 @@ def _add_numbers(labels: dict[int, str], result: Tensor, names: Mapping[Tensor, 
         labels[key] += f"\ngradient {_short(gradient)}"
 
 
-def _short(array) -> str:
+def _short(array: ArrayLike) -> str:
     """Small arrays by their numbers, others by their shape."""
     array = np.asarray(array)
     if array.size > 4:
@@ -117,12 +120,12 @@ def _all_gradients(result: Tensor) -> dict[int, np.ndarray]:
     return {key: to_numpy(array) for key, array in found.items()}
 
 
-def parents(item) -> list:
+def parents(item: Any) -> list[Any]:
     """What a Node was made from; nothing for a leaf."""
     return [parent for group, _ in getattr(item, "edges", None) or [] for parent in group if parent is not None]
 
 
-def operation(node) -> str:
+def operation(node: Any) -> str:
     """The name of the function in which the Node's rules were written.
 
     A rule that only hands the gradient on names no function. Two of them are an addition; one alone is that of

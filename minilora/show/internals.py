@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minilora.show.style import GREY, SERIES, figure_of, single, styled, with_legend
 
@@ -35,7 +36,9 @@ def matrices(title: str, shown: Mapping[str, np.ndarray], label: str) -> Figure:
 
 
 @styled
-def attention_map(weights, tokens: Sequence[str], title: str = "Who looks at whom", first: int = 0) -> Figure:
+def attention_map(
+    weights: ArrayLike, tokens: Sequence[str], title: str = "Who looks at whom", first: int = 0
+) -> Figure:
     """Attention weights (queries, keys) as a map. tokens: names of the keys; first: the key that query 0 stands at,
     where more keys come before the queries, such as a prefix.
     """
@@ -84,7 +87,11 @@ def attention_maps(
 
 
 @styled
-def weight_histogram(weights, levels=None, title: str = "Weights, and the levels they are rounded to") -> Figure:
+def weight_histogram(
+    weights: ArrayLike,
+    levels: Sequence[float] | None = None,
+    title: str = "Weights, and the levels they are rounded to",
+) -> Figure:
     """A histogram of weights that were divided by the absmax of their block, with the levels as lines."""
     figure, axes = single(title)
     axes.hist(np.ravel(weights), bins=120, color="#9DB8CC", edgecolor="none", label="weights / absmax")
@@ -106,7 +113,14 @@ def singular_values(matrices: Mapping[str, np.ndarray], title: str = "Singular v
 
 
 @styled
-def surface(title: str, x: Sequence[float], y: Sequence[float], values, names: tuple[str, str], path=None) -> Figure:
+def surface(
+    title: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    values: ArrayLike,
+    names: tuple[str, str],
+    path: Sequence[tuple[float, float]] | None = None,
+) -> Figure:
     """Contours of `values` (len(y), len(x)), with a path ((x, y) pairs) that descends on them."""
     figure, axes = single(title)
     drawn = axes.contourf(x, y, values, levels=20, cmap=BLUES)

@@ -51,7 +51,7 @@ MEMORY = {
 }
 
 
-def show(figure: Figure):
+def show(figure: Figure) -> None:
     """The figure as a picture in a notebook, the same bytes each time."""
     from IPython.display import Image, display
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
 
 from minilora.formats.atomic import make_folder, remove_file, write_atomic
 from minilora.peft import METHODS
@@ -57,11 +57,15 @@ STYLE: dict[str, Any] = {
 BITS = "bits/character (less is better)"
 
 
-def styled(draw: Callable) -> Callable:
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """`draw` under matplotlib's defaults and STYLE, whatever the reader's own settings, which come back afterwards."""
 
     @wraps(draw)
-    def styled(*arguments, **named):
+    def styled(*arguments: P.args, **named: P.kwargs) -> R:
         from matplotlib import style
 
         with style.context(STYLE, after_reset=True):
@@ -70,7 +74,7 @@ def styled(draw: Callable) -> Callable:
     return styled
 
 
-def save_all(figures: Mapping[str, Callable], measured, folder: Path | str, dpi: int = 150) -> list[Path]:
+def save_all(figures: Mapping[str, Callable], measured: Any, folder: Path | str, dpi: int = 150) -> list[Path]:
     """Write NAME.png for each of the figures, {NAME: function of `measured`}; returns the paths.
 
     A figure that is None for lack of measurements is left out, and an older file of its name is removed. The same
@@ -89,7 +93,7 @@ def save_all(figures: Mapping[str, Callable], measured, folder: Path | str, dpi:
 
 
 @styled
-def write_png(figure: Figure, file, dpi: int) -> None:
+def write_png(figure: Figure, file: BinaryIO, dpi: int) -> None:
     """The figure as a PNG that says nothing of when and by what it was made."""
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
@@ -118,7 +122,7 @@ def with_legend(figure: Figure, columns: int = 2) -> Figure:
     return figure
 
 
-def errorbar(axes: Axes, method: str, x: Sequence[float], spreads: list[Spread], label: str, **look) -> None:
+def errorbar(axes: Axes, method: str, x: Sequence[float], spreads: list[Spread], label: str, **look: Any) -> None:
     """Means and half ranges in the method's look."""
     bars = [one.half_range for one in spreads]
     axes.errorbar(x, [one.mean for one in spreads], bars, **LOOKS[method] | look, label=label)
