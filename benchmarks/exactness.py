@@ -57,7 +57,7 @@ class Base:
     """The same small model in both libraries, anew each time.
 
     in_4_bits: minilora's is in NF4, and the other has the weights that these codes stand for. (bitsandbytes' own layers
-    have the same codes and values, bit for bit: tests/parity/tests/parity/test_bitsandbytes_parity.py.)
+    have the same codes and values, bit for bit: tests/parity/test_bitsandbytes_parity.py.)
     """
 
     def __init__(self, folder: Path, in_4_bits: bool = False):
