@@ -42,7 +42,8 @@ def field_problems(config: Any) -> list[str]:
 
 def kind_of(config: Any, name: str) -> Kind:
     """The kind of a dataclass's field, for other values that are to be like it."""
-    return next(f.metadata["kind"] for f in fields(config) if f.name == name)
+    kind: Kind = next(f.metadata["kind"] for f in fields(config) if f.name == name)
+    return kind
 
 
 # Fields by what they hold. The default is not checked before the value is.

@@ -16,13 +16,14 @@ from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 from minilora import fields
+from minilora.data.corpora import CORPORA
 from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.train.config import OPTIMIZERS
 from minilora.train.schedule import SCHEDULES
 
 T = TypeVar("T")
 
-DATA = "python-docs, numpy-docs, matplotlib-docs, a text file, a folder, or - for standard input"
+DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
 DATA_OR_CHAT = f"{DATA}; or a .jsonl file of conversations, of which the responses are learned"
 
 

@@ -10,6 +10,7 @@ A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` (B, T
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class ShuffledEpochs:
             self._position = epoch, index + len(part)
         return np.array(taken)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
@@ -125,11 +126,11 @@ class MixedBatches:
         rows = [source.next_batch() for source in sources]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """The place in the data, for a checkpoint."""
         return {"batch": self._batch, "main": self.main.state(), "other": self.other.state()}
 
-    def load_state(self, state: dict) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """Go to the place that `state` names."""
         if not (type(state.get("batch")) is int and all(isinstance(state.get(n), dict) for n in ("main", "other"))):
             raise MiniloraError(f"not a place in the data: {escape(state)}")

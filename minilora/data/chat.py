@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -300,7 +300,7 @@ def check_messages(messages: Conversation) -> None:
 # Files of conversations.
 
 
-def read_jsonl(path: str | os.PathLike) -> list[Conversation]:
+def read_jsonl(path: str | os.PathLike[str]) -> list[Conversation]:
     """The conversations in a file with one JSON object a line: {"prompt": …, "response": …}, or {"messages": […]} with
     a role and a content each, the assistant's last. Empty lines are passed over.
 
@@ -321,7 +321,7 @@ def read_jsonl(path: str | os.PathLike) -> list[Conversation]:
     return conversations
 
 
-def _conversation(row: dict) -> Conversation:
+def _conversation(row: dict[str, Any]) -> Conversation:
     """The messages of one line. MiniloraError that says what is wrong with it."""
     if row.keys() == {"prompt", "response"}:
         messages = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]

@@ -23,9 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import NamedTuple, NoReturn
 
 from minilora.errors import FormatError, MiniloraError, did_you_mean
 from minilora.formats.atomic import open_regular, show_path
@@ -72,7 +70,7 @@ class Splits(NamedTuple):
     test: list[Document]
 
 
-def load(source: str | os.PathLike) -> Corpus:
+def load(source: str | os.PathLike[str]) -> Corpus:
     """The corpus called `source`, or the text in a file, in a folder (every file in it that is text) or, for "-", from
     standard input. A corpus goes before a file of the same name; ./name is always the file.
 
@@ -149,6 +147,8 @@ def take(documents: Sequence[Document], characters: int, seed: int) -> list[Docu
     if characters < 1:
         raise MiniloraError(f"cannot take {characters} characters of text; at least 1")
     taken: list[Document] = []
+    import numpy as np  # here, so that --help, which lists the corpora, need not wait for it
+
     for i in np.random.default_rng(seed).permutation(len(documents)):
         document = documents[i]
         if len(document.text) >= characters:
@@ -319,7 +319,7 @@ def _read_folder(folder: Path, skipped: list[str]) -> dict[str, str]:
 def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]:
     """The files under `root`, sorted, without hidden ones and without folders called as in `excluded`."""
 
-    def refuse(error: OSError):
+    def refuse(error: OSError) -> NoReturn:
         raise FormatError(f"cannot read {show_path(error.filename)}: {error.strerror}") from error
 
     for folder, inner, names in os.walk(root, onerror=refuse):
@@ -327,12 +327,12 @@ def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
-def read_file(path: str | os.PathLike) -> str:
+def read_file(path: str | os.PathLike[str]) -> str:
     """The text in a file of UTF-8, of at most SIZE_LIMIT bytes. MiniloraError, one line, otherwise."""
     return _decode(_read(path), show_path(path))
 
 
-def _read(path: str | os.PathLike) -> bytes:
+def _read(path: str | os.PathLike[str]) -> bytes:
     with open_regular(path) as file:
         _check_size(os.fstat(file.fileno()).st_size, show_path(path))
         return _limited(file.read(SIZE_LIMIT + 1), show_path(path))

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape, unknown
 
 TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
 LARGEST = 2_000_000  # tokens; the largest vocabularies in use have 262,144
@@ -40,26 +41,23 @@ PRE_TOKENIZERS = {
 }
 
 
-def build(metadata: dict, where: str) -> tuple[object, dict]:
+def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     """The tokenizers.Tokenizer of a GGUF file, and what `Tokenizer` is to know of it: `eos_token` and `bos_token` (ids,
     bos None where there is none), `add_bos_token` and `chat_template`. FormatError, with `where` the file's name, for
     metadata that describes no tokenizer that is known here.
     """
     read = _Reader(metadata, where)
-    kind = read.text("model")
-    if kind not in ("gpt2", "llama"):
-        raise FormatError(f"{where}: a tokenizer of the kind {escape(repr(kind))} is not supported; gpt2 and llama are")
+    if (kind := read.text("model")) not in KINDS:
+        known = ", ".join(KINDS)
+        raise FormatError(f"{where}: a tokenizer of the kind {escape(repr(kind))} is not supported; there are {known}")
+    make, usual_bos, usual_eos = KINDS[kind]
     tokens, types = _vocabulary(read)
-    vocab = {token: index for index, token in enumerate(tokens)}
-    if kind == "gpt2":
-        inner, add_bos = _byte_level(read, tokens, vocab)
-    else:
-        inner, add_bos = _sentencepiece(read, tokens, types, vocab)
+    inner, add_bos = make(read, tokens, types)
     _add_special(inner, tokens, types)
 
     add_bos = read.flag("add_bos_token", add_bos)
-    bos = read.token("bos_token_id", len(tokens), 1 if kind == "llama" else None)
-    eos = read.token("eos_token_id", len(tokens), 2 if kind == "llama" else None)
+    bos = read.token("bos_token_id", len(tokens), usual_bos)
+    eos = read.token("eos_token_id", len(tokens), usual_eos)
     if eos is None:
         raise FormatError(f"{where}: tokenizer.ggml.eos_token_id is missing, the token that ends a text")
     if add_bos:
@@ -75,10 +73,10 @@ def build(metadata: dict, where: str) -> tuple[object, dict]:
 class _Reader:
     """Values of `tokenizer.ggml.…` by type. FormatError for what is missing or of another type."""
 
-    def __init__(self, metadata: dict, where: str):
+    def __init__(self, metadata: dict[str, Any], where: str):
         self.metadata, self.where = metadata, where
 
-    def get(self, name: str):
+    def get(self, name: str) -> Any:
         return self.metadata.get(f"tokenizer.ggml.{name}")
 
     def wrong(self, name: str, value: object, words: str) -> FormatError:
@@ -108,7 +106,7 @@ class _Reader:
             raise self.wrong(name, value, f"the id of one of {size:,} tokens")
         return value
 
-    def values(self, name: str, kinds: tuple[type, ...], words: str) -> list:
+    def values(self, name: str, kinds: tuple[type, ...], words: str) -> list[Any]:
         """A list of values of `kinds`. (A bool is no int here.)"""
         values = self.get(name)
         if not isinstance(values, list):
@@ -142,20 +140,19 @@ def _vocabulary(read: _Reader) -> tuple[list[str], list[int]]:
     return tokens, types
 
 
-def _same_length(read: _Reader, name: str, values: list, tokens: list[str]) -> None:
+def _same_length(read: _Reader, name: str, values: list[Any], tokens: list[str]) -> None:
     if len(values) != len(tokens):
         raise FormatError(f"{read.where}: {len(tokens):,} tokens, but {len(values):,} in tokenizer.ggml.{name}")
 
 
-def _byte_level(read: _Reader, tokens: list[str], vocab: dict[str, int]) -> tuple[object, bool]:
+def _byte_level(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
     """Byte-pair encoding on bytes, and whether a text begins with the token for that unless the file says."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     name = read.text("pre", "default")
-    pattern = PRE_TOKENIZERS.get(name)
-    if pattern is None:
-        known = ", ".join(PRE_TOKENIZERS)
-        raise FormatError(f"{read.where}: the pre-tokenizer {escape(repr(name))} is not known; {known} are")
+    if name not in PRE_TOKENIZERS:
+        raise FormatError(f"{read.where}: {unknown('pre-tokenizer', name, PRE_TOKENIZERS)}")
+    pattern, vocab = PRE_TOKENIZERS[name], _ids(tokens)
     # Llama 3 looks a whole word up before it merges its pieces.
     model = models.BPE(vocab=vocab, merges=_merges(read, vocab), ignore_merges=pattern == _LLAMA3)
     inner = Tokenizer(model)
@@ -177,23 +174,23 @@ def _merges(read: _Reader, vocab: dict[str, int]) -> list[tuple[str, str]]:
     merges = []
     for index, merge in enumerate(read.values("merges", (str,), "texts")):
         left, _, right = merge.partition(" ")
-        unknown = [part for part in (left, right, left + right) if part not in vocab]
-        if not left or not right or unknown:
-            why = f"{escape(unknown[0])} is no token" if left and right else "it is not two tokens with a space between"
+        strange = [part for part in (left, right, left + right) if part not in vocab]
+        if not left or not right or strange:
+            why = f"{escape(strange[0])} is no token" if left and right else "it is not two tokens with a space between"
             raise FormatError(f"{read.where}: merge {index} is {escape(repr(merge))}: {why}")
         merges.append((left, right))
     return merges
 
 
-def _sentencepiece(read: _Reader, tokens: list[str], types: list[int], vocab: dict[str, int]) -> tuple[object, bool]:
+def _sentencepiece(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
     """SentencePiece's byte-pair encoding as the published tokenizer.json of Llama 2 has it: "▁" stands for a space and
     goes before a text, and a character that is no token is spelled in bytes. Second, whether a text begins with bos."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
-    unknown = read.token("unknown_token_id", len(tokens), 0) or 0
+    unk, vocab = read.token("unknown_token_id", len(tokens), 0) or 0, _ids(tokens)
     listed = read.get("merges") is not None
     merges = _merges(read, vocab) if listed else _merges_by_score(read, tokens, types, vocab)
-    model = models.BPE(vocab=vocab, merges=merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True)
+    model = models.BPE(vocab=vocab, merges=merges, unk_token=tokens[unk], fuse_unk=True, byte_fallback=True)
     inner = Tokenizer(model)
     prefix = read.flag("add_space_prefix", True)
     space = [normalizers.Prepend("▁")] if prefix else []
@@ -226,7 +223,15 @@ def _merges_by_score(
     return [merge[3:] for merge in merges]
 
 
-def _add_special(inner, tokens: list[str], types: list[int]) -> None:
+# tokenizer.ggml.model -> what makes the tokenizer, and its usual tokens that begin and end a text
+KINDS = {"gpt2": (_byte_level, None, None), "llama": (_sentencepiece, 1, 2)}
+
+
+def _ids(tokens: list[str]) -> dict[str, int]:
+    return {token: index for index, token in enumerate(tokens)}
+
+
+def _add_special(inner: Any, tokens: list[str], types: list[int]) -> None:
     """Tell the library which tokens stand for no text (control tokens), and which are found whole in any text."""
     from tokenizers import AddedToken
 
@@ -236,7 +241,7 @@ def _add_special(inner, tokens: list[str], types: list[int]) -> None:
     inner.add_tokens([AddedToken(t, normalized=False, special=False) for t in by_type.get(USER_DEFINED, [])])
 
 
-def _begin_with(inner, bos_token: str, bos: int) -> None:
+def _begin_with(inner: Any, bos_token: str, bos: int) -> None:
     from tokenizers import processors
 
     # Two texts, where a reader of the saved file has a use for that, begin with it each.
@@ -247,7 +252,7 @@ def _begin_with(inner, bos_token: str, bos: int) -> None:
         inner.post_processor = None
 
 
-def describe(inner, size: int) -> dict[str, object]:
+def describe(inner: Any, size: int) -> dict[str, object]:
     """The metadata, but for the roles of tokens and the chat template, from which `build` makes `inner`, a
     tokenizers.Tokenizer of byte-level byte-pair encoding, again.
 
@@ -289,13 +294,13 @@ def describe(inner, size: int) -> dict[str, object]:
 _MODEL_RULES = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
 
 
-def _rules(state: dict) -> dict:
+def _rules(state: dict[str, Any]) -> dict[str, Any]:
     """What the tokenizer.json says besides vocabulary and merges, where that makes a difference to ids."""
     said = {name: state["model"].get(name) or None for name in ("type", *_MODEL_RULES)}
     return {"model": said, "normalizer": state["normalizer"], "words": _words(state["pre_tokenizer"])}
 
 
-def _words(rule: dict | None) -> list:
+def _words(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The steps by which a text is cut into words, one after the other, without what only moves their places."""
     if rule is None:
         return []
@@ -310,7 +315,7 @@ def _all_bytes() -> list[str]:
     return pre_tokenizers.ByteLevel.alphabet()
 
 
-def _empty_as(pre: str):
+def _empty_as(pre: str) -> Any:
     """A tokenizer without tokens that has the rules of this name."""
     metadata = {"tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": []}
-    return _byte_level(_Reader(metadata, pre), [], {})[0]
+    return _byte_level(_Reader(metadata, pre), [], [])[0]

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from minilora.errors import FormatError, escape
 from minilora.formats.atomic import parse_json
@@ -195,7 +196,7 @@ def _asset(name: str) -> tuple[bytes, str]:
     return (resources.files("minilora") / "assets" / "jargon" / name).read_bytes(), name
 
 
-def _lines(raw: bytes, where: str, fields: dict[str, type]) -> Iterator[tuple[str, dict]]:
+def _lines(raw: bytes, where: str, fields: dict[str, type]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where it stands, the object) for each line, which must have these fields and no others."""
     for number, line in enumerate(raw.splitlines(), start=1):
         place = f"{where}, line {number}"
@@ -207,7 +208,7 @@ def _lines(raw: bytes, where: str, fields: dict[str, type]) -> Iterator[tuple[st
 _WORDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 
-def _check(entry: dict, fields: dict[str, type], place: str) -> None:
+def _check(entry: dict[str, Any], fields: dict[str, type], place: str) -> None:
     if set(entry) != set(fields):
         raise FormatError(f"{place} must have {', '.join(fields)}; it has {escape(', '.join(entry) or 'nothing')}")
     for name, kind in fields.items():

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Tokenizer:
 
     def __init__(
         self,
-        inner,
+        inner: Any,
         eos_token: str | int = END_OF_TEXT,
         bos_token: str | int | None = None,
         add_bos_token: bool | None = None,
@@ -141,7 +142,7 @@ class Tokenizer:
         finally:
             self._inner.post_processor = None
 
-    def config(self) -> dict:
+    def config(self) -> dict[str, Any]:
         """The content of a tokenizer_config.json, which says what `folder_tokenizer` and transformers are to know."""
         config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
         if self.bos_token_id is not None:
@@ -181,11 +182,11 @@ class Tokenizer:
         except Exception as error:  # the library raises plain Exception
             raise FormatError(f"{where} is no tokenizer.json: {escape(str(error), 160)}") from error
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         write_atomic(path, self.to_json().encode())
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike, eos_token: str | int = END_OF_TEXT, **settings) -> Tokenizer:
+    def from_file(cls, path: str | os.PathLike[str], eos_token: str | int = END_OF_TEXT, **settings) -> Tokenizer:
         """The tokenizer in the tokenizer.json at `path`. FormatError where it is missing or not one."""
         with open_regular(path) as file:
             raw = file.read(FILE_LIMIT + 1)
@@ -194,7 +195,7 @@ class Tokenizer:
         return cls.from_json(raw, eos_token, show_path(path), **settings)
 
     @classmethod
-    def from_gguf(cls, metadata: dict, where: str) -> Tokenizer:
+    def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
         """The tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError where it
         describes none, or one that is not known here."""
         try:
@@ -237,7 +238,7 @@ def _without_prefix(inner):
     return copy
 
 
-def folder_tokenizer(folder: str | os.PathLike) -> Tokenizer:
+def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a Hugging Face folder, which need not be trusted.
 
     Its tokenizer.json says nothing of what ends a text. That is named in tokenizer_config.json, else in

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from minilora.errors import FormatError, MiniloraError, escape
 
@@ -27,13 +27,13 @@ JSON_LIMIT = 50_000_000  # bytes; the index of a model with 100,000 tensors has 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
-def show_path(path: str | os.PathLike, limit: int = 160) -> str:
+def show_path(path: str | os.PathLike[str], limit: int = 160) -> str:
     """`path` for an error message: as `show`, but a long one keeps its end, where the name of the file is."""
     text = escape(str(path), limit=100_000)
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
-def write_atomic(path: str | os.PathLike, content: bytes | Callable[[BinaryIO], None]) -> None:
+def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
     """Write `content` (bytes, or a function that writes to the open file it is given) to `path`, whole or not at all.
 
     A failure (no space, no permission) is a MiniloraError; what was at `path` before is then still there, and the
@@ -59,12 +59,12 @@ def write_atomic(path: str | os.PathLike, content: bytes | Callable[[BinaryIO], 
         raise MiniloraError(f"cannot write {show_path(path)}: {error.strerror}") from error
 
 
-def write_json(path: str | os.PathLike, value: dict) -> None:
+def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
     """Write `value` as indented JSON, atomically."""
     write_atomic(path, to_json(value))
 
 
-def to_json(value: dict) -> bytes:
+def to_json(value: dict[str, Any]) -> bytes:
     """`value` as indented UTF-8 JSON with a newline at the end: what `write_json` writes."""
     return to_utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
@@ -78,7 +78,7 @@ def to_utf8(text: str) -> bytes:
         raise MiniloraError(f"{part} is not UTF-8, which paths and texts must be") from None
 
 
-def sync_folder(folder: str | os.PathLike) -> None:
+def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Flush the names in `folder` to the disk: a file's own fsync does not cover the name it is found by."""
     if os.name == "nt":  # Windows cannot open a folder and has no such call
         return
@@ -89,7 +89,7 @@ def sync_folder(folder: str | os.PathLike) -> None:
         os.close(handle)
 
 
-def make_folder(folder: str | os.PathLike) -> None:
+def make_folder(folder: str | os.PathLike[str]) -> None:
     """Create `folder` and its parents where they are missing. MiniloraError where that cannot be done."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def is_leftover(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def remove_leftovers(folder: str | os.PathLike, of: str | None = None) -> None:
+def remove_leftovers(folder: str | os.PathLike[str], of: str | None = None) -> None:
     """Remove what a killed `write_atomic` left in `folder`, or of the file of one name in it. Only where nobody else is
     writing the same. A folder that cannot be read is a MiniloraError."""
     try:
@@ -115,7 +115,7 @@ def remove_leftovers(folder: str | os.PathLike, of: str | None = None) -> None:
             remove_file(Path(folder) / name)
 
 
-def remove_file(path: str | os.PathLike) -> None:
+def remove_file(path: str | os.PathLike[str]) -> None:
     """Remove the file at `path`, if there is one. MiniloraError where that cannot be done."""
     try:
         Path(path).unlink(missing_ok=True)
@@ -124,7 +124,7 @@ def remove_file(path: str | os.PathLike) -> None:
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike) -> Iterator[BufferedReader]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     """Open a regular file for reading. A folder, FIFO, device or socket, a missing file and a read that fails inside
     the `with` block are each a FormatError."""
 
@@ -140,7 +140,7 @@ def open_regular(path: str | os.PathLike) -> Iterator[BufferedReader]:
         raise FormatError(f"cannot read {show_path(path)}: {error.strerror}") from error
 
 
-def read_json(path: str | os.PathLike, limit: int = JSON_LIMIT) -> dict:
+def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> dict[str, Any]:
     """The JSON object in the file at `path`, which may have at most `limit` bytes. FormatError otherwise."""
     with open_regular(path) as file:
         raw = file.read(limit + 1)
@@ -149,7 +149,7 @@ def read_json(path: str | os.PathLike, limit: int = JSON_LIMIT) -> dict:
     return parse_json(raw, show_path(path))
 
 
-def parse_json(raw: bytes, where: str) -> dict:
+def parse_json(raw: bytes, where: str) -> dict[str, Any]:
     """The JSON object in `raw`; `where` names it in errors. Not UTF-8, not JSON, nested too deep, not an object, or a
     key twice (readers differ on which one counts): FormatError."""
     try:
@@ -161,7 +161,7 @@ def parse_json(raw: bytes, where: str) -> dict:
     return value
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)

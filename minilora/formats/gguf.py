@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def is_gguf(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).endswith(".gguf")
 
 
-def read_gguf(path: str | os.PathLike) -> GGUF:
+def read_gguf(path: str | os.PathLike[str]) -> GGUF:
     """The metadata of the file at `path`, which need not be trusted, and its tensors, still in the file.
 
     Shapes are NumPy's (outermost first). Needs the `gguf` extra. Errors: FormatError; MiniloraError without the extra.
@@ -80,7 +81,7 @@ def read_gguf(path: str | os.PathLike) -> GGUF:
     return GGUF(metadata, tensors)
 
 
-def _library():
+def _library() -> Any:
     try:
         from gguf import quants
     except ImportError:
@@ -88,7 +89,7 @@ def _library():
     return quants
 
 
-def _bytes_of(quants, shape: tuple[int, ...], kind: int, where: str):
+def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tuple[Any, int]:
     """The quantization that `kind` numbers, and the bytes that a tensor of `shape` has in it."""
     try:
         quantization = quants.GGMLQuantizationType(kind)
@@ -101,7 +102,9 @@ def _bytes_of(quants, shape: tuple[int, ...], kind: int, where: str):
     return quantization, prod(shape) // block * size
 
 
-def _reader(quants, path, start: int, length: int, quantization, shape) -> Callable[[], np.ndarray]:
+def _reader(
+    quants: Any, path: str | os.PathLike[str], start: int, length: int, quantization: Any, shape: tuple[int, ...]
+) -> Callable[[], np.ndarray]:
     def read() -> np.ndarray:
         raw = np.empty(length, np.uint8)
         with open_regular(path) as file:
@@ -157,7 +160,7 @@ class _Head:
             found[name] = shape, self.number("I"), self.number("Q")
         return found
 
-    def value(self, kind: int, key: str, depth: int = 0):
+    def value(self, kind: int, key: str, depth: int = 0) -> Any:
         if kind == _STRING:
             return self.text()
         if kind in _NUMBERS:
@@ -179,7 +182,7 @@ class _Head:
             raise FormatError(f"{self.where} cannot hold {count:,} {what}: it has {self.size:,} bytes")
         return count
 
-    def number(self, code: str):
+    def number(self, code: str) -> Any:
         return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))[0]
 
     def text(self) -> str:

@@ -18,7 +18,7 @@ KINDS = {"F32": (0, "<f4"), "F16": (1, "<f2")}  # a tensor's kind -> its number 
 _INTEGER, _SIGNED, _FLOAT, _FLAG, _TEXT, _LIST = 4, 5, 6, 7, 8, 9  # uint32, int32, float32, bool, string, array
 
 
-def write_gguf(path: str | os.PathLike, content: GGUF) -> None:
+def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
     """Write `content` to `path`. Each tensor is read, cast to its kind (F16 or F32) and written before the next one.
 
     Whole numbers are stored as uint32, those in lists as int32, other numbers as float32. Errors: MiniloraError for a
@@ -83,7 +83,7 @@ def _value(value: object, key: str) -> bytes:
     raise MiniloraError(f"the metadata of {escape(key)} cannot be {escape(repr(value))}")
 
 
-def _list(values: list, key: str) -> tuple[int, bytes]:
+def _list(values: list[Any], key: str) -> tuple[int, bytes]:
     """The type of a list's values, which are all of one kind, and the values. An empty list is one of texts."""
     kinds = set(map(type, values))
     try:

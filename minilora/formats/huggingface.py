@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def open_folder(folder: str | os.PathLike) -> tuple[dict, dict[str, StoredTensor]]:
+def open_folder(folder: str | os.PathLike[str]) -> tuple[dict, dict[str, StoredTensor]]:
     """The configuration of a model folder, which need not be trusted, and its tensors, still in their files.
 
     Links are followed, as the Hugging Face cache needs (its files are links to blobs): the names in an index are judged
@@ -87,8 +88,8 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
 
 
 def write_folder(
-    folder: str | os.PathLike,
-    config: dict,
+    folder: str | os.PathLike[str],
+    config: dict[str, Any],
     tensors: dict[str, np.ndarray],
     extra_files: dict[str, bytes] | None = None,
     overwrite: bool = True,

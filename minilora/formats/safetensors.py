@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from io import BufferedReader
 from typing import BinaryIO, NamedTuple
 
@@ -54,7 +55,9 @@ class Entry(NamedTuple):
     stop: int
 
 
-def save_file(path: str | os.PathLike, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+def save_file(
+    path: str | os.PathLike[str], tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> None:
     """Write `tensors` and `metadata` to `path`, atomically (see `write_atomic`) and without copying contiguous arrays.
 
     Errors: MiniloraError for what the format cannot hold, and where the file cannot be written.
@@ -97,7 +100,7 @@ def on_disk(name: str, array: np.ndarray) -> np.ndarray:
     return np.asarray(array, dtype=dtype, order="C")  # np.ascontiguousarray would turn shape () into (1,)
 
 
-def load_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the metadata of the file at `path`, which need not be trusted.
 
     Each array is a writable copy in its own memory. F16 stays float16; BF16 becomes float32, exactly. Names are keys
@@ -109,10 +112,10 @@ def load_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str,
         return {name: _read_array(file, name, entry, show_path(path)) for name, entry in entries.items()}, metadata
 
 
-def open_file(path: str | os.PathLike) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """As `load_file`, with the arrays still in the file. Errors: FormatError, of `read` too."""
 
-    def reader(name: str, entry: Entry):
+    def reader(name: str, entry: Entry) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
             with open_regular(path) as file:
                 return _read_array(file, name, entry, show_path(path))
@@ -123,7 +126,7 @@ def open_file(path: str | os.PathLike) -> tuple[dict[str, StoredTensor], dict[st
     return {name: StoredTensor(e.shape, reader(name, e), e.dtype) for name, e in entries.items()}, metadata
 
 
-def header(path: str | os.PathLike) -> tuple[dict[str, Entry], dict[str, str]]:
+def header(path: str | os.PathLike[str]) -> tuple[dict[str, Entry], dict[str, str]]:
     """What `load_file` would read, without reading it: entries by name, and the metadata. Errors: FormatError."""
     with open_regular(path) as file:
         return _read_header(file, show_path(path))

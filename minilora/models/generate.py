@@ -1,12 +1,14 @@
 """Sampling a continuation, one token at a time, with the keys and values of what was read kept in a cache."""
 
+from typing import Any
+
 import numpy as np
 
 from minilora import backend
 from minilora.backend import xp
 from minilora.errors import MiniloraError
 from minilora.ops import raw
-from minilora.tensor import no_grad, wrap
+from minilora.tensor import Tensor, no_grad, wrap
 
 
 class KVCache:
@@ -18,9 +20,9 @@ class KVCache:
     def __init__(self, capacity: int):
         self.capacity = capacity
         self.length = 0
-        self._layers: dict[int, tuple] = {}
+        self._layers: dict[int, tuple[Any, Any]] = {}
 
-    def update(self, layer: int, k, v):
+    def update(self, layer: int, k: Any, v: Any) -> list[Tensor]:
         """Append k and v, (B, H_kv, T, D); returns all that the layer has seen, (B, H_kv, length + T, D)."""
         if layer not in self._layers:
             batch, heads, _, size = k.shape
@@ -42,10 +44,10 @@ class KVCache:
 
 
 def generate(
-    model,
-    input_ids,
+    model: Any,
+    input_ids: Any,
     max_new_tokens: int,
-    attention_mask=None,
+    attention_mask: Any = None,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -115,7 +117,9 @@ def generate(
     return out[:, :end]
 
 
-def _sample(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, rngs) -> np.ndarray:
+def _sample(
+    logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, rngs: list[np.random.Generator]
+) -> np.ndarray:
     """One token a row of the logits (b, V)."""
     if temperature == 0:
         return logits.argmax(axis=1)

@@ -80,7 +80,11 @@ class QuantState:
 
 
 def quantize_4bit(
-    array, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False, threads: int | None = None
+    array: Any,
+    blocksize: int = 64,
+    quant_type: str = "nf4",
+    compress_statistics: bool = False,
+    threads: int | None = None,
 ) -> tuple[Array, QuantState]:
     """`array` in 4 bits: bytes ((n+1)//2, 1) of two codes each, the first in the high half, and their QuantState.
 
@@ -111,7 +115,7 @@ def quantize_4bit(
     return packed.reshape(-1, 1), state
 
 
-def dequantize_4bit(packed, state: QuantState, threads: int | None = None):
+def dequantize_4bit(packed: Any, state: QuantState, threads: int | None = None) -> Array:
     """The array that `packed` and `state` stand for, in the state's shape and dtype.
 
     Raises MiniloraError where the two do not belong together.
@@ -143,7 +147,7 @@ def dequantize_4bit(packed, state: QuantState, threads: int | None = None):
     return values.astype(state.dtype, copy=False).reshape(state.shape)
 
 
-def quantize_blockwise(array, blocksize: int = 4096) -> tuple[Array, QuantState]:
+def quantize_blockwise(array: Any, blocksize: int = 4096) -> tuple[Array, QuantState]:
     """`array` in 8 bits by the dynamic map: codes (uint8, of its shape) and their QuantState.
 
     Arguments and errors as for `quantize_4bit`. As on bitsandbytes' CPU path, a number takes the code of the bin that
@@ -159,7 +163,7 @@ def quantize_blockwise(array, blocksize: int = 4096) -> tuple[Array, QuantState]
     return codes.reshape(array.shape), QuantState(absmax, None, code, blocksize, dtype=array.dtype)
 
 
-def dequantize_blockwise(codes, state: QuantState):
+def dequantize_blockwise(codes: Any, state: QuantState) -> Array:
     """The array that 8-bit `codes` and their `state` stand for. Raises MiniloraError where these do not fit."""
     codes = backend.asarray(codes)
     blocks = -(-codes.size // state.blocksize)
@@ -194,7 +198,7 @@ def check_options(blocksize: int, quant_type: str | None = "nf4") -> str:
     return quant_type
 
 
-def check_array(array, name: str) -> None:
+def check_array(array: Array, name: str) -> None:
     """Raises MiniloraError, which begins with `name`, for an array that cannot be quantized."""
     if array.dtype not in (xp.float16, xp.float32, xp.float64):
         raise MiniloraError(f"{name}: floating-point numbers can be quantized, not {array.dtype}")

@@ -11,13 +11,16 @@ carry an adapter, which is trained in float32 beside it: QLoRA is LoRA over such
 """
 
 import hashlib
+import os
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minilora import backend, nn
+from minilora.backend import Array
 from minilora.errors import MiniloraError, first_few
 from minilora.quant.blockwise import (
     QuantState,
@@ -36,7 +39,7 @@ class Linear4bit(nn.Linear):
     weight before it was quantized, by which an adapter knows its base.
     """
 
-    def __init__(self, packed, quant_state: QuantState, bias: Tensor | None = None, weight_digest: str = ""):
+    def __init__(self, packed: Array, quant_state: QuantState, bias: Tensor | None = None, weight_digest: str = ""):
         assert quant_state.shape is not None  # as it is for 8 bits
         self.out_features, self.in_features = quant_state.shape
         self.packed = packed
@@ -67,7 +70,7 @@ class Linear4bit(nn.Linear):
         linear.training = self.training
         return linear
 
-    def dequantize(self):
+    def dequantize(self) -> Array:
         """The weight (out, in), made anew. On one thread: training runs this in several side by side."""
         return dequantize_4bit(self.packed, self.quant_state, threads=1)
 
@@ -77,12 +80,12 @@ class Linear4bit(nn.Linear):
         return wrap(self.dequantize())
 
     @property
-    def product_weight(self):
+    def product_weight(self) -> Any:
         """What makes the weight."""
         return self.dequantize
 
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         """The dtype of the weight, as a number to compute with."""
         return self.quant_state.dtype
 
@@ -97,7 +100,7 @@ class Linear4bit(nn.Linear):
         return self.packed.nbytes + self.quant_state.nbytes
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """How it was quantized: the keyword arguments of `from_linear`."""
         state = self.quant_state
         return {
@@ -110,7 +113,7 @@ class Linear4bit(nn.Linear):
         return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in self.settings.items())])
 
 
-def weight_digest(array) -> str:
+def weight_digest(array: Array) -> str:
     """SHA-256 over the float32 bytes of an array of the backend, as hexadecimal digits."""
     host = np.ascontiguousarray(backend.to_numpy(array), dtype="<f4")
     return hashlib.sha256(host.reshape(-1).view(np.uint8).data).hexdigest()
@@ -163,7 +166,11 @@ def quantize_model(
 
 
 def load_4bit(
-    family: Any, path, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False
+    family: Any,
+    path: str | os.PathLike[str],
+    blocksize: int = 64,
+    quant_type: str = "nf4",
+    compress_statistics: bool = False,
 ) -> nn.Module:
     """`quantize_model(family.from_pretrained(path), …)`, one layer at a time: no more than one is in float at once.
 
@@ -197,7 +204,7 @@ def dequantize_model(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def in_float(model: nn.Module):
+def in_float(model: nn.Module) -> Iterator[nn.Module]:
     """Within the block, all Linear4bit of `model` (and under its adapters) are plain Linears with the weights that they
     compute with: for many products with few rows, such as generating. The very layers come back.
     """
@@ -220,7 +227,7 @@ def _in_4_bits(model: nn.Module) -> dict[str, Linear4bit]:
     return {path: module for path, module in model.named_modules() if isinstance(module, Linear4bit)}
 
 
-def quantization(model: nn.Module) -> dict | None:
+def quantization(model: nn.Module) -> dict[str, Any] | None:
     """The arguments of `quantize_model` that made the model what it is, None where it is all float.
 
     Where layers were quantized one by one and differ in a setting, this one is None.

@@ -5,12 +5,12 @@ has neither those nor a kernel, this is what runs. Arrays are flat here; n is th
 """
 
 from minilora import backend
-from minilora.backend import xp
+from minilora.backend import Array, xp
 
 SMALLEST_ABSMAX = 1e-38  # what a smaller absmax counts as, so that 1 / absmax stays finite
 
 
-def quantize_4bit(values, blocksize: int, midpoints, order):
+def quantize_4bit(values: Array, blocksize: int, midpoints: Array, order: Array) -> tuple[Array, Array]:
     """float32 values (n,) to bytes of two codes ((n+1)//2,) and the absmax of each block.
 
     midpoints (15,): where the nearest of the 16 values changes, ascending; a value on a midpoint takes the lower one.
@@ -33,13 +33,13 @@ def quantize_4bit(values, blocksize: int, midpoints, order):
     return codes[0::2] << 4 | codes[1::2], absmax
 
 
-def dequantize_4bit(packed, absmax, code, blocksize: int, n: int):
+def dequantize_4bit(packed: Array, absmax: Array, code: Array, blocksize: int, n: int) -> Array:
     """The float32 values (n,) that the codes in `packed` stand for: code[c] · absmax of the block."""
     codes = xp.stack([packed >> 4, packed & 15], axis=1).reshape(-1)[:n]
     return code[codes] * xp.repeat(absmax, blocksize)[:n]
 
 
-def quantize_8bit(values, blocksize: int, table):
+def quantize_8bit(values: Array, blocksize: int, table: Array) -> tuple[Array, Array]:
     """float32 values (n,) to codes (n,) of 8 bits and the absmax of each block.
 
     table (65536,): the code for each of as many equal bins of [-1, 1]. What has no place there (0 · ∞, in a block of
@@ -56,6 +56,6 @@ def quantize_8bit(values, blocksize: int, table):
     return table[bins].reshape(-1)[:n], absmax
 
 
-def dequantize_8bit(codes, absmax, code, blocksize: int):
+def dequantize_8bit(codes: Array, absmax: Array, code: Array, blocksize: int) -> Array:
     """The float32 values (n,) that codes (n,) of 8 bits stand for."""
     return code[codes] * xp.repeat(absmax, blocksize)[: codes.size]

@@ -4,9 +4,11 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from minilora.commands import common
 from minilora.data import corpora
 from minilora.data.corpora import (
     Corpus,
@@ -285,3 +287,9 @@ def test_what_is_no_file(tmp_path):
     os.symlink(tmp_path / "nowhere", tmp_path / "broken")
     for path in (tmp_path / "pipe", tmp_path / "broken", "/dev/zero"):
         assert isinstance(refused(path, os.path.basename(path)), FormatError)
+
+
+def test_help_and_readme_name_every_corpus():
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    for name in corpora.CORPORA:
+        assert name in common.DATA and f"`{name}`" in readme, name
