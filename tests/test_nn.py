@@ -322,8 +322,7 @@ def test_a_state_that_does_not_fit_is_refused_whole():
         model.load_state_dict(state)
     message = str(error.value)
     for part in (
-        "missing norm.bias",
-        "missing layers.0.weight",
+        "missing norm.bias, layers.0.weight;",
         "unexpected extra.weight",
         "embed.weight",
         "(7, 5)",

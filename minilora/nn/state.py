@@ -61,15 +61,16 @@ def _check(module: "Module", state: Mapping[str, Any], strict: bool) -> None:
     shape.
     """
     own = dict(module.named_tensors())
-    problems = []
-    if strict:
-        shared = {own[name] for name in state if name in own}
-        problems += [f"missing {name}" for name, t in own.items() if name not in state and t not in shared]
-        problems += [f"unexpected {name}" for name in state if name not in own]
-    problems += [
+    shared = {own[name] for name in state if name in own}
+    missing = [name for name, t in own.items() if name not in state and t not in shared]
+    unexpected = [name for name in state if name not in own]
+    misshapen = [
         f"{name} has shape {tuple(state[name].shape)}, not {own[name].shape}"
         for name in state
         if name in own and tuple(state[name].shape) != own[name].shape
     ]
+    problems = [f"missing {first_few(missing)}"] if strict and missing else []
+    problems += [f"unexpected {first_few(unexpected)}"] if strict and unexpected else []
+    problems += [first_few(misshapen, separator="; ")] if misshapen else []
     if problems:
-        raise MiniloraError(f"the state does not fit {type(module).__name__}: {first_few(problems, 10, '; ')}")
+        raise MiniloraError(f"the state does not fit {type(module).__name__}: {'; '.join(problems)}")

@@ -18,6 +18,7 @@ The arithmetic itself stands in `plain.py`; on a CPU its faster twin in `fast.py
 from dataclasses import dataclass
 from functools import cache
 from math import prod
+from typing import Any
 
 import numpy as np
 

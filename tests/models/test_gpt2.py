@@ -27,6 +27,7 @@ from minilora.peft import (
     LoraConfig,
     PeftModel,
     PromptTuningConfig,
+    VeraConfig,
     get_peft_model,
 )
 from minilora.train import recipes
@@ -410,7 +411,7 @@ def test_a_checkpoint_of_the_body_alone_with_its_buffers(tmp_path):
 @pytest.mark.parametrize(
     ("config", "text"),
     [
-        ({"n_embd": 24}, "wte.weight"),
+        ({"n_embd": 24}, r"c_attn.weight has shape \(36, 12\), not \(72, 24\); .* and 25 more"),
         ({"n_layer": 3}, "missing transformer.h.2"),
         ({"n_layer": 1}, "unexpected transformer.h.1"),
         ({"n_inner": 20}, "c_fc.weight has shape"),
@@ -490,6 +491,7 @@ GPT2_CASES = CASES | {
         ),
     ),
     "norms": replace(CASES["norms"], trains=("weight", "bias")),
+    "vera": replace(CASES["vera"], make=lambda: VeraConfig(r=5, target_modules=["c_attn", "c_fc"])),
     "saved": replace(
         CASES["lora"],
         make=lambda: LoraConfig(r=2, modules_to_save=["attn.c_proj", "wpe"]),

@@ -651,6 +651,18 @@ def test_integers_for_weights_are_refused_by_name(tmp_path):
         LlamaForCausalLM.from_pretrained(tmp_path)
 
 
+def test_names_from_a_file_are_escaped_and_cut_at_three_of_a_kind(tmp_path):
+    tiny().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = {name: array for name, array in load_file(path).items() if "layers.1" not in name}
+    save_file(tensors | {f"\x1b[31m{i}": np.ones(8, "float32") for i in range(2000)}, path)
+    with pytest.raises(FormatError) as caught:
+        LlamaForCausalLM.from_pretrained(tmp_path)
+    message = str(caught.value)
+    assert message.isprintable() and len(message) < 500
+    assert "and 6 more; unexpected \\x1b[31m0, \\x1b[31m1, \\x1b[31m10 and 1,997 more" in message
+
+
 def test_labels_are_shifted_once_and_stay_as_they_were():
     labels = np.arange(8).reshape(2, 4)
     for virtual, rows in ((0, [[1, 2, 3, -100], [5, 6, 7, -100]]),
