@@ -8,11 +8,9 @@ import io
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from typing import NoReturn
 
 from minilora import __version__
 from minilora.commands.common import Parser
@@ -57,7 +55,7 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
             to_utf8(argument)  # a record that names it could not be written
         arguments = _parser().parse_args(argv)
         launch.check(arguments.command)
-        with _terminated():
+        with launch.on_signals((signal.SIGTERM,), _terminate):
             return arguments.run(arguments) or 0, "", True
     except launch.NotLearned as error:
         return 3, str(error), True
@@ -76,21 +74,9 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
         return 2, "out of memory; try a smaller --batch-size, --seq-len or model", False
 
 
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """Within the block, SIGTERM ends the command as Ctrl-C does, with what must be cleaned up."""
-
-    def stop(signum: int, frame: object) -> None:
-        raise launch.Stopped(signum, "terminated")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _terminate(signum: int, frame: object) -> NoReturn:
+    """End the command as Ctrl-C does, with what must be cleaned up."""
+    raise launch.Stopped(signum, "terminated")
 
 
 def _parser() -> Parser:

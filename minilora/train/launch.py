@@ -1,8 +1,10 @@
 """How this process was started, alone or by mpiexec as one of several ranks, and how several ranks speak as one."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from importlib.util import find_spec
@@ -29,6 +31,20 @@ class Stopped(Exception):  # noqa: N818 (not an error)
 
 class NotLearned(SeenByAll):
     """A training in which no evaluation beat the start."""
+
+
+@contextmanager
+def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Within the block, `handler(signum, frame)` is called for each of the signals. The main thread alone gets any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, handler) for signum in signals}
+    try:
+        yield
+    finally:
+        for signum, old in before.items():
+            signal.signal(signum, old)
 
 
 def ranks() -> int:

@@ -6,8 +6,6 @@ same number of workers.
 """
 
 import json
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -23,7 +21,7 @@ from minilora.peft import TrainingHook, lora_plus_groups
 from minilora.tensor import Tensor, gradients
 from minilora.train.checkpoint import Checkpoint, not_finite
 from minilora.train.config import OPTIMIZERS, TrainConfig
-from minilora.train.launch import Stopped
+from minilora.train.launch import Stopped, on_signals
 from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 from minilora.train.run import RunFolder
@@ -303,18 +301,11 @@ def collected_signals(at_once: Callable[[], bool] = lambda: False) -> Iterator[l
     at_once: whether nothing would be lost now; then a signal raises Stopped.
     """
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
 
     def take(signum: int, frame: object) -> None:
         if at_once():
             raise Stopped(signum, "stopped before the first step was done")
         caught.append(signum)
 
-    handlers = {s: signal.signal(s, take) for s in SIGNALS}
-    try:
+    with on_signals(SIGNALS, take):
         yield caught
-    finally:
-        for s, handler in handlers.items():
-            signal.signal(s, handler)

@@ -9,7 +9,7 @@ import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -100,7 +100,8 @@ class Workers:
         loss: Any = 0
 
         def part(number: int, batch: dict, rows: range):
-            with nn.dropout_rng(RowGenerators([(*seed, number, row) for row in rows])):
+            generators = RowGenerators([(*seed, number, row) for row in rows])
+            with nn.dropout_rng(cast(np.random.Generator, generators)):  # dropout asks for `random` alone
                 return model(**take(batch, rows), num_items_in_batch=num_items).loss
 
         def whole(number: int, batch: dict, rows: range):
