@@ -318,6 +318,8 @@ def test_what_cannot_be_sent_is_odd(sandbox, body):
         "sys.modules['minilora.functional'].low_rank_linear",
         "import minilora.functional as F; F.low_rank_linear",
         "import minilora; minilora.peft",
+        "from minilora.nn.layers import F",
+        "from minilora import nn; getattr(nn.layers, 'F')",
         "import minilora.classroom.lessons.checking",
     ],
 )

@@ -19,9 +19,16 @@ def close_library(uses: list[str], note: Callable[[str], None]) -> None:
     note: called where one of ANSWERS is imported, with the file's name.
     """
     found = {name: _resolve(name) for name in uses}
-    for name in [name for name in sys.modules if name.partition(".")[0] == "minilora" and not covers(uses, name)]:
-        del sys.modules[name]
+    for name in [name for name in sys.modules if covers(["minilora"], name)]:
+        module = sys.modules.pop(name)
+        if covers(uses, name):
+            sys.modules[name] = _without_closed(module, uses)
+    for name, module in sys.modules.items():
+        parent, _, last = name.rpartition(".")
+        if covers(uses, parent) and parent in sys.modules:
+            setattr(sys.modules[parent], last, module)
     for name, thing in found.items():
+        thing = sys.modules.get(name, thing)
         parts = name.split(".")
         for i in range(len(parts) - 1, 0, -1):
             parent = ".".join(parts[:i])
@@ -33,6 +40,16 @@ def close_library(uses: list[str], note: Callable[[str], None]) -> None:
             setattr(sys.modules[parent], parts[i], thing)
             thing = sys.modules[parent]
     sys.meta_path.insert(0, _Refuse(note))
+
+
+def _without_closed(module: ModuleType, uses: list[str]) -> ModuleType:
+    """A module with the names of another, but for modules of minilora that it imports and the lesson does not use."""
+    view = ModuleType(module.__name__)
+    for name, value in vars(module).items():
+        is_closed = isinstance(value, ModuleType) and covers(["minilora"], value.__name__)
+        if not is_closed or covers(uses, value.__name__):
+            setattr(view, name, value)
+    return view
 
 
 def _resolve(name: str) -> object:
