@@ -191,6 +191,13 @@ def test_an_exception_shows_its_line(lesson, capsys):
     assert "AttributeError" in out and "(line 5)" in out
 
 
+def test_a_name_that_failed_to_be_imported_is_told_by_its_import(lesson, capsys):
+    text = "from nothing_there import twice\n" + answered(double="return twice(x)")
+    _, out, _ = run(capsys, "03", "--file", write(lesson, text))
+    assert "A line at the top of the file failed: ModuleNotFoundError: No module named 'nothing_there'" in flat(out)
+    assert "NameError: name 'twice' is not defined (line 1)" in flat(out)
+
+
 def test_json_says_it_all(lesson, capsys):
     path = write(lesson, answered(double="return x"))
     code, out, _ = run(capsys, "03", "--file", path, "--json")

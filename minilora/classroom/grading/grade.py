@@ -66,25 +66,24 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
 
 def _judge(task: Task, student: Student, error: Raised | None, result: Result) -> int | None:
     """Run the check, write its verdict into `result`, and return the line that failed. error: of the file's top."""
+    is_explained = False  # by that error
+    line = None
     try:
         task.check(student)
         result.verdict = PASSED
     except NotStarted as gap:
-        if error is not None and REFUSALS & set(error.types):
-            result.hint = f"A line at the top of the file failed: {error}"
-            return error.line
-        result.verdict = NOT_STARTED
+        is_explained = error is not None and bool(REFUSALS & set(error.types))
+        result.verdict = FAILED if is_explained else NOT_STARTED
         result.hint = f"Task {gap.task} comes first." if gap.task != task.number else ""
     except Failure as failure:
-        result.call, result.expected = failure.call, failure.expected
-        result.got, result.hint = failure.got, failure.hint
-        if error is not None and "has no attribute" in failure.got:
-            result.hint = f"A line at the top of the file failed: {error}"
-            return error.line
-        return failure.line
+        result.call, result.expected, result.got = failure.call, failure.expected, failure.got
+        result.hint, line = failure.hint, failure.line
+        is_explained = "has no attribute" in failure.got or failure.got.startswith("NameError")
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as surprise:  # of the check
         result.hint = f"A result has another form than was asked for ({surprise})."
-    return None
+    if error is not None and is_explained:
+        result.hint, line = f"A line at the top of the file failed: {error}", error.line
+    return line
 
 
 def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
