@@ -88,29 +88,19 @@ def run(arguments: Namespace) -> None:
 
 def known_models() -> dict:
     """What `minilora models list` shows."""
-    folder = recipes.base_folder()
-    base = {
-        "name": recipes.BASE,
-        "description": BASE_WORDS,
-        "licence": BASE_LICENCE,
-        "bytes": (folder / MODEL_WEIGHTS).stat().st_size,
-        "is_here": True,
-        "path": str(folder),
-        "get": None,
-    }
-    others = [
-        {
-            "name": name,
-            "description": entry.description,
-            "licence": entry.licence,
-            "bytes": entry.size,
-            "is_here": (is_here := catalog.in_cache(name)),
-            "path": str(catalog.path_of(name)) if is_here else None,
-            "get": None if is_here else f"minilora models get {name}",
-        }
-        for name, entry in catalog.CATALOG.items()
-    ]
-    return {"cache": str(catalog.cache_folder()), "models": [base, *others]}
+    weights = recipes.base_folder() / MODEL_WEIGHTS
+    models = [_known(recipes.BASE, BASE_WORDS, BASE_LICENCE, weights.stat().st_size, weights.parent)]
+    for name, entry in catalog.CATALOG.items():
+        path = catalog.path_of(name) if catalog.in_cache(name) else None
+        models.append(_known(name, entry.description, entry.licence, entry.size, path))
+    return {"cache": str(catalog.cache_folder()), "models": models}
+
+
+def _known(name: str, description: str, licence: str, nbytes: int, path: Path | None) -> dict:
+    """path: where the model is on this machine, if it is."""
+    facts = {"name": name, "description": description, "licence": licence, "bytes": nbytes}
+    facts |= {"is_here": path is not None, "path": None if path is None else str(path)}
+    return facts | {"get": f"minilora models get {name}" if path is None else None}
 
 
 def list_text(facts: dict) -> str:
@@ -290,7 +280,8 @@ def info_text(facts: dict) -> str:
     rows = _adapter_rows(facts) if facts["kind"] == "adapter folder" else _model_rows(facts)
     counts = [f"{kind} {_count(number)}" for kind, number in facts["stored"].items()]
     rows |= {"stored as": ", ".join(counts), "on disk": show_size(facts["bytes_on_disk"])}
-    rows |= _loaded_rows(facts) if "bytes_in_nf4" in facts else {}
+    if facts["kind"] != "adapter folder":
+        rows |= _loaded_rows(facts)
     said = [f"{facts['kind']} {_whole(facts['path'])}"]
     for name, value in rows.items():
         for index, line in enumerate(wrap(escape(value, 400), WIDTH - 17, break_on_hyphens=False)):
