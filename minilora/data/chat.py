@@ -29,12 +29,11 @@ import numpy as np
 from minilora.data import corpora
 from minilora.data.batches import IGNORED, ShuffledEpochs, check_seq_len, pad_rows
 from minilora.data.tokenizer import Tokenizer
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, first_few
 from minilora.formats.atomic import parse_json, show_path
 
 Conversation = list[dict[str, str]]  # messages with "role" (system, user or assistant) and "content"
 ROLES = ("system", "user", "assistant")
-SHOWN = 3  # bad lines that an error lists
 
 
 # How a conversation is written down.
@@ -112,7 +111,7 @@ class ChatML(ChatFormat):
 
     default_system: str | None = None
 
-    def pieces(self, messages, tokenizer, add_generation_prompt):
+    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
         if self.default_system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.default_system}, *messages]
         for message in messages:
@@ -122,7 +121,7 @@ class ChatML(ChatFormat):
         if add_generation_prompt:
             yield from (_special("<|im_start|>"), Piece("assistant\n"))
 
-    def end_token_id(self, tokenizer):
+    def end_token_id(self, tokenizer: Tokenizer) -> int:
         return tokenizer.special_id("<|im_end|>")
 
 
@@ -132,7 +131,7 @@ class Llama3(ChatFormat):
 
     dates: str | None = None  # what goes before the system message since 3.1, which always has one
 
-    def pieces(self, messages, tokenizer, add_generation_prompt):
+    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
         if self.dates is not None:
             has_system = messages[0]["role"] == "system"
             system = messages[0]["content"] if has_system else ""
@@ -148,7 +147,7 @@ class Llama3(ChatFormat):
     def _header(role: str) -> tuple[Piece, ...]:
         return _special("<|start_header_id|>"), Piece(role), _special("<|end_header_id|>"), Piece("\n\n")
 
-    def end_token_id(self, tokenizer):
+    def end_token_id(self, tokenizer: Tokenizer) -> int:
         return tokenizer.special_id("<|eot_id|>")
 
 
@@ -166,7 +165,7 @@ class Instruct(ChatFormat):
     trims_answers: bool = False
     bos_each_turn: bool = False
 
-    def pieces(self, messages, tokenizer, add_generation_prompt):
+    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
         system = messages[0]["content"] if messages[0]["role"] == "system" else None
         if system is not None and self.system == "refused":
             raise MiniloraError("this model's chat format has no system message; put its words into the first question")
@@ -199,7 +198,7 @@ def _marked(literal: str, mark: str) -> Iterator[Piece]:
 class Zephyr(ChatFormat):
     """<|role|>, a line end, the text, </s>, a line end: TinyLlama and others tuned as Zephyr was."""
 
-    def pieces(self, messages, tokenizer, add_generation_prompt):
+    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
         for message in messages:
             answers = message["role"] == "assistant"
             yield from (_special(f"<|{message['role']}|>"), Piece("\n"))
@@ -236,17 +235,18 @@ _CONTENT = r"message(?:\[.content.\]|\.content)"
 
 
 def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
-    has = lambda *marks: all(mark in template for mark in marks)  # noqa: E731
-    search = lambda pattern: re.search(pattern, template)  # noqa: E731
-    bos = has("bos_token")
-    trims = bool(search(rf"{_CONTENT}\s*(?:\|\s*trim|\.strip\(\))"))
+
+    def has(*marks: str) -> bool:
+        return all(mark in template for mark in marks)
+
+    bos, trims = has("bos_token"), re.search(rf"{_CONTENT}\s*(?:\|\s*trim|\.strip\(\))", template) is not None
     if has("<think>"):  # answers with thoughts, which are left out of some turns
         return None
     if has("<|im_start|>", "<|im_end|>"):
-        ends = search(rf"<\|im_end\|>['\"]?\s*(?:\+\s*['\"])?{_LINE_END}")
+        ends = re.search(rf"<\|im_end\|>['\"]?\s*(?:\+\s*['\"])?{_LINE_END}", template)
         if not ends or not all(map(tokenizer.has_special, ("<|im_start|>", "<|im_end|>"))):
             return None
-        default = search(rf"<\|im_start\|>system{_LINE_END}([^'\"{{}}<>|]+)<\|im_end\|>")
+        default = re.search(rf"<\|im_start\|>system{_LINE_END}([^'\"{{}}<>|]+)<\|im_end\|>", template)
         return ChatML(bos, trims, default[1] if default else None)
     if has("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"):
         if not all(map(tokenizer.has_special, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"))):
@@ -312,10 +312,9 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Conversation]:
             try:
                 conversations.append(_conversation(parse_json(line.encode(), "it")))
             except MiniloraError as error:
-                problems.append(f"line {number}: {str(error)}")
+                problems.append(f"line {number}: {error}")
     if problems:
-        more = f"; and {len(problems) - SHOWN:,} more lines" if len(problems) > SHOWN else ""
-        raise MiniloraError(f"{show_path(path)}: {'; '.join(problems[:SHOWN])}{more}")
+        raise MiniloraError(f"{show_path(path)}: {first_few(problems, separator='; ')}")
     if not conversations:
         raise MiniloraError(f"there is no conversation in {show_path(path)}")
     return conversations
@@ -424,7 +423,7 @@ class ChatBatches(ShuffledEpochs):
             raise MiniloraError(f"the conversations have {total:,} tokens, less than a context of {seq_len:,}")
         super().__init__(batch_size, seed)
 
-    def _fit(self, rows) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _fit(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows of (ids, labels) of at most `seq_len` tokens."""
         fitting, cut = [], 0
         for ids, mask in rows:

@@ -123,7 +123,7 @@ class Tokenizer:
         starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
         return np.array(encoding.ids, dtype=np.int64), starts
 
-    def _encodings(self, texts: Sequence[str], inner) -> list:
+    def _encodings(self, texts: Sequence[str], inner: Any) -> list[Any]:
         try:
             with guarded("the tokenizer"):
                 return inner.encode_batch(list(texts), add_special_tokens=False)
@@ -166,7 +166,7 @@ class Tokenizer:
 
     @classmethod
     def from_json(
-        cls, content: str | bytes, eos_token: str | int = END_OF_TEXT, where: str = "the tokenizer", **settings
+        cls, content: str | bytes, eos_token: str | int = END_OF_TEXT, where: str = "the tokenizer", **settings: Any
     ) -> Tokenizer:
         """The tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
         settings: as of `Tokenizer`."""
@@ -186,7 +186,7 @@ class Tokenizer:
         write_atomic(path, self.to_json().encode())
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], eos_token: str | int = END_OF_TEXT, **settings) -> Tokenizer:
+    def from_file(cls, path: str | os.PathLike[str], eos_token: str | int = END_OF_TEXT, **settings: Any) -> Tokenizer:
         """The tokenizer in the tokenizer.json at `path`. FormatError where it is missing or not one."""
         with open_regular(path) as file:
             raw = file.read(FILE_LIMIT + 1)
@@ -224,7 +224,7 @@ def guarded(where: str) -> Iterator[None]:
         raise FormatError(f"{where} makes the tokenizers library fail: {escape(str(error), 160)}") from error
 
 
-def _without_prefix(inner):
+def _without_prefix(inner: Any) -> Any:
     """`inner`, for a text that is not the first: the same, or, where it puts a space before the first alone, a copy
     that puts none."""
     import tokenizers
@@ -283,7 +283,7 @@ def _token_id(value: object, where: str) -> int | None:
     return value
 
 
-def _chat_template(folder: Path, maps: list[dict]) -> str | None:
+def _chat_template(folder: Path, maps: list[dict[str, Any]]) -> str | None:
     """The chat template of a folder: its own file, else the default one of tokenizer_config.json."""
     if os.path.lexists(path := folder / "chat_template.jinja"):
         with open_regular(path) as file:

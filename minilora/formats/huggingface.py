@@ -29,7 +29,7 @@ _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def open_folder(folder: str | os.PathLike[str]) -> tuple[dict, dict[str, StoredTensor]]:
+def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     """The configuration of a model folder, which need not be trusted, and its tensors, still in their files.
 
     Links are followed, as the Hugging Face cache needs (its files are links to blobs): the names in an index are judged

@@ -65,34 +65,15 @@ def generate(
     row its seed. Raises MiniloraError for settings out of range and for prompts whose continuation would pass the
     model's positions.
     """
-    ids = backend.to_numpy(raw(input_ids) if hasattr(input_ids, "dtype") else np.asarray(input_ids))
-    if ids.dtype.kind not in "iu":
-        raise MiniloraError(f"input_ids must be integers, not {ids.dtype}")
-    ids = ids.astype(np.int64)
-    if ids.ndim != 2 or 0 in ids.shape:
-        raise MiniloraError(f"generate needs input_ids of shape (batch, length), not {ids.shape}")
-    if max_new_tokens < 0 or not temperature >= 0 or temperature == np.inf:
-        raise MiniloraError(f"max_new_tokens and temperature must not be negative: {max_new_tokens}, {temperature}")
-    if top_k is not None and top_k < 1 or top_p is not None and not 0 < top_p <= 1:
-        raise MiniloraError(f"top_k must be at least 1 and top_p in (0, 1]: {top_k}, {top_p}")
+    _check_settings(max_new_tokens, temperature, top_k, top_p)
+    ids, mask = _prompts(input_ids, attention_mask)
     batch, length = ids.shape
-    mask = (
-        np.ones_like(ids) if attention_mask is None else (backend.to_numpy(raw(attention_mask)) != 0).astype(np.int64)
-    )
-    if mask.shape != ids.shape or not (mask[:, -1] == 1).all() or (np.diff(mask, axis=1) < 0).any():
-        raise MiniloraError("attention_mask must have the shape of input_ids, with its zeros on the left")
-    limit, virtual = model.config.max_position_embeddings, model.body.virtual_tokens
-    if virtual + length + max_new_tokens > limit:
-        words = f"{virtual} virtual tokens, " if virtual else ""
-        raise MiniloraError(
-            f"{words}a prompt of {length} and {max_new_tokens} new tokens pass the model's {limit} positions; "
-            "shorten one"
-        )
+    virtual = model.body.virtual_tokens
+    _check_length(virtual, length, max_new_tokens, model.config.max_position_embeddings)
     eos = model.config.eos_token_id if eos_token_id is None else eos_token_id
     eos = np.atleast_1d([] if eos is None else eos).astype(np.int64)
     pad = model.config.pad_token_id if pad_token_id is None else pad_token_id
     pad = (int(eos[0]) if eos.size else 0) if pad is None else pad
-
     seeds = seed if isinstance(seed, list) else [seed] * batch
     if len(seeds) != batch:
         raise MiniloraError(f"generate was given {len(seeds)} seeds for {batch} rows")
@@ -138,3 +119,42 @@ def _sample(
         np.searchsorted(row, rng.random() * row[-1], side="right") for row, rng in zip(cumulative, rngs, strict=True)
     ]
     return order[np.arange(len(rngs)), drawn]
+
+
+# What can be continued, and how
+
+
+def _check_settings(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if max_new_tokens < 0:
+        raise MiniloraError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
+    if not 0 <= temperature < np.inf:
+        raise MiniloraError(f"temperature must be 0 or a positive number, not {temperature}")
+    if top_k is not None and top_k < 1:
+        raise MiniloraError(f"top_k must be at least 1, not {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise MiniloraError(f"top_p must be above 0 and at most 1, not {top_p}")
+
+
+def _check_length(virtual: int, length: int, max_new_tokens: int, limit: int) -> None:
+    if virtual + length + max_new_tokens > limit:
+        words = f"{virtual} virtual tokens, " if virtual else ""
+        raise MiniloraError(
+            f"{words}a prompt of {length} and {max_new_tokens} new tokens pass the model's {limit} positions; "
+            "shorten one"
+        )
+
+
+def _prompts(input_ids: Any, attention_mask: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The ids and the mask as integers (B, T) on the host, the mask 1 where there is no padding."""
+    ids = backend.to_numpy(raw(input_ids) if hasattr(input_ids, "dtype") else np.asarray(input_ids))
+    if ids.dtype.kind not in "iu":
+        raise MiniloraError(f"input_ids must be integers, not {ids.dtype}")
+    if ids.ndim != 2 or 0 in ids.shape:
+        raise MiniloraError(f"generate needs input_ids of shape (batch, length), not {ids.shape}")
+    ids = ids.astype(np.int64)
+    if attention_mask is None:
+        return ids, np.ones_like(ids)
+    mask = (backend.to_numpy(raw(attention_mask)) != 0).astype(np.int64)
+    if mask.shape != ids.shape or not (mask[:, -1] == 1).all() or (np.diff(mask, axis=1) < 0).any():
+        raise MiniloraError("attention_mask must have the shape of input_ids, with its zeros on the left")
+    return ids, mask

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from minilora import backend, nn
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, first_few
 from minilora.formats.atomic import show_path
 from minilora.optim import clip_grad_norm_
 from minilora.peft import TrainingHook, lora_plus_groups
@@ -61,7 +61,7 @@ def check_own_checkpoint(parameters: dict[str, Tensor], checkpoint: Checkpoint) 
         if checkpoint.arrays[f"model.{name}"].shape != p.shape
     ]
     if wrong:
-        raise MiniloraError(f"the checkpoint is of another model: {'; '.join(wrong[:3])}")
+        raise MiniloraError(f"the checkpoint is of another model: {first_few(wrong, separator='; ')}")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from minilora import __version__, backend, blas
 from minilora.backend import xp
-from minilora.errors import escape
+from minilora.errors import escape, first_few
 from minilora.train.launch import SeenByAll, by_mpi4py
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -150,7 +150,7 @@ class World:
             if other[name] != first[name]
         ]
         if differing:
-            raise SeenByAll(f"all ranks must be alike: {'; '.join(differing[:3])}")
+            raise SeenByAll(f"all ranks must be alike: {first_few(differing, separator='; ')}")
 
     def check_enough_rows(self, rows: int) -> None:
         """Raise SeenByAll where a batch has fewer rows than there are ranks."""

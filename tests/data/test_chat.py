@@ -175,7 +175,7 @@ def test_a_bad_line_is_named(tmp_path, line):
 
 
 def test_many_bad_lines_and_bad_files(tmp_path):
-    with pytest.raises(MiniloraError, match=r"line 1: .*; line 2: .*; line 3: .*; and 4 more lines"):
+    with pytest.raises(MiniloraError, match=r"line 1: .*; line 2: .*; line 3: .*; and 4 more"):
         chat.read_jsonl(write(tmp_path / "x.jsonl", *["{}"] * 7))
     with pytest.raises(MiniloraError, match="there is no conversation in"):
         chat.read_jsonl(write(tmp_path / "x.jsonl", "", " "))
