@@ -139,7 +139,7 @@ def describe(source: str) -> dict:
     for folder in (Path(source), Path(source) / "adapter"):  # a run folder has its adapter inside
         if (folder / CONFIG).is_file():
             return _of_adapter(source, folder)
-    return _of_model(source, recipes.place_of(source))
+    return _of_model(source, recipes.path_of_model(source))
 
 
 def _of_model(source: str, path: Path) -> dict:

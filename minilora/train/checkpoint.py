@@ -35,9 +35,9 @@ class Checkpoint:
 
 
 def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], state: dict, keep: int = 2) -> Path:
-    """Write a checkpoint into `folder`; then remove all but the last `keep`, and those of later steps, which belong to
-    a past that training has gone back behind.
+    """Write a checkpoint into `folder`; then remove all but the last `keep`, and those of later steps.
 
+    A checkpoint of a later step is of a run that training has gone back behind.
     `state` is anything that JSON holds (whole numbers of any size and infinities included; tuples come back as lists,
     keys as text). Returns the file's path. Errors: MiniloraError; every earlier checkpoint is then still there.
     """

@@ -10,8 +10,7 @@ from minilora.train.parallel import Workers, rows_of, split_batch, take
 
 
 def _losses_and_logits(model, batches, workers: Workers, want_logits: bool):
-    """This rank's rows of each batch, and for each part of them the summed loss, and the logits on the host where they
-    are wanted."""
+    """This rank's rows of each batch, and for each worker's part of them the summed loss and, if wanted, the logits."""
 
     def part(batch: dict):
         out = model(**batch, num_items_in_batch=1)

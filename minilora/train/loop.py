@@ -209,8 +209,9 @@ class _Loop:
         return float(extra.item())
 
     def refuse(self, what: str) -> NoReturn:
-        """Raise MiniloraError that says what is not finite and from where to go on. A checkpoint of the weights as they
-        are is removed first: training on from it would end here again.
+        """Raise MiniloraError that says what is not finite and which checkpoint to go on from.
+
+        A checkpoint of the weights as they are is removed first: training on from it would end here again.
         """
         good = None if self.run is None else self.run.remove_checkpoints(self.step)
         where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"

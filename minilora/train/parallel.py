@@ -50,11 +50,11 @@ class RowGenerators:
 
 
 class Workers:
-    """Threads that share a training step; `with Workers(count)`. On a GPU, or with a count of 1, there is just the
-    caller.
+    """Threads that share a training step; `with Workers(count)`.
 
-    count: None takes the cores that the process may use. world: the processes that share the step with this one. Within
-    the block, a matrix product uses one thread where there are several workers or ranks.
+    count: None takes the cores that the process may use; on a GPU, or with a count of 1, the caller works alone. world:
+    the processes that share the step with this one. Within the block, a matrix product uses one thread where there are
+    several workers or ranks.
     """
 
     def __init__(self, count: int | None = None, world: World | None = None):

@@ -1,6 +1,4 @@
-"""The pieces put together: a base from nothing, a base adapted to a text. The command line and the demo both cook
-from here.
-"""
+"""What commands, demo and measurements do alike: load a model, read and split a text, make batches, evaluate, save."""
 
 import json
 import os
@@ -81,8 +79,10 @@ def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM
 
 
 def evaluator(model, stream: TokenStream | ChatTokens, seq_len: int, batch_size: int, workers: Workers):
-    """A function that gives the bits a character of `stream` under the model as it then is; of conversations, the bits
-    a character of the assistant's answers."""
+    """A function that gives the bits per character of `stream` under the model as it then is.
+
+    Of conversations, the assistant's answers alone count.
+    """
 
     def windows():
         if isinstance(stream, ChatTokens):
@@ -139,7 +139,7 @@ def load_model(source: str, adapter: str | os.PathLike | None = None, quantizati
     """
     if adapter is not None and (Path(adapter) / "adapter" / "adapter_config.json").is_file():
         adapter = Path(adapter) / "adapter"
-    path = place_of(source)
+    path = path_of_model(source)
     family = family_of(path)
     tokenizer = tokenizer_of(path)
     quantization = quantization if adapter is None else adapter_quantization(adapter)
@@ -148,7 +148,7 @@ def load_model(source: str, adapter: str | os.PathLike | None = None, quantizati
     return (model if adapter is None else PeftModel.from_pretrained(model, adapter)), tokenizer
 
 
-def place_of(source: str) -> Path:
+def path_of_model(source: str) -> Path:
     """The folder or GGUF file that `source` means, for a model. Raises MiniloraError where there is none."""
     if source == BASE:
         return base_folder()
@@ -196,7 +196,7 @@ def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None
     model or a tokenizer that GGUF cannot hold; there is no file then.
     """
     content = gguf_of(model)
-    origin = None if source is None else place_of(source)
+    origin = None if source is None else path_of_model(source)
     metadata: dict[str, object] = {"general.name": path.stem}
     if origin is not None and origin.suffix == ".gguf":
         found = read_gguf(origin).metadata

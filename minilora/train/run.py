@@ -110,8 +110,10 @@ class RunFolder:
         self._stack.close()
 
     def log(self, record: dict) -> None:
-        """Append `record` to metrics.jsonl. It has an integer "step", higher than that of the record before it. NumPy
-        scalars are written as numbers; NaN and infinities as null, since JSON has no word for them."""
+        """Append `record` to metrics.jsonl. Its "step" is an integer above that of the record before.
+
+        NumPy scalars are written as numbers; NaN and infinities as null, since JSON has no word for them.
+        """
         record = {key: _plain(value) for key, value in record.items()}
         step = record.get("step")
         if type(step) is not int or step <= self._last_step:
@@ -141,8 +143,10 @@ class RunFolder:
         write_json(self.path / RECORD, self._record | {"result": {key: _plain(value) for key, value in result.items()}})
 
     def _inspect(self) -> dict | None:
-        """The record of the run that is in the folder; None for a folder that is new or empty. Raises MiniloraError
-        where this run must not write."""
+        """The record of the run that is in the folder; None for a folder that is new or empty.
+
+        Raises MiniloraError where this run must not write.
+        """
         where = show_path(self.path)
         try:
             names = {name for name in os.listdir(self.path) if name != LOCK and not is_leftover(name)}
@@ -251,8 +255,10 @@ def _version(package: str) -> str | None:
 
 @contextmanager
 def single_writer(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file at `path`, with this process's number in it. The system frees the lock of a process that is
-    killed, so a file that stays behind bars nobody. `what` names the folder that it is in, in errors."""
+    """Hold the lock file at `path`, with this process's number in it; `what` names its folder in errors.
+
+    The system frees the lock of a process that is killed, so a file that stays behind bars nobody.
+    """
     try:
         handle = _lock(path, what) if fcntl else _lock_by_existence(path, what)
     except OSError as error:
