@@ -230,6 +230,7 @@ def test_it_is_switched_wherever_the_body_is():
         nn.Linear(2, 2).gradient_checkpointing_enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("walked", [True, False])
 def test_a_step_leaves_nothing_behind(walked):
     """Reference counting alone frees the graphs, the dropped one and the repeated one too."""

@@ -404,6 +404,7 @@ def test_a_rule_may_say_none():
 CHAIN = 20_000
 
 
+@pytest.mark.slow
 def test_a_long_chain():
     x = trained(1.0)
     y = x

@@ -46,7 +46,7 @@ class VeraConfig(TargetedConfig):
         super().complete(model)
         layers: list[Any] = [model.get_submodule(path) for path in self.targets(model)]
         widest, tallest = max(layer.in_features for layer in layers), max(layer.out_features for layer in layers)
-        self.shared_shapes = {"vera_A": (self.r, widest), "vera_B": (tallest, self.r)}
+        self.shared_shapes: dict[str, tuple[int, ...]] = {"vera_A": (self.r, widest), "vera_B": (tallest, self.r)}
         self.shared: dict[str, Tensor] = {}  # made for the first layer, and then given to all
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:

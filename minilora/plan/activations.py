@@ -76,7 +76,9 @@ def score_count(shape: Shape, step: Step, trainable: Trainable) -> int:
     return step.batch * shape.heads * (CAUSAL_BLOCK * keys + rest * (length + trainable.prefix))
 
 
-def kept_by_block(shape: Shape, step: Step, trainable: Trainable, live: bool) -> SavedForBackward:
+def kept_by_block(  # noqa: C901 (the block from its end to its start, in the order of the engine's rules)
+    shape: Shape, step: Step, trainable: Trainable, live: bool
+) -> SavedForBackward:
     """What one block keeps. live: whether a gradient has to flow into what comes before it."""
     length, n = rows_of(step, trainable)
     h, q, f, own = shape.hidden, shape.query_width, shape.intermediate, step.selective

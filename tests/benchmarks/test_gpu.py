@@ -35,6 +35,7 @@ def test_without_a_gpu_it_says_so_in_one_line():
 # Steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_a_step_on_the_device_learns_as_on_the_cpu_and_waits_for_nothing(step, monkeypatch, method):
     monkeypatch.setattr(step, "BATCH", 2)

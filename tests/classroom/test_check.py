@@ -432,6 +432,7 @@ def test_a_submission_that_loads_the_solution_fails(lesson, capsys, line, says):
     )
 
 
+@pytest.mark.slow
 def test_a_lesson_is_checked_from_pytest(lesson):
     (lesson.folder.parent.parent / "pytest.ini").write_text("[pytest]\n")
     (lesson.folder.parent / "conftest.py").write_text((ROOT / "lessons" / "conftest.py").read_text())
@@ -443,6 +444,7 @@ def test_a_lesson_is_checked_from_pytest(lesson):
     assert "expected: [6.]" in done.stdout and "Traceback" not in done.stdout
 
 
+@pytest.mark.slow
 def test_watch_checks_again_when_the_file_changes(tmp_path):
     path = tmp_path / "answer.py"
     source = find_lesson("08").source
@@ -556,6 +558,7 @@ def test_raised_fits_by_kind_and_message():
     assert not raised("ValueError").fits("ValueError")
 
 
+@pytest.mark.slow
 def test_drawn_numbers_are_short_and_not_zero():
     numbers = draw(np.random.default_rng(0), 1000)
     assert np.array_equal(numbers, np.round(numbers, 1)) and np.abs(numbers).min() == 0.1

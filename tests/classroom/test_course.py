@@ -85,6 +85,7 @@ def test_a_notebook_is_the_solution_with_a_test_a_task(lesson):
         assert marks.get("points") == (POINTS if marks["grade"] else None)
 
 
+@pytest.mark.slow
 @every_lesson
 def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandbox, tmp_path):
     page = released(notebook(lesson, set(lesson.source.titles)))

@@ -92,11 +92,13 @@ def test_values_go_there_and_back(sandbox):
             assert back.dtype == value.dtype and back.shape == value.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", ["while True: pass", "return sum(range(10**18))"], ids=["python", "c"])
 def test_what_does_not_end_is_ended(brief, body):
     out_of_time(brief, body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -118,6 +120,7 @@ def out_of_time(sandbox, body: str):
     assert isinstance(failure, RunFailed) and f"still running after {LIMIT} s" in str(failure)
 
 
+@pytest.mark.slow
 def test_the_line_that_does_not_end_is_named():
     with Sandbox(seconds=1.5) as sandbox:
         assert attempt(sandbox, "y = 1\nwhile True:\n    y += 1").line in (7, 8)
@@ -488,6 +491,7 @@ def test_damaged_frames_are_refused_or_read(seed):
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lengths, header",
     [

@@ -85,6 +85,7 @@ def test_the_demo_runs_on_it_and_says_so(run, tmp_path):
     assert "as before." in page
 
 
+@pytest.mark.slow
 def test_an_error_in_the_demo_names_the_students_line(run):
     forward = """
     if x.ndim > 2:

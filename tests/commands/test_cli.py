@@ -444,6 +444,7 @@ def start(*arguments) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
     out = tmp_path / "run"
@@ -461,6 +462,7 @@ def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
     assert (out / "model" / "config.json").is_file() and not (out / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused(place, tmp_path):
     out = tmp_path / "run"
     arguments = ["pretrain", "--data", place / "text.txt", "--out", out, *TINY, "--steps", 100_000]

@@ -32,6 +32,7 @@ def test_a_plan_is_a_table_and_what_fits(capsys):
         assert f"\n{kind} " in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_all_methods_as_one_table_and_a_picture(capsys, tmp_path, monkeypatch, dtype):
     from matplotlib.image import imread

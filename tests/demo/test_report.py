@@ -352,6 +352,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 def test_each_figure_is_written(written):
     assert sorted(path.stem for path in written.glob("*.png")) == sorted(figures.FIGURES)
     for path in written.glob("*.png"):
@@ -432,6 +433,7 @@ def test_pretraining_without_samples_losses_or_a_longer_base(results):
     assert len(figure.axes) == 1 and len(figure.axes[0].lines) == 1
 
 
+@pytest.mark.slow
 def test_drawing_changes_nothing_global():
     code = (
         "import sys, matplotlib\n"
@@ -540,6 +542,7 @@ def test_results_are_saved_whole_and_no_temporary_file_stays(written):
     assert {path.name for path in written.iterdir()} == expected
 
 
+@pytest.mark.slow
 def test_records_read_back_from_the_file_give_the_same_page(tmp_path):
     known = made_up()
     written = Records.open(tmp_path / report.RECORDS, report.KIND, known.header["settings"])

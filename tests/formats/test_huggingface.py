@@ -172,6 +172,7 @@ def test_a_long_list_is_shortened(tmp_path):
         open_folder(write_sharded(tmp_path / "model", {f"t{i}": first for i in range(1_000)}))
 
 
+@pytest.mark.slow
 def test_many_missing_shards_are_counted_and_none_is_opened(tmp_path, monkeypatch):
     """Opening 300,000 files that are not there, and writing a sentence for each, took 47 seconds."""
     monkeypatch.setattr(huggingface, "open_file", None)

@@ -218,6 +218,7 @@ def lab(cache):
         yield Lab(folder, workers, 32, 4, 1_000, 1_000, 16)
 
 
+@pytest.mark.slow
 def test_a_context_costs_no_bits_and_changes_what_follows(lab):
     model = lab.base()
     bits = lambda context: bits_after(model, context, lab.domain_test, 32, 4, lab.workers)  # noqa: E731
@@ -226,6 +227,7 @@ def test_a_context_costs_no_bits_and_changes_what_follows(lab):
     assert bits(lab.domain_test.ids[:8]) != pytest.approx(bits(nothing), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_prompts_class_is_the_likeliest_next_token(lab):
     classes, model = lab.task.classes, lab.base()
     texts = [example.text for example in lab.test_examples[:3]]

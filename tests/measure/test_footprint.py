@@ -11,6 +11,7 @@ from minilora.measure import footprint
 pytestmark = pytest.mark.host
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_process_is_its_own():
     """On Linux, what getrusage says of a process begins with the memory of the one that started it."""
     held = np.ones(40_000_000)  # 320 MB

@@ -43,6 +43,7 @@ def test_by_kind_it_is_what_tracemalloc_sees(method):
     assert counted["activations"] > 0
 
 
+@pytest.mark.slow
 def test_what_a_kind_holds():
     full, lora, qlora = (live_bytes(*step_of(method)) for method in ("full", "lora", "qlora"))
     assert (

@@ -144,11 +144,13 @@ def rows_of(measured, capsys, name: str) -> Records:
     return Records.read(measured(name, capsys)[1] / RECORDS, STUDIES[name].kind)
 
 
+@pytest.mark.slow
 def test_parameters_grow_as_the_rank(measured, capsys):
     records = rows_of(measured, capsys, "rank")
     assert [records.rows["rank", r, 0]["trainable"] for r in (1, 4)] == [64, 256]  # 2 layers of 16 + 16
 
 
+@pytest.mark.slow
 def test_budgets_are_equal_within_the_rounding_of_the_rank(measured, capsys):
     records = rows_of(measured, capsys, "targets")
     of_one = {"q_proj": 32, "o_proj": 32, "q_proj,v_proj": 64, "all-linear": 224}
@@ -173,6 +175,7 @@ def test_the_full_plan_has_ranks_that_the_package_base_allows():
         assert largest <= width
 
 
+@pytest.mark.slow
 def test_nf4_is_nearest_and_costs_the_bits_that_it_should(measured, capsys):
     records = rows_of(measured, capsys, "data-types")
     base = {name: records.rows["base", name, 0] for name in ("float32", *data_types.TYPES)}
@@ -184,6 +187,7 @@ def test_nf4_is_nearest_and_costs_the_bits_that_it_should(measured, capsys):
     assert one["perplexity"] > 2 ** one["base_text"]  # a token is more than a character
 
 
+@pytest.mark.slow
 def test_the_larger_an_update_the_more_of_it_survives(measured, capsys):
     records = rows_of(measured, capsys, "merge-trap")
     for seed in (0, 1):
@@ -206,6 +210,7 @@ def test_what_survives_of_normal_numbers():
         assert 100 * kept == pytest.approx(percent, abs=10)
 
 
+@pytest.mark.slow
 def test_replay_and_methods_change_what_is_trained(measured, capsys):
     records = rows_of(measured, capsys, "forgetting")
     plain, mixed = (records.rows["full", 1.0, share, 0] for share in (0.0, 0.5))
@@ -213,6 +218,7 @@ def test_replay_and_methods_change_what_is_trained(measured, capsys):
     assert records.rows["full", 3.0, 0.0, 0]["lr"] == 1.5e-3
 
 
+@pytest.mark.slow
 def test_both_starts_of_a_prefix_have_as_many_numbers(measured, capsys):
     records = rows_of(measured, capsys, "prefix-length")
     for length in (1, 2):
@@ -449,6 +455,7 @@ def test_bad_arguments_are_one_line(capsys, arguments, words):
     assert words in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_file_of_another_study_is_refused(measured, capsys, monkeypatch):
     _, out, _ = measured("rank", capsys)
     assert main(["study", "targets", "--quick", "--out", str(out), "--resume"]) == 2

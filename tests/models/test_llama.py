@@ -118,6 +118,7 @@ def test_classifier_of_transformers(name):
         np.testing.assert_allclose(out.loss.item(), golden["class_loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_hundred_adamw_steps_of_transformers():
     model, golden = golden_model("grouped_tied"), GOLDEN["grouped_tied"]
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)

@@ -51,6 +51,7 @@ def test_a_saved_model_keeps_its_format_and_its_end(place):
     assert json.loads((place / "model" / "config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full", "prefix", "prompt"])
 @pytest.mark.parametrize("pack", [[], ["--pack"]])
 def test_it_learns_the_answers_and_stops(place, capsys, method, pack):
