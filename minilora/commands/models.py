@@ -51,7 +51,6 @@ SIZES = {  # what `info` says of a model: the field of its configuration
     "is_tied": "tie_word_embeddings",
 }
 SETTINGS = {"rank": "r", "alpha": "lora_alpha", "virtual_tokens": "num_virtual_tokens", "width": "bottleneck_size"}
-CHATS = {chat.ChatML: "ChatML", chat.Llama3: "Llama 3", chat.Zephyr: "Zephyr"}
 WIDTH = 79
 
 
@@ -257,12 +256,9 @@ def _chat_format(tokenizer: Tokenizer) -> str | None:
     if tokenizer.chat_template is None:
         return None
     try:
-        found = chat.find_format(tokenizer)
+        return chat.find_format(tokenizer).label
     except MiniloraError:
         return "unknown"
-    if isinstance(found, chat.Instruct):
-        return "Llama 2" if found.system == "marked" else "Mistral"
-    return CHATS.get(type(found), "unknown")
 
 
 def _trained_on(folder: Path) -> str | None:

@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,7 @@ def _special(token: str | int, is_response: bool = False) -> Piece:
 class ChatFormat:
     """One way to write conversations down. A subclass says of what pieces (`pieces`) and what ends an answer."""
 
+    label: ClassVar[str]  # the family's name, to readers
     bos: bool = False  # whether a conversation begins with the beginning-of-text token
     trims: bool = False  # whether messages lose the spaces around them
 
@@ -109,6 +110,7 @@ class ChatFormat:
 class ChatML(ChatFormat):
     """<|im_start|>role, a line end, the text, <|im_end|>, a line end: SmolLM2, Qwen 2 and 2.5."""
 
+    label = "ChatML"
     default_system: str | None = None
 
     def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
@@ -129,6 +131,7 @@ class ChatML(ChatFormat):
 class Llama3(ChatFormat):
     """<|start_header_id|>role<|end_header_id|>, two line ends, the text, <|eot_id|>."""
 
+    label = "Llama 3"
     dates: str | None = None  # what goes before the system message since 3.1, which always has one
 
     def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
@@ -155,6 +158,7 @@ class Llama3(ChatFormat):
 class Instruct(ChatFormat):
     """[INST] question [/INST] answer</s>: Llama 2, which begins each turn with <s>, and Mistral."""
 
+    label = "Mistral"
     system: str = "refused"  # where a system message goes: "marked" (<<SYS>>), before the "first" or "last" question
     opening: str = "[INST] "
     closing: str = " [/INST]"
@@ -194,9 +198,17 @@ def _marked(literal: str, mark: str) -> Iterator[Piece]:
     yield from (Piece(before), _special(mark), Piece(after))
 
 
+class Llama2(Instruct):
+    """As it was before Mistral: the system message marked, in the first question."""
+
+    label = "Llama 2"
+
+
 @dataclass(frozen=True)
 class Zephyr(ChatFormat):
     """<|role|>, a line end, the text, </s>, a line end: TinyLlama and others tuned as Zephyr was."""
+
+    label = "Zephyr"
 
     def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
         for message in messages:
@@ -235,7 +247,6 @@ _CONTENT = r"message(?:\[.content.\]|\.content)"
 
 
 def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
-
     def has(*marks: str) -> bool:
         return all(mark in template for mark in marks)
 
@@ -257,7 +268,7 @@ def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
         return Llama3(bos, trims, dates)
     if has("[INST]", "[/INST]", "eos_token"):
         if has("<<SYS>>"):
-            return Instruct(
+            return Llama2(
                 bos, system="marked", after_answer=" ", trims_questions=True, trims_answers=True, bos_each_turn=True
             )
         return _mistral(template, bos)
