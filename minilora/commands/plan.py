@@ -15,6 +15,7 @@ from minilora.errors import MiniloraError, escape, unknown
 from minilora.peft.method import METHODS, Options, find
 from minilora.plan.activations import Step
 from minilora.plan.cluster import EFFICIENCY, LINKS, Link, parse_link
+from minilora.plan.machine import measured_tflops
 from minilora.plan.planner import (
     CARDS,
     DEVICES,
@@ -24,7 +25,6 @@ from minilora.plan.planner import (
     check_step,
     largest,
     make_plan,
-    measured_tflops,
     tokens_per_second,
 )
 from minilora.plan.run import MOST_MACHINES, Run, run_facts

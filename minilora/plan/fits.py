@@ -1,16 +1,13 @@
 """Whether this machine can hold a training step: asked before anything is made, so arithmetic answers."""
 
-import os
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
-from minilora import backend
 from minilora.errors import MiniloraError
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama_config import LlamaConfig
 from minilora.peft.method import Counts, Options, Trainable, find
 from minilora.plan.activations import Step, engine_peaks
+from minilora.plan.machine import machine_memory
 from minilora.plan.planner import engine_memory
 from minilora.plan.shapes import Shape, shape_of
 from minilora.show.grids import show_size
@@ -25,20 +22,6 @@ SHAPE_FLAGS = {
     "kv_heads": "--num-kv-heads",
     "vocab": "--vocab-size",
 }
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # what a container may use
-
-
-def machine_memory() -> int | None:
-    """Bytes of memory that the GPU has, or the machine, or that its container may use; None where no one says."""
-    if backend.name == "cupy":
-        return int(backend.xp.cuda.Device().mem_info[1])
-    found = []
-    with suppress(AttributeError, OSError, ValueError):  # not on Windows
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for path in _CGROUPS:
-        with suppress(OSError, ValueError):  # no such file, or "max"
-            found.append(int(Path(path).read_text(encoding="ascii")))
-    return min((size for size in found if size > 0), default=None)
 
 
 def check_fits(

@@ -226,21 +226,6 @@ def tokens_per_second(plan: Plan, step: Step, tflops: float, utilization: float,
     return step.batch * step.length * tflops * 1e12 * utilization / work
 
 
-def measured_tflops(seconds: float = 1.0) -> float:
-    """What this machine's float32 matrix products reach, in TFLOP/s."""
-    from time import perf_counter
-
-    import numpy as np
-
-    a = np.ones((1024, 1024), np.float32)
-    _ = a @ a
-    count, start = 0, perf_counter()
-    while (passed := perf_counter() - start) < seconds:
-        _ = a @ a
-        count += 1
-    return 2 * 1024**3 * count / passed / 1e12
-
-
 # Answers
 
 

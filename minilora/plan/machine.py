@@ -1,0 +1,36 @@
+"""What this machine has, where a plan asks for it: bytes of memory, and operations per second."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from minilora import backend
+
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # what a container may use
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that the GPU has, or the machine, or that its container may use; None where no one says."""
+    if backend.name == "cupy":
+        return int(backend.xp.cuda.Device().mem_info[1])
+    found = []
+    with suppress(AttributeError, OSError, ValueError):  # not on Windows
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in _CGROUPS:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            found.append(int(Path(path).read_text(encoding="ascii")))
+    return min((size for size in found if size > 0), default=None)
+
+
+def measured_tflops(seconds: float = 1.0) -> float:
+    """What this machine's float32 matrix products reach, in TFLOP/s."""
+    a = np.ones((1024, 1024), np.float32)
+    _ = a @ a
+    count, start = 0, perf_counter()
+    while (passed := perf_counter() - start) < seconds:
+        _ = a @ a
+        count += 1
+    return 2 * 1024**3 * count / passed / 1e12
