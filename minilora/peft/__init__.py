@@ -21,6 +21,7 @@ from minilora.peft.prefix import PrefixTuningConfig as PrefixTuningConfig
 from minilora.peft.bottleneck import BottleneckConfig as BottleneckConfig
 from minilora.peft.lora_methods import LoraConfig as LoraConfig  # and its descendants
 from minilora.peft.vera import VeraConfig as VeraConfig
+from minilora.peft.adalora import AdaLoraConfig as AdaLoraConfig
 # ruff: isort: on
 
 __all__ = [
