@@ -4,21 +4,37 @@ Names are loaded when they are first asked for, so that the command line starts 
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see of the names below
+    from minilora import backend, data, functional, gradcheck, models, nn, ops, optim, peft, quant, train
+    from minilora.tensor import Tensor, no_grad
 
 __version__ = "0.2.0"
+__all__ = [
+    "Tensor",
+    "backend",
+    "data",
+    "functional",
+    "gradcheck",
+    "models",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "peft",
+    "quant",
+    "train",
+]
 
-_HOMES = {"Tensor": ".tensor", "no_grad": ".tensor"}
-_MODULES = tuple("backend nn optim ops functional gradcheck models quant peft data train".split())
-__all__ = [*_HOMES, *_MODULES]
 
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name], __name__), name)
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
+def __getattr__(name: str) -> object:
+    if name in ("Tensor", "no_grad"):
+        return getattr(import_module("minilora.tensor"), name)
+    if name in __all__:
+        return import_module(f"minilora.{name}")
     raise AttributeError(f"module 'minilora' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*globals(), *__all__]

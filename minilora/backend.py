@@ -11,7 +11,7 @@ because CuPy wraps an index that is out of range without a word and a check on t
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -37,14 +37,14 @@ class Backend:
     """
 
     name: str
-    namespace: object
-    array_type: type
-    from_host: Callable
-    to_host: Callable
-    errstate: Callable
+    namespace: Any
+    array_type: Any
+    from_host: Callable[[Any], Array]
+    to_host: Callable[[Array], np.ndarray]
+    errstate: Callable[[], AbstractContextManager[Any]]
     block_bytes: int | None
     lockable: bool
-    kernel: Callable | None = None
+    kernel: Callable[..., Callable[..., Any]] | None = None
 
 
 def _load_numpy() -> Backend:
@@ -104,7 +104,7 @@ class _Restore:
     def __enter__(self) -> Backend:
         return _active
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.previous is not None:
             _activate(self.previous)
 
@@ -137,7 +137,7 @@ def is_array(a: object) -> bool:
     return isinstance(a, _active.array_type)
 
 
-def asarray(a, dtype=None):
+def asarray(a: Any, dtype: Any = None) -> Array:
     """`a` (array, NumPy array, list or number) as an array of the active backend; no copy where it is one already."""
     if isinstance(a, _active.array_type):
         return a if dtype is None or a.dtype == dtype else a.astype(dtype)
@@ -146,12 +146,12 @@ def asarray(a, dtype=None):
     return _active.from_host(np.asarray(a, dtype=dtype))
 
 
-def to_numpy(a) -> np.ndarray:
+def to_numpy(a: Any) -> Any:
     """`a` as a NumPy array on the host; on CuPy a copy that waits for the device, on NumPy the array itself."""
     return _active.to_host(a) if isinstance(a, _active.array_type) else np.asarray(a)
 
 
-def checked_indices(indices, size: int, what: str):
+def checked_indices(indices: Any, size: int, what: str) -> Array:
     """A copy of integer `indices` as an array of the backend, after each was seen to lie in 0 … size-1.
 
     Host data is checked on the host; an array that is already on a device is fetched for the check. Raises IndexError
@@ -169,7 +169,7 @@ def checked_indices(indices, size: int, what: str):
 # Quirks
 
 
-def errstate():
+def errstate() -> AbstractContextManager[Any]:
     """Within the block, floating-point warnings are silent (CuPy has none to begin with)."""
     return _active.errstate()
 
@@ -189,7 +189,7 @@ def row_blocks(rows: int, row_bytes: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows))
 
 
-def elementwise_kernel(in_params: str, out_params: str, body: str, name: str) -> Callable | None:
+def elementwise_kernel(in_params: str, out_params: str, body: str, name: str) -> Callable[..., Any] | None:
     """A compiled function that computes each element of its result by `body`, C in the terms of CuPy's
     ElementwiseKernel; None on a backend without kernels. Made once a backend.
     """
@@ -197,16 +197,16 @@ def elementwise_kernel(in_params: str, out_params: str, body: str, name: str) ->
 
 
 @cache
-def _compiled(make: Callable, *source: str) -> Callable:
+def _compiled(make: Callable[..., Callable[..., Any]], *source: str) -> Callable[..., Any]:
     return make(*source)
 
 
-def add_at(target, index, values) -> None:
+def add_at(target: Array, index: Any, values: Array) -> None:
     """target[index] += values, with repeated indices added up."""
     xp.add.at(target, index, values)
 
 
-def add_rows(rows: int, ids, values):
+def add_rows(rows: int, ids: Array, values: Array) -> Array:
     """A (rows, d) array that holds, in row i, the sum of the `values` (n, d) whose `ids` (n,) are i.
 
     On a CPU, sorting and adding up runs is several times faster than `add.at`.
@@ -222,23 +222,23 @@ def add_rows(rows: int, ids, values):
     return out
 
 
-def is_writable(array) -> bool:
+def is_writable(array: Array) -> bool:
     """False for an array that is read-only; CuPy has none."""
     return not _active.lockable or array.flags.writeable
 
 
-def is_lockable(array) -> bool:
+def is_lockable(array: Array) -> bool:
     """True where `array` is writable now and the backend can make it read-only."""
     return _active.lockable and array.flags.writeable
 
 
-def lock(array) -> None:
+def lock(array: Array) -> None:
     """Make `array` read-only, where the backend can."""
     if _active.lockable:
         array.flags.writeable = False
 
 
-def unlock(array) -> None:
+def unlock(array: Array) -> None:
     """Take a `lock` back."""
     if _active.lockable:
         array.flags.writeable = True
@@ -257,7 +257,7 @@ def set_device(number: int) -> None:
     _active.namespace.cuda.Device(number).use()
 
 
-def nccl_all_reduce(rank: int, size: int) -> Callable:
+def nccl_all_reduce(rank: int, size: int) -> Callable[[Array], Array]:
     """A function that sums an array over the GPUs of `size` processes and writes the sum over it (NCCL).
 
     rank: the number of this process. Each has taken a GPU that no other has, and they have found one another by MPI.
@@ -266,7 +266,7 @@ def nccl_all_reduce(rank: int, size: int) -> Callable:
 
     group = init_process_group(size, rank, backend="nccl", use_mpi=True)
 
-    def all_reduce(array):
+    def all_reduce(array: Array) -> Array:
         group.all_reduce(array, array)
         return array
 

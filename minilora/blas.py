@@ -2,12 +2,14 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 
 @cache
-def _controller():
+def _controller() -> Any:
     import numpy  # noqa: F401 (the controller sees what is loaded)
     from threadpoolctl import ThreadpoolController
 
@@ -15,7 +17,7 @@ def _controller():
 
 
 @contextmanager
-def threads(count: int):
+def threads(count: int) -> Iterator[None]:
     """Within the block, each matrix product uses `count` threads."""
     with _controller().limit(limits=count, user_api="blas"):
         yield
@@ -38,8 +40,8 @@ def keep_freed_memory() -> None:
     mallopt(-8, 1)  # M_ARENA_MAX: heaps
 
 
-def describe() -> list[dict]:
-    """One dictionary a loaded BLAS: its name, version, kernels (`architecture`) and number of threads."""
+def describe() -> list[dict[str, Any]]:
+    """One dictionary per loaded BLAS: its name, version, kernels (`architecture`) and number of threads."""
     return [pool for pool in _controller().info() if pool["user_api"] == "blas"]
 
 

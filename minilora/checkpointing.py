@@ -8,13 +8,17 @@ for one more forward pass (Chen et al. 2016, "Training deep nets with sublinear 
 repeats the first operation by operation, so that loss and gradients have the same bits with and without it.
 """
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from minilora import nn
 from minilora.tensor import Tensor, deferred, is_recording
 
 
-def checkpoint(block: nn.Module, *arguments, within=nullcontext, **keywords) -> Tensor:
+def checkpoint(
+    block: nn.Module, *arguments: Any, within: Callable[[], AbstractContextManager[Any]] = nullcontext, **keywords: Any
+) -> Tensor:
     """`block(*arguments, **keywords)`, a Tensor, with a graph that is made in backward.
 
     Gradients reach all that the block reads: arguments, its own parameters, and Tensors that it has from elsewhere. It
@@ -24,14 +28,15 @@ def checkpoint(block: nn.Module, *arguments, within=nullcontext, **keywords) -> 
 
     def run() -> Tensor:
         with within():
-            return block(*arguments, **keywords)
+            out: Tensor = block(*arguments, **keywords)
+            return out
 
     if not is_recording():
         return run()
     same_numbers = nn.replayed_dropout(block)
 
-    def again() -> Tensor:
+    def recompute() -> Tensor:
         with same_numbers():
             return run()
 
-    return deferred(run, again)
+    return deferred(run, recompute)

@@ -3,6 +3,9 @@
 In float64, (f(x + εd) - f(x - εd)) / 2ε agrees with the gradient along d to about ε² relative, so a wrong rule shows.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from minilora import backend
@@ -15,7 +18,9 @@ class GradientError(AssertionError):
     """A gradient does not agree with central differences; the message says which input, where, and by how much."""
 
 
-def gradcheck(fn, *inputs, eps: float = 1e-6, atol: float = 1e-8, rtol: float = 1e-6, seed: int = 0) -> bool:
+def gradcheck(
+    fn: Callable[..., Tensor], *inputs: Any, eps: float = 1e-6, atol: float = 1e-8, rtol: float = 1e-6, seed: int = 0
+) -> bool:
     """Compare the gradients of `fn` with central differences; returns True or raises GradientError.
 
     fn: takes the inputs, returns one Tensor of any shape. inputs: Tensors; those that require a gradient and are
@@ -28,7 +33,7 @@ def gradcheck(fn, *inputs, eps: float = 1e-6, atol: float = 1e-8, rtol: float = 
     if not checked or any(inputs[i].dtype != np.float64 for i in checked):
         raise ValueError("gradcheck needs at least one input that requires a gradient, and those in float64")
     rng = np.random.default_rng(seed)
-    before = [x.numpy() if isinstance(x, Tensor) else None for x in inputs]
+    before: list[Any] = [x.numpy() if isinstance(x, Tensor) else None for x in inputs]
 
     out = fn(*inputs)
     weights = rng.standard_normal(out.shape)
@@ -37,7 +42,7 @@ def gradcheck(fn, *inputs, eps: float = 1e-6, atol: float = 1e-8, rtol: float = 
         if before[i] is not None and not np.array_equal(x.numpy(), before[i], equal_nan=True):
             raise GradientError(f"input {i} was changed in place")
 
-    def objective(i: int, array: np.ndarray) -> float:
+    def objective(i: int, array: Any) -> float:
         changed = Tensor(backend.asarray(array))
         trial = [changed if x is inputs[i] else x for x in inputs]  # one that is given twice changes twice
         with no_grad():

@@ -170,7 +170,8 @@ class Lease:
 def leases_since(node: Node, start: int) -> list[Lease]:
     """The leases of the graph behind `node`, of nodes younger than `start`, each once."""
     found: dict[Lease, None] = {}
-    seen, waiting = set(), [node]
+    waiting: list[Any] = [node]
+    seen = set()
     while waiting:
         node = waiting.pop()
         if isinstance(node, Node) and node.index > start and node not in seen:

@@ -83,7 +83,7 @@ def compare(relation: Callable[[Any, Any], Any], a: Tensor, b: object) -> Tensor
     that Python's own answer holds, where b is neither tensor nor array nor numbers.
     """
     if not isinstance(b, (Tensor, bool, int, float, list, tuple)) and not hasattr(b, "dtype"):
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]
     return wrap(relation(*raw_pair(a, b)))
 
 

@@ -5,13 +5,19 @@ set comes from the optimizer's arguments. Frozen parameters and those without a 
 included.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import sqrt
+from typing import Any, TypeAlias
 
 from minilora import backend
-from minilora.backend import xp
+from minilora.backend import Array, xp
 from minilora.ops import number
 from minilora.tensor import Tensor, writable_data
+
+Group: TypeAlias = dict[str, Any]  # "params", a list of Tensors, and the settings of its own
+Params: TypeAlias = Iterable[Tensor] | Iterable[Group]
+Betas: TypeAlias = tuple[float, float]
+Map: TypeAlias = Callable[..., Iterable[Any]]  # Python's `map`, or a pool's
 
 
 class Optimizer:
@@ -19,8 +25,8 @@ class Optimizer:
 
     arrays: tuple[str, ...] = ()  # names of the arrays in a parameter's state
 
-    def __init__(self, params, **defaults):
-        groups = [params] if isinstance(params, Tensor) else list(params)
+    def __init__(self, params: Params, **defaults: Any) -> None:
+        groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if groups and not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
@@ -36,9 +42,9 @@ class Optimizer:
                 raise ValueError(
                     f"lr and weight_decay must be finite and not negative: {group['lr']}, {group['weight_decay']}"
                 )
-        self.state: dict[int, dict] = {}  # position of the parameter -> its arrays and counts
+        self.state: dict[int, dict[str, Any]] = {}  # position of the parameter -> its arrays and counts
 
-    def _live(self):
+    def _live(self) -> Iterator[tuple[int, Tensor, Group]]:
         """(position, parameter, group) of every parameter that a step changes."""
         position = -1
         for group in self.param_groups:
@@ -53,10 +59,10 @@ class Optimizer:
             for p in group["params"]:
                 p.grad = None
 
-    def step(self, map=map) -> None:
+    def step(self, map: Map = map) -> None:
         """Change each live parameter by its gradient. `map` may spread the parameters over threads."""
 
-        def update(live) -> None:
+        def update(live: tuple[int, Tensor, Group]) -> None:
             position, p, group = live
             group = {name: number(value) for name, value in group.items()}
             state = self.state.setdefault(position, {"step": 0})
@@ -65,20 +71,20 @@ class Optimizer:
 
         spread(map, update, [(live, live[1].size) for live in self._live()])
 
-    def _update(self, p: Tensor, g, state: dict, group: dict) -> None:
+    def _update(self, p: Tensor, g: Array, state: dict[str, Any], group: Group) -> None:
         raise NotImplementedError
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """{"position.name": array or number}: everything but the parameters and the groups' settings."""
         return {f"{i}.{name}": value for i, state in self.state.items() for name, value in state.items()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied.
 
         Raises ValueError, and changes nothing, for a state that does not fit.
         """
         params = [p for group in self.param_groups for p in group["params"]]
-        new: dict[int, dict] = {}
+        new: dict[int, dict[str, Any]] = {}
         for key, value in state.items():
             position, _, name = key.partition(".")
             if not position.isdigit() or int(position) >= len(params) or name not in ("step", *self.arrays):
@@ -88,9 +94,9 @@ class Optimizer:
                 if value.shape != params[int(position)].shape:
                     raise ValueError(f"state {key!r} has shape {value.shape}, not {params[int(position)].shape}")
             new.setdefault(int(position), {})[name] = int(value) if name == "step" else value
-        for position, entries in new.items():
+        for index, entries in new.items():
             if "step" not in entries or 0 < len(entries) - 1 < len(self.arrays):
-                raise ValueError(f"the state of parameter {position} is incomplete: it has {', '.join(entries)}")
+                raise ValueError(f"the state of parameter {index} is incomplete: it has {', '.join(entries)}")
         self.state = new
 
 
@@ -99,10 +105,10 @@ class SGD(Optimizer):
 
     arrays = ("momentum",)
 
-    def __init__(self, params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0):
+    def __init__(self, params: Params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
-    def _update(self, p, g, state, group):
+    def _update(self, p: Tensor, g: Array, state: dict[str, Any], group: Group) -> None:
         data = writable_data(p)
         if group["weight_decay"]:
             g = g + group["weight_decay"] * data
@@ -116,7 +122,9 @@ class SGD(Optimizer):
         data -= group["lr"] * g
 
 
-def plain_adamw_step(p, g, m, v, step: int, lr: float, betas, eps: float, weight_decay: float):
+def plain_adamw_step(
+    p: Array, g: Array, m: Array, v: Array, step: int, lr: float, betas: Betas, eps: float, weight_decay: float
+) -> tuple[Array, Array, Array]:
     """One AdamW step (Loshchilov & Hutter 2019, algorithm 2) on arrays; returns the new parameter and both moments."""
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g * g
@@ -130,13 +138,15 @@ class AdamW(Optimizer):
 
     arrays = ("m", "v")
 
-    def __init__(self, params, lr: float, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01):
+    def __init__(
+        self, params: Params, lr: float, betas: Betas = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
+    ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         for group in self.param_groups:
             if not all(0 <= beta < 1 for beta in group["betas"]) or not group["eps"] >= 0:
                 raise ValueError(f"betas must lie in [0, 1) and eps be at least 0: {group['betas']}, {group['eps']}")
 
-    def _update(self, p, g, state, group):
+    def _update(self, p: Tensor, g: Array, state: dict[str, Any], group: Group) -> None:
         if "m" not in state:
             state["m"], state["v"] = xp.zeros(p.shape, dtype=p.dtype), xp.zeros(p.shape, dtype=p.dtype)
         beta1, beta2 = group["betas"]
@@ -144,11 +154,11 @@ class AdamW(Optimizer):
         correction1, correction2 = 1 - beta1 ** state["step"], sqrt(1 - beta2 ** state["step"])
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
         flat = [a.reshape(-1) for a in (writable_data(p), g, state["m"], state["v"])]
-        room = None
+        buffer = None
         for s in backend.row_blocks(p.size, p.dtype.itemsize * 4):
             data, gradient, m, v = (a[s] for a in flat)
-            room = xp.empty(gradient.shape, dtype=gradient.dtype) if room is None else room
-            work = xp.multiply(gradient, 1 - beta1, out=room[: len(gradient)])
+            buffer = xp.empty(gradient.shape, dtype=gradient.dtype) if buffer is None else buffer
+            work = xp.multiply(gradient, 1 - beta1, out=buffer[: len(gradient)])
             m *= beta1
             m += work
             xp.multiply(gradient, gradient, out=work)
@@ -163,7 +173,7 @@ class AdamW(Optimizer):
             data -= work
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, map=map):
+def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, map: Map = map) -> Array:
     """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
 
     `map` may spread the gradients over threads, as in `Optimizer.step`. Nothing is fetched from a GPU: there the norm
@@ -184,16 +194,17 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, map=map):
     return norm
 
 
-WORTH_A_TASK = 2**16  # numbers; handing fewer to a thread costs more than it saves
+WORTH_A_TASK = 2**16  # elements; handing fewer to a thread costs more than it saves
 
 
-def spread(map, function, sized: list[tuple]) -> list:
-    """`function` of each item, in order, by `map` of groups of neighbours. sized: (item, how many numbers it has)."""
-    groups, room = [], 0
+def spread(map: Map, function: Callable[[Any], Any], sized: list[tuple[Any, int]]) -> list[Any]:
+    """`function` of each item, in order, by `map` of groups of neighbours. sized: (item, how many elements it has)."""
+    groups: list[list[Any]] = []
+    missing = 0  # elements until the last group is worth a task
     for item, size in sized:
-        if room <= 0:
+        if missing <= 0:
             groups.append([])
-            room = WORTH_A_TASK
+            missing = WORTH_A_TASK
         groups[-1].append(item)
-        room -= size
+        missing -= size
     return [result for results in map(lambda group: [function(item) for item in group], groups) for result in results]

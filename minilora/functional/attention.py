@@ -18,7 +18,8 @@ def plain_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
     """x cos + rotate_half(x) sin, with x of shape (B, T, H, D)."""
     half = x.shape[-1] // 2
     rotated = ops.concatenate([-x[..., half:], x[..., :half]], axis=-1)
-    return x * cos[..., None, :] + rotated * sin[..., None, :]
+    out: Tensor = x * cos[..., None, :] + rotated * sin[..., None, :]
+    return out
 
 
 def plain_scaled_dot_product_attention(
@@ -101,7 +102,7 @@ def scaled_dot_product_attention(
     blocks = list(_query_blocks(batch, heads, length, span, is_causal, dtype.itemsize))
     is_masked = is_causal and length > 1  # one query sees every key
     block_rows = max((rows.stop - rows.start for _, rows, _ in blocks), default=0)
-    triangle = _causal_bias(block_rows, dtype) if is_masked else None
+    triangle: Array = _causal_bias(block_rows, dtype) if is_masked else None
     out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
     out_shape, ones = out.shape, xp.ones((span, 1), dtype=dtype)
 

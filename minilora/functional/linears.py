@@ -31,7 +31,7 @@ def plain_low_rank_linear(
 def _weight_maker(weight: Operand) -> Callable[[], Array]:
     """A function that returns the array of a weight: the one that a Tensor holds, or one made anew at each call."""
     if callable(weight):
-        return weight
+        return weight  # type: ignore[no-any-return]
     array = raw(weight)
     return lambda: array
 

@@ -61,7 +61,7 @@ def linear_cross_entropy(
     weight_is_live = is_recording() and isinstance(weight, Tensor) and weight.requires_grad
 
     total = xp.zeros((), dtype=a.dtype)
-    dx = xp.empty(used.shape, dtype=a.dtype) if x_is_live else None
+    dx: Array = xp.empty(used.shape, dtype=a.dtype) if x_is_live else None
     dw = xp.zeros(w.shape, dtype=w.dtype) if weight_is_live and not len(target) else None
     chunk = chunk_rows(classes, shape[-1], a.dtype.itemsize)
     buffer = xp.empty((min(chunk, len(target)), classes), dtype=xp.result_type(a.dtype, w.dtype))

@@ -83,7 +83,8 @@ class Module:
         self.get_submodule(path)
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
-        parts, value = path.split("."), new
+        parts = path.split(".")
+        value: Any = new
         holders: list[Any] = [self]
         for part in parts[:-1]:
             holders.append(_child(holders[-1], part))
