@@ -6,7 +6,8 @@ from types import FunctionType
 
 from minilora import backend, nn
 from minilora.backend import Array
-from minilora.tensor import Node, Tensor
+from minilora.graph import Node
+from minilora.tensor import Tensor
 
 KINDS = ("weights", "gradients", "optimizer", "activations")
 

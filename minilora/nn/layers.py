@@ -15,7 +15,7 @@ from minilora.nn.module import Module, Parameter
 from minilora.tensor import Operand, Tensor, wrap
 
 _default_rng = np.random.default_rng(0)
-_dropout_rng: ContextVar[np.random.Generator | None] = ContextVar("dropout_rng", default=None)
+_dropout_rng: ContextVar[Any] = ContextVar("dropout_rng", default=None)  # a NumPy Generator, or what draws like one
 
 
 def manual_seed(seed: int) -> None:
@@ -134,7 +134,7 @@ class LayerNorm(Module):
 
 
 @contextmanager
-def dropout_rng(rng: np.random.Generator | None) -> Iterator[None]:
+def dropout_rng(rng: Any) -> Iterator[None]:
     """Within the block (and this thread), every Dropout draws from `rng`; None: from its own seed.
 
     The training loop seeds one a step and shard, so that a resumed run draws what an unbroken one would have.
