@@ -103,11 +103,13 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = Fals
     options = [" --quick" * quick, f" --seed {seed}" * bool(seed), f" --with {own.file}" if own else ""]
     facts = {"command": f"minilora demo{''.join(options)}", "quick": quick}
     facts["own"] = own.facts | {"what": own.what, "file": own.file} if own else None
-    records = Records.open(out / report.RECORDS, report.KIND, asdict(settings) | facts, overwrite=True)
+    unfinished = out / f".{report.RECORDS}"  # so that a run that is interrupted leaves the report of before whole
+    records = Records.open(unfinished, report.KIND, asdict(settings) | facts, overwrite=True)
     with Workers() as workers, redirect_stdout(sys.stderr) if as_json else nullcontext():
         _tell(settings, records, workers, console, own)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
     page = report.write_report(records, out)
+    records.path = unfinished.replace(out / report.RECORDS)
     console.print(f"\nThe report: {page} ({seconds:.0f} s in all)")
     if as_json:
         print(json.dumps(records.as_json()))

@@ -85,6 +85,16 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys):
         assert [again[key].get(name) for name in same] == [row.get(name) for name in same]
 
 
+@pytest.mark.slow
+def test_an_interrupted_run_leaves_the_report_of_before_whole(tiny, monkeypatch):
+    assert main(["demo", "--quick", "--out", str(tiny)]) == 0
+    before = {path.name: path.read_bytes() for path in tiny.iterdir()}
+    assert report.RECORDS in before and not any(name.startswith(".") for name in before)
+    monkeypatch.setattr(report, "write_report", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["demo", "--quick", "--seed", "1", "--out", str(tiny)]) == 130
+    assert {path.name: path.read_bytes() for path in tiny.iterdir() if not path.name.startswith(".")} == before
+
+
 def test_a_folder_with_something_else_is_refused_before_anything_is_trained(tiny, capsys):
     tiny.mkdir()
     (tiny / "thesis.txt").write_text("do not touch")

@@ -1,6 +1,6 @@
 """How wide must an adapter be to come up to full fine-tuning?"""
 
-from minilora.measure.studies.study import Bench, Study, StudySettings, compared
+from minilora.measure.studies.study import Study, StudyBench, StudySettings, compared
 from minilora.show.grids import Grid, show_share
 from minilora.show.style import GREY, LOOKS, errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
@@ -27,7 +27,7 @@ class AdapterWidth(Study):
         return [("base",), *((*run, seed) for run in runs for seed in settings.seeds)]
 
     @staticmethod
-    def measure(bench: Bench, kind: str, width: int = 0, seed: int = 0) -> dict:
+    def measure(bench: StudyBench, kind: str, width: int = 0, seed: int = 0) -> dict:
         if kind == "base":
             return bench.base()
         if kind == "full":

@@ -6,7 +6,7 @@ from typing import Any
 from minilora.backend import xp
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
-from minilora.measure.studies.study import Bench, Study, StudySettings, compared
+from minilora.measure.studies.study import Study, StudyBench, StudySettings, compared
 from minilora.nn import Linear
 from minilora.quant import Linear4bit, linears_of_blocks, quantize_model
 from minilora.show.grids import Grid, Spread, listed
@@ -26,7 +26,7 @@ BLOCKSIZE = 64
 BAR = {"color": LOOKS["prompt"]["color"], "edgecolor": "black", "capsize": 3}
 
 
-def quantized(bench: Bench, name: str, seed: int) -> dict:
+def quantized(bench: StudyBench, name: str, seed: int) -> dict:
     """The base in these codes: bits per character and perplexity per token on a sample of its own held-out text, which
     the seed draws, the bits that a weight takes, and how far it is off.
     """
@@ -64,7 +64,7 @@ class DataTypes(Study):
         return [(kind, name, seed) for kind in kinds for name in settings.values for seed in settings.seeds]
 
     @staticmethod
-    def measure(bench: Bench, kind: str, name: str, seed: int) -> dict:
+    def measure(bench: StudyBench, kind: str, name: str, seed: int) -> dict:
         if kind == "base":
             return quantized(bench, name, seed)
         rate = bench.text_rate("lora")

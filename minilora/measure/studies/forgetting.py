@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from minilora.data.batches import MixedBatches
-from minilora.measure.studies.study import Bench, Study, StudySettings, compared
+from minilora.measure.studies.study import Study, StudyBench, StudySettings, compared
 from minilora.show.grids import NAMES, Grid, Spread
 from minilora.show.style import GREY, LOOKS, single, styled, with_legend
 from minilora.train.methods import METHODS
@@ -51,7 +51,7 @@ class Forgetting(Study):
         return [("base",), *((*run, seed) for run in runs for seed in settings.seeds)]
 
     @staticmethod
-    def measure(bench: Bench, method: str, factor: float = 1.0, share: float = 0.0, seed: int = 0) -> dict:
+    def measure(bench: StudyBench, method: str, factor: float = 1.0, share: float = 0.0, seed: int = 0) -> dict:
         if method == "base":
             return bench.base()
         lab, settings, rate = bench.lab, bench.settings, float(f"{factor * METHODS[method].lr:.2g}")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from minilora.data.tasks import load_task
 from minilora.measure.lab import SCRATCH
-from minilora.measure.studies.study import Bench, Study, StudySettings, apart
+from minilora.measure.studies.study import Study, StudyBench, StudySettings, apart
 from minilora.show.grids import NAMES, Grid, Spread, listed
 from minilora.show.style import LOOKS, label_curves, single, styled, with_legend
 from minilora.train import recipes
@@ -36,7 +36,7 @@ class LowData(Study):
         return [(method, labels, seed) for method in settings.kinds for labels in amounts for seed in settings.seeds]
 
     @staticmethod
-    def measure(bench: Bench, method: str, labels: int, seed: int) -> dict:
+    def measure(bench: StudyBench, method: str, labels: int, seed: int) -> dict:
         rate, lab = bench.label_rate(method), bench.lab
         few = lab.task.few(labels, seed)
         steps = max(bench.settings.classify.steps, len(few) // 32)  # every example is seen at least once

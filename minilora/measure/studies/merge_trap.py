@@ -1,7 +1,7 @@
 """What is left of an update that is merged into a 4-bit base and rounded to 4 bits again?"""
 
 from minilora.backend import xp
-from minilora.measure.studies.study import Bench, Study, StudySettings
+from minilora.measure.studies.study import Study, StudyBench, StudySettings
 from minilora.peft.lora import LoraLinear
 from minilora.quant import dequantize_4bit, dequantize_model, quantize_4bit, quantize_model
 from minilora.show.grids import Grid, Spread, listed
@@ -47,7 +47,7 @@ class MergeTrap(Study):
         return [("base",), *(("merged", size, seed) for seed in settings.seeds for size in settings.values)]
 
     @staticmethod
-    def measure(bench: Bench, kind: str, size: float = TRAINED, seed: int = 0) -> dict:
+    def measure(bench: StudyBench, kind: str, size: float = TRAINED, seed: int = 0) -> dict:
         lab = bench.lab
         if kind == "base":
             return {"domain": lab.bits(quantize_model(lab.base()), lab.domain_test)}

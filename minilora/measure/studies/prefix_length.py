@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from minilora.measure import lr_search
-from minilora.measure.studies.study import Bench, Study, StudySettings, apart
+from minilora.measure.studies.study import Study, StudyBench, StudySettings, apart
 from minilora.peft import PrefixTuningConfig, get_peft_model
 from minilora.show.grids import Grid, listed
 from minilora.show.style import base_line, errorbar, log_ticks, single, styled, with_legend
@@ -31,7 +31,7 @@ class PrefixLength(Study):
         return [("base",), *((*prefix, seed) for prefix in prefixes for seed in settings.seeds)]
 
     @staticmethod
-    def measure(bench: Bench, kind: str, length: int = 0, seed: int = 0) -> dict:
+    def measure(bench: StudyBench, kind: str, length: int = 0, seed: int = 0) -> dict:
         if kind == "base":
             return bench.base()
 

@@ -1,6 +1,6 @@
 """How much rank does an update need?"""
 
-from minilora.measure.studies.study import Bench, Study, StudySettings, compared
+from minilora.measure.studies.study import Study, StudyBench, StudySettings, compared
 from minilora.show.grids import Grid, listed
 from minilora.show.style import errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
@@ -29,7 +29,7 @@ class Rank(Study):
         return [("base",), *(("rank", rank, seed) for rank in settings.values for seed in settings.seeds)]
 
     @staticmethod
-    def measure(bench: Bench, kind: str, rank: int = 0, seed: int = 0) -> dict:
+    def measure(bench: StudyBench, kind: str, rank: int = 0, seed: int = 0) -> dict:
         if kind == "base":
             return bench.base()
         return bench.adapted("lora", bench.text_rate("lora", options(SEARCHED)), seed, options(rank))

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from minilora.data.tasks import Example
 from minilora.measure import lr_search
 from minilora.measure.base import QUICK_BASE
-from minilora.measure.bench import Bench as AnyBench
-from minilora.measure.bench import Settings, task_start, text_start
+from minilora.measure.bench import Bench, Settings, task_start, text_start
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.show.grids import Grid, Spread, seeds_in_words, show_count, show_share, show_signed
@@ -78,7 +77,7 @@ class Study:
         raise NotImplementedError
 
     @staticmethod
-    def measure(bench: Bench, *key) -> dict:
+    def measure(bench: StudyBench, *key) -> dict:
         """The numbers of one cell."""
         raise NotImplementedError
 
@@ -105,7 +104,7 @@ class Study:
         with Workers() as workers:
             folder = recipes.base_folder() if settings.base is None else settings.base.cached(workers)[0]
             lab = Lab(folder, workers, **{name: getattr(settings, name) for name in tests})
-            bench, cells = Bench(settings, lab, records), cls.cells(settings)
+            bench, cells = StudyBench(settings, lab, records), cls.cells(settings)
             with progress_bar(cls.name, len(cells)) as advance:
                 for key in cells:
                     bench.cell(key, cls.measure, bench, *key)
@@ -163,7 +162,7 @@ class Study:
         return f"{base} {seeds_in_words(counts)}"
 
 
-class Bench(AnyBench):
+class StudyBench(Bench):
     """Where a study measures."""
 
     _kept: tuple = (None, None)

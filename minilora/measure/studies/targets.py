@@ -1,6 +1,6 @@
 """Which matrices should a fixed number of parameters change?"""
 
-from minilora.measure.studies.study import Bench, Study, StudySettings, compared
+from minilora.measure.studies.study import Study, StudyBench, StudySettings, compared
 from minilora.models.llama import LlamaForCausalLM
 from minilora.nn import Linear
 from minilora.quant import linears_of_blocks
@@ -55,7 +55,7 @@ class Targets(Study):
         return [("base",), *(("targets", names, seed) for names in settings.values for seed in settings.seeds)]
 
     @staticmethod
-    def measure(bench: Bench, kind: str, names: str = "", seed: int = 0) -> dict:
+    def measure(bench: StudyBench, kind: str, names: str = "", seed: int = 0) -> dict:
         if kind == "base":
             return bench.base()
         rate = bench.text_rate("lora", options(bench.lab.base(), BOTH))
