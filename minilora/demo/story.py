@@ -6,7 +6,7 @@ the records alone.
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from time import perf_counter
 from rich.console import Console
 
 from minilora.data import corpora
+from minilora.data.tasks import Example
 from minilora.demo import claims, report
 from minilora.errors import escape
 from minilora.formats.atomic import read_json
@@ -27,6 +28,7 @@ from minilora.measure.records import Records
 from minilora.show.grids import NAMES, drawn
 from minilora.train import recipes
 from minilora.train.loop import History, TrainConfig
+from minilora.train.methods import Options
 from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 
@@ -227,7 +229,7 @@ class _Story(Comparison):
         if self.own and self.own.compare:
             self.records.add(("own",), compared=self.own.compare(self.lab))
 
-    def text_rate(self, method: str) -> float:
+    def text_rate(self, method: str, options: Options | None = None) -> float:
         return RATES["text"][method]
 
     def task_rate(self, method: str) -> float:
@@ -283,8 +285,9 @@ class _Story(Comparison):
         for characters in settings.data_curve:
             self.cell(("data", method, seed, characters), learned, characters)
 
-    def classify(self, method: str, rate: float, labels: int, seed: int) -> tuple[object, History]:
-        examples = self.lab.task.few(labels, seed)
+    def classify(
+        self, method: str, rate: float, examples: Sequence[Example], seed: int, steps: int | None = None
+    ) -> tuple[object, History]:
         steps = max(self.settings.classify.steps, self.settings.epochs * len(examples) // 32)
         config = replace(self.settings.classify, steps=steps, warmup=steps // 10)
         return self.lab.classify(method, examples, self.trained_by(config, method, rate, seed))

@@ -1,15 +1,17 @@
 """Where a comparison, a study and the demo measure: cells of records, each measured where it is not there yet."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from minilora.data.tasks import Example
 from minilora.measure.base import Base
 from minilora.measure.lab import SCRATCH, Lab
-from minilora.measure.lr_search import best_rate, measured
+from minilora.measure.lr_search import SEED, best_rate, measured
 from minilora.measure.records import Records
 from minilora.train import methods
-from minilora.train.loop import TrainConfig
+from minilora.train.loop import History, TrainConfig
+from minilora.train.methods import Options
 
 SCRATCH_RATE = 3e-3
 
@@ -52,17 +54,50 @@ class Bench:
 
         return best_rate(start, self.settings.rates, tried)
 
+    def rate_key(self, part: str, method: str) -> tuple:
+        """What a search for the learning rate of a method on "text" or on the "task" is kept under."""
+        return part, method
+
+    @staticmethod
+    def trained_by(config: TrainConfig, method: str, rate: float, seed: int) -> TrainConfig:
+        """The configuration with what is the method's own."""
+        lora_plus = 1.0 if method == SCRATCH else methods.METHODS[method].lora_plus
+        return replace(config, peak_lr=rate, lora_plus=lora_plus, seed=seed)
+
+    # On text
+
+    def adapt(self, method: str, rate: float, seed: int, options: Options | None = None) -> tuple[Any, History]:
+        """A model adapted to the domain's text, which the seed draws as well, and its history."""
+        config = self.trained_by(self.settings.adapt, method, rate, seed)
+        return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config, options)
+
+    def text_rate(self, method: str, options: Options | None = None) -> float:
+        """The learning rate on text, by search; later calls for the method give the same."""
+        start = SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].lr
+        loss = lambda rate: self.adapt(method, rate, SEED, options)[1].best  # noqa: E731
+        return self.rate(self.rate_key("text", method), start, loss)
+
     def quality(self, model) -> dict:
         """Bits per character on held-out text of the domain, and of what the base was pretrained on."""
         lab = self.lab
         return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
 
+    # On the labelled task
 
-def text_start(method: str) -> float:
-    """The learning rate on text around which a search begins."""
-    return SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].lr
+    def classify(
+        self, method: str, rate: float, examples: Sequence[Example], seed: int, steps: int | None = None
+    ) -> tuple[Any, History]:
+        """A classifier trained on the examples, and its history. steps: None: as many as the settings say."""
+        config = self.trained_by(self.settings.classify, method, rate, seed)
+        config = replace(config, steps=steps or config.steps)
+        return self.lab.classify(method, examples, config, batch_size=min(32, len(examples)))
 
+    def task_rate(self, method: str) -> float:
+        """The learning rate on the task, by search at the settings' number of labels."""
+        task, start = self.lab.task, SCRATCH_RATE / 2 if method == SCRATCH else 2 * methods.METHODS[method].lr
 
-def task_start(method: str) -> float:
-    """The learning rate on the labelled task around which a search begins."""
-    return SCRATCH_RATE / 2 if method == SCRATCH else 2 * methods.METHODS[method].lr
+        def error(rate: float) -> float:
+            model, _ = self.classify(method, rate, task.few(self.settings.labels, SEED), SEED)
+            return 1 - self.lab.accuracy(model, task.validation)
+
+        return self.rate(self.rate_key("task", method), start, error)

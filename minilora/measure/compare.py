@@ -21,7 +21,7 @@ import numpy as np
 from minilora import backend
 from minilora.errors import MiniloraError, unknown
 from minilora.measure.base import QUICK_BASE
-from minilora.measure.bench import Bench, Settings, task_start, text_start
+from minilora.measure.bench import Bench, Settings
 from minilora.measure.few_shot import bits_after, classify_by_prompt
 from minilora.measure.footprint import file_bytes, memory_of, tokens_per_second
 from minilora.measure.lab import SCRATCH, Lab
@@ -29,7 +29,7 @@ from minilora.measure.lr_search import SEED
 from minilora.measure.records import Records
 from minilora.measure.sweep import SentRecords, check_jobs, side_by_side
 from minilora.train import methods, recipes
-from minilora.train.loop import History, TrainConfig
+from minilora.train.loop import History
 from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 
@@ -235,10 +235,6 @@ class Comparison(Bench):
         for seed in self.seeds("text"):
             self.cell(("text", method, seed), self.adapted, method, rate, seed)
 
-    def text_rate(self, method: str) -> float:
-        """The learning rate on text, by search."""
-        return self.rate(("text", method), text_start(method), lambda rate: self.adapt(method, rate, SEED)[1].best)
-
     def adapted(self, method: str, rate: float, seed: int) -> dict:
         """The numbers of a model adapted to the domain's text."""
         model, history = self.adapt(method, rate, seed)
@@ -253,17 +249,6 @@ class Comparison(Bench):
         if self.alone and ("speed", method) not in self.records:
             self.speed(method, model)
         return {"file_bytes": size}
-
-    def adapt(self, method: str, rate: float, seed: int) -> tuple[object, History]:
-        """A model adapted to the domain's text, and its history."""
-        config = self.trained_by(self.settings.adapt, method, rate, seed)
-        return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config)
-
-    @staticmethod
-    def trained_by(config: TrainConfig, method: str, rate: float, seed: int) -> TrainConfig:
-        """The configuration with what is the method's own."""
-        lora_plus = 1.0 if method == SCRATCH else methods.METHODS[method].lora_plus
-        return replace(config, peak_lr=rate, lora_plus=lora_plus, seed=seed)
 
     def seconds(self, history: History) -> float | None:
         """How long the training took, where nothing else ran beside it."""
@@ -305,26 +290,12 @@ class Comparison(Bench):
             for seed in self.seeds("task"):
                 self.cell(("task", method, seed, labels), self.classified, method, rate, labels, seed)
 
-    def task_rate(self, method: str) -> float:
-        """The learning rate on the task, by search."""
-
-        def error(rate: float) -> float:
-            model = self.classify(method, rate, self.settings.labels, SEED)[0]
-            return 1 - self.lab.accuracy(model, self.lab.task.validation)
-
-        return self.rate(("task", method), task_start(method), error)
-
     def classified(self, method: str, rate: float, labels: int, seed: int) -> dict:
         """The numbers of a classifier trained on so many examples per class."""
-        model, history = self.classify(method, rate, labels, seed)
+        model, history = self.classify(method, rate, self.lab.task.few(labels, seed), seed)
         trainable = recipes.count_parameters(model)[0]
         facts = {"lr": rate, "trainable": trainable, "seconds": self.seconds(history)}
         return facts | {"accuracy": self.lab.accuracy(model)}
-
-    def classify(self, method: str, rate: float, labels: int, seed: int) -> tuple[object, History]:
-        """A classifier trained on so many examples per class, and its history."""
-        config = self.trained_by(self.settings.classify, method, rate, seed)
-        return self.lab.classify(method, self.lab.task.few(labels, seed), config)
 
     def prompted_task(self, method: str) -> None:
         lab, settings = self.lab, self.settings

@@ -37,7 +37,7 @@ class LowData(Study):
 
     @staticmethod
     def measure(bench: StudyBench, method: str, labels: int, seed: int) -> dict:
-        rate, lab = bench.label_rate(method), bench.lab
+        rate, lab = bench.task_rate(method), bench.lab
         few = lab.task.few(labels, seed)
         steps = max(bench.settings.classify.steps, len(few) // 32)  # every example is seen at least once
         model, history = bench.classify(method, rate, few, seed, steps)

@@ -84,7 +84,7 @@ class Prompting(Study):
             found, tokens = classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, texts, lab.workers)
             right = found == np.array([example.label for example in lab.test_examples])
             return {"accuracy": float(right.mean()), "tokens": tokens, "classes": len(lab.task.classes)}
-        rate = bench.label_rate("lora")
+        rate = bench.task_rate("lora")
         model, history = bench.classify("lora", rate, examples(bench, k, seed), seed)
         mean = float(np.mean([len(ids) for ids in lab.tokenizer.encode_many(texts)]))
         return {"lr": rate, "accuracy": lab.accuracy(model), "tokens": mean, "seconds": history.seconds}

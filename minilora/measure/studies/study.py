@@ -12,10 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from minilora.data.tasks import Example
-from minilora.measure import lr_search
 from minilora.measure.base import QUICK_BASE
-from minilora.measure.bench import Bench, Settings, task_start, text_start
+from minilora.measure.bench import Bench, Settings
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.show.grids import Grid, Spread, seeds_in_words, show_count, show_share, show_signed
@@ -167,23 +165,19 @@ class StudyBench(Bench):
 
     _kept: tuple = (None, None)
 
+    def rate_key(self, part: str, method: str) -> tuple:
+        return (method,)
+
     def once(self, key, make: Callable[[], object]):
         """What `make` gives, kept until another key is asked for."""
         if self._kept[0] != key:
             self._kept = (key, make())
         return self._kept[1]
 
-    # On text
-
     def base(self) -> dict:
         """The base's quality and size."""
         model = self.lab.base()
         return {"total": recipes.count_parameters(model)[1]} | self.quality(model)
-
-    def adapt(self, method: str, rate: float, seed: int, options: Options | None = None) -> tuple[object, History]:
-        """A model adapted to the domain's text, which the seed draws as well, and its history."""
-        config = replace(self.settings.adapt, peak_lr=rate, seed=seed)
-        return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config, options)
 
     def adapted(self, method: str, rate: float, seed: int, options: Options | None = None) -> dict:
         """The numbers of a model adapted so."""
@@ -193,31 +187,6 @@ class StudyBench(Bench):
         """The numbers of a model that was adapted."""
         facts = {"lr": rate, "trainable": recipes.count_parameters(model)[0], "best_step": history.best_step}
         return facts | {"seconds": history.seconds} | self.quality(model)
-
-    def text_rate(self, method: str, options: Options | None = None) -> float:
-        """The learning rate that a search finds for a method on text; later calls for the method give the same."""
-        loss = lambda rate: self.adapt(method, rate, lr_search.SEED, options)[1].best  # noqa: E731
-        return self.rate((method,), text_start(method), loss)
-
-    # On the labelled task
-
-    def classify(
-        self, method: str, rate: float, examples: Sequence[Example], seed: int, steps: int | None = None
-    ) -> tuple[object, History]:
-        """A classifier trained on the examples, in batches of at most 32, and its history. steps: None: the plan's."""
-        config = self.settings.classify
-        config = replace(config, steps=steps or config.steps, peak_lr=rate, seed=seed)
-        return self.lab.classify(method, examples, config, batch_size=min(32, len(examples)))
-
-    def label_rate(self, method: str) -> float:
-        """The learning rate that a search finds for a classifier, at the settings' number of labels."""
-        lab = self.lab
-
-        def error(rate: float) -> float:
-            model = self.classify(method, rate, lab.task.few(self.settings.labels, lr_search.SEED), lr_search.SEED)[0]
-            return 1 - lab.accuracy(model, lab.task.validation)
-
-        return self.rate((method,), task_start(method), error)
 
 
 # Sentences
