@@ -32,11 +32,13 @@ def run(arguments: Namespace) -> None:
     quantization = options.quantization if method.is_quantized else None  # never all of it in float
     model, tokenizer = recipes.load_model(arguments.model, quantization=quantization)
     text = recipes.read_data(arguments.data, tokenizer)
-    longest = recipes.longest(text, arguments.seq_len, arguments.pack)
-    check_memory(arguments, model.config, name, options, seq_len=longest)
     model = methods.adapt(model, name, options, text.train.ids, arguments.seed)
     settings = {"model": arguments.model, "method": name}
     settings |= {option: getattr(options, option) for option in method.options}
+
+    def fits() -> None:
+        longest = recipes.longest(text, arguments.seq_len, arguments.pack)
+        check_memory(arguments, model.config, name, options, seq_len=longest)
 
     def save(folder: Path) -> Path:
         if method.config is not None:
@@ -44,4 +46,4 @@ def run(arguments: Namespace) -> None:
             return folder / "adapter"
         return recipes.save_model(model, tokenizer, folder / "model")
 
-    train_in_folder(arguments, model, text, settings, config, save)
+    train_in_folder(arguments, model, text, settings, config, save, fits)

@@ -63,10 +63,12 @@ def train_in_folder(
     settings: dict,
     config: TrainConfig,
     save: Callable[[Path], Path],
+    fits: Callable[[], None] = lambda: None,
 ) -> None:
     """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report.
 
-    Raises NotLearned, when all is written, where no evaluation beat the start.
+    fits: raises where the machine cannot hold a step; called when the data are known to suit. Raises NotLearned, when
+    all is written, where no evaluation beat the start.
     """
     world = this_world()
     world.check_enough_rows(arguments.batch_size)
@@ -74,6 +76,7 @@ def train_in_folder(
     pack = {"pack": True} if getattr(arguments, "pack", False) else {}
     batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
     recipes.check_length(model, text, arguments.seq_len, **pack)
+    fits()
     names = ("data", "steps", "batch_size", "seq_len", "schedule", "optimizer", "seed")
     settings = settings | pack | {name: getattr(arguments, name) for name in names} | {"lr": config.peak_lr}
     run_folder = RunFolder(

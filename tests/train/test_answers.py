@@ -193,7 +193,10 @@ def test_an_answer_ends_before_its_end_also_where_the_tokenizer_would_show_it(tm
 
 def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys, tmp_path):
     (tmp_path / "text.txt").write_text("the array returns a value. " * 900)
-    words = {("lora",): "a context of 257 pass the model's 256", ("prefix",): "10 virtual tokens and a context of 257"}
+    words = {
+        ("lora",): "257 tokens per sequence pass the model's 256",
+        ("prefix",): "10 virtual tokens and 257 tokens per sequence",
+    }
     for method, expected in words.items():
         arguments = ["finetune", "--model", place / "model", "--method", *method, "--out", tmp_path / "out"]
         assert expected in refused(capsys, *arguments, "--data", tmp_path / "text.txt", "--seq-len", 257)
