@@ -204,8 +204,6 @@ def _config_of(kind: Any, content: dict, where: str) -> Any:
     """The configuration, with the file named in what is wrong with it."""
     try:
         return kind.from_dict(content)
-    except FormatError:
-        raise
     except MiniloraError as error:
         raise FormatError(f"{where}: {error}") from error
 

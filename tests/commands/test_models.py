@@ -277,6 +277,11 @@ BAD = {
         "parameters, and the files hold",
     ),
     "a size that is none": (lambda p: edit(p / "m/config.json", hidden_size="\x1b"), "m", "hidden_size must be"),
+    "a scaling that is not known": (
+        lambda p: edit(p / "m/config.json", rope_scaling={"rope_type": "yarn"}),
+        "m",
+        "c/m: rotary scaling 'yarn' is not supported",
+    ),
     "no JSON": (lambda p: (p / "m/config.json").write_text("{"), "m", "config.json is not valid JSON"),
     "cut off": (lambda p: cut(p / "m/model.safetensors"), "m", "model.safetensors: its tensors need"),
     "no weights": (lambda p: (p / "m/model.safetensors").unlink(), "m", "has neither model.safetensors"),
