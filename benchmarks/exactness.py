@@ -40,6 +40,8 @@ METHODS = {  # name: PEFT's class and the settings of both; no class where PEFT 
     "prefix tuning": ("PrefixTuningConfig", {"num_virtual_tokens": 3}),
     "prompt tuning": ("PromptTuningConfig", {"num_virtual_tokens": 3}),
     "norms": ("LNTuningConfig", {}),
+    "VeRA": ("VeraConfig", {"r": 8, **ALL}),
+    "AdaLoRA": ("AdaLoraConfig", {"init_r": 3, "target_r": 2, "tfinal": 2, "total_step": 6, **TASK, **ALL}),
     "adapters, Pfeiffer": (None, {"bottleneck_size": 4}),
     "adapters, Houlsby": (None, {"bottleneck_size": 4, "placement": "houlsby"}),
     "adapters, parallel": (None, {"bottleneck_size": 4, "placement": "parallel"}),
@@ -96,13 +98,16 @@ def logits(model) -> np.ndarray:
 
 def six_steps_of_ours(model) -> list[float]:
     from minilora.optim import AdamW
+    from minilora.peft import TrainingHook
 
-    optimizer, losses = AdamW(model.parameters(), lr=RATE), []
-    for _ in range(STEPS):
+    optimizer, losses, hook = AdamW(model.parameters(), lr=RATE), [], model.training_hook(STEPS) or TrainingHook()
+    for step in range(STEPS):
         optimizer.zero_grad()
-        loss = model.train()(IDS, labels=IDS).loss
+        loss, extra = model.train()(IDS, labels=IDS).loss, hook.extra_loss()
+        loss = loss if extra is None else loss + extra
         loss.backward()
         optimizer.step()
+        hook.after_step(step + 1)
         losses.append(loss.item())
     return losses
 
@@ -111,11 +116,13 @@ def six_steps_of_theirs(model) -> list[float]:
     import torch
 
     optimizer, losses = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE), []
-    for _ in range(STEPS):
+    for step in range(STEPS):
         optimizer.zero_grad()
         loss = model.train()(torch.from_numpy(IDS), labels=torch.from_numpy(IDS)).loss
         loss.backward()
         optimizer.step()
+        if hasattr(model.base_model, "update_and_allocate"):  # AdaLoRA's
+            model.base_model.update_and_allocate(step + 1)
         losses.append(loss.item())
     return losses
 
@@ -128,7 +135,7 @@ def beside_peft(base: Base, kind: str, settings: dict, folder: Path) -> dict:
     from minilora.peft import PeftModel
 
     torch.manual_seed(0)
-    theirs = peft.get_peft_model(base.theirs(), getattr(peft, kind)(**settings, **TASK))
+    theirs = peft.get_peft_model(base.theirs(), getattr(peft, kind)(**settings | TASK))
     theirs.save_pretrained(folder / "theirs")
     ours = PeftModel.from_pretrained(base.ours(), folder / "theirs", is_trainable=True)
     row = {"peft": sum(p.numel() for p in theirs.parameters() if p.requires_grad)}

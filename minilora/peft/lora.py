@@ -8,9 +8,8 @@
     parameters  r · (in + out) a layer, where the layer itself has in · out: 65,536 and 16,777,216 at 4096 × 4096, r = 8
     dropout     on the input of A alone; the base never sees it
     merging     W + s · B A is a plain weight of W's shape: after it, the update costs nothing
-    DoRA        The lengths of W's rows and their directions learn apart: y = m ⊙ x (W + s · B A)ᵀ / n + b, where
-                n (out,) is ‖W + s · B A‖ row by row, a constant for the gradient, and m (out,) trains. m starts at the
-                ‖W‖ of each row, so m / n is 1 (Liu et al. 2024, equation 5 and section 4.3).
+    DoRA        the lengths of W's rows train apart: y = m ⊙ x (W + s · B A)ᵀ / n + b, where n (out,) is ‖W + s · B A‖
+                row by row, a constant for the gradient, and m (out,) starts at ‖W‖ (Liu et al. 2024, equation 5)
 
 LoRA's descendants are in `lora_methods.py`, what its configuration and PEFT's files need in `lora_files.py`.
 """
@@ -46,12 +45,7 @@ class LoraConfig(LoraRules):
 
     @property
     def scaling(self) -> float:
-        """s, by which the update is multiplied."""
         return self.lora_alpha / (sqrt(self.r) if self.use_rslora else self.r)
-
-    def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
-        shapes = {"lora_A.weight": (self.r, module.in_features), "lora_B.weight": (module.out_features, self.r)}
-        return shapes | ({"lora_magnitude_vector": (module.out_features,)} if self.use_dora else {})
 
     def adapt(self, module: nn.Linear, rng: np.random.Generator) -> "LoraLinear":
         return LoraLinear.from_linear(module, self, rng)
@@ -98,8 +92,8 @@ class LoraLinear(AdapterLayer):
 
     def _low_rank_linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x (W + s B A)ᵀ + bias, as one node."""
-        weight = self.base_layer.product_weight
-        return F.low_rank_linear(x, weight, bias, self.lora_A.weight, self.lora_B.weight, self.scaling)
+        A, B = self.lora_A.weight, self.lora_B.weight
+        return F.low_rank_linear(x, self.base_layer.product_weight, bias, A, B, self.scaling)
 
     def changed_weight(self):
         """The array W + s B A (out, in), made anew."""
@@ -132,6 +126,5 @@ def random_start(linear: nn.Linear, config: LoraConfig, rng: np.random.Generator
     return linear, backend.asarray(a, dtype=linear.dtype), backend.asarray(b, dtype=linear.dtype)
 
 
-def row_norms(weight):
-    """The length of each row: (out, in) -> (out,)."""
+def row_norms(weight):  # (out, in) -> (out,)
     return xp.sqrt(xp.einsum("ij,ij->i", weight, weight))

@@ -106,6 +106,10 @@ class LoraRules(NamedTargets):
 
     # In files
 
+    def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
+        shapes = {"lora_A.weight": (self.r, module.in_features), "lora_B.weight": (module.out_features, self.r)}
+        return shapes | ({"lora_magnitude_vector": (module.out_features,)} if self.use_dora else {})
+
     def as_saved(self, layers: dict[str, AdapterLayer]) -> "LoraRules":
         """After a randomized SVD, plain LoRA of twice the rank and the same scaling: see `pissa.py`."""
         if self.pissa_iterations is None:
