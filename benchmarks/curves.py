@@ -19,6 +19,17 @@ from benchmarks.step import RANK, STEPS, step_runner
 
 OUT = Path("minilora") / "assets" / "results" / "curves.jsonl"
 METHODS = ("full", "lora")
+MIDDLE = {
+    **{"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8},
+    **{"length": 128, "batch": 4},
+}
+AXES = {  # each doubled four times
+    "layers": [1, 2, 4, 8, 16],
+    "hidden": [64, 128, 256, 512, 1024],
+    "length": [32, 64, 128, 256, 512],
+    "batch": [1, 2, 4, 8, 16],
+    "vocab": [512, 1024, 2048, 4096, 8192],
+}
 ROUNDS, TURN = 7, 0.4  # TURN: seconds
 SIDE = 1024  # of the product that the rate is of
 BLOCK, BLOCKS = 64 * 1024, 64  # numbers that stay in a core's cache, and how often a step goes over them
@@ -122,7 +133,7 @@ def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float
 def main() -> int:
     from minilora.errors import MiniloraError
     from minilora.measure.records import Records
-    from minilora.results.curves import AXES, KIND, MIDDLE
+    from minilora.results.curves import KIND
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)

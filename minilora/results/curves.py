@@ -27,17 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KIND, FILE = "curves", "curves.jsonl"
-MIDDLE = {
-    **{"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8},
-    **{"length": 128, "batch": 4},
-}
-AXES = {  # each doubled four times
-    "layers": [1, 2, 4, 8, 16],
-    "hidden": [64, 128, 256, 512, 1024],
-    "length": [32, 64, 128, 256, 512],
-    "batch": [1, 2, 4, 8, 16],
-    "vocab": [512, 1024, 2048, 4096, 8192],
-}
 LABELS = {
     "layers": "layers",
     "hidden": "hidden size",

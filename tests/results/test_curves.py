@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.curves import AXES, MIDDLE
 from minilora.measure.records import Records
 from minilora.plan.activations import Step
 from minilora.plan.planner import flops, trainable
@@ -74,7 +75,7 @@ def test_what_grows_with_what(method):
 @pytest.fixture
 def measured(tmp_path):
     """A cell of two sizes, three rounds each, the last of which was disturbed."""
-    settings = {"middle": curves.MIDDLE, "axes": {"layers": [1, 2]}, "rank": 8, "rounds": 3}
+    settings = {"middle": MIDDLE, "axes": {"layers": [1, 2]}, "rank": 8, "rounds": 3}
     records = Records.open(tmp_path / "curves.jsonl", curves.KIND, settings)
     records.header["machine"]["cores"] = 2
     rates = {"products": 1e11, "elements": 1e10, "exponentials": 1e9, "memory": 1e10, "layer": 1e-3}
@@ -139,21 +140,21 @@ def test_the_figure_has_a_panel_an_axis_and_a_line_each(measured):
 
 
 def test_with_the_width_grow_mlp_and_heads():
-    size = curves.size_at(curves.MIDDLE, "hidden", 1024)
+    size = curves.size_at(MIDDLE, "hidden", 1024)
     assert (size["hidden"], size["intermediate"], size["heads"], size["layers"]) == (1024, 2752, 32, 4)
-    assert curves.size_at(curves.MIDDLE, "batch", 1) == curves.MIDDLE | {"batch": 1}
+    assert curves.size_at(MIDDLE, "batch", 1) == MIDDLE | {"batch": 1}
 
 
 def test_the_committed_record_is_whole_and_every_growth_off_has_its_cause():
     records = Records.read(page.ROOT / page.RECORDS / curves.FILE, curves.KIND)
-    assert records.header["settings"]["axes"] == curves.AXES
+    assert records.header["settings"]["axes"] == AXES
     for method in curves.METHODS:
         for axis, points in curves.curves(records, method).items():
             assert len(points) == 5
             for before, point in zip(points, points[1:], strict=False):
                 if abs(point.off) > curves.NEAR:
                     assert axis in curves.CAUSES, (method, axis, before.value, point.value, point.off)
-        assert set(curves.curves(records, method)) == set(curves.AXES)
+        assert set(curves.curves(records, method)) == set(AXES)
 
 
 # The benchmark
@@ -200,7 +201,7 @@ def test_what_the_benchmark_keeps_of_the_machine(benchmark):
 
 def test_what_the_benchmark_keeps_of_an_axis(benchmark):
     module, started = benchmark
-    settings = {"middle": curves.MIDDLE, "axes": {"batch": [1, 16]}, "rounds": 2}
+    settings = {"middle": MIDDLE, "axes": {"batch": [1, 16]}, "rounds": 2}
     found = module.measure(settings, "lora", "batch")
     assert found["torch"] == [[7, 7], [8, 8]]  # the lengths of "torch 1" and "torch 16"
     assert set(found) == {"minilora", "torch", "products"}

@@ -10,28 +10,18 @@ from minilora.errors import FormatError, MiniloraError
 from minilora.formats.atomic import to_json
 from minilora.measure import comparison
 from minilora.measure.studies import STUDIES
-from minilora.results import (
-    curves as curves_record,
-)
-from minilora.results import (
-    page as results,
-)
-from minilora.results import (
-    speed as speed_record,
-)
-from minilora.results import (
-    teaching as jargon_record,
-)
+from minilora.results import curves, speed, teaching
+from minilora.results import page as results
 
 pytestmark = pytest.mark.host
-JARGON = results.ROOT / results.RECORDS / jargon_record.FILE
+JARGON = results.ROOT / results.RECORDS / teaching.FILE
 KNOWN = {"comparison.lora.share": "5.9 %"}
 
 
 def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text() == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
-    ours = {*comparison.FIGURES, *jargon_record.FIGURES, *curves_record.FIGURES}
+    ours = {*comparison.FIGURES, *teaching.FIGURES, *curves.FIGURES}
     assert figures == ours | {f"study-{name}" for name in STUDIES}
     assert set(results.measured_studies()) == set(STUDIES)
 
@@ -63,7 +53,7 @@ def test_a_name_that_was_not_measured_is_an_error():
 @pytest.fixture
 def jargon():
     """The results of a full run, of which some round numbers are known."""
-    record = copy.deepcopy(jargon_record.read(JARGON))
+    record = copy.deepcopy(teaching.read(JARGON))
     record |= {"quick": False, "command": "minilora demo --model smollm2", "adapter": "/tmp/here", "replay": 50}
     record["training"] |= {"losses": [3.0, 2.0], "seconds": 100.0}
     times = {"before": 0.5, "few-shot": 0.6, "open book": 0.3, "after": 0.4}
@@ -99,7 +89,7 @@ def a_root(tmp_path, jargon):
 
 def test_the_committed_record_is_what_is_kept_of_a_run():
     """If this fails: python -m minilora.results.page"""
-    assert JARGON.read_bytes() == to_json(jargon_record.read(JARGON))
+    assert JARGON.read_bytes() == to_json(teaching.read(JARGON))
 
 
 def test_a_lesson_and_a_notebook_show_it():
@@ -108,7 +98,7 @@ def test_a_lesson_and_a_notebook_show_it():
     assert {"jargon.caution", "jargon.table", "jargon.after.phrasings.f1", "jargon.few-shot.pays_off"} <= named
     notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text())
     printed = "".join("".join(out.get("text", "")) for cell in notebook["cells"] for out in cell.get("outputs", []))
-    for sentence in teach_report.claims(jargon_record.read(JARGON)):
+    for sentence in teach_report.claims(teaching.read(JARGON)):
         assert sentence in printed, "python -m minilora.classroom.publish.notebooks 13"
 
 
@@ -116,15 +106,15 @@ def test_a_lesson_and_a_notebook_show_it():
 def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
     results.keep_jargon(a_root / "results.json", a_root)
     results.write(a_root)
-    record = jargon_record.read(a_root / results.RECORDS / jargon_record.FILE)
+    record = teaching.read(a_root / results.RECORDS / teaching.FILE)
     assert "losses" not in record["training"] and "adapter" not in record
     assert [sample["question"] for sample in record["samples"]] == [
-        f"{test} {i}?" for test in ("phrasings", "uses") for i in range(jargon_record.SAMPLES)
+        f"{test} {i}?" for test in ("phrasings", "uses") for i in range(teaching.SAMPLES)
     ]
-    assert "/tmp/here" not in (a_root / results.RECORDS / jargon_record.FILE).read_text()
+    assert "/tmp/here" not in (a_root / results.RECORDS / teaching.FILE).read_text()
     assert "-->80 %<!--" in (a_root / "README.md").read_text()
     page = (a_root / results.PAGE).read_text()
-    assert "| fine-tuned | 80 % |" in page and jargon_record.CAUTION not in page
+    assert "| fine-tuned | 80 % |" in page and teaching.CAUTION not in page
     assert r"| a \| \*b\* \<i\> |" in page
     assert (a_root / results.FIGURES / "jargon.png").is_file()
 
@@ -133,13 +123,13 @@ def test_a_quick_run_says_so(a_root, jargon):
     quick = jargon | {"quick": True, "command": "minilora demo --model smollm2 --quick"}
     (a_root / "results.json").write_bytes(to_json(quick))
     results.keep_jargon(a_root / "results.json", a_root)
-    assert f"**{jargon_record.CAUTION}**" in results.page(a_root)
-    assert jargon_record.values(quick)["jargon.caution"] == jargon_record.CAUTION
-    assert jargon_record.values(jargon)["jargon.caution"] == ""
+    assert f"**{teaching.CAUTION}**" in results.page(a_root)
+    assert teaching.values(quick)["jargon.caution"] == teaching.CAUTION
+    assert teaching.values(jargon)["jargon.caution"] == ""
 
 
 def test_values_of_the_jargon(jargon):
-    known = jargon_record.values(jargon)
+    known = teaching.values(jargon)
     expected = {
         "before.phrasings.f1": "20 %",
         "open-book.phrasings.exact": "10 %",
@@ -167,24 +157,24 @@ def test_values_of_the_jargon(jargon):
 def test_other_results_are_no_record(change, words, jargon, tmp_path):
     (tmp_path / "r.json").write_bytes(to_json(jargon | change))
     with pytest.raises(FormatError, match=words):
-        jargon_record.read(tmp_path / "r.json")
+        teaching.read(tmp_path / "r.json")
     assert results.main(["--jargon", str(tmp_path / "r.json")]) == 2
 
 
 def test_what_a_picture_of_the_scores_shows(jargon):
-    figure = jargon_record.scores(jargon)
+    figure = teaching.scores(jargon)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [*teach_report.ROWS.values()]
     assert [bar.get_width() for bar in axes.containers[0]] == pytest.approx([20, 40, 60, 80])
     assert "quick" not in figure.get_suptitle()
-    assert "quick" in jargon_record.scores(jargon | {"quick": True}).get_suptitle()
+    assert "quick" in teaching.scores(jargon | {"quick": True}).get_suptitle()
 
 
 # The record of speed
 
 
 def test_the_page_has_every_row_of_the_speed_table():
-    record = speed_record.read(results.ROOT / results.RECORDS / speed_record.FILE)
+    record = speed.read(results.ROOT / results.RECORDS / speed.FILE)
     names = " ".join(row["name"] for row in record["rows"])
     works = (
         "hidden 256, 4 layers, full",
@@ -210,7 +200,7 @@ def test_what_the_speed_table_shows():
         one | {"name": "no goal", "goal": None},
     ]
     record = {"before_commit": "abc", "peers": {"torch": "2.0"}, "rows": rows}
-    found = speed_record.grid(record)
+    found = speed.grid(record)
     assert [row[2:] for row in found.rows] == [
         ("1.10", "0.96", "1.10", "yes"),
         ("1.10", "0.96", "1.09", "no"),
@@ -219,10 +209,10 @@ def test_what_the_speed_table_shows():
         ("–", "0.96", "1.10", "–"),
     ]
     assert "commit abc" in found.caption and "torch 2.0" in found.caption
-    assert speed_record.profiles(record) == "- **a step**: x.\n  y."
+    assert speed.profiles(record) == "- **a step**: x.\n  y."
 
 
 def test_another_file_is_no_record_of_speed(tmp_path):
     (tmp_path / "r.json").write_bytes(to_json({"minilora": "speed", "version": 0}))
     with pytest.raises(FormatError, match="no record of speed of version 1"):
-        speed_record.read(tmp_path / "r.json")
+        speed.read(tmp_path / "r.json")
