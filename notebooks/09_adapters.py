@@ -126,14 +126,14 @@ listeners = {path: Listener(layer) for path, layer in adapters_of(model).items()
 for path, listener in listeners.items():
     model.base_model.replace(path, listener)
 model(lab.domain_test.ids[None, :256])
-shares = {module: [] for module in pictures.BLOCK}
+shares = {module: [] for module in internals.BLOCK}
 for path, listener in listeners.items():
     shares[path.split(".")[-1]].append(listener.share)
 pictures.show(
     pictures.curves(
         "What the adapters add, beside what their modules say",
         {
-            f"behind {pictures.BLOCK[module]}": (range(1, 7), found)
+            f"behind {internals.BLOCK[module]}": (range(1, 7), found)
             for module, found in shares.items()
         },
         "block",
@@ -144,7 +144,7 @@ pictures.show(
 # %%
 for module, found in shares.items():
     said = ", ".join(f"{share:.1f}" for share in found)
-    print(f"behind {pictures.BLOCK[module]}, blocks 1 to 6: {said}")
+    print(f"behind {internals.BLOCK[module]}, blocks 1 to 6: {said}")
 
 # %% [markdown]
 # Each is a share: 0.5 means that the remark is half as large as what it comments on. No adapter stayed silent, and the

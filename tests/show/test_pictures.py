@@ -1,11 +1,13 @@
 """pytest tests/show/test_pictures.py: each picture shows what it was given, under its title."""
 
+import ast
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minilora.show import internals, pictures, style
+from minilora.show import graph, internals, pictures, style
 from minilora.show.grids import Spread
 
 pytestmark = pytest.mark.host
@@ -101,3 +103,11 @@ def test_bars_of_memory_fill_the_axis_and_show_gpus_and_peaks():
     assert [text.get_text() for text in axes.texts] == ["4 GB"]
     assert list(axes.lines[-1].get_xdata()) == [7, 6]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [*pictures.MEMORY, "peak"]
+
+
+@pytest.mark.parametrize("source", sorted((Path(__file__).parents[2] / "notebooks").glob("*.py")), ids=lambda p: p.stem)
+def test_notebooks_ask_for_what_there_is(source):
+    modules = {"pictures": pictures, "internals": internals, "graph": graph}
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in modules:
+            assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
