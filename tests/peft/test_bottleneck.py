@@ -11,6 +11,7 @@ from minilora import functional as F
 from minilora.formats import safetensors
 from minilora.gradcheck import gradcheck
 from minilora.models.llama import LlamaForSequenceClassification
+from minilora.models.rotary import inverse_frequencies, rotary_tables
 from minilora.peft import AdapterLayer, BottleneckConfig, PeftModel, get_peft_model
 from minilora.peft.bottleneck import PLACEMENTS, BottleneckLayer
 from minilora.tensor import Tensor
@@ -157,7 +158,9 @@ def test_where_in_a_block_it_acts(placement):
     """An adapter that adds one number moves the stream by it, before the residual is added."""
     base = base_of(PLAIN, "tied", 0)
     x = base.model.embed_tokens(IDS)
-    angles = base.model._rotary_tables(np.arange(IDS.shape[1]), "float32")
+    frequencies = inverse_frequencies(base.config.head_dim, base.config.rope_theta, base.config.rope_scaling)
+    tables = rotary_tables(np.arange(IDS.shape[1]), frequencies)
+    angles = [backend.asarray(table, dtype=x.dtype) for table in tables]
     block = base.model.layers[0]
     m = get_peft_model(base, BottleneckConfig(bottleneck_size=3, placement=placement))
     block.mlp.adapter_up.bias.data = block.mlp.adapter_up.bias.data + 7

@@ -7,7 +7,8 @@ import pytest
 
 from minilora import nn
 from minilora.backend import xp
-from minilora.models.llama import LlamaModel
+from minilora.models import llama
+from minilora.models.rotary import rotary_tables
 from minilora.peft import LoraConfig, PeftModel, files
 from minilora.peft.lora import LoraLinear
 from minilora.peft.prefix import PrefixLayer
@@ -125,9 +126,8 @@ def prefix_that_takes_keys_for_values(patch):
 
 
 def positions_that_start_at_zero_after_a_prefix(patch):
-    tables = LlamaModel._rotary_tables
-    wrong = lambda body, positions, dtype: tables(body, positions - positions.min(), dtype)  # noqa: E731
-    patch.setattr(LlamaModel, "_rotary_tables", wrong)
+    wrong = lambda positions, frequencies: rotary_tables(positions - positions.min(), frequencies)  # noqa: E731
+    patch.setattr(llama, "rotary_tables", wrong)
 
 
 def dora_norm_along_the_wrong_axis(patch):

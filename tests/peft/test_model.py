@@ -623,7 +623,7 @@ def test_pefts_names_of_saved_modules_are_read_as_peft_reads_them(tmp_path):
         ({"lora_alpha": 0}, ["lora_alpha must be a positive number"]),
         ({"lora_alpha": float("nan")}, ["lora_alpha must be a positive number"]),
         ({"lora_alpha": None}, ["lora_alpha must be a positive number"]),
-        ({"peft_type": "VERA"}, ["peft_type is 'VERA'", "LORA"]),
+        ({"peft_type": "LOHA"}, ["peft_type is 'LOHA'", "LORA"]),
         ({"peft_type": ["LORA"]}, ["peft_type is"]),
         ({"use_dora": True}, ["use_dora is True", "missing", "0.self_attn.q_proj.lora_magnitude_vector"]),
         ({"init_lora_weights": "pissa"}, ["init_lora_weights is 'pissa'"]),

@@ -124,7 +124,7 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
         ("finetune", *model, "--data", tmp_path / "two.jsonl", *out): "9 conversations with 1 different questions",
         ("finetune", *model, "--data", tmp_path / "no.jsonl", *out): "No such file",
         ("finetune", *model, "--data", place / "x.jsonl", "--seq-len", 5, *out): "no response fits",
-        ("finetune", *model, "--data", place / "x.jsonl", "--seq-len", 99_999, "--pack", *out): "less than a context",
+        ("finetune", *model, "--data", place / "x.jsonl", "--seq-len", 9_999, "--pack", *out): "less than a context",
     }
     for arguments, words in cases.items():
         assert words in refused(capsys, *arguments), arguments
