@@ -149,7 +149,7 @@ class Method:
     family: str  # of FAMILIES
     marker: str  # in figures; with `linestyle` it tells methods apart in grey
     linestyle: str | tuple
-    lr: float  # a learning rate that serves on the package's base
+    lr: float  # a learning rate that serves on the package's base, where a search starts
     plan: Callable[[Any, Any], Trainable]  # of a shape (`minilora.plan.shapes.Shape`) and the options
     config: type[PeftConfig] | None = None  # None: some of the model's own weights train, without an adapter
     variant: Mapping[str, Any] = field(default_factory=dict)  # settings that tell it from others of its configuration
