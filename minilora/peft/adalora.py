@@ -264,7 +264,7 @@ register(
         family="low rank",
         marker="+",
         linestyle=(0, (5, 2, 1, 2)),
-        lr=3e-3,
+        lr=3e-2,
         config=AdaLoraConfig,
         settings=lambda options, tokens: {
             **{"target_r": options.rank, "init_r": initial_rank(options), "tinit": None, "tfinal": None},
