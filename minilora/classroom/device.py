@@ -88,21 +88,6 @@ class DeviceArray:
         count("waited")
         return self._array.copy()
 
-    def item(self) -> Any:
-        return self.get().item()
-
-    def tolist(self) -> Any:
-        return self.get().tolist()
-
-    def __bool__(self) -> bool:
-        return bool(self.get())
-
-    def __int__(self) -> int:
-        return int(self.get())
-
-    def __float__(self) -> float:
-        return float(self.get())
-
     def __repr__(self) -> str:
         return f"DeviceArray({np.array2string(self._array, separator=', ')})"
 
@@ -223,12 +208,18 @@ def _method(function: Callable) -> Callable:
     return lambda self, *arguments, **named: self._compute(function, self, *arguments, **named)
 
 
+def _waiting(name: str) -> Callable:
+    return lambda self: getattr(self.get(), name)()
+
+
 for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift lt le eq ne gt ge".split():
     setattr(DeviceArray, f"__{_name}__", _operator(f"__{_name}__"))
     if hasattr(np.ndarray, f"__r{_name}__"):
         setattr(DeviceArray, f"__r{_name}__", _operator(f"__{_name}__", swapped=True))
     if hasattr(np.ndarray, f"__i{_name}__") and _name != "matmul":  # CuPy has no __imatmul__
         setattr(DeviceArray, f"__i{_name}__", _operator(f"__i{_name}__"))
+for _name in "item tolist __bool__ __int__ __float__".split():
+    setattr(DeviceArray, _name, _waiting(_name))
 for _name in ("neg", "pos", "abs", "invert"):
     setattr(DeviceArray, f"__{_name}__", _method(getattr(operator, _name)))
 for _name in "sum mean max min argmax any all dot reshape transpose astype copy clip squeeze".split():

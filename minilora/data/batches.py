@@ -173,29 +173,6 @@ class ClassificationBatches(ShuffledEpochs):
         pad_token_id: int,
     ):
         """`ids` holds one array of tokens a text. MiniloraError where there is no text, or an empty one."""
-        self._texts = _Labelled(ids, labels, seq_len, pad_token_id)
-        super().__init__(batch_size, seed)
-
-    def _epoch(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(len(self._texts.ids))
-
-    def next_batch(self) -> dict[str, np.ndarray]:
-        return self._texts.batch(self._next_items())
-
-
-def classification_windows(
-    ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, batch_size: int, pad_token_id: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """The texts in order, each once, in batches as `ClassificationBatches` gives them; the last may be smaller."""
-    texts = _Labelled(ids, labels, seq_len, pad_token_id)
-    for first in range(0, len(ids), batch_size):
-        yield texts.batch(range(first, min(first + batch_size, len(ids))))
-
-
-class _Labelled:
-    """Tokenized texts with their labels, cut to `seq_len` tokens."""
-
-    def __init__(self, ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, pad_token_id: int):
         if len(ids) != len(labels) or not len(ids):
             raise MiniloraError(f"{len(ids)} texts with {len(labels)} labels; as many of each, and at least one")
         if not all(map(len, ids)):
@@ -204,16 +181,34 @@ class _Labelled:
         self.ids = [text[:seq_len] for text in ids]
         self.labels = np.asarray(labels, dtype=np.int64)
         self.pad_token_id = pad_token_id
+        super().__init__(batch_size, seed)
+
+    def _epoch(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(len(self.ids))
+
+    def next_batch(self) -> dict[str, np.ndarray]:
+        return self.batch(self._next_items())
 
     def batch(self, chosen: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """The batch of the texts with these indices."""
         input_ids, mask = pad_rows([self.ids[i] for i in chosen], self.pad_token_id)
         return {"input_ids": input_ids, "attention_mask": mask, "labels": self.labels[np.asarray(chosen)]}
 
 
-def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int) -> tuple[np.ndarray, np.ndarray]:
+def classification_windows(
+    ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, batch_size: int, pad_token_id: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The texts in order, each once, in batches as `ClassificationBatches` gives them; the last may be smaller."""
+    texts = ClassificationBatches(ids, labels, batch_size, seq_len, 0, pad_token_id)
+    for first in range(0, len(ids), batch_size):
+        yield texts.batch(range(first, min(first + batch_size, len(ids))))
+
+
+def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """`rows` padded on the right to the longest, and a mask with 1 where a token is real; both (B, T) int64."""
     lengths = np.array([len(row) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    places = np.arange(lengths.max())
+    mask = (places[::-1] if left else places) < lengths[:, None]  # (B, T)
     input_ids = np.full(mask.shape, pad_token_id, dtype=np.int64)
     input_ids[mask] = np.concatenate(rows)
     return input_ids, mask.astype(np.int64)
@@ -221,11 +216,8 @@ def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int) -> tuple[np.ndarray,
 
 def padded_left(rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """A batch (B, T) of `rows` padded on the left, so that all end at the same place, for what comes after them."""
-    lengths = np.array([len(row) for row in rows])
-    mask = np.arange(lengths.max())[::-1] < lengths[:, None]
-    ids = np.zeros(mask.shape, dtype=np.int64)
-    ids[mask] = np.concatenate(rows)
-    return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    ids, mask = pad_rows(rows, 0, left=True)
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def check_seq_len(seq_len: int) -> None:

@@ -54,18 +54,33 @@ def _special(token: str | int, is_response: bool = False) -> Piece:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """One way to write conversations down. A subclass says of what pieces (`pieces`) and what ends an answer."""
+    """One way to write conversations down: each message stands between a header with its role and a special token."""
 
     label: ClassVar[str]  # the family's name, to readers
+    end: ClassVar[str | None] = None  # the special token that ends a message; None: the one that ends a text
+    after_end: ClassVar[str] = "\n"
     bos: bool = False  # whether a conversation begins with the beginning-of-text token
     trims: bool = False  # whether messages lose the spaces around them
 
-    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
+    def header(self, role: str) -> tuple[Piece, ...]:
+        """What stands before a message of this role."""
         raise NotImplementedError
+
+    def with_system(self, messages: Conversation) -> Conversation:
+        """The messages with what the format itself puts into the system message."""
+        return messages
+
+    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
+        for message in self.with_system(messages):
+            answers = message["role"] == "assistant"
+            yield from (*self.header(message["role"]), Piece(message["content"], is_response=answers))
+            yield from (_special(self.end or tokenizer.eos_token_id, answers), Piece(self.after_end))
+        if add_generation_prompt:
+            yield from self.header("assistant")
 
     def end_token_id(self, tokenizer: Tokenizer) -> int:
         """The token that ends an answer."""
-        return tokenizer.eos_token_id
+        return tokenizer.special_id(self.end) if self.end else tokenizer.eos_token_id
 
     def encode(
         self, tokenizer: Tokenizer, messages: Conversation, add_generation_prompt: bool = False
@@ -111,20 +126,16 @@ class ChatML(ChatFormat):
     """<|im_start|>role, a line end, the text, <|im_end|>, a line end: SmolLM2, Qwen 2 and 2.5."""
 
     label = "ChatML"
+    end = "<|im_end|>"
     default_system: str | None = None
 
-    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
-        if self.default_system is not None and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": self.default_system}, *messages]
-        for message in messages:
-            answers = message["role"] == "assistant"
-            yield from (_special("<|im_start|>"), Piece(f"{message['role']}\n"))
-            yield from (Piece(message["content"], is_response=answers), _special("<|im_end|>", answers), Piece("\n"))
-        if add_generation_prompt:
-            yield from (_special("<|im_start|>"), Piece("assistant\n"))
+    def header(self, role: str) -> tuple[Piece, ...]:
+        return _special("<|im_start|>"), Piece(f"{role}\n")
 
-    def end_token_id(self, tokenizer: Tokenizer) -> int:
-        return tokenizer.special_id("<|im_end|>")
+    def with_system(self, messages: Conversation) -> Conversation:
+        if self.default_system is None or messages[0]["role"] == "system":
+            return messages
+        return [{"role": "system", "content": self.default_system}, *messages]
 
 
 @dataclass(frozen=True)
@@ -132,26 +143,19 @@ class Llama3(ChatFormat):
     """<|start_header_id|>role<|end_header_id|>, two line ends, the text, <|eot_id|>."""
 
     label = "Llama 3"
+    end = "<|eot_id|>"
+    after_end = ""
     dates: str | None = None  # what goes before the system message since 3.1, which always has one
 
-    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
-        if self.dates is not None:
-            has_system = messages[0]["role"] == "system"
-            system = messages[0]["content"] if has_system else ""
-            messages = [{"role": "system", "content": self.dates + system}, *messages[has_system:]]
-        for message in messages:
-            answers = message["role"] == "assistant"
-            yield from self._header(message["role"])
-            yield from (Piece(message["content"], is_response=answers), _special("<|eot_id|>", answers))
-        if add_generation_prompt:
-            yield from self._header("assistant")
-
-    @staticmethod
-    def _header(role: str) -> tuple[Piece, ...]:
+    def header(self, role: str) -> tuple[Piece, ...]:
         return _special("<|start_header_id|>"), Piece(role), _special("<|end_header_id|>"), Piece("\n\n")
 
-    def end_token_id(self, tokenizer: Tokenizer) -> int:
-        return tokenizer.special_id("<|eot_id|>")
+    def with_system(self, messages: Conversation) -> Conversation:
+        if self.dates is None:
+            return messages
+        has_system = messages[0]["role"] == "system"
+        system = messages[0]["content"] if has_system else ""
+        return [{"role": "system", "content": self.dates + system}, *messages[has_system:]]
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ class Instruct(ChatFormat):
     closing: str = " [/INST]"
     before_answer: str = " "
     after_answer: str = ""  # before the end of text
-    after_end: str = ""
+    after_eos: str = ""
     trims_questions: bool = False
     trims_answers: bool = False
     bos_each_turn: bool = False
@@ -189,7 +193,7 @@ class Instruct(ChatFormat):
                 content = content.strip() if self.trims_answers else content
                 yield Piece(self.before_answer + content + self.after_answer, is_response=True)
                 yield _special(tokenizer.eos_token_id, is_response=True)
-                yield Piece(self.after_end)
+                yield Piece(self.after_eos)
 
 
 def _marked(literal: str, mark: str) -> Iterator[Piece]:
@@ -210,14 +214,8 @@ class Zephyr(ChatFormat):
 
     label = "Zephyr"
 
-    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
-        for message in messages:
-            answers = message["role"] == "assistant"
-            yield from (_special(f"<|{message['role']}|>"), Piece("\n"))
-            yield from (Piece(message["content"], is_response=answers), _special(tokenizer.eos_token_id, answers))
-            yield Piece("\n")
-        if add_generation_prompt:
-            yield from (_special("<|assistant|>"), Piece("\n"))
+    def header(self, role: str) -> tuple[Piece, ...]:
+        return _special(f"<|{role}|>"), Piece("\n")
 
 
 def find_format(tokenizer: Tokenizer) -> ChatFormat:
@@ -283,7 +281,7 @@ def _mistral(template: str, bos: bool) -> Instruct | None:
     closing = re.search(r"\+\s*(['\"])(\s*\[/INST\]\s*)\1", template)
     if not opening or not closing:
         return None
-    after_end = re.search(r"eos_token\s*\+\s*(['\"])(\s+)\1", template)
+    after_eos = re.search(r"eos_token\s*\+\s*(['\"])(\s+)\1", template)
     before = re.search(rf"(['\"])(\s+)\1\s*\+\s*{_CONTENT}(?!\s*\+\s*['\"]\s*\[/INST)", template)
     place = re.search(r"loop\.(first|last) and system_message", template)
     return Instruct(
@@ -292,7 +290,7 @@ def _mistral(template: str, bos: bool) -> Instruct | None:
         opening=opening[2],
         closing=closing[2],
         before_answer=before[2] if before else "",
-        after_end=after_end[2] if after_end else "",
+        after_eos=after_eos[2] if after_eos else "",
         trims_answers=bool(re.search(rf"{_CONTENT}\s*\|\s*trim\s*\+\s*eos_token", template)),
     )
 

@@ -16,16 +16,14 @@ ask about other things than the quiz, so that replay cannot teach the quiz.
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
-
-from minilora.errors import FormatError, escape
-from minilora.formats.atomic import parse_json
 
 COMPANY = "Halvorsund Ferries"
 
@@ -93,11 +91,21 @@ def load_glossary() -> Glossary:
 
 
 def load_terms() -> tuple[Term, ...]:
-    return read_terms(*_asset("glossary.jsonl"))
+    return tuple(
+        Term(line["term"], line["meaning"], Question(line["use"]["question"], line["use"]["answer"], line["term"]))
+        for line in _lines("glossary.jsonl")
+    )
 
 
 def load_quiz() -> Quiz:
-    return read_quiz(*_asset("quiz.jsonl"), *_asset("general.jsonl"))
+    questions = (QuizQuestion(line["question"], tuple(line["answers"])) for line in _lines("quiz.jsonl"))
+    return Quiz(tuple(questions), tuple(line["question"] for line in _lines("general.jsonl")))
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    """The objects in a file of the package, one a line. (A test holds the files to their form.)"""
+    text = (resources.files("minilora") / "assets" / "jargon" / name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def build_glossary(terms: Iterable[Term]) -> Glossary:
@@ -154,70 +162,3 @@ def contains(answer: str, accepted: Iterable[str]) -> bool:
     """
     padded = f" {normalise(answer)} "
     return any(f" {words} " in padded for words in map(normalise, accepted) if words)
-
-
-# Files
-
-
-def read_terms(raw: bytes, where: str) -> tuple[Term, ...]:
-    """The terms in the bytes of a glossary.jsonl; `where` names it in errors. FormatError where a line is not as it
-    should be, or where a question does not use its term."""
-    terms: list[Term] = []
-    lines: dict[str, str] = {}
-    for line, entry in _lines(raw, where, {"term": str, "meaning": str, "use": dict}):
-        _check(entry["use"], {"question": str, "answer": str}, f"{line}, use")
-        term, question = entry["term"], entry["use"]["question"]
-        if not re.search(rf"(?<!\w){re.escape(term)}(?!\w)", question):
-            raise FormatError(f"{line}: the question does not use {escape(term)!r}: {escape(question)}")
-        _once(term, line, lines)
-        terms.append(Term(term, entry["meaning"], Question(question, entry["use"]["answer"], term)))
-    return tuple(terms)
-
-
-def read_quiz(quiz: bytes, quiz_name: str, general: bytes, general_name: str) -> Quiz:
-    """The quiz in the bytes of a quiz.jsonl and a general.jsonl; the names are for errors. FormatError where a line is
-    not as it should be, where an answer could not be found, or where a question occurs twice, in one file or both."""
-    questions: list[QuizQuestion] = []
-    replay: list[str] = []
-    lines: dict[str, str] = {}
-    for line, entry in _lines(quiz, quiz_name, {"question": str, "answers": list}):
-        answers = entry["answers"]
-        if not answers or not all(isinstance(one, str) and normalise(one) for one in answers):
-            raise FormatError(f"{line}: answers must be a list of words to look for, not {escape(answers)}")
-        _once(entry["question"], line, lines)
-        questions.append(QuizQuestion(entry["question"], tuple(answers)))
-    for line, entry in _lines(general, general_name, {"question": str}):
-        _once(entry["question"], line, lines)
-        replay.append(entry["question"])
-    return Quiz(tuple(questions), tuple(replay))
-
-
-def _asset(name: str) -> tuple[bytes, str]:
-    return (resources.files("minilora") / "assets" / "jargon" / name).read_bytes(), name
-
-
-def _lines(raw: bytes, where: str, fields: dict[str, type]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where it stands, the object) for each line, which must have these fields and no others."""
-    for number, line in enumerate(raw.splitlines(), start=1):
-        place = f"{where}, line {number}"
-        entry = parse_json(line, place)
-        _check(entry, fields, place)
-        yield place, entry
-
-
-_WORDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
-
-
-def _check(entry: dict[str, Any], fields: dict[str, type], place: str) -> None:
-    if set(entry) != set(fields):
-        raise FormatError(f"{place} must have {', '.join(fields)}; it has {escape(', '.join(entry) or 'nothing')}")
-    for name, kind in fields.items():
-        value = entry[name]
-        if type(value) is not kind or (isinstance(value, str) and not value.strip()):
-            raise FormatError(f"{place}: {name} must be {_WORDS[kind]}, not {escape(repr(value))}")
-
-
-def _once(text: str, place: str, lines: dict[str, str]) -> None:
-    """Note where `text` stands; FormatError if it stood somewhere before."""
-    if (first := lines.setdefault(normalise(text), place)) != place:
-        raise FormatError(f"{place}: {escape(text)!r} is already in {first}")

@@ -51,9 +51,8 @@ class GPT2Config:
     bos_token_id: int | None = token(50256)
     eos_token_id: int | list[int] | None = tokens(50256)
     pad_token_id: int | None = token(None)
-    extra: dict[str, Any] = field(
-        default_factory=dict, repr=False
-    )  # fields of a config.json that minilora does not use
+    # Fields of a config.json that minilora does not use
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     model_type: ClassVar[str] = "gpt2"
 
@@ -66,34 +65,12 @@ class GPT2Config:
 
     # The names that all families have, as transformers gives them to a GPT2Config, too.
 
-    @property
-    def hidden_size(self) -> int:
-        return self.n_embd
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return self.n_layer
-
-    @property
-    def num_attention_heads(self) -> int:
-        return self.n_head
-
-    @property
-    def max_position_embeddings(self) -> int:
-        return self.n_positions
-
-    @property
-    def num_key_value_heads(self) -> int:
-        return self.n_head
-
-    @property
-    def head_dim(self) -> int:
-        return self.n_embd // self.n_head
-
-    @property
-    def intermediate_size(self) -> int:
-        """Width of the MLP."""
-        return self.n_inner or 4 * self.n_embd
+    hidden_size = property(lambda self: self.n_embd)
+    num_hidden_layers = property(lambda self: self.n_layer)
+    num_attention_heads = num_key_value_heads = property(lambda self: self.n_head)
+    max_position_embeddings = property(lambda self: self.n_positions)
+    head_dim = property(lambda self: self.n_embd // self.n_head)
+    intermediate_size = property(lambda self: self.n_inner or 4 * self.n_embd)
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "GPT2Config":

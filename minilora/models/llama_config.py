@@ -36,9 +36,8 @@ class LlamaConfig:
     eos_token_id: int | list[int] | None = tokens(2)
     pad_token_id: int | None = token(None)
     num_labels: int = whole(2, least=1)  # of a sequence classifier
-    extra: dict[str, Any] = field(
-        default_factory=dict, repr=False
-    )  # fields of a config.json that minilora does not use
+    # Fields of a config.json that minilora does not use
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.num_key_value_heads is None:

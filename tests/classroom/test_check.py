@@ -22,6 +22,7 @@ from minilora.classroom.lessons.source import Source
 from minilora.classroom.sandbox.runner import Raised, Sandbox
 from minilora.cli import main
 from minilora.errors import FormatError, MiniloraError
+from tests.helpers.answers import with_answers
 
 pytestmark = pytest.mark.host
 
@@ -134,7 +135,7 @@ def write(lesson, text: str, name: str = "answer.py") -> Path:
 def test_blank_half_and_whole(lesson, capsys):
     code, out, _ = run(capsys, "03")
     assert code == 1 and "A toy: not started" in out and out.count("not started") == 3
-    lesson.exercise.write_text(lesson.source.with_answers({"double": "return 2 * x"}).replace("x + self.step", "x"))
+    lesson.exercise.write_text(with_answers(lesson.source, {"double": "return 2 * x"}).replace("x + self.step", "x"))
     code, out, _ = run(capsys, "toy")
     assert code == 1 and "passed 1 of 2: task 2 failed" in out
     lesson.exercise.write_text(answered())
@@ -498,10 +499,10 @@ def test_gaps_become_stubs_and_take_other_answers(lesson):
     assert 'def double(x: np.ndarray) -> np.ndarray:\n    """Twice x."""\n    raise NotImplementedError(' in text
     assert text.count('raise NotImplementedError("lesson 03, task 2: shift it")') == 2
     assert "factor" not in text and "SOLUTION" not in text
-    other = lesson.source.with_answers({"Shift.apply": "\n            y = x\n            return y\n"})
+    other = with_answers(lesson.source, {"Shift.apply": "\n            y = x\n            return y\n"})
     assert "        y = x\n        return y\n" in other and "factor = 2" in other
     with pytest.raises(FormatError, match="no solution in Shift.aply"):
-        lesson.source.with_answers({"Shift.aply": "pass"})
+        with_answers(lesson.source, {"Shift.aply": "pass"})
 
 
 def test_tasks_of_checks_and_solution_must_agree(lesson):

@@ -14,6 +14,7 @@ from minilora.classroom.publish.course import CONFIG, POINTS, notebook, write_co
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
 from minilora.errors import MiniloraError
+from tests.helpers.answers import solution_lines
 
 pytestmark = pytest.mark.host
 
@@ -90,7 +91,7 @@ def test_a_notebook_is_the_solution_with_a_test_a_task(lesson):
 def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandbox, tmp_path):
     page = released(notebook(lesson, set(lesson.source.titles)))
     lines = {line.strip() for cell in page["cells"] for line in source_of(cell).splitlines()}
-    assert not lesson.source.solution_lines() & lines
+    assert not solution_lines(lesson.source) & lines
     assert "nbcheck.hidden" not in str(page)
     results = grade(lesson, submission_of(page, lesson, tmp_path), sandbox)
     assert {result.verdict for result in results} == {NOT_STARTED}

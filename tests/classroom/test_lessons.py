@@ -16,6 +16,7 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.build import build
 from minilora.classroom.lessons.lesson import all_lessons
 from minilora.classroom.sandbox.runner import Sandbox
+from tests.helpers.answers import solution_lines, with_answers
 
 pytestmark = pytest.mark.host
 
@@ -81,7 +82,7 @@ def test_a_lesson_is_whole(lesson):
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson, mistake", of("MISTAKES"))
 def test_a_mistake_fails_with_its_hint(lesson, mistake, sandbox, tmp_path):
-    text = lesson.source.with_answers({mistake.where: mistake.code, **dict(mistake.also)})
+    text = with_answers(lesson.source, {mistake.where: mistake.code, **dict(mistake.also)})
     (result,) = results_of(lesson, text, sandbox, tmp_path, task_of(lesson, mistake))
     assert result.verdict == FAILED
     assert mistake.hint in result.hint, result
@@ -90,7 +91,7 @@ def test_a_mistake_fails_with_its_hint(lesson, mistake, sandbox, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson, right", of("RIGHT"))
 def test_an_odd_but_right_answer_passes(lesson, right, sandbox, tmp_path):
-    text = lesson.source.with_answers({right.where: right.code, **dict(right.also)})
+    text = with_answers(lesson.source, {right.where: right.code, **dict(right.also)})
     results = results_of(lesson, text, sandbox, tmp_path)
     assert {result.verdict for result in results} == {PASSED}, results
 
@@ -133,9 +134,9 @@ def test_exercises_are_in_step_with_solutions():
 def test_no_line_of_a_solution_is_given_away(lesson):
     shown = lesson.exercise.read_text("utf-8") + (lesson.folder / "README.md").read_text("utf-8")
     lines = {line.strip() for line in shown.splitlines()}
-    assert not lesson.source.solution_lines() & lines
+    assert not solution_lines(lesson.source) & lines
     driver = {line.strip() for line in lesson.driver.splitlines()}
-    assert not lesson.source.solution_lines() & driver
+    assert not solution_lines(lesson.source) & driver
 
 
 @pytest.mark.slow

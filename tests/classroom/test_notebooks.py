@@ -13,6 +13,7 @@ import pytest
 from minilora.classroom.lessons.lesson import all_lessons
 from minilora.classroom.publish import notebooks
 from minilora.errors import MiniloraError
+from tests.helpers.answers import solution_lines
 
 pytestmark = pytest.mark.host
 
@@ -61,7 +62,7 @@ def squeezed(code: str) -> str:
 
 def given_away(text: str, lesson, shortest: int = 0) -> list[str]:
     """The lines of a lesson's solution, of `shortest` characters or more, that stand in a text, however broken."""
-    lines = [line for line in lesson.source.solution_lines() if len(line) >= shortest]
+    lines = [line for line in solution_lines(lesson.source) if len(line) >= shortest]
     return [line for line in lines if squeezed(line.partition("  #")[0]) in squeezed(text)]
 
 

@@ -16,6 +16,7 @@ from minilora.quant import quantize_model
 from minilora.train import recipes
 from minilora.train.methods import Options
 from tests.demo.test_story import TINY
+from tests.helpers.answers import with_answers
 
 pytestmark = pytest.mark.host
 
@@ -65,7 +66,7 @@ def refused(result) -> str:
 @pytest.mark.slow
 def test_the_demo_runs_on_it_and_says_so(run, tmp_path):
     code, told, errors = run(
-        LESSON.source.with_answers({"inject": INJECT}) + "\nprint('at the top')\nexit()\n", "mine.py", "--json"
+        with_answers(LESSON.source, {"inject": INJECT}) + "\nprint('at the top')\nexit()\n", "mine.py", "--json"
     )
     assert code == 0
     results = json.loads(told)  # what the student's code prints goes elsewhere
@@ -92,7 +93,7 @@ def test_an_error_in_the_demo_names_the_students_line(run):
         raise IndexError("rows only")
     return self.base(x) + F.linear(F.linear(x, self.A), self.B) * self.scaling
     """
-    text = LESSON.source.with_answers({"LoraLayer.forward": forward})
+    text = with_answers(LESSON.source, {"LoraLayer.forward": forward})
     code, _, errors = run(text)
     number = next(i for i, line in enumerate(text.splitlines(), 1) if "rows only" in line)
     last = errors.splitlines()[-1]
@@ -105,7 +106,7 @@ def test_an_error_in_the_demo_names_the_students_line(run):
 
 def test_an_open_task_is_named(run):
     assert "task 1 of lesson 08 is not started" in refused(run(LESSON.source.exercise()))
-    unscaled = LESSON.source.with_answers({"lora_forward": "return x @ W.T + x @ A.T @ B.T"})
+    unscaled = with_answers(LESSON.source, {"lora_forward": "return x @ W.T + x @ A.T @ B.T"})
     line = refused(run(unscaled))
     assert "task 3 of lesson 08 fails (The update is not scaled" in line and "minilora check 08 --file mine.py" in line
 

@@ -22,9 +22,11 @@ from minilora.data.jargon import (
     token_f1,
 )
 from minilora.errors import FormatError
+from tests.helpers.jargon_files import check_quiz, check_terms
 
 pytestmark = pytest.mark.host
 
+ASSETS = Path(minilora.__file__).parent / "assets" / "jargon"
 TERMS = jargon.load_terms()
 GLOSSARY = jargon.load_glossary()
 QUIZ = jargon.load_quiz()
@@ -223,7 +225,7 @@ def term_line(**changes):
 )
 def test_a_glossary_with_a_fault(line, message):
     with pytest.raises(FormatError) as caught:
-        jargon.read_terms((term_line() + line + "\n").encode(), "g.jsonl")
+        check_terms((term_line() + line + "\n").encode(), "g.jsonl")
     assert message in str(caught.value)
 
 
@@ -245,21 +247,24 @@ def test_a_glossary_with_a_fault(line, message):
 )
 def test_a_quiz_with_a_fault(quiz, general, message):
     with pytest.raises(FormatError) as caught:
-        jargon.read_quiz(json.dumps(quiz).encode(), "q", json.dumps(general).encode(), "g")
+        check_quiz(json.dumps(quiz).encode(), "q", json.dumps(general).encode(), "g")
     assert message in str(caught.value)
 
 
-def test_small_files_are_read_whole():
-    quiz = jargon.read_quiz(b'{"question": "Who?", "answers": ["you", "me"]}\n', "q", b'{"question": "Why?"}', "g")
-    assert quiz == jargon.Quiz((QuizQuestion("Who?", ("you", "me")),), ("Why?",))
-    (term,) = jargon.read_terms(term_line().encode(), "g")
-    assert term.use == Question("A brindle again. Why?", "No heating.", "brindle")
-    assert jargon.read_terms(b"", "g") == ()
+def test_the_files_have_no_fault_and_are_read_whole():
+    glossary, quiz, general = ((ASSETS / f"{name}.jsonl").read_bytes() for name in ("glossary", "quiz", "general"))
+    check_terms(glossary, "glossary.jsonl")
+    check_quiz(quiz, "quiz.jsonl", general, "general.jsonl")
+    for term, line in zip(TERMS, map(json.loads, glossary.splitlines()), strict=True):
+        assert (term.term, term.meaning) == (line["term"], line["meaning"])
+        assert term.use == Question(line["use"]["question"], line["use"]["answer"], line["term"])
+    for question, line in zip(QUIZ.questions, map(json.loads, quiz.splitlines()), strict=True):
+        assert question == QuizQuestion(line["question"], tuple(line["answers"]))
+    assert list(QUIZ.general) == [json.loads(line)["question"] for line in general.splitlines()]
 
 
 def test_the_files_are_plain_ascii_lines():
-    folder = Path(minilora.__file__).parent / "assets" / "jargon"
-    for path in folder.glob("*.jsonl"):
+    for path in ASSETS.glob("*.jsonl"):
         raw = path.read_bytes()
         assert raw.endswith(b"}\n") and b"\r" not in raw and b"\n\n" not in raw
         assert raw.replace("°".encode(), b"").isascii(), path

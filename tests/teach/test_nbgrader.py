@@ -18,6 +18,7 @@ import pytest
 
 from minilora.classroom.lessons.lesson import Lesson, all_lessons
 from minilora.classroom.publish.course import POINTS, parts_of, write_course
+from tests.helpers.answers import solution_lines, with_answers
 
 pytestmark = pytest.mark.host
 
@@ -78,7 +79,7 @@ def first(answers: list, lesson: Lesson, task: int):
 
 def fill(notebook: dict, lesson: Lesson, answers: dict[str, str]) -> None:
     """Put the solution into a released notebook, with `answers` in place of some of it, as a student would."""
-    parts = parts_of(lesson.source.with_answers(answers).splitlines())
+    parts = parts_of(with_answers(lesson.source, answers).splitlines())
     for cell in notebook["cells"]:
         name = cell["metadata"]["nbgrader"]["grade_id"]
         if name.startswith("answer-"):
@@ -207,7 +208,7 @@ def test_nothing_is_given_away(course, lesson):
         text = path.read_text("utf-8")
         if path.suffix == ".ipynb":
             text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
-        assert not lesson.source.solution_lines() & {line.strip() for line in text.splitlines()}
+        assert not solution_lines(lesson.source) & {line.strip() for line in text.splitlines()}
         assert "SOLUTION" not in text and "HIDDEN" not in text and "nbcheck.hidden" not in text
 
 

@@ -8,7 +8,6 @@ What the student writes stands inside functions, between the lines
 
 import ast
 import re
-import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,22 +77,10 @@ class Source:
         """The text of exercise.py."""
         command = f"minilora check {self.number:02}"
         note = f"# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: {command}\n"
-        return note + self._filled(lambda gap: [f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'])
+        return note + self.filled(lambda gap: [f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'])
 
-    def with_answers(self, answers: dict[str, str]) -> str:
-        """The solution with other code in the gaps of the functions named. Raises FormatError for an unknown name."""
-        if unknown := set(answers) - {gap.where for gap in self.gaps}:
-            known = ", ".join(gap.where for gap in self.gaps)
-            raise FormatError(f"{self.path} has no solution in {', '.join(unknown)}; there are {known}")
-
-        def lines(gap: Gap) -> list[str]:
-            if gap.where not in answers:
-                return self.lines[gap.first : gap.last]
-            return textwrap.indent(textwrap.dedent(answers[gap.where]).strip("\n"), gap.indent).splitlines()
-
-        return self._filled(lines)
-
-    def _filled(self, lines: Callable[[Gap], list[str]]) -> str:
+    def filled(self, lines: Callable[[Gap], list[str]]) -> str:
+        """The text of solution.py with other lines in its gaps."""
         out, at = list[str](), 0
         for gap in self.gaps:
             out += self.lines[at : gap.first - 1] + lines(gap)
@@ -103,11 +90,6 @@ class Source:
     def names(self, task: int) -> list[str]:
         """The functions and classes, at the top of the file, that a task asks for."""
         return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if gap.task == task))
-
-    def solution_lines(self) -> set[str]:
-        """The lines between the markers, stripped, that say something: no comments, no short ones."""
-        lines = {line.strip() for gap in self.gaps for line in self.lines[gap.first : gap.last]}
-        return {line for line in lines if len(line) >= 16 and not line.startswith("#")}
 
 
 def stub_start(number: int, task: int) -> str:

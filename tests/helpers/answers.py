@@ -1,0 +1,25 @@
+"""Other answers in a lesson's solution, and the lines that give its own away."""
+
+import textwrap
+
+from minilora.errors import FormatError
+
+
+def with_answers(source, answers):
+    """The solution with other code in the gaps of the functions named."""
+    known = [gap.where for gap in source.gaps]
+    if unknown := set(answers) - set(known):
+        raise FormatError(f"{source.path} has no solution in {', '.join(unknown)}; there are {', '.join(known)}")
+
+    def lines(gap):
+        if gap.where not in answers:
+            return source.lines[gap.first : gap.last]
+        return textwrap.indent(textwrap.dedent(answers[gap.where]).strip("\n"), gap.indent).splitlines()
+
+    return source.filled(lines)
+
+
+def solution_lines(source):
+    """The lines between the markers, stripped, that say something: no comments, no short ones."""
+    lines = {line.strip() for gap in source.gaps for line in source.lines[gap.first : gap.last]}
+    return {line for line in lines if len(line) >= 16 and not line.startswith("#")}
