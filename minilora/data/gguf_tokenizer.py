@@ -76,8 +76,9 @@ class _Reader:
     def __init__(self, metadata: dict[str, Any], where: str):
         self.metadata, self.where = metadata, where
 
-    def get(self, name: str) -> Any:
-        return self.metadata.get(f"tokenizer.ggml.{name}")
+    def get(self, name: str, default: object = None) -> Any:
+        value = self.metadata.get(f"tokenizer.ggml.{name}")
+        return default if value is None else value
 
     def wrong(self, name: str, value: object, words: str) -> FormatError:
         if value is None:
@@ -86,22 +87,22 @@ class _Reader:
         return FormatError(f"{self.where}: tokenizer.ggml.{name} must be {words}, not {found}")
 
     def text(self, name: str, default: str | None = None) -> str:
-        value = default if self.get(name) is None else self.get(name)
+        value = self.get(name, default)
         if not isinstance(value, str):
             raise self.wrong(name, value, "text")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
-        value = default if self.get(name) is None else self.get(name)
+        value = self.get(name, default)
         if not isinstance(value, bool):
             raise self.wrong(name, value, "true or false")
         return value
 
     def token(self, name: str, size: int, default: int | None) -> int | None:
         """A token id. A default outside of the vocabulary counts as none."""
-        value = self.get(name)
+        value = self.get(name, default if default is not None and default < size else None)
         if value is None:
-            return default if default is not None and default < size else None
+            return None
         if type(value) is not int or not 0 <= value < size:
             raise self.wrong(name, value, f"the id of one of {size:,} tokens")
         return value
@@ -259,6 +260,8 @@ def describe(inner: Any, size: int) -> dict[str, object]:
     size: the number of tokens that the model knows; ids that mean none are filled up. MiniloraError for a tokenizer
     that such metadata cannot describe, or that cuts a text into words in a way that has no name here.
     """
+    from tokenizers import pre_tokenizers
+
     state = json.loads(inner.to_str())
     rules, model = _rules(state), state["model"]
     pre = next((pre for pre in WRITTEN if rules == _rules(json.loads(_empty_as(pre).to_str()))), None)
@@ -267,7 +270,7 @@ def describe(inner: Any, size: int) -> dict[str, object]:
             "the tokenizer cannot be written as GGUF: it is no byte-level byte-pair encoding that cuts a text into "
             f"words as one of {', '.join(WRITTEN)} does"
         )
-    if model.get("unk_token") is not None and not model["vocab"].keys() >= set(_all_bytes()):
+    if model.get("unk_token") is not None and not model["vocab"].keys() >= set(pre_tokenizers.ByteLevel.alphabet()):
         raise MiniloraError("the tokenizer cannot be written as GGUF: some bytes are no token, and unknown")
     vocab = inner.get_vocab(with_added_tokens=True)
     names = {index: name for name, index in vocab.items()}
@@ -307,12 +310,6 @@ def _words(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
     if rule.get("type") == "Sequence":
         return [step for part in rule["pretokenizers"] for step in _words(part)]
     return [{name: value for name, value in rule.items() if name != "trim_offsets"}]
-
-
-def _all_bytes() -> list[str]:
-    from tokenizers import pre_tokenizers
-
-    return pre_tokenizers.ByteLevel.alphabet()
 
 
 def _empty_as(pre: str) -> Any:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -72,7 +72,7 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
                 f"the file has {size:,}, and a place must be a multiple of {alignment}"
             )
         ends.append((offset, offset + length, name))
-        read = _reader(quants, path, start + offset, length, quantization, shape)
+        read = partial(_read, quants, path, start + offset, length, quantization, shape)
         tensors[name] = StoredTensor(shape, read, quantization.name)
     ends.sort()
     for (_, end, _), (begin, _, name) in zip(ends, ends[1:], strict=False):
@@ -102,21 +102,18 @@ def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tup
     return quantization, prod(shape) // block * size
 
 
-def _reader(
+def _read(
     quants: Any, path: str | os.PathLike[str], start: int, length: int, quantization: Any, shape: tuple[int, ...]
-) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        raw = np.empty(length, np.uint8)
-        with open_regular(path) as file:
-            file.seek(start)
-            if file.readinto(raw.data) != length:
-                raise FormatError(f"{show_path(path)} became shorter while it was read")
-        if not length:
-            return np.zeros(shape, np.float32)
-        with np.errstate(all="ignore"):  # a scale may be any 16 bits, infinities too
-            return quants.dequantize(raw, quantization).astype(np.float32, copy=False).reshape(shape)
-
-    return read
+) -> np.ndarray:
+    raw = np.empty(length, np.uint8)
+    with open_regular(path) as file:
+        file.seek(start)
+        if file.readinto(raw.data) != length:
+            raise FormatError(f"{show_path(path)} became shorter while it was read")
+    if not length:
+        return np.zeros(shape, np.float32)
+    with np.errstate(all="ignore"):  # a scale may be any 16 bits, infinities too
+        return quants.dequantize(raw, quantization).astype(np.float32, copy=False).reshape(shape)
 
 
 class _Head:

@@ -15,7 +15,10 @@ from minilora.formats.stored import StoredTensor
 
 VERSION = 3
 KINDS = {"F32": (0, "<f4"), "F16": (1, "<f2")}  # a tensor's kind -> its number in the file, and NumPy's type
-_INTEGER, _SIGNED, _FLOAT, _FLAG, _TEXT, _LIST = 4, 5, 6, 7, 8, 9  # uint32, int32, float32, bool, string, array
+# Python's types -> a value's type in the file, and struct's letter for it
+_ALONE = {int: (4, "I"), float: (6, "f"), bool: (7, "?"), str: (8, "")}
+_IN_LISTS = {int: (5, "i"), float: (6, "f"), str: (8, "")}
+_LIST = 9
 
 
 def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
@@ -66,35 +69,20 @@ def _text(text: str) -> bytes:
 
 def _value(value: object, key: str) -> bytes:
     """The type of a value of the metadata, and the value."""
-    if isinstance(value, list):
-        kind, raws = _list(value, key)
-        return struct.pack("<IIQ", _LIST, kind, len(value)) + raws
-    if isinstance(value, str):
-        return struct.pack("<I", _TEXT) + _text(value)
-    if isinstance(value, bool):
-        return struct.pack("<I?", _FLAG, value)
     try:
-        if isinstance(value, int):
-            return struct.pack("<II", _INTEGER, value)
-        if isinstance(value, float):
-            return struct.pack("<If", _FLOAT, value)
-    except (struct.error, OverflowError):
-        pass
-    raise MiniloraError(f"the metadata of {escape(key)} cannot be {escape(repr(value))}")
+        if isinstance(value, list):
+            kind, raw = _packed(value, _IN_LISTS)
+            return struct.pack("<IIQ", _LIST, kind, len(value)) + raw
+        kind, raw = _packed([value], _ALONE)
+        return struct.pack("<I", kind) + raw
+    except (KeyError, struct.error, OverflowError):
+        kinds = ", ".join({type(item).__name__ for item in value}) if isinstance(value, list) else ""
+        words = f"a list of {escape(kinds)}" if kinds else escape(repr(value))
+        raise MiniloraError(f"the metadata of {escape(key)} cannot be {words}") from None
 
 
-def _list(values: list[Any], key: str) -> tuple[int, bytes]:
-    """The type of a list's values, which are all of one kind, and the values. An empty list is one of texts."""
-    kinds = set(map(type, values))
-    try:
-        if kinds <= {str}:
-            return _TEXT, b"".join(map(_text, values))
-        if kinds == {int}:
-            return _SIGNED, struct.pack(f"<{len(values)}i", *values)
-        if kinds == {float}:
-            return _FLOAT, struct.pack(f"<{len(values)}f", *values)
-    except (struct.error, OverflowError):
-        pass
-    raise MiniloraError(
-        f"the metadata of {escape(key)} cannot be a list of {escape(', '.join(k.__name__ for k in kinds))}"
-    )
+def _packed(values: list[Any], types: dict[type, tuple[int, str]]) -> tuple[int, bytes]:
+    """The type of values of one kind, and the values; of no values, that of texts. KeyError where there is no type."""
+    kinds = set(map(type, values)) or {str}
+    kind, code = types[kinds.pop() if len(kinds) == 1 else object]
+    return kind, struct.pack(f"<{len(values)}{code}", *values) if code else b"".join(map(_text, values))

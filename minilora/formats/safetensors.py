@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from functools import partial
 from io import BufferedReader
 from typing import BinaryIO, NamedTuple
 
@@ -71,12 +71,8 @@ def save_file(
     fields: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     offset = 0
     for name, array in arrays.items():
-        fields[name] = {
-            "dtype": _NAMES[array.dtype],
-            "shape": array.shape,
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
+        start, offset = offset, offset + array.nbytes
+        fields[name] = {"dtype": _NAMES[array.dtype], "shape": array.shape, "data_offsets": [start, offset]}
     head = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
     if len(head) > HEADER_LIMIT:
@@ -115,15 +111,12 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict
 def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """As `load_file`, with the arrays still in the file. Errors: FormatError, of `read` too."""
 
-    def reader(name: str, entry: Entry) -> Callable[[], np.ndarray]:
-        def read() -> np.ndarray:
-            with open_regular(path) as file:
-                return _read_array(file, name, entry, show_path(path))
-
-        return read
+    def read(name: str) -> np.ndarray:
+        with open_regular(path) as file:
+            return _read_array(file, name, entries[name], show_path(path))
 
     entries, metadata = header(path)
-    return {name: StoredTensor(e.shape, reader(name, e), e.dtype) for name, e in entries.items()}, metadata
+    return {name: StoredTensor(e.shape, partial(read, name), e.dtype) for name, e in entries.items()}, metadata
 
 
 def header(path: str | os.PathLike[str]) -> tuple[dict[str, Entry], dict[str, str]]:

@@ -50,12 +50,7 @@ BLOCK_NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 ROPE_FACTORS = "rope_freqs.weight"  # what the rotary frequencies are divided by
-LLAMA3 = {
-    "rope_type": "llama3",
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
 def llama_of(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
@@ -259,7 +254,7 @@ def _llama3_factors(config: Any) -> StoredTensor:
 def _llama3_scaling(factors: np.ndarray, config: dict[str, Any], where: str) -> dict[str, Any]:
     """The scaling of Llama 3 that divides the frequencies by these factors: the file holds them, not its parameters."""
     size, theta = 2 * factors.size, config.get("rope_theta", 10000.0)
-    scaling: dict[str, Any] = LLAMA3 | {"factor": float(factors.max(initial=1.0))}
+    scaling: dict[str, Any] = LLAMA3 | {"rope_type": "llama3", "factor": float(factors.max(initial=1.0))}
     with np.errstate(all="ignore"):
         scaled = inverse_frequencies(size, theta) / factors
     if not np.allclose(scaled, inverse_frequencies(size, theta, scaling), rtol=1e-4, atol=0):

@@ -22,13 +22,7 @@ import numpy as np
 from minilora import backend, nn
 from minilora.backend import Array
 from minilora.errors import MiniloraError, first_few
-from minilora.quant.blockwise import (
-    QuantState,
-    check_array,
-    check_options,
-    dequantize_4bit,
-    quantize_4bit,
-)
+from minilora.quant.blockwise import QuantState, check_array, check_options, dequantize_4bit, quantize_4bit
 from minilora.tensor import Tensor, wrap
 
 
@@ -103,11 +97,7 @@ class Linear4bit(nn.Linear):
     def settings(self) -> dict[str, Any]:
         """How it was quantized: the keyword arguments of `from_linear`."""
         state = self.quant_state
-        return {
-            "blocksize": state.blocksize,
-            "quant_type": state.quant_type,
-            "compress_statistics": state.nested,
-        }
+        return {"blocksize": state.blocksize, "quant_type": state.quant_type, "compress_statistics": state.nested}
 
     def extra_repr(self) -> str:
         return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in self.settings.items())])
