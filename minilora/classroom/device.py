@@ -4,12 +4,9 @@
     functions.exp(array) + 1                        # computes there
     device.download(array)                          # a NumPy array again; waits for the device
 
-A DeviceArray never turns into a NumPy array by itself: NumPy's functions, arrays and scalars that meet it are refused
-with a TypeError, and so is iteration. An index that is out of range wraps without a word, and the device has a random
-generator of its own, with other numbers than NumPy's. `counts` says what the device was asked to do.
-
-(The library's own tests hold all of its code to a class derived from this one, with stricter rules:
-tests/helpers/strict.py.)
+NumPy's functions, arrays and scalars that meet a DeviceArray are refused with a TypeError, and so is iteration. An
+index out of range wraps without a word, and the random generator gives other numbers than NumPy's. `counts` says what
+the device was asked to do. The library's own tests use a stricter class derived from it (tests/helpers/strict.py).
 """
 
 import operator

@@ -1,16 +1,14 @@
 """Conversations: how a model's makers wrote them down as tokens, files of them to learn from, and batches.
 
-A chat model comes with a template, a small program in Jinja that turns messages into text. It comes from whoever made
-the file, so it is never run here. A few ways to write a conversation down are known instead, and a template is only
-looked at: telltale marks in its text say which of them it is, and what differs within a family (a default system
+A chat model's template is a Jinja program by whoever made the file, so it is never run here. A few formats are known
+instead: marks in the template's text say which of them it is, and what differs within a family (a default system
 message, a space here or there) is read from its string literals.
 
-The text of a message is encoded as text: "<|im_end|>" in it is these ten characters and does not end the message.
-Where a family's marks are plain text themselves (Zephyr's <|user|>, Llama 2's [INST]), a message can imitate them, but
-not the token that ends one.
+The text of a message is encoded as text: "<|im_end|>" in it does not end the message. Where a family's marks are plain
+text themselves (Zephyr's <|user|>, Llama 2's [INST]), a message can imitate them, but not the token that ends one.
 
-Only what the assistant says is learned: in the labels everything else is -100. That is what a model generates after
-the generation prompt, the token that ends the answer included, or it would never learn to stop.
+Only what the assistant says is learned, with the token that ends it, or the model would never learn to stop: in the
+labels everything else is -100.
 """
 
 from __future__ import annotations
@@ -411,9 +409,8 @@ class ChatBatches(ShuffledEpochs):
     """Conversations, shuffled: `input_ids`, `attention_mask` and `labels` (B, T), labels -100 outside of the answers.
 
     As rows, B conversations are padded on the right to the longest of them. With `pack`, those of an epoch stand end to
-    end and are cut into windows of `seq_len` tokens, which wastes nothing on padding; windows without an answer, and
-    what is left over at the end, are passed over. Packed conversations see those before them in their window: the model
-    takes no mask that would keep them apart. They learn to begin anew at the marks that every conversation begins with.
+    end and are cut into windows of `seq_len` tokens; windows without an answer, and what is left over at the end, are
+    passed over. Packed conversations see those before them in their window: no mask keeps them apart.
 
     A conversation of more than `seq_len` tokens loses its beginning, and an earlier answer that the cut falls into is
     no longer learned; one whose last answer does not fit at all is left out. `notes` says how many.

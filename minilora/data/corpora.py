@@ -74,11 +74,9 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     """The corpus called `source`, or the text in a file, in a folder (every file in it that is text) or, for "-", from
     standard input. A corpus goes before a file of the same name; ./name is always the file.
 
-    A reader's text must be UTF-8 and at most SIZE_LIMIT bytes; it is cut into documents by `pieces`. Hidden files, and
-    files of a folder that are not text, are left out; `Corpus.skipped` lists the latter.
-
-    Errors: MiniloraError, one line, for an unknown name and for text that is empty, binary, not UTF-8 or too large;
-    its kind FormatError for what cannot be read, or is neither file nor folder.
+    A reader's text is cut into documents by `pieces`. Hidden files, and files of a folder that are not text, are left
+    out; `Corpus.skipped` lists the latter. MiniloraError for an unknown name and for text that is empty, binary, not
+    UTF-8 or larger than SIZE_LIMIT; FormatError for what cannot be read, or is neither file nor folder.
     """
     name = os.fspath(source)
     if name in CORPORA:
@@ -109,14 +107,11 @@ def split(corpus: Corpus) -> Splits:
 
     A group goes where the hash of its name says (`place`: below 0.1 test, below 0.2 validation), so that it stays in
     its part when documents come or go with another version of Python. The group of a docstring is the class or function
-    of the module's top level that it lies in: the methods of a class explain each other, and a model trained on some
-    would know about the rest. Whole modules as groups would differ too much in size. What repeats across classes
-    (inherited methods, parameters in common) is gone already: see `without_near_duplicates`. With both, 1 to 2 % of the
-    held-out runs of 10 words occur in the train part (numpy-docs: 8 %, mostly phrases that its parameter lists share);
-    a split of the text as it is, document by document, leaves 16 to 29 %.
+    of the module's top level that it lies in: the methods of a class explain each other. Without near-duplicates, 1 to
+    2 % of the held-out runs of 10 words occur in the train part (numpy-docs: 8 %, mostly phrases that its parameter
+    lists share); a split of the text as it is, document by document, leaves 16 to 29 %.
 
-    Each part gets at least one group. MiniloraError where there are fewer than three, which takes less than 2,000
-    characters of a reader's text.
+    Each part gets at least one group. MiniloraError where there are fewer than three.
     """
     groups: dict[str, list[Document]] = {}
     for document in corpus.documents:

@@ -3,9 +3,8 @@
 A GGUF file has no tokenizer.json. It holds the tokens in the order of their ids, and `tokenizer.ggml.model` says how
 they are used: "gpt2" is byte-level byte-pair encoding with its merges listed, where `tokenizer.ggml.pre` names how a
 text is cut into words before; "llama" is SentencePiece's byte-pair encoding, where a token's score says how early it is
-merged. What is built here gives the ids of the tokenizer.json that the models' makers publish.
-
-Nothing in the metadata is trusted: everything is checked before the `tokenizers` library, which can panic, sees it.
+merged. The ids are those of the tokenizer.json that the models' makers publish. Everything in the metadata is checked
+before the `tokenizers` library, which can panic, sees it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Text to numbers and back: byte-level byte-pair encoding, learned from the text that the model will see.
 
 A text is UTF-8 bytes; training merges the most frequent neighbouring pair into a new token, again and again (Sennrich
-et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). With all 256 bytes in the vocabulary nothing is unknown: any text
-comes back as it was. The merging is done by the `tokenizers` library, which writes the tokenizer.json that
-transformers opens.
+et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). With all 256 bytes in the vocabulary any text comes back as it
+was. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers opens.
 """
 
 from __future__ import annotations
@@ -305,8 +304,7 @@ def _chat_template(folder: Path, maps: list[dict[str, Any]]) -> str | None:
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn a vocabulary of `vocab_size` tokens from `texts`: END_OF_TEXT is 0, the bytes follow, then the merges.
 
-    The same texts give the same tokenizer. A small text has fewer pairs to merge than asked for: the tokenizer's own
-    `vocab_size` is what counts. MiniloraError where `vocab_size` is below 257.
+    A small text has fewer pairs to merge than asked for. MiniloraError where `vocab_size` is below 257.
     """
     if vocab_size < SMALLEST:
         raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")

@@ -97,10 +97,9 @@ def write_folder(
     """Write a model folder that transformers opens: config.json, model.safetensors and `extra_files` (name to content,
     such as tokenizer.json).
 
-    Files of the same names are replaced, each atomically, as `save_pretrained` does elsewhere, and the shards of an
-    earlier model are removed once the new weights stand; with `overwrite=False` any of them is a MiniloraError before
-    a byte is written. Files of other names are left alone. config.json comes last: a new folder without it is one
-    whose writer was stopped.
+    Files of the same names are replaced, each atomically, and the shards of an earlier model are removed once the new
+    weights stand; with `overwrite=False` any of them is a MiniloraError before a byte is written. config.json comes
+    last: a new folder without it is one whose writer was stopped.
     """
     folder = Path(folder)
     extra_files = extra_files or {}

@@ -99,9 +99,8 @@ def on_disk(name: str, array: np.ndarray) -> np.ndarray:
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the metadata of the file at `path`, which need not be trusted.
 
-    Each array is a writable copy in its own memory. F16 stays float16; BF16 becomes float32, exactly. Names are keys
-    and nothing else. The whole header is checked against the size of the file before the first array is allocated.
-    Errors: FormatError.
+    Each array is a writable copy in its own memory. F16 stays float16; BF16 becomes float32, exactly. The whole header
+    is checked against the size of the file before the first array is allocated. Errors: FormatError.
     """
     with open_regular(path) as file:
         entries, metadata = _read_header(file, show_path(path))

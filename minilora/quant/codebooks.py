@@ -1,10 +1,9 @@
 """The numbers that a code of 4 or 8 bits can stand for: NF4, FP4, INT4, and the dynamic map of 8 bits.
 
-A codebook is a float32 array of up to 16 or of 256 values in [-1, 1], and a code is an index into it. What is
-quantized is divided by the largest magnitude of its block first, so that it lies in [-1, 1] too, and takes the code of
-the value that is nearest. The codebooks differ in where they put their values: NF4 where weights are frequent, FP4 and
-the dynamic map where numbers are small, INT4 evenly. Another one for weights is a function here, and its name where
-`register_codebook` is called.
+A codebook is a float32 array of up to 16 or of 256 values in [-1, 1], and a code is an index into it. A number, divided
+by the largest magnitude of its block, takes the code of the value that is nearest. NF4 puts its values where weights
+are frequent, FP4 and the dynamic map where numbers are small, INT4 evenly. Another one for weights is a function here,
+and its name where `register_codebook` is called.
 """
 
 from collections.abc import Callable
@@ -28,15 +27,14 @@ def nf4() -> np.ndarray:
 
         qᵢ = (Q(i / 17) + Q((i + 1) / 17)) / 2
 
-    with Q the inverse of the cumulative distribution. It is not defined at i = 0, since Q(0) = -∞. What the authors
-    published has, in addition, an exact zero, which padding and pruned weights need, and both ends at ±1:
+    with Q the inverse of the cumulative distribution, which has no value at i = 0. What the authors published has, in
+    addition, an exact zero, which padding and pruned weights need, and both ends at ±1:
 
         positive    Q(p) at 8 probabilities p, evenly spaced from 1 - δ down to 1/2, which is left out
         negative    -Q(p) at 7 probabilities, likewise
         zero        0
 
-    and all divided by the largest. δ is the mean of 1/30 and 1/32: half a step of 15 and of 16 equal parts. The table
-    is not symmetric, since zero takes the place of one negative value.
+    and all divided by the largest. δ is the mean of 1/30 and 1/32: half a step of 15 and of 16 equal parts.
     """
     quantile = NormalDist().inv_cdf
     positive = [quantile(float(p)) for p in _linspace(NF4_OFFSET, 0.5, 9)[:-1]]

@@ -114,12 +114,8 @@ def weight_digest(array: Array) -> str:
 
 def linears_of_blocks(model: nn.Module) -> list[str]:
     """Paths of all Linears in the model's lists of blocks; of all that it has, where it has no such lists."""
-    return list(_linears(model))
-
-
-def _linears(model: nn.Module) -> dict[str, nn.Linear]:
-    found = {path: module for path, module in model.named_modules() if path and isinstance(module, nn.Linear)}
-    return {path: linear for path, linear in found.items() if _in_block(path)} or found
+    found = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
+    return list(filter(_in_block, found)) or found
 
 
 def _in_block(path: str) -> bool:
@@ -141,7 +137,7 @@ def quantize_model(
     marks = {"base_layer", "_is_adapted"}  # of what `peft` has changed
     if adapted := [path or "the model" for path, module in model.named_modules() if marks & vars(module).keys()]:
         raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; quantize the plain model, then adapt it")
-    linears = _linears(model)
+    linears: dict[str, Any] = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
     if not linears:
         raise MiniloraError(f"{type(model).__name__} has no Linear to quantize")
     uses = Counter(id(array) for array in model.state_dict().values())

@@ -5,8 +5,7 @@
     nbcheck.task("08", 3)
 
 It raises NotPassed, with the report, where the task is not passed, and nbgrader gives no points then. What is checked
-is the text of the code cells that this kernel has run, in a process of its own behind the limits of the sandbox, by
-the lesson's own checks. So a function that never ends costs its task, after ten seconds, and not the kernel. A cell
+is the text of the code cells that this kernel has run, in a process of its own behind the limits of the sandbox. A cell
 that is no Python, or that was interrupted (as nbgrader does to one that runs too long), counts as not there.
 """
 

@@ -1,10 +1,8 @@
 """Audit hook of the child: refuses what Python announces before it happens.
 
 Refused are reading a lesson's files, changing anything outside the scratch folder, and starting processes. `limits.py`
-does all of this better, below Python, but not on every system.
-
-Everything is held in closures, and files are known by their inodes, which the system tells: a submission may have
-changed the functions of `os`, and hands over paths whose methods it wrote.
+does all of this better, below Python, but not on every system. Everything is held in closures, and files are known by
+their inodes: a submission may have changed the functions of `os`, and hands over paths whose methods it wrote.
 """
 
 import os

@@ -3,9 +3,8 @@
     with Sandbox() as sandbox, sandbox.start(job) as session:
         session.call("lora_forward", x, W, A, B, 16.0, 8)
 
-Inputs and judgement stay here. What comes back are plain values; what the code prints and how its process ends never
-count as a verdict. Whatever it does, `call` returns or raises RunFailed within the time limit, and nothing that it
-started outlives the session.
+Inputs and judgement stay here; what comes back are plain values. Whatever the code does, `call` returns or raises
+RunFailed within the time limit, and nothing that it started outlives the session.
 """
 
 import json
