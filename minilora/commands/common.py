@@ -61,9 +61,11 @@ class Parser(argparse.ArgumentParser):
         raise MiniloraError(f"{escape(message, 200)} (see {self.prog} --help)")
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """A flag's type: a whole number of at least `least`."""
-    return _checked(int, fields.whole(None, least=least))
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A flag's type: a whole number of at least `least` and, where it is given, at most `most`."""
+    if most is None:
+        return _checked(int, fields.whole(None, least=least))
+    return _checked(int, fields.checked(None, f"from {least:,} to {most:,}", lambda value: least <= value <= most))
 
 
 def number(above: float | None = None, least: float | None = None) -> Callable[[str], float]:
