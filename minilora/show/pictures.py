@@ -13,27 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minilora.show import style
 from minilora.show.grids import NAMES, Spread
-from minilora.show.style import (
-    GREY,
-    HATCHES,
-    HEIGHT,
-    LOOKS,
-    SERIES,
-    TALL,
-    bars_downward,
-    errorbar,
-    figure_of,
-    label_curves,
-    log_ticks,
-    name_far_point,
-    origin_lines,
-    single,
-    stack_bars,
-    styled,
-    with_legend,
-    write_png,
-)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,11 +37,11 @@ def show(figure: Figure) -> None:
     from IPython.display import Image, display
 
     file = BytesIO()
-    write_png(figure, file, 110)
+    style.write_png(figure, file, 110)
     display(Image(file.getvalue(), width=round(figure.get_figwidth() * 100), alt=figure.get_suptitle()))
 
 
-@styled
+@style.styled
 def curves(
     title: str,
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
@@ -70,20 +51,15 @@ def curves(
     spreads: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
     """Lines {name: (x values, y values)}. log: "x", "y" or "xy"; spreads: {name: half ranges}, drawn as error bars."""
-    figure, axes = single(title)
-    for look, (name, (xs, ys)) in zip(SERIES, series.items(), strict=False):
+    figure, axes = style.single(title)
+    for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
         marker = look["marker"] if len(xs) <= 30 else ""
-        bars = (spreads or {}).get(name)
-        axes.errorbar(xs, ys, bars, **look | {"marker": marker}, label=name)
-    axes.set(xlabel=x, ylabel=y)
-    if "x" in log:
-        axes.set_xscale("log")
-    if "y" in log:
-        axes.set_yscale("log")
-    return with_legend(figure) if len(series) > 1 else figure
+        axes.errorbar(xs, ys, (spreads or {}).get(name), **look | {"marker": marker}, label=name)
+    axes.set(xlabel=x, ylabel=y, **{f"{axis}scale": "log" for axis in log})
+    return style.with_legend(figure) if len(series) > 1 else figure
 
 
-@styled
+@style.styled
 def step_times(
     title: str,
     lines: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]],
@@ -98,27 +74,27 @@ def step_times(
 
     points = points or {}
     links = list(dict.fromkeys(link for panels in (lines, points) for panel in panels.values() for link in panel))
-    figure = figure_of(title, 4.4)
+    figure = style.figure_of(title, 4.4)
     panels = figure.subplots(1, len(lines), sharey=True, squeeze=False)[0]
     ranks = sorted({n for panel in lines.values() for line, _ in panel.values() for n in line})
     for axes, (method, panel) in zip(panels, lines.items(), strict=True):
-        for look, link in zip(SERIES, links, strict=False):
+        for look, link in zip(style.SERIES, links, strict=False):
             label = link if axes is panels[0] else None  # once in the legend
             axes.plot(*panel.get(link, ([], [])), **look | {"marker": ""}, label=label)
             axes.plot(*points.get(method, {}).get(link, ([], [])), **look | {"linestyle": ""})
         axes.set_title(method, fontsize=11)
         axes.set(xlabel="ranks", yscale="log")
-        log_ticks(axes, ranks[:: -(-len(ranks) // 6)])
+        style.log_ticks(axes, ranks[:: -(-len(ranks) // 6)])
     panels[0].set_ylabel("seconds a step")
     panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # 0.1, not a power of ten
     panels[0].yaxis.set_minor_formatter(NullFormatter())
     if points:
-        panels[0].plot([], [], color=GREY, marker="o", linestyle="", label="measured")
-    return with_legend(figure)
+        panels[0].plot([], [], color=style.GREY, marker="o", linestyle="", label="measured")
+    return style.with_legend(figure)
 
 
-@styled
+@style.styled
 def learning_curve(
     title: str,
     curve: tuple[Sequence[float], Sequence[float]],
@@ -129,24 +105,23 @@ def learning_curve(
     """A loss by steps, (steps, losses), with what the model wrote at some of them, (step, text), below it. levels:
     {name: loss} as lines across.
     """
-    figure = figure_of(title, HEIGHT + 0.24 * len(samples))
-    axes, below = figure.subplots(2, 1, height_ratios=(HEIGHT, 0.05 + 0.24 * len(samples)))
+    figure = style.figure_of(title, style.HEIGHT + 0.24 * len(samples))
+    axes, below = figure.subplots(2, 1, height_ratios=(style.HEIGHT, 0.05 + 0.24 * len(samples)))
     steps, losses = curve
-    axes.plot(steps, losses, color=SERIES[0]["color"])
+    axes.plot(steps, losses, color=style.SERIES[0]["color"])
     for name, level in levels.items():
-        axes.axhline(level, color=GREY, linestyle="--", linewidth=1.2)
-        axes.annotate(name, (1, level), (0, 3), ("axes fraction", "data"), "offset points", ha="right", color=GREY)
+        axes.axhline(level, color=style.GREY, linestyle="--", linewidth=1.2)
+        named = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+        axes.annotate(name, (1, level), (0, 3), **named, color=style.GREY)
     axes.set(xlabel="step", ylabel=y)
     axes.margins(y=0.12)
     below.axis("off")
     for number, (step, text) in enumerate(samples, start=1):
         point = (step, float(np.interp(step, steps, losses)))
-        look = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": SERIES[1]["color"]}
+        look = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": style.SERIES[1]["color"]}
         axes.annotate(str(number), point, ha="center", va="center", fontsize=9, bbox=look)
         height = 1 - (number - 0.5) / len(samples)
-        line = "".join(
-            "·" if c == "\ufffd" else c if c.isprintable() else " " for c in text
-        )  # U+FFFD: half a character
+        line = "".join(c if c.isprintable() else " " for c in text.replace("\ufffd", "·"))  # half a character
         line = f"{number}  step {step:,}: " + " ".join(line.split())
         line = line if len(line) <= 78 else f"{line[:77]}…"
         written = below.text(0, height, line, transform=below.transAxes, va="center", fontsize=9, parse_math=False)
@@ -154,40 +129,40 @@ def learning_curve(
     return figure
 
 
-@styled
+@style.styled
 def paths(
     title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, start: str = "the base"
 ) -> Figure:
     """Ways {name: (x values, y values)} through a plane that begin at one point; the end of each is a large mark."""
-    figure, axes = single(title)
-    origin_lines(axes)
-    for look, (name, (xs, ys)) in zip(SERIES, series.items(), strict=False):
+    figure, axes = style.single(title)
+    style.origin_lines(axes)
+    for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
         axes.plot(xs, ys, **look, markersize=5, label=name)
         axes.plot(xs[-1], ys[-1], color=look["color"], marker=look["marker"], markersize=12, markeredgecolor="white")
     beginning = next(iter(series.values()))
-    axes.plot(beginning[0][0], beginning[1][0], color=GREY, marker="X", markersize=10, linestyle="", label=start)
+    axes.plot(beginning[0][0], beginning[1][0], color=style.GREY, marker="X", markersize=10, linestyle="", label=start)
     axes.set(xlabel=x, ylabel=y)
     axes.margins(0.12)
-    return with_legend(figure)
+    return style.with_legend(figure)
 
 
-@styled
+@style.styled
 def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[float]]], chance: float) -> Figure:
     """Accuracy against labels on a logarithmic axis: {name: {labels a class: accuracy of each seed}}, shares of one.
 
     Points are means over seeds, bars half their range. chance: the accuracy of a guess.
     """
-    figure, axes = single(title)
+    figure, axes = style.single(title)
     curves = {
         name: {labels: Spread.of(100 * share for share in shares) for labels, shares in points.items()}
         for name, points in accuracies.items()
     }
-    label_curves(axes, curves, SERIES, 100 * chance, spacing=1.05)
+    style.label_curves(axes, curves, style.SERIES, 100 * chance, spacing=1.05)
     axes.set_ylabel("accuracy on the test (%)")
-    return with_legend(figure)
+    return style.with_legend(figure)
 
 
-@styled
+@style.styled
 def methods_at_cost(
     title: str,
     points: Mapping[str, tuple[float, Spread]],
@@ -201,54 +176,52 @@ def methods_at_cost(
     levels: of methods that have no such cost, as lines. frontier: methods to join by a staircase. A point that lies so
     far up that it would squeeze all the others is named at the upper edge.
     """
-    figure, axes = single(title, TALL)
+    figure, axes = style.single(title, style.TALL)
     for method, (cost, quality) in points.items():
-        errorbar(axes, method, [cost], [quality], NAMES[method], linestyle="", markersize=8)
+        style.errorbar(axes, method, [cost], [quality], NAMES[method], linestyle="", markersize=8)
     for method, level in (levels or {}).items():
-        axes.axhline(level, **LOOKS[method] | {"marker": ""}, label=NAMES[method])
+        axes.axhline(level, **style.LOOKS[method] | {"marker": ""}, label=NAMES[method])
     steps = sorted((points[method][0], points[method][1].mean) for method in frontier)
     if steps:
         axes.step(*zip(*steps, strict=True), where="post", color="#BBBBBB", linewidth=4, zorder=0, label="frontier")
     axes.set_xlim(0, 1.08 * max(cost for cost, _ in points.values()))
     axes.set(xlabel=x, ylabel=y)
-    name_far_point(axes, points, (levels or {}).values())
-    return with_legend(figure, 3)
+    style.name_far_point(axes, points, (levels or {}).values())
+    return style.with_legend(figure, 3)
 
 
-@styled
+@style.styled
 def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> Figure:
     """Horizontal bars {name: value}, the first at the top, each with its value."""
-    figure, axes = single(title, 1.2 + 0.42 * len(values))
-    drawn = axes.barh(list(values), list(values.values()), color=SERIES[0]["color"], height=0.65)
+    figure, axes = style.single(title, 1.2 + 0.42 * len(values))
+    drawn = axes.barh(list(values), list(values.values()), color=style.SERIES[0]["color"], height=0.65)
     axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}", padding=4)
-    bars_downward(axes)
-    axes.set_xlabel(x)
+    style.bars_downward(axes)
+    axes.set(xlabel=x, xscale="log" if log else "linear")
     axes.margins(x=0.15)
-    if log:
-        axes.set_xscale("log")
     return figure
 
 
-@styled
+@style.styled
 def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -> Figure:
     """Horizontal bars {name: {kind: value}}, the first at the top, each made of its kinds, with their sum behind it."""
-    figure, axes = single(title, 1.8 + 0.5 * len(parts))
+    figure, axes = style.single(title, 1.8 + 0.5 * len(parts))
     kinds = list(dict.fromkeys(kind for values in parts.values() for kind in values))
     looks = {
         kind: {"color": look["color"], "hatch": hatch, "height": 0.65, "edgecolor": "white"}
-        for kind, look, hatch in zip(kinds, cycle(SERIES), cycle(HATCHES), strict=False)
+        for kind, look, hatch in zip(kinds, cycle(style.SERIES), cycle(style.HATCHES), strict=False)
     }
     widths = {kind: [of_name.get(kind, 0) for of_name in parts.values()] for kind in kinds}
-    sums = stack_bars(axes, list(parts), widths, looks)
+    sums = style.stack_bars(axes, list(parts), widths, looks)
     labels = [f"{total:,.0f}" if total >= 1000 else f"{total:.3g}" for total in sums]
     last: Any = axes.containers[-1]
     axes.bar_label(last, labels, padding=4)
     axes.set_xlabel(x)
     axes.margins(x=0.15)
-    return with_legend(figure)
+    return style.with_legend(figure)
 
 
-@styled
+@style.styled
 def memory_bars(
     title: str, memories: Mapping[str, Mapping[str, float]], gpus: Sequence[int], peaks: Sequence[float] = ()
 ) -> Figure:
@@ -256,26 +229,23 @@ def memory_bars(
 
     peaks: the most bytes alive at once, as marks, where the kinds are not all at their largest together.
     """
-    figure, axes = single(title, 2.2 + 0.34 * len(memories))
+    figure, axes = style.single(title, 2.2 + 0.34 * len(memories))
     sums = [sum(kinds[kind] for kind in MEMORY) for kinds in memories.values()]
     most = max(sums)
     scale, unit = next(((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if most >= s), (1e3, "KB"))
     widths = {kind: [kinds[kind] / scale for kinds in memories.values()] for kind in MEMORY}
-    seen = {k for k, sizes in widths.items() if any(n > 0.002 * m / scale for n, m in zip(sizes, sums, strict=True))}
     looks = {
         kind: {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5, "height": 0.72}
         for kind, (color, hatch) in MEMORY.items()
-        if kind in seen
+        if any(kinds[kind] > 0.002 * whole for kinds, whole in zip(memories.values(), sums, strict=True))
     }
-    stack_bars(axes, list(memories), widths, looks)
+    style.stack_bars(axes, list(memories), widths, looks)
     axes.set_xlim(0, 1.04 * most / scale)
     gpus = [size for size in gpus if 0.08 * most < size * 1e9 < 1.04 * most]
     for size in gpus:
-        axes.axvline(size * 1e9 / scale, color=GREY, linestyle=(0, (4, 2)), linewidth=1, zorder=0.8)
-        at = (size * 1e9 / scale, 1)
-        axes.annotate(
-            f"{size} GB", at, (0, 2), ("data", "axes fraction"), "offset points", ha="center", fontsize=8, color=GREY
-        )
+        axes.axvline(size * 1e9 / scale, color=style.GREY, linestyle=(0, (4, 2)), linewidth=1, zorder=0.8)
+        named = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": style.GREY}
+        axes.annotate(f"{size} GB", (size * 1e9 / scale, 1), (0, 2), ("data", "axes fraction"), **named)
     if peaks:
         axes.plot([peak / scale for peak in peaks], list(memories), "kD", markersize=5, mec="white", label="peak")
     axes.set_xlabel(f"{unit} (dashed: GPUs)" if gpus else unit)
@@ -284,25 +254,26 @@ def memory_bars(
     return figure
 
 
-@styled
+@style.styled
 def grouped_bars(title: str, groups: Mapping[str, Mapping[str, float]], x: str, top: float | None = None) -> Figure:
     """Horizontal bars {group: {name: value}}, the first group at the top, its names side by side, each with its value.
 
     top: where the axis ends at least.
     """
     names = list(dict.fromkeys(name for values in groups.values() for name in values))
-    figure, axes = single(title, 1.6 + 0.36 * len(groups) * len(names))
+    figure, axes = style.single(title, 1.6 + 0.36 * len(groups) * len(names))
     height = 0.8 / len(names)
-    for number, name in enumerate(names):
-        look = {"color": SERIES[number % len(SERIES)]["color"], "hatch": HATCHES[number % len(HATCHES)]}
+    for number, (name, look, hatch) in enumerate(zip(names, cycle(style.SERIES), cycle(style.HATCHES), strict=False)):
         places = [row + (number - (len(names) - 1) / 2) * height for row in range(len(groups))]
         heights = [values.get(name, 0) for values in groups.values()]
-        drawn = axes.barh(places, heights, height=0.9 * height, edgecolor="white", label=name, **look)
+        drawn = axes.barh(
+            places, heights, 0.9 * height, color=look["color"], hatch=hatch, edgecolor="white", label=name
+        )
         axes.bar_label(drawn, fmt=lambda value: f"{value:.0f}", padding=4)
     axes.set_yticks(range(len(groups)), list(groups))
-    bars_downward(axes)
+    style.bars_downward(axes)
     axes.set_xlabel(x)
     axes.margins(x=0.12)
     if top is not None:
         axes.set_xlim(0, 1.05 * max(top, *(value for values in groups.values() for value in values.values())))
-    return with_legend(figure)
+    return style.with_legend(figure)
