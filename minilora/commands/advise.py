@@ -3,7 +3,7 @@
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from contextlib import suppress
 
 from minilora.commands.common import Parser, add_json
 from minilora.errors import MiniloraError
@@ -43,34 +43,24 @@ def run(arguments: Namespace) -> None:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise MiniloraError(f"advise needs an answer to each question; missing: {flags}")
     for name in missing:
-        question = QUESTIONS[name][0].upper() + QUESTIONS[name][1:]
-        answers[name] = _ask(question, _number if name in NUMBERS else _yes_or_no)
+        answers[name] = _ask(name)
     advice = advise(Situation(**answers), Measured(results_folder()))
     print(json.dumps(advice.as_json()) if arguments.json else in_words(advice))
 
 
-def _ask(question: str, read: Callable[[str], object]) -> object:
+def _ask(name: str) -> int | bool:
+    """The answer that is typed, asked for until it can be read."""
+    question = QUESTIONS[name][0].upper() + QUESTIONS[name][1:]
     while True:
         try:
-            return read(input(f"{question} "))
-        except ValueError as error:
-            print(error)
+            answer = input(f"{question} ").strip().lower()
         except EOFError:
             raise MiniloraError("advise was not told everything; answer each question or give its flag") from None
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text.replace(",", "").strip())
-    except ValueError:
-        raise ValueError("A whole number, please.") from None
-
-
-def _yes_or_no(text: str) -> bool:
-    """True or False for yes or no. Raises ValueError for anything else."""
-    answer = text.strip().lower()
-    if answer in ("y", "yes"):
-        return True
-    if answer in ("n", "no"):
-        return False
-    raise ValueError("yes or no, please.")
+        if name in NUMBERS:
+            with suppress(ValueError):
+                return int(answer.replace(",", ""))
+            print("A whole number, please.")
+        elif answer in ("y", "yes", "n", "no"):
+            return answer[0] == "y"
+        else:
+            print("yes or no, please.")

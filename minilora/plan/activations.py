@@ -34,19 +34,14 @@ CAUSAL_BLOCK = 64  # queries at a time, in functional.scaled_dot_product_attenti
 
 @dataclass(frozen=True)
 class Step:
-    """One training step: B sequences of T tokens, in numbers of `itemsize` bytes.
-
-    fused: attention is one kernel, as on a GPU; else as in minilora's engine. selective: what costs little is made
-    again in backward (`functional.selective_recomputation`), as on a base in 4 bits. workers: threads that share the
-    batch.
-    """
+    """One training step: B sequences of T tokens, in numbers of `itemsize` bytes."""
 
     batch: int
     length: int
     itemsize: int = 4
-    fused: bool = False
-    selective: bool = False
-    workers: int = 1
+    fused: bool = False  # attention is one kernel, as on a GPU; else as in minilora's engine
+    selective: bool = False  # `functional.selective_recomputation` in backward, as on a base in 4 bits
+    workers: int = 1  # threads that share the batch
 
 
 @dataclass
@@ -148,15 +143,11 @@ def kept_by_block(  # noqa: C901 (the block from its end to its start, in the or
 
 @dataclass(frozen=True)
 class Peaks:
-    """Bytes alive in a step beside weights and optimizer.
+    """Bytes alive in a step beside weights and optimizer."""
 
-    activations: kept for backward when the forward pass ends, the gradient of the last hidden states included. logits:
-    held at a time. phases: all that is alive at each of the moments that can be the peak.
-    """
-
-    activations: float
-    logits: float
-    phases: dict[str, float]
+    activations: float  # kept for backward when the forward pass ends, and the gradient of the last hidden states
+    logits: float  # held at a time
+    phases: dict[str, float]  # all that is alive, at each of the moments that can be the peak
 
 
 def engine_peaks(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from minilora.errors import MiniloraError, did_you_mean, escape
+from minilora.errors import MiniloraError, did_you_mean, escape, unknown
 from minilora.peft.method import Options, find
 from minilora.plan.planner import trainable
 from minilora.plan.shapes import Shape
@@ -35,13 +35,10 @@ EFFICIENCY = 0.9  # of a link's rate: of an Ethernet frame, TCP's payload is 1,4
 
 @dataclass(frozen=True)
 class Link:
-    """What joins each rank to the others.
+    """What joins each rank to the others."""
 
-    bandwidth: bytes a second that it sends while it receives as many. latency: seconds until a short message arrives.
-    """
-
-    bandwidth: float
-    latency: float = 0.0
+    bandwidth: float  # bytes a second that it sends while it receives as many
+    latency: float = 0.0  # seconds until a short message arrives
 
     def __post_init__(self) -> None:
         if not self.bandwidth > 0:
@@ -80,10 +77,7 @@ def parse_link(text: str) -> Link:
     head, slash, tail = what.rpartition("/")
     if slash and tail.lower() != "s":
         what, latency = head.strip(), _latency(text, tail.strip())
-    if what.lower() in LINKS:
-        link = LINKS[what.lower()][0]
-    else:
-        link = Link(_rate(text, what), LATENCY)
+    link = LINKS[what.lower()][0] if what.lower() in LINKS else Link(_rate(text, what), LATENCY)
     return link if latency is None else Link(link.bandwidth, latency)
 
 
@@ -153,11 +147,10 @@ def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | No
     """
     _check(nbytes, ranks)
     if algorithm is not None and algorithm not in ALGORITHMS:
-        raise MiniloraError(f"unknown algorithm {escape(repr(algorithm))}: there are {', '.join(ALGORITHMS)}")
+        raise MiniloraError(unknown("algorithm", algorithm, ALGORITHMS))
     if nbytes == 0:
         return 0.0
-    chosen = ALGORITHMS.values() if algorithm is None else [ALGORITHMS[algorithm]]
-    costs = [count(ranks) for count in chosen]
+    costs = [ALGORITHMS[name](ranks) for name in ([algorithm] if algorithm else ALGORITHMS)]
     return min(messages * link.latency + share * nbytes / link.bandwidth for messages, share in costs)
 
 

@@ -55,7 +55,11 @@ def check_fits(
         now = {name: max(1, min(size, MOST)) for name, size in (sizes | smaller).items()}
         of_step = replace(step, **{name: now.pop(name) for name in STEP_FLAGS})
         now["head_dim"] = min(shape.head_dim, now["hidden"])  # follows where the hidden size is made smaller
-        return _peak(replace(shape, **now), method, options, of_step, checkpointing)
+        of_shape = replace(shape, **now)
+        if method is None:
+            peaks = engine_peaks(of_shape, of_step, Trainable(Counts()), Counts(), copies=0, tied=False)
+            return max(peaks.phases.values())
+        return engine_memory(of_shape, find(method), options, of_step, checkpointing).peak
 
     if (there := needed()) <= memory:
         return
@@ -71,9 +75,3 @@ def check_fits(
         f"{'a batch of evaluation' if method is None else 'a training step'} takes {show_size(there)} of memory, and "
         f"this machine has {show_size(memory)}: choose a smaller {advice}"
     )
-
-
-def _peak(shape: Shape, method: str | None, options: Options, step: Step, checkpointing: bool) -> float:
-    if method is None:
-        return max(engine_peaks(shape, step, Trainable(Counts()), Counts(), copies=0, tied=False).phases.values())
-    return engine_memory(shape, find(method), options, step, checkpointing).peak

@@ -15,11 +15,7 @@ LARGEST = 2**31  # of any one size: beyond it, a number is a mistake
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a decoder; the linear layers have a Llama's names.
-
-    gated: the MLP has a gate_proj beside up_proj. biased: the linears that have a bias. norm_biases: the norms have one
-    as well. positions: of a learned table; 0 where positions are rotary.
-    """
+    """The sizes of a decoder; the linear layers have a Llama's names."""
 
     layers: int
     hidden: int
@@ -29,10 +25,10 @@ class Shape:
     vocab: int
     head_dim: int = 0  # 0: hidden / heads
     tied: bool = False
-    gated: bool = True
-    biased: tuple[str, ...] = ()
+    gated: bool = True  # the MLP has a gate_proj beside up_proj
+    biased: tuple[str, ...] = ()  # the linears that have a bias
     norm_biases: bool = False
-    positions: int = 0
+    positions: int = 0  # of a learned table; 0 where positions are rotary
 
     def __post_init__(self) -> None:
         if not self.head_dim:
@@ -81,7 +77,7 @@ class Shape:
 
 _LLAMA_7B = Shape(32, 4096, 11008, 32, 32, 32000)
 _LLAMA_13B = Shape(40, 5120, 13824, 40, 40, 32000)
-_GPT_LINEARS = (*ATTENTION, "up_proj", "down_proj")
+_GPT: dict[str, Any] = {"gated": False, "biased": (*ATTENTION, "up_proj", "down_proj"), "norm_biases": True}
 
 # From the papers' tables and the published configurations: layers, hidden, intermediate, heads, key/value heads and
 # vocabulary.
@@ -101,14 +97,7 @@ PRESETS = {
     "llama-65b": Shape(80, 8192, 22016, 64, 64, 32000),
     "llama-2-70b": Shape(80, 8192, 28672, 64, 8, 32000),
     "llama-3-70b": Shape(80, 8192, 28672, 64, 8, 128256),
-    "gpt-3-175b": Shape(
-        *(96, 12288, 49152, 96, 96, 50257),
-        tied=True,
-        gated=False,
-        biased=_GPT_LINEARS,
-        norm_biases=True,
-        positions=2048,
-    ),
+    "gpt-3-175b": Shape(96, 12288, 49152, 96, 96, 50257, tied=True, **_GPT, positions=2048),
 }
 
 _NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -165,8 +154,7 @@ def shape_of(config: LlamaConfig | GPT2Config) -> Shape:
         "tied": config.tie_word_embeddings,
     }
     if isinstance(config, GPT2Config):
-        positions = config.max_position_embeddings
-        return Shape(**shared, gated=False, biased=_GPT_LINEARS, norm_biases=True, positions=positions)
+        return Shape(**shared, **_GPT, positions=config.max_position_embeddings)
     of_attention = ATTENTION[:3] if config.model_type == "qwen2" else ATTENTION
     of_mlp = ("gate_proj", "up_proj", "down_proj") if config.mlp_bias else ()
     return Shape(**shared, biased=(of_attention if config.attention_bias else ()) + of_mlp)

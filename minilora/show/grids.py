@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,14 +76,11 @@ def render(table: Table) -> str:
     """`table` as plain text, for a file."""
     from rich.console import Console
 
-    plain: dict[str, Any] = {
-        "color_system": None,
-        "force_terminal": False,
-        "force_jupyter": False,
-        "legacy_windows": False,
-    }
     file = StringIO()
-    Console(file=file, width=WIDTH, **plain).print(table)
+    plain = Console(
+        file=file, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    )
+    plain.print(table)
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 
