@@ -1,6 +1,5 @@
 """`minilora doctor`: what the machine offers, and a short proof that minilora computes right on it."""
 
-import json
 import platform
 import shutil
 from argparse import Namespace
@@ -10,7 +9,7 @@ import numpy as np
 
 from minilora import backend, blas
 from minilora import functional as F
-from minilora.commands.common import Parser, add_json
+from minilora.commands.common import Parser, add_json, print_result
 from minilora.errors import MiniloraError
 from minilora.gradcheck import gradcheck
 from minilora.tensor import Tensor
@@ -24,22 +23,18 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     findings = examine()
-    lines = [f"{name:<14} {value}" for name, value in findings.items()]
-    print(json.dumps(findings) if arguments.json else "\n".join(lines), flush=True)
+    print_result(arguments, findings, "\n".join(f"{name:<14} {value}" for name, value in findings.items()))
 
 
 def examine() -> dict[str, str]:
     """Findings by name, in the order to show them. Raises MiniloraError where a check of the computation fails."""
+    packages = ("minilora", "numpy", "tokenizers", "matplotlib", "cupy-cuda12x")
+    kernels = [f"{b['internal_api']} {b['version']}, {b.get('architecture', '?')} kernels" for b in blas.describe()]
     findings = {
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "packages": ", ".join(
-            f"{p} {_version(p)}" for p in ("minilora", "numpy", "tokenizers", "matplotlib", "cupy-cuda12x")
-        ),
+        "packages": ", ".join(f"{package} {_version(package)}" for package in packages),
         "cores": str(blas.cores()),
-        "BLAS": "; ".join(
-            f"{b['internal_api']} {b['version']}, {b.get('architecture', '?')} kernels" for b in blas.describe()
-        )
-        or "unknown to threadpoolctl",
+        "BLAS": "; ".join(kernels) or "unknown to threadpoolctl",
         "memory": _memory(),
         "disk free": f"{shutil.disk_usage('.').free / 2**30:.1f} GiB here",
         "backend": backend.name,

@@ -4,15 +4,15 @@
 `errors.escape` alone.
 """
 
-import json
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from minilora.commands.common import Parser, add_json
+from minilora.commands.common import Parser, add_json, print_result
 from minilora.data import chat
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import FormatError, MiniloraError, escape
@@ -78,8 +78,8 @@ def run(arguments: Namespace) -> None:
         print(get(arguments.name, arguments.file), flush=True)
         return
     facts = known_models() if arguments.action == "list" else describe(arguments.path)
-    text = list_text if arguments.action == "list" else info_text
-    print(json.dumps(facts) if arguments.json else text(facts), flush=True)
+    text = list_text(facts) if arguments.action == "list" else info_text(facts)
+    print_result(arguments, facts, text)
 
 
 # list and get
@@ -88,18 +88,16 @@ def run(arguments: Namespace) -> None:
 def known_models() -> dict:
     """What `minilora models list` shows."""
     weights = recipes.base_folder() / MODEL_WEIGHTS
-    models = [_known(recipes.BASE, BASE_WORDS, BASE_LICENCE, weights.stat().st_size, weights.parent)]
+    known: list[tuple] = [(recipes.BASE, BASE_WORDS, BASE_LICENCE, weights.stat().st_size, str(weights.parent))]
     for name, entry in catalog.CATALOG.items():
-        path = catalog.path_of(name) if catalog.in_cache(name) else None
-        models.append(_known(name, entry.description, entry.licence, entry.size, path))
+        path = str(catalog.path_of(name)) if catalog.in_cache(name) else None  # on this machine
+        known.append((name, entry.description, entry.licence, entry.size, path))
+    models = []
+    for *cells, path in known:
+        facts = dict(zip(("name", "description", "licence", "bytes"), cells, strict=True))
+        get = f"minilora models get {cells[0]}" if path is None else None
+        models.append(facts | {"is_here": path is not None, "path": path, "get": get})
     return {"cache": str(catalog.cache_folder()), "models": models}
-
-
-def _known(name: str, description: str, licence: str, nbytes: int, path: Path | None) -> dict:
-    """path: where the model is on this machine, if it is."""
-    facts = {"name": name, "description": description, "licence": licence, "bytes": nbytes}
-    facts |= {"is_here": path is not None, "path": None if path is None else str(path)}
-    return facts | {"get": f"minilora models get {name}" if path is None else None}
 
 
 def list_text(facts: dict) -> str:
@@ -143,13 +141,9 @@ def describe(source: str) -> dict:
 
 def _of_model(source: str, path: Path) -> dict:
     where, is_gguf = show_path(path), path.suffix == ".gguf"
-    metadata: dict[str, Any] = {}
-    if is_gguf:
-        gguf = read_gguf(path)
-        metadata = gguf.metadata
-        content, tensors = llama_of(gguf, where)
-    else:
-        content, tensors = open_folder(path)
+    gguf = read_gguf(path) if is_gguf else None
+    metadata: dict[str, Any] = gguf.metadata if gguf else {}
+    content, tensors = llama_of(gguf, where) if gguf else open_folder(path)
     config = _config_of(family_of(path).config_class, content, where)
     counted = {name: tensor for name, tensor in tensors.items() if not name.endswith(BUFFERS)}
     if config.tie_word_embeddings:
@@ -247,16 +241,11 @@ def _of_tokenizer(path: Path, metadata: dict, vocab_size: int, where: str) -> di
         return {"tokenizer": None, "tokens": None, "chat_format": None}
     tokenizer = Tokenizer.from_gguf(metadata, where) if metadata else recipes.tokenizer_of(path)
     tokenizer.check_fit(vocab_size, where)
-    return {"tokenizer": tokenizer.kind, "tokens": tokenizer.vocab_size, "chat_format": _chat_format(tokenizer)}
-
-
-def _chat_format(tokenizer: Tokenizer) -> str | None:
-    if tokenizer.chat_template is None:
-        return None
-    try:
-        return chat.find_format(tokenizer).label
-    except MiniloraError:
-        return "unknown"
+    chat_format = None if tokenizer.chat_template is None else "unknown"
+    if chat_format is not None:
+        with suppress(MiniloraError):
+            chat_format = chat.find_format(tokenizer).label
+    return {"tokenizer": tokenizer.kind, "tokens": tokenizer.vocab_size, "chat_format": chat_format}
 
 
 def _trained_on(folder: Path) -> str | None:
@@ -271,11 +260,9 @@ def _trained_on(folder: Path) -> str | None:
 
 
 def info_text(facts: dict) -> str:
-    rows = _adapter_rows(facts) if facts["kind"] == "adapter folder" else _model_rows(facts)
     counts = [f"{kind} {_count(number)}" for kind, number in facts["stored"].items()]
-    rows |= {"stored as": ", ".join(counts), "on disk": show_size(facts["bytes_on_disk"])}
-    if facts["kind"] != "adapter folder":
-        rows |= _loaded_rows(facts)
+    stored = {"stored as": ", ".join(counts), "on disk": show_size(facts["bytes_on_disk"])}
+    rows = _adapter_rows(facts) | stored if facts["kind"] == "adapter folder" else _model_rows(facts, stored)
     said = [f"{facts['kind']} {_whole(facts['path'])}"]
     for name, value in rows.items():
         for index, line in enumerate(wrap(escape(value, 400), WIDTH - 17, break_on_hyphens=False)):
@@ -283,30 +270,25 @@ def info_text(facts: dict) -> str:
     return "\n".join(said)
 
 
-def _model_rows(facts: dict) -> dict[str, str]:
+def _model_rows(facts: dict, stored: dict[str, str]) -> dict[str, str]:
     positions = f"{facts['positions']:,}, learned"
     if facts["rotary_base"] is not None:
         scaling = facts["rotary_scaling"]
         stretched = f", stretched ({scaling['rope_type']}, factor {scaling['factor']:g})" if scaling else ""
         positions = f"{facts['positions']:,}, rotary, base {facts['rotary_base']:,.10g}{stretched}"
     head = "which are the head, too" if facts["is_tied"] else "beside a head of its own"
-    made = {name: escape(facts[name], 160) for name in ("name", "licence", "family") if facts[name]}
-    return made | {
+    chats = {None: "none: a base model", "unknown": "none that is known: its template is not run"}
+    return {
+        **{name: escape(facts[name], 160) for name in ("name", "licence", "family") if facts[name]},
         "layers": f"{facts['layers']:,}",
         "hidden size": f"{facts['hidden_size']:,}, in the MLP {facts['intermediate_size']:,}",
         "heads": f"{facts['heads']:,} of {facts['head_size']:,}; key/value heads {facts['kv_heads']:,}",
         "vocabulary": f"{facts['vocabulary']:,}",
         "positions": positions,
         "parameters": f"{facts['parameters']:,}, of them {facts['embedding_parameters']:,} in embeddings, {head}",
-    }
-
-
-def _loaded_rows(facts: dict) -> dict[str, str]:
-    chats = {None: "none: a base model", "unknown": "none that is known: its template is not run"}
-    tokenizer = f"{facts['tokenizer']}, {facts['tokens']:,} tokens" if facts["tokenizer"] else "none"
-    return {
+        **stored,
         "loaded": f"{show_size(facts['bytes_in_float32'])} in float32, {show_size(facts['bytes_in_nf4'])} in NF4",
-        "tokenizer": tokenizer,
+        "tokenizer": f"{facts['tokenizer']}, {facts['tokens']:,} tokens" if facts["tokenizer"] else "none",
         "chat format": chats.get(facts["chat_format"], facts["chat_format"]),
     }
 
@@ -316,11 +298,10 @@ def _adapter_rows(facts: dict) -> dict[str, str]:
     base = escape(facts["base"], 160) if facts["base"] else "not named"
     base += f", in 4 bits ({escape(quantized['quant_type'], 20)})" if quantized else ""
     base += f", fingerprint {escape(fingerprint, 13)}" if fingerprint else ", no fingerprint: it cannot be checked"
-    numbers = {name.replace("_", " "): f"{facts[name]:,g}" for name in SETTINGS if facts.get(name) is not None}
     modules = {"targets": facts["targets"], "trained whole": facts["modules_to_save"]}
     return {
         "method": facts["method"],
-        **numbers,
+        **{name.replace("_", " "): f"{facts[name]:,g}" for name in SETTINGS if facts.get(name) is not None},
         **{name: _names(paths) for name, paths in modules.items() if paths},
         "base": base,
         "parameters": f"{facts['parameters']:,}",
