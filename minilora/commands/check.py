@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 
 from minilora.classroom.grading.grade import PASSED, Result, grade
@@ -49,19 +50,21 @@ def _check_once(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> i
     submission = Submission(path, lesson)
     with Sandbox() as sandbox:
         results = grade(lesson, submission, sandbox)
-    if as_json:
-        print(json.dumps(_facts(lesson, submission.shown, results, sandbox.held)))
-    else:
-        again = "" if path == lesson.exercise else f" --file {shlex.quote(str(path))}"
-        print(lesson_report(lesson, submission.shown, results, sandbox.held, hint_steps, again), flush=True)
-    return 0 if _passed(results) else 1
+    again = "" if path == lesson.exercise else f" --file {shlex.quote(str(path))}"
+    facts = _facts(lesson, submission.shown, results, sandbox.held)
+    text = lesson_report(lesson, submission.shown, results, sandbox.held, hint_steps, again)
+    print(json.dumps(facts) if as_json else text, flush=True)
+    return int(facts["passed"] < facts["of"])
 
 
 def _watch(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> None:
     """Check whenever the file changes, until Ctrl-C."""
     last = None
     while True:
-        if (now := _content(path)) != last and now is not None:
+        now = None
+        with suppress(OSError):  # an editor is just replacing it
+            now = path.read_bytes()
+        if now is not None and now != last:
             last = now
             try:
                 _check_once(lesson, path, hint_steps, as_json)
@@ -73,16 +76,9 @@ def _watch(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> None:
         time.sleep(POLL)
 
 
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:  # an editor is just replacing it
-        return None
-
-
 def _progress(as_json: bool) -> int:
     """A line a lesson; what cannot be read says so in its line, and is the error in the end."""
-    facts, bad, all_passed = [], None, True
+    facts, bad = [], None
     with Sandbox() as sandbox:
         for lesson in all_lessons():
             try:
@@ -90,18 +86,14 @@ def _progress(as_json: bool) -> int:
                 results = grade(lesson, submission, sandbox)
                 facts.append(_facts(lesson, submission.shown, results, sandbox.held))
                 says = summary(results)
-                all_passed &= _passed(results)
             except MiniloraError as error:
                 bad, says = bad or error, "cannot be read"
             if not as_json:
                 print(f"{lesson.number:02}  {lesson.title:<42.42}  {says:.32}", flush=True)
     if bad:
         raise bad
-    if as_json:
-        print(json.dumps({"lessons": facts}))
-    else:
-        print(f"{limits_line(sandbox.held)}")
-    return 0 if all_passed else 1
+    print(json.dumps({"lessons": facts}) if as_json else limits_line(sandbox.held))
+    return int(any(lesson["passed"] < lesson["of"] for lesson in facts))
 
 
 def _facts(lesson: Lesson, shown: str, results: list[Result], held: list[str] | None) -> dict:
@@ -114,7 +106,3 @@ def _facts(lesson: Lesson, shown: str, results: list[Result], held: list[str] | 
         "ran_with": [] if held is None else ["limits", *held],
         "tasks": [result.to_dict() for result in results],
     }
-
-
-def _passed(results: list[Result]) -> bool:
-    return all(result.verdict == PASSED for result in results)

@@ -27,7 +27,12 @@ def run(arguments: Namespace) -> None:
 
     out = Path(arguments.out)
     to_gguf = out.suffix == ".gguf"
-    _check_free(out, to_gguf)
+    if to_gguf and os.path.lexists(out):
+        raise MiniloraError(f"{show_path(out)} exists; choose another --out")
+    if to_gguf and not out.parent.is_dir():
+        raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {escape(out.name)} into")
+    if not to_gguf and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MiniloraError(f"{show_path(out)} exists and is not an empty folder; choose another --out")
     if arguments.adapter is None and not to_gguf:
         raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
@@ -38,12 +43,3 @@ def run(arguments: Namespace) -> None:
         recipes.save_model(merged, tokenizer, out)
     print_notes(getattr(model, "notes", []))
     print(f"saved {out}", flush=True)
-
-
-def _check_free(out: Path, to_gguf: bool) -> None:
-    if to_gguf and os.path.lexists(out):
-        raise MiniloraError(f"{show_path(out)} exists; choose another --out")
-    if to_gguf and not out.parent.is_dir():
-        raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {escape(out.name)} into")
-    if not to_gguf and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MiniloraError(f"{show_path(out)} exists and is not an empty folder; choose another --out")

@@ -51,7 +51,7 @@ SIZES = {  # what `info` says of a model: the field of its configuration
     "is_tied": "tie_word_embeddings",
 }
 SETTINGS = {"rank": "r", "alpha": "lora_alpha", "virtual_tokens": "num_virtual_tokens", "width": "bottleneck_size"}
-WIDTH = 79
+WIDTH, WHOLE = 79, 10_000  # of a line, and of a path that is to be copied from the screen
 
 
 def add(parser: Parser) -> None:
@@ -114,18 +114,13 @@ def list_text(facts: dict) -> str:
         table.add_row(*map(Text, cells))
     said = [render(table)]
     said += [f"{model['name']} is not here yet: {model['get']}" for model in facts["models"] if model["get"]]
-    return "\n".join([*said, f"the cache, which MINILORA_CACHE names: {_whole(facts['cache'])}"])
+    return "\n".join([*said, f"the cache, which MINILORA_CACHE names: {show_path(facts['cache'], WHOLE)}"])
 
 
 def get(name: str, wheel: str | None) -> str:
     if name == recipes.BASE:
-        return f"{name} comes with minilora: {_whole(recipes.base_folder())}"
-    return f"{name} is here: {_whole(catalog.get(name, wheel))}"
-
-
-def _whole(path: object) -> str:
-    """A path to be copied from the screen: not shortened."""
-    return escape(str(path), 10_000)
+        return f"{name} comes with minilora: {show_path(recipes.base_folder(), WHOLE)}"
+    return f"{name} is here: {show_path(catalog.get(name, wheel), WHOLE)}"
 
 
 # What the files say
@@ -263,7 +258,7 @@ def info_text(facts: dict) -> str:
     counts = [f"{kind} {_count(number)}" for kind, number in facts["stored"].items()]
     stored = {"stored as": ", ".join(counts), "on disk": show_size(facts["bytes_on_disk"])}
     rows = _adapter_rows(facts) | stored if facts["kind"] == "adapter folder" else _model_rows(facts, stored)
-    said = [f"{facts['kind']} {_whole(facts['path'])}"]
+    said = [f"{facts['kind']} {show_path(facts['path'], WHOLE)}"]
     for name, value in rows.items():
         for index, line in enumerate(wrap(escape(value, 400), WIDTH - 17, break_on_hyphens=False)):
             said.append(f"  {'' if index else name:<15}{line}")

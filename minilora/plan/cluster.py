@@ -99,18 +99,14 @@ def _latency(text: str, what: str) -> float:
     found = _TIME.fullmatch(what)
     if found is None:
         raise _refused(text, f"has no latency in {escape(repr(what), 20)}, such as 50us or 20ms")
-    seconds = float(found[1]) * _SECONDS[found[2]]
-    if seconds > MOST_LATENCY:
+    if (seconds := float(found[1]) * _SECONDS[found[2]]) > MOST_LATENCY:
         raise _refused(text, f"has a latency above {MOST_LATENCY:g} s")
     return seconds
 
 
 def _refused(text: str, why: str, hint: str = "") -> MiniloraError:
-    names = ", ".join(LINKS)
-    return MiniloraError(
-        f"link {escape(repr(text), 40)} {why}: {hint}Give a rate (100Mbit, 25Gbit, 12GB), with a latency if you know "
-        f"it (10Gbit/50us), or one of {names}"
-    )
+    give = "Give a rate (100Mbit, 25Gbit, 12GB), with a latency if you know it (10Gbit/50us), or one of"
+    return MiniloraError(f"link {escape(repr(text), 40)} {why}: {hint}{give} {', '.join(LINKS)}")
 
 
 # What is sent
@@ -145,7 +141,7 @@ def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | No
     algorithm: "ring" or "rabenseifner"; None counts the faster. One rank, or nothing to send, takes no time. Raises
     MiniloraError for numbers that cannot be.
     """
-    _check(nbytes, ranks)
+    _check(ranks, bytes=nbytes)
     if algorithm is not None and algorithm not in ALGORITHMS:
         raise MiniloraError(unknown("algorithm", algorithm, ALGORITHMS))
     if nbytes == 0:
@@ -154,11 +150,12 @@ def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | No
     return min(messages * link.latency + share * nbytes / link.bandwidth for messages, share in costs)
 
 
-def _check(nbytes: float, ranks: int) -> None:
+def _check(ranks: int, **sizes: float) -> None:
     if type(ranks) is not int or ranks < 1:
         raise MiniloraError(f"ranks must be a whole number of at least 1, not {escape(repr(ranks))}")
-    if not 0 <= nbytes < inf:
-        raise MiniloraError(f"bytes must be 0 or more, not {nbytes}")
+    for name, value in sizes.items():
+        if not 0 <= value < inf:
+            raise MiniloraError(f"{name} must be 0 or more, not {value}")
 
 
 # The time of a step
@@ -186,10 +183,7 @@ def step_seconds(
 
     Raises MiniloraError for more ranks than rows, and for numbers that cannot be.
     """
-    _check(nbytes, ranks)
-    for name, value in (("compute_seconds", compute_seconds), ("fixed_seconds", fixed_seconds)):
-        if not 0 <= value < inf:
-            raise MiniloraError(f"{name} must be 0 or more, not {value}")
+    _check(ranks, bytes=nbytes, compute_seconds=compute_seconds, fixed_seconds=fixed_seconds)
     if not 0 <= overlap <= 1:
         raise MiniloraError(f"overlap must be from 0 to 1, not {overlap}")
     if not weak and rows is not None and ranks > rows:
@@ -211,7 +205,7 @@ def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how
 
 
 def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how: Any) -> int:
-    """The number of ranks, from 1 to `most`, that trains fastest; the fewest, where several do. More no longer pay.
+    """The number of ranks, from 1 to `most`, that trains fastest; the fewest, where several do.
 
     For a ring and a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
     """
@@ -224,8 +218,7 @@ def break_even_ranks(compute_seconds: float, nbytes: float, link: Link, most: in
     With a fixed global batch and no latency that is 2 or none: over ever more ranks a step tends to 2 · bytes /
     bandwidth, and a rank that computes the whole batch in less than that is faster alone.
     """
-    found = (n for n in range(2, most + 1) if speedup(compute_seconds, nbytes, n, link, **how) > 1)
-    return next(found, None)
+    return next((n for n in range(2, most + 1) if speedup(compute_seconds, nbytes, n, link, **how) > 1), None)
 
 
 def efficient_ranks(

@@ -34,13 +34,10 @@ def check_fits(
     checkpointing: bool = False,
     new_model: bool = False,
 ) -> None:
-    """Raises MiniloraError, which names flags, where minilora's engine would take more bytes for a step than there are.
+    """Raises MiniloraError, which names flags, where `planner.engine_memory` of a step is more bytes than there are.
 
     method: None for evaluation of a model that is loaded already, without gradients. memory: bytes; None: of this
     machine. new_model: whether the model's own sizes are flags, too, as in `pretrain`.
-
-    The bytes are those of `planner.engine_memory`, with one worker unless `step` says otherwise. Any whole numbers may
-    be given: nothing is made.
     """
     memory = machine_memory() if memory is None else memory
     if memory is None:

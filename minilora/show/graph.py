@@ -104,9 +104,8 @@ def _short(array: ArrayLike) -> str:
 
 def _all_gradients(result: Tensor) -> dict[int, np.ndarray]:
     """The gradient of result.sum() with respect to each node and leaf {id: array}; the graph is not used up."""
-    found: dict[int, Any] = {}
     nodes: dict[int, Any] = {id(result._node): result._node}
-    found[id(result._node)] = xp.ones(result.shape, dtype=result.dtype)
+    found: dict[int, Any] = {id(result._node): xp.ones(result.shape, dtype=result.dtype)}
     while nodes:
         node = nodes.pop(max(nodes, key=lambda key: nodes[key].index))  # newest first: all that used it were there
         for group, rule in node.edges:
@@ -126,11 +125,7 @@ def parents(item: Any) -> list[Any]:
 
 
 def operation(node: Any) -> str:
-    """The name of the function in which the Node's rules were written.
-
-    A rule that only hands the gradient on names no function. Two of them are an addition; one alone is that of
-    x + constant and of x - constant, which backward need not tell apart.
-    """
+    """The name of the function in which the Node's rules were written; x - constant is "add a constant", too."""
     names = [rule.__qualname__.split(".")[0].strip("_") for _, rule in node.edges]
-    own = [name for name in names if name != "unbroadcast_to"]
+    own = [name for name in names if name != "unbroadcast_to"]  # a sum's rule: it only hands the gradient on
     return own[0] if own else "add" if len(names) == 2 else "add a constant"

@@ -129,18 +129,16 @@ def run_text(facts: dict) -> str:
     ends = []
     if len(plans) == 1 and run["link"] is not None and facts["batch_size"] > 1:
         ends = [fill(line, WIDTH) for line in _where_it_ends(facts, plans[0]["run"])] + [""]
-    grid = _run_of_one(plans[0]["run"]) if len(plans) == 1 else _run_of_several(plans)
-    return "\n".join(["", fill(title, WIDTH), render(drawn(grid)), *ends, fill(run["assumptions"], WIDTH)])
+    return "\n".join(["", fill(title, WIDTH), render(drawn(_scaling(plans))), *ends, fill(run["assumptions"], WIDTH)])
 
 
-def _run_of_one(run: dict) -> Grid:
-    rows = [(f"{on['machines']:,}", *_cells(on)) for on in run["scaling"]]
-    header = ("machines", "step", "tokens/s", "speed-up", "comm.", "run", "device-hours")
-    return Grid("", header, rows, COMMUNICATION)
-
-
-def _run_of_several(plans: list[dict]) -> Grid:
+def _scaling(plans: list[dict]) -> Grid:
+    """A row a number of machines, or a method where there are several."""
     rows: list[tuple[str, ...]] = []
+    if len(plans) == 1:
+        rows = [(f"{on['machines']:,}", *_cells(on)) for on in plans[0]["run"]["scaling"]]
+        header: tuple[str, ...] = ("machines", "step", "tokens/s", "speed-up", "comm.", "run", "device-hours")
+        return Grid("", header, rows, COMMUNICATION)
     for plan in plans:
         on = plan["run"]
         fastest = [f"{on['fastest']['machines']:,}"] if "fastest" in on else []
