@@ -36,9 +36,7 @@ def matrices(title: str, shown: Mapping[str, np.ndarray], label: str) -> Figure:
 
 
 @styled
-def attention_map(
-    weights: ArrayLike, tokens: Sequence[str], title: str = "Who looks at whom", first: int = 0
-) -> Figure:
+def attention_map(weights: ArrayLike, tokens: Sequence[str], title: str, first: int = 0) -> Figure:
     """Attention weights (queries, keys) as a map. tokens: names of the keys; first: the key that query 0 stands at,
     where more keys come before the queries, such as a prefix.
     """
@@ -87,26 +85,22 @@ def attention_maps(
 
 
 @styled
-def weight_histogram(
-    weights: ArrayLike,
-    levels: Sequence[float] | None = None,
-    title: str = "Weights, and the levels they are rounded to",
-) -> Figure:
+def weight_histogram(weights: ArrayLike, levels: Sequence[float], title: str) -> Figure:
     """A histogram of weights that were divided by the absmax of their block, with the levels as lines."""
     figure, axes = single(title)
     axes.hist(np.ravel(weights), bins=120, color="#9DB8CC", edgecolor="none", label="weights / absmax")
-    for number, level in enumerate([] if levels is None else levels):
+    for number, level in enumerate(levels):
         axes.axvline(level, color="#D55E00", linewidth=1.1, label="levels" if not number else None)
     axes.set(xlabel="weight / absmax of its block", ylabel="how many")
     return with_legend(figure)
 
 
 @styled
-def singular_values(matrices: Mapping[str, np.ndarray], title: str = "Singular values", most: int = 64) -> Figure:
-    """The singular values of matrices, each divided by its largest."""
+def singular_values(matrices: Mapping[str, np.ndarray], title: str) -> Figure:
+    """The first 64 singular values of matrices, each divided by its largest."""
     figure, axes = single(title)
     for look, (name, matrix) in zip(SERIES, matrices.items(), strict=False):
-        values = np.linalg.svd(np.asarray(matrix, dtype="float64"), compute_uv=False)[:most]
+        values = np.linalg.svd(np.asarray(matrix, dtype="float64"), compute_uv=False)[:64]
         axes.plot(range(1, len(values) + 1), values / values[0], **look, markersize=4, label=name)
     axes.set(xlabel="number of the singular value", ylabel="size, over the largest")
     return with_legend(figure)
@@ -117,16 +111,15 @@ def surface(
     title: str,
     x: Sequence[float],
     y: Sequence[float],
-    values: ArrayLike,
+    values: ArrayLike,  # (len(y), len(x))
     names: tuple[str, str],
-    path: Sequence[tuple[float, float]] | None = None,
+    path: Sequence[tuple[float, float]],
 ) -> Figure:
-    """Contours of `values` (len(y), len(x)), with a path ((x, y) pairs) that descends on them."""
+    """Contours of `values`, with a path ((x, y) pairs) that descends on them."""
     figure, axes = single(title)
     drawn = axes.contourf(x, y, values, levels=20, cmap=BLUES)
     figure.colorbar(drawn, ax=axes, label="loss")
-    if path is not None:
-        axes.plot(*zip(*path, strict=True), color="white", marker="o", markersize=3.5, markeredgecolor="black")
+    axes.plot(*zip(*path, strict=True), color="white", marker="o", markersize=3.5, markeredgecolor="black")
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.grid(visible=False)
     return figure

@@ -19,6 +19,7 @@ from minilora.show.grids import NAMES, Spread
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Curve = tuple[Sequence[float], Sequence[float]]  # x and y values
 # Kinds of memory, in colours whose neighbours differ in grey, too; hatches tell the rest apart.
 MEMORY = {
     "weights": ("#0072B2", ""),
@@ -43,18 +44,13 @@ def show(figure: Figure) -> None:
 
 @style.styled
 def curves(
-    title: str,
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    x: str,
-    y: str,
-    log: str = "",
-    spreads: Mapping[str, Sequence[float]] | None = None,
+    title: str, series: Mapping[str, Curve], x: str, y: str, log: str = "", spreads: Mapping[str, Sequence[float]] = {}
 ) -> Figure:
     """Lines {name: (x values, y values)}. log: "x", "y" or "xy"; spreads: {name: half ranges}, drawn as error bars."""
     figure, axes = style.single(title)
     for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
         marker = look["marker"] if len(xs) <= 30 else ""
-        axes.errorbar(xs, ys, (spreads or {}).get(name), **look | {"marker": marker}, label=name)
+        axes.errorbar(xs, ys, spreads.get(name), **look | {"marker": marker}, label=name)
     axes.set(xlabel=x, ylabel=y, **{f"{axis}scale": "log" for axis in log})
     return style.with_legend(figure) if len(series) > 1 else figure
 
@@ -62,8 +58,8 @@ def curves(
 @style.styled
 def step_times(
     title: str,
-    lines: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]],
-    points: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]] | None = None,
+    lines: Mapping[str, Mapping[str, Curve]],
+    points: Mapping[str, Mapping[str, Curve]] = {},
 ) -> Figure:
     """Seconds of a step over the number of ranks, a panel a method: {method: {link: (ranks, seconds)}}.
 
@@ -72,7 +68,6 @@ def step_times(
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    points = points or {}
     links = list(dict.fromkeys(link for panels in (lines, points) for panel in panels.values() for link in panel))
     figure = style.figure_of(title, 4.4)
     panels = figure.subplots(1, len(lines), sharey=True, squeeze=False)[0]
@@ -95,13 +90,7 @@ def step_times(
 
 
 @style.styled
-def learning_curve(
-    title: str,
-    curve: tuple[Sequence[float], Sequence[float]],
-    samples: Sequence[tuple[int, str]],
-    levels: Mapping[str, float],
-    y: str = "loss (nats a token)",
-) -> Figure:
+def learning_curve(title: str, curve: Curve, samples: Sequence[tuple[int, str]], levels: Mapping[str, float]) -> Figure:
     """A loss by steps, (steps, losses), with what the model wrote at some of them, (step, text), below it. levels:
     {name: loss} as lines across.
     """
@@ -113,7 +102,7 @@ def learning_curve(
         axes.axhline(level, color=style.GREY, linestyle="--", linewidth=1.2)
         named = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
         axes.annotate(name, (1, level), (0, 3), **named, color=style.GREY)
-    axes.set(xlabel="step", ylabel=y)
+    axes.set(xlabel="step", ylabel="loss (nats a token)")
     axes.margins(y=0.12)
     below.axis("off")
     for number, (step, text) in enumerate(samples, start=1):
@@ -130,9 +119,7 @@ def learning_curve(
 
 
 @style.styled
-def paths(
-    title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, start: str = "the base"
-) -> Figure:
+def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
     """Ways {name: (x values, y values)} through a plane that begin at one point; the end of each is a large mark."""
     figure, axes = style.single(title)
     style.origin_lines(axes)
@@ -140,7 +127,9 @@ def paths(
         axes.plot(xs, ys, **look, markersize=5, label=name)
         axes.plot(xs[-1], ys[-1], color=look["color"], marker=look["marker"], markersize=12, markeredgecolor="white")
     beginning = next(iter(series.values()))
-    axes.plot(beginning[0][0], beginning[1][0], color=style.GREY, marker="X", markersize=10, linestyle="", label=start)
+    axes.plot(
+        beginning[0][0], beginning[1][0], color=style.GREY, marker="X", markersize=10, linestyle="", label="the base"
+    )
     axes.set(xlabel=x, ylabel=y)
     axes.margins(0.12)
     return style.with_legend(figure)
@@ -168,7 +157,7 @@ def methods_at_cost(
     points: Mapping[str, tuple[float, Spread]],
     x: str,
     y: str,
-    levels: Mapping[str, float] | None = None,
+    levels: Mapping[str, float] = {},
     frontier: Sequence[str] = (),
 ) -> Figure:
     """Every method {name: (cost, quality)} one point in its own look; less is better in both.
@@ -179,14 +168,14 @@ def methods_at_cost(
     figure, axes = style.single(title, style.TALL)
     for method, (cost, quality) in points.items():
         style.errorbar(axes, method, [cost], [quality], NAMES[method], linestyle="", markersize=8)
-    for method, level in (levels or {}).items():
+    for method, level in levels.items():
         axes.axhline(level, **style.LOOKS[method] | {"marker": ""}, label=NAMES[method])
     steps = sorted((points[method][0], points[method][1].mean) for method in frontier)
     if steps:
         axes.step(*zip(*steps, strict=True), where="post", color="#BBBBBB", linewidth=4, zorder=0, label="frontier")
     axes.set_xlim(0, 1.08 * max(cost for cost, _ in points.values()))
     axes.set(xlabel=x, ylabel=y)
-    style.name_far_point(axes, points, (levels or {}).values())
+    style.name_far_point(axes, points, levels.values())
     return style.with_legend(figure, 3)
 
 
