@@ -25,11 +25,8 @@ def add(parser: Parser) -> None:
         "             --strict-format no --changes no --prototype no"
     )
     for name, question in QUESTIONS.items():
-        flag = f"--{name.replace('_', '-')}"
-        if name in NUMBERS:
-            parser.add_argument(flag, type=int, metavar="N", help=question)
-        else:
-            parser.add_argument(flag, choices=("yes", "no"), help=question)
+        kind: dict = {"type": int, "metavar": "N"} if name in NUMBERS else {"choices": ("yes", "no")}
+        parser.add_argument(_flag(name), **kind, help=question)
     add_json(parser)
 
 
@@ -40,12 +37,15 @@ def run(arguments: Namespace) -> None:
     answers = {name: {"yes": True, "no": False}.get(value, value) for name, value in answers.items()}
     missing = [name for name, value in answers.items() if value is None]
     if missing and not sys.stdin.isatty():
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise MiniloraError(f"advise needs an answer to each question; missing: {flags}")
+        raise MiniloraError(f"advise needs an answer to each question; missing: {', '.join(map(_flag, missing))}")
     for name in missing:
         answers[name] = _ask(name)
     advice = advise(Situation(**answers), Measured(results_folder()))
     print(json.dumps(advice.as_json()) if arguments.json else in_words(advice))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _ask(name: str) -> int | bool:

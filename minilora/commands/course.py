@@ -17,13 +17,10 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     from minilora.classroom.publish.course import write_course
 
-    words = None
-    if arguments.lessons is not None:
-        words = [word.strip() for word in arguments.lessons.split(",") if word.strip()]
-        if not words:
-            raise MiniloraError("--lessons names none: --lessons 02,08")
-    hidden = None if arguments.hidden is None else Path(arguments.hidden)
-    notebooks = write_course(Path(arguments.folder), words, hidden)
-    for path in notebooks:
-        print(f"wrote {path}")
+    lessons, hidden = arguments.lessons, arguments.hidden
+    words = None if lessons is None else [word.strip() for word in lessons.split(",") if word.strip()]
+    if words == []:
+        raise MiniloraError("--lessons names none: --lessons 02,08")
+    notebooks = write_course(Path(arguments.folder), words, None if hidden is None else Path(hidden))
+    print("\n".join(f"wrote {path}" for path in notebooks))
     print(f"Next: cd {arguments.folder} && nbgrader generate_assignment {notebooks[0].stem}")

@@ -26,7 +26,6 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """`minilora study NAME`, or the list."""
     console = Console(width=80, highlight=False, stderr=arguments.json)
     if arguments.list or arguments.name is None:
         if given := [flag for flag in ("quick", "resume", "overwrite", "out") if getattr(arguments, flag)]:

@@ -43,17 +43,9 @@ def check_memory(
 
 
 def train_config(arguments: Namespace, lr: float, **settings) -> TrainConfig:
-    return TrainConfig(
-        steps=arguments.steps,
-        optimizer=arguments.optimizer,
-        schedule=arguments.schedule,
-        peak_lr=lr,
-        warmup=arguments.steps // 20,
-        seed=arguments.seed,
-        eval_every=max(1, arguments.steps // 10),
-        save_every=arguments.save_every,
-        **settings,
-    )
+    steps = arguments.steps
+    flags = {name: getattr(arguments, name) for name in ("optimizer", "schedule", "seed", "save_every")}
+    return TrainConfig(steps, peak_lr=lr, warmup=steps // 20, eval_every=max(1, steps // 10), **flags, **settings)
 
 
 def train_in_folder(

@@ -151,13 +151,7 @@ class Peaks:
 
 
 def engine_peaks(
-    shape: Shape,
-    step: Step,
-    trainable: Trainable,
-    gradients: Counts,
-    copies: int,
-    tied: bool,
-    checkpointing: bool = False,
+    shape: Shape, step: Step, trainable: Trainable, gradients: Counts, copies: int, tied: bool, checkpointing: bool
 ) -> Peaks:
     """What minilora's own engine keeps alive in a step.
 
@@ -170,10 +164,10 @@ def engine_peaks(
                                 is made, and of the head's gradient the sum and two chunks' shares.
         last block again        with checkpointing: the same as in the forward pass, and the gradients of the block's
                                 end and of the head
-        backward, last MLP      nearly nothing is freed yet, and what is new is the gradient of the residual stream and
-                                those around the activation, or the linear's copies
-        backward, last adapter  all is kept; the exact GELU of a bottleneck is made again with what its slope needs, and
-                                takes nine arrays, a block at a time
+        backward, last MLP      nearly nothing is freed yet; new are the gradients of the residual stream and around the
+                                activation, or the linear's copies
+        backward, last adapter  all is kept; the exact GELU of a bottleneck and its slope take nine arrays, a block at a
+                                time
         backward, first MLP     nearly all is freed, and most weights have their gradient
         backward, embedding     all have; rows of the table are sorted and summed
     """

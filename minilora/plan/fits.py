@@ -54,7 +54,9 @@ def check_fits(
         now["head_dim"] = min(shape.head_dim, now["hidden"])  # follows where the hidden size is made smaller
         of_shape = replace(shape, **now)
         if method is None:
-            peaks = engine_peaks(of_shape, of_step, Trainable(Counts()), Counts(), copies=0, tied=False)
+            peaks = engine_peaks(
+                of_shape, of_step, Trainable(Counts()), Counts(), copies=0, tied=False, checkpointing=False
+            )
             return max(peaks.phases.values())
         return engine_memory(of_shape, find(method), options, of_step, checkpointing).peak
 

@@ -39,10 +39,10 @@ DEVICES = {
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one step. kinds: each at its largest; peak: the most that is alive at once."""
+    """Bytes of one step."""
 
-    kinds: dict[str, float]
-    peak: float
+    kinds: dict[str, float]  # each at its largest
+    peak: float  # the most that is alive at once
 
 
 @dataclass(frozen=True)
