@@ -113,12 +113,9 @@ def find_shape(source: str) -> Shape:
     if (shape := PRESETS.get(source.lower())) is not None:
         return shape
     path = Path(source)
-    for folder in (path, path / "model"):  # a run folder has its model inside
-        if (folder / "config.json").is_file():
-            path = folder / "config.json"
-            break
-    if path.is_file():
-        return shape_from_config(read_json(path), source)
+    for file in (path / "config.json", path / "model" / "config.json", path):  # a run folder has its model inside
+        if file.is_file():
+            return shape_from_config(read_json(file), source)
     raise MiniloraError(f"{unknown('model', source, PRESETS)}; or give a config.json or a model folder")
 
 

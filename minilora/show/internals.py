@@ -63,15 +63,13 @@ def attention_maps(
 
     tokens: names of queries and keys, the same in each; without them, small maps that show their pattern alone.
     """
-    rows = -(-len(maps) // columns)
-    named = tokens is not None
+    rows, named, names = -(-len(maps) // columns), tokens is not None, list(tokens or [])
     figure = figure_of(title, 0.9 + rows * (6.0 / columns + (0.3 if named else 0.1)))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (name, weights) in zip(grid.flat, maps.items(), strict=False):
         image = axes.imshow(weights, cmap=BLUES, vmin=0, vmax=1, aspect="equal")
         axes.set_title(name, fontsize=10 if named else 8, pad=3)
         axes.grid(visible=False)
-        names = list(tokens or [])
         axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False, fontsize=8)
         axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=8)
     for axes in list(grid.flat)[len(maps) :]:
@@ -127,6 +125,7 @@ def surface(
 
 BLOCK = {"self_attn": "attention", "mlp": "MLP"}  # a block's modules, from the bottom up, and what they are called
 TRAINS = {"boxstyle": "round,pad=0.4", "facecolor": "#F6C9A8", "edgecolor": "#D55E00", "linewidth": 2.2}
+PLUS = {"boxstyle": "circle,pad=0.15", "facecolor": "white"}
 FROZEN = {"boxstyle": "round,pad=0.4", "facecolor": "#E8F0F7", "edgecolor": "#333333", "linewidth": 0.8}
 
 
@@ -149,9 +148,7 @@ def adapter_places(places: Mapping[str, Collection[str]], d: int, m: int, title:
         for y, part in enumerate(parts):
             if part == "+":
                 axes.annotate("", (0, y), before, arrowprops=arrow | {"shrinkA": 0, "shrinkB": 9}, zorder=1)
-                axes.text(
-                    0, y, "+", ha="center", va="center", bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white"}
-                )
+                axes.text(0, y, "+", ha="center", va="center", bbox=PLUS)
                 before = (0, y + 0.4)
             elif part:
                 axes.plot([before[0], 1], [before[1], y], color=GREY, linewidth=1, zorder=1)

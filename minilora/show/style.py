@@ -56,7 +56,6 @@ STYLE: dict[str, Any] = {
 }
 BITS = "bits/character (less is better)"
 
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
