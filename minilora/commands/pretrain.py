@@ -1,7 +1,7 @@
 """`minilora pretrain`: a tokenizer and a language model from nothing."""
 
 from argparse import Namespace
-from pathlib import Path
+from functools import partial
 
 from minilora.commands.common import DATA, Parser, add_training, whole
 from minilora.errors import MiniloraError
@@ -43,11 +43,9 @@ def run(arguments: Namespace) -> None:
     text = recipes.read_text(corpus, tokenizer)
     model = recipes.new_model(tokenizer, arguments.seed, **sizes)
 
-    def save(folder: Path) -> Path:
-        return recipes.save_model(model, tokenizer, folder / "model")
-
     settings = sizes | {"vocab_size": tokenizer.vocab_size}
-    train_in_folder(arguments, model, text, settings, config, save)
+    save = partial(recipes.save_model, model, tokenizer)
+    train_in_folder(arguments, model, text, settings, config, lambda folder: save(folder / "model"))
 
 
 def _sizes(arguments: Namespace) -> dict[str, int | bool]:
