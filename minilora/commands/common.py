@@ -134,12 +134,8 @@ def add_training(parser: Parser, steps: int, lr: float | None, batch_size: int) 
     parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
     parser.add_argument("--steps", type=whole(1), default=steps, help="(default: %(default)s)")
     add_batch(parser, batch_size)
-    parser.add_argument(
-        "--lr",
-        type=number(above=0),
-        default=lr,
-        help=f"learning rate at its peak (default: {'%(default)s' if lr else 'by method'})",
-    )
+    peak = f"learning rate at its peak (default: {'%(default)s' if lr else 'by method'})"
+    parser.add_argument("--lr", type=number(above=0), default=lr, help=peak)
     for flag, names, default in (("--schedule", SCHEDULES, "cosine"), ("--optimizer", OPTIMIZERS, "adamw")):
         parser.add_argument(
             flag, type=choice(names), default=default, help=f"{', '.join(names)} (default: %(default)s)"

@@ -9,12 +9,8 @@ def add(parser: Parser) -> None:
     parser.epilog = "example: minilora evaluate --model base --adapter runs/numpy --data numpy-docs"
     add_model(parser)
     parser.add_argument("--data", required=True, help=DATA_OR_CHAT)
-    parser.add_argument(
-        "--split",
-        default="test",
-        choices=("train", "validation", "test"),
-        help="which documents of the text (default: %(default)s)",
-    )
+    documents = "which documents of the text (default: %(default)s)"
+    parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help=documents)
     add_batch(parser, batch_size=16)
     add_json(parser)
 
