@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from contextlib import suppress
+from dataclasses import asdict
 
 from minilora.commands.common import Parser, add_json
 from minilora.errors import MiniloraError
@@ -41,7 +42,7 @@ def run(arguments: Namespace) -> None:
     for name in missing:
         answers[name] = _ask(name)
     advice = advise(Situation(**answers), Measured(results_folder()))
-    print(json.dumps(advice.as_json()) if arguments.json else in_words(advice))
+    print(json.dumps(asdict(advice)) if arguments.json else in_words(advice))
 
 
 def _flag(name: str) -> str:

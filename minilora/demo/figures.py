@@ -15,19 +15,9 @@ from minilora.demo.claims import FROM_THE_BASE
 from minilora.measure import comparison
 from minilora.measure.comparison import compared, methods_of
 from minilora.measure.records import Records
+from minilora.show import style
 from minilora.show.grids import NAMES
-from minilora.show.style import (
-    BITS,
-    GREY,
-    LOOKS,
-    base_line,
-    errorbar,
-    figure_of,
-    log_ticks,
-    single,
-    styled,
-    with_legend,
-)
+from minilora.show.style import LOOKS, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +41,7 @@ def pretraining(records: Records) -> Figure | None:
         lines += [f"   {line}" for line in textwrap.wrap(_printable(text), 76, max_lines=2, placeholder=" …")]
     heights = {"losses": 1.5 * bool(facts.get("losses")), "curve": 2.6, "samples": 0.17 * len(lines)}  # inches, about
     heights = {panel: height for panel, height in heights.items() if height}
-    figure = figure_of("Pretraining: the loss, and what the model writes along it", sum(heights.values()) + 1)
+    figure = style.figure_of("Pretraining: the loss, and what the model writes along it", sum(heights.values()) + 1)
     rows = figure.subplots(len(heights), height_ratios=list(heights.values()), squeeze=False)[:, 0]
     panels = dict(zip(heights, rows, strict=True))
 
@@ -62,10 +52,10 @@ def pretraining(records: Records) -> Figure | None:
         below.annotate(letter, (step, curve[step]), (0, 7), textcoords="offset points", ha="center", weight="bold")
     base = facts.get("base")
     if base:
-        base_line(below, base["bits"])
+        style.base_line(below, base["bits"])
         label = f"{base['name']} ({base['steps']:,} steps): {base['bits']:.2f}"
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        below.annotate(label, (0.01, base["bits"]), (0, 4), **place, color=GREY, fontsize=10)
+        below.annotate(label, (0.01, base["bits"]), (0, 4), **place, color=style.GREY, fontsize=10)
     if "losses" in panels:
         above = panels["losses"]
         above.plot(*zip(*facts["losses"], strict=True), color="#999999", linewidth=1.2)
@@ -88,7 +78,7 @@ def adaptation(records: Records) -> Figure | None:
     methods = {method: rows for method, rows in methods.items() if all(row.get("curve") for row in rows)}
     if not methods:
         return None
-    figure, axes = single("Adapting to the domain: where each method starts and ends")
+    figure, axes = style.single("Adapting to the domain: where each method starts and ends")
     for method, rows in methods.items():
         look = LOOKS[method]
         curves = [dict(row["curve"]) for row in rows]
@@ -100,14 +90,14 @@ def adaptation(records: Records) -> Figure | None:
         means = [sum(curve[step] for curve in curves) / len(curves) for step in common]
         axes.plot(common, means, **look | {"marker": ""}, linewidth=2.2)
         axes.plot([], [], **look, label=NAMES[method])
-    axes.set(xlabel="training step", ylabel=f"domain, validation\n{BITS}")
+    axes.set(xlabel="training step", ylabel=f"domain, validation\n{style.BITS}")
     values = {method: [value for row in rows for _, value in row["curve"]] for method, rows in methods.items()}
     pretrained = [value for method, of_method in values.items() if method != "scratch" for value in of_method]
     if pretrained and "scratch" in values:  # its first steps would squeeze all the rest, so it enters from above
         low = min(pretrained + values["scratch"])
         high = max(*pretrained, min(values["scratch"]))
         axes.set_ylim(low - 0.08 * (high - low), high + 0.15 * (high - low))
-    return with_legend(figure)
+    return style.with_legend(figure)
 
 
 @styled
@@ -116,20 +106,20 @@ def data_curve(records: Records) -> Figure | None:
     curves = claims.data_curve(records)
     if not curves:
         return None
-    figure, axes = single("How much text pretraining is worth: where the lines meet")
+    figure, axes = style.single("How much text pretraining is worth: where the lines meet")
     for method, curve in curves.items():
-        errorbar(axes, method, list(curve), list(curve.values()), NAMES[method])
+        style.errorbar(axes, method, list(curve), list(curve.values()), NAMES[method])
     base = compared(records).get("base")
     if base:
-        base_line(axes, base.domain.mean, NAMES["base"])
+        style.base_line(axes, base.domain.mean, NAMES["base"])
     for method in FROM_THE_BASE:
         where = claims.crossover(records, method)
         if where is not None:
             look = LOOKS[method] | {"marker": "", "linewidth": 1}
             axes.axvline(where, **look, label=f"scratch meets {NAMES[method]}: {claims.rounded(where):,}")
-    log_ticks(axes, sorted({amount for curve in curves.values() for amount in curve}))
-    axes.set(xlabel="characters of the domain seen (logarithmic)", ylabel=f"domain, test\n{BITS}")
-    return with_legend(figure)
+    style.log_ticks(axes, sorted({amount for curve in curves.values() for amount in curve}))
+    axes.set(xlabel="characters of the domain seen (logarithmic)", ylabel=f"domain, test\n{style.BITS}")
+    return style.with_legend(figure)
 
 
 def _spaced(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:

@@ -80,7 +80,7 @@ PROMPTED = {"few-shot": "other answers in the prompt", "open book": "the glossar
 def sample_lines(results: dict, count: int = 3) -> list[str]:
     """Questions with what was said before and after, for the terminal."""
     lines = []
-    for sample in _samples(results, count):
+    for sample in first_samples(results, count):
         lines += ["", f"“{_line(sample['question'])}”"]
         lines += [f"  {name:<9} {_line(sample[name])}" for name in ("expected", "before", "after") if name in sample]
     return lines
@@ -90,7 +90,7 @@ def _line(text: str) -> str:
     return escape(" ".join(text.split()), 400)
 
 
-def _samples(results: dict, count: int) -> list[dict]:
+def first_samples(results: dict, count: int) -> list[dict]:
     """The first so many of each test."""
     tests = dict.fromkeys(sample["test"] for sample in results["samples"])
     return [s for test in tests for s in [s for s in results["samples"] if s["test"] == test][:count]]
@@ -109,7 +109,7 @@ def page(results: dict) -> str:
         f"{html.text(results['subject'])}. Its weights stay as they are, in 4 bits; a small adapter beside them learns."
     )
     samples = []
-    for sample in _samples(results, 8):
+    for sample in first_samples(results, 8):
         told = [(name, sample[name]) for name in ("expected", *ROWS) if name in sample]
         panels = [html.panel(ROWS.get(name, name), words) for name, words in told]
         samples.append(f"<h3>{html.text(sample['question'])}</h3>\n{html.beside(panels)}")

@@ -5,7 +5,6 @@ weights are stored as float16, under 6 MB; the manifest says from what text, wit
 """
 
 import json
-import os
 import platform
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from minilora import __version__
 from minilora.data import corpora
 from minilora.formats.atomic import write_json
 from minilora.train import recipes
+from minilora.train.catalog import cache_folder
 from minilora.train.loop import TrainConfig, train
 from minilora.train.parallel import Workers
 from minilora.train.run import RunFolder
@@ -94,18 +94,11 @@ class Base:
     def cached(self, workers: Workers, seed: int = 0) -> tuple[Path, bool]:
         """The model's folder in the cache, and whether it was there already; if not, it is made."""
         facts = json.dumps([asdict(self), corpora.load(DATA).sha256, seed, __version__], sort_keys=True)
-        folder = _cache_folder() / f"base-{sha256(facts.encode()).hexdigest()[:16]}"
+        folder = cache_folder() / f"base-{sha256(facts.encode()).hexdigest()[:16]}"
         there = (folder / "model" / "config.json").is_file()
         if not there:
             self.make(folder, workers, seed)
         return folder / "model", there
-
-
-def _cache_folder() -> Path:
-    """Where pretrained bases are kept between runs: MINILORA_CACHE, or `minilora` in the user's cache."""
-    own = os.environ.get("MINILORA_CACHE")
-    general = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(general) / "minilora"
 
 
 PACKAGE_BASE = Base(

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from minilora import backend
-from minilora.errors import MiniloraError, unknown
+from minilora.errors import MiniloraError
 from minilora.measure.base import QUICK_BASE
 from minilora.measure.bench import Bench, Settings
 from minilora.measure.few_shot import bits_after, classify_by_prompt
@@ -77,19 +77,9 @@ def settings_for(quick: bool, chosen: str | None = None, seeds: int | None = Non
             raise MiniloraError(f"--seeds must be at least 1, not {seeds}")
         settings = replace(settings, seeds=tuple(range(seeds)))
     if chosen is not None:
-        names = [_find(name.strip()) for name in chosen.split(",")]
+        names = [methods.find(name.strip(), ("base", PROMPTED, SCRATCH)) for name in chosen.split(",")]
         settings = replace(settings, methods=tuple(dict.fromkeys(["base", *names])))
     return settings
-
-
-def _find(name: str) -> str:
-    others = ("base", PROMPTED, SCRATCH)
-    if name in others:
-        return name
-    try:
-        return methods.find(name)
-    except MiniloraError:
-        raise MiniloraError(unknown("method", name, [*others, *methods.METHODS])) from None
 
 
 def run(

@@ -12,48 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from minilora.measure.memory import KINDS
 from minilora.measure.records import Records
-from minilora.show.grids import (
-    NAMES,
-    Grid,
-    Spread,
-    drawn,
-    in_order,
-    seeds_in_words,
-    show_bytes,
-    show_count,
-    show_seconds,
-    show_share,
-    show_signed,
-)
-from minilora.show.style import (
-    BITS,
-    GREY,
-    LOOKS,
-    TALL,
-    errorbar,
-    label_curves,
-    name_far_point,
-    origin_lines,
-    save_all,
-    single,
-    stack_bars,
-    styled,
-    with_legend,
-)
+from minilora.show import grids, pictures, style
+from minilora.show.grids import NAMES, Grid, Spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = {  # of memory, with a look that grey keeps apart
-    kind: {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0.5}
-    for kind, color, hatch in (
-        ("weights", "#0072B2", ""),
-        ("gradients", "#E69F00", "//"),
-        ("optimizer", "#56B4E9", "\\\\"),
-        ("activations", "#D9D9D9", ".."),
-    )
-}
 PROMPTED = ("base", "few-shot")  # nothing trains
 UNSHARED = (*PROMPTED, "scratch")  # that have nothing to forget
 
@@ -80,7 +46,7 @@ class Compared:
 
 def methods_of(records: Records, part: str) -> list[str]:
     """The methods with cells of a part, in the order of NAMES. Raises MiniloraError for one that is not there."""
-    return in_order(key[1] for key in records.rows if key[0] == part)
+    return grids.in_order(key[1] for key in records.rows if key[0] == part)
 
 
 def compared(records: Records) -> dict[str, Compared]:
@@ -167,26 +133,26 @@ def show_percent(spread: Spread) -> str:
 
 
 def _memory(kind: str, header: str) -> Column:
-    return Column(f"memory.{kind}", header, lambda one: one.memory.get(kind), megabytes, ("cost",), show_bytes)
+    return Column(f"memory.{kind}", header, lambda one: one.memory.get(kind), megabytes, ("cost",), grids.show_bytes)
 
 
-def _speed(kind: str, header: str = "", *grids: str) -> Column:
-    return Column(f"speed.{kind}", header, lambda one: one.speed.get(kind), "{:.0f}".format, grids)
+def _speed(kind: str, header: str = "", *tables: str) -> Column:
+    return Column(f"speed.{kind}", header, lambda one: one.speed.get(kind), "{:.0f}".format, tables)
 
 
 COLUMNS = (
-    Column("trainable", "trainable", lambda one: one.trainable or None, show_count, ("quality", "demo")),
-    Column("share", "share", lambda one: one.share or None, show_share, ("quality", "demo")),
+    Column("trainable", "trainable", lambda one: one.trainable or None, grids.show_count, ("quality", "demo")),
+    Column("share", "share", lambda one: one.share or None, grids.show_share, ("quality", "demo")),
     Column("rate", "rate", lambda one: one.rates.get("text"), "{:g}".format, ("quality",)),
     *(_memory(kind, kind[:3]) for kind in KINDS),
     _memory("peak", "peak"),
     _memory("process", "all"),
-    Column("peak", "peak\nmemory", lambda one: one.memory.get("peak"), show_bytes, ("demo",)),
+    Column("peak", "peak\nmemory", lambda one: one.memory.get("peak"), grids.show_bytes, ("demo",)),
     Column("file", "file", lambda one: one.file_bytes or None, show_size, ("cost",)),
-    Column("time", "time", lambda one: one.seconds or None, show_seconds, ("cost", "demo")),
+    Column("time", "time", lambda one: one.seconds or None, grids.show_seconds, ("cost", "demo")),
     Column("domain", "domain\nbits/char", lambda one: one.domain, show_bits, ("quality", "demo")),
     Column("base_text", "base text\nbits/char", lambda one: one.base_text, show_bits, ("demo",)),
-    Column("forgot", "forgot", lambda one: one.forgot, show_signed, ("quality", "demo")),
+    Column("forgot", "forgot", lambda one: one.forgot, grids.show_signed, ("quality", "demo")),
     Column("accuracy", "task\naccuracy", lambda one: one.accuracy, show_percent, ("quality",)),
     _speed("base"),
     _speed("adapted"),
@@ -210,7 +176,7 @@ def in_texts(one: Compared) -> dict[str, str]:
 
 def spreads_in_words(records: Records) -> str:
     """What ± means, for the text that the methods were trained on."""
-    return seeds_in_words(one.domain.count for method, one in compared(records).items() if method != "base")
+    return grids.seeds_in_words(one.domain.count for method, one in compared(records).items() if method != "base")
 
 
 def quality_grid(records: Records) -> Grid:
@@ -241,30 +207,30 @@ def cost_grid(records: Records) -> Grid:
 # Figures
 
 
-@styled
+@style.styled
 def quality_against_parameters(records: Records) -> Figure | None:
     """Domain quality against how many parameters train, every method one point."""
     methods = compared(records)
     points = {method: one for method, one in methods.items() if one.trainable}
     if not points:
         return None
-    figure, axes = single("Quality against trainable parameters: low is good, left is cheap", TALL)
+    figure, axes = style.single("Quality against trainable parameters: low is good, left is cheap", style.TALL)
     for method, one in points.items():
-        errorbar(axes, method, [one.trainable], [one.domain], NAMES[method], linestyle="")
+        style.errorbar(axes, method, [one.trainable], [one.domain], NAMES[method], linestyle="")
     for method in PROMPTED:
         if method in methods:
-            axes.axhline(methods[method].domain.mean, **LOOKS[method] | {"marker": ""}, label=NAMES[method])
+            axes.axhline(methods[method].domain.mean, **style.LOOKS[method] | {"marker": ""}, label=NAMES[method])
     axes.set_xscale("log")
     counts = [one.trainable for one in points.values()]
     axes.set_xlim(min(counts) / 3, max(counts) * 3)
-    axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{BITS}")
+    axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{style.BITS}")
     axes.margins(y=0.1)
     levels = [methods[method].domain.mean for method in PROMPTED if method in methods]
-    name_far_point(axes, {method: (one.trainable, one.domain) for method, one in points.items()}, levels)
-    return with_legend(figure, 3)
+    style.name_far_point(axes, {method: (one.trainable, one.domain) for method, one in points.items()}, levels)
+    return style.with_legend(figure, 3)
 
 
-@styled
+@style.styled
 def learned_against_forgotten(records: Records) -> Figure | None:
     """Bits gained on the domain against bits lost on the base's text."""
     methods = compared(records)
@@ -272,54 +238,48 @@ def learned_against_forgotten(records: Records) -> Figure | None:
     if not points:
         return None
     base = methods["base"]
-    figure, axes = single("Learned against forgotten: right is learned, up is forgotten", TALL)
-    origin_lines(axes)
+    figure, axes = style.single("Learned against forgotten: right is learned, up is forgotten", style.TALL)
+    style.origin_lines(axes)
     for method, one in points.items():
         axes.errorbar(
             [base.domain.mean - one.domain.mean],
             [one.base_text.mean - base.base_text.mean],
             [one.base_text.half_range],
             [one.domain.half_range],
-            **LOOKS[method] | {"linestyle": ""},
+            **style.LOOKS[method] | {"linestyle": ""},
             markersize=8,
             label=NAMES[method],
         )
-    axes.plot([0], [0], color=GREY, marker="X", markersize=9, linestyle="", label=NAMES["base"], clip_on=False)
+    axes.plot([0], [0], color=style.GREY, marker="X", markersize=9, linestyle="", label=NAMES["base"], clip_on=False)
     axes.set(
         xlabel="learned: bits/character gained on the domain",
         ylabel="forgotten: bits/character\nlost on the base's text",
     )
     axes.margins(0.12)
-    return with_legend(figure, 3)
+    return style.with_legend(figure, 3)
 
 
-@styled
 def memory_by_kind(records: Records) -> Figure | None:
     """Bars of the bytes that a training step keeps alive."""
     methods = {method: one.memory for method, one in compared(records).items() if one.memory}
     if not methods:
         return None
-    figure, axes = single("Memory of a training step, by kind")
-    names = [NAMES[method] for method in methods]
-    sizes = {kind: [memory[kind] / 1e6 for memory in methods.values()] for kind in KINDS}
-    stack_bars(axes, names, sizes, KINDS)
-    axes.set_xlabel("MB")
-    peaks = [memory["peak"] / 1e6 for memory in methods.values()]
-    axes.plot(peaks, names, color="black", marker="|", markersize=12, linestyle="", label="most alive at once")
-    return with_legend(figure)
+    memories = {NAMES[method]: memory for method, memory in methods.items()}
+    peaks = [memory["peak"] for memory in methods.values()]
+    return pictures.memory_bars("Memory of a training step, by kind", memories, (), peaks)
 
 
-@styled
+@style.styled
 def accuracy_against_labels(records: Records) -> Figure | None:
     """Accuracy on the task against the labels a class, from scratch and from the base."""
     curves = {method: curve for method, curve in accuracies(records).items() if len(curve) > 1}
     if not curves:
         return None
-    figure, axes = single("Why transfer: accuracy against labels")
+    figure, axes = style.single("Why transfer: accuracy against labels")
     named = {NAMES[method]: curve for method, curve in curves.items()}
-    label_curves(axes, named, [LOOKS[method] for method in curves], chance(records))
+    style.label_curves(axes, named, [style.LOOKS[method] for method in curves], chance(records))
     axes.set_ylim(0, None)
-    return with_legend(figure)
+    return style.with_legend(figure)
 
 
 FIGURES = {
@@ -334,7 +294,7 @@ FIGURES = {
 def show(records: Records, out: Path, console: Console) -> None:
     """Print the tables and write the figures to `out`."""
     for grid in (quality_grid(records), cost_grid(records)):
-        console.print(drawn(grid))
+        console.print(grids.drawn(grid))
         console.print()
-    paths = save_all(FIGURES, records, out)
+    paths = style.save_all(FIGURES, records, out)
     console.print(f"Figures: {', '.join(path.name for path in paths)} in {out}", markup=False)

@@ -63,19 +63,15 @@ def classify_by_prompt(
         raise MiniloraError(f"the names of the classes must differ in their first token: {', '.join(classes)}")
     limit = model.config.max_position_embeddings
     prompts = [ids[-limit:] for ids in tokenizer.encode_many([prompt_for(classes, shots, text) for text in texts])]
-    predicted = []
-    for start in range(0, len(prompts), batch_size):
-        predicted += workers.map(
-            _chooser(model, first), split_batch(padded_left(prompts[start : start + batch_size]), workers.count)
-        )
-    return np.concatenate(predicted), float(np.mean([len(prompt) for prompt in prompts]))
 
-
-def _chooser(model, first: list[int]):
     def choose(batch: dict) -> np.ndarray:
         with no_grad():
             hidden = model.model(batch["input_ids"], attention_mask=batch["attention_mask"])
             logits = model.lm_head(hidden[:, -1]).numpy()
         return logits[:, first].argmax(axis=1)
 
-    return choose
+    predicted = []
+    for start in range(0, len(prompts), batch_size):
+        batch = padded_left(prompts[start : start + batch_size])
+        predicted += workers.map(choose, split_batch(batch, workers.count))
+    return np.concatenate(predicted), float(np.mean([len(prompt) for prompt in prompts]))

@@ -32,15 +32,8 @@ def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> 
     a step has been done before. "peak": the most bytes alive in two steps, weights included. "process": the peak of
     the whole process (resident set), with Python and the libraries.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "minilora.measure.footprint",
-        str(base_folder),
-        method,
-        str(seq_len),
-        str(batch_size),
-    ]
+    arguments = map(str, (base_folder, method, seq_len, batch_size))
+    command = [sys.executable, "-m", "minilora.measure.footprint", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]

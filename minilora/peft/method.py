@@ -187,12 +187,14 @@ def register(method: Method) -> Method:
     return method
 
 
-def find(name: str) -> str:
-    """The name in METHODS that `name` means. Raises MiniloraError that lists them all."""
+def find(name: str, others: tuple[str, ...] = ()) -> str:
+    """The name in METHODS or in `others` that `name` means. Raises MiniloraError that lists them all."""
+    if name in others:
+        return name
     for method in METHODS.values():
         if name == method.name or name in method.other_names:
             return method.name
-    raise MiniloraError(unknown("method", name, METHODS))
+    raise MiniloraError(unknown("method", name, [*others, *METHODS]))
 
 
 def method_of(config: PeftConfig) -> Method:

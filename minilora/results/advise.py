@@ -49,19 +49,10 @@ class Reason:
 @dataclass(frozen=True)
 class Advice:
     choice: str  # "prompt" or "fine-tune"
-    is_close: bool  # the sides weigh the same
+    close: bool  # the sides weigh the same
     method: str  # to fine-tune by, if so
     reasons: list[Reason]
     notes: list[str]
-
-    def as_json(self) -> dict:
-        return {
-            "choice": self.choice,
-            "close": self.is_close,
-            "method": self.method,
-            "reasons": [vars(reason) for reason in self.reasons],
-            "notes": self.notes,
-        }
 
 
 class Measured:
@@ -75,12 +66,6 @@ class Measured:
         if (folder / "study-prompting.jsonl").is_file():
             self.prompting = Prompting(Records.read(folder / "study-prompting.jsonl", Prompting.kind))
 
-    def gain(self, method: str) -> float | None:
-        """Bits a character that a method gains on the domain."""
-        if not {"base", method} <= self.methods.keys():
-            return None
-        return self.methods["base"].domain.mean - self.methods[method].domain.mean
-
     def best_adapter(self) -> str:
         """Of the adapters level with the best on the domain, the one that trains the fewest parameters."""
         found = {name: self.methods[name] for name in ADAPTERS if name in self.methods}
@@ -91,28 +76,32 @@ class Measured:
         return min(level, key=lambda name: level[name].trainable)
 
     def jargon(self) -> str:
-        trained, prompted = self.gain("lora"), self.gain("few-shot")
-        if trained is None or prompted is None:
+        if not {"base", "lora", "few-shot"} <= self.methods.keys():
             return ""
+        base, trained, prompted = (self.methods[name].domain.mean for name in ("base", "lora", "few-shot"))
         return (
-            f": on numpy-docs LoRA gained {trained:.2f} bits/character, and the best prompt of the domain's own text "
-            f"{prompted:.2f}"
+            f": on numpy-docs LoRA gained {base - trained:.2f} bits/character, and the best prompt of the domain's own "
+            f"text {base - prompted:.2f}"
         )
 
-    def examples(self) -> tuple[int, float, float] | None:
-        """The most examples that were compared: how many, accuracy in the prompt, accuracy when trained (percent)."""
+    def examples(self) -> str:
+        """Accuracy with the most examples that were compared."""
         if self.prompting is None:
-            return None
+            return ""
         k = max(self.prompting.values)
-        return k, self.prompting.reached("prompt", k).mean, self.prompting.reached("trained", k).mean
+        prompted, trained = (self.prompting.reached(kind, k).mean for kind in ("prompt", "trained"))
+        return f" (at {k} examples, {prompted:.0f} % prompted and {trained:.0f} % trained)"
 
-    def cost(self) -> tuple[int, float, float, int | None] | None:
-        """For the most examples: how many, ms a query in the prompt and trained, and the queries that pay training."""
-        if self.prompting is None:
-            return None
-        k = max(self.prompting.values)
+    def cost(self) -> str:
+        """What a query takes with the most examples, and when training them has paid off."""
+        k = max(self.prompting.values) if self.prompting is not None else 0
+        if self.prompting is None or (queries := self.prompting.crossover(k)) is None:
+            return ""
         row = self.prompting.cost(k)
-        return k, row["prompt_ms"], row["trained_ms"], self.prompting.crossover(k)
+        return (
+            f": {k} examples in the prompt take {row['prompt_ms']:.1f} ms a query, trained ones "
+            f"{row['trained_ms']:.1f} ms, and training is paid for after {queries:,} queries"
+        )
 
     def retraining(self) -> str:
         lora = self.methods.get("lora")
@@ -135,8 +124,7 @@ def advise(situation: Situation, measured: Measured) -> Advice:
     prompt = lambda weight, text: reasons.append(Reason("prompt", weight, text))  # noqa: E731
     tune = lambda weight, text: reasons.append(Reason("fine-tune", weight, text))  # noqa: E731
     reasons: list[Reason] = []
-    known, cost = measured.examples(), measured.cost()
-    compared_at = f" (at {known[0]} examples, {known[1]:.0f} % prompted and {known[2]:.0f} % trained)" if known else ""
+    compared_at = measured.examples()
     if situation.examples < FEW:
         prompt(2, f"{situation.examples} examples are few to train on, and fit into a prompt{compared_at}")
     elif situation.examples >= MANY:
@@ -145,13 +133,7 @@ def advise(situation: Situation, measured: Measured) -> Advice:
     if situation.queries < RARE:
         prompt(1, f"{situation.queries} queries a day do not pay for training")
     else:
-        paid = ""
-        if cost and cost[3] is not None:
-            paid = (
-                f": {cost[0]} examples in the prompt take {cost[1]:.1f} ms a query, trained ones {cost[2]:.1f} ms, and "
-            )
-            paid += f"training is paid for after {cost[3]:,} queries"
-        tune(2, f"{situation.queries:,} queries a day each pay for the prompt again{paid}")
+        tune(2, f"{situation.queries:,} queries a day each pay for the prompt again{measured.cost()}")
     if situation.jargon:
         tune(2, f"a special language is learned by training{measured.jargon()}")
     else:
@@ -178,7 +160,7 @@ def in_words(advice: Advice) -> str:
         ("prompt", False): "Prompt.",
         ("prompt", True): f"It is close: prompt first, and fine-tune (by {name}) when the prompt is not enough.",
     }
-    said = [lines[advice.choice, advice.is_close], ""]
+    said = [lines[advice.choice, advice.close], ""]
     for side in ("fine-tune", "prompt"):
         mine = [reason for reason in advice.reasons if reason.towards == side]
         if mine:

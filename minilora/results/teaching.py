@@ -41,9 +41,7 @@ def trimmed(results: dict) -> dict:
     if results["command"] != expected:
         raise MiniloraError(f"it is of {escape(results['command'])!r}, and should be of {expected!r}")
     training = {name: results["training"][name] for name in TRAINING}
-    tests = dict.fromkeys(sample["test"] for sample in results["samples"])
-    of_tests = [[sample for sample in results["samples"] if sample["test"] == test] for test in tests]
-    samples = [sample for of_test in of_tests for sample in of_test[:SAMPLES]]
+    samples = teach_report.first_samples(results, SAMPLES)
     return {name: results[name] for name in KEPT} | {"training": training, "samples": samples}
 
 

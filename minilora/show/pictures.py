@@ -219,14 +219,14 @@ def memory_bars(
     peaks: the most bytes alive at once, as marks, where the kinds are not all at their largest together.
     """
     figure, axes = style.single(title, 2.2 + 0.34 * len(memories))
-    sums = [sum(kinds[kind] for kind in MEMORY) for kinds in memories.values()]
+    sums = [sum(kinds.get(kind, 0) for kind in MEMORY) for kinds in memories.values()]
     most = max(sums)
     scale, unit = next(((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if most >= s), (1e3, "KB"))
-    widths = {kind: [kinds[kind] / scale for kinds in memories.values()] for kind in MEMORY}
+    widths = {kind: [kinds.get(kind, 0) / scale for kinds in memories.values()] for kind in MEMORY}
     looks = {
         kind: {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5, "height": 0.72}
         for kind, (color, hatch) in MEMORY.items()
-        if any(kinds[kind] > 0.002 * whole for kinds, whole in zip(memories.values(), sums, strict=True))
+        if any(kinds.get(kind, 0) > 0.002 * whole for kinds, whole in zip(memories.values(), sums, strict=True))
     }
     style.stack_bars(axes, list(memories), widths, looks)
     axes.set_xlim(0, 1.04 * most / scale)

@@ -7,7 +7,7 @@ same number of workers.
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from time import perf_counter
@@ -95,21 +95,12 @@ def train(
     step at once. Where `workers` are of a world of several ranks, all of them call this alike, and rank 0 alone gives
     `run`.
     """
-    if workers is None:
-        with Workers() as own:
-            return train(
-                model,
-                batches,
-                config,
-                evaluate=evaluate,
-                run=run,
-                workers=own,
-                description=description,
-                show_progress=show_progress,
-            )
-    world = workers.world
-    with backend.errstate():  # what overflows is found by its result
-        loop = _Loop(model, batches, config, evaluate, run, workers)
+    with (
+        nullcontext(workers) if workers is not None else Workers() as team,
+        backend.errstate(),  # what overflows is found by its result
+    ):
+        world = team.world
+        loop = _Loop(model, batches, config, evaluate, run, team)
         started = perf_counter()
         model.train()
         try:

@@ -25,16 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from minilora.errors import MiniloraError, escape
-from minilora.formats.atomic import (
-    is_leftover,
-    make_folder,
-    open_regular,
-    read_json,
-    remove_leftovers,
-    show_path,
-    write_atomic,
-    write_json,
-)
+from minilora.formats import atomic
+from minilora.formats.atomic import show_path
 from minilora.train import checkpoint
 
 try:
@@ -98,7 +90,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         self.check()  # refuse before anything is written ...
-        make_folder(self.path)
+        atomic.make_folder(self.path)
         with ExitStack() as stack:
             stack.enter_context(single_writer(self.path / LOCK, "the run folder"))
             self._open(self._inspect())  # ... and again under the lock: a run may have ended here in between
@@ -140,7 +132,9 @@ class RunFolder:
 
     def finish(self, result: dict) -> None:
         """Write what the run came to into run.json."""
-        write_json(self.path / RECORD, self._record | {"result": {key: _plain(value) for key, value in result.items()}})
+        atomic.write_json(
+            self.path / RECORD, self._record | {"result": {key: _plain(value) for key, value in result.items()}}
+        )
 
     def _inspect(self) -> dict | None:
         """The record of the run that is in the folder; None for a folder that is new or empty.
@@ -149,7 +143,7 @@ class RunFolder:
         """
         where = show_path(self.path)
         try:
-            names = {name for name in os.listdir(self.path) if name != LOCK and not is_leftover(name)}
+            names = {name for name in os.listdir(self.path) if name != LOCK and not atomic.is_leftover(name)}
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -161,7 +155,7 @@ class RunFolder:
                 f"the run folder {where} is not empty: add --resume to go on with its run, --overwrite to start it "
                 "again, or choose another"
             )
-        record = read_json(self.path / RECORD) if RECORD in names else {}
+        record = atomic.read_json(self.path / RECORD) if RECORD in names else {}
         config, resumed = record.get("config"), record.get("resumed")
         if record.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(resumed, list):
             raise MiniloraError(f"{where} is not empty and has no run.json of minilora: choose another folder")
@@ -178,7 +172,7 @@ class RunFolder:
             self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
         resumed_from = self.checkpoint.step if self.checkpoint else -1
 
-        remove_leftovers(self.path)
+        atomic.remove_leftovers(self.path)
         if previous and self._overwrite:
             checkpoint.clear(self.checkpoints)
         self._cut_metrics(resumed_from)
@@ -193,7 +187,7 @@ class RunFolder:
         path = self.path / METRICS
         if not os.path.lexists(path):
             return
-        with open_regular(path) as file:
+        with atomic.open_regular(path) as file:
             lines = file.read().splitlines(keepends=True)
         kept = []
         for line in lines:
@@ -202,7 +196,7 @@ class RunFolder:
                 kept.append(line)
                 self._last_step = step
         if kept != lines:
-            write_atomic(path, b"".join(kept))
+            atomic.write_atomic(path, b"".join(kept))
 
     def _write_record(self, previous: dict | None) -> None:
         """Write run.json; on resume it keeps the first start and lists each later one."""
@@ -220,7 +214,7 @@ class RunFolder:
             record["resumed"] = [*previous["resumed"], {"step": self.checkpoint.step, **start}]
             self._note_changes(previous)
         self._record = record
-        write_json(self.path / RECORD, record)
+        atomic.write_json(self.path / RECORD, record)
 
     def _note_changes(self, previous: dict) -> None:
         before, now = previous["config"], self._config

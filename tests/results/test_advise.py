@@ -44,7 +44,7 @@ def test_the_founding_cases(tmp_path):
     nothing = Measured(tmp_path)
     for situation, choice in ((DOMAIN_EXPERT, "fine-tune"), (PROTOTYPE, "prompt")):
         advice = advise.advise(situation, nothing)
-        assert advice.choice == choice and not advice.is_close and advice.method == "lora"
+        assert advice.choice == choice and not advice.close and advice.method == "lora"
 
 
 @pytest.mark.parametrize("side", ["fine-tune", "prompt"])
@@ -69,7 +69,7 @@ def test_a_tie_prompts_first_and_says_that_it_is_close(tmp_path):
     tie = Situation(50, 50, jargon=False, strict_format=True, changes=False, prototype=False)
     tie = replace(tie, examples=200)  # 1 + 1 against 1 + 1
     advice = advise.advise(tie, Measured(tmp_path))
-    assert advice.is_close and advice.choice == "prompt"
+    assert advice.close and advice.choice == "prompt"
     assert advise.in_words(advice).startswith("It is close: prompt first")
 
 

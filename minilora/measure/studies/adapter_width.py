@@ -1,8 +1,10 @@
 """How wide must an adapter be to come up to full fine-tuning?"""
 
+from itertools import product
+
 from minilora.measure.studies.study import Study, StudyBench, StudySettings, compared
 from minilora.show.grids import Grid, show_share
-from minilora.show.style import GREY, LOOKS, errorbar, log_ticks, single, styled, with_legend
+from minilora.show.style import LOOKS, base_line, errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
 
 PLACEMENTS = {"pfeiffer": "Pfeiffer", "houlsby": "Houlsby"}
@@ -18,25 +20,22 @@ class AdapterWidth(Study):
         "Within 0.4 points of full fine-tuning on GLUE with 3.6 % of the parameters (Houlsby et al. 2019); one adapter "
         "a block does about as well as two (Pfeiffer et al. 2021)."
     )
-    full = StudySettings.full(values=(4, 16, 64, 256), kinds=tuple(PLACEMENTS))
-    quick = StudySettings.quick(values=(4, 16, 64), kinds=tuple(PLACEMENTS))
+    full = StudySettings(values=(4, 16, 64, 256), kinds=tuple(PLACEMENTS))
+    quick = full.quick(values=(4, 16, 64))
 
     @staticmethod
-    def cells(settings: StudySettings) -> list[tuple]:
-        runs = [("full", 0), *((kind, width) for kind in settings.kinds for width in settings.values)]
-        return [("base",), *((*run, seed) for run in runs for seed in settings.seeds)]
+    def runs(settings: StudySettings) -> list[tuple]:
+        return [("full", 0), *product(settings.kinds, settings.values)]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, width: int = 0, seed: int = 0) -> dict:
-        if kind == "base":
-            return bench.base()
+    def measure(bench: StudyBench, kind: str, width: int, seed: int) -> dict:
         if kind == "full":
             return bench.adapted("full", bench.text_rate("full"), seed)
         rate = bench.text_rate("bottleneck", Options(bottleneck_size=SEARCHED))
         return bench.adapted("bottleneck", rate, seed, Options(bottleneck_size=width, placement=kind))
 
     def adapters(self) -> list[tuple[str, int]]:
-        return [(kind, width) for kind in self.kinds for width in self.values]
+        return list(product(self.kinds, self.values))
 
     def grid(self) -> Grid:
         rows: dict[tuple, tuple] = {("full", "–"): ("full",)}
@@ -47,9 +46,9 @@ class AdapterWidth(Study):
     def figure(self):
         """What adapters learn against their width, beside full fine-tuning."""
         figure, axes = single("Adapter width: what m numbers between layers learn")
-        full, line = self.gained("full"), LOOKS["base"]["linestyle"]
+        full = self.gained("full")
         axes.axhspan(full.mean - full.half_range, full.mean + full.half_range, color="#D9D9D9", linewidth=0)
-        axes.axhline(full.mean, color=GREY, linewidth=1.4, linestyle=line, label="full fine-tuning")
+        base_line(axes, full.mean, "full fine-tuning")
         for kind in self.kinds:
             found = [self.gained(kind, width) for width in self.values]
             label = f"{PLACEMENTS[kind]} ({'two' if kind == 'houlsby' else 'one'} a block)"

@@ -1,6 +1,6 @@
 """Which 4-bit codes harm a model least?"""
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from minilora.backend import xp
@@ -55,13 +55,12 @@ class DataTypes(Study):
         "Mean perplexity of models of 125 M to 13 B parameters: INT4 34.34, FP4 31.07 (E2M1) and 29.48 (E3M0), NF4 "
         "with double quantization 27.41 (Dettmers et al. 2023, table 2); QLoRA then matches 16-bit fine-tuning."
     )
-    full = StudySettings.full(values=(FLOAT, *TYPES))
-    quick = StudySettings.quick(values=(FLOAT, *TYPES))
+    full = StudySettings(values=(FLOAT, *TYPES))
+    quick = full.quick()
 
     @staticmethod
     def cells(settings: StudySettings) -> list[tuple]:
-        kinds = ("base", "adapted")
-        return [(kind, name, seed) for kind in kinds for name in settings.values for seed in settings.seeds]
+        return list(product(("base", "adapted"), settings.values, settings.seeds))
 
     @staticmethod
     def measure(bench: StudyBench, kind: str, name: str, seed: int) -> dict:

@@ -1,6 +1,7 @@
 """What is forgotten for what is learned, and what replay saves."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 from minilora.data.batches import MixedBatches
 from minilora.measure.studies.study import Study, StudyBench, StudySettings, compared
@@ -41,19 +42,16 @@ class Forgetting(Study):
         "forget about as much, LoRA rather less (Biderman et al. 2024, sections 4.1 to 4.3). A few per cent of "
         "replayed text hold most forgetting off (Ibrahim et al. 2024)."
     )
-    full = ForgettingSettings.full(values=(1 / 9, 1 / 3, 1.0, 3.0))
-    quick = ForgettingSettings.quick(values=(1 / 3, 1.0, 3.0, 9.0), replay_at=3.0)
+    full = ForgettingSettings(values=(1 / 9, 1 / 3, 1.0, 3.0))
+    quick = full.quick(values=(1 / 3, 1.0, 3.0, 9.0), replay_at=3.0)
 
     @staticmethod
-    def cells(settings: ForgettingSettings) -> list[tuple]:
-        runs = [(method, factor, 0.0) for method in settings.kinds for factor in settings.values]
-        runs += [(method, settings.replay_at, share) for method in settings.kinds for share in settings.replay]
-        return [("base",), *((*run, seed) for run in runs for seed in settings.seeds)]
+    def runs(settings: ForgettingSettings) -> list[tuple]:
+        plain = product(settings.kinds, settings.values, (0.0,))
+        return [*plain, *product(settings.kinds, (settings.replay_at,), settings.replay)]
 
     @staticmethod
-    def measure(bench: StudyBench, method: str, factor: float = 1.0, share: float = 0.0, seed: int = 0) -> dict:
-        if method == "base":
-            return bench.base()
+    def measure(bench: StudyBench, method: str, factor: float, share: float, seed: int) -> dict:
         lab, settings, rate = bench.lab, bench.settings, float(f"{factor * METHODS[method].lr:.2g}")
         stream = lab.domain_text(settings.characters, seed)
         model = lab.fresh(method, seed)

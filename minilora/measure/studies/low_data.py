@@ -1,6 +1,6 @@
 """How many labels does pretraining save?"""
 
-from dataclasses import replace
+from itertools import product
 
 from minilora.data.tasks import load_task
 from minilora.measure.lab import SCRATCH
@@ -8,10 +8,10 @@ from minilora.measure.studies.study import Study, StudyBench, StudySettings, apa
 from minilora.show.grids import NAMES, Grid, Spread, listed
 from minilora.show.style import LOOKS, label_curves, single, styled, with_legend
 from minilora.train import recipes
+from minilora.train.config import TrainConfig
 
 METHODS = (SCRATCH, "feature-extraction", "full", "lora")
 ALL = 0  # among the values: as many labels per class as the task has
-CLASSIFY = replace(StudySettings().classify, steps=40)
 
 
 def most() -> int:
@@ -27,13 +27,12 @@ class LowData(Study):
         "With 100 labelled examples, fine-tuning a pretrained language model matches training from scratch on 100 "
         "times as many (Howard & Ruder 2018, ULMFiT)."
     )
-    full = StudySettings.full(values=(8, 32, 128, ALL), kinds=METHODS, rates=2, classify=CLASSIFY)
-    quick = StudySettings.quick(values=(8, 32, 128), kinds=METHODS, classify=CLASSIFY)
+    full = StudySettings(values=(8, 32, 128, ALL), kinds=METHODS, rates=2, classify=TrainConfig(steps=40, warmup=5))
+    quick = full.quick(values=(8, 32, 128))
 
     @staticmethod
     def cells(settings: StudySettings) -> list[tuple]:
-        amounts = [labels or most() for labels in settings.values]
-        return [(method, labels, seed) for method in settings.kinds for labels in amounts for seed in settings.seeds]
+        return list(product(settings.kinds, [labels or most() for labels in settings.values], settings.seeds))
 
     @staticmethod
     def measure(bench: StudyBench, method: str, labels: int, seed: int) -> dict:

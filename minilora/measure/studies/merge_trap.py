@@ -5,7 +5,7 @@ from minilora.measure.studies.study import Study, StudyBench, StudySettings
 from minilora.peft.lora import LoraLinear
 from minilora.quant import dequantize_4bit, dequantize_model, quantize_4bit, quantize_model
 from minilora.show.grids import Grid, Spread, listed
-from minilora.show.style import GREY, LOOKS, figure_of, log_ticks, styled, with_legend
+from minilora.show.style import base_line, errorbar, figure_of, log_ticks, styled, with_legend
 
 EXPECTED = {0.02: 2, 0.05: 32, 0.1: 84, 0.3: 99}  # percent of Δ that survive, for weights and updates that are normal
 TRAINED = 0.0  # among the values: the update as large as training made it
@@ -39,19 +39,20 @@ class MergeTrap(Study):
         "5, 10 and 30 % of the weight's norm. Rounding moves a weight only where the update passes half the distance "
         "between two codes."
     )
-    full = StudySettings.full(values=(TRAINED, *EXPECTED))
-    quick = StudySettings.quick(values=(TRAINED, *EXPECTED))
+    full = StudySettings(values=(TRAINED, *EXPECTED))
+    quick = full.quick()
 
     @staticmethod
     def cells(settings: StudySettings) -> list[tuple]:
         return [("base",), *(("merged", size, seed) for seed in settings.seeds for size in settings.values)]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, size: float = TRAINED, seed: int = 0) -> dict:
-        lab = bench.lab
-        if kind == "base":
-            return {"domain": lab.bits(quantize_model(lab.base()), lab.domain_test)}
-        rate = bench.text_rate("qlora")
+    def measure_base(bench: StudyBench) -> dict:
+        return {"domain": bench.lab.bits(quantize_model(bench.lab.base()), bench.lab.domain_test)}
+
+    @staticmethod
+    def measure(bench: StudyBench, kind: str, size: float, seed: int) -> dict:
+        lab, rate = bench.lab, bench.text_rate("qlora")
         model, trained = bench.once(seed, lambda: with_updates(bench.adapt("qlora", rate, seed)[0]))
         layers = layers_of(model)
         kept = total = weights = 0.0
@@ -111,9 +112,7 @@ class MergeTrap(Study):
         figure = figure_of("The merge trap: an update rounded to 4 bits", 4.4)
         left, right = figure.subplots(1, 2)
         x = [100 * size for size in self.scaled()]
-        kept = [self.percent(size) for size in self.scaled()]
-        bars = [one.half_range for one in kept]
-        left.errorbar(x, [one.mean for one in kept], bars, **LOOKS["qlora"], label="survives")
+        errorbar(left, "qlora", x, [self.percent(size) for size in self.scaled()], "survives")
         normal = {100 * size: EXPECTED[size] for size in self.scaled() if size in EXPECTED}
         look = {"color": "#E69F00", "marker": "x", "linestyle": ":", "markersize": 9}
         left.plot(normal.keys(), normal.values(), **look, label="of normal numbers")
@@ -122,11 +121,8 @@ class MergeTrap(Study):
             ("float", "lora", "merged into floats"),
             ("requantized", "scratch", "rounded to 4 bits again"),
         ):
-            found = [self.of_size(column, size) for size in self.scaled()]
-            bars = [one.half_range for one in found]
-            right.errorbar(x, [one.mean for one in found], bars, **LOOKS[like], label=words)
-        line = {"color": GREY, "linestyle": LOOKS["base"]["linestyle"], "linewidth": 1.4}
-        right.axhline(self.base["domain"], **line, label="4-bit base")
+            errorbar(right, like, x, [self.of_size(column, size) for size in self.scaled()], words)
+        base_line(right, self.base["domain"], "4-bit base")
         right.set(ylabel="domain, bits/character\n(less is better)")
         for axes in (left, right):
             log_ticks(axes, x)

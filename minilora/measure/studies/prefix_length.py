@@ -1,6 +1,7 @@
 """How long should a prefix be, and what should it start from?"""
 
 from dataclasses import replace
+from itertools import product
 
 from minilora.measure import lr_search
 from minilora.measure.studies.study import Study, StudyBench, StudySettings, apart
@@ -22,19 +23,15 @@ class PrefixLength(Study):
         "little data a start from real words is far better and steadier than a random one (Li & Liang 2021, sections "
         "7.2 and 7.4)."
     )
-    full = StudySettings.full(values=(1, 4, 16, 64), kinds=tuple(STARTS))
-    quick = StudySettings.quick(values=(1, 4, 16, 64), kinds=tuple(STARTS))
+    full = StudySettings(values=(1, 4, 16, 64), kinds=tuple(STARTS))
+    quick = full.quick()
 
     @staticmethod
-    def cells(settings: StudySettings) -> list[tuple]:
-        prefixes = [(kind, length) for kind in settings.kinds for length in settings.values]
-        return [("base",), *((*prefix, seed) for prefix in prefixes for seed in settings.seeds)]
+    def runs(settings: StudySettings) -> list[tuple]:
+        return list(product(settings.kinds, settings.values))
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, length: int = 0, seed: int = 0) -> dict:
-        if kind == "base":
-            return bench.base()
-
+    def measure(bench: StudyBench, kind: str, length: int, seed: int) -> dict:
         def adapt(rate: float, length: int, seed: int):
             stream, lab = bench.lab.domain_text(bench.settings.characters, seed), bench.lab
             start = [int(token) for token in stream.ids[:length]] if kind == "tokens" else None

@@ -11,7 +11,7 @@ from minilora.data.tasks import Example
 from minilora.measure.few_shot import classify_by_prompt
 from minilora.measure.studies.study import Study, StudyBench, StudySettings, apart
 from minilora.show.grids import Grid, Spread, listed
-from minilora.show.style import GREY, LOOKS, figure_of, styled, with_legend
+from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
 from minilora.tensor import no_grad
 from minilora.train.parallel import Workers
 
@@ -63,8 +63,8 @@ class Prompting(Study):
         "Training few parameters on few examples is more accurate than putting them into the prompt, and far cheaper a "
         "query (Liu et al. 2022, T-Few); what a prompt teaches grows with the model (Brown et al. 2020)."
     )
-    full = PromptingSettings.full()
-    quick = PromptingSettings.quick()
+    full = PromptingSettings()
+    quick = full.quick()
 
     @staticmethod
     def cells(settings: PromptingSettings) -> list[tuple]:
@@ -127,13 +127,12 @@ class Prompting(Study):
         """Accuracy and cost a query against the number of examples, prompted and trained."""
         figure = figure_of("Prompting against fine-tuning: k examples", 4.2)
         left, right = figure.subplots(1, 2)
-        looks = {"prompt": ("in the prompt", LOOKS["few-shot"]), "trained": ("trained (LoRA)", LOOKS["lora"])}
-        for kind, (words, look) in looks.items():
+        looks = {"prompt": ("in the prompt", "few-shot"), "trained": ("trained (LoRA)", "lora")}
+        for kind, (words, method) in looks.items():
             amounts = [k for k in self.values if k or kind == "prompt"]
-            found = [self.reached(kind, k) for k in amounts]
-            left.errorbar(amounts, [one.mean for one in found], [one.half_range for one in found], **look, label=words)
-            right.plot(amounts, [self.cost(k)[f"{kind}_ms"] for k in amounts], **look)
-        left.axhline(self.chance(), color=GREY, linestyle=LOOKS["base"]["linestyle"], linewidth=1.4, label="chance")
+            errorbar(left, method, amounts, [self.reached(kind, k) for k in amounts], words)
+            right.plot(amounts, [self.cost(k)[f"{kind}_ms"] for k in amounts], **LOOKS[method])
+        base_line(left, self.chance(), "chance")
         left.set(xlabel="examples k", ylabel="accuracy (%)", ylim=(0, None))
         right.set(xlabel="examples k", ylabel="milliseconds a query", ylim=(0, None))
         for axes in (left, right):

@@ -21,17 +21,15 @@ class Rank(Study):
         "Flat: WikiSQL 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu et al. "
         "2021, table 6)."
     )
-    full = StudySettings.full(values=(1, 2, 4, 8, 16, 64))
-    quick = StudySettings.quick(values=(1, 2, 4, 8, 16, 32))
+    full = StudySettings(values=(1, 2, 4, 8, 16, 64))
+    quick = full.quick(values=(1, 2, 4, 8, 16, 32))
 
     @staticmethod
-    def cells(settings: StudySettings) -> list[tuple]:
-        return [("base",), *(("rank", rank, seed) for rank in settings.values for seed in settings.seeds)]
+    def runs(settings: StudySettings) -> list[tuple]:
+        return [("rank", rank) for rank in settings.values]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, rank: int = 0, seed: int = 0) -> dict:
-        if kind == "base":
-            return bench.base()
+    def measure(bench: StudyBench, kind: str, rank: int, seed: int) -> dict:
         return bench.adapted("lora", bench.text_rate("lora", options(SEARCHED)), seed, options(rank))
 
     def grid(self) -> Grid:

@@ -42,14 +42,10 @@ class StudySettings(Settings):
     values: tuple = ()  # what it varies
     kinds: tuple[str, ...] = ()  # for what else it varies them
 
-    @classmethod
-    def full(cls, **changes) -> StudySettings:
-        return cls(**changes)
-
-    @classmethod
-    def quick(cls, **changes) -> StudySettings:
-        adapt = replace(cls().adapt, steps=60, eval_every=20)
-        return replace(cls(base=QUICK_BASE, seeds=(0, 1), rates=2, adapt=adapt), **changes)
+    def quick(self, **changes) -> StudySettings:
+        """The same for a smaller base and fewer seeds."""
+        adapt = replace(self.adapt, steps=60, eval_every=20)
+        return replace(self, base=QUICK_BASE, seeds=(0, 1), rates=2, adapt=adapt, **changes)
 
 
 class Study:
@@ -70,13 +66,24 @@ class Study:
         self.values, self.kinds = self.settings["values"], self.settings["kinds"]
 
     @staticmethod
-    def cells(settings) -> list[tuple]:
-        """The keys of what is measured, in this order; a seed comes last."""
+    def runs(settings) -> Iterable[tuple]:
+        """What is measured over the seeds beside the base: keys without a seed."""
         raise NotImplementedError
+
+    @classmethod
+    def cells(cls, settings) -> list[tuple]:
+        """The keys of what is measured, in this order; a seed comes last."""
+        return [("base",), *((*run, seed) for run in cls.runs(settings) for seed in settings.seeds)]
+
+    @staticmethod
+    def measure_base(bench: StudyBench) -> dict:
+        """The numbers of the cell ("base",)."""
+        model = bench.lab.base()
+        return {"total": recipes.count_parameters(model)[1]} | bench.quality(model)
 
     @staticmethod
     def measure(bench: StudyBench, *key) -> dict:
-        """The numbers of one cell."""
+        """The numbers of any other cell."""
         raise NotImplementedError
 
     def grid(self) -> Grid:
@@ -105,7 +112,7 @@ class Study:
             bench, cells = StudyBench(settings, lab, records), cls.cells(settings)
             with progress_bar(cls.name, len(cells)) as advance:
                 for key in cells:
-                    bench.cell(key, cls.measure, bench, *key)
+                    bench.cell(key, *((cls.measure_base, bench) if key == ("base",) else (cls.measure, bench, *key)))
                     advance(1, " ".join(map(str, key)))
         return records
 
@@ -173,11 +180,6 @@ class StudyBench(Bench):
         if self._kept[0] != key:
             self._kept = (key, make())
         return self._kept[1]
-
-    def base(self) -> dict:
-        """The base's quality and size."""
-        model = self.lab.base()
-        return {"total": recipes.count_parameters(model)[1]} | self.quality(model)
 
     def adapted(self, method: str, rate: float, seed: int, options: Options | None = None) -> dict:
         """The numbers of a model adapted so."""

@@ -47,17 +47,15 @@ class Targets(Study):
         "four at r = 2 (Hu et al. 2021, table 5). All linear layers rather than attention alone (Schulman et al. "
         "2025, LoRA without regret)."
     )
-    full = StudySettings.full(values=tuple(WORDS))
-    quick = StudySettings.quick(values=tuple(WORDS))
+    full = StudySettings(values=tuple(WORDS))
+    quick = full.quick()
 
     @staticmethod
-    def cells(settings: StudySettings) -> list[tuple]:
-        return [("base",), *(("targets", names, seed) for names in settings.values for seed in settings.seeds)]
+    def runs(settings: StudySettings) -> list[tuple]:
+        return [("targets", names) for names in settings.values]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, names: str = "", seed: int = 0) -> dict:
-        if kind == "base":
-            return bench.base()
+    def measure(bench: StudyBench, kind: str, names: str, seed: int) -> dict:
         rate = bench.text_rate("lora", options(bench.lab.base(), BOTH))
         chosen = options(bench.lab.base(), names)
         return bench.adapted("lora", rate, seed, chosen) | {"rank": chosen.rank}
