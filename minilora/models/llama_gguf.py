@@ -6,6 +6,7 @@ and k are stored in another order. (Qwen2's files are not: llama.cpp rotates tho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -186,10 +187,9 @@ def _joined(path: str) -> tuple[str | None, str]:
     for name, ours in NAMES.items():
         if path == ours:
             return name, name
-    start, _, rest = path.partition("model.layers.")
-    layer, _, rest = rest.partition(".")
-    part = next((name for name, ours in BLOCK_NAMES.items() if rest == ours), None)
-    return (f"blk.{layer}.{part}", part) if part is not None and not start else (None, rest)
+    found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", path)
+    part = next((name for name, ours in BLOCK_NAMES.items() if found and found[2] == ours), None)
+    return (f"blk.{found[1]}.{part}", part) if found and part else (None, path)
 
 
 def _may_have_bias(architecture: str, part: str) -> bool:
@@ -206,15 +206,13 @@ def _rotated(architecture: str, heads: int, kv_heads: int | None) -> dict[str, i
 def _split(name: str) -> tuple[str | None, str, str]:
     """(path in Hugging Face's names or None, llama.cpp's name of the part, weight or bias)."""
     stem, _, kind = name.rpartition(".")
-    if kind not in ("weight", "bias"):
-        return None, stem, kind
-    if stem in NAMES:
-        return NAMES[stem], stem, kind
-    first, _, rest = stem.partition(".")
-    layer, _, part = rest.partition(".")
-    if first != "blk" or not (layer.isascii() and layer.isdigit()) or part not in BLOCK_NAMES:
-        return None, part, kind
-    return f"model.layers.{int(layer)}.{BLOCK_NAMES[part]}", part, kind
+    if kind in ("weight", "bias"):
+        if stem in NAMES:
+            return NAMES[stem], stem, kind
+        found = re.fullmatch(r"blk\.([0-9]{1,9})\.(\w+)", stem)  # Python makes no number of thousands of digits
+        if found and found[2] in BLOCK_NAMES:
+            return f"model.layers.{int(found[1])}.{BLOCK_NAMES[found[2]]}", found[2], kind
+    return None, stem, kind
 
 
 def _in_halves(tensor: StoredTensor, heads: int, where: str) -> StoredTensor:

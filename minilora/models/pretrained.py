@@ -215,9 +215,7 @@ class LanguageModel(Pretrained):
         recording = is_recording()
 
         def make_logits() -> Tensor:
-            if recording:
-                return self.lm_head(hidden)
-            with no_grad():
+            with nullcontext() if recording else no_grad():
                 return self.lm_head(hidden)
 
         if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:

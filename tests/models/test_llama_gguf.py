@@ -154,6 +154,8 @@ FAULTS = {
     "no embeddings": (lambda w, t: t.pop("token_embd.weight"), "no table of embeddings"),
     "a missing tensor": (lambda w, t: t.pop("blk.1.ffn_up.weight"), "missing model.layers.1.mlp.up_proj.weight"),
     "a tensor of another model": (lambda w, t: t.update({"blk.0.ssm.weight": t["output.weight"]}), r"blk\.0\.ssm"),
+    "a block of 5,000 digits": (lambda w, t: t.update({f"blk.{'9' * 5000}.attn_q.weight": t["output.weight"]}),
+                                "a tensor that a llama model does not have: blk.999"),
     "a block too many": (lambda w, t: t.update({"blk.2.ffn_up.weight": t["blk.1.ffn_up.weight"]}), "unexpected"),
     "heads that do not fit": (lambda w, t: t.update({"blk.0.attn_q.weight": t["blk.0.attn_q.weight"][:31]}), "31 rows"),
     "heads rotated in part": (lambda w, t: w.kv_data[0]["llama.rope.dimension_count"].__setattr__("value", 4),
