@@ -5,12 +5,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import test_functional as functional  # noqa: E402
-import test_nn  # noqa: E402
-import test_optim  # noqa: E402
-from golden import make_functional, make_nn  # noqa: E402
-
 from minilora import Tensor, backend, ops  # noqa: E402
+from tests import test_functional as functional  # noqa: E402
+from tests import test_nn, test_optim  # noqa: E402
+from tests.golden import make_functional, make_nn  # noqa: E402
 
 pytestmark = pytest.mark.parity
 torch.set_num_threads(1)  # these tensors are too small to share

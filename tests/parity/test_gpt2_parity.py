@@ -12,9 +12,6 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from golden import make_gpt2  # noqa: E402
-from golden.make_llama import left_padded  # noqa: E402
-
 from minilora import backend, optim  # noqa: E402
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel  # noqa: E402
 from minilora.peft import (  # noqa: E402
@@ -26,6 +23,8 @@ from minilora.peft import (  # noqa: E402
     PromptTuningConfig,
     get_peft_model,
 )
+from tests.golden import make_gpt2  # noqa: E402
+from tests.golden.make_llama import left_padded  # noqa: E402
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 torch.set_num_threads(1)  # these models are too small to share

@@ -6,10 +6,9 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from golden import make_llama  # noqa: E402
-
 from minilora import backend, no_grad, optim  # noqa: E402
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: E402
+from tests.golden import make_llama  # noqa: E402
 
 pytestmark = [
     pytest.mark.parity,
