@@ -14,11 +14,11 @@ import numpy as np
 
 from minilora.demo.teach_report import claims, sample_lines, scores_grid
 from minilora.measure import compare
-from minilora.measure.comparison import compared
+from minilora.measure.compare_report import compared
 from minilora.measure.records import Records
 from minilora.plan.planner import make_plan, published
 from minilora.plan.shapes import PRESETS
-from minilora.results import teaching
+from minilora.results import jargon
 from minilora.results.advise import Measured, Situation, advise, results_folder
 from minilora.show import pictures
 from minilora.show.grids import NAMES, drawn, render
@@ -217,12 +217,12 @@ else:
 # The record of such a run comes with the package.
 
 # %%
-record = teaching.read(results_folder() / teaching.FILE)
+record = jargon.read(results_folder() / jargon.FILE)
 print(render(drawn(scores_grid(record))))
-print(teaching.CAUTION if record["quick"] else f"`{record['command']}`")
+print(jargon.CAUTION if record["quick"] else f"`{record['command']}`")
 
 # %%
-pictures.show(teaching.scores(record))
+pictures.show(jargon.scores(record))
 
 # %%
 for sentence in claims(record):

@@ -28,11 +28,11 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     from rich.console import Console
 
-    from minilora.measure import compare, comparison
+    from minilora.measure import compare, compare_report
 
     settings = compare.settings_for(arguments.quick, arguments.methods, arguments.seeds)
     out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
     records = compare.run(out, settings, arguments.resume, arguments.overwrite, arguments.jobs)
-    comparison.show(records, out, console)
+    compare_report.show(records, out, console)
     if arguments.json:
         print(json.dumps(records.as_json()))

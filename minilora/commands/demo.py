@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> None:
     if arguments.own is None:
         run_demo(out, **settings)
         return
-    from minilora.classroom.grading.student_code import errors_named, load_student_code
+    from minilora.classroom.grading.demo_parts import errors_named, load_student_code
 
     own = load_student_code(arguments.own)
     with errors_named(own):

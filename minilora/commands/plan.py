@@ -18,7 +18,7 @@ from minilora.peft.method import METHODS, Options, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
 from minilora.plan.cluster import EFFICIENCY, LINKS, parse_link
-from minilora.plan.machine import measured_tflops
+from minilora.plan.devices import CARDS, DEVICES, measured_tflops
 from minilora.plan.run import MOST_MACHINES, Run, run_facts
 from minilora.plan.shapes import PRESETS, find_shape
 from minilora.show.grids import show_time
@@ -53,8 +53,8 @@ def add(parser: Parser) -> None:
     parser.add_argument("--workers", type=int, help="threads of minilora's engine (default: the cores there are)")
     size = _amount(UNITS, "a size such as 24GB or 700MB")
     parser.add_argument("--memory", type=size, help="which preset is the largest that fits, say 24GB")
-    devices = "tokens a second on it: a100, h100, rtx-4090, …, or here, which measures"
-    parser.add_argument("--device", type=choice([*planner.DEVICES, "here"]), help=devices)
+    devices = f"tokens per second on it: {', '.join(DEVICES)}, or here, which measures"
+    parser.add_argument("--device", type=choice([*DEVICES, "here"]), help=devices)
     rate = "tokens a second on a device of that many TFLOP/s"
     parser.add_argument("--tflops", type=number(above=0), help=rate)
     reached = "share of the device's TFLOP/s that is reached (default: %(default)s)"
@@ -170,7 +170,7 @@ def _device(arguments: Namespace) -> tuple[str, float] | None:
     if device == "here":
         rate = measured_tflops()
         return f"{rate:.3g} TFLOP/s (this machine's float32 products)", rate
-    return f"{planner.DEVICES[device]:g} TFLOP/s ({device})", planner.DEVICES[device]
+    return f"{DEVICES[device]:g} TFLOP/s ({device})", DEVICES[device]
 
 
 def _picture(out: str | None) -> Path | None:
@@ -228,7 +228,7 @@ def _plan_facts(plan: planner.Plan, step: Step, tflops: float | None, of_run: Ru
     facts = {name: getattr(plan, name) for name in ("method", "trainable", "total", "saved_bytes")} | {
         "memory": _memory_facts(plan.memory),
         "with_checkpointing": _memory_facts(plan.checkpointed),
-        "fits": {f"{card} GB": plan.fits(card * 1e9) for card in planner.CARDS},
+        "fits": {f"{card} GB": plan.fits(card * 1e9) for card in CARDS},
         "flops": {kind: round(work) for kind, work in plan.flops.items()},
     }
     if tflops is not None:

@@ -2,7 +2,7 @@
 
 from math import exp, log
 
-from minilora.measure.comparison import (
+from minilora.measure.compare_report import (
     Compared,
     accuracies,
     by_amount,

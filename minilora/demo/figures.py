@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from minilora.demo import claims
 from minilora.demo.claims import FROM_THE_BASE
-from minilora.measure import comparison
-from minilora.measure.comparison import compared, methods_of
+from minilora.measure import compare_report
+from minilora.measure.compare_report import compared, methods_of
 from minilora.measure.records import Records
 from minilora.show import style
 from minilora.show.grids import NAMES
@@ -168,13 +168,13 @@ PICTURES = (
         "that turns up again has begun to learn its few characters by heart.",
     ),
     Picture(
-        comparison.quality_against_parameters,
+        compare_report.quality_against_parameters,
         "adaptation",
         "Each mark is a method, its bar half the range over seeds; the dashed line is the base before any training. "
         "Look at the difference in height between methods that train far fewer parameters and those that train all.",
     ),
     Picture(
-        comparison.learned_against_forgotten,
+        compare_report.learned_against_forgotten,
         "adaptation",
         "The base is at the cross. To the right is what was learned of the domain, upwards what was lost of the text "
         "that the base came from. Look for a method far to the right and near the line at 0.",
@@ -186,7 +186,7 @@ PICTURES = (
         "meets the others: with less text than that, the base is worth having.",
     ),
     Picture(
-        comparison.accuracy_against_labels,
+        compare_report.accuracy_against_labels,
         "classification",
         "Each mark is the mean over seeds, its bar half their range; marks at one number of labels are set a little "
         "apart. Look at how the distance to training from scratch changes with more labels.",

@@ -7,7 +7,7 @@ from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama_config import LlamaConfig
 from minilora.peft.method import Counts, Options, Trainable, find
 from minilora.plan.activations import Step, engine_peaks
-from minilora.plan.machine import machine_memory
+from minilora.plan.devices import machine_memory
 from minilora.plan.planner import engine_memory
 from minilora.plan.shapes import Shape, shape_of
 from minilora.show.grids import show_size

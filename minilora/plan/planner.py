@@ -27,14 +27,8 @@ from minilora.plan.activations import Step, engine_peaks, kept_by_block, rows_of
 from minilora.plan.shapes import LARGEST, PRESETS, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
 
-CARDS = (8, 16, 24, 40, 48, 80, 141)  # GB of memory that GPUs have
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
 MOMENTS = 8  # bytes of AdamW's state for each number that trains
-# Matrix products in 16 bits, dense, accumulated in float32: TFLOP/s that the makers state.
-DEVICES = {
-    **{"t4": 65.0, "v100": 125.0, "a10": 125.0, "l4": 121.0, "l40s": 362.0, "a100": 312.0, "h100": 989.0},
-    **{"h200": 989.0, "rtx-3090": 71.0, "rtx-4090": 165.0},
-}
 
 
 @dataclass(frozen=True)

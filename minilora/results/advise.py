@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minilora.errors import MiniloraError, escape
 from minilora.measure import compare
-from minilora.measure.comparison import Compared, compared
+from minilora.measure.compare_report import Compared, compared
 from minilora.measure.records import Records
 from minilora.measure.studies.prompting import Prompting
 from minilora.peft import METHODS

@@ -6,7 +6,7 @@
 
 A number in a text stands between marks that name it, and is replaced by what the records say:
 
-    LoRA trains <!-- measured: comparison.lora.share -->12 %<!-- / --> of the parameters.
+    LoRA trains <!-- measured: compare_report.lora.share -->12 %<!-- / --> of the parameters.
 
 A test fails where a text says anything else than the records. See `values` for the names.
 """
@@ -19,11 +19,11 @@ from pathlib import Path
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic, write_json
-from minilora.measure import compare, comparison
+from minilora.measure import compare, compare_report
 from minilora.measure.records import Records
 from minilora.measure.studies import STUDIES, Study
 from minilora.plan import planner
-from minilora.results import curves, scaling, speed, teaching
+from minilora.results import curves, jargon, scaling, speed
 from minilora.show.grids import Grid, markdown, show_bytes
 from minilora.show.style import save_all
 
@@ -48,10 +48,10 @@ def values(root: Path = ROOT) -> dict[str, str]:
     sentence; `jargon.NAME`, see `teaching.values`; `scaling.table` and `scaling.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
-    found = {"comparison.table": f"\n\n{markdown(comparison.quality_grid(records))}\n\n"}
-    for method, one in comparison.compared(records).items():
-        found |= {f"comparison.{method}.{name}": text for name, text in comparison.in_texts(one).items()}
-    found |= teaching.values(teaching.read(root / RECORDS / teaching.FILE))
+    found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}
+    for method, one in compare_report.compared(records).items():
+        found |= {f"comparison.{method}.{name}": text for name, text in compare_report.in_texts(one).items()}
+    found |= jargon.values(jargon.read(root / RECORDS / jargon.FILE))
     steps = scaling.read(root / RECORDS / scaling.FILE)
     found["scaling.table"] = f"\n\n{_table(scaling.grid(steps))}\n\n"
     found["scaling.sentence"] = scaling.sentence(steps)
@@ -85,8 +85,8 @@ def page(root: Path = ROOT) -> str:
         "commands that stand with each table. Numbers over seeds are means ± half their range.",
         "## Every method on one base, one domain and one task",
         provenance(records.header, "minilora compare"),
-        *(_table(grid(records)) for grid in (comparison.quality_grid, comparison.cost_grid)),
-        *(_figure(name, draw.__doc__) for name, draw in comparison.FIGURES.items()),
+        *(_table(grid(records)) for grid in (compare_report.quality_grid, compare_report.cost_grid)),
+        *(_figure(name, draw.__doc__) for name, draw in compare_report.FIGURES.items()),
     ]
     for name, study in measured_studies(root).items():
         quick = " --quick" * (study.settings["base"] is not None)  # a smaller base than the package's
@@ -98,7 +98,7 @@ def page(root: Path = ROOT) -> str:
             f"**Ours.** {study.sentence()}",
             f"**Published.** {study.published}",
         ]
-    parts += _jargon_section(teaching.read(root / RECORDS / teaching.FILE))
+    parts += _jargon_section(jargon.read(root / RECORDS / jargon.FILE))
     parts += _speed_section(speed.read(root / RECORDS / speed.FILE))
     parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
     parts += _scaling_section(Records.read(root / RECORDS / scaling.FILE, scaling.KIND))
@@ -118,12 +118,12 @@ def _jargon_section(record: dict) -> list[str]:
     return [
         "## What does a real pretrained model learn of a company's jargon, and what does a prompt do?",
         provenance(record, record["command"]),
-        *[f"**{teaching.CAUTION}**"] * record["quick"],
+        *[f"**{jargon.CAUTION}**"] * record["quick"],
         settings,
         _table(teach_report.scores_grid(record)),
-        *(_figure(name, draw.__doc__) for name, draw in teaching.FIGURES.items()),
+        *(_figure(name, draw.__doc__) for name, draw in jargon.FIGURES.items()),
         f"**Ours.** {' '.join(teach_report.claims(record))}",
-        _table(teaching.samples_grid(record), numbers=False),
+        _table(jargon.samples_grid(record), numbers=False),
     ]
 
 
@@ -198,11 +198,11 @@ def write(root: Path = ROOT) -> None:
     """Write the page and its figures, and bring the marked numbers of all texts up to date."""
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     write_atomic(root / PAGE, page(root).encode())
-    save_all(comparison.FIGURES, records, root / FIGURES)
+    save_all(compare_report.FIGURES, records, root / FIGURES)
     for name, study in measured_studies(root).items():
         save_all({f"study-{name}": STUDIES[name].figure}, study, root / FIGURES)
-    record = teaching.read(root / RECORDS / teaching.FILE)
-    save_all(teaching.FIGURES, record, root / FIGURES)
+    record = jargon.read(root / RECORDS / jargon.FILE)
+    save_all(jargon.FIGURES, record, root / FIGURES)
     records = Records.read(root / RECORDS / curves.FILE, curves.KIND)
     save_all(curves.FIGURES, records, root / FIGURES)
     known = values(root)
@@ -217,12 +217,12 @@ def keep_jargon(path: Path, root: Path = ROOT) -> None:
 
     FormatError for other files.
     """
-    write_json(root / RECORDS / teaching.FILE, teaching.read(path))
+    write_json(root / RECORDS / jargon.FILE, jargon.read(path))
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kept = ROOT / RECORDS / teaching.FILE
+    kept = ROOT / RECORDS / jargon.FILE
     parser.add_argument(
         "--jargon", type=Path, default=kept, metavar="FILE", help="results.json of minilora demo --model smollm2"
     )

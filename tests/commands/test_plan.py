@@ -8,7 +8,8 @@ import pytest
 
 from minilora.cli import main
 from minilora.plan.activations import Step
-from minilora.plan.planner import CARDS, make_plan
+from minilora.plan.devices import CARDS
+from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 from minilora.show.grids import show_time
 from minilora.train.methods import METHODS

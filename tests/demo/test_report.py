@@ -13,7 +13,7 @@ from rich.console import Console
 
 from minilora.demo import claims, figures, report
 from minilora.errors import MiniloraError
-from minilora.measure import comparison
+from minilora.measure import compare_report
 from minilora.measure.records import Records
 from minilora.show import grids, html, style
 
@@ -332,12 +332,12 @@ def test_what_was_not_run_is_not_said(results):
 
 def test_a_method_without_a_name_is_an_error_and_never_dropped(results):
     results.rows["text", "vora", 0] = results.rows["text", "lora", 0]
-    for shown in (claims.adaptation_grid, claims.claims, comparison.quality_grid, figures.adaptation):
+    for shown in (claims.adaptation_grid, claims.claims, compare_report.quality_grid, figures.adaptation):
         with pytest.raises(MiniloraError, match="unknown method in the records 'vora': .*lora"):
             shown(results)
     results = made_up()
     results.rows["task", "vora", 0, 16] = results.rows["task", "lora", 0, 16]
-    for shown in (claims.classification_grid, comparison.accuracy_against_labels):
+    for shown in (claims.classification_grid, compare_report.accuracy_against_labels):
         with pytest.raises(MiniloraError, match="unknown method in the records 'vora'"):
             shown(results)
 
@@ -400,13 +400,13 @@ def test_figures_show_the_numbers(results):
     assert axes.get_xscale() == "log"
     # scratch 0.95 above LoRA at 10,000 and 0.1 at 50,000: no crossing, and so no line for one
     assert not any("meets" in text.get_text() for legend in axes.figure.legends for text in legend.get_texts())
-    axes = comparison.quality_against_parameters(results).axes[0]
+    axes = compare_report.quality_against_parameters(results).axes[0]
     assert points(axes, "LoRA") == [(ADAPTER, pytest.approx(2.53))]
     assert points(axes, "from scratch") == [(TOTAL, pytest.approx(3.30))]
-    axes = comparison.learned_against_forgotten(results).axes[0]
+    axes = compare_report.learned_against_forgotten(results).axes[0]
     assert points(axes, "LoRA") == [(pytest.approx(0.22), pytest.approx(0.03))]
     assert points(axes, "full") == [(pytest.approx(0.25), pytest.approx(0.11))]
-    axes = comparison.accuracy_against_labels(results).axes[0]
+    axes = compare_report.accuracy_against_labels(results).axes[0]
     assert [y for _, y in points(axes, "feature extraction")] == pytest.approx([40, 50])
 
 
@@ -440,11 +440,11 @@ def test_drawing_changes_nothing_global():
         "matplotlib.rcParams['font.size'] = 33; matplotlib.rcParams['axes.facecolor'] = 'black'\n"
         "state = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != 'backend'}\n"
         "before = state()\n"
-        "from minilora.measure import comparison\n"
+        "from minilora.measure import compare_report\n"
         "from minilora.measure.records import Records\n"
         "cell = lambda labels: {'key': ['task', 'full', 0, labels], 'accuracy': 0.7}\n"
         "rows = {('task', 'full', 0, labels): cell(labels) for labels in (8, 16)}\n"
-        "figure = comparison.accuracy_against_labels(Records(None, {}, rows))\n"
+        "figure = compare_report.accuracy_against_labels(Records(None, {}, rows))\n"
         "print(state() == before, 'matplotlib.pyplot' in sys.modules,\n"
         "      figure.axes[0].get_facecolor()[:3], figure.axes[0].xaxis.label.get_size())"
     )

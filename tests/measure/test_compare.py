@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.measure import compare, comparison, footprint
+from minilora.measure import compare, compare_report, footprint
 from minilora.measure.base import Base
 from minilora.measure.few_shot import bits_after, classify_by_prompt, prompt_for
 from minilora.measure.lab import Lab
@@ -72,7 +72,7 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     assert {key[1] for key in keys if key[0] == "memory"} == {"scratch", "lora", "prefix"}
     cells = {tuple(cell["key"]): cell for cell in results["cells"]}
     assert "merged" in cells["speed", "lora"] and "merged" not in cells["speed", "prefix"]
-    assert all((tiny / f"{name}.png").is_file() for name in comparison.FIGURES)
+    assert all((tiny / f"{name}.png").is_file() for name in compare_report.FIGURES)
 
     path = tiny / compare.RECORDS
     lines = path.read_text().splitlines(keepends=True)
@@ -109,7 +109,7 @@ def test_bad_flags_are_one_line(tiny, capsys, flags, said):
 
 def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monkeypatch):
     monkeypatch.setattr(compare, "QUICK", replace(TINY, methods=("base", "few-shot", "lora", "prefix")))
-    monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*comparison.KINDS, "peak", "process"), 1))
+    monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*compare_report.KINDS, "peak", "process"), 1))
     costs = ("time", "speed", "memory")
 
     def measured(name: str, jobs: int, *flags: str) -> tuple[Records, dict[tuple, dict]]:
@@ -128,14 +128,14 @@ def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monk
     one, expected = measured("one", 1)
     two, found = measured("two", 2)
     assert found == expected and {key[0] for key in found} >= {"rate", "text", "task", "classes"}
-    assert comparison.quality_grid(two) == comparison.quality_grid(one)
+    assert compare_report.quality_grid(two) == compare_report.quality_grid(one)
     assert {key for key in two.rows if key[0] in costs} == {
         ("speed", "base"),
         *((kind, method) for kind in costs for method in ("lora", "prefix")),
     }
     for key, row in two.rows.items():  # what another process disturbed was not timed
         assert row.get("seconds") in (None, 0.0) or key[0] == "time"
-    assert comparison.compared(two)["lora"].seconds == two.rows["time", "lora"]["seconds"] > 0
+    assert compare_report.compared(two)["lora"].seconds == two.rows["time", "lora"]["seconds"] > 0
 
     cut("one", 14)
     cut("two", 20)
@@ -167,11 +167,11 @@ def test_tables_show_means_and_spreads(tmp_path):
         records.add(("text", "lora", seed), domain=domain, base_text=1.25, trainable=10, lr=0.003, **facts)
         records.add(("task", "lora", seed, 4), accuracy=0.5, lr=0.003)
         records.add(("task", "lora", seed, 8), accuracy=0.9, lr=0.003)
-    base, lora = comparison.quality_grid(records).rows
+    base, lora = compare_report.quality_grid(records).rows
     assert lora == ("LoRA", "10", "1.0 %", "0.003", "1.600 ± 0.100", "+0.250", "50.0 ± 0.0 %")
     assert base[0] == "base as it is" and base[5] == "–"
-    assert comparison.cost_grid(records).rows[1][7:9] == ("2 kB", "2.0 s")
-    assert comparison.in_texts(comparison.compared(records)["lora"]) == {
+    assert compare_report.cost_grid(records).rows[1][7:9] == ("2 kB", "2.0 s")
+    assert compare_report.in_texts(compare_report.compared(records)["lora"]) == {
         "trainable": "10",
         "share": "1.0 %",
         "rate": "0.003",
@@ -191,10 +191,10 @@ def test_chance_is_that_of_the_records_classes(tmp_path):
         records.add(("task", "lora", 0, labels), accuracy=0.5)
 
     def levels() -> list[float]:
-        (axes,) = comparison.accuracy_against_labels(records).axes
+        (axes,) = compare_report.accuracy_against_labels(records).axes
         return [line.get_ydata()[0] for line in axes.lines if line.get_label() == "chance"]
 
-    assert comparison.chance(records) is None and levels() == []
+    assert compare_report.chance(records) is None and levels() == []
     records.add(("classes",), names=["a", "b", "c", "d"], test_examples=9)
     assert levels() == [25.0]
 
@@ -203,11 +203,13 @@ def test_a_column_is_one_entry_of_the_list(tmp_path, monkeypatch):
     settings = {"labels": 4, "characters": 10, "curve_methods": []}
     records = Records.open(tmp_path / "r.jsonl", compare.KIND, settings)
     records.add(("text", "base", 0), domain=2.0, base_text=1.0, trainable=0, total=1000, seconds=0.0)
-    column = comparison.Column("seeds", "seeds", lambda one: one.domain.count, str, ("quality", "demo"))
-    monkeypatch.setattr(comparison, "COLUMNS", (*comparison.COLUMNS, column))
-    grid = comparison.quality_grid(records)
-    assert (grid.header[-1], grid.rows[0][-1]) == ("seeds", "1") and "seeds" not in comparison.cost_grid(records).header
-    assert comparison.in_texts(comparison.compared(records)["base"])["seeds"] == "1"
+    column = compare_report.Column("seeds", "seeds", lambda one: one.domain.count, str, ("quality", "demo"))
+    monkeypatch.setattr(compare_report, "COLUMNS", (*compare_report.COLUMNS, column))
+    grid = compare_report.quality_grid(records)
+    assert (grid.header[-1], grid.rows[0][-1]) == ("seeds", "1") and "seeds" not in compare_report.cost_grid(
+        records
+    ).header
+    assert compare_report.in_texts(compare_report.compared(records)["base"])["seeds"] == "1"
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +248,7 @@ def test_memory_is_measured_in_a_process_of_its_own(lab):
     assert full["gradients"] == full["weights"] and full["optimizer"] == 2 * full["weights"]
     assert lora["gradients"] < full["gradients"] and lora["weights"] > full["weights"]
     for memory in (full, lora):
-        assert memory["process"] > 10 * memory["peak"] > 10 * sum(memory[kind] for kind in comparison.KINDS) / 2
+        assert memory["process"] > 10 * memory["peak"] > 10 * sum(memory[kind] for kind in compare_report.KINDS) / 2
 
 
 def test_every_name_has_a_look():

@@ -8,8 +8,8 @@ from minilora.measure.memory import live_bytes, peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import PeftModel
 from minilora.plan.activations import Step
+from minilora.plan.devices import DEVICES
 from minilora.plan.planner import (
-    DEVICES,
     flops,
     held,
     largest,

@@ -1,4 +1,4 @@
-"""The demo with a student's own code: `pytest tests/classroom/test_student_code.py`."""
+"""The demo with a student's own code: `pytest tests/classroom/test_demo_parts.py`."""
 
 import copy
 import json
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minilora.classroom.grading import student_code
+from minilora.classroom.grading import demo_parts
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.cli import main
 from minilora.demo import story
@@ -136,7 +136,7 @@ def test_a_notebook_will_do(tmp_path):
     ]
     path = tmp_path / "mine.ipynb"
     path.write_text(json.dumps({"cells": cells}))
-    mine = student_code.load_student_code(str(path))
+    mine = demo_parts.load_student_code(str(path))
     assert list(mine.adapts) == ["lora"] and mine.file.endswith("mine.ipynb")
 
 
@@ -146,7 +146,7 @@ def brought_by(name: str, tmp_path):
     if lesson is None:
         pytest.skip(f"no lesson {name}")
     (tmp_path / "mine.py").write_text(lesson.source.text, encoding="utf-8")
-    return student_code.load_student_code(str(tmp_path / "mine.py"))
+    return demo_parts.load_student_code(str(tmp_path / "mine.py"))
 
 
 @pytest.fixture
