@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from minilora import __version__
 from minilora.commands.common import Parser
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, SeenByAll, Stopped
 from minilora.formats.atomic import show_path, to_utf8
 from minilora.train import launch
 
@@ -57,12 +57,10 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
         launch.check(arguments.command)
         with launch.on_signals((signal.SIGTERM,), _terminate):
             return arguments.run(arguments) or 0, "", True
-    except launch.NotLearned as error:
-        return 3, str(error), True
     except MiniloraError as error:
-        return 2, str(error), isinstance(error, launch.SeenByAll)
-    except launch.Stopped as error:
-        return 128 + error.signum, str(error), True
+        return error.exit_code, str(error), isinstance(error, SeenByAll)
+    except Stopped as error:
+        return error.exit_code, str(error), True
     except KeyboardInterrupt:
         return 130, "interrupted", False
     except BrokenPipeError:
@@ -76,7 +74,7 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
 
 def _terminate(signum: int, frame: object) -> NoReturn:
     """End the command as Ctrl-C does, with what must be cleaned up."""
-    raise launch.Stopped(signum, "terminated")
+    raise Stopped(signum, "terminated")
 
 
 def _parser() -> Parser:

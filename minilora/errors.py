@@ -7,9 +7,29 @@ from difflib import get_close_matches
 class MiniloraError(ValueError):
     """Something that was asked for cannot be done; the message is one line: what, with the value, and what to do."""
 
+    exit_code = 2  # of the command line
+
 
 class FormatError(MiniloraError):
     """A file is not what its name promises; the message says which file and where."""
+
+
+class SeenByAll(MiniloraError):
+    """Something wrong that every rank sees alike."""
+
+
+class NotLearned(SeenByAll):
+    """A training in which no evaluation beat the start."""
+
+    exit_code = 3
+
+
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """A signal that asked for the end, after what there was has been saved."""
+
+    def __init__(self, signum: int, message: str = "stopped; go on with --resume"):
+        super().__init__(message)
+        self.signum, self.exit_code = signum, 128 + signum
 
 
 def escape(value: object, limit: int = 80) -> str:

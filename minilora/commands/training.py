@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from minilora.commands.common import print_notes, print_result
+from minilora.errors import NotLearned
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
 from minilora.peft import Options
@@ -112,7 +113,7 @@ def train_in_folder(
         f"{history.seconds:.0f} s\nsaved {saved}",
     )
     if not learned:
-        raise launch.NotLearned(
+        raise NotLearned(
             f"no evaluation beat the start: {history.best:.3f} {text.unit}, and {history.evaluations[-1]['value']:.3f} "
             f"at the end; {saved} holds what training began with: try a smaller --lr than {config.peak_lr:g}"
         )

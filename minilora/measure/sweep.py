@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Thread
 from time import sleep
 
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, Stopped
 from minilora.measure.records import Records
-from minilora.train.loop import Stopped, collected_signals
+from minilora.train.loop import collected_signals
 
 MOST_JOBS = 64
 

@@ -10,27 +10,11 @@ from functools import cache
 from importlib.util import find_spec
 from time import sleep
 
-from minilora.errors import MiniloraError
+from minilora.errors import SeenByAll
 
 COMMANDS = ("pretrain", "finetune")  # what several ranks can do together
 HOW = "mpiexec -n 4 python -m mpi4py -m minilora pretrain …"
 GRACE = 2.0  # seconds that a rank gives the first to speak for all and end them
-
-
-class SeenByAll(MiniloraError):
-    """Something wrong that every rank sees alike."""
-
-
-class Stopped(Exception):  # noqa: N818 (not an error)
-    """What was asked to stop by a signal, and has saved what it had."""
-
-    def __init__(self, signum: int, message: str = "stopped; go on with --resume"):
-        super().__init__(message)
-        self.signum = signum
-
-
-class NotLearned(SeenByAll):
-    """A training in which no evaluation beat the start."""
 
 
 @contextmanager

@@ -14,14 +14,14 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from minilora import backend, nn
-from minilora.errors import MiniloraError, first_few
+from minilora.errors import MiniloraError, Stopped, first_few
 from minilora.formats.atomic import show_path
 from minilora.optim import clip_grad_norm_
 from minilora.peft import TrainingHook, lora_plus_groups
 from minilora.tensor import Tensor, gradients
 from minilora.train.checkpoint import Checkpoint, not_finite
 from minilora.train.config import OPTIMIZERS, TrainConfig
-from minilora.train.launch import Stopped, on_signals
+from minilora.train.launch import on_signals
 from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 from minilora.train.run import RunFolder

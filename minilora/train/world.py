@@ -20,8 +20,8 @@ import numpy as np
 
 from minilora import __version__, backend, blas
 from minilora.backend import xp
-from minilora.errors import escape, first_few
-from minilora.train.launch import SeenByAll, by_mpi4py
+from minilora.errors import SeenByAll, escape, first_few
+from minilora.train.launch import by_mpi4py
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

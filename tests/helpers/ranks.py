@@ -10,13 +10,13 @@ import numpy as np
 
 from minilora import backend
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
+from minilora.errors import SeenByAll
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, TrainingHook, get_peft_model
 from minilora.tensor import Tensor
 from minilora.train import stream
 from minilora.train import world as world_module
 from minilora.train.evaluate import bits_per_character
-from minilora.train.launch import SeenByAll
 from minilora.train.loop import TrainConfig, train
 from minilora.train.parallel import Workers
 from minilora.train.world import World, this_world

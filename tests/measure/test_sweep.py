@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, Stopped
 from minilora.measure import sweep
-from minilora.train.loop import Stopped
 
 pytestmark = pytest.mark.host
 

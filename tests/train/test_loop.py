@@ -9,13 +9,13 @@ import pytest
 
 from minilora import Tensor, backend, nn
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, Stopped
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, TrainingHook, get_peft_model
 from minilora.train.checkpoint import not_finite
 from minilora.train.config import OPTIMIZERS
 from minilora.train.evaluate import accuracy, bits_per_character
-from minilora.train.loop import Stopped, TrainConfig, parameter_groups, train
+from minilora.train.loop import TrainConfig, parameter_groups, train
 from minilora.train.parallel import Workers
 from minilora.train.run import RunFolder
 from minilora.train.schedule import SCHEDULES, lr_factor
