@@ -164,7 +164,7 @@ def length_of(size: str) -> int:
 
 
 def step_rates(size: str, method: str, libraries: list[str], rounds: int, failed: list[str]) -> dict:
-    """Tokens a second of each library, and how many times faster than PyTorch minilora is."""
+    """Tokens per second of each library, and how many times faster than PyTorch minilora is."""
     runners = [step.step_runner(library, size, method, "cuda") for library in libraries]
     seconds = take_turns(runners, rounds, failed)
     tokens = step.BATCH * length_of(size)

@@ -43,7 +43,7 @@ def events(library: str, device: str):
 
 
 def serve(step, library: str, device: str) -> None:
-    """Do as many steps as each line of standard input says; answer with seconds a step, loss and peak memory."""
+    """Do as many steps as each line of standard input says; answer with seconds per step, loss and peak memory."""
     make_event, elapsed = events(library, device)
     for line in sys.stdin:
         start, end = make_event(), make_event()
@@ -116,7 +116,7 @@ def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict
 
 
 def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:
-    """By name, the seconds a step in each round."""
+    """By name, the seconds per step in each round."""
     return {name: [answer["seconds"] for answer in of_name] for name, of_name in answers.items()}
 
 

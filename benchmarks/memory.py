@@ -89,7 +89,7 @@ def process(model_name: str, method: str, batch: int, length: int, mode: str) ->
 
 
 def seconds(model_name: str, method: str, batch: int, length: int, rounds: int) -> dict:
-    """Seconds a step of each round, by mode."""
+    """Seconds per step of each round, by mode."""
     from minilora.train.parallel import Workers
 
     found = {mode: [] for mode in MODES}
@@ -164,8 +164,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS)
     parser.add_argument("--method", choices=METHODS, help="only this one; shares are then of its own plain form")
-    parser.add_argument("--batch", type=int, default=4, help="sequences a step (default: %(default)s)")
-    parser.add_argument("--length", type=int, default=128, help="tokens a sequence (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=4, help="sequences per step (default: %(default)s)")
+    parser.add_argument("--length", type=int, default=128, help="tokens per sequence (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="of the seconds (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="write the record there, as JSON")
     parser.add_argument("--fresh", type=json.loads, help=argparse.SUPPRESS)

@@ -4,7 +4,7 @@
 
 NF4 with blocks of 64. Each library runs in a process of its own and works when it is told to, so neither disturbs the
 other. Printed are milliseconds, minilora's GB/s (bytes of the float32 array, which is read or written), and the median
-of the rounds' ratios, with one thread and with all cores; then the bits a number, from the arrays' own bytes.
+of the rounds' ratios, with one thread and with all cores; then the bits per number, from the arrays' own bytes.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def main() -> None:
                     )
     for form in FORMS:
         bits = {name: 8 * runner.ask(bytes=form) / SIZES[-1] ** 2 for name, runner in runners.items()}
-        print(f"bits a number, {form}: " + ", ".join(f"{name} {value:.6f}" for name, value in bits.items()))
+        print(f"bits per number, {form}: " + ", ".join(f"{name} {value:.6f}" for name, value in bits.items()))
     for runner in runners.values():
         runner.close()
 

@@ -3,7 +3,7 @@
     pip install -e ".[parity]" && python -m benchmarks.step
 
 Each library runs in a process of its own and does a few steps when it is told to, so neither disturbs the other.
-Printed are tokens a second (medians over the rounds), the median of the rounds' ratios, the share of minilora's step
+Printed are tokens per second (medians over the rounds), the median of the rounds' ratios, the share of minilora's step
 that its matrix products take when run alone, and the peak memory of each process.
 """
 

@@ -22,7 +22,7 @@ COMMANDS = {  # the module in commands/, and what it does
     "demo": "pretrain a base, adapt it every way, show tables and pictures",
     "pretrain": "train a language model from nothing",
     "finetune": "adapt a model to a text, or to conversations",
-    "evaluate": "measure a model on a text, in bits a character",
+    "evaluate": "measure a model on a text, in bits per character",
     "generate": "continue a prompt",
     "merge": "add an adapter's update into the weights of its base",
     "compare": "measure every method on one base, one domain and one task",

@@ -266,5 +266,5 @@ def test_blocks_keep_their_inputs_alone():
         return live_bytes(model, None, model.gradient_checkpointing_enable(flag)(ids, labels=ids).loss)["activations"]
 
     # The inputs of blocks 1 to 5 (block 0 is frozen and leads nowhere), that of the last norm, and the gradient that
-    # the loss has made already; with sines, cosines and some numbers a row.
+    # the loss has made already; with sines, cosines and some numbers per row.
     assert 7 * stream < kept(True) < 7.5 * stream < kept(False) / 4

@@ -11,7 +11,7 @@ from minilora.errors import MiniloraError
 
 QUESTIONS = {  # each a field of `results.advise.Situation`
     "examples": "how many examples of what you want have you got?",
-    "queries": "how many queries a day will it answer?",
+    "queries": "how many queries per day will it answer?",
     "jargon": "is the language or the knowledge special to your field?",
     "strict_format": "must each answer have one exact format?",
     "changes": "does what you want change from week to week?",

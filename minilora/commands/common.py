@@ -124,9 +124,9 @@ def add_seed(parser: Parser) -> None:
 
 def add_batch(parser: Parser, batch_size: int) -> None:
     parser.add_argument(
-        "--batch-size", type=whole(1), default=batch_size, help="sequences a step (default: %(default)s)"
+        "--batch-size", type=whole(1), default=batch_size, help="sequences per step (default: %(default)s)"
     )
-    parser.add_argument("--seq-len", type=whole(2), default=128, help="tokens a sequence (default: %(default)s)")
+    parser.add_argument("--seq-len", type=whole(2), default=128, help="tokens per sequence (default: %(default)s)")
 
 
 def add_training(parser: Parser, steps: int, lr: float | None, batch_size: int) -> None:

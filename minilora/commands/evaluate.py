@@ -1,4 +1,4 @@
-"""`minilora evaluate`: bits a character of a text under a model."""
+"""`minilora evaluate`: bits per character of a text under a model."""
 
 from argparse import Namespace
 

@@ -46,8 +46,12 @@ def add(parser: Parser) -> None:
     parser.add_argument("--model", help="the same as a flag")
     parser.add_argument("--method", help="see below (default: all of them)")
     parser.add_argument("--all", action="store_true", help="all methods, in one table")
-    parser.add_argument("--batch-size", "--batch", type=int, default=1, help="sequences a step (default: %(default)s)")
-    parser.add_argument("--seq-len", "--length", type=int, default=512, help="tokens a sequence (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", "--batch", type=int, default=1, help="sequences per step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seq-len", "--length", type=int, default=512, help="tokens per sequence (default: %(default)s)"
+    )
     dtypes = "bfloat16, float16, or float32: minilora's own engine (default: %(default)s)"
     parser.add_argument("--dtype", type=choice(planner.DTYPES), default="bfloat16", help=dtypes)
     parser.add_argument("--workers", type=int, help="threads of minilora's engine (default: the cores there are)")
@@ -55,7 +59,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--memory", type=size, help="which preset is the largest that fits, say 24GB")
     devices = f"tokens per second on it: {', '.join(DEVICES)}, or here, which measures"
     parser.add_argument("--device", type=choice([*DEVICES, "here"]), help=devices)
-    rate = "tokens a second on a device of that many TFLOP/s"
+    rate = "tokens per second on a device of that many TFLOP/s"
     parser.add_argument("--tflops", type=number(above=0), help=rate)
     reached = "share of the device's TFLOP/s that is reached (default: %(default)s)"
     parser.add_argument("--utilization", "--utilisation", type=share, default=0.4, help=reached)
@@ -211,7 +215,7 @@ def _run(arguments: Namespace, step: Step, tflops: float) -> tuple[Run, dict]:
         words = (
             f"Each machine has a link of its own, {escape(name, 30)}{maker}: {100 * efficiency:g} % of "
             f"{8 * link.bandwidth / size:g} {unit}bit/s each way, and {show_time(link.latency)} a message. After "
-            f"backward, not beside it, the gradients are added up in {step.itemsize} bytes a number, by a ring or "
+            f"backward, not beside it, the gradients are added up in {step.itemsize} bytes per number, by a ring or "
             "by Rabenseifner's allreduce, whichever is faster. "
         )
     facts["assumptions"] = (

@@ -1,7 +1,7 @@
 """A labelled task from real text: which part of the standard library does this summary sentence document?
 
 A model pretrained on python-docs has read about all of these parts, with no labels; the task asks whether that helps
-it to tell them apart from 16 or 128 labelled sentences a class.
+it to tell them apart from 16 or 128 labelled sentences per class.
 
 An example is the first sentence of a docstring ("Return a list of the addresses in the header."), its class the topic
 of the module that it is in (`TOPICS`). The construction keeps the measurement honest:
@@ -74,7 +74,7 @@ class Task:
         """
         most = len(self.train) // len(self.classes)
         if not 1 <= labels_per_class <= most:
-            raise MiniloraError(f"{labels_per_class} labels a class: {self.name} has 1 to {most}")
+            raise MiniloraError(f"{labels_per_class} labels per class: {self.name} has 1 to {most}")
         columns = []
         for label in range(len(self.classes)):
             examples = [example for example in self.train if example.label == label]

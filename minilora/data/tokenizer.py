@@ -326,7 +326,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 @dataclass(frozen=True)
 class TokenStream:
-    """Documents end to end. Bits a character = loss in nats x predicted tokens / (ln 2 x `characters`)."""
+    """Documents end to end. Bits per character = loss in nats x predicted tokens / (ln 2 x `characters`)."""
 
     ids: np.ndarray  # (N,) int64, eos_token_id after each document
     characters: int  # of the documents' text; the ends add tokens but no characters

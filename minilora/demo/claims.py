@@ -80,7 +80,7 @@ def classification_grid(records: Records) -> Grid:
     ]
     return Grid(
         "Classification: accuracy",
-        ("method", "trainable", *(f"{amount}\nlabels a class" for amount in amounts)),
+        ("method", "trainable", *(f"{amount}\nlabels per class" for amount in amounts)),
         rows,
         f"{task['test_examples']:,} held-out sentences of {len(task['names'])} classes; chance is "
         f"{chance(records):.1f} %. "
@@ -223,7 +223,7 @@ def _labels(records: Records) -> list[str]:
         best[labels] = max(measured, key=lambda method: measured[method].mean)
         one, other = measured[best[labels]], scratch[labels]
         said.append(
-            f"With {labels} labels a class, the best from the base ({IN_SENTENCES[best[labels]]}) reaches "
+            f"With {labels} labels per class, the best from the base ({IN_SENTENCES[best[labels]]}) reaches "
             f"{one.show(1)} % and from scratch {other.show(1)} %: {_points(one, other)} "
             f"(chance is {chance(records):.1f} %)."
         )
@@ -232,7 +232,7 @@ def _labels(records: Records) -> list[str]:
         one, other = pretrained[best[few]][few], scratch[many]
         verdict = "as well as" if one.overlaps(other) else "better than" if one.mean > other.mean else "worse than"
         said.append(
-            f"From the base, {few} labels a class do {verdict} {many} from scratch "
+            f"From the base, {few} labels per class do {verdict} {many} from scratch "
             f"({one.show(1)} % against {other.show(1)} %)."
         )
     frozen, full = methods.get("feature-extraction", {}), methods.get("full", {})
@@ -240,7 +240,7 @@ def _labels(records: Records) -> list[str]:
     if both:
         labels = both[-1]
         said.append(
-            f"With {labels} labels a class, feature extraction reaches {frozen[labels].show(1)} % and full "
+            f"With {labels} labels per class, feature extraction reaches {frozen[labels].show(1)} % and full "
             f"fine-tuning {full[labels].show(1)} %: {_points(frozen[labels], full[labels])}."
         )
     return said

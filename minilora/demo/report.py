@@ -108,15 +108,15 @@ def _pretraining_step(records: Records, figures: str) -> str:
     parts = [
         f"<p>A transformer with {facts['parameters']:,} parameters learns to guess the next token, from nothing: "
         f"{facts['steps']:,} steps in {facts['seconds']:,.0f} seconds{cached}. On held-out text it went from "
-        f"{first:.2f} to {last:.2f} bits a character.</p>",
-        "<p>Bits a character say how well text is guessed, whatever the tokens are: one bit less means that each "
+        f"{first:.2f} to {last:.2f} bits per character.</p>",
+        "<p>Bits per character say how well text is guessed, whatever the tokens are: one bit less means that each "
         "character was, on average, given twice the probability.</p>",
         figures,
     ]
     if base:
         parts.append(
             f"<p>What follows goes on from {text(base['name'])}: the same recipe at {base['steps']:,} steps, "
-            f"{base['bits']:.2f} bits a character.</p>"
+            f"{base['bits']:.2f} bits per character.</p>"
         )
     return step("2. Pretrain: learn the language from much text", *parts)
 

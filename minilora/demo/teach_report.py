@@ -19,7 +19,7 @@ QUICK = " This was the quick run, whose few steps teach next to nothing."
 
 
 def scores_grid(results: dict) -> Grid:
-    """One row for each way to ask. A text of the reader's own has no questions: its rows are bits a character."""
+    """One row for each way to ask. A text of the reader's own has no questions: its rows are bits per character."""
     rows = results["rows"]
     quiz = f"quiz\n(of {results['quiz_questions']})"
     if "text" in rows["before"]:
@@ -28,7 +28,7 @@ def scores_grid(results: dict) -> Grid:
             (ROWS[name], f"{row['text']:.3f}", f"{row['quiz']}", f"{row['other_text']:.3f}")
             for name, row in rows.items()
         ]
-        caption = "Texts in bits a character, less is better. "
+        caption = "Texts in bits per character, less is better. "
     else:
         tests = list(rows["before"]["scores"])
         columns = [(test, what) for test in tests for what in ("f1", "exact")]
@@ -45,7 +45,7 @@ def scores_grid(results: dict) -> Grid:
         )
         if "open book" in rows:
             caption += f"Open book: {results['shots']} lines of the glossary, the one that is asked for among them. "
-        caption += "Tokens and seconds are a question's. Other text: bits a character. "
+        caption += "Tokens and seconds are a question's. Other text: bits per character. "
     caption += "Quiz and other text, from Python's documentation, have nothing to do with the subject."
     return Grid(f"What the model knows of {results['subject']}", header, cells, caption)
 
@@ -60,7 +60,7 @@ def claims(results: dict) -> list[str]:
     ]
     if "text" in before:
         said.append(
-            f"More of the text takes {before['text']:.3f} bits a character before and {after['text']:.3f} after."
+            f"More of the text takes {before['text']:.3f} bits per character before and {after['text']:.3f} after."
         )
     else:
         for test, score in after["scores"].items():
@@ -69,7 +69,7 @@ def claims(results: dict) -> list[str]:
             asked = f"{score['count']} {test} that it was not trained on: {rows['before']} F1"
             said.append(f"{asked}{beside}; {rows['after']} after fine-tuning.")
     quiz = f"{before['quiz']} of {results['quiz_questions']} quiz questions before and {after['quiz']} after"
-    text = f"{before['other_text']:.3f} bits a character before and {after['other_text']:.3f} after"
+    text = f"{before['other_text']:.3f} bits per character before and {after['other_text']:.3f} after"
     said.append(f"What it knew besides: {quiz}; other text takes {text}.")
     return said
 

@@ -185,7 +185,7 @@ def quality_grid(records: Records) -> Grid:
     return grid_of(
         records,
         "quality",
-        f"Learned and forgotten: {settings['characters']:,} characters, {settings['labels']} labels a class",
+        f"Learned and forgotten: {settings['characters']:,} characters, {settings['labels']} labels per class",
         "Held-out text of numpy-docs (domain; less is better), bits/char lost on held-out python-docs (forgot), and "
         "held-out sentences of the labelled task. Rate: the learning rate on text, found by search on validation "
         f"text. {spreads_in_words(records)}",
@@ -200,7 +200,7 @@ def cost_grid(records: Records) -> Grid:
         "What it costs",
         "MB of a training step: weights, gradients, optimizer and activations alive after a forward pass, the most "
         "bytes alive at once (peak), and the whole process with Python (all). File: what is saved. Time: training on "
-        "the domain. Tokens a second of greedy generation, one prompt, before and after merging.",
+        "the domain. Tokens per second of greedy generation, one prompt, before and after merging.",
     )
 
 
@@ -271,7 +271,7 @@ def memory_by_kind(records: Records) -> Figure | None:
 
 @style.styled
 def accuracy_against_labels(records: Records) -> Figure | None:
-    """Accuracy on the task against the labels a class, from scratch and from the base."""
+    """Accuracy on the task against the labels per class, from scratch and from the base."""
     curves = {method: curve for method, curve in accuracies(records).items() if len(curve) > 1}
     if not curves:
         return None

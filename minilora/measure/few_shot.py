@@ -21,7 +21,7 @@ QUERY = "{text}\nTopic:"
 def bits_after(
     model, context: np.ndarray, stream: TokenStream, seq_len: int, batch_size: int, workers: Workers
 ) -> float:
-    """Bits a character of the stream in windows of `seq_len` tokens, each read after `context` (C,), which costs no
+    """Bits per character of the stream in windows of `seq_len` tokens, each read after `context` (C,), which costs no
     bits: the context is what prompting has in place of training.
     """
     batches = _after(context, evaluation_windows(stream.ids, seq_len, batch_size))

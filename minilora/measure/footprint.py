@@ -95,7 +95,7 @@ def file_bytes(model) -> int:
 
 
 def tokens_per_second(models: dict, tokenizer, tokens: int = 48, rounds: int = 5) -> dict[str, float]:
-    """{name: tokens a second} of greedy generation, batch 1, for models that take turns; the median over the rounds."""
+    """{name: tokens per second} of greedy generation, batch 1, for models that take turns; medians over the rounds."""
     prompt = tokenizer.encode(PROMPT)[None]
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(rounds + 1):

@@ -91,7 +91,7 @@ class Lab:
     # Text
 
     def bits(self, model, stream: TokenStream) -> float:
-        """Bits a character of the stream under the model."""
+        """Bits per character of the stream under the model."""
         return recipes.evaluator(model, stream, self.seq_len, 2 * self.batch_size, self.workers)()
 
     def adapt(

@@ -12,7 +12,7 @@ reads this array? The terms are the closures of `functional/` and `peft/`, in th
     rotary                  a signed copy of the sines, T · head size, once for queries and once for keys
     attention               queries N·q, keys and values 2·N·kv, the exponentials of the scores: under a causal mask, in
                             blocks of 64 queries, about half of heads · B · T². On a base in 4 bits they are made again,
-                            and two numbers a row and head stay. Fused, as on a GPU: its output, and one such number.
+                            and two numbers per row and head stay. Fused, as on a GPU: its output, and one such number.
     gated activation        gate and up, 2·N·f (without a gate: its input N·f)
     factors (IA3, DoRA)     what they multiply; VeRA's, N·r inside its update as well
     adapter (bottleneck)    its input N·h, and N·m before its activation and, but over 4 bits, after it
@@ -58,7 +58,7 @@ class SavedForBackward:
 
 
 def rows_of(step: Step, trainable: Trainable) -> tuple[int, int]:
-    """(tokens a sequence, N): with the virtual ones that pass through the layers."""
+    """(tokens per sequence, N): with the virtual ones that pass through the layers."""
     length = step.length + trainable.prompt
     return length, step.batch * length
 

@@ -37,12 +37,12 @@ EFFICIENCY = 0.9  # of a link's rate: of an Ethernet frame, TCP's payload is 1,4
 class Link:
     """What joins each rank to the others."""
 
-    bandwidth: float  # bytes a second that it sends while it receives as many
+    bandwidth: float  # bytes per second that it sends while it receives as many
     latency: float = 0.0  # seconds until a short message arrives
 
     def __post_init__(self) -> None:
         if not self.bandwidth > 0:
-            raise MiniloraError(f"a link's bandwidth must be above 0 bytes a second, not {self.bandwidth}")
+            raise MiniloraError(f"a link's bandwidth must be above 0 bytes per second, not {self.bandwidth}")
         if not 0 <= self.latency < inf:
             raise MiniloraError(f"a link's latency must be 0 seconds or more, not {self.latency}")
 
@@ -65,7 +65,7 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _RATE = re.compile(rf"{_NUMBER}\s*([kKmMgGtT]?)([bB]it|BIT|bps|B(?:ps)?)(?:/s)?")
 _TIME = re.compile(rf"{_NUMBER}\s*({'|'.join(_SECONDS)})")
-LEAST_RATE, MOST_RATE, MOST_LATENCY = 1e3 / 8, 1e15 / 8, 10.0  # bytes a second and seconds: beyond them, a mistake
+LEAST_RATE, MOST_RATE, MOST_LATENCY = 1e3 / 8, 1e15 / 8, 10.0  # bytes per second and seconds: beyond them, a mistake
 
 
 def parse_link(text: str) -> Link:
@@ -82,7 +82,7 @@ def parse_link(text: str) -> Link:
 
 
 def _rate(text: str, what: str) -> float:
-    """Bytes a second. B are bytes, b alone could be a slip of either: 1Gb is refused."""
+    """Bytes per second. B are bytes, b alone could be a slip of either: 1Gb is refused."""
     found = _RATE.fullmatch(what)
     if found is None:
         hint = did_you_mean(what, LINKS, after=" ")
@@ -91,7 +91,7 @@ def _rate(text: str, what: str) -> float:
         raise _refused(text, "cannot be read", hint)
     rate = float(found[1]) * _PREFIXES[found[2].lower()] / (1 if found[3] in ("B", "Bps") else 8)
     if not LEAST_RATE <= rate <= MOST_RATE:
-        raise _refused(text, "is outside 1 kbit to 1,000 Tbit a second")
+        raise _refused(text, "is outside 1 kbit to 1,000 Tbit per second")
     return rate
 
 
@@ -113,7 +113,7 @@ def _refused(text: str, why: str, hint: str = "") -> MiniloraError:
 
 
 def gradient_bytes(shape: Shape, method: str, options: Options | None = None, itemsize: int = 4) -> int:
-    """Bytes of the gradients that the ranks add up in a step: what trains, `itemsize` bytes a number.
+    """Bytes of the gradients that the ranks add up in a step: what trains, `itemsize` bytes per number.
 
     minilora sends float32, 4 bytes; training in 16 bits sends 2, or 4 where it adds up in float32.
     """
@@ -196,7 +196,7 @@ def step_seconds(
 
 
 def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how: Any) -> float:
-    """Tokens a second on so many ranks, as a multiple of one rank's. how: as of `step_seconds`."""
+    """Tokens per second on so many ranks, as a multiple of one rank's. how: as of `step_seconds`."""
     alone = step_seconds(compute_seconds, nbytes, 1, link, **how)
     if alone == 0:
         raise MiniloraError("compute_seconds must be above 0 where machines are compared")

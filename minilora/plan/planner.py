@@ -5,7 +5,7 @@ bits, fused attention, and everything held at once. In float32 it is that of min
 (`activations.py`).
 
     weights         parameters · bytes; in 4 bits, the linear layers of the blocks take half a byte each
-    constants       what 4 bits need beside them: 32 bits a block of 64; with double quantization 8 bits, and 32 for
+    constants       what 4 bits need beside them: 32 bits per block of 64; with double quantization 8 bits, and 32 for
                     each 256 of those (Dettmers et al. 2023, "QLoRA", section 3)
     adapters        what the method adds, in the precision of the activations
     gradients       as large as what trains

@@ -9,7 +9,7 @@
                    in the optimizer's step and where the workers' gradients are added up; at the rate of a plain copy
     fixed          what a step and a layer take where there is next to nothing to compute: Python, and handing work to
                    the threads, which wait for Python's lock more than they compute. Measured on models of width 32
-                   with 32 tokens a core.
+                   with 32 tokens per core.
 
 It knows no caches, no thin products that miss the rate of large ones, and no core that waits: where a measurement grows
 otherwise than this, one of these is the cause.

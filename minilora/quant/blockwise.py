@@ -1,6 +1,6 @@
 """Blockwise quantization in bitsandbytes' names, and its results bit for bit: 4 bits for weights, 8 for statistics.
 
-    packed, state = quantize_4bit(weight)             # 32 bits a number to 4.5
+    packed, state = quantize_4bit(weight)             # 32 bits per number to 4.5
     weight = dequantize_4bit(packed, state)           # close to what it was
 
 An array is read row by row and cut into blocks of `blocksize` numbers. Each block keeps its absmax, the largest
@@ -9,7 +9,7 @@ blocks follow the weights more closely, and cost more. Double quantization (`com
 "QLoRA", section 3) stores the absmax values in 8 bits: their mean is subtracted, since they are all positive, and the
 rest quantized in blocks of 256 by the dynamic map.
 
-    bits a number               4 + 32 / blocksize                              4.5    with blocks of 64
+    bits per number               4 + 32 / blocksize                              4.5    with blocks of 64
     with double quantization    4 + 8 / blocksize + 32 / (blocksize · 256)      4.127
 
 The arithmetic itself stands in `plain.py`; on a CPU its faster twin in `fast.py` runs, on a GPU a kernel.

@@ -16,7 +16,7 @@ from minilora.peft import METHODS
 from minilora.show.grids import IN_SENTENCES
 
 FEW, MANY, VERY_MANY = 16, 100, 1000  # examples
-RARE = 100  # queries a day
+RARE = 100  # queries per day
 ADAPTERS = tuple(name for name, method in METHODS.items() if method.config is not None)
 
 
@@ -99,7 +99,7 @@ class Measured:
             return ""
         row = self.prompting.cost(k)
         return (
-            f": {k} examples in the prompt take {row['prompt_ms']:.1f} ms a query, trained ones "
+            f": {k} examples in the prompt take {row['prompt_ms']:.1f} ms per query, trained ones "
             f"{row['trained_ms']:.1f} ms, and training is paid for after {queries:,} queries"
         )
 
@@ -131,9 +131,9 @@ def advise(situation: Situation, measured: Measured) -> Advice:
         weight = 2 if situation.examples >= VERY_MANY else 1
         tune(weight, f"{situation.examples:,} examples are enough to train on, and too many for a prompt{compared_at}")
     if situation.queries < RARE:
-        prompt(1, f"{situation.queries} queries a day do not pay for training")
+        prompt(1, f"{situation.queries} queries per day do not pay for training")
     else:
-        tune(2, f"{situation.queries:,} queries a day each pay for the prompt again{measured.cost()}")
+        tune(2, f"{situation.queries:,} queries per day each pay for the prompt again{measured.cost()}")
     if situation.jargon:
         tune(2, f"a special language is learned by training{measured.jargon()}")
     else:

@@ -30,8 +30,8 @@ KIND, FILE = "curves", "curves.jsonl"
 LABELS = {
     "layers": "layers",
     "hidden": "hidden size",
-    "length": "tokens a sequence",
-    "batch": "sequences a batch",
+    "length": "tokens per sequence",
+    "batch": "sequences per batch",
     "vocab": "vocabulary",
 }
 METHODS = ("full", "lora")
@@ -68,7 +68,7 @@ def size_at(middle: dict, axis: str, value: int) -> dict:
 
 @dataclass(frozen=True)
 class Point:
-    """One size: seconds a step, medians over the rounds. Growth is from the size before it, None for the first."""
+    """One size: seconds per step, medians over the rounds. Growth is from the size before it, None for the first."""
 
     value: int
     tokens: int  # of a step
@@ -182,16 +182,16 @@ def grid(records: Records, method: str) -> Grid:
             )
     header = ("axis", "size", "minilora", "PyTorch", "ratio", "growth", "model", "with products", "off")
     caption = (
-        "Tokens a second, and minilora's beside PyTorch's; how many times as long a step takes as at the size before, "
-        "by measurement, by the cost model, and by the model with the products as they were measured alone; how far "
-        "the first is from the second."
+        "Tokens per second, and minilora's beside PyTorch's; how many times as long a step takes as at the size "
+        "before, by measurement, by the cost model, and by the model with the products as they were measured alone; "
+        "how far the first is from the second."
     )
     return Grid(f"Curves, {IN_SENTENCES[method]}", header, rows, caption)
 
 
 @styled
 def figure(records: Records, method: str) -> Figure:
-    """Tokens a second on each axis."""
+    """Tokens per second on each axis."""
     drawn = figure_of(f"Training speed by shape, {IN_SENTENCES[method]}", 7.2)
     places = drawn.subplots(3, 2)
     for axes, (axis, points) in zip(places.flat, curves(records, method).items(), strict=False):

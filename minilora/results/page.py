@@ -144,7 +144,7 @@ def _curves_section(records: Records) -> list[str]:
         "## How does the speed of a training step change with the model's shape?",
         provenance(records.header, "python -m benchmarks.curves"),
         curves.in_words(records),
-        *(_figure(name, f"{name}: tokens a second on each axis.") for name in curves.FIGURES),
+        *(_figure(name, f"{name}: tokens per second on each axis.") for name in curves.FIGURES),
         *(_table(curves.grid(records, method)) for method in curves.METHODS),
         curves.causes(records),
     ]

@@ -80,7 +80,7 @@ def step_times(
         axes.set_title(method, fontsize=11)
         axes.set(xlabel="ranks", yscale="log")
         style.log_ticks(axes, ranks[:: -(-len(ranks) // 6)])
-    panels[0].set_ylabel("seconds a step")
+    panels[0].set_ylabel("seconds per step")
     panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # 0.1, not a power of ten
     panels[0].yaxis.set_minor_formatter(NullFormatter())
@@ -102,7 +102,7 @@ def learning_curve(title: str, curve: Curve, samples: Sequence[tuple[int, str]],
         axes.axhline(level, color=style.GREY, linestyle="--", linewidth=1.2)
         named = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
         axes.annotate(name, (1, level), (0, 3), **named, color=style.GREY)
-    axes.set(xlabel="step", ylabel="loss (nats a token)")
+    axes.set(xlabel="step", ylabel="loss (nats per token)")
     axes.margins(y=0.12)
     below.axis("off")
     for number, (step, text) in enumerate(samples, start=1):
@@ -137,7 +137,7 @@ def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
 
 @style.styled
 def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[float]]], chance: float) -> Figure:
-    """Accuracy against labels on a logarithmic axis: {name: {labels a class: accuracy of each seed}}, shares of one.
+    """Accuracy against labels on a logarithmic axis: {name: {labels per class: accuracy of each seed}}, shares of one.
 
     Points are means over seeds, bars half their range. chance: the accuracy of a guess.
     """

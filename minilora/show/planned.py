@@ -38,7 +38,7 @@ def plan_text(facts: dict) -> str:
     else:
         said.append(render(drawn(_fitting(plans))))
     if "device" in facts:
-        said.append(f"Tokens a second at {100 * facts['utilization']:g} % of {facts['device']}:")
+        said.append(f"Tokens per second at {100 * facts['utilization']:g} % of {facts['device']}:")
         for plan in plans:
             again = f"({plan['tokens_per_second_with_checkpointing']:,.0f} with checkpointing)"
             said.append(f"  {plan['method']:<20}{plan['tokens_per_second']:,.0f} {again}")

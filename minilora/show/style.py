@@ -202,4 +202,4 @@ def label_curves(
     if chance is not None:
         base_line(axes, chance, "chance")
     log_ticks(axes, sorted({labels for curve in curves.values() for labels in curve}))
-    axes.set(xlabel="labels a class (logarithmic)", ylabel="accuracy on held-out sentences (%)")
+    axes.set(xlabel="labels per class (logarithmic)", ylabel="accuracy on held-out sentences (%)")

@@ -1,4 +1,4 @@
-"""How good is a model: bits a character of a text, accuracy on a labelled task."""
+"""How good is a model: bits per character of a text, accuracy on a labelled task."""
 
 from math import log
 

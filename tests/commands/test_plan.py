@@ -123,7 +123,7 @@ def test_where_the_link_eats_the_gain(capsys):
         "20 Mbit/s",
         "20.0 ms",
         "90 %",
-        "4 bytes a number",
+        "4 bytes per number",
         "Left out: the optimi",
     ):
         assert assumed in said
@@ -149,7 +149,7 @@ def test_all_methods_over_machines_as_one_table(capsys):
     out = run(capsys, "llama-3-70b", *flags, "--link", "infiniband", "--tokens", "15T")
     table = out[out.index("A run of") :]
     assert all(table.count(f"\n{method} ") == 1 for method in METHODS)
-    assert "best: the number of machines" in table and "2 bytes a number" in table
+    assert "best: the number of machines" in table and "2 bytes per number" in table
 
 
 def test_times_are_shown_in_units_that_suit():

@@ -168,8 +168,8 @@ def test_the_classification_table_has_each_number_in_its_place(results):
     grid = claims.classification_grid(results)
     table = cells(grid)
     assert list(table) == ["from scratch", "feature extraction", "full", "LoRA"]
-    assert table["LoRA"]["16 labels a class"] == "60.0 ± 2.0 %"
-    assert table["LoRA"]["128 labels a class"] == "74.0 ± 2.0 %"
+    assert table["LoRA"]["16 labels per class"] == "60.0 ± 2.0 %"
+    assert table["LoRA"]["128 labels per class"] == "74.0 ± 2.0 %"
     assert table["feature extraction"]["trainable"] == "768"
     assert "1,640 held-out sentences of 4 classes; chance is 25.0 %. Mean over 2 seeds ± half" in grid.caption
 
@@ -247,8 +247,10 @@ def test_claims_carry_the_numbers(results):
     assert "60 % of its peak memory and 65 % of its time" in the(said, "LoRA trains")
     assert "best from the base (LoRA) reaches 60.0 ± 2.0 %" in the(said, "With 16 labels")
     assert "29.0 points more (chance is 25.0 %)" in the(said, "With 16 labels")
-    assert "16 labels a class do better than 128 from scratch (60.0 ± 2.0 % against 52.0" in the(said, "From the base")
-    frozen = the(said, "With 128 labels a class, feature extraction")
+    assert "16 labels per class do better than 128 from scratch (60.0 ± 2.0 % against 52.0" in the(
+        said, "From the base"
+    )
+    frozen = the(said, "With 128 labels per class, feature extraction")
     assert "50.0 ± 2.0 % and full fine-tuning 75.0 ± 2.0 %: 25.0 points less." in frozen
     assert said[-1].startswith("In the data curve there was one seed, so no spread is known")
 
@@ -264,15 +266,15 @@ def test_claims_say_the_opposite_of_opposite_numbers(results):
         row["accuracy"] = 0.9 - row["accuracy"]  # more labels now do worse, too
     said = claims.claims(results)
     assert "9.0 points less" in the(said, "With 16 labels")
-    assert "16 labels a class do better than 128 from scratch (50.0" in the(said, "From the base")
-    assert "25.0 points more" in the(said, "With 128 labels a class, f")
+    assert "16 labels per class do better than 128 from scratch (50.0" in the(said, "From the base")
+    assert "25.0 points more" in the(said, "With 128 labels per class, f")
 
 
 def test_few_labels_from_the_base_may_lose_to_many_from_scratch(results):
     for row in results.of("task", "scratch"):
         row["accuracy"] += 0.2 * (row["key"][3] == 128)
     text = the(claims.claims(results), "From the base")
-    assert "16 labels a class do worse than 128 from scratch (60.0 ± 2.0 % against 72.0 ± 2.0 %)" in text
+    assert "16 labels per class do worse than 128 from scratch (60.0 ± 2.0 % against 72.0 ± 2.0 %)" in text
 
 
 def test_differences_within_the_spread_are_called_level(results):
@@ -504,8 +506,8 @@ def test_the_page_tells_the_story(results):
     text = Page(report.page(results, {name: b"png" for name in figures.FIGURES})).text
     for heading in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "Settings"):
         assert heading in text
-    assert "12,000 characters" in text and "from 4.20 to 2.60 bits a character" in text
-    assert "2,400 steps, 2.01 bits a character" in text
+    assert "12,000 characters" in text and "from 4.20 to 2.60 bits per character" in text
+    assert "2,400 steps, 2.01 bits per character" in text
     assert all(sentence in text.replace("\u00a0", " ") for sentence in claims.claims(results))
     assert all(picture.caption in text for picture in figures.PICTURES)
     assert "2.530 ± 0.005" in text and "60.0 ± 2.0 %" in text
@@ -524,7 +526,7 @@ def test_every_figure_has_a_caption_and_every_method_a_look():
 def test_parts_that_were_not_run_are_left_out_of_the_page(results):
     text = Page(report.page(without(results, "pretraining", "text"), {})).text
     assert "2. Pretrain" not in text and "peak memory" not in text and "before and after" not in text
-    assert "128 labels a class" in text
+    assert "128 labels per class" in text
     nothing = Page(report.page(without(results, "pretraining", "text", "data", "task"), {}))
     assert nothing.open == [] and "3. Fine-tune" not in nothing.text and "What to do next" in nothing.text
 

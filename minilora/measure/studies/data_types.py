@@ -98,9 +98,9 @@ class DataTypes(Study):
             "A base in 4 bits",
             ("type", "bits a\nweight", "error", "base\nperplexity", "lost\nbits/char", "adapted\nbits/char"),
             rows,
-            f"Blocks of {BLOCKSIZE}. Bits a weight and its mean error: of the blocks' linears. Base: the quantized "
-            "base on samples of held-out python-docs, perplexity a token and bits/char lost against float32. Adapted: "
-            "bits/char on held-out numpy-docs after LoRA over it. "
+            f"Blocks of {BLOCKSIZE}. Bits per weight and its mean error: of the blocks' linears. Base: the quantized "
+            "base on samples of held-out python-docs, perplexity per token and bits/char lost against float32. "
+            "Adapted: bits/char on held-out numpy-docs after LoRA over it. "
             f"{self.in_words(self.adapted(name).count for name in self.values)}",
         )
 

@@ -58,11 +58,11 @@ class LowData(Study):
             for method, curve in found.items()
         ]
         return Grid(
-            "Accuracy by labels a class",
+            "Accuracy by labels per class",
             ("method", "rate", *(f"{n} labels" for n in self.amounts())),
             rows,
-            f"Percent of held-out sentences; chance is {self.chance():.1f} %. {max(self.amounts())} labels a class is "
-            "the most taken here; the task has too few sentences for 512. "
+            f"Percent of held-out sentences; chance is {self.chance():.1f} %. {max(self.amounts())} labels per class "
+            "is the most taken here; the task has too few sentences for 512. "
             f"{self.in_words(one.count for curve in found.values() for one in curve.values())}",
         )
 
@@ -80,7 +80,7 @@ class LowData(Study):
         ahead, behind = apart(tuned, fresh)
         few, many = min(tuned), max(tuned)
         said = (
-            f"Full fine-tuning of the base reaches {tuned[few].show(1)} % with {few} labels a class and "
+            f"Full fine-tuning of the base reaches {tuned[few].show(1)} % with {few} labels per class and "
             f"{tuned[many].show(1)} % with {many}; from scratch {fresh[few].show(1)} % and {fresh[many].show(1)} %. "
         )
         if behind:

@@ -117,8 +117,8 @@ class Prompting(Study):
             "k examples in the prompt, or k examples trained (LoRA)",
             ("k", "prompt\n%", "tokens", "ms", "trained\n%", "tokens", "ms", "train\ns", "pays off\nafter"),
             rows,
-            f"Accuracy on held-out sentences (chance {self.chance():.1f} %), tokens and milliseconds a query, one at a "
-            "time on one thread; seconds of training, and the queries after which they are saved. "
+            f"Accuracy on held-out sentences (chance {self.chance():.1f} %), tokens and milliseconds per query, one at "
+            "a time on one thread; seconds of training, and the queries after which they are saved. "
             f"{self.in_words(self.reached('prompt', k).count for k in self.values if k)}",
         )
 
@@ -134,7 +134,7 @@ class Prompting(Study):
             right.plot(amounts, [self.cost(k)[f"{kind}_ms"] for k in amounts], **LOOKS[method])
         base_line(left, self.chance(), "chance")
         left.set(xlabel="examples k", ylabel="accuracy (%)", ylim=(0, None))
-        right.set(xlabel="examples k", ylabel="milliseconds a query", ylim=(0, None))
+        right.set(xlabel="examples k", ylabel="milliseconds per query", ylim=(0, None))
         for axes in (left, right):
             axes.set_xscale("symlog", base=2, linthresh=1)
             axes.set_xticks(self.values, [str(k) for k in self.values])
