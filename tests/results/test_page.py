@@ -10,18 +10,19 @@ from minilora.errors import FormatError, MiniloraError
 from minilora.formats.atomic import to_json
 from minilora.measure import compare_report
 from minilora.measure.studies import STUDIES
-from minilora.results import curves, jargon, speed
+from minilora.results import curves, speed
+from minilora.results import jargon as jargon_record
 from minilora.results import page as results
 
 pytestmark = pytest.mark.host
-JARGON = results.ROOT / results.RECORDS / jargon.FILE
+JARGON = results.ROOT / results.RECORDS / jargon_record.FILE
 KNOWN = {"comparison.lora.share": "5.9 %"}
 
 
 def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text() == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
-    ours = {*compare_report.FIGURES, *jargon.FIGURES, *curves.FIGURES}
+    ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES}
     assert figures == ours | {f"study-{name}" for name in STUDIES}
     assert set(results.measured_studies()) == set(STUDIES)
 
@@ -37,14 +38,14 @@ def test_readme_has_such_numbers():
 
 
 def test_a_number_is_replaced_where_it_is_marked_and_nowhere_else():
-    text = "5 % and <!-- measured: compare_report.lora.share -->5 %<!-- / -->, 5 %"
-    filled = "5 % and <!-- measured: compare_report.lora.share -->5.9 %<!-- / -->, 5 %"
+    text = "5 % and <!-- measured: comparison.lora.share -->5 %<!-- / -->, 5 %"
+    filled = "5 % and <!-- measured: comparison.lora.share -->5.9 %<!-- / -->, 5 %"
     assert results.fill(text, KNOWN) == filled == results.fill(filled, KNOWN)
 
 
 def test_a_name_that_was_not_measured_is_an_error():
     with pytest.raises(MiniloraError, match=r"README.md: nothing measured is called comparison\.lorra\.share"):
-        results.fill("<!-- measured: compare_report.lorra.share -->1<!-- / -->", KNOWN, "README.md")
+        results.fill("<!-- measured: comparison.lorra.share -->1<!-- / -->", KNOWN, "README.md")
 
 
 # The record of the jargon
@@ -53,7 +54,7 @@ def test_a_name_that_was_not_measured_is_an_error():
 @pytest.fixture
 def jargon():
     """The results of a full run, of which some round numbers are known."""
-    record = copy.deepcopy(jargon.read(JARGON))
+    record = copy.deepcopy(jargon_record.read(JARGON))
     record |= {"quick": False, "command": "minilora demo --model smollm2", "adapter": "/tmp/here", "replay": 50}
     record["training"] |= {"losses": [3.0, 2.0], "seconds": 100.0}
     times = {"before": 0.5, "few-shot": 0.6, "open book": 0.3, "after": 0.4}
@@ -89,7 +90,7 @@ def a_root(tmp_path, jargon):
 
 def test_the_committed_record_is_what_is_kept_of_a_run():
     """If this fails: python -m minilora.results.page"""
-    assert JARGON.read_bytes() == to_json(jargon.read(JARGON))
+    assert JARGON.read_bytes() == to_json(jargon_record.read(JARGON))
 
 
 def test_a_lesson_and_a_notebook_show_it():
@@ -98,7 +99,7 @@ def test_a_lesson_and_a_notebook_show_it():
     assert {"jargon.caution", "jargon.table", "jargon.after.phrasings.f1", "jargon.few-shot.pays_off"} <= named
     notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text())
     printed = "".join("".join(out.get("text", "")) for cell in notebook["cells"] for out in cell.get("outputs", []))
-    for sentence in teach_report.claims(jargon.read(JARGON)):
+    for sentence in teach_report.claims(jargon_record.read(JARGON)):
         assert sentence in printed, "python -m minilora.classroom.publish.notebooks 13"
 
 
@@ -106,15 +107,15 @@ def test_a_lesson_and_a_notebook_show_it():
 def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
     results.keep_jargon(a_root / "results.json", a_root)
     results.write(a_root)
-    record = jargon.read(a_root / results.RECORDS / jargon.FILE)
+    record = jargon_record.read(a_root / results.RECORDS / jargon_record.FILE)
     assert "losses" not in record["training"] and "adapter" not in record
     assert [sample["question"] for sample in record["samples"]] == [
-        f"{test} {i}?" for test in ("phrasings", "uses") for i in range(jargon.SAMPLES)
+        f"{test} {i}?" for test in ("phrasings", "uses") for i in range(jargon_record.SAMPLES)
     ]
-    assert "/tmp/here" not in (a_root / results.RECORDS / jargon.FILE).read_text()
+    assert "/tmp/here" not in (a_root / results.RECORDS / jargon_record.FILE).read_text()
     assert "-->80 %<!--" in (a_root / "README.md").read_text()
     page = (a_root / results.PAGE).read_text()
-    assert "| fine-tuned | 80 % |" in page and jargon.CAUTION not in page
+    assert "| fine-tuned | 80 % |" in page and jargon_record.CAUTION not in page
     assert r"| a \| \*b\* \<i\> |" in page
     assert (a_root / results.FIGURES / "jargon.png").is_file()
 
@@ -123,13 +124,13 @@ def test_a_quick_run_says_so(a_root, jargon):
     quick = jargon | {"quick": True, "command": "minilora demo --model smollm2 --quick"}
     (a_root / "results.json").write_bytes(to_json(quick))
     results.keep_jargon(a_root / "results.json", a_root)
-    assert f"**{jargon.CAUTION}**" in results.page(a_root)
-    assert jargon.values(quick)["jargon.caution"] == jargon.CAUTION
-    assert jargon.values(jargon)["jargon.caution"] == ""
+    assert f"**{jargon_record.CAUTION}**" in results.page(a_root)
+    assert jargon_record.values(quick)["jargon.caution"] == jargon_record.CAUTION
+    assert jargon_record.values(jargon)["jargon.caution"] == ""
 
 
 def test_values_of_the_jargon(jargon):
-    known = jargon.values(jargon)
+    known = jargon_record.values(jargon)
     expected = {
         "before.phrasings.f1": "20 %",
         "open-book.phrasings.exact": "10 %",
@@ -157,17 +158,17 @@ def test_values_of_the_jargon(jargon):
 def test_other_results_are_no_record(change, words, jargon, tmp_path):
     (tmp_path / "r.json").write_bytes(to_json(jargon | change))
     with pytest.raises(FormatError, match=words):
-        jargon.read(tmp_path / "r.json")
+        jargon_record.read(tmp_path / "r.json")
     assert results.main(["--jargon", str(tmp_path / "r.json")]) == 2
 
 
 def test_what_a_picture_of_the_scores_shows(jargon):
-    figure = jargon.scores(jargon)
+    figure = jargon_record.scores(jargon)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [*teach_report.ROWS.values()]
     assert [bar.get_width() for bar in axes.containers[0]] == pytest.approx([20, 40, 60, 80])
     assert "quick" not in figure.get_suptitle()
-    assert "quick" in jargon.scores(jargon | {"quick": True}).get_suptitle()
+    assert "quick" in jargon_record.scores(jargon | {"quick": True}).get_suptitle()
 
 
 # The record of speed
