@@ -14,6 +14,7 @@ import numpy as np
 
 import minilora.functional as F
 from minilora import Tensor, nn, no_grad
+from minilora.models import llama
 from minilora.show import internals, pictures
 from minilora.train import recipes
 
@@ -174,9 +175,9 @@ print("last token changed: ", changed(body, ten, [*ten[:-1], other]))
 print("first token changed:", changed(body, ten, [other, *ten[1:]]))
 
 exchanged = [ten[1], ten[0], *ten[2:]]
-body._rotary_tables = lambda positions, dtype: (
-    np.ones((len(positions), 32), dtype),
-    np.zeros((len(positions), 32), dtype),
+llama.rotary_tables = lambda positions, frequencies: (  # no angle anywhere
+    np.ones((*positions.shape, 32)),
+    np.zeros((*positions.shape, 32)),
 )
 all_layers = body.layers
 body.layers = all_layers[:1]
