@@ -35,6 +35,7 @@ from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.tensor import Tensor
 
 NAMES = ("lora_A", "lora_E", "lora_B")
+TINY = 1e-30  # lost beside any norm but 0, where the root would have no gradient
 
 
 def _pattern() -> Any:
@@ -184,7 +185,7 @@ class AdaLoraHook(TrainingHook):
         for layer in (layer for layer in self.layers if layer.lora_E.size):  # in a file, a layer may have no rank left
             for product in (layer.lora_A @ layer.lora_A.T, layer.lora_B.T @ layer.lora_B):
                 difference = product - Tensor(xp.eye(product.shape[0], dtype=product.dtype))
-                total = total + (difference * difference).sum().sqrt()
+                total = total + ((difference * difference).sum() + TINY).sqrt()
         return total * (self.config.orth_reg_weight / (2 * len(self.layers)))
 
     def after_step(self, step: int) -> None:
@@ -267,8 +268,13 @@ register(
         lr=3e-2,
         config=AdaLoraConfig,
         settings=lambda options, tokens: {
-            **{"target_r": options.rank, "init_r": initial_rank(options), "tinit": None, "tfinal": None},
-            **{"lora_alpha": alpha_of(options), "lora_dropout": options.dropout, "target_modules": options.targets},
+            "target_r": options.rank,
+            "init_r": initial_rank(options),
+            "tinit": None,
+            "tfinal": None,
+            "lora_alpha": alpha_of(options),
+            "lora_dropout": options.dropout,
+            "target_modules": options.targets,
         },
         options=LORA,
         plan=plan,

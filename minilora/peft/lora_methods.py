@@ -90,37 +90,69 @@ def plan_pissa(shape: Any, options: Any) -> Trainable:
     return replace(lora, copied=lora.reads)
 
 
-def _lora(name: str, label: str, description: str, lr: float, marker: str, linestyle: Any, **others: Any) -> Method:
-    own = {"name": name, "label": label, "description": description, "lr": lr, "marker": marker, "linestyle": linestyle}
+def _lora(**record: Any) -> Method:
+    """The record of LoRA or of a descendant, which says what is not LoRA's own."""
     common = {"family": "low rank", "config": LoraConfig, "settings": settings, "plan": plan, "options": LORA}
-    return register(Method(**own | common | others))
+    return register(Method(**common | record))
 
 
-_lora("lora", "LoRA", "low-rank updates of frozen weights", 3e-3, "^", "--")
 _lora(
-    *("rslora", "rsLoRA", "LoRA scaled by alpha / sqrt(rank)", 1e-3, "1", (0, (2, 2))),
+    name="lora",
+    label="LoRA",
+    description="low-rank updates of frozen weights",
+    lr=3e-3,
+    marker="^",
+    linestyle="--",
+)
+_lora(
+    name="rslora",
+    label="rsLoRA",
+    description="LoRA scaled by alpha / sqrt(rank)",
+    lr=1e-3,
+    marker="1",
+    linestyle=(0, (2, 2)),
     variant={"use_rslora": True},
     is_compared=False,
 )
 _lora(
-    *("lora-plus", "LoRA+", "LoRA whose B learns 16 times faster than A", 1e-3, "*", (0, (6, 1))),
+    name="lora-plus",
+    label="LoRA+",
+    description="LoRA whose B learns 16 times faster than A",
+    lr=1e-3,
+    marker="*",
+    linestyle=(0, (6, 1)),
     lora_plus=16.0,
     other_names=("lora+",),
     is_compared=False,
 )
 _lora(
-    *("pissa", "PiSSA", "LoRA that starts from the weights' largest part", 1e-3, "8", (0, (1, 1))),
+    name="pissa",
+    label="PiSSA",
+    description="LoRA that starts from the weights' largest part",
+    lr=1e-3,
+    marker="8",
+    linestyle=(0, (1, 1)),
     variant={"init_lora_weights": "pissa"},
     plan=plan_pissa,
     is_compared=False,
 )
 _lora(
-    *("dora", "DoRA", "LoRA, with the length of each row apart", 3e-3, "d", (0, (4, 1, 1, 1))),
+    name="dora",
+    label="DoRA",
+    description="LoRA, with the length of each row apart",
+    lr=3e-3,
+    marker="d",
+    linestyle=(0, (4, 1, 1, 1)),
     variant={"use_dora": True},
     plan=plan_dora,
 )
 _lora(
-    *("qlora", "QLoRA", "LoRA over a base in 4 bits", 3e-3, "H", "-."),
+    name="qlora",
+    label="QLoRA",
+    description="LoRA over a base in 4 bits",
+    lr=3e-3,
+    marker="H",
+    linestyle="-.",
     color="#0B5D44",
     options=LORA | FOUR_BIT,
 )

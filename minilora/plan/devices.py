@@ -12,8 +12,16 @@ from minilora import backend
 CARDS = (8, 16, 24, 40, 48, 80, 141)  # GB of memory that GPUs have
 # Matrix products in 16 bits, dense, accumulated in float32: TFLOP/s that the makers state.
 DEVICES = {
-    **{"t4": 65.0, "v100": 125.0, "a10": 125.0, "l4": 121.0, "l40s": 362.0, "a100": 312.0, "h100": 989.0},
-    **{"h200": 989.0, "rtx-3090": 71.0, "rtx-4090": 165.0},
+    "t4": 65.0,
+    "v100": 125.0,
+    "a10": 125.0,
+    "l4": 121.0,
+    "l40s": 362.0,
+    "a100": 312.0,
+    "h100": 989.0,
+    "h200": 989.0,
+    "rtx-3090": 71.0,
+    "rtx-4090": 165.0,
 }
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # what a container may use
 

@@ -93,6 +93,15 @@ def test_its_loss_is_the_distance_from_orthogonality():
     assert fresh(orth_reg_weight=0).training_hook(STEPS).extra_loss() is None
 
 
+def test_where_all_is_orthogonal_its_loss_has_no_gradient_and_no_nan():
+    model = fresh()
+    for layer in layers(model):
+        for parameter in (layer.lora_A, layer.lora_B):
+            parameter.data = backend.asarray(np.eye(*parameter.shape, dtype="float32"))
+    for gradient in gradients(model.training_hook(STEPS).extra_loss()).values():
+        assert not backend.to_numpy(gradient).any()
+
+
 def test_the_layer_is_the_formula_and_merges():
     model = fresh()
     train(model)
