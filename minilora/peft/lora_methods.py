@@ -92,7 +92,13 @@ def plan_pissa(shape: Any, options: Any) -> Trainable:
 
 def _lora(**record: Any) -> Method:
     """The record of LoRA or of a descendant, which says what is not LoRA's own."""
-    common = {"family": "low rank", "config": LoraConfig, "settings": settings, "plan": plan, "options": LORA}
+    common: dict[str, Any] = {
+        "family": "low rank",
+        "config": LoraConfig,
+        "settings": settings,
+        "plan": plan,
+        "options": LORA,
+    }
     return register(Method(**common | record))
 
 
