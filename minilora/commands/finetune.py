@@ -40,10 +40,9 @@ def run(arguments: Namespace) -> None:
         longest = recipes.longest(text, arguments.seq_len, arguments.pack)
         check_memory(arguments, model.config, name, options, seq_len=longest)
 
-    def save(folder: Path) -> Path:
+    def save(folder: Path, training: dict) -> Path:
         if method.config is not None:
-            model.save_pretrained(folder / "adapter")
-            return folder / "adapter"
+            return recipes.save_adapter(model, tokenizer, folder / "adapter", training)
         return recipes.save_model(model, tokenizer, folder / "model")
 
     train_in_folder(arguments, model, text, settings, config, save, fits)

@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> None:
 
     settings = sizes | {"vocab_size": tokenizer.vocab_size}
     save = partial(recipes.save_model, model, tokenizer)
-    train_in_folder(arguments, model, text, settings, config, lambda folder: save(folder / "model"))
+    train_in_folder(arguments, model, text, settings, config, lambda folder, _: save(folder / "model"))
 
 
 def _sizes(arguments: Namespace) -> dict[str, int | bool]:

@@ -55,10 +55,12 @@ def train_in_folder(
     text: recipes.Text | recipes.Chats,
     settings: dict,
     config: TrainConfig,
-    save: Callable[[Path], Path],
+    save: Callable[[Path, dict], Path],
     fits: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train `model` on `text` in the run folder, save the best of it with `save(folder)`, and report.
+    """Train `model` on `text` in the run folder, save the best of it with `save(folder, training)`, and report.
+
+    training: of `recipes.training_record`.
 
     fits: raises where the machine cannot hold a step; called when the data are known to suit. Raises NotLearned, when
     all is written, where no evaluation beat the start.
@@ -102,7 +104,7 @@ def train_in_folder(
         }
         saved = None
         if run is not None:
-            saved = save(run.path)
+            saved = save(run.path, recipes.training_record(text, settings, facts))
             run.finish(facts)
         world.barrier()  # for what rank 0 saves
     print_notes(getattr(run, "notes", []) + history.notes + getattr(batches, "notes", []))

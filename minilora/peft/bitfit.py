@@ -57,6 +57,7 @@ class BitFitConfig(TunedConfig):
     norms: bool = flag(False)  # the weights of norms train as well
 
     peft_type: ClassVar[str] = "BITFIT"
+    in_peft: ClassVar[bool] = False
     target_kind: ClassVar[tuple] = (nn.Linear, *NORMS)
 
     def trained(self, module: nn.Module) -> list[str]:

@@ -50,6 +50,7 @@ class BottleneckConfig(TargetedConfig):
     scaling: float | None = number(None, other_than=0, optional=True)  # s; None: 4 for "parallel", else 1
 
     peft_type: ClassVar[str] = "BOTTLENECK"
+    in_peft: ClassVar[bool] = False
     target_kind: ClassVar[type[nn.Module]] = nn.Module
 
     def default_targets(self, model: nn.Module) -> list[str]:

