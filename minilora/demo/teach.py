@@ -30,6 +30,7 @@ from minilora.formats.atomic import show_path
 from minilora.measure.footprint import peak_rss
 from minilora.measure.lab import BASE_DATA
 from minilora.measure.records import machine
+from minilora.measure.task import after, answered
 from minilora.quant import in_float
 from minilora.show.grids import drawn, show_bytes
 from minilora.train import methods, recipes
@@ -68,10 +69,6 @@ QUICK = TeachSettings(TrainConfig(steps=8, peak_lr=2e-3, warmup=1, weight_decay=
 
 def question(text: str) -> chat.Conversation:
     return [{"role": "user", "content": text}]
-
-
-def answered(messages: chat.Conversation, answer: str) -> chat.Conversation:
-    return [*messages, {"role": "assistant", "content": answer}]
 
 
 @dataclass(frozen=True)
@@ -175,13 +172,6 @@ def run(
 def _said(shot: chat.Conversation) -> str:
     """What the assistant says, to look for words in."""
     return "\n".join(f" {jargon.normalise(m['content'])} " for m in shot if m["role"] == "assistant")
-
-
-def _after(shots: list[chat.Conversation], messages: chat.Conversation) -> chat.Conversation:
-    """The messages after the turns of other conversations. There is one system message, and it comes first."""
-    start = 1 if messages[0]["role"] == "system" else 0
-    turns = [turn for shot in shots for turn in shot if turn["role"] != "system"]
-    return [*messages[:start], *turns, *messages[start:]]
 
 
 class _Lesson:
@@ -304,10 +294,10 @@ class _Lesson:
                 gold = f" {jargon.normalise(expected)} "
                 others = [shot for shot, words in zip(subject.train, said, strict=True) if gold not in words]
                 chosen = rng.choice(len(others), min(settings.shots, len(others)), replace=False)
-                prompt = _after([others[i] for i in chosen], messages)
+                prompt = after([others[i] for i in chosen], messages)
                 while len(chosen) and not self.fits(prompt):
                     chosen = chosen[1:]
-                    prompt = _after([others[i] for i in chosen], messages)
+                    prompt = after([others[i] for i in chosen], messages)
                 few[name].append((prompt, expected))
             if name in subject.notes:
                 book[name] = [

@@ -37,6 +37,17 @@ class KVCache:
             seen.append(wrap(store[:, :, :end]))
         return seen
 
+    def expanded(self, rows: int, more: int) -> "KVCache":
+        """A cache for `rows` sequences that all begin with the one in this, with room for `more` positions."""
+        cache = KVCache(self.capacity + more)
+        cache.length = self.length
+        for layer, arrays in self._layers.items():
+            stores = [xp.empty((rows, a.shape[1], cache.capacity, a.shape[3]), dtype=a.dtype) for a in arrays]
+            for store, a in zip(stores, arrays, strict=True):
+                store[:, :, : self.length] = a[:, :, : self.length]
+            cache._layers[layer] = stores[0], stores[1]
+        return cache
+
     def keep_rows(self, rows: np.ndarray) -> None:
         """Drop all sequences but `rows`."""
         index = backend.asarray(rows)
