@@ -111,8 +111,11 @@ def add_resume(parser: Parser, what: str) -> None:
 
 
 def add_model(parser: Parser, adapter: bool = True) -> None:
+    default = "that of --adapter, else base" if adapter else "base"
     parser.add_argument(
-        "--model", default="base", help="base (comes with the package), a folder or a .gguf file (default: %(default)s)"
+        "--model",
+        default=None if adapter else "base",
+        help=f"base (comes with the package), a name of `models list`, a folder or a .gguf file (default: {default})",
     )
     if adapter:
         parser.add_argument("--adapter", help="folder of an adapter to put on the model")

@@ -35,10 +35,11 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError(f"{show_path(out)} exists and is not an empty folder; choose another --out")
     if arguments.adapter is None and not to_gguf:
         raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
-    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    source = arguments.model or recipes.base_of(arguments.adapter)
+    model, tokenizer = recipes.load_model(source, arguments.adapter)
     merged = model if arguments.adapter is None else model.merge_and_unload()
     if to_gguf:
-        recipes.save_gguf(merged, tokenizer, out, arguments.model)
+        recipes.save_gguf(merged, tokenizer, out, source)
     else:
         recipes.save_model(merged, tokenizer, out)
     print_notes(getattr(model, "notes", []))

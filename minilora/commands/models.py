@@ -29,7 +29,6 @@ from minilora.peft.files import CONFIG, FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 from minilora.peft.method import method_of
 from minilora.show.grids import render, show_size
 from minilora.train import catalog, recipes
-from minilora.train.run import RECORD
 
 BASE_WORDS = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
 BASE_LICENCE = "MIT"
@@ -178,7 +177,7 @@ def _of_adapter(source: str, folder: Path) -> dict:
         **{name: getattr(config, field) for name, field in SETTINGS.items() if hasattr(config, field)},
         "targets": [targets] if isinstance(targets, str) else targets,
         "modules_to_save": config.modules_to_save,
-        "base": _trained_on(folder) or _text(content.get("base_model_name_or_path")),
+        "base": _text(content.get("base_model_name_or_path")),
         "base_fingerprint": saved.metadata.get("minilora.base"),
         "base_quantization": adapter_quantization(folder),
         "parameters": sum(stored.values()),
@@ -239,14 +238,6 @@ def _of_tokenizer(path: Path, metadata: dict, vocab_size: int, where: str) -> di
         with suppress(MiniloraError):
             chat_format = chat.find_format(tokenizer).label
     return {"tokenizer": tokenizer.kind, "tokens": tokenizer.vocab_size, "chat_format": chat_format}
-
-
-def _trained_on(folder: Path) -> str | None:
-    """The --model of the run that the adapter is in."""
-    if folder.name != "adapter" or not (folder.parent / RECORD).is_file():
-        return None
-    config = read_json(folder.parent / RECORD).get("config")
-    return _text(config.get("model")) if isinstance(config, dict) else None
 
 
 # Words

@@ -216,6 +216,12 @@ def adapter_quantization(folder) -> dict | None:
     return _quantization(safetensors.header(Path(folder) / WEIGHTS)[1])
 
 
+def named_base(folder) -> tuple[str | None, str | None]:
+    """What a saved adapter says of its base: base_model_name_or_path and the fingerprint, each where there is one."""
+    name = read_json(Path(folder) / CONFIG).get("base_model_name_or_path")
+    return name if isinstance(name, str) else None, safetensors.header(Path(folder) / WEIGHTS)[1].get("minilora.base")
+
+
 def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:
     """Paths for the names in PEFT's modules_to_save, which also mean modules whose last name only ends like them."""
     paths = [path for path, _ in model.named_modules() if path]

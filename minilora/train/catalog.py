@@ -53,6 +53,7 @@ class CatalogEntry:
     sha256: str  # of that file
     size: int  # bytes of that file
     hub_name: str = ""  # on the Hugging Face Hub: the model of which this is a quantized copy
+    fingerprint: str = ""  # `peft.base_fingerprint` of the loaded model, by which its adapters find it
 
     @property
     def requirement(self) -> str:
@@ -71,6 +72,7 @@ CATALOG = {
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         98_362_432,
         hub_name="HuggingFaceTB/SmolLM2-135M-Instruct",
+        fingerprint="b3421214f40f22a1584de6f187dce89aacf30a40639f6fb95a54f8955e9f8dc9",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
@@ -27,9 +28,10 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.llama_gguf import gguf_of
 from minilora.models.registry import family_of
 from minilora.peft import PeftModel, adapter_quantization, base_fingerprint
+from minilora.peft.files import named_base
 from minilora.quant import load_4bit
 from minilora.train.answers import Chats, is_chat_data, read_chats
-from minilora.train.catalog import BASE, CATALOG, find
+from minilora.train.catalog import BASE, CATALOG, find, in_cache
 from minilora.train.evaluate import bits_per_character
 from minilora.train.model_card import model_card
 from minilora.train.parallel import Workers
@@ -129,17 +131,19 @@ def base_folder() -> Path:
     return Path(str(resources.files("minilora"))) / "assets" / "base"
 
 
-def load_model(source: str, adapter: str | os.PathLike | None = None, quantization: dict | None = None):
+def load_model(source: str | None, adapter: str | os.PathLike | None = None, quantization: dict | None = None):
     """The language model of that name or in a folder or GGUF file, and its tokenizer.
 
     source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder, or a
-    run folder, which stands for the `model` folder in it (as `adapter`: the `adapter` folder). quantization: arguments
+    run folder, which stands for the `model` folder in it (as `adapter`: the `adapter` folder); None: `base_of` the
+    adapter. quantization: arguments
     of `quantize_model`, to have the model in 4 bits without ever holding all of it in float32. With `adapter`, the
     adapter in that folder is on top of it, and the model in 4 bits where the adapter was trained so. Raises
     MiniloraError where there is none, FormatError for files that are damaged.
     """
     if adapter is not None:
         adapter = adapter_folder(adapter)
+    source = base_of(adapter) if source is None else source
     path = path_of_model(source)
     family = family_of(path)
     tokenizer = tokenizer_of(path)
@@ -153,6 +157,41 @@ def adapter_folder(source: str | os.PathLike) -> Path:
     """The folder of an adapter: `source`, or `adapter` in it where that is a run folder."""
     inside = Path(source) / "adapter"
     return inside if (inside / "adapter_config.json").is_file() else Path(source)
+
+
+def base_of(adapter: str | os.PathLike | None) -> str:
+    """The base of the adapter in a folder or run folder, as `load_model` takes it; of None, what comes with minilora.
+
+    Raises MiniloraError, which says what the adapter was trained on, where that is not here.
+    """
+    if adapter is None:
+        return BASE
+    folder = adapter_folder(adapter)
+    name, fingerprint = named_base(folder)
+    found = _found_base(name, fingerprint)
+    if found in CATALOG and not in_cache(found):
+        raise MiniloraError(f"{show_path(folder)} belongs to {found}; get it first: minilora models get {found}")
+    if found is None:
+        what = show_path(name) if name else "a base without a name"
+        what += f" (fingerprint {escape(fingerprint, 13)})" if fingerprint else ""
+        raise MiniloraError(f"{show_path(folder)} belongs to {what}, not found here: give the base as --model")
+    return found
+
+
+def _found_base(name: str | None, fingerprint: str | None) -> str | None:
+    """By the catalog's fingerprints; by name, which may be a path, or the Hub's for a model of the catalog; or as the
+    package's base, which is small. No other model is read.
+    """
+    for known, entry in CATALOG.items():
+        if known == name or (fingerprint and entry.fingerprint == fingerprint):
+            return known
+    if name:
+        with suppress(MiniloraError, OSError):
+            if path_of_model(name).exists():
+                return name
+    if fingerprint is None:  # PEFT writes none
+        return next((known for known, entry in CATALOG.items() if name and entry.hub_name == name), None)
+    return BASE if fingerprint == base_fingerprint(load_model(BASE)[0]) else None
 
 
 def path_of_model(source: str) -> Path:

@@ -220,8 +220,7 @@ def test_a_gguf_file_and_what_its_makers_wrote(tmp_path, capsys, no_weight_is_re
 
 def test_an_adapter_says_so(tmp_path, capsys, no_weight_is_read):
     adapted = get_peft_model(quant.quantize_model(llama()), LoraConfig(r=3, lora_alpha=6, target_modules="all-linear"))
-    adapted.save_pretrained(tmp_path / "run" / "adapter")
-    (tmp_path / "run" / "run.json").write_text(json.dumps({"config": {"model": "base\x1b[31m"}}))
+    adapted.save_pretrained(tmp_path / "run" / "adapter", "base\x1b[31m")
     facts = json.loads(run(capsys, "info", tmp_path / "run", "--json"))
     assert (facts["kind"], facts["method"], facts["rank"], facts["alpha"]) == ("adapter folder", "LoRA", 3, 6)
     assert facts["base"] == "base\x1b[31m" and facts["base_quantization"]["quant_type"] == "nf4"

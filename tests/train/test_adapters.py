@@ -1,15 +1,23 @@
 """pytest tests/train/test_adapters.py: what an adapter's folder says of its base and of its training."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
 from minilora import __version__
 from minilora.cli import main
 from minilora.data.tokenizer import folder_tokenizer
+from minilora.errors import MiniloraError
+from minilora.formats.safetensors import load_file, save_file
+from minilora.peft import LoraConfig, get_peft_model
+from minilora.peft.files import named_base
+from minilora.train import recipes
+from minilora.train.catalog import CATALOG, CatalogEntry
 from minilora.train.methods import METHODS
 from minilora.train.model_card import model_card
-from minilora.train.recipes import training_of
+from minilora.train.recipes import base_of, load_model, save_model, training_of
 
 pytestmark = pytest.mark.host
 
@@ -88,3 +96,86 @@ def test_a_card_is_silent_on_what_was_not_measured():
     few = {name: TRAINING[name] for name in ("model", "method", "data", "data_sha256", "minilora")}
     card = model_card(few, in_peft=True)
     assert "SHA-256 abab" in card and "| test |" not in card and "| training |" not in card
+
+
+# The base, found
+
+
+def adapter(folder, base_name, config=None, **edit):
+    """An adapter of the package's base; with edit, as another program may have changed the configuration."""
+    adapted = get_peft_model(load_model("base")[0], config or LoraConfig(r=1))
+    adapted.save_pretrained(folder, base_name)
+    if edit:
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | edit))
+    return folder
+
+
+def forget_fingerprint(folder):
+    """What PEFT's own files are like."""
+    tensors, _ = load_file(folder / "adapter_model.safetensors")
+    save_file(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def catalog(tmp_path, monkeypatch):
+    """The package's base under the name "tiny", in the cache as a file that is never read: only its size counts."""
+    entry = CatalogEntry("tiny", "MIT", "tiny", "1", "0", 1, "tiny.gguf", "0", 9, "Org/Tiny", "f" * 64)
+    monkeypatch.setitem(CATALOG, "tiny", entry)
+    monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "tiny").mkdir(parents=True)
+    (tmp_path / "cache" / "tiny" / "tiny.gguf").write_bytes(bytes(9))
+    return entry
+
+
+def test_a_base_is_found_by_name_or_by_fingerprint(tmp_path, catalog, monkeypatch):
+    assert base_of(None) == "base" == base_of(adapter(tmp_path / "named", "base"))
+    assert base_of(adapter(tmp_path / "nameless" / "adapter", None).parent) == "base"  # a run folder
+    assert base_of(adapter(tmp_path / "moved", "runs/gone")) == "base"
+    own = str(save_model(*load_model("base"), tmp_path / "own model"))
+    assert base_of(adapter(tmp_path / "own", own)) == own
+    monkeypatch.setattr(recipes, "load_model", lambda *args: pytest.fail("a model was loaded"))
+    assert base_of(tmp_path / "own") == own
+    monkeypatch.setitem(CATALOG, "tiny", replace(catalog, fingerprint=named_base(tmp_path / "own")[1]))
+    assert base_of(tmp_path / "moved") == "tiny"
+
+
+def test_pefts_name_of_a_model_of_the_catalog_is_known(tmp_path, catalog):
+    with pytest.raises(MiniloraError, match="adapter belongs to Org/Tiny .fingerprint [0-9a-f]{12}…., not found here"):
+        other = adapter(tmp_path / "adapter", "Org/Tiny", LoraConfig(r=1, modules_to_save=["norm"]))
+        base_of(other)  # trained on other weights of that name
+    assert base_of(forget_fingerprint(other)) == "tiny"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("runs/gone", "adapter belongs to runs/gone, not found here: give the base as --model"),
+        ("Org/Other", "adapter belongs to Org/Other, not found here"),
+        (None, "adapter belongs to a base without a name, not found here"),
+        ("", "adapter belongs to a base without a name, not found here"),
+        (["base"], "adapter belongs to a base without a name, not found here"),
+        ("x" * 300, "adapter belongs to …xxx"),
+        ("tiny", "adapter belongs to tiny; get it first: minilora models get tiny$"),
+        ("Org/Tiny", "adapter belongs to tiny; get it first: minilora models get tiny$"),
+    ],
+)
+def test_a_base_that_is_not_here_is_asked_for_in_a_line(tmp_path, monkeypatch, catalog, capsys, name, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "empty"))
+    folder = forget_fingerprint(adapter(tmp_path / "adapter", None, base_model_name_or_path=name))
+    assert main(["generate", "--adapter", str(folder), "--prompt", "x"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and re.search(message, err.strip())
+
+
+def test_a_given_model_wins_and_is_checked(tmp_path, capsys):
+    model, tokenizer = load_model("base")
+    model.model.norm.weight.data[0] += 1
+    other = save_model(model, tokenizer, tmp_path / "other")
+    folder = adapter(tmp_path / "adapter", "base")
+    prompt = ["--adapter", str(folder), "--prompt", "x", "--max-new-tokens", "1", "--temperature", "0"]
+    assert main(["generate", "--model", str(other), *prompt]) == 2
+    assert "trained on another base" in capsys.readouterr().err
+    assert main(["generate", *prompt]) == 0
