@@ -125,20 +125,39 @@ def add_seed(parser: Parser) -> None:
     parser.add_argument("--seed", type=whole(0), default=0, help="of all that is drawn (default: %(default)s)")
 
 
-def add_batch(parser: Parser, batch_size: int) -> None:
+def add_batch(parser: Parser, batch_size: int, seq_len: int | None = 128) -> None:
+    """seq_len: None where it depends on the data."""
     parser.add_argument(
         "--batch-size", type=whole(1), default=batch_size, help="sequences per step (default: %(default)s)"
     )
-    parser.add_argument("--seq-len", type=whole(2), default=128, help="tokens per sequence (default: %(default)s)")
+    by_data = "as many as the longest conversation, up to 512; 128 for a text"
+    parser.add_argument(
+        "--seq-len", type=whole(2), default=seq_len, help=f"tokens per sequence (default: {seq_len or by_data})"
+    )
 
 
-def add_training(parser: Parser, steps: int, lr: float | None, batch_size: int) -> None:
-    """lr: None where it depends on the method."""
+def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: int | None = 128) -> None:
+    """steps: the default, which the command fills in. steps, seq_len: None where they depend on the data."""
     parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
-    parser.add_argument("--steps", type=whole(1), default=steps, help="(default: %(default)s)")
-    add_batch(parser, batch_size)
-    peak = f"learning rate at its peak (default: {'%(default)s' if lr else 'by method'})"
-    parser.add_argument("--lr", type=number(above=0), default=lr, help=peak)
+    length = parser.add_mutually_exclusive_group()
+    by_data = "3 epochs of conversations, but 60 to 600 steps; 200 for a text"
+    length.add_argument("--steps", type=whole(1), help=f"(default: {steps or by_data})")
+    length.add_argument("--epochs", type=number(above=0), help="passes over the training data, in place of --steps")
+    add_batch(parser, batch_size, seq_len)
+    parser.add_argument(
+        "--accumulate", type=whole(1), default=1, help="batches whose gradients make a step (default: %(default)s)"
+    )
+    parser.add_argument("--warmup", type=whole(0), help="steps to the peak of --lr (default: a twentieth of all)")
+    parser.add_argument("--eval-every", type=whole(1), help="steps between evaluations (default: about 10 in a run)")
+    parser.add_argument(
+        "--eval-examples",
+        type=whole(1),
+        help="sequences of the validation part that each evaluation takes (default: so many that it is a small share "
+        "of the time)",
+    )
+    parser.add_argument(
+        "--patience", type=whole(0), default=0, help="stop after so many evaluations without a gain (default: never)"
+    )
     for flag, names, default in (("--schedule", SCHEDULES, "cosine"), ("--optimizer", OPTIMIZERS, "adamw")):
         parser.add_argument(
             flag, type=choice(names), default=default, help=f"{', '.join(names)} (default: %(default)s)"

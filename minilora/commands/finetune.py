@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import DATA_OR_CHAT, Parser, add_model, add_training
+from minilora.commands.common import DATA_OR_CHAT, Parser, add_model, add_training, number
 from minilora.train import methods
 
 
@@ -17,22 +17,24 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument("--method", default="lora", help="see below (default: %(default)s)")
     methods.add_option_flags(parser)
-    add_training(parser, steps=200, lr=None, batch_size=8)
+    add_training(parser, batch_size=8, steps=None, seq_len=None)
+    parser.add_argument("--lr", type=number(above=0), help="learning rate at its peak (default: by method and model)")
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.commands.training import check_folder, check_memory, train_config, train_in_folder
-    from minilora.train import recipes
+    from minilora.commands.training import check_folder, check_memory, given, train_in_folder
+    from minilora.train import defaults, recipes
 
     check_folder(arguments)
     name = methods.find(arguments.method)
     method, options = methods.METHODS[name], methods.read_options(arguments, name)
-    lr = method.lr if arguments.lr is None else arguments.lr
-    config = train_config(arguments, lr, lora_plus=method.lora_plus)
     quantization = options.quantization if method.is_quantized else None  # never all of it in float
+    text = recipes.read_data(arguments.data, recipes.tokenizer_of(recipes.path_of_model(arguments.model)))
     model, tokenizer = recipes.load_model(arguments.model, quantization=quantization)
-    text = recipes.read_data(arguments.data, tokenizer)
     model = methods.adapt(model, name, options, text.train.ids, arguments.seed)
+    arguments.seq_len = arguments.seq_len or defaults.seq_len_for(model, text)
+    sizes = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "epochs", "pack")}
+    config = defaults.finetune_config(model, method, text, **sizes, **given(arguments))
     settings = {"model": arguments.model, "method": name}
     settings |= {option: getattr(options, option) for option in method.options}
 

@@ -3,9 +3,10 @@
 from argparse import Namespace
 from functools import partial
 
-from minilora.commands.common import DATA, Parser, add_training, whole
+from minilora.commands.common import DATA, Parser, add_training, number, whole
 from minilora.errors import MiniloraError
 
+STEPS = 500
 FIELDS = {  # of LlamaConfig, by what their flags are called
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
@@ -26,22 +27,28 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--num-kv-heads", type=whole(1), help="of keys and values (default: half of --num-heads, or all if it is odd)"
     )
-    add_training(parser, steps=500, lr=3e-3, batch_size=16)
+    add_training(parser, batch_size=16, steps=STEPS)
+    peak = "learning rate at its peak (default: %(default)s)"
+    parser.add_argument("--lr", type=number(above=0), default=3e-3, help=peak)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.commands.training import check_folder, check_memory, train_config, train_in_folder
+    from minilora.commands.training import check_folder, check_memory, given, train_in_folder
     from minilora.data import corpora
-    from minilora.train import recipes
+    from minilora.train import defaults, recipes
 
     check_folder(arguments)
-    config = train_config(arguments, arguments.lr, weight_decay=0.1, betas=(0.9, 0.95))
     sizes = _sizes(arguments)
     check_memory(arguments, _llama_config(sizes), "full", new_model=True)
     corpus = corpora.load(arguments.data)
     tokenizer = recipes.tokenizer_for(corpus, sizes.pop("vocab_size"))
     text = recipes.read_text(corpus, tokenizer)
     model = recipes.new_model(tokenizer, arguments.seed, **sizes)
+    flags, per_step = given(arguments), arguments.batch_size * arguments.accumulate
+    if arguments.epochs:
+        flags["steps"] = defaults.steps_for(text, per_step, arguments.seq_len, arguments.epochs)
+    flags["steps"] = flags["steps"] or STEPS
+    config = defaults.train_config(arguments.batch_size, weight_decay=0.1, betas=(0.9, 0.95), **flags)
 
     settings = sizes | {"vocab_size": tokenizer.vocab_size}
     save = partial(recipes.save_model, model, tokenizer)

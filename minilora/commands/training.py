@@ -12,7 +12,7 @@ from minilora.models.llama import LlamaConfig
 from minilora.peft import Options
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
-from minilora.train import launch, recipes
+from minilora.train import defaults, launch, recipes
 from minilora.train.loop import TrainConfig, check_own_checkpoint, train, trainable
 from minilora.train.parallel import Workers
 from minilora.train.run import RunFolder
@@ -43,10 +43,10 @@ def check_memory(
     check_fits(model, method, step, options=options, checkpointing=arguments.checkpointing, new_model=new_model)
 
 
-def train_config(arguments: Namespace, lr: float, **settings) -> TrainConfig:
-    steps = arguments.steps
-    flags = {name: getattr(arguments, name) for name in ("optimizer", "schedule", "seed", "save_every")}
-    return TrainConfig(steps, peak_lr=lr, warmup=steps // 20, eval_every=max(1, steps // 10), **flags, **settings)
+def given(arguments: Namespace) -> dict:
+    """The flags that are fields of TrainConfig; None where one was not given and has no default."""
+    flags = ("optimizer", "schedule", "warmup", "accumulate", "eval_every", "patience", "seed", "save_every")
+    return {name: getattr(arguments, name) for name in ("steps", *flags)} | {"peak_lr": arguments.lr}
 
 
 def train_in_folder(
@@ -69,11 +69,15 @@ def train_in_folder(
     world.check_enough_rows(arguments.batch_size)
     model.gradient_checkpointing_enable(arguments.checkpointing)
     pack = {"pack": True} if getattr(arguments, "pack", False) else {}
-    batches = recipes.training_batches(text.train, arguments.batch_size, arguments.seq_len, arguments.seed, **pack)
-    recipes.check_length(model, text, arguments.seq_len, **pack)
+    seq_len, batch_size = arguments.seq_len, arguments.batch_size
+    batches = recipes.training_batches(text.train, batch_size, seq_len, arguments.seed, **pack)
+    recipes.check_length(model, text, seq_len, **pack)
     fits()
-    names = ("data", "steps", "batch_size", "seq_len", "schedule", "optimizer", "seed")
-    settings = settings | pack | {name: getattr(arguments, name) for name in names} | {"lr": config.peak_lr}
+    examples = arguments.eval_examples or defaults.eval_examples(config, batch_size)
+    validation = recipes.sample(text.validation, examples, seq_len)
+    settings = settings | pack | {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len")}
+    settings |= {name: getattr(config, name) for name in given(arguments) if name != "peak_lr"}
+    settings |= {"lr": config.peak_lr, "eval_examples": examples, "checkpointing": arguments.checkpointing}
     run_folder = RunFolder(
         arguments.out,
         arguments.resume,
@@ -85,13 +89,16 @@ def train_in_folder(
     world.check_same_on_all_ranks(lambda: recipes.fingerprints(model, text, settings))
     trains, total = recipes.count_parameters(model)
     if not arguments.json:
-        print(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train", flush=True)
+        print(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
+        print(_plan_of(config, text, validation, batch_size, seq_len), flush=True)
+    print_notes(getattr(batches, "notes", []))
     with Workers(world=world) as workers, run_folder if world.is_rank_zero else nullcontext() as run:
-        evaluate = recipes.evaluator(model, text.validation, arguments.seq_len, arguments.batch_size, workers)
+        evaluate = recipes.evaluator(model, validation, seq_len, batch_size, workers)
         history = train(
             model, batches, config, evaluate=evaluate, run=run, workers=workers, description=arguments.command
         )
-        test = recipes.evaluator(model, text.test, arguments.seq_len, arguments.batch_size, workers)()
+        tested = recipes.sample(text.test, max(examples, defaults.TEST_EXAMPLES), seq_len)
+        test = recipes.evaluator(model, tested, seq_len, batch_size, workers)()
         learned = history.best_step > 0
         facts = {
             "validation": history.best,
@@ -107,7 +114,7 @@ def train_in_folder(
             saved = save(run.path, recipes.training_record(text, settings, facts))
             run.finish(facts)
         world.barrier()  # for what rank 0 saves
-    print_notes(getattr(run, "notes", []) + history.notes + getattr(batches, "notes", []))
+    print_notes(getattr(run, "notes", []) + history.notes)
     print_result(
         arguments,
         facts | {"saved": str(saved)},
@@ -119,3 +126,15 @@ def train_in_folder(
             f"no evaluation beat the start: {history.best:.3f} {text.unit}, and {history.evaluations[-1]['value']:.3f} "
             f"at the end; {saved} holds what training began with: try a smaller --lr than {config.peak_lr:g}"
         )
+
+
+def _plan_of(config: TrainConfig, text, validation, batch_size: int, seq_len: int) -> str:
+    """What is about to be done, in a line."""
+    rows = config.steps * config.accumulate * batch_size
+    of, measured = (recipes.num_examples(stream, seq_len) for stream in (text.validation, validation))
+    part = f"{measured:,} of {of:,}" if measured < of else f"the {of:,}"
+    return (
+        f"{config.steps:,} steps of {config.accumulate * batch_size:,} sequences of up to {seq_len:,} tokens "
+        f"({rows / recipes.num_examples(text.train, seq_len):.2g} epochs), learning rate {config.peak_lr:g}; every "
+        f"{config.eval_every:,} steps on {part} validation sequences"
+    )

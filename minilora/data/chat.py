@@ -1,4 +1,4 @@
-"""Conversations: how a model's makers wrote them down as tokens, files of them to learn from, and batches.
+"""Conversations: how a model's makers wrote them down as tokens, and files of them to learn from.
 
 A chat model's template is a Jinja program by whoever made the file, so it is never run here. A few formats are known
 instead: marks in the template's text say which of them it is, and what differs within a family (a default system
@@ -7,8 +7,7 @@ message, a space here or there) is read from its string literals.
 The text of a message is encoded as text: "<|im_end|>" in it does not end the message. Where a family's marks are plain
 text themselves (Zephyr's <|user|>, Llama 2's [INST]), a message can imitate them, but not the token that ends one.
 
-Only what the assistant says is learned, with the token that ends it, or the model would never learn to stop: in the
-labels everything else is -100.
+Only what the assistant says is learned, with the token that ends it, or the model would never learn to stop.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from minilora.data import corpora
-from minilora.data.batches import IGNORED, ShuffledEpochs, check_seq_len, pad_rows
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape, first_few
 from minilora.formats.atomic import parse_json, show_path
@@ -386,10 +384,19 @@ def sha256(conversations: Sequence[Conversation]) -> str:
 
 @dataclass(frozen=True)
 class ChatTokens:
-    """Conversations as tokens. Bits a response character = loss in nats / (ln 2 x `characters`)."""
+    """Conversations as tokens. Bits per response character = loss in nats / (ln 2 x `characters`)."""
 
     rows: list[tuple[np.ndarray, np.ndarray]]  # ids (N,) int64, and a mask (N,) True for what the assistant says
-    characters: int  # of the assistant's answers; what ends them adds tokens but no characters
+    answer_characters: list[int]  # of the assistant's answers, row by row; what ends them has none
+
+    @property
+    def characters(self) -> int:
+        return sum(self.answer_characters)
+
+    def sample(self, rows: int) -> ChatTokens:
+        """So many rows, drawn once and for all; all of them where there are no more."""
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self.rows))[:rows])
+        return ChatTokens([self.rows[i] for i in chosen], [self.answer_characters[i] for i in chosen])
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -401,107 +408,5 @@ def encode_conversations(
     tokenizer: Tokenizer, chat_format: ChatFormat, conversations: Sequence[Conversation]
 ) -> ChatTokens:
     rows = [chat_format.encode(tokenizer, messages) for messages in conversations]
-    answers = [m["content"] for messages in conversations for m in messages if m["role"] == "assistant"]
-    return ChatTokens(rows, sum(map(len, answers)))
-
-
-class ChatBatches(ShuffledEpochs):
-    """Conversations, shuffled: `input_ids`, `attention_mask` and `labels` (B, T), labels -100 outside of the answers.
-
-    As rows, B conversations are padded on the right to the longest of them. With `pack`, those of an epoch stand end to
-    end and are cut into windows of `seq_len` tokens; windows without an answer, and what is left over at the end, are
-    passed over. Packed conversations see those before them in their window: no mask keeps them apart.
-
-    A conversation of more than `seq_len` tokens loses its beginning, and an earlier answer that the cut falls into is
-    no longer learned; one whose last answer does not fit at all is left out. `notes` says how many.
-    """
-
-    def __init__(
-        self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int, pad_token_id: int, pack: bool = False
-    ):
-        """MiniloraError where no answer fits, or with `pack`, where there is less than a window."""
-        check_seq_len(seq_len)
-        self.seq_len, self.pad_token_id, self.pack = seq_len, pad_token_id, pack
-        self.notes: list[str] = []
-        self._rows = self._fit(tokens.rows)
-        total = sum(len(ids) for ids, _ in self._rows)
-        if pack and total < seq_len:
-            raise MiniloraError(f"the conversations have {total:,} tokens, less than a context of {seq_len:,}")
-        super().__init__(batch_size, seed)
-
-    def _fit(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rows of (ids, labels) of at most `seq_len` tokens."""
-        fitting, cut = [], 0
-        for ids, mask in rows:
-            mask = mask.copy()
-            mask[0] = False  # nothing stands before it that could predict it
-            start = max(0, len(ids) - self.seq_len)
-            if start:
-                answers = np.flatnonzero(np.diff(mask, prepend=False))[::2]  # where each answer begins
-                if answers[-1] <= start:  # what predicts its first token must be there, too
-                    continue
-                if mask[start]:
-                    mask[start : np.flatnonzero(~mask[start:])[0] + start] = False
-                cut += 1
-            fitting.append((ids[start:], np.where(mask, ids, IGNORED)[start:]))
-        left_out = len(rows) - len(fitting)
-        if not fitting:
-            raise MiniloraError(f"no response fits into a context of {self.seq_len:,} tokens; give a larger --seq-len")
-        if cut:
-            self.notes.append(f"{cut} of {len(rows)} conversations are cut at the beginning to {self.seq_len:,} tokens")
-        if left_out:
-            self.notes.append(
-                f"{left_out} of {len(rows)} left out: the response is longer than {self.seq_len:,} tokens"
-            )
-        return fitting
-
-    def _epoch(self, rng: np.random.Generator) -> np.ndarray:
-        order = rng.permutation(len(self._rows))
-        if not self.pack:
-            return order
-        stream = np.concatenate([np.stack(self._rows[i]) for i in order], axis=1)  # (2, N): ids and labels
-        count = stream.shape[1] // self.seq_len
-        windows = stream[:, : count * self.seq_len].reshape(2, count, self.seq_len).swapaxes(0, 1)  # (n, 2, T)
-        learns = (windows[:, 1, 1:] != IGNORED).any(axis=1)
-        if not learns.any():
-            raise MiniloraError(
-                f"no window of {self.seq_len:,} tokens holds a part of a response; give a larger --seq-len"
-            )
-        return windows[learns]
-
-    def next_batch(self) -> dict[str, np.ndarray]:
-        items = self._next_items()
-        if self.pack:
-            ids, labels = items[:, 0], items[:, 1]
-            return {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": labels}
-        return _padded([self._rows[i] for i in items], self.pad_token_id)
-
-
-def chat_windows(
-    tokens: ChatTokens, seq_len: int, batch_size: int, pad_token_id: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """The conversations in order, in batches as `ChatBatches` gives them, in which each token of an answer is predicted
-    exactly once.
-
-    One of more than `seq_len` tokens comes in windows that overlap by half, so that what a window predicts has at least
-    half of it before. Windows without a token to predict are passed over.
-    """
-    check_seq_len(seq_len)
-    windows = []
-    for ids, mask in tokens.rows:
-        done = 1  # tokens that are predicted or given; nothing could predict the first
-        for start in range(0, max(len(ids) - seq_len, 0) + seq_len // 2, seq_len // 2):
-            end = min(start + seq_len, len(ids))
-            labels = np.where(mask & (np.arange(len(ids)) >= done), ids, IGNORED)[start:end]
-            if (labels != IGNORED).any():
-                windows.append((ids[start:end], labels))
-            done = max(done, end)
-    for first in range(0, len(windows), batch_size):
-        yield _padded(windows[first : first + batch_size], pad_token_id)
-
-
-def _padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], pad_token_id: int) -> dict[str, np.ndarray]:
-    """Rows of (ids, labels) as a batch, padded on the right."""
-    input_ids, mask = pad_rows([ids for ids, _ in rows], pad_token_id)
-    labels, _ = pad_rows([labels for _, labels in rows], IGNORED)
-    return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+    answers = [[m["content"] for m in messages if m["role"] == "assistant"] for messages in conversations]
+    return ChatTokens(rows, [sum(map(len, contents)) for contents in answers])

@@ -330,6 +330,18 @@ class TokenStream:
 
     ids: np.ndarray  # (N,) int64, eos_token_id after each document
     characters: int  # of the documents' text; the ends add tokens but no characters
+    documents: tuple[tuple[int, int], ...] = ()  # tokens, its end included, and characters of each
+
+    def sample(self, tokens: int) -> TokenStream:
+        """Random documents of about so many tokens together, drawn once and for all; all where there are no more."""
+        if tokens >= len(self.ids) or not self.documents:
+            return self
+        lengths, characters = np.array(self.documents).T
+        order = np.random.default_rng(0).permutation(len(lengths))
+        chosen = np.sort(order[: max(1, np.searchsorted(np.cumsum(lengths[order]), tokens, side="right"))])
+        starts = np.cumsum(lengths) - lengths
+        ids = np.concatenate([self.ids[starts[i] : starts[i] + lengths[i]] for i in chosen])
+        return TokenStream(ids, int(characters[chosen].sum()), tuple(self.documents[i] for i in chosen))
 
 
 def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> TokenStream:
@@ -340,7 +352,8 @@ def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> Tok
         for ids in tokenizer.encode_many([document.text for document in documents[start : start + _PORTION]]):
             parts += [ids, end]
     ids = np.concatenate(parts) if parts else np.empty(0, np.int64)
-    return TokenStream(ids, sum(len(document.text) for document in documents))
+    sizes = tuple((len(part) + 1, len(document.text)) for part, document in zip(parts[::2], documents, strict=True))
+    return TokenStream(ids, sum(characters for _, characters in sizes), sizes)
 
 
 def _without_utf8(texts: Sequence[str]) -> str:

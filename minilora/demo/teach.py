@@ -22,6 +22,7 @@ import numpy as np
 from rich.console import Console
 
 from minilora.data import chat, corpora, jargon
+from minilora.data.chat_batches import ChatBatches
 from minilora.data.tasks import first_sentence
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.demo import report, teach_report
@@ -318,12 +319,12 @@ class _Lesson:
                     f"{self.limit:,} positions: shorten {escape(messages[-1]['content'], 60)!r}"
                 )
 
-    def conversations(self, conversations: list[chat.Conversation], name: str) -> chat.ChatBatches:
+    def conversations(self, conversations: list[chat.Conversation], name: str) -> ChatBatches:
         """Batches to learn from. MiniloraError where no answer fits."""
         settings, longest = self.settings, min(self.settings.longest, self.limit)
         tokens = chat.encode_conversations(self.tokenizer, self.chat_format, conversations)
         try:
-            return chat.ChatBatches(tokens, settings.batch_size, longest, self.seed, recipes.PADDING)
+            return ChatBatches(tokens, settings.batch_size, longest, self.seed, recipes.PADDING)
         except MiniloraError:
             raise MiniloraError(f"no answer of {name} fits into {longest:,} tokens: give shorter ones") from None
 

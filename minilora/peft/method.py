@@ -6,6 +6,7 @@ what a reader typed, `METHODS[name]` for the rest.
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
+from math import log
 from typing import Any
 
 from minilora.errors import MiniloraError, unknown
@@ -14,6 +15,9 @@ from minilora.peft.config import PeftConfig
 
 METHODS: dict[str, "Method"] = {}  # in the order of all tables; filled by the imports of __init__.py
 CONFIGS: dict[str, type[PeftConfig]] = {}  # peft_type -> configuration
+
+SIZES = (2_828_736, 134_515_008)  # parameters of the models that learning rates were measured on: base and SmolLM2-135M
+LARGE_SHARE = 0.3  # what LoRA's rate falls by from one to the other
 
 # Each family of methods has a colour in all figures: those of Okabe and Ito (2008), which the colour-blind tell apart.
 FAMILIES = {
@@ -149,8 +153,9 @@ class Method:
     family: str  # of FAMILIES
     marker: str  # in figures; with `linestyle` it tells methods apart in grey
     linestyle: str | tuple
-    lr: float  # a learning rate that serves on the package's base, where a search starts
+    lr: float  # the learning rate of a model of SIZES[0] parameters, where a search starts
     plan: Callable[[Any, Any], Trainable]  # of a shape (`minilora.plan.shapes.Shape`) and the options
+    large_lr: float | None = None  # of SIZES[1] parameters; None: not measured, and LARGE_SHARE of `lr`
     config: type[PeftConfig] | None = None  # None: some of the model's own weights train, without an adapter
     variant: Mapping[str, Any] = field(default_factory=dict)  # settings that tell it from others of its configuration
     settings: Callable[[Any, list[int]], dict[str, Any]] = lambda options, tokens: {}  # further ones of the config
@@ -171,6 +176,15 @@ class Method:
     def is_quantized(self) -> bool:
         """Whether its base is in 4 bits."""
         return "quant_type" in self.options
+
+    def rate(self, parameters: int) -> float:
+        """The learning rate for a model of so many parameters, to two digits.
+
+        In between SIZES its logarithm is interpolated in that of the size; beyond them it stays as it is.
+        """
+        large = self.lr * LARGE_SHARE if self.large_lr is None else self.large_lr
+        share = log(parameters / SIZES[0]) / log(SIZES[1] / SIZES[0])
+        return float(f"{self.lr * (large / self.lr) ** min(max(share, 0), 1):.2g}")
 
     def make_config(self, options: Options, tokens: list[int]) -> PeftConfig:
         """The adapter's configuration. tokens: ids of the text that is to be learned, where virtual tokens start."""

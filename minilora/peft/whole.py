@@ -65,6 +65,7 @@ register(
         marker="o",
         linestyle="-",
         lr=5e-4,
+        large_lr=5e-5,
         plan=plan_all,
         make_trainable=train_all,
         other_names=("full-fine-tuning",),

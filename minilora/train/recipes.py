@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from minilora import __version__
 from minilora.data import corpora
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
-from minilora.data.chat import ChatBatches, ChatTokens, chat_windows
+from minilora.data.chat import ChatTokens
+from minilora.data.chat_batches import ChatBatches, chat_windows
 from minilora.data.tokenizer import (
     Tokenizer,
     TokenStream,
@@ -93,6 +94,16 @@ def evaluator(model, stream: TokenStream | ChatTokens, seq_len: int, batch_size:
         return evaluation_windows(stream.ids, seq_len, batch_size)
 
     return lambda: bits_per_character(model, windows(), stream.characters, workers)
+
+
+def sample(stream: TokenStream | ChatTokens, examples: int, seq_len: int) -> TokenStream | ChatTokens:
+    """About so many conversations, or sequences of `seq_len` tokens of a text, drawn once and for all."""
+    return stream.sample(examples) if isinstance(stream, ChatTokens) else stream.sample(examples * seq_len)
+
+
+def num_examples(stream: TokenStream | ChatTokens, seq_len: int) -> int:
+    """How many conversations, or sequences of `seq_len` tokens."""
+    return len(stream.rows) if isinstance(stream, ChatTokens) else -(-len(stream.ids) // seq_len)
 
 
 def training_batches(

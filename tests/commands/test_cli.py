@@ -423,7 +423,7 @@ def test_a_run_that_learned_nothing_says_so_and_has_a_code_of_its_own(place, cap
 
 def test_a_loss_that_is_not_a_number_is_one_line_that_names_no_folder_that_is_not_there(place, tmp_path):
     out, data = tmp_path / "run", ["--model", place / "run", "--data", place / "text.txt"]
-    process = start(*DIVERGES, *data, "--lr", "1e30", "--out", out, "--save-every", 1)
+    process = start(*DIVERGES, *data, "--lr", "1e30", "--out", out, "--save-every", 1, "--eval-every", 1)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2 and err.count("\n") == 1
     assert " became " in err and "learning rate 1e+30" in err and "no good checkpoint was saved" in err

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minilora.data import chat
 from minilora.data.batches import IGNORED
+from minilora.data.chat_batches import ChatBatches, chat_windows
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
 from minilora.errors import FormatError, MiniloraError
 
@@ -231,7 +232,7 @@ def test_tokens_and_characters():
 
 
 def test_rows_are_padded_and_only_answers_have_labels():
-    batches = chat.ChatBatches(TOKENS, batch_size=3, seq_len=LONGEST, seed=1, pad_token_id=5)
+    batches = ChatBatches(TOKENS, batch_size=3, seq_len=LONGEST, seed=1, pad_token_id=5)
     assert batches.notes == []
     rows = {tuple(ids): [int(i) for i in ids[mask]] for ids, mask in TOKENS.rows}
     seen = []
@@ -252,7 +253,7 @@ def test_rows_are_padded_and_only_answers_have_labels():
 
 
 def test_packed_windows_hold_conversations_end_to_end():
-    batches = chat.ChatBatches(TOKENS, batch_size=1, seq_len=LONGEST + 3, seed=1, pad_token_id=5, pack=True)
+    batches = ChatBatches(TOKENS, batch_size=1, seq_len=LONGEST + 3, seed=1, pad_token_id=5, pack=True)
     total = sum(len(ids) for ids, _ in TOKENS.rows)
     windows = [batches.next_batch() for _ in range(total // (LONGEST + 3))]
     assert batches.state()["epoch"] == 0
@@ -271,19 +272,19 @@ def test_packed_windows_without_an_answer_are_passed_over():
         np.array([9]),
         np.array([False]),
     )  # what comes after it has its only label first in a window, where none counts
-    batches = chat.ChatBatches(chat.ChatTokens([row] * 9 + [shifts], 9), 1, 8, 1, 5, pack=True)
+    batches = ChatBatches(chat.ChatTokens([row] * 9 + [shifts], [1] * 10), 1, 8, 1, 5, pack=True)
     windows = [batches.next_batch()["labels"][0] for _ in range(40)]
     assert all((window[1:] != IGNORED).any() for window in windows) and batches.state()["epoch"] > 4
 
 
 def test_packing_needs_a_window():
     with pytest.raises(MiniloraError, match="less than a context of 9,999"):
-        chat.ChatBatches(TOKENS, 1, 9_999, 1, 5, pack=True)
+        ChatBatches(TOKENS, 1, 9_999, 1, 5, pack=True)
 
 
 @pytest.mark.parametrize("pack", [False, True])
 def test_resume_gives_the_same_batches(pack):
-    make = lambda: chat.ChatBatches(TOKENS, 2, LONGEST + 5, 1, 5, pack)  # noqa: E731
+    make = lambda: ChatBatches(TOKENS, 2, LONGEST + 5, 1, 5, pack)  # noqa: E731
     reference = make()
     states, expected = zip(*[(reference.state(), reference.next_batch()) for _ in range(15)], strict=True)
     assert states[-1]["epoch"] >= 2
@@ -297,7 +298,7 @@ def test_resume_gives_the_same_batches(pack):
 
 def test_a_long_prompt_is_cut_from_the_left_and_never_the_answer():
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x" * 300, "y" * 50), turns("a", "b")])
-    batches = chat.ChatBatches(rows, 2, 80, 1, 5)
+    batches = ChatBatches(rows, 2, 80, 1, 5)
     assert batches.notes == ["1 of 2 conversations are cut at the beginning to 80 tokens"]
     ids, mask = rows.rows[0]
     batch = batches.next_batch()
@@ -308,18 +309,18 @@ def test_a_long_prompt_is_cut_from_the_left_and_never_the_answer():
 
 def test_an_answer_that_does_not_fit_is_left_out():
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x", "y" * 90), turns("a", "b")])
-    batches = chat.ChatBatches(rows, 2, 80, 1, 5)
+    batches = ChatBatches(rows, 2, 80, 1, 5)
     assert batches.notes == ["1 of 2 left out: the response is longer than 80 tokens"]
     assert learned(batches.next_batch()) == [rows.rows[1][0][rows.rows[1][1]].tolist()] * 2
     answer = int(rows.rows[0][1].sum())
     for seq_len, fits in ((answer + 1, False), (answer + 2, True)):  # the answer, the line end after, one token before
-        tokens = chat.ChatTokens(rows.rows[:1], 90)
+        tokens = chat.ChatTokens(rows.rows[:1], [90])
         if fits:
-            (labels,) = learned(chat.ChatBatches(tokens, 1, seq_len, 1, 5).next_batch())
+            (labels,) = learned(ChatBatches(tokens, 1, seq_len, 1, 5).next_batch())
             assert len(labels) == answer
         else:
             with pytest.raises(MiniloraError, match=f"no response fits into a context of {seq_len} tokens"):
-                chat.ChatBatches(tokens, 1, seq_len, 1, 5)
+                ChatBatches(tokens, 1, seq_len, 1, 5)
 
 
 def test_an_earlier_answer_that_is_cut_into_is_not_learned():
@@ -327,7 +328,7 @@ def test_an_earlier_answer_that_is_cut_into_is_not_learned():
     ids, mask = rows.rows[0]
     first = int(mask.argmax())
     for start, answers in ((first - 1, ["y" * 90, "z"]), (first, ["z"]), (first + 40, ["z"])):
-        (labels,) = learned(chat.ChatBatches(rows, 1, len(ids) - start, 1, 5).next_batch())
+        (labels,) = learned(ChatBatches(rows, 1, len(ids) - start, 1, 5).next_batch())
         assert "".join(answers) == TOKENIZER.decode(labels) and labels.count(END) == len(answers), start
 
 
@@ -336,7 +337,7 @@ def test_each_token_of_an_answer_is_predicted_once(seq_len):
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [*SHORT, turns("x" * 30, "the value " * 20, "y", "é" * 40)])
     expected = sorted(int(i) for ids, mask in rows.rows for i in ids[mask])
     found = []
-    for batch in chat.chat_windows(rows, seq_len, 3, 5):
+    for batch in chat_windows(rows, seq_len, 3, 5):
         assert batch["input_ids"].shape[1] <= seq_len and len(batch["input_ids"]) <= 3
         assert (batch["labels"][:, 0] == IGNORED).all()
         counts = batch["labels"] != IGNORED
@@ -347,6 +348,6 @@ def test_each_token_of_an_answer_is_predicted_once(seq_len):
 
 
 def test_the_first_token_of_all_is_never_predicted():
-    rows = chat.ChatTokens([(np.arange(5), np.ones(5, dtype=bool))], 1)
-    assert [learned(batch) for batch in chat.chat_windows(rows, 9, 1, 0)] == [[[1, 2, 3, 4]]]
-    assert learned(chat.ChatBatches(rows, 1, 9, 1, 0).next_batch()) == [[1, 2, 3, 4]]
+    rows = chat.ChatTokens([(np.arange(5), np.ones(5, dtype=bool))], [1])
+    assert [learned(batch) for batch in chat_windows(rows, 9, 1, 0)] == [[[1, 2, 3, 4]]]
+    assert learned(ChatBatches(rows, 1, 9, 1, 0).next_batch()) == [[1, 2, 3, 4]]
