@@ -30,6 +30,7 @@ COMMANDS = {  # the module in commands/, and what it does
     "advise": "fine-tune or prompt? Six questions, answered from what was measured",
     "study": "reproduce the shape of a published figure in small, or list what there is",
     "models": "pretrained models: which there are, get one, look into one",
+    "tasks": "labelled tasks that others published: which there are, get one",
     "doctor": "what this machine offers, and whether minilora works on it",
     "check": "check a lesson's exercise, or show the progress",
     "course": "write the lessons as an nbgrader course, for teachers",

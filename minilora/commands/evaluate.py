@@ -18,12 +18,12 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     from minilora.plan.activations import Step
     from minilora.plan.fits import check_fits
-    from minilora.train import recipes
+    from minilora.train import recipes, tasks
     from minilora.train.parallel import Workers
 
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     print_notes(getattr(model, "notes", []))
-    text = recipes.read_data(arguments.data, tokenizer)
+    text = recipes.read_data(tasks.resolve(arguments.data, "test"), tokenizer)
     stream = getattr(text, arguments.split)
     recipes.check_length(model, text, arguments.seq_len)
     length = recipes.longest(text, arguments.seq_len)

@@ -29,6 +29,7 @@ from minilora.peft.files import CONFIG, FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 from minilora.peft.method import method_of
 from minilora.show.grids import render, show_size
 from minilora.train import catalog, recipes
+from minilora.train.download import cache_folder
 
 BASE_WORDS = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
 BASE_LICENCE = "MIT"
@@ -100,7 +101,7 @@ def known_models() -> dict:
         facts = dict(zip(("name", "description", "licence", "bytes"), cells, strict=True))
         get = f"minilora models get {cells[0]}" if path is None else None
         models.append(facts | {"is_here": path is not None, "path": path, "get": get})
-    return {"cache": str(catalog.cache_folder()), "models": models}
+    return {"cache": str(cache_folder()), "models": models}
 
 
 def list_text(facts: dict) -> str:

