@@ -110,15 +110,30 @@ def add_resume(parser: Parser, what: str) -> None:
     parser.add_argument("--overwrite", action="store_true", help=f"replace the {what} in --out")
 
 
-def add_model(parser: Parser, adapter: bool = True) -> None:
-    default = "that of --adapter, else base" if adapter else "base"
+def add_model(parser: Parser, adapter: bool = True, base: str = "base") -> None:
+    """base: the model where neither --model nor --adapter names one."""
+    default = f"that of --adapter, else {base}" if adapter else base
     parser.add_argument(
         "--model",
-        default=None if adapter else "base",
+        default=None if adapter else base,
         help=f"base (comes with the package), a name of `models list`, a folder or a .gguf file (default: {default})",
     )
     if adapter:
         parser.add_argument("--adapter", help="folder of an adapter to put on the model")
+
+
+def add_drawing(parser: Parser, temperature: str) -> None:
+    """How an answer is drawn, token by token. temperature: its default, in words."""
+    parser.add_argument("--temperature", type=number(least=0), help=f"0 is greedy (default: {temperature})")
+    parser.add_argument("--top-k", type=whole(1), help="draw among so many of the likeliest tokens")
+    parser.add_argument("--top-p", type=share, help="draw among the likeliest that reach this share together")
+    add_seed(parser)
+
+
+def drawing(arguments: Namespace, temperature: float) -> dict[str, Any]:
+    """The flags of `add_drawing` as arguments of `generate`. temperature: where none was asked for."""
+    given = {name: getattr(arguments, name) for name in ("temperature", "top_k", "top_p", "seed")}
+    return given | ({"temperature": temperature} if arguments.temperature is None else {})
 
 
 def add_seed(parser: Parser) -> None:
@@ -173,12 +188,30 @@ def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: in
     add_json(parser)
 
 
-# Results
+# Input and results
+
+
+def read_stdin(read: Callable[[], str]) -> str:
+    """What `read` takes from standard input. MiniloraError where that is no text."""
+    try:
+        return read()
+    except UnicodeDecodeError as error:
+        raise MiniloraError(f"standard input is not {error.encoding.upper()}") from error
 
 
 def print_result(arguments: Namespace, facts: dict, text: str) -> None:
     """The facts as JSON with --json, else the text."""
     print(json.dumps(facts) if arguments.json else text, flush=True)
+
+
+def print_pieces(pieces: Iterable[str]) -> None:
+    """A model's text as it comes. Control characters other than tabs and line ends are escaped: no text that a model
+    learned may work the terminal."""
+    for piece in pieces:
+        print(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", piece), end="", flush=True)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def print_notes(notes: list[str]) -> None:

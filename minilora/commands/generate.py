@@ -2,10 +2,15 @@
 
 import sys
 from argparse import Namespace
+from collections import deque
+
+import numpy as np
 
 from minilora.commands import common
-from minilora.commands.common import number, share, whole
+from minilora.commands.common import whole
 from minilora.errors import MiniloraError
+
+NEW_TOKENS = 60  # of a text that is continued
 
 
 def add(parser: common.Parser) -> None:
@@ -16,33 +21,41 @@ def add(parser: common.Parser) -> None:
         "--chat", action="store_true", help="put the prompt as a question to a chat model and print its answer"
     )
     parser.add_argument("--system", metavar="TEXT", help="the system message of --chat (default: the model's own)")
-    parser.add_argument("--max-new-tokens", type=whole(0), default=60, help="(default: %(default)s)")
-    parser.add_argument("--temperature", type=number(least=0), default=0.8, help="0 is greedy (default: %(default)s)")
-    parser.add_argument("--top-k", type=whole(1), help="draw among so many of the likeliest tokens")
-    parser.add_argument("--top-p", type=share, help="draw among the likeliest that reach this share together")
-    common.add_seed(parser)
+    parser.add_argument(
+        "--max-new-tokens", type=whole(0), help=f"(default: {NEW_TOKENS}; with --chat 512, or what the model can hold)"
+    )
+    common.add_drawing(parser, "0.8; with --chat 0")
     common.add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import answers, recipes
+    from minilora.train import answers, recipes, session
 
     if arguments.system is not None and not arguments.chat:
         raise MiniloraError("--system goes with --chat: only a chat model has a system message")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     common.print_notes(getattr(model, "notes", []))
-    prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
+    prompt = common.read_stdin(sys.stdin.read) if arguments.prompt == "-" else arguments.prompt
     if not prompt:
         raise MiniloraError("the prompt is empty; give at least one character")
     if arguments.chat:
         ids = answers.question_ids(tokenizer, prompt, arguments.system)
-        ends = answers.end_token_ids(tokenizer, model.config)
+        ends, new_tokens = answers.end_token_ids(tokenizer, model.config), session.answer_room(model, len(ids))
     else:
-        ids, ends = tokenizer.encode_prompt(prompt), None
-    how = {name: getattr(arguments, name) for name in ("temperature", "top_k", "top_p", "seed")}
-    out = model.generate(ids[None], arguments.max_new_tokens, **how, eos_token_id=ends)
-    continuation = tokenizer.decode(out[0, len(ids) :])
-    if arguments.chat:
-        continuation = continuation.strip()
-    facts = {"prompt": prompt, "continuation": continuation}
-    common.print_result(arguments, facts, continuation if arguments.chat else prompt + continuation)
+        ids, new_tokens, listed = tokenizer.encode_prompt(prompt), NEW_TOKENS, model.config.eos_token_id
+        ends = [] if listed is None else np.atleast_1d(listed).tolist()
+    if arguments.max_new_tokens is not None:
+        new_tokens = arguments.max_new_tokens
+    how = common.drawing(arguments, temperature=0 if arguments.chat else 0.8)
+    made = session.Continuation(model, tokenizer, ids, new_tokens, ends, trims=arguments.chat, **how)
+    if arguments.json:
+        deque(made, maxlen=0)
+        facts = {"prompt": prompt, "continuation": made.text, "cut": made.is_cut}
+        common.print_result(arguments, facts, "")
+        return
+    if not arguments.chat:
+        print(prompt, end="", flush=True)
+    common.print_pieces(made)
+    print(flush=True)
+    if arguments.chat and made.is_cut:
+        common.print_notes([f"the answer was cut after {new_tokens:,} tokens; --max-new-tokens gives it more"])

@@ -221,7 +221,10 @@ def find_format(tokenizer: Tokenizer) -> ChatFormat:
     """
     template = tokenizer.chat_template
     if template is None:
-        raise MiniloraError("the model has no chat format: it is a base model; give --prompt without --chat")
+        raise MiniloraError(
+            "the model has no chat format: it is a base model; generate --prompt without --chat goes on with a text, "
+            "and --model smollm2 is a chat model"
+        )
     found = _recognise(template, tokenizer)
     if found is None:
         raise MiniloraError(

@@ -1,5 +1,6 @@
 """Sampling a continuation, one token at a time, with the keys and values of what was read kept in a cache."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from minilora.tensor import Tensor, no_grad, wrap
 class KVCache:
     """Keys and values of all layers for up to `capacity` positions, in arrays made once. `length` positions are filled.
 
-    For generation only: it holds arrays, not a graph.
+    For generation only: it holds arrays, not a graph. To forget the last positions, make `length` smaller.
     """
 
     def __init__(self, capacity: int):
@@ -76,6 +77,34 @@ def generate(
     row its seed. Raises MiniloraError for settings out of range and for prompts whose continuation would pass the
     model's positions.
     """
+    ids, _ = _prompts(input_ids, attention_mask)
+    drawing = (temperature, top_k, top_p, eos_token_id, pad_token_id, seed)
+    return np.column_stack([ids, *generate_stream(model, input_ids, max_new_tokens, attention_mask, *drawing)])
+
+
+def generate_stream(
+    model: Any,
+    input_ids: Any,
+    max_new_tokens: int,
+    attention_mask: Any = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    eos_token_id: int | list[int] | None = None,
+    pad_token_id: int | None = None,
+    seed: int | list[int] = 0,
+    past_key_values: KVCache | None = None,
+) -> Iterator[np.ndarray]:
+    """The new tokens of `generate` as they are drawn: an iterator of the next token of each row, integers (B,).
+
+        for (token,) in model.generate_stream(ids, 40, temperature=0):
+            print(tokenizer.decode([token]), end="", flush=True)
+
+    It ends when all rows have; the last tokens are then the ones that ended. The rest is as of `generate`, whose errors
+    are raised by the call, before the first token. past_key_values: a cache that holds the first tokens of `input_ids`
+    and not all of them; those are not read again, and what is read goes into it (all but the last token drawn), so that
+    the next turn of a conversation begins where this one ended.
+    """
     _check_settings(max_new_tokens, temperature, top_k, top_p)
     ids, mask = _prompts(input_ids, attention_mask)
     batch, length = ids.shape
@@ -89,24 +118,30 @@ def generate(
     if len(seeds) != batch:
         raise MiniloraError(f"generate was given {len(seeds)} seeds for {batch} rows")
     rngs = [np.random.default_rng(row_seed) for row_seed in seeds]
-    out = np.full((batch, length + max_new_tokens), pad, dtype=np.int64)
-    out[:, :length] = ids
-    active = np.arange(batch)  # rows that have not ended
-    cache = KVCache(virtual + length + max_new_tokens)
-    step_ids, end = ids, length
-    with no_grad():
-        while end < out.shape[1] and active.size:
-            hidden = model.body(step_ids, attention_mask=mask, past_key_values=cache)  # (b, T, C)
-            logits = backend.to_numpy(model.lm_head(hidden[:, -1]).data)  # (b, V)
+    cache = KVCache(virtual + length + max_new_tokens) if past_key_values is None else past_key_values
+    held = max(cache.length - virtual, 0)
+    if held >= length:
+        raise MiniloraError(f"the cache holds {held} tokens and the prompt has {length}: there is nothing new to read")
+
+    def draw() -> Iterator[np.ndarray]:
+        active, seen, step_ids = np.arange(batch), mask, ids[:, held:]  # active: rows that have not ended
+        for _ in range(max_new_tokens):
+            with no_grad():  # not around the yield: the flag is the caller's there
+                hidden = model.body(step_ids, attention_mask=seen, past_key_values=cache)  # (b, T, C)
+                logits = backend.to_numpy(model.lm_head(hidden[:, -1]).data)  # (b, V)
             tokens = _sample(logits, temperature, top_k, top_p, [rngs[row] for row in active])
-            out[active, end] = tokens
-            end += 1
+            column = np.full(batch, pad, dtype=np.int64)
+            column[active] = tokens
+            yield column
             going_on = ~np.isin(tokens, eos)
+            if not going_on.any():
+                return
             if not going_on.all():
                 cache.keep_rows(going_on.nonzero()[0])
-            active, mask, step_ids = active[going_on], mask[going_on], tokens[going_on][:, None]
-            mask = np.concatenate([mask, np.ones_like(step_ids)], axis=1)
-    return out[:, :end]
+            active, seen, step_ids = active[going_on], seen[going_on], tokens[going_on][:, None]
+            seen = np.concatenate([seen, np.ones_like(step_ids)], axis=1)
+
+    return draw()
 
 
 def _sample(

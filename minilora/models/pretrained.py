@@ -20,7 +20,7 @@ from minilora.formats import huggingface
 from minilora.formats.atomic import show_path
 from minilora.formats.gguf import GGUF, is_gguf, read_gguf
 from minilora.formats.stored import StoredTensor
-from minilora.models.generate import generate
+from minilora.models.generate import generate, generate_stream
 from minilora.tensor import Tensor, is_recording, no_grad
 
 IGNORED = -100  # a label where nothing is to be predicted
@@ -230,6 +230,7 @@ class LanguageModel(Pretrained):
         return int((host_ids(labels)[:, first:] != IGNORED).sum())
 
     generate = generate
+    generate_stream = generate_stream
 
 
 def shifted(labels: Any, shape: tuple[int, ...], virtual: int = 0) -> np.ndarray:

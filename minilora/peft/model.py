@@ -199,6 +199,10 @@ class PeftModel(nn.Module):
         """The base model's `generate`, with the adapter."""
         return self.base_model.generate(*args, **kwargs)
 
+    def generate_stream(self, *args, **kwargs):
+        """The base model's `generate_stream`, with the adapter."""
+        return self.base_model.generate_stream(*args, **kwargs)
+
     def count_targets(self, labels) -> int:
         """How many of the labels count in the loss."""
         return self.base_model.count_targets(labels)

@@ -135,6 +135,40 @@ def test_one_wait_a_token():
     assert waits[1] - waits[0] == (6 if backend.name == "strict" else 0)
 
 
+# As it is drawn
+
+
+def test_a_stream_is_what_generate_returns():
+    model = endless()
+    new = greedy(model, PROMPTS, 8)[:, 4:]
+    eos = int(new[0, 2])
+    settings = {"attention_mask": np.array([[0, 1, 1, 1]] * 3), "eos_token_id": eos, "pad_token_id": PAD, "seed": 3}
+    columns = list(model.generate_stream(PROMPTS, 8, **settings))
+    assert all(column.shape == (3,) and column.dtype == np.int64 for column in columns)
+    np.testing.assert_array_equal(np.stack(columns, axis=1), model.generate(PROMPTS, 8, **settings)[:, 4:])
+
+
+def test_a_stream_refuses_at_once_and_leaves_gradients_on_between_tokens():
+    model = endless()
+    with pytest.raises(MiniloraError, match="32 positions"):
+        model.generate_stream(PROMPTS, 29)
+    stream = model.generate_stream(PROMPTS, 4)
+    next(stream)
+    model(PROMPTS, labels=PROMPTS).loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_stream_goes_on_from_a_cache():
+    model, cache = endless(), KVCache(32)
+    first = [int(token) for (token,) in model.generate_stream(PROMPTS[:1], 3, temperature=0, past_key_values=cache)]
+    assert cache.length == 6  # the last token was not read
+    longer = np.array([[*PROMPTS[0], *first, 5]])
+    found = [token for (token,) in model.generate_stream(longer, 4, temperature=0, past_key_values=cache)]
+    np.testing.assert_array_equal(found, greedy(model, longer, 4)[0, 8:])
+    with pytest.raises(MiniloraError, match="the cache holds 11 tokens and the prompt has 8"):
+        model.generate_stream(longer, 4, past_key_values=cache)
+
+
 # The end of a row
 
 

@@ -116,7 +116,12 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
     cases = {
         ("finetune", "--data", place / "x.jsonl", *out): "it is a base model",
         ("evaluate", "--data", place / "x.jsonl"): "it is a base model",
-        ("generate", "--chat", "--prompt", "x"): "no chat format: it is a base model; give --prompt without --chat",
+        (
+            "generate",
+            "--chat",
+            "--prompt",
+            "x",
+        ): "no chat format: it is a base model; generate --prompt without --chat goes on",
         ("generate", *model, "--chat", "--prompt", " "): "the prompt is empty",
         ("generate", *model, "--system", "x", "--prompt", "y"): "--system goes with --chat",
         ("finetune", *model, "--data", tmp_path / "text.txt", "--pack", *out): "only conversations are packed",

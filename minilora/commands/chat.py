@@ -1,0 +1,74 @@
+"""`minilora chat`: a conversation with a chat model, which stays loaded and remembers it."""
+
+import sys
+from argparse import Namespace
+from contextlib import suppress
+
+from minilora.commands import common
+from minilora.errors import MiniloraError, unknown
+
+MODEL = "smollm2"
+COMMANDS = ("/quit", "/reset")
+HELP = "/reset forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer"
+
+
+def add(parser: common.Parser) -> None:
+    parser.description = f"{parser.description}\n\nA line is a message.\n{HELP}."
+    parser.epilog = "example: minilora chat --model smollm2 --system 'Answer in one sentence.'"
+    common.add_model(parser, base=MODEL)
+    parser.add_argument("--system", metavar="TEXT", help="the system message (default: the model's own)")
+    parser.add_argument(
+        "--max-new-tokens", type=common.whole(1), default=512, help="of an answer (default: %(default)s)"
+    )
+    common.add_drawing(parser, "0")
+
+
+def run(arguments: Namespace) -> None:
+    from minilora.train import recipes
+    from minilora.train.session import ChatSession
+
+    source = MODEL if arguments.model is arguments.adapter is None else arguments.model
+    model, tokenizer = recipes.load_model(source, arguments.adapter)
+    common.print_notes(getattr(model, "notes", []))
+    how = common.drawing(arguments, temperature=0)
+    session = ChatSession(model, tokenizer, arguments.system, arguments.max_new_tokens, **how)
+    is_watched = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_watched:
+        with suppress(ImportError):
+            import readline  # noqa: F401 (lines can be edited)
+        print(f"The model is loaded, and keeps {session.context:,} tokens of conversation. {HELP}.")
+    prompt = "> " if is_watched else ""
+    while True:
+        try:
+            line = common.read_stdin(lambda: input(prompt)).strip()
+        except EOFError:
+            print(end="\n" if is_watched else "")
+            return
+        if line == "/quit":
+            return
+        if line == "/reset":
+            session.reset()
+        elif line.startswith("/") and line[1:].isalpha():
+            common.print_notes([unknown("command", line, COMMANDS)])
+        elif line:
+            _answer(session, line)
+
+
+def _answer(session, question: str) -> None:
+    """Print the answer; what is wrong with one question does not end the conversation."""
+    notes = []
+    try:
+        answer = session.ask(question)
+        if session.forgotten:
+            turns = "turn was" if session.forgotten == 1 else "turns were"
+            common.print_notes([f"the context is full: the oldest {session.forgotten} {turns} forgotten"])
+        common.print_pieces(answer)
+        if answer.is_cut:
+            notes = [f"the answer was cut after {len(answer.tokens):,} tokens; --max-new-tokens gives it more"]
+    except MiniloraError as error:
+        common.print_notes([str(error)])
+        return
+    except KeyboardInterrupt:
+        notes = ["stopped"]
+    print(flush=True)
+    common.print_notes(notes)

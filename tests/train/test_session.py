@@ -1,0 +1,146 @@
+"""Text as it is made, and a conversation that is remembered: `pytest tests/train/test_session.py`."""
+
+import numpy as np
+import pytest
+
+from minilora.data.tokenizer import train_tokenizer
+from minilora.errors import MiniloraError
+from minilora.models.llama import LlamaModel
+from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from minilora.train import recipes
+from minilora.train.answers import end_token_ids
+from minilora.train.session import ChatSession, Continuation, answer_room
+from tests.helpers import tiny_chat
+
+pytestmark = pytest.mark.host
+BYTES = train_tokenizer(["no pair occurs twice"], 257)  # a token is a byte
+END = 0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("session") / "model"
+    return tiny_chat.save(folder, ["What is it? It is so. And that?"], initializer_range=0.5)
+
+
+class Says:
+    """Stands in for a model: draws the given tokens, then what ends them."""
+
+    def __init__(self, tokens):
+        self.tokens = [*tokens, END]
+
+    def generate_stream(self, ids, max_new_tokens, **settings):
+        return (np.array([token]) for token in self.tokens[:max_new_tokens])
+
+
+def continuation(said, most: int = 99, trims: bool = False) -> Continuation:
+    tokens = BYTES.encode(said) if isinstance(said, str) else said
+    return Continuation(Says(tokens), BYTES, np.array([1]), most, [END], trims)
+
+
+def test_pieces_are_whole_characters():
+    made = continuation("a€é😀b")
+    assert list(made) == ["a", "€", "é", "😀", "b"]
+    assert made.text == "a€é😀b" and not made.is_cut and END not in made.tokens
+
+
+def test_a_character_that_never_ends_is_shown_at_the_end_or_before_what_follows():
+    a, first, *_, b = BYTES.encode("a€b")
+    assert list(continuation([a, first])) == ["a", "\ufffd"]
+    assert list(continuation([a, first, b])) == ["a", "\ufffdb"]
+    cut = continuation("a€", most=3)
+    assert list(cut) == ["a", "\ufffd"] and cut.is_cut
+
+
+def test_an_answer_has_no_spaces_around_it():
+    made = continuation(" \n a  b \n", trims=True)
+    assert "".join(made) == made.text == "a  b"
+    assert "".join(continuation(" a \n")) == " a \n"
+
+
+@pytest.mark.parametrize("most, is_cut", [(2, True), (3, True), (4, False)])
+def test_it_is_cut_where_nothing_ended_it(most, is_cut):
+    made = continuation("abc", most)
+    assert "".join(made) == "abc"[:most] and made.is_cut == is_cut
+
+
+# Conversations
+
+
+def loaded(place, config=None):
+    model, tokenizer = recipes.load_model(str(place))
+    if config is not None:
+        model = get_peft_model(model, config)
+        for p in model.parameters():
+            if p.requires_grad:
+                p.data = np.random.default_rng(1).normal(size=p.shape).astype("float32")
+    return model, tokenizer
+
+
+def said(session: ChatSession, question: str) -> str:
+    return "".join(session.ask(question))
+
+
+ADAPTERS = [None, LoraConfig(r=2), PromptTuningConfig(num_virtual_tokens=3), PrefixTuningConfig(num_virtual_tokens=3)]
+
+
+@pytest.mark.parametrize("config", ADAPTERS, ids=lambda config: getattr(config, "peft_type", "base"))
+def test_each_turn_is_answered_as_if_all_were_read_anew_and_only_the_new_is_read(place, config, monkeypatch):
+    model, tokenizer = loaded(place, config)
+    session = ChatSession(model, tokenizer, "Be kind.", max_new_tokens=12, temperature=0)
+    messages, read = [{"role": "system", "content": "Be kind."}], []
+    forward = LlamaModel.forward
+
+    def counted(self, ids=None, *arguments, inputs_embeds=None, **named):
+        read.append((ids if inputs_embeds is None else inputs_embeds).shape[1])
+        return forward(self, ids, *arguments, inputs_embeds=inputs_embeds, **named)
+
+    monkeypatch.setattr(LlamaModel, "forward", counted)
+    for question in ("What is it?", "And that?", "Why?"):
+        messages.append({"role": "user", "content": question})
+        ids = session._format.encode(tokenizer, messages, add_generation_prompt=True)[0]
+        read.clear()
+        answer = said(session, question)
+        first_read = read[0]
+        alone = model.generate(ids[None], 12, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
+        assert answer == tokenizer.decode(alone[0, len(ids) :]).strip() != ""
+        assert first_read < len(ids) - len(answer) or len(messages) == 2
+        messages.append({"role": "assistant", "content": answer})
+    session.reset()
+    assert said(session, "What is it?") == messages[2]["content"]
+
+
+def test_an_answer_that_was_broken_off_is_remembered_as_far_as_it_came(place):
+    model, tokenizer = loaded(place)
+    session = ChatSession(model, tokenizer, max_new_tokens=20, temperature=0)
+    answer = session.ask("What?")
+    pieces = iter(answer)
+    first = next(pieces) + next(pieces)
+    session.ask("Why?")
+    assert [turn["content"] for turn in session._turns] == ["What?", first.strip(), "Why?"]
+    session.ask("How?")  # the answer before had no word
+    assert [turn["content"] for turn in session._turns] == ["What?", first.strip(), "How?"]
+
+
+def test_the_oldest_turns_go_when_the_context_is_full(place):
+    model, tokenizer = loaded(place)
+    session = ChatSession(model, tokenizer, "Be kind.", max_new_tokens=10, context=150, temperature=0)
+    gone = []
+    for index in range(12):
+        said(session, f"What is {index}?")
+        gone.append(session.forgotten)
+        assert session._cache.length <= 150
+        assert session._turns[-1]["content"] == f"What is {index}?" and session._turns[0]["role"] == "user"
+    full = [index for index, count in enumerate(gone) if count]
+    assert full and full[0] > 0 and gone[full[0]] >= 2, gone
+    assert all(later - earlier > 1 for earlier, later in zip(full, full[1:], strict=False))  # half of it was freed
+    with pytest.raises(MiniloraError, match="a conversation holds 150; shorten it"):
+        session.ask("word " * 200)
+    with pytest.raises(MiniloraError, match="empty"):
+        session.ask(" ")
+    assert session._turns[-2]["content"] == "What is 11?"
+
+
+def test_an_answer_has_room_as_far_as_the_positions_go(place):
+    model, _ = loaded(place, PromptTuningConfig(num_virtual_tokens=3))  # 256 positions
+    assert [answer_room(model, length) for length in (0, 200, 252, 300)] == [253, 53, 1, 1]
