@@ -185,6 +185,9 @@ def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: in
         "--checkpointing", action="store_true", help="compute blocks again in backward: less memory, a third more time"
     )
     add_resume(parser, "run")
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="let --resume go on with another text, model or method"
+    )
     add_json(parser)
 
 

@@ -60,10 +60,8 @@ def train_in_folder(
 ) -> None:
     """Train `model` on `text` in the run folder, save the best of it with `save(folder, training)`, and report.
 
-    training: of `recipes.training_record`.
-
-    fits: raises where the machine cannot hold a step; called when the data are known to suit. Raises NotLearned, when
-    all is written, where no evaluation beat the start.
+    training: of `recipes.training_record`. fits: raises where the machine cannot hold a step; called when the data are
+    known to suit. Raises NotLearned, when all is written, where no evaluation beat the start.
     """
     world = this_world()
     world.check_enough_rows(arguments.batch_size)
@@ -85,6 +83,7 @@ def train_in_folder(
         settings,
         text.sha256,
         accept=lambda checkpoint: check_own_checkpoint(trainable(model), checkpoint),
+        allow_changes=arguments.allow_changes,
     )
     world.check_same_on_all_ranks(lambda: recipes.fingerprints(model, text, settings))
     trains, total = recipes.count_parameters(model)

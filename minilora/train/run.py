@@ -51,7 +51,8 @@ class RunFolder:
     `resume` goes on from the newest whole checkpoint (`.checkpoint`), or starts anew where there is no run or no
     checkpoint; `overwrite` removes the record, metrics and checkpoints of the run that is there and starts anew.
     Either touches only a folder that a run wrote. `.notes` holds lines for the reader: what was started anew, which
-    checkpoint was damaged, which settings differ from the run's.
+    checkpoint was damaged, which settings differ from the run's. A run that would go on with another text, model or
+    method than it began with is refused, unless with `allow_changes`.
 
     `accept` is called with the checkpoint that a resumed run would go on from, and raises where it must not.
 
@@ -69,6 +70,7 @@ class RunFolder:
         text_hash: str | None = None,
         command: str | None = None,
         accept: Callable[[checkpoint.Checkpoint], None] | None = None,
+        allow_changes: bool = False,
     ):
         if resume and overwrite:
             raise MiniloraError("resume goes on with a run and overwrite removes it: give one of the two")
@@ -80,6 +82,7 @@ class RunFolder:
         self._config = json.loads(json.dumps(config or {}))  # as the file will have it: lists for tuples, text for keys
         self._text_hash = text_hash
         self._accept = accept
+        self._allow_changes = allow_changes
         self._command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         self._last_step = -1
         self._record: dict = {}  # what run.json holds
@@ -166,8 +169,10 @@ class RunFolder:
         if previous and self._resume:
             self.checkpoint = checkpoint.latest(self.checkpoints)
             self.notes += self.checkpoint.notes if self.checkpoint else ()
-        if self.checkpoint and self._accept:
-            self._accept(self.checkpoint)  # raises for one that is not of this run, before anything is changed
+        if previous and self.checkpoint:  # raise for one that is not of this run, before anything is changed
+            self._check_changes(previous)
+            if self._accept:
+                self._accept(self.checkpoint)
         if self._resume and self.checkpoint is None:
             self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
         resumed_from = self.checkpoint.step if self.checkpoint else -1
@@ -215,6 +220,21 @@ class RunFolder:
             self._note_changes(previous)
         self._record = record
         atomic.write_json(self.path / RECORD, record)
+
+    def _check_changes(self, previous: dict) -> None:
+        """Raise MiniloraError where the training would go on as another one."""
+        changes = []
+        for name in ("model", "method"):
+            before, now = previous["config"].get(name), self._config.get(name)
+            if before != now:
+                changes.append(f"--{name} was {escape(before)}, not {escape(now)}")
+        if previous.get("text_sha256") != self._text_hash:
+            changes.append("--data was another text")
+        if changes and not self._allow_changes:
+            raise MiniloraError(
+                f"--resume goes on with the run in {show_path(self.path)}, whose {' and whose '.join(changes)}; "
+                "give it what it began with, or add --allow-changes"
+            )
 
     def _note_changes(self, previous: dict) -> None:
         before, now = previous["config"], self._config

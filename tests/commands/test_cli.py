@@ -342,6 +342,18 @@ def test_a_foreign_checkpoint_is_refused_and_left_as_it_was(place, capsys, tmp_p
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
 
 
+def test_resume_on_another_text_is_refused_and_left_as_it_was(place, capsys, tmp_path):
+    (tmp_path / "other.txt").write_text(sentences(150))
+    common = ["--model", str(place / "run"), "--out", str(tmp_path / "run"), "--seq-len", "32", "--rank", "2"]
+    assert main(["finetune", *common, "--data", str(place / "text.txt"), "--steps", "2"]) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    resume = ["finetune", *common, "--data", str(tmp_path / "other.txt"), "--steps", "4", "--resume"]
+    refused(capsys, resume, "--data was another text; give it what it began with, or add --allow-changes")
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+    assert main([*resume, "--allow-changes"]) in (0, 3)
+    assert "the text is not the one" in capsys.readouterr().err
+
+
 def test_checkpointing_changes_no_bit_of_a_run_and_of_one_that_is_resumed(place, tmp_path):
     data = ["--data", str(place / "text.txt"), "--steps", "4", "--save-every", "2"]
     pretrain = ["pretrain", *data, *TINY, "--num-layers", "2"]

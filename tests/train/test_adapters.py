@@ -14,7 +14,7 @@ from minilora.formats.safetensors import load_file, save_file
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.peft.files import named_base
 from minilora.train import recipes
-from minilora.train.catalog import CATALOG, CatalogEntry
+from minilora.train.catalog import CATALOG
 from minilora.train.methods import METHODS
 from minilora.train.model_card import model_card
 from minilora.train.recipes import base_of, load_model, save_model, training_of
@@ -121,7 +121,8 @@ def forget_fingerprint(folder):
 @pytest.fixture
 def catalog(tmp_path, monkeypatch):
     """The package's base under the name "tiny", in the cache as a file that is never read: only its size counts."""
-    entry = CatalogEntry("tiny", "MIT", "tiny", "1", "0", 1, "tiny.gguf", "0", 9, "Org/Tiny", "f" * 64)
+    named = {"member": "tiny.gguf", "size": 9, "hub_name": "Org/Tiny", "fingerprint": "f" * 64}
+    entry = replace(CATALOG["smollm2"], **named)
     monkeypatch.setitem(CATALOG, "tiny", entry)
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache" / "tiny").mkdir(parents=True)

@@ -158,9 +158,30 @@ def test_resume_without_a_run_or_checkpoint_starts_anew_and_says_so(tmp_path):
     assert "starting anew" in note and logged(tmp_path / "run") == [1]
 
 
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        ({"text_hash": "b"}, "whose --data was another text; give it"),
+        ({"config": {"model": "base", "method": "rslora"}}, "whose --method was lora, not rslora; give it"),
+        ({"config": {"method": "lora"}, "text_hash": None}, "--model was base, not None and whose --data was another"),
+    ],
+)
+def test_another_training_is_no_resumption(tmp_path, other, message):
+    own = {"config": {"model": "base", "method": "lora"}, "text_hash": "a"}
+    train(tmp_path, [1, 2], save_at=[1], **own)
+    before = contents(tmp_path)
+    with pytest.raises(MiniloraError, match=message):
+        train(tmp_path, [3], resume=True, **(own | other))
+    assert contents(tmp_path) == before
+    assert len(train(tmp_path, [2], resume=True, allow_changes=True, **(own | other))) == len(other)
+    train(tmp_path / "new", [1], **own)
+    train(tmp_path / "new", [1], resume=True, **(own | other))  # no checkpoint: it begins anew
+
+
 def test_changed_settings_are_noted(tmp_path):
     train(tmp_path, [1], save_at=[1], config={"lr": 0.1, "seed": 0, "betas": (0.9, 0.99)}, text_hash="a")
-    notes = train(tmp_path, [], resume=True, config={"lr": 0.2, "betas": (0.9, 0.99), "new": 1}, text_hash="b")
+    changed = {"config": {"lr": 0.2, "betas": (0.9, 0.99), "new": 1}, "text_hash": "b", "allow_changes": True}
+    notes = train(tmp_path, [], resume=True, **changed)
     assert [note.split(" in ")[0] for note in notes[:3]] == ["lr was 0.1", "new was None", "seed was 0"]
     assert "text" in notes[3] and len(notes) == 4
 
