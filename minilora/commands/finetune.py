@@ -16,6 +16,9 @@ def add(parser: Parser) -> None:
         "--pack", action="store_true", help="conversations end to end in each sequence, in place of one and padding"
     )
     parser.add_argument("--method", default="lora", help="see below (default: %(default)s)")
+    for part in ("validation", "test"):
+        words = f"a file of the {part} part; --data is not divided for it then"
+        parser.add_argument(f"--{part}", help=words)
     methods.add_option_flags(parser)
     add_training(parser, batch_size=8, steps=None, seq_len=None)
     parser.add_argument("--lr", type=number(above=0), help="learning rate at its peak (default: by method and model)")
@@ -30,13 +33,15 @@ def run(arguments: Namespace) -> None:
     name = methods.find(arguments.method)
     method, options = methods.METHODS[name], methods.read_options(arguments, name)
     quantization = options.quantization if method.is_quantized else None  # never all of it in float
-    text = recipes.read_data(arguments.data, recipes.tokenizer_of(recipes.path_of_model(arguments.model)))
+    tokenizer = recipes.tokenizer_of(recipes.path_of_model(arguments.model))
+    text = recipes.read_data(arguments.data, tokenizer, arguments.validation, arguments.test)
     model, tokenizer = recipes.load_model(arguments.model, quantization=quantization)
     model = methods.adapt(model, name, options, text.train.ids, arguments.seed)
     arguments.seq_len = arguments.seq_len or defaults.seq_len_for(model, text)
     sizes = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "epochs", "pack")}
     config = defaults.finetune_config(model, method, text, **sizes, **given(arguments))
     settings = {"model": arguments.model, "method": name}
+    settings |= {part: path for part in ("validation", "test") if (path := getattr(arguments, part)) is not None}
     settings |= {option: getattr(options, option) for option in method.options}
 
     def fits() -> None:

@@ -90,7 +90,7 @@ def train_in_folder(
     if not arguments.json:
         print(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
         print(_plan_of(config, text, validation, batch_size, seq_len), flush=True)
-    print_notes(getattr(batches, "notes", []))
+    print_notes([*text.notes, *getattr(batches, "notes", [])])
     with Workers(world=world) as workers, run_folder if world.is_rank_zero else nullcontext() as run:
         evaluate = recipes.evaluator(model, validation, seq_len, batch_size, workers)
         history = train(

@@ -30,6 +30,10 @@ from minilora.formats.atomic import parse_json, show_path
 
 Conversation = list[dict[str, str]]  # messages with "role" (system, user or assistant) and "content"
 ROLES = ("system", "user", "assistant")
+QUESTIONS, ANSWERS = ("prompt", "instruction"), ("response", "completion", "output")  # what a line may call them
+MOST_LABELS = 20
+LEAST_RECURRENCE = 3  # conversations per label, on average
+_PORTION = 1000  # conversations encoded at a time
 
 
 # How a conversation is written down.
@@ -42,6 +46,11 @@ class Piece(NamedTuple):
     content: str | int
     is_special: bool = False
     is_response: bool = False
+
+
+def _joined(part: Piece | list[Piece]) -> str | None:
+    """The text of pieces that are encoded as one; None for a special token."""
+    return None if isinstance(part, Piece) else "".join(str(piece.content) for piece in part)
 
 
 def _special(token: str | int, is_response: bool = False) -> Piece:
@@ -86,35 +95,58 @@ class ChatFormat:
 
         MiniloraError for messages in an order that the format has no words for.
         """
+        return self.encode_many(tokenizer, [messages], add_generation_prompt)[0]
+
+    def encode_many(
+        self, tokenizer: Tokenizer, conversations: Sequence[Conversation], add_generation_prompt: bool = False
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As `encode`, for several conversations at once, on all cores."""
+        all_parts = [self._parts(messages, tokenizer, add_generation_prompt) for messages in conversations]
+        # By text, most of which are the same headers again and again, and whether it comes first.
+        encoded: dict[tuple[str | None, bool], tuple[np.ndarray, np.ndarray]] = {}
+        for is_first in (True, False):
+            chosen = (part for parts in all_parts for part in (parts[:1] if is_first else parts[1:]))
+            texts = list({text for part in chosen if (text := _joined(part)) is not None})
+            for text, found in zip(texts, tokenizer.encode_placed(texts, is_first), strict=True):
+                encoded[text, is_first] = found
+        rows = []
+        for parts in all_parts:
+            row = []
+            for index, part in enumerate(parts):
+                if isinstance(part, Piece):
+                    row.append((np.array([part.content], np.int64), np.array([part.is_response])))
+                else:
+                    ids, starts = encoded[_joined(part), index == 0]
+                    ends = np.cumsum([len(str(piece.content)) for piece in part[:-1]])
+                    owner = np.searchsorted(ends, starts, side="right")  # the piece that a token begins in
+                    row.append((ids, np.array([piece.is_response for piece in part])[owner]))
+            ids, mask = (np.concatenate(arrays) for arrays in zip(*row, strict=True))
+            rows.append((ids, mask))
+        return rows
+
+    def _parts(
+        self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool
+    ) -> list[Piece | list[Piece]]:
+        """Special tokens by id, and the pieces of text between them, which are encoded as one: a token may lie across
+        two pieces.
+        """
         check_messages(messages)
         if self.trims:
             messages = [{**message, "content": message["content"].strip()} for message in messages]
-        first = [_special(tokenizer.bos_token_id)] if self.bos and tokenizer.bos_token_id is not None else []
-        ids: list[int] = []
-        mask: list[bool] = []
-        text: list[tuple[str, bool]] = []  # and whether it is a response
-
-        def flush() -> None:
-            """Encode the pieces of text since the last special token, as one: a token may lie across two pieces."""
-            found, starts = tokenizer.encode_placed("".join(piece for piece, _ in text), is_first=not ids)
-            ends = np.cumsum([len(piece) for piece, _ in text])
-            owner = np.searchsorted(ends, starts, side="right")  # the piece that a token begins in
-            ids.extend(found)
-            mask.extend(text[min(i, len(text) - 1)][1] for i in owner)
-            text.clear()
-
-        for piece in [*first, *self.pieces(messages, tokenizer, add_generation_prompt)]:
+        parts: list[Piece | list[Piece]] = []
+        if self.bos and tokenizer.bos_token_id is not None:
+            parts.append(_special(tokenizer.bos_token_id))
+        for piece in self.pieces(messages, tokenizer, add_generation_prompt):
             token = piece.content
-            if isinstance(token, int) or (piece.is_special and tokenizer.has_special(token)):
-                if text:
-                    flush()
-                ids.append(token if isinstance(token, int) else tokenizer.special_id(token))
-                mask.append(piece.is_response)
+            if isinstance(token, int):
+                parts.append(piece)
+            elif piece.is_special and tokenizer.has_special(token):
+                parts.append(_special(tokenizer.special_id(token), piece.is_response))
+            elif token and parts and isinstance(parts[-1], list):
+                parts[-1].append(piece)
             elif token:
-                text.append((token, piece.is_response))
-        if text:
-            flush()
-        return np.array(ids, dtype=np.int64), np.array(mask, dtype=bool)
+                parts.append([piece])
+        return parts
 
 
 @dataclass(frozen=True)
@@ -308,39 +340,37 @@ def check_messages(messages: Conversation) -> None:
 # Files of conversations.
 
 
-def read_jsonl(path: str | os.PathLike[str]) -> list[Conversation]:
+def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> list[Conversation]:
     """The conversations in a file with one JSON object a line: {"prompt": …, "response": …}, or {"messages": […]} with
-    a role and a content each, the assistant's last. Empty lines are passed over.
+    a role and a content each, the assistant's last. "completion" and "output" are a response, "instruction" with an
+    "input" is a prompt, too. Empty lines and other keys are passed over; a line in `notes` says which keys.
 
     Errors: MiniloraError, which names up to three bad lines by their number; FormatError for what cannot be read.
     """
     conversations, problems = [], []
+    ignored: dict[str, None] = {}
     for number, line in enumerate(corpora.read_file(path).split("\n"), start=1):
         if line.strip():
             try:
-                conversations.append(_conversation(parse_json(line.encode(), "it")))
+                conversations.append(_conversation(parse_json(line.encode(), "it"), ignored))
             except MiniloraError as error:
                 problems.append(f"line {number}: {error}")
     if problems:
         raise MiniloraError(f"{show_path(path)}: {first_few(problems, separator='; ')}")
     if not conversations:
         raise MiniloraError(f"there is no conversation in {show_path(path)}")
+    if ignored and notes is not None:
+        notes.append(f"{show_path(path)}: what lines have under {escape(first_few(list(ignored)))} is not read")
     return conversations
 
 
-def _conversation(row: dict[str, Any]) -> Conversation:
-    """The messages of one line. MiniloraError that says what is wrong with it."""
-    if row.keys() == {"prompt", "response"}:
-        messages = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
-    elif row.keys() == {"messages"}:
-        messages = row["messages"]
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise MiniloraError("messages must be a list of objects")
-    else:
-        raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
+def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation:
+    """The messages of one line; keys that are not read go to `ignored`. MiniloraError that says what is wrong."""
+    messages = _messages(row, ignored)
     for message in messages:
-        if message.keys() != {"role", "content"}:
+        if not message.keys() >= {"role", "content"}:
             raise MiniloraError(f"a message has the keys {escape(', '.join(message)) or 'none'}; give role and content")
+        ignored |= dict.fromkeys(name for name in message if name not in ("role", "content") and message[name])
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
@@ -348,9 +378,31 @@ def _conversation(row: dict[str, Any]) -> Conversation:
             raise MiniloraError(f"the content of the {role}'s message is {type(content).__name__}, not text")
         if role != "system" and not content.strip():
             raise MiniloraError(f"the {role}'s message is empty")
+    messages = [{name: message[name] for name in ("role", "content")} for message in messages]
     check_messages(messages)
     if messages[-1]["role"] != "assistant":
         raise MiniloraError("the last message is not the assistant's: there is no response to learn")
+    return [{name: message[name] for name in ("role", "content")} for message in messages]
+
+
+def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, Any]]:
+    """The messages of one line, whatever they hold."""
+    known = [name for name in (*QUESTIONS, *ANSWERS, "messages") if name in row]
+    used, messages = {"messages"}, row.get("messages")
+    if len(known) == 2 and known[0] in QUESTIONS and known[1] in ANSWERS:
+        question, answer = known
+        used, contents = set(known), [row[question]]
+        if question == "instruction" and row.get("input"):
+            used.add("input")
+            contents.append(row["input"])
+        is_text = all(isinstance(content, str) for content in contents)
+        asked = "\n\n".join(contents) if is_text else next(c for c in contents if not isinstance(c, str))
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": row[answer]}]
+    elif known != ["messages"]:
+        raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
+    elif not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise MiniloraError("messages must be a list of objects")
+    ignored |= dict.fromkeys(name for name in row if name not in used and row[name])
     return messages
 
 
@@ -360,13 +412,18 @@ class Splits(NamedTuple):
     test: list[Conversation]
 
 
+def question_of(messages: Conversation) -> str:
+    """What a conversation begins with."""
+    return next(message["content"] for message in messages if message["role"] == "user")
+
+
 def split(conversations: Sequence[Conversation], where: str) -> Splits:
     """Train, validation and test, about 80, 10 and 10 of each 100, each at least one; by hash, as `corpora.split`.
 
     Conversations that begin with one question stay together, so that no answer is tested that was learned.
     MiniloraError where fewer than three different questions are asked.
     """
-    opening = [next(m["content"] for m in messages if m["role"] == "user") for messages in conversations]
+    opening = list(map(question_of, conversations))
     if len(set(opening)) < 3:
         raise MiniloraError(
             f"{show_path(where)} has {len(conversations)} conversations with {len(set(opening))} different questions, "
@@ -375,6 +432,17 @@ def split(conversations: Sequence[Conversation], where: str) -> Splits:
     documents = tuple(corpora.Document(str(i), "", question) for i, question in enumerate(opening))
     parts = corpora.split(corpora.Corpus(where, documents, ""))
     return Splits(*([conversations[int(document.name)] for document in part] for part in parts))
+
+
+def response_of(messages: Conversation) -> str:
+    """The last answer, as a label is compared."""
+    return messages[-1]["content"].strip()
+
+
+def labels_of(conversations: Sequence[Conversation]) -> list[str] | None:
+    """The different responses, sorted, where they are at most 20 and come 3 times each on average; else None."""
+    found = set(map(response_of, conversations))
+    return sorted(found) if len(found) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE) else None
 
 
 def sha256(conversations: Sequence[Conversation]) -> str:
@@ -410,6 +478,8 @@ class ChatTokens:
 def encode_conversations(
     tokenizer: Tokenizer, chat_format: ChatFormat, conversations: Sequence[Conversation]
 ) -> ChatTokens:
-    rows = [chat_format.encode(tokenizer, messages) for messages in conversations]
+    rows = []
+    for start in range(0, len(conversations), _PORTION):
+        rows += chat_format.encode_many(tokenizer, conversations[start : start + _PORTION])
     answers = [[m["content"] for m in messages if m["role"] == "assistant"] for messages in conversations]
     return ChatTokens(rows, [sum(map(len, contents)) for contents in answers])

@@ -10,6 +10,8 @@ from minilora.data.batches import IGNORED, ShuffledEpochs, check_seq_len, pad_ro
 from minilora.data.chat import ChatTokens
 from minilora.errors import MiniloraError
 
+POOL = 16  # batches that are made of rows of one pool
+
 
 class ChatBatches(ShuffledEpochs):
     """Conversations, shuffled: `input_ids`, `attention_mask` and `labels` (B, T), labels -100 outside of the answers.
@@ -17,6 +19,9 @@ class ChatBatches(ShuffledEpochs):
     As rows, B conversations are padded on the right to the longest of them. With `pack`, those of an epoch stand end to
     end and are cut into windows of `seq_len` tokens; windows without an answer, and what is left over at the end, are
     passed over. Packed conversations see those before them in their window: no mask keeps them apart.
+
+    Rows of like length come together, so that little of a batch is padding: of each POOL batches' rows in the epoch's
+    order, the shortest make a batch, and so on; these batches are shuffled again.
 
     A conversation of more than `seq_len` tokens loses its beginning, and an earlier answer that the cut falls into is
     no longer learned; one whose last answer does not fit at all is left out. `notes` says how many.
@@ -61,6 +66,23 @@ class ChatBatches(ShuffledEpochs):
             )
         return fitting
 
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, epoch])
+        items = self._epoch(rng)
+        return items if self.pack else self._by_length(items, -epoch * len(items) % self.batch_size, rng)
+
+    def _by_length(self, order: np.ndarray, first: int, rng: np.random.Generator) -> np.ndarray:
+        """The order in which batches hold rows of like length. first: rows that fill up the last epoch's last batch."""
+        lengths = np.array([len(ids) for ids, _ in self._rows])
+        grouped = [order[:first]]
+        for start in range(first, len(order), POOL * self.batch_size):
+            pool = order[start : start + POOL * self.batch_size]
+            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            whole = len(pool) // self.batch_size * self.batch_size
+            batches = pool[:whole].reshape(-1, self.batch_size)
+            grouped += [*rng.permutation(batches), pool[whole:]]
+        return np.concatenate(grouped)
+
     def _epoch(self, rng: np.random.Generator) -> np.ndarray:
         order = rng.permutation(len(self._rows))
         if not self.pack:
@@ -86,7 +108,7 @@ class ChatBatches(ShuffledEpochs):
 def chat_windows(
     tokens: ChatTokens, seq_len: int, batch_size: int, pad_token_id: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The conversations in order, in batches as `ChatBatches` gives them, in which each token of an answer is predicted
+    """The conversations by length, in batches as those of `ChatBatches`, in which each token of an answer is predicted
     exactly once.
 
     One of more than `seq_len` tokens comes in windows that overlap by half, so that what a window predicts has at least
@@ -102,6 +124,7 @@ def chat_windows(
             if (labels != IGNORED).any():
                 windows.append((ids[start:end], labels))
             done = max(done, end)
+    windows.sort(key=lambda window: len(window[0]))
     for first in range(0, len(windows), batch_size):
         yield _padded(windows[first : first + batch_size], pad_token_id)
 

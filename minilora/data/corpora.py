@@ -32,6 +32,7 @@ SIZE_LIMIT = 256 * 2**20  # bytes of a reader's text; in memory, text, pieces an
 SHORTEST = 40  # characters; a docstring below this is mostly a repetition of the object's name
 SHINGLE = 8  # words; so long a run in common is copied text, not chance
 OVERLAP = 1 / 3  # a document with more than this share of its shingles seen before is a near-duplicate
+TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet")  # no running text
 HELD_OUT = 0.1  # share of the groups in the validation part, and again in the test part
 
 # Tests are not documentation, site-packages is somebody else's, and the rest comes and goes with the version of Python
@@ -87,6 +88,11 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     elif os.path.isdir(name):
         texts = _read_folder(Path(name), skipped)
     elif os.path.lexists(name):
+        if name.lower().endswith(TABLES):
+            raise MiniloraError(
+                f"{show_path(name)} is a table: write each row as a line "
+                '{"prompt": "…", "response": "…"} of a .jsonl file (in Python: csv.DictReader and json.dumps)'
+            )
         texts = {os.path.basename(name): read_file(name)}
     else:
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"

@@ -113,14 +113,16 @@ class Tokenizer:
         """As `encode`, for several texts at once, on all cores."""
         return [np.array(encoding.ids, dtype=np.int64) for encoding in self._encodings(texts, self._inner)]
 
-    def encode_placed(self, text: str, is_first: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """The token ids of `text`, and where in it each one begins, in characters; both int64 (N,).
+    def encode_placed(self, texts: Sequence[str], is_first: bool = True) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The token ids of each text, and where in it each one begins, in characters; both int64 (N,).
 
-        is_first: False for a text that follows a special token: some tokenizers put a space before the first only.
+        is_first: False for texts that follow a special token: some tokenizers put a space before the first only.
         """
-        (encoding,) = self._encodings([text], self._inner if is_first else self._inside)
-        starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
-        return np.array(encoding.ids, dtype=np.int64), starts
+        encodings = self._encodings(texts, self._inner if is_first else self._inside)
+        return [
+            (np.array(encoding.ids, np.int64), np.array([start for start, _ in encoding.offsets], np.int64))
+            for encoding in encodings
+        ]
 
     def _encodings(self, texts: Sequence[str], inner: Any) -> list[Any]:
         try:

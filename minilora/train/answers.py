@@ -12,7 +12,7 @@ import numpy as np
 from minilora.data import chat
 from minilora.data.batches import padded_left
 from minilora.data.tokenizer import Tokenizer
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, escape, first_few
 from minilora.formats.atomic import show_path
 from minilora.train.parallel import Workers, split_batch
 
@@ -27,6 +27,8 @@ class Chats:
     validation: chat.ChatTokens
     test: chat.ChatTokens
 
+    notes: tuple[str, ...] = ()  # for the reader, of what the files hold
+
     unit: ClassVar[str] = "bits/response character"
 
 
@@ -34,18 +36,47 @@ def is_chat_data(source: str | os.PathLike) -> bool:
     return str(source).endswith(".jsonl")
 
 
-def read_chats(source: str | os.PathLike, tokenizer: Tokenizer) -> Chats:
-    """The conversations in a JSONL file, split, in the chat format of the model that the tokenizer came with."""
+def read_chats(
+    source: str | os.PathLike,
+    tokenizer: Tokenizer,
+    validation: str | os.PathLike | None = None,
+    test: str | os.PathLike | None = None,
+) -> Chats:
+    """The conversations in a JSONL file, split, in the chat format of the model that the tokenizer came with.
+
+    validation, test: files of conversations for these parts; the first file is not split for them.
+    """
     if tokenizer.chat_template is None:
         raise MiniloraError(
             f"the model has no chat format to write the conversations of {show_path(source)} in: it is a base model; "
             "choose a chat model, or give a text"
         )
     chat_format = chat.find_format(tokenizer)
-    conversations = chat.read_jsonl(source)
-    parts = chat.split(conversations, str(source))
-    tokens = [chat.encode_conversations(tokenizer, chat_format, part) for part in parts]
-    return Chats(str(source), chat.sha256(conversations), *tokens)
+    notes: list[str] = []
+    conversations = chat.read_jsonl(source, notes)
+    files = {"validation": validation, "test": test}
+    own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
+    parts = chat.Splits(conversations, [], []) if len(own) == 2 else chat.split(conversations, str(source))
+    train = parts.train + [messages for name in own for messages in getattr(parts, name)]
+    parts = chat.Splits(**parts._asdict() | {"train": train} | own)
+    notes += _what_training_lacks(parts)
+    tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
+    read = [*conversations, *(messages for part in own.values() for messages in part)]
+    return Chats(str(source), chat.sha256(read), notes=tuple(notes), **tokens)
+
+
+def _what_training_lacks(parts: chat.Splits) -> list[str]:
+    """Notes on what the training part cannot teach, and on what the other parts have in common with it."""
+    notes = []
+    questions, responses = set(map(chat.question_of, parts.train)), set(map(chat.response_of, parts.train))
+    if len(responses) == 1 < len(parts.train):
+        notes.append(f"every response to learn is {escape(repr(*responses), 60)}: there is nothing to tell apart")
+    for name, part in (("validation", parts.validation), ("test", parts.test)):
+        if shared := sum(chat.question_of(messages) in questions for messages in part):
+            notes.append(f"{shared:,} of {len(part):,} {name} conversations begin as one of the training part does")
+        if strange := [repr(label) for label in chat.labels_of(part) or [] if label not in responses]:
+            notes.append(f"{escape(first_few(strange))} never occurs in the training part, but in {name}")
+    return notes
 
 
 def question_ids(tokenizer: Tokenizer, prompt: str, system: str | None = None) -> np.ndarray:

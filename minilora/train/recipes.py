@@ -37,6 +37,7 @@ from minilora.train.evaluate import bits_per_character
 from minilora.train.model_card import model_card
 from minilora.train.parallel import Workers
 
+LINE = 20  # characters: shorter lines recur by chance
 PADDING = 0  # any token will do: the attention mask hides it, and it has no label
 
 
@@ -49,19 +50,42 @@ class Text:
     train: TokenStream
     validation: TokenStream
     test: TokenStream
+    notes: tuple[str, ...] = ()  # for the reader, of what the files hold
 
     unit: ClassVar[str] = "bits/character"
 
 
-def read_data(source: str, tokenizer: Tokenizer) -> Text | Chats:
-    """What `--data` names, split and tokenized: conversations in a .jsonl file, otherwise a corpus."""
-    return read_chats(source, tokenizer) if is_chat_data(source) else read_text(corpora.load(source), tokenizer)
+def read_data(
+    source: str, tokenizer: Tokenizer, validation: str | None = None, test: str | None = None
+) -> Text | Chats:
+    """What `--data` names, split and tokenized: conversations in a .jsonl file, otherwise a corpus.
+
+    validation, test: as `source`, and of its kind: for these parts, for which the first is not split then.
+    """
+    if strange := [path for path in (validation, test) if path and is_chat_data(path) != is_chat_data(source)]:
+        raise MiniloraError(f"{show_path(strange[0])} and {show_path(source)}: give .jsonl files only, or texts only")
+    if is_chat_data(source):
+        return read_chats(source, tokenizer, validation, test)
+    own = {name: corpora.load(path) for name, path in (("validation", validation), ("test", test)) if path}
+    return read_text(corpora.load(source), tokenizer, **own)
 
 
-def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
-    """The corpus, split and tokenized."""
-    parts = [encode_documents(tokenizer, documents) for documents in corpora.split(corpus)]
-    return Text(corpus.name, corpus.sha256, *parts)
+def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer, **own: corpora.Corpus) -> Text:
+    """The corpus, split and tokenized. own: corpora for "validation" and "test", for which it is not split then."""
+    parts = corpora.Splits(list(corpus.documents), [], []) if len(own) == 2 else corpora.split(corpus)
+    train = parts.train + [document for name in own for document in getattr(parts, name)]
+    held_out = {name: list(part.documents) for name, part in own.items()}
+    parts = corpora.Splits(**parts._asdict() | {"train": train} | held_out)
+    digest, notes = corpus.sha256, []
+    if own:
+        digest = sha256("".join([digest, *(part.sha256 for part in own.values())]).encode()).hexdigest()
+    known = {line for document in train for line in document.text.splitlines()} if own else set()
+    for part in own.values():
+        lines = [line for document in part.documents for line in document.text.splitlines() if len(line) >= LINE]
+        if shared := sum(line in known for line in lines):
+            notes.append(f"{shared:,} of {len(lines):,} lines of {show_path(part.name)} are in the training part, too")
+    streams = {name: encode_documents(tokenizer, part) for name, part in parts._asdict().items()}
+    return Text(corpus.name, digest, notes=tuple(notes), **streams)
 
 
 def tokenizer_for(corpus: corpora.Corpus, vocab_size: int) -> Tokenizer:

@@ -135,6 +135,27 @@ def test_both_kinds_of_lines(tmp_path):
     assert chat.read_jsonl(tmp_path / "y.jsonl") == [turns("p", "r")]
 
 
+def test_other_names_of_the_keys_and_keys_that_are_not_read(tmp_path):
+    rows = [
+        {"prompt": "p", "completion": "r", "id": 7, "empty": ""},
+        {"instruction": "p", "input": "", "output": "r"},
+        {"instruction": "p", "input": "q", "output": "r"},
+        {"messages": [{"role": "user", "content": "p", "name": "n"}, turns("p", "r")[1]], "source": "s", "id": 8},
+    ]
+    notes = []
+    path = write(tmp_path / "x.jsonl", *rows)
+    assert chat.read_jsonl(path, notes) == [turns("p", "r"), turns("p", "r"), turns("p\n\nq", "r"), turns("p", "r")]
+    assert notes == [f"{path}: what lines have under id, source, name is not read"]
+    chat.read_jsonl(write(tmp_path / "x.jsonl", lines()), notes)
+    assert len(notes) == 1
+
+
+def test_labels_are_responses_that_are_few_and_recur():
+    assert chat.labels_of([turns(str(i), ["no ", "yes"][i % 2]) for i in range(6)]) == ["no", "yes"]
+    assert chat.labels_of([turns(str(i), ["no ", "yes"][i % 2]) for i in range(5)]) is None
+    assert chat.labels_of([turns(str(i), str(i % 21)) for i in range(99)]) is None
+
+
 def lines(**changes) -> dict:
     return {"prompt": "p", "response": "r"} | changes
 
@@ -146,7 +167,9 @@ BAD_LINES = {
     '{"prompt": "\\ud800", "response": "b"}': "not valid JSON",
     "{}": "has the keys none; give prompt and response, or messages",
     '{"prompt": "a"}': "has the keys prompt; give",
-    json.dumps(lines(more=1)): "has the keys prompt, response, more",
+    json.dumps(lines(messages=[])): "has the keys prompt, response, messages",
+    json.dumps(lines(completion="c")): "has the keys prompt, response, completion",
+    json.dumps({"instruction": "a", "input": [1], "output": "b"}): "content of the user's message is list",
     json.dumps(lines(prompt=3)): "content of the user's message is int, not text",
     json.dumps(lines(response=None)): "content of the assistant's message is NoneType, not text",
     json.dumps(lines(response=["a"])): "is list, not text",
@@ -250,6 +273,18 @@ def test_rows_are_padded_and_only_answers_have_labels():
             seen.append(tuple(ids[:length]))
     assert [seen[i : i + 7].count(row) for i in (0, 7, 14) for row in rows] == [1] * 21
     assert seen[:7] != seen[7:14]
+
+
+def test_rows_of_like_length_make_a_batch_across_epochs():
+    rng = np.random.default_rng(0)
+    rows = [(np.arange(n), np.arange(n) > 0) for n in rng.integers(2, 99, 50)]
+    batches = ChatBatches(chat.ChatTokens(rows, [1] * 50), 4, 99, seed=3, pad_token_id=0)
+    masks = [batches.next_batch()["attention_mask"] for _ in range(125)]  # ten epochs, every other one ends in a batch
+    lengths = [tuple(sorted(mask.sum(axis=1))) for mask in masks]
+    assert sorted(n for row in lengths for n in row) == sorted(10 * [len(ids) for ids, _ in rows])
+    padding = 1 - sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
+    assert padding < 0.12  # in random batches of four 35 %
+    assert lengths[:12] != sorted(lengths[:12]) and lengths[:12] != lengths[25:37]
 
 
 def test_packed_windows_hold_conversations_end_to_end():

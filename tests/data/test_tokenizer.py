@@ -243,8 +243,10 @@ def test_a_tokenizer_that_does_not_fit():
 def test_where_tokens_begin_in_a_text():
     trims = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     trimming = Tokenizer.from_json(json.dumps(json.loads(TOKENIZER.to_json()) | {"post_processor": trims}))
-    assert trimming.encode_placed("The  value")[1].tolist() == TOKENIZER.encode_placed("The  value")[1].tolist()
-    ids, starts = TOKENIZER.encode_placed("The é value")
+    assert (
+        trimming.encode_placed(["The  value"])[0][1].tolist() == TOKENIZER.encode_placed(["The  value"])[0][1].tolist()
+    )
+    ((ids, starts),) = TOKENIZER.encode_placed(["The é value"])
     assert ids.tolist() == TOKENIZER.encode("The é value").tolist()
     assert starts[0] == 0 and (np.diff(starts) >= 0).all()
     assert [TOKENIZER.decode(ids[starts >= n]) for n in (3, 4, 5)] == [" é value", "é value", " value"]
@@ -253,7 +255,7 @@ def test_where_tokens_begin_in_a_text():
 def test_only_the_first_text_gets_a_space_where_a_tokenizer_says_first(tmp_path):
     space = {"type": "Metaspace", "replacement": "t", "prepend_scheme": "first", "split": False}
     tokenizer = Tokenizer.from_json(json.dumps(json.loads(TOKENIZER.to_json()) | {"pre_tokenizer": space}))
-    first, later = (tokenizer.encode_placed("x", is_first)[0].tolist() for is_first in (True, False))
+    first, later = (tokenizer.encode_placed(["x"], is_first)[0][0].tolist() for is_first in (True, False))
     assert len(first) == 2 and later == first[1:] and tokenizer.encode("x").tolist() == first
 
 

@@ -1,0 +1,57 @@
+"""The learning rates that `minilora finetune` takes: python -m minilora.measure.rates --model base --method lora
+
+Each method is trained as `finetune` trains it where no flag is given, at rates a factor of 3 apart around its default,
+until the best is not outermost. Each rate is a record of assets/results/rates.jsonl; what is there is not measured
+again. The best of them stand in the methods' records (`lr` and `large_lr` in `minilora.peft`).
+"""
+
+import argparse
+from pathlib import Path
+
+from minilora.measure.lr_search import SEED, best_rate, measured, rate_loss
+from minilora.measure.records import Records
+from minilora.peft import METHODS
+from minilora.peft.method import find
+from minilora.train import defaults, methods, recipes
+from minilora.train.parallel import Workers
+
+MOST = 9  # rates of a method
+KIND = "rates"
+
+
+def measure(records: Records, source: str, name: str, data: str, workers: Workers) -> float:
+    """The best learning rate of a method on a model and data; each rate that is tried becomes a record."""
+    method, options = METHODS[name], methods.Options()
+    model, tokenizer = recipes.load_model(source, quantization=options.quantization if method.is_quantized else None)
+    text = recipes.read_data(data, tokenizer)
+    model = methods.adapt(model, name, options, text.train.ids, SEED)
+    config = defaults.finetune_config(model, method, text, seed=SEED)
+    loss = rate_loss(model, text, config, workers)
+    parameters = recipes.count_parameters(model)[1]
+
+    def tried(rate: float) -> float | None:
+        key = (source, Path(data).name, name, rate)
+        if key not in records:
+            facts = {"steps": config.steps, "parameters": parameters, "text_sha256": text.sha256}
+            print(records.add(key, **measured(lambda: loss(rate)), **facts), flush=True)
+        return records.rows[key]["loss"]
+
+    return best_rate(method.rate(parameters), 3, tried, MOST)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="base")
+    parser.add_argument("--method", nargs="*", default=list(METHODS), type=find, help="(default: all)")
+    parser.add_argument("--data", default="numpy-docs")
+    parser.add_argument("--out", type=Path, default=Path("minilora/assets/results/rates.jsonl"))
+    parser.add_argument("--workers", type=int, help="threads (default: all cores)")
+    arguments = parser.parse_args()
+    records = Records.open(arguments.out, KIND, {}, resume=True)
+    with Workers(arguments.workers) as workers:
+        for name in arguments.method:
+            print(name, measure(records, arguments.model, name, arguments.data, workers), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What is read for a training, and what is said of it before: `pytest tests/train/test_data.py`."""
+
+import json
+
+import pytest
+
+from minilora.cli import main
+from minilora.data import corpora
+from minilora.errors import MiniloraError
+from minilora.train import recipes
+from tests.helpers import tiny_chat
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_chat.save(tmp_path_factory.mktemp("model") / "model", ["is it good or bad? it is a red boat."])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model):
+    return recipes.tokenizer_of(model)
+
+
+def write(path, *pairs) -> str:
+    path.write_text("\n".join(json.dumps({"prompt": p, "response": r}) for p, r in pairs))
+    return str(path)
+
+
+def reviews(numbers, *labels):
+    return [(f"boat {n}?", labels[n % len(labels)]) for n in numbers]
+
+
+def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
+    data = write(tmp_path / "x.jsonl", *reviews(range(40), "good", "bad"))
+    own = write(tmp_path / "own.jsonl", *reviews(range(100, 107), "good", "bad"))
+
+    def sizes(*files):
+        found = recipes.read_data(data, tokenizer, *files)
+        return [len(part.rows) for part in (found.train, found.validation, found.test)]
+
+    train, validation, test = sizes()
+    assert train + validation + test == 40
+    assert sizes(own) == [train + validation, 7, test]
+    assert sizes(None, own) == [train + test, validation, 7]
+    assert sizes(own, own) == [40, 7, 7]
+    hashes = {recipes.read_data(data, tokenizer, *files).sha256 for files in ((), (own,), (own, own))}
+    assert len(hashes) == 3
+    few = write(tmp_path / "few.jsonl", ("one?", "good"))
+    assert len(recipes.read_data(few, tokenizer, own, own).train.rows) == 1  # nothing to divide
+
+
+def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
+    data = write(tmp_path / "x.jsonl", *reviews(range(20), "good"))
+    test = write(tmp_path / "test.jsonl", *reviews(range(15, 33), "good", "bad", "odd"))
+    assert recipes.read_data(data, tokenizer, data, test).notes == (
+        "every response to learn is 'good': there is nothing to tell apart",
+        "20 of 20 validation conversations begin as one of the training part does",
+        "5 of 18 test conversations begin as one of the training part does",
+        "'bad', 'odd' never occurs in the training part, but in test",
+    )
+    data = write(tmp_path / "y.jsonl", *reviews(range(30), "good", "bad"))
+    assert recipes.read_data(data, tokenizer).notes == ()
+
+
+def test_texts_have_parts_of_their_own_too(tmp_path, tokenizer):
+    for name, start in (("a", 0), ("b", 90)):
+        (tmp_path / name).write_text(
+            "".join(f"This is line number {n} of a text.\n" for n in range(start, start + 100))
+        )
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    text = recipes.read_data(a, tokenizer, b, b)
+    assert text.train.characters == recipes.read_text(corpora.load(a), tokenizer, validation=corpora.load(b)
+        ).train.characters + recipes.read_data(a, tokenizer).test.characters  # fmt: skip
+    assert text.notes[0] == f"10 of 100 lines of {b} are in the training part, too" and len(text.notes) == 2
+    assert text.sha256 != recipes.read_data(a, tokenizer).sha256
+    with pytest.raises(MiniloraError, match="give .jsonl files only, or texts only"):
+        recipes.read_data(a, tokenizer, str(tmp_path / "x.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.TSV", "x.xlsx"])
+def test_a_table_is_refused_with_a_word(tmp_path, name):
+    (tmp_path / name).write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(MiniloraError, match=r'is a table: write each row as a line \{"prompt": "…", "response": "…"\}'):
+        corpora.load(tmp_path / name)
+
+
+def test_data_are_read_before_the_model(tmp_path, model, monkeypatch, capsys):
+    monkeypatch.setattr(recipes, "load_model", lambda *a, **k: pytest.fail("loaded"))
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a"}\n')
+    for data in (bad, tmp_path / "no.jsonl", tmp_path / "no.txt"):
+        assert main(["finetune", "--model", str(model), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert "line 1: has the keys prompt" in capsys.readouterr().err and not (tmp_path / "out").exists()
