@@ -96,7 +96,7 @@ def test_a_token_across_the_edge_of_an_answer_is_no_part_of_it():
 
 
 def test_a_model_without_a_format_and_unknown_templates():
-    with pytest.raises(MiniloraError, match="no chat format: it is a base model; give --prompt without --chat"):
+    with pytest.raises(MiniloraError, match="no chat format: it is a base model; generate --prompt without --chat"):
         chat.find_format(make_tokenizer(None))
     for template, special in (
         ("", ("<|im_end|>",)),
