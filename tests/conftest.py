@@ -16,6 +16,7 @@ import os
 import random
 import warnings
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 
 # minilora reads the variable when it is imported, knows no "strict", and so do the processes that tests start.
@@ -26,6 +27,7 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from minilora import backend, nn  # noqa: E402
+from minilora.train import progress  # noqa: E402
 from tests.helpers import strict  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -39,6 +41,7 @@ NEEDS = {
 collect_ignore = [folder for folder, names in NEEDS.items() if not all(map(find_spec, names))]
 
 backend.register("strict", strict.load)
+progress.LINE_EVERY = inf  # however slow the machine is
 
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)

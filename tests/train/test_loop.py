@@ -122,6 +122,16 @@ def test_training_lowers_the_loss_and_evaluates_on_the_way():
     assert [e["step"] for e in history.evaluations] == [0, 10, 20, 30]
 
 
+def test_the_metrics_have_every_evaluation_the_start_and_the_end_included(tmp_path):
+    model = tiny()
+    with RunFolder(tmp_path) as run:
+        history = quiet(model, batches(), TrainConfig(steps=7, eval_every=3), evaluate=lambda: loss_of(model), run=run)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    found = [{"step": r["step"], "value": r["evaluation"]} for r in records if "evaluation" in r]
+    assert found == history.evaluations and [e["step"] for e in found] == [0, 3, 6, 7]
+    assert "loss" not in records[0]
+
+
 def loss_of(model) -> float:
     with Workers(1) as workers:
         return bits_per_character(model, evaluation_windows(IDS, 12, 8), 400, workers)
@@ -172,7 +182,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
     assert same(weights(resumed), weights(straight))
     assert history.notes == []
     logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "broken")]
-    assert logs[0] == logs[1] and [json.loads(line)["step"] for line in logs[0]] == list(range(1, 13))
+    assert logs[0] == logs[1] and [json.loads(line)["step"] for line in logs[0]] == list(range(13))
 
 
 def test_a_resumed_run_says_what_differs_and_refuses_another_model(tmp_path):
