@@ -150,6 +150,9 @@ class AdaLoraLinear(AdapterLayer):
         update = self.lora_B.data @ (self.lora_A.data * self.lora_E.data) * self.scaling
         return with_weight(self.base_layer, self.base_layer.weight.data + update)
 
+    def neutral(self) -> dict[str, float]:
+        return {"lora_E": 0.0}
+
     def keep(self, mask: Any) -> None:
         """Set the e of other triplets to zero. mask: (r,)."""
         self.lora_E.data = xp.where(mask[:, None], self.lora_E.data, 0)

@@ -123,6 +123,9 @@ class TunedLayer(AdapterLayer):
         """A module of the base layer's class with the trained values."""
         return self._with({name: nn.Parameter(parameter) for name, parameter in self.tuned.items()})
 
+    def neutral(self) -> dict[str, Any]:
+        return {f"tuned.{name}": getattr(self.base_layer, name).data for name in self.tuned}
+
     def _with(self, parameters: dict[str, Tensor]) -> nn.Module:
         """The base layer with other parameters; what it holds besides is shared with it."""
         module = copy(self.base_layer)

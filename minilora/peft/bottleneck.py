@@ -133,6 +133,9 @@ class BottleneckLayer(AdapterLayer):
         change = self.adapter_up(inside)  # (..., d)
         return h + (change if self.scaling == 1 else change * self.scaling)
 
+    def neutral(self) -> dict[str, float]:
+        return {"adapter_up.weight": 0.0, "adapter_up.bias": 0.0}
+
     def extra_repr(self) -> str:
         place = "beside" if self.is_parallel else "after"
         return f"{place}, {self.activation}, scaling={self.scaling:g}"

@@ -251,6 +251,12 @@ class AdapterLayer(nn.Module):
         """
         return self.adapter_parameters()
 
+    def neutral(self) -> dict[str, Any] | None:
+        """{name: values at which the layer computes what its base layer does}, for parameters in which the layer's
+        change is linear: moved towards them, it is a fraction of itself. None: the method has no strength.
+        """
+        return None
+
     def merged(self) -> nn.Module:
         """A plain module that computes the same. Raises MiniloraError where the method has none."""
         raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")

@@ -153,6 +153,9 @@ class IA3Linear(AdapterLayer):
             linear.bias = nn.Parameter(bias.data * factors[:, 0])
         return linear
 
+    def neutral(self) -> dict[str, float]:
+        return {"ia3_l": 1.0}
+
     def extra_repr(self) -> str:
         return "scales its input" if self.is_feedforward else "scales its output"
 

@@ -108,6 +108,9 @@ class LoraLinear(AdapterLayer):
             weight *= (self.lora_magnitude_vector.data / row_norms(weight))[:, None]
         return with_weight(self.base_layer, weight)
 
+    def neutral(self) -> dict[str, float] | None:
+        return {"lora_B.weight": 0.0} if self.lora_magnitude_vector is None else None
+
     def saved_parameters(self) -> dict[str, Tensor]:
         parameters = self.adapter_parameters()
         return parameters if self.first is None else relative_to_the_weight(parameters, *self.first)

@@ -1,194 +1,215 @@
-"""Adapting a model, whatever the method: replace, freeze, count, disable, merge.
+"""Adapting a model, whatever the method: replace, freeze, count, switch, weaken, disable, merge.
 
 A method says what to adapt and builds a layer for it (see `config.py`); the rest is here. Adapting swaps modules: where
 a layer stood, an `AdapterLayer` that holds it stands, and where `modules_to_save` names a module, a copy that trains.
 Disabling and unloading put back the very objects that stood there before, so nothing needs to be undone by arithmetic.
+Of several adapters, which have names, one is in place at a time; switching swaps modules, too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from minilora import backend, nn
-from minilora.errors import FormatError, MiniloraError
+from minilora.errors import MiniloraError, escape, unknown
 from minilora.peft.config import (
-    CLASSIFIER_HEADS,
     AdapterLayer,
     PeftConfig,
     TrainingHook,
-    few,
     is_transposed,
-    matching,
-    tied,
 )
-from minilora.peft.files import SavedAdapter, write_adapter
+from minilora.peft.files import write_adapter
+from minilora.peft.method import method_of
+from minilora.peft.mixing import Summand, check_number, weighted_sum
+from minilora.peft.sites import Adapter, Site, fresh_adapter, loaded_adapter, plan_of
 from minilora.quant import dequantize_model, quantization
-from minilora.tensor import Tensor
-
-# Replacing
 
 
-@dataclass
-class _Site:
-    """A place in the model: what stands there in the plain model, and what stands there in the adapted one."""
-
-    path: str  # in the plain model
-    original: nn.Module
-    adapted: Any  # an AdapterLayer, or a module that trains whole
-
-    @property
-    def is_whole(self) -> bool:
-        """True where the module itself is trained (modules_to_save)."""
-        return not isinstance(self.adapted, AdapterLayer)
-
-    def parameters(self) -> dict[str, Tensor]:
-        """What trains here, by name."""
-        return dict(self.adapted.named_parameters()) if self.is_whole else self.adapted.adapter_parameters()
-
-    def saved_parameters(self) -> dict[str, Tensor]:
-        """What is saved of it, by name."""
-        return self.parameters() if self.is_whole else self.adapted.saved_parameters()
-
-    def file_name(self, config: PeftConfig, name: str) -> str:
-        """The name on disk of parameter `name`."""
-        return f"{config.root}{self.path}.{name}" if self.is_whole else config.file_name(self.path, name)
-
-    def merged(self) -> nn.Module:
-        return self.adapted if self.is_whole else self.adapted.merged()
-
-
-@dataclass
-class _Plan:
-    """Where an adapter goes: paths of the modules to adapt and of the modules to save whole."""
-
-    model: nn.Module
-    config: PeftConfig
-    targets: list[str]
-    saved: list[str]
-
-    def expected(self) -> dict[str, tuple[int, ...]]:
-        """Name on disk and shape of everything that will train."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for path in self.targets:
-            own = self.config.at(path).shapes(self.model.get_submodule(path))
-            shapes |= {self.config.file_name(path, name): shape for name, shape in own.items()}
-        for path in self.saved:
-            for name, p in self.model.get_submodule(path).named_parameters():
-                turned = is_transposed(self.model, f"{path}.{name}")
-                shapes[f"{self.config.root}{path}.{name}"] = p.shape[::-1] if turned else p.shape
-        return shapes
-
-    def fresh(self, seed: int) -> list[_Site]:
-        """Fresh adapters and copies, not yet in their places."""
-        rng = np.random.default_rng(seed)
-        return self._build(lambda config, module: config.adapt(module, rng))
-
-    def restored(self) -> list[_Site]:
-        """Adapters and copies that wait for the values of a file, not yet in their places."""
-        return self._build(lambda config, module: config.restore(module))
-
-    def _build(self, adapt: Callable[[PeftConfig, nn.Module], AdapterLayer]) -> list[_Site]:
-        adapters = [(path, module, adapt(self.config.at(path), module)) for path, module in self._modules(self.targets)]
-        copies = [(path, module, _trainable_copy(module)) for path, module in self._modules(self.saved)]
-        return [_Site(*site) for site in adapters + copies]
-
-    def _modules(self, paths: list[str]) -> Iterator[tuple[str, nn.Module]]:
-        return ((path, self.model.get_submodule(path)) for path in paths)
-
-
-def _refuse_adapted(model: nn.Module) -> None:
+def _check_plain(model: nn.Module) -> None:
     if any(isinstance(m, (PeftModel, AdapterLayer)) or "_is_adapted" in vars(m) for _, m in model.named_modules()):
         raise MiniloraError(
             "the model is adapted already: take the plain model that merge_and_unload() or unload() returns"
         )
 
 
-def _plan(model: nn.Module, config: PeftConfig) -> _Plan:
-    """What `config` means for `model`, which completes it; MiniloraError where it does not fit."""
-    config.complete(model)
-    targets = config.targets(model)
-    saved = matching(model, config.saved_names(model), "modules_to_save", nn.Module)
-    inside = [
-        f"{inner} is in {outer}" if inner != outer else f"{inner} is in both"
-        for outer in saved
-        for inner in targets + [path for path in saved if path != outer]
-        if f"{inner}.".startswith(f"{outer}.")
-    ]
-    if inside:
-        raise MiniloraError(f"what modules_to_save names is trained whole, so nothing in it can be: {few(inside)}")
-    empty = [path for path in saved if not any(True for _ in model.get_submodule(path).parameters())]
-    if empty:
-        raise MiniloraError(f"modules_to_save: no parameters to train in {few(empty)}")
-    coded = [path for path in saved if any(m.num_quantized for _, m in model.get_submodule(path).named_modules())]
-    if coded:
-        raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {few(coded)}; name float modules only")
-    return _Plan(model, config, targets, saved)
-
-
-def _trainable_copy(module: nn.Module) -> nn.Module:
-    copy = deepcopy(module)
-    for parameter in copy.parameters():
-        parameter.data = parameter.data.copy()  # leaves behind the lease of a live graph on the original
-        parameter.grad = None
-    return copy
-
-
-# The adapted model
-
-
-def get_peft_model(model: nn.Module, config: PeftConfig, seed: int = 0) -> "PeftModel":
+def get_peft_model(model: nn.Module, config: PeftConfig, seed: int = 0, adapter_name: str = "default") -> "PeftModel":
     """Adapt `model`, in place: everything that it has is frozen, what `config` adds trains. Returns the wrapper.
 
     seed: of what starts random, drawn by a NumPy Generator. Raises MiniloraError, and changes nothing, where a target
     matches nothing, the settings do not fit a layer, or the model is adapted already.
     """
-    if not isinstance(config, PeftConfig):
-        raise TypeError(f"get_peft_model needs a configuration such as LoraConfig(), not {type(config).__name__}")
-    config = deepcopy(config)
-    config.__post_init__()  # its values may have been changed since
-    _refuse_adapted(model)
-    plan = _plan(model, config)
-    problems = [problem for path in plan.targets for problem in config.at(path).check(path, model.get_submodule(path))]
-    if problems:
-        raise MiniloraError(few(problems))
-    adapted = PeftModel(model, config, plan.fresh(seed))
-    for path in (name for name in CLASSIFIER_HEADS if name in vars(model)):
-        if path not in plan.saved + plan.targets:
-            adapted.notes.append(f"the head {path!r} stays frozen; task_type='SEQ_CLS' trains it along")
+    _check_plain(model)
+    adapter, notes = fresh_adapter(model, config, seed, adapter_name)
+    adapted = PeftModel(model, adapter)
+    adapted.notes += notes
     return adapted
 
 
 class PeftModel(nn.Module):
     """A model with an adapter in it: called, trained and walked like the model itself. Made by `get_peft_model`.
 
-    base_model: the model that was adapted. peft_config: a copy of the configuration. notes: what a reader should know
-    about how it came to be, such as an adapter that could not be checked against its base.
+    It may hold several adapters, of which one is in place: the active one, which the rest of this class means by "the
+    adapter". The others take no part in anything, and do not train.
+
+    base_model: the model that was adapted. notes: what a reader should know about how it came to be, such as an adapter
+    that could not be checked against its base.
     """
 
     base_model: Any  # its class is the caller's
 
-    def __init__(self, base_model: nn.Module, peft_config: PeftConfig, sites: list[_Site]):
+    def __init__(self, base_model: nn.Module, adapter: Adapter):
         self.base_model = base_model
-        self.peft_config = peft_config
         self.training = base_model.training
         self.notes: list[str] = []
-        self._sites = sites
-        self._untied = tied(base_model, [s.path for s in sites if s.is_whole or s.adapted.changes_weights])
+        self._adapters: dict[str, Adapter] = {}
+        self._active = adapter
         config = getattr(base_model, "config", None)
         self._tied_config = config if getattr(config, "tie_word_embeddings", False) else None
         self._flags = {p: p.requires_grad for p in base_model.parameters()}
         self._ended = ""  # how, once the adapter has been merged or taken off
         self._is_on = False
         base_model.requires_grad_(False)
-        for site in sites:
-            for parameter in site.parameters().values():
-                parameter.requires_grad = True
+        self._add(adapter)
         self.base_model._is_adapted = True
         self._switch(True)
+
+    # Several adapters
+
+    @property
+    def active_adapter(self) -> str:
+        """The name of the adapter that is in place."""
+        return self._active.name
+
+    @property
+    def adapters(self) -> list[str]:
+        """The names of all adapters, in the order in which they came."""
+        return list(self._adapters)
+
+    @property
+    def peft_config(self) -> PeftConfig:
+        """The adapter's configuration, a copy of the one that was given."""
+        return self._active.config
+
+    def add_adapter(self, adapter_name: str, peft_config: PeftConfig, seed: int = 0) -> None:
+        """Add a fresh adapter beside the others, not yet in place; `set_adapter` puts it there, and it trains."""
+        self._check_new(adapter_name)
+        with self.disable_adapter():
+            adapter, notes = fresh_adapter(self.base_model, peft_config, seed, adapter_name)
+        self._add(adapter, notes)
+
+    def load_adapter(self, folder, adapter_name: str, is_trainable: bool = False) -> None:
+        """Add the adapter in `folder` beside the others, not yet in place. Errors are those of `from_pretrained`."""
+        self._check_new(adapter_name)
+        with self.disable_adapter():
+            adapter, notes = loaded_adapter(self.base_model, folder, adapter_name, is_trainable)
+        self._add(adapter, notes)
+
+    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
+        """Put the adapter of that name in place of the active one. It trains, as in PEFT, unless in inference mode."""
+        self._must_be_in("switch")
+        adapter = self._named(adapter_name)
+        was_on = self._is_on
+        self._switch(False)
+        self._active = adapter
+        adapter.trains = not inference_mode
+        self._set_what_trains()
+        self._switch(was_on)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Forget an adapter. In place of the active one, the first of the others by name is set, as in PEFT."""
+        self._must_be_in("delete")
+        adapter = self._named(adapter_name)
+        others = sorted(self._adapters.keys() - {adapter_name})
+        if not others:
+            raise MiniloraError(
+                f"{escape(repr(adapter_name))} is the only adapter; unload() gives back the plain model"
+            )
+        if adapter is self._active:
+            self.set_adapter(others[0], inference_mode=not self._adapters[others[0]].trains)
+        del self._adapters[adapter_name]
+
+    def add_weighted_adapter(
+        self, adapters: list[str], weights: list[float], adapter_name: str, combination_type: str
+    ) -> None:
+        """Add the weighted sum of LoRA adapters as a new one, not yet in place: `mixing.py` has the formulas.
+
+        combination_type: "cat", the exact sum, whose ranks add up, or "linear", of one rank. Each enters at the
+        strength that it has, and later changes of it do not change the sum. Raises MiniloraError for other methods, for
+        modules that were trained whole and, in "linear", for different ranks.
+        """
+        self._check_new(adapter_name)
+        found = [self._named(name) for name in adapters]
+        if len(weights) != len(found):
+            raise MiniloraError(f"{len(found)} adapters need as many weights, not {len(weights)}")
+        parts = [
+            Summand(a.name, a.config, {site.path: site.adapted for site in a.sites}, weight)
+            for a, weight in zip(found, weights, strict=True)
+        ]
+        with self.disable_adapter():
+            paths = [path for path, _ in self.base_model.named_modules()]
+            config, factors = weighted_sum(parts, combination_type, paths)
+            adapter = plan_of(self.base_model, config).restored(adapter_name)
+        for site in adapter.sites:
+            site.adapted.lora_A.weight.data, site.adapted.lora_B.weight.data = factors[site.path]
+        adapter.trains = False
+        self._add(adapter)
+
+    @property
+    def strength(self) -> float:
+        """λ, by which the adapter's change is multiplied: 1 as it was trained."""
+        return self._active.strength
+
+    def set_strength(self, strength: float) -> None:
+        """Multiply the adapter's change by `strength`, after training: θ₀ + λ τ (Ilharco et al. 2023, section 3).
+
+        0 is the base, 1 the adapter as it was trained, bit for bit; what lies between often keeps more of the base, and
+        beyond 1 it is exaggerated. At another strength than 1 nothing trains. Merging and saving take the adapter at
+        its strength, which is in the saved numbers themselves: it opens anywhere, with a strength of 1. Raises
+        MiniloraError, and changes nothing, where the change is no multiple of something: DoRA, PiSSA, virtual tokens.
+        """
+        self._must_be_in("scale")
+        check_number("the strength of an adapter", strength)
+        neutral = [(site, {} if strength == 1 else site.neutral()) for site in self._sites]
+        if any(values is None for _, values in neutral):
+            name = "PiSSA" if getattr(self.peft_config, "is_pissa", False) else method_of(self.peft_config).label
+            raise MiniloraError(f"{name} has no strength but 1, and {strength:g} was given: its change is not linear")
+        for site, values in neutral:
+            parameters = site.parameters()
+            for name, array in site.trained.items():
+                parameters[name].data = array
+            site.trained = {name: parameters[name].data for name in values or ()}
+            for name, start in (values or {}).items():
+                parameters[name].data = start + strength * (site.trained[name] - start)
+        self._active.strength = strength
+        self._set_what_trains()
+
+    def _named(self, name: str) -> Adapter:
+        if not isinstance(name, str) or name not in self._adapters:
+            raise MiniloraError(unknown("adapter", name, self._adapters))
+        return self._adapters[name]
+
+    def _check_new(self, name: str) -> None:
+        self._must_be_in("add")
+        if not isinstance(name, str) or not name:
+            raise MiniloraError(f"the name of an adapter must be text, not {escape(repr(name))}")
+        if name in self._adapters:
+            raise MiniloraError(f"there is an adapter {escape(repr(name))} already: choose another name, or delete it")
+
+    def _add(self, adapter: Adapter, notes: Sequence[str] = ()) -> None:
+        self._adapters[adapter.name] = adapter
+        self.notes += [f"{adapter.name}: {note}" for note in notes]
+        self._set_what_trains()
+
+    def _set_what_trains(self) -> None:
+        for adapter in self._adapters.values():
+            trains = adapter is self._active and adapter.trains and adapter.strength == 1
+            for site in adapter.sites:
+                for parameter in site.parameters().values():
+                    parameter.requires_grad = trains
+
+    @property
+    def _sites(self) -> list[Site]:
+        return self._active.sites
 
     # As the model
 
@@ -221,16 +242,17 @@ class PeftModel(nn.Module):
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """(trainable, all) parameters; all includes the originals of what modules_to_save copied, as in PEFT.
 
-        A weight in 4 bits counts as one parameter, where PEFT counts bytes that hold two. A layer that holds a changed
-        copy of its base (PiSSA's residual) counts the base alone.
+        All includes the adapters that are not in place. A weight in 4 bits counts as one parameter, where PEFT counts
+        bytes that hold two. A layer that holds a changed copy of its base (PiSSA's residual) counts the base alone.
         """
-        at_sites = [p for s in self._sites for p in (*s.original.parameters(), *s.parameters().values())]
-        inside = {id(p) for site in self._sites for p in site.adapted.parameters()}
-        unique = {id(p): p for p in [*at_sites, *(p for p in self.parameters() if id(p) not in inside)]}
+        was_on = self._is_on
+        self._switch(False)
+        base, stored = list(self.base_model.parameters()), sum(m.num_quantized for _, m in self.named_modules())
+        self._switch(was_on)
+        sites = [site for adapter in self._adapters.values() for site in adapter.sites]
+        unique = {id(p): p for p in [*base, *(p for site in sites for p in site.parameters().values())]}
         sizes = [(p.size, p.requires_grad) for p in unique.values()]
-        kept = [module for site in self._sites for module in (site.original, site.adapted)]
-        stored = {id(m): m.num_quantized for module in [self, *kept] for _, m in module.named_modules()}
-        return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes) + sum(stored.values())
+        return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes) + stored
 
     def print_trainable_parameters(self) -> None:
         """Print both numbers and their ratio, in PEFT's words."""
@@ -260,7 +282,7 @@ class PeftModel(nn.Module):
         return self.base_model
 
     def merge_and_unload(self) -> nn.Module:
-        """The plain model with the adapter's change added to its weights.
+        """The plain model with the adapter's change, at its strength, added to its weights.
 
         A merged layer has weights of its own: one that was tied to another is not tied any more. Merged into a base in
         4 bits, the model comes back in floats, with a note: rounding to 4 bits again would erase a small change.
@@ -268,7 +290,7 @@ class PeftModel(nn.Module):
         """
         self._must_be_in("merge")
         merged = [(site, site.merged()) for site in self._sites]  # all of them before the first takes its place
-        training = self.base_model.training
+        training, untied = self.base_model.training, self._active.untied
         self._switch(False)
         self._end("merged into its base")
         was_in_4_bits = quantization(self.base_model) is not None
@@ -280,7 +302,7 @@ class PeftModel(nn.Module):
         if was_in_4_bits:
             dequantize_model(self.base_model)
             self.notes.append("the base was in 4 bits; the merged model is in floats, and larger")
-        self._set_tied_config(not self._untied)
+        self._set_tied_config(not untied)
         return self.base_model
 
     def _switch(self, on: bool) -> None:
@@ -292,7 +314,7 @@ class PeftModel(nn.Module):
             new, old = (site.adapted, site.original) if on else (site.original, site.adapted)
             new.train(old.training)
             self.replace(f"base_model.{site.path}" if site.path else "base_model", new)
-        self._set_tied_config(not (on and self._untied))
+        self._set_tied_config(not (on and self._active.untied))
         self._is_on = on
 
     def _set_tied_config(self, tied: bool) -> None:
@@ -306,7 +328,8 @@ class PeftModel(nn.Module):
 
     def _end(self, how: str) -> None:
         self._ended = how
-        self._sites = []
+        self._active = Adapter(self.active_adapter, self.peft_config, [], [])
+        self._adapters = {}
         del self.base_model._is_adapted
         for parameter, flag in self._flags.items():
             parameter.requires_grad = flag
@@ -314,7 +337,7 @@ class PeftModel(nn.Module):
     # Files
 
     def save_pretrained(self, folder, base_name: str | None = None) -> None:
-        """Write adapter_config.json and adapter_model.safetensors to `folder`; PEFT opens them.
+        """Write adapter_config.json and adapter_model.safetensors of the adapter to `folder`; PEFT opens them.
 
         base_name: what the reader calls the base: PEFT's base_model_name_or_path. The fingerprint covers the base's
         weights as they are now. Raises MiniloraError where writing fails.
@@ -330,10 +353,12 @@ class PeftModel(nn.Module):
                 tensors[site.file_name(self.peft_config, name)] = array.T if turned else array
         config = self.peft_config.as_saved({site.path: site.adapted for site in self._sites if not site.is_whole})
         with self.disable_adapter():
-            write_adapter(folder, self.base_model, config, targets, saved, tensors, self._untied, base_name)
+            write_adapter(folder, self.base_model, config, targets, saved, tensors, self._active.untied, base_name)
 
     @classmethod
-    def from_pretrained(cls, model: nn.Module, folder, is_trainable: bool = False) -> "PeftModel":
+    def from_pretrained(
+        cls, model: nn.Module, folder, adapter_name: str = "default", is_trainable: bool = False
+    ) -> "PeftModel":
         """`model`, adapted in place by the adapter in `folder` (minilora's or PEFT's).
 
         is_trainable: whether the adapter goes on training; if not, it is frozen too and the model is in eval mode.
@@ -341,29 +366,35 @@ class PeftModel(nn.Module):
         listing everything that is wrong, and MiniloraError where the adapter was trained on another base. The model
         is then as it was. An adapter without a fingerprint loads with a note in `notes`.
         """
-        _refuse_adapted(model)
-        files = SavedAdapter.read(folder)
-        try:
-            config = files.settings(model)
-            plan = _plan(model, config)
-        except MiniloraError as error:
-            raise FormatError(f"{files.where}: {error}") from error
-        if problems := files.problems(model, config, plan.targets, plan.expected()):
-            raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {'; '.join(problems)}")
-        files.check_base(model, plan.saved)
+        _check_plain(model)
+        adapter, notes = loaded_adapter(model, folder, adapter_name, is_trainable)
+        adapted = cls(model, adapter)
+        adapted.notes += notes
+        return adapted if is_trainable else adapted.eval()
 
-        adapted = cls(model, config, plan.restored())
-        for site in adapted._sites:
-            for name, parameter in (site.saved_parameters() | site.parameters()).items():  # frozen ones too
-                array = files.tensors[site.file_name(config, name)]
-                if site.is_whole and is_transposed(model, f"{site.path}.{name}"):
-                    array = np.ascontiguousarray(array.T)
-                parameter.data = backend.asarray(array.astype(parameter.dtype))
-            for parameter in site.parameters().values():
-                parameter.requires_grad = is_trainable
-        if is_trainable:
-            adapted.notes += config.notes_on_more_training()
-        adapted.notes += files.notes(model)
-        if not is_trainable:
-            adapted.eval()
-        return adapted
+
+def load_adapters(model: nn.Module, adapters: Sequence[tuple[Any, float]], strength: float = 1.0) -> PeftModel:
+    """`model`, adapted in place by the sum of saved adapters, times `strength`, for use: nothing trains.
+
+    adapters: (folder, weight), at least one. A sum of several is one LoRA adapter, called "sum", exact (`mixing.py`);
+    a lone one may be of any method and has its weight as a strength. Raises as `PeftModel.from_pretrained`,
+    `add_weighted_adapter` and `set_strength` do; the model is then as it was.
+    """
+    for value in (strength, *(weight for _, weight in adapters)):
+        check_number("the strength or weight of an adapter", value)
+    names, weights = [str(folder) for folder, _ in adapters], [weight for _, weight in adapters]
+    adapted = PeftModel.from_pretrained(model, names[0], names[0])
+    try:
+        for name in names[1:]:
+            adapted.load_adapter(name, name)
+        if len(names) > 1:
+            total = " + ".join(names)
+            adapted.add_weighted_adapter(names, weights, total, "cat")
+            adapted.set_adapter(total, inference_mode=True)
+            for name in names:
+                adapted.delete_adapter(name)
+        adapted.set_strength(strength * (weights[0] if len(names) == 1 else 1))
+    except MiniloraError:
+        adapted.unload()
+        raise
+    return adapted

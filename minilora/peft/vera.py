@@ -79,6 +79,9 @@ class VeraLinear(AdapterLayer):
     def saved_parameters(self) -> dict[str, Tensor]:
         return self.adapter_parameters() | {"vera_A": self.vera_A, "vera_B": self.vera_B}
 
+    def neutral(self) -> dict[str, float]:
+        return {"vera_lambda_b": 0.0}
+
     def corners(self) -> tuple[Tensor, Tensor]:
         """This layer's A (r, in) and B (out, r)."""
         return self.vera_A[:, : self.base_layer.in_features], self.vera_B[: self.base_layer.out_features]

@@ -65,6 +65,7 @@ class Case:
     trains: tuple[str, ...]  # how the names of what trains end
     start: float | None = 0.0  # how far the start may be from the base, relative to the largest logit; None: any
     merges: bool = True
+    scales: bool = True  # has a strength other than 1
     saves_more: bool = False  # than what trains
     quantization: dict | None = None  # of the base
     models: tuple[str, ...] = tuple(MODELS)
@@ -80,18 +81,20 @@ CASES = {
     "lora, patterns": Case(
         lambda: LoraConfig(r=2, rank_pattern={"v_proj": 3}, alpha_pattern={"layers.0.self_attn.q_proj": 5}), A_AND_B
     ),
-    "dora": Case(lambda: LoraConfig(r=2, use_dora=True, **ALL), (*A_AND_B, "lora_magnitude_vector"), start=ROUNDING),
-    "pissa": Case(lambda: LoraConfig(r=2, init_lora_weights="pissa", **ALL), A_AND_B, start=ROUNDING),
+    "dora": Case(
+        lambda: LoraConfig(r=2, use_dora=True, **ALL), (*A_AND_B, "lora_magnitude_vector"), start=ROUNDING, scales=False
+    ),
+    "pissa": Case(lambda: LoraConfig(r=2, init_lora_weights="pissa", **ALL), A_AND_B, start=ROUNDING, scales=False),
     "qlora": Case(
         lambda: LoraConfig(r=4, lora_alpha=8, **ALL),
         A_AND_B,
         quantization={"blocksize": 32, "quant_type": "nf4", "compress_statistics": True},
     ),
     "prefix": Case(
-        lambda: PrefixTuningConfig(num_virtual_tokens=VIRTUAL), ("prompt_embeddings",), start=None, merges=False
+        lambda: PrefixTuningConfig(num_virtual_tokens=VIRTUAL), ("prompt_embeddings",), None, merges=False, scales=False
     ),
     "prompt": Case(
-        lambda: PromptTuningConfig(num_virtual_tokens=VIRTUAL), ("prompt_embeddings",), start=None, merges=False
+        lambda: PromptTuningConfig(num_virtual_tokens=VIRTUAL), ("prompt_embeddings",), None, merges=False, scales=False
     ),
     **{
         f"bottleneck, {placement}": Case(
@@ -292,6 +295,28 @@ def merges_or_says_why_not(case: Case, model: str, seed: int, folder) -> None:
     assert np.array_equal(logits(type(plain).from_pretrained(folder)), logits(plain))
 
 
+def scales_or_says_why_not(case: Case, model: str, seed: int, folder) -> None:
+    m = train(adapted(case, model, seed)).eval()
+    trained = logits(m)
+    if not case.scales:
+        refused(lambda: m.set_strength(0.5), "no strength but 1", "0.5")
+        assert np.array_equal(logits(m), trained) and m.strength == 1
+        return
+    merged, live = {}, m.get_nb_trainable_parameters()
+    for strength in (0.5, 0, 1):
+        m.set_strength(strength)
+        assert m.get_nb_trainable_parameters() == (live if strength == 1 else (0, live[1]))
+        m.save_pretrained(folder)
+        loaded = PeftModel.from_pretrained(base_of(case, model, seed), folder)
+        assert np.array_equal(logits(loaded), logits(m))
+        merged[strength] = state(loaded.merge_and_unload()) if case.merges else {}
+        if strength == 0:
+            assert np.array_equal(logits(m), logits(base_of(case, model, seed)))
+    assert np.array_equal(logits(m), trained)
+    for name, half in merged[0.5].items():
+        assert abs(half - (merged[0][name] + merged[1][name]) / 2).max() <= ROUNDING
+
+
 def generates_as_it_computes(case: Case, model: str, seed: int, folder) -> None:
     m = train(adapted(case, model, seed)).eval()
     text = m.generate(IDS[:1], 5, temperature=0, eos_token_id=-1 % 40)
@@ -306,6 +331,7 @@ INVARIANTS = [
     round_trips_exactly,
     refuses_another_base,
     merges_or_says_why_not,
+    scales_or_says_why_not,
     generates_as_it_computes,
 ]
 

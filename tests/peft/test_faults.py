@@ -81,9 +81,10 @@ def disabling_that_leaks(patch):
     switch = PeftModel._switch
 
     def wrong(adapted, on):
-        sites, adapted._sites = adapted._sites, adapted._sites if on else adapted._sites[1:]
+        sites = adapted._active.sites
+        adapted._active.sites = sites if on else sites[1:]
         switch(adapted, on)
-        adapted._sites = sites
+        adapted._active.sites = sites
 
     patch.setattr(PeftModel, "_switch", wrong)
 
