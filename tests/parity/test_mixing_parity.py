@@ -73,6 +73,7 @@ def test_loading_setting_adding_and_deleting(both):
         mine.delete_adapter(name)
         twin.delete_adapter(name)
         assert mine.active_adapter == twin.active_adapter
+        twin.set_adapter(twin.active_adapter)  # or PEFT leaves out the head that was trained whole
         same_logits(mine, twin)
     assert mine.adapters == list(twin.peft_config) == ["wide", "head", "new"]
 
