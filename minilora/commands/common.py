@@ -43,7 +43,12 @@ class Parser(argparse.ArgumentParser):
         if self._add is not None:
             add, self._add = self._add, None
             add(self)
-        self._check_flags(sys.argv[1:] if args is None else args)
+        args = sys.argv[1:] if args is None else list(args)
+        self._check_flags(args)
+        if "--config" in self._option_string_actions and (found := _value_of("--config", args)):
+            from minilora.commands import rerun
+
+            rerun.set_defaults(found, self._actions, args)
         return super().parse_known_args(args, namespace)
 
     def _check_flags(self, args: Sequence[str]) -> None:
@@ -59,6 +64,12 @@ class Parser(argparse.ArgumentParser):
         """Raise MiniloraError; "argument --steps: must be …" becomes "--steps must be …"."""
         message = re.sub("^argument ([^:]+): must", r"\1 must", message)
         raise MiniloraError(f"{escape(message, 200)} (see {self.prog} --help)")
+
+
+def _value_of(flag: str, args: Sequence[str]) -> str | None:
+    """What a flag is given in `args`; None where it is not there."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    return next((a.partition("=")[2] or after for a, after in pairs if a.partition("=")[0] == flag), None)
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -154,6 +165,9 @@ def add_batch(parser: Parser, batch_size: int, seq_len: int | None = 128) -> Non
 def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: int | None = 128) -> None:
     """steps: the default, which the command fills in. steps, seq_len: None where they depend on the data."""
     parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
+    parser.add_argument(
+        "--config", metavar="RUN", help="a run's folder or run.json: its settings, where no flag says otherwise"
+    )
     length = parser.add_mutually_exclusive_group()
     by_data = "3 epochs of conversations, but 60 to 600 steps; 200 for a text"
     length.add_argument("--steps", type=whole(1), help=f"(default: {steps or by_data})")

@@ -21,7 +21,8 @@ def add(parser: Parser) -> None:
         parser.add_argument(f"--{part}", help=words)
     methods.add_option_flags(parser)
     add_training(parser, batch_size=8, steps=None, seq_len=None)
-    parser.add_argument("--lr", type=number(above=0), help="learning rate at its peak (default: by method and model)")
+    words = "learning rate at its peak (default: by method and model); auto: the best of 3 to 5 on the validation part"
+    parser.add_argument("--lr", type=lambda text: text if text == "auto" else number(above=0)(text), help=words)
 
 
 def run(arguments: Namespace) -> None:

@@ -50,7 +50,7 @@ def run(arguments: Namespace) -> None:
     flags["steps"] = flags["steps"] or STEPS
     config = defaults.train_config(arguments.batch_size, weight_decay=0.1, betas=(0.9, 0.95), **flags)
 
-    settings = sizes | {"vocab_size": tokenizer.vocab_size}
+    settings = {name: getattr(arguments, name) for name in FIELDS}
     save = partial(recipes.save_model, model, tokenizer)
     train_in_folder(arguments, model, text, settings, config, lambda folder, _: save(folder / "model"))
 

@@ -3,10 +3,14 @@
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from minilora.commands.common import print_notes, print_result
+from minilora.commands.rerun import read_record
 from minilora.errors import NotLearned
+from minilora.formats.atomic import show_path
+from minilora.measure.lr_search import find_lr, search_config
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
 from minilora.peft import Options
@@ -15,8 +19,10 @@ from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch, recipes
 from minilora.train.loop import TrainConfig, check_own_checkpoint, train, trainable
 from minilora.train.parallel import Workers
-from minilora.train.run import RunFolder
+from minilora.train.run import RECORD, RunFolder
 from minilora.train.world import this_world
+
+AUTO = "auto"  # --lr: searched for
 
 
 def check_folder(arguments: Namespace) -> None:
@@ -46,7 +52,8 @@ def check_memory(
 def given(arguments: Namespace) -> dict:
     """The flags that are fields of TrainConfig; None where one was not given and has no default."""
     flags = ("optimizer", "schedule", "warmup", "accumulate", "eval_every", "patience", "seed", "save_every")
-    return {name: getattr(arguments, name) for name in ("steps", *flags)} | {"peak_lr": arguments.lr}
+    lr = None if arguments.lr == AUTO else arguments.lr
+    return {name: getattr(arguments, name) for name in ("steps", *flags)} | {"peak_lr": lr}
 
 
 def train_in_folder(
@@ -71,6 +78,8 @@ def train_in_folder(
     batches = recipes.training_batches(text.train, batch_size, seq_len, arguments.seed, **pack)
     recipes.check_length(model, text, seq_len, **pack)
     fits()
+    if arguments.lr == AUTO:
+        config = replace(config, peak_lr=_searched_lr(arguments, model, text, config, **pack))
     examples = arguments.eval_examples or defaults.eval_examples(config, batch_size)
     validation = recipes.sample(text.validation, examples, seq_len)
     settings = settings | pack | {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len")}
@@ -90,7 +99,10 @@ def train_in_folder(
     if not arguments.json:
         print(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
         print(_plan_of(config, text, validation, batch_size, seq_len), flush=True)
-    print_notes([*text.notes, *getattr(batches, "notes", [])])
+    notes = [*text.notes, *getattr(batches, "notes", [])]
+    if arguments.config and read_record(arguments.config).get("text_sha256") != text.sha256:
+        notes.append(f"the text is not the one that the run of --config {show_path(arguments.config)} was trained on")
+    print_notes(notes)
     with Workers(world=world) as workers, run_folder if world.is_rank_zero else nullcontext() as run:
         evaluate = recipes.evaluator(model, validation, seq_len, batch_size, workers)
         history = train(
@@ -125,6 +137,21 @@ def train_in_folder(
             f"no evaluation beat the start: {history.best:.3f} {text.unit}, and {history.evaluations[-1]['value']:.3f} "
             f"at the end; {saved} holds what training began with: try a smaller --lr than {config.peak_lr:g}"
         )
+
+
+def _searched_lr(arguments: Namespace, model, text, config: TrainConfig, **pack) -> float:
+    """The learning rate that a search finds; of a run that is resumed, the one that it found then."""
+    if arguments.resume and (record := Path(arguments.out, RECORD)).is_file():
+        return float(read_record(record)["config"]["lr"])
+    tell = print if not arguments.json else lambda line: None
+    sizes = {"batch_size": arguments.batch_size, "seq_len": arguments.seq_len} | pack
+    tell(f"--lr auto: each rate for {search_config(config).steps} steps")
+
+    def tried(rate: float, loss: float | None) -> None:
+        tell(f"  {rate:<8g} {'diverged' if loss is None else f'validation {loss:.3f} {text.unit}'}")
+
+    with Workers(world=this_world()) as workers:
+        return find_lr(model, text, config, workers, tried, **sizes)
 
 
 def _plan_of(config: TrainConfig, text, validation, batch_size: int, seq_len: int) -> str:

@@ -77,6 +77,12 @@ def rate_loss(
     return loss
 
 
+def search_config(config: TrainConfig) -> TrainConfig:
+    """How `find_lr` trains at each rate."""
+    steps = min(config.steps, max(LEAST_STEPS, config.steps // SHARE))
+    return replace(config, steps=steps, warmup=steps // 20, eval_every=0, save_every=0, seed=SEED)
+
+
 def find_lr(
     model,
     data: recipes.Text | Chats,
@@ -90,9 +96,7 @@ def find_lr(
     The search starts at `config.peak_lr`. tell: called with each rate and its validation loss in bits per character,
     None where training diverged. batches: as of `rate_loss`. The model is left as it was.
     """
-    steps = min(config.steps, max(LEAST_STEPS, config.steps // SHARE))
-    short = replace(config, steps=steps, warmup=steps // 20, eval_every=0, save_every=0, seed=SEED)
-    loss = rate_loss(model, data, short, workers, **batches)
+    loss = rate_loss(model, data, search_config(config), workers, **batches)
 
     def tried(rate: float) -> float | None:
         value = measured(lambda: loss(rate))["loss"]

@@ -1,6 +1,6 @@
 """Measuring a task: how often a chat model's answer is the expected one, and what a query costs.
 
-    labels   the responses are few and recur (`labels_of`): the answer is the label of the greatest log-likelihood, of
+    labels   the responses are few and recur (`chat.labels_of`): the answer is the label of the greatest log-likelihood, of
              its tokens and the end of the answer after the prompt; accuracy counts. Calibrated: each label's score
              minus its mean over all measured prompts, which takes off the model's liking for a word whatever is asked
              (Zhou et al. 2024, "Batch calibration", section 3; Zhao et al. 2021, "Calibrate before use", section 4,
@@ -27,7 +27,7 @@ import numpy as np
 from minilora import backend
 from minilora.data import chat, jargon
 from minilora.data.batches import pad_rows, padded_left
-from minilora.data.chat import Conversation
+from minilora.data.chat import Conversation, response_of
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape
 from minilora.models.generate import KVCache
@@ -36,23 +36,7 @@ from minilora.train.answers import answers
 from minilora.train.parallel import Workers
 from minilora.train.world import split_rows
 
-MOST_LABELS = 20
-LEAST_RECURRENCE = 3  # conversations per label, on average
 LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the model
-
-
-def labels_of(conversations: Sequence[Conversation]) -> list[str] | None:
-    """The different responses, sorted, where they are at most 20 and come 3 times each on average; else None.
-
-    The response is the conversation's last message, without the spaces around it.
-    """
-    found = {response(messages) for messages in conversations}
-    few = len(found) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE)
-    return sorted(found) if few else None
-
-
-def response(messages: Conversation) -> str:
-    return messages[-1]["content"].strip()
 
 
 def answered(messages: Conversation, answer: str) -> Conversation:
@@ -110,7 +94,7 @@ def measure_task(
 ) -> TaskScore:
     """How well a chat model gives the last message of each conversation after those before it.
 
-    labels: the answers to choose from (`labels_of`), which hold every response; None for free answers, of at most
+    labels: the answers to choose from (`chat.labels_of`), which hold every response; None for free answers, of at most
     `max_new_tokens`. shots: conversations that come first in every prompt, as earlier turns. workers: None makes and
     ends its own. advance: is told of conversations as they are done.
 
@@ -119,7 +103,7 @@ def measure_task(
     """
     if not conversations:
         raise MiniloraError("there is no conversation to measure")
-    expected = [response(messages) for messages in conversations]
+    expected = [response_of(messages) for messages in conversations]
     asked = [after(shots, messages[:-1]) for messages in conversations]
     was_training = model.training
     model.eval()

@@ -150,12 +150,6 @@ def test_other_names_of_the_keys_and_keys_that_are_not_read(tmp_path):
     assert len(notes) == 1
 
 
-def test_labels_are_responses_that_are_few_and_recur():
-    assert chat.labels_of([turns(str(i), ["no ", "yes"][i % 2]) for i in range(6)]) == ["no", "yes"]
-    assert chat.labels_of([turns(str(i), ["no ", "yes"][i % 2]) for i in range(5)]) is None
-    assert chat.labels_of([turns(str(i), str(i % 21)) for i in range(99)]) is None
-
-
 def lines(**changes) -> dict:
     return {"prompt": "p", "response": "r"} | changes
 

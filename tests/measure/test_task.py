@@ -8,7 +8,7 @@ import pytest
 from minilora.data import chat
 from minilora.errors import MiniloraError
 from minilora.measure import task
-from minilora.measure.task import after, answered, common_prefix, label_scores, labels_of, measure_task, wilson
+from minilora.measure.task import after, answered, common_prefix, label_scores, measure_task, wilson
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import no_grad
 from minilora.train import recipes
@@ -87,10 +87,10 @@ def chats(*responses: str) -> list:
 
 
 def test_labels_are_few_and_recur():
-    assert labels_of(chats("b", "a", " a", "b", "b", "a")) == ["a", "b"]
-    assert labels_of(chats("b", "a", "a", "b", "b")) is None  # 2.5 times each
-    assert labels_of(chats(*[str(i % 20) for i in range(60)])) == sorted(map(str, range(20)))
-    assert labels_of(chats(*[str(i % 21) for i in range(84)])) is None
+    assert chat.labels_of(chats("b", "a", " a", "b", "b", "a")) == ["a", "b"]
+    assert chat.labels_of(chats("b", "a", "a", "b", "b")) is None  # 2.5 times each
+    assert chat.labels_of(chats(*[str(i % 20) for i in range(60)])) == sorted(map(str, range(20)))
+    assert chat.labels_of(chats(*[str(i % 21) for i in range(84)])) is None
 
 
 def test_a_score_of_labels_counts_the_likeliest(taught, monkeypatch):

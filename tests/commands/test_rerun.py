@@ -1,0 +1,103 @@
+"""A run's record as flags of the next, and a rate that is searched: `pytest tests/commands/test_rerun.py`."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.data.chat import ChatTokens
+from minilora.measure import lr_search
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.train.answers import Chats
+from minilora.train.config import TrainConfig
+from minilora.train.parallel import Workers
+
+pytestmark = pytest.mark.host
+
+SIZES = ["--hidden-size", 16, "--intermediate-size", 16, "--num-layers", 1, "--num-heads", 2, "--vocab-size", 300]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A text, a base that was pretrained for a step, and an adapter of it."""
+    folder = tmp_path_factory.mktemp("rerun")
+    (folder / "text.txt").write_text("".join(f"line {n} of a text about boats\n" for n in range(400)))
+    train = ["--data", folder / "text.txt", "--seq-len", 16, "--steps", 2]
+    finetune = ["--model", folder / "base", "--rank", 2, "--targets", "q_proj,v_proj", "--dropout", 0.1]
+    assert run("pretrain", *train, *SIZES, "--out", folder / "base") == 0
+    assert run("finetune", *train, *finetune, "--lr", 0.02, "--warmup", 1, "--out", folder / "lora") == 0
+    return folder
+
+
+def run(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def record(folder) -> dict:
+    return json.loads((folder / "run.json").read_text())
+
+
+def weights(folder) -> bytes:
+    return next(folder.glob("*/*model.safetensors")).read_bytes()
+
+
+@pytest.mark.parametrize("command, name", [("pretrain", "base"), ("finetune", "lora")])
+def test_a_run_is_run_again(place, tmp_path, capsys, command, name):
+    for path in (place / name, place / name / "run.json"):
+        assert run(command, "--config", path, "--out", tmp_path / path.name) == 0
+        assert record(tmp_path / path.name)["config"] == record(place / name)["config"]
+        assert weights(tmp_path / path.name) == weights(place / name)
+    assert "is not the one" not in capsys.readouterr().err
+
+
+def test_flags_beside_it_win(place, tmp_path, capsys):
+    (tmp_path / "other.txt").write_text((place / "text.txt").read_text() + "one more line\n" * 50)
+    other = ["--data", tmp_path / "other.txt", "--epochs", 0.1]
+    assert run("finetune", "--config", place / "lora", *other, "--method", "ia3", "--out", tmp_path / "ia3") == 0
+    config, before = record(tmp_path / "ia3")["config"], record(place / "lora")["config"]
+    assert (config["method"], config["seq_len"], config["model"]) == ("ia3", 16, str(place / "base"))
+    assert "rank" not in config and config["lr"] != before["lr"] and config["steps"] > before["steps"]
+    assert "the text is not the one that the run of --config" in capsys.readouterr().err
+
+
+def test_what_cannot_be_run_again_is_refused(place, tmp_path, capsys):
+    (tmp_path / "text.json").write_text("{}")
+    (tmp_path / "rank.json").write_text(json.dumps(record(place / "lora") | {"config": {"rank": 0.5}}))
+    words = {
+        ("pretrain", place / "lora"): "is of another command: no flag here sets dropout, method",
+        ("finetune", place / "base"): "is of another command: no flag here sets hidden_size, ",
+        ("finetune", tmp_path / "text.json"): "is no record of a run; give a run.json or its folder",
+        ("finetune", tmp_path / "rank.json"): "argument --rank",
+        ("finetune", tmp_path / "nothing"): "No such file",
+    }
+    for (command, path), expected in words.items():
+        assert run(command, "--config", path, "--out", tmp_path / "out") == 2
+        assert expected in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert run("finetune", "--steps", 3, "--epochs", 1, "--data", place / "text.txt", "--out", tmp_path / "out") == 2
+    assert "--epochs: not allowed with argument --steps" in capsys.readouterr().err
+
+
+def test_a_search_finds_the_rate_and_leaves_the_model():
+    config = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    model = LlamaForCausalLM(LlamaConfig(**config, num_attention_heads=1, max_position_embeddings=16), seed=0)
+    rows = ChatTokens([(np.arange(8), np.arange(8) > 3)] * 20, [4] * 20)
+    before, told = {n: p.data.copy() for n, p in model.named_parameters()}, {}
+    start = TrainConfig(steps=20, peak_lr=1e-5)
+    with Workers(1) as workers:
+        best = lr_search.find_lr(model, Chats("x", "", rows, rows, rows), start, workers, told.__setitem__)
+    assert best == max(told) == pytest.approx(2.7e-4) and len(told) == 5  # too small, so the largest tried
+    assert list(told.values())[-1] == min(told.values())
+    assert all((p.data == before[n]).all() for n, p in model.named_parameters())
+
+
+def test_the_command_says_what_it_found_and_trains_by_it(place, tmp_path, capsys):
+    arguments = ["finetune", "--config", place / "lora", "--lr", "auto", "--out", tmp_path / "run", "--steps", 20]
+    assert run(*arguments, "--save-every", 5) == 0
+    out = capsys.readouterr().out
+    tried = [line.split() for line in out.splitlines() if line.startswith("  ")]
+    assert 3 <= len(tried) <= 5 and "--lr auto: each rate for 15 steps" in out
+    losses = {rate: float(loss) for rate, _, loss, _ in tried}
+    assert losses[f"{record(tmp_path / 'run')['config']['lr']:g}"] == min(losses.values())
+    assert run(*arguments, "--save-every", 5, "--resume") == 0
+    assert "--lr auto" not in capsys.readouterr().out  # it was found before
