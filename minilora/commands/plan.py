@@ -18,7 +18,7 @@ from minilora.peft.method import METHODS, Options, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
 from minilora.plan.cluster import EFFICIENCY, LINKS, parse_link
-from minilora.plan.devices import CARDS, DEVICES, measured_tflops
+from minilora.plan.devices import DEVICES, MEMORIES, measured_tflops
 from minilora.plan.run import MOST_MACHINES, Run, run_facts
 from minilora.plan.shapes import PRESETS, find_shape
 from minilora.show.grids import show_time
@@ -174,7 +174,8 @@ def _device(arguments: Namespace) -> tuple[str, float] | None:
     if device == "here":
         rate = measured_tflops()
         return f"{rate:.3g} TFLOP/s (this machine's float32 products)", rate
-    return f"{DEVICES[device]:g} TFLOP/s ({device})", DEVICES[device]
+    tflops = DEVICES[device].tflops
+    return f"{tflops:g} TFLOP/s ({device})", tflops
 
 
 def _picture(out: str | None) -> Path | None:
@@ -232,7 +233,7 @@ def _plan_facts(plan: planner.Plan, step: Step, tflops: float | None, of_run: Ru
     facts = {name: getattr(plan, name) for name in ("method", "trainable", "total", "saved_bytes")} | {
         "memory": _memory_facts(plan.memory),
         "with_checkpointing": _memory_facts(plan.checkpointed),
-        "fits": {f"{card} GB": plan.fits(card * 1e9) for card in CARDS},
+        "fits": {f"{memory} GB": plan.fits(memory * 1e9) for memory in MEMORIES},
         "flops": {kind: round(work) for kind, work in plan.flops.items()},
     }
     if tflops is not None:

@@ -4,25 +4,33 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from minilora import backend
 
-CARDS = (8, 16, 24, 40, 48, 80, 141)  # GB of memory that GPUs have
-# Matrix products in 16 bits, dense, accumulated in float32: TFLOP/s that the makers state.
+
+class Device(NamedTuple):
+    """A GPU, as its maker states it."""
+
+    tflops: float  # of matrix products in 16 bits, dense, accumulated in float32: 10^12 operations per second
+    memory: int  # GB, of the largest
+
+
 DEVICES = {
-    "t4": 65.0,
-    "v100": 125.0,
-    "a10": 125.0,
-    "l4": 121.0,
-    "l40s": 362.0,
-    "a100": 312.0,
-    "h100": 989.0,
-    "h200": 989.0,
-    "rtx-3090": 71.0,
-    "rtx-4090": 165.0,
+    "t4": Device(65.0, 16),
+    "v100": Device(125.0, 32),
+    "a10": Device(125.0, 24),
+    "l4": Device(121.0, 24),
+    "l40s": Device(362.0, 48),
+    "a100": Device(312.0, 80),
+    "h100": Device(989.0, 80),
+    "h200": Device(989.0, 141),
+    "rtx-3090": Device(71.0, 24),
+    "rtx-4090": Device(165.0, 24),
 }
+MEMORIES = sorted({8, 40} | {device.memory for device in DEVICES.values()})  # GB; 8 and 40: smaller GPUs, a first A100
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # what a container may use
 
 

@@ -75,6 +75,7 @@ class Shape:
         return self.in_linears + self.in_biases + self.in_norms + tables
 
 
+_SMOLLM2 = Shape(30, 576, 1536, 9, 3, 49152, tied=True)
 _LLAMA_7B = Shape(32, 4096, 11008, 32, 32, 32000)
 _LLAMA_13B = Shape(40, 5120, 13824, 40, 40, 32000)
 _GPT: dict[str, Any] = {"gated": False, "biased": (*ATTENTION, "up_proj", "down_proj"), "norm_biases": True}
@@ -83,7 +84,8 @@ _GPT: dict[str, Any] = {"gated": False, "biased": (*ATTENTION, "up_proj", "down_
 # vocabulary.
 PRESETS = {
     "base": Shape(6, 192, 512, 6, 3, 2048, tied=True),  # comes with the package
-    "smollm2-135m": Shape(30, 576, 1536, 9, 3, 49152, tied=True),
+    "smollm2": _SMOLLM2,  # as `minilora models` calls it
+    "smollm2-135m": _SMOLLM2,
     "qwen2.5-0.5b": Shape(24, 896, 4864, 14, 2, 151936, tied=True, biased=ATTENTION[:3]),
     "tinyllama-1.1b": Shape(22, 2048, 5632, 32, 4, 32000),
     "llama-7b": _LLAMA_7B,

@@ -6,7 +6,7 @@
 
 A number in a text stands between marks that name it, and is replaced by what the records say:
 
-    LoRA trains <!-- measured: compare_report.lora.share -->12 %<!-- / --> of the parameters.
+    LoRA trains <!-- measured: comparison.lora.share -->12 %<!-- / --> of the parameters.
 
 A test fails where a text says anything else than the records. See `values` for the names.
 """
@@ -44,8 +44,8 @@ def texts(root: Path = ROOT) -> list[Path]:
 def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
-    `comparison.METHOD.COLUMN` with a name from `comparison.COLUMNS`; `comparison.table`, all methods; `study.NAME`, a
-    sentence; `jargon.NAME`, see `teaching.values`; `scaling.table` and `scaling.sentence`.
+    `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods; `study.NAME`, a
+    sentence; `jargon.NAME`, see `jargon.values`; `scaling.table` and `scaling.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}

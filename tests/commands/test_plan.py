@@ -8,7 +8,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.plan.activations import Step
-from minilora.plan.devices import CARDS
+from minilora.plan.devices import MEMORIES
 from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 from minilora.show.grids import show_time
@@ -55,7 +55,7 @@ def test_json_says_everything(capsys):
     for plan, found in zip(facts["plans"], facts["largest"], strict=True):
         kinds = plan["memory"]
         assert kinds["peak"] == pytest.approx(sum(v for kind, v in kinds.items() if kind != "peak"), abs=8)
-        assert list(plan["fits"]) == [f"{card} GB" for card in CARDS]
+        assert list(plan["fits"]) == [f"{card} GB" for card in MEMORIES]
         assert plan["tokens_per_second"] > plan["tokens_per_second_with_checkpointing"] > 0 or (
             plan["method"] == "feature-extraction"
         )
