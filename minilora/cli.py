@@ -26,6 +26,7 @@ COMMANDS = {  # the module in commands/, and what it does
     "generate": "continue a prompt, or answer a question",
     "chat": "talk to a chat model, which remembers the conversation",
     "merge": "add an adapter's update into the weights of its base",
+    "show": "a run's loss, validation, learning rate and gradient norm, in the terminal and as a picture",
     "compare": "measure every method on one base, one domain and one task",
     "plan": "how much memory and time an adaptation would take",
     "advise": "fine-tune or prompt? Six questions, answered from what was measured",

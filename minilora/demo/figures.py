@@ -38,7 +38,7 @@ def pretraining(records: Records) -> Figure | None:
     lines = []
     for letter, (step, text) in zip(LETTERS, samples, strict=False):
         lines.append(f"{letter}  step {step:,}, {curve[step]:.2f} bits/character")
-        lines += [f"   {line}" for line in textwrap.wrap(_printable(text), 76, max_lines=2, placeholder=" …")]
+        lines += [f"   {line}" for line in textwrap.wrap(style.printable(text), 76, max_lines=2, placeholder=" …")]
     heights = {"losses": 1.5 * bool(facts.get("losses")), "curve": 2.6, "samples": 0.17 * len(lines)}  # inches, about
     heights = {panel: height for panel, height in heights.items() if height}
     figure = style.figure_of("Pretraining: the loss, and what the model writes along it", sum(heights.values()) + 1)
@@ -128,11 +128,6 @@ def _spaced(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:
     if len(samples) <= count:
         return samples
     return [samples[round(index * (len(samples) - 1) / (count - 1))] for index in range(count)]
-
-
-def _printable(text: str) -> str:
-    """On one line, with a replacement sign for what the figures' font may lack."""
-    return "".join(c if c.isprintable() and c < "\u0250" else "\ufffd" for c in " ".join(text.split()))
 
 
 # What the report has

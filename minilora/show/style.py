@@ -97,6 +97,11 @@ def write_png(figure: Figure, file: BinaryIO, dpi: int) -> None:
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
+def printable(text: str) -> str:
+    """On one line, with a replacement sign for what the figures' font may lack."""
+    return "".join(c if c.isprintable() and c < "\u0250" else "\ufffd" for c in " ".join(text.split()))
+
+
 # Parts
 
 

@@ -1,0 +1,70 @@
+"""`minilora show`: how a run goes or went, in the terminal and as a picture."""
+
+import sys
+from argparse import Namespace
+from functools import partial
+from math import isfinite
+from pathlib import Path
+
+from minilora.commands.common import Parser, add_json, print_result
+from minilora.errors import MiniloraError, escape
+
+
+def add(parser: Parser) -> None:
+    parser.epilog = "example: minilora show runs/numpy"
+    parser.add_argument("folder", metavar="RUN", help="run folder of pretrain or finetune, also of one that is running")
+    parser.add_argument("--out", metavar="FILE", help="the picture, a .png file (default: run.png in the run folder)")
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> None:
+    from minilora.formats.atomic import show_path
+    from minilora.show import style, training
+    from minilora.train.answers import Chats, is_chat_data
+    from minilora.train.metrics import read_metrics
+    from minilora.train.recipes import Text
+
+    out = Path(arguments.out or Path(arguments.folder) / "run.png")
+    if out.suffix != ".png":
+        raise MiniloraError(f"--out must end in .png, not {show_path(out)}")
+    metrics = read_metrics(arguments.folder)
+    data, planned, summary = metrics.config.get("data"), metrics.config.get("steps"), metrics.summary()
+    unit = "" if data is None else Chats.unit if is_chat_data(data) else Text.unit
+    title = escape(style.printable(Path(arguments.folder).resolve().name), 50)
+    draw = partial(training.run_figure, title=title, unit=unit)
+    picture = style.save_all({out.stem: draw}, metrics.series, out.parent)[0] if summary else None
+    facts = {
+        "run": arguments.folder,
+        "step": metrics.step,
+        "steps": planned,
+        "result": metrics.result,
+        "series": summary,
+        "picture": picture and str(picture),
+    }
+    state = "done" if metrics.result else "no result yet: it is running, or was broken off"
+    of = f" of {planned:,}" if type(planned) is int else ""
+    lines = [f"{show_path(arguments.folder)}: step {metrics.step:,}{of}, {state}", ""]
+    lines += training.run_lines(metrics.series, ascii_only=not _has_blocks(sys.stdout.encoding))
+    if found := summary.get("evaluation"):
+        start = metrics.series["evaluation"].get(0)
+        started = "" if start is None or not isfinite(start) else f"{start:.4g} at the start, "
+        lines += [
+            "",
+            f"validation{unit and f' ({unit})'}: {started}best {found['min']:.4g} at step {found['min_step']:,}",
+        ]
+    lines += [
+        f"{training.LABELS[name]}: {one['not_numbers']:,} not a number"
+        for name, one in summary.items()
+        if one["not_numbers"]
+    ]
+    lines.append(f"saved {show_path(picture)}" if picture else "no step has been logged, so there is no picture")
+    print_result(arguments, facts, "\n".join(lines))
+
+
+def _has_blocks(encoding: str | None) -> bool:
+    from minilora.show.training import BLOCKS
+
+    try:
+        return bool(BLOCKS.encode(encoding or "ascii"))
+    except (UnicodeEncodeError, LookupError):
+        return False

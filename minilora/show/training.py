@@ -1,0 +1,107 @@
+"""How a training went: a figure, and lines for the terminal. Both take {name: {step: number}}, NaN for what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minilora.show import style
+from minilora.show.style import styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Points = Mapping[int, float]
+LABELS = {"loss": "loss", "evaluation": "validation", "lr": "learning rate", "norm": "gradient norm"}
+BLOCKS, ASCII = "▁▂▃▄▅▆▇█", ".:-=+*#@"  # from low to high
+_HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "lr": 1.0, "norm": 1.2}  # inches, about
+_RAW, _LINE = "#bbbbbb", "#0072B2"
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """The mean of (N,) numbers over a window of a twentieth of them, centred; NaN is left out."""
+    half = len(values) // 40
+    sums, counts = (np.append(0, np.cumsum(a)) for a in (np.nan_to_num(values), np.isfinite(values)))
+    places = np.arange(len(values))
+    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+    count = counts[high] - counts[low]
+    return np.where(count, (sums[high] - sums[low]) / np.maximum(count, 1), np.nan)
+
+
+@styled
+def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figure | None:
+    """Loss and gradient norm of each step and smoothed, validation with its start and its best, learning rate.
+
+    unit: of the validation. None where there is no number at all.
+    """
+    shown = [name for name in LABELS if any(map(isfinite, series.get(name, {}).values()))]
+    if not shown:
+        return None
+    heights = [_HEIGHTS[name] for name in shown]
+    figure = style.figure_of(title, sum(heights) + 1)
+    rows = figure.subplots(len(shown), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    for name, axes in zip(shown, rows, strict=True):
+        steps, values = np.array([*series[name]]), np.array([*series[name].values()])
+        axes.set_ylabel(
+            LABELS[name].replace(" ", "\n")
+            + {"loss": "\n(nats/token)", "evaluation": unit and f"\n({unit})"}.get(name, "")
+        )
+        if name == "evaluation":
+            _draw_validation(axes, steps, values)
+        elif name == "lr":
+            axes.plot(steps, values, color=_LINE)
+        else:
+            axes.plot(steps, values, color=_RAW, linewidth=1, label="each step")
+            axes.plot(steps, smoothed(values), color=_LINE, marker="" if len(steps) > 1 else "o", label="smoothed")
+    if rows[0].get_legend_handles_labels()[0]:
+        rows[0].legend(loc="upper right")
+    rows[-1].set_xlabel("training step")
+    figure.align_ylabels()
+    return figure
+
+
+def _draw_validation(axes, steps, values) -> None:
+    axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
+    best = int(np.nanargmin(values))
+    axes.plot(
+        steps[best],
+        values[best],
+        "*",
+        color="#D55E00",
+        markersize=13,
+        label=f"best: {values[best]:.4g} at step {steps[best]:,}",
+    )  # noqa: E501
+    if steps[0] == 0 and isfinite(values[0]):
+        style.base_line(axes, values[0], f"start: {values[0]:.4g}")
+    axes.legend(loc="best")
+
+
+def run_lines(series: Mapping[str, Points], width: int = 30, ascii_only: bool = False) -> list[str]:
+    """A line for each series that has a number: its course over the steps, the smallest, the largest and the last."""
+    marks, last = (
+        ASCII if ascii_only else BLOCKS,
+        max((step for points in series.values() for step in points), default=0),
+    )
+    width = min(width, last + 1)
+    lines = []
+    for name, label in LABELS.items():
+        numbers = {step: value for step, value in series.get(name, {}).items() if isfinite(value)}
+        if numbers:
+            values = list(numbers.values())
+            figures = "".join(f"{value:>11.4g}" for value in (min(values), max(values), values[-1]))
+            lines.append(f"{label:<14}  {_course(numbers, last, width, marks):<{width}}{figures}")
+    return [f"{'':<14}  {'':<{width}}{'min':>11}{'max':>11}{'last':>11}", *lines] if lines else []
+
+
+def _course(numbers: Points, last: int, width: int, marks: str) -> str:
+    """The means of the steps that fall into each column, as marks from the lowest to the highest; a blank for none."""
+    columns: dict[int, list[float]] = {}
+    for step, value in numbers.items():
+        columns.setdefault(step * width // (last + 1), []).append(value)
+    means = {column: sum(values) / len(values) for column, values in columns.items()}
+    low, high = min(means.values()), max(means.values())
+    level = {c: round((mean - low) / (high - low) * (len(marks) - 1)) if high > low else 3 for c, mean in means.items()}
+    return "".join(marks[level[column]] if column in level else " " for column in range(width))

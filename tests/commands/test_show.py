@@ -1,0 +1,157 @@
+"""`minilora show`, a run's metrics read back, its lines and its picture: `pytest tests/commands/test_show.py`."""
+
+import io
+import json
+import sys
+from math import isnan, nan
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.show.training import run_figure, run_lines, smoothed
+from minilora.train.metrics import read_metrics
+from minilora.train.run import RunFolder
+
+pytestmark = pytest.mark.host
+
+
+def rows(steps: int, every: int = 4) -> list[dict]:
+    """A loss that falls from 9, its evaluations best at step 8."""
+    found = [{"step": 0, "evaluation": 3.0}]
+    for step in range(1, steps + 1):
+        found.append({"step": step, "loss": 9 - step / 4, "lr": 0.001 * step, "norm": 1.0})
+        if step % every == 0:
+            found[-1]["evaluation"] = 2 + abs(step - 8) / 100
+    return found
+
+
+def make_run(folder, records, result=None, **config):
+    with RunFolder(folder, config={"data": "mine.txt", "steps": 20} | config) as run:
+        for record in records:
+            run.log(record)
+        if result:
+            run.finish(result)
+    return folder
+
+
+def shown(capsys, *arguments, code=0):
+    capsys.readouterr()
+    assert main(["show", *map(str, arguments)]) == code
+    return capsys.readouterr()
+
+
+def test_a_run_that_is_done(tmp_path, capsys):
+    folder = make_run(tmp_path / "run", rows(20), {"validation": 2.0})
+    out = shown(capsys, folder).out
+    assert out.splitlines() == [
+        f"{folder}: step 20 of 20, done",
+        "",
+        "                                             min        max       last",
+        "loss             ██▇▇▇▆▆▅▅▅▄▄▄▃▃▂▂▂▁▁          4       8.75          4",
+        "validation      █   ▁   ▁   ▁   ▂   ▂          2          3       2.12",
+        "learning rate    ▁▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇██      0.001       0.02       0.02",
+        "gradient norm    ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄          1          1          1",
+        "",
+        "validation (bits/character): 3 at the start, best 2 at step 8",
+        f"saved {folder / 'run.png'}",
+    ]
+    assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
+    facts = json.loads(shown(capsys, folder, "--json", "--out", tmp_path / "a.png").out)
+    assert facts["step"] == facts["steps"] == 20 and facts["result"] == {"validation": 2.0}
+    assert facts["series"]["evaluation"] == {
+        "first": 3.0, "last": 2.12, "min": 2.0, "max": 3.0, "min_step": 8, "not_numbers": 0
+    }  # fmt: skip
+    assert facts["picture"] == str(tmp_path / "a.png") and (tmp_path / "a.png").is_file()
+
+
+def test_a_run_that_was_broken_off(tmp_path, capsys):
+    folder = make_run(tmp_path / "run", rows(6), data="mine.jsonl")
+    with open(folder / "metrics.jsonl", "ab") as file:
+        file.write(b'{"step": 7, "loss": 7.')
+    out = shown(capsys, folder).out
+    assert "step 6 of 20, no result yet: it is running, or was broken off" in out
+    assert "validation (bits/response character): 3 at the start, best 2.04 at step 4" in out
+
+
+def test_a_run_before_its_first_step_has_no_picture(tmp_path, capsys):
+    folder = make_run(tmp_path / "run", [])
+    out, err = shown(capsys, folder)
+    assert "step 0 of 20" in out and "no step has been logged, so there is no picture" in out and err == ""
+    (folder / "metrics.jsonl").unlink()
+    assert json.loads(shown(capsys, folder, "--json").out)["series"] == {}
+    assert not (folder / "run.png").exists()
+
+
+def test_what_is_no_number_is_counted_and_left_out(tmp_path, capsys):
+    folder = make_run(tmp_path / "run", [{"step": 1, "loss": nan, "lr": 1e-3}, *rows(5)[2:]])
+    rest = ['{"step": 6, "loss": NaN, "evaluation": null, "norm": Infinity}', "[1]", "7", "\xff", '{"step": "8"}',
+            '{"step": 6, "loss": 1}', '{"step": 9, "loss": "low", "lr": 1%s}' % ("0" * 400), "[" * 100_000]  # fmt: skip
+    with open(folder / "metrics.jsonl", "ab") as file:
+        file.write("".join(f"{line}\n" for line in rest).encode("latin1"))
+    series = read_metrics(folder).series
+    assert [step for step, value in series["loss"].items() if isnan(value)] == [1, 6, 9]
+    assert [*series["lr"]] == [1, 2, 3, 4, 5, 9] and isnan(series["lr"][9])
+    out = shown(capsys, folder).out
+    assert "loss: 3 not a number" in out and "gradient norm: 1 not a number" in out and "at the start" not in out
+
+
+@pytest.mark.parametrize("encoding, marks", [("utf-8", "█▇▆"), ("ascii", "@#*"), ("cp437", "@#*")])
+def test_an_encoding_without_blocks_gets_ascii(tmp_path, monkeypatch, encoding, marks):
+    folder = make_run(tmp_path / "run", rows(10))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert main(["show", str(folder)]) == 0
+    sys.stdout.flush()
+    out = sys.stdout.buffer.getvalue().decode(encoding)
+    assert all(mark in out for mark in marks) and "\\u" not in out
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["{folder}/none"], "none is no run folder: there is no run.json in it"),
+        (["{folder}/other"], "its run.json is not one of minilora"),
+        (["{folder}/run", "--out", "{folder}/run.pdf"], "--out must end in .png, not "),
+        ([], "required: RUN"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, words):
+    make_run(tmp_path / "run", rows(3))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    out, err = shown(capsys, *(argument.format(folder=tmp_path) for argument in arguments), code=2)
+    assert out == "" and err.count("\n") == 1 and words in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# The lines and the picture
+
+
+def test_lines_are_at_most_80_columns_and_show_where_in_the_run_a_number_is():
+    series = {"loss": {step: -1.2345e-20 * step for step in range(1, 5_001)}, "evaluation": {2_500: 1.0}}
+    lines = run_lines(series)
+    assert max(map(len, lines)) <= 80 and run_lines({"loss": {1: nan}}) == []
+    assert lines[2][16:46].index("▄") == 14  # half way
+    assert len(run_lines({"loss": {1: 2.0}})) == 2
+
+
+def test_smoothing_is_a_mean_over_a_window_that_leaves_out_what_is_no_number():
+    values = np.array([nan, *range(79)])
+    found = smoothed(values)
+    assert found[0] == 0.5 and found[40] == np.mean(values[38:43]) and found[-1] == np.mean(values[-3:])
+    assert np.isnan(smoothed(np.array([nan, 1.0]))[0])
+
+
+def test_the_picture_has_a_panel_for_each_series_that_has_a_number():
+    series = {name: {r["step"]: r[name] for r in rows(20) if name in r} for name in ("loss", "evaluation", "lr")}
+    figure = run_figure(series | {"norm": {1: nan}}, "mine", "bits/character")
+    loss, validation, lr = figure.axes
+    assert (loss.get_ylabel(), validation.get_ylabel()) == ("loss\n(nats/token)", "validation\n(bits/character)")
+    labels = [text.get_text() for text in validation.get_legend().get_texts()]
+    assert labels == ["best: 2 at step 8", "start: 3"] and lr.get_xlabel() == "training step"
+    raw, smooth = loss.get_lines()
+    np.testing.assert_array_equal(raw.get_ydata(), [*series["loss"].values()])
+    assert smooth.get_label() == "smoothed"
+    assert run_figure({"loss": {1: nan}}, "mine") is None
+    assert run_figure({"loss": {1: 2.0}}, "mine").axes[0].get_lines()[1].get_marker() == "o"
