@@ -46,8 +46,12 @@ def test_no_line_where_none_is_asked_for_or_another_rank_speaks(clock, capsys, m
 
 def test_a_quick_run_is_quiet(clock, capsys):
     with progress.progress_bar("comparing", 3) as advance:
+        clock(50)
+        advance(0)
+    with progress.progress_bar("comparing", 3) as advance:
+        clock(51)
         for _ in range(3):
-            clock(9)
+            clock(59)
             advance(1)
     assert capsys.readouterr().err == ""
 

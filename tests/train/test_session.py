@@ -1,5 +1,7 @@
 """Text as it is made, and a conversation that is remembered: `pytest tests/train/test_session.py`."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -88,7 +90,7 @@ ADAPTERS = [None, LoraConfig(r=2), PromptTuningConfig(num_virtual_tokens=3), Pre
 def test_each_turn_is_answered_as_if_all_were_read_anew_and_only_the_new_is_read(place, config, monkeypatch):
     model, tokenizer = loaded(place, config)
     session = ChatSession(model, tokenizer, "Be kind.", max_new_tokens=12, temperature=0)
-    messages, read = [{"role": "system", "content": "Be kind."}], []
+    messages, read, known = [{"role": "system", "content": "Be kind."}], [], ()
     forward = LlamaModel.forward
 
     def counted(self, ids=None, *arguments, inputs_embeds=None, **named):
@@ -104,10 +106,33 @@ def test_each_turn_is_answered_as_if_all_were_read_anew_and_only_the_new_is_read
         first_read = read[0]
         alone = model.generate(ids[None], 12, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
         assert answer == tokenizer.decode(alone[0, len(ids) :]).strip() != ""
-        assert first_read < len(ids) - len(answer) or len(messages) == 2
+        if known:
+            assert first_read == len(ids) - len(os.path.commonprefix([known, tuple(ids)]))
+        known = tuple(alone[0, :-1])  # the last one drawn was not read
         messages.append({"role": "assistant", "content": answer})
     session.reset()
     assert said(session, "What is it?") == messages[2]["content"]
+
+
+def test_an_answer_is_not_read_again(place):
+    model, tokenizer = loaded(place)
+    session = ChatSession(model, tokenizer, max_new_tokens=5, temperature=0)
+    session.ask("What?").tokens = tokenizer.encode("It is so.").tolist()  # as if it had said so, and read it
+    read = len(session._ids) + len(tokenizer.encode("It is so."))
+    session._cache.length = read
+    session.ask("Why?")
+    assert session._cache.length == read
+
+
+def test_a_question_that_got_no_word_can_be_asked_again(place):
+    model, tokenizer = loaded(place)
+    session = ChatSession(model, tokenizer, max_new_tokens=5, temperature=0)
+    expected, ends = said(session, "What?"), session._ends
+    session.reset()
+    session._ends = list(range(model.config.vocab_size))  # the first token ends the answer
+    assert said(session, "What?") == ""
+    session._ends = ends
+    assert said(session, "What?") == expected and len(session._turns) == 1
 
 
 def test_an_answer_that_was_broken_off_is_remembered_as_far_as_it_came(place):
