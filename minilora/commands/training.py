@@ -104,18 +104,20 @@ def train_in_folder(
         notes.append(f"the text is not the one that the run of --config {show_path(arguments.config)} was trained on")
     print_notes(notes)
     with Workers(world=world) as workers, run_folder if world.is_rank_zero else nullcontext() as run:
-        evaluate = recipes.evaluator(model, validation, seq_len, batch_size, workers)
+        at_once = max(batch_size, defaults.EVALUATION_BATCH)
+        evaluate = recipes.evaluator(model, validation, seq_len, at_once, workers)
         history = train(
             model, batches, config, evaluate=evaluate, run=run, workers=workers, description=arguments.command
         )
-        tested = recipes.sample(text.test, max(examples, defaults.TEST_EXAMPLES), seq_len)
-        test = recipes.evaluator(model, tested, seq_len, batch_size, workers)()
+        tested = recipes.sample(text.test, defaults.test_examples(config, batch_size, examples), seq_len)
+        test = recipes.evaluator(model, tested, seq_len, at_once, workers)()
         learned = history.best_step > 0
         facts = {
             "validation": history.best,
             "best_step": history.best_step,
             "learned": learned,
             "test": test,
+            "test_examples": recipes.num_examples(tested, seq_len),
             "seconds": history.seconds,
             "trainable": trains,
             "parameters": total,
@@ -129,8 +131,8 @@ def train_in_folder(
     print_result(
         arguments,
         facts | {"saved": str(saved)},
-        f"validation {history.best:.3f} {text.unit} at step {history.best_step}, test {test:.3f}; "
-        f"{history.seconds:.0f} s\nsaved {saved}",
+        f"validation {history.best:.3f} {text.unit} at step {history.best_step}, test {test:.3f} on "
+        f"{_share_of(tested, text.test, seq_len)} sequences; {history.seconds:.0f} s\nsaved {saved}",
     )
     if not learned:
         raise NotLearned(
@@ -157,10 +159,14 @@ def _searched_lr(arguments: Namespace, model, text, config: TrainConfig, **pack)
 def _plan_of(config: TrainConfig, text, validation, batch_size: int, seq_len: int) -> str:
     """What is about to be done, in a line."""
     rows = config.steps * config.accumulate * batch_size
-    of, measured = (recipes.num_examples(stream, seq_len) for stream in (text.validation, validation))
-    part = f"{measured:,} of {of:,}" if measured < of else f"the {of:,}"
     return (
         f"{config.steps:,} steps of {config.accumulate * batch_size:,} sequences of up to {seq_len:,} tokens "
         f"({rows / recipes.num_examples(text.train, seq_len):.2g} epochs), learning rate {config.peak_lr:g}; every "
-        f"{config.eval_every:,} steps on {part} validation sequences"
+        f"{config.eval_every:,} steps on {_share_of(validation, text.validation, seq_len)} validation sequences"
     )
+
+
+def _share_of(sample, stream, seq_len: int) -> str:
+    """How many sequences of a part are measured, in words."""
+    measured, of = (recipes.num_examples(tokens, seq_len) for tokens in (sample, stream))
+    return f"{measured:,} of {of:,}" if measured < of else f"all {of:,}"

@@ -27,7 +27,7 @@ def measure(records: Records, source: str, name: str, data: str, workers: Worker
     model = methods.adapt(model, name, options, text.train.ids, SEED)
     config = defaults.finetune_config(model, method, text, seed=SEED)
     loss = rate_loss(model, text, config, workers)
-    parameters = recipes.count_parameters(model)[1]
+    parameters = defaults.base_size(model)
 
     def tried(rate: float) -> float | None:
         key = (source, Path(data).name, name, rate)

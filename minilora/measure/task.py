@@ -1,7 +1,7 @@
 """Measuring a task: how often a chat model's answer is the expected one, and what a query costs.
 
-    labels   the responses are few and recur (`chat.labels_of`): the answer is the label of the greatest log-likelihood, of
-             its tokens and the end of the answer after the prompt; accuracy counts. Calibrated: each label's score
+    labels   the responses are few and recur (`chat.labels_of`): the answer is the label of the greatest log-likelihood,
+             of its tokens and the end of the answer after the prompt; accuracy counts. Calibrated: each label's score
              minus its mean over all measured prompts, which takes off the model's liking for a word whatever is asked
              (Zhou et al. 2024, "Batch calibration", section 3; Zhao et al. 2021, "Calibrate before use", section 4,
              take a prompt without content in place of the mean). It supposes labels of about equal frequency.

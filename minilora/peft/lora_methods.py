@@ -107,6 +107,7 @@ _lora(
     label="LoRA",
     description="low-rank updates of frozen weights",
     lr=3e-3,
+    large_lr=5e-4,
     marker="^",
     linestyle="--",
 )

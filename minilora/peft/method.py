@@ -17,7 +17,7 @@ METHODS: dict[str, "Method"] = {}  # in the order of all tables; filled by the i
 CONFIGS: dict[str, type[PeftConfig]] = {}  # peft_type -> configuration
 
 SIZES = (2_828_736, 134_515_008)  # parameters of the models that learning rates were measured on: base and SmolLM2-135M
-LARGE_SHARE = 0.3  # what LoRA's rate falls by from one to the other
+LARGE_SHARE = 0.1  # what a rate falls by from one to the other where it was not measured
 
 # Each family of methods has a colour in all figures: those of Okabe and Ito (2008), which the colour-blind tell apart.
 FAMILIES = {

@@ -6,7 +6,7 @@
 from math import ceil
 from typing import Any
 
-from minilora.peft import Method
+from minilora.peft import Method, PeftModel
 from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
 from minilora.train.recipes import Text, count_parameters, longest
@@ -19,8 +19,10 @@ EPOCHS = 3  # of conversations,
 LEAST_STEPS, MOST_STEPS = 60, 600  # within these steps
 EVALUATIONS = 10  # at most, besides those at the start and at the end
 EVALUATION_SHARE = 4  # one row is evaluated for so many that are trained
-LEAST_EXAMPLES = 16  # of an evaluation
-TEST_EXAMPLES = 100  # at least that many are tested, where there are
+EXAMPLES = 32  # of an evaluation: there are fewer evaluations before there are fewer of these,
+LEAST_EXAMPLES = 8  # and even in the shortest run so many
+TEST_EXAMPLES = 100  # in the end, at least, but no more than half of the rows that were trained
+EVALUATION_BATCH = 4  # rows at a time, at least: without gradients they take little memory
 
 
 def finetune_config(
@@ -42,8 +44,14 @@ def finetune_config(
         per_step = batch_size * (given.get("accumulate") or 1)
         given["steps"] = steps_for(data, per_step, seq_len or seq_len_for(model, data), epochs, pack)
     if given.get("peak_lr") is None:
-        given["peak_lr"] = method.rate(count_parameters(model)[1])
+        given["peak_lr"] = method.rate(base_size(model))
     return train_config(batch_size, **{"lora_plus": method.lora_plus} | given)
+
+
+def base_size(model) -> int:
+    """How many parameters the model has without its adapter."""
+    trains, total = count_parameters(model)
+    return total - trains if isinstance(model, PeftModel) else total
 
 
 def train_config(batch_size: int, **given: Any) -> TrainConfig:
@@ -51,7 +59,7 @@ def train_config(batch_size: int, **given: Any) -> TrainConfig:
     given = {name: value for name, value in given.items() if value is not None}
     steps = given["steps"]
     rows = steps * batch_size * given.get("accumulate", 1)
-    evaluations = min(max(rows // (EVALUATION_SHARE * LEAST_EXAMPLES), 1), EVALUATIONS)
+    evaluations = min(max(rows // (EVALUATION_SHARE * EXAMPLES), 1), EVALUATIONS)
     return TrainConfig(**{"warmup": steps // 20, "eval_every": ceil(steps / evaluations)} | given)
 
 
@@ -60,6 +68,11 @@ def eval_examples(config: TrainConfig, batch_size: int) -> int:
     evaluations = 1 + config.steps // (config.eval_every or config.steps)
     rows = config.steps * batch_size * config.accumulate
     return max(LEAST_EXAMPLES, rows // (EVALUATION_SHARE * evaluations))
+
+
+def test_examples(config: TrainConfig, batch_size: int, examples: int) -> int:
+    """How many sequences are tested in the end, where each evaluation takes `examples`."""
+    return max(examples, min(TEST_EXAMPLES, config.steps * batch_size * config.accumulate // 2))
 
 
 def seq_len_for(model, data: Text | Chats) -> int:
