@@ -4,43 +4,68 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_model, print_notes
+from minilora.commands.common import Parser, add_model, choice, print_notes
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import show_path
+
+KINDS = ("f16", "q8_0")
 
 
 def add(parser: Parser) -> None:
     parser.epilog = (
         "example: minilora merge --model base --adapter runs/numpy --out runs/numpy-merged\n"
-        "         minilora merge --model smollm2 --adapter runs/x --out merged.gguf"
+        "         minilora merge --model smollm2 --adapter runs/x --out merged.gguf --quantize q8_0\n"
+        "         minilora merge --adapter runs/x --adapter-only --out lora.gguf"
     )
     add_model(parser)
     parser.add_argument(
         "--out",
         required=True,
-        help="folder of the merged model, or a .gguf file for llama.cpp, in F16 (then --adapter may be left out)",
+        help="folder of the merged model, or a .gguf file for llama.cpp (then --adapter may be left out)",
+    )
+    parser.add_argument(
+        "--quantize", type=choice(KINDS), help="how matrices are stored in a .gguf file: f16 (default), q8_0"
+    )
+    parser.add_argument(
+        "--adapter-only", action="store_true", help="write the LoRA adapter alone, unmerged, for llama.cpp's --lora"
     )
 
 
 def run(arguments: Namespace) -> None:
+    from minilora.quant import quantization
     from minilora.train import recipes
 
     out = Path(arguments.out)
+    _check(arguments, out)
+    source = arguments.model or recipes.base_of(arguments.adapter)
+    model, tokenizer = recipes.load_model(source, arguments.adapter)
+    notes = getattr(model, "notes", [])
+    if arguments.adapter_only:
+        if quantization(model.base_model):
+            notes.append("the adapter was trained on its base in 4 bits: on another copy, results differ a little")
+        recipes.save_lora_gguf(model, out, source)
+    else:
+        merged = model if arguments.adapter is None else model.merge_and_unload()
+        if out.suffix == ".gguf":
+            recipes.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
+        else:
+            recipes.save_model(merged, tokenizer, out)
+    print_notes(notes)
+    print(f"saved {out}", flush=True)
+
+
+def _check(arguments: Namespace, out: Path) -> None:
+    """Raise MiniloraError for flags that do not go together, and where `out` is taken or has no place."""
     to_gguf = out.suffix == ".gguf"
+    if arguments.adapter is None and not to_gguf:
+        raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
+    if arguments.adapter_only and (arguments.adapter is None or not to_gguf):
+        raise MiniloraError("--adapter-only needs --adapter, and as --out a .gguf file")
+    if arguments.quantize and (arguments.adapter_only or not to_gguf):
+        raise MiniloraError("--quantize is for a whole model, with a .gguf file as --out")
     if to_gguf and os.path.lexists(out):
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
     if to_gguf and not out.parent.is_dir():
         raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {escape(out.name)} into")
     if not to_gguf and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MiniloraError(f"{show_path(out)} exists and is not an empty folder; choose another --out")
-    if arguments.adapter is None and not to_gguf:
-        raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
-    source = arguments.model or recipes.base_of(arguments.adapter)
-    model, tokenizer = recipes.load_model(source, arguments.adapter)
-    merged = model if arguments.adapter is None else model.merge_and_unload()
-    if to_gguf:
-        recipes.save_gguf(merged, tokenizer, out, source)
-    else:
-        recipes.save_model(merged, tokenizer, out)
-    print_notes(getattr(model, "notes", []))
-    print(f"saved {out}", flush=True)

@@ -1,4 +1,4 @@
-"""Writing GGUF files: the layout that `gguf` reads, with tensors in 16 or 32 bits, whole or not at all."""
+"""Writing GGUF files: the layout that `gguf` reads, with tensors in 8, 16 or 32 bits, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from minilora.formats.gguf import ALIGNMENT, GGUF
 from minilora.formats.stored import StoredTensor
 
 VERSION = 3
-KINDS = {"F32": (0, "<f4"), "F16": (1, "<f2")}  # a tensor's kind -> its number in the file, and NumPy's type
+BLOCK = 32  # numbers that share a scale
+Q8_0 = np.dtype([("scale", "<f2"), ("codes", "i1", BLOCK)])  # a block: scale · codes
+# A tensor's kind -> its number in the file, NumPy's type, and how many numbers one of these holds.
+KINDS: dict[str, tuple[int, np.dtype[Any], int]] = {
+    "F32": (0, np.dtype("<f4"), 1),
+    "F16": (1, np.dtype("<f2"), 1),
+    "Q8_0": (8, Q8_0, BLOCK),
+}
 # Python's types -> a value's type in the file, and struct's letter for it
 _ALONE = {int: (4, "I"), float: (6, "f"), bool: (7, "?"), str: (8, "")}
 _IN_LISTS = {int: (5, "i"), float: (6, "f"), str: (8, "")}
@@ -22,7 +29,7 @@ _LIST = 9
 
 
 def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
-    """Write `content` to `path`. Each tensor is read, cast to its kind (F16 or F32) and written before the next one.
+    """Write `content` to `path`. Each tensor is read, put into its kind (of KINDS) and written before the next one.
 
     Whole numbers are stored as uint32, those in lists as int32, other numbers as float32. Errors: MiniloraError for a
     value that its type cannot hold, and where writing fails; what was at `path` before is then still there.
@@ -33,15 +40,16 @@ def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
     place = 0
     for name, tensor in tensors.items():
         axes = tensor.shape[::-1]  # innermost first
-        head.append(_text(name) + struct.pack(f"<I{len(axes)}QIQ", len(axes), *axes, KINDS[tensor.kind][0], place))
-        place += _padded(tensor.size * np.dtype(KINDS[tensor.kind][1]).itemsize)
+        number, dtype, count = KINDS[tensor.kind]
+        head.append(_text(name) + struct.pack(f"<I{len(axes)}QIQ", len(axes), *axes, number, place))
+        place += _padded(tensor.size // count * dtype.itemsize)
     raw = b"".join(head)
 
     def write(file: BinaryIO) -> None:
         file.write(raw.ljust(_padded(len(raw)), b"\0"))
         for name, tensor in tensors.items():
             array = _array(name, tensor)
-            file.write(array.data)
+            file.write(array.view(np.uint8).data)
             file.write(bytes(_padded(array.nbytes) - array.nbytes))
 
     remove_leftovers(os.path.dirname(path) or ".", of=os.path.basename(path))  # they are as large as a model
@@ -53,13 +61,34 @@ def _padded(size: int) -> int:
 
 
 def _array(name: str, tensor: StoredTensor) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(tensor.read(), dtype=KINDS[tensor.kind][1])
-    if not np.isfinite(array).all():
-        raise MiniloraError(f"{escape(name)} holds a number that {tensor.kind} cannot: too large, or none at all")
+    """As it is in the file: of Q8_0, the last axis counts blocks."""
+    array = tensor.read()
     if array.shape != tensor.shape:
         raise MiniloraError(f"{escape(name)} has the shape {array.shape}, not {tensor.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if tensor.kind == "Q8_0":
+            array = quantize_q8_0(np.ascontiguousarray(array, dtype="<f4"))
+            values = array["scale"]
+        else:
+            values = array = np.ascontiguousarray(array, dtype=KINDS[tensor.kind][1])
+    if not np.isfinite(values).all():
+        raise MiniloraError(f"{escape(name)} holds a number that {tensor.kind} cannot: too large, or none at all")
     return array
+
+
+def quantize_q8_0(array: np.ndarray) -> np.ndarray:
+    """float32 (…, 32 · n) as blocks of Q8_0, (…, n): scale = largest / 127, code = x / scale, a half away from zero.
+
+    As ggml's quantize_row_q8_0_ref, bit for bit: codes are made with the scale before it is rounded to 16 bits.
+    """
+    blocks = array.reshape(*array.shape[:-1], -1, BLOCK)
+    scale = abs(blocks).max(axis=-1, keepdims=True) / np.float32(127)
+    scaled = blocks * np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    size = np.floor(abs(scaled))
+    size += abs(scaled) - size >= 0.5
+    out = np.empty(blocks.shape[:-1], Q8_0)
+    out["scale"], out["codes"] = scale[..., 0], np.copysign(size, scaled)
+    return out
 
 
 def _text(text: str) -> bytes:

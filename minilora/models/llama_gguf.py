@@ -15,13 +15,15 @@ import numpy as np
 from minilora import backend
 from minilora.errors import FormatError, MiniloraError, escape, first_few
 from minilora.formats.gguf import GGUF
+from minilora.formats.gguf_writer import KINDS
 from minilora.formats.stored import StoredTensor
 from minilora.models.rotary import inverse_frequencies
 from minilora.tensor import Tensor
 
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}  # general.architecture -> model_type
 WRITTEN = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}  # model_type -> general.architecture
-MOSTLY_F16 = 1  # general.file_type
+FILE_TYPES = {"F16": 1, "Q8_0": 7}  # how matrices are stored -> general.file_type
+QUANTIZATION_VERSION = 2  # of ggml
 FIELDS = {  # of config.json -> key after the architecture, and the type of its value
     "hidden_size": ("embedding_length", int),
     "intermediate_size": ("feed_forward_length", int),
@@ -117,9 +119,9 @@ def _config_of(
     return config
 
 
-def gguf_of(model: Any) -> GGUF:
-    """A language model of this family as the content of a GGUF file, without a tokenizer: matrices are to be stored in
-    F16, vectors in F32. Read again by `llama_of`, it is the same model but for that rounding.
+def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
+    """A language model of this family as the content of a GGUF file, without a tokenizer: matrices are to be stored as
+    said (of FILE_TYPES), vectors in F32. Read again by `llama_of`, it is the same model but for that rounding.
 
     MiniloraError for a model that such a file has no words for: of another family, with layers in 4 bits or an adapter
     that is not merged, with a rotary scaling or biases that llama.cpp does not know.
@@ -127,16 +129,14 @@ def gguf_of(model: Any) -> GGUF:
     _check_writable(model)
     config = model.config
     architecture = WRITTEN[config.model_type]
-    rotated = _rotated(architecture, config.num_attention_heads, config.num_key_value_heads)
     written, homeless = {}, []
     for path, parameter in model.named_parameters():
-        stem, _, suffix = path.rpartition(".")
-        stem, part = _joined(stem)
-        if stem is None or (suffix == "bias" and not _may_have_bias(architecture, part)):
+        module, _, suffix = path.rpartition(".")
+        name, order = gguf_place(module, config)
+        if name is None or (suffix == "bias" and not _may_have_bias(architecture, name.rpartition(".")[2])):
             homeless.append(path)
             continue
-        tensor = _stored(parameter)
-        written[f"{stem}.{suffix}"] = tensor.then(_in_pairs(rotated[part])) if part in rotated else tensor
+        written[f"{name}.{suffix}"] = _stored(parameter, matrices).then(order)
     if homeless:
         raise MiniloraError(
             f"{first_few(homeless)} have no place in a {architecture} model of a GGUF file; an adapter must be merged "
@@ -149,8 +149,10 @@ def gguf_of(model: Any) -> GGUF:
         f"{architecture}.attention.value_length": config.head_dim,
         f"{architecture}.{ROTATED}": config.head_dim,
         f"{architecture}.vocab_size": config.vocab_size,
-        "general.file_type": MOSTLY_F16,
+        "general.file_type": FILE_TYPES[matrices],
     }
+    if matrices != "F16":
+        metadata["general.quantization_version"] = QUANTIZATION_VERSION
     scaling = config.rope_scaling
     if scaling is not None and scaling["rope_type"] == "linear":
         metadata[f"{architecture}.rope.scaling.type"] = "linear"
@@ -163,23 +165,38 @@ def gguf_of(model: Any) -> GGUF:
 def _check_writable(model: Any) -> None:
     if hasattr(model, "base_model") or getattr(model, "_is_adapted", False):
         raise MiniloraError("the model has an adapter on it, which GGUF has no place for: merge_and_unload it before")
-    config = getattr(model, "config", None)
-    kind = getattr(config, "model_type", None)
-    if kind not in WRITTEN or not hasattr(model, "lm_head"):
-        what = type(model).__name__ + (f" of type {kind}" if kind else "")
-        raise MiniloraError(f"{what} cannot be written as GGUF: only language models of {', '.join(WRITTEN)} can")
+    check_family(model)
     if any(module.num_quantized for _, module in model.named_modules()):
         raise MiniloraError("layers in 4 bits cannot be written as GGUF: quant.dequantize_model makes them floats")
     size, heads = model.config.hidden_size, model.config.num_attention_heads
-    if WRITTEN[kind] == "qwen2" and model.config.head_dim * heads != size:
+    if WRITTEN[model.config.model_type] == "qwen2" and model.config.head_dim * heads != size:
         raise MiniloraError(
             f"a qwen2 model of a GGUF file has heads of {size / heads:g}, this one of {model.config.head_dim}"
         )
 
 
-def _stored(parameter: Tensor) -> StoredTensor:
-    kind = "F16" if len(parameter.shape) == 2 else "F32"
-    return StoredTensor(tuple(parameter.shape), lambda: backend.to_numpy(parameter.data), kind)
+def check_family(model: Any) -> None:
+    """MiniloraError for what is no language model of this family."""
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if kind not in WRITTEN or not hasattr(model, "lm_head"):
+        what = type(model).__name__ + (f" of type {kind}" if kind else "")
+        raise MiniloraError(f"{what} cannot be written as GGUF: only language models of {', '.join(WRITTEN)} can")
+
+
+def gguf_place(path: str, config: Any) -> tuple[str | None, Callable[[np.ndarray], np.ndarray]]:
+    """Where a GGUF file has the module at `path`: its name, or None, and what puts rows into the order that they have
+    there.
+    """
+    rotated = _rotated(WRITTEN[config.model_type], config.num_attention_heads, config.num_key_value_heads)
+    name, part = _joined(path)
+    return name, _in_pairs(rotated[part]) if part in rotated else np.asarray
+
+
+def _stored(parameter: Tensor, kind: str) -> StoredTensor:
+    """A matrix as `kind`, where its rows are whole blocks; else in F16. A vector in F32."""
+    shape = tuple(parameter.shape)
+    kind = "F32" if len(shape) != 2 else kind if shape[-1] % KINDS[kind][2] == 0 else "F16"
+    return StoredTensor(shape, lambda: backend.to_numpy(parameter.data), kind)
 
 
 def _joined(path: str) -> tuple[str | None, str]:

@@ -30,6 +30,7 @@ from minilora.models.llama_gguf import gguf_of
 from minilora.models.registry import family_of
 from minilora.peft import PeftModel, adapter_quantization, base_fingerprint
 from minilora.peft.files import named_base
+from minilora.peft.lora_gguf import lora_gguf
 from minilora.quant import load_4bit
 from minilora.train.answers import Chats, is_chat_data, read_chats
 from minilora.train.catalog import BASE, CATALOG, find, in_cache
@@ -298,14 +299,14 @@ def training_of(adapter: str | os.PathLike) -> dict | None:
 LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")
 
 
-def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None) -> Path:
-    """Write the model and its tokenizer as a GGUF file in F16, norms and biases in F32, for llama.cpp's tools.
+def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None, matrices: str = "F16") -> Path:
+    """Write the model and its tokenizer as a GGUF file for llama.cpp's tools: matrices in F16 or Q8_0, vectors in F32.
 
     source: what the model was loaded from, as of `load_model`. From a GGUF file the tokenizer and the licence are
     carried over as they are there; else the tokenizer must be a byte-level byte-pair encoding. MiniloraError for a
     model or a tokenizer that GGUF cannot hold; there is no file then.
     """
-    content = gguf_of(model)
+    content = gguf_of(model, matrices)
     origin = None if source is None else path_of_model(source)
     metadata: dict[str, object] = {"general.name": path.stem}
     if origin is not None and origin.suffix == ".gguf":
@@ -319,6 +320,14 @@ def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None
         if model.config.pad_token_id is not None:
             metadata["tokenizer.ggml.padding_token_id"] = model.config.pad_token_id
     write_gguf(path, GGUF(content.metadata | metadata, content.tensors))
+    return path
+
+
+def save_lora_gguf(adapted: PeftModel, path: Path, source: str) -> Path:
+    """Write the LoRA adapter alone as a GGUF file, which llama.cpp's tools take as --lora. source: its base."""
+    content = lora_gguf(adapted)
+    names = {"general.name": path.stem, "general.base_model.count": 1, "general.base_model.0.name": source}
+    write_gguf(path, GGUF(content.metadata | names, content.tensors))
     return path
 
 

@@ -78,6 +78,21 @@ def test_evaluate_generate_and_merge_agree(place, capsys):
     assert from_adapter == from_merged and from_adapter["prompt"] == "the array"
 
 
+def test_an_adapter_and_a_quantized_model_go_out_as_gguf(place, capsys):
+    gguf = pytest.importorskip("gguf")
+    lora, small = place / "alone.gguf", place / "small.gguf"
+    run(capsys, "merge", "--adapter", place / "lora", "--adapter-only", "--out", lora)  # its base is found by name
+    content = read_gguf(lora)
+    assert content.metadata["general.type"] == "adapter" and content.metadata["adapter.lora.alpha"] == 4.0
+    assert content.metadata["general.base_model.0.name"] == str(place / "run")
+    assert content.tensors["blk.0.attn_q.weight.lora_a"].shape == (2, 16)
+    assert content.tensors["blk.0.attn_k.weight.lora_b"].shape == (8, 2)
+    run(capsys, "merge", "--model", place / "run", "--out", small, "--quantize", "q8_0")
+    assert read_gguf(small).metadata["general.file_type"] == gguf.LlamaFileType.MOSTLY_Q8_0
+    assert read_gguf(small).tensors["blk.0.ffn_down.weight"].kind == "Q8_0"
+    run(capsys, "generate", "--model", small, "--prompt", "the", "--max-new-tokens", 2)
+
+
 @pytest.mark.parametrize("method", ["full", "feature-extraction"])
 def test_other_methods_leave_a_model(place, capsys, method):
     out = place / method
@@ -300,6 +315,16 @@ BAD = {
     "unmatched target": (
         ["finetune", "--model", "{run}", "--data", "{text}", "--targets", "q_proj,qq_proj", "--out", "{out}"],
         "qq_proj",
+    ),
+    "an adapter alone into a folder": (["merge", "--adapter", "{lora}", "--adapter-only", "--out", "{out}"], "a .gguf"),
+    "no adapter alone": (["merge", "--adapter-only", "--out", "{out}.gguf"], "--adapter-only needs --adapter"),
+    "a folder in 8 bits": (
+        ["merge", "--adapter", "{lora}", "--quantize", "q8_0", "--out", "{out}"],
+        "--quantize is for",
+    ),
+    "8 bits of another kind": (
+        ["merge", "--quantize", "q4_0", "--out", "{out}.gguf"],
+        "--quantize must be one of",
     ),
     "merge without adapter": (["merge", "--model", "{run}", "--out", "{out}"], "--adapter"),
     "adapter of another base": (["merge", "--model", "{full}", "--adapter", "{lora}", "--out", "{out}"], "base"),

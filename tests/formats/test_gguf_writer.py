@@ -77,7 +77,34 @@ def test_the_library_reads_it_with_llama_cpp_s_types(tmp_path):
         np.testing.assert_array_equal(tensor.data, wanted.read().astype(tensor.data.dtype))
 
 
+def rows_for_q8_0() -> np.ndarray:
+    """Blocks of all kinds: ordinary, zeros, halves that are rounded away from zero, tiny, large, one outlier."""
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((5, 96), dtype="float32") * np.float32([[1e-6], [1e-3], [1], [1e3], [6e4]])
+    rows[1, :32] = 0
+    rows[2, 32:64] = (np.arange(32) - 16 + 0.5) * np.sign(np.arange(32) - 15.5)
+    rows[2, 32] = 127
+    rows[3, 64] = 1e6
+    rows[0, 5] = -0.0
+    return rows
+
+
+def test_q8_0_is_the_library_s_bit_for_bit(tmp_path):
+    rows = rows_for_q8_0()
+    expected = gguf.quants.quantize(rows, gguf.GGMLQuantizationType.Q8_0)
+    np.testing.assert_array_equal(gguf_writer.quantize_q8_0(rows).view(np.uint8), expected)
+    write_gguf(tmp_path / "a.gguf", GGUF({}, {"before": stored(rows[0, :3], "F32"), "w": stored(rows, "Q8_0")}))
+    (_, tensor) = gguf.GGUFReader(tmp_path / "a.gguf").tensors
+    assert tensor.tensor_type == gguf.GGMLQuantizationType.Q8_0 and tensor.shape.tolist() == [96, 5]
+    np.testing.assert_array_equal(tensor.data, expected)
+    again = read_gguf(tmp_path / "a.gguf").tensors["w"]
+    np.testing.assert_array_equal(again.read(), gguf.quants.dequantize(expected, gguf.GGMLQuantizationType.Q8_0))
+    assert np.abs(again.read() - rows)[2].max() <= np.abs(rows[2]).max() / 127 / 2 * 1.01
+
+
 REFUSED = {
+    "a scale that overflows": ({}, {"w": stored(np.full((1, 32), 1e7), "Q8_0")}, "w holds a number that Q8_0 cannot"),
+    "a block with no number": ({}, {"w": stored(np.full((1, 32), np.nan), "Q8_0")}, "w holds a number that Q8_0"),
     "an F16 that overflows": ({}, {"w": stored(np.full((1, 2), 7e4), "F16")}, "w holds a number that F16 cannot"),
     "not a number": ({}, {"w": stored(np.array([np.nan]), "F32")}, "w holds a number that F32 cannot"),
     "another shape": ({}, {"w": StoredTensor((3,), lambda: np.zeros(4), "F32")}, r"w has the shape \(4,\), not \(3,\)"),
