@@ -52,7 +52,7 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
     def step(workers):
         loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
         clip_grad_norm_(parameters, 1.0)
-        optimizer.step(workers.map)
+        optimizer.step()
         optimizer.zero_grad()
         return loss
 

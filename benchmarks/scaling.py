@@ -78,7 +78,7 @@ def serve(method: str, sums: bool, count: int) -> None:
         workers.gradients(model, [{"input_ids": ids, "labels": ids}])
         inside = perf_counter() - start
         clip_grad_norm_(parameters, 1.0)
-        optimizer.step(workers.map)
+        optimizer.step()
         optimizer.zero_grad()
         return inside
 

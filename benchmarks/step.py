@@ -78,8 +78,8 @@ def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: 
 
     def step():
         loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
-        clip_grad_norm_(parameters, 1.0, workers.map)
-        optimizer.step(workers.map)
+        clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
         optimizer.zero_grad()
         return loss
 

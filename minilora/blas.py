@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
 
@@ -21,6 +22,27 @@ def threads(count: int) -> Iterator[None]:
     """Within the block, each matrix product uses `count` threads."""
     with _controller().limit(limits=count, user_api="blas"):
         yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block, each matrix product uses one thread; blocks of several threads may overlap."""
+    global _blocks, _limit
+    with _lock:
+        if not _blocks:
+            _limit = _controller().limit(limits=1, user_api="blas")
+        _blocks += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                _limit.restore_original_limits()
+
+
+_lock, _blocks = Lock(), 0  # how many blocks of `one_thread` are open
+_limit: Any = None  # what ends the last
 
 
 @cache

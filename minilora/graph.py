@@ -7,7 +7,7 @@ A `Node` holds one operation's rules: functions from the gradient of its result 
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, TypeAlias
@@ -26,8 +26,8 @@ lease_lock = threading.RLock()
 class Node:
     """One recorded operation: where gradients go from here.
 
-    `edges` becomes None when the walk has passed. The one edge of a `deferred` result has no inputs, and its rule gives
-    a Tensor, through whose graph the gradient goes on.
+    `edges` becomes None when the walk has passed. An edge without inputs has a rule that finds them: it returns a tuple
+    of nodes and leaves, and one of their gradients.
 
     `recompute` is None, or computes the result's array again from what the rules hold anyway, for a rule of a later
     operation that would have to save it otherwise.
@@ -56,17 +56,18 @@ class Node:
             lease.release()
 
 
-def walk(root: Node, gradient: Array, early: bool) -> Iterator[tuple[Leaf, Array]]:
-    """The gradients of `root`, as pairs of a leaf and its array; the graph is used up.
+def walk(roots: dict[Node, Array], early: bool = False, since: int = 0) -> Iterator[tuple[Leaf, Array]]:
+    """The gradients behind `roots`, {node: gradient}, as pairs of a leaf and its array; the graph is used up.
 
     Nodes are visited newest first, so each has all of its gradient when its turn comes. early: a leaf comes as soon as
-    nothing more can be added to its gradient; but at the end, as without `early`, where parts of the graph are
-    `deferred`.
+    nothing more can be added to its gradient; but at the end, as without `early`, where a rule finds its inputs itself.
+    since: nodes made before are leaves.
     """
-    pending: dict[Any, tuple[Array, bool]] = {root: (gradient, False)}  # (gradient so far, may we write into it?)
-    heap = [(-root.index, root)]
+    pending: dict[Any, tuple[Array, bool]] = {}  # (gradient so far, may we write into it?)
+    pending |= {root: (gradient, False) for root, gradient in roots.items()}
+    heap = sorted((-root.index, root) for root in roots)
     leaves = []
-    uses = _uses(root) if early else None
+    uses = _uses(roots) if early else None
     while heap:
         node = heappop(heap)[1]
         g, _ = pending.pop(node)
@@ -76,8 +77,8 @@ def walk(root: Node, gradient: Array, early: bool) -> Iterator[tuple[Leaf, Array
         while edges:
             inputs, rule = edges.pop()
             results = rule(g)
-            if not inputs:  # newer than all nodes that are left, so its turn is next
-                inputs, results = (results._node,), g
+            if not inputs:  # newer than all nodes that are left, or older than this one
+                inputs, results = results
             for x, result in zip(inputs, results if type(results) is tuple else (results,), strict=True):
                 if x is None or result is None:
                     continue
@@ -86,7 +87,7 @@ def walk(root: Node, gradient: Array, early: bool) -> Iterator[tuple[Leaf, Array
                     pending[x] = _add(*pending[x], result, ours)
                     continue
                 pending[x] = result, ours
-                if isinstance(x, Node):
+                if isinstance(x, Node) and x.index >= since:
                     heappush(heap, (-x.index, x))
                 else:
                     leaves.append(x)
@@ -109,10 +110,10 @@ def _fitted(result: Array, x: Node | Leaf, g: Array) -> tuple[Array, bool]:
     return result, result is not g and result.base is None
 
 
-def _uses(node: Node) -> Counter[Any] | None:
-    """How often each leaf and node is read in the graph behind `node`; None where parts of it are made later."""
+def _uses(roots: Iterable[Node]) -> Counter[Any] | None:
+    """How often each leaf and node is read in the graph behind `roots`; None where a rule finds its inputs itself."""
     uses: Counter[Any] = Counter()
-    waiting = [node]
+    waiting = list(roots)
     while waiting:
         for inputs, _ in waiting.pop().edges or ():
             if not inputs:

@@ -5,7 +5,7 @@ set comes from the optimizer's arguments. Frozen parameters and those without a 
 included.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import sqrt
 from typing import Any, TypeAlias
 
@@ -13,11 +13,11 @@ from minilora import backend
 from minilora.backend import Array, xp
 from minilora.ops import number
 from minilora.tensor import Tensor, writable_data
+from minilora.threads import spread
 
 Group: TypeAlias = dict[str, Any]  # "params", a list of Tensors, and the settings of its own
 Params: TypeAlias = Iterable[Tensor] | Iterable[Group]
 Betas: TypeAlias = tuple[float, float]
-Map: TypeAlias = Callable[..., Iterable[Any]]  # Python's `map`, or a pool's
 
 
 class Optimizer:
@@ -59,8 +59,8 @@ class Optimizer:
             for p in group["params"]:
                 p.grad = None
 
-    def step(self, map: Map = map) -> None:
-        """Change each live parameter by its gradient. `map` may spread the parameters over threads."""
+    def step(self) -> None:
+        """Change each live parameter by its gradient, over all cores."""
 
         def update(live: tuple[int, Tensor, Group]) -> None:
             position, p, group = live
@@ -69,7 +69,7 @@ class Optimizer:
             state["step"] += 1
             self._update(p, p.grad, state, group)
 
-        spread(map, update, [(live, live[1].size) for live in self._live()])
+        spread(update, [(live, live[1].size) for live in self._live()])
 
     def _update(self, p: Tensor, g: Array, state: dict[str, Any], group: Group) -> None:
         raise NotImplementedError
@@ -173,11 +173,10 @@ class AdamW(Optimizer):
             data -= work
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, map: Map = map) -> Array:
+def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> Array:
     """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
 
-    `map` may spread the gradients over threads, as in `Optimizer.step`. Nothing is fetched from a GPU: there the norm
-    is a 0-d array. Raises ValueError for a max_norm that is not positive.
+    Nothing is fetched from a GPU: there the norm is a 0-d array. Raises ValueError for a max_norm that is not positive.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
@@ -186,25 +185,9 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, map: Map = map) -
         return xp.zeros(())
     sized = [(g, g.size) for g in grads]
     total = xp.zeros((), dtype=grads[0].dtype)
-    for square in spread(map, lambda g: xp.dot(g.reshape(-1), g.reshape(-1)), sized):
+    for square in spread(lambda g: xp.dot(g.reshape(-1), g.reshape(-1)), sized):
         total = total + square
     norm = xp.sqrt(total)
     scale = xp.minimum(max_norm / (norm + 1e-6), 1)
-    spread(map, lambda g: xp.multiply(g, scale, out=g), sized)
+    spread(lambda g: xp.multiply(g, scale, out=g), sized)
     return norm
-
-
-WORTH_A_TASK = 2**16  # elements; handing fewer to a thread costs more than it saves
-
-
-def spread(map: Map, function: Callable[[Any], Any], sized: list[tuple[Any, int]]) -> list[Any]:
-    """`function` of each item, in order, by `map` of groups of neighbours. sized: (item, how many elements it has)."""
-    groups: list[list[Any]] = []
-    missing = 0  # elements until the last group is worth a task
-    for item, size in sized:
-        if missing <= 0:
-            groups.append([])
-            missing = WORTH_A_TASK
-        groups[-1].append(item)
-        missing -= size
-    return [result for results in map(lambda group: [function(item) for item in group], groups) for result in results]

@@ -8,7 +8,7 @@ That is what makes fine-tuning a few parameters cheaper than training all of the
 """
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -369,21 +369,30 @@ def deferred(make: Callable[[], Tensor], recompute: Callable[[], Tensor]) -> Ten
     leases = leases_since(out._node, start)
     for lease in leases:
         lease.take()
-    result = wrap(out._data)
+    array = out._data
     del out  # and with it the graph, and what only the graph held
     lasting = [lease for lease in leases if lease.array() is not None]
 
-    def rule(g: Array) -> Tensor:
+    def rule(g: Array) -> tuple[tuple[Node], Array]:
         now = next(clock)
         with enable_grad():
             made = recompute()
         if made._node is None or not set(lasting) <= set(leases_since(made._node, now)):
             raise RuntimeError("a weight was replaced between the forward pass and backward, which computes it again")
-        return made
+        return (made._node,), g
 
-    result._node = Node(result._data, [((), rule)], leases)
-    result._requires_grad = True
-    return result
+    return record_rule(array, rule, leases)
+
+
+def record_rule(array: Array, rule: Rule, leases: Sequence[Lease] = ()) -> Tensor:
+    """The result of an operation whose rule finds its inputs itself: it returns them, nodes and leaves, and their
+    gradients. leases: on what must not change until then.
+    """
+    out = wrap(array)
+    backend.lock(out._data)
+    out._node = Node(out._data, [((), rule)], leases)
+    out._requires_grad = True
+    return out
 
 
 def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
@@ -409,7 +418,7 @@ def each_gradient(root: Tensor, gradient: Operand = None, early: bool = False) -
         gradient = backend.asarray(gradient._data if isinstance(gradient, Tensor) else gradient, dtype=root.dtype)
         if gradient.shape != root.shape:
             raise ValueError(f"a gradient of shape {gradient.shape} does not fit a tensor of shape {root.shape}")
-    yield from walk(root._node, gradient, early)
+    yield from walk({root._node: gradient}, early)
 
 
 # The arrays of tensors

@@ -26,6 +26,7 @@ FLOORS = [
     ["functional", "gradcheck"],
     ["nn"],
     ["checkpointing"],
+    ["threads"],
     ["optim"],
     ["formats"],
     ["models"],

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from minilora import Tensor, backend, optim
-from minilora.train.parallel import Workers
+from minilora import Tensor, backend, optim, threads
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "optim.safetensors")
 
@@ -350,32 +349,18 @@ def test_a_norm_that_is_not_positive_is_refused(max_norm):
 
 def test_threads_change_no_bit():
     rng = np.random.default_rng(0)
-    shapes = [(3,), (optim.WORTH_A_TASK,), (5, 7), (300, 300), (2,)]
+    shapes = [(3,), (threads.WORTH_A_TASK,), (5, 7), (300, 300), (2,)]
     start = [rng.standard_normal(shape, dtype="float32") for shape in shapes]
     slopes = [rng.standard_normal(shape, dtype="float32") for shape in shapes]
     found = []
     for count in (1, 2):
         params = [Tensor(a, requires_grad=True) for a in start]
         optimizer = optim.AdamW(params, lr=0.1)
-        with Workers(count) as workers:
+        with threads.using(count):
             for _ in range(3):
                 for p, g in zip(params, slopes, strict=True):
                     p.grad = backend.asarray(g.copy())
-                norm = optim.clip_grad_norm_(params, 1.0, workers.map)
-                optimizer.step(workers.map)
+                norm = optim.clip_grad_norm_(params, 1.0)
+                optimizer.step()
         found.append([host(norm), *(p.numpy() for p in params)])
     assert all(np.array_equal(one, two) for one, two in zip(*found, strict=True))
-
-
-def test_spread_groups_neighbours_and_keeps_their_order():
-    tasks = []
-
-    def counting(function, groups):
-        tasks.extend(groups)
-        return [function(group) for group in groups]
-
-    size = optim.WORTH_A_TASK
-    sized = [("a", 1), ("b", size - 2), ("c", 1), ("d", 3 * size), ("e", 1)]
-    assert optim.spread(counting, str.upper, sized) == ["A", "B", "C", "D", "E"]
-    assert tasks == [["a", "b", "c"], ["d"], ["e"]]
-    assert optim.spread(counting, str.upper, []) == []

@@ -19,7 +19,7 @@ from minilora import functional as F
 from minilora.formats.stored import StoredTensor
 from minilora.models.llama_config import LlamaConfig
 from minilora.models.llama_gguf import llama_of
-from minilora.models.pretrained import Body, LanguageModel, Output, Pretrained, host_ids, normal, token_ids
+from minilora.models.pretrained import Body, LanguageModel, Output, Pretrained, host_ids, normal, over_rows, token_ids
 from minilora.models.rotary import inverse_frequencies, rotary_tables
 from minilora.tensor import Tensor
 
@@ -165,6 +165,7 @@ class LlamaForSequenceClassification(_LlamaPretrained):
             tensors["score.weight"] = StoredTensor(shape, lambda: fresh)
         return super().named_as_here(tensors)
 
+    @over_rows
     def forward(
         self, input_ids: Any, attention_mask: Any = None, labels: Any = None, num_items_in_batch: int | None = None
     ) -> Output:

@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, nn
+from minilora import backend, nn, threads
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
 from minilora.errors import FormatError, MiniloraError, first_few
@@ -42,6 +44,53 @@ class Output:
         if not isinstance(self.make_logits, Tensor):
             self.make_logits = self.make_logits()
         return self.make_logits
+
+
+def over_rows(forward: Callable[..., Output]) -> Callable[..., Output]:
+    """A model's `forward` that, where it is given labels, computes parts of the batch side by side (see `threads`).
+
+    Modules then see some of the rows each time, and are called from several threads; within `threads.using(1)` they see
+    all. Dropout draws for each row from a stream of its own, split or not.
+    """
+    names = signature(forward)
+
+    @wraps(forward)
+    def run(*args: Any, **kwargs: Any) -> Output:
+        given = names.bind(*args, **kwargs).arguments
+        if given.get("labels") is None or given.get("past_key_values") is not None:
+            return forward(*args, **kwargs)
+        given["input_ids"] = ids = token_ids(given["input_ids"])
+        rngs = nn.row_generators(given["self"], len(ids))
+        with nullcontext() if rngs is None else nn.dropout_rng(rngs):
+            if parts := threads.split_work(len(ids), ids.size * given["self"].config.hidden_size):
+                try:
+                    return _in_parts(forward, given, parts, rngs)
+                except Exception:  # what is wrong is said of the whole batch
+                    pass
+            return forward(**given)
+
+    return run
+
+
+def _in_parts(
+    forward: Callable[..., Output], given: dict[str, Any], parts: list[range], rngs: nn.RowGenerators | None
+) -> Output:
+    """The output for all rows, of which `forward` computes `parts`. ValueError where not all arguments have the rows
+    of the first, or no label counts.
+    """
+    names = ("input_ids", "attention_mask", "labels")
+    batch = {name: host_ids(given[name]) for name in names if given.get(name) is not None}
+    num_items = given.get("num_items_in_batch") or given["self"].count_targets(batch["labels"])
+    if not num_items or len({len(array) for array in batch.values()}) > 1:
+        raise ValueError("the arguments do not fit")
+
+    def part(rows: range) -> Output:
+        mine = {name: array[rows.start : rows.stop] for name, array in batch.items()}
+        with nullcontext() if rngs is None else nn.dropout_rng(rngs.of(rows)):
+            return forward(**given | mine | {"num_items_in_batch": num_items})
+
+    joined = threads.Parts(part, parts)
+    return Output(joined.loss, lambda: joined.concatenated([output.logits for output in joined.results]))
 
 
 class Body(nn.Module):
@@ -193,6 +242,7 @@ class LanguageModel(Pretrained):
         head.weight = table.weight
         return head
 
+    @over_rows
     def forward(
         self,
         input_ids: Any,

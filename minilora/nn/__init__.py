@@ -6,9 +6,11 @@ from minilora.nn.layers import (
     LayerNorm,
     Linear,
     RMSNorm,
+    RowGenerators,
     dropout_rng,
     manual_seed,
     replayed_dropout,
+    row_generators,
 )
 from minilora.nn.module import Module, Parameter
 
@@ -20,7 +22,9 @@ __all__ = [
     "Module",
     "Parameter",
     "RMSNorm",
+    "RowGenerators",
     "dropout_rng",
     "manual_seed",
     "replayed_dropout",
+    "row_generators",
 ]

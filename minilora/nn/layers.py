@@ -1,6 +1,6 @@
 """Layers: Linear, Embedding, RMSNorm, LayerNorm and Dropout, and the generators that they draw from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
@@ -144,6 +144,41 @@ def dropout_rng(rng: Any) -> Iterator[None]:
         yield
     finally:
         _dropout_rng.reset(token)
+
+
+class RowGenerators:
+    """Draws for dropout, each row of a batch from a stream of its own: the same however the rows are shared out."""
+
+    def __init__(self, seeds: Sequence[tuple[int, ...]]) -> None:
+        self.seeds = seeds
+        self._rngs: list[np.random.Generator] | None = None  # made by the first dropout
+
+    def of(self, rows: range) -> "RowGenerators":
+        """Those of some of the rows, from their start."""
+        return RowGenerators(self.seeds[rows.start : rows.stop])
+
+    def random(self, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:
+        """As `Generator.random`, for an array whose first axis is the batch's rows."""
+        if self._rngs is None:
+            self._rngs = [np.random.default_rng(seed) for seed in self.seeds]
+        if shape[0] != len(self._rngs):
+            raise ValueError(f"dropout in training needs the {len(self._rngs)} rows of the batch first, not {shape}")
+        return np.stack([rng.random(shape[1:], dtype=dtype) for rng in self._rngs])
+
+
+def row_generators(module: Module, rows: int) -> RowGenerators | None:
+    """A stream for each of so many rows, for the dropouts of `module`: those that `dropout_rng` has set, or new ones
+    from a number that what it has set, or else the first dropout's own generator, draws. None where nothing is dropped.
+    """
+    rng = _dropout_rng.get()
+    if isinstance(rng, RowGenerators):
+        return rng
+    drawing = (m for _, m in module.named_modules() if isinstance(m, Dropout) and m.is_active)
+    first = next(drawing, None) if module.training else None
+    if first is None:
+        return None
+    seed = int((rng or first._own_rng).integers(2**63))
+    return RowGenerators([(seed, row) for row in range(rows)])
 
 
 def replayed_dropout(module: Module) -> Callable[[], AbstractContextManager[None]]:

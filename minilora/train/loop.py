@@ -173,12 +173,12 @@ class _Loop:
         loss = float(self.workers.gradients(self.model, parts, seed=(config.seed, self.step)))
         if self.hook is not None:
             loss += self.add_extra_loss(self.hook)
-        norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm, self.workers.map))
+        norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
         if not isfinite(loss):
             self.refuse(f"the loss became {loss} at step {self.step + 1}")
         if not isfinite(norm):
             self.refuse(f"the gradient's norm became {norm} at step {self.step + 1}")
-        self.optimizer.step(self.workers.map)
+        self.optimizer.step()
         if self.hook is not None:
             self.hook.after_step(self.step + 1)
         self.optimizer.zero_grad()

@@ -21,15 +21,10 @@ import numpy as np
 from minilora import __version__, backend, blas
 from minilora.backend import xp
 from minilora.errors import SeenByAll, escape, first_few
+from minilora.threads import split_rows
 from minilora.train.launch import by_mpi4py
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def split_rows(rows: range, parts: int) -> list[range]:
-    """`rows` in `parts` runs, in order and as even as can be; where there are fewer rows than parts, some are empty."""
-    cuts = [len(rows) * i // parts for i in range(parts + 1)]
-    return [rows[i:j] for i, j in zip(cuts, cuts[1:], strict=False)]
 
 
 class World:

@@ -1,0 +1,174 @@
+"""The rows of a batch over the cores of the processor: a loss whose parts are computed, and walked back, side by side.
+
+    forward     the rows are split into parts, and each part's loss is computed on a thread, with a graph of its own;
+                the loss of them all is one node
+    backward    the rule of that node walks the parts' graphs, each on a thread, and adds up in the order of the parts
+
+NumPy releases Python's lock while it computes, so threads run side by side. Splitting the batch keeps each thread's
+work whole (its matrices stay in its core's cache), where a threaded matrix product leaves everything else on one core,
+and waits for its threads where the machine has other work. So matrix products use one thread meanwhile.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar, copy_context
+from functools import cache
+from math import prod
+from typing import Any, TypeVar
+
+from minilora import backend, blas
+from minilora.backend import Array, xp
+from minilora.graph import clock, walk
+from minilora.tensor import Tensor, record, record_rule, wrap
+
+Result = TypeVar("Result")
+
+_count: ContextVar[int | None] = ContextVar("threads", default=None)  # None: one a core
+
+WORTH_A_PART = 2**15  # elements of a hidden state; with fewer, threads wait for Python's lock more than they compute
+
+
+def count() -> int:
+    """How many threads work is spread over here: by default as many as there are cores; on a GPU one."""
+    return (_count.get() or blas.cores()) if backend.is_cpu() else 1
+
+
+@contextmanager
+def using(threads: int) -> Iterator[None]:
+    """Within the block (and this thread), work is spread over so many threads. With 1 nothing is split."""
+    token = _count.set(threads)
+    try:
+        yield
+    finally:
+        _count.reset(token)
+
+
+def split_rows(rows: range, parts: int) -> list[range]:
+    """`rows` in `parts` runs, in order and as even as can be; where there are fewer rows than parts, some are empty."""
+    cuts = [len(rows) * i // parts for i in range(parts + 1)]
+    return [rows[i:j] for i, j in zip(cuts, cuts[1:], strict=False)]
+
+
+def split_work(rows: int, elements: int) -> list[range]:
+    """The parts in which `rows` rows, whose hidden state has so many `elements`, are computed soonest: one where they
+    are few; none where matrix products had better share their work out, or nothing can.
+    """
+    parts = max(1, elements // WORTH_A_PART)
+    if count() == 1 or rows == 1 < parts:
+        return []
+    return split_rows(range(rows), min(rows, count(), parts))
+
+
+def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Result]:
+    """`function` of each, as `map`, on `count()` threads, of which the caller's is one.
+
+    Each runs in the caller's context (gradients on or off, dropout), with nothing in it split again. An error waits
+    until nothing runs any more; of several, the first in order is raised.
+    """
+    calls = list(zip(*arguments, strict=True))
+    if len(calls) == 1 or count() == 1:
+        return [function(*call) for call in calls]
+
+    def run(call: tuple[Any, ...]) -> Result:
+        with using(1):
+            return function(*call)
+
+    with blas.one_thread():
+        pool = _pool(count() - 1)
+        tasks = [pool.submit(copy_context().run, run, call) for call in calls[1:]]
+        try:  # those that no thread has begun when their turn comes are the caller's
+            rest = zip(calls[1:], tasks, strict=True)
+            return [run(calls[0]), *(run(call) if task.cancel() else task.result() for call, task in rest)]
+        finally:
+            wait([task for task in tasks if not task.cancel()])
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    blas.keep_freed_memory()
+    return ThreadPoolExecutor(threads, thread_name_prefix="minilora")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
+
+
+class Parts:
+    """What `run` gives for each part of a batch, computed side by side: losses that become one, arrays that are joined.
+
+    parts: the arguments of `run`. It gives something with a 0-d Tensor `loss`.
+    """
+
+    def __init__(self, run: Callable[[Any], Any], parts: Sequence[Any]):
+        self.since = next(clock)
+        with blas.one_thread():
+            self.results = side_by_side(run, parts)
+        self._more: list[dict[Any, Array]] = [{} for _ in parts]  # gradients that begin elsewhere than in the losses
+        self.loss = self._joined_loss()
+
+    def _joined_loss(self) -> Tensor:
+        """The sum of the losses."""
+        losses, more, since = [result.loss for result in self.results], self._more, self.since
+        total = sum(loss.data for loss in losses)
+        if any(loss._node is None for loss in losses):  # nothing trains
+            return wrap(total)
+
+        def rule(g: Array) -> tuple[tuple[Any, ...], tuple[Array, ...]]:
+            def walk_back(loss: Tensor, others: dict[Any, Array]) -> dict[Any, Array]:
+                roots: dict[Any, Array] = {loss._node: g} if g else {}
+                return dict(walk(roots | others, since=since))
+
+            with blas.one_thread():
+                found = side_by_side(walk_back, losses, more)
+                sums = add_up(found)
+            return tuple(sums), tuple(sums.values())
+
+        return record_rule(total, rule)
+
+    def concatenated(self, pieces: list[Tensor]) -> Tensor:
+        """The rows of all parts' `pieces`, which the results' graphs lead to, as one Tensor."""
+        joined = xp.concatenate([piece.data for piece in pieces])
+        ends = [0]
+        for piece in pieces:
+            ends.append(ends[-1] + len(piece))
+        more, loss = self._more, self.loss
+
+        def rule(g: Array) -> Array:
+            for others, piece, start, end in zip(more, pieces, ends, ends[1:], strict=False):
+                others[piece._node] = g[start:end]
+            return xp.zeros(loss.shape, dtype=loss.dtype)  # and to the loss's rule, which walks the parts
+
+        return record(joined, (loss, rule))
+
+
+def add_up(found: list[dict[Any, Array]]) -> dict[Any, Array]:
+    """The gradients of all dictionaries added into the first's, in order (so that a rerun gives the same bits)."""
+    names = list({name: None for gradients in found for name in gradients})
+
+    def add(name: Any) -> Array:
+        first, *others = [gradients[name] for gradients in found if name in gradients]
+        for array in others:
+            first += array
+        return first
+
+    return dict(zip(names, spread(add, [(name, prod(name.shape)) for name in names]), strict=True))
+
+
+WORTH_A_TASK = 2**16  # elements; handing fewer to a thread costs more than it saves
+
+
+def spread(function: Callable[[Any], Result], sized: list[tuple[Any, int]]) -> list[Result]:
+    """`function` of each item, in order, groups of neighbours side by side. sized: (item, how many elements it has)."""
+    groups: list[list[Any]] = []
+    missing = 0  # elements until the last group is worth a task
+    for item, size in sized:
+        if missing <= 0:
+            groups.append([])
+            missing = WORTH_A_TASK
+        groups[-1].append(item)
+        missing -= size
+    with blas.one_thread() if count() > 1 else nullcontext():
+        found = side_by_side(lambda group: [function(item) for item in group], groups)
+    return [result for results in found for result in results]

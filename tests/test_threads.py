@@ -1,0 +1,333 @@
+"""pytest tests/test_threads.py: the plain loop over all cores, held to the whole batch on one thread."""
+
+import threading
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn, ops, threads
+from minilora import functional as F
+from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.peft import LoraConfig, get_peft_model
+from minilora.quant import quantize_model
+from minilora.tensor import Tensor, gradients, no_grad
+from tests.helpers.peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
+
+pytestmark = pytest.mark.host  # a GPU computes all rows at once
+
+LABELS = IDS.copy()
+LABELS[0, 3:] = -100  # rows that count unequally: a mean of means would be wrong
+MASK = np.ones(IDS.shape, dtype=int)
+MASK[1, :3] = 0
+
+
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch):
+    """Two threads on any machine, for any work."""
+    monkeypatch.setattr(threads, "WORTH_A_PART", 1)
+    with threads.using(2):
+        yield
+
+
+def llama(sizes: str = "tied", **fields) -> LlamaForCausalLM:
+    return LlamaForCausalLM(LlamaConfig(**SIZES, **MODELS[sizes], **fields), seed=0)
+
+
+def classifier() -> LlamaForSequenceClassification:
+    return LlamaForSequenceClassification(LlamaConfig(**SIZES, **MODELS["tied"], num_labels=3, pad_token_id=0), seed=0)
+
+
+def dropping():
+    """A model with dropout."""
+    config = LoraConfig(r=2, lora_dropout=0.4, target_modules="all-linear")
+    return moved(get_peft_model(llama("deep"), config).train())
+
+
+def moved(model):
+    """The model, with what starts at zero moved, so that all gradients flow."""
+    rng = np.random.default_rng(2)
+    for p in model.parameters():
+        if p.requires_grad:
+            p.data = p.data + rng.normal(0, 0.1, p.shape).astype("float32")
+    return model
+
+
+def adapted(name: str, model: str):
+    """A model with the adapter of that case."""
+    case = CASES[name]
+    return moved(get_peft_model(base_of(case, model, 0), case.make(), seed=1).train())
+
+
+def found(model, loss: Tensor) -> dict[str, np.ndarray]:
+    """The loss, and the gradients by the names of the parameters."""
+    of = gradients(loss)
+    return {"loss": loss.data} | {name: of[p] for name, p in model.named_parameters() if p in of}
+
+
+def assert_close(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=2e-6, err_msg=name)
+
+
+def seen_rows(model, monkeypatch) -> list[tuple[int, int]]:
+    """(thread, rows) of each call of the model's body, as they come."""
+    calls: list[tuple[int, int]] = []
+    body = type(getattr(model, "base_model", model).body)
+    forward = body.forward
+
+    def seen(self, ids, *arguments, **keywords):
+        calls.append((threading.get_ident(), len(ids)))
+        return forward(self, ids, *arguments, **keywords)
+
+    monkeypatch.setattr(body, "forward", seen)
+    return calls
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_method_learns_what_it_learns_unsplit(name, mask):
+    model = adapted(name, CASES[name].models[-1])
+    split = found(model, model(IDS, mask, LABELS).loss)
+    with threads.using(1):
+        whole = found(model, model(IDS, mask, LABELS).loss)
+    assert len(whole) == 1 + sum(p.requires_grad for p in model.parameters())
+    assert_close(split, whole)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "full", "classifier", "checkpointing", "float64"])
+def test_every_model_does(name, monkeypatch):
+    model = {"gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2), seed=0), "classifier": classifier}.get(name, llama)()
+    if name == "checkpointing":
+        model.gradient_checkpointing_enable()
+    if name == "float64":
+        for p in model.parameters():
+            p.data = p.data.astype("float64")
+    labels = np.array([2, -100, 0]) if name == "classifier" else LABELS
+    calls = seen_rows(model, monkeypatch) if name == "full" else None
+    split = found(model, model(IDS, labels=labels).loss)
+    assert calls is None or sorted(rows for _, rows in calls) == [1, 2]
+    with threads.using(1):
+        whole = found(model, model(IDS, labels=labels).loss)
+    assert split["loss"].dtype == whole["loss"].dtype
+    assert_close(split, whole)
+
+
+def test_the_bits_are_those_of_the_parts_added_in_order():
+    model = llama()
+    split = found(model, model(IDS, labels=LABELS).loss)
+    items = model.count_targets(LABELS)
+    with threads.using(1):
+        losses = [model(IDS[s], labels=LABELS[s], num_items_in_batch=items).loss for s in (slice(1), slice(1, 3))]
+        first, second = (found(model, loss) for loss in losses)
+    for name, array in split.items():
+        np.testing.assert_array_equal(array, first[name] + second[name], err_msg=name)
+
+
+def test_parts_run_side_by_side_and_few_rows_or_little_work_do_not(monkeypatch):
+    meet = threading.Barrier(2)
+    assert threads.side_by_side(lambda _: meet.wait(10) >= 0, range(2)) == [True, True]
+    monkeypatch.setattr(threads, "WORTH_A_PART", 100)
+    assert threads.split_work(4, 200) == [range(2), range(2, 4)]
+    assert threads.split_work(4, 199) == [range(4)]  # one, whose products use one thread
+    assert threads.split_work(1, 150) == [range(1)]
+    assert threads.split_work(1, 10_000) == []  # whose products share themselves out
+    with threads.using(8):
+        assert len(threads.split_work(3, 10_000)) == 3
+    with threads.using(1):
+        assert threads.split_work(4, 10_000) == []
+
+
+def test_results_come_in_order_and_nothing_is_split_twice():
+    def inner(i):
+        return threads.count(), threads.side_by_side(lambda j: 10 * i + j, range(3))
+
+    assert threads.side_by_side(inner, range(5)) == [(1, [10 * i, 10 * i + 1, 10 * i + 2]) for i in range(5)]
+
+
+def test_backward_twice_is_refused_and_several_calls_add_up():
+    model = llama()
+    for rows in (slice(2), slice(2, 3)):
+        loss = model(IDS[rows], labels=LABELS[rows], num_items_in_batch=15).loss
+        (loss * 0.5).backward()
+        with pytest.raises(RuntimeError, match="used before"):
+            loss.backward()
+    with threads.using(1):
+        whole = found(model, model(IDS, labels=LABELS, num_items_in_batch=30).loss)
+    whole.pop("loss")
+    assert_close({name: p.grad for name, p in model.named_parameters()}, whole)
+
+
+@pytest.mark.parametrize("name", ["llama", "classifier", "prompt"])
+@pytest.mark.parametrize("with_loss", [True, False])
+def test_logits_have_their_values_and_gradients(name, with_loss):
+    model = adapted("prompt", "deep") if name == "prompt" else classifier() if name == "classifier" else llama()
+    labels = np.array([2, 1, 0]) if name == "classifier" else LABELS
+
+    def run():
+        out = model(IDS, labels=labels)
+        weights = np.random.default_rng(0).standard_normal(out.logits.shape, dtype="float32")
+        further = (out.logits * weights).sum()
+        return out.logits.numpy(), found(model, out.loss + further if with_loss else further)
+
+    logits, split = run()
+    with threads.using(1):
+        expected, whole = run()
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    assert_close(split, whole)
+
+
+def test_without_gradients_and_where_nothing_trains_there_is_no_graph():
+    model = llama()
+    with no_grad():
+        out = model(IDS, labels=LABELS)
+    frozen = model.requires_grad_(False)(IDS, labels=LABELS)
+    with threads.using(1):
+        whole = model(IDS, labels=LABELS)
+    for found_ in (out, frozen):
+        assert found_.loss.item() == pytest.approx(whole.loss.item(), rel=1e-6)
+        np.testing.assert_allclose(found_.logits.numpy(), whole.logits.numpy(), rtol=1e-4, atol=1e-5)
+        assert not found_.loss.requires_grad and not found_.logits.requires_grad
+
+
+def test_what_was_computed_before_gets_its_gradient():
+    """A weight that a function made is no leaf of the parts' graphs, and both parts read it."""
+    model = llama()
+    scale = Tensor(np.float32(1.5), requires_grad=True)
+
+    def run():
+        model.model.norm.weight = ops.multiply(Tensor(np.ones(16, dtype="float32")), scale)
+        return gradients(model(IDS, labels=LABELS).loss)[scale]
+
+    split = run()
+    with threads.using(1):
+        assert split == pytest.approx(run(), rel=1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("seed", [None, 5])
+def test_dropout_draws_by_rows_whatever_the_threads(checkpointing, seed):
+    results = []
+    for count in (1, 2, 3):
+        model = dropping().gradient_checkpointing_enable(checkpointing)
+        with threads.using(count), nullcontext() if seed is None else nn.dropout_rng(np.random.default_rng(seed)):
+            results.append([found(model, model(IDS, labels=LABELS).loss) for _ in range(2)])
+    first, second = results[0]
+    assert first["loss"] != second["loss"]  # a call draws anew
+    for other in results[1:]:
+        assert_close(other[0], first)
+        assert_close(other[1], second)
+    assert dropping().eval()(IDS, labels=LABELS).loss.item() != pytest.approx(first["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments, error",
+    [
+        ({"input_ids": IDS[0]}, "must have the shape"),
+        ({"input_ids": np.where(IDS == IDS[2, 1], 40, IDS)}, "token id 40"),
+        ({"labels": LABELS[:2]}, r"labels \(2, 7\) do not fit input_ids \(3, 7\)"),
+        ({"labels": np.concatenate([LABELS, LABELS])}, r"labels \(6, 7\) do not fit input_ids \(3, 7\)"),
+        ({"labels": LABELS[:, :4]}, r"labels \(3, 4\) do not fit input_ids \(3, 7\)"),
+        ({"labels": np.full_like(LABELS, -100)}, "no target that counts"),
+        ({"attention_mask": MASK[:, 1:]}, r"attention_mask \(3, 6\) does not fit \(3, 7\)"),
+        ({"input_ids": np.ones((3, 65), dtype=int), "labels": np.ones((3, 65), dtype=int)}, "pass the model's"),
+    ],
+)
+def test_an_error_is_that_of_the_whole_batch(arguments, error):
+    model = GPT2LMHeadModel(GPT2Config(**GPT2), seed=0)
+    with pytest.raises((ValueError, IndexError), match=error) as split:
+        model(**{"input_ids": IDS, "labels": LABELS} | arguments)
+    with threads.using(1), pytest.raises(type(split.value)) as whole:
+        model(**{"input_ids": IDS, "labels": LABELS} | arguments)
+    assert str(split.value) == str(whole.value)
+    model(IDS, labels=LABELS).loss.backward()  # and it works again
+
+
+def test_ctrl_c_comes_when_nothing_runs_any_more():
+    begun, ended = threading.Event(), []
+
+    def run(i):
+        if i == 0:
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+        begun.set()
+        threading.Event().wait(0.05)
+        ended.append(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.side_by_side(run, range(4))
+    assert ended in ([1], [1, 2], [1, 2, 3])
+    assert threads.side_by_side(str, range(3)) == ["0", "1", "2"]
+
+
+def test_a_gradient_that_fails_reaches_the_caller():
+    model = llama()
+    weight = model.model.norm.weight
+
+    class Failing(nn.Module):
+        def forward(self, x):
+            from minilora.tensor import record
+
+            def rule(g):
+                raise ZeroDivisionError("in backward")
+
+            return record(x.data * weight.data, (x, rule))
+
+    model.model.norm = Failing()
+    with pytest.raises(ZeroDivisionError, match="in backward"):
+        model(IDS, labels=LABELS).loss.backward()
+
+
+def test_weights_are_read_only_until_backward_and_nothing_is_left_behind():
+    model = llama()
+    quantize_model(model)
+    model = get_peft_model(model, LoraConfig(r=2))
+    loss = model(IDS, labels=LABELS).loss
+    locked = [p for p in model.parameters() if not p.data.flags.writeable]
+    assert any("lora_A" in name and p in set(locked) for name, p in model.named_parameters())
+    loss.backward()
+    assert all(p.data.flags.writeable for p in model.parameters())
+    loss = model(IDS, labels=LABELS).loss
+    del loss  # without backward
+    assert all(p.data.flags.writeable for p in model.parameters())
+
+
+def test_products_use_one_thread_while_parts_run(monkeypatch):
+    from minilora import blas
+
+    if not blas.describe() or max(b["num_threads"] for b in blas.describe()) == 1:
+        pytest.skip("there is one thread anyway")
+    before = [b["num_threads"] for b in blas.describe()]
+    within = []
+    plain = F.rms_norm
+
+    def looking(*arguments):
+        within.append(max(b["num_threads"] for b in blas.describe()))
+        return plain(*arguments)
+
+    monkeypatch.setattr(F, "rms_norm", looking)
+    loss = llama()(IDS, labels=LABELS).loss
+    assert set(within) == {1} and [b["num_threads"] for b in blas.describe()] == before
+    with blas.one_thread(), blas.one_thread():
+        pass
+    loss.backward()
+    assert [b["num_threads"] for b in blas.describe()] == before
+
+
+def test_spread_groups_neighbours_and_keeps_their_order():
+    tasks = []
+
+    def counted(function, groups):
+        tasks.extend(groups)
+        return [function(group) for group in groups]
+
+    size = threads.WORTH_A_TASK
+    sized = [("a", 1), ("b", size - 2), ("c", 1), ("d", 3 * size), ("e", 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "side_by_side", counted)
+        assert threads.spread(str.upper, sized) == ["A", "B", "C", "D", "E"]
+        assert tasks == [["a", "b", "c"], ["d"], ["e"]]
+        assert threads.spread(str.upper, []) == []
+    assert backend.is_cpu()
