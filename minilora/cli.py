@@ -22,7 +22,7 @@ COMMANDS = {  # the module in commands/, and what it does
     "demo": "pretrain a base, adapt it every way, show tables and pictures",
     "pretrain": "train a language model from nothing",
     "finetune": "adapt a model to a text, or to conversations",
-    "evaluate": "measure a model on a text, in bits per character",
+    "evaluate": "measure a model on a text in bits per character, on a task by its answers",
     "generate": "continue a prompt, or answer a question",
     "chat": "talk to a chat model, which remembers the conversation",
     "merge": "add an adapter's update into the weights of its base",

@@ -1,47 +1,167 @@
-"""`minilora evaluate`: bits per character of a text under a model."""
+"""`minilora evaluate`: bits per character of a text under a model; of conversations also how often it answers right."""
+
+from __future__ import annotations
 
 from argparse import Namespace
+from typing import TYPE_CHECKING, Any
 
-from minilora.commands.common import DATA_OR_CHAT, Parser, add_batch, add_json, add_model, print_notes, print_result
+from minilora.commands.common import (
+    DATA_OR_CHAT,
+    Parser,
+    add_batch,
+    add_json,
+    add_model,
+    add_seed,
+    choice,
+    print_notes,
+    print_result,
+    whole,
+)
+from minilora.errors import MiniloraError, escape
+
+if TYPE_CHECKING:
+    from minilora.measure.held_out import Selection
+    from minilora.measure.task import TaskScore
+
+SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
 
 
 def add(parser: Parser) -> None:
-    parser.epilog = "example: minilora evaluate --model base --adapter runs/numpy --data numpy-docs"
+    parser.epilog = (
+        "Of conversations whose responses are few and recur, the accuracy is measured: the answer is the likeliest\n"
+        "response. Of others, the greedy answer is compared by exact match and by the F1 of its words. An adapter is\n"
+        "measured in the sequence length that it was trained with.\n\n"
+        "examples: minilora evaluate --adapter runs/numpy --data numpy-docs\n"
+        "          minilora evaluate --model smollm2 --data reviews --shots 4 --shots-from reviews"
+    )
     add_model(parser)
     parser.add_argument("--data", required=True, help=DATA_OR_CHAT)
-    documents = "which documents of the text (default: %(default)s)"
-    parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help=documents)
-    add_batch(parser, batch_size=16)
+    parser.add_argument(
+        "--split",
+        type=choice(("train", "validation", "test", "all")),
+        help="which part of it (default: test; all of a .jsonl file that the model was not trained on)",
+    )
+    parser.add_argument("--examples", type=whole(1), help="measure at most so many conversations (default: all)")
+    parser.add_argument("--shots", type=whole(0), default=0, help="conversations in front of each question")
+    parser.add_argument("--shots-from", help="the .jsonl file that they are drawn from")
+    add_batch(parser, batch_size=16, seq_len=None)
+    add_seed(parser)
     add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.plan.activations import Step
-    from minilora.plan.fits import check_fits
     from minilora.train import recipes, tasks
-    from minilora.train.parallel import Workers
 
+    if bool(arguments.shots) != (arguments.shots_from is not None):
+        raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
+    arguments.data = tasks.resolve(arguments.data, "test")
+    adapter, model = arguments.adapter, arguments.model
+    training = recipes.training_of(adapter or recipes.path_of_model(model)) if adapter or model else None
+    (_conversations if recipes.is_chat_data(arguments.data) else _text)(arguments, training)
+
+
+def _text(arguments: Namespace, training: dict | None) -> None:
+    from minilora.data import corpora
+    from minilora.train import recipes
+
+    if arguments.shots or arguments.examples:
+        raise MiniloraError(f"--{'shots' if arguments.shots else 'examples'} is for a .jsonl file of conversations")
+    corpus, split = corpora.load(arguments.data), arguments.split or "test"
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
     print_notes(getattr(model, "notes", []))
-    text = recipes.read_data(tasks.resolve(arguments.data, "test"), tokenizer)
-    stream = getattr(text, arguments.split)
-    recipes.check_length(model, text, arguments.seq_len)
-    length = recipes.longest(text, arguments.seq_len)
-    rows = len(stream.rows) if isinstance(text, recipes.Chats) else -(-len(stream.ids) // length)
-    check_fits(model.config, None, Step(min(arguments.batch_size, rows), length))
-    with Workers() as workers:
-        bits = recipes.evaluator(model, stream, arguments.seq_len, arguments.batch_size, workers)()
-    facts = {
-        "data": text.name,
-        "split": arguments.split,
-        "bits_per_character": bits,
-        "characters": stream.characters,
-        "tokens": len(stream.ids),
-        "text_sha256": text.sha256,
-    }
+    documents = corpus.documents if split == "all" else getattr(corpora.split(corpus), split)
+    none = recipes.encode_documents(tokenizer, [])
+    stream = recipes.encode_documents(tokenizer, documents)
+    facts = _bits(arguments, model, recipes.Text(corpus.name, corpus.sha256, none, none, stream), training, split)
+    unit, part = recipes.Text.unit, "" if split == "all" else f"the {split} part of "
     print_result(
         arguments,
         facts,
-        f"{bits:.4f} {text.unit} on the {arguments.split} part of {text.name} "
+        f"{facts['bits_per_character']:.4f} {unit} on {part}{corpus.name} "
         f"({stream.characters:,} characters, {len(stream.ids):,} tokens)",
     )
+
+
+def _bits(arguments: Namespace, model: Any, data: Any, training: dict | None, split: str) -> dict[str, Any]:
+    """Bits per character of the test part of `data`, in the length that the model was trained with, and what it has."""
+    from minilora.plan.activations import Step
+    from minilora.plan.fits import check_fits
+    from minilora.train import defaults, recipes
+    from minilora.train.parallel import Workers
+
+    stream, trained_with = data.test, (training or {}).get("seq_len")
+    known = trained_with if isinstance(trained_with, int) else None
+    seq_len = arguments.seq_len or known or defaults.seq_len_for(model, data)
+    recipes.check_length(model, data, seq_len)
+    length = recipes.longest(data, seq_len)
+    check_fits(model.config, None, Step(min(arguments.batch_size, recipes.num_examples(stream, length)), length))
+    with Workers() as workers:
+        bits = recipes.evaluator(model, stream, seq_len, arguments.batch_size, workers, "bits")()
+    return {
+        "data": data.name,
+        "split": split,
+        "bits_per_character": bits,
+        "characters": stream.characters,
+        "tokens": len(stream.ids),
+        "text_sha256": data.sha256,
+    }
+
+
+def _conversations(arguments: Namespace, training: dict | None) -> None:
+    from rich.console import Console
+
+    from minilora.data import chat
+    from minilora.measure.held_out import draw_shots, select
+    from minilora.measure.task_report import confusion_grid, score_lines
+    from minilora.show.grids import drawn
+    from minilora.train import recipes, tasks
+
+    source, seed = arguments.data, arguments.seed
+    pool = chat.read_jsonl(tasks.resolve(arguments.shots_from)) if arguments.shots else []
+    chosen = select(source, arguments.split, training, arguments.examples, seed, pool)
+    shots = draw_shots(pool, arguments.shots, seed, chosen.conversations)
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    print_notes([*getattr(model, "notes", []), *chosen.notes])
+    tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), chosen.conversations)
+    none = chat.ChatTokens([], [])
+    facts = _bits(arguments, model, recipes.Chats(source, chosen.sha256, none, none, tokens), training, chosen.split)
+    count = len(chosen.conversations)
+    facts |= {"conversations": count, "of": chosen.of, "trained_on": chosen.trained_on, "shots": len(shots)}
+    part = "" if chosen.split == "all" else f"the {chosen.split} part of "
+    of = f"{count:,} of {chosen.of:,}" if count < chosen.of else f"{count:,}"
+    lines = [
+        f"{facts['bits_per_character']:.4f} {recipes.Chats.unit} on {part}{source} "
+        f"({of} conversations, {tokens.characters:,} characters, {len(tokens.ids):,} tokens)"
+    ]
+    score = _score(arguments, model, tokenizer, chosen, shots)
+    if score is not None:
+        facts |= {"task": score.facts()}
+        lines += score_lines(score)
+    print_result(arguments, facts, "\n".join(lines))
+    if score is not None and score.confusion and not arguments.json:
+        print()
+        Console(width=80, highlight=False).print(drawn(confusion_grid(score)))
+
+
+def _score(arguments: Namespace, model: Any, tokenizer: Any, chosen: Selection, shots: list) -> TaskScore | None:
+    """None, with a note, where there is nothing to measure."""
+    from minilora.measure.task import measure_task
+    from minilora.train.progress import progress_bar
+
+    labels = chosen.labels
+    if labels is not None and len(labels) == 1:
+        print_notes([f"every response is {escape(repr(labels[0]), 40)}: whatever is asked, one answer is right"])
+        return None
+    longest = max(len(tokenizer.encode(messages[-1]["content"])) for messages in chosen.conversations)
+    new_tokens = min(max(SHORTEST, longest + 1), LONGEST)
+    settings: dict[str, Any] = {"max_new_tokens": new_tokens, "batch_size": arguments.batch_size}
+    try:
+        with progress_bar("answers", len(chosen.conversations)) as advance:
+            return measure_task(
+                model, tokenizer, chosen.conversations, labels=labels, shots=shots, advance=advance, **settings
+            )
+    except MiniloraError as error:
+        if shots:
+            raise
+        print_notes([f"answers are not measured: {error}"])
+        return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -37,6 +38,8 @@ from minilora.train.catalog import BASE, CATALOG, find, in_cache
 from minilora.train.evaluate import bits_per_character
 from minilora.train.model_card import model_card
 from minilora.train.parallel import Workers
+from minilora.train.progress import progress_bar
+from minilora.train.run import RECORD
 
 LINE = 20  # characters: shorter lines recur by chance
 PADDING = 0  # any token will do: the attention mask hides it, and it has no label
@@ -107,18 +110,31 @@ def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM
     return LlamaForCausalLM(LlamaConfig(**tokens, **sizes), seed=seed)
 
 
-def evaluator(model, stream: TokenStream | ChatTokens, seq_len: int, batch_size: int, workers: Workers):
+def evaluator(
+    model, stream: TokenStream | ChatTokens, seq_len: int, batch_size: int, workers: Workers, bar: str | None = None
+):
     """A function that gives the bits per character of `stream` under the model as it then is.
 
-    Of conversations, the assistant's answers alone count.
+    Of conversations, the assistant's answers alone count. bar: the words of a progress bar to show; None shows none.
     """
 
-    def windows():
+    def windows() -> Iterator[dict[str, Any]]:
         if isinstance(stream, ChatTokens):
             return chat_windows(stream, seq_len, batch_size, PADDING)
         return evaluation_windows(stream.ids, seq_len, batch_size)
 
-    return lambda: bits_per_character(model, windows(), stream.characters, workers)
+    def evaluate() -> float:
+        batches = list(windows())
+        with progress_bar(bar or "", len(batches), show=bar is not None) as advance:
+            return bits_per_character(model, _counted(batches, advance), stream.characters, workers)
+
+    return evaluate
+
+
+def _counted(batches: Iterable[dict[str, Any]], advance: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        yield batch
+        advance()
 
 
 def sample(stream: TokenStream | ChatTokens, examples: int, seq_len: int) -> TokenStream | ChatTokens:
@@ -290,10 +306,16 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     return folder
 
 
-def training_of(adapter: str | os.PathLike) -> dict | None:
-    """What `save_adapter` noted beside the adapter in that folder or run folder; None where it did not. FormatError."""
-    path = adapter_folder(adapter) / TRAINING
-    return read_json(path) if os.path.lexists(path) else None
+def training_of(folder: str | os.PathLike) -> dict | None:
+    """How the model or adapter in that folder or run folder came to be: what `save_adapter` noted, else the settings
+    in the run's record, with data_sha256; None where nothing is known. FormatError for damaged files.
+    """
+    folder = adapter_folder(folder)
+    if os.path.lexists(folder / TRAINING):
+        return read_json(folder / TRAINING)
+    run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
+    config = run.get("config")
+    return config | {"data_sha256": run.get("text_sha256")} if isinstance(config, dict) else None
 
 
 LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")

@@ -56,7 +56,8 @@ def test_a_saved_model_keeps_its_format_and_its_end(place):
 @pytest.mark.parametrize("pack", [[], ["--pack"]])
 def test_it_learns_the_answers_and_stops(place, capsys, method, pack):
     out, data = place / f"{method} {len(pack)}", ["--data", place / "x.jsonl", "--seq-len", 64]
-    before = json.loads(run(capsys, "evaluate", "--model", place / "model", *data, "--json").out)
+    test = [*data, "--split", "test", "--json"]
+    before = json.loads(run(capsys, "evaluate", "--model", place / "model", *test).out)
     facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method, *pack,
         "--steps", 12, "--batch-size", 4, "--lr", 1e-2, "--out", out, "--json").out)  # fmt: skip
     assert facts["test"] < before["bits_per_character"]

@@ -1,0 +1,100 @@
+"""What of a file of conversations measures a model fairly, and what of it the model has learned from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from minilora.data import chat
+from minilora.data.chat import Conversation
+from minilora.errors import MiniloraError, escape, first_few
+from minilora.measure.task import labels_of, response
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The conversations to measure a model on."""
+
+    sha256: str  # of the whole file
+    split: str
+    conversations: list[Conversation]
+    of: int  # how many the split has
+    labels: list[str] | None  # to choose from; None for free answers
+    trained_on: int | None = None  # of the conversations; None where what was trained on is not known or not here
+    notes: list[str] = field(default_factory=list)  # for the reader
+
+
+def select(
+    source: str,
+    split: str | None = None,
+    training: dict | None = None,
+    examples: int | None = None,
+    seed: int = 0,
+    pool: Sequence[Conversation] = (),
+) -> Selection:
+    """What to measure of the JSONL file `source`.
+
+    split: None means "test" for the file that the model was trained on, and "all" for any other. training: how the
+    model came to be (`recipes.training_of`). examples: at most so many conversations, drawn by `seed`. pool: what
+    shots come from. The labels are those of the file, the training data and the pool together; where these together
+    have none, those of the file.
+    """
+    conversations = chat.read_jsonl(source)
+    digest = chat.sha256(conversations)
+    is_own = training is not None and training.get("data_sha256") == digest
+    split = split or ("test" if is_own else "all")
+    part = conversations if split == "all" else getattr(chat.split(conversations, source), split)
+    rng = np.random.default_rng(seed)
+    chosen = range(len(part)) if examples is None else sorted(rng.permutation(len(part))[:examples])
+    measured = [part[i] for i in chosen]
+    learned = learned_from(training, source if is_own else None) if training else None
+    labels = labels_of([*conversations, *(learned or ()), *pool]) or labels_of(conversations)
+    notes = []
+    trained_on = None
+    if learned is not None:
+        known = set(map(json.dumps, learned))
+        if trained_on := sum(json.dumps(messages) in known for messages in measured):
+            notes.append(f"{trained_on:,} of the {len(measured):,} conversations measured were trained on")
+        if strange := sorted(set(labels or ()) - set(map(response, learned))):
+            notes.append(f"training had no response {first_few([escape(repr(label), 40) for label in strange])}")
+    return Selection(digest, split, measured, len(part), labels, trained_on, notes)
+
+
+def learned_from(training: dict, source: str | os.PathLike | None = None) -> list[Conversation] | None:
+    """The training part of the conversations that a model learned from; None where their file is another today.
+
+    training: of `recipes.training_of`. source: where the file lies, if not where it did.
+    """
+    path = source or training.get("data")
+    try:
+        conversations = chat.read_jsonl(str(path))
+        whole = chat.sha256(conversations) == training.get("data_sha256")
+        return chat.split(conversations, str(path)).train if whole else None
+    except MiniloraError:  # it is no such file, or it is not here
+        return None
+
+
+def draw_shots(
+    pool: Sequence[Conversation], count: int, seed: int = 0, measured: Sequence[Conversation] = ()
+) -> list[Conversation]:
+    """So many conversations of `pool` that are not measured, to stand in a prompt, drawn by `seed`: of each label in
+    turn, where the responses are labels. MiniloraError where there are fewer.
+    """
+    known = set(map(json.dumps, measured))
+    pool = [messages for messages in pool if json.dumps(messages) not in known]
+    if len(pool) < count:
+        besides = " besides those measured" if known else ""
+        raise MiniloraError(f"{count:,} shots are more than the {len(pool):,} conversations to draw from{besides}")
+    order = np.random.default_rng(seed).permutation(len(pool))
+    if labels_of(pool):
+        turns: dict[str, int] = {}
+        rounds = []
+        for i in order:
+            rounds.append(turns.setdefault(response(pool[i]), 0))
+            turns[response(pool[i])] += 1
+        order = order[np.argsort(rounds, kind="stable")]
+    return [pool[i] for i in order[:count]]

@@ -1,0 +1,45 @@
+"""A task's score for the terminal: its figures in lines, and the confusion table."""
+
+from minilora.errors import escape
+from minilora.measure.task import TaskScore
+from minilora.show.grids import WIDTH, Grid
+
+MOST_SHOWN = 12  # labels of the confusion table
+WIDEST = 20  # characters of a label
+
+
+def score_lines(score: TaskScore) -> list[str]:
+    """What was reached, how far chance reaches, and what a query cost."""
+    spread = f"in brackets the 95 % interval that {score.count:,} conversations leave"
+    if score.kind == "answers":
+        lines = [f"exact match {_share(score.exact, score.exact_interval)}", f"F1 {100 * (score.f1 or 0):.1f} %"]
+        if score.f1_error is not None:
+            lines[-1] += f" ± {100 * score.f1_error:.1f}"
+            spread += ", after ± the standard error"
+    else:
+        lines = [f"accuracy {_share(score.accuracy, score.accuracy_interval)} among {len(score.labels or [])} labels"]
+        if score.calibrated is not None:
+            lines.append(f"calibrated {_share(score.calibrated, score.calibrated_interval)}")
+        lines.append(f"the most frequent label alone {100 * (score.majority or 0):.1f} %")
+    return [*lines, spread, f"{score.prompt_tokens:,.0f} tokens and {1000 * score.seconds:,.0f} ms per query"]
+
+
+def _share(share: float | None, interval: tuple[float, float] | None) -> str:
+    low, high = interval or (0, 1)
+    return f"{100 * (share or 0):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def confusion_grid(score: TaskScore) -> Grid:
+    """Counts, expected x predicted, of the labels that are expected most often; the rest in a last column."""
+    labels, counts = score.labels or [], score.confusion or []
+    shown = sorted(sorted(range(len(labels)), key=lambda i: -sum(counts[i]))[:MOST_SHOWN])
+    rest = [i for i in range(len(labels)) if i not in shown]
+    first = min(max(map(len, ("expected", *labels))), WIDEST)
+    width = (WIDTH - first) // (len(shown) + bool(rest)) - 2
+    rows = []
+    for i in shown:
+        numbers = [counts[i][j] for j in shown] + ([sum(counts[i][j] for j in rest)] if rest else [])
+        rows.append((escape(labels[i], first), *map(str, numbers)))
+    header = ("expected", *(escape(labels[j], width) for j in shown), *(["rest"] if rest else []))
+    caption = f"Not shown: {len(rest)} labels that are expected less often." if rest else ""
+    return Grid("Predicted:", header, rows, caption)

@@ -1,0 +1,136 @@
+"""pytest tests/commands/test_evaluate.py"""
+
+import json
+
+import pytest
+
+from minilora.cli import main
+from minilora.formats.atomic import write_json
+from minilora.measure.task import TaskScore
+from minilora.measure.task_report import confusion_grid, score_lines
+from minilora.show.grids import drawn, render
+from tests.helpers import tiny_chat
+
+pytestmark = pytest.mark.host
+
+ROWS = [{"prompt": f"Is {i} even?", "response": "yes" if i % 2 == 0 else "no"} for i in range(30)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an untrained chat model and files of conversations."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in ROWS])
+    free = [{"prompt": row["prompt"], "response": f"{i} it is"} for i, row in enumerate(ROWS)]
+    files = {"labels": ROWS, "free": free, "one": ROWS[::2], "two": ROWS[:2]}
+    files["long"] = [{"prompt": "Is it even? " * 150, "response": f"it is {i}"} for i in range(3)]
+    for name, rows in files.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "text.txt").write_text("one line of a text and no more\n" * 200)
+    return folder
+
+
+@pytest.fixture
+def evaluate(place, capsys):
+    def run(name: str, *more, status: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        data = place / (name if "." in name else f"{name}.jsonl")
+        assert main(["evaluate", "--model", str(place / "model"), "--data", str(data), *map(str, more)]) == status
+        return capsys.readouterr()
+
+    return run
+
+
+def test_labels_give_accuracy_and_a_confusion_table(evaluate):
+    out = evaluate("labels").out
+    assert "labels.jsonl (30 conversations" in out and "among 2 labels" in out and "calibrated" in out
+    assert "the most frequent label alone 50.0 %" in out and "expected" in out
+    facts = json.loads(evaluate("labels", "--json").out)
+    assert facts["split"] == "all" and facts["conversations"] == facts["of"] == facts["task"]["count"] == 30
+    assert sum(map(sum, facts["task"]["confusion"])) == 30 and facts["trained_on"] is None
+
+
+def test_shots_come_before_each_question(evaluate, place):
+    pool = place / "labels.jsonl"
+    none, two = (
+        json.loads(evaluate("two", "--split", "all", *shots, "--json").out)
+        for shots in ([], ["--shots", 2, "--shots-from", pool])
+    )
+    assert none["task"]["kind"] == "answers"  # two lines alone are no labels
+    assert two["task"]["labels"] == ["no", "yes"] and two["shots"] == 2
+    assert two["task"]["prompt_tokens"] > 2 * none["task"]["prompt_tokens"]
+
+
+def test_free_answers_give_exact_match_and_f1(evaluate):
+    out = evaluate("free", "--examples", 6).out
+    assert "(6 of 30 conversations" in out and "exact match 0.0 % (0.0 to 39.0)" in out and "F1 " in out and "±" in out
+
+
+def test_one_class_and_prompts_without_room_leave_bits_alone(evaluate):
+    found = evaluate("one")
+    assert "every response is 'yes'" in found.err and found.out.count("\n") == 1
+    found = evaluate("long")
+    assert "answers are not measured: a prompt of" in found.err and "256 positions" in found.err
+    assert "bits/response character" in found.out
+
+
+def test_what_a_model_was_trained_on_decides_split_and_length(evaluate, place):
+    facts = json.loads(evaluate("labels", "--split", "test", "--json").out)
+    record = {"format": "minilora run", "config": {"seq_len": 20, "data": str(place / "labels.jsonl")}}
+    write_json(place / "run.json", record | {"text_sha256": facts["text_sha256"]})
+    try:
+        own = json.loads(evaluate("labels", "--json").out)
+        assert own["split"] == "test" and own["conversations"] == facts["conversations"] < 30
+        assert own["trained_on"] == 0 and own["bits_per_character"] != facts["bits_per_character"]
+        same = json.loads(evaluate("labels", "--seq-len", 64, "--json").out)
+        assert same["bits_per_character"] == facts["bits_per_character"]
+        assert "2 of the 2 conversations measured were trained on" in evaluate("two").err
+    finally:
+        (place / "run.json").unlink()
+
+
+def test_a_text_has_a_test_part_and_a_whole(evaluate):
+    part, whole = (json.loads(evaluate("text.txt", *split, "--json").out) for split in ([], ["--split", "all"]))
+    assert part["split"] == "test" and whole["characters"] > 6100 > 5 * part["characters"]
+    assert "on the test part of" in evaluate("text.txt").out
+
+
+@pytest.mark.parametrize(
+    "name, more, words",
+    [
+        ("labels", ["--shots", 2], "--shots and --shots-from belong together"),
+        ("labels", ["--shots-from", "x.jsonl"], "--shots and --shots-from belong together"),
+        ("two", ["--shots", 25, "--shots-from", "labels"], "positions: give fewer shots"),
+        ("two", ["--split", "test"], "2 different questions, too few to divide"),
+        ("labels", ["--split", "tset"], "did you mean 'test'?"),
+        ("text.txt", ["--examples", 2], "--examples is for a .jsonl file"),
+        ("labels", ["--examples", 0], "--examples must be"),
+    ],
+)
+def test_bad_input_is_one_line(evaluate, place, name, more, words):
+    more = [place / "labels.jsonl" if value == "labels" else value for value in more]
+    found = evaluate(name, *more, status=2)
+    assert words in found.err and found.out == "" and found.err.count("\n") == 1
+
+
+def score(labels: int, count: int = 3) -> TaskScore:
+    names = [f"a rather long label {i}" for i in range(labels)]
+    confusion = [[count + i if i == j else int(j == 0) for j in range(labels)] for i in range(labels)]
+    interval = {"accuracy": 0.5, "accuracy_interval": (0.4, 0.6), "majority": 0.5}
+    return TaskScore("labels", 9, 40.4, 0.0123, [], names, confusion=confusion, **interval)
+
+
+@pytest.mark.parametrize("labels", [2, 8, 12, 20])
+def test_the_table_fits_80_columns(labels):
+    grid = confusion_grid(score(labels))
+    lines = render(drawn(grid)).splitlines()
+    assert max(map(len, lines)) <= 80 and "a rather long label…" in lines[-1 - (labels == 20)]
+    assert len(grid.rows) == min(labels, 12)
+    if labels == 20:
+        assert grid.header[-1] == "rest" and "8 labels" in grid.caption
+        assert grid.rows[0] == ("a rather long label…", "11", *["0"] * 11, "1")  # label 8, once taken for label 0
+
+
+def test_the_lines_have_the_interval_and_the_cost():
+    lines = score_lines(score(2))
+    assert lines[0] == "accuracy 50.0 % (40.0 to 60.0) among 2 labels" and lines[-1] == "40 tokens and 12 ms per query"

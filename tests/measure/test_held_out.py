@@ -1,0 +1,92 @@
+"""pytest tests/measure/test_held_out.py"""
+
+import json
+
+import pytest
+
+from minilora.data import chat
+from minilora.errors import MiniloraError
+from minilora.measure.held_out import draw_shots, learned_from, select
+
+pytestmark = pytest.mark.host
+
+LABELS = ("good", "bad")
+
+
+def write(path, rows) -> str:
+    lines = [json.dumps({"prompt": prompt, "response": response}) for prompt, response in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def seen(tmp_path) -> tuple[str, dict]:
+    """A file that a model was trained on, and the record of that."""
+    path = write(tmp_path / "seen.jsonl", [(f"Film {i}?", LABELS[i % 2]) for i in range(60)])
+    return path, {"data": path, "data_sha256": chat.sha256(chat.read_jsonl(path)), "seq_len": 64}
+
+
+@pytest.fixture
+def fresh(tmp_path) -> str:
+    """Half of it is in the other file, where 80 % of it was trained on; the label "so so" is new."""
+    rows = [(f"Film {i}?", LABELS[i % 2]) for i in range(20)]
+    return write(tmp_path / "fresh.jsonl", [*rows, *[(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)]])
+
+
+def test_all_of_a_file_is_measured_unless_the_model_was_trained_on_it(seen, fresh):
+    path, training = seen
+    parts = chat.split(chat.read_jsonl(path), path)
+    assert select(path).split == "all" and select(path).conversations == chat.read_jsonl(path)
+    own = select(path, training=training)
+    assert own.split == "test" and own.conversations == parts.test and own.of == len(parts.test)
+    assert own.trained_on == 0 and own.notes == []
+    assert select(path, "train", training).trained_on == len(parts.train)
+    assert select(fresh, training=training).split == "all"
+    assert select(path, "validation").conversations == parts.validation
+
+
+def test_what_was_trained_on_is_counted_and_new_labels_are_named(seen, fresh):
+    path, training = seen
+    trained = [json.dumps(messages) for messages in chat.split(chat.read_jsonl(path), path).train]
+    shared = sum(json.dumps(messages) in trained for messages in chat.read_jsonl(fresh))
+    found = select(fresh, training=training)
+    assert 0 < shared < 20 and found.trained_on == shared
+    assert found.notes[0] == f"{shared} of the 40 conversations measured were trained on"
+    assert found.notes[1] == "training had no response 'so so'" and found.labels == ["bad", "good", "so so"]
+
+
+def test_a_training_file_that_changed_or_is_gone_says_nothing(seen, fresh, tmp_path):
+    path, training = seen
+    assert learned_from(training | {"data": str(tmp_path / "none.jsonl")}) is None
+    assert learned_from({"data": "python-docs", "data_sha256": "x"}) is None
+    write(tmp_path / "seen.jsonl", [("Other?", "good")] * 3)
+    assert learned_from(training) is None
+    found = select(fresh, training=training)
+    assert found.trained_on is None and found.notes == []
+
+
+def test_a_few_lines_have_the_labels_of_training_and_shots(seen, tmp_path):
+    few = write(tmp_path / "few.jsonl", [("Now?", "good"), ("Then?", "bad")])
+    assert select(few).labels is None
+    assert select(few, training=seen[1]).labels == select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
+
+
+def test_a_sample_is_drawn_by_its_seed_in_the_order_of_the_file(seen):
+    one, again, other = (select(seen[0], examples=20, seed=seed).conversations for seed in (0, 0, 1))
+    everything = chat.read_jsonl(seen[0])
+    places = [everything.index(messages) for messages in one]
+    assert one == again != other and places == sorted(set(places)) and len(one) == 20
+    assert select(seen[0], examples=20).of == 60 and len(select(seen[0], examples=99).conversations) == 60
+
+
+def test_shots_take_the_labels_in_turn_and_none_that_is_measured(tmp_path):
+    rows = [(f"{i}?", "bad" if i % 10 == 0 else "good") for i in range(30)]
+    pool = chat.read_jsonl(write(tmp_path / "rare.jsonl", rows))
+    for seed in range(3):
+        drawn = [messages[-1]["content"] for messages in draw_shots(pool, 6, seed)]
+        assert sorted(drawn) == ["bad"] * 3 + ["good"] * 3
+    assert draw_shots(pool, 6, 0) == draw_shots(pool, 6, 0) != draw_shots(pool, 6, 1)
+    assert draw_shots(pool, 2, 0) == draw_shots(pool, 6, 0)[:2]
+    assert all(messages in pool[20:] for messages in draw_shots(pool, 10, 0, pool[:20]))
+    with pytest.raises(MiniloraError, match="11 shots are more than the 10 conversations .* besides those measured"):
+        draw_shots(pool, 11, 0, pool[:20])
