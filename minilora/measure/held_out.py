@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minilora.data import chat
-from minilora.data.chat import Conversation
+from minilora.data.chat import Conversation, labels_of, response_of
 from minilora.errors import MiniloraError, escape, first_few
-from minilora.measure.task import labels_of, response
+from minilora.train.answers import split_chats
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def select(
     shots come from. The labels are those of the file, the training data and the pool together; where these together
     have none, those of the file.
     """
-    conversations = chat.read_jsonl(source)
+    notes: list[str] = []
+    conversations = chat.read_jsonl(source, notes)
     digest = chat.sha256(conversations)
     is_own = training is not None and training.get("data_sha256") == digest
     split = split or ("test" if is_own else "all")
@@ -53,13 +54,12 @@ def select(
     measured = [part[i] for i in chosen]
     learned = learned_from(training, source if is_own else None) if training else None
     labels = labels_of([*conversations, *(learned or ()), *pool]) or labels_of(conversations)
-    notes = []
     trained_on = None
     if learned is not None:
         known = set(map(json.dumps, learned))
         if trained_on := sum(json.dumps(messages) in known for messages in measured):
             notes.append(f"{trained_on:,} of the {len(measured):,} conversations measured were trained on")
-        if strange := sorted(set(labels or ()) - set(map(response, learned))):
+        if strange := sorted(set(labels or ()) - set(map(response_of, learned))):
             notes.append(f"training had no response {first_few([escape(repr(label), 40) for label in strange])}")
     return Selection(digest, split, measured, len(part), labels, trained_on, notes)
 
@@ -69,13 +69,14 @@ def learned_from(training: dict, source: str | os.PathLike | None = None) -> lis
 
     training: of `recipes.training_of`. source: where the file lies, if not where it did.
     """
-    path = source or training.get("data")
+    validation, test = (
+        str(path) if (path := training.get(f"{part}_data")) else None for part in ("validation", "test")
+    )
     try:
-        conversations = chat.read_jsonl(str(path))
-        whole = chat.sha256(conversations) == training.get("data_sha256")
-        return chat.split(conversations, str(path)).train if whole else None
+        parts, digest = split_chats(str(source or training.get("data")), validation, test)
     except MiniloraError:  # it is no such file, or it is not here
         return None
+    return parts.train if digest == training.get("data_sha256") else None
 
 
 def draw_shots(
@@ -94,7 +95,7 @@ def draw_shots(
         turns: dict[str, int] = {}
         rounds = []
         for i in order:
-            rounds.append(turns.setdefault(response(pool[i]), 0))
-            turns[response(pool[i])] += 1
+            rounds.append(turns.setdefault(response_of(pool[i]), 0))
+            turns[response_of(pool[i])] += 1
         order = order[np.argsort(rounds, kind="stable")]
     return [pool[i] for i in order[:count]]

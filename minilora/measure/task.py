@@ -190,7 +190,7 @@ def check_labels(labels: Sequence[str], expected: Sequence[str]) -> None:
 def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[Conversation], more: int) -> list[int]:
     """The tokens of each prompt. MiniloraError where one and `more` tokens after it pass the model's positions."""
     chat_format = chat.find_format(tokenizer)
-    lengths = [len(chat_format.encode(tokenizer, messages, add_generation_prompt=True)[0]) for messages in asked]
+    lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, asked, add_generation_prompt=True)]
     _check_length(model, max(lengths), more)
     return lengths
 
@@ -230,7 +230,9 @@ def label_scores(
     prompts' tokens. Prompts of about one length make a batch.
     """
     chat_format = chat.find_format(tokenizer)
-    rows = [_encode(tokenizer, chat_format, messages, labels) for messages in asked]
+    told = [answered(messages, label) for messages in asked for label in labels]
+    encoded = chat_format.encode_many(tokenizer, told)
+    rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
     lengths = [len(row.prompt) for row in rows]
     _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
     shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
@@ -248,11 +250,12 @@ def label_scores(
     return scores, lengths
 
 
-def _encode(tokenizer: Tokenizer, chat_format: chat.ChatFormat, messages: Conversation, labels: Sequence[str]) -> _Row:
-    """The prompt ends where an answer begins, or earlier, where a label's first token has text of the prompt in it."""
+def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> _Row:
+    """encoded: ids and mask of the prompt with each label. The prompt ends where an answer begins, or earlier, where a
+    label's first token has text of the prompt in it.
+    """
     whole, starts = [], []
-    for label in labels:
-        ids, mask = chat_format.encode(tokenizer, answered(messages, label))
+    for ids, mask in encoded:
         end = int(np.flatnonzero(mask)[-1]) + 1
         starts.append(int(np.flatnonzero(~mask[:end])[-1]) + 1)
         whole.append(ids[:end])

@@ -53,16 +53,26 @@ def read_chats(
         )
     chat_format = chat.find_format(tokenizer)
     notes: list[str] = []
+    parts, digest = split_chats(source, validation, test, notes)
+    notes += _what_training_lacks(parts)
+    tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
+    return Chats(str(source), digest, notes=tuple(notes), **tokens)
+
+
+def split_chats(
+    source: str | os.PathLike,
+    validation: str | os.PathLike | None = None,
+    test: str | os.PathLike | None = None,
+    notes: list[str] | None = None,
+) -> tuple[chat.Splits, str]:
+    """The parts that `read_chats` makes of the files, and the SHA-256 of all that they hold."""
     conversations = chat.read_jsonl(source, notes)
     files = {"validation": validation, "test": test}
     own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
     parts = chat.Splits(conversations, [], []) if len(own) == 2 else chat.split(conversations, str(source))
     train = parts.train + [messages for name in own for messages in getattr(parts, name)]
-    parts = chat.Splits(**parts._asdict() | {"train": train} | own)
-    notes += _what_training_lacks(parts)
-    tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
     read = [*conversations, *(messages for part in own.values() for messages in part)]
-    return Chats(str(source), chat.sha256(read), notes=tuple(notes), **tokens)
+    return chat.Splits(**parts._asdict() | {"train": train} | own), chat.sha256(read)
 
 
 def _what_training_lacks(parts: chat.Splits) -> list[str]:

@@ -289,6 +289,7 @@ TRAINING = "training.json"
 def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
     """How a model or an adapter came to be: the settings of its training, what it learned from, and what it reached."""
     learned = {"data": data.name, "data_sha256": data.sha256, "unit": data.unit}
+    learned |= {f"{part}_data": settings[part] for part in ("validation", "test") if part in settings}  # files
     return settings | learned | figures | {"minilora": __version__}
 
 
@@ -307,15 +308,17 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
 
 
 def training_of(folder: str | os.PathLike) -> dict | None:
-    """How the model or adapter in that folder or run folder came to be: what `save_adapter` noted, else the settings
-    in the run's record, with data_sha256; None where nothing is known. FormatError for damaged files.
+    """How the model or adapter in that folder or run folder came to be, as `training_record` says it, without figures
+    where only the run's record is there; None where nothing is known. FormatError for damaged files.
     """
     folder = adapter_folder(folder)
     if os.path.lexists(folder / TRAINING):
         return read_json(folder / TRAINING)
     run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
-    config = run.get("config")
-    return config | {"data_sha256": run.get("text_sha256")} if isinstance(config, dict) else None
+    if not isinstance(config := run.get("config"), dict):
+        return None
+    files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
+    return config | files | {"data_sha256": run.get("text_sha256")}
 
 
 LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")

@@ -7,6 +7,7 @@ import pytest
 from minilora.data import chat
 from minilora.errors import MiniloraError
 from minilora.measure.held_out import draw_shots, learned_from, select
+from minilora.train.answers import split_chats
 
 pytestmark = pytest.mark.host
 
@@ -90,3 +91,14 @@ def test_shots_take_the_labels_in_turn_and_none_that_is_measured(tmp_path):
     assert all(messages in pool[20:] for messages in draw_shots(pool, 10, 0, pool[:20]))
     with pytest.raises(MiniloraError, match="11 shots are more than the 10 conversations .* besides those measured"):
         draw_shots(pool, 11, 0, pool[:20])
+
+
+def test_files_of_their_own_for_the_parts_are_known(seen, tmp_path):
+    path, record = seen
+    test = write(tmp_path / "test.jsonl", [("New?", "good"), ("Film 3?", "bad")])
+    parts, digest = split_chats(path, test=test)
+    training = record | {"test_data": test, "data_sha256": digest}
+    assert learned_from(training) == parts.train
+    found = select(test, training=training)
+    assert found.split == "all" and found.trained_on == 1
+    assert select(test, training=record | {"data_sha256": digest}).trained_on is None  # files are missing
