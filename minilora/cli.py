@@ -28,6 +28,7 @@ COMMANDS = {  # the module in commands/, and what it does
     "merge": "add an adapter's update into the weights of its base",
     "show": "a run's loss, validation, learning rate and gradient norm, in the terminal and as a picture",
     "compare": "measure every method on one base, one domain and one task",
+    "curve": "prompt or fine-tune? Accuracy by examples in the prompt and by examples trained on",
     "plan": "how much memory and time an adaptation would take",
     "advise": "fine-tune or prompt? Six questions, answered from what was measured",
     "study": "reproduce the shape of a published figure in small, or list what there is",

@@ -41,10 +41,7 @@ class Bench:
 
     def cell(self, key: tuple, measure: Callable[..., dict], *arguments) -> dict:
         """The record of `key`: `measure(*arguments)`, if it is not there."""
-        if key not in self.records:
-            self.records.begin(key)
-            self.records.add(key, **measure(*arguments))
-        return self.records.rows[key]
+        return self.records.measured(key, measure, *arguments)
 
     def rate(self, key: tuple, start: float, loss: Callable[[float], float]) -> float:
         """The learning rate with the least loss by a search around `start`, each that is tried a record."""

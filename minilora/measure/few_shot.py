@@ -3,6 +3,7 @@ models are few-shot learners", section 2). More examples in the prompt cost more
 """
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 import numpy as np
 
@@ -16,6 +17,12 @@ from minilora.train.parallel import Workers, split_batch
 
 SHOT = "{text}\nTopic: {label}\n\n"
 QUERY = "{text}\nTopic:"
+
+
+def crossover(seconds: float, prompt_ms: float, trained_ms: float) -> int | None:
+    """Queries after which the time that training took is saved; None where a prompt is no slower."""
+    saved = prompt_ms - trained_ms
+    return ceil(1000 * seconds / saved) if saved > 0 else None
 
 
 def bits_after(

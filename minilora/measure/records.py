@@ -7,9 +7,10 @@ what was measured, and the numbers. Tables, figures and sentences are functions 
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -112,6 +113,13 @@ class Records:
             os.fsync(file.fileno())
         self.rows[tuple(key)] = row
         return row
+
+    def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
+        """The cell of `key`: `measure(*arguments)`, if it is not there."""
+        if key not in self:
+            self.begin(key)
+            self.add(key, **measure(*arguments))
+        return self.rows[key]
 
     def __contains__(self, key: Iterable) -> bool:
         return tuple(key) in self.rows

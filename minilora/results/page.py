@@ -44,8 +44,8 @@ def texts(root: Path = ROOT) -> list[Path]:
 def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
-    `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods; `study.NAME`, a
-    sentence; `jargon.NAME`, see `jargon.values`; `scaling.table` and `scaling.sentence`.
+    `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
+    `study.NAME`, a sentence; `jargon.NAME`, see `jargon.values`; `scaling.table` and `scaling.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}

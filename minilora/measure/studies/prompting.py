@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from minilora.data.tasks import Example
-from minilora.measure.few_shot import classify_by_prompt
+from minilora.measure.few_shot import classify_by_prompt, crossover
 from minilora.measure.studies.study import Study, StudyBench, StudySettings, apart
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
@@ -98,8 +98,8 @@ class Prompting(Study):
 
     def crossover(self, k: int) -> int | None:
         """Queries after which the time that training k examples took is saved; None where a prompt is no slower."""
-        saved = self.cost(k)["prompt_ms"] - self.cost(k)["trained_ms"]
-        return ceil(1000 * self.spread("seconds", "trained", k).mean / saved) if saved > 0 else None
+        cost = self.cost(k)
+        return crossover(self.spread("seconds", "trained", k).mean, cost["prompt_ms"], cost["trained_ms"])
 
     def grid(self) -> Grid:
         rows = []

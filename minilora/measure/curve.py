@@ -1,0 +1,316 @@
+"""Prompt or fine-tune? A chat model on a task, by the examples in its prompt and by those that it is trained on.
+
+    ("prompt", k, seed)            the model as it is, with k examples as earlier turns
+    ("bayes", n, seed)             naive Bayes on n examples, where the responses are labels
+    ("trained", method, n, seed)   trained on n examples as `minilora finetune` trains by default, to the end
+    ("cost", "prompt", k)          milliseconds and tokens of a query, one at a time on one thread
+    ("cost", method)               the same of an adapted model
+
+Both ways draw on one order of the training examples for each seed: the first k and the first n of it, the labels in
+turn. So k examples are among 2k, and n among 4n. All cells answer the same held-out questions.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from minilora.data import chat
+from minilora.data.chat import Conversation, labels_of, question_of, response_of
+from minilora.errors import MiniloraError, escape
+from minilora.formats.atomic import show_path
+from minilora.measure.naive_bayes import NaiveBayes
+from minilora.measure.records import Records
+from minilora.measure.task import TaskScore, after, check_prompts, measure_task
+from minilora.peft import base_fingerprint
+from minilora.plan.activations import Step
+from minilora.plan.fits import check_fits
+from minilora.train import defaults, methods, recipes, tasks
+from minilora.train.answers import Chats, is_chat_data
+from minilora.train.loop import History, train
+from minilora.train.parallel import Workers
+from minilora.train.progress import progress_bar
+
+KIND = "curve"
+RECORDS = "records.jsonl"
+FEWEST_TESTED = 10
+LONGEST_ANSWER = 64  # tokens of a free answer
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """What is measured, and on what."""
+
+    model: str = "smollm2"  # as `recipes.load_model` takes it
+    data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora tasks list`
+    test: str | None = None  # a .jsonl file; None: the task's own, or a fifth of `data`, by question
+    shots: tuple[int, ...] = (0, 2, 4, 8)
+    sizes: tuple[int, ...] = (32, 128, 512)
+    methods: tuple[str, ...] = ("lora",)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    test_examples: int = 200
+    timed: int = 20  # queries whose time is taken, one by one
+
+    def quick(self) -> "CurveSettings":
+        """The same for a first look: fewer of everything."""
+        shots, tested = tuple(dict.fromkeys([self.shots[0], self.shots[-1]])), min(self.test_examples, 60)
+        return replace(self, shots=shots, sizes=self.sizes[:1], seeds=self.seeds[:1], test_examples=tested, timed=5)
+
+
+# The task
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Conversations to learn from and held-out ones. labels: None where the responses are free."""
+
+    train: list[Conversation]
+    test: list[Conversation]
+    labels: list[str] | None
+    notes: list[str]
+
+    def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
+        """The conversations (by default those to learn from) in an order that the seed draws, the labels in turn as far
+        as they last.
+        """
+        rng, part = np.random.default_rng(seed), self.train if part is None else part
+        drawn = [part[i] for i in rng.permutation(len(part))]
+        if self.labels is None:
+            return drawn
+        by_label = [[one for one in drawn if response_of(one) == label] for label in rng.permutation(self.labels)]
+        return [ones[i] for i in range(len(drawn)) for ones in by_label if i < len(ones)]
+
+    def shots(self, k: int, seed: int) -> list[Conversation]:
+        """The first k of the order, shuffled: the last label in a prompt is not always the same."""
+        chosen = self.order(seed)[:k]
+        return [chosen[i] for i in np.random.default_rng([seed, k]).permutation(k)]
+
+
+def read_task(data: str, test: str | None = None) -> TaskData:
+    """The conversations of `CurveSettings.data` and `.test`, less what stands in both.
+
+    MiniloraError where there are too few, or where labels do not suit: one alone, or one that is never learned.
+    """
+    if test is None and data in tasks.TASKS:
+        test = str(tasks.find(data, "test"))
+    notes: list[str] = []
+    parts = [
+        chat.read_jsonl(_jsonl(flag, source), notes) for flag, source in (("--data", data), ("--test", test)) if source
+    ]
+    if test is None:
+        train, *held_out = chat.split(parts[0], data)
+        parts = [train, [one for part in held_out for one in part]]
+    tested = set(map(question_of, parts[1]))
+    train = [one for one in parts[0] if question_of(one) not in tested]
+    if both := len(parts[0]) - len(train):
+        notes.append(f"{both:,} of the {len(parts[0]):,} examples of --data are in --test, too: not learned from")
+    if not train:
+        raise MiniloraError("every example of --data is in --test, too: none is left to learn from")
+    labels = labels_of([*train, *parts[1]])
+    task = TaskData(train, parts[1], labels, notes)
+    if labels is not None:
+        _check_labels(task)
+    if len(task.test) < FEWEST_TESTED:
+        where = "--test" if test else f"the fifth of {show_path(data)} that is held out"
+        raise MiniloraError(f"{where} has {len(task.test)} examples: give at least {FEWEST_TESTED}, better 200")
+    return task
+
+
+def _jsonl(flag: str, source: str) -> str:
+    source = tasks.resolve(source)
+    if not is_chat_data(source):
+        names = f", or {' or '.join(tasks.TASKS)}" if flag == "--data" else ""
+        raise MiniloraError(f"{flag} must be a .jsonl file of prompts and responses{names}, not {show_path(source)}")
+    return source
+
+
+def _text(messages: Conversation) -> str:
+    return "\n".join(message["content"] for message in messages[:-1])
+
+
+def _check_labels(task: TaskData) -> None:
+    labels = task.labels or []
+    if len(labels) == 1:
+        raise MiniloraError(f"every response is {escape(repr(labels[0]))}: one label leaves nothing to tell apart")
+    learned = {response_of(one) for one in task.train}
+    if unseen := [label for label in labels if label not in learned]:
+        count = sum(response_of(one) == unseen[0] for one in task.test)
+        raise MiniloraError(
+            f"the label {escape(repr(unseen[0]))}, which {count:,} held-out examples have, never occurs in training: "
+            "add examples of it to --data, or take it out of --test"
+        )
+
+
+# The cells
+
+
+def run(out: Path, settings: CurveSettings, resume: bool = False, overwrite: bool = False) -> Records:
+    """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
+
+    Raises MiniloraError, before anything is written, for data, shots and sizes that do not suit; and where the file is
+    there already, or was measured with other settings.
+    """
+    task = read_task(settings.data, settings.test)
+    settings, notes = _fitting(settings, task)
+    with Workers() as workers:
+        curve = Curve(settings, task, workers)
+        records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
+        for note in notes + records.notes:
+            print(f"minilora: note: {note}", file=sys.stderr)
+        cells = curve.cells()
+        with progress_bar("curve", len(cells)) as advance:
+            for key in cells:
+                records.measured(key, curve.measure, *key)
+                advance(1, " ".join(map(str, key)))
+    return records
+
+
+def _fitting(settings: CurveSettings, task: TaskData) -> tuple[CurveSettings, list[str]]:
+    """The settings with the sizes that there are examples for, and notes on what is left out."""
+    there, notes = len(task.train), list(task.notes)
+    sizes = tuple(n for n in settings.sizes if n <= there)
+    if not sizes or max(settings.shots, default=0) > there:
+        least = max(min(settings.sizes), *settings.shots)
+        raise MiniloraError(f"--data has {there:,} examples to learn from, and --sizes and --shots ask for {least:,}")
+    if left_out := [f"{n:,}" for n in settings.sizes if n > there]:
+        notes.append(f"--sizes {', '.join(left_out)} left out: there are {there:,} examples to learn from")
+    if min(sizes) < (labels := len(task.labels or ())):
+        raise MiniloraError(f"--sizes {min(sizes)} is too small for {labels} labels, each of which needs an example")
+    return replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), notes
+
+
+class Curve:
+    """Measures the cells. The model is read anew for each that trains: what a training leaves is nowhere."""
+
+    def __init__(self, settings: CurveSettings, task: TaskData, workers: Workers):
+        """MiniloraError for a model without a chat format, and for prompts and steps that do not fit."""
+        self.settings, self.task, self.workers = settings, task, workers
+        self.test = task.order(0, task.test)[: settings.test_examples]
+        self.base, self.tokenizer = recipes.load_model(settings.model)
+        encoded = self.encode([*task.train, *self.test]).rows
+        self.longest_answer = min(LONGEST_ANSWER, max(int(mask.sum()) for _, mask in encoded))
+        self._check_shots()
+        step = Step(defaults.BATCH_SIZE, min(defaults.LONGEST, max(len(ids) for ids, _ in encoded)))
+        for method in settings.methods:
+            check_fits(self.base.config, method, step)
+
+    def _check_shots(self) -> None:
+        longest = sorted(self.test, key=lambda one: sum(len(m["content"]) for m in one))[-5:]
+        for k in self.settings.shots:
+            asked = [after(self.task.shots(k, seed), one[:-1]) for seed in self.settings.seeds for one in longest]
+            try:
+                check_prompts(self.base, self.tokenizer, asked, self.longest_answer)
+            except MiniloraError as error:
+                raise MiniloraError(f"--shots {k} does not fit: {error}") from error
+
+    def facts(self) -> dict:
+        """What a resumed run must have alike."""
+        hashes = {"train": self.task.train, "test": self.task.test}
+        return asdict(self.settings) | {
+            "labels": self.task.labels,
+            "base": base_fingerprint(self.base),
+            **{f"{part}_sha256": chat.sha256(ones) for part, ones in hashes.items()},
+        }
+
+    def cells(self) -> list[tuple]:
+        """The keys, in the order in which they are measured."""
+        s = self.settings
+        prompts: list[tuple] = [("prompt", k, seed) for k in s.shots for seed in (s.seeds if k else s.seeds[:1])]
+        bayes = [("bayes", n, seed) for n in s.sizes for seed in s.seeds if self.task.labels]
+        costs = [("cost", "prompt", k) for k in s.shots]
+        trained = [
+            cell
+            for method in s.methods
+            for cell in (("cost", method), *(("trained", method, n, seed) for n in s.sizes for seed in s.seeds))
+        ]
+        return [*prompts, *bayes, *costs, *trained]
+
+    def measure(self, kind: str, *key: Any) -> dict:
+        """The numbers of a cell."""
+        return getattr(self, kind)(*key)
+
+    def prompt(self, k: int, seed: int) -> dict:
+        return _numbers(self.score(self.base, self.test, self.task.shots(k, seed)))
+
+    def bayes(self, n: int, seed: int) -> dict:
+        learned = self.task.order(seed)[:n]
+        model = NaiveBayes([_text(one) for one in learned], [response_of(one) for one in learned])
+        found = model.predict([_text(one) for one in self.test])
+        right = [answer == response_of(one) for answer, one in zip(found, self.test, strict=True)]
+        return {"accuracy": sum(right) / len(right)}
+
+    def trained(self, method: str, n: int, seed: int) -> dict:
+        model, history, facts = self.train(method, self.task.order(seed)[:n], seed)
+        return {"seconds": history.seconds, **facts} | _numbers(self.score(model, self.test))
+
+    def cost(self, kind: str, k: int = 0) -> dict:
+        if kind == "prompt":
+            model, shots = self.base, self.task.shots(k, self.settings.seeds[0])
+        else:
+            model, shots = self.adapted(kind, self.task.train[:1], 0)[0], []
+        tokens = []
+
+        with Workers(1) as alone:
+
+            def ask(one: Conversation) -> None:
+                tokens.append(self.score(model, [one], shots, alone).prompt_tokens)
+
+            taken = milliseconds(ask, self.test[: self.settings.timed])
+        return {"milliseconds": taken, "tokens": float(np.mean(tokens))}
+
+    # What cells are made of
+
+    def encode(self, conversations: Sequence[Conversation]) -> chat.ChatTokens:
+        return chat.encode_conversations(self.tokenizer, chat.find_format(self.tokenizer), conversations)
+
+    def score(
+        self, model: Any, questions: Sequence[Conversation], shots: Sequence = (), workers: Workers | None = None
+    ) -> TaskScore:
+        return measure_task(
+            model,
+            self.tokenizer,
+            questions,
+            labels=self.task.labels,
+            shots=shots,
+            max_new_tokens=self.longest_answer,
+            workers=workers or self.workers,
+        )
+
+    def adapted(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, chat.ChatTokens]:
+        """A fresh model to train by the method, and the conversations as tokens."""
+        tokens, options = self.encode(conversations), methods.Options()
+        quantization = options.quantization if methods.METHODS[method].is_quantized else None
+        model, _ = recipes.load_model(self.settings.model, quantization=quantization)
+        return methods.adapt(model, method, options, tokens.ids, seed), tokens
+
+    def train(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, History, dict]:
+        """A model trained on all of the conversations, by the defaults of `minilora finetune`, without evaluations."""
+        model, tokens = self.adapted(method, conversations, seed)
+        data = Chats(self.settings.data, "", tokens, tokens, tokens)
+        length = defaults.seq_len_for(model, data)
+        config = defaults.finetune_config(model, methods.METHODS[method], data, seq_len=length, seed=seed)
+        batches = recipes.training_batches(tokens, defaults.BATCH_SIZE, length, seed)
+        history = train(model, batches, config, workers=self.workers, show_progress=False)
+        facts = {"lr": config.peak_lr, "steps": config.steps, "notes": getattr(batches, "notes", [])}
+        return model, history, facts | {"trainable": recipes.count_parameters(model)[0]}
+
+
+def _numbers(score: TaskScore) -> dict:
+    names = ("accuracy", "calibrated", "exact", "f1")
+    known = {name: getattr(score, name) for name in names if getattr(score, name) is not None}
+    return known | {"tokens": score.prompt_tokens}
+
+
+def milliseconds(ask: Callable[[Any], object], items: Iterable[Any]) -> float:
+    """The median time that `ask` takes for an item; the first warms up."""
+    items, taken = list(items), []
+    for item in [items[0], *items]:
+        started = perf_counter()
+        ask(item)
+        taken.append(1000 * (perf_counter() - started))
+    return median(taken[1:])

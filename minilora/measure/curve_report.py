@@ -1,0 +1,193 @@
+"""What a curve's records say: a table, a figure and a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minilora.errors import escape
+from minilora.measure.curve import KIND, RECORDS
+from minilora.measure.few_shot import crossover
+from minilora.measure.records import Records
+from minilora.measure.task import wilson
+from minilora.show import style
+from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, in_order, seeds_in_words, show_seconds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+
+class CurveResult:
+    """The records of a curve, which may be half measured. Accuracy and F1 are in percent."""
+
+    def __init__(self, records: Records):
+        self.records, self.settings = records, records.header["settings"]
+        self.has_labels = self.settings["labels"] is not None
+        self.number, self.unit = ("accuracy", "right") if self.has_labels else ("f1", "F1")
+        model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
+        self.where = f"{model} on {data}"
+
+    @classmethod
+    def read(cls, folder: Path) -> CurveResult:
+        """The records in a curve's folder. Raises FormatError."""
+        return cls(Records.read(Path(folder) / RECORDS, KIND))
+
+    def measured(self, *start) -> list:
+        """What comes after `start` in the keys, each once, sorted: numbers of examples, or methods in their order."""
+        found = {key[len(start)] for key in self.records.rows if key[: len(start)] == start}
+        return in_order(found) if start == ("trained",) else sorted(found)
+
+    def reached(self, *start) -> Spread:
+        """Accuracy or F1 over the seeds."""
+        return Spread.of(100 * row[self.number] for row in self.records.of(*start))
+
+    def calibrated(self, *start) -> Spread | None:
+        """Accuracy after calibration; None where it was not measured."""
+        values = [100 * row["calibrated"] for row in self.records.of(*start) if "calibrated" in row]
+        return Spread.of(values) if values else None
+
+    def best_prompt(self) -> tuple[int, Spread] | None:
+        """The number of examples in the prompt with the highest accuracy, calibrated or not, and that accuracy."""
+        found = {}
+        for k in self.measured("prompt"):
+            plain, calibrated = self.reached("prompt", k), self.calibrated("prompt", k)
+            found[k] = calibrated if calibrated and calibrated.mean > plain.mean else plain
+        return max(found.items(), key=lambda item: (item[1].mean, -item[0])) if found else None
+
+    def best_trained(self) -> tuple[str, int, Spread] | None:
+        """The method and the number of examples with the highest accuracy."""
+        cells = [(method, n) for method in self.measured("trained") for n in self.measured("trained", method)]
+        found = [(method, n, self.reached("trained", method, n)) for method, n in cells]
+        return max(found, key=lambda one: one[2].mean) if found else None
+
+    def cost(self, *kind) -> dict:
+        """milliseconds and tokens of a query; nothing where they were not measured."""
+        return self.records.rows.get(("cost", *kind), {})
+
+    def seconds(self, method: str, n: int) -> float:
+        """Of training, the mean."""
+        return Spread.of(row["seconds"] for row in self.records.of("trained", method, n)).mean
+
+    def crossover(self, method: str, n: int) -> int | None:
+        """Queries after which the time of training is saved, against the best prompt."""
+        best = self.best_prompt()
+        costs = [self.cost("prompt", best[0]) if best else {}, self.cost(method)]
+        if not all(costs):
+            return None
+        return crossover(self.seconds(method, n), *(cost["milliseconds"] for cost in costs))
+
+    # Shown
+
+    def grid(self) -> Grid:
+        rows: list[tuple[str, ...]] = []
+        for k in self.measured("prompt"):
+            rows.append((_prompted(k), *self._accuracies("prompt", k), *_costs(self.cost("prompt", k)), "–", "–"))
+        for n in self.measured("bayes"):
+            rows.append((f"naive Bayes, {n:,} examples", *self._accuracies("bayes", n), *["–"] * 4))
+        for method in self.measured("trained"):
+            for n in self.measured("trained", method):
+                queries = self.crossover(method, n)
+                rows.append(
+                    (
+                        f"{NAMES[method]}, {n:,} examples",
+                        *self._accuracies("trained", method, n),
+                        *_costs(self.cost(method)),
+                        show_seconds(self.seconds(method, n)),
+                        "–" if queries is None else f"{queries:,}",
+                    )
+                )
+        if not self.has_labels:
+            rows = [(row[0], row[1], *row[3:]) for row in rows]
+        accuracy = ("accuracy\n%", "calibrated\n%") if self.has_labels else ("F1\n%",)
+        header = ("", *accuracy, "tokens", "ms", "training", "pays off\nafter")
+        return Grid(f"Prompt or fine-tune? {self.where}", header, rows, self._caption())
+
+    def _accuracies(self, *start) -> tuple[str, str]:
+        calibrated = self.calibrated(*start)
+        return self.reached(*start).show(1), calibrated.show(1) if calibrated else "–"
+
+    def _caption(self) -> str:
+        count, best, trained = self.settings["test_examples"], self.best_prompt(), self.best_trained()
+        top = max([one[-1].mean for one in (best, trained) if one], default=50)
+        low, high = wilson(round(count * top / 100), count)
+        words = f"On {count:,} held-out examples"
+        if self.has_labels:
+            words += f", for which {top:.0f} % means {100 * low:.0f} to {100 * high:.0f} %"
+        words += ". "
+        words += "Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
+        if best:
+            words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
+        counts = [len(list(self.records.of(*key[:-1]))) for key in self.records.rows if key[0] == "trained"]
+        return words + seeds_in_words(counts)
+
+    @style.styled
+    def figure(self) -> Figure | None:
+        """Accuracy against the examples that were trained on, and the prompts as levels."""
+        sizes = sorted({n for method in self.measured("trained") for n in self.measured("trained", method)})
+        if not sizes:
+            return None
+        figure, axes = style.single(f"Prompt or fine-tune? {self.where}")
+        for method in self.measured("trained"):
+            self._line(axes, method, NAMES[method], "trained", method)
+        if self.measured("bayes"):
+            self._line(axes, "scratch", "naive Bayes", "bayes")
+        for look, k in zip(style.SERIES, self.measured("prompt"), strict=False):
+            calibrated = self.calibrated("prompt", k)
+            level = calibrated or self.reached("prompt", k)
+            label = f"{_prompted(k)}{', calibrated' if calibrated else ''}"
+            axes.axhline(level.mean, color=style.GREY, linestyle=look["linestyle"], linewidth=1.4, label=label)
+        style.log_ticks(axes, sizes)
+        axes.set(xlabel="examples to train on (logarithmic)", ylabel=f"{self.number} on held-out examples (%)")
+        axes.set_ylim(None, 102)
+        return style.with_legend(figure)
+
+    def _line(self, axes, look: str, label: str, *start) -> None:
+        sizes = self.measured(*start)
+        style.errorbar(axes, look, sizes, [self.reached(*start, n) for n in sizes], label)
+
+    def sentence(self) -> str:
+        """What the numbers say to do."""
+        best, trained = self.best_prompt(), self.best_trained()
+        if best is None or trained is None:
+            return "Not all is measured yet."
+        method, n, reached = trained
+        prompt = f"{_in_words(best[0])} {best[1].show(1)} %"
+        counted = [self.reached("bayes", n) for n in self.measured("bayes")]
+        words = max(counted, key=lambda one: one.mean) if counted else None
+        said = f"{IN_SENTENCES[method]} on {n:,} examples comes to {reached.show(1)} % {self.unit}, {prompt}"
+        if words is not None:
+            said += f", naive Bayes {words.show(1)} %"
+            if not reached.above(words) and not best[1].above(words):
+                return f"Count words: {said}. No language model is needed for this task."
+        if not reached.above(best[1]):
+            return f"Prompt: {said}. Training is not ahead by more than the seeds scatter."
+        sizes = self.measured("trained", method)
+        first = next(n for n in sizes if self.reached("trained", method, n).above(best[1]))
+        return f"Fine-tune: {said}. Training is ahead from {first:,} examples on."
+
+    def notes(self) -> list[str]:
+        """What was said of the examples while they were trained on."""
+        return list(dict.fromkeys(note for row in self.records.of("trained") for note in row["notes"]))
+
+
+def _prompted(k: int) -> str:
+    return f"prompt, {k} example{'' if k == 1 else 's'}"
+
+
+def _in_words(k: int) -> str:
+    return f"the prompt with {k} example{'' if k == 1 else 's'}" if k else "the prompt without examples"
+
+
+def _costs(cost: dict) -> tuple[str, str]:
+    return (f"{cost['tokens']:.0f}", f"{cost['milliseconds']:,.0f}") if cost else ("–", "–")
+
+
+def show(records: Records, out: Path, console: Console) -> None:
+    """Print the table and the sentence, and write the figure to `out`."""
+    result = CurveResult(records)
+    console.print(drawn(result.grid()))
+    for line in (result.sentence(), *result.notes()):
+        console.print(f"\n{line}", markup=False)
+    paths = style.save_all({"curve": CurveResult.figure}, result, out)
+    console.print(f"\nFigure: {', '.join(path.name for path in paths) or 'none yet'} in {out}", markup=False)

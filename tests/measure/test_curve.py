@@ -1,0 +1,232 @@
+"""pytest tests/measure/test_curve.py: the curve's cells on a tiny chat model, its table and sentence, and bad input."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.data.chat import response_of
+from minilora.measure import curve, curve_report
+from minilora.measure.curve import CurveSettings, read_task
+from minilora.measure.naive_bayes import NaiveBayes
+from minilora.measure.records import Records
+from minilora.train import defaults
+from tests.helpers import tiny_chat
+
+pytestmark = pytest.mark.host
+
+WORDS = {"positive": "a joy", "negative": "dull"}
+
+
+def rows(count: int, labels=("positive", "negative"), start: int = 0) -> list[dict]:
+    made = [(f"Rate: {WORDS.get(x, x)}, number {i}", x) for i in range(start, start + count) for x in labels]
+    return [{"prompt": prompt, "response": label} for prompt, label in made]
+
+
+def write(path, rows: list[dict]):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny chat model, 40 examples of two labels and 24 held-out ones."""
+    folder = tmp_path_factory.mktemp("curve")
+    tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in rows(30)])
+    write(folder / "train.jsonl", rows(20))
+    write(folder / "test.jsonl", rows(12, start=100))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(defaults, "LEAST_STEPS", 2)
+
+
+def settings(folder, **other) -> CurveSettings:
+    small = CurveSettings(
+        str(folder / "model"),
+        str(folder / "train.jsonl"),
+        str(folder / "test.jsonl"),
+        shots=(0, 2),
+        sizes=(4, 16),
+        seeds=(0, 1),
+        test_examples=20,
+        timed=2,
+    )
+    return replace(small, **other)
+
+
+def refused(capsys, *flags) -> str:
+    assert main(["curve", *map(str, flags)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err[:-1].isprintable()
+    return err
+
+
+# Naive Bayes
+
+
+def test_naive_bayes_by_hand():
+    model = NaiveBayes(["good good film", "bad film"], ["p", "n"])
+    # vocabulary bad, film, good: p has (1, 2, 3) of 6, n has (2, 2, 1) of 5, each with Laplace's one
+    np.testing.assert_allclose(np.exp(model.likelihood), [[2 / 5, 2 / 5, 1 / 5], [1 / 6, 2 / 6, 3 / 6]])
+    assert model.predict(["Good!", "a BAD one", "unknown words"]) == ["p", "n", "n"]
+    assert NaiveBayes(["x", "x", "y"], ["b", "b", "a"]).predict(["z"]) == ["b"]  # the prior alone
+
+
+# What is drawn
+
+
+def test_orders_are_nested_and_balanced(folder):
+    task = read_task(str(folder / "train.jsonl"), str(folder / "test.jsonl"))
+    orders = [task.order(seed) for seed in (0, 1)]
+    assert orders[0] == task.order(0) != orders[1]
+    for order in orders:
+        assert len(order) == 40 and all(order.count(one) == 1 for one in order)
+        for n in (2, 8, 32):
+            assert sum(response_of(one) == "positive" for one in order[:n]) == n / 2
+    assert sorted(map(str, task.shots(8, 0))) == sorted(map(str, orders[0][:8]))
+    uneven = replace(task, train=task.train[:10] + [one for one in task.train if response_of(one) == "positive"][5:])
+    assert [response_of(one) for one in uneven.order(0)].count("negative") == 5
+    assert {response_of(one) for one in uneven.order(0)[:10]} == {"positive", "negative"}
+
+
+def test_a_file_alone_is_divided_by_question(folder, tmp_path):
+    alone = write(tmp_path / "alone.jsonl", rows(60))
+    task = read_task(str(alone))
+    assert len(task.train) + len(task.test) == 120 and 12 <= len(task.test) <= 40
+    assert not {str(one[:-1]) for one in task.train} & {str(one[:-1]) for one in task.test}
+
+
+def test_what_stands_in_both_is_not_learned_from(tmp_path):
+    train, test = write(tmp_path / "a.jsonl", rows(10)), write(tmp_path / "b.jsonl", rows(10, start=7))
+    task = read_task(str(train), str(test))
+    assert len(task.train) == 14 and len(task.test) == 20
+    assert task.notes == ["6 of the 20 examples of --data are in --test, too: not learned from"]
+
+
+# The cells
+
+
+def test_a_curve_and_going_on_with_it(folder, tmp_path, capsys, monkeypatch):
+    s = settings(folder)
+    records = curve.run(tmp_path / "a", s)
+    kinds = [key[0] for key in records.rows]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"prompt": 3, "bayes": 4, "cost": 3, "trained": 4}
+    assert records.rows["bayes", 16, 0]["accuracy"] == 1  # each label has its word
+    trained = records.rows["trained", "lora", 16, 1]
+    assert 0 <= trained["accuracy"] <= 1 and trained["seconds"] > 0 and trained["steps"] == 6 and trained["lr"] > 0
+    costs = [records.rows[key] for key in (("cost", "prompt", 0), ("cost", "prompt", 2), ("cost", "lora"))]
+    assert costs[0]["tokens"] == costs[2]["tokens"] < costs[1]["tokens"] and costs[1]["milliseconds"] > 0
+    for method in ("full", "qlora"):  # no training leaves anything in the next model
+        again = curve.run(tmp_path / method, settings(folder, methods=(method, "lora"), shots=(0,), sizes=(16,)))
+        assert again.rows["trained", "lora", 16, 1]["calibrated"] == trained["calibrated"]
+
+    lines = (tmp_path / "a" / "records.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "a" / "records.jsonl").write_text("".join(lines[:-1]))
+    measured = []
+    monkeypatch.setattr(
+        curve.Curve,
+        "measure",
+        lambda self, *key: measured.append(key) or {"accuracy": 1.0, "seconds": 1.0, "notes": []},
+    )
+    curve.run(tmp_path / "a", s, resume=True)
+    assert measured == [("trained", "lora", 16, 1)]
+    write(folder / "other.jsonl", rows(11))
+    flags = ["--model", s.model, "--test", s.test, "--out", tmp_path / "a", "--resume", "--seeds", 2]
+    message = refused(capsys, "--data", folder / "other.jsonl", "--shots", "0,2", "--sizes", "4,16", *flags)
+    assert "other settings" in message and "train_sha256" in message
+
+
+def test_free_answers_are_measured_by_f1(folder, tmp_path, capsys):
+    free = [{"prompt": f"Say {i}", "response": f"a long answer {i}"} for i in range(80)]
+    data = write(tmp_path / "free.jsonl", free)
+    flags = ["--data", data, "--model", folder / "model", "--shots", "0", "--sizes", "4", "--seeds", "1"]
+    assert main(["curve", *map(str, flags), "--out", str(tmp_path / "c")]) == 0
+    out = capsys.readouterr().out
+    assert "F1" in out and "naive Bayes" not in out and "calibrated" not in out
+    assert max(map(len, out.splitlines())) <= 80 and (tmp_path / "c" / "curve.png").is_file()
+
+
+# What the records say
+
+
+def made_up(path, trained: float = 0.9, bayes: float = 0.7, labels=("n", "p")) -> Records:
+    facts = {"model": "smollm2", "data": "reviews", "test_examples": 200, "labels": labels}
+    records = Records.open(path, curve.KIND, facts)
+    for k, accuracy, calibrated, ms in ((0, 0.5, 0.6, 20.0), (8, 0.65, 0.62, 120.0)):
+        for seed in (0, 1) if k else (0,):
+            records.add(("prompt", k, seed), accuracy=accuracy + seed / 100, calibrated=calibrated, tokens=40 + k)
+        records.add(("cost", "prompt", k), milliseconds=ms, tokens=40 + k)
+    records.add(("cost", "lora"), milliseconds=20.0, tokens=40)
+    for n, less in ((32, 0.3), (512, 0.0)):
+        for seed in (0, 1):
+            records.add(("bayes", n, seed), accuracy=bayes - less)
+            row = {"seconds": 60.0, "notes": ["2 of 32 conversations are cut"], "calibrated": 0.9}
+            records.add(("trained", "lora", n, seed), accuracy=trained - less, **row)
+    return records
+
+
+def test_the_table_and_the_advice(tmp_path, capsys):
+    result = curve_report.CurveResult(made_up(tmp_path / "a"))
+    assert result.best_prompt()[0] == 8 and result.best_prompt()[1].mean == pytest.approx(65.5)
+    assert result.crossover("lora", 512) == 600  # 60 s over 100 ms saved
+    cells = {row[0]: row[1:] for row in result.grid().rows}
+    assert cells["prompt, 8 examples"] == ("65.5 ± 0.5", "62.0 ± 0.0", "48", "120", "–", "–")
+    assert cells["LoRA, 512 examples"] == ("90.0 ± 0.0", "90.0 ± 0.0", "40", "20", "60 s", "600")
+    assert result.sentence().startswith("Fine-tune: LoRA on 512 examples comes to 90.0 ± 0.0 % right")
+    assert result.sentence().endswith("ahead from 512 examples on.")
+    assert result.notes() == ["2 of 32 conversations are cut"]
+    worse, counted = made_up(tmp_path / "b", trained=0.6, bayes=0.5), made_up(tmp_path / "c", bayes=0.95)
+    assert curve_report.CurveResult(worse).sentence().startswith("Prompt: ")
+    assert curve_report.CurveResult(counted).sentence().startswith("Count words: ")
+
+
+def test_half_a_curve_is_shown(tmp_path):
+    records = made_up(tmp_path / "a")
+    records.rows = {key: row for key, row in records.rows.items() if key[0] == "prompt"}
+    result = curve_report.CurveResult(records)
+    assert len(result.grid().rows) == 2 and result.figure() is None and "Not all" in result.sentence()
+
+
+# Bad input
+
+
+def test_bad_input(folder, tmp_path, capsys):
+    good = {"--model": folder / "model", "--data": folder / "train.jsonl", "--test": folder / "test.jsonl"}
+    out = tmp_path / "out"
+    neutral = write(tmp_path / "neutral.jsonl", [*rows(20), *rows(2, labels=("neutral",), start=50)])
+    one = write(tmp_path / "one.jsonl", rows(20, labels=("positive",)))
+    other = write(tmp_path / "other.jsonl", rows(20, labels=("positive",), start=500))
+    few = write(tmp_path / "few.jsonl", rows(3, start=200))
+    many = write(tmp_path / "many.jsonl", rows(30, labels=("a", "b", "c", "d", "e")))
+    for changed, message in (
+        ({"--test": neutral, "--data": write(tmp_path / "x.jsonl", rows(30, start=60))},
+         "the label 'neutral', which 2 held-out examples have, never occurs in training"),
+        ({"--data": one, "--test": other}, "every response is 'positive': one label leaves nothing"),
+        ({"--test": few}, "--test has 6 examples: give at least 10"),
+        ({"--shots": "0,30"}, "--shots 30 does not fit: a prompt of"),
+        ({"--shots": "0,50"}, "--data has 40 examples to learn from, and --sizes and --shots ask for 50"),
+        ({"--sizes": "128,512"}, "--data has 40 examples to learn from, and --sizes and --shots ask for 128"),
+        ({"--data": many, "--test": many}, "every example of --data is in --test, too"),
+        ({"--data": many, "--test": write(tmp_path / "m.jsonl", rows(9, tuple("abcde"), 500)), "--sizes": "4"},
+         "--sizes 4 is too small for 5 labels"),
+        ({"--sizes": "4,x"}, "--sizes must be a whole number of at least 2, not x; with commas"),
+        ({"--methods": "lora,lorra"}, "did you mean 'lora'"),
+        ({"--data": "numpy-docs"}, "--data must be a .jsonl file of prompts and responses, or reviews or r8"),
+        ({"--test": "numpy-docs"}, "--test must be a .jsonl file of prompts and responses, not numpy-docs"),
+        ({"--model": "base"}, "chat format"),
+    ):  # fmt: skip
+        flags = [part for flag in (good | changed).items() for part in flag]
+        assert message in refused(capsys, *flags, "--out", out), changed
+    assert not out.exists()
+
+
+def test_sizes_beyond_the_data_are_said(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(curve.Curve, "measure", lambda self, kind, *key: {"accuracy": 1.0, "seconds": 1.0, "notes": []})
+    records = curve.run(tmp_path / "a", settings(folder, sizes=(16, 64, 512), test_examples=99))
+    assert "--sizes 64, 512 left out: there are 40 examples to learn from" in capsys.readouterr().err
+    assert records.header["settings"]["sizes"] == [16] and records.header["settings"]["test_examples"] == 24
