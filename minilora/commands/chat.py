@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> None:
     from minilora.train.session import ChatSession
 
     source = MODEL if arguments.model is arguments.adapter is None else arguments.model
-    model, tokenizer = recipes.load_model(source, arguments.adapter)
+    model, tokenizer = recipes.load_model(source, arguments.adapter, strength=arguments.strength)
     common.print_notes(getattr(model, "notes", []))
     how = common.drawing(arguments, temperature=0)
     session = ChatSession(model, tokenizer, arguments.system, arguments.max_new_tokens, **how)

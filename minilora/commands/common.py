@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from argparse import ArgumentTypeError, Namespace
@@ -89,6 +90,17 @@ def share(text: str) -> float:
     return _checked(float, fields.checked(None, "above 0 and at most 1", lambda part: 0 < part <= 1))(text)
 
 
+def weighted_adapter(text: str) -> tuple[str, float]:
+    """A flag's type: FOLDER, or FOLDER=WEIGHT."""
+    folder, equals, weight = text.rpartition("=")
+    if not equals or os.path.isdir(text):
+        return text, 1.0
+    with suppress(ArgumentTypeError):
+        if folder:
+            return folder, number()(weight)
+    raise ArgumentTypeError(f"must be a folder, or one with a number as its weight, such as runs/a=0.5, not {text}")
+
+
 def choice(names: Iterable[str]) -> Callable[[str], str]:
     """A flag's type: one of some names."""
     return _checked(str, fields.choice(None, *names))
@@ -130,7 +142,17 @@ def add_model(parser: Parser, adapter: bool = True, base: str = "base") -> None:
         help=f"base (comes with the package), a name of `models list`, a folder or a .gguf file (default: {default})",
     )
     if adapter:
-        parser.add_argument("--adapter", help="folder of an adapter to put on the model")
+        parser.add_argument(
+            "--adapter",
+            action="append",
+            type=weighted_adapter,
+            metavar="FOLDER[=WEIGHT]",
+            help="adapter to put on the model; given several times, LoRA adapters are added up, each times its weight "
+            "(default: 1)",
+        )
+        parser.add_argument(
+            "--strength", type=number(), default=1.0, help="multiplies what the adapter changes; 0 is the model alone"
+        )
 
 
 def add_drawing(parser: Parser, temperature: str) -> None:

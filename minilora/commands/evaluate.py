@@ -67,7 +67,7 @@ def _text(arguments: Namespace, training: dict | None) -> None:
     if arguments.shots or arguments.examples:
         raise MiniloraError(f"--{'shots' if arguments.shots else 'examples'} is for a .jsonl file of conversations")
     corpus, split = corpora.load(arguments.data), arguments.split or "test"
-    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
     print_notes(getattr(model, "notes", []))
     documents = corpus.documents if split == "all" else getattr(corpora.split(corpus), split)
     none = recipes.encode_documents(tokenizer, [])
@@ -120,7 +120,7 @@ def _conversations(arguments: Namespace, training: dict | None) -> None:
     pool = chat.read_jsonl(tasks.resolve(arguments.shots_from)) if arguments.shots else []
     chosen = select(source, arguments.split, training, arguments.examples, seed, pool)
     shots = draw_shots(pool, arguments.shots, seed, chosen.conversations)
-    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
     print_notes([*getattr(model, "notes", []), *chosen.notes])
     tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), chosen.conversations)
     none = chat.ChatTokens([], [])

@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> None:
 
     if arguments.system is not None and not arguments.chat:
         raise MiniloraError("--system goes with --chat: only a chat model has a system message")
-    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter)
+    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
     common.print_notes(getattr(model, "notes", []))
     prompt = common.read_stdin(sys.stdin.read) if arguments.prompt == "-" else arguments.prompt
     if not prompt:

@@ -38,7 +38,7 @@ def run(arguments: Namespace) -> None:
     out = Path(arguments.out)
     _check(arguments, out)
     source = arguments.model or recipes.base_of(arguments.adapter)
-    model, tokenizer = recipes.load_model(source, arguments.adapter)
+    model, tokenizer = recipes.load_model(source, arguments.adapter, strength=arguments.strength)
     notes = getattr(model, "notes", [])
     if arguments.adapter_only:
         if quantization(model.base_model):

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,7 +29,7 @@ from minilora.formats.gguf_writer import write_gguf
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.llama_gguf import gguf_of
 from minilora.models.registry import family_of
-from minilora.peft import PeftModel, adapter_quantization, base_fingerprint
+from minilora.peft import PeftModel, adapter_quantization, base_fingerprint, load_adapters
 from minilora.peft.files import named_base
 from minilora.peft.lora_gguf import lora_gguf
 from minilora.quant import load_4bit
@@ -42,6 +42,7 @@ from minilora.train.progress import progress_bar
 from minilora.train.run import RECORD
 
 LINE = 20  # characters: shorter lines recur by chance
+Adapters = str | os.PathLike | Sequence[tuple[str | os.PathLike, float]]  # a folder, or several with their weights
 PADDING = 0  # any token will do: the attention mask hides it, and it has no label
 
 
@@ -183,37 +184,47 @@ def base_folder() -> Path:
     return Path(str(resources.files("minilora"))) / "assets" / "base"
 
 
-def load_model(source: str | None, adapter: str | os.PathLike | None = None, quantization: dict | None = None):
+def load_model(
+    source: str | None, adapter: Adapters | None = None, quantization: dict | None = None, strength: float = 1.0
+):
     """The language model of that name or in a folder or GGUF file, and its tokenizer.
 
     source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder, or a
     run folder, which stands for the `model` folder in it (as `adapter`: the `adapter` folder); None: `base_of` the
-    adapter. quantization: arguments
-    of `quantize_model`, to have the model in 4 bits without ever holding all of it in float32. With `adapter`, the
-    adapter in that folder is on top of it, and the model in 4 bits where the adapter was trained so. Raises
-    MiniloraError where there is none, FormatError for files that are damaged.
+    adapter. quantization: arguments of `quantize_model`, to have the model in 4 bits without ever holding all of it in
+    float32. With `adapter`, the adapter in that folder is on top of it, or the sum of several, times `strength`
+    (`peft.load_adapters`), and the model in 4 bits where the first was trained so. Raises MiniloraError where there is
+    none, FormatError for files that are damaged.
     """
-    if adapter is not None:
-        adapter = adapter_folder(adapter)
+    if adapter is None and strength != 1:
+        raise MiniloraError(f"--strength {strength:g} is that of an adapter: give one by --adapter")
     source = base_of(adapter) if source is None else source
     path = path_of_model(source)
     family = family_of(path)
     tokenizer = tokenizer_of(path)
-    quantization = quantization if adapter is None else adapter_quantization(adapter)
+    quantization = quantization if adapter is None else adapter_quantization(adapter_folder(adapter))
     model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
     tokenizer.check_fit(model.config.vocab_size, escape(source))
-    return (model if adapter is None else PeftModel.from_pretrained(model, adapter)), tokenizer
+    return (model if adapter is None else load_adapters(model, weighted(adapter), strength)), tokenizer
 
 
-def adapter_folder(source: str | os.PathLike) -> Path:
-    """The folder of an adapter: `source`, or `adapter` in it where that is a run folder."""
+def weighted(adapters: Adapters) -> list[tuple[Path, float]]:
+    """(folder, weight) of each; of a lone folder, with a weight of 1."""
+    given = [(adapters, 1.0)] if isinstance(adapters, str | os.PathLike) else adapters
+    return [(adapter_folder(folder), weight) for folder, weight in given]
+
+
+def adapter_folder(source: Adapters) -> Path:
+    """The folder of an adapter: `source`, or `adapter` in it where that is a run folder; of several, the first's."""
+    source = source if isinstance(source, str | os.PathLike) else source[0][0]
     inside = Path(source) / "adapter"
     return inside if (inside / "adapter_config.json").is_file() else Path(source)
 
 
-def base_of(adapter: str | os.PathLike | None) -> str:
+def base_of(adapter: Adapters | None) -> str:
     """The base of the adapter in a folder or run folder, as `load_model` takes it; of None, what comes with minilora.
 
+    Of several adapters, that of the first: whether it is also the others' is seen when they are loaded.
     Raises MiniloraError, which says what the adapter was trained on, where that is not here.
     """
     if adapter is None:
@@ -307,9 +318,10 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     return folder
 
 
-def training_of(folder: str | os.PathLike) -> dict | None:
+def training_of(folder: Adapters) -> dict | None:
     """How the model or adapter in that folder or run folder came to be, as `training_record` says it, without figures
-    where only the run's record is there; None where nothing is known. FormatError for damaged files.
+    where only the run's record is there; of several adapters, the first. None where nothing is known. FormatError for
+    damaged files.
     """
     folder = adapter_folder(folder)
     if os.path.lexists(folder / TRAINING):

@@ -179,7 +179,7 @@ def test_what_is_refused_changes_nothing(wrong, words, pair, tmp_path):
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (1, -0.5), (0, 2)])
 def test_cat_is_the_weighted_sum_of_the_updates(weights, pair, tmp_path):
     m, _, _ = pair
-    m.add_weighted_adapter(["a", "b"], list(weights), "sum", "cat")
+    m.add_weighted_adapter(["b", "a"], list(weights[::-1]), "sum", "cat")  # the sum is not rank-stabilized, as b is
     assert m.active_adapter == "a"
     m.set_adapter("sum", inference_mode=True)
     assert m.peft_config.r == 4 + 3 and m.peft_config.lora_alpha == 7 and not m.peft_config.rank_pattern

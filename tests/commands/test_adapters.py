@@ -1,0 +1,106 @@
+"""`--adapter`, once and several times with weights, and `--strength`: pytest tests/commands/test_adapters.py."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.models.llama import LlamaForCausalLM
+from minilora.peft import IA3Config, LoraConfig, get_peft_model
+from minilora.train.recipes import load_model
+from tests.helpers import tiny_chat
+from tests.helpers.peft_invariants import IDS, logits, train
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model and adapters of it: LoRA a and b, ia3, and `other`, of another base."""
+    place = tmp_path_factory.mktemp("adapters")
+    tiny_chat.save(place / "model", ["What is it? It is so."])
+    for seed, (name, config) in enumerate({"a": LoraConfig(r=2), "b": LoraConfig(r=3), "ia3": IA3Config()}.items()):
+        model = LlamaForCausalLM.from_pretrained(place / "model")
+        train(get_peft_model(model, config, seed)).save_pretrained(place / name)
+    other = LlamaForCausalLM(model.config, seed=9)
+    get_peft_model(other, LoraConfig()).save_pretrained(place / "other")
+    return place
+
+
+def merged(place, out, *flags) -> np.ndarray:
+    assert main(["merge", "--model", str(place / "model"), "--out", str(out), *flags]) == 0
+    return logits(LlamaForCausalLM.from_pretrained(out))
+
+
+def test_merged_at_weights_and_a_strength_is_that_sum_of_weights(place, tmp_path):
+    merged(place, tmp_path / "a", "--adapter", f"{place}/a")
+    merged(place, tmp_path / "b", "--adapter", f"{place}/b")
+    both = ["--adapter", f"{place}/a=0.7", "--adapter", f"{place}/b=-0.5", "--strength", "0.5"]
+    merged(place, tmp_path / "sum", *both)
+    folders = [place / "model", *(tmp_path / name for name in ("a", "b", "sum"))]
+    base, a, b, total = (LlamaForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
+    for name, weight in base.items():
+        expected = weight + 0.5 * (0.7 * (a[name] - weight) - 0.5 * (b[name] - weight))
+        np.testing.assert_allclose(total[name], expected, atol=1e-6)
+    assert any(abs(total[name] - base[name]).max() > 1e-3 for name in base)
+
+
+@pytest.mark.parametrize("flags", [["--adapter", "a=0.4"], ["--adapter", "a", "--strength", "0.4"]])
+def test_of_one_adapter_weight_and_strength_are_the_same(flags, place, tmp_path):
+    flags = [str(place / flag) if flag.startswith("a") else flag for flag in flags]
+    expected = load_model(str(place / "model"), place / "a")[0]
+    expected.set_strength(0.4)
+    np.testing.assert_allclose(merged(place, tmp_path / "out", *flags), logits(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_with_an_equals_sign_is_a_folder(place, tmp_path):
+    (tmp_path / "lr=1").symlink_to(place / "a")
+    assert np.array_equal(
+        merged(place, tmp_path / "out", "--adapter", str(tmp_path / "lr=1")),
+        merged(place, tmp_path / "again", "--adapter", str(place / "a")),
+    )
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--strength", "0.5"], "--strength 0.5 is that of an adapter: give one by --adapter"),
+        (["--adapter", "a", "--strength", "nan"], "--strength must be a number, not nan"),
+        (["--adapter", "a", "--strength", "much"], "--strength must be a number, not much"),
+        (["--adapter", "a=much"], "--adapter must be a folder, or one with a number as its weight"),
+        (["--adapter", "a=inf"], "--adapter must be a folder, or one with a number as its weight"),
+        (["--adapter", "a", "--adapter", "other"], "other: the adapter was trained on another base"),
+        (["--adapter", "a", "--adapter", "ia3"], "ia3' is of type IA3"),
+        (["--adapter", "a", "--adapter", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(flags, words, place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    assert main(["merge", "--model", "model", "--out", str(tmp_path / "out.gguf"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and not (tmp_path / "out.gguf").exists()
+
+
+def test_each_command_takes_them(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    (tmp_path / "words.txt").write_text("\n\n".join(f"It is so, and {n} is it." for n in range(60)))
+    chosen = ["--model", "model", "--adapter", "a=0.5", "--adapter", "b=0.5"]
+    bits = []
+    for strength in ("0", "1"):
+        data = ["--data", str(tmp_path / "words.txt"), "--seq-len", "16", "--json"]
+        assert main(["evaluate", *chosen, "--strength", strength, *data]) == 0
+        bits.append(json.loads(capsys.readouterr().out)["bits_per_character"])
+    assert main(["evaluate", "--model", "model", *data]) == 0
+    plain = json.loads(capsys.readouterr().out)["bits_per_character"]
+    assert bits[0] == pytest.approx(plain, rel=1e-5) and abs(bits[1] - plain) > 1e-3
+    assert main(["generate", *chosen, "--prompt", "It", "--max-new-tokens", "3", "--strength", "0.7"]) == 0
+
+
+def test_several_find_the_base_of_the_first(place, tmp_path, monkeypatch):
+    model, tokenizer = load_model(str(place / "model"))
+    adapted = get_peft_model(model, LoraConfig(r=2))
+    adapted.save_pretrained(tmp_path / "named", str(place / "model"))
+    found, _ = load_model(None, [(tmp_path / "named", 1.0), (place / "a", 1.0)])
+    expected, _ = load_model(str(place / "model"), place / "a")
+    np.testing.assert_allclose(found(IDS).logits.numpy(), expected(IDS).logits.numpy(), rtol=1e-5, atol=1e-5)
