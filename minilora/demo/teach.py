@@ -21,6 +21,7 @@ from time import perf_counter
 import numpy as np
 from rich.console import Console
 
+from minilora import __version__
 from minilora.data import chat, corpora, jargon
 from minilora.data.chat_batches import ChatBatches
 from minilora.data.tasks import first_sentence
@@ -32,6 +33,7 @@ from minilora.measure.footprint import peak_rss
 from minilora.measure.lab import BASE_DATA
 from minilora.measure.records import machine
 from minilora.measure.task import after, answered
+from minilora.peft.files import WEIGHTS
 from minilora.quant import in_float
 from minilora.show.grids import drawn, show_bytes
 from minilora.train import methods, recipes
@@ -227,7 +229,8 @@ class _Lesson:
         batches = self.conversations(self.joined([*subject.train * copies, *replayed]), subject.name)
         for note in batches.notes:
             self.say(f"Note: {note}.")
-        adapted, training = self.train(batches, batches.notes, out)
+        learned = {"data": subject.name, "data_sha256": chat.sha256(subject.train)}
+        adapted, training = self.train(batches, batches.notes, out, learned)
         with in_float(adapted):
             rows["after"], told["after"] = self.measure(adapted, subject, "after")
         samples = [
@@ -260,7 +263,7 @@ class _Lesson:
                 return row | {"quiz": self.quiz_score(model, what)}, self.tokenizer.decode(out[0, len(ids) :])
 
         before, went_on = measured(self.model, "before")
-        adapted, training = self.train(batches, [], out)
+        adapted, training = self.train(batches, [], out, {"data": name, "data_sha256": text.sha256})
         after, goes_on = measured(adapted, "after")
         sample = {"test": "goes on after", "question": beginning, "before": went_on, "after": goes_on}
         facts = {"subject": name, "rows": {"before": before, "after": after}, "training": training}
@@ -370,15 +373,17 @@ class _Lesson:
     def bits(self, model, stream: TokenStream) -> float:
         return recipes.evaluator(model, stream, self.settings.seq_len, 16, self.workers)()
 
-    def train(self, batches, notes: list[str], out: Path):
-        """The adapted model, saved to the folder `adapter`, and how it went."""
+    def train(self, batches, notes: list[str], out: Path, learned: dict[str, str]):
+        """The adapted model, saved to the folder `adapter`, and how it went. learned: of what, for its model card."""
         settings = self.settings
         adapted = methods.adapt(self.model, "qlora", settings.options, seed=self.seed)
         trainable, _ = recipes.count_parameters(adapted)
         config = replace(settings.train, seed=self.seed)
         history = train(adapted, batches, config, workers=self.workers, description="fine-tuning by QLoRA")
-        adapted.save_pretrained(out / "adapter")
-        size = sum(path.stat().st_size for path in (out / "adapter").iterdir())
+        record = learned | {"model": self.facts["model"], "method": "qlora", "minilora": __version__, "seed": self.seed}
+        record |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": settings.seq_len}
+        recipes.save_adapter(adapted, self.tokenizer, out / "adapter", record)
+        size = (out / "adapter" / WEIGHTS).stat().st_size
         self.say(
             f"QLoRA, rank {settings.options.rank}: {trainable:,} parameters, {settings.train.steps} steps in "
             f"{history.seconds:.0f} s; the adapter has {show_bytes(size)}."

@@ -307,8 +307,8 @@ def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
 def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training: dict) -> Path:
     """Write the adapter, its base's tokenizer, training.json, and a model card: README.md.
 
-    training: of `training_record`. Its "model", the base as the reader named it, is what PEFT calls
-    base_model_name_or_path.
+    training: of `training_record`, or at least model, method, data, data_sha256 and minilora. Its "model", the base as
+    the reader named it, is what PEFT calls base_model_name_or_path.
     """
     model.save_pretrained(folder, training["model"])
     write_atomic(folder / "tokenizer.json", tokenizer.to_json().encode())

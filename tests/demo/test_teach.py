@@ -16,6 +16,7 @@ from minilora.errors import MiniloraError
 from minilora.quant import Linear4bit, quantized_linears
 from minilora.show import grids
 from minilora.train.loop import TrainConfig
+from minilora.train.recipes import training_of
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -101,9 +102,10 @@ def test_results_page_and_table_say_the_same(ran, subject):
     assert results["command"] in unescape(page) and teach_report.next_command(results) in unescape(page)
     assert "<script" not in page and "<b>" not in page
     assert max(map(len, grids.render(grids.drawn(grid)).splitlines())) <= 80
-    assert results["peak_rss"] > 50e6 and results["training"]["adapter_bytes"] == sum(
-        path.stat().st_size for path in (out / "adapter").iterdir()
-    )
+    size = (out / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert results["peak_rss"] > 50e6 and results["training"]["adapter_bytes"] == size
+    training = training_of(out / "adapter")
+    assert training["model"] == results["model"] and training["method"] == "qlora" and training["data_sha256"]
 
 
 @each_subject
@@ -281,7 +283,7 @@ def test_a_small_subject_does_not_drown_in_replay(lesson, monkeypatch, tmp_path)
     seen = {}
     general = [teach.answered(teach.question(f"g{i}"), "Yes.") for i in range(30)]
     monkeypatch.setattr(lesson, "own_answers", lambda asked: general)
-    monkeypatch.setattr(lesson, "train", lambda batches, notes, out: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(lesson, "train", lambda batches, notes, out, learned: (_ for _ in ()).throw(KeyboardInterrupt))
     whole = lesson.conversations
     monkeypatch.setattr(lesson, "conversations", lambda c, name: seen.update(rows=c) or whole(c, name))
     few = [teach.answered(teach.question(text), "It is.") for text in "ab"]
