@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 from minilora.commands.common import Parser, add_json
 from minilora.errors import MiniloraError
@@ -17,6 +18,8 @@ QUESTIONS = {  # each a field of `results.advise.Situation`
     "changes": "does what you want change from week to week?",
     "prototype": "are you still finding out what you want?",
 }
+CURVE = "runs/curve"
+RECORDS = "records.jsonl"
 NUMBERS = ("examples", "queries")
 
 
@@ -28,6 +31,9 @@ def add(parser: Parser) -> None:
     for name, question in QUESTIONS.items():
         kind: dict = {"type": int, "metavar": "N"} if name in NUMBERS else {"choices": ("yes", "no")}
         parser.add_argument(_flag(name), **kind, help=question)
+    parser.add_argument(
+        "--curve", help=f"folder of a minilora curve on your own data (default: {CURVE}, if it is there)"
+    )
     add_json(parser)
 
 
@@ -41,7 +47,8 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError(f"advise needs an answer to each question; missing: {', '.join(map(_flag, missing))}")
     for name in missing:
         answers[name] = _ask(name)
-    advice = advise(Situation(**answers), Measured(results_folder()))
+    curve = arguments.curve or (CURVE if (Path(CURVE) / RECORDS).is_file() else None)
+    advice = advise(Situation(**answers), Measured(results_folder(), Path(curve) if curve else None))
     print(json.dumps(asdict(advice)) if arguments.json else in_words(advice))
 
 

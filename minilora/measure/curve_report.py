@@ -61,6 +61,10 @@ class CurveResult:
         found = [(method, n, self.reached("trained", method, n)) for method, n in cells]
         return max(found, key=lambda one: one[2].mean) if found else None
 
+    def best_bayes(self) -> Spread | None:
+        """The highest accuracy of naive Bayes."""
+        return max((self.reached("bayes", n) for n in self.measured("bayes")), key=lambda one: one.mean, default=None)
+
     def cost(self, *kind) -> dict:
         """milliseconds and tokens of a query; nothing where they were not measured."""
         return self.records.rows.get(("cost", *kind), {})
@@ -146,25 +150,39 @@ class CurveResult:
         sizes = self.measured(*start)
         style.errorbar(axes, look, sizes, [self.reached(*start, n) for n in sizes], label)
 
-    def sentence(self) -> str:
-        """What the numbers say to do."""
-        best, trained = self.best_prompt(), self.best_trained()
+    def outcome(self) -> str | None:
+        """What the numbers say to do: "fine-tune" or "prompt"; "count words" where naive Bayes is no worse than either.
+
+        None where not all is measured.
+        """
+        best, trained, words = self.best_prompt(), self.best_trained(), self.best_bayes()
         if best is None or trained is None:
+            return None
+        if words is not None and not trained[-1].above(words) and not best[1].above(words):
+            return "count words"
+        return "fine-tune" if trained[-1].above(best[1]) else "prompt"
+
+    def figures(self) -> str:
+        """The best of each way, where all is measured."""
+        best, trained, words = self.best_prompt(), self.best_trained(), self.best_bayes()
+        assert best and trained
+        said = f"{trained[-1].show(1)} % {self.unit} by {IN_SENTENCES[trained[0]]} on {trained[1]:,} examples, "
+        said += f"{best[1].show(1)} % by {_in_words(best[0])}"
+        return said + (f", {words.show(1)} % by naive Bayes" if words else "")
+
+    def sentence(self) -> str:
+        """What the numbers say to do, and the numbers."""
+        outcome = self.outcome()
+        if outcome is None:
             return "Not all is measured yet."
-        method, n, reached = trained
-        prompt = f"{_in_words(best[0])} {best[1].show(1)} %"
-        counted = [self.reached("bayes", n) for n in self.measured("bayes")]
-        words = max(counted, key=lambda one: one.mean) if counted else None
-        said = f"{IN_SENTENCES[method]} on {n:,} examples comes to {reached.show(1)} % {self.unit}, {prompt}"
-        if words is not None:
-            said += f", naive Bayes {words.show(1)} %"
-            if not reached.above(words) and not best[1].above(words):
-                return f"Count words: {said}. No language model is needed for this task."
-        if not reached.above(best[1]):
-            return f"Prompt: {said}. Training is not ahead by more than the seeds scatter."
-        sizes = self.measured("trained", method)
-        first = next(n for n in sizes if self.reached("trained", method, n).above(best[1]))
-        return f"Fine-tune: {said}. Training is ahead from {first:,} examples on."
+        said = f"{outcome.capitalize()}: {self.figures()}."
+        if outcome == "count words":
+            return f"{said} No language model is needed for this task."
+        if outcome == "prompt":
+            return f"{said} Training is not ahead by more than the seeds scatter."
+        method, best = self.best_trained()[0], self.best_prompt()[1]  # type: ignore[index]
+        ahead = [n for n in self.measured("trained", method) if self.reached("trained", method, n).above(best)]
+        return f"{said} Training is ahead from {ahead[0]:,} examples on."
 
     def notes(self) -> list[str]:
         """What was said of the examples while they were trained on."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from minilora.errors import MiniloraError, escape
 from minilora.measure import compare
 from minilora.measure.compare_report import Compared, compared
+from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
 from minilora.measure.studies.prompting import Prompting
 from minilora.peft import METHODS
@@ -56,18 +57,27 @@ class Advice:
 
 
 class Measured:
-    """What the package's own records say, in half sentences; "" where something was not measured."""
+    """What the package's own records say, in half sentences that name the model; "" where something was not measured.
 
-    def __init__(self, folder: Path):
+    curve: the folder of the reader's own (`minilora curve`), which speaks in place of the package's where it can.
+    """
+
+    def __init__(self, folder: Path, curve: Path | None = None):
+        self.curve = None if curve is None else CurveResult.read(curve)
         self.methods: dict[str, Compared] = {}
         self.prompting: Prompting | None = None
         if (folder / "compare.jsonl").is_file():
-            self.methods = compared(Records.read(folder / "compare.jsonl", compare.KIND))
+            self.comparison = Records.read(folder / "compare.jsonl", compare.KIND)
+            self.methods = compared(self.comparison)
         if (folder / "study-prompting.jsonl").is_file():
             self.prompting = Prompting(Records.read(folder / "study-prompting.jsonl", Prompting.kind))
 
     def best_adapter(self) -> str:
-        """Of the adapters level with the best on the domain, the one that trains the fewest parameters."""
+        """The best of the curve; else of the adapters level with the best on the domain, the one that trains the fewest
+        parameters.
+        """
+        if self.curve is not None and (trained := self.curve.best_trained()):
+            return trained[0]
         found = {name: self.methods[name] for name in ADAPTERS if name in self.methods}
         if not found:
             return "lora"
@@ -80,43 +90,61 @@ class Measured:
             return ""
         base, trained, prompted = (self.methods[name].domain.mean for name in ("base", "lora", "few-shot"))
         return (
-            f": on numpy-docs LoRA gained {base - trained:.2f} bits/character, and the best prompt of the domain's own "
-            f"text {base - prompted:.2f}"
+            f": on numpy-docs, {_base(self.comparison)} gained {base - trained:.2f} bits/character by LoRA, and by the "
+            f"best prompt of the domain's own text {base - prompted:.2f}"
         )
 
     def examples(self) -> str:
         """Accuracy with the most examples that were compared."""
-        if self.prompting is None:
+        if self.curve is not None or self.prompting is None:
             return ""
         k = max(self.prompting.values)
         prompted, trained = (self.prompting.reached(kind, k).mean for kind in ("prompt", "trained"))
-        return f" (at {k} examples, {prompted:.0f} % prompted and {trained:.0f} % trained)"
+        model = _base(self.prompting.records)
+        return f" ({model}, at {k} examples: {prompted:.0f} % right prompted, {trained:.0f} % trained)"
 
     def cost(self) -> str:
         """What a query takes with the most examples, and when training them has paid off."""
+        if self.curve is not None:
+            return self._cost_in_curve(self.curve)
         k = max(self.prompting.values) if self.prompting is not None else 0
         if self.prompting is None or (queries := self.prompting.crossover(k)) is None:
             return ""
         row = self.prompting.cost(k)
         return (
-            f": {k} examples in the prompt take {row['prompt_ms']:.1f} ms per query, trained ones "
-            f"{row['trained_ms']:.1f} ms, and training is paid for after {queries:,} queries"
+            f": for {_base(self.prompting.records)}, {k} examples in the prompt take {row['prompt_ms']:.1f} ms per "
+            f"query, trained ones {row['trained_ms']:.1f} ms, and training is paid for after {queries:,} queries"
+        )
+
+    def _cost_in_curve(self, curve: CurveResult) -> str:
+        best, trained = curve.best_prompt(), curve.best_trained()
+        if not (best and trained and (queries := curve.crossover(*trained[:2]))):
+            return ""
+        prompted, adapted = (curve.cost(*kind)["milliseconds"] for kind in (("prompt", best[0]), trained[:1]))
+        return (
+            f": for {curve.where}, the best prompt takes {prompted:,.0f} ms per query, the adapted model "
+            f"{adapted:,.0f} ms, and training is paid for after {queries:,} queries"
         )
 
     def retraining(self) -> str:
         lora = self.methods.get("lora")
         if lora is None or lora.seconds is None:
             return ""
-        return f" (LoRA took {lora.seconds:.0f} s here, on a small model)"
+        return f" (LoRA took {lora.seconds:.0f} s on {_base(self.comparison)})"
 
     def forgetting(self) -> str:
         lost = {name: one.forgot for name, one in self.methods.items() if one.forgot is not None}
         if not {"full", "lora"} <= lost.keys():
             return ""
         return (
-            f"Fine-tuning forgets: full cost {lost['full']:.2f} bits/character on the base's own text, LoRA "
-            f"{lost['lora']:.2f}. An adapter can be switched off."
+            f"Fine-tuning forgets: on its own text, full cost {_base(self.comparison)} {lost['full']:.2f} "
+            f"bits/character, LoRA {lost['lora']:.2f}. An adapter can be switched off."
         )
+
+
+def _base(records: Records) -> str:
+    """The model that a comparison's or a study's numbers are from."""
+    return "minilora's base" if records.header["settings"].get("base") is None else "a smaller base than minilora's"
 
 
 def advise(situation: Situation, measured: Measured) -> Advice:
@@ -125,6 +153,8 @@ def advise(situation: Situation, measured: Measured) -> Advice:
     tune = lambda weight, text: reasons.append(Reason("fine-tune", weight, text))  # noqa: E731
     reasons: list[Reason] = []
     compared_at = measured.examples()
+    if measured.curve is not None and (outcome := measured.curve.outcome()):
+        (tune if outcome == "fine-tune" else prompt)(2, f"{measured.curve.where}: {measured.curve.figures()}")
     if situation.examples < FEW:
         prompt(2, f"{situation.examples} examples are few to train on, and fit into a prompt{compared_at}")
     elif situation.examples >= MANY:

@@ -177,7 +177,7 @@ def test_the_table_and_the_advice(tmp_path, capsys):
     cells = {row[0]: row[1:] for row in result.grid().rows}
     assert cells["prompt, 8 examples"] == ("65.5 ± 0.5", "62.0 ± 0.0", "48", "120", "–", "–")
     assert cells["LoRA, 512 examples"] == ("90.0 ± 0.0", "90.0 ± 0.0", "40", "20", "60 s", "600")
-    assert result.sentence().startswith("Fine-tune: LoRA on 512 examples comes to 90.0 ± 0.0 % right")
+    assert result.sentence().startswith("Fine-tune: 90.0 ± 0.0 % right by LoRA on 512 examples, 65.5 ± 0.5 % by the")
     assert result.sentence().endswith("ahead from 512 examples on.")
     assert result.notes() == ["2 of 32 conversations are cut"]
     worse, counted = made_up(tmp_path / "b", trained=0.6, bayes=0.5), made_up(tmp_path / "c", bayes=0.95)

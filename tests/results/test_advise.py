@@ -12,6 +12,7 @@ from minilora.measure import compare
 from minilora.measure.records import Records
 from minilora.results import advise
 from minilora.results.advise import Measured, Situation
+from tests.measure.test_curve import made_up
 
 pytestmark = pytest.mark.host
 
@@ -76,12 +77,24 @@ def test_a_tie_prompts_first_and_says_that_it_is_close(tmp_path):
 def test_reasons_cite_the_records(measured):
     advice = advise.advise(DOMAIN_EXPERT, measured)
     said = advise.in_words(advice)
-    assert "LoRA gained 0.30" in " ".join(said.split()) and "prompt of the domain's own text 0.01" in " ".join(
-        said.split()
-    )
-    assert "full cost 0.30" in said and "LoRA 0.10" in " ".join(said.split())
+    assert "minilora's base gained 0.30 bits/character by LoRA" in " ".join(said.split())
+    assert "prompt of the domain's own text 0.01" in " ".join(said.split())
+    assert "full cost minilora's base 0.30" in " ".join(said.split()) and "LoRA 0.10" in " ".join(said.split())
     assert advice.method == "ia3"  # level with LoRA, and smaller; prompt tuning is not level
     assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_curve_of_one_s_own_speaks_for_the_better_side(measured, tmp_path, capsys):
+    middle = Situation(50, 500, jargon=False, strict_format=False, changes=False, prototype=False)
+    for name, side, trained in (("a", "fine-tune", 0.9), ("b", "prompt", 0.6)):
+        made_up(tmp_path / name / "records.jsonl", trained=trained, bayes=0.5)
+        advice = advise.advise(middle, Measured(tmp_path, tmp_path / name))
+        (mine,) = [r for r in advice.reasons if r.text.startswith("smollm2 on reviews: ")]
+        assert mine.towards == side and mine.weight == 2 and "65.5 ± 0.5 % by the prompt with 8 examples" in mine.text
+        assert "for smollm2 on reviews, the best prompt takes 120 ms" in advise.in_words(advice).replace("\n     ", " ")
+        assert advice.method == "lora"  # the curve's, where the comparison has IA3
+    assert main(["advise", *FLAGS, "--curve", str(tmp_path / "none")]) == 2
+    assert "cannot read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
