@@ -138,3 +138,17 @@ def test_the_interval_is_wilsons():
 def test_what_cannot_be_measured_is_refused(taught, conversations, options, message):
     with pytest.raises(MiniloraError, match=message):
         measure_task(*taught, conversations, **options)
+
+
+def test_one_prompt_and_labels_that_are_not_tokenized_alike_in_all_rows(taught):
+    model, tokenizer = taught
+    asked = [row[:-1] for row in ROWS[:2]]
+    alone = [plain_scores(model, tokenizer, [messages], LABELS) for messages in asked]
+    with Workers(1) as workers:  # alone, all of a prompt is the common beginning
+        found = [label_scores(model, tokenizer, [messages], LABELS, workers)[0] for messages in asked]
+    np.testing.assert_allclose(found, alone, atol=1e-4)
+    told = chat.find_format(tokenizer).encode_many(tokenizer, [answered(m, x) for m in asked for x in LABELS])
+    first, second = task._row(told[:3]), task._row(told[3:])
+    rows = [first, second._replace(answers=second.answers[::-1])]  # the labels of one row from the last to the first
+    mixed = task._batch_scores(model, task._read(model, first.prompt[:0]), 0, rows)
+    np.testing.assert_allclose(mixed, [alone[0][0], alone[1][0][::-1]], atol=1e-4)
