@@ -11,12 +11,14 @@ from pathlib import Path
 from minilora.measure.lr_search import SEED, best_rate, measured, rate_loss
 from minilora.measure.records import Records
 from minilora.peft import METHODS
-from minilora.peft.method import find
+from minilora.peft.method import SIZES, find
+from minilora.show.grids import Grid
 from minilora.train import defaults, methods, recipes
 from minilora.train.parallel import Workers
 
 MOST = 9  # rates of a method
-KIND = "rates"
+KIND, FILE = "rates", "rates.jsonl"
+MODELS = ("base", "smollm2")  # of SIZES
 
 
 def measure(records: Records, source: str, name: str, data: str, workers: Workers) -> float:
@@ -39,12 +41,31 @@ def measure(records: Records, source: str, name: str, data: str, workers: Worker
     return best_rate(method.rate(parameters), 3, tried, MOST)
 
 
+def grid(records: Records) -> Grid:
+    """The rate that each method takes, by the size of the model, and the validation losses that it was chosen by."""
+    rows = []
+    for name, method in METHODS.items():
+        cells = [method.label]
+        for size, model in zip(SIZES, MODELS, strict=True):
+            tried = {key[3]: row["loss"] for key, row in records.rows.items() if (key[0], key[2]) == (model, name)}
+            words = [
+                f"{rate:g}: {'diverged' if tried[rate] is None else f'{tried[rate]:.3f}'}" for rate in sorted(tried)
+            ]
+            cells += [f"{method.rate(size):g}", ", ".join(words) or "not measured"]
+        rows.append(tuple(cells))
+    caption = (
+        f"For models of {' and '.join(f'{size:,}' for size in SIZES)} parameters; in between, the rate's logarithm is "
+        "interpolated. Tried: bits per character of the validation part at each rate, trained as `finetune` trains."
+    )
+    return Grid("Learning rates", ("method", *(word for model in MODELS for word in (model, "tried"))), rows, caption)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="base")
     parser.add_argument("--method", nargs="*", default=list(METHODS), type=find, help="(default: all)")
     parser.add_argument("--data", default="numpy-docs")
-    parser.add_argument("--out", type=Path, default=Path("minilora/assets/results/rates.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("minilora/assets/results", FILE))
     parser.add_argument("--workers", type=int, help="threads (default: all cores)")
     arguments = parser.parse_args()
     records = Records.open(arguments.out, KIND, {}, resume=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic, write_json
-from minilora.measure import compare, compare_report
+from minilora.measure import compare, compare_report, rates
 from minilora.measure.records import Records
 from minilora.measure.studies import STUDIES, Study
 from minilora.plan import planner
@@ -102,6 +102,12 @@ def page(root: Path = ROOT) -> str:
     parts += _speed_section(speed.read(root / RECORDS / speed.FILE))
     parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
     parts += _scaling_section(Records.read(root / RECORDS / scaling.FILE, scaling.KIND))
+    rates_found = Records.read(root / RECORDS / rates.FILE, rates.KIND)
+    parts += ["## Which learning rate does `finetune` take where none is given?"]
+    parts += [
+        provenance(rates_found.header, "python -m minilora.measure.rates"),
+        _table(rates.grid(rates_found), False),
+    ]
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))
     return "\n\n".join(parts) + "\n"
