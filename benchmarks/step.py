@@ -1,10 +1,13 @@
-"""A training step in minilora and in PyTorch: the same architecture, batch and optimizer, taking turns in one run.
+"""A training step in minilora, in transformers with PEFT (and bitsandbytes), and in lean PyTorch: the same
+architecture, batch, optimizer and plain loop, taking turns in one run.
 
     pip install -e ".[parity]" && python -m benchmarks.step
 
 Each library runs in a process of its own and does a few steps when it is told to, so neither disturbs the other.
-Printed are tokens per second (medians over the rounds), the median of the rounds' ratios, the share of minilora's step
-that its matrix products take when run alone, and the peak memory of each process.
+Printed are milliseconds a step (medians over the rounds), and medians of the rounds' ratios: of transformers' and
+PyTorch's time to minilora's; of the best way's to the plain loop's, which decides by itself between all threads and
+one; of one thread's to the plain loop's. Then the share of minilora's step that its matrix products take when run alone, and
+the peak memory of minilora and transformers.
 """
 
 import argparse
@@ -19,6 +22,7 @@ SIZES = {
     "hidden 256, 4 layers": {"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8, "length": 128},
     "hidden 64, 2 layers": {"vocab": 2048, "hidden": 64, "intermediate": 172, "layers": 2, "heads": 2, "length": 128},
 }
+SIZES["hidden 64, 8 x 64"] = SIZES["hidden 64, 2 layers"] | {"batch": 8, "length": 64}
 LARGE = {  # for a GPU
     "hidden 1024, 8 layers": {
         "vocab": 8192,
@@ -57,16 +61,15 @@ def minilora_model(size: dict, method: str, targets: str | list[str] = "all-line
     return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets))
 
 
-def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: int | None = None):
-    """A function that does one step and returns the loss, which a GPU may still be working on.
+def minilora_step(size: dict, method: str, device: str | None = "cpu", count: int | None = None):
+    """A function that does one step of the plain loop and returns the loss, which a GPU may still be working on.
 
-    device: None leaves the backend as it is. threads: of a CPU; None takes all cores.
+    device: None leaves the backend as it is. count: of a CPU's threads; None leaves it to the library.
     """
     import numpy as np
 
-    from minilora import backend
+    from minilora import backend, blas, threads
     from minilora.optim import AdamW, clip_grad_norm_
-    from minilora.train.parallel import Workers
 
     if device is not None:
         backend.use(BACKENDS[device])
@@ -74,32 +77,72 @@ def minilora_step(size: dict, method: str, device: str | None = "cpu", threads: 
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=1e-3)
     ids = np.random.default_rng(0).integers(0, size["vocab"], (size.get("batch", BATCH), size["length"]))
-    workers = Workers(threads).__enter__()  # for as long as the process lives
 
     def step():
-        loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
+        loss = model(ids, labels=ids).loss
+        loss.backward()
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return loss
+        return loss.data
 
-    return step
+    def step_on_one():
+        with threads.using(1), blas.one_thread():
+            return step()
+
+    return step_on_one if count == 1 else step
+
+
+def all_threads_step(size: dict, method: str, device: str):
+    """`minilora_step` over all cores, however small the batch."""
+    from minilora import threads
+
+    threads.WORTH_A_PART = 1
+    return minilora_step(size, method)
+
+
+def one_thread_step(size: dict, method: str, device: str):
+    return minilora_step(size, method, count=1)
 
 
 def torch_step(size: dict, method: str, device: str = "cpu"):
-    import torch
-
     from benchmarks.torch_llama import TorchLlama
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = TorchLlama(**{name: value for name, value in size.items() if name != "batch"})
+    return torch_loop(model, model.layers, lambda ids: model(ids), size, method, device)
+
+
+def transformers_step(size: dict, method: str, device: str = "cpu"):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=size["vocab"],
+        hidden_size=size["hidden"],
+        intermediate_size=size["intermediate"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config).train()
+    return torch_loop(
+        model, model.model.layers, lambda ids: model(input_ids=ids, labels=ids).loss, size, method, device
+    )
+
+
+def torch_loop(model, layers, loss_of, size: dict, method: str, device: str):
+    """A function that does one step of PyTorch's plain loop. layers: whose linears LoRA adapts; loss_of: of token ids,
+    through `model`.
+    """
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     if method == "qlora":
         from bitsandbytes.nn import Linear4bit
 
         model.is_loaded_in_4bit = True  # PEFT asks
-        for block in model.layers:
+        for block in list(layers.modules()):
             for name, linear in list(block.named_children()):
-                if isinstance(linear, torch.nn.Linear):
+                if type(linear) is torch.nn.Linear:
                     settings = {"bias": False, "compress_statistics": False, "quant_type": "nf4"}
                     new = Linear4bit(linear.in_features, linear.out_features, compute_dtype=torch.float32, **settings)
                     new.load_state_dict(linear.state_dict())
@@ -109,13 +152,13 @@ def torch_step(size: dict, method: str, device: str = "cpu"):
         from peft import LoraConfig, get_peft_model
 
         names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-        model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names))
+        get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names))  # in place
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
     ids = torch.randint(0, size["vocab"], (size.get("batch", BATCH), size["length"]))
 
     def step():
-        loss = model(ids.to(device))
+        loss = loss_of(ids.to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -131,10 +174,8 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
     """
     import numpy as np
 
-    from minilora import blas
-    from minilora.train.parallel import Workers
+    from minilora import blas, threads
 
-    workers = Workers().__enter__()
     batch, length = size.get("batch", BATCH), size["length"]
     rows = batch * length // blas.cores()
     hidden, intermediate, rng = size["hidden"], size["intermediate"], np.random.default_rng(0)
@@ -162,10 +203,11 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
             for _ in range(2):  # gradients of keys and values
                 _ = block.swapaxes(-1, -2) @ queries
 
-    return lambda: workers.map(part, range(workers.count)) and 0.0
+    return lambda: threads.side_by_side(part, range(threads.count())) and 0.0
 
 
 STEPS = {"minilora": minilora_step, "torch": torch_step, "products": products_alone}
+WAYS = {"transformers": transformers_step, "one thread": one_thread_step, "all threads": all_threads_step}
 
 
 def step_runner(library: str, size: str, method: str, device: str = "cpu", name: str = "") -> Runner:
@@ -190,17 +232,16 @@ def size_argument(text: str) -> str:
 
 def compare(size: str, method: str, rounds: int) -> dict:
     with ExitStack() as stack:
-        runners = [stack.enter_context(step_runner(name, size, method)) for name in STEPS]
+        runners = [stack.enter_context(step_runner(name, size, method)) for name in STEPS | WAYS]
         answers = take_turns(runners, rounds)
     seconds = seconds_of(answers)
-    described = find_size(size)
-    tokens = described.get("batch", BATCH) * described["length"]
+    best = min(("one thread", "all threads"), key=lambda name: statistics.median(seconds[name]))
+    ratios = {name: median_ratio(of_name, seconds["minilora"]) for name, of_name in seconds.items()}
     return {
-        "minilora": tokens / statistics.median(seconds["minilora"]),
-        "torch": tokens / statistics.median(seconds["torch"]),
-        "ratio": median_ratio(seconds["torch"], seconds["minilora"]),
-        "products": median_ratio(seconds["products"], seconds["minilora"]),
-        "peaks": {name: answers[name][-1]["peak"] for name in ("minilora", "torch")},
+        "ms": 1000 * statistics.median(seconds["minilora"]),
+        "best": ratios[best],
+        "peaks": {name: answers[name][-1]["peak"] for name in ("minilora", "transformers")},
+        **ratios,
     }
 
 
@@ -210,27 +251,25 @@ def main() -> None:
     words = f"one of {', '.join(map(repr, SIZES | LARGE))}, or a size as JSON"
     parser.add_argument("--size", type=size_argument, help=words)
     parser.add_argument("--method", choices=METHODS)
-    parser.add_argument("--serve", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=STEPS | WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--device", choices=BACKENDS, default="cpu", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         library, device = arguments.serve, arguments.device
-        return serve(STEPS[library](find_size(arguments.size), arguments.method, device), library, device)
+        return serve((STEPS | WAYS)[library](find_size(arguments.size), arguments.method, device), library, device)
 
     from minilora import blas
 
     kernels = ", ".join(f"{b['internal_api']} {b['version']} {b.get('architecture', '')}" for b in blas.describe())
-    print(f"batches of {BATCH}, {blas.cores()} cores, {kernels}; medians of {arguments.rounds} rounds")
-    print(f"{'model':<21}{'method':<7}{'minilora':>10}{'PyTorch':>10}{'ratio':>7}{'products':>10}{'peak MiB':>13}")
+    print(f"{blas.cores()} cores, {kernels}; medians of {arguments.rounds} rounds")
+    columns = ("ms", "transformers", "torch", "best", "one thread", "products")
+    print(f"{'model':<21}{'method':<7}{''.join(f'{name:>13}' for name in columns)}{'peak MiB':>13}")
     for size in [arguments.size] if arguments.size else SIZES:
         for method in [arguments.method] if arguments.method else METHODS:
             r = compare(size, method, arguments.rounds)
-            peaks = f"{r['peaks']['minilora']:.0f} / {r['peaks']['torch']:.0f}"
-            print(
-                f"{size:<21}{method:<7}{r['minilora']:>8.0f}/s{r['torch']:>8.0f}/s{r['ratio']:>7.2f}"
-                f"{r['products']:>10.0%}{peaks:>13}",
-                flush=True,
-            )
+            peaks = f"{r['peaks']['minilora']:.0f} / {r['peaks']['transformers']:.0f}"
+            row = f"{r['ms']:>13.1f}" + "".join(f"{r[name]:>13.2f}" for name in columns[1:])
+            print(f"{size:<21}{method:<7}{row}{peaks:>13}", flush=True)
 
 
 if __name__ == "__main__":
