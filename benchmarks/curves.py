@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.harness import Runner, seconds_of, serve, take_turns
 from benchmarks.step import RANK, STEPS, step_runner
+from minilora import threads
 
 OUT = Path("minilora") / "assets" / "results" / "curves.jsonl"
 METHODS = ("full", "lora")
@@ -42,11 +43,8 @@ def product_step():
     """A large matrix product on each core."""
     import numpy as np
 
-    from minilora.train.parallel import Workers
-
-    workers = Workers().__enter__()
-    pairs = [np.ones((2, SIDE, SIDE), np.float32) for _ in range(workers.count)]
-    return lambda: workers.map(lambda pair: pair[0] @ pair[1], pairs) and 0.0
+    pairs = [np.ones((2, SIDE, SIDE), np.float32) for _ in range(threads.count())]
+    return lambda: threads.side_by_side(lambda pair: pair[0] @ pair[1], pairs) and 0.0
 
 
 def element_step():
@@ -65,27 +63,21 @@ def exponential_step():
 def _over_blocks(function):
     import numpy as np
 
-    from minilora.train.parallel import Workers
-
-    workers = Workers().__enter__()
-    blocks = [np.random.default_rng(0).random((2, BLOCK), np.float32) for _ in range(workers.count)]
+    blocks = [np.random.default_rng(0).random((2, BLOCK), np.float32) for _ in range(threads.count())]
 
     def part(block):
         for _ in range(BLOCKS):
             function(block[0], block[1])
 
-    return lambda: workers.map(part, blocks) and 0.0
+    return lambda: threads.side_by_side(part, blocks) and 0.0
 
 
 def memory_step():
     """Each core copies an array that no cache holds."""
     import numpy as np
 
-    from minilora.train.parallel import Workers
-
-    workers = Workers().__enter__()
-    arrays = [np.ones((2, LARGE), np.float32) for _ in range(workers.count)]
-    return lambda: workers.map(lambda pair: np.copyto(pair[1], pair[0]), arrays) and 0.0
+    arrays = [np.ones((2, LARGE), np.float32) for _ in range(threads.count())]
+    return lambda: threads.side_by_side(lambda pair: np.copyto(pair[1], pair[0]), arrays) and 0.0
 
 
 RATES = {"product": product_step, "element": element_step, "exponential": exponential_step, "memory": memory_step}

@@ -23,6 +23,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.harness import median_ratio
+from minilora import threads
 
 MODELS = {"base": "base", "smollm2": "smollm2-135m"}  # as `load_model` calls them -> as the planner does
 METHODS = {
@@ -35,7 +36,7 @@ MODES = {"plain": False, "checkpointed": True}
 
 
 def make_step(model_name: str, method: str, batch: int, length: int, checkpointing: bool):
-    """The model, its token ids, and a function that does one step with workers."""
+    """The model, its token ids, and a function that does one step."""
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
@@ -49,12 +50,11 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
     optimizer = AdamW(parameters, lr=1e-3)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (batch, length))
 
-    def step(workers):
-        loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
+    def step():
+        model(ids, labels=ids).loss.backward()
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return loss
 
     return model, ids, step
 
@@ -62,14 +62,13 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
 def counted(model_name: str, method: str, batch: int, length: int) -> dict:
     """Bytes at their most, by mode: alive in a step, and beside the weights in a forward pass."""
     from minilora.measure.memory import live_bytes, peak_bytes
-    from minilora.train.parallel import Workers
 
     found = {}
-    with Workers(1) as workers:
+    with threads.using(1):
         for mode, flag in MODES.items():
             model, ids, step = make_step(model_name, method, batch, length, flag)
             held = live_bytes(model)["weights"]
-            peak = peak_bytes(lambda step=step: (step(workers), step(workers)), held)
+            peak = peak_bytes(lambda step=step: (step(), step()), held)
             kept = peak_bytes(lambda model=model, ids=ids: model(ids, labels=ids).loss)
             found[mode] = {"peak": peak, "kept": kept, "weights": held}
             del model, step
@@ -79,33 +78,29 @@ def counted(model_name: str, method: str, batch: int, length: int) -> dict:
 def process(model_name: str, method: str, batch: int, length: int, mode: str) -> dict:
     """The peak of this process after three steps."""
     from minilora.measure.footprint import peak_rss
-    from minilora.train.parallel import Workers
 
-    step = make_step(model_name, method, batch, length, MODES[mode])[-1]  # before workers make it keep freed memory
-    with Workers() as workers:
-        for _ in range(3):
-            step(workers)
+    step = make_step(model_name, method, batch, length, MODES[mode])[-1]  # before a step keeps freed memory
+    for _ in range(3):
+        step()
     return {"process": peak_rss()}
 
 
 def seconds(model_name: str, method: str, batch: int, length: int, rounds: int) -> dict:
     """Seconds per step of each round, by mode."""
-    from minilora.train.parallel import Workers
 
     found = {mode: [] for mode in MODES}
     model, _, step = make_step(model_name, method, batch, length, False)
-    with Workers() as workers:
-        step(workers)
-        started = perf_counter()
-        step(workers)
-        count = max(1, round(0.5 / (perf_counter() - started)))
-        for _ in range(rounds):
-            for mode, flag in MODES.items():
-                model.gradient_checkpointing_enable(flag)
-                started = perf_counter()
-                for _ in range(count):
-                    step(workers)
-                found[mode].append((perf_counter() - started) / count)
+    step()
+    started = perf_counter()
+    step()
+    count = max(1, round(0.5 / (perf_counter() - started)))
+    for _ in range(rounds):
+        for mode, flag in MODES.items():
+            model.gradient_checkpointing_enable(flag)
+            started = perf_counter()
+            for _ in range(count):
+                step()
+            found[mode].append((perf_counter() - started) / count)
     return found
 
 

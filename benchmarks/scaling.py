@@ -25,6 +25,8 @@ from time import perf_counter
 
 from benchmarks.network import Network
 from benchmarks.step import BATCH, SIZES, minilora_model
+from minilora import threads
+from minilora.train.parallel import batch_gradients
 
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]
@@ -49,7 +51,6 @@ def serve(method: str, sums: bool, count: int) -> None:
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
-    from minilora.train.parallel import Workers
     from minilora.train.world import this_world
 
     world = this_world()
@@ -75,7 +76,7 @@ def serve(method: str, sums: bool, count: int) -> None:
         """Seconds in computing gradients and their sum."""
         ids = rng.integers(0, SIZE["vocab"], (BATCH, SIZE["length"]))
         start = perf_counter()
-        workers.gradients(model, [{"input_ids": ids, "labels": ids}])
+        batch_gradients(model, [{"input_ids": ids, "labels": ids}], world=world)
         inside = perf_counter() - start
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -89,7 +90,7 @@ def serve(method: str, sums: bool, count: int) -> None:
         inside = sum(step() for _ in range(count)) / count
         return (perf_counter() - start) / count, inside
 
-    with Workers(world=world) as workers:
+    with world.shared_cores():
         if not sums:
             world.all_reduce = lambda arrays: arrays
         step(), step()  # warm up
@@ -107,7 +108,7 @@ def serve(method: str, sums: bool, count: int) -> None:
         compute = inside - apart["sum"] - apart["wait"]
         fixed = parted - inside
         found = {"step": whole, "compute": compute, "fixed": fixed, **apart, "bytes": sent, **link}
-        print(json.dumps(found | {"workers": workers.count}), flush=True)
+        print(json.dumps(found | {"workers": threads.count()}), flush=True)
 
 
 def ping(world) -> dict[str, float]:

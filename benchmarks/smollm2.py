@@ -27,6 +27,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.harness import Runner, median_ratio, seconds_of, serve, take_turns
+from minilora import threads
 
 NAME = "smollm2"
 PARTS = ("equal", "out", "speed", "memory")
@@ -66,7 +67,7 @@ def minilora_model(method: str, targets=("q_proj", "v_proj")):
     return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(targets)))
 
 
-def minilora_step(model, rows: int, length: int, workers):
+def minilora_step(model, rows: int, length: int):
     """A function that does one step and returns the loss."""
     from minilora.optim import AdamW, clip_grad_norm_
 
@@ -74,24 +75,29 @@ def minilora_step(model, rows: int, length: int, workers):
     optimizer, ids = AdamW(parameters, lr=1e-3), token_ids(rows, length)
 
     def step():
-        loss = workers.gradients(model, [{"input_ids": ids, "labels": ids}])
+        loss = model(ids, labels=ids).loss
+        loss.backward()
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return loss
+        return loss.data
 
     step.optimizer, step.parameters = optimizer, parameters
     return step
 
 
-def minilora_work(work: str, threads: int | None = None):
-    from minilora.train.parallel import Workers
-
+def minilora_work(work: str, count: int | None = None):
     model = minilora_model(work)
     if work == "greedy":
         prompt = token_ids(1, PROMPT_TOKENS)
         return lambda: len(model.generate(prompt, NEW_TOKENS, temperature=0, eos_token_id=[]))
-    return minilora_step(model, ROWS, LENGTH, Workers(threads).__enter__())  # for as long as the process lives
+    step = minilora_step(model, ROWS, LENGTH)
+
+    def on_threads():
+        with threads.using(count):
+            return step()
+
+    return on_threads
 
 
 def torch_model(method: str, targets=("q_proj", "v_proj")):
@@ -202,14 +208,13 @@ def minilora_memory(method: str, rows: int, count: int, counted: bool, checkpoin
     import minilora.optim
     import minilora.peft
     import minilora.quant
-    from minilora.train.parallel import Workers
 
     found = {"rest": resident()}
-    model = minilora_model(method, ALL_LINEAR)  # before there are workers, for whom the process keeps freed memory
+    model = minilora_model(method, ALL_LINEAR)  # before the first step, from which on the process keeps freed memory
     model.gradient_checkpointing_enable(checkpointing)
     found |= {"loaded": resident(), "peak of loading": peak()}
-    with Workers(count) as workers:
-        step = minilora_step(model, rows, 512 // rows, workers)
+    with threads.using(count):
+        step = minilora_step(model, rows, 512 // rows)
         if not counted:
             for _ in range(3):
                 step()

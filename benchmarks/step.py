@@ -6,8 +6,8 @@ architecture, batch, optimizer and plain loop, taking turns in one run.
 Each library runs in a process of its own and does a few steps when it is told to, so neither disturbs the other.
 Printed are milliseconds a step (medians over the rounds), and medians of the rounds' ratios: of transformers' and
 PyTorch's time to minilora's; of the best way's to the plain loop's, which decides by itself between all threads and
-one; of one thread's to the plain loop's. Then the share of minilora's step that its matrix products take when run alone, and
-the peak memory of minilora and transformers.
+one; of one thread's to the plain loop's. Then the share of minilora's step that its matrix products take when run
+alone, and the peak memory of minilora and transformers.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SIZES = {
     "hidden 256, 4 layers": {"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8, "length": 128},
     "hidden 64, 2 layers": {"vocab": 2048, "hidden": 64, "intermediate": 172, "layers": 2, "heads": 2, "length": 128},
 }
-SIZES["hidden 64, 8 x 64"] = SIZES["hidden 64, 2 layers"] | {"batch": 8, "length": 64}
+SHORT = {"hidden 64, 8 x 64": SIZES["hidden 64, 2 layers"] | {"batch": 8, "length": 64}}  # for a CPU
 LARGE = {  # for a GPU
     "hidden 1024, 8 layers": {
         "vocab": 8192,
@@ -218,7 +218,7 @@ def step_runner(library: str, size: str, method: str, device: str = "cpu", name:
 
 def find_size(text: str) -> dict:
     """The size of that name, or the one that JSON describes; KeyError or ValueError for anything else."""
-    return json.loads(text) if text.startswith("{") else (SIZES | LARGE)[text]
+    return json.loads(text) if text.startswith("{") else (SIZES | SHORT | LARGE)[text]
 
 
 def size_argument(text: str) -> str:
@@ -226,7 +226,8 @@ def size_argument(text: str) -> str:
     try:
         find_size(text)
     except (KeyError, ValueError):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(SIZES | LARGE)} and no JSON") from None
+        known = ", ".join(SIZES | SHORT | LARGE)
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {known} and no JSON") from None
     return text
 
 
@@ -248,7 +249,7 @@ def compare(size: str, method: str, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    words = f"one of {', '.join(map(repr, SIZES | LARGE))}, or a size as JSON"
+    words = f"one of {', '.join(map(repr, SIZES | SHORT | LARGE))}, or a size as JSON"
     parser.add_argument("--size", type=size_argument, help=words)
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--serve", choices=STEPS | WAYS, help=argparse.SUPPRESS)
@@ -264,7 +265,7 @@ def main() -> None:
     print(f"{blas.cores()} cores, {kernels}; medians of {arguments.rounds} rounds")
     columns = ("ms", "transformers", "torch", "best", "one thread", "products")
     print(f"{'model':<21}{'method':<7}{''.join(f'{name:>13}' for name in columns)}{'peak MiB':>13}")
-    for size in [arguments.size] if arguments.size else SIZES:
+    for size in [arguments.size] if arguments.size else SIZES | SHORT:
         for method in [arguments.method] if arguments.method else METHODS:
             r = compare(size, method, arguments.rounds)
             peaks = f"{r['peaks']['minilora']:.0f} / {r['peaks']['transformers']:.0f}"

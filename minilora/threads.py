@@ -36,8 +36,10 @@ def count() -> int:
 
 
 @contextmanager
-def using(threads: int) -> Iterator[None]:
-    """Within the block (and this thread), work is spread over so many threads. With 1 nothing is split."""
+def using(threads: int | None) -> Iterator[None]:
+    """Within the block (and this thread), work is spread over so many threads; None: one a core. With 1 nothing is
+    split.
+    """
     token = _count.set(threads)
     try:
         yield

@@ -17,9 +17,7 @@ from minilora.show import pictures
 from minilora.show.grids import Spread
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
-from minilora.train.parallel import Workers
 
-workers = Workers().__enter__()
 model, tokenizer = recipes.load_model("base")
 task = word_order.load_word_order()
 sentences = {
@@ -40,7 +38,7 @@ print(f"to draw labels from: {len(task.train)} sentences; test: {len(task.test)}
 # four sentences above:
 
 # %%
-bits = word_order.model_bits(model, tokenizer, list(sentences), workers)
+bits = word_order.model_bits(model, tokenizer, list(sentences))
 a_character = bits / [len(sentence) for sentence in sentences]
 pictures.show(
     pictures.bars(
@@ -60,7 +58,7 @@ texts = [example.text for example in (*task.train, *task.test)]
 labels = np.array([example.label for example in (*task.train, *task.test)])
 known = texts[: len(task.train)]  # the test's own words are not counted
 from_words = word_order.frequency_bits(tokenizer, texts, known)
-ratio = word_order.model_bits(model, tokenizer, texts, workers) / from_words
+ratio = word_order.model_bits(model, tokenizer, texts) / from_words
 
 edges = np.linspace(0.2, 1.4, 25)
 middles = (edges[:-1] + edges[1:]) / 2
@@ -137,7 +135,6 @@ for budget in (4, 32):
             task.few(budget, seed),
             task.test,
             TrainConfig(steps=12, warmup=2, peak_lr=2e-3, seed=seed),
-            workers,
         )
         for seed in range(3)
     ]

@@ -21,10 +21,8 @@ from minilora.data.tokenizer import encode_documents, train_tokenizer
 from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, train
-from minilora.train.parallel import Workers
 from minilora.train.schedule import lr_factor
 
-workers = Workers().__enter__()
 parts = corpora.split(corpora.load("python-docs"))
 documents = corpora.take(parts.train, 300_000, 0)
 tokenizer = train_tokenizer([document.text for document in documents], 512)
@@ -83,7 +81,7 @@ def write(model):
 
 def school(model, steps, samples=None, **settings):
     """Train the model; keep what it writes along the way in `samples`."""
-    bits = recipes.evaluator(model, held_out, 64, 32, workers)
+    bits = recipes.evaluator(model, held_out, 64, 32)
 
     def look():
         if samples is not None:
@@ -94,9 +92,7 @@ def school(model, steps, samples=None, **settings):
         steps, warmup=10, weight_decay=0.1, betas=(0.9, 0.95), **settings
     )
     batches = recipes.training_batches(text, 8, 64, seed=0)
-    return train(
-        model, batches, config, evaluate=look, workers=workers, show_progress=False
-    )
+    return train(model, batches, config, evaluate=look, show_progress=False)
 
 
 samples = []

@@ -20,12 +20,9 @@ from minilora.show.grids import Spread
 from minilora.tensor import gradients
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, train
-from minilora.train.parallel import Workers
 
-workers = Workers().__enter__()
 lab = Lab(
     recipes.base_folder(),
-    workers,
     seq_len=24,  # of each sentence, the first 24 tokens are read
     test_characters=2_000,
     validation_characters=2_000,
@@ -120,7 +117,7 @@ for name, (paths, rate) in settings.items():
         labels = [example.label for example in few]
         batches = ClassificationBatches(ids, labels, 16, lab.seq_len, seed, 0)
         config = TrainConfig(steps=40, warmup=2, peak_lr=rate, seed=seed)
-        train(model, batches, config, workers=workers, show_progress=False)
+        train(model, batches, config, show_progress=False)
         accuracies[name].append(lab.accuracy(model))
         assert all(np.array_equal(before[n], p.numpy()) for n, p in frozen.items())
     trains[name] = recipes.count_parameters(model)[0]

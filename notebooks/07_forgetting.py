@@ -16,12 +16,8 @@ from minilora.measure.lab import Lab
 from minilora.show import pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, train
-from minilora.train.parallel import Workers
 
-workers = Workers().__enter__()
-lab = Lab(
-    recipes.base_folder(), workers, test_characters=3_000, validation_characters=3_000
-)
+lab = Lab(recipes.base_folder(), test_characters=3_000, validation_characters=3_000)
 new_text, old_text = lab.domain_text(12_000, seed=0), lab.base_text(12_000, seed=0)
 
 
@@ -56,7 +52,7 @@ def train_and_probe(method: str, rate: float, share: float):
     new, old = lab.batches(new_text, 1, seed=0), lab.batches(old_text, 1, seed=0)
     batches = MixedBatches(new, old, share, lab.batch_size)
     config = TrainConfig(peak_lr=rate, **settings)
-    train(model, batches, config, evaluate=look, workers=workers, show_progress=False)
+    train(model, batches, config, evaluate=look, show_progress=False)
     bits = np.array(found)
     return model, before[0] - bits[:, 0], bits[:, 1] - before[1]
 

@@ -19,12 +19,8 @@ from minilora.show import internals, pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 from minilora.train.methods import Options
-from minilora.train.parallel import Workers
 
-workers = Workers().__enter__()
-lab = Lab(
-    recipes.base_folder(), workers, test_characters=8_000, validation_characters=4_000
-)
+lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
 text = lab.domain_text(8_000, seed=0)
 print(f"the base: {recipes.count_parameters(lab.base())[1]:,} parameters")
 print(f"the text to learn: {len(text.ids):,} tokens")

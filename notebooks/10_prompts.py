@@ -20,12 +20,8 @@ from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.show import internals, pictures
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
-from minilora.train.parallel import Workers
 
-workers = Workers().__enter__()
-lab = Lab(
-    recipes.base_folder(), workers, test_characters=4_000, validation_characters=3_000
-)
+lab = Lab(recipes.base_folder(), test_characters=4_000, validation_characters=3_000)
 text = lab.domain_text(8_000, seed=0)
 print(f"the base: {recipes.count_parameters(lab.base())[1]:,} parameters, all frozen")
 
@@ -47,9 +43,7 @@ print(f"\n({len(lab.tokenizer.encode(prompt))} tokens, read anew for every query
 
 # %%
 base, lengths = lab.base(), (0, 64, 256)
-bits = [
-    bits_after(base, text.ids[:n], lab.domain_test, 128, 8, workers) for n in lengths
-]
+bits = [bits_after(base, text.ids[:n], lab.domain_test, 128, 8) for n in lengths]
 for n, value in zip(lengths, bits, strict=True):
     print(f"after {n} tokens: {value:.2f} bits/character")
 

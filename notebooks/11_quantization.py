@@ -22,12 +22,8 @@ from minilora.quant import (
 )
 from minilora.show import internals, pictures
 from minilora.train import recipes
-from minilora.train.parallel import Workers
 
-workers = Workers().__enter__()
-lab = Lab(
-    recipes.base_folder(), workers, test_characters=8_000, validation_characters=1_000
-)
+lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=1_000)
 base = lab.base()
 paths = linears_of_blocks(base)
 weights = np.concatenate([base.get_submodule(p).weight.numpy().ravel() for p in paths])

@@ -194,15 +194,14 @@ if ask:
     from minilora.train import recipes
     from minilora.train.answers import answers
     from minilora.train.methods import Options
-    from minilora.train.parallel import Workers
 
     model, tokenizer = recipes.load_model("smollm2", adapter, Options().quantization)
     layers = [model.get_submodule(path) for path in quantized_linears(model)]
     weights, size = sum(x.num_quantized for x in layers), sum(x.nbytes for x in layers)
     print(f"{weights:,} weights in 4 bits: {size / 1e6:.0f} MB")
-    with Workers() as workers, in_float(model):
+    with in_float(model):
         messages = [[{"role": "user", "content": text}] for text in asked]
-        told = answers(model, tokenizer, messages, 32, workers)
+        told = answers(model, tokenizer, messages, 32)
     for text, said in zip(asked, told, strict=True):
         print(f"{text}\n  {said}")
 else:

@@ -20,13 +20,9 @@ from minilora.results.advise import results_folder
 from minilora.show import pictures
 from minilora.show.grids import NAMES
 from minilora.train import recipes
-from minilora.train.parallel import Workers
 from minilora.train.world import split_rows
 
-workers = Workers().__enter__()
-lab = Lab(
-    recipes.base_folder(), workers, test_characters=4_000, validation_characters=4_000
-)
+lab = Lab(recipes.base_folder(), test_characters=4_000, validation_characters=4_000)
 batch = lab.batches(lab.domain_text(12_000, seed=0), rows=7, seed=0).next_batch()
 for row, length in enumerate((128, 16, 90, 33, 120, 8, 60)):
     batch["labels"][row, length:] = -100  # as if the texts had ended there

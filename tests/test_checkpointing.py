@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from minilora import backend, nn, ops
+from minilora import backend, nn, ops, threads
 from minilora.checkpointing import checkpoint
 from minilora.errors import MiniloraError
 from minilora.graph import Node
@@ -16,7 +16,7 @@ from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import Tensor, enable_grad, gradients, no_grad
-from minilora.train.parallel import Workers
+from minilora.train.parallel import batch_gradients
 from tests.helpers.peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
 
 MASK = np.ones(IDS.shape, dtype=int)
@@ -113,8 +113,8 @@ def test_workers_get_the_same_bits(count):
     found = []
     for flag in (False, True):
         model = dropping().gradient_checkpointing_enable(flag)
-        with Workers(count) as workers:
-            loss = workers.gradients(model, batches, seed=(1, 2))
+        with threads.using(count):
+            loss = batch_gradients(model, batches, seed=(1, 2))
         grads = {name: backend.to_numpy(p.grad) for name, p in model.named_parameters() if p.grad is not None}
         found.append({"loss": backend.to_numpy(loss), **grads})
     assert_same_bits(*found)

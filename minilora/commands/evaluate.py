@@ -87,7 +87,6 @@ def _bits(arguments: Namespace, model: Any, data: Any, training: dict | None, sp
     from minilora.plan.activations import Step
     from minilora.plan.fits import check_fits
     from minilora.train import defaults, recipes
-    from minilora.train.parallel import Workers
 
     stream, trained_with = data.test, (training or {}).get("seq_len")
     known = trained_with if isinstance(trained_with, int) else None
@@ -95,8 +94,7 @@ def _bits(arguments: Namespace, model: Any, data: Any, training: dict | None, sp
     recipes.check_length(model, data, seq_len)
     length = recipes.longest(data, seq_len)
     check_fits(model.config, None, Step(min(arguments.batch_size, recipes.num_examples(stream, length)), length))
-    with Workers() as workers:
-        bits = recipes.evaluator(model, stream, seq_len, arguments.batch_size, workers, "bits")()
+    bits = recipes.evaluator(model, stream, seq_len, arguments.batch_size, "bits")()
     return {
         "data": data.name,
         "split": split,

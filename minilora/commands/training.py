@@ -18,7 +18,6 @@ from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch, recipes
 from minilora.train.loop import TrainConfig, check_own_checkpoint, train, trainable
-from minilora.train.parallel import Workers
 from minilora.train.run import RECORD, RunFolder
 from minilora.train.world import this_world
 
@@ -103,14 +102,12 @@ def train_in_folder(
     if arguments.config and read_record(arguments.config).get("text_sha256") != text.sha256:
         notes.append(f"the text is not the one that the run of --config {show_path(arguments.config)} was trained on")
     print_notes(notes)
-    with Workers(world=world) as workers, run_folder if world.is_rank_zero else nullcontext() as run:
+    with world.shared_cores(), run_folder if world.is_rank_zero else nullcontext() as run:
         at_once = max(batch_size, defaults.EVALUATION_BATCH)
-        evaluate = recipes.evaluator(model, validation, seq_len, at_once, workers)
-        history = train(
-            model, batches, config, evaluate=evaluate, run=run, workers=workers, description=arguments.command
-        )
+        evaluate = recipes.evaluator(model, validation, seq_len, at_once, world=world)
+        history = train(model, batches, config, evaluate=evaluate, run=run, world=world, description=arguments.command)
         tested = recipes.sample(text.test, defaults.test_examples(config, batch_size, examples), seq_len)
-        test = recipes.evaluator(model, tested, seq_len, at_once, workers)()
+        test = recipes.evaluator(model, tested, seq_len, at_once, world=world)()
         learned = history.best_step > 0
         facts = {
             "validation": history.best,
@@ -152,8 +149,8 @@ def _searched_lr(arguments: Namespace, model, text, config: TrainConfig, **pack)
     def tried(rate: float, loss: float | None) -> None:
         tell(f"  {rate:<8g} {'diverged' if loss is None else f'validation {loss:.3f} {text.unit}'}")
 
-    with Workers(world=this_world()) as workers:
-        return find_lr(model, text, config, workers, tried, **sizes)
+    with (world := this_world()).shared_cores():
+        return find_lr(model, text, config, tried, world=world, **sizes)
 
 
 def _plan_of(config: TrainConfig, text, validation, batch_size: int, seq_len: int) -> str:

@@ -14,6 +14,7 @@ from time import perf_counter
 
 from rich.console import Console
 
+from minilora import threads
 from minilora.data import corpora
 from minilora.data.tasks import Example
 from minilora.demo import claims, report
@@ -29,7 +30,6 @@ from minilora.show.grids import NAMES, drawn
 from minilora.train import recipes
 from minilora.train.loop import History, TrainConfig
 from minilora.train.methods import Options
-from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 
 RATES = {  # learning rates, in place of a search
@@ -107,8 +107,8 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = Fals
     facts["own"] = own.facts | {"what": own.what, "file": own.file} if own else None
     unfinished = out / f".{report.RECORDS}"  # so that a run that is interrupted leaves the report of before whole
     records = Records.open(unfinished, report.KIND, asdict(settings) | facts, overwrite=True)
-    with Workers() as workers, redirect_stdout(sys.stderr) if as_json else nullcontext():
-        _tell(settings, records, workers, console, own)
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        _tell(settings, records, console, own)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
     page = report.write_report(records, out)
     records.path = unfinished.replace(out / report.RECORDS)
@@ -118,7 +118,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = Fals
     return records
 
 
-def _tell(settings: DemoSettings, records: Records, workers: Workers, console: Console, own: Own | None) -> None:
+def _tell(settings: DemoSettings, records: Records, console: Console, own: Own | None) -> None:
     def say_title(number: int, title: str) -> None:
         console.print(f"\n[bold]{number}. {title}[/bold]")
 
@@ -131,9 +131,9 @@ def _tell(settings: DemoSettings, records: Records, workers: Workers, console: C
     say_title(1, "Text")
     _read_texts(settings, records, console)
     say_title(2, "Pretrain: learn the language from much text")
-    base_folder = _pretrain(settings, records, workers, console)
+    base_folder = _pretrain(settings, records, console)
     say_title(3, "Fine-tune: learn the domain from little text")
-    _Story(settings, records, base_folder, workers, own).measure()
+    _Story(settings, records, base_folder, own).measure()
     say_title(4, "What transfer bought")
     console.print(drawn(claims.adaptation_grid(records)))
     console.print()
@@ -164,10 +164,10 @@ def _read_texts(settings: DemoSettings, records: Records, console: Console) -> N
 # 2. Pretrain
 
 
-def _pretrain(settings: DemoSettings, records: Records, workers: Workers, console: Console) -> Path:
+def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Path:
     """The folder of the base to adapt, after one was made in front of the reader."""
     base = settings.base
-    base_folder, cached = base.cached(workers, settings.seeds[0])
+    base_folder, cached = base.cached(settings.seeds[0])
     facts, package = read_json(base_folder / "manifest.json"), None
     first, last = facts["evaluations"][0][1], facts["evaluations"][-1][1]
     console.print(
@@ -196,10 +196,9 @@ def _pretrain(settings: DemoSettings, records: Records, workers: Workers, consol
 class _Story(Comparison):
     """The comparison's cells for a few methods, with their curves and with what the models write."""
 
-    def __init__(self, settings: DemoSettings, records: Records, base_folder: Path, workers: Workers, own: Own | None):
+    def __init__(self, settings: DemoSettings, records: Records, base_folder: Path, own: Own | None):
         lab = Lab(
             base_folder,
-            workers,
             settings.base.seq_len,
             test_characters=settings.test_characters,
             validation_characters=settings.validation_characters,
@@ -266,8 +265,8 @@ class _Story(Comparison):
         held = sum(p.data.nbytes for p in model.parameters())
         if method == "base":
             return peak_bytes(lambda: lab.bits(model, lab.domain_validation), held)
-        with Workers(1) as alone:  # whose steps need the same each time
-            return peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), alone, held)
+        with threads.using(1):  # whose steps need the same each time
+            return peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)
 
     def more_text(self, method: str, seed: int) -> None:
         """Cells of what was learned from more and from less text, beside the amount that all learn from."""

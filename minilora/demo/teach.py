@@ -39,7 +39,6 @@ from minilora.show.grids import drawn, show_bytes
 from minilora.train import methods, recipes
 from minilora.train.answers import answers
 from minilora.train.loop import TrainConfig, train
-from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 
 SHORT = "Answer in a few words."
@@ -140,13 +139,13 @@ def run(
         report.check_folder(out, UNFINISHED)
     settings = QUICK if quick else FULL
     console = Console(width=80, highlight=False, stderr=as_json)
-    with Workers() as workers, redirect_stdout(sys.stderr) if as_json else nullcontext():
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
         if text is not None:
             corpus = corpora.load(text)
-            results = _Lesson(settings, model, seed, workers, console).on_text(corpus, out)
+            results = _Lesson(settings, model, seed, console).on_text(corpus, out)
         else:
             subject = glossary(settings, quick, seed) if jsonl is None else own_questions(jsonl, settings)
-            results = _Lesson(settings, model, seed, workers, console).on_questions(subject, out)
+            results = _Lesson(settings, model, seed, console).on_questions(subject, out)
         given = {"--model": model, "--jsonl": jsonl, "--text": text, "--seed": str(seed) if seed else None}
         words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
         results |= {
@@ -180,8 +179,8 @@ def _said(shot: chat.Conversation) -> str:
 class _Lesson:
     """One model that is taught."""
 
-    def __init__(self, settings: TeachSettings, model: str, seed: int, workers: Workers, console: Console):
-        self.settings, self.seed, self.workers, self.console = settings, seed, workers, console
+    def __init__(self, settings: TeachSettings, model: str, seed: int, console: Console):
+        self.settings, self.seed, self.console = settings, seed, console
         started = perf_counter()
         self.model, self.tokenizer = recipes.load_model(model, quantization=settings.options.quantization)
         if self.tokenizer.chat_template is None:
@@ -362,7 +361,7 @@ class _Lesson:
 
     def ask(self, model, conversations: Sequence[chat.Conversation], tokens: int, what: str) -> list[str]:
         with progress_bar(what, len(conversations)) as advance:
-            return answers(model, self.tokenizer, conversations, tokens, self.workers, advance=advance)
+            return answers(model, self.tokenizer, conversations, tokens, advance=advance)
 
     def own_answers(self, asked: list[chat.Conversation]) -> list[chat.Conversation]:
         """The questions with the first sentence of the model's own answer, where that comes to an end: for replay."""
@@ -371,7 +370,7 @@ class _Lesson:
         return [answered(q, first) for q, first in zip(asked, firsts, strict=True) if first.endswith((".", "!", "?"))]
 
     def bits(self, model, stream: TokenStream) -> float:
-        return recipes.evaluator(model, stream, self.settings.seq_len, 16, self.workers)()
+        return recipes.evaluator(model, stream, self.settings.seq_len, 16)()
 
     def train(self, batches, notes: list[str], out: Path, learned: dict[str, str]):
         """The adapted model, saved to the folder `adapter`, and how it went. learned: of what, for its model card."""
@@ -379,7 +378,7 @@ class _Lesson:
         adapted = methods.adapt(self.model, "qlora", settings.options, seed=self.seed)
         trainable, _ = recipes.count_parameters(adapted)
         config = replace(settings.train, seed=self.seed)
-        history = train(adapted, batches, config, workers=self.workers, description="fine-tuning by QLoRA")
+        history = train(adapted, batches, config, description="fine-tuning by QLoRA")
         record = learned | {"model": self.facts["model"], "method": "qlora", "minilora": __version__, "seed": self.seed}
         record |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": settings.seq_len}
         recipes.save_adapter(adapted, self.tokenizer, out / "adapter", record)

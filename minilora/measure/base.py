@@ -20,7 +20,6 @@ from minilora.formats.atomic import write_json
 from minilora.train import recipes
 from minilora.train.download import cache_folder
 from minilora.train.loop import TrainConfig, train
-from minilora.train.parallel import Workers
 from minilora.train.run import RunFolder
 
 DATA = "python-docs"
@@ -37,13 +36,13 @@ class Base:
     seq_len: int = 128
     batch_size: int = 16
 
-    def make(self, folder: Path, workers: Workers, seed: int = 0, dtype: str = "float32") -> Path:
+    def make(self, folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
         """Pretrain in the run folder `folder`, going on where an earlier try stopped; returns the model's folder."""
         corpus = corpora.load(DATA)
         tokenizer = recipes.tokenizer_for(corpus, self.vocab_size)
         text = recipes.read_text(corpus, tokenizer)
         model = recipes.new_model(tokenizer, seed, **self.sizes)
-        evaluate = recipes.evaluator(model, text.validation, self.seq_len, self.batch_size, workers)
+        evaluate = recipes.evaluator(model, text.validation, self.seq_len, self.batch_size)
         samples = []
 
         def evaluate_and_sample() -> float:
@@ -60,10 +59,9 @@ class Base:
                 self.config,
                 evaluate=evaluate_and_sample,
                 run=run,
-                workers=workers,
                 description="pretraining",
             )
-            test = recipes.evaluator(model, text.test, self.seq_len, self.batch_size, workers)()
+            test = recipes.evaluator(model, text.test, self.seq_len, self.batch_size)()
             model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
         evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
         facts = {
@@ -91,13 +89,13 @@ class Base:
         write_json(folder / "model" / "manifest.json", facts)
         return folder / "model"
 
-    def cached(self, workers: Workers, seed: int = 0) -> tuple[Path, bool]:
+    def cached(self, seed: int = 0) -> tuple[Path, bool]:
         """The model's folder in the cache, and whether it was there already; if not, it is made."""
         facts = json.dumps([asdict(self), corpora.load(DATA).sha256, seed, __version__], sort_keys=True)
         folder = cache_folder() / f"base-{sha256(facts.encode()).hexdigest()[:16]}"
         there = (folder / "model" / "config.json").is_file()
         if not there:
-            self.make(folder, workers, seed)
+            self.make(folder, seed)
         return folder / "model", there
 
 
@@ -124,7 +122,7 @@ QUICK_BASE = Base(  # for a story of a minute
 )
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch, Workers() as all_cores:
-        made = PACKAGE_BASE.make(Path(scratch) / "run", all_cores, dtype="float16")
+    with tempfile.TemporaryDirectory() as scratch:
+        made = PACKAGE_BASE.make(Path(scratch) / "run", dtype="float16")
         shutil.copytree(made, recipes.base_folder(), dirs_exist_ok=True)
     print((recipes.base_folder() / "manifest.json").read_text())

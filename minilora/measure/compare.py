@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minilora import backend
+from minilora import backend, threads
 from minilora.errors import MiniloraError
 from minilora.measure.base import QUICK_BASE
 from minilora.measure.bench import Bench, Settings
@@ -30,7 +30,6 @@ from minilora.measure.records import Records
 from minilora.measure.sweep import SentRecords, check_jobs, side_by_side
 from minilora.train import methods, recipes
 from minilora.train.loop import History
-from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 
 KIND = "comparison"
@@ -94,21 +93,20 @@ def run(
     records = Records.open(Path(out) / RECORDS, KIND, asdict(settings), resume, overwrite)
     for note in records.notes:
         print(f"minilora: note: {note}", file=sys.stderr)
-    with Workers() as workers:
-        folder = recipes.base_folder() if settings.base is None else settings.base.cached(workers)[0]
-        cells = {method: 2 * (settings.rates + len(settings.seeds)) + 2 for method in settings.methods}
-        with progress_bar("comparing", sum(cells.values())) as advance:
-            progress = Progress(advance, cells)
-            if jobs > 1:
-                _share(settings, folder, workers.count, records, jobs, progress)
-            lab = Lab(folder, workers, **_tests(settings))
-            comparison = Comparison(settings, lab, records, progress)
-            comparison.classes()
-            for method in settings.methods:
-                for part in PARTS:
-                    comparison.stream(method, part)
-                comparison.costs(method)
-                progress.end(method)
+    folder = recipes.base_folder() if settings.base is None else settings.base.cached()[0]
+    cells = {method: 2 * (settings.rates + len(settings.seeds)) + 2 for method in settings.methods}
+    with progress_bar("comparing", sum(cells.values())) as advance:
+        progress = Progress(advance, cells)
+        if jobs > 1:
+            _share(settings, folder, threads.count(), records, jobs, progress)
+        lab = Lab(folder, **_tests(settings))
+        comparison = Comparison(settings, lab, records, progress)
+        comparison.classes()
+        for method in settings.methods:
+            for part in PARTS:
+                comparison.stream(method, part)
+            comparison.costs(method)
+            progress.end(method)
     return records
 
 
@@ -140,13 +138,13 @@ class Progress:
 
 
 def _share(
-    settings: ComparisonSettings, folder: Path, threads: int, records: Records, jobs: int, progress: Progress
+    settings: ComparisonSettings, folder: Path, count: int, records: Records, jobs: int, progress: Progress
 ) -> None:
     """Measure what is missing of all methods' text and task in `jobs` processes, each with as many threads as this."""
     tasks = []
     for method in reversed(settings.methods):  # the last ones take longest, and the end should not wait for one of them
         rows = {key: row for key, row in records.rows.items() if method in key}
-        tasks += [(settings, folder, threads, backend.name, rows, method, part) for part in PARTS]
+        tasks += [(settings, folder, count, backend.name, rows, method, part) for part in PARTS]
 
     def take(key: tuple, numbers: dict) -> None:
         records.add(key, **numbers)
@@ -158,7 +156,7 @@ def _share(
 def _stream(
     settings: ComparisonSettings,
     folder: Path,
-    threads: int,
+    count: int,
     backend_name: str,
     rows: dict,
     method: str,
@@ -166,15 +164,16 @@ def _stream(
     tell: Callable,
 ) -> None:
     """One method on text or on the task, in a process of a sweep."""
-    lab = _lab_here(folder, threads, backend_name, **_tests(settings))
+    lab = _lab_here(folder, count, backend_name, **_tests(settings))
     Comparison(settings, lab, SentRecords(rows, tell)).stream(method, part)
 
 
 @cache
-def _lab_here(folder: Path, threads: int, backend_name: str, **tests) -> Lab:
+def _lab_here(folder: Path, count: int, backend_name: str, **tests) -> Lab:
     """The lab of a process of a sweep, kept until the process ends."""
     backend.use(backend_name)
-    return Lab(folder, Workers(threads).__enter__(), **tests)
+    threads.using(count).__enter__()
+    return Lab(folder, **tests)
 
 
 # The cells
@@ -252,7 +251,7 @@ class Comparison(Bench):
 
         def bits(length: int, seed: int, **streams) -> dict:
             context = lab.domain_text(self.settings.characters, seed).ids[:length]
-            found = (bits_after(model, context, s, lab.seq_len, lab.batch_size, lab.workers) for s in streams.values())
+            found = (bits_after(model, context, s, lab.seq_len, lab.batch_size) for s in streams.values())
             return dict(zip(streams, found, strict=True))
 
         def tried(length: int) -> dict:
@@ -304,7 +303,7 @@ class Comparison(Bench):
         chosen = lab.task.few(-(-shots // classes), seed)[:shots] if shots else []
         np.random.default_rng(seed).shuffle(chosen)
         texts, labels = [e.text for e in examples], np.array([e.label for e in examples])
-        predicted, tokens = classify_by_prompt(lab.base(), lab.tokenizer, lab.task.classes, chosen, texts, lab.workers)
+        predicted, tokens = classify_by_prompt(lab.base(), lab.tokenizer, lab.task.classes, chosen, texts)
         return {"accuracy": float((predicted == labels).mean()), "shots": shots, "tokens": tokens}
 
     # Costs

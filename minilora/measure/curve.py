@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from minilora import threads
 from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.errors import MiniloraError, escape
@@ -33,7 +34,6 @@ from minilora.plan.fits import check_fits
 from minilora.train import defaults, methods, recipes, tasks
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.loop import History, train
-from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 
 KIND = "curve"
@@ -157,16 +157,15 @@ def run(out: Path, settings: CurveSettings, resume: bool = False, overwrite: boo
     """
     task = read_task(settings.data, settings.test)
     settings, notes = _fitting(settings, task)
-    with Workers() as workers:
-        curve = Curve(settings, task, workers)
-        records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
-        for note in notes + records.notes:
-            print(f"minilora: note: {note}", file=sys.stderr)
-        cells = curve.cells()
-        with progress_bar("curve", len(cells)) as advance:
-            for key in cells:
-                records.measured(key, curve.measure, *key)
-                advance(1, " ".join(map(str, key)))
+    curve = Curve(settings, task)
+    records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
+    for note in notes + records.notes:
+        print(f"minilora: note: {note}", file=sys.stderr)
+    cells = curve.cells()
+    with progress_bar("curve", len(cells)) as advance:
+        for key in cells:
+            records.measured(key, curve.measure, *key)
+            advance(1, " ".join(map(str, key)))
     return records
 
 
@@ -187,9 +186,9 @@ def _fitting(settings: CurveSettings, task: TaskData) -> tuple[CurveSettings, li
 class Curve:
     """Measures the cells. The model is read anew for each that trains: what a training leaves is nowhere."""
 
-    def __init__(self, settings: CurveSettings, task: TaskData, workers: Workers):
+    def __init__(self, settings: CurveSettings, task: TaskData):
         """MiniloraError for a model without a chat format, and for prompts and steps that do not fit."""
-        self.settings, self.task, self.workers = settings, task, workers
+        self.settings, self.task = settings, task
         self.test = task.order(0, task.test)[: settings.test_examples]
         self.base, self.tokenizer = recipes.load_model(settings.model)
         encoded = self.encode([*task.train, *self.test]).rows
@@ -255,10 +254,10 @@ class Curve:
             model, shots = self.adapted(kind, self.task.train[:1], 0)[0], []
         tokens = []
 
-        with Workers(1) as alone:
+        with threads.using(1):
 
             def ask(one: Conversation) -> None:
-                tokens.append(self.score(model, [one], shots, alone).prompt_tokens)
+                tokens.append(self.score(model, [one], shots).prompt_tokens)
 
             taken = milliseconds(ask, self.test[: self.settings.timed])
         return {"milliseconds": taken, "tokens": float(np.mean(tokens))}
@@ -268,9 +267,7 @@ class Curve:
     def encode(self, conversations: Sequence[Conversation]) -> chat.ChatTokens:
         return chat.encode_conversations(self.tokenizer, chat.find_format(self.tokenizer), conversations)
 
-    def score(
-        self, model: Any, questions: Sequence[Conversation], shots: Sequence = (), workers: Workers | None = None
-    ) -> TaskScore:
+    def score(self, model: Any, questions: Sequence[Conversation], shots: Sequence = ()) -> TaskScore:
         return measure_task(
             model,
             self.tokenizer,
@@ -278,7 +275,6 @@ class Curve:
             labels=self.task.labels,
             shots=shots,
             max_new_tokens=self.longest_answer,
-            workers=workers or self.workers,
         )
 
     def adapted(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, chat.ChatTokens]:
@@ -295,7 +291,7 @@ class Curve:
         length = defaults.seq_len_for(model, data)
         config = defaults.finetune_config(model, methods.METHODS[method], data, seq_len=length, seed=seed)
         batches = recipes.training_batches(tokens, defaults.BATCH_SIZE, length, seed)
-        history = train(model, batches, config, workers=self.workers, show_progress=False)
+        history = train(model, batches, config, show_progress=False)
         facts = {"lr": config.peak_lr, "steps": config.steps, "notes": getattr(batches, "notes", [])}
         return model, history, facts | {"trainable": recipes.count_parameters(model)[0]}
 

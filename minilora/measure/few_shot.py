@@ -7,13 +7,14 @@ from math import ceil
 
 import numpy as np
 
+from minilora import threads
 from minilora.data.batches import IGNORED, evaluation_windows, padded_left
 from minilora.data.tasks import Example
 from minilora.data.tokenizer import Tokenizer, TokenStream
 from minilora.errors import MiniloraError
 from minilora.tensor import no_grad
 from minilora.train.evaluate import bits_per_character
-from minilora.train.parallel import Workers, split_batch
+from minilora.train.parallel import split_batch
 
 SHOT = "{text}\nTopic: {label}\n\n"
 QUERY = "{text}\nTopic:"
@@ -25,14 +26,12 @@ def crossover(seconds: float, prompt_ms: float, trained_ms: float) -> int | None
     return ceil(1000 * seconds / saved) if saved > 0 else None
 
 
-def bits_after(
-    model, context: np.ndarray, stream: TokenStream, seq_len: int, batch_size: int, workers: Workers
-) -> float:
+def bits_after(model, context: np.ndarray, stream: TokenStream, seq_len: int, batch_size: int) -> float:
     """Bits per character of the stream in windows of `seq_len` tokens, each read after `context` (C,), which costs no
     bits: the context is what prompting has in place of training.
     """
     batches = _after(context, evaluation_windows(stream.ids, seq_len, batch_size))
-    return bits_per_character(model, batches, stream.characters, workers)
+    return bits_per_character(model, batches, stream.characters)
 
 
 def _after(context: np.ndarray, batches: Iterator[dict]) -> Iterator[dict]:
@@ -57,7 +56,6 @@ def classify_by_prompt(
     classes: Sequence[str],
     shots: Sequence[Example],
     texts: Sequence[str],
-    workers: Workers,
     batch_size: int = 16,
 ) -> tuple[np.ndarray, float]:
     """The class of each text by the model's own words, and the mean tokens that a query takes.
@@ -80,5 +78,5 @@ def classify_by_prompt(
     predicted = []
     for start in range(0, len(prompts), batch_size):
         batch = padded_left(prompts[start : start + batch_size])
-        predicted += workers.map(choose, split_batch(batch, workers.count))
+        predicted += threads.side_by_side(choose, split_batch(batch, threads.count()))
     return np.concatenate(predicted), float(np.mean([len(prompt) for prompt in prompts]))

@@ -13,13 +13,14 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from minilora import threads
 from minilora.errors import MiniloraError
 from minilora.measure.lab import Lab
 from minilora.measure.memory import live_bytes, peak_bytes
 from minilora.optim import AdamW
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig, train, trainable
-from minilora.train.parallel import Workers
+from minilora.train.parallel import batch_gradients
 
 CHARACTERS = 6_000  # of domain text, for the two steps
 PROMPT = "Return the "
@@ -60,13 +61,13 @@ def peak_rss() -> int | None:
 
 
 def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int | None]:
-    with Workers(1) as workers:
-        lab = Lab(base_folder, workers, seq_len, batch_size, test_characters=1000, validation_characters=1000)
+    with threads.using(1):
+        lab = Lab(base_folder, seq_len, batch_size, test_characters=1000, validation_characters=1000)
         stream = lab.domain_text(CHARACTERS, 0)
         batches = recipes.training_batches(stream, batch_size, seq_len, 0)
         model = lab.fresh(method, 0, tokens=stream.ids)
         optimizer = AdamW(list(trainable(model).values()), lr=1e-4)
-        workers.gradients(model, [batches.next_batch()])
+        batch_gradients(model, [batches.next_batch()])
         optimizer.step()
         gradients = {name: p.grad for name, p in trainable(model).items()}
         optimizer.zero_grad()
@@ -78,13 +79,13 @@ def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> d
         del model, optimizer, gradients, loss
 
         model = lab.fresh(method, 0, tokens=stream.ids)
-        peak = peak_of_steps(model, batches, workers, live_bytes(model)["weights"])
+        peak = peak_of_steps(model, batches, live_bytes(model)["weights"])
         return {**kinds, "peak": peak, "process": process}
 
 
-def peak_of_steps(model, batches, workers: Workers, held: int) -> int:
+def peak_of_steps(model, batches, held: int) -> int:
     """The most bytes alive in two training steps, with the `held` bytes of the weights."""
-    return peak_bytes(lambda: train(model, batches, TrainConfig(steps=2), workers=workers, show_progress=False), held)
+    return peak_bytes(lambda: train(model, batches, TrainConfig(steps=2), show_progress=False), held)
 
 
 def file_bytes(model) -> int:

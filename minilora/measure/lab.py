@@ -17,7 +17,6 @@ from minilora.train import methods, recipes
 from minilora.train.evaluate import accuracy
 from minilora.train.loop import History, TrainConfig, train
 from minilora.train.methods import Options
-from minilora.train.parallel import Workers
 
 BASE_DATA, DOMAIN = "python-docs", "numpy-docs"
 SCRATCH = "scratch"  # training every weight, of a model of the base's shape that has learned nothing
@@ -35,7 +34,6 @@ class Lab:
     def __init__(
         self,
         base_folder: Path,
-        workers: Workers,
         seq_len: int = 128,
         batch_size: int = 8,
         test_characters: int = 20_000,
@@ -45,7 +43,7 @@ class Lab:
         remake: Callable | None = None,
     ):
         self.own, self.remake = dict(own or {}), remake or (lambda model: None)
-        self.base_folder, self.workers, self.seq_len, self.batch_size = base_folder, workers, seq_len, batch_size
+        self.base_folder, self.seq_len, self.batch_size = base_folder, seq_len, batch_size
         self.tokenizer = Tokenizer.from_file(base_folder / "tokenizer.json")
         self.base_corpus, self.domain_corpus = corpora.load(BASE_DATA), corpora.load(DOMAIN)
         base_parts, self.domain_parts = corpora.split(self.base_corpus), corpora.split(self.domain_corpus)
@@ -92,7 +90,7 @@ class Lab:
 
     def bits(self, model, stream: TokenStream) -> float:
         """Bits per character of the stream under the model."""
-        return recipes.evaluator(model, stream, self.seq_len, 2 * self.batch_size, self.workers)()
+        return recipes.evaluator(model, stream, self.seq_len, 2 * self.batch_size)()
 
     def adapt(
         self, method: str, stream: TokenStream, config: TrainConfig, options: Options | None = None
@@ -111,7 +109,7 @@ class Lab:
     def train_on(self, model, batches, config: TrainConfig) -> History:
         """Train the model; the best state by the domain's validation text stays."""
         evaluate = lambda: self.bits(model, self.domain_validation)  # noqa: E731
-        return train(model, batches, config, evaluate=evaluate, workers=self.workers, show_progress=False)
+        return train(model, batches, config, evaluate=evaluate, show_progress=False)
 
     # The labelled task
 
@@ -135,7 +133,7 @@ class Lab:
         model = self.classifier(method, config.seed, options, tokens)
         labels = [example.label for example in examples]
         batches = ClassificationBatches(ids, labels, batch_size, self.seq_len, config.seed, 0)
-        return model, train(model, batches, config, workers=self.workers, show_progress=False)
+        return model, train(model, batches, config, show_progress=False)
 
     def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
         """The share of examples (by default the test's) whose most likely class is right."""
@@ -144,7 +142,7 @@ class Lab:
             raise MiniloraError("no examples to measure accuracy on")
         ids = self.tokenizer.encode_many([example.text for example in examples])
         labels = [example.label for example in examples]
-        return accuracy(model, classification_windows(ids, labels, self.seq_len, 64, 0), self.workers)
+        return accuracy(model, classification_windows(ids, labels, self.seq_len, 64, 0))
 
 
 def _balanced(examples: list[Example], classes: int, count: int | None) -> list[Example]:

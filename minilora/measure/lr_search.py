@@ -8,7 +8,7 @@ from minilora.errors import MiniloraError
 from minilora.train import defaults, recipes
 from minilora.train.answers import Chats
 from minilora.train.loop import TrainConfig, train, trainable
-from minilora.train.parallel import Workers
+from minilora.train.world import World
 
 SEED = 100  # of what a search trains, so that no seed of a measurement was looked at before
 FACTOR = 3.0  # between the learning rates
@@ -48,11 +48,11 @@ def rate_loss(
     model,
     data: recipes.Text | Chats,
     config: TrainConfig,
-    workers: Workers,
     *,
     batch_size: int = defaults.BATCH_SIZE,
     seq_len: int | None = None,
     pack: bool = False,
+    world: World | None = None,
 ) -> Callable[[float], float]:
     """A function of a learning rate: the best validation loss, in bits per character, of a training by `config` at it.
 
@@ -61,7 +61,7 @@ def rate_loss(
     """
     seq_len = seq_len or defaults.seq_len_for(model, data)
     validation = recipes.sample(data.validation, defaults.eval_examples(config, batch_size), seq_len)
-    evaluate = recipes.evaluator(model, validation, seq_len, batch_size, workers)
+    evaluate = recipes.evaluator(model, validation, seq_len, batch_size, world=world)
     parameters = trainable(model)
     start = {name: parameter.data.copy() for name, parameter in parameters.items()}
 
@@ -69,7 +69,7 @@ def rate_loss(
         batches = recipes.training_batches(data.train, batch_size, seq_len, config.seed, pack)
         try:
             tried = replace(config, peak_lr=rate)
-            return train(model, batches, tried, evaluate=evaluate, workers=workers, show_progress=False).best
+            return train(model, batches, tried, evaluate=evaluate, world=world, show_progress=False).best
         finally:
             for name, parameter in parameters.items():
                 parameter.data, parameter.grad = start[name], None
@@ -87,7 +87,6 @@ def find_lr(
     model,
     data: recipes.Text | Chats,
     config: TrainConfig,
-    workers: Workers,
     tell: Callable[[float, float | None], None] = lambda rate, loss: None,
     **batches,
 ) -> float:
@@ -96,7 +95,7 @@ def find_lr(
     The search starts at `config.peak_lr`. tell: called with each rate and its validation loss in bits per character,
     None where training diverged. batches: as of `rate_loss`. The model is left as it was.
     """
-    loss = rate_loss(model, data, search_config(config), workers, **batches)
+    loss = rate_loss(model, data, search_config(config), **batches)
 
     def tried(rate: float) -> float | None:
         value = measured(lambda: loss(rate))["loss"]

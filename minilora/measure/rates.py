@@ -8,27 +8,27 @@ again. The best of them stand in the methods' records (`lr` and `large_lr` in `m
 import argparse
 from pathlib import Path
 
+from minilora import threads
 from minilora.measure.lr_search import SEED, best_rate, measured, rate_loss
 from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES, find
 from minilora.show.grids import Grid
 from minilora.train import defaults, methods, recipes
-from minilora.train.parallel import Workers
 
 MOST = 9  # rates of a method
 KIND, FILE = "rates", "rates.jsonl"
 MODELS = ("base", "smollm2")  # of SIZES
 
 
-def measure(records: Records, source: str, name: str, data: str, workers: Workers) -> float:
+def measure(records: Records, source: str, name: str, data: str) -> float:
     """The best learning rate of a method on a model and data; each rate that is tried becomes a record."""
     method, options = METHODS[name], methods.Options()
     model, tokenizer = recipes.load_model(source, quantization=options.quantization if method.is_quantized else None)
     text = recipes.read_data(data, tokenizer)
     model = methods.adapt(model, name, options, text.train.ids, SEED)
     config = defaults.finetune_config(model, method, text, seed=SEED)
-    loss = rate_loss(model, text, config, workers)
+    loss = rate_loss(model, text, config)
     parameters = defaults.base_size(model)
 
     def tried(rate: float) -> float | None:
@@ -69,9 +69,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="threads (default: all cores)")
     arguments = parser.parse_args()
     records = Records.open(arguments.out, KIND, {}, resume=True)
-    with Workers(arguments.workers) as workers:
+    with threads.using(arguments.workers):
         for name in arguments.method:
-            print(name, measure(records, arguments.model, name, arguments.data, workers), flush=True)
+            print(name, measure(records, arguments.model, name, arguments.data), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import sqrt
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minilora import backend
+from minilora import backend, threads
 from minilora.data import chat, jargon
 from minilora.data.batches import pad_rows, padded_left
 from minilora.data.chat import Conversation, response_of
@@ -33,7 +32,6 @@ from minilora.errors import MiniloraError, escape
 from minilora.models.generate import KVCache
 from minilora.tensor import no_grad
 from minilora.train.answers import answers
-from minilora.train.parallel import Workers
 from minilora.train.world import split_rows
 
 LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the model
@@ -89,14 +87,13 @@ def measure_task(
     shots: Sequence[Conversation] = (),
     max_new_tokens: int = 32,
     batch_size: int = 16,
-    workers: Workers | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> TaskScore:
     """How well a chat model gives the last message of each conversation after those before it.
 
     labels: the answers to choose from (`chat.labels_of`), which hold every response; None for free answers, of at most
-    `max_new_tokens`. shots: conversations that come first in every prompt, as earlier turns. workers: None makes and
-    ends its own. advance: is told of conversations as they are done.
+    `max_new_tokens`. shots: conversations that come first in every prompt, as earlier turns. advance: is
+    told of conversations as they are done.
 
     MiniloraError for no conversation, for fewer than two labels, for a response that is none of them, for prompts that
     pass the model's positions, and for a model without a chat format.
@@ -109,13 +106,12 @@ def measure_task(
     model.eval()
     started = perf_counter()
     try:
-        with nullcontext(workers) if workers else Workers() as workers:
-            if labels is None:
-                lengths = check_prompts(model, tokenizer, asked, max_new_tokens)
-                found = answers(model, tokenizer, asked, max_new_tokens, workers, batch_size, advance)
-                return _answers_score(found, expected, lengths, started)
-            check_labels(labels, expected)
-            scores, lengths = label_scores(model, tokenizer, asked, labels, workers, batch_size, advance)
+        if labels is None:
+            lengths = check_prompts(model, tokenizer, asked, max_new_tokens)
+            found = answers(model, tokenizer, asked, max_new_tokens, batch_size, advance)
+            return _answers_score(found, expected, lengths, started)
+        check_labels(labels, expected)
+        scores, lengths = label_scores(model, tokenizer, asked, labels, batch_size, advance)
     finally:
         model.train(was_training)
     return _labels_score(scores, list(labels), expected, lengths, started)
@@ -222,7 +218,6 @@ def label_scores(
     tokenizer: Tokenizer,
     asked: Sequence[Conversation],
     labels: Sequence[str],
-    workers: Workers,
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda n: None,
 ) -> tuple[np.ndarray, list[int]]:
@@ -237,14 +232,14 @@ def label_scores(
     _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
     shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
     base = _language_model(model)
-    prefix = workers.map(partial(_read, base), [rows[0].prompt[:shared]])[0]
+    prefix = threads.side_by_side(partial(_read, base), [rows[0].prompt[:shared]])[0]
     order = sorted(range(len(rows)), key=lengths.__getitem__)
     scores = np.empty((len(rows), len(labels)))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        runs = split_rows(range(len(chosen)), min(workers.count, len(chosen)))
+        runs = split_rows(range(len(chosen)), min(threads.count(), len(chosen)))
         parts = [[rows[i] for i in chosen[run.start : run.stop]] for run in runs]
-        found = workers.map(partial(_batch_scores, base, prefix, shared), parts)
+        found = threads.side_by_side(partial(_batch_scores, base, prefix, shared), parts)
         scores[chosen] = np.concatenate(found)
         advance(len(chosen))
     return scores, lengths

@@ -12,6 +12,7 @@ from math import log
 
 import numpy as np
 
+from minilora import threads
 from minilora.data import corpora
 from minilora.data.batches import ClassificationBatches, classification_windows
 from minilora.data.tasks import Example, Task, first_sentence
@@ -20,7 +21,6 @@ from minilora.models.llama import LlamaConfig, LlamaForSequenceClassification
 from minilora.tensor import no_grad
 from minilora.train.evaluate import accuracy
 from minilora.train.loop import TrainConfig, train
-from minilora.train.parallel import Workers
 
 CLASSES = ("as written", "mixed up")
 TEST = 0.3  # the share of all groups
@@ -64,7 +64,7 @@ def mix_up(sentence: str, rng: np.random.Generator) -> str:
 # The surprise of a language model
 
 
-def model_bits(model, tokenizer: Tokenizer, texts: Sequence[str], workers: Workers) -> np.ndarray:
+def model_bits(model, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
     """Bits of each text (N,) under a language model, from the end of another text on."""
 
     def bits(text: str) -> float:
@@ -72,7 +72,7 @@ def model_bits(model, tokenizer: Tokenizer, texts: Sequence[str], workers: Worke
         with no_grad():
             return float(model(ids, labels=ids).loss.item()) * (ids.size - 1) / log(2)
 
-    return np.array(workers.map(bits, texts))
+    return np.array(threads.side_by_side(bits, texts))
 
 
 def frequency_bits(tokenizer: Tokenizer, texts: Sequence[str], known: Sequence[str]) -> np.ndarray:
@@ -110,7 +110,6 @@ def network_from_scratch(
     train_on: Sequence[Example],
     test_on: Sequence[Example],
     training: TrainConfig,
-    workers: Workers,
 ) -> tuple[float, float]:
     """Accuracies (on what it was trained on, on the test) of a network that starts from random weights and has seen
     nothing but the labelled examples. Everything random is drawn from training.seed.
@@ -121,8 +120,6 @@ def network_from_scratch(
     sets = [(tokenizer.encode_many([e.text for e in part]), [e.label for e in part]) for part in (train_on, test_on)]
     longest, pad = config.max_position_embeddings, tokenizer.eos_token_id
     batches = ClassificationBatches(*sets[0], min(16, len(train_on)), longest, training.seed, pad)
-    train(classifier, batches, training, workers=workers, show_progress=False)
-    seen, unseen = (
-        accuracy(classifier, classification_windows(ids, labels, longest, 64, pad), workers) for ids, labels in sets
-    )
+    train(classifier, batches, training, show_progress=False)
+    seen, unseen = (accuracy(classifier, classification_windows(ids, labels, longest, 64, pad)) for ids, labels in sets)
     return seen, unseen

@@ -9,12 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from minilora import threads
 from minilora.data import chat
 from minilora.data.batches import padded_left
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape, first_few
 from minilora.formats.atomic import show_path
-from minilora.train.parallel import Workers, split_batch
+from minilora.train.parallel import split_batch
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,6 @@ def answers(
     tokenizer: Tokenizer,
     conversations: Sequence[chat.Conversation],
     max_new_tokens: int,
-    workers: Workers,
     batch_size: int = 20,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[str]:
@@ -142,8 +142,8 @@ def answers(
 
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        parts = split_batch(padded_left([prompts[i] for i in chosen]), workers.count)
-        rows = [row for part in workers.map(continued, parts) for row in part]
+        parts = split_batch(padded_left([prompts[i] for i in chosen]), threads.count())
+        rows = [row for part in threads.side_by_side(continued, parts) for row in part]
         given |= {i: text_of(row) for i, row in zip(chosen, rows, strict=True)}
         advance(len(chosen))
     return [given[i] for i in range(len(prompts))]

@@ -2,18 +2,18 @@
 
 What trains is what requires a gradient; what a batch is and how it is scored is the model's business
 (`model(**batch).loss`). A run that is interrupted and resumed ends with the same bits as one that was not, at the
-same number of workers.
+same number of threads.
 """
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from time import perf_counter
 from typing import Any, NoReturn
 
-from minilora import backend, nn
+from minilora import backend, nn, threads
 from minilora.errors import MiniloraError, Stopped, first_few
 from minilora.formats.atomic import show_path
 from minilora.optim import clip_grad_norm_
@@ -22,11 +22,11 @@ from minilora.tensor import Tensor, gradients
 from minilora.train.checkpoint import Checkpoint, not_finite
 from minilora.train.config import OPTIMIZERS, TrainConfig
 from minilora.train.launch import on_signals
-from minilora.train.parallel import Workers
+from minilora.train.parallel import batch_gradients
 from minilora.train.progress import progress_bar
 from minilora.train.run import RunFolder
 from minilora.train.schedule import lr_factor
-from minilora.train.world import SIGNALS
+from minilora.train.world import SIGNALS, World
 
 
 @dataclass
@@ -82,7 +82,7 @@ def train(
     *,
     evaluate: Callable[[], float] | None = None,
     run: RunFolder | None = None,
-    workers: Workers | None = None,
+    world: World | None = None,
     description: str = "training",
     show_progress: bool = True,
 ) -> History:
@@ -92,15 +92,11 @@ def train(
     metrics and checkpoints go; if it was opened on a checkpoint, training goes on from there. Raises MiniloraError
     where nothing is trainable, or where loss, gradient, weights or evaluation are not finite: before the step, and
     nothing of it is saved. Raises Stopped after SIGINT or SIGTERM, when the step was finished and saved; in the first
-    step at once. Where `workers` are of a world of several ranks, all of them call this alike, and rank 0 alone gives
-    `run`.
+    step at once. world: the ranks that train together: all of them call this alike, and rank 0 alone gives `run`.
     """
-    with (
-        nullcontext(workers) if workers is not None else Workers() as team,
-        backend.errstate(),  # what overflows is found by its result
-    ):
-        world = team.world
-        loop = _Loop(model, batches, config, evaluate, run, team)
+    with backend.errstate():  # what overflows is found by its result
+        world = world or World()
+        loop = _Loop(model, batches, config, evaluate, run, world)
         started = perf_counter()
         model.train()
         try:
@@ -135,10 +131,10 @@ class _Loop:
         config: TrainConfig,
         evaluate: Callable[[], float] | None,
         run: RunFolder | None,
-        workers: Workers,
+        world: World,
     ):
         self.model, self.batches, self.config = model, batches, config
-        self.evaluate, self.run, self.workers = evaluate, run, workers
+        self.evaluate, self.run, self.world = evaluate, run, world
         self.parameters = trainable(model)
         if not self.parameters:
             raise MiniloraError("nothing to train: every parameter is frozen")
@@ -154,7 +150,7 @@ class _Loop:
         self.step, self.lr = 0, config.peak_lr
         self.best: dict[str, Any] = {}  # a copy of the parameters at the best evaluation
         self.bad_evaluations = 0
-        checkpoint = workers.world.broadcast(run.checkpoint if run is not None else None)
+        checkpoint = world.broadcast(run.checkpoint if run is not None else None)
         if checkpoint is not None:
             self.restore(checkpoint)
         elif evaluate is not None:
@@ -170,7 +166,7 @@ class _Loop:
             group["lr"] = peak * factor
         self.lr = config.peak_lr * factor
         parts = [self.batches.next_batch() for _ in range(config.accumulate)]
-        loss = float(self.workers.gradients(self.model, parts, seed=(config.seed, self.step)))
+        loss = float(batch_gradients(self.model, parts, (config.seed, self.step), self.world))
         if self.hook is not None:
             loss += self.add_extra_loss(self.hook)
         norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
@@ -250,8 +246,8 @@ class _Loop:
             self.refuse(f"{bad} became infinite or not a number at step {self.step}")
         state = {
             "config": asdict(self.config),
-            "workers": self.workers.count,
-            "ranks": self.workers.world.size,
+            "workers": threads.count(),
+            "ranks": self.world.size,
             "batches": self.batches.state(),
             "optimizer": {name: value for name, value in optimizer.items() if not hasattr(value, "shape")},
             "best": self.history.best,
@@ -268,7 +264,7 @@ class _Loop:
         for key in after:
             if before.get(key, after[key]) != after[key]:
                 self.history.notes.append(f"resumed with {key} {after[key]} instead of {before[key]}")
-        for name, now in (("workers", self.workers.count), ("ranks", self.workers.world.size)):
+        for name, now in (("workers", threads.count()), ("ranks", self.world.size)):
             if (then := state.get(name, 1)) != now:
                 self.history.notes.append(f"resumed with {now} {name} instead of {then}: last digits differ")
         for name, p in self.parameters.items():

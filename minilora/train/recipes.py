@@ -37,9 +37,9 @@ from minilora.train.answers import Chats, is_chat_data, read_chats
 from minilora.train.catalog import BASE, CATALOG, find, in_cache
 from minilora.train.evaluate import bits_per_character
 from minilora.train.model_card import model_card
-from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 from minilora.train.run import RECORD
+from minilora.train.world import World
 
 LINE = 20  # characters: shorter lines recur by chance
 Adapters = str | os.PathLike | Sequence[tuple[str | os.PathLike, float]]  # a folder, or several with their weights
@@ -112,11 +112,17 @@ def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM
 
 
 def evaluator(
-    model, stream: TokenStream | ChatTokens, seq_len: int, batch_size: int, workers: Workers, bar: str | None = None
+    model,
+    stream: TokenStream | ChatTokens,
+    seq_len: int,
+    batch_size: int,
+    bar: str | None = None,
+    world: World | None = None,
 ):
     """A function that gives the bits per character of `stream` under the model as it then is.
 
     Of conversations, the assistant's answers alone count. bar: the words of a progress bar to show; None shows none.
+    world: the ranks that share the work.
     """
 
     def windows() -> Iterator[dict[str, Any]]:
@@ -127,7 +133,7 @@ def evaluator(
     def evaluate() -> float:
         batches = list(windows())
         with progress_bar(bar or "", len(batches), show=bar is not None) as advance:
-            return bits_per_character(model, _counted(batches, advance), stream.characters, workers)
+            return bits_per_character(model, _counted(batches, advance), stream.characters, world)
 
     return evaluate
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import metadata
 
 import numpy as np
 
-from minilora import __version__, backend, blas
+from minilora import __version__, backend, blas, threads
 from minilora.backend import xp
 from minilora.errors import SeenByAll, escape, first_few
 from minilora.threads import split_rows
@@ -60,6 +61,16 @@ class World:
         mine = blas.usable_cores()
         here = [cores for machine, cores in self._comm.allgather((_machine(), mine)) if machine == _machine()]
         return max(1, len(mine) // sum(bool(cores & mine) for cores in here))
+
+    @contextmanager
+    def shared_cores(self) -> Iterator[None]:
+        """Within the block, this rank uses no more than its `cores`. All ranks enter it alike."""
+        with ExitStack() as stack:
+            if self.size > 1:
+                stack.enter_context(threads.using(count := self.cores()))
+                if count == 1:
+                    stack.enter_context(blas.one_thread())
+            yield
 
     def share(self, rows: range) -> range:
         """This rank's rows of those of a batch."""

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from minilora import threads
 from minilora.cli import main
 from minilora.data.chat import ChatTokens
 from minilora.measure import lr_search
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
-from minilora.train.parallel import Workers
 
 pytestmark = pytest.mark.host
 
@@ -84,8 +84,8 @@ def test_a_search_finds_the_rate_and_leaves_the_model():
     rows = ChatTokens([(np.arange(8), np.arange(8) > 3)] * 20, [4] * 20)
     before, told = {n: p.data.copy() for n, p in model.named_parameters()}, {}
     start = TrainConfig(steps=20, peak_lr=1e-5)
-    with Workers(1) as workers:
-        best = lr_search.find_lr(model, Chats("x", "", rows, rows, rows), start, workers, told.__setitem__)
+    with threads.using(1):
+        best = lr_search.find_lr(model, Chats("x", "", rows, rows, rows), start, told.__setitem__)
     assert best == max(told) == pytest.approx(2.7e-4) and len(told) == 5  # too small, so the largest tried
     assert list(told.values())[-1] == min(told.values())
     assert all((p.data == before[n]).all() for n, p in model.named_parameters())

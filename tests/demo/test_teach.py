@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minilora import threads
 from minilora.cli import main
 from minilora.data import jargon as content
 from minilora.data.chat import Conversation
@@ -80,10 +81,8 @@ each_subject = pytest.mark.parametrize("subject", SUBJECTS)
 def lesson(place):
     from rich.console import Console
 
-    from minilora.train.parallel import Workers
-
-    with Workers(2) as workers:
-        yield teach._Lesson(PLAN, str(place / "model"), 0, workers, Console(quiet=True))
+    with threads.using(2):
+        yield teach._Lesson(PLAN, str(place / "model"), 0, Console(quiet=True))
 
 
 # Whole runs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minilora import backend
+from minilora import backend, threads
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import SeenByAll
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -18,7 +18,7 @@ from minilora.train import stream
 from minilora.train import world as world_module
 from minilora.train.evaluate import bits_per_character
 from minilora.train.loop import TrainConfig, train
-from minilora.train.parallel import Workers
+from minilora.train.parallel import batch_gradients
 from minilora.train.world import World, this_world
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -60,10 +60,10 @@ def gradients():
     labels[0, 3:] = -100  # rows that count unequally: a mean of means would be wrong
     batches = [{"input_ids": IDS, "labels": labels}, {"input_ids": IDS[:4], "labels": labels[:4]}]
     alone, together = model(), model()
-    with Workers(2, World()) as workers:
-        expected = float(workers.gradients(alone, batches, seed=(7, 3)))
-    with Workers(1, this_world()) as workers:
-        found = float(workers.gradients(together, batches, seed=(7, 3)))
+    with threads.using(2):
+        expected = float(batch_gradients(alone, batches, seed=(7, 3)))
+    with threads.using(1):
+        found = float(batch_gradients(together, batches, (7, 3), this_world()))
     assert abs(found - expected) <= 1e-6 * expected, (found, expected)
     for name, g in host_gradients(alone).items():
         np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
@@ -78,14 +78,14 @@ def streamed():
     for accumulated in (batches[:1], batches):
         for checkpointing in (False, True):
             alone, together = model(), model()
-            with Workers(2, World()) as workers:
-                expected = float(workers.gradients(alone, accumulated, seed=(7, 3)))
+            with threads.using(2):
+                expected = float(batch_gradients(alone, accumulated, seed=(7, 3)))
             together.gradient_checkpointing_enable(checkpointing)
             world = World(this_world()._comm)
             assert not world.overlaps  # all ranks are on this machine
             world.overlaps = True
-            with Workers(2, world) as workers:
-                found = float(workers.gradients(together, accumulated, seed=(7, 3)))
+            with threads.using(2):
+                found = float(batch_gradients(together, accumulated, (7, 3), world))
             assert abs(found - expected) <= 1e-6 * expected, (found, expected)
             for name, g in host_gradients(alone).items():
                 np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
@@ -103,9 +103,9 @@ def hooked():
         of = model()
         of.training_hook = lambda steps: Decay()
         config = TrainConfig(steps=2, optimizer="sgd", peak_lr=0.1)
-        with Workers(1, world) as workers:
+        with threads.using(1):
             data = LanguageModelBatches(IDS.reshape(-1), 4, 9, 0)
-            history = train(of, data, config, workers=workers, show_progress=False)
+            history = train(of, data, config, world=world, show_progress=False)
         ends.append((history.steps, {name: backend.to_numpy(p.data) for name, p in of.named_parameters()}))
     (steps, expected), (found_steps, found) = ends
     for one, other in zip(steps, found_steps, strict=True):
@@ -117,9 +117,9 @@ def hooked():
 def evaluation():
     """Windows shared out, some batches smaller than the world, give the bits of one process, on every rank."""
     measured = [
-        bits_per_character(of, evaluation_windows(IDS.reshape(-1), 9, 4), 40, workers)
+        bits_per_character(of, evaluation_windows(IDS.reshape(-1), 9, 4), 40, world)
         for of in [model()]
-        for workers in (Workers(1, World()), Workers(1, this_world()))
+        for world in (World(), this_world())
     ]
     assert abs(measured[0] - measured[1]) <= 1e-6 * measured[0], measured
 

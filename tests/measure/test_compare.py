@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from minilora import threads
 from minilora.cli import main
 from minilora.measure import compare, compare_report, footprint
 from minilora.measure.base import Base
@@ -14,7 +15,6 @@ from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.show import grids
 from minilora.train.loop import TrainConfig
-from minilora.train.parallel import Workers
 
 pytestmark = pytest.mark.host
 
@@ -214,16 +214,16 @@ def test_a_column_is_one_entry_of_the_list(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def lab(cache):
-    with pytest.MonkeyPatch.context() as patch, Workers(1) as workers:
+    with pytest.MonkeyPatch.context() as patch, threads.using(1):
         patch.setenv("MINILORA_CACHE", str(cache))
-        folder = BASE.cached(workers)[0]
-        yield Lab(folder, workers, 32, 4, 1_000, 1_000, 16)
+        folder = BASE.cached()[0]
+        yield Lab(folder, 32, 4, 1_000, 1_000, 16)
 
 
 @pytest.mark.slow
 def test_a_context_costs_no_bits_and_changes_what_follows(lab):
     model = lab.base()
-    bits = lambda context: bits_after(model, context, lab.domain_test, 32, 4, lab.workers)  # noqa: E731
+    bits = lambda context: bits_after(model, context, lab.domain_test, 32, 4)  # noqa: E731
     nothing = np.empty(0, dtype=np.int64)
     assert bits(nothing) == pytest.approx(lab.bits(model, lab.domain_test), abs=1e-6)
     assert bits(lab.domain_test.ids[:8]) != pytest.approx(bits(nothing), abs=1e-6)
@@ -234,7 +234,7 @@ def test_the_prompts_class_is_the_likeliest_next_token(lab):
     classes, model = lab.task.classes, lab.base()
     texts = [example.text for example in lab.test_examples[:3]]
     shots = lab.task.few(1, 0)[:2]
-    predicted, tokens = classify_by_prompt(model, lab.tokenizer, classes, shots, texts, lab.workers, batch_size=2)
+    predicted, tokens = classify_by_prompt(model, lab.tokenizer, classes, shots, texts, batch_size=2)
     first = [lab.tokenizer.encode(f" {name}")[0] for name in classes]
     alone = [lab.tokenizer.encode(prompt_for(classes, shots, text))[-256:] for text in texts]
     assert list(predicted) == [int(model(ids[None]).logits.numpy()[0, -1, first].argmax()) for ids in alone]

@@ -5,6 +5,7 @@ A task's score: the likelihood of labels against each prompt alone, what is coun
 import numpy as np
 import pytest
 
+from minilora import threads
 from minilora.data import chat
 from minilora.errors import MiniloraError
 from minilora.measure import task
@@ -12,7 +13,6 @@ from minilora.measure.task import after, answered, common_prefix, label_scores, 
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import no_grad
 from minilora.train import recipes
-from minilora.train.parallel import Workers
 from tests.helpers import tiny_chat
 
 WORDS = ("good", "bad", "dull", "a joy", "long", "worth your while, and not too long")
@@ -66,8 +66,8 @@ def test_scores_are_those_of_each_prompt_and_label_alone(taught, method, shots, 
     model = adapted(model, method)
     asked = [after(ROWS[:shots], row[:-1]) for row in ROWS[shots::3]]
     try:
-        with Workers(count) as workers:
-            scores, lengths = label_scores(model, tokenizer, asked, LABELS, workers, batch_size=3)
+        with threads.using(count):
+            scores, lengths = label_scores(model, tokenizer, asked, LABELS, batch_size=3)
         expected = plain_scores(model, tokenizer, asked, LABELS)
     finally:
         if method != "none":

@@ -5,13 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from minilora import threads
 from minilora.data import corpora
 from minilora.data.tasks import Example
 from minilora.measure import word_order
 from minilora.models.llama import LlamaConfig
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
-from minilora.train.parallel import Workers
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def test_frequency_bits_are_of_the_tokens_alone(base, task):
 def test_the_base_is_more_surprised_by_what_is_mixed_up(task):
     model, tokenizer = recipes.load_model("base")
     rng, texts = np.random.default_rng(0), [example.text for example in task.test if example.label == 0][:12]
-    with Workers(1) as workers:
-        as_written = word_order.model_bits(model, tokenizer, texts, workers)
-        mixed = word_order.model_bits(model, tokenizer, [word_order.mix_up(t, rng) for t in texts], workers)
-        again = word_order.model_bits(model, tokenizer, texts[:1], workers)
+    with threads.using(1):
+        as_written = word_order.model_bits(model, tokenizer, texts)
+        mixed = word_order.model_bits(model, tokenizer, [word_order.mix_up(t, rng) for t in texts])
+        again = word_order.model_bits(model, tokenizer, texts[:1])
     assert (mixed > as_written).mean() > 0.8
     assert again == pytest.approx(as_written[:1])
 
@@ -91,8 +91,8 @@ def test_a_network_from_scratch_knows_its_examples_by_heart(base, task):
         max_position_embeddings=64,
     )
     few = task.few(3, 0)
-    with Workers(1) as workers:
+    with threads.using(1):
         known, _ = word_order.network_from_scratch(
-            config, base[1], few, task.test[:8], TrainConfig(steps=25, peak_lr=1e-2), workers
+            config, base[1], few, task.test[:8], TrainConfig(steps=25, peak_lr=1e-2)
         )
     assert known == 1

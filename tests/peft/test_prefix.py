@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from minilora import backend, nn, no_grad, optim, quant
+from minilora import backend, nn, no_grad, optim, quant, threads
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats import safetensors
 from minilora.gradcheck import gradcheck
@@ -13,7 +13,7 @@ from minilora.models.generate import KVCache
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from minilora.tensor import Tensor
-from minilora.train.parallel import Workers
+from minilora.train.parallel import batch_gradients
 from tests.helpers import strict
 from tests.helpers.peft_invariants import edit_config, edit_tensors, same, state
 from tests.peft.test_model import refused
@@ -249,10 +249,10 @@ def test_a_training_step_waits_for_no_device():
 
 def test_shards_add_up():
     gradients = []
-    for workers in (Workers(1), Workers(2)):
+    for count in (1, 2):
         m = adapted()
-        with workers:
-            workers.gradients(m, [{"input_ids": IDS, "labels": IDS}])
+        with threads.using(count):
+            batch_gradients(m, [{"input_ids": IDS, "labels": IDS}])
         gradients.append(backend.to_numpy(m.base_model.model.prompt_embeddings.grad))
     close(gradients[1], gradients[0], 1e-5)
     m = adapted()

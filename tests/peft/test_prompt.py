@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from minilora import backend, nn, no_grad, quant
+from minilora import backend, nn, no_grad, quant, threads
 from minilora.data.batches import evaluation_windows
 from minilora.errors import MiniloraError
 from minilora.formats import safetensors
@@ -15,7 +15,7 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import PeftModel, PromptTuningConfig, get_peft_model
 from minilora.tensor import Tensor
 from minilora.train.evaluate import bits_per_character
-from minilora.train.parallel import Workers
+from minilora.train.parallel import batch_gradients
 from tests.helpers import strict
 from tests.helpers.peft_invariants import edit_config, edit_tensors, same, state
 from tests.peft.test_model import refused
@@ -137,8 +137,8 @@ def test_a_text_is_evaluated_token_by_token():
         labels = np.concatenate([np.full(P + 1, -100), window[1:]])
         read = np.concatenate([FIRST, window])
         nats += base_of()(read[None], labels=labels[None], num_items_in_batch=1).loss.item()
-    with Workers(1) as workers:
-        found = bits_per_character(m, evaluation_windows(text, 7, 2), 50, workers)
+    with threads.using(1):
+        found = bits_per_character(m, evaluation_windows(text, 7, 2), 50)
     assert found == pytest.approx(nats / np.log(2) / 50, rel=1e-5)
 
 
@@ -152,10 +152,10 @@ def test_another_head_counts_the_same():
 
 def test_shards_add_up():
     gradients = []
-    for workers in (Workers(1), Workers(2)):
+    for count in (1, 2):
         m = adapted()
-        with workers:
-            loss = workers.gradients(m, [{"input_ids": IDS, "labels": IDS}])
+        with threads.using(count):
+            loss = batch_gradients(m, [{"input_ids": IDS, "labels": IDS}])
         assert float(loss) == pytest.approx(m(IDS, labels=IDS).loss.item(), rel=1e-5)
         gradients.append(backend.to_numpy(m.base_model.model.prompt_embeddings.grad))
     close(gradients[1], gradients[0], 1e-5)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minilora import threads
 from minilora.errors import FormatError, MiniloraError
 from minilora.measure.memory import live_bytes, peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -23,7 +24,6 @@ from minilora.show.grids import show_size
 from minilora.train import methods, recipes
 from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS, Options
-from minilora.train.parallel import Workers
 
 pytestmark = pytest.mark.host
 
@@ -62,8 +62,8 @@ def measured_peak(model, lora_plus: float = 1.0, batch: int = BATCH, length: int
     """Of two steps, so that the optimizer's moments are there in the second."""
     before, config = live_bytes(model)["weights"], TrainConfig(steps=2, lora_plus=lora_plus)
     batches = Batches(model.config.vocab_size, batch, length)
-    with Workers(1) as workers:
-        run = lambda: train(model, batches, config, workers=workers, show_progress=False)  # noqa: E731
+    with threads.using(1):
+        run = lambda: train(model, batches, config, show_progress=False)  # noqa: E731
         return peak_bytes(run, before)
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from minilora import threads
 from minilora.cli import main
 from minilora.data import chat
 from minilora.data.tokenizer import END_OF_TEXT, folder_tokenizer
@@ -13,7 +14,6 @@ from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import recipes
 from minilora.train.answers import answers, end_token_ids, question_ids, read_chats
-from minilora.train.parallel import Workers
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -92,8 +92,8 @@ def test_bits_are_those_of_the_answers_and_their_ends(place):
         nats -= sum(log_probabilities[t - 1, ids[t]] for t in range(1, len(ids)) if mask[t])
     ends = sum(int((ids[mask] == tokenizer.eos_token_id).sum()) for ids, mask in chats.test.rows)
     assert ends == len(chats.test.rows) > 0
-    with Workers(1) as workers:
-        bits = recipes.evaluator(model, chats.test, 64, 2, workers)()
+    with threads.using(1):
+        bits = recipes.evaluator(model, chats.test, 64, 2)()
     assert bits == pytest.approx(nats / np.log(2) / chats.test.characters, rel=1e-5)
 
 
@@ -168,9 +168,9 @@ def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path
         return generate(self, ids, *arguments, **options)
 
     monkeypatch.setattr(type(model), "generate", seen)
-    with Workers(2) as workers:
-        found = answers(model, tokenizer, conversations, 6, workers, batch_size=6, advance=told.append)
-        assert answers(model, tokenizer, [], 6, workers) == []
+    with threads.using(2):
+        found = answers(model, tokenizer, conversations, 6, batch_size=6, advance=told.append)
+        assert answers(model, tokenizer, [], 6) == []
     assert told == [6, 6, 6, 2] and len(widths) == 8 and max(rows for rows, _ in widths) == 3
     alone = []
     for text in asked:
@@ -192,9 +192,9 @@ def test_an_answer_ends_before_its_end_also_where_the_tokenizer_would_show_it(tm
         return np.concatenate([ids, [[*row, *[end] * (longest - len(row))] for row in rows]], axis=1)
 
     monkeypatch.setattr(type(model), "generate", generate)
-    with Workers(1) as workers:
+    with threads.using(1):
         asked = [[{"role": "user", "content": "x"}]] * 2
-        assert answers(model, tokenizer, asked, 6, workers) == ["it is", "so"]
+        assert answers(model, tokenizer, asked, 6) == ["it is", "so"]
 
 
 def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys, tmp_path):

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from minilora import Tensor, backend, nn
+from minilora import Tensor, backend, nn, threads
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import MiniloraError, Stopped
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -16,7 +16,7 @@ from minilora.train.checkpoint import not_finite
 from minilora.train.config import OPTIMIZERS
 from minilora.train.evaluate import accuracy, bits_per_character
 from minilora.train.loop import TrainConfig, parameter_groups, train
-from minilora.train.parallel import Workers
+from minilora.train.parallel import batch_gradients
 from minilora.train.run import RunFolder
 from minilora.train.schedule import SCHEDULES, lr_factor
 
@@ -133,8 +133,8 @@ def test_the_metrics_have_every_evaluation_the_start_and_the_end_included(tmp_pa
 
 
 def loss_of(model) -> float:
-    with Workers(1) as workers:
-        return bits_per_character(model, evaluation_windows(IDS, 12, 8), 400, workers)
+    with threads.using(1):
+        return bits_per_character(model, evaluation_windows(IDS, 12, 8), 400)
 
 
 def test_early_stop_leaves_the_best_weights():
@@ -155,8 +155,8 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
         return TrainConfig(steps=12, optimizer=optimizer, peak_lr=1e-2, warmup=3, eval_every=4, save_every=3, seed=7)
 
     straight = tiny(kind=WithDropout)
-    with Workers(2) as workers, RunFolder(tmp_path / "straight") as run:
-        quiet(straight, batches(), config(), evaluate=lambda: loss_of(straight), run=run, workers=workers)
+    with threads.using(2), RunFolder(tmp_path / "straight") as run:
+        quiet(straight, batches(), config(), evaluate=lambda: loss_of(straight), run=run)
 
     class Killed(Exception):
         pass
@@ -171,14 +171,14 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
             return super().next_batch()
 
     broken = tiny(kind=WithDropout)
-    with Workers(2) as workers, RunFolder(tmp_path / "broken") as run, pytest.raises(Killed):
+    with threads.using(2), RunFolder(tmp_path / "broken") as run, pytest.raises(Killed):
         data = DiesAfter(IDS, batch_size=3, seq_len=12, seed=5)
-        quiet(broken, data, config(), evaluate=lambda: loss_of(broken), run=run, workers=workers)
+        quiet(broken, data, config(), evaluate=lambda: loss_of(broken), run=run)
 
     resumed = tiny(seed=99, kind=WithDropout)  # whatever it held is replaced
-    with Workers(2) as workers, RunFolder(tmp_path / "broken", resume=True) as run:
+    with threads.using(2), RunFolder(tmp_path / "broken", resume=True) as run:
         assert run.checkpoint.step == 6  # of the 8 steps, the last 2 were not saved
-        history = quiet(resumed, batches(), config(), evaluate=lambda: loss_of(resumed), run=run, workers=workers)
+        history = quiet(resumed, batches(), config(), evaluate=lambda: loss_of(resumed), run=run)
     assert same(weights(resumed), weights(straight))
     assert history.notes == []
     logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "broken")]
@@ -247,8 +247,8 @@ def test_a_gradient_that_is_not_a_number_changes_no_weight_and_leaves_the_last_g
 
     config = TrainConfig(steps=9, save_every=1, eval_every=1)
     message = "norm became nan at step 4 .*step-00000002.safetensors"
-    with RunFolder(tmp_path / "run") as run, Workers(1) as workers, pytest.raises(MiniloraError, match=message):
-        quiet(model, batches(), config, evaluate=evaluate, run=run, workers=workers)
+    with RunFolder(tmp_path / "run") as run, threads.using(1), pytest.raises(MiniloraError, match=message):
+        quiet(model, batches(), config, evaluate=evaluate, run=run)
     assert same(weights(model), seen[-1]) and len(seen) == 4
     with RunFolder(tmp_path / "run", resume=True) as run:
         assert run.checkpoint.step == 2 and run.notes == []
@@ -321,11 +321,11 @@ def test_a_hook_adds_a_loss_once_a_step_and_sees_the_clipped_gradients(count, ac
     config = TrainConfig(steps=3, optimizer="sgd", peak_lr=1e-2, max_norm=0.3, accumulate=accumulate, warmup=1)
     plain, model = tiny(), tiny(kind=Hooked)
     head = model.lm_head.weight.numpy()
-    with Workers(count) as workers:
+    with threads.using(count):
         data = batches()
-        loss = workers.gradients(plain, [data.next_batch() for _ in range(accumulate)], seed=(0, 0))
+        loss = batch_gradients(plain, [data.next_batch() for _ in range(accumulate)], seed=(0, 0))
         gradient = backend.to_numpy(plain.lm_head.weight.grad) + head
-        history = quiet(model, batches(), config, workers=workers)
+        history = quiet(model, batches(), config)
     assert history.steps[0]["loss"] == pytest.approx(float(loss) + (head**2).sum() / 2, rel=1e-5)
     assert [step for step, _ in model.hook.seen] == [1, 2, 3]
     clipped = gradient * min(1, 0.3 / history.steps[0]["norm"])
@@ -383,8 +383,8 @@ def test_bits_per_character_is_the_code_length_of_the_text():
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     expected = -log_p[np.arange(29), ids[1:]].sum() / np.log(2) / 77
     for count in (1, 2):
-        with Workers(count) as workers:
-            found = bits_per_character(model, evaluation_windows(ids, 30, 4), 77, workers)
+        with threads.using(count):
+            found = bits_per_character(model, evaluation_windows(ids, 30, 4), 77)
         assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -396,5 +396,5 @@ def test_accuracy_counts_rows():
 
     ids = np.zeros((5, 2), int)
     parts = [{"input_ids": ids, "labels": np.array([1, 1, 0, 2, 1])}, {"input_ids": ids[:1], "labels": np.array([0])}]
-    with Workers(2) as workers:
-        assert accuracy(Constant(), parts, workers) == 0.5
+    with threads.using(2):
+        assert accuracy(Constant(), parts) == 0.5

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from minilora import backend
+from minilora import backend, threads
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.train.parallel import Workers, split_batch
+from minilora.train.parallel import batch_gradients, split_batch
 
 
 def tiny(seed: int = 0) -> LlamaForCausalLM:
@@ -37,8 +37,8 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch(count):
     whole, parted = tiny(), tiny()
     loss = whole(**batch()).loss
     loss.backward()
-    with Workers(count) as workers:
-        total = workers.gradients(parted, [batch()])
+    with threads.using(count):
+        total = batch_gradients(parted, [batch()])
     assert float(total) == pytest.approx(loss.item(), rel=1e-6)
     for name, g in grads(whole).items():
         np.testing.assert_allclose(grads(parted)[name], g, rtol=2e-5, atol=2e-6)
@@ -46,9 +46,9 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch(count):
 
 def test_accumulated_batches_are_one_large_batch():
     large, small = tiny(), tiny()
-    with Workers(2) as workers:
-        first = workers.gradients(large, [batch(6)])
-        second = workers.gradients(small, split_batch(batch(6), 3))
+    with threads.using(2):
+        first = batch_gradients(large, [batch(6)])
+        second = batch_gradients(small, split_batch(batch(6), 3))
     assert float(first) == pytest.approx(float(second), rel=1e-6)
     for name, g in grads(large).items():
         np.testing.assert_allclose(grads(small)[name], g, rtol=2e-5, atol=2e-6)
@@ -58,8 +58,8 @@ def test_the_same_call_gives_the_same_bits():
     runs = []
     for _ in range(2):
         model = tiny()
-        with Workers(2) as workers:
-            workers.gradients(model, [batch()])
+        with threads.using(2):
+            batch_gradients(model, [batch()])
         runs.append(grads(model))
     assert all(np.array_equal(runs[0][name], runs[1][name]) for name in runs[0])
 
@@ -67,23 +67,23 @@ def test_the_same_call_gives_the_same_bits():
 def test_an_error_in_a_part_reaches_the_caller():
     bad = batch()
     bad["input_ids"][-1, 0] = 50
-    with Workers(2) as workers, pytest.raises(IndexError, match="token id 50"):
-        workers.gradients(tiny(), [bad])
+    with threads.using(2), pytest.raises(IndexError, match="token id 50"):
+        batch_gradients(tiny(), [bad])
 
 
 def test_a_batch_without_targets_is_refused():
     empty = batch()
     empty["labels"][:] = -100
-    with Workers(1) as workers, pytest.raises(ValueError, match="no label"):
-        workers.gradients(tiny(), [empty])
+    with threads.using(1), pytest.raises(ValueError, match="no label"):
+        batch_gradients(tiny(), [empty])
 
 
 def test_a_step_waits_for_no_device():
     from tests.helpers import strict
 
     model = tiny()
-    with Workers(1) as workers:
-        workers.gradients(model, [batch()])
+    with threads.using(1):
+        batch_gradients(model, [batch()])
         strict.reset_syncs()
-        workers.gradients(model, [batch()])
+        batch_gradients(model, [batch()])
         assert strict.sync_count() == 0

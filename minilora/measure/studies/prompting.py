@@ -7,13 +7,13 @@ from time import perf_counter
 
 import numpy as np
 
+from minilora import threads
 from minilora.data.tasks import Example
 from minilora.measure.few_shot import classify_by_prompt, crossover
 from minilora.measure.studies.study import Study, StudyBench, StudySettings, apart
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
 from minilora.tensor import no_grad
-from minilora.train.parallel import Workers
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def cost(bench: StudyBench, k: int) -> dict:
     lab, base, classifier = bench.lab, bench.lab.base(), bench.lab.classifier("lora", 0)
     shots = examples(bench, k, 0)
     seconds: dict[str, list[float]] = {"prompt_ms": [], "trained_ms": []}
-    with Workers(1) as alone:
+    with threads.using(1):
 
         def prompt(text: str) -> None:
-            classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, [text], alone)
+            classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, [text])
 
         def trained(text: str) -> None:
             with no_grad():
@@ -81,7 +81,7 @@ class Prompting(Study):
         texts = [example.text for example in lab.test_examples]
         if kind == "prompt":
             base, shots = lab.base(), examples(bench, k, seed)
-            found, tokens = classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, texts, lab.workers)
+            found, tokens = classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, texts)
             right = found == np.array([example.label for example in lab.test_examples])
             return {"accuracy": float(right.mean()), "tokens": tokens, "classes": len(lab.task.classes)}
         rate = bench.task_rate("lora")

@@ -20,7 +20,6 @@ from minilora.show.grids import Grid, Spread, seeds_in_words, show_count, show_s
 from minilora.train import recipes
 from minilora.train.loop import History, TrainConfig
 from minilora.train.methods import Options
-from minilora.train.parallel import Workers
 from minilora.train.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -106,14 +105,13 @@ class Study:
         for note in records.notes:
             print(f"minilora: note: {note}", file=sys.stderr)
         tests = ("test_characters", "validation_characters", "test_examples")
-        with Workers() as workers:
-            folder = recipes.base_folder() if settings.base is None else settings.base.cached(workers)[0]
-            lab = Lab(folder, workers, **{name: getattr(settings, name) for name in tests})
-            bench, cells = StudyBench(settings, lab, records), cls.cells(settings)
-            with progress_bar(cls.name, len(cells)) as advance:
-                for key in cells:
-                    bench.cell(key, *((cls.measure_base, bench) if key == ("base",) else (cls.measure, bench, *key)))
-                    advance(1, " ".join(map(str, key)))
+        folder = recipes.base_folder() if settings.base is None else settings.base.cached()[0]
+        lab = Lab(folder, **{name: getattr(settings, name) for name in tests})
+        bench, cells = StudyBench(settings, lab, records), cls.cells(settings)
+        with progress_bar(cls.name, len(cells)) as advance:
+            for key in cells:
+                bench.cell(key, *((cls.measure_base, bench) if key == ("base",) else (cls.measure, bench, *key)))
+                advance(1, " ".join(map(str, key)))
         return records
 
     # What the cells whose key begins with `start` say
