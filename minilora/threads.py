@@ -70,7 +70,7 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
     until nothing runs any more; of several, the first in order is raised.
     """
     calls = list(zip(*arguments, strict=True))
-    if len(calls) == 1 or count() == 1:
+    if len(calls) < 2 or count() == 1:
         return [function(*call) for call in calls]
 
     def run(call: tuple[Any, ...]) -> Result:

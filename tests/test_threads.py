@@ -144,6 +144,7 @@ def test_results_come_in_order_and_nothing_is_split_twice():
     def inner(i):
         return threads.count(), threads.side_by_side(lambda j: 10 * i + j, range(3))
 
+    assert threads.side_by_side(inner, []) == []
     assert threads.side_by_side(inner, range(5)) == [(1, [10 * i, 10 * i + 1, 10 * i + 2]) for i in range(5)]
 
 
