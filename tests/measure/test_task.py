@@ -144,8 +144,8 @@ def test_one_prompt_and_labels_that_are_not_tokenized_alike_in_all_rows(taught):
     model, tokenizer = taught
     asked = [row[:-1] for row in ROWS[:2]]
     alone = [plain_scores(model, tokenizer, [messages], LABELS) for messages in asked]
-    with Workers(1) as workers:  # alone, all of a prompt is the common beginning
-        found = [label_scores(model, tokenizer, [messages], LABELS, workers)[0] for messages in asked]
+    with threads.using(1):  # alone, all of a prompt is the common beginning
+        found = [label_scores(model, tokenizer, [messages], LABELS)[0] for messages in asked]
     np.testing.assert_allclose(found, alone, atol=1e-4)
     told = chat.find_format(tokenizer).encode_many(tokenizer, [answered(m, x) for m in asked for x in LABELS])
     first, second = task._row(told[:3]), task._row(told[3:])
