@@ -212,7 +212,7 @@ def test_generating_and_evaluating_are_as_ever(name, monkeypatch):
     model.gradient_checkpointing_enable()
     used = []
     seen = lambda block, *a, within: used.append(block) or block(*a)  # noqa: E731
-    monkeypatch.setattr("minilora.models.pretrained.checkpoint", seen)
+    monkeypatch.setattr("minilora.models.language_model.checkpoint", seen)
     model(IDS, labels=IDS)
     assert len(used) == 3
     model.generate(IDS, 3)  # in training mode, too, a cache is written once

@@ -21,7 +21,7 @@ from minilora import functional as F
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.fields import choice, field_problems, flag, number, token, tokens, whole
 from minilora.formats.stored import StoredTensor
-from minilora.models.pretrained import Body, LanguageModel, normal
+from minilora.models.language_model import Body, LanguageModel, normal
 from minilora.tensor import Tensor
 
 # Fields of a config.json that change what is computed, and the one value of each that is computed here.

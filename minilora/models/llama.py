@@ -17,9 +17,18 @@ import numpy as np
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.formats.stored import StoredTensor
+from minilora.models.language_model import (
+    Body,
+    LanguageModel,
+    Output,
+    Pretrained,
+    host_ids,
+    normal,
+    over_rows,
+    token_ids,
+)
 from minilora.models.llama_config import LlamaConfig
 from minilora.models.llama_gguf import llama_of
-from minilora.models.pretrained import Body, LanguageModel, Output, Pretrained, host_ids, normal, over_rows, token_ids
 from minilora.models.rotary import inverse_frequencies, rotary_tables
 from minilora.tensor import Tensor
 

@@ -8,9 +8,9 @@ from minilora.formats import huggingface
 from minilora.formats.atomic import read_json, show_path
 from minilora.formats.gguf import is_gguf
 from minilora.models.gpt2 import GPT2LMHeadModel
+from minilora.models.language_model import LanguageModel
 from minilora.models.llama import LlamaForCausalLM
 from minilora.models.llama_config import MODEL_TYPES
-from minilora.models.pretrained import LanguageModel
 
 LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
     **dict.fromkeys(MODEL_TYPES, LlamaForCausalLM),

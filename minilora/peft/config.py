@@ -16,7 +16,7 @@ import numpy as np
 from minilora import nn
 from minilora.errors import MiniloraError, did_you_mean, escape, first_few
 from minilora.fields import checked, choice, field_problems
-from minilora.models.pretrained import Pretrained
+from minilora.models.language_model import Pretrained
 from minilora.quant import linears_of_blocks
 from minilora.tensor import Tensor
 

@@ -25,7 +25,7 @@ import numpy as np
 from minilora import backend, nn, ops
 from minilora.backend import xp
 from minilora.fields import choice, flag, is_whole, whole
-from minilora.models.pretrained import Body
+from minilora.models.language_model import Body
 from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.peft.virtual import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, settings
 from minilora.tensor import Tensor, no_grad

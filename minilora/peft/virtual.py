@@ -14,8 +14,8 @@ import numpy as np
 from minilora import nn
 from minilora.errors import MiniloraError, escape
 from minilora.fields import checked, is_list_of, is_whole, whole
+from minilora.models.language_model import Body, host_ids, token_ids
 from minilora.models.llama import LlamaForSequenceClassification
-from minilora.models.pretrained import Body, host_ids, token_ids
 from minilora.peft.config import AdapterLayer, PeftConfig
 from minilora.peft.method import Option
 from minilora.tensor import Tensor

@@ -14,8 +14,8 @@ from minilora import backend, nn, optim, quant
 from minilora.errors import MiniloraError
 from minilora.formats import safetensors
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
+from minilora.models.language_model import LanguageModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.models.pretrained import LanguageModel
 from minilora.peft import (
     AdaLoraConfig,
     BitFitConfig,

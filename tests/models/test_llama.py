@@ -16,8 +16,8 @@ import minilora.functional as F
 from minilora import Tensor, backend, nn, no_grad, optim, tensor
 from minilora.errors import FormatError, MiniloraError
 from minilora.gradcheck import gradcheck
+from minilora.models.language_model import shifted
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-from minilora.models.pretrained import shifted
 from minilora.models.rotary import inverse_frequencies
 from tests.helpers import strict
 
