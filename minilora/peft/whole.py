@@ -64,7 +64,7 @@ register(
         family="own weights",
         marker="o",
         linestyle="-",
-        lr=5e-4,
+        lr=1.5e-3,
         large_lr=5e-5,
         plan=plan_all,
         make_trainable=train_all,
