@@ -79,7 +79,8 @@ def train_in_folder(
     fits()
     if arguments.lr == AUTO:
         config = replace(config, peak_lr=_searched_lr(arguments, model, text, config, **pack))
-    examples = arguments.eval_examples or defaults.eval_examples(config, batch_size)
+    before = _resumed_settings(arguments).get("eval_examples")  # evaluations are compared with those before
+    examples = arguments.eval_examples or before or defaults.eval_examples(config, batch_size)
     validation = recipes.sample(text.validation, examples, seq_len)
     settings = settings | pack | {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len")}
     settings |= {name: getattr(config, name) for name in given(arguments) if name != "peak_lr"}
@@ -138,10 +139,16 @@ def train_in_folder(
         )
 
 
+def _resumed_settings(arguments: Namespace) -> dict:
+    """The settings of the run that is resumed; none where a run begins."""
+    record = Path(arguments.out, RECORD)
+    return read_record(record)["config"] if arguments.resume and record.is_file() else {}
+
+
 def _searched_lr(arguments: Namespace, model, text, config: TrainConfig, **pack) -> float:
     """The learning rate that a search finds; of a run that is resumed, the one that it found then."""
-    if arguments.resume and (record := Path(arguments.out, RECORD)).is_file():
-        return float(read_record(record)["config"]["lr"])
+    if (lr := _resumed_settings(arguments).get("lr")) is not None:
+        return float(lr)
     tell = print if not arguments.json else lambda line: None
     sizes = {"batch_size": arguments.batch_size, "seq_len": arguments.seq_len} | pack
     tell(f"--lr auto: each rate for {search_config(config).steps} steps")
