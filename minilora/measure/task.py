@@ -231,6 +231,7 @@ def label_scores(
     lengths = [len(row.prompt) for row in rows]
     _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
     shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
+    shared = shared if len(rows) > 1 else 0  # what one prompt begins with is not read apart
     base = _language_model(model)
     prefix = threads.side_by_side(partial(_read, base), [rows[0].prompt[:shared]])[0]
     order = sorted(range(len(rows)), key=lengths.__getitem__)
