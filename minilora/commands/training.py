@@ -17,7 +17,7 @@ from minilora.peft import Options
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch, recipes
-from minilora.train.loop import TrainConfig, check_own_checkpoint, train, trainable
+from minilora.train.loop import TrainConfig, check_own_checkpoint, trainable
 from minilora.train.run import RECORD, RunFolder
 from minilora.train.world import this_world
 
@@ -105,8 +105,10 @@ def train_in_folder(
     print_notes(notes)
     with world.shared_cores(), run_folder if world.is_rank_zero else nullcontext() as run:
         at_once = max(batch_size, defaults.EVALUATION_BATCH)
-        evaluate = recipes.evaluator(model, validation, seq_len, at_once, world=world)
-        history = train(model, batches, config, evaluate=evaluate, run=run, world=world, description=arguments.command)
+        sizes = {"batch_size": batch_size, "seq_len": seq_len, "examples": examples}
+        history = defaults.fit(
+            model, text, config, **sizes, batches=batches, world=world, run=run, description=arguments.command
+        )
         tested = recipes.sample(text.test, defaults.test_examples(config, batch_size, examples), seq_len)
         test = recipes.evaluator(model, tested, seq_len, at_once, world=world)()
         learned = history.best_step > 0

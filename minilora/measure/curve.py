@@ -33,7 +33,7 @@ from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, methods, recipes, tasks
 from minilora.train.answers import Chats, is_chat_data
-from minilora.train.loop import History, train
+from minilora.train.loop import History
 from minilora.train.progress import progress_bar
 
 KIND = "curve"
@@ -149,7 +149,7 @@ def _check_labels(task: TaskData) -> None:
 # The cells
 
 
-def run(out: Path, settings: CurveSettings, resume: bool = False, overwrite: bool = False) -> Records:
+def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrite: bool = False) -> Records:
     """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
 
     Raises MiniloraError, before anything is written, for data, shots and sizes that do not suit; and where the file is
@@ -287,12 +287,11 @@ class Curve:
     def train(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, History, dict]:
         """A model trained on all of the conversations, by the defaults of `minilora finetune`, without evaluations."""
         model, tokens = self.adapted(method, conversations, seed)
-        data = Chats(self.settings.data, "", tokens, tokens, tokens)
-        length = defaults.seq_len_for(model, data)
-        config = defaults.finetune_config(model, methods.METHODS[method], data, seq_len=length, seed=seed)
-        batches = recipes.training_batches(tokens, defaults.BATCH_SIZE, length, seed)
-        history = train(model, batches, config, show_progress=False)
-        facts = {"lr": config.peak_lr, "steps": config.steps, "notes": getattr(batches, "notes", [])}
+        none = chat.ChatTokens([], [])
+        data = Chats(self.settings.data, "", tokens, none, none)
+        config = defaults.finetune_config(model, methods.METHODS[method], data, seed=seed)
+        history = defaults.fit(model, data, config, show_progress=False)
+        facts = {"lr": config.peak_lr, "steps": config.steps, "notes": history.notes}
         return model, history, facts | {"trainable": recipes.count_parameters(model)[0]}
 
 

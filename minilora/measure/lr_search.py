@@ -7,8 +7,7 @@ from math import inf
 from minilora.errors import MiniloraError
 from minilora.train import defaults, recipes
 from minilora.train.answers import Chats
-from minilora.train.loop import TrainConfig, train, trainable
-from minilora.train.world import World
+from minilora.train.loop import TrainConfig, trainable
 
 SEED = 100  # of what a search trains, so that no seed of a measurement was looked at before
 FACTOR = 3.0  # between the learning rates
@@ -48,28 +47,20 @@ def rate_loss(
     model,
     data: recipes.Text | Chats,
     config: TrainConfig,
-    *,
-    batch_size: int = defaults.BATCH_SIZE,
-    seq_len: int | None = None,
-    pack: bool = False,
-    world: World | None = None,
+    **batches,
 ) -> Callable[[float], float]:
     """A function of a learning rate: the best validation loss, in bits per character, of a training by `config` at it.
 
     Each call begins with the weights that `model` has now, and leaves them so. It raises MiniloraError where the
-    training diverges.
+    training diverges. batches: batch_size, seq_len, pack and world of `defaults.fit`.
     """
-    seq_len = seq_len or defaults.seq_len_for(model, data)
-    validation = recipes.sample(data.validation, defaults.eval_examples(config, batch_size), seq_len)
-    evaluate = recipes.evaluator(model, validation, seq_len, batch_size, world=world)
     parameters = trainable(model)
     start = {name: parameter.data.copy() for name, parameter in parameters.items()}
 
     def loss(rate: float) -> float:
-        batches = recipes.training_batches(data.train, batch_size, seq_len, config.seed, pack)
         try:
             tried = replace(config, peak_lr=rate)
-            return train(model, batches, tried, evaluate=evaluate, world=world, show_progress=False).best
+            return defaults.fit(model, data, tried, show_progress=False, **batches).best
         finally:
             for name, parameter in parameters.items():
                 parameter.data, parameter.grad = start[name], None

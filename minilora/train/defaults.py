@@ -1,15 +1,23 @@
 """What a training does where nobody says otherwise: its learning rate, length, steps, and how it is evaluated.
 
-`finetune_config` is the whole of it; `minilora finetune` and `minilora curve` train by the same defaults.
+`finetune_config` decides, and `fit` trains; `minilora finetune` and `minilora curve` stand on both.
+
+model, tokenizer = recipes.load_model("smollm2")
+data = recipes.read_data("mine.jsonl", tokenizer)
+model = methods.adapt(model, "lora")
+history = fit(model, data, finetune_config(model, METHODS["lora"], data))
 """
 
 from math import ceil
 from typing import Any
 
 from minilora.peft import Method, PeftModel
+from minilora.train import recipes
 from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
+from minilora.train.loop import History, train
 from minilora.train.recipes import Text, count_parameters, longest
+from minilora.train.world import World
 
 BATCH_SIZE = 8
 TEXT_LENGTH = 128  # tokens per sequence of a text
@@ -46,6 +54,41 @@ def finetune_config(
     if given.get("peak_lr") is None:
         given["peak_lr"] = method.rate(base_size(model))
     return train_config(batch_size, **{"lora_plus": method.lora_plus} | given)
+
+
+def fit(
+    model,
+    data: Text | Chats,
+    config: TrainConfig,
+    *,
+    batch_size: int = BATCH_SIZE,
+    seq_len: int | None = None,
+    pack: bool = False,
+    examples: int | None = None,
+    batches=None,
+    world: World | None = None,
+    **training: Any,
+) -> History:
+    """Train `model`, adapted in place, on the training part of `data`; the best weights that were evaluated stay.
+
+    A sample of the validation part is evaluated; where that part is empty, nothing is. examples: how many of it each
+    time; None: `eval_examples`. batches: what to train on, with its notes known; None: `recipes.training_batches`, and
+    its notes come first in the history's. world: the ranks that train together. training: of `loop.train`, whose errors
+    are raised; MiniloraError, too, where sequences pass the model's positions.
+    """
+    seq_len = seq_len or seq_len_for(model, data)
+    notes: list[str] = []
+    if batches is None:
+        recipes.check_length(model, data, seq_len, pack)
+        batches = recipes.training_batches(data.train, batch_size, seq_len, config.seed, pack)
+        notes = getattr(batches, "notes", [])
+    evaluate = None
+    if data.validation.characters:
+        validation = recipes.sample(data.validation, examples or eval_examples(config, batch_size), seq_len)
+        evaluate = recipes.evaluator(model, validation, seq_len, max(batch_size, EVALUATION_BATCH), world=world)
+    history = train(model, batches, config, evaluate=evaluate, world=world, **training)
+    history.notes = [*notes, *history.notes]
+    return history
 
 
 def base_size(model) -> int:

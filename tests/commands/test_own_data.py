@@ -1,0 +1,62 @@
+"""pytest tests/commands/test_own_data.py: the page docs/own-data.md, run from top to bottom on made-up reviews."""
+
+import csv
+import io
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from minilora.cli import main
+from minilora.data.chat import read_jsonl
+from minilora.formats.gguf import read_gguf
+from minilora.train import defaults
+from tests.helpers import tiny_chat
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
+BLOCK = re.compile(r"^```(json|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TEXTS = {"positive": "a joy", "negative": "dull"}
+ROWS = [{"text": f"{TEXTS[label]}, number {i}", "label": label} for i in range(30) for label in TEXTS]
+
+
+@pytest.fixture
+def blocks(tmp_path, monkeypatch) -> list[tuple[str, str]]:
+    """The page's blocks, in a folder that has reviews.csv, with a tiny chat model in place of SmolLM2."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(defaults, "LEAST_STEPS", 12)
+    texts = [f"Positive or negative? {row}" for row in ROWS]
+    tiny_chat.save(Path("tiny"), texts, hidden_size=32, max_position_embeddings=512)
+    with open("reviews.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["text", "label"])
+        writer.writeheader()
+        writer.writerows(ROWS)
+    return [(kind, code.replace("smollm2", "tiny")) for kind, code in BLOCK.findall(PAGE.read_text("utf-8"))]
+
+
+def test_the_page_runs(blocks, monkeypatch, capsys):
+    names: dict = {}
+    for kind, code in blocks:
+        if kind == "python":
+            exec(compile(code, PAGE.name, "exec"), names)
+        elif kind == "bash":
+            for line in code.splitlines():
+                monkeypatch.setattr(sys, "stdin", io.StringIO("Positive or negative? Dull.\n/quit\n"))
+                program, *flags = shlex.split(line)
+                assert program == "minilora" and main(flags) == 0, (line, capsys.readouterr().err)
+        else:
+            Path("shown.jsonl").write_text(code)
+            assert [one[-1]["content"] for one in read_jsonl("shown.jsonl")] == ["positive", "negative", "negative"]
+    assert len(read_jsonl("test.jsonl")) == 12 and len(read_jsonl("mine.jsonl")) == 48
+    told = [json.loads(Path("runs", name, "run.json").read_text()) for name in ("chat", "auto", "short")]
+    assert [one["config"]["model"] for one in told] == ["tiny"] * 3
+    assert read_gguf(Path("lora.gguf")).metadata["general.type"] == "adapter"
+    assert names["adapted"].active_adapter == "sum" and names["both"].strength == 0.5
+
+    # In Python as by the command. The search for a rate has left the model as it was.
+    assert names["history"].best == pytest.approx(told[0]["result"]["validation"], rel=1e-6)
+    assert names["rate"] == told[1]["config"]["lr"]
