@@ -23,6 +23,7 @@ from minilora.measure.studies import (
     targets,
 )
 from minilora.measure.studies.study import RECORDS
+from minilora.peft import METHODS
 from minilora.quant import dequantize_4bit, quantize_4bit
 from minilora.show.grids import Spread, drawn, render
 from minilora.train.loop import TrainConfig
@@ -214,8 +215,8 @@ def test_what_survives_of_normal_numbers():
 def test_replay_and_methods_change_what_is_trained(measured, capsys):
     records = rows_of(measured, capsys, "forgetting")
     plain, mixed = (records.rows["full", 1.0, share, 0] for share in (0.0, 0.5))
-    assert plain["domain"] != mixed["domain"] and plain["lr"] == mixed["lr"] == 5e-4
-    assert records.rows["full", 3.0, 0.0, 0]["lr"] == 1.5e-3
+    assert plain["domain"] != mixed["domain"] and plain["lr"] == mixed["lr"] == METHODS["full"].lr
+    assert records.rows["full", 3.0, 0.0, 0]["lr"] == pytest.approx(3 * METHODS["full"].lr)
 
 
 @pytest.mark.slow
