@@ -209,12 +209,13 @@ def test_what_was_computed_before_gets_its_gradient():
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("seed", [None, 5])
-def test_dropout_draws_by_rows_whatever_the_threads(checkpointing, seed):
-    results = []
+def test_dropout_draws_by_rows_whatever_the_threads(checkpointing, seed, monkeypatch):
+    results, calls = [], seen_rows(dropping(), monkeypatch)
     for count in (1, 2, 3):
         model = dropping().gradient_checkpointing_enable(checkpointing)
         with threads.using(count), nullcontext() if seed is None else nn.dropout_rng(np.random.default_rng(seed)):
             results.append([found(model, model(IDS, labels=LABELS).loss) for _ in range(2)])
+    assert sorted(rows for _, rows in calls) == 2 * [1] + 2 * [1, 1, 1] + 2 * [2] + 2 * [3]  # no part failed
     first, second = results[0]
     assert first["loss"] != second["loss"]  # a call draws anew
     for other in results[1:]:
@@ -295,14 +296,16 @@ def test_weights_are_read_only_until_backward_and_nothing_is_left_behind():
     assert all(p.data.flags.writeable for p in model.parameters())
 
 
-def test_products_use_one_thread_while_parts_run(monkeypatch):
+@pytest.mark.parametrize("worth", [1, 10**9], ids=["parts", "little work"])
+def test_products_use_one_thread_while_parts_run(worth, monkeypatch):
     from minilora import blas
 
     if not blas.describe() or max(b["num_threads"] for b in blas.describe()) == 1:
         pytest.skip("there is one thread anyway")
     before = [b["num_threads"] for b in blas.describe()]
-    within = []
+    within: list[int] = []
     plain = F.rms_norm
+    monkeypatch.setattr(threads, "WORTH_A_PART", worth)
 
     def looking(*arguments):
         within.append(max(b["num_threads"] for b in blas.describe()))
@@ -311,8 +314,10 @@ def test_products_use_one_thread_while_parts_run(monkeypatch):
     monkeypatch.setattr(F, "rms_norm", looking)
     loss = llama()(IDS, labels=LABELS).loss
     assert set(within) == {1} and [b["num_threads"] for b in blas.describe()] == before
-    with blas.one_thread(), blas.one_thread():
-        pass
+    with blas.one_thread():
+        with blas.one_thread():
+            pass
+        assert max(b["num_threads"] for b in blas.describe()) == 1
     loss.backward()
     assert [b["num_threads"] for b in blas.describe()] == before
 
