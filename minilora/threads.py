@@ -89,7 +89,6 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    blas.keep_freed_memory()
     return ThreadPoolExecutor(threads, thread_name_prefix="minilora")
 
 
@@ -104,6 +103,7 @@ class Parts:
     """
 
     def __init__(self, run: Callable[[Any], Any], parts: Sequence[Any]):
+        blas.keep_freed_memory()
         self.since = next(clock)
         with blas.one_thread():
             self.results = side_by_side(run, parts)
@@ -158,7 +158,7 @@ def add_up(found: list[dict[Any, Array]]) -> dict[Any, Array]:
     return dict(zip(names, spread(add, [(name, prod(name.shape)) for name in names]), strict=True))
 
 
-WORTH_A_TASK = 2**16  # elements; handing fewer to a thread costs more than it saves
+WORTH_A_TASK = 2**18  # elements; handing fewer to a thread costs more than it saves
 
 
 def spread(function: Callable[[Any], Result], sized: list[tuple[Any, int]]) -> list[Result]:
