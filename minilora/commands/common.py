@@ -188,7 +188,9 @@ def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: in
     """steps: the default, which the command fills in. steps, seq_len: None where they depend on the data."""
     parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
     parser.add_argument(
-        "--config", metavar="RUN", help="a run's folder or run.json: its settings, where no flag says otherwise"
+        "--config",
+        metavar="RUN",
+        help="a run's folder or run.json: its settings, but for what flags say and what follows from that",
     )
     length = parser.add_mutually_exclusive_group()
     by_data = "3 epochs of conversations, but 60 to 600 steps; 200 for a text"

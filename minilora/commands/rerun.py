@@ -6,16 +6,32 @@ from argparse import Action
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from minilora.errors import MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import read_json, show_path
 from minilora.peft.method import known_options
 from minilora.train.run import FORMAT, RECORD
+
+# Flags, and what does not suit any more where they are typed: always, and where a default had been derived from them.
+REPLACES = {
+    "--epochs": ("steps",),
+    "--data": ("validation", "test"),
+    "--model": ("lr",),
+    "--method": ("lr", *known_options()),
+}
+BY_STEPS: tuple[str, ...] = ("warmup", "eval_every", "eval_examples")
+DECIDES = dict.fromkeys(("--steps", "--epochs", "--batch-size", "--accumulate"), BY_STEPS)
+DECIDES |= {"--eval-every": ("eval_examples",), "--data": ("steps", "seq_len", *BY_STEPS)}
 
 
 def read_record(path: str | Path) -> dict:
     """The record of a run, in its file or in the run's folder. MiniloraError where it is none."""
     path = Path(path) / RECORD if Path(path).is_dir() else Path(path)
-    record = read_json(path)
+    try:
+        record = read_json(path)
+    except FormatError as error:
+        if not isinstance(error.__cause__, ValueError):  # it cannot be read
+            raise
+        record = {}  # it is no JSON
     if record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
         raise MiniloraError(f"--config {show_path(path)} is no record of a run; give a {RECORD} or its folder")
     return record
@@ -24,20 +40,26 @@ def read_record(path: str | Path) -> dict:
 def set_defaults(path: str, actions: Iterable[Action], args: Sequence[str]) -> None:
     """Give the flags in `actions` the values of the run recorded at `path`, as if they were typed before `args`.
 
-    What follows from a setting that `args` change does not come along: the rate and the options from the method, the
-    rate from the model. MiniloraError for settings that no flag has.
+    What follows from a setting that `args` change does not come along: the rate and the options from the method, and
+    what the run had not been told itself but derived, as the warmup from the steps. MiniloraError for settings that no
+    flag has.
     """
-    config = {name: value for name, value in read_record(path)["config"].items() if value is not None}
+    record = read_record(path)
+    config = {name: value for name, value in record["config"].items() if value is not None}
     flags = {action.dest: action for action in actions}
     if strange := sorted(config.keys() - flags.keys()):
         raise MiniloraError(
             f"--config {show_path(path)} is of another command: no flag here sets {escape(', '.join(strange))}"
         )
-    typed = {argument.partition("=")[0] for argument in args}
-    left_out = {"--epochs": ("steps",), "--model": ("lr",), "--method": ("lr", *known_options())}
-    for flag in typed & left_out.keys():
-        config = {name: value for name, value in config.items() if name not in left_out[flag]}
+    typed, told = _flags(args), _flags(str(record.get("command")).split())
+    left_out = {name for flag in typed for name in DECIDES.get(flag, ()) if f"--{name.replace('_', '-')}" not in told}
+    left_out |= {name for flag in typed for name in REPLACES.get(flag, ())}
+    config = {name: value for name, value in config.items() if name not in left_out}
     for name, value in config.items():
         flags[name].required = False
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         flags[name].default = value if isinstance(value, bool) else text  # argparse checks it as if it were typed
+
+
+def _flags(args: Iterable[str]) -> set[str]:
+    return {argument.partition("=")[0] for argument in args}

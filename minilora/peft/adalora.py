@@ -74,6 +74,7 @@ class AdaLoraConfig(TargetedConfig):
     def __post_init__(self):
         super().__post_init__()
         self.rank = self.init_r  # of the layer at hand
+        self.trained: AdaLoraConfig | None = None  # with the steps of the latest training
 
     def problems(self) -> list[str]:
         found = super().problems()
@@ -114,21 +115,25 @@ class AdaLoraConfig(TargetedConfig):
         return AdaLoraLinear(module, arrays, self.lora_alpha / (self.init_r + 1e-5), dropout)
 
     def training_hook(self, model: nn.Module, steps: int) -> "AdaLoraHook":
-        """Fills in what the number of steps decides."""
-        total = self.total_step = steps if self.total_step is None else self.total_step
-        start = self.tinit = total // 10 if self.tinit is None else self.tinit
-        self.tfinal = 3 * total // 10 if self.tfinal is None else self.tfinal
-        if problems := self.problems():
+        """Of a training that begins with the whole budget. What its steps decide holds for no other training."""
+        total = steps if self.total_step is None else self.total_step
+        start = total // 10 if self.tinit is None else self.tinit
+        tfinal = 3 * total // 10 if self.tfinal is None else self.tfinal
+        self.trained = changed(self, tinit=start, tfinal=tfinal, total_step=total, trained=None)
+        if problems := self.trained.problems():
             raise MiniloraError("; ".join(problems))
         layers = [layer for _, layer in model.named_modules() if isinstance(layer, AdaLoraLinear)]
-        return AdaLoraHook(self, layers, start, total - self.tfinal)
+        for layer in layers:
+            layer.kept = None
+        return AdaLoraHook(self, layers, start, total - tfinal)
 
     def as_saved(self, layers: dict[str, Any]) -> "AdaLoraConfig":
         """With the triplets that are left, once the budget has been spent, and the steps that PEFT asks for."""
         kept = {f"{path}.lora_E": layer.kept_triplets() for path, layer in layers.items()}
         left = {name: row.tolist() for name, row in kept.items() if row is not None}
-        tinit, tfinal = self.tinit or 0, self.tfinal or 0
-        total = self.total_step or tinit + tfinal + 1
+        told = self.trained or self
+        tinit, tfinal = told.tinit or 0, told.tfinal or 0
+        total = told.total_step or tinit + tfinal + 1
         return changed(self, tinit=tinit, tfinal=tfinal, total_step=total, rank_pattern=left or self.rank_pattern)
 
 

@@ -1,12 +1,14 @@
 """A run's record as flags of the next, and a rate that is searched: `pytest tests/commands/test_rerun.py`."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
 
 from minilora import threads
 from minilora.cli import main
+from minilora.commands import common
 from minilora.data.chat import ChatTokens
 from minilora.measure import lr_search
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -53,7 +55,7 @@ def test_a_run_is_run_again(place, tmp_path, capsys, command, name):
 
 def test_flags_beside_it_win(place, tmp_path, capsys):
     (tmp_path / "other.txt").write_text((place / "text.txt").read_text() + "one more line\n" * 50)
-    other = ["--data", tmp_path / "other.txt", "--epochs", 0.1]
+    other = ["--data", tmp_path / "other.txt", "--epochs", 0.1, "--seq-len", 16]
     assert run("finetune", "--config", place / "lora", *other, "--method", "ia3", "--out", tmp_path / "ia3") == 0
     config, before = record(tmp_path / "ia3")["config"], record(place / "lora")["config"]
     assert (config["method"], config["seq_len"], config["model"]) == ("ia3", 16, str(place / "base"))
@@ -61,13 +63,54 @@ def test_flags_beside_it_win(place, tmp_path, capsys):
     assert "the text is not the one that the run of --config" in capsys.readouterr().err
 
 
+def defaults(command: str, path, *args) -> dict:
+    """The flags' defaults beside --config, those that the record does not set left out."""
+    parser = common.Parser(add=import_module(f"minilora.commands.{command}").add)
+    parser.parse_known_args(["--out", "x", "--config", str(path), *args])
+    return {action.dest: action.default for action in parser._actions}
+
+
+@pytest.mark.parametrize(
+    "typed, anew",
+    [
+        (["--steps", "20"], {"warmup", "eval_every", "eval_examples"}),
+        (["--batch-size=4"], {"warmup", "eval_every", "eval_examples"}),
+        (["--eval-every", "5"], {"eval_examples"}),
+        (["--rank", "2"], set()),
+        (["--model", "base"], {"lr"}),
+        (["--data", "z"], {"warmup", "eval_every", "eval_examples", "steps", "seq_len", "validation", "test"}),
+    ],
+)
+def test_what_follows_from_a_typed_flag_is_not_taken_from_the_record(tmp_path, typed, anew):
+    config = {"steps": 600, "warmup": 30, "eval_every": 60, "eval_examples": 64, "seq_len": 32, "lr": 0.1}
+    config |= {"validation": "v", "test": "t", "data": "d", "rank": 4, "alpha": None}
+    (tmp_path / "run.json").write_text(json.dumps({"format": "minilora run", "config": config}))
+    found = defaults("finetune", tmp_path, *typed)
+    assert {name for name, value in config.items() if value is not None and found[name] != str(value)} == anew
+    assert found["alpha"] is None  # twice the rank, whichever it is
+
+
+def test_what_the_run_was_told_is_no_default(tmp_path):
+    config = {"steps": 600, "warmup": 30, "seq_len": 32, "test": "t"}
+    record = {
+        "format": "minilora run",
+        "config": config,
+        "command": "minilora finetune --warmup 30 --seq-len=32 --test t",
+    }
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    found = defaults("finetune", tmp_path, "--data", "z")
+    assert [found[name] for name in config] == [None, "30", "32", None]
+
+
 def test_what_cannot_be_run_again_is_refused(place, tmp_path, capsys):
     (tmp_path / "text.json").write_text("{}")
+    (tmp_path / "lab.jsonl").write_text('{"prompt": "a", "response": "b"}\n' * 2)
     (tmp_path / "rank.json").write_text(json.dumps(record(place / "lora") | {"config": {"rank": 0.5}}))
     words = {
         ("pretrain", place / "lora"): "is of another command: no flag here sets dropout, method",
         ("finetune", place / "base"): "is of another command: no flag here sets hidden_size, ",
         ("finetune", tmp_path / "text.json"): "is no record of a run; give a run.json or its folder",
+        ("finetune", tmp_path / "lab.jsonl"): "lab.jsonl is no record of a run; give a run.json or its folder",
         ("finetune", tmp_path / "rank.json"): "argument --rank",
         ("finetune", tmp_path / "nothing"): "No such file",
     }

@@ -178,9 +178,20 @@ def test_the_loop_spends_the_budget_by_the_number_of_its_steps():
     model = methods.adapt(base, "adalora", methods.Options(rank=2))
     assert model.peft_config.init_r == 3 and model.peft_config.tinit is None
     train_by_loop(model, Batches(), TrainConfig(steps=20, peak_lr=0.02), show_progress=False)
-    config = model.peft_config
+    config = model.peft_config.as_saved({})
     assert (config.total_step, config.tinit, config.tfinal) == (20, 2, 6)
     assert sum(ranks(model)) == 2 * len(layers(model)) == 28
+
+
+@pytest.mark.host
+def test_a_training_leaves_nothing_of_its_steps_to_the_next():
+    """As after a search for a learning rate, whose trainings are shorter."""
+    model = fresh(tinit=None, tfinal=None)
+    train(model, 3, model.training_hook(3))
+    hook = model.training_hook(20)
+    assert (hook.start, hook.end) == (2, 14) and all(layer.kept is None for layer in layers(model))
+    saved = model.peft_config.as_saved({})
+    assert (saved.total_step, saved.tinit, saved.tfinal) == (20, 2, 6) and model.peft_config.total_step is None
 
 
 @pytest.mark.host
