@@ -246,8 +246,8 @@ def print_result(arguments: Namespace, facts: dict, text: str) -> None:
 
 
 def print_pieces(pieces: Iterable[str]) -> None:
-    """A model's text as it comes. Control characters other than tabs and line ends are escaped: no text that a model
-    learned may work the terminal."""
+    """Text as it comes. Control characters other than tabs and line ends are escaped: no text that a model learned, or
+    that a prompt was copied from, may work the terminal."""
     for piece in pieces:
         print(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", piece), end="", flush=True)
 

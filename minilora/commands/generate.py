@@ -54,7 +54,7 @@ def run(arguments: Namespace) -> None:
         common.print_result(arguments, facts, "")
         return
     if not arguments.chat:
-        print(prompt, end="", flush=True)
+        common.print_pieces([prompt])
     common.print_pieces(made)
     print(flush=True)
     if arguments.chat and made.is_cut:

@@ -254,8 +254,8 @@ def find_format(tokenizer: Tokenizer) -> ChatFormat:
     template = tokenizer.chat_template
     if template is None:
         raise MiniloraError(
-            "the model has no chat format: it is a base model; generate --prompt without --chat goes on with a text, "
-            "and --model smollm2 is a chat model"
+            "the model has no chat format: it is a base model; choose a chat model: --model smollm2 is one (minilora "
+            "models get smollm2)"
         )
     found = _recognise(template, tokenizer)
     if found is None:
@@ -374,8 +374,7 @@ def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
-        if not isinstance(content, str):
-            raise MiniloraError(f"the content of the {role}'s message is {type(content).__name__}, not text")
+        _check_text(f"the content of the {role}'s message", content)
         if role != "system" and not content.strip():
             raise MiniloraError(f"the {role}'s message is empty")
     messages = [{name: message[name] for name in ("role", "content")} for message in messages]
@@ -391,19 +390,27 @@ def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, A
     used, messages = {"messages"}, row.get("messages")
     if len(known) == 2 and known[0] in QUESTIONS and known[1] in ANSWERS:
         question, answer = known
-        used, contents = set(known), [row[question]]
-        if question == "instruction" and row.get("input"):
-            used.add("input")
-            contents.append(row["input"])
-        is_text = all(isinstance(content, str) for content in contents)
-        asked = "\n\n".join(contents) if is_text else next(c for c in contents if not isinstance(c, str))
-        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": row[answer]}]
+        asked = [question, "input"] if question == "instruction" and row.get("input") else [question]
+        used = {*asked, answer}
+        for name in (*asked, answer):
+            _check_text(name, row[name])
+        content = "\n\n".join(row[name] for name in asked)
+        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row[answer]}]
     elif known != ["messages"]:
         raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
     elif not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise MiniloraError("messages must be a list of objects")
     ignored |= dict.fromkeys(name for name in row if name not in used and row[name])
     return messages
+
+
+def _check_text(what: str, value: Any) -> None:
+    """MiniloraError for what is no text."""
+    if isinstance(value, int | float):  # or true, which JSON writes so, too
+        shown = json.dumps(value)
+        raise MiniloraError(f'{what} is {escape(shown, 40)}, not text: write it in quotes, "{escape(shown, 40)}"')
+    if not isinstance(value, str):
+        raise MiniloraError(f"{what} is {type(value).__name__}, not text")
 
 
 class Splits(NamedTuple):

@@ -117,7 +117,9 @@ def read_task(data: str, test: str | None = None) -> TaskData:
         _check_labels(task)
     if len(task.test) < FEWEST_TESTED:
         where = "--test" if test else f"the fifth of {show_path(data)} that is held out"
-        raise MiniloraError(f"{where} has {len(task.test)} examples: give at least {FEWEST_TESTED}, better 200")
+        least = f"at least {FEWEST_TESTED}, better 200"
+        how = least if test else f"{least}: some {5 * FEWEST_TESTED} or more in --data, or a file as --test"
+        raise MiniloraError(f"{where} has {len(task.test)} examples: give {how}")
     return task
 
 

@@ -88,8 +88,10 @@ def draw_shots(
     known = set(map(json.dumps, measured))
     pool = [messages for messages in pool if json.dumps(messages) not in known]
     if len(pool) < count:
-        besides = " besides those measured" if known else ""
-        raise MiniloraError(f"{count:,} shots are more than the {len(pool):,} conversations to draw from{besides}")
+        besides = " besides those measured: give another file, or measure fewer by --split test or --examples"
+        raise MiniloraError(
+            f"{count:,} shots are more than the {len(pool):,} conversations to draw from{besides if known else ''}"
+        )
     order = np.random.default_rng(seed).permutation(len(pool))
     if labels_of(pool):
         turns: dict[str, int] = {}

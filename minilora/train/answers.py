@@ -14,7 +14,6 @@ from minilora.data import chat
 from minilora.data.batches import padded_left
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape, first_few
-from minilora.formats.atomic import show_path
 from minilora.train.parallel import split_batch
 
 
@@ -47,14 +46,9 @@ def read_chats(
 
     validation, test: files of conversations for these parts; the first file is not split for them.
     """
-    if tokenizer.chat_template is None:
-        raise MiniloraError(
-            f"the model has no chat format to write the conversations of {show_path(source)} in: it is a base model; "
-            "choose a chat model, or give a text"
-        )
-    chat_format = chat.find_format(tokenizer)
     notes: list[str] = []
-    parts, digest = split_chats(source, validation, test, notes)
+    parts, digest = split_chats(source, validation, test, notes)  # what is wrong with a file comes first
+    chat_format = chat.find_format(tokenizer)
     notes += _what_training_lacks(parts)
     tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
     return Chats(str(source), digest, notes=tuple(notes), **tokens)

@@ -51,7 +51,7 @@ def _lines(description: str, total: int, unit: str):
         done, now = done + n, perf_counter()
         first = done if first is None else first  # a resumed run begins at its step
         if now - last >= LINE_EVERY and done > first:
-            left = f"{show_time((total - done) * (now - started) / (done - first))} left"
+            left = f"{show_time((total - done) * (now - started) / (done - first))} left" if done < total else ""
             told = ", ".join(filter(None, (f"{done:,} of {total:,}{unit}", note, left)))
             print(f"{description}: {told}", file=sys.stderr, flush=True)
             last = now

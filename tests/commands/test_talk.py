@@ -96,6 +96,9 @@ def test_no_control_character_of_an_answer_reaches_the_terminal(model, says, cap
     assert typed(capsys, monkeypatch, "chat", "--model", model, lines="x\n").out == shown
     out = typed(capsys, monkeypatch, "generate", "--model", model, "--chat", "--prompt", "x", "--json").out
     assert json.loads(out)["continuation"] == text
+    says("!")
+    out = typed(capsys, monkeypatch, "generate", "--model", model, "--prompt", "-", lines="a\x1b[2J\tb").out
+    assert out == "a\\x1b[2J\tb!\n"
 
 
 def test_a_chat_remembers_until_it_is_told_to_forget(model, says, capsys, monkeypatch):
@@ -138,7 +141,11 @@ def test_what_does_not_fit_is_said_and_the_chat_goes_on(model, says, capsys, mon
 @pytest.mark.parametrize(
     "arguments, lines, words",
     [
-        (["chat", "--model", "base"], "", "base model; generate --prompt without --chat goes on with a text"),
+        (
+            ["chat", "--model", "base"],
+            "",
+            "base model; choose a chat model: --model smollm2 is one (minilora",
+        ),
         (["chat", "--model", "{model}"], b"a\xff\n", "standard input is not UTF-8"),
         (["generate", "--model", "{model}", "--prompt", "-"], b"a\xff\n", "standard input is not UTF-8"),
         (["chat", "--model", "{model}", "--max-new-tokens", "0"], "", "--max-new-tokens must be"),

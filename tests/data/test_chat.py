@@ -96,7 +96,7 @@ def test_a_token_across_the_edge_of_an_answer_is_no_part_of_it():
 
 
 def test_a_model_without_a_format_and_unknown_templates():
-    with pytest.raises(MiniloraError, match="no chat format: it is a base model; generate --prompt without --chat"):
+    with pytest.raises(MiniloraError, match="no chat format: it is a base model; choose a chat model: --model smollm2"):
         chat.find_format(make_tokenizer(None))
     for template, special in (
         ("", ("<|im_end|>",)),
@@ -163,9 +163,11 @@ BAD_LINES = {
     '{"prompt": "a"}': "has the keys prompt; give",
     json.dumps(lines(messages=[])): "has the keys prompt, response, messages",
     json.dumps(lines(completion="c")): "has the keys prompt, response, completion",
-    json.dumps({"instruction": "a", "input": [1], "output": "b"}): "content of the user's message is list",
-    json.dumps(lines(prompt=3)): "content of the user's message is int, not text",
-    json.dumps(lines(response=None)): "content of the assistant's message is NoneType, not text",
+    json.dumps({"instruction": "a", "input": [1], "output": "b"}): "input is list, not text",
+    json.dumps(lines(prompt=3)): 'prompt is 3, not text: write it in quotes, "3"',
+    json.dumps({"instruction": "a", "output": True}): 'output is true, not text: write it in quotes, "true"',
+    json.dumps({"messages": turns("a", 0)}): "content of the assistant's message is 0, not text",
+    json.dumps(lines(response=None)): "response is NoneType, not text",
     json.dumps(lines(response=["a"])): "is list, not text",
     json.dumps(lines(response=" \n")): "the assistant's message is empty",
     json.dumps(lines(prompt="")): "the user's message is empty",

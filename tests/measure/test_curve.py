@@ -207,7 +207,7 @@ def test_bad_input(folder, tmp_path, capsys):
         ({"--test": neutral, "--data": write(tmp_path / "x.jsonl", rows(30, start=60))},
          "the label 'neutral', which 2 held-out examples have, never occurs in training"),
         ({"--data": one, "--test": other}, "every response is 'positive': one label leaves nothing"),
-        ({"--test": few}, "--test has 6 examples: give at least 10"),
+        ({"--test": few}, "--test has 6 examples: give at least 10, better 200"),
         ({"--shots": "0,30"}, "--shots 30 does not fit: a prompt of"),
         ({"--shots": "0,50"}, "--data has 40 examples to learn from, and --sizes and --shots ask for 50"),
         ({"--sizes": "128,512"}, "--data has 40 examples to learn from, and --sizes and --shots ask for 128"),
@@ -223,6 +223,9 @@ def test_bad_input(folder, tmp_path, capsys):
         flags = [part for flag in (good | changed).items() for part in flag]
         assert message in refused(capsys, *flags, "--out", out), changed
     assert not out.exists()
+    own = write(tmp_path / "own.jsonl", rows(10))
+    words = "held out has 7 examples: give at least 10, better 200: some 50 or more in --data, or a file as --test"
+    assert words in refused(capsys, "--model", folder / "model", "--data", own, "--out", out)
 
 
 def test_sizes_beyond_the_data_are_said(folder, tmp_path, capsys, monkeypatch):

@@ -89,7 +89,7 @@ def test_shots_take_the_labels_in_turn_and_none_that_is_measured(tmp_path):
     assert draw_shots(pool, 6, 0) == draw_shots(pool, 6, 0) != draw_shots(pool, 6, 1)
     assert draw_shots(pool, 2, 0) == draw_shots(pool, 6, 0)[:2]
     assert all(messages in pool[20:] for messages in draw_shots(pool, 10, 0, pool[:20]))
-    with pytest.raises(MiniloraError, match="11 shots are more than the 10 conversations .* besides those measured"):
+    with pytest.raises(MiniloraError, match="11 shots are more than the 10 conversations .* by --split test or --ex"):
         draw_shots(pool, 11, 0, pool[:20])
 
 

@@ -26,10 +26,13 @@ def test_off_a_terminal_a_line_each_ten_seconds_says_how_far_it_is(clock, capsys
         for second in range(0, 41, 4):
             clock(second)
             advance(10, f"loss {3 - second / 100}")
+        clock(60)
+        advance(890, "loss 2.5")
     assert capsys.readouterr().err == (
         "finetune: 240 of 1,200 steps, loss 2.88, 288 s left\n"
         "finetune: 270 of 1,200 steps, loss 2.76, 319 s left\n"
         "finetune: 300 of 1,200 steps, loss 2.64, 324 s left\n"
+        "finetune: 1,200 of 1,200 steps, loss 2.5\n"
     )
 
 
