@@ -54,4 +54,4 @@ def run(arguments: Namespace) -> None:
             return recipes.save_adapter(model, tokenizer, folder / "adapter", training)
         return recipes.save_model(model, tokenizer, folder / "model")
 
-    train_in_folder(arguments, model, text, settings, config, save, fits)
+    train_in_folder(arguments, model, tokenizer, text, settings, config, save, fits)

@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> None:
 
     settings = {name: getattr(arguments, name) for name in FIELDS}
     save = partial(recipes.save_model, model, tokenizer)
-    train_in_folder(arguments, model, text, settings, config, lambda folder, _: save(folder / "model"))
+    train_in_folder(arguments, model, tokenizer, text, settings, config, lambda folder, _: save(folder / "model"))
 
 
 def _sizes(arguments: Namespace) -> dict[str, int | bool]:

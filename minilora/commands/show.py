@@ -52,6 +52,7 @@ def run(arguments: Namespace) -> None:
             "",
             f"validation{unit and f' ({unit})'}: {started}best {found['min']:.4g} at step {found['min_step']:,}",
         ]
+    lines += training.sample_lines(metrics.result.get("samples") or []) if metrics.result else []
     lines += [
         f"{training.LABELS[name]}: {one['not_numbers']:,} not a number"
         for name, one in summary.items()

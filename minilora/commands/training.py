@@ -4,10 +4,12 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from minilora.commands.common import print_notes, print_result
 from minilora.commands.rerun import read_record
+from minilora.data.tokenizer import Tokenizer
 from minilora.errors import NotLearned
 from minilora.formats.atomic import show_path
 from minilora.measure.lr_search import find_lr, search_config
@@ -16,7 +18,7 @@ from minilora.models.llama import LlamaConfig
 from minilora.peft import Options
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
-from minilora.train import defaults, launch, recipes
+from minilora.train import defaults, launch, recipes, session
 from minilora.train.loop import TrainConfig, check_own_checkpoint, trainable
 from minilora.train.run import RECORD, RunFolder
 from minilora.train.world import this_world
@@ -58,6 +60,7 @@ def given(arguments: Namespace) -> dict:
 def train_in_folder(
     arguments: Namespace,
     model,
+    tokenizer: Tokenizer,
     text: recipes.Text | recipes.Chats,
     settings: dict,
     config: TrainConfig,
@@ -106,6 +109,9 @@ def train_in_folder(
     with world.shared_cores(), run_folder if world.is_rank_zero else nullcontext() as run:
         at_once = max(batch_size, defaults.EVALUATION_BATCH)
         sizes = {"batch_size": batch_size, "seq_len": seq_len, "examples": examples}
+        model.eval()
+        write = partial(session.sample, model, tokenizer, text.validation if text.validation.characters else text.train)
+        samples = [] if run is None else [{"step": 0} | write()]
         history = defaults.fit(
             model, text, config, **sizes, batches=batches, world=world, run=run, description=arguments.command
         )
@@ -125,7 +131,7 @@ def train_in_folder(
         saved = None
         if run is not None:
             saved = save(run.path, recipes.training_record(text, settings, facts))
-            run.finish(facts)
+            run.finish(facts | {"samples": [*samples, {"step": history.best_step} | write()]})
         world.barrier()  # for what rank 0 saves
     print_notes(getattr(run, "notes", []) + history.notes)
     print_result(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import TYPE_CHECKING
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minilora.errors import escape
 from minilora.show import style
 from minilora.show.style import styled
 
@@ -73,7 +75,7 @@ def _draw_validation(axes, steps, values) -> None:
         color="#D55E00",
         markersize=13,
         label=f"best: {values[best]:.4g} at step {steps[best]:,}",
-    )  # noqa: E501
+    )
     if steps[0] == 0 and isfinite(values[0]):
         style.base_line(axes, values[0], f"start: {values[0]:.4g}")
     axes.legend(loc="best")
@@ -81,10 +83,8 @@ def _draw_validation(axes, steps, values) -> None:
 
 def run_lines(series: Mapping[str, Points], width: int = 30, ascii_only: bool = False) -> list[str]:
     """A line for each series that has a number: its course over the steps, the smallest, the largest and the last."""
-    marks, last = (
-        ASCII if ascii_only else BLOCKS,
-        max((step for points in series.values() for step in points), default=0),
-    )
+    marks = ASCII if ascii_only else BLOCKS
+    last = max((step for points in series.values() for step in points), default=0)
     width = min(width, last + 1)
     lines = []
     for name, label in LABELS.items():
@@ -94,6 +94,17 @@ def run_lines(series: Mapping[str, Points], width: int = 30, ascii_only: bool = 
             figures = "".join(f"{value:>11.4g}" for value in (min(values), max(values), values[-1]))
             lines.append(f"{label:<14}  {_course(numbers, last, width, marks):<{width}}{figures}")
     return [f"{'':<14}  {'':<{width}}{'min':>11}{'max':>11}{'last':>11}", *lines] if lines else []
+
+
+def sample_lines(samples: Sequence[Mapping[str, Any]], width: int = 80) -> list[str]:
+    """What the model wrote before and after training, where a part of the data begins. Lines of at most `width`."""
+    lines = []
+    if samples:
+        lines = ["", *fill(f"after {escape(str(samples[0]['prompt'])[-100:], 100)!r} it writes", width).splitlines()]
+    for one in samples:
+        said = f"step {one['step']:<6,} {escape(str(one['continuation']), 200)}"
+        lines += fill(said, width, initial_indent="  ", subsequent_indent=" " * 14).splitlines()
+    return lines
 
 
 def _course(numbers: Points, last: int, width: int, marks: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minilora.data import chat
-from minilora.data.tokenizer import Tokenizer
+from minilora.data.tokenizer import Tokenizer, TokenStream
 from minilora.errors import MiniloraError
 from minilora.models.generate import KVCache
 from minilora.train.answers import end_token_ids
@@ -31,6 +31,24 @@ def answer_room(model: Any, prompt_length: int) -> int:
     """How many tokens an answer may have by default: ANSWER_TOKENS, or what the model's positions leave; at least 1."""
     left = model.config.max_position_embeddings - _body(model).virtual_tokens - prompt_length
     return max(1, min(ANSWER_TOKENS, left))
+
+
+def sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.ChatTokens, max_new_tokens: int = 24) -> dict:
+    """What the model writes, at its likeliest, where `part` of the data begins: {"prompt": …, "continuation": …}.
+
+    Of conversations, after the first question; of a text, after 16 tokens.
+    """
+    if isinstance(part, chat.ChatTokens):
+        ids, mask = part.rows[0]
+        ids, ends = ids[: int(mask.argmax())], end_token_ids(tokenizer, model.config)
+    else:
+        ids, ends = part.ids[:16], []
+    ids = ids[-model.config.max_position_embeddings // 2 :]
+    written = Continuation(
+        model, tokenizer, ids, min(max_new_tokens, answer_room(model, len(ids))), ends, False,
+        temperature=0,
+    )  # fmt: skip
+    return {"prompt": tokenizer.decode(ids), "continuation": "".join(written)}
 
 
 class Continuation:

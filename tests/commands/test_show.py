@@ -41,6 +41,14 @@ def shown(capsys, *arguments, code=0):
     return capsys.readouterr()
 
 
+def test_samples_are_shown_before_and_after(tmp_path, capsys):
+    samples = [{"step": 0, "prompt": "Is it?", "continuation": "no\x1b[2J " * 30}]
+    samples.append({"step": 12_000, "prompt": "Is it?", "continuation": "It is.\nSo."})
+    out = shown(capsys, make_run(tmp_path / "run", rows(20), {"validation": 2.0, "samples": samples})).out
+    assert "after 'Is it?' it writes\n  step 0      no\\x1b[2J no" in out and "\x1b" not in out
+    assert "  step 12,000 It is.\\nSo.\n" in out and max(map(len, out.splitlines()[9:-1])) <= 80
+
+
 def test_a_run_that_is_done(tmp_path, capsys):
     folder = make_run(tmp_path / "run", rows(20), {"validation": 2.0})
     out = shown(capsys, folder).out

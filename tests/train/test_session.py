@@ -5,13 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from minilora.data.tokenizer import train_tokenizer
+from minilora.data.chat import encode_conversations, find_format
+from minilora.data.tokenizer import TokenStream, train_tokenizer
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaModel
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.train import recipes
 from minilora.train.answers import end_token_ids
-from minilora.train.session import ChatSession, Continuation, answer_room
+from minilora.train.session import ChatSession, Continuation, answer_room, sample
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -169,3 +170,19 @@ def test_the_oldest_turns_go_when_the_context_is_full(place):
 def test_an_answer_has_room_as_far_as_the_positions_go(place):
     model, _ = loaded(place, PromptTuningConfig(num_virtual_tokens=3))  # 256 positions
     assert [answer_room(model, length) for length in (0, 200, 252, 300)] == [253, 53, 1, 1]
+
+
+def test_a_sample_follows_the_first_question_or_the_beginning_of_a_text(place):
+    model, tokenizer = recipes.load_model(str(place))
+    asked, other = ({"role": "user", "content": words} for words in ("What is it?", "And that?"))
+    answer = {"role": "assistant", "content": "It is so."}
+    one, two = [asked, answer], [other, answer]
+    part = encode_conversations(tokenizer, find_format(tokenizer), [[*one, *two], two])
+    found = sample(model, tokenizer, part, 5)
+    prompt = find_format(tokenizer).encode(tokenizer, [asked], add_generation_prompt=True)[0]
+    expected = model.generate(prompt[None], 5, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
+    assert found["prompt"] == tokenizer.decode(prompt)
+    assert found["continuation"] == tokenizer.decode(expected[0, len(prompt) :])
+    ids = tokenizer.encode("What is it? It is so. And that? " * 4)
+    text = sample(model, tokenizer, TokenStream(ids, 128, 1), 5)
+    assert text["prompt"] == tokenizer.decode(ids[:16]) and text["continuation"]
