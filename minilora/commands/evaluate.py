@@ -28,9 +28,9 @@ SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest e
 
 def add(parser: Parser) -> None:
     parser.epilog = (
-        "Of conversations whose responses are few and recur, the accuracy is measured: the answer is the likeliest\n"
-        "response. Of others, the greedy answer is compared by exact match and by the F1 of its words. An adapter is\n"
-        "measured in the sequence length that it was trained with.\n\n"
+        "Of conversations whose responses are few and recur (at most 20 different ones, 3 times each on average), the\n"
+        "accuracy is measured: the answer is the likeliest response. Of others, the greedy answer is compared by\n"
+        "exact match and by the F1 of its words. An adapter is measured in the sequence length of its training.\n\n"
         "examples: minilora evaluate --adapter runs/numpy --data numpy-docs\n"
         "          minilora evaluate --model smollm2 --data reviews --shots 4 --shots-from reviews"
     )
@@ -55,12 +55,13 @@ def run(arguments: Namespace) -> None:
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
     arguments.data = tasks.resolve(arguments.data, "test")
-    adapter, model = arguments.adapter, arguments.model
-    training = recipes.training_of(adapter or recipes.path_of_model(model)) if adapter or model else None
-    (_conversations if recipes.is_chat_data(arguments.data) else _text)(arguments, training)
+    folders = [folder for folder, _ in arguments.adapter or ()]
+    folders += [recipes.path_of_model(arguments.model)] if arguments.model else []
+    trainings = [found for folder in folders if (found := recipes.training_of(folder))]
+    (_conversations if recipes.is_chat_data(arguments.data) else _text)(arguments, trainings)
 
 
-def _text(arguments: Namespace, training: dict | None) -> None:
+def _text(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.data import corpora
     from minilora.train import recipes
 
@@ -72,7 +73,7 @@ def _text(arguments: Namespace, training: dict | None) -> None:
     documents = corpus.documents if split == "all" else getattr(corpora.split(corpus), split)
     none = recipes.encode_documents(tokenizer, [])
     stream = recipes.encode_documents(tokenizer, documents)
-    facts = _bits(arguments, model, recipes.Text(corpus.name, corpus.sha256, none, none, stream), training, split)
+    facts = _bits(arguments, model, recipes.Text(corpus.name, corpus.sha256, none, none, stream), trainings, split)
     unit, part = recipes.Text.unit, "" if split == "all" else f"the {split} part of "
     print_result(
         arguments,
@@ -82,13 +83,13 @@ def _text(arguments: Namespace, training: dict | None) -> None:
     )
 
 
-def _bits(arguments: Namespace, model: Any, data: Any, training: dict | None, split: str) -> dict[str, Any]:
+def _bits(arguments: Namespace, model: Any, data: Any, trainings: list[dict], split: str) -> dict[str, Any]:
     """Bits per character of the test part of `data`, in the length that the model was trained with, and what it has."""
     from minilora.plan.activations import Step
     from minilora.plan.fits import check_fits
     from minilora.train import defaults, recipes
 
-    stream, trained_with = data.test, (training or {}).get("seq_len")
+    stream, trained_with = data.test, next(iter(trainings), {}).get("seq_len")
     known = trained_with if isinstance(trained_with, int) else None
     seq_len = arguments.seq_len or known or defaults.seq_len_for(model, data)
     recipes.check_length(model, data, seq_len)
@@ -105,7 +106,7 @@ def _bits(arguments: Namespace, model: Any, data: Any, training: dict | None, sp
     }
 
 
-def _conversations(arguments: Namespace, training: dict | None) -> None:
+def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from rich.console import Console
 
     from minilora.data import chat
@@ -116,13 +117,13 @@ def _conversations(arguments: Namespace, training: dict | None) -> None:
 
     source, seed = arguments.data, arguments.seed
     pool = chat.read_jsonl(tasks.resolve(arguments.shots_from)) if arguments.shots else []
-    chosen = select(source, arguments.split, training, arguments.examples, seed, pool)
+    chosen = select(source, arguments.split, trainings, arguments.examples, seed, pool)
     shots = draw_shots(pool, arguments.shots, seed, chosen.conversations)
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
     print_notes([*getattr(model, "notes", []), *chosen.notes])
     tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), chosen.conversations)
     none = chat.ChatTokens([], [])
-    facts = _bits(arguments, model, recipes.Chats(source, chosen.sha256, none, none, tokens), training, chosen.split)
+    facts = _bits(arguments, model, recipes.Chats(source, chosen.sha256, none, none, tokens), trainings, chosen.split)
     count = len(chosen.conversations)
     facts |= {"conversations": count, "of": chosen.of, "trained_on": chosen.trained_on, "shots": len(shots)}
     part = "" if chosen.split == "all" else f"the {chosen.split} part of "

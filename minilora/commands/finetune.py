@@ -11,7 +11,7 @@ def add(parser: Parser) -> None:
     example = "minilora finetune --model base --data numpy-docs --method lora --out runs/numpy"
     parser.epilog = f"methods:\n{methods.method_list()}\n\nexample: {example}"
     add_model(parser, adapter=False)
-    parser.add_argument("--data", required=True, help=DATA_OR_CHAT)
+    parser.add_argument("--data", required=True, help=f"{DATA_OR_CHAT}; of conversations the responses are learned")
     parser.add_argument(
         "--pack", action="store_true", help="conversations end to end in each sequence, in place of one and padding"
     )

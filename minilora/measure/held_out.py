@@ -12,7 +12,8 @@ import numpy as np
 from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, response_of
 from minilora.errors import MiniloraError, escape, first_few
-from minilora.train.answers import split_chats
+from minilora.formats.atomic import show_path
+from minilora.train.answers import is_chat_data, split_chats
 
 
 @dataclass(frozen=True)
@@ -31,37 +32,43 @@ class Selection:
 def select(
     source: str,
     split: str | None = None,
-    training: dict | None = None,
+    trainings: Sequence[dict] = (),
     examples: int | None = None,
     seed: int = 0,
     pool: Sequence[Conversation] = (),
 ) -> Selection:
     """What to measure of the JSONL file `source`.
 
-    split: None means "test" for the file that the model was trained on, and "all" for any other. training: how the
-    model came to be (`recipes.training_of`). examples: at most so many conversations, drawn by `seed`. pool: what
-    shots come from. The labels are those of the file, the training data and the pool together; where these together
-    have none, those of the file.
+    split: None means "test" for the file that the model was trained on, and "all" for any other. trainings: how the
+    model and its adapters came to be (`recipes.training_of`). examples: at most so many conversations, drawn by `seed`.
+    pool: what shots come from. The labels are those of the file, the training data and the pool together; where these
+    together have none, those of the file.
     """
     notes: list[str] = []
     conversations = chat.read_jsonl(source, notes)
     digest = chat.sha256(conversations)
-    is_own = training is not None and training.get("data_sha256") == digest
-    split = split or ("test" if is_own else "all")
-    part = conversations if split == "all" else getattr(chat.split(conversations, source), split)
+    trainings = [it for it in trainings if it.get("data_sha256") == digest or is_chat_data(str(it.get("data")))]
+    is_own = [training.get("data_sha256") == digest for training in trainings]
+    split = split or ("test" if any(is_own) else "all")
+    whole = conversations if split == "all" else getattr(chat.split(conversations, source), split)
     rng = np.random.default_rng(seed)
-    chosen = range(len(part)) if examples is None else sorted(rng.permutation(len(part))[:examples])
-    measured = [part[i] for i in chosen]
-    learned = learned_from(training, source if is_own else None) if training else None
-    labels = labels_of([*conversations, *(learned or ()), *pool]) or labels_of(conversations)
+    chosen = range(len(whole)) if examples is None else sorted(rng.permutation(len(whole))[:examples])
+    measured = [whole[i] for i in chosen]
+    parts = [learned_from(it, source if own else None) for it, own in zip(trainings, is_own, strict=True)]
+    learned = [messages for part in parts for messages in part or ()]
+    labels = labels_of([*conversations, *learned, *pool]) or labels_of(conversations)
     trained_on = None
-    if learned is not None:
+    for training, part in zip(trainings, parts, strict=True):
+        if part is None:
+            name = show_path(str(training.get("data")))
+            notes.append(f"the training data ({name}) are not here, so what the two share is not known")
+    if learned:
         known = set(map(json.dumps, learned))
         if trained_on := sum(json.dumps(messages) in known for messages in measured):
             notes.append(f"{trained_on:,} of the {len(measured):,} conversations measured were trained on")
-        if strange := sorted(set(labels or ()) - set(map(response_of, learned))):
+        if None not in parts and (strange := sorted(set(labels or ()) - set(map(response_of, learned)))):
             notes.append(f"training had no response {first_few([escape(repr(label), 40) for label in strange])}")
-    return Selection(digest, split, measured, len(part), labels, trained_on, notes)
+    return Selection(digest, split, measured, len(whole), labels, trained_on, notes)
 
 
 def learned_from(training: dict, source: str | os.PathLike | None = None) -> list[Conversation] | None:

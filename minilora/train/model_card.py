@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 from minilora.errors import escape
 from minilora.peft import METHODS
@@ -59,9 +60,10 @@ def model_card(training: dict, in_peft: bool) -> str:
         "method": f"{method.label}: {method.description}",
         "base": f"{model} ({entry.description})" if entry else model,
     }
+    known = training | {"data": Path(training["data"]).name or training["data"]}  # not where it lies
     for name, words in FACTS.items():
         try:
-            rows[name] = words.format_map(training)
+            rows[name] = words.format_map(known)
         except KeyError:  # not measured
             continue
     lines = [f"{key}: {json.dumps(value)}" for key, value in front.items()]  # JSON is YAML

@@ -324,19 +324,26 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     return folder
 
 
-def training_of(folder: Adapters) -> dict | None:
+def training_of(folder: str | os.PathLike) -> dict | None:
     """How the model or adapter in that folder or run folder came to be, as `training_record` says it, without figures
-    where only the run's record is there; of several adapters, the first. None where nothing is known. FormatError for
-    damaged files.
+    where only the run's record is there. None where nothing is known. FormatError for damaged files.
+
+    A file of conversations is looked for as it was typed, then from each folder above: it may have been typed there.
     """
     folder = adapter_folder(folder)
     if os.path.lexists(folder / TRAINING):
-        return read_json(folder / TRAINING)
-    run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
-    if not isinstance(config := run.get("config"), dict):
-        return None
-    files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
-    return config | files | {"data_sha256": run.get("text_sha256")}
+        training = read_json(folder / TRAINING)
+    else:
+        run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
+        if not isinstance(config := run.get("config"), dict):
+            return None
+        files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
+        training = config | files | {"data_sha256": run.get("text_sha256")}
+    for part in ("data", "validation_data", "test_data"):
+        if is_chat_data(path := str(training.get(part))):
+            places = (path, *(os.path.join(parent, path) for parent in folder.resolve().parents))
+            training[part] = next(filter(os.path.exists, places), path)
+    return training
 
 
 LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")

@@ -1,6 +1,7 @@
 """`--adapter`, once and several times with weights, and `--strength`: pytest tests/commands/test_adapters.py."""
 
 import json
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -44,6 +45,28 @@ def test_merged_at_weights_and_a_strength_is_that_sum_of_weights(place, tmp_path
         expected = weight + 0.5 * (0.7 * (a[name] - weight) - 0.5 * (b[name] - weight))
         np.testing.assert_allclose(total[name], expected, atol=1e-6)
     assert any(abs(total[name] - base[name]).max() > 1e-3 for name in base)
+
+
+def test_what_any_adapter_learned_is_known(place, tmp_path, capsys):
+    (tmp_path / "x.jsonl").write_text("".join(f'{{"prompt": "{i}?", "response": "It is {i}."}}\n' for i in range(9)))
+    ask = [
+        "evaluate",
+        "--model",
+        str(place / "model"),
+        "--data",
+        str(tmp_path / "x.jsonl"),
+        "--examples",
+        "1",
+        "--json",
+    ]
+    assert main([*ask, "--split", "train"]) == 0
+    copytree(place / "b", tmp_path / "b")
+    training = {"data": "x.jsonl", "data_sha256": json.loads(capsys.readouterr().out)["text_sha256"]}
+    (tmp_path / "b" / "training.json").write_text(json.dumps(training))
+    assert main([*ask, "--split", "train", "--adapter", f"{place}/a", "--adapter", f"{tmp_path}/b"]) == 0
+    assert json.loads(capsys.readouterr().out)["trained_on"] == 1
+    assert main([*ask, "--adapter", f"{place}/a", "--adapter", f"{tmp_path}/b=0.5"]) == 0
+    assert json.loads(capsys.readouterr().out)["split"] == "test"
 
 
 @pytest.mark.parametrize("flags", [["--adapter", "a=0.4"], ["--adapter", "a", "--strength", "0.4"]])

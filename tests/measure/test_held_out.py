@@ -38,11 +38,11 @@ def test_all_of_a_file_is_measured_unless_the_model_was_trained_on_it(seen, fres
     path, training = seen
     parts = chat.split(chat.read_jsonl(path), path)
     assert select(path).split == "all" and select(path).conversations == chat.read_jsonl(path)
-    own = select(path, training=training)
+    own = select(path, trainings=[training])
     assert own.split == "test" and own.conversations == parts.test and own.of == len(parts.test)
     assert own.trained_on == 0 and own.notes == []
-    assert select(path, "train", training).trained_on == len(parts.train)
-    assert select(fresh, training=training).split == "all"
+    assert select(path, "train", [training]).trained_on == len(parts.train)
+    assert select(fresh, trainings=[training]).split == "all"
     assert select(path, "validation").conversations == parts.validation
 
 
@@ -50,26 +50,45 @@ def test_what_was_trained_on_is_counted_and_new_labels_are_named(seen, fresh):
     path, training = seen
     trained = [json.dumps(messages) for messages in chat.split(chat.read_jsonl(path), path).train]
     shared = sum(json.dumps(messages) in trained for messages in chat.read_jsonl(fresh))
-    found = select(fresh, training=training)
+    found = select(fresh, trainings=[training])
     assert 0 < shared < 20 and found.trained_on == shared
     assert found.notes[0] == f"{shared} of the 40 conversations measured were trained on"
     assert found.notes[1] == "training had no response 'so so'" and found.labels == ["bad", "good", "so so"]
 
 
-def test_a_training_file_that_changed_or_is_gone_says_nothing(seen, fresh, tmp_path):
+def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path):
     path, training = seen
     assert learned_from(training | {"data": str(tmp_path / "none.jsonl")}) is None
     assert learned_from({"data": "python-docs", "data_sha256": "x"}) is None
     write(tmp_path / "seen.jsonl", [("Other?", "good")] * 3)
     assert learned_from(training) is None
-    found = select(fresh, training=training)
-    assert found.trained_on is None and found.notes == []
+    found = select(fresh, trainings=[training])
+    assert found.trained_on is None
+    assert found.notes == [f"the training data ({path}) are not here, so what the two share is not known"]
+    assert select(fresh, trainings=[{"data": "python-docs", "data_sha256": "x"}]).notes == []
+
+
+def test_all_adapters_count(seen, fresh, tmp_path):
+    """Of the file, the first learned films and the second plays; a third learned the file itself."""
+    plays = write(tmp_path / "plays.jsonl", [(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)])
+    first, second, own = (
+        seen[1],
+        *({"data": path, "data_sha256": chat.sha256(chat.read_jsonl(path))} for path in (plays, fresh)),
+    )
+    alone = [select(fresh, trainings=[one]).trained_on for one in (first, second)]
+    both = select(fresh, trainings=[first, second])
+    assert both.trained_on == sum(alone) > max(alone) > 0 and len(both.notes) == 1
+    assert select(fresh, trainings=[first, own]).split == "test"
+    found = select(fresh, trainings=[first | {"data": "gone.jsonl"}, second])
+    assert found.trained_on == alone[1] and found.notes[0].startswith("the training data (gone.jsonl) are not here")
 
 
 def test_a_few_lines_have_the_labels_of_training_and_shots(seen, tmp_path):
     few = write(tmp_path / "few.jsonl", [("Now?", "good"), ("Then?", "bad")])
     assert select(few).labels is None
-    assert select(few, training=seen[1]).labels == select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
+    assert (
+        select(few, trainings=[seen[1]]).labels == select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
+    )
 
 
 def test_a_sample_is_drawn_by_its_seed_in_the_order_of_the_file(seen):
@@ -99,6 +118,6 @@ def test_files_of_their_own_for_the_parts_are_known(seen, tmp_path):
     parts, digest = split_chats(path, test=test)
     training = record | {"test_data": test, "data_sha256": digest}
     assert learned_from(training) == parts.train
-    found = select(test, training=training)
+    found = select(test, trainings=[training])
     assert found.split == "all" and found.trained_on == 1
-    assert select(test, training=record | {"data_sha256": digest}).trained_on is None  # files are missing
+    assert select(test, trainings=[record | {"data_sha256": digest}]).trained_on is None  # files are missing

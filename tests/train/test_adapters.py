@@ -10,6 +10,7 @@ from minilora import __version__
 from minilora.cli import main
 from minilora.data.tokenizer import folder_tokenizer
 from minilora.errors import MiniloraError
+from minilora.formats.atomic import make_folder, write_json
 from minilora.formats.safetensors import load_file, save_file
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.peft.files import named_base
@@ -56,6 +57,19 @@ def test_a_folder_says_how_its_adapter_came_to_be(tmp_path, capsys):
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == base
     assert folder_tokenizer(folder).config() == folder_tokenizer(tmp_path / "base" / "model").config()
     assert training["data_sha256"] in (folder / "README.md").read_text()
+
+
+def test_a_file_typed_elsewhere_is_found_from_the_adapter(tmp_path, monkeypatch):
+    adapter, gone = tmp_path / "project" / "runs" / "a" / "adapter", {"validation_data": "gone.jsonl"}
+    make_folder(adapter)
+    write_json(adapter / "training.json", TRAINING | {"data": "few.jsonl"} | gone)
+    (tmp_path / "project" / "few.jsonl").write_text("{}")
+    monkeypatch.chdir(tmp_path / "project")
+    assert training_of("runs/a/adapter")["data"] == "few.jsonl"
+    monkeypatch.chdir(tmp_path)
+    found = training_of("project/runs/a/adapter")
+    assert found == TRAINING | {"data": str(tmp_path / "project" / "few.jsonl")} | gone
+    assert "| few.jsonl, SHA-256 ab" in model_card(found, True)  # and not the folders of this machine
 
 
 def front_matter(card: str) -> dict:
