@@ -25,7 +25,7 @@ from minilora.train.schedule import SCHEDULES
 T = TypeVar("T")
 
 DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
-DATA_OR_CHAT = f"{DATA}; a .jsonl file of conversations, or a task of `minilora tasks list`, such as reviews"
+DATA_OR_CHAT = f"{DATA}; a .jsonl file of conversations, or a task of `minilora tasks list`, such as reviews or r8"
 
 
 class Parser(argparse.ArgumentParser):
