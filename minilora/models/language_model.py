@@ -46,7 +46,7 @@ class Output:
         return self.make_logits
 
 
-def over_rows(forward: Callable[..., Output]) -> Callable[..., Output]:
+def by_rows(forward: Callable[..., Output]) -> Callable[..., Output]:
     """A model's `forward` that, where it is given labels, computes parts of the batch side by side (see `threads`).
 
     Modules then see some of the rows each time, and are called from several threads; within `threads.using(1)` they see
@@ -242,7 +242,7 @@ class LanguageModel(Pretrained):
         head.weight = table.weight
         return head
 
-    @over_rows
+    @by_rows
     def forward(
         self,
         input_ids: Any,

@@ -10,23 +10,14 @@ Shapes: B sequences, T tokens, C hidden size, H query heads, H_kv key/value head
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.formats.stored import StoredTensor
-from minilora.models.language_model import (
-    Body,
-    LanguageModel,
-    Output,
-    Pretrained,
-    host_ids,
-    normal,
-    over_rows,
-    token_ids,
-)
+from minilora.models.language_model import Body, LanguageModel, Output, Pretrained, by_rows, host_ids, normal, token_ids
 from minilora.models.llama_config import LlamaConfig
 from minilora.models.llama_gguf import llama_of
 from minilora.models.rotary import inverse_frequencies, rotary_tables
@@ -156,9 +147,7 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         self.score = _linear(config.hidden_size, config.num_labels, False, config, rng)
 
     @classmethod
-    def from_language_model(
-        cls, model: LlamaForCausalLM, num_labels: int, seed: int = 0
-    ) -> LlamaForSequenceClassification:
+    def from_language_model(cls, model: LlamaForCausalLM, num_labels: int, seed: int = 0) -> Self:
         """A classifier on the body of a language model, which it shares, with a fresh head."""
         classifier = cls.__new__(cls)
         classifier.config = config = LlamaConfig(**{**vars(model.config), "num_labels": num_labels})
@@ -174,7 +163,7 @@ class LlamaForSequenceClassification(_LlamaPretrained):
             tensors["score.weight"] = StoredTensor(shape, lambda: fresh)
         return super().named_as_here(tensors)
 
-    @over_rows
+    @by_rows
     def forward(
         self, input_ids: Any, attention_mask: Any = None, labels: Any = None, num_items_in_batch: int | None = None
     ) -> Output:

@@ -56,10 +56,8 @@ class LoraLinear(AdapterLayer):
 
     def __init__(self, base_layer: nn.Linear, a, b, scaling: float, lora_dropout: nn.Dropout):
         self.base_layer = base_layer
-        self.lora_A = nn.Linear.from_arrays(a)
-        self.lora_B = nn.Linear.from_arrays(b)
-        self.scaling = scaling
-        self.lora_dropout = lora_dropout
+        self.lora_A, self.lora_B = nn.Linear.from_arrays(a), nn.Linear.from_arrays(b)
+        self.scaling, self.lora_dropout = scaling, lora_dropout
         self.lora_magnitude_vector: Tensor | None = None
         self.first: tuple | None = None  # the arrays A and B at the start, where a file needs them (`pissa.py`)
 
@@ -67,8 +65,8 @@ class LoraLinear(AdapterLayer):
     def from_linear(cls, linear: nn.Linear, config: LoraConfig, rng: np.random.Generator) -> "LoraLinear":
         """A fresh update of rank config.r on `linear`."""
         base, a, b = (principal_start if config.is_pissa else random_start)(linear, config, rng)
-        seed = int(rng.spawn(1)[0].integers(2**63))  # a stream of its own: A is the same with and without dropout
-        layer = cls(base, a, b, config.scaling, nn.Dropout(config.lora_dropout, seed))
+        dropout = nn.Dropout(config.lora_dropout, int(rng.spawn(1)[0].integers(2**63)))  # A is the same without it
+        layer = cls(base, a, b, config.scaling, dropout)
         if config.use_dora:
             layer.lora_magnitude_vector = nn.Parameter(row_norms(layer.changed_weight()))
         layer.first = (a.copy(), b.copy()) if config.pissa_iterations else None
@@ -92,14 +90,13 @@ class LoraLinear(AdapterLayer):
 
     def _low_rank_linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x (W + s B A)ᵀ + bias, as one node."""
-        A, B = self.lora_A.weight, self.lora_B.weight
-        return F.low_rank_linear(x, self.base_layer.product_weight, bias, A, B, self.scaling)
+        weight = self.base_layer.product_weight
+        return F.low_rank_linear(x, weight, bias, self.lora_A.weight, self.lora_B.weight, self.scaling)
 
     def changed_weight(self):
         """The array W + s B A (out, in), made anew."""
         total = (self.lora_B.weight.data * self.scaling) @ self.lora_A.weight.data
-        total += self.base_layer.weight.data
-        return total
+        return xp.add(total, self.base_layer.weight.data, out=total)
 
     def merged(self) -> nn.Linear:
         """A Linear with the weight W + s B A, its rows brought to the lengths m where there is one."""
