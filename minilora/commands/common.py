@@ -193,7 +193,7 @@ def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: in
         help="a run's folder or run.json: its settings, but for what flags say and what follows from that",
     )
     length = parser.add_mutually_exclusive_group()
-    by_data = "3 epochs of conversations, but 60 to 600 steps; 200 for a text"
+    by_data = "2 epochs of conversations, but 60 to 600 steps; 200 for a text"
     length.add_argument("--steps", type=whole(1), help=f"(default: {steps or by_data})")
     length.add_argument("--epochs", type=number(above=0), help="passes over the training data, in place of --steps")
     add_batch(parser, batch_size, seq_len)

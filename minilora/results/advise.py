@@ -9,10 +9,10 @@ from pathlib import Path
 
 from minilora.errors import MiniloraError, escape
 from minilora.measure import compare
+from minilora.measure import curve as curve_records
 from minilora.measure.compare_report import Compared, compared
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
-from minilora.measure.studies.prompting import Prompting
 from minilora.peft import METHODS
 from minilora.show.grids import IN_SENTENCES
 
@@ -59,18 +59,17 @@ class Advice:
 class Measured:
     """What the package's own records say, in half sentences that name the model; "" where something was not measured.
 
-    curve: the folder of the reader's own (`minilora curve`), which speaks in place of the package's where it can.
+    curve: the folder of the reader's own (`minilora curve`), which speaks in place of the package's film reviews.
     """
 
     def __init__(self, folder: Path, curve: Path | None = None):
         self.curve = None if curve is None else CurveResult.read(curve)
         self.methods: dict[str, Compared] = {}
-        self.prompting: Prompting | None = None
+        reviews = folder / "curve-reviews.jsonl"
+        self.reviews = CurveResult(Records.read(reviews, curve_records.KIND)) if reviews.is_file() else None
         if (folder / "compare.jsonl").is_file():
             self.comparison = Records.read(folder / "compare.jsonl", compare.KIND)
             self.methods = compared(self.comparison)
-        if (folder / "study-prompting.jsonl").is_file():
-            self.prompting = Prompting(Records.read(folder / "study-prompting.jsonl", Prompting.kind))
 
     def best_adapter(self) -> str:
         """The best of the curve; else of the adapters level with the best on the domain, the one that trains the fewest
@@ -95,30 +94,16 @@ class Measured:
         )
 
     def examples(self) -> str:
-        """Accuracy with the most examples that were compared."""
-        if self.curve is not None or self.prompting is None:
+        """What examples brought, in the prompt and trained; of the reader's own there is a reason by itself."""
+        if self.curve is not None or self.reviews is None or self.reviews.outcome() is None:
             return ""
-        k = max(self.prompting.values)
-        prompted, trained = (self.prompting.reached(kind, k).mean for kind in ("prompt", "trained"))
-        model = _base(self.prompting.records)
-        return f" ({model}, at {k} examples: {prompted:.0f} % right prompted, {trained:.0f} % trained)"
+        return f" ({self.reviews.where}: {self.reviews.figures()})"
 
     def cost(self) -> str:
-        """What a query takes with the most examples, and when training them has paid off."""
-        if self.curve is not None:
-            return self._cost_in_curve(self.curve)
-        k = max(self.prompting.values) if self.prompting is not None else 0
-        if self.prompting is None or (queries := self.prompting.crossover(k)) is None:
-            return ""
-        row = self.prompting.cost(k)
-        return (
-            f": for {_base(self.prompting.records)}, {k} examples in the prompt take {row['prompt_ms']:.1f} ms per "
-            f"query, trained ones {row['trained_ms']:.1f} ms, and training is paid for after {queries:,} queries"
-        )
-
-    def _cost_in_curve(self, curve: CurveResult) -> str:
-        best, trained = curve.best_prompt(), curve.best_trained()
-        if not (best and trained and (queries := curve.crossover(*trained[:2]))):
+        """What a query takes at the best of each way, and when training has paid off."""
+        curve = self.curve or self.reviews
+        best, trained = (curve.best_prompt(), curve.best_trained()) if curve else (None, None)
+        if not (curve and best and trained and (queries := curve.crossover(*trained[:2]))):
             return ""
         prompted, adapted = (curve.cost(*kind)["milliseconds"] for kind in (("prompt", best[0]), trained[:1]))
         return (

@@ -19,7 +19,8 @@ from pathlib import Path
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic, write_json
-from minilora.measure import compare, compare_report, rates
+from minilora.measure import compare, compare_report, curve, rates
+from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
 from minilora.measure.studies import STUDIES, Study
 from minilora.plan import planner
@@ -32,6 +33,7 @@ RECORDS = Path("minilora") / "assets" / "results"  # compare, study-NAME, curves
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
+REVIEWS, REVIEWS_FIGURE = "curve-reviews.jsonl", "curve-reviews"
 MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->", re.DOTALL)
 
 
@@ -45,12 +47,15 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
     `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
-    `study.NAME`, a sentence; `jargon.NAME`, see `jargon.values`; `scaling.table` and `scaling.sentence`.
+    `study.NAME`, a sentence; `jargon.NAME`, see `jargon.values`; `scaling.table`, `scaling.sentence`,
+    `reviews.table` and `reviews.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}
     for method, one in compare_report.compared(records).items():
         found |= {f"comparison.{method}.{name}": text for name, text in compare_report.in_texts(one).items()}
+    reviews = reviews_curve(root)
+    found |= {"reviews.table": f"\n\n{markdown(reviews.grid())}\n\n", "reviews.sentence": reviews.sentence()}
     found |= jargon.values(jargon.read(root / RECORDS / jargon.FILE))
     steps = scaling.read(root / RECORDS / scaling.FILE)
     found["scaling.table"] = f"\n\n{_table(scaling.grid(steps))}\n\n"
@@ -98,6 +103,7 @@ def page(root: Path = ROOT) -> str:
             f"**Ours.** {study.sentence()}",
             f"**Published.** {study.published}",
         ]
+    parts += _reviews_section(reviews_curve(root))
     parts += _jargon_section(jargon.read(root / RECORDS / jargon.FILE))
     parts += _speed_section(speed.read(root / RECORDS / speed.FILE))
     parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
@@ -111,6 +117,22 @@ def page(root: Path = ROOT) -> str:
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))
     return "\n\n".join(parts) + "\n"
+
+
+def reviews_curve(root: Path = ROOT) -> CurveResult:
+    """Film reviews on a real pretrained model."""
+    return CurveResult(Records.read(root / RECORDS / REVIEWS, curve.KIND))
+
+
+def _reviews_section(result: CurveResult) -> list[str]:
+    """Examples in the prompt against examples trained on, where the labels are people's."""
+    return [
+        "## Prompt or fine-tune? Film reviews, and a real pretrained model",
+        provenance(result.records.header, "minilora curve --data reviews"),
+        _table(result.grid()),
+        _figure(REVIEWS_FIGURE, CurveResult.figure.__doc__),
+        f"**Ours.** {result.sentence()}",
+    ]
 
 
 def _jargon_section(record: dict) -> list[str]:
@@ -207,6 +229,7 @@ def write(root: Path = ROOT) -> None:
     save_all(compare_report.FIGURES, records, root / FIGURES)
     for name, study in measured_studies(root).items():
         save_all({f"study-{name}": STUDIES[name].figure}, study, root / FIGURES)
+    save_all({REVIEWS_FIGURE: CurveResult.figure}, reviews_curve(root), root / FIGURES)
     record = jargon.read(root / RECORDS / jargon.FILE)
     save_all(jargon.FIGURES, record, root / FIGURES)
     records = Records.read(root / RECORDS / curves.FILE, curves.KIND)

@@ -61,6 +61,7 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
     if rows[0].get_legend_handles_labels()[0]:
         rows[0].legend(loc="upper right")
     rows[-1].set_xlabel("training step")
+    rows[-1].locator_params(axis="x", integer=True)
     figure.align_ylabels()
     return figure
 

@@ -84,6 +84,13 @@ def test_reasons_cite_the_records(measured):
     assert max(map(len, said.splitlines())) <= 80
 
 
+def test_film_reviews_are_cited_by_name_where_there_is_no_curve_of_one_s_own(tmp_path):
+    made_up(tmp_path / "records.jsonl", trained=0.9, bayes=0.5).path.rename(tmp_path / "curve-reviews.jsonl")
+    said = " ".join(advise.in_words(advise.advise(DOMAIN_EXPERT, Measured(tmp_path))).split())
+    assert "too many for a prompt (smollm2 on reviews: 90.0 ± 0.0 % right by LoRA" in said
+    assert "for smollm2 on reviews, the best prompt takes 120 ms" in said
+
+
 def test_a_curve_of_one_s_own_speaks_for_the_better_side(measured, tmp_path, capsys):
     middle = Situation(50, 500, jargon=False, strict_format=False, changes=False, prototype=False)
     for name, side, trained in (("a", "fine-tune", 0.9), ("b", "prompt", 0.6)):

@@ -22,7 +22,7 @@ KNOWN = {"comparison.lora.share": "5.9 %"}
 def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text() == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
-    ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES}
+    ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES, results.REVIEWS_FIGURE}
     assert figures == ours | {f"study-{name}" for name in STUDIES}
     assert set(results.measured_studies()) == set(STUDIES)
 
