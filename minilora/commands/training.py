@@ -110,7 +110,8 @@ def train_in_folder(
         at_once = max(batch_size, defaults.EVALUATION_BATCH)
         sizes = {"batch_size": batch_size, "seq_len": seq_len, "examples": examples}
         model.eval()
-        write = partial(session.sample, model, tokenizer, text.validation if text.validation.characters else text.train)
+        part = text.validation if text.validation.characters else text.train
+        write = partial(session.write_sample, model, tokenizer, part)
         samples = [] if run is None else [{"step": 0} | write()]
         history = defaults.fit(
             model, text, config, **sizes, batches=batches, world=world, run=run, description=arguments.command

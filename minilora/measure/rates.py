@@ -66,10 +66,10 @@ def main() -> None:
     parser.add_argument("--method", nargs="*", default=list(METHODS), type=find, help="(default: all)")
     parser.add_argument("--data", default="numpy-docs")
     parser.add_argument("--out", type=Path, default=Path("minilora/assets/results", FILE))
-    parser.add_argument("--workers", type=int, help="threads (default: all cores)")
+    parser.add_argument("--threads", type=int, help="(default: one per core)")
     arguments = parser.parse_args()
     records = Records.open(arguments.out, KIND, {}, resume=True)
-    with threads.using(arguments.workers):
+    with threads.using(arguments.threads):
         for name in arguments.method:
             print(name, measure(records, arguments.model, name, arguments.data), flush=True)
 

@@ -18,6 +18,7 @@ from minilora.show.grids import IN_SENTENCES
 
 FEW, MANY, VERY_MANY = 16, 100, 1000  # examples
 RARE = 100  # queries per day
+REVIEWS = "curve-reviews.jsonl"  # the record of film reviews on a real pretrained model
 ADAPTERS = tuple(name for name, method in METHODS.items() if method.config is not None)
 
 
@@ -65,7 +66,7 @@ class Measured:
     def __init__(self, folder: Path, curve: Path | None = None):
         self.curve = None if curve is None else CurveResult.read(curve)
         self.methods: dict[str, Compared] = {}
-        reviews = folder / "curve-reviews.jsonl"
+        reviews = folder / REVIEWS
         self.reviews = CurveResult(Records.read(reviews, curve_records.KIND)) if reviews.is_file() else None
         if (folder / "compare.jsonl").is_file():
             self.comparison = Records.read(folder / "compare.jsonl", compare.KIND)

@@ -25,6 +25,7 @@ from minilora.measure.records import Records
 from minilora.measure.studies import STUDIES, Study
 from minilora.plan import planner
 from minilora.results import curves, jargon, scaling, speed
+from minilora.results.advise import REVIEWS
 from minilora.show.grids import Grid, markdown, show_bytes
 from minilora.show.style import save_all
 
@@ -33,7 +34,7 @@ RECORDS = Path("minilora") / "assets" / "results"  # compare, study-NAME, curves
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
-REVIEWS, REVIEWS_FIGURE = "curve-reviews.jsonl", "curve-reviews"
+REVIEWS_FIGURE = "curve-reviews"
 MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->", re.DOTALL)
 
 

@@ -33,10 +33,10 @@ def answer_room(model: Any, prompt_length: int) -> int:
     return max(1, min(ANSWER_TOKENS, left))
 
 
-def sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.ChatTokens, max_new_tokens: int = 24) -> dict:
+def write_sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.ChatTokens, most: int = 24) -> dict:
     """What the model writes, at its likeliest, where `part` of the data begins: {"prompt": …, "continuation": …}.
 
-    Of conversations, after the first question; of a text, after 16 tokens.
+    Of conversations, after the first question; of a text, after 16 tokens. most: tokens written.
     """
     if isinstance(part, chat.ChatTokens):
         ids, mask = part.rows[0]
@@ -45,7 +45,7 @@ def sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.ChatTokens
         ids, ends = part.ids[:16], []
     ids = ids[-model.config.max_position_embeddings // 2 :]
     written = Continuation(
-        model, tokenizer, ids, min(max_new_tokens, answer_room(model, len(ids))), ends, False,
+        model, tokenizer, ids, min(most, answer_room(model, len(ids))), ends, False,
         temperature=0,
     )  # fmt: skip
     return {"prompt": tokenizer.decode(ids), "continuation": "".join(written)}

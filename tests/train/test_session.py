@@ -12,7 +12,7 @@ from minilora.models.llama import LlamaModel
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.train import recipes
 from minilora.train.answers import end_token_ids
-from minilora.train.session import ChatSession, Continuation, answer_room, sample
+from minilora.train.session import ChatSession, Continuation, answer_room, write_sample
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -178,11 +178,11 @@ def test_a_sample_follows_the_first_question_or_the_beginning_of_a_text(place):
     answer = {"role": "assistant", "content": "It is so."}
     one, two = [asked, answer], [other, answer]
     part = encode_conversations(tokenizer, find_format(tokenizer), [[*one, *two], two])
-    found = sample(model, tokenizer, part, 5)
+    found = write_sample(model, tokenizer, part, 5)
     prompt = find_format(tokenizer).encode(tokenizer, [asked], add_generation_prompt=True)[0]
     expected = model.generate(prompt[None], 5, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
     assert found["prompt"] == tokenizer.decode(prompt)
     assert found["continuation"] == tokenizer.decode(expected[0, len(prompt) :])
     ids = tokenizer.encode("What is it? It is so. And that? " * 4)
-    text = sample(model, tokenizer, TokenStream(ids, 128, 1), 5)
+    text = write_sample(model, tokenizer, TokenStream(ids, 128, 1), 5)
     assert text["prompt"] == tokenizer.decode(ids[:16]) and text["continuation"]
