@@ -15,6 +15,7 @@ import pytest
 
 from minilora.classroom import draw, raised, task
 from minilora.classroom.grading import text_report
+from minilora.classroom.grading.grade import grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
@@ -186,6 +187,15 @@ def test_a_mask_is_shown_in_full_up_to_a_size():
     assert "an array of shape (2, 3, 5): 1" in checking.show_value(mask.astype(float))
 
 
+def test_a_loop_at_the_top_of_the_file_is_waited_for_once(lesson, sandbox, monkeypatch):
+    text = answered().replace("\n\nclass", "\nwhile True:\n    pass\n\nclass")
+    submission, starts, start = Submission(write(lesson, text), lesson), [], sandbox.start
+    monkeypatch.setattr(sandbox, "start", lambda job: starts.append(job) or start(job, 0.3))
+    results = grade(lesson, submission, sandbox)
+    assert [(r.verdict, r.got, r.place) for r in results] == [("failed", "still running after 0.3 s", "line 7")] * 2
+    assert len(starts) == 1
+
+
 def test_an_exception_shows_its_line(lesson, capsys):
     path = write(lesson, answered(double="return x.undouble()"))
     _, out, _ = run(capsys, "03", "--file", path)
@@ -328,12 +338,13 @@ def notebook(*cells) -> str:
 
 
 def test_a_notebook_is_its_cells(lesson, capsys):
-    head, tail = answered().split("\n\n\nclass")
+    head, tail = answered(double="return y * x * ok").split("\n\n\nclass")
     cells = [
         ["# words"],
-        f"%matplotlib inline\n!ls\n{head}",
+        f"%matplotlib inline\n!ls\nfiles = !ls\n%time y = 2\n{head}",
         "%%bash\nls (",
-        f"class{tail}",
+        f"%%time\n%%capture out\nclass{tail}",
+        'text = """\n! and\n"""\nok = ("!" in text and 7\n    % 3)  # 1',
         "double(undefined)",
         "double?",
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_task
-from minilora.classroom.grading.submission import RunCells, Submission
+from minilora.classroom.grading.submission import Cells, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.publish.course import CONFIG, POINTS, notebook, write_course
 from minilora.classroom.sandbox.runner import Sandbox
@@ -106,7 +106,7 @@ def test_each_test_stands_where_its_task_can_pass(lesson, sandbox):
             task = int(marks_of(cell)["grade_id"].removeprefix("task-"))
             run = [(number, source_of(earlier)) for number, earlier in enumerate(cells[: i + 1], start=1)]
             check = next(check for check in lesson.tasks if check.number == task)
-            result = grade_task(lesson, check, RunCells(run, lesson, task), sandbox)
+            result = grade_task(lesson, check, Cells(run, lesson, task), sandbox)
             assert result.verdict == PASSED, result
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from minilora.classroom.sandbox import wire
-from minilora.classroom.sandbox.runner import KINDS, Job, Raised, RunFailed, Sandbox
+from minilora.classroom.sandbox.runner import KINDS, TOO_MUCH_MEMORY, Job, Raised, RunFailed, Sandbox
 
 pytestmark = pytest.mark.host
 
@@ -129,6 +129,15 @@ def test_the_line_that_does_not_end_is_named():
         assert caught.value.line == 2
 
 
+@pytest.mark.parametrize("end", ["while True: pass", "import os; os._exit(0)"])
+def test_the_statement_that_a_file_ended_in_is_told(brief, end):
+    source = f"x = 1\ndef loop():\n    {end}\n\nloop()\ny = 2"
+    with pytest.raises(RunFailed) as caught:
+        brief.start(Job(source, "/nowhere/exercise.py"))
+    assert caught.value.statement == 5
+    assert attempt(brief, "os._exit(0)").statement is None  # the file came to its end
+
+
 @pytest.mark.parametrize(
     "body, says",
     [
@@ -136,6 +145,7 @@ def test_the_line_that_does_not_end_is_named():
         ("os.kill is None or libc.exit(0)", "ended before"),
         ("ctypes.string_at(0)", "SIGSEGV"),
         ("os.abort()", "ended before|SIG"),
+        ("libc.kill(os.getpid(), 9)", "the system killed"),  # as it does where its memory ends
         ("os.close(1)\nfor n in range(3, 64):\n    try: os.close(n)\n    except OSError: pass", "ended before"),
         ("while True: print('x' * 10000)", "printed more"),
         ("while True: os.write(2, b'x' * 10000)", "printed more"),
@@ -407,6 +417,21 @@ def test_a_lessons_files_are_not_reached_by_folders_links_or_programs(sandbox, t
     assert isinstance(result, Raised) and "OSError" in result.types, result
 
 
+@pytest.mark.parametrize("way", ["open(x[0])", "import sqlite3; sqlite3.connect(x[0])"])
+def test_further_files_may_not_be_read(sandbox, tmp_path, way):
+    for path in (tmp_path / "lessons", tmp_path / "course" / "submitted"):
+        path.mkdir(parents=True)
+        (path / "a.txt").write_text("1")
+    closed = (str(tmp_path / "course" / "submitted"), str(tmp_path / "gradebook.db"))
+    for path in (closed[1], f"{closed[0]}/a.txt", str(tmp_path / "other")):
+        Path(path).write_text("1")
+        result = attempt(sandbox, way, path, hidden=str(tmp_path / "lessons"), closed=closed)
+        if path.endswith("other") and "sqlite" not in way:
+            assert not isinstance(result, Raised)
+        else:
+            assert "PermissionError" in result.types
+
+
 def test_c_code_does_not_read_a_lessons_files(fenced, tmp_path):
     (tmp_path / "solution.py").write_text("def f(): return 1")
     (tmp_path / "other.py").write_text("1")
@@ -425,6 +450,17 @@ def test_a_submission_may_read_and_show_its_own_lines(sandbox, tmp_path):
     assert attempt(sandbox, body, str(tmp_path / "exercise.py"), hidden=str(tmp_path)) == 3
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "libc.kill(os.getpid(), 9)",  # as the system does where its memory ends
+        "def full(*a): raise MemoryError\n__import__('builtins').isinstance = full",  # not even room for the answer
+    ],
+)
+def test_what_a_memory_bomb_killed_is_called_one(sandbox, body):
+    assert attempt(sandbox, body).hint == TOO_MUCH_MEMORY
+
+
 def test_prints_are_kept_apart(sandbox):
     with sandbox.start(Job("print('loading')\ndef f():\n    print('running')\n    return 2", "exercise.py")) as session:
         assert session.call("f") == 2
@@ -436,6 +472,22 @@ def test_lines_that_fail_do_no_harm_to_the_rest(sandbox):
     with sandbox.start(Job(source, "exercise.py")) as session:
         assert session.call("f", 1) == 3
         assert session.error.types[0] == "ZeroDivisionError" and session.error.line == 2
+
+
+def test_of_lines_that_fail_one_that_wants_too_much_memory_is_told(sandbox):
+    with sandbox.start(Job("1 / 0\n\nx = bytes(10**13)\nundefined", "exercise.py")) as session:
+        assert session.error.types[0] == "MemoryError" and session.error.statement == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "libc.kill(os.getpid(), 9)",  # as the system does where memory ends
+        "raise SystemExit from None\nfinally: pass".replace("raise", "try: raise"),
+    ],
+)
+def test_a_memory_bomb_is_called_one(fenced, body):
+    pass
 
 
 def test_the_sandbox_leaves_nothing():

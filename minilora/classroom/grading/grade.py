@@ -35,8 +35,10 @@ def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | 
     return [grade_task(lesson, task, submission, sandbox) for task in lesson.tasks if only in (None, task.number)]
 
 
-def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
-    """One task's result; the check need not be one of the lesson's own."""
+def grade_task(
+    lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox, closed: tuple[str, ...] = ()
+) -> Result:
+    """One task's result; the check need not be one of the lesson's own. closed: see `job_of`."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     if submission.forbidden:
         place, name = submission.forbidden
@@ -47,14 +49,17 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
     if missing := submission.missing(task.number):
         result.verdict, result.hint = NOT_STARTED, f"{submission.shown} does not define {', '.join(missing)}."
         return result
-    job = Job(submission.source, str(submission.path), lesson.uses, lesson.driver, str(lesson.folder.parent.resolve()))
     line: int | None = None
     session: Session | None = None
     try:
-        session = sandbox.start(job)
+        if submission.failed is not None:  # it would take as long again
+            raise submission.failed
+        session = sandbox.start(job_of(lesson, submission, closed))
         line = _judge(task, Student(session, lesson.number, _signatures(lesson)), session.error, result)
     except RunFailed as error:
-        result.got, line, result.hint = str(error), error.line, error.hint
+        result.got, line, result.hint = str(error), error.line or error.statement, error.hint
+        if error.statement:
+            submission.failed = error
     finally:
         if session is not None:
             session.close()
@@ -62,6 +67,12 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
     if line:
         result.place = submission.place(line)
     return result
+
+
+def job_of(lesson: Lesson, submission: Submission, closed: tuple[str, ...] = ()) -> Job:
+    """What the sandbox runs. closed: folders and files that the code may not read, beside the lessons."""
+    lessons = str(lesson.folder.parent.resolve())
+    return Job(submission.source, str(submission.path), lesson.uses, lesson.driver, lessons, closed)
 
 
 def _judge(task: Task, student: Student, error: Raised | None, result: Result) -> int | None:

@@ -4,18 +4,17 @@
 
     nbcheck.task("08", 3)
 
-It raises NotPassed, with the report, where the task is not passed, and nbgrader gives no points then. What is checked
-is the text of the code cells that this kernel has run, in a process of its own behind the limits of the sandbox. A cell
-that is no Python, or that was interrupted (as nbgrader does to one that runs too long), counts as not there.
+It raises NotPassed, with the report, where the task is not passed. What is checked is the text of the code cells that
+this kernel has run, in a process of its own behind the limits of the sandbox. A cell that is no Python, or that was
+interrupted, counts as not there. This is for the student: the marks are given by `by_text.py`, where no cell runs.
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
-from minilora.classroom.grading.submission import RunCells
+from minilora.classroom.grading.submission import Cells
 from minilora.classroom.grading.text_report import task_report
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
@@ -34,35 +33,60 @@ class NotPassed(Exception):
 
 def task(lesson: str, number: int) -> None:
     """Check a task by the lesson's own check."""
-    _check(lesson, number, lambda found: found.tasks)
+    _check(lesson, number)
 
 
 def hidden(lesson: str, number: int) -> None:
     """Check a task by the teacher's private check, from the folder of the course that the notebook lies in."""
     here = Path.cwd()
     course = next((folder for folder in (here, *here.parents) if (folder / CONFIG).is_file()), here)
-    _check(lesson, number, lambda found: found.private_tasks(course / HIDDEN / f"{found.name}.py"))
+    _check(lesson, number, course)
 
 
-def _check(word: str, number: int, tasks_of: Callable[[Lesson], list[Task]]) -> None:
+def _check(word: str, number: int, course: Path | None = None) -> None:
     try:
         lesson = find_lesson(word)
-        task = next(task for task in tasks_of(lesson) if task.number == number)
+        task = task_of(lesson, number, course)
     except MiniloraError as error:
         raise NotPassed(str(error)) from None
+    more = " A cell that was interrupted does not count." if _was_one_interrupted() else ""
     with Sandbox() as sandbox:
-        try:
-            cells = RunCells(_cells_run(), lesson, number)
-            result = grade_task(lesson, task, cells, sandbox)
-            if cells.missing(number):
-                result.hint += f" A cell is no Python: {cells.unreadable}." if cells.unreadable else ""
-                result.hint += " A cell that was interrupted does not count." if _was_one_interrupted() else ""
-        except MiniloraError as error:
-            result = Result(number, lesson.source.titles[number], FAILED, hint=str(error))
-        report = task_report(result, sandbox.held)
-    if result.verdict != PASSED:
+        is_passed, report = judge(lesson, task, _cells_run(), sandbox, more=more)
+    if not is_passed:
         raise NotPassed(report)
     print(report)
+
+
+def task_of(lesson: Lesson, number: int, course: Path | None = None) -> Task:
+    """A lesson's own check of a task; of a course, the teacher's private one. Raises MiniloraError."""
+    tasks = lesson.tasks if course is None else lesson.private_tasks(course / HIDDEN / f"{lesson.name}.py")
+    for task in tasks:
+        if task.number == number:
+            return task
+    raise MiniloraError(f"no {'private ' if course else ''}check of task {number} in lesson {lesson.number:02}")
+
+
+def judge(
+    lesson: Lesson,
+    task: Task,
+    cells: list[tuple[int, str]],
+    sandbox: Sandbox,
+    closed: tuple[str, ...] = (),
+    more: str = "",
+) -> tuple[bool, str]:
+    """Whether the code cells, (number, text) each, pass a task, and the report.
+
+    closed: folders and files that the code may not read, beside the lessons. more: said where a name is missing.
+    """
+    try:
+        answer = Cells(cells, lesson, task.number)
+        result = grade_task(lesson, task, answer, sandbox, closed)
+        if answer.missing(task.number):
+            result.hint += f" A cell is no Python: {[*answer.unreadable.values()][-1]}." if answer.unreadable else ""
+            result.hint += more
+    except MiniloraError as error:
+        result = Result(task.number, lesson.source.titles[task.number], FAILED, hint=str(error))
+    return result.verdict == PASSED, task_report(result, sandbox.held)
 
 
 _notes: dict[int, tuple[str | None, bool]] = {}  # number of a run -> (the cell's id where it has one, interrupted?)

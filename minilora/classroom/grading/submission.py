@@ -5,6 +5,7 @@ Everything here looks at the text alone; nothing of it is run.
 
 import ast
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -15,11 +16,15 @@ from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import functions, used_names
 from minilora.classroom.sandbox.audit import ANSWERS
 from minilora.classroom.sandbox.imports import covers
+from minilora.classroom.sandbox.runner import RunFailed
 from minilora.errors import MiniloraError, escape
 
 SIZE_LIMIT = 5_000_000  # bytes
 NO_EXERCISE = "is no exercise of lesson"  # in the message of a file that has none of a lesson's names
 NBCHECK = "from minilora.classroom.grading import nbcheck"
+MAGIC = re.compile(r"%%(time|capture|prun)\b")  # of cells, those below which Python stands that counts
+TIMED = re.compile(r"^(\s*)%time\s+(?=\S)")  # before a statement
+SHELL = re.compile(r"^(\s*)([%!].*|[^#\s].*\?|[\w, ]+=\s*[%!].*)\s*$")  # a line that only IPython reads
 NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of a solution
 
 
@@ -34,6 +39,7 @@ class Submission:
         self.path, self.lesson = path, lesson
         self.shown = _shorter(path)
         self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
+        self.failed: RunFailed | None = None  # where a run of the file's own lines did not come to their end
         text = _read(path, self.shown)
         self._take(self._join_cells(self._cells_of(text)) if path.suffix == ".ipynb" else text)
         names = _names_of(lesson)
@@ -80,7 +86,7 @@ class Submission:
     def _join_cells(self, cells: list[tuple[int | str, str]]) -> str:
         lines: list[str] = []
         for number, code in cells:
-            if (python := _as_python(code)) and not _is_check(python):
+            if (python := _as_python(code)) and not is_check(python):
                 self._cells.append((number, len(lines) + 1))
                 lines += python
         return "\n".join(lines) + "\n"
@@ -152,16 +158,17 @@ class Submission:
         return min(found, default=None)
 
 
-class RunCells(Submission):
-    """The cells that a notebook's kernel has run, (number, code) each, as an answer to one task of a lesson.
+class Cells(Submission):
+    """The code cells of a notebook, (number, code) each, as an answer to one task of a lesson, or to none.
 
-    Cells that are no Python are left out: `unreadable` says what is wrong with the last. Raises MiniloraError where a
-    name of this task is misspelled or has other arguments.
+    Cells that are no Python are left out: `unreadable` says of each what is wrong. Raises MiniloraError where a name of
+    this task is misspelled or has other arguments.
     """
 
-    def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int):
+    def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int | None = None):
         self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
-        self.unreadable = ""
+        self.failed = None
+        self.unreadable: dict[int, str] = {}
         readable: list[tuple[int | str, str]] = []
         for number, code in cells:
             label = (f"[{number}]", code)
@@ -170,10 +177,15 @@ class RunCells(Submission):
                 self._take(self._join_cells([label]))
                 readable.append(label)
             except MiniloraError as error:
-                self.unreadable = str(error).removeprefix(f"{self.shown}, ")
+                self.unreadable[number] = str(error).removeprefix(f"{self.shown}, ")
         self._cells = []
         self._take(self._join_cells(readable))
-        self._check_names(lesson.source.names(task))
+        if task is not None:
+            self._check_names(lesson.source.names(task))
+
+    def cell_at(self, line: int) -> int:
+        """The number of the cell that a line of the source is from."""
+        return int(self.place(line).partition("]")[0].removeprefix("cell ["))
 
 
 def _read(path: Path, shown: str) -> str:
@@ -203,25 +215,33 @@ def _shorter(path: Path) -> str:
 
 def _as_python(code: str) -> list[str]:
     """A cell's lines with `pass` for what only IPython reads; none where it is in another language."""
-    if code.lstrip().startswith("%%"):
+    lines = code.splitlines()
+    for i, line in enumerate(lines):
+        if MAGIC.match(line):
+            lines[i] = "pass"
+        elif line.strip():
+            break
+    if "\n".join(lines).lstrip().startswith("%%"):
         return []
-    lines = []
-    for line in code.splitlines():
-        word = line.lstrip()
-        is_python = not word.startswith(("%", "!")) and not word.endswith("?")
-        lines.append(line if is_python else f"{line[: len(line) - len(word)]}pass")
+    if _parsed("\n".join(lines)) is None:
+        lines = [SHELL.sub(r"\1pass", TIMED.sub(r"\1", line)) for line in lines]
     return lines
 
 
-def _is_check(lines: list[str]) -> bool:
+def is_check(lines: list[str]) -> bool:
     """Whether a cell does nothing but check: calls of `nbcheck`, which are no part of the answer."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            statements = [ast.unparse(node) for node in ast.parse("\n".join(lines)).body]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
+    tree = _parsed("\n".join(lines))
+    statements = [ast.unparse(node) for node in tree.body] if tree else []
     called = ("nbcheck.task(", "nbcheck.hidden(")
     return bool(statements) and all(s == NBCHECK or s.startswith(called) for s in statements)
+
+
+def _parsed(code: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _names_of(lesson: Lesson) -> list[str]:

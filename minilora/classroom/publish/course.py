@@ -25,14 +25,21 @@ from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 
 POINTS = 10  # of a task; as many again where there is a private check
-CELL_SECONDS = 30  # until nbgrader interrupts a cell; a check itself ends after 10
-CONFIG_TEXT = f'''"""Settings of nbgrader for this course. Run nbgrader's commands in this folder."""
+CONFIG_TEXT = '''"""Settings of nbgrader for this course. Run nbgrader's commands in this folder."""
 
 c = get_config()
 c.CourseDirectory.course_id = "minilora"
-c.Execute.timeout = {CELL_SECONDS}  # seconds a cell. A check ends a student's code after 10, so this is for other cells
-c.Execute.interrupt_on_timeout = True  # and the cells below it still run
-c.OverwriteCells.add_missing_cells = True  # a test cell that a student deleted comes back
+
+# No cell of a student runs here: `nbgrader autograde` has its text checked in a process that may change nothing.
+c.Autograde.exporter_class = "minilora.classroom.grading.by_text.HandedIn"
+c.Autograde.autograde_preprocessors = [
+    "minilora.classroom.grading.by_text.GradeByText",  # in place of nbgrader's Execute
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+c.HTMLExporter.sanitize_html = True  # a student's text is no program in the page that you grade on
 '''
 INTRO = """Write in place of `raise NotImplementedError()`. The cell below each task checks what you have run so far and
 says what is wrong. Before you hand in, restart the kernel and run all cells from the top."""

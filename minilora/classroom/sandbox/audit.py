@@ -24,6 +24,7 @@ CHANGING: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "os.truncate": ((0,), ()),
 }
 STARTING = {"os.fork", "os.forkpty", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.kill"}
+UNSEEN = {"sqlite3.connect"}  # what opens files without a word
 
 
 def line_in(file: str) -> int | None:
@@ -34,11 +35,11 @@ def line_in(file: str) -> int | None:
     return frame and frame.f_lineno
 
 
-def files_below(folder: str) -> dict[Inode, str]:
-    """Names of a folder and all that is in it; of "", nothing."""
+def files_below(path: str) -> dict[Inode, str]:
+    """Names of a file, or of a folder and all that is in it; of "", nothing."""
     found: dict[Inode, str] = {}
-    for root, folders, files in os.walk(folder):
-        for name in [".", *folders, *files]:
+    for root, folders, files in [*os.walk(path)] or [("", [], [path])]:
+        for name in [".", *folders, *files] if root else files:
             with suppress(OSError):
                 info = os.lstat(os.path.join(root, name))
                 found[info.st_dev, info.st_ino] = name
@@ -51,7 +52,7 @@ def watch(scratch: str, hidden: dict[Inode, str], file: str, attempts: Attempts)
     Who tries to read one of ANSWERS is noted in `attempts`. file: the submission's name.
     """
     check_open, check_change = _checks(scratch, hidden, file, attempts)
-    refusal, changing, starting = PermissionError, CHANGING.copy(), STARTING.copy()
+    refusal, changing, starting, unseen = PermissionError, CHANGING.copy(), STARTING.copy(), UNSEEN.copy()
 
     def look(event: str, arguments: tuple) -> None:
         if event == "open" and not isinstance(arguments[0], int):
@@ -62,6 +63,8 @@ def watch(scratch: str, hidden: dict[Inode, str], file: str, attempts: Attempts)
                 check_change(arguments[i], all(arguments[i] == -1 for i in folders))
         elif event in starting:
             raise refusal(f"an exercise may not start or signal processes ({event})")
+        elif event in unseen:
+            raise refusal(f"an exercise may not open databases ({event})")
 
     sys.addaudithook(look)
 

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
@@ -20,6 +21,8 @@ from typing import Any
 from minilora.classroom.sandbox import limits, wire
 from minilora.classroom.sandbox.audit import Attempts, files_below, line_in, watch
 from minilora.classroom.sandbox.imports import close_library
+
+OUT_OF_MEMORY = 12  # the exit code of a child that could not answer for want of memory
 
 
 def preload() -> None:
@@ -42,17 +45,21 @@ def main(settings: dict[str, Any], socket_fd: int, printed_fd: int, trace_fd: in
                 os.close(number)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         faulthandler.dump_traceback_later(0.9 * settings["seconds"], file=trace_fd)  # a thread: there may be none later
-        _serve(socket.socket(fileno=socket_fd), settings)
+        _serve(socket.socket(fileno=socket_fd), settings, trace_fd)
+    except MemoryError:  # of what the student's code still holds there was no room for the answer
+        os._exit(OUT_OF_MEMORY)
     finally:
         os._exit(0)
 
 
-def _serve(connection: socket.socket, settings: dict[str, Any]) -> None:
+def _serve(connection: socket.socket, settings: dict[str, Any], trace_fd: int) -> None:
     from minilora.tensor import Tensor
 
     job: Any = wire.receive(connection)
     hidden = files_below(job["hidden"])
-    held = limits.apply(**settings, hidden=job["hidden"])
+    held = limits.apply(**settings, hidden=[path for path in (job["hidden"], *job["closed"]) if path])
+    for path in job["closed"] if "landlock" not in held else ():
+        hidden |= files_below(path)
     driver = ModuleType("driver")
     exec(compile(job["driver"].tobytes(), "driver.py", "exec"), vars(driver))
     attempts: Attempts = []
@@ -61,7 +68,12 @@ def _serve(connection: socket.socket, settings: dict[str, Any]) -> None:
     student = ModuleType("exercise")
     sys.modules["exercise"] = student
     student.__file__ = job["file"]
-    failed = run_statements(job["source"].tobytes().decode(), student, job["file"])
+
+    def note(line: int, write: Callable[[int, bytes], int] = os.write) -> None:
+        with suppress(OSError):
+            write(trace_fd, b"%d\n" % line)
+
+    failed = run_statements(job["source"].tobytes().decode(), student, job["file"], begins=note)
     connection.sendall(wire.pack({"held": held, "error": failed}))
     while True:
         request: Any = wire.receive(connection)
@@ -85,20 +97,24 @@ def run_statements(
     module: ModuleType,
     file: str,
     caught: type[BaseException] | tuple[type[BaseException], ...] = BaseException,
+    begins: Callable[[int], None] = lambda line: None,
 ) -> dict[str, Any] | None:
     """Run a file statement by statement, past those whose exception is `caught`; returns the first error.
 
-    So a line that tries out what is not written yet does no harm to what is.
+    So a line that tries out what is not written yet does no harm to what is. A MemoryError goes before others.
+    begins: called with the first line of each statement before it runs.
     """
     first, flags = None, 0
     for statement in ast.parse(source, file).body:
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
             flags |= sum(getattr(__future__, alias.name).compiler_flag for alias in statement.names)
+        begins(statement.lineno)
         try:
             code = compile(ast.Module([statement], []), file, "exec", flags=flags, dont_inherit=True)
             exec(code, vars(module))
         except caught as error:
-            first = first or _describe(error, file)
+            if first is None or isinstance(error, MemoryError):
+                first = _describe(error, file) | {"statement": statement.lineno}
     return first
 
 

@@ -18,6 +18,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 NEW_NAMESPACES = 0x00020000 | 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000  # mount, user, pid, network, ipc
 MS_REC_PRIVATE, MS_NOSUID_NODEV = 0x4000 | 0x40000, 2 | 4
@@ -87,11 +88,11 @@ def make_files_read_only(scratch: str) -> bool:
     return True
 
 
-def apply(seconds: float, memory: int, scratch: str, kinds: tuple[str, ...], hidden: str) -> list[str]:
+def apply(seconds: float, memory: int, scratch: str, kinds: tuple[str, ...], hidden: list[str]) -> list[str]:
     """Limit this process for good; returns which of landlock and seccomp hold.
 
-    seconds: of processor time, as a second line behind the parent's clock; memory: bytes of address space; hidden: a
-    folder that may not be read ("": none).
+    seconds: of processor time, as a second line behind the parent's clock; memory: bytes of address space; hidden:
+    folders and files that may not be read.
     """
     os.chdir(scratch)
     held = []
@@ -120,7 +121,7 @@ def apply(seconds: float, memory: int, scratch: str, kinds: tuple[str, ...], hid
     return held
 
 
-def _landlock(scratch: str, hidden: str) -> None:
+def _landlock(scratch: str, hidden: list[str]) -> None:
     version = _call(_libc.syscall, SYS_LANDLOCK_CREATE, None, 0, 1)
     writing = WRITE_FILE | sum(1 << bit for bit in range(4, 13))  # write, remove, make
     writing |= (1 << 13 if version >= 2 else 0) | (1 << 14 if version >= 3 else 0)  # move, truncate
@@ -149,13 +150,14 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(target)
 
 
-def _all_but(hidden: str) -> Iterator[str]:
-    """Paths that together hold all that is not below `hidden`: beside it, beside its parent, and so on."""
-    folder = os.path.realpath(hidden)
-    while (parent := os.path.dirname(folder)) != folder:
-        # What a link leads to lies below another of the paths, or below `hidden`.
-        yield from (e.path for e in os.scandir(parent) if e.path != folder and not e.is_symlink())
-        folder = parent
+def _all_but(hidden: list[str]) -> Iterator[str]:
+    """Paths that together hold all that is not in `hidden`: beside each, beside its parent, and so on."""
+    closed = {os.path.realpath(path) for path in hidden}
+    above = {str(parent) for path in closed for parent in Path(path).parents}
+    for folder in above:
+        if closed.isdisjoint([folder, *map(str, Path(folder).parents)]):
+            # What a link leads to lies below another of the paths, or in `hidden`.
+            yield from (e.path for e in os.scandir(folder) if e.path not in closed | above and not e.is_symlink())
 
 
 def _forbid_processes() -> None:

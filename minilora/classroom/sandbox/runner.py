@@ -26,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 from minilora.classroom.sandbox import wire
+from minilora.classroom.sandbox.child import OUT_OF_MEMORY
 from minilora.errors import escape
 
 SECONDS = 10.0  # for one task, loading the file included
@@ -35,18 +36,20 @@ PRINTED_KEPT = 20_000  # bytes of what the code prints
 PRINTED_LIMIT = 20_000_000
 NO_ANSWER, ENDED = "what came back is no answer", "the process ended before it gave an answer"
 MAY_NOT_READ = "An exercise may not read the lesson's solution, checks or mistakes: write your own answer."
+TOO_MUCH_MEMORY = "It asked for more memory than an exercise may have."
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
 
 class RunFailed(Exception):
     """The code came to no result: it ran too long, ended its process, sent what is no answer, or read the lesson's.
 
-    line: of the student's file, where it is known.
+    line: of the student's file, where it is known. statement: where the file did not come to its end, the first line of
+    the statement that was running.
     """
 
-    def __init__(self, says: str, line: int | None = None, hint: str = ""):
+    def __init__(self, says: str, line: int | None = None, hint: str = "", statement: int | None = None):
         super().__init__(says)
-        self.line, self.hint = line, hint
+        self.line, self.hint, self.statement = line, hint, statement
 
 
 @dataclass
@@ -57,16 +60,21 @@ class Job:
     file: str  # name for messages
     uses: tuple[str, ...] = ()  # dotted names of minilora that the lesson's exercise may use
     driver: str = ""  # text of the lesson's driver.py
-    hidden: str = ""  # folder that the code may not read
+    hidden: str = ""  # folder that the code may not read: the lessons
+    closed: tuple[str, ...] = ()  # further folders and files that it may not read
 
 
 @dataclass
 class Raised:
-    """An exception in the student's code: its type's names (the class's first), the message, the line."""
+    """An exception in the student's code: its type's names (the class's first), the message, the line.
+
+    statement: of one at the top of the file, the first line of the statement.
+    """
 
     types: list[str]
     message: str
     line: int | None
+    statement: int | None = None
 
     def __repr__(self) -> str:
         return f"{self.types[0]}: {escape(self.message, 300)}" if self.message else self.types[0]
@@ -126,8 +134,8 @@ class Sandbox:
             raise OSError("the process that runs the exercises ended")
         return json.loads(line)
 
-    def start(self, job: Job) -> "Session":
-        """A child that runs the job. Raises RunFailed where the student's file does not come to its end."""
+    def start(self, job: Job, seconds: float | None = None) -> "Session":
+        """A child that runs the job, for so long. Raises RunFailed where the file does not come to its end."""
         if self._process is not None and self._process.poll() is not None:
             self._stop()
         if self._process is None:
@@ -147,7 +155,7 @@ class Sandbox:
             raise RunFailed("the process that runs the exercises ended; try again") from error
         finally:
             os.close(printed_end)
-        return Session(self, job, ours, printed, trace)
+        return Session(self, job, ours, printed, trace, seconds or self.seconds)
 
     def _end_child(self) -> int | None:
         """How the child ended; negative for a signal."""
@@ -181,22 +189,26 @@ class Sandbox:
 class Session:
     """One child with a student's file loaded. `error`: the first exception of the file's own lines, or None."""
 
-    def __init__(self, sandbox: Sandbox, job: Job, connection: socket.socket, printed: int, trace: IO[bytes]):
-        self.sandbox, self.job = sandbox, job
+    def __init__(
+        self, sandbox: Sandbox, job: Job, connection: socket.socket, printed: int, trace: IO[bytes], seconds: float
+    ):
+        self.sandbox, self.job, self.seconds = sandbox, job, seconds
         self._connection, self._trace = connection, trace
         self._printed: int | None = printed
         self.printed = b""
         self._printed_count = 0
-        self._deadline = time.monotonic() + sandbox.seconds
-        self._is_open = True
+        self._deadline = time.monotonic() + seconds
+        self._is_open = self._is_loading = True
         connection.setblocking(False)
         os.set_blocking(printed, False)
         texts = {name: np.frombuffer(getattr(job, name).encode(), "uint8") for name in ("source", "driver")}
-        match self._exchange({"file": job.file, "uses": list(job.uses), "hidden": job.hidden, **texts}):
+        facts = {"file": job.file, "uses": list(job.uses), "hidden": job.hidden, "closed": list(job.closed)}
+        match self._exchange(facts | texts):
             case {"held": [*held], "error": error}:
                 before = sandbox.held or []
                 sandbox.held = before + [kind for kind in KINDS if kind in held and kind not in before]
                 self.error = None if error is None else self._raised(error)
+                self._is_loading = False
             case _:
                 raise self._failure(NO_ANSWER)
 
@@ -219,8 +231,9 @@ class Session:
 
     def _raised(self, facts: object) -> Raised:
         match facts:
-            case {"types": [str(), *_] as types, "message": str(message), "line": int() | None as line}:
-                return Raised([str(kind) for kind in types], message, line)
+            case {"types": [str(), *_] as types, "message": str(message), "line": int() | None as line, **more}:
+                at = more.get("statement")
+                return Raised([str(kind) for kind in types], message, line, at if isinstance(at, int) else None)
         raise self._failure(NO_ANSWER)
 
     def _exchange(self, request: object) -> object:
@@ -230,9 +243,7 @@ class Session:
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                raise self._failure(
-                    f"still running after {self.sandbox.seconds:g} s", self._where(), "Does a loop end?"
-                )
+                raise self._failure(f"still running after {self.seconds:g} s", self._where(), "Does a loop end?")
             watched: list[Any] = [self._connection] + ([] if self._printed is None else [self._printed])
             readable, writable, _ = select.select(watched, [self._connection] if outgoing else [], [], left)
             try:
@@ -267,15 +278,28 @@ class Session:
 
     def _failure(self, says: str, line: int | None = None, hint: str = "") -> RunFailed:
         """End the session; the error to raise."""
+        statement = self._statement() if self._is_loading else None
+        if says == ENDED:
+            time.sleep(0.02)  # so that how it ended is known
         code = self.close()
-        if code is not None and code < 0 and code != -signal.SIGKILL:
+        if code == OUT_OF_MEMORY:
+            says, hint = ENDED, TOO_MUCH_MEMORY
+        elif code == -signal.SIGKILL:
+            says, hint = "the system killed the process before it gave an answer", TOO_MUCH_MEMORY
+        elif code is not None and code < 0:
             says = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        return RunFailed(says, line, hint)
+        return RunFailed(says, line, hint, statement)
+
+    def _statement(self) -> int | None:
+        """The line of the last statement that the child began to run."""
+        self._trace.seek(0)
+        begun = re.findall(rb"^(\d{1,9})$", self._trace.read(2**18), re.MULTILINE)
+        return int(begun[-1]) if begun else None
 
     def _where(self) -> int | None:
         """The student's line that ran shortly before the end, where the child could still say it."""
         self._trace.seek(0)
-        text = self._trace.read(2**14).decode("utf-8", "replace")
+        text = self._trace.read(2**18).decode("utf-8", "replace")
         line = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', text)
         return int(line[1]) if line else None
 

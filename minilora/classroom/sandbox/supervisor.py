@@ -63,8 +63,14 @@ def main(control_fd: int, settings: dict[str, Any]) -> None:
 
 
 def _end_all(child: int | None, is_first: bool) -> int | None:
-    """Kill the child and everything that came from it; returns the child's exit code, negative for a signal."""
+    """Kill the child and everything that came from it.
+
+    Returns the child's exit code, negative for a signal; None where it still ran.
+    """
     code = None
+    with suppress(ChildProcessError):
+        if child and (ended := os.waitpid(child, os.WNOHANG))[0]:
+            code, child = os.waitstatus_to_exitcode(ended[1]), None
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         # -1: everything in the namespace but this process, at one stroke; -child: its group
@@ -76,6 +82,7 @@ def _end_all(child: int | None, is_first: bool) -> int | None:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if ended[0] == child:
                     code, child = os.waitstatus_to_exitcode(ended[1]), None
+                    code = None if code == -signal.SIGKILL else code
             time.sleep(0.002)
             continue
         return code  # none is left
