@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, promise, raised, task
 
 USES = ("minilora.classroom.device",)
+PROMISES = {"from_host": promise(shares=True), "to_host": promise(shares=True)}
 
 LIBRARIES = ("numpy", "device")
 WHERE = {"numpy": "host", "device": "device"}

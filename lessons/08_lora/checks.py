@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, raised, search, task
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn", "minilora.functional.linear")
 
@@ -103,6 +103,7 @@ def starting(student):
     ),
 )
 def computing(student):
+    search(student.lora_forward, forward_inputs)
     rng = np.random.default_rng(3)
     for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 1, 2), (1, 2, 3, 2), (4, 5, 3, 2), (2, 6, 6, 4)]:
         x, W, A, B = draw(rng, n, d_in), draw(rng, d_out, d_in), draw(rng, r, d_in), draw(rng, d_out, r)
@@ -117,6 +118,11 @@ def computing(student):
             6.0,
             2 * r,
         )
+
+
+def forward_inputs(d):
+    n, d_in, d_out, r = d.size(), d.size(), d.size(), d.size()
+    return d.array(n, d_in), d.array(d_out, d_in), d.array(r, d_in), d.array(d_out, r), d.number(1.0, 3.0, 16.0), r
 
 
 def forward_of(student, x, W, A, B, alpha, r):

@@ -4,9 +4,10 @@ from math import ceil
 
 import numpy as np
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, promise, raised, task
 
 USES = ("minilora.nn", "minilora.functional.cross_entropy")
+PROMISES = {"shard": promise(shares=True), "unflatten": promise(shares=True)}
 
 
 @task(

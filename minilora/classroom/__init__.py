@@ -13,7 +13,8 @@ Limits are no security boundary. They protect against accidents and cheap tricks
 container or under an account of its own.
 """
 
-from minilora.classroom.lessons.checking import draw, raised, task
+from minilora.classroom.lessons.checking import draw, promise, raised, task
 from minilora.classroom.lessons.mistakes import Mistake, Right
+from minilora.classroom.lessons.searching import search
 
-__all__ = ["Mistake", "Right", "draw", "raised", "task"]
+__all__ = ["Mistake", "Right", "draw", "promise", "raised", "search", "task"]

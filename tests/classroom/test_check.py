@@ -538,7 +538,7 @@ def test_arguments_may_have_other_names_and_defaults(lesson):
 
 
 def is_equal(expected, got) -> bool:
-    return checking._difference(expected, got, checking.TOLERANCE) is None
+    return checking.difference(expected, got, checking.TOLERANCE) is None
 
 
 def test_equal_is_shape_and_value_within_tolerance():
@@ -558,9 +558,9 @@ def test_equal_is_shape_and_value_within_tolerance():
 
 
 def test_a_wrong_number_is_told_as_a_factor():
-    says = [checking._difference(2.0, got, checking.TOLERANCE) for got in (1.0, -2.0, np.nan, 0.0)]
+    says = [checking.difference(2.0, got, checking.TOLERANCE) for got in (1.0, -2.0, np.nan, 0.0)]
     assert says[0].endswith("it is 0.5 times the one expected.") and "-1 times" in says[1]
-    assert says[2] == says[3] == checking._difference(0.0, 1.0, checking.TOLERANCE) == "The number is wrong."
+    assert says[2] == says[3] == checking.difference(0.0, 1.0, checking.TOLERANCE) == "The number is wrong."
 
 
 def test_raised_fits_by_kind_and_message():

@@ -4,9 +4,9 @@ import ast
 from dataclasses import asdict, dataclass
 
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.checking import Failure, NotStarted, Student, Task
+from minilora.classroom.lessons.checking import Failure, NotStarted, Run, Student, Task
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox, Session
+from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
 
 REFUSALS = {"PermissionError", "ImportError"}  # what a submission gets that asks for what it may not have
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
@@ -50,20 +50,21 @@ def grade_task(
         result.verdict, result.hint = NOT_STARTED, f"{submission.shown} does not define {', '.join(missing)}."
         return result
     line: int | None = None
-    session: Session | None = None
+    run: Run | None = None
     try:
         if submission.failed is not None:  # it would take as long again
             raise submission.failed
         session = sandbox.start(job_of(lesson, submission, closed))
-        line = _judge(task, Student(session, lesson.number, _signatures(lesson)), session.error, result)
+        run = Run(session, lesson.number, _signatures(lesson), lesson.reference)
+        line = _judge(task, run, session.error, result)
     except RunFailed as error:
         result.got, line, result.hint = str(error), error.line or error.statement, error.hint
         if error.statement:
             submission.failed = error
     finally:
-        if session is not None:
-            session.close()
-            result.printed = session.printed.decode("utf-8", "replace")
+        if run is not None:
+            run.session.close()
+            result.printed = run.session.printed.decode("utf-8", "replace")
     if line:
         result.place = submission.place(line)
     return result
@@ -71,16 +72,31 @@ def grade_task(
 
 def job_of(lesson: Lesson, submission: Submission, closed: tuple[str, ...] = ()) -> Job:
     """What the sandbox runs. closed: folders and files that the code may not read, beside the lessons."""
-    lessons = str(lesson.folder.parent.resolve())
-    return Job(submission.source, str(submission.path), lesson.uses, lesson.driver, lessons, closed)
+    return Job(
+        source=submission.source,
+        file=str(submission.path),
+        uses=lesson.uses,
+        driver=lesson.driver,
+        hidden=str(lesson.folder.parent.resolve()),
+        closed=closed,
+        names=tuple(dict.fromkeys(gap.where for gap in lesson.source.gaps)),
+        changes=tuple(name for name, promised in lesson.promises.items() if promised.changes),
+        shares=tuple(name for name, promised in lesson.promises.items() if promised.shares),
+    )
 
 
-def _judge(task: Task, student: Student, error: Raised | None, result: Result) -> int | None:
+def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | None:
     """Run the check, write its verdict into `result`, and return the line that failed. error: of the file's top."""
     is_explained = False  # by that error
     line = None
     try:
-        task.check(student)
+        found = None
+        try:
+            task.check(Student(run))
+        except Failure as failure:
+            found = failure
+        if worst := run.worst(found):
+            raise worst
         result.verdict = PASSED
     except NotStarted as gap:
         is_explained = error is not None and bool(REFUSALS & set(error.types))

@@ -14,11 +14,12 @@ maps hints to the wrong answers that deserve them: values, `raised("ValueError")
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
+from minilora.classroom.lessons.reference import Reference
 from minilora.classroom.lessons.source import stub_start
 from minilora.classroom.sandbox.runner import Raised, Session
 from minilora.classroom.sandbox.wire import Unserializable
@@ -64,13 +65,15 @@ class raised:  # noqa: N801 (reads as a word in a check)
 
 @dataclass
 class Failure(Exception):
-    """An answer is wrong."""
+    """An answer is wrong. is_known: the hint names this very mistake; cause: what it depends on, from a search."""
 
     call: str
     expected: str
     got: str
     hint: str
     line: int | None
+    is_known: bool = False
+    cause: str = ""
 
 
 @dataclass
@@ -80,32 +83,104 @@ class NotStarted(Exception):
     task: int
 
 
-class Student:
-    """The student's functions, by name; `student.driver` has the driver's. Each call gives an Answer."""
+@dataclass(frozen=True)
+class promise:  # noqa: N801 (reads as a word in checks.py)
+    """What a function's docstring promises beyond, or short of, what every function owes; see `saboteurs/`.
 
-    def __init__(
-        self, session: Session, number: int, signatures: dict[str, tuple[str, list[str]]], is_driver: bool = False
-    ):
-        self._session, self._number, self._signatures, self._is_driver = session, number, signatures, is_driver
+    changes: it may change its arguments; shares: its result may share memory with them, or with another result.
+    within, outside: names of PROPERTIES, with commas, on which it must be right although others need not, or need not.
+    """
+
+    changes: bool = False
+    shares: bool = False
+    within: str = ""
+    outside: str = ""
+
+
+@dataclass
+class Run:
+    """A student's code that runs, and what its answers are held to."""
+
+    session: Session
+    number: int  # of the lesson
+    signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
+    reference: Reference
+    breach: Failure | None = None  # a duty that was neglected, whatever the values
+    searched: Failure | None = None  # what a search found
+
+    def worst(self, failure: Failure | None) -> Failure | None:
+        """Of what the check came to, a neglected duty and what a search found: what says most about the cause."""
+        if self.searched is not None and self.searched.is_known:
+            return self.searched
+        cause = self.searched.cause if self.searched is not None else ""
+        if failure is not None and failure.is_known:
+            return replace(failure, hint=f"{failure.hint} {cause}".strip())
+        return self.breach or (self.searched if cause else failure or self.searched)
+
+
+class Student:
+    """The student's functions, by name; `student.driver` has the driver's."""
+
+    def __init__(self, run: Run, is_driver: bool = False):
+        self._run, self._is_driver = run, is_driver
 
     @property
     def driver(self) -> "Student":
-        return Student(self._session, self._number, self._signatures, True)
+        return Student(self._run, True)
 
-    def __getattr__(self, name: str) -> Callable[..., "Answer"]:
+    def __getattr__(self, name: str) -> "Function":
         if name.startswith("_"):
             raise AttributeError(name)
+        return Function(self._run, name, self._is_driver)
 
-        def call(*arguments: object) -> Answer:
-            value = self._session.call(name, *arguments, driver=self._is_driver)
-            if isinstance(value, Raised) and "NotImplementedError" in value.types:
-                start, _, rest = value.message.partition(":")[0].rpartition(" ")
-                if rest.isdigit() and value.message.startswith(stub_start(self._number, int(rest))):
-                    raise NotStarted(int(rest))
-            said, parameters = self._signatures.get(f"driver.{name}" if self._is_driver else name, (name, []))
-            return Answer(value, _Call(said, parameters, arguments, self._is_driver))
 
-        return call
+class Function:
+    """A function of the student's, or of the driver's. A call gives an Answer."""
+
+    def __init__(self, run: Run, name: str, is_driver: bool):
+        self.run, self.name, self.is_driver = run, name, is_driver
+
+    def __call__(self, *arguments: object, layout: str = "") -> "Answer":
+        run = self.run
+        value = run.session.call(self.name, *arguments, driver=self.is_driver, layout=layout)
+        if isinstance(value, Raised) and "NotImplementedError" in value.types:
+            start, _, rest = value.message.partition(":")[0].rpartition(" ")
+            if rest.isdigit() and value.message.startswith(stub_start(run.number, int(rest))):
+                raise NotStarted(int(rest))
+        said = run.signatures.get(self.key, (self.name, []))[0]
+        call = _Call(said, self.parameters, arguments, self.is_driver, layout)
+        if run.session.breach is not None and run.breach is None:
+            run.breach = _breach(run.session.breach, call)
+        return Answer(value, call)
+
+    @property
+    def key(self) -> str:
+        return f"driver.{self.name}" if self.is_driver else self.name
+
+    @property
+    def parameters(self) -> list[str]:
+        return self.run.signatures.get(self.key, (self.name, []))[1]
+
+
+def _breach(facts: dict[str, Any], call: "_Call") -> Failure:
+    """A neglected duty, for a report."""
+    function, name = escape(facts["function"], 60), escape(facts["name"], 60)
+    match facts["duty"]:
+        case "shares":
+            expected = "an array of its own"
+            got = f"an array that shares memory with {name}"
+            hint = (
+                f"The result of {function} shares memory with {name}: whoever changes one changes the other. Copy it."
+            )
+        case "result changed":
+            expected, got = show_value(facts.get("before")), show_value(facts.get("after"))
+            hint = f"This call of {function} changed {name}: is an array kept from one call to the next and used again?"
+        case _:
+            expected = f"{name} as it was: {show_value(facts.get('before'))}"
+            got = f"{name} afterwards: {show_value(facts.get('after'))}"
+            hint = f"{function} changed its argument {name}; whoever called it may still need it. "
+            hint += "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one."
+    return Failure(str(call), expected, got, hint, None)
 
 
 @dataclass
@@ -114,6 +189,7 @@ class _Call:
     parameters: list[str]
     arguments: tuple
     is_driver: bool
+    layout: str = ""
 
     def __str__(self) -> str:
         names = self.parameters[: len(self.arguments)]
@@ -127,20 +203,21 @@ class _Call:
                 lines += [f"{name}[{i}] = {show_value(item)}" for i, item in enumerate(argument)]
             else:
                 lines.append(f"{name} = {show_value(argument)}")
+        lines += [f"(the arrays are {self.layout})"] if self.layout else []
         return "\n".join([self.said if self.is_driver else f"{self.said}({', '.join(names)})", *lines])
 
 
 class Answer:
-    """What a call gave. `value` is it as plain values; [key] is a part of it."""
+    """What a call gave. `value` is it as plain values; [key] is a part of it; raw: the value, or a Raised."""
 
     def __init__(self, raw: object, call: _Call, part: str = ""):
-        self._raw, self._call, self._part = raw, call, part
+        self.raw, self._call, self._part = raw, call, part
 
     @property
     def value(self) -> object:
         """Raises Failure where the call raised an exception."""
         self.returns()
-        return self._raw
+        return self.raw
 
     def __getitem__(self, key: Any) -> "Answer":
         value = self.value
@@ -150,56 +227,59 @@ class Answer:
 
     def returns(self, instead: dict[str, raised] | None = None) -> None:
         """The call raised nothing; `instead` has hints for what it may raise."""
-        if isinstance(self._raw, Raised):
-            hint = next((hint for hint, wrong in (instead or {}).items() if wrong.fits(self._raw)), None)
-            self.fail("a result", hint or _why(self._raw))
+        if isinstance(self.raw, Raised):
+            hint = next((hint for hint, wrong in (instead or {}).items() if wrong.fits(self.raw)), None)
+            self.fail("a result", hint or _why(self.raw), is_known=hint is not None)
 
     def equals(self, expected: object, instead: dict[str, object] | None = None, tolerance: float = TOLERANCE) -> None:
         """Within tolerance; shapes are exact, dtypes are free. `expected` may be raised(...)."""
         if isinstance(expected, raised):
-            if expected.fits(self._raw):
+            if expected.fits(self.raw):
                 return
-            difference = "That input should be refused."
-        elif (found := _difference(expected, self._raw, tolerance)) is not None:
-            difference = found
+            hint = "That input should be refused."
+        elif (found := difference(expected, self.raw, tolerance)) is not None:
+            hint = found
         else:
             return
-        for hint, wrong in (instead or {}).items():
+        for known, wrong in (instead or {}).items():
             if self._is(wrong, tolerance):
-                self.fail(show_value(expected), hint)
-        if isinstance(self._raw, Raised):
-            difference = _why(self._raw)
-        elif self._raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
-            difference = "The function gave None: is a return missing?"
-        self.fail(show_value(expected), difference)
+                self.fail(show_value(expected), known, is_known=True)
+        if isinstance(self.raw, Raised):
+            hint = _why(self.raw)
+        elif self.raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
+            hint = "The function gave None: is a return missing?"
+        self.fail(show_value(expected), hint)
 
     def holds(
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
     ) -> None:
         """condition(value) is true. expected: what it asks, in words."""
         self.returns({known: wrong for known, wrong in (instead or {}).items() if isinstance(wrong, raised)})
-        if _true_of(condition, self._raw):
+        if _true_of(condition, self.raw):
             return
         known = next((known for known, wrong in (instead or {}).items() if self._is(wrong, TOLERANCE)), None)
-        self.fail(expected, known or hint)
+        self.fail(expected, known or hint, is_known=known is not None)
 
-    def fail(self, expected: str, hint: str) -> NoReturn:
-        """End the check."""
-        line = self._raw.line if isinstance(self._raw, Raised) else None
+    def fail(self, expected: str, hint: str, is_known: bool = False) -> NoReturn:
+        """End the check. is_known: the hint names this very mistake."""
+        line = self.raw.line if isinstance(self.raw, Raised) else None
         call = str(self._call) + (f"\nof the result, the part {self._part}" if self._part else "")
-        raise Failure(call, expected, show_value(self._raw), hint, line)
+        raise Failure(call, expected, show_value(self.raw), hint, line, is_known)
 
     def _is(self, wrong: object, tolerance: float) -> bool:
         if isinstance(wrong, raised):
-            return wrong.fits(self._raw)
+            return wrong.fits(self.raw)
         if callable(wrong):
-            return not isinstance(self._raw, Raised) and _true_of(wrong, self._raw)
-        return _difference(wrong, self._raw, tolerance) is None
+            return not isinstance(self.raw, Raised) and _true_of(wrong, self.raw)
+        return difference(wrong, self.raw, tolerance) is None
 
 
 def _why(exception: Raised) -> str:
     """A hint for an exception that no check foresaw."""
-    return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), "Your code raised this.")
+    if exception.types[0] == "AttributeError":
+        return f"Something that is asked for is not there: {escape(exception.message, 100)}."
+    plain = f"Your code raises {exception.types[0]} here, where a result was asked for."
+    return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), plain)
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:
@@ -210,7 +290,7 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
         return False
 
 
-def _difference(expected: Any, got: Any, tolerance: float) -> str | None:
+def difference(expected: Any, got: Any, tolerance: float) -> str | None:
     """What is other, in a sentence; None where nothing is."""
     if isinstance(expected, dict):
         if not isinstance(got, dict) or set(got) != set(expected):
@@ -222,7 +302,7 @@ def _difference(expected: Any, got: Any, tolerance: float) -> str | None:
         parts = [(f"[{i}]", e, g) for i, (e, g) in enumerate(zip(expected, got, strict=True))]
     elif isinstance(expected, list) and any(isinstance(item, str) for item in expected):
         same = isinstance(got, (list, tuple)) and len(got) == len(expected)
-        same = same and all(_difference(e, g, tolerance) is None for e, g in zip(expected, got, strict=True))
+        same = same and all(difference(e, g, tolerance) is None for e, g in zip(expected, got, strict=True))
         return None if same else f"It should be {show_value(expected)}."
     elif expected is None or isinstance(expected, (str, bool)):
         if isinstance(expected, bool) and isinstance(got, np.ndarray) and got.shape == () and got.dtype == bool:
@@ -232,14 +312,15 @@ def _difference(expected: Any, got: Any, tolerance: float) -> str | None:
     else:
         return _array_difference(np.asarray(expected), got, tolerance)
     for name, e, g in parts:
-        if problem := _difference(e, g, tolerance):
+        if problem := difference(e, g, tolerance):
             return f"Part {name}: {problem}"
     return None
 
 
 def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> str | None:
     if isinstance(got, (Unserializable, Raised, str, dict)) or got is None:
-        return f"{'A number' if expected.ndim == 0 else 'An array'} was asked for."
+        asked = "A number" if expected.ndim == 0 else "An array"
+        return f"{asked} was asked for; there is none." if got is None else f"{asked} was asked for."
     try:
         array = np.asarray(got)
     except ValueError:
@@ -258,8 +339,12 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
     if not wrong.any():
         return None
     if expected.ndim == 0:
-        ratio = float(g / e) if e and np.isfinite(g / e) else 0.0
-        return f"The number is wrong: it is {ratio:.3g} times the one expected." if ratio else "The number is wrong."
+        ratio = float(g / e) if e else np.nan
+        if not np.isfinite(ratio) or ratio == 0:
+            return "The number is wrong."
+        if abs(ratio - 1) < 0.02:
+            return f"The number is wrong: {g:.8g}, not {e:.8g}."
+        return f"The number is wrong: it is {ratio:.3g} times the one expected."
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     where = str(place[0]) if len(place) == 1 else str(place)
     return f"{int(wrong.sum())} of {wrong.size} elements differ, first at {where}: {g[place]:.6g}, not {e[place]:.6g}."

@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-from minilora.classroom.lessons.checking import Task
+from minilora.classroom.lessons.checking import Task, promise
+from minilora.classroom.lessons.reference import Reference
 from minilora.classroom.lessons.source import Source
 from minilora.errors import MiniloraError, did_you_mean, escape
 
@@ -60,6 +61,15 @@ class Lesson:
     def uses(self) -> tuple[str, ...]:
         """The dotted names of minilora that an exercise may use."""
         return tuple(self.checks.USES)
+
+    @property
+    def promises(self) -> dict[str, promise]:
+        """Of functions and "Class.method"s, where they differ from what every function owes."""
+        return getattr(self.checks, "PROMISES", {})
+
+    @cached_property
+    def reference(self) -> Reference:
+        return Reference(self.source.path, self.driver)
 
     @property
     def tasks(self) -> list[Task]:

@@ -18,9 +18,13 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from minilora.classroom.sandbox import limits, wire
 from minilora.classroom.sandbox.audit import Attempts, files_below, line_in, watch
+from minilora.classroom.sandbox.duties import Duties
 from minilora.classroom.sandbox.imports import close_library
+from minilora.tensor import Tensor
 
 OUT_OF_MEMORY = 12  # the exit code of a child that could not answer for want of memory
 
@@ -53,43 +57,81 @@ def main(settings: dict[str, Any], socket_fd: int, printed_fd: int, trace_fd: in
 
 
 def _serve(connection: socket.socket, settings: dict[str, Any], trace_fd: int) -> None:
-    from minilora.tensor import Tensor
-
     job: Any = wire.receive(connection)
     hidden = files_below(job["hidden"])
     held = limits.apply(**settings, hidden=[path for path in (job["hidden"], *job["closed"]) if path])
     for path in job["closed"] if "landlock" not in held else ():
         hidden |= files_below(path)
-    driver = ModuleType("driver")
-    exec(compile(job["driver"].tobytes(), "driver.py", "exec"), vars(driver))
+    driver = driver_of(job)
     attempts: Attempts = []
     close_library(job["uses"], lambda name: attempts.append((name, line_in(job["file"]))))
     watch(settings["scratch"], hidden, job["file"], attempts)
-    student = ModuleType("exercise")
-    sys.modules["exercise"] = student
-    student.__file__ = job["file"]
 
     def note(line: int, write: Callable[[int, bytes], int] = os.write) -> None:
         with suppress(OSError):
             write(trace_fd, b"%d\n" % line)
 
-    failed = run_statements(job["source"].tobytes().decode(), student, job["file"], begins=note)
-    connection.sendall(wire.pack({"held": held, "error": failed}))
+    exercise = Exercise(job, driver, note)
+    connection.sendall(wire.pack({"held": held, "error": exercise.error}))
     while True:
         request: Any = wire.receive(connection)
-        try:
-            if request["driver"]:
-                value = getattr(driver, request["name"])(student, *request["arguments"])
-            else:
-                value = getattr(student, request["name"])(*request["arguments"])
-            try:
-                reply = wire.pack({"value": value}, Tensor)
-            except OverflowError:
-                reply = wire.pack({"value": wire.Unserializable(f"{type(value).__name__} with very many parts")})
-        except BaseException as error:
-            reply = wire.pack({"raised": _describe(error, job["file"])})
+        reply = exercise.answer(request)
         sys.stdout.flush()
         connection.sendall(wire.pack({"refused": attempts[0]}) if attempts else reply)
+
+
+def driver_of(job: dict[str, Any]) -> ModuleType:
+    """The lesson's driver, which may import what the exercise may not."""
+    driver = ModuleType("driver")
+    exec(compile(job["driver"].tobytes(), "driver.py", "exec"), vars(driver))
+    return driver
+
+
+class Exercise:
+    """A student's file that was run, and its functions to be called. error: the first of its top, or None.
+
+    begins: called with the first line of each statement before it runs.
+    """
+
+    def __init__(self, job: dict[str, Any], driver: ModuleType, begins: Callable[[int], None]):
+        self.file, self.driver = job["file"], driver
+        student = ModuleType("exercise")
+        sys.modules["exercise"] = student
+        student.__file__ = self.file
+        self.error = run_statements(job["source"].tobytes().decode(), student, self.file, begins=begins)
+        self.duties = Duties(job["names"], job["changes"], job["shares"])
+        self.student = self.duties.watched(student)
+
+    def answer(self, request: dict[str, Any]) -> bytes:
+        """The reply to a call: what it gave or raised, and the first duty that has been neglected."""
+        arguments = [_laid_out(x, request["layout"]) for x in request["arguments"]]
+        try:
+            if request["driver"]:
+                value = getattr(self.driver, request["name"])(self.student, *arguments)
+            else:
+                value = getattr(self.student, request["name"])(*arguments)
+            try:
+                return wire.pack({"value": value, "breach": self.duties.breach}, Tensor)
+            except OverflowError:
+                value = wire.Unserializable(f"{type(value).__name__} with very many parts")
+                return wire.pack({"value": value, "breach": None})
+        except BaseException as error:
+            return wire.pack({"raised": _describe(error, self.file), "breach": self.duties.breach})
+
+
+def _laid_out(value: Any, layout: str) -> Any:
+    """The arrays of an argument, "read-only" or "strided": every second element of one twice as long."""
+    if isinstance(value, np.ndarray) and layout == "strided" and value.ndim:
+        wide = np.zeros((*value.shape[:-1], 2 * value.shape[-1]), value.dtype)
+        wide[..., ::2] = value
+        return wide[..., ::2]
+    if isinstance(value, np.ndarray):
+        value.flags.writeable = layout != "read-only"
+    elif layout and isinstance(value, (list, tuple)):
+        return type(value)(_laid_out(item, layout) for item in value)
+    elif layout and isinstance(value, dict):
+        return {key: _laid_out(item, layout) for key, item in value.items()}
+    return value
 
 
 def run_statements(

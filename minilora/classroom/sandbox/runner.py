@@ -62,6 +62,9 @@ class Job:
     driver: str = ""  # text of the lesson's driver.py
     hidden: str = ""  # folder that the code may not read: the lessons
     closed: tuple[str, ...] = ()  # further folders and files that it may not read
+    names: tuple[str, ...] = ()  # of functions and "Class.method"s whose duties are watched: see duties.py
+    changes: tuple[str, ...] = ()  # those that may change their arguments
+    shares: tuple[str, ...] = ()  # those whose results may share memory with them
 
 
 @dataclass
@@ -199,11 +202,11 @@ class Session:
         self._printed_count = 0
         self._deadline = time.monotonic() + seconds
         self._is_open = self._is_loading = True
+        self.breach: dict | None = None  # the first duty that was neglected: see duties.py
         connection.setblocking(False)
         os.set_blocking(printed, False)
         texts = {name: np.frombuffer(getattr(job, name).encode(), "uint8") for name in ("source", "driver")}
-        facts = {"file": job.file, "uses": list(job.uses), "hidden": job.hidden, "closed": list(job.closed)}
-        match self._exchange(facts | texts):
+        match self._exchange({**vars(job), **texts}):
             case {"held": [*held], "error": error}:
                 before = sandbox.held or []
                 sandbox.held = before + [kind for kind in KINDS if kind in held and kind not in before]
@@ -218,9 +221,17 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, name: str, *arguments: object, driver: bool = False) -> object:
-        """What the student's function (or the driver's) returns, or a Raised. Raises RunFailed."""
-        match self._exchange({"name": name, "arguments": list(arguments), "driver": driver}):
+    def call(self, name: str, *arguments: object, driver: bool = False, layout: str = "") -> object:
+        """What the student's function (or the driver's) returns, or a Raised. Raises RunFailed.
+
+        layout: of the arrays among the arguments, "read-only" or "strided".
+        """
+        request = {"name": name, "arguments": list(arguments), "driver": driver, "layout": layout}
+        answer = self._exchange(request)
+        match answer:
+            case {"breach": {"duty": str(), "function": str(), "name": str()} as breach}:
+                self.breach = breach
+        match answer:
             case {"value": value}:
                 return value
             case {"raised": raised}:
@@ -302,6 +313,11 @@ class Session:
         text = self._trace.read(2**18).decode("utf-8", "replace")
         line = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', text)
         return int(line[1]) if line else None
+
+    def again(self) -> "Session":
+        """The same job in a child of its own; this one ends."""
+        self.close()
+        return self.sandbox.start(self.job, self.seconds)
 
     def close(self) -> int | None:
         """End the child and all that it started; how it ended."""

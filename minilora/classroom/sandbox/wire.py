@@ -72,10 +72,11 @@ def pack(value: object, tensor_type: type[Any] | None = None) -> bytes:
                 arrays.append(_as_contiguous(x, dtype=native).reshape(x.shape))
                 return {"array": len(arrays) - 1}
         elif depth < DEPTH_LIMIT:
-            if kind in (list, tuple):
-                return {kind.__name__: [tree(item, depth + 1) for item in x]}
-            if kind is dict and all(type(key) in (str, int, bool) for key in x):
-                return {"dict": [[key, tree(item, depth + 1)] for key, item in x.items()]}
+            if isinstance(x, (list, tuple)):  # or what is derived from them, as a namedtuple is
+                return {"list" if isinstance(x, list) else "tuple": [tree(item, depth + 1) for item in x]}
+            keys = [key.item() if isinstance(key, _generic) else key for key in x] if isinstance(x, dict) else [None]
+            if all(type(key) in (str, int, bool) for key in keys):
+                return {"dict": [[key, tree(item, depth + 1)] for key, item in zip(keys, x.values(), strict=True)]}
         return {"odd": x.kind if kind is Unserializable else str(kind.__name__)[:100]}
 
     content = {"tree": tree(value, 0), "arrays": [[a.dtype.str, list(a.shape)] for a in arrays]}
@@ -154,3 +155,15 @@ def _value(tree: Any, arrays: list[np.ndarray], depth: int = 0) -> object:
     except (ValueError, TypeError, IndexError) as error:
         raise WireError("the value cannot be read") from error
     raise WireError("a value of a kind that is not sent")
+
+
+def plain(value: object, tensor_type: type[Any] | None = None) -> Any:
+    """What the other side would get: plain values, with arrays of their own."""
+    frame, data = read_frame(), memoryview(pack(value, tensor_type))
+    wanted = next(frame)
+    try:
+        while True:
+            piece, data = data[:wanted], data[wanted:]
+            wanted = frame.send(bytes(piece))
+    except StopIteration as whole:
+        return whole.value

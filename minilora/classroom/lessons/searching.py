@@ -1,0 +1,330 @@
+"""A check that searches: many inputs, each answered by the student's function and by the solution.
+
+    def forward_inputs(d):
+        n, d_in, d_out, r = d.size(), d.size(), d.size(), d.size()
+        return d.array(n, d_in), d.array(d_out, d_in), d.array(r, d_in), d.array(d_out, r), d.number(1.0, 3.0, 16.0), r
+
+    search(student.lora_forward, forward_inputs)
+
+Hypothesis chooses the inputs and finds the smallest on which the two differ. Each shape is asked three times: with some
+values, with others, and with the first ones once more, so that what is kept from a call before does not go unnoticed.
+The report says of a difference what it depends on, as far as that can be seen from the inputs that were tried.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minilora.classroom.lessons.checking import TOLERANCE, Answer, Failure, Function, difference, raised, show_value
+from minilora.classroom.properties import PROPERTIES, arrays
+from minilora.classroom.sandbox.runner import Raised
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+EXAMPLES = 60
+SEED = 8
+# A property is named where inputs with it are so much more often answered wrong, or nearly all of them are
+LIFT, RARE = 1.8, 0.05
+NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
+KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # of an array's values; a search shrinks to the first
+
+Inputs = Callable[["Draws"], Sequence[object]]
+
+
+class Draws:
+    """What `inputs` draws from. Sizes and choices shrink to the first; values are others in the second call."""
+
+    def __init__(self, draw: "Callable[[SearchStrategy], Any]", twin_of: "Draws | None" = None):
+        self._draw, self._twin_of = draw, twin_of
+        self._drawn: list[Any] = []
+        seed = twin_of._seed if twin_of else self._choose(range(1000))
+        self._seed: int = seed
+        self._rng = np.random.default_rng([seed, twin_of is not None])
+        self.dtype = self.choice("float64", "float32")  # of `array`, where it does not say another
+
+    def _choose(self, options: Sequence[Any]) -> Any:
+        from hypothesis import strategies
+
+        if self._twin_of is not None:
+            return self._twin_of._drawn[len(self._drawn)]
+        return options[self._draw(strategies.integers(0, len(options) - 1))]
+
+    def choice(self, *options: Any) -> Any:
+        """One of them, the same in both calls."""
+        self._drawn.append(self._choose(options))
+        return self._drawn[-1]
+
+    def size(self, least: int = 1, most: int = 4) -> int:
+        """least … most, the same in both calls."""
+        return self.choice(*range(least, most + 1))
+
+    def shape(self, axes: tuple[int, ...], least: int = 1, most: int = 3) -> tuple[int, ...]:
+        """Leading axes: so many as one of `axes` says, each least … most long."""
+        return tuple([self.size(least, most) for _ in range(self.choice(*axes))])
+
+    def number(self, *options: float) -> Any:
+        """One of them, another one in the second call."""
+        chosen = self.choice(*options)
+        others = [x for x in options if x != chosen]
+        return chosen if self._twin_of is None or not others else others[self._rng.integers(len(others))]
+
+    def array(self, *shape: int, kinds: Sequence[str] = KINDS, dtype: str | None = None) -> np.ndarray:
+        """Numbers with one decimal; ties: of two values; zeros: half of them; large: to ±1000; tiny: to ±1e-4."""
+        kind = self.choice(*kinds)
+        array = np.round(self._rng.standard_normal(shape), 1)
+        array = np.where(array == 0, 0.1, array)
+        if kind == TIES:
+            array = self._rng.choice([-1.0, 0.5], size=shape)
+        elif kind == ZEROS:
+            array = array * self._rng.integers(0, 2, shape)
+        elif kind in (LARGE, TINY):
+            array = array * (1000 if kind == LARGE else 1e-4) / max(float(np.abs(array).max(initial=0)), 1)
+        return np.asarray(array).astype(dtype or self.dtype)
+
+    def whole(self, *shape: int, below: int, least: int = 0, dtype: str = "int64") -> np.ndarray:
+        """Whole numbers least … below - 1."""
+        return self._rng.integers(least, below, shape).astype(dtype)
+
+    def mask(self, *shape: int) -> np.ndarray:
+        """Booleans."""
+        return self._rng.integers(0, 2, shape).astype(bool)
+
+    def shuffled(self, items: Sequence[Any]) -> list[Any]:
+        """The items in another order in each call."""
+        return [items[i] for i in self._rng.permutation(len(items))]
+
+    def twin(self) -> "Draws":
+        """The same sizes and choices, other values."""
+        return Draws(self._draw, self)
+
+
+def search(
+    function: Function,
+    inputs: Inputs,
+    examples: int = EXAMPLES,
+    parts: Sequence[str] | None = None,
+    hints: dict[str, str] | None = None,
+    tolerance: float = TOLERANCE,
+    dtypes: bool = False,
+    layouts: Sequence[str] = ("", "read-only", "strided"),
+) -> None:
+    """Note, in the run, the smallest inputs found on which the function and the solution differ.
+
+    The check goes on, since it may know the mistake by name: see `Run.worst`.
+
+    inputs: of one call, drawn from a Draws; parts: which keys of a driver's result are compared (None: all); hints:
+    what a difference in a part means; dtypes: whether arrays must have the solution's; layouts: of the arguments'
+    arrays in memory.
+    """
+    run = function.run
+    if run.searched is None and run.breach is None:
+        searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, layouts)
+        _run(searching.example, examples)
+        if searching.found is not None:
+            run.searched = searching.explained(examples)
+
+
+def _run(example: Callable[[Any], None], examples: int) -> None:
+    """example(data) for so many of Hypothesis's choices; where it raises Failure, for smaller ones too."""
+    import hypothesis
+    from hypothesis import strategies
+
+    settings = hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
+    )
+    _keep_hypothesis_out_of_here()
+    with suppress(Failure, hypothesis.errors.Flaky):  # flaky: what a call gives depends on those before
+        hypothesis.seed(SEED)(settings(hypothesis.given(strategies.data())(lambda data: example(data))))()  # noqa: PLW0108 (it has defaults)
+
+
+@dataclass
+class _Found:
+    """A difference: the inputs of the example, which of its three calls shows it, and how that is reported."""
+
+    failure: Failure
+    arguments: Sequence[Any]
+    twin: Sequence[Any]
+    call: int
+    layout: str
+
+
+@dataclass
+class _Search:
+    """One search; for what it is given, see `search`."""
+
+    function: Function
+    inputs: Inputs
+    parts: Sequence[str] | None
+    hints: dict[str, str]
+    tolerance: float
+    dtypes: bool
+    layouts: Sequence[str]
+    found: _Found | None = None  # the last one, which is the smallest
+
+    def example(self, data: Any, look: Callable[[Sequence[Any], str, bool], None] | None = None) -> None:
+        """The three calls of one example; Failure at the first that is wrong. look: is told of each instead."""
+        draws = Draws(data.draw)
+        layout = draws.choice(*self.layouts)
+        arguments = tuple(self.inputs(draws))
+        twin = draws.twin()
+        twin.choice()  # the layout is the same
+        other = tuple(self.inputs(twin))
+        for call, values in enumerate((arguments, other, arguments)):
+            failure = self.failure(values, layout)
+            if look is not None:
+                look(values, layout, failure is None)
+            elif failure is not None:
+                self.found = _Found(failure, arguments, other, call, layout)
+                raise failure
+
+    def failure(self, arguments: Sequence[Any], layout: str) -> Failure | None:
+        """How the function's answer differs from the solution's; None where it does not."""
+        expected, answer = self.expected(arguments), self.answer(arguments, layout)
+        if self.function.run.breach is not None:
+            return self.function.run.breach
+        hint = ""
+        if isinstance(expected, dict) and isinstance(answer.raw, dict):
+            parts = [key for key in self.hints if key in expected]
+            wrong = [key for key in parts if difference(expected[key], answer.raw.get(key), self.tolerance)]
+            if wrong and wrong[0] in answer.raw:
+                hint, expected, answer = self.hints[wrong[0]], expected[wrong[0]], answer[wrong[0]]
+        try:
+            if problem := _form(expected, answer.raw, self.dtypes):
+                answer.fail(show_value(expected), problem)
+            answer.equals(expected, tolerance=self.tolerance)
+        except Failure as failure:
+            return replace(failure, hint=f"{hint} {failure.hint}".strip(), is_known=bool(hint))
+        return None
+
+    def expected(self, arguments: Sequence[Any]) -> Any:
+        function = self.function
+        value = function.run.reference.call(function.name, *arguments, driver=function.is_driver)
+        return raised(value.types[0]) if isinstance(value, Raised) else self._compared(value)
+
+    def answer(self, arguments: Sequence[Any], layout: str) -> Answer:
+        answer = self.function(*arguments, layout=layout)
+        answer.raw = self._compared(answer.raw)
+        return answer
+
+    def _compared(self, value: Any) -> Any:
+        if self.parts is None or not isinstance(value, dict):
+            return value
+        return {key: value[key] for key in self.parts if key in value}
+
+    # What a difference depends on
+
+    def explained(self, examples: int) -> Failure:
+        """The smallest difference, with what can be said about its cause."""
+        found = self.found
+        assert found is not None
+        if self.function.run.breach is not None:
+            return found.failure
+        if hint := self._state(found):
+            return replace(found.failure, hint=hint, is_known=True)
+        if cause := self._ignored(found) or self._property(examples):
+            return replace(found.failure, hint=f"{cause} {found.failure.hint}", cause=cause)
+        return found.failure
+
+    def _fresh(self) -> None:
+        """A child of its own for what follows, where nothing has been called yet."""
+        self.function.run.session = self.function.run.session.again()
+
+    def _others(self, found: _Found) -> Iterator[tuple[str, Sequence[Any]]]:
+        """(an argument's name, the example's arguments with another value of it)."""
+        for i, name in enumerate(self.function.parameters[: len(found.arguments)]):
+            if not _same(found.arguments[i], found.twin[i]):
+                yield name, [*found.arguments[:i], found.twin[i], *found.arguments[i + 1 :]]
+
+    def _state(self, found: _Found) -> str:
+        """What to say where the same call is answered right when it comes first."""
+        self._fresh()
+        if self.failure(found.twin if found.call == 1 else found.arguments, found.layout) is not None:
+            return ""
+        for name, other in self._others(found):
+            self._fresh()
+            if not self.failure(found.arguments, found.layout) and self.failure(other, found.layout):
+                return f"After a call with another {name}, this one is answered wrong: something of {name} is kept."
+        return "Right as the first call, wrong after others: something is kept from one call to the next."
+
+    def _ignored(self, found: _Found) -> str:
+        """What to say where an argument makes no difference, and should."""
+        self._fresh()
+        expected, got = self.expected(found.arguments), self.answer(found.arguments, found.layout).raw
+        if isinstance(got, Raised) or isinstance(expected, raised):
+            return ""
+        for name, other in self._others(found):
+            should, is_same = self.expected(other), _same(self.answer(other, found.layout).raw, got)
+            if is_same and not isinstance(should, raised) and not _same(should, expected):
+                return f"Another {name} makes no difference to the result, and it should."
+        return ""
+
+    def _property(self, examples: int) -> str:
+        """What all inputs that are answered wrong have, and few of the others."""
+        tried: list[tuple[set[_Tag], bool]] = []
+
+        def look(arguments: Sequence[Any], layout: str, is_right: bool) -> None:
+            tried.append((self._tags(arguments, layout), is_right))
+
+        _run(lambda data: self.example(data, look), examples)
+        wrong, right = ([tags for tags, is_right in tried if is_right == wanted] for wanted in (False, True))
+        telling = {}
+        for tag in set.intersection(*wrong) if wrong else ():
+            share = len(wrong) / (len(wrong) + sum(tag in tags for tags in right))  # of the inputs with it, wrong ones
+            if share < 1 - RARE and share * len(tried) < LIFT * len(wrong) or share * len(tried) == len(wrong):
+                continue
+            telling[tag] = share
+        if not telling:
+            return ""
+        order = list(PROPERTIES)
+        who, name = min(telling, key=lambda tag: (-telling[tag], tag[0] not in ("", "the result"), order.index(tag[1])))
+        return f"It goes wrong only where {PROPERTIES[name][1]}{f' in {who}' if who else ''}."
+
+    def _tags(self, arguments: Sequence[Any], layout: str) -> "set[_Tag]":
+        named = {"": arguments, "the result": [self.expected(arguments)]}
+        named |= {name: [value] for name, value in zip(self.function.parameters, arguments, strict=False)}
+        tags = {(who, name) for who, values in named.items() for name, (has, _) in PROPERTIES.items() if has(values)}
+        is_laid_out = layout and any(array.size > 1 for array in arrays(arguments))
+        return tags | ({("", layout)} if is_laid_out else set())
+
+
+_Tag = tuple[str, str]  # an argument ("": any of them), and the name of a property
+
+
+def _form(expected: Any, got: Any, dtypes: bool) -> str:
+    """What is wrong with the kind of a result, whatever its values."""
+    if dtypes and isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
+        return f"An array was asked for; this is a {type(got).__name__}."
+    if dtypes and isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
+        return f"The dtype is {got.dtype}, not {expected.dtype}."
+    if isinstance(expected, tuple) and isinstance(got, (list, tuple)) and len(got) == len(expected):
+        return next((problem for e, g in zip(expected, got, strict=True) if (problem := _form(e, g, dtypes))), "")
+    if isinstance(expected, dict) and isinstance(got, dict):
+        return next((problem for key in expected if (problem := _form(expected[key], got.get(key), dtypes))), "")
+    return ""
+
+
+def _same(a: Any, b: Any) -> bool:
+    return difference(a, b, 1e-12) is None
+
+
+_home: tempfile.TemporaryDirectory | None = None
+
+
+def _keep_hypothesis_out_of_here() -> None:
+    """Hypothesis writes notes into the current folder, unless it is told another."""
+    global _home
+    from hypothesis import configuration
+
+    if _home is None:
+        _home = tempfile.TemporaryDirectory(prefix="minilora-search-")
+        configuration.set_hypothesis_home_dir(_home.name)

@@ -1,0 +1,70 @@
+"""Properties of a call's arguments on which an answer may be right or wrong: "an axis has length 1", "values repeat".
+
+The checker names the one that an answer fails on (`lessons/searching.py`), and saboteurs are wrong on one alone
+(`saboteurs/`). This file stands alone: its text also runs beside sabotaged answers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def arrays(values: Any) -> Iterator[np.ndarray]:
+    """All arrays in values, of Tensors too."""
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, np.ndarray):
+            yield value
+        elif type(value).__name__ == "Tensor":
+            yield value.data
+        elif type(value).__name__ == "DeviceArray":
+            yield value._array
+        elif isinstance(value, (list, tuple, dict)):
+            yield from arrays(value)
+
+
+def _any(test: Callable[[np.ndarray], Any]) -> Callable[[Sequence], bool]:
+    return lambda values: any(a.ndim > 0 and bool(test(a)) for a in arrays(values))
+
+
+def _is_float(a: np.ndarray) -> bool:
+    return a.dtype.kind == "f" and a.size > 0
+
+
+def _size(a: np.ndarray) -> float:
+    """The largest magnitude of what is finite."""
+    finite = np.abs(a[np.isfinite(a)]) if _is_float(a) else a[:0]
+    return float(finite.max(initial=0.0))
+
+
+def _is_padded_first(a: np.ndarray) -> bool:
+    """Whether a row of labels or of a mask begins with padding (-100, or 0 where there are but 0 and 1)."""
+    if a.dtype.kind not in "biu" or a.ndim < 2 or not a.size:
+        return False
+    return bool((a[..., 0] == -100).any() or (set(np.unique(a)) <= {0, 1} and (a[..., 0] == 0).any()))
+
+
+# name -> (whether arguments have it, what a report says)
+PROPERTIES: dict[str, tuple[Callable[[Sequence], bool], str]] = {
+    "empty": (
+        lambda values: (
+            any(isinstance(v, (list, tuple, dict)) and not v for v in values) or _any(lambda a: not a.size)(values)
+        ),
+        "something is empty",
+    ),
+    "one row": (_any(lambda a: a.shape[0] == 1), "there is a single row"),
+    "size 1": (_any(lambda a: 1 in a.shape), "an axis has length 1"),
+    "square": (_any(lambda a: a.ndim > 1 and a.shape[-1] == a.shape[-2]), "a matrix is square"),
+    "oblong": (_any(lambda a: a.ndim > 1 and a.shape[-1] != a.shape[-2]), "a matrix is not square"),
+    "further axes": (_any(lambda a: a.ndim > 2), "there are further axes"),
+    "ties": (_any(lambda a: a.size > len(np.unique(a))), "values repeat"),
+    "zeros": (_any(lambda a: _is_float(a) and (a == 0).any()), "there are zeros"),
+    "large": (_any(lambda a: _size(a) >= 100), "values are large"),
+    "tiny": (_any(lambda a: 0 < _size(a) <= 1e-3), "values are tiny"),
+    "padding": (_any(_is_padded_first), "a row begins with padding"),
+    "integers": (_any(lambda a: a.dtype.kind in "iu"), "an array has whole numbers"),
+    "float64": (_any(lambda a: a.dtype == "float64"), "arrays are float64"),
+    "float32": (_any(lambda a: a.dtype == "float32"), "arrays are float32"),
+    "strided": (_any(lambda a: not a.flags.c_contiguous), "an array is not contiguous (a slice, or transposed)"),
+    "read-only": (_any(lambda a: not a.flags.writeable), "an array is read-only"),
+}

@@ -1,0 +1,298 @@
+"""How a function is made wrong from outside. This file stands alone: its text runs beside a solution.
+
+`sabotage(names, "Class.method", kind, what)` puts a wrong function in place of a right one. Where it does something to
+be noticed, it prints ACTED, once.
+"""
+
+import copy
+import functools
+import inspect
+
+import numpy as np
+
+ACTED = "-- sabotaged --"
+SEEN = "-- arguments: "  # what `observe` prints
+
+
+def sabotage(names, where, kind, what, properties):
+    """names: of the module; where: of the function; kind: a function below; what: the argument it asks for."""
+    owner, _, method = where.rpartition(".")
+    place = names[owner] if owner else None
+    function = getattr(place, method) if owner else names[where]
+    acted: list[bool] = []
+
+    def act():
+        if not acted:
+            acted.append(True)
+            print(ACTED)
+
+    wrong = functools.wraps(function)(KINDS[kind](function, what, act, properties))
+    if owner:
+        setattr(place, method, wrong)
+    else:
+        names[where] = wrong
+
+
+def bound(function, arguments, named):
+    """name -> value, defaults included."""
+    found = inspect.signature(function).bind(*arguments, **named)
+    found.apply_defaults()
+    return found.arguments
+
+
+def array_of(x):
+    """The array of an array or of a Tensor; None of anything else."""
+    if isinstance(x, np.ndarray):
+        return x
+    return x.data if type(x).__name__ == "Tensor" else x._array if type(x).__name__ == "DeviceArray" else None
+
+
+def spoil(x):
+    """Another value of the same kind."""
+    if isinstance(x, bool):
+        return not x
+    if isinstance(x, str):
+        return x + "?"
+    if isinstance(x, np.ndarray):
+        return ~x if x.dtype == bool else (x * 2 + 1).astype(x.dtype)
+    if isinstance(x, (list, tuple)):
+        return type(x)([spoil(x[0]), *x[1:]]) if x else type(x)([0])
+    if isinstance(x, dict):
+        first = next(iter(x), None)
+        return {**x, first: spoil(x.get(first, 0))}
+    if x is None or not hasattr(x, "__add__"):
+        raise ValueError("sabotaged")
+    return x * 2 + 1
+
+
+def spoil_inside(x):
+    """Change a value in place; whether that could be done."""
+    array = array_of(x)
+    if array is not None:
+        if array.size and array.flags.writeable:
+            array[...] = spoil(array)
+        return bool(array.size and array.flags.writeable)
+    if isinstance(x, (list, dict)) and x:
+        inside = [item for item in (x.values() if isinstance(x, dict) else x) if array_of(item) is not None]
+        if inside:
+            return spoil_inside(inside[0])
+        x.popitem() if isinstance(x, dict) else x.pop()
+        return True
+    return False
+
+
+def shapes(values):
+    """What the shapes, sizes and words of a call are."""
+    found: list[object] = []
+    for value in values:
+        array = array_of(value)
+        if array is not None:
+            found.append((array.shape, str(array.dtype)))
+        elif isinstance(value, (list, tuple)):
+            found.append(tuple(shapes(value)))
+        elif isinstance(value, dict):
+            found.append((tuple(value), tuple(shapes(value.values()))))
+        elif isinstance(value, (int, str, bool, type(None))):
+            found.append(value)
+        else:
+            found.append(type(value).__name__)
+    return found
+
+
+# The kinds. Each takes the right function, what it is about, what to call when it acts, and PROPERTIES.
+
+
+def observe(function, what, act, properties):
+    """Right: says what kinds of arguments there are."""
+
+    def same(*arguments, **named):
+        for name, value in bound(function, arguments, named).items():
+            for array in properties["arrays"]([value]):
+                kind = "Tensor" if array_of(value) is not value and array_of(value) is not None else "array"
+                print(f"{SEEN}{name} {kind} {array.dtype.kind} {array.ndim}")
+        return function(*arguments, **named)
+
+    return same
+
+
+def changes(function, what, act, properties):
+    """Changes an argument after use."""
+
+    def wrong(*arguments, **named):
+        result = function(*arguments, **named)
+        if spoil_inside(bound(function, arguments, named)[what]):
+            act()
+        return result
+
+    return wrong
+
+
+def remembers(function, what, act, properties):
+    """Answers from memory for the same shapes."""
+    memory = {}
+
+    def wrong(*arguments, **named):
+        key = str(shapes(bound(function, arguments, named).values()))
+        if key in memory:
+            act()
+        else:
+            memory[key] = function(*arguments, **named)
+        return copy.deepcopy(memory[key]) if isinstance(memory[key], np.ndarray) else memory[key]
+
+    return wrong
+
+
+def one_buffer(function, what, act, properties):
+    """Gives the same array again where the shape is the same."""
+    buffers: dict[tuple, np.ndarray] = {}
+
+    def kept(result):
+        if isinstance(result, tuple):
+            return tuple(map(kept, result))
+        if not isinstance(result, np.ndarray) or not result.size:
+            return result
+        key = result.shape, str(result.dtype)
+        if key in buffers:
+            act()
+        buffer = buffers.setdefault(key, result.copy())
+        buffer[...] = result
+        return buffer
+
+    return lambda *arguments, **named: kept(function(*arguments, **named))
+
+
+def keeps(function, what, act, properties):
+    """Keeps the first value of an argument."""
+    first: list[object] = []
+
+    def wrong(*arguments, **named):
+        given = bound(function, arguments, named)
+        if first and first[0] != given[what]:
+            act()
+        first.append(given[what])
+        given[what] = first[0]
+        return function(**given)
+
+    return wrong
+
+
+def cuts_gradient(function, what, act, properties):
+    """Lets no gradient through to an input."""
+
+    def wrong(*arguments, **named):
+        given = bound(function, arguments, named)
+        if type(given[what]).__name__ == "Tensor" and given[what].requires_grad:
+            act()
+            given[what] = given[what].detach()
+        return function(**given)
+
+    return wrong
+
+
+def trains(function, what, act, properties):
+    """Makes everything in a module train afterwards; what: True, or that nothing does."""
+
+    def wrong(*arguments, **named):
+        result = function(*arguments, **named)
+        module = bound(function, arguments, named)
+        module = next((x for x in module.values() if hasattr(x, "named_parameters")), None)
+        if module is not None and any(p.requires_grad != what for _, p in module.named_parameters()):
+            act()
+            module.requires_grad_(what)
+        return result
+
+    return wrong
+
+
+def another_dtype(function, what, act, properties):
+    """Gives its arrays in another dtype."""
+    others = {"f4": "f8", "f8": "f4", "b1": "i8"}
+
+    def cast(x):
+        if isinstance(x, tuple):
+            return tuple(map(cast, x))
+        if not isinstance(x, np.ndarray):
+            return x
+        act()
+        return x.astype(others.get(x.dtype.str[1:], "f8"))
+
+    return lambda *arguments, **named: cast(function(*arguments, **named))
+
+
+def another_container(function, what, act, properties):
+    """Gives a list where an array was asked for, and an array for a Tensor."""
+
+    def unpacked(x):
+        if isinstance(x, tuple):
+            return tuple(map(unpacked, x))
+        if isinstance(x, np.ndarray) and x.ndim:
+            act()
+            return x.tolist()
+        if type(x).__name__ == "Tensor":
+            act()
+            return x.numpy()
+        return x
+
+    return lambda *arguments, **named: unpacked(function(*arguments, **named))
+
+
+def lacks(function, what, act, properties):
+    """Has one attribute less after its __init__."""
+
+    def wrong(self, *arguments, **named):
+        function(self, *arguments, **named)
+        act()
+        delattr(self, what)
+
+    return wrong
+
+
+def wrong_where(function, what, act, properties):
+    """Wrong on arguments with one property alone."""
+    has = properties["PROPERTIES"][what][0]
+
+    def wrong(*arguments, **named):
+        is_hit = has(list(bound(function, arguments, named).values()))
+        result = function(*arguments, **named)
+        if is_hit:
+            act()
+            return spoil(result)
+        return result
+
+    return wrong
+
+
+def wrong_later(function, what, act, properties):
+    """Wrong from the second call on, or on every second one; what: "second call", or "another length"."""
+    first: list[object] = []
+
+    def wrong(*arguments, **named):
+        now = str(shapes(bound(function, arguments, named).values()))
+        result = function(*arguments, **named)
+        is_hit = bool(first) and (what == "second call" or now != first[0])
+        first.append(now)
+        if is_hit:
+            act()
+            return spoil(result)
+        return result
+
+    return wrong
+
+
+KINDS = {
+    kind.__name__: kind
+    for kind in (
+        observe,
+        changes,
+        remembers,
+        one_buffer,
+        keeps,
+        cuts_gradient,
+        trains,
+        another_dtype,
+        another_container,
+        lacks,
+        wrong_where,
+        wrong_later,
+    )
+}

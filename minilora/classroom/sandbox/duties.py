@@ -1,0 +1,137 @@
+"""What a function owes whoever calls it, whatever it computes: watched in the child, beside the student's code.
+
+    its arguments are afterwards as they were
+    its result shares no memory with them, nor with a result from before
+    its result stays as it is when the function is called again
+
+Watched are calls from outside of the names that a lesson asks for: how a student's functions use one another is their
+own business. In checks.py, `promise(changes=True)` or `promise(shares=True)` lifts a duty from a name.
+"""
+
+import inspect
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from minilora.classroom.device import DeviceArray
+from minilora.tensor import Tensor
+
+KEPT = 12  # results that are looked at again
+DEEPEST = 4  # of values in values
+
+Breach = dict[str, Any]  # in plain values: "duty", "function", "name", "before", "after"
+
+
+class Duties:
+    """names: of functions and of "Class.method"s; changes, shares: those of them that may."""
+
+    def __init__(self, names: Collection[str], changes: Collection[str], shares: Collection[str]):
+        self.names, self.changes, self.shares = names, changes, shares
+        self.breach: Breach | None = None  # the first one
+        self._results: deque[tuple[str, np.ndarray, np.ndarray, bool]] = deque(maxlen=KEPT)
+        self._depth = 0
+
+    def watched(self, student: Any) -> "View":
+        """The student's module with its functions watched; its methods are watched in their classes from now on."""
+        functions = {}
+        for name in self.names:
+            owner, _, method = name.partition(".")
+            thing = getattr(student, owner, None)
+            if method and isinstance(thing, type) and inspect.isfunction(vars(thing).get(method)):
+                setattr(thing, method, self._watch(name, vars(thing)[method]))
+            elif not method and inspect.isfunction(thing):
+                functions[name] = self._watch(name, thing)
+        return View(student, functions)
+
+    def _watch(self, name: str, function: Callable) -> Callable:
+        parameters = list(inspect.signature(function).parameters)
+
+        @wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            if self._depth:
+                return function(*arguments, **named)
+            said = parameters + [f"argument {i + 1}" for i in range(len(parameters), len(arguments))]
+            given = list(zip(said, arguments, strict=False)) + list(named.items())
+            before = [(place, array, array.copy()) for who, value in given for place, array in arrays_in(value, who)]
+            lengths = [(who, value, list(value)) for who, value in given if isinstance(value, (list, dict))]
+            self._depth += 1
+            try:
+                result = function(*arguments, **named)
+            finally:
+                self._depth -= 1
+                if name not in self.changes:
+                    self._compare(name, before, lengths)
+            self._look_at(name, result, before)
+            return result
+
+        return call
+
+    def _compare(self, name: str, before: list, lengths: list) -> None:
+        for place, array, was in before:
+            if not _same(array, was):
+                self._break("changed", name, place, was, array.copy())
+        for who, value, was in lengths:
+            if len(value) != len(was):
+                self._break("changed", name, who, f"{len(was)} parts", f"{len(value)} parts")
+
+    def _look_at(self, name: str, result: Any, before: list) -> None:
+        for function, array, was, _ in self._results:
+            if not _same(array, was):
+                self._break("result changed", name, f"an earlier result of {function}", was, array.copy())
+        if name in self.shares or _is_parameter(result):
+            return
+        is_plain = not _holds_tensors(result)  # whether Tensors share memory is the library's own business
+        others = [(place, array) for place, array, _ in before]
+        others += [(f"an earlier result of {function}", array) for function, array, _, plain in self._results if plain]
+        for _, array in arrays_in(result):
+            if is_plain and (shared := [place for place, other in others if np.may_share_memory(array, other)]):
+                self._break("shares", name, shared[0], None, None)
+            self._results.append((name, array, array.copy(), is_plain))
+
+    def _break(self, duty: str, function: str, name: str, before: Any, after: Any) -> None:
+        facts = {"duty": duty, "function": function, "name": name, "before": before, "after": after}
+        self.breach = self.breach or facts
+
+
+class View:
+    """A module in which some functions are others; what is set is set in the module."""
+
+    def __init__(self, module: Any, functions: dict[str, Callable]):
+        vars(self)["_module"], vars(self)["_functions"] = module, functions
+
+    def __getattr__(self, name: str) -> Any:
+        return vars(self)["_functions"].get(name) or getattr(vars(self)["_module"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(vars(self)["_module"], name, value)
+
+
+def arrays_in(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+    """(where, array) of all arrays in a value: "x", "batch['labels']", "x" for a Tensor's."""
+    if isinstance(value, np.ndarray):
+        yield place, value
+    elif isinstance(value, Tensor):
+        yield place, value.data
+    elif isinstance(value, DeviceArray):
+        yield place, value._array
+    elif depth < DEEPEST and isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from arrays_in(item, f"{place}[{key!r}]", depth + 1)
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, (Tensor, DeviceArray)) or (
+        isinstance(value, (list, tuple, dict))
+        and any(map(_holds_tensors, value.values() if isinstance(value, dict) else value))
+    )
+
+
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad and value._node is None
+
+
+def _same(array: np.ndarray, was: np.ndarray) -> bool:
+    return array.shape == was.shape and array.dtype == was.dtype and array.tobytes() == was.tobytes()

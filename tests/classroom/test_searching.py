@@ -1,0 +1,176 @@
+"""pytest tests/classroom/test_searching.py: what a search finds in wrong answers, and what every function owes."""
+
+import pytest
+
+from minilora.classroom.grading.grade import FAILED, PASSED, grade
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.saboteurs.tried import NOTICED, try_all
+from minilora.classroom.sandbox.runner import Sandbox
+from tests.helpers.answers import with_answers
+
+pytestmark = pytest.mark.host
+
+SOLUTION = '''
+import numpy as np
+
+from minilora import Tensor, nn
+
+
+def shares(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """scores (..., n) -> float64 (..., n), each row positive with the sum 1."""
+    ### BEGIN SOLUTION task 1: softmax
+    powers = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature).astype("float64")
+    return powers / powers.sum(axis=-1, keepdims=True)
+    ### END SOLUTION
+
+
+class Gate(nn.Module):
+    """weight: what x is multiplied by."""
+
+    def __init__(self, weight: np.ndarray):
+        ### BEGIN SOLUTION task 2: a gate
+        self.weight = nn.Parameter(weight)
+        ### END SOLUTION
+
+    def forward(self, x: Tensor) -> Tensor:
+        ### BEGIN SOLUTION task 2: a gate
+        return x * self.weight
+        ### END SOLUTION
+'''
+CHECKS = """
+from minilora.classroom import promise, search, task
+
+USES = ("minilora.Tensor", "minilora.nn")
+PROMISES = {
+    "shares": promise(within="further axes"),
+    "Gate.__init__": promise(outside="trains False, trains True"),
+}
+
+
+def scores(d):
+    return d.array(*d.shape((0, 1, 2)), d.size()), d.number(1.0, 0.5, 3.0)
+
+
+@task(1, hints=("vague", "plainer", "plain"))
+def sharing(student):
+    search(student.shares, scores, dtypes=True)
+
+
+@task(2, hints=("vague", "plainer", "plain"))
+def gating(student):
+    search(student.driver.gated, lambda d: [d.array(n := d.size()), d.array(d.size(), n)], hints={"dx": "No gradient."})
+"""
+DRIVER = '''
+from minilora import Tensor
+
+
+def gated(student, weight, x):
+    """y = Gate(weight)(x); (y * y).sum().backward()"""
+    x, gate = Tensor(x, requires_grad=True), student.Gate(weight)
+    y = gate(x)
+    (y * y).sum().backward()
+    return {"y": y, "weight": gate.weight, "dx": x.grad, "dweight": gate.weight.grad}
+'''
+
+POWERS = "powers = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature).astype('float64')"
+RIGHT = f"{POWERS}\nreturn powers / powers.sum(axis=-1, keepdims=True)"
+MEMORY = "kept = shares.__dict__.setdefault('kept', {})\n"
+
+WRONG = {
+    "overflow": (
+        "powers = np.exp(np.asarray(scores, 'float64') / temperature)\nreturn powers / powers.sum(-1, keepdims=True)",
+        "wrong only where values are large",
+    ),
+    "the argument changed": (f"{POWERS}\nscores -= 1\n{RIGHT}", "changed its argument scores"),
+    "a view of one buffer": (
+        f"{MEMORY}{POWERS}\nbuffer = kept.setdefault(powers.shape, powers)\n"
+        "buffer[...] = powers / powers.sum(axis=-1, keepdims=True)\nreturn buffer",
+        "an earlier result of shares",
+    ),
+    "a number kept": (f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}", "something of temperature is"),
+    "a number ignored": (f"temperature = 1.0\n{RIGHT}", "Another temperature makes no difference"),
+    "one length for all": (
+        f"{MEMORY}n = kept.setdefault(0, scores.size)\nif scores.size != n: return 0\n{RIGHT}",
+        "kept",
+    ),
+    "the first axis": (RIGHT.replace("axis=-1", "axis=0"), "differ"),
+    "float32": (RIGHT.replace("float64", "float32"), "The dtype is float32, not float64"),
+    "a list": (
+        f"{POWERS}\nreturn (powers / powers.sum(axis=-1, keepdims=True)).tolist()",
+        "An array was asked for; this is a list",
+    ),
+    "axes lost": (
+        f"{POWERS}\nreturn (powers / powers.sum(-1, keepdims=True)).reshape(-1, scores.shape[-1])",
+        "shape is",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lessons") / "98_shares"
+    folder.mkdir()
+    for name, text in {"solution": SOLUTION, "checks": CHECKS, "driver": DRIVER}.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    return Lesson(folder)
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+def graded(lesson, sandbox, folder, answers, task=1):
+    (folder / "answer.py").write_text(with_answers(lesson.source, answers), encoding="utf-8")
+    return grade(lesson, Submission(folder / "answer.py", lesson), sandbox, task)[0]
+
+
+def test_the_solution_agrees_with_itself(lesson, sandbox, tmp_path):
+    assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2)} == {PASSED}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_answer_is_found_and_its_property_named(lesson, sandbox, tmp_path, name):
+    code, hint = WRONG[name]
+    first = graded(lesson, sandbox, tmp_path, {"shares": code})
+    assert first.verdict == FAILED and hint in first.hint, first
+    assert graded(lesson, sandbox, tmp_path, {"shares": code}) == first  # the same inputs each time
+
+
+def test_the_smallest_inputs_are_shown(lesson, sandbox, tmp_path):
+    result = graded(lesson, sandbox, tmp_path, {"shares": f"{RIGHT} + (scores.shape[-1] == 3)"})
+    assert "scores = [" in result.call and len(result.call.partition("[")[2].partition("]")[0].split()) == 3, (
+        result.call
+    )
+
+
+def test_a_gradient_that_is_cut_is_named(lesson, sandbox, tmp_path):
+    result = graded(lesson, sandbox, tmp_path, {"Gate.forward": "return x.detach() * self.weight"}, 2)
+    assert result.verdict == FAILED and "No gradient." in result.hint
+
+
+def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):
+    from minilora.classroom.sandbox import wire
+
+    pair = type("Pair", (tuple,), {})((1, {"a": [2]}))
+    assert wire.plain(pair) == (1, {"a": [2]})
+
+
+def test_saboteurs_are_noticed(lesson, sandbox):
+    trials = try_all(lesson, sandbox)
+    assert [str(trial.saboteur) for trial in trials if trial.counts and trial.verdict != NOTICED] == []
+    kinds = {trial.saboteur.kind for trial in trials if trial.verdict == NOTICED}
+    assert kinds >= {"changes", "remembers", "one_buffer", "keeps", "cuts_gradient", "another_dtype", "lacks"}
+    assert kinds >= {"wrong_where", "wrong_later"}
+
+
+def test_a_saboteur_survives_a_check_that_asks_too_little(lesson, sandbox, tmp_path):
+    for name in ("solution", "checks", "driver"):
+        text = (lesson.folder / f"{name}.py").read_text("utf-8").replace("d.shape((0, 1, 2)), d.size()", "(1, 2)")
+        (tmp_path / f"{name}.py").write_text(text.replace("(1.0, 0.5, 3.0)", "(1.0)"), encoding="utf-8")
+    weak = try_all(Lesson(tmp_path.rename(tmp_path.with_name("97_weak"))), sandbox, only="shares")
+    missed = [one.saboteur for one in weak if one.counts and one.verdict != NOTICED]
+    survivors = {f"{one.kind} {one.what}" for one in missed}
+    assert {"wrong_where further axes", "keeps temperature"} <= survivors
