@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import textwrap
 import time
 from argparse import Namespace
 from contextlib import suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from minilora.classroom.grading.grade import PASSED, Result, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.grading.text_report import lesson_report, limits_line, summary
+from minilora.classroom.grading.text_report import hints_for, lesson_report, limits_line, summary
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.commands.common import Parser, add_json, whole
@@ -25,36 +26,62 @@ def add(parser: Parser) -> None:
     parser.add_argument("--file", help="a .py file or a notebook (default: the lesson's exercise.py)")
     hints = "show the first N of three hints (default: 1)"
     parser.add_argument("--hint", nargs="?", type=whole(1, 3), const=1, metavar="N", help=hints)
+    parser.add_argument("--task", type=whole(1), metavar="N", help="this task alone (hints: of the first not passed)")
+    parser.add_argument("--solution", action="store_true", help="show the answer to --task; nothing is checked")
     parser.add_argument("--watch", action="store_true", help="check again whenever the file changes")
     add_json(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Print the report; 0 if all passed, else 1. Raises MiniloraError for what cannot be checked."""
-    hint = arguments.hint
+    needs_lesson = ("file", "hint", "watch", "task", "solution")
     if arguments.lesson is None:
-        if arguments.file or hint or arguments.watch:
-            raise MiniloraError("--file, --hint and --watch need a lesson: minilora check 08 --hint")
+        if typed := next((f"--{name}" for name in needs_lesson if getattr(arguments, name)), ""):
+            raise MiniloraError(f"{typed} needs a lesson: minilora check 08 {typed}")
         return _progress(arguments.json)
     lesson = find_lesson(arguments.lesson)
+    if arguments.task is not None and arguments.task not in lesson.source.titles:
+        raise MiniloraError(f"--task {arguments.task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
+    if arguments.solution:
+        if arguments.task is None or arguments.file or arguments.hint or arguments.watch:
+            raise MiniloraError("--solution takes --task, and not --file, --hint or --watch: it checks nothing")
+        return _show_answer(lesson, arguments.task, arguments.json)
     path = Path(arguments.file) if arguments.file else lesson.exercise
     if arguments.watch:
-        _watch(lesson, path, hint or 0, arguments.json)
-    return _check_once(lesson, path, hint or 0, arguments.json)
+        _watch(lesson, path, arguments)
+    return _check_once(lesson, path, arguments)
 
 
-def _check_once(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> int:
-    submission = Submission(path, lesson)
+def _show_answer(lesson: Lesson, task: int, as_json: bool) -> int:
+    """Print the solution's lines of a task. Raises MiniloraError where the lessons came without solutions."""
+    answer, title = lesson.source.answer(task), lesson.source.titles[task]
+    if not answer:
+        raise MiniloraError(f"--solution: these lessons came without solutions; try --task {task} --hint")
+    if as_json:
+        print(json.dumps({"lesson": lesson.name, "task": task, "title": title, "answer": answer}))
+        return 0
+    print(f"This is the answer. Lesson {lesson.number:02}, task {task}: {title}")
+    for where, code in answer.items():
+        print(f"\nin {where}:\n\n{textwrap.indent(code, '    ')}")
+    return 0
+
+
+def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
+    submission, task, steps = Submission(path, lesson), arguments.task, arguments.hint or 0
     with Sandbox() as sandbox:
-        results = grade(lesson, submission, sandbox)
-    again = "" if path == lesson.exercise else f" --file {shlex.quote(str(path))}"
+        results = grade(lesson, submission, sandbox, task)
     facts = _facts(lesson, submission.shown, results, sandbox.held)
-    text = lesson_report(lesson, submission.shown, results, sandbox.held, hint_steps, again)
-    print(json.dumps(facts) if as_json else text, flush=True)
+    if arguments.json:
+        number, hints = hints_for(lesson, results, task)
+        hinted = {"hints": {"task": number, "texts": hints[:steps]}} if steps and hints else {}
+        print(json.dumps(facts | hinted), flush=True)
+    else:
+        again = "" if path == lesson.exercise else f" --file {shlex.quote(str(path))}"
+        print(lesson_report(lesson, submission.shown, results, sandbox.held, steps, again, task), flush=True)
     return int(facts["passed"] < facts["of"])
 
 
-def _watch(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> None:
+def _watch(lesson: Lesson, path: Path, arguments: Namespace) -> None:
     """Check whenever the file changes, until Ctrl-C."""
     last = None
     while True:
@@ -64,7 +91,7 @@ def _watch(lesson: Lesson, path: Path, hint_steps: int, as_json: bool) -> None:
         if now is not None and now != last:
             last = now
             try:
-                _check_once(lesson, path, hint_steps, as_json)
+                _check_once(lesson, path, arguments)
             except MiniloraError as error:  # half a line is typed: go on
                 print(f"minilora: {error}", file=sys.stderr)
             print(flush=True)

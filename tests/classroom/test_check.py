@@ -264,7 +264,43 @@ def test_hints_come_in_three_steps(lesson, capsys):
     assert "vague two" in run(capsys, "03", "--hint")[1]
     assert "\nNext hint for task 1: minilora check 03 --hint 2\n" in steps[0]
     assert run(capsys, "03", "--hint", 4)[0] == 2
-    assert run(capsys, "--hint")[0] == 2
+    assert "--hint needs a lesson" in run(capsys, "--hint")[2] and "--task needs" in run(capsys, "--task", 2)[2]
+
+
+def test_a_task_of_ones_choice_is_checked_alone_and_hinted_at(lesson, capsys):
+    code, out, _ = run(capsys, "03", "--task", 2)
+    assert code == 1 and "task 1" not in out and "A toy: task 2 not started" in out
+    assert "\nA hint for task 2: minilora check 03 --task 2 --hint\n" in out
+    _, out, _ = run(capsys, "03", "--hint", "--task", 2)
+    assert "hint 1   vague two" in out and "Next hint for task 2: minilora check 03 --task 2 --hint 2" in out
+    facts = json.loads(run(capsys, "03", "--task", 2, "--hint", 2, "--json")[1])
+    assert facts["hints"] == {"task": 2, "texts": ["vague two", "plainer two"]} and facts["of"] == 1
+    assert "hints" not in json.loads(run(capsys, "03", "--json")[1])
+    lesson.exercise.write_text(answered())
+    code, out, _ = run(capsys, "03", "--task", 2)
+    assert code == 0 and "int for" not in out
+    assert "hint 1   vague two" in run(capsys, "03", "--task", 2, "--hint")[1]
+    code, out, err = run(capsys, "03", "--task", 3)
+    assert (code, out, err) == (2, "", "minilora: --task 3: lesson 03 has 2 tasks\n")
+
+
+def test_the_answer_is_shown_where_it_is_asked_for_and_is_there(lesson, capsys):
+    code, out, _ = run(capsys, "03", "--task", 2, "--solution")
+    assert code == 0 and out.startswith("This is the answer. Lesson 03, task 2: shift it\n")
+    assert "\nin Shift.__init__:\n\n    self.step = step + step * again\n" in out and "factor" not in out
+    answer = json.loads(run(capsys, "03", "--task", 1, "--solution", "--json")[1])["answer"]
+    assert answer == {"double": "factor = 2\nreturn factor * x"}
+    for more in (["--solution"], ["--task", 1, "--solution", "--hint"], ["--task", 1, "--solution", "--watch"]):
+        code, out, err = run(capsys, "03", *more)
+        assert (code, out) == (2, "") and "--solution takes --task" in err
+    every_hint = run(capsys, "03", "--task", 1, "--hint", 3)[1]
+    assert not any(line in every_hint for line in answer["double"].splitlines())
+    stubs = SOLUTION.replace("return x + self.step", "raise NotImplementedError()").replace(
+        "self.step = step + step", "raise NotImplementedError()"
+    )
+    lesson.source.path.write_text(stubs)
+    code, out, err = run(capsys, "03", "--task", 2, "--solution")
+    assert (code, out) == (2, "") and "came without solutions" in err
 
 
 BAD = {

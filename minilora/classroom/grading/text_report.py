@@ -10,14 +10,21 @@ MARGIN = 12  # where the text of a row begins
 
 
 def lesson_report(
-    lesson: Lesson, shown: str, results: list[Result], held: list[str] | None, hint_steps: int = 0, file: str = ""
+    lesson: Lesson,
+    shown: str,
+    results: list[Result],
+    held: list[str] | None,
+    hint_steps: int = 0,
+    file: str = "",
+    chosen: int | None = None,
 ) -> str:
-    """One lesson: a line a task, what went wrong, and so many hints for the first task that is not passed.
+    """One lesson: a line a task, what went wrong, and so many hints; for which task, see `hints_for`.
 
     file: what the command for the next hint ends in (" --file answer.py") where that is not the lesson's exercise.
     """
     colon = "" if lesson.title.endswith("?") else ":"
-    first = f"Lesson {lesson.number:02}, {lesson.title}{colon} {summary(results)}"
+    says = summary(results) if chosen is None else f"task {chosen} {results[0].verdict}"
+    first = f"Lesson {lesson.number:02}, {lesson.title}{colon} {says}"
     lines = [*_wrapped("", first, 0), *_wrapped("", shown, 0), ""]
     for result in results:
         lines += _task_lines(result)
@@ -25,16 +32,22 @@ def lesson_report(
             lines.append("")
     if lines[-1]:
         lines.append("")
-    todo = next((result for result in results if result.verdict != PASSED), None)
-    if todo is not None:
-        hints = next(task.hints for task in lesson.tasks if task.number == todo.task)
+    number, hints = hints_for(lesson, results, chosen if hint_steps else None)
+    if hints:
         for step, hint in enumerate(hints[:hint_steps], start=1):
             lines += _wrapped(f"hint {step}", hint, 9)
-        more = f"minilora check {lesson.number:02} --hint" + (f" {hint_steps + 1}" if hint_steps else "")
-        text = f"{'Next hint' if hint_steps else 'A hint'} for task {todo.task}: {more}"
+        more = f"minilora check {lesson.number:02}" + (f" --task {number}" if chosen else "") + " --hint"
+        more += f" {hint_steps + 1}" if hint_steps else ""
+        text = f"{'Next hint' if hint_steps else 'A hint'} for task {number}: {more}"
         if hint_steps < len(hints):
             lines += _wrapped("", text + file if len(text + file) <= WIDTH else text, 0)
     return "\n".join([*lines, *_wrapped("", limits_line(held), 0)])
+
+
+def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
+    """The chosen task, else the first that is not passed, and its hints; (0, ()) where all are passed."""
+    number = chosen or next((result.task for result in results if result.verdict != PASSED), 0)
+    return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 
 
 def task_report(result: Result, held: list[str] | None) -> str:

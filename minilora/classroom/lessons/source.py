@@ -8,6 +8,7 @@ What the student writes stands inside functions, between the lines
 
 import ast
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,15 @@ class Source:
             out += self.lines[at : gap.first - 1] + lines(gap)
             at = gap.last + 1
         return "\n".join(out + self.lines[at:]) + "\n"
+
+    def answer(self, task: int) -> dict[str, str]:
+        """What the solution has in the gaps of a task, by function; nothing where stubs stand in them, as in a kit."""
+        found = {
+            gap.where: textwrap.dedent("\n".join(self.lines[gap.first : gap.last])).strip("\n")
+            for gap in self.gaps
+            if gap.task == task
+        }
+        return {where: code for where, code in found.items() if code and not code.startswith("raise NotImplemented")}
 
     def names(self, task: int) -> list[str]:
         """The functions and classes, at the top of the file, that a task asks for."""
