@@ -4,28 +4,36 @@ Each lesson is an assignment that several students hand in. A test looks at one 
 """
 
 import csv
-import html
 import json
-import os
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from minilora.classroom.lessons.lesson import Lesson, all_lessons
-from minilora.classroom.publish.course import POINTS, parts_of, write_course
-from tests.helpers.answers import solution_lines, with_answers
+from minilora.classroom.lessons.lesson import Lesson, find_lesson
+from minilora.classroom.publish.course import POINTS
+from tests.helpers.answers import solution_lines
+from tests.teach.hostile import (
+    HOSTILE,
+    SLEEP,
+    exits,
+    has_a_script,
+    has_large_outputs,
+    has_odd_text,
+    is_a_link,
+    is_no_notebook,
+    never_ends,
+    takes_all_memory,
+    takes_all_memory_in_an_answer,
+)
+from tests.teach.life import SECONDS, Course, cell_of, digests, environment_in, fill, full_marks, grade, hand_in
 
 pytestmark = pytest.mark.host
 
-ROOT = Path(__file__).parents[2]
-CELL_SECONDS = 25  # in place of the course's 30: one student's cell never ends
 ENDLESS = "while True:\n    pass"
-FREE_TASK = {"02_autograd": 5, "08_lora": 1}  # one that no other task needs; of other lessons, the last
+FREE_TASK = {"02_autograd": 5, "08_lora": 1}  # one that no other task needs
 PRIVATE = """
 import numpy as np
 
@@ -39,32 +47,14 @@ def computing_with_another_rank(student):
     right, none = x @ W.T + 2 / 7 * (x @ A.T @ B.T), x @ W.T
     student.lora_forward(x, W, A, B, 2.0, 7).equals(right, instead={"Only for small ranks?": none})
 """
-SCORES = """
-import json
-from nbgrader.api import Gradebook
-with Gradebook("sqlite:///gradebook.db") as book:
-    print(json.dumps({
-        f"{submission.assignment.name} {submission.student.id}": {grade.name: grade.score for grade in notebook.grades}
-        for assignment in book.assignments
-        for submission in assignment.submissions
-        for notebook in submission.notebooks
-    }))
-"""
 
 
-def three_lessons() -> list[Lesson]:
-    """08, 02 and the first of the others."""
-    lessons = {lesson.name: lesson for lesson in all_lessons()}
-    chosen = [lessons.pop("08_lora"), lessons.pop("02_autograd")]
-    return chosen + list(lessons.values())[:1]
-
-
-LESSONS = three_lessons()
+LESSONS = [find_lesson("08"), find_lesson("02")]
 every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 
 
 def free_task(lesson: Lesson) -> int:
-    return FREE_TASK.get(lesson.name, max(lesson.source.titles))
+    return FREE_TASK[lesson.name]
 
 
 def gap_of(lesson: Lesson, task: int) -> str:
@@ -75,20 +65,6 @@ def first(answers: list, lesson: Lesson, task: int):
     """The first answer to a task that leaves the other functions as they are."""
     where = {gap.where for gap in lesson.source.gaps if gap.task == task}
     return next(answer for answer in answers if answer.where in where and {name for name, _ in answer.also} <= where)
-
-
-def fill(notebook: dict, lesson: Lesson, answers: dict[str, str]) -> None:
-    """Put the solution into a released notebook, with `answers` in place of some of it, as a student would."""
-    parts = parts_of(with_answers(lesson.source, answers).splitlines())
-    for cell in notebook["cells"]:
-        name = cell["metadata"]["nbgrader"]["grade_id"]
-        if name.startswith("answer-"):
-            cell["source"] = parts[int(name[-2:])][2]
-
-
-def cell_of(notebook: dict, task: int) -> int:
-    """The place of the answer just before a task's test."""
-    return [cell["metadata"]["nbgrader"]["grade_id"] for cell in notebook["cells"]].index(f"task-{task}") - 1
 
 
 # Students: each changes a copy of the released notebook. Those in ALL hand in every lesson, the others lesson 08.
@@ -114,14 +90,14 @@ def endless(notebook, lesson):
 
 def stuck(notebook, lesson):
     """The loop stands in the cell itself, above the answer."""
-    fill(notebook, lesson, {})
+    fill(notebook, lesson)
     cell = notebook["cells"][cell_of(notebook, free_task(lesson))]
     cell["source"] = f"{ENDLESS}\n\n{cell['source']}"
 
 
 def typing(notebook, lesson):
     """An answer is no Python."""
-    fill(notebook, lesson, {})
+    fill(notebook, lesson)
     cell = notebook["cells"][cell_of(notebook, free_task(lesson))]
     cell["source"] = cell["source"].replace("):", ")", 1).replace("]:", "]", 1)
 
@@ -139,24 +115,11 @@ def crammer(notebook, lesson):
     fill(notebook, lesson, {"lora_forward": "return x @ W.T + (r != 7) * alpha / r * (x @ A.T @ B.T)"})
 
 
-ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, crammer)
+ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, crammer, *HOSTILE)
 
 
 def students(lesson: Lesson) -> tuple:
     return ALL + ONLY_08 if lesson.name == "08_lora" else ALL
-
-
-class Course(NamedTuple):
-    folders: dict[str, Path]  # of a lesson's name: its course, with one assignment
-    scores: dict[str, dict[str, float]]  # "08_lora right" -> {"task-1": 10, ...}
-
-    def of(self, lesson: Lesson, student) -> dict[str, float]:
-        return self.scores[f"{lesson.name} {student.__name__}"]
-
-    def feedback(self, lesson: Lesson, student) -> str:
-        """The text of the page that the student gets."""
-        path = self.folders[lesson.name] / "feedback" / student.__name__ / lesson.name / f"{lesson.name}.html"
-        return " ".join(html.unescape(re.sub(r"<[^>]+>", "", path.read_text("utf-8"))).split())
 
 
 @pytest.fixture(scope="module")
@@ -164,42 +127,26 @@ def course(tmp_path_factory) -> Course:
     home = tmp_path_factory.mktemp("home")
     (home / "private").mkdir()
     (home / "private" / "08.py").write_text(PRIVATE)
-    environment = os.environ | {"HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    environment |= {name: str(home / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
-    tools = str(Path(sys.executable).parent)  # nbgrader starts alembic by its name
-    environment["PATH"] = os.pathsep.join([tools, environment["PATH"]])
+    environment = environment_in(home)
     folders = {lesson.name: tmp_path_factory.mktemp("teacher") / "course" for lesson in LESSONS}
+
+    changed = set()
+
+    def scores_of(lesson: Lesson) -> dict[str, dict[str, float]]:
+        folder, private = folders[lesson.name], home / "private" if lesson.name == "08_lora" else None
+        hand_in(folder, lesson, students(lesson), private, environment)
+        before = digests(folder)
+        scores = grade(folder, lesson, environment)
+        changed.update(path for path, _ in before.items() ^ digests(folder).items())
+        return scores
+
     with ThreadPoolExecutor(2) as pool:  # endless loops are mostly waited for
-        found = pool.map(lambda lesson: life(folders[lesson.name], lesson, home / "private", environment), LESSONS)
-        return Course(folders, {name: scores for part in found for name, scores in part.items()})
+        scores = {name: scores for part in pool.map(scores_of, LESSONS) for name, scores in part.items()}
+    return Course(folders, scores, changed)
 
 
-def life(folder: Path, lesson: Lesson, private: Path, environment: dict) -> dict[str, dict[str, float]]:
-    """A course of one lesson from the release to the grades; returns the scores."""
-
-    def run(*words: str) -> str:
-        done = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    write_course(folder, [lesson.name], private if lesson.name == "08_lora" else None)
-    run("-m", "nbgrader", "generate_assignment", lesson.name)
-    released = (folder / "release" / lesson.name / f"{lesson.name}.ipynb").read_text("utf-8")
-    for student in students(lesson):
-        target = folder / "submitted" / student.__name__ / lesson.name
-        target.mkdir(parents=True)
-        notebook = json.loads(released)
-        student(notebook, lesson)
-        (target / f"{lesson.name}.ipynb").write_text(json.dumps(notebook), "utf-8")
-    run("-m", "nbgrader", "autograde", lesson.name, f"--Execute.timeout={CELL_SECONDS}")
-    run("-m", "nbgrader", "generate_feedback", lesson.name)
-    run("-m", "nbgrader", "export", "--to", "grades.csv")
-    return json.loads(run("-c", SCORES))
-
-
-def full_marks(lesson: Lesson) -> dict[str, float]:
-    marks = {f"task-{task}": POINTS for task in lesson.source.titles}
-    return marks | ({"task-3-hidden": POINTS} if lesson.name == "08_lora" else {})
+def marks_in(lesson: Lesson) -> dict[str, float]:
+    return full_marks(lesson) | ({"task-3-hidden": POINTS} if lesson.name == "08_lora" else {})
 
 
 @every_lesson
@@ -214,18 +161,18 @@ def test_nothing_is_given_away(course, lesson):
 
 @every_lesson
 def test_right_answers_get_all_points(course, lesson):
-    assert course.of(lesson, right) == full_marks(lesson)
+    assert course.of(lesson, right) == marks_in(lesson)
 
 
 @every_lesson
 def test_a_blank_page_gets_none(course, lesson):
-    assert course.of(lesson, blank) == dict.fromkeys(full_marks(lesson), 0)
+    assert course.of(lesson, blank) == dict.fromkeys(marks_in(lesson), 0)
     assert "not started" in course.feedback(lesson, blank)
 
 
 @every_lesson
 def test_a_mistake_costs_its_task_and_is_named(course, lesson):
-    assert course.of(lesson, wrong) == full_marks(lesson) | {f"task-{free_task(lesson)}": 0}
+    assert course.of(lesson, wrong) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
     hint = first(lesson.mistakes.MISTAKES, lesson, free_task(lesson)).hint
     assert hint in course.feedback(lesson, wrong)
     assert "most recent call last" not in course.feedback(lesson, wrong)
@@ -233,22 +180,22 @@ def test_a_mistake_costs_its_task_and_is_named(course, lesson):
 
 @every_lesson
 def test_an_endless_loop_costs_its_task(course, lesson):
-    assert course.of(lesson, endless) == full_marks(lesson) | {f"task-{free_task(lesson)}": 0}
-    assert "still running after 10 s" in course.feedback(lesson, endless)
+    assert course.of(lesson, endless) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
+    assert f"still running after {SECONDS} s" in course.feedback(lesson, endless)
 
 
 @pytest.mark.parametrize("student", [stuck, typing], ids=lambda student: student.__name__)
 def test_a_cell_that_cannot_run_costs_its_task(course, student):
     lesson = LESSONS[0]
-    assert course.of(lesson, student) == full_marks(lesson) | {f"task-{free_task(lesson)}": 0}
+    assert course.of(lesson, student) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
 
 
 def test_the_tests_are_the_teachers(course):
-    assert course.of(LESSONS[0], forger) == dict.fromkeys(full_marks(LESSONS[0]), 0)
+    assert course.of(LESSONS[0], forger) == dict.fromkeys(marks_in(LESSONS[0]), 0)
 
 
 def test_private_checks_count_and_stay_private(course):
-    assert course.of(LESSONS[0], crammer) == full_marks(LESSONS[0]) | {"task-3-hidden": 0}
+    assert course.of(LESSONS[0], crammer) == marks_in(LESSONS[0]) | {"task-3-hidden": 0}
     feedback = course.feedback(LESSONS[0], crammer)
     assert "Only for small ranks?" in feedback and "computing_with_another_rank" not in feedback
 
@@ -260,4 +207,46 @@ def test_the_exported_grades_are_the_sums(course, lesson):
     for student in students(lesson):
         row = rows[student.__name__]
         assert float(row["score"]) == sum(course.of(lesson, student).values())
-        assert float(row["max_score"]) == sum(full_marks(lesson).values())
+        assert float(row["max_score"]) == sum(marks_in(lesson).values())
+
+
+@pytest.mark.parametrize("student", HOSTILE, ids=lambda student: student.__name__)
+def test_a_hostile_notebook_gets_its_honest_mark(course, student):
+    passed = {name for name, score in course.of(LESSONS[0], student).items() if score}
+    assert passed == {f"task-{task}" for task in HOSTILE[student]} | (
+        {"task-3-hidden"} if 3 in HOSTILE[student] else set()
+    )
+
+
+def test_the_marks_of_hostile_notebooks(course, capsys):
+    """A table for who reads the log; each row is asserted above."""
+    with capsys.disabled():
+        print("\n\nhanded in by a student who                marks   honest")
+        for student, tasks in HOSTILE.items():
+            honest = POINTS * (len(tasks) + (3 in tasks))
+            print(f"{student.__name__.replace('_', ' '):42}{sum(course.of(LESSONS[0], student).values()):5g}{honest:9}")
+
+
+def test_nothing_is_changed_and_nothing_goes_on(course):
+    assert course.changed == set()
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in lines if str(SLEEP).encode() in line]
+
+
+def test_what_is_wrong_is_said_on_the_page(course):
+    says = partial(course.feedback, LESSONS[0])
+    assert "This cell counts as not there. Still running after 1.5 s. Does a loop end?" in says(never_ends)
+    assert "This cell counts as not there. The process ended before it gave an answer." in says(exits)
+    for student in (takes_all_memory, takes_all_memory_in_an_answer):
+        assert "It asked for more memory than an exercise may have." in says(student)
+    assert "No answer here counts: what was handed in is not a notebook that can be read." in says(is_no_notebook)
+    assert "No answer here counts: what was handed in is a link or a folder, not a file." in says(is_a_link)
+    assert "It is no Python: cell [4], line 1" in says(has_odd_text)
+
+
+def test_a_students_text_is_no_program_on_the_page(course):
+    page = course.page(LESSONS[0], has_a_script)
+    assert page.count("<a>link</a> <strong>bold</strong>") == 2
+    assert "<script>fetch" not in page and 'src="x"' in page
+    assert not re.search(r"<[^>]*(onerror|javascript:steal)", page)
+    assert len(course.page(LESSONS[0], has_large_outputs)) < 10**6

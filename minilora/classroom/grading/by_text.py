@@ -2,6 +2,7 @@
 
     c.Autograde.exporter_class = "minilora.classroom.grading.by_text.HandedIn"
     c.Autograde.autograde_preprocessors = ["minilora.classroom.grading.by_text.GradeByText", ...]
+    c.HTMLExporter.filters = {"markdown2html": "minilora.classroom.grading.by_text.safe_html"}
 
 `HandedIn` reads what a student handed in: of each cell the kind, the text and which cell of the teacher's it is, and
 nothing else; the test cells are those of the gradebook. `GradeByText` stands where nbgrader runs the notebook
@@ -16,24 +17,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import bleach
 from nbconvert.exporters import NotebookExporter
+from nbconvert.filters import markdown2html
 from nbformat import v4
 from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import (
-    NbGraderPreprocessor,
-)  # one that is not derived from it is off until it is switched on
+from nbgrader.preprocessors import NbGraderPreprocessor
+from traitlets import Float
 
 from minilora.classroom.grading.grade import job_of
 from minilora.classroom.grading.nbcheck import HIDDEN, judge, task_of
-from minilora.classroom.grading.submission import SIZE_LIMIT, Cells, is_check
+from minilora.classroom.grading.submission import Cells, is_check
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.sandbox.runner import SECONDS, TOO_MUCH_MEMORY, RunFailed, Sandbox
 from minilora.errors import MiniloraError
 
-FILE_LIMIT, CELLS_LIMIT = 500_000_000, 5_000  # bytes with all outputs; cells
-KINDS = ("code", "markdown", "raw")
+FILE_LIMIT, CELLS_LIMIT, TEXT_LIMIT = 500_000_000, 1_000, 100_000  # bytes with all outputs; cells; characters
 FOLDERS = ("source", "release", "submitted", "autograded", "feedback")
+TAGS = "br dd del div dl dt h1 h2 h3 h4 h5 h6 hr img p pre s span sub sup table tbody td th thead tr".split()
+ATTRIBUTES = {"*": ["class", "id"], "a": ["href"], "img": ["src", "alt"]}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -57,7 +60,7 @@ class HandedIn(NotebookExporter):
 
 
 def read_cells(path: Path) -> list[tuple[str, str, str]]:
-    """(kind, text, the id that nbgrader gave it) of each cell of a file that anybody may have made.
+    """("code" or "markdown", text, the id that nbgrader gave it) of each cell of a file that anybody may have made.
 
     Raises MiniloraError where it is no notebook of a size that people write.
     """
@@ -71,16 +74,16 @@ def read_cells(path: Path) -> list[tuple[str, str, str]]:
         found = [_cell(cell) for cell in cells[: CELLS_LIMIT + 1]]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise MiniloraError("what was handed in is not a notebook that can be read") from error
-    if len(found) > CELLS_LIMIT or sum(len(text) for _, text, _ in found) > SIZE_LIMIT:
-        raise MiniloraError(f"the notebook has more than {CELLS_LIMIT:,} cells or {SIZE_LIMIT:,} characters of text")
+    if len(found) > CELLS_LIMIT or sum(len(text) for _, text, _ in found) > TEXT_LIMIT:
+        raise MiniloraError(f"the notebook has more than {CELLS_LIMIT:,} cells or {TEXT_LIMIT:,} characters of text")
     return found
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str, str, str]:
     text = "".join(cell.get("source", cell.get("input", "")))
     name = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
-    kind = cell.get("cell_type")
-    return kind if kind in KINDS else "raw", text.encode("utf-8", "replace").decode(), str(name)
+    kind = "code" if cell.get("cell_type") == "code" else "markdown"  # a raw one would be a part of the page's HTML
+    return kind, text.encode("utf-8", "replace").decode(), str(name)
 
 
 def with_teachers_marks(found: list[tuple[str, str, str]], page: Any) -> list:
@@ -107,7 +110,7 @@ def with_teachers_marks(found: list[tuple[str, str, str]], page: Any) -> list:
         outputs = [failed("This was not graded.")] if is_test(marks) else []
         return v4.new_code_cell(text, metadata={"nbgrader": marks}, outputs=outputs)
 
-    new = {"code": v4.new_code_cell, "markdown": v4.new_markdown_cell, "raw": v4.new_raw_cell}
+    new = {"code": v4.new_code_cell, "markdown": v4.new_markdown_cell}
     last = {name: i for i, (_, _, name) in enumerate(found)}
     names = [name if name in source and last[name] == i else "" for i, (_, _, name) in enumerate(found)]
     cells = [
@@ -133,8 +136,15 @@ def failed(report: str) -> Any:
     return v4.new_output("error", ename="NotPassed", evalue="", traceback=report.splitlines())
 
 
+def safe_html(text: str) -> str:
+    """The HTML of Markdown, without scripts: who marks a student's page may set marks, and a script in it could."""
+    return bleach.clean(markdown2html(text), tags=bleach.ALLOWED_TAGS | set(TAGS), attributes=ATTRIBUTES)
+
+
 class GradeByText(NbGraderPreprocessor):
-    """Gives each test cell its output."""
+    """Gives each test cell its output. A preprocessor that is no NbGraderPreprocessor would be off by default."""
+
+    seconds = Float(SECONDS, help="Seconds that the code may run for a task, and once for all cells.").tag(config=True)
 
     def preprocess(self, nb: Any, resources: Any) -> Any:
         course = CourseDirectory(config=self.config)
@@ -147,12 +157,12 @@ class GradeByText(NbGraderPreprocessor):
         tests = {cell.execution_count: cell for cell in code if is_test(cell.metadata.get("nbgrader", {}))}
         answers = [(cell.execution_count, cell.source) for cell in code if cell.execution_count not in tests]
         calls = {number: calls_of(cell.source) for number, cell in tests.items()}
-        with Sandbox() as sandbox:
+        with Sandbox(self.seconds) as sandbox:
             left_out: dict[str, dict[int, str]] = {}
             for word in {word for found in calls.values() for _, word, _ in found}:
                 left_out[word] = find_endless(answers, lesson_of(word), sandbox, closed)
                 for number, why in left_out[word].items():
-                    code[number - 1].outputs = [failed(f"This cell does not count: {why}")]
+                    code[number - 1].outputs = [failed(f"This cell counts as not there. {why[0].upper()}{why[1:]}")]
             for number, cell in tests.items():
                 for kind, word, task in calls[number]:
                     above = [(n, text) for n, text in answers if n < number and n not in left_out[word]]
@@ -189,12 +199,12 @@ def find_endless(
     All are run together, and again without the one that failed, for half of the time that is left of a task's. When
     that is used up, what follows is left out too.
     """
-    left, out = SECONDS, dict[int, str]()
+    left, out = sandbox.seconds, dict[int, str]()
     while True:
         text = Cells([(number, code) for number, code in cells if number not in out], lesson)
         start = time.monotonic()
         try:
-            with sandbox.start(job_of(lesson, text, closed), left / 2) as session:
+            with sandbox.start(job_of(lesson, text, closed), round(left / 2, 1)) as session:
                 error = session.error
             if error is None or "MemoryError" not in error.types:
                 return out | {n: f"it is no Python: {why}" for n, why in text.unreadable.items()}
@@ -206,5 +216,5 @@ def find_endless(
         number = text.cell_at(line)
         out[number] = why
         left -= time.monotonic() - start
-        if left < 1:
+        if left < sandbox.seconds / 10:
             return out | {n: "a cell above used up the time" for n, _ in cells if n > number and n not in out}

@@ -39,7 +39,8 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-c.HTMLExporter.sanitize_html = True  # a student's text is no program in the page that you grade on
+# A script in a student's text does not run in the page that you mark it on.
+c.HTMLExporter.filters = {"markdown2html": "minilora.classroom.grading.by_text.safe_html"}
 '''
 INTRO = """Write in place of `raise NotImplementedError()`. The cell below each task checks what you have run so far and
 says what is wrong. Before you hand in, restart the kernel and run all cells from the top."""

@@ -1,0 +1,112 @@
+"""pytest tests/teach/test_by_text.py: what is read of a notebook, and which cells count. Needs the teach extra."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from minilora.classroom.grading.by_text import (
+    CELLS_LIMIT,
+    TEXT_LIMIT,
+    calls_of,
+    find_endless,
+    read_cells,
+    with_teachers_marks,
+)
+from minilora.classroom.lessons.lesson import find_lesson
+from minilora.classroom.sandbox.runner import Sandbox
+from minilora.errors import MiniloraError
+
+pytestmark = pytest.mark.host
+
+SLACK = 3  # seconds, for a busy machine
+SOURCE = [("given", True), ("answer", False), ("test", True), ("text", True), ("last-test", True)]
+
+
+def page():
+    """Of nbgrader's gradebook, what is read: five cells, two of them tests."""
+    cells = [SimpleNamespace(name=n, locked=k, cell_type="code", checksum="c", source=f"the {n}") for n, k in SOURCE]
+    graded = [SimpleNamespace(name=name, max_score=10) for name in ("test", "last-test")]
+    answers = [SimpleNamespace(name="answer")]
+    return SimpleNamespace(source_cells=cells, grade_cells=graded, solution_cells=answers, task_cells=[])
+
+
+def texts(*found: str) -> list[str]:
+    """What comes of cells that a student handed in, each "name: text"."""
+    given = [("code", text, name) for name, text in (cell.split(": ") for cell in found)]
+    return [cell.source for cell in with_teachers_marks(given, page())]
+
+
+@pytest.mark.parametrize(
+    "found, expected",
+    [
+        (
+            ["answer: mine", "test: changed", "text: x", "last-test: x"],
+            ["mine", "the test", "the text", "the last-test"],
+        ),
+        (["answer: mine", "text: x", ": more"], ["mine", "the test", "the text", "more", "the last-test"]),
+        ([": free", "other: free"], ["free", "free", "the test", "the last-test"]),
+        (["test: 1", "answer: a", "answer: b", "test: 2"], ["1", "a", "b", "the test", "the last-test"]),
+        ([], ["the test", "the last-test"]),
+    ],
+    ids=["changed", "deleted", "no ids", "twice", "nothing"],
+)
+def test_the_tests_are_the_gradebooks(found, expected):
+    assert texts(*found) == expected
+
+
+def test_until_it_is_graded_a_test_has_failed():
+    cells = with_teachers_marks([("code", "mine", "answer"), ("code", "mine", "x")], page())
+    assert [[output.output_type for output in cell.outputs] for cell in cells] == [[], [], ["error"], ["error"]]
+    assert [cell.metadata.nbgrader.points for cell in cells[2:]] == [10, 10] and not cells[1].metadata
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ('# Task 3\nfrom minilora.classroom.grading import nbcheck\n\nnbcheck.task("08", 3)', [("task", "08", 3)]),
+        ('nbcheck.hidden("08", 3)\nnbcheck.task("02", 1)', [("hidden", "08", 3), ("task", "02", 1)]),
+        ('nbcheck.task("08", 3)\nassert f() == 3', []),
+        ("assert f() == 3", []),
+        ("", []),
+    ],
+)
+def test_what_a_test_cell_asks(text, found):
+    assert calls_of(text) == found
+
+
+@pytest.mark.parametrize(
+    "cells, says",
+    [
+        ([{}] * (CELLS_LIMIT + 1), "more than"),
+        ([{"source": "x" * (TEXT_LIMIT + 1)}], "more than"),
+        (3, "not a notebook"),
+    ],
+)
+def test_what_nobody_writes_is_not_read(tmp_path, cells, says):
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    with pytest.raises(MiniloraError, match=says):
+        read_cells(tmp_path / "a.ipynb")
+
+
+def test_a_folder_that_is_a_link_is_not_read(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.ipynb").write_text('{"cells": []}')
+    (tmp_path / "b").symlink_to("a")
+    assert read_cells(tmp_path / "a" / "a.ipynb") == []
+    with pytest.raises(MiniloraError, match="a link"):
+        read_cells(tmp_path / "b" / "a.ipynb")
+
+
+def test_endless_cells_share_the_time():
+    loop = "while True: pass"
+    cells = [(1, "x = 1"), (2, loop), (3, "def f():\n    while True: pass"), (4, "f()"), (5, "y = ("), (6, "z = 1")]
+    with Sandbox(seconds=4) as sandbox:
+        out = find_endless(cells, find_lesson("08"), sandbox, ())
+        assert list(out) == [2, 4, 5]
+        assert out[2].startswith("still running after 2 s") and out[4].startswith("still running after ")
+        begin = time.monotonic()
+        out = find_endless([(n, loop) for n in range(9)], find_lesson("08"), sandbox, ())
+        assert time.monotonic() - begin < 4 + SLACK
+    assert list(out) == list(range(9)) and out[8] == "a cell above used up the time"
