@@ -37,6 +37,13 @@ class Gate(nn.Module):
         ### BEGIN SOLUTION task 2: a gate
         return x * self.weight
         ### END SOLUTION
+
+
+def noise(n: int, seed: int) -> np.ndarray:
+    """n numbers between 0 and 1, random by seed."""
+    ### BEGIN SOLUTION task 3: noise
+    return np.random.default_rng(seed).random(n)
+    ### END SOLUTION
 '''
 CHECKS = """
 from minilora.classroom import promise, search, task
@@ -60,6 +67,20 @@ def sharing(student):
 @task(2, hints=("vague", "plainer", "plain"))
 def gating(student):
     search(student.driver.gated, lambda d: [d.array(n := d.size()), d.array(d.size(), n)], hints={"dx": "No gradient."})
+
+
+def facts_of_noise(result):
+    return {
+        "length": len(result["first"]),
+        "between 0 and 1": result["first"].min() >= 0 and result["first"].max() <= 1,
+        "by seed": (result["first"] == result["again"]).all() and not (result["first"] == result["other"]).any(),
+    }
+
+
+@task(3, hints=("vague", "plainer", "plain"))
+def drawing(student):
+    hints = {"by seed": "A seed gives its own numbers."}
+    search(student.driver.drawn, lambda d: [d.number(2, 3, 5), d.number(0, 1, 7)], facts=facts_of_noise, hints=hints)
 """
 DRIVER = '''
 from minilora import Tensor
@@ -71,6 +92,11 @@ def gated(student, weight, x):
     y = gate(x)
     (y * y).sum().backward()
     return {"y": y, "weight": gate.weight, "dx": x.grad, "dweight": gate.weight.grad}
+
+
+def drawn(student, n, seed):
+    """noise(n, seed), once more, and with another seed"""
+    return {"first": student.noise(n, seed), "again": student.noise(n, seed), "other": student.noise(n, seed + 1)}
 '''
 
 POWERS = "powers = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature).astype('float64')"
@@ -128,7 +154,7 @@ def graded(lesson, sandbox, folder, answers, task=1):
 
 
 def test_the_solution_agrees_with_itself(lesson, sandbox, tmp_path):
-    assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2)} == {PASSED}
+    assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2, 3)} == {PASSED}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -149,6 +175,25 @@ def test_the_smallest_inputs_are_shown(lesson, sandbox, tmp_path):
 def test_a_gradient_that_is_cut_is_named(lesson, sandbox, tmp_path):
     result = graded(lesson, sandbox, tmp_path, {"Gate.forward": "return x.detach() * self.weight"}, 2)
     assert result.verdict == FAILED and "No gradient." in result.hint
+
+
+def test_a_report_shows_the_first_part_that_is_wrong(lesson, sandbox, tmp_path):
+    result = graded(lesson, sandbox, tmp_path, {"Gate.forward": "return x * self.weight + 1"}, 2)
+    assert "the part ['y']" in result.call and "{" not in result.expected + result.got, result
+
+
+@pytest.mark.parametrize(
+    "code, hint",
+    [
+        ("return np.random.default_rng([seed, n]).random(n)", None),  # other numbers that the facts allow
+        ("return np.random.default_rng(seed).normal(size=n)", "['between 0 and 1']"),
+        ("return np.random.default_rng(0).random(n)", "its own numbers"),
+        ("return 3", "asked for"),
+    ],
+)
+def test_facts_are_compared_where_numbers_are_free(lesson, sandbox, tmp_path, code, hint):
+    result = graded(lesson, sandbox, tmp_path, {"noise": code}, 3)
+    assert (result.verdict == PASSED) if hint is None else hint in result.hint + result.call, result
 
 
 def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):

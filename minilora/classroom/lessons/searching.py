@@ -112,18 +112,20 @@ def search(
     tolerance: float = TOLERANCE,
     dtypes: bool = False,
     layouts: Sequence[str] = ("", "read-only", "strided"),
+    facts: Callable[[Any], Any] | None = None,
 ) -> None:
     """Note, in the run, the smallest inputs found on which the function and the solution differ.
 
     The check goes on, since it may know the mistake by name: see `Run.worst`.
 
-    inputs: of one call, drawn from a Draws; parts: which keys of a driver's result are compared (None: all); hints:
-    what a difference in a part means; dtypes: whether arrays must have the solution's; layouts: of the arguments'
-    arrays in memory.
+    inputs: of one call, drawn from a Draws; parts: which keys of a driver's result are compared (None: all), in which
+    order; hints: what it means that a part is the first wrong one; dtypes: whether arrays must have the solution's;
+    layouts: of the arguments' arrays in memory; facts: of a result, what is compared in its place (of random numbers,
+    their bounds).
     """
     run = function.run
     if run.searched is None and run.breach is None:
-        searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, layouts)
+        searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, layouts, facts)
         _run(searching.example, examples)
         if searching.found is not None:
             run.searched = searching.explained(examples)
@@ -169,6 +171,7 @@ class _Search:
     tolerance: float
     dtypes: bool
     layouts: Sequence[str]
+    facts: Callable[[Any], Any] | None
     found: _Found | None = None  # the last one, which is the smallest
 
     def example(self, data: Any, look: Callable[[Sequence[Any], str, bool], None] | None = None) -> None:
@@ -194,10 +197,9 @@ class _Search:
             return self.function.run.breach
         hint = ""
         if isinstance(expected, dict) and isinstance(answer.raw, dict):
-            parts = [key for key in self.hints if key in expected]
-            wrong = [key for key in parts if difference(expected[key], answer.raw.get(key), self.tolerance)]
+            wrong = [key for key in expected if difference(expected[key], answer.raw.get(key), self.tolerance)]
             if wrong and wrong[0] in answer.raw:
-                hint, expected, answer = self.hints[wrong[0]], expected[wrong[0]], answer[wrong[0]]
+                hint, expected, answer = self.hints.get(wrong[0], ""), expected[wrong[0]], answer[wrong[0]]
         try:
             if problem := _form(expected, answer.raw, self.dtypes):
                 answer.fail(show_value(expected), problem)
@@ -217,6 +219,9 @@ class _Search:
         return answer
 
     def _compared(self, value: Any) -> Any:
+        if self.facts is not None and not isinstance(value, Raised):
+            with suppress(TypeError, ValueError, KeyError, IndexError, AttributeError):  # a value of another form
+                return self.facts(value)
         if self.parts is None or not isinstance(value, dict):
             return value
         return {key: value[key] for key in self.parts if key in value}

@@ -112,12 +112,17 @@ def _of_modules(where: str, node: ast.FunctionDef | ast.AsyncFunctionDef, said: 
 
 def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, said: str, promised: promise) -> Kinds:
     returns = ast.unparse(node.returns) if node.returns else ""
-    yield "remembers", None, True
+    yield "remembers", None, not all(map(_is_whole, node.args.args))  # of whole numbers and words, memory is right
     if "ndarray" in returns:
         yield "one_buffer", None, not promised.shares
         yield "another_dtype", None, bool(DTYPE.search(said))
     if "ndarray" in returns or "Tensor" in returns:
         yield "another_container", None, "Tensor" in returns or bool(DTYPE.search(said))
+
+
+def _is_whole(argument: ast.arg) -> bool:
+    """Whether memory tells all values of this argument apart; see `kit.shapes`."""
+    return argument.annotation is not None and ast.unparse(argument.annotation) in ("int", "str", "bool")
 
 
 def _of_properties(given: Seen, promised: promise) -> Kinds:
