@@ -138,7 +138,7 @@ def failed(report: str) -> Any:
 
 def safe_html(text: str) -> str:
     """The HTML of Markdown, without scripts: who marks a student's page may set marks, and a script in it could."""
-    return bleach.clean(markdown2html(text), tags=bleach.ALLOWED_TAGS | set(TAGS), attributes=ATTRIBUTES)
+    return bleach.clean(markdown2html(text), tags={*bleach.ALLOWED_TAGS, *TAGS}, attributes=ATTRIBUTES)
 
 
 class GradeByText(NbGraderPreprocessor):
