@@ -37,6 +37,7 @@ COMMANDS = {  # the module in commands/, and what it does
     "doctor": "what this machine offers, and whether minilora works on it",
     "check": "check a lesson's exercise, or show the progress",
     "course": "write the lessons as an nbgrader course, for teachers",
+    "grade": "grade what a class handed in, for teachers",
 }
 
 

@@ -32,19 +32,25 @@ class Submission:
     """The text of a file for a lesson, and what it defines.
 
     Raises MiniloraError where the file cannot be read as Python, holds none of the lesson's names, has one of them
-    misspelled, or gives one of them other arguments.
+    misspelled, or gives one of them other arguments. by_task: what costs a single task raises nothing here: a name that
+    is wrong (see `check_task`), and a notebook's cell that is no Python, which is left out. shown: its name in reports.
     """
 
-    def __init__(self, path: Path, lesson: Lesson):
+    def __init__(self, path: Path, lesson: Lesson, shown: str = "", by_task: bool = False):
         self.path, self.lesson = path, lesson
-        self.shown = _shorter(path)
+        self.shown = shown or _shorter(path)
         self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
         self.failed: RunFailed | None = None  # where a run of the file's own lines did not come to their end
+        self.unreadable: dict[int, str] = {}  # number of a cell that was left out -> what is wrong
         text = _read(path, self.shown)
-        self._take(self._join_cells(self._cells_of(text)) if path.suffix == ".ipynb" else text)
+        if path.suffix == ".ipynb":
+            cells = self._cells_of(text)
+            text = self._join_cells(self._readable(cells) if by_task else cells)
+        self._take(text)
         names = _names_of(lesson)
         self._check_some_are_defined(names)
-        self._check_names(names)
+        if not by_task:
+            self._check_names(names)
 
     def _take(self, source: str) -> None:
         """Read the text, as far as that needs no lesson's names."""
@@ -72,16 +78,36 @@ class Submission:
         """The names that a task asks for and the file does not define."""
         return [name for name in self.lesson.source.names(task) if name not in self.defined]
 
+    def check_task(self, task: int) -> None:
+        """Raises MiniloraError where a name of this task is misspelled or has other arguments."""
+        self._check_names(self.lesson.source.names(task))
+
+    def _readable(self, cells: list[tuple[int | str, str]]) -> list[tuple[int | str, str]]:
+        """The cells that are Python; of the others, `unreadable` says what is wrong."""
+        readable = []
+        for cell in cells:
+            self._cells = []
+            try:
+                self._take(self._join_cells([cell]))
+                readable.append(cell)
+            except MiniloraError as error:
+                self.unreadable[int(str(cell[0]).strip("[]"))] = str(error).removeprefix(f"{self.shown}, ")
+        self._cells = []
+        return readable
+
     def _cells_of(self, text: str) -> list[tuple[int | str, str]]:
         """(number, code) of a notebook's code cells."""
         try:
-            return [
+            cells: list[tuple[int | str, str]] = [
                 (number, "".join(cell["source"]))
                 for number, cell in enumerate(json.loads(text)["cells"], start=1)
                 if cell["cell_type"] == "code"
             ]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
             raise MiniloraError(f"{self.shown} is not a notebook that can be read") from error
+        if (size := sum(len(code) for _, code in cells)) > SIZE_LIMIT:
+            raise MiniloraError(f"{self.shown} has {size:,} characters of code, more than any exercise")
+        return cells
 
     def _join_cells(self, cells: list[tuple[int | str, str]]) -> str:
         lines: list[str] = []
@@ -168,20 +194,11 @@ class Cells(Submission):
     def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int | None = None):
         self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
         self.failed = None
-        self.unreadable: dict[int, str] = {}
-        readable: list[tuple[int | str, str]] = []
-        for number, code in cells:
-            label = (f"[{number}]", code)
-            self._cells = []
-            try:
-                self._take(self._join_cells([label]))
-                readable.append(label)
-            except MiniloraError as error:
-                self.unreadable[number] = str(error).removeprefix(f"{self.shown}, ")
         self._cells = []
-        self._take(self._join_cells(readable))
+        self.unreadable = {}
+        self._take(self._join_cells(self._readable([(f"[{number}]", code) for number, code in cells])))
         if task is not None:
-            self._check_names(lesson.source.names(task))
+            self.check_task(task)
 
     def cell_at(self, line: int) -> int:
         """The number of the cell that a line of the source is from."""

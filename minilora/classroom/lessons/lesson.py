@@ -135,3 +135,13 @@ def find_lesson(word: str) -> Lesson:
         return names[key]
     near = did_you_mean(key, names, after=" There are ") or "there are "
     raise MiniloraError(f"unknown lesson {escape(word, 40)}: {near}{', '.join(lesson.name for lesson in lessons)}")
+
+
+def chosen_lessons(words: str | None) -> list[Lesson]:
+    """What --lessons names, with commas, each once; None: all. Raises MiniloraError."""
+    if words is None:
+        return all_lessons()
+    found = {(lesson := find_lesson(word.strip())).name: lesson for word in words.split(",") if word.strip()}
+    if not found:
+        raise MiniloraError("--lessons names none: --lessons 02,08")
+    return list(found.values())

@@ -1,0 +1,203 @@
+"""Marks of a class: each file in the sandbox, several processes at a time, and none of them twice.
+
+OUT/records/8f2a….json      what a file came to, by the hash of the file, of the lesson and of the checker
+"""
+
+import hashlib
+import json
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import util
+from pathlib import Path
+
+from minilora import classroom
+from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.checking import Task
+from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.publish.course import POINTS
+from minilora.classroom.sandbox.runner import Sandbox
+from minilora.classroom.teaching.collecting import HandedIn, why_unreadable
+from minilora.classroom.teaching.rosters import Student
+from minilora.errors import MiniloraError, Stopped, escape
+from minilora.formats.atomic import make_folder, write_json
+from minilora.measure.sweep import check_jobs, side_by_side
+from minilora.train.progress import progress_bar
+
+RECORDS = "records"
+CHECKER = ("lessons", "grading", "sandbox")  # the rooms whose text a verdict depends on
+ENDED = "to read it ended the process that grades, for want of memory perhaps"
+
+
+@dataclass
+class Mark:
+    """What a student has for a lesson. reason: why nothing was graded; held: what kept the code in."""
+
+    results: list[Result] = field(default_factory=list)
+    reason: str = ""
+    held: list[str] | None = None
+
+    @property
+    def points(self) -> int:
+        return POINTS * sum(result.verdict == PASSED for result in self.results)
+
+
+@dataclass
+class Marks:
+    """The marks of a class, by (student's key, lesson's name), of what was handed in. new: files graded just now."""
+
+    lessons: list[Lesson]
+    of: dict[tuple[str, str], Mark]
+    new: int
+
+    @staticmethod
+    def most(lesson: Lesson) -> int:
+        """Points that a lesson has."""
+        return POINTS * len(lesson.source.titles)
+
+    def reason(self, student: Student, lesson: str) -> str:
+        """Why a file was not graded."""
+        mark = self.of.get((student.key, lesson))
+        return mark.reason if mark else ""
+
+    def total(self, student: Student) -> int:
+        found = [self.of.get((student.key, lesson.name)) for lesson in self.lessons]
+        return sum(mark.points for mark in found if mark is not None)
+
+
+def mark_all(handed_in: HandedIn, lessons: list[Lesson], out: Path, jobs: int, closed: list[Path]) -> Marks:
+    """Grade what was handed in, in `jobs` processes. closed: what the code may not read, beside lessons and `out`.
+
+    Whatever stops it, what was graded stays in `out`. Raises MiniloraError, Stopped.
+    """
+    check_jobs(jobs)
+    make_folder(out / RECORDS)
+    places = tuple(str(path.resolve()) for path in [*closed, out] if path.exists())
+    folders = {lesson.name: lesson.folder.resolve() for lesson in lessons}
+    hashes = {lesson.name: _hash_of_lesson(lesson) for lesson in lessons}
+    refused: dict[tuple[str, str], Mark] = {}
+    keys: dict[tuple[str, str], str] = {}  # of the record
+    marks: dict[str, Mark] = {}
+    todo: dict[str, tuple] = {}
+    for whose, path in handed_in.path.items():
+        if why := why_unreadable(path):
+            refused[whose] = Mark(reason=why)
+            continue
+        key = keys[whose] = f"{whose[1]}-{_hash(hashes[whose[1]], path)}"
+        with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or a damaged one
+            marks[key] = _mark_of(json.loads((out / RECORDS / f"{key}.json").read_bytes()))
+        if key not in marks:
+            todo[key] = (key, folders[whose[1]], path.absolute(), places)
+    scratch = tempfile.TemporaryDirectory(prefix="minilora-grade-")
+    with scratch, progress_bar("grade", len(todo), unit="files") as advance:
+
+        def take(key: str, facts: dict) -> None:
+            write_json(out / RECORDS / f"{key}.json", facts)
+            marks[key] = _mark_of(facts)
+            advance()
+
+        try:
+            _in_processes([(*task, scratch.name) for task in todo.values()], jobs, take)
+        except Stopped as signal:
+            raise Stopped(signal.signum, "stopped; the same command goes on from here") from None
+    return Marks(lessons, {whose: marks[key] for whose, key in keys.items()} | refused, len(todo))
+
+
+def _mark_of(facts: dict) -> Mark:
+    return Mark([Result(**result) for result in facts["results"]], str(facts["reason"]), facts["held"])
+
+
+def _in_processes(tasks: list[tuple], jobs: int, take) -> None:
+    """`_mark` of each task. A process that dies costs the file that it was at; the others go on."""
+    begun: set[str] = set()
+    done: set[str] = set()
+
+    def told(key: tuple[str], facts: dict) -> None:
+        if facts:
+            take(key[0], facts)
+            done.add(key[0])
+        else:
+            begun.add(key[0])
+
+    while left := [task for task in tasks if task[0] not in done]:
+        try:
+            side_by_side(_mark, left, jobs, told)
+        except MiniloraError:
+            if not (suspects := [task for task in left if task[0] in begun - done]):
+                raise
+            for task in suspects:  # which of them was it?
+                try:
+                    side_by_side(_mark, [task], 1, told)
+                except MiniloraError:
+                    told((task[0],), {"results": [], "reason": ENDED, "held": None})
+
+
+def _hash(*parts: bytes | Path) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, bytes):
+            digest.update(part)
+        else:
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(part.suffix.encode())
+    return digest.hexdigest()[:32]
+
+
+def _hash_of_lesson(lesson: Lesson) -> bytes:
+    rooms = [Path(classroom.__file__).parent / room for room in CHECKER]
+    files = [lesson.folder / name for name in ("solution.py", "checks.py", "driver.py")]
+    files += [path for room in rooms for path in sorted(room.glob("*.py"))]
+    return _hash(*[path for path in files if path.is_file()]).encode()
+
+
+# In the processes that grade
+
+
+def _mark(key: str, folder: Path, path: Path, closed: tuple[str, ...], scratch: str, tell) -> None:
+    tell((key,), {})
+    tell((key,), mark(_lesson(folder), path, _sandbox(scratch), closed))
+
+
+def mark(lesson: Lesson, path: Path, sandbox: Sandbox, closed: tuple[str, ...] = ()) -> dict:
+    """The results of a file, as a record has them. Whatever the file is, it raises nothing."""
+    results, reason, sandbox.held = list[Result](), "", None
+    try:
+        submission = Submission(path, lesson, escape(path.name), by_task=True)
+        submission.path = Path(path.name)  # whoever hands in the same text gets the same report
+        results = [_mark_task(task, submission, sandbox, closed) for task in lesson.tasks]
+    except (MiniloraError, OSError) as error:
+        reason = str(error)
+    except MemoryError:
+        reason = ENDED
+    except Exception as error:  # of a check
+        reason = f"the checks came to no verdict ({type(error).__name__}: {escape(str(error))}); grade it by hand"
+    return {"results": [result.to_dict() for result in results], "reason": reason, "held": sandbox.held}
+
+
+def _mark_task(task: Task, submission: Submission, sandbox: Sandbox, closed: tuple[str, ...]) -> Result:
+    """A name that is wrong costs the tasks that ask for it alone, and so does a cell that is no Python."""
+    try:
+        submission.check_task(task.number)
+        result = grade_task(submission.lesson, task, submission, sandbox, closed)
+    except MiniloraError as error:
+        return Result(task.number, submission.lesson.source.titles[task.number], FAILED, hint=str(error))
+    if submission.unreadable and submission.missing(task.number):
+        result.hint += f" A cell is no Python: {[*submission.unreadable.values()][-1]}."
+    return result
+
+
+@cache
+def _lesson(folder: Path) -> Lesson:
+    return Lesson(folder)
+
+
+@cache
+def _sandbox(scratch: str) -> Sandbox:
+    """One for all files of a process; its folders lie in one that the first process removes, whatever happens."""
+    tempfile.tempdir = scratch
+    sandbox = Sandbox()
+    util.Finalize(None, sandbox.close, exitpriority=10)
+    return sandbox
