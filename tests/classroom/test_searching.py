@@ -172,6 +172,16 @@ def test_the_smallest_inputs_are_shown(lesson, sandbox, tmp_path):
     )
 
 
+def test_a_coincidence_of_few_inputs_is_no_cause(lesson, sandbox, tmp_path):
+    for wrong in (
+        "temperature = 1.0 if scores.size == 2 else temperature",
+        "scores = scores * (1 + (scores.size == 6))",
+    ):
+        result = graded(lesson, sandbox, tmp_path, {"shares": f"{wrong}\n{RIGHT}"})
+        assert result.verdict == FAILED and "only where" not in result.hint, result.hint
+        assert "makes no difference" not in result.hint
+
+
 def test_a_gradient_that_is_cut_is_named(lesson, sandbox, tmp_path):
     result = graded(lesson, sandbox, tmp_path, {"Gate.forward": "return x.detach() * self.weight"}, 2)
     assert result.verdict == FAILED and "No gradient." in result.hint

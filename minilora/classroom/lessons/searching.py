@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = 60
 SEED = 8
-# A property is named where inputs with it are so much more often answered wrong, or nearly all of them are
-LIFT, RARE = 1.8, 0.05
+# A property of all wrong inputs is named where chance would hardly give it to all, or nearly no input with it is right
+CHANCE, RARE = 0.02, 0.05
+CONFIRMED = 12  # examples in which an argument is to make no difference
 NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
 KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # of an array's values; a search shrinks to the first
 
@@ -176,12 +177,7 @@ class _Search:
 
     def example(self, data: Any, look: Callable[[Sequence[Any], str, bool], None] | None = None) -> None:
         """The three calls of one example; Failure at the first that is wrong. look: is told of each instead."""
-        draws = Draws(data.draw)
-        layout = draws.choice(*self.layouts)
-        arguments = tuple(self.inputs(draws))
-        twin = draws.twin()
-        twin.choice()  # the layout is the same
-        other = tuple(self.inputs(twin))
+        layout, arguments, other = self._drawn(data)
         for call, values in enumerate((arguments, other, arguments)):
             failure = self.failure(values, layout)
             if look is not None:
@@ -189,6 +185,15 @@ class _Search:
             elif failure is not None:
                 self.found = _Found(failure, arguments, other, call, layout)
                 raise failure
+
+    def _drawn(self, data: Any) -> tuple[str, Sequence[Any], Sequence[Any]]:
+        """A layout, arguments, and others of the same shapes."""
+        draws = Draws(data.draw)
+        layout = draws.choice(*self.layouts)
+        arguments = tuple(self.inputs(draws))
+        twin = draws.twin()
+        twin.choice()  # the layout is the same
+        return layout, arguments, tuple(self.inputs(twin))
 
     def failure(self, arguments: Sequence[Any], layout: str) -> Failure | None:
         """How the function's answer differs from the solution's; None where it does not."""
@@ -244,34 +249,47 @@ class _Search:
         """A child of its own for what follows, where nothing has been called yet."""
         self.function.run.session = self.function.run.session.again()
 
-    def _others(self, found: _Found) -> Iterator[tuple[str, Sequence[Any]]]:
-        """(an argument's name, the example's arguments with another value of it)."""
-        for i, name in enumerate(self.function.parameters[: len(found.arguments)]):
-            if not _same(found.arguments[i], found.twin[i]):
-                yield name, [*found.arguments[:i], found.twin[i], *found.arguments[i + 1 :]]
+    def _others(self, arguments: Sequence[Any], twin: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+        """(an argument's name, the arguments with another value of it)."""
+        for i, name in enumerate(self.function.parameters[: len(arguments)]):
+            if not _same(arguments[i], twin[i]):
+                yield name, [*arguments[:i], twin[i], *arguments[i + 1 :]]
 
     def _state(self, found: _Found) -> str:
         """What to say where the same call is answered right when it comes first."""
         self._fresh()
         if self.failure(found.twin if found.call == 1 else found.arguments, found.layout) is not None:
             return ""
-        for name, other in self._others(found):
+        for name, other in self._others(found.arguments, found.twin):
             self._fresh()
             if not self.failure(found.arguments, found.layout) and self.failure(other, found.layout):
                 return f"After a call with another {name}, this one is answered wrong: something of {name} is kept."
         return "Right as the first call, wrong after others: something is kept from one call to the next."
 
     def _ignored(self, found: _Found) -> str:
-        """What to say where an argument makes no difference, and should."""
+        """What to say where an argument makes no difference, and should; not where small numbers hide it here."""
         self._fresh()
-        expected, got = self.expected(found.arguments), self.answer(found.arguments, found.layout).raw
+        effects = self._effects(found.layout, found.arguments, found.twin)
+        names, heeded = [name for name, has in effects.items() if not has], set[str]()
+        if names:
+            _run(
+                lambda data: heeded.update(n for n, has in self._effects(*self._drawn(data)).items() if has), CONFIRMED
+            )
+        return next(
+            (f"Another {n} makes no difference to the result, and it should." for n in names if n not in heeded), ""
+        )
+
+    def _effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
+        """For each argument that should make a difference, whether it does."""
+        expected, got = self.expected(arguments), self.answer(arguments, layout).raw
         if isinstance(got, Raised) or isinstance(expected, raised):
-            return ""
-        for name, other in self._others(found):
-            should, is_same = self.expected(other), _same(self.answer(other, found.layout).raw, got)
-            if is_same and not isinstance(should, raised) and not _same(should, expected):
-                return f"Another {name} makes no difference to the result, and it should."
-        return ""
+            return {}
+        effects = {}
+        for name, other in self._others(arguments, twin):
+            should = self.expected(other)
+            if not isinstance(should, raised) and not _same(should, expected):
+                effects[name] = not _same(self.answer(other, layout).raw, got)
+        return effects
 
     def _property(self, examples: int) -> str:
         """What all inputs that are answered wrong have, and few of the others."""
@@ -282,12 +300,14 @@ class _Search:
 
         _run(lambda data: self.example(data, look), examples)
         wrong, right = ([tags for tags, is_right in tried if is_right == wanted] for wanted in (False, True))
+        examples_wrong = len({i // 3 for i, (_, is_right) in enumerate(tried) if not is_right})
         telling = {}
         for tag in set.intersection(*wrong) if wrong else ():
-            share = len(wrong) / (len(wrong) + sum(tag in tags for tags in right))  # of the inputs with it, wrong ones
-            if share < 1 - RARE and share * len(tried) < LIFT * len(wrong) or share * len(tried) == len(wrong):
-                continue
-            telling[tag] = share
+            having = len(wrong) + sum(tag in tags for tags in right)
+            share = len(wrong) / having  # of the inputs with it, wrong ones
+            is_chance = (having / len(tried)) ** examples_wrong > CHANCE
+            if having < len(tried) and (share >= 1 - RARE or not is_chance):
+                telling[tag] = share
         if not telling:
             return ""
         order = list(PROPERTIES)

@@ -143,7 +143,8 @@ def _can_have(name: str, given: Seen) -> bool:
         return any(dtype == "f" for _, _, dtype, _ in given)
     if name in ("strided", "read-only"):
         return any(kind == "array" for _, kind, _, _ in given)
-    least = {"square": 2, "oblong": 2, "padding": 2, "empty": 0}.get(name, 1)
+    # of one axis, "size 1" says no more than "one row"
+    least = {"square": 2, "oblong": 2, "padding": 2, "size 1": 2, "empty": 0}.get(name, 1)
     return any(axes >= least for *_, axes in given)
 
 
