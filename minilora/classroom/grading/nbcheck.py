@@ -18,6 +18,7 @@ from minilora.classroom.grading.submission import Cells
 from minilora.classroom.grading.text_report import task_report
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
+from minilora.classroom.sandbox.in_process import sandbox_here
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError
 
@@ -50,7 +51,7 @@ def _check(word: str, number: int, course: Path | None = None) -> None:
     except MiniloraError as error:
         raise NotPassed(str(error)) from None
     more = " A cell that was interrupted does not count." if _was_one_interrupted() else ""
-    with Sandbox() as sandbox:
+    with sandbox_here() as sandbox:
         is_passed, report = judge(lesson, task, _cells_run(), sandbox, more=more)
     if not is_passed:
         raise NotPassed(report)

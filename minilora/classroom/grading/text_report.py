@@ -4,6 +4,7 @@ import textwrap
 
 from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, Result
 from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.sandbox.runner import IN_PROCESS
 
 WIDTH = 80
 MARGIN = 12  # where the text of a row begins
@@ -72,6 +73,8 @@ def limits_line(held: list[str] | None) -> str:
     """What kept the code in; None: nothing was run."""
     if held is None:
         return "(nothing was run)"
+    if held == [IN_PROCESS]:
+        return "(ran in this process, without limits)"
     return f"(ran with {', '.join(['limits', *held])})" if held else "(ran with limits alone)"
 
 

@@ -278,6 +278,8 @@ def _why(exception: Raised) -> str:
     """A hint for an exception that no check foresaw."""
     if exception.types[0] == "AttributeError":
         return f"Something that is asked for is not there: {escape(exception.message, 100)}."
+    if exception.types[0] == "ModuleNotFoundError" and exception.line is None:
+        return f"The check needs what is not installed here: {escape(exception.message, 100)}."
     plain = f"Your code raises {exception.types[0]} here, where a result was asked for."
     return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), plain)
 

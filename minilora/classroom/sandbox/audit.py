@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 ANSWERS = ("solution", "checks", "mistakes")  # of a lesson's files, those that are no business of a submission
 Attempts = list[tuple[str, int | None]]  # to read one of ANSWERS: the file's name, and the submission's line
@@ -47,7 +48,14 @@ def files_below(path: str) -> dict[Inode, str]:
 
 
 def watch(scratch: str, hidden: dict[Inode, str], file: str, attempts: Attempts) -> None:
-    """Refuse, from now on, to read `hidden`, to change anything outside `scratch`, and to start processes.
+    """Refuse, from now on, what `guard` refuses."""
+    sys.addaudithook(guard(scratch, hidden, file, attempts))
+
+
+def guard(
+    scratch: str, hidden: dict[Inode, str], file: str, attempts: Attempts
+) -> Callable[[str, tuple[Any, ...]], None]:
+    """An audit hook that refuses to read `hidden`, to change anything outside `scratch`, and to start processes.
 
     Who tries to read one of ANSWERS is noted in `attempts`. file: the submission's name.
     """
@@ -66,7 +74,7 @@ def watch(scratch: str, hidden: dict[Inode, str], file: str, attempts: Attempts)
         elif event in unseen:
             raise refusal(f"an exercise may not open databases ({event})")
 
-    sys.addaudithook(look)
+    return look
 
 
 def _checks(

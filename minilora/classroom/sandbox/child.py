@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minilora.classroom.sandbox import limits, wire
+from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.audit import Attempts, files_below, line_in, watch
 from minilora.classroom.sandbox.duties import Duties
 from minilora.classroom.sandbox.imports import close_library
@@ -57,6 +57,8 @@ def main(settings: dict[str, Any], socket_fd: int, printed_fd: int, trace_fd: in
 
 
 def _serve(connection: socket.socket, settings: dict[str, Any], trace_fd: int) -> None:
+    from minilora.classroom.sandbox import limits  # which a browser has not: see in_process.py
+
     job: Any = wire.receive(connection)
     hidden = files_below(job["hidden"])
     held = limits.apply(**settings, hidden=[path for path in (job["hidden"], *job["closed"]) if path])

@@ -32,6 +32,7 @@ from minilora.errors import escape
 SECONDS = 10.0  # for one task, loading the file included
 MEMORY = 2_500_000_000  # bytes
 KINDS = ("namespaces", "landlock", "seccomp")
+IN_PROCESS = "in this process"  # in place of all of them: see in_process.py
 PRINTED_KEPT = 20_000  # bytes of what the code prints
 PRINTED_LIMIT = 20_000_000
 NO_ANSWER, ENDED = "what came back is no answer", "the process ended before it gave an answer"
@@ -65,6 +66,11 @@ class Job:
     names: tuple[str, ...] = ()  # of functions and "Class.method"s whose duties are watched: see duties.py
     changes: tuple[str, ...] = ()  # those that may change their arguments
     shares: tuple[str, ...] = ()  # those whose results may share memory with them
+
+    def message(self) -> dict[str, Any]:
+        """As it is sent to a child, the texts as arrays of bytes."""
+        texts = {name: np.frombuffer(getattr(self, name).encode(), "uint8") for name in ("source", "driver")}
+        return {**vars(self), **texts}
 
 
 @dataclass
@@ -205,8 +211,7 @@ class Session:
         self.breach: dict | None = None  # the first duty that was neglected: see duties.py
         connection.setblocking(False)
         os.set_blocking(printed, False)
-        texts = {name: np.frombuffer(getattr(job, name).encode(), "uint8") for name in ("source", "driver")}
-        match self._exchange({**vars(job), **texts}):
+        match self._exchange(job.message()):
             case {"held": [*held], "error": error}:
                 before = sandbox.held or []
                 sandbox.held = before + [kind for kind in KINDS if kind in held and kind not in before]

@@ -157,13 +157,18 @@ def _value(tree: Any, arrays: list[np.ndarray], depth: int = 0) -> object:
     raise WireError("a value of a kind that is not sent")
 
 
-def plain(value: object, tensor_type: type[Any] | None = None) -> Any:
-    """What the other side would get: plain values, with arrays of their own."""
-    frame, data = read_frame(), memoryview(pack(value, tensor_type))
-    wanted = next(frame)
+def unpack(frame: bytes) -> Any:
+    """What `pack` made the frame of: plain values, with arrays of their own."""
+    reader, data = read_frame(), memoryview(frame)
+    wanted = next(reader)
     try:
         while True:
             piece, data = data[:wanted], data[wanted:]
-            wanted = frame.send(bytes(piece))
+            wanted = reader.send(bytes(piece))
     except StopIteration as whole:
         return whole.value
+
+
+def plain(value: object, tensor_type: type[Any] | None = None) -> Any:
+    """What the other side would get."""
+    return unpack(pack(value, tensor_type))

@@ -1,0 +1,112 @@
+"""Running a student's code in this process, where there are no others: in a page of a browser.
+
+    with InProcess() as sandbox, sandbox.start(job) as session:
+        session.call("lora_forward", x, W, A, B, 16.0, 8)
+
+The answers are those of `runner.Sandbox`, whose interface this has: values pass through the same frames, the lesson's
+closed parts of minilora cannot be imported, its solution cannot be opened. The process is missing: nobody ends an
+endless loop, memory has no limit, and whoever changes NumPy changes it for the checker. That is good enough for a
+student's own use. Marks come from the sandbox.
+"""
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minilora.classroom.sandbox import wire
+from minilora.classroom.sandbox.audit import Attempts, files_below, guard, line_in
+from minilora.classroom.sandbox.child import Exercise, driver_of
+from minilora.classroom.sandbox.imports import close_library, covers
+from minilora.classroom.sandbox.runner import IN_PROCESS, PRINTED_KEPT, Job, RunFailed, Sandbox, Session
+
+_guards: list[Callable[[str, tuple], None]] = []  # of the code that is running: the last one
+
+
+def sandbox_here() -> Sandbox:
+    """The sandbox, where there are processes."""
+    return InProcess() if sys.platform == "emscripten" else Sandbox()
+
+
+class InProcess(Sandbox):
+    """As Sandbox, without processes and limits."""
+
+    def start(self, job: Job, seconds: float | None = None) -> "LocalSession":
+        """The file run; seconds means nothing."""
+        self.held = [IN_PROCESS]
+        return LocalSession(self, job)
+
+
+class LocalSession(Session):
+    """As Session, with the student's file in this process."""
+
+    def __init__(self, sandbox: InProcess, job: Job):
+        self.sandbox, self.job, self.seconds = sandbox, job, sandbox.seconds
+        self.breach: dict | None = None
+        self.printed = b""
+        self._output = io.TextIOWrapper(io.BytesIO(), "utf-8", "replace", write_through=True)
+        self._attempts: Attempts = []
+        self._guard = guard(sandbox.scratch, files_below(job.hidden), job.file, self._attempts)
+        self._modules, self._finders, self._float_errors = _library(), sys.meta_path[:], np.geterr()
+        message: Any = wire.plain(job.message())
+        driver = driver_of(message)
+        with self._inside():
+            close_library(message["uses"], lambda name: self._attempts.append((name, line_in(job.file))))
+            self._exercise = Exercise(message, driver, lambda line: None)
+        error = wire.plain(self._exercise.error)
+        self.error = None if error is None else self._raised(error)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """As in a child: what may be imported and opened, where files are written, what is printed and warned of."""
+        if not _guards:
+            sys.addaudithook(lambda event, arguments: _guards[-1](event, arguments))
+            _guards.append(lambda event, arguments: None)
+        ours, finders, folder = _library(), sys.meta_path[:], os.getcwd()
+        os.chdir(self.sandbox.scratch)
+        _swap(ours, self._modules)
+        sys.meta_path[:] = self._finders
+        _guards.append(self._guard)
+        try:
+            with redirect_stdout(self._output), redirect_stderr(self._output), warnings.catch_warnings():
+                warnings.simplefilter("default")
+                with np.errstate(**self._float_errors):
+                    yield
+                    self._float_errors = np.geterr()
+        finally:
+            _guards.pop()
+            self._modules, self._finders = _library(), sys.meta_path[:]
+            sys.meta_path[:] = finders
+            _swap(self._modules, ours)
+            os.chdir(folder)
+
+    def _exchange(self, request: object) -> object:
+        asked: Any = wire.plain(request)
+        with self._inside():
+            reply = self._exercise.answer(asked)
+        return wire.unpack(wire.pack({"refused": self._attempts[0]}) if self._attempts else reply)
+
+    def _failure(self, says: str, line: int | None = None, hint: str = "") -> RunFailed:
+        self.close()
+        return RunFailed(says, line, hint)
+
+    def close(self) -> int | None:
+        self.printed = self._output.buffer.getvalue()[:PRINTED_KEPT]
+        return None
+
+
+def _library() -> dict[str, ModuleType]:
+    """The modules of minilora, and the student's, as they are imported now."""
+    return {name: module for name, module in sys.modules.items() if covers(("minilora", "exercise"), name)}
+
+
+def _swap(out: dict[str, ModuleType], back: dict[str, ModuleType]) -> None:
+    for name in out:
+        sys.modules.pop(name, None)
+    sys.modules.update(back)

@@ -1,0 +1,174 @@
+"""pytest tests/classroom/test_in_process.py
+
+The checker without processes says what the one in the sandbox says. Here on every tenth answer of the bank; on all:
+
+    python -m tests.classroom.test_in_process [LESSON …]
+
+Answers that never end are left out: nobody ends them here.
+"""
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+import minilora.peft
+from minilora.classroom.grading.grade import Result, grade
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.lesson import all_lessons, find_lesson
+from minilora.classroom.sandbox.in_process import InProcess
+from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
+from tests.helpers.answers import with_answers
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).parents[2]
+PART = slice(3, None, 10)  # of a lesson's answers
+ENDLESS = "Does a loop end?"
+
+
+def both(lesson, answer, sandboxes, folder: Path) -> list[Result]:
+    """The results of its task, in each of the sandboxes."""
+    path = folder / "answer.py"
+    path.write_text(with_answers(lesson.source, {answer.where: answer.code, **dict(answer.also)}), encoding="utf-8")
+    task = next(gap.task for gap in lesson.source.gaps if gap.where == answer.where)
+    return [grade(lesson, Submission(path, lesson), sandbox, task)[0] for sandbox in sandboxes]
+
+
+def differing(lesson, sandboxes, folder: Path, part: slice) -> tuple[int, list]:
+    """How many answers were compared, and those with another verdict or hint."""
+    answers = [*lesson.mistakes.MISTAKES, *lesson.mistakes.RIGHT][part]
+    answers = [answer for answer in answers if getattr(answer, "hint", "") != ENDLESS]
+    pairs = [both(lesson, answer, sandboxes, folder) for answer in answers]
+    return len(pairs), [pair for pair in pairs if len({(result.verdict, result.hint) for result in pair}) > 1]
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """What a student's code warns of is printed where they see it, and no business of pytest's."""
+    with warnings.catch_warnings(record=True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def local():
+    with InProcess() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize(
+    "lesson",
+    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.number != 2 else []) for one in all_lessons()],
+)
+def test_verdicts_and_hints_are_those_of_the_sandbox(lesson, sandbox, local, tmp_path):
+    compared, others = differing(lesson, (sandbox, local), tmp_path, PART)
+    assert compared and not others
+
+
+def job(body: str, **more) -> Job:
+    return Job("import numpy as np\n" + body, "answer.py", **more)
+
+
+def test_a_session_answers_as_one_in_the_sandbox_does(sandbox, local):
+    text = "class Pair(tuple): pass\nprint('top')\n"
+    text += "def f(x):\n    print('in f')\n    return Pair((x + 1, None, {'a': x}))\n"
+    text += "def g(x): return x.nothing\ndef h(): np.log(np.zeros(1)); return input()\nf(0).wrong"
+    said = []
+    for one in (sandbox, local):
+        with one.start(job(text, names=("f",))) as session:
+            said.append([session.call("f", np.arange(3.0)), session.call("g", 1), repr(session.error)])
+            assert isinstance(said[-1][1], Raised) and session.error.line == 9
+        assert session.printed.decode().splitlines()[:3] == ["top", "in f", "in f"]
+    np.testing.assert_equal(said[0], said[1])
+    assert type(said[1][0]) is tuple
+
+
+def test_nothing_is_left_of_it(local, tmp_path, capsys):
+    before = {name: module for name, module in sys.modules.items() if name.startswith("minilora")}
+    finders, folder, floats, filters = sys.meta_path[:], os.getcwd(), np.geterr(), warnings.filters[:]
+    text = "from pathlib import Path\nnp.seterr(all='ignore')\nPath('mine').touch()\n"
+    text += (
+        "def f(name): return __import__(name).__name__\ndef g(): return np.geterr()['divide'], Path('mine').read_text()"
+    )
+    session = local.start(job(text, uses=("minilora.nn",)))
+    assert session.error is None and session.call("g") == ("ignore", "")
+    assert session.call("f", "minilora.nn") == "minilora"
+    assert "may not use minilora.peft" in session.call("f", "minilora.peft").message
+    assert session.call("f", "exercise") == "exercise"
+    session.close()
+    assert {name: module for name, module in sys.modules.items() if name.startswith("minilora")} == before
+    assert "exercise" not in sys.modules and sys.modules["minilora.peft"] is minilora.peft
+    assert (sys.meta_path, os.getcwd(), np.geterr(), warnings.filters) == (finders, folder, floats, filters)
+    assert not Path("mine").exists() and capsys.readouterr().out == ""
+    (tmp_path / "free").write_text("nothing watches any more")
+
+
+def test_the_lessons_cannot_be_read_nor_files_written_elsewhere(local, tmp_path):
+    (tmp_path / "solution.py").write_text("x = 1")
+    text = f"def f(): return open({str(tmp_path / 'solution.py')!r}).read()\ndef g(path): open(path, 'w')"
+    with local.start(job(text, hidden=str(tmp_path))) as session:
+        assert "PermissionError" in session.call("g", str(tmp_path.parent / "new")).types
+        with pytest.raises(RunFailed, match="tried to read the lesson's solution.py") as failed:
+            session.call("f")
+    assert failed.value.line == 2
+    assert (tmp_path / "solution.py").read_text() == "x = 1"
+
+
+def test_again_is_a_fresh_start(local):
+    session = local.start(job("seen = []\ndef f(): seen.append(1); return len(seen)"))
+    assert (session.call("f"), session.call("f"), session.again().call("f")) == (1, 2, 1)
+
+
+# As in the browser: these modules are not there, no process and no thread starts.
+LIKE_PYODIDE = """
+import os, sys, sysconfig, threading
+sysconfig.get_config_vars()
+sys.platform = "emscripten"
+sys.modules |= dict.fromkeys(("tokenizers", "resource", "fcntl", "_posixsubprocess"))
+del os.fork
+def refuse(self):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+from minilora.classroom.grading import nbcheck
+cells = [(1, sys.stdin.read())]
+nbcheck._cells_run = lambda: cells
+nbcheck.task("10", 1)
+try:
+    nbcheck.task("10", 3)
+except nbcheck.NotPassed as report:
+    print(report)
+"""
+
+
+def test_a_notebook_in_a_page_checks_its_cells():
+    lesson = find_lesson("10")
+    done = subprocess.run(
+        [sys.executable, "-c", LIKE_PYODIDE], input=lesson.source.text, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "task 1   passed" in done.stdout and "(ran in this process, without limits)" in done.stdout
+    flat = " ".join(done.stdout.split())
+    assert "task 3 failed" in flat and "The check needs what is not installed here: import of tokenizers" in flat
+
+
+if __name__ == "__main__":
+    total = 0
+    with Sandbox() as first, InProcess() as second, TemporaryDirectory() as place:
+        for one in [find_lesson(word) for word in sys.argv[1:]] or all_lessons():
+            count, others = differing(one, (first, second), Path(place), slice(None))
+            print(
+                f"{one.name:<20} {count:4} answers, {len(others)} judged otherwise", *others, sep="\n    ", flush=True
+            )
+            total += len(others)
+    sys.exit(total > 0)
