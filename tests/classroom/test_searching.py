@@ -25,6 +25,13 @@ def shares(scores: np.ndarray, temperature: float) -> np.ndarray:
     ### END SOLUTION
 
 
+def ends(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest of scores (n,), each (1,)."""
+    ### BEGIN SOLUTION task 4: both ends
+    return scores.min(keepdims=True), scores.max(keepdims=True)
+    ### END SOLUTION
+
+
 class Gate(nn.Module):
     """weight: what x is multiplied by."""
 
@@ -46,6 +53,8 @@ def noise(n: int, seed: int) -> np.ndarray:
     ### END SOLUTION
 '''
 CHECKS = """
+import numpy as np
+
 from minilora.classroom import promise, search, task
 
 USES = ("minilora.Tensor", "minilora.nn")
@@ -81,6 +90,12 @@ def facts_of_noise(result):
 def drawing(student):
     hints = {"by seed": "A seed gives its own numbers."}
     search(student.driver.drawn, lambda d: [d.number(2, 3, 5), d.number(0, 1, 7)], facts=facts_of_noise, hints=hints)
+
+
+@task(4, hints=("vague", "plainer", "plain"))
+def ending(student):
+    search(student.ends, lambda d: [d.eighths(d.size())])
+    student.ends(np.zeros(1)).value[0][0]
 """
 DRIVER = '''
 from minilora import Tensor
@@ -154,7 +169,7 @@ def graded(lesson, sandbox, folder, answers, task=1):
 
 
 def test_the_solution_agrees_with_itself(lesson, sandbox, tmp_path):
-    assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2, 3)} == {PASSED}
+    assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2, 3, 4)} == {PASSED}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -204,6 +219,18 @@ def test_a_report_shows_the_first_part_that_is_wrong(lesson, sandbox, tmp_path):
 def test_facts_are_compared_where_numbers_are_free(lesson, sandbox, tmp_path, code, hint):
     result = graded(lesson, sandbox, tmp_path, {"noise": code}, 3)
     assert (result.verdict == PASSED) if hint is None else hint in result.hint + result.call, result
+
+
+@pytest.mark.parametrize(
+    "code, hint",
+    [
+        ("return {'a': scores}, 1", "shares memory with scores"),  # and not the KeyError of what the check does with it
+        ("return (scores.copy(),) * 2 if len(set(scores)) == 1 else (scores.min(keepdims=True),) * 2", "another part"),
+    ],
+)
+def test_two_parts_are_two_arrays(lesson, sandbox, tmp_path, code, hint):
+    result = graded(lesson, sandbox, tmp_path, {"ends": code}, 4)
+    assert result.verdict == FAILED and hint in result.hint, result
 
 
 def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):

@@ -90,14 +90,18 @@ def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | 
     is_explained = False  # by that error
     line = None
     try:
-        found = None
+        found = surprise = None
         try:
             task.check(Student(run))
         except Failure as failure:
             found = failure
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error_of_check:
+            surprise = error_of_check
         if worst := run.worst(found):
             raise worst
-        result.verdict = PASSED
+        result.verdict = FAILED if surprise else PASSED
+        if surprise:
+            result.hint = f"A result has another form than was asked for ({surprise})."
     except NotStarted as gap:
         is_explained = error is not None and bool(REFUSALS & set(error.types))
         result.verdict = FAILED if is_explained else NOT_STARTED
@@ -106,8 +110,6 @@ def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | 
         result.call, result.expected, result.got = failure.call, failure.expected, failure.got
         result.hint, line = failure.hint, failure.line
         is_explained = "has no attribute" in failure.got or failure.got.startswith("NameError")
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as surprise:  # of the check
-        result.hint = f"A result has another form than was asked for ({surprise})."
     if error is not None and is_explained:
         result.hint, line = f"A line at the top of the file failed: {error}", error.line
     return line

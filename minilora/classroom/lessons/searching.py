@@ -91,6 +91,11 @@ class Draws:
         """Whole numbers least … below - 1."""
         return self._rng.integers(least, below, shape).astype(dtype)
 
+    def eighths(self, *shape: int) -> np.ndarray:
+        """Multiples of 1/8 to ±1, of 128 or of 2⁻¹⁴: sums of a few are the same in any order, to the last bit."""
+        scale = self.choice(0.125, 128.0, 2.0**-14)
+        return (self._rng.integers(-8, 9, shape) * scale).astype(self.dtype)
+
     def mask(self, *shape: int) -> np.ndarray:
         """Booleans."""
         return self._rng.integers(0, 2, shape).astype(bool)

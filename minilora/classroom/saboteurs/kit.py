@@ -108,7 +108,8 @@ def observe(function, what, act, properties):
     def same(*arguments, **named):
         for name, value in bound(function, arguments, named).items():
             for array in properties["arrays"]([value]):
-                kind = "Tensor" if array_of(value) is not value and array_of(value) is not None else "array"
+                is_plain = array_of(value) is None or array_of(value) is value
+                kind = "array" if is_plain else type(value).__name__
                 print(f"{SEEN}{name} {kind} {array.dtype.kind} {array.ndim}")
         return function(*arguments, **named)
 

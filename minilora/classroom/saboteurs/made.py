@@ -69,7 +69,7 @@ PRELUDE = "\n_kit, _properties = {}, {}\nexec(%r, _kit)\nexec(%r, _properties)\n
 )
 
 
-Seen = set[tuple[str, str, str, int]]  # (argument, "array" or "Tensor", the dtype's kind, axes)
+Seen = set[tuple[str, str, str, int]]  # (argument, "array" or "Tensor" or "DeviceArray", its dtype's kind, axes)
 
 
 def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:

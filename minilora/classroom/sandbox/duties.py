@@ -89,6 +89,8 @@ class Duties:
         for _, array in arrays_in(result):
             if is_plain and (shared := [place for place, other in others if np.may_share_memory(array, other)]):
                 self._break("shares", name, shared[0], None, None)
+            if is_plain and array.size:
+                others.append(("another part of it", array[(slice(0, 1),) * array.ndim]))  # parts may be interleaved
             self._results.append((name, array, array.copy(), is_plain))
 
     def _break(self, duty: str, function: str, name: str, before: Any, after: Any) -> None:
