@@ -16,7 +16,7 @@ from tests.helpers.answers import with_answers
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("source", "release", "submitted", "hidden")
-SECONDS = 3  # of a task, in place of ten
+SECONDS = 5  # of a task, in place of ten
 SCORES = """
 import json
 from nbgrader.api import Gradebook
