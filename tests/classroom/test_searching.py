@@ -147,6 +147,13 @@ WRONG = {
     ),
 }
 
+KNOWN = (
+    'hints={"dx": "No gradient."})',
+    """hints={"y": "Another product.", "dx": "No gradient."})
+    ones = np.array([2.0]), np.array([[1.0]])
+    student.driver.gated(*ones)["y"].equals(np.array([[2.0]]), instead={"They are added.": np.array([[3.0]])})""",
+)
+
 
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
@@ -231,6 +238,23 @@ def test_facts_are_compared_where_numbers_are_free(lesson, sandbox, tmp_path, co
 def test_two_parts_are_two_arrays(lesson, sandbox, tmp_path, code, hint):
     result = graded(lesson, sandbox, tmp_path, {"ends": code}, 4)
     assert result.verdict == FAILED and hint in result.hint, result
+
+
+@pytest.mark.parametrize("code", ["return (x * self.weight).detach() + x * 0", "return x * np.nan"])
+def test_an_argument_is_not_called_ignored_where_nothing_could_tell(lesson, sandbox, tmp_path, code):
+    result = graded(lesson, sandbox, tmp_path, {"Gate.forward": code}, 2)
+    assert result.verdict == FAILED and "makes no difference" not in result.hint, result.hint
+
+
+def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sandbox, tmp_path):
+    for name in ("solution", "checks", "driver"):
+        text = (lesson.folder / f"{name}.py").read_text("utf-8")
+        text = text.replace(*KNOWN) if name == "checks" else text
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    knowing = Lesson(tmp_path.rename(tmp_path.with_name("96_knowing")))
+    added, kept = "return x + self.weight", "return x * Gate.forward.__dict__.setdefault(0, self.weight)"
+    assert "They are added." in graded(knowing, sandbox, knowing.folder, {"Gate.forward": added}, 2).hint
+    assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": kept}, 2).hint
 
 
 def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):

@@ -65,7 +65,10 @@ class raised:  # noqa: N801 (reads as a word in a check)
 
 @dataclass
 class Failure(Exception):
-    """An answer is wrong. is_known: the hint names this very mistake; cause: what it depends on, from a search."""
+    """An answer is wrong.
+
+    is_known: the hint names this very mistake; from a search, cause: what it depends on; is_state: on earlier calls.
+    """
 
     call: str
     expected: str
@@ -74,6 +77,7 @@ class Failure(Exception):
     line: int | None
     is_known: bool = False
     cause: str = ""
+    is_state: bool = False
 
 
 @dataclass
@@ -110,11 +114,13 @@ class Run:
 
     def worst(self, failure: Failure | None) -> Failure | None:
         """Of what the check came to, a neglected duty and what a search found: what says most about the cause."""
-        if self.searched is not None and self.searched.is_known:
+        if self.searched is not None and self.searched.is_state:
             return self.searched
         cause = self.searched.cause if self.searched is not None else ""
         if failure is not None and failure.is_known:
             return replace(failure, hint=f"{failure.hint} {cause}".strip())
+        if self.searched is not None and self.searched.is_known:
+            return self.searched
         return self.breach or (self.searched if cause else failure or self.searched)
 
 

@@ -245,7 +245,7 @@ class _Search:
         if self.function.run.breach is not None:
             return found.failure
         if hint := self._state(found):
-            return replace(found.failure, hint=hint, is_known=True)
+            return replace(found.failure, hint=hint, is_known=True, is_state=True)
         if cause := self._ignored(found) or self._property(examples):
             return replace(found.failure, hint=f"{cause} {found.failure.hint}", cause=cause)
         return found.failure
@@ -287,7 +287,7 @@ class _Search:
     def _effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
         """For each argument that should make a difference, whether it does."""
         expected, got = self.expected(arguments), self.answer(arguments, layout).raw
-        if isinstance(got, Raised) or isinstance(expected, raised):
+        if isinstance(got, Raised) or isinstance(expected, raised) or _lacks(got, expected):
             return {}
         effects = {}
         for name, other in self._others(arguments, twin):
@@ -341,6 +341,14 @@ def _form(expected: Any, got: Any, dtypes: bool) -> str:
     if isinstance(expected, dict) and isinstance(got, dict):
         return next((problem for key in expected if (problem := _form(expected[key], got.get(key), dtypes))), "")
     return ""
+
+
+def _lacks(got: Any, expected: Any) -> bool:
+    """Whether a result lacks a part, or is no numbers at all: then no argument makes a difference to it."""
+    if isinstance(got, dict) and isinstance(expected, dict):
+        return any(_lacks(value, expected.get(key)) for key, value in got.items())
+    is_number = isinstance(got, (float, np.ndarray)) and np.size(got) > 0
+    return got is None and expected is not None or is_number and not np.isfinite(got).any()
 
 
 def _same(a: Any, b: Any) -> bool:
