@@ -12,6 +12,7 @@ from pathlib import Path
 from minilora.classroom.grading.grade import PASSED, Result, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.text_report import hints_for, lesson_report, limits_line, summary
+from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.commands.common import Parser, add_json, whole
@@ -40,6 +41,7 @@ def run(arguments: Namespace) -> int:
             raise MiniloraError(f"{typed} needs a lesson: minilora check 08 {typed}")
         return _progress(arguments.json)
     lesson = find_lesson(arguments.lesson)
+    _note_changed(lesson)
     if arguments.task is not None and arguments.task not in lesson.source.titles:
         raise MiniloraError(f"--task {arguments.task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
     if arguments.solution:
@@ -50,6 +52,13 @@ def run(arguments: Namespace) -> int:
     if arguments.watch:
         _watch(lesson, path, arguments)
     return _check_once(lesson, path, arguments)
+
+
+def _note_changed(lesson: Lesson) -> None:
+    """Say so where the checks of a kit are not those that it came with."""
+    if lesson.kit is not None and not lesson.kit.is_as_made:
+        what = f"note: lessons/{lesson.name}/{KIT} was changed since the kit was made"
+        print(f"{what}; what your teacher's checks say may differ", file=sys.stderr)
 
 
 def _show_answer(lesson: Lesson, task: int, as_json: bool) -> int:
@@ -106,6 +115,7 @@ def _progress(as_json: bool) -> int:
     with Sandbox() as sandbox:
         for lesson in all_lessons():
             try:
+                _note_changed(lesson)
                 submission = Submission(lesson.exercise, lesson)
                 results = grade(lesson, submission, sandbox)
                 facts.append(_facts(lesson, submission.shown, results, sandbox.held))

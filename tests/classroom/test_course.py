@@ -145,7 +145,7 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
 
 def test_without_lessons_there_are_all(tmp_path):
     tmp_path.joinpath("empty").mkdir()
-    assert [path.stem for path in write_course(tmp_path / "empty")] == [lesson.name for lesson in LESSONS]
+    assert [path.stem for path in write_course(tmp_path / "empty", LESSONS)] == [lesson.name for lesson in LESSONS]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_what_is_there_stays(name, tmp_path, capsys):
 def test_a_private_check_is_tried_first(text, says, tmp_path):
     (tmp_path / "08_lora.py").write_text(text)
     with pytest.raises(MiniloraError, match=re.escape(says)):
-        write_course(tmp_path / "course", ["08"], tmp_path)
+        write_course(tmp_path / "course", [find_lesson("08")], tmp_path)
     assert not (tmp_path / "course").exists()
 
 
@@ -199,7 +199,7 @@ def test_one_file_of_private_checks_a_lesson(tmp_path):
     for name in ("08_lora.py", "lora.py"):
         (tmp_path / name).write_text(PRIVATE)
     with pytest.raises(MiniloraError, match="stand in two files, 08_lora.py and lora.py"):
-        write_course(tmp_path / "course", ["08"], tmp_path)
+        write_course(tmp_path / "course", [find_lesson("08")], tmp_path)
 
 
 # Checking from inside a notebook
@@ -316,5 +316,5 @@ def test_outside_a_notebook_nothing_has_run(monkeypatch):
 def test_the_private_check_in_the_page_for_teachers(tmp_path):
     page = (find_lesson("08").folder.parents[1] / "docs" / "teachers.md").read_text("utf-8")
     (tmp_path / "08_lora.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
-    (path,) = write_course(tmp_path / "course", ["08"], tmp_path)
+    (path,) = write_course(tmp_path / "course", [find_lesson("08")], tmp_path)
     assert 'nbcheck.hidden(\\"08\\", 1)' in path.read_text("utf-8")

@@ -68,7 +68,7 @@ def hand_in(folder: Path, lesson: Lesson, students: tuple, private: Path | None,
 
     A student may return what is handed in instead: bytes, or the Path that a link leads to. COURSE in it is the folder.
     """
-    write_course(folder, [lesson.name], private)
+    write_course(folder, [lesson], private)
     run(folder, environment, "-m", "nbgrader", "generate_assignment", lesson.name)
     released = (folder / "release" / lesson.name / f"{lesson.name}.ipynb").read_text("utf-8")
     for student in students:

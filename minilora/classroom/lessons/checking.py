@@ -13,8 +13,9 @@ A check ends at the first answer that is wrong, so inputs that come small first 
 maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -109,8 +110,15 @@ class Run:
     number: int  # of the lesson
     signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
     reference: Reference
+    task: int = 0
+    searches: Counter[str] = field(default_factory=Counter)  # so far, by function
     breach: Failure | None = None  # a duty that was neglected, whatever the values
     searched: Failure | None = None  # what a search found
+
+    def name_of_search(self, function: str) -> str:
+        """What a recording calls the next search of a function: "3 lora_forward 1", with the task in front."""
+        self.searches[function] += 1
+        return f"{self.task} {function} {self.searches[function]}"
 
     def worst(self, failure: Failure | None) -> Failure | None:
         """Of what the check came to, a neglected duty and what a search found: what says most about the cause."""

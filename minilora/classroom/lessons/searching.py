@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minilora.classroom.lessons.checking import TOLERANCE, Answer, Failure, Function, difference, raised, show_value
+from minilora.classroom.lessons.reference import Example, Recording
 from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 
@@ -130,9 +131,12 @@ def search(
     their bounds).
     """
     run = function.run
-    if run.searched is None and run.breach is None:
-        searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, layouts, facts)
-        _run(searching.example, examples)
+    name = run.name_of_search(function.key)
+    searching = _Search(name, function, inputs, parts, hints or {}, tolerance, dtypes, layouts, facts)
+    if run.reference.recording is not None:
+        searching.record(run.reference.recording, examples)
+    elif run.searched is None and run.breach is None:
+        searching.each(searching.example, examples)
         if searching.found is not None:
             run.searched = searching.explained(examples)
 
@@ -170,6 +174,7 @@ class _Found:
 class _Search:
     """One search; for what it is given, see `search`."""
 
+    name: str
     function: Function
     inputs: Inputs
     parts: Sequence[str] | None
@@ -179,6 +184,24 @@ class _Search:
     layouts: Sequence[str]
     facts: Callable[[Any], Any] | None
     found: _Found | None = None  # the last one, which is the smallest
+
+    def each(self, example: Callable[[Any], None], examples: int) -> None:
+        """example(data) for so many inputs: of a kit those that were recorded, else what Hypothesis chooses."""
+        recorded = self.function.run.reference.examples
+        if recorded is None:
+            return _run(example, examples)
+        with suppress(Failure):
+            for data in recorded.get(self.name, [])[:examples]:
+                example(data)
+
+    def record(self, recording: Recording, examples: int) -> None:
+        """Note examples for a kit, and ask the solution all that may be asked about them."""
+        drawn: list[Example] = []
+        _run(lambda data: drawn.append(self._drawn(data)), examples)
+        recording.examples[self.name] = drawn
+        for _, arguments, twin in drawn:
+            for values in (arguments, twin, *(other for _, other in self._others(arguments, twin))):
+                self.expected(values)
 
     def example(self, data: Any, look: Callable[[Sequence[Any], str, bool], None] | None = None) -> None:
         """The three calls of one example; Failure at the first that is wrong. look: is told of each instead."""
@@ -191,8 +214,10 @@ class _Search:
                 self.found = _Found(failure, arguments, other, call, layout)
                 raise failure
 
-    def _drawn(self, data: Any) -> tuple[str, Sequence[Any], Sequence[Any]]:
+    def _drawn(self, data: Any) -> Example:
         """A layout, arguments, and others of the same shapes."""
+        if isinstance(data, tuple):  # recorded
+            return data
         draws = Draws(data.draw)
         layout = draws.choice(*self.layouts)
         arguments = tuple(self.inputs(draws))
@@ -277,7 +302,7 @@ class _Search:
         effects = self._effects(found.layout, found.arguments, found.twin)
         names, heeded = [name for name, has in effects.items() if not has], set[str]()
         if names:
-            _run(
+            self.each(
                 lambda data: heeded.update(n for n, has in self._effects(*self._drawn(data)).items() if has), CONFIRMED
             )
         return next(
@@ -303,7 +328,7 @@ class _Search:
         def look(arguments: Sequence[Any], layout: str, is_right: bool) -> None:
             tried.append((self._tags(arguments, layout), is_right))
 
-        _run(lambda data: self.example(data, look), examples)
+        self.each(lambda data: self.example(data, look), examples)
         wrong, right = ([tags for tags, is_right in tried if is_right == wanted] for wanted in (False, True))
         examples_wrong = len({i // 3 for i, (_, is_right) in enumerate(tried) if not is_right})
         telling = {}

@@ -34,9 +34,9 @@ class Gap:
 class Source:
     """solution.py read. Raises FormatError for markers that do not pair or do not stand in a function."""
 
-    def __init__(self, path: Path, number: int):
+    def __init__(self, path: Path, number: int, text: str | None = None):
         self.path, self.number = path, number
-        self.text = path.read_text(encoding="utf-8")
+        self.text = path.read_text(encoding="utf-8") if text is None else text
         self.lines = self.text.splitlines()
         self.tree = ast.parse(self.text, str(path))
         self.gaps = self._find_gaps()
@@ -74,11 +74,14 @@ class Source:
         """The message that stands in a gap of exercise.py."""
         return f"{stub_start(self.number, gap.task)}: {gap.title}"
 
+    def stub_line(self, gap: Gap) -> str:
+        return f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'
+
     def exercise(self) -> str:
         """The text of exercise.py."""
         command = f"minilora check {self.number:02}"
         note = f"# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: {command}\n"
-        return note + self.filled(lambda gap: [f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'])
+        return note + self.filled(lambda gap: [self.stub_line(gap)])
 
     def filled(self, lines: Callable[[Gap], list[str]]) -> str:
         """The text of solution.py with other lines in its gaps."""

@@ -18,7 +18,7 @@ from minilora.classroom.grading.grade import PASSED, grade_task
 from minilora.classroom.grading.nbcheck import CONFIG, HIDDEN
 from minilora.classroom.grading.submission import NBCHECK, Submission
 from minilora.classroom.lessons.checking import Task
-from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
+from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.lessons.source import BEGIN
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError, escape
@@ -46,15 +46,14 @@ INTRO = """Write in place of `raise NotImplementedError()`. The cell below each 
 says what is wrong. Before you hand in, restart the kernel and run all cells from the top."""
 
 
-def write_course(folder: Path, words: list[str] | None = None, hidden: Path | None = None) -> list[Path]:
-    """Write the course; returns the notebooks' paths. words: numbers or names of lessons (None: all).
+def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None) -> list[Path]:
+    """Write the course; returns the notebooks' paths.
 
     hidden: a folder of private checks, 08_lora.py or 08.py for a lesson. Raises MiniloraError, and has then written
-    nothing, where the folder has something in it, a lesson is unknown, or the solution fails a private check.
+    nothing, where the folder has something in it, the lessons have no solution, or it fails a private check.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MiniloraError(f"{escape(str(folder))} exists and is not an empty folder; choose another")
-    lessons = all_lessons() if words is None else list({(x := find_lesson(word)).name: x for word in words}.values())
     private = {} if hidden is None else _private(hidden, lessons)
     notebooks = []
     for lesson in lessons:

@@ -10,7 +10,7 @@ Every size is checked before memory is asked for it, since the other side may ru
 import json
 import socket
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -159,14 +159,23 @@ def _value(tree: Any, arrays: list[np.ndarray], depth: int = 0) -> object:
 
 def unpack(frame: bytes) -> Any:
     """What `pack` made the frame of: plain values, with arrays of their own."""
-    reader, data = read_frame(), memoryview(frame)
-    wanted = next(reader)
-    try:
-        while True:
-            piece, data = data[:wanted], data[wanted:]
-            wanted = reader.send(bytes(piece))
-    except StopIteration as whole:
-        return whole.value
+    return next(unpack_all(frame))
+
+
+def unpack_all(data: bytes) -> Iterator[Any]:
+    """The values of frames that stand one after the other. Raises WireError."""
+    left = memoryview(data)
+    while left:
+        reader = read_frame()
+        wanted = next(reader)
+        try:
+            while piece := left[:wanted]:
+                left = left[len(piece) :]
+                wanted = reader.send(bytes(piece))
+        except StopIteration as whole:
+            yield whole.value
+            continue
+        raise WireError("a frame is cut off")
 
 
 def plain(value: object, tensor_type: type[Any] | None = None) -> Any:
