@@ -10,6 +10,7 @@ from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_task
 from minilora.classroom.grading.submission import Cells, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
+from minilora.classroom.publish import teachers_pages
 from minilora.classroom.publish.course import CONFIG, POINTS, notebook, write_course
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
@@ -50,6 +51,9 @@ def marks_of(cell) -> dict:
 
 def released(page: dict) -> dict:
     """What nbgrader makes of a source notebook: its stub for each answer, and no hidden tests."""
+    for cell in page["cells"]:
+        if cell["cell_type"] == "markdown" and marks_of(cell)["solution"]:
+            cell["source"] = ["YOUR ANSWER HERE"]
     stub = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()\n"
     for cell in page["cells"]:
         text = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION *\n?", stub, source_of(cell), flags=re.DOTALL)
@@ -81,9 +85,53 @@ def test_a_notebook_is_the_solution_with_a_test_a_task(lesson):
     assert len({cell["id"] for cell in cells}) == len({marks_of(cell)["grade_id"] for cell in cells}) == len(cells)
     for cell in cells:
         marks = marks_of(cell)
-        is_answer = cell["cell_type"] == "code" and "### BEGIN SOLUTION" in source_of(cell)
+        is_words = marks["grade_id"].startswith("words-")
+        is_answer = is_words or cell["cell_type"] == "code" and "### BEGIN SOLUTION" in source_of(cell)
         assert marks["solution"] is is_answer and marks["locked"] is not is_answer
-        assert marks.get("points") == (POINTS if marks["grade"] else None)
+        assert marks.get("points") == (teachers_pages.POINTS if is_words else POINTS if marks["grade"] else None)
+
+
+@every_lesson
+def test_two_open_questions_are_marked_by_hand_and_the_rubric_is_the_teachers(lesson):
+    page = notebook(lesson)
+    cells = {marks_of(cell)["grade_id"]: cell for cell in page["cells"]}
+    for number, (question, rubric) in enumerate(teachers_pages.questions_of(lesson), start=1):
+        words = cells[f"words-{number}"]
+        assert words["cell_type"] == "markdown" and marks_of(words)["grade"] and marks_of(words)["solution"]
+        assert question in source_of(cells[f"question-{number}"]) and source_of(words) == rubric
+        assert [line[2:7] for line in rubric.splitlines() if line.startswith("- ")] == ["**2**", "**1**", "**0**"]
+    assert number == 2
+    assert "**2**" not in str(released(page))
+
+
+@every_lesson
+def test_a_teachers_page_says_how_to_begin_and_what_goes_wrong(lesson):
+    page = teachers_pages.teachers_page(lesson)
+    assert list(teachers_pages.sections_of(lesson)) == ["Opener", "Discussion", "Question 1", "Question 2"]
+    assert f"{lesson.title}\n\n" in page and page.count("\n### Task ") == len(lesson.source.titles)
+    mistakes = lesson.mistakes.MISTAKES
+    assert all(f"`{mistake.where}`: {mistake.name}".replace("|", "\\|") in page for mistake in mistakes)
+    assert page.count("| … ") < 0.06 * len(mistakes)  # nearly all hints are whole sentences
+
+
+def test_the_syllabus_has_the_lessons_minutes_and_what_they_need_before_them():
+    page = (LESSONS[0].folder.parents[1] / "docs" / "syllabus.md").read_text("utf-8")
+    minutes, needs = {}, {}
+    for lesson in LESSONS:
+        first = (lesson.folder / "README.md").read_text("utf-8").partition("\n")[0]
+        minutes[lesson.number], *needs[lesson.number] = map(int, re.findall(r"\d+", first))
+    tables = [
+        re.findall(r"^\| \d+ \| ([\d, ]+) \| (\d+) \| ([\w, ]+) \|", part, re.M) for part in page.split("## ")[1:4]
+    ]
+    assert [len(table) for table in tables] == [14, 7, 7]
+    for table in tables:
+        seen = set()
+        for row in table:
+            numbers, total, before = ([int(n) for n in re.findall(r"\d+", cell)] for cell in row)
+            assert total == [sum(minutes[number] for number in numbers)], row
+            assert before == sorted({n for number in numbers for n in needs[number]} - set(numbers)), row
+            assert set(before) <= seen, row
+            seen |= set(numbers)
 
 
 @pytest.mark.slow
@@ -134,7 +182,13 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
     assert capsys.readouterr().out.count("wrote ") == 2
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {CONFIG, "hidden/08_lora.py"} | {
-        f"source/{name}/{file}" for name in ("02_autograd", "08_lora") for file in (f"{name}.ipynb", "README.md")
+        f"{part}.{suffix}"
+        for name in ("02_autograd", "08_lora")
+        for part, suffix in (
+            (f"source/{name}/{name}", "ipynb"),
+            (f"source/{name}/README", "md"),
+            (f"teacher/{name}", "md"),
+        )
     }
     compile((folder / CONFIG).read_text(), CONFIG, "exec")
     page = json.loads((folder / "source/08_lora/08_lora.ipynb").read_text("utf-8"))

@@ -21,7 +21,7 @@ from tests.helpers.answers import solution_lines, with_answers
 pytestmark = pytest.mark.host
 
 LESSONS = all_lessons()
-FILES = {"README.md", "solution.py", "exercise.py", "checks.py", "mistakes.py"}
+FILES = {"README.md", "solution.py", "exercise.py", "checks.py", "mistakes.py", "teaching.md"}
 HEAD = re.compile(r"\*\d+ minutes · (easy|medium|hard) · needs .+\*")
 
 

@@ -22,7 +22,9 @@ import json
 from nbgrader.api import Gradebook
 with Gradebook("sqlite:///gradebook.db") as book:
     print(json.dumps({
-        f"{submission.assignment.name} {submission.student.id}": {grade.name: grade.score for grade in notebook.grades}
+        f"{submission.assignment.name} {submission.student.id}": {
+            grade.name: None if grade.needs_manual_grade else grade.score for grade in notebook.grades
+        }
         for assignment in book.assignments
         for submission in assignment.submissions
         for notebook in submission.notebooks
@@ -32,7 +34,7 @@ with Gradebook("sqlite:///gradebook.db") as book:
 
 class Course(NamedTuple):
     folders: dict[str, Path]  # of a lesson's name: its course, with one assignment
-    scores: dict[str, dict[str, float]]  # "08_lora right" -> {"task-1": 10, ...}
+    scores: dict[str, dict[str, float]]  # "08_lora right" -> {"task-1": 10, ...}; None: left for a person
     changed: set[Path]  # by the grading, of what a course has before it
 
     def of(self, lesson: Lesson, student) -> dict[str, float]:
@@ -101,7 +103,8 @@ def grade(folder: Path, lesson: Lesson, environment: dict[str, str]) -> dict[str
 
 
 def full_marks(lesson: Lesson) -> dict[str, float]:
-    return {f"task-{task}": POINTS for task in lesson.source.titles}
+    """Of the tasks; none for the open questions, which hardly anybody here answers."""
+    return {f"task-{task}": POINTS for task in lesson.source.titles} | {"words-1": 0, "words-2": 0}
 
 
 def fill(notebook: dict, lesson: Lesson, answers: dict[str, str] | None = None) -> None:

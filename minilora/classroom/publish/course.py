@@ -4,6 +4,7 @@
     source/08_lora/08_lora.ipynb  solution.py as a notebook: answers between nbgrader's marks, and a locked cell of
                                   POINTS points after each task, which calls `nbcheck.py`
     source/08_lora/README.md      the lesson's reading
+    teacher/08_lora.md            what to do in class, and what students get wrong
     hidden/08_lora.py             a teacher's private checks, where there are some
 
 Nothing here needs nbgrader; docs/teachers.md says how to go on with it.
@@ -20,10 +21,12 @@ from minilora.classroom.grading.submission import NBCHECK, Submission
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.lessons.source import BEGIN
+from minilora.classroom.publish import teachers_pages
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 
+TEACHER = "teacher"  # the folder of pages that students do not get
 POINTS = 10  # of a task; as many again where there is a private check
 CONFIG_TEXT = '''"""Settings of nbgrader for this course. Run nbgrader's commands in this folder."""
 
@@ -64,6 +67,8 @@ def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None
         notebooks.append(target / f"{lesson.name}.ipynb")
         write_atomic(notebooks[-1], f"{text}\n".encode())
         write_atomic(target / "README.md", (lesson.folder / "README.md").read_bytes())
+        (folder / TEACHER).mkdir(exist_ok=True)
+        write_atomic(folder / TEACHER / f"{lesson.name}.md", teachers_pages.teachers_page(lesson).encode())
     for name, (path, _) in private.items():
         (folder / HIDDEN).mkdir(exist_ok=True)
         write_atomic(folder / HIDDEN / f"{name}.py", path.read_bytes())
@@ -104,6 +109,10 @@ def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
                 )
                 text += f"nbcheck.hidden{call}\n### END HIDDEN TESTS"
                 add("code", f"task-{number}-hidden", text, grade=True, points=POINTS)
+    for number, (question, rubric) in enumerate(teachers_pages.questions_of(lesson), start=1):
+        points = teachers_pages.POINTS
+        add("markdown", f"question-{number}", f"## Question {number}, {points} points\n\n{question}")
+        add("markdown", f"words-{number}", rubric, grade=True, solution=True, locked=False, points=points)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
