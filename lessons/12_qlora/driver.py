@@ -3,19 +3,23 @@
 There are no answers here. The first line of each docstring is how a report shows the call.
 """
 
+import gc
+import tracemalloc
+
+import numpy as np
+
 from minilora import Tensor, nn
-from minilora.measure.memory import live_bytes
 from minilora.quant import quantize_4bit
 
 
-def product(student, x, W):
-    """packed, state = quantize_4bit(W); y = product(x, packed, state)"""
-    return student.product(x, *quantize_4bit(W))
+def product(student, x, W, blocksize, compress_statistics):
+    """packed, state = quantize_4bit(W, blocksize, "nf4", compress_statistics); product(x, packed, state)"""
+    return student.product(x, *quantize_4bit(W, blocksize, "nf4", compress_statistics))
 
 
-def product_gradient(student, g, W):
-    """packed, state = quantize_4bit(W); dx = product_gradient(g, packed, state)"""
-    return student.product_gradient(g, *quantize_4bit(W))
+def product_gradient(student, g, W, blocksize, compress_statistics):
+    """packed, state = quantize_4bit(W, blocksize, "nf4", compress_statistics); product_gradient(g, packed, state)"""
+    return student.product_gradient(g, *quantize_4bit(W, blocksize, "nf4", compress_statistics))
 
 
 def gradient(tensor: Tensor):
@@ -23,45 +27,84 @@ def gradient(tensor: Tensor):
     return None if tensor.grad is None else tensor.grad
 
 
-def attributes_of(layer) -> nn.Module:
-    """A module of the library's own with the layer's attributes, so that what it holds can be counted."""
-    shell = nn.Module()
-    vars(shell).update(vars(layer))
-    return shell
+def alive() -> int:
+    """Bytes that are alive of those asked for since tracemalloc began."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def products_keep(student, W):
+    """the bytes that product and product_gradient leave alive"""
+    kept = {}
+    for weight in (W[:2, :2], W):  # a first time, for what Python keeps of a function that runs
+        packed, state = quantize_4bit(weight)
+        tracemalloc.start()
+        try:
+            student.product(np.ones_like(weight[:1]), packed, state)
+            kept["product"] = alive()
+            student.product_gradient(np.ones_like(weight[:, :1].T), packed, state)
+            kept["product_gradient"] = alive() - kept["product"]
+        finally:
+            tracemalloc.stop()
+    return kept
+
+
+def layer_keeps(student, W):
+    """the bytes that a QLoraLayer keeps: "made", after y = layer(x), and after y.sum().backward()"""
+    kept = {}
+    for weight in (W[:2, :2], W):
+        A, B = np.ones_like(weight[:1]), np.ones_like(weight[:, :1])
+        x = Tensor(np.ones_like(A), requires_grad=True)
+        tracemalloc.start()
+        try:
+            layer = student.QLoraLayer(nn.Linear.from_arrays(weight.copy()), A, B, 1.0)
+            kept["made"] = alive()
+            y = layer(x)
+            kept["y = layer(x)"] = alive()
+            y.sum().backward()
+            del y
+            kept["backward"] = alive()
+        finally:
+            tracemalloc.stop()
+    return kept
+
+
+def kinds_of(layer) -> dict:
+    return {name: type(getattr(layer, name)).__name__ for name in ("A", "B", "bias")}
+
+
+def trained_by(layer) -> list[str]:
+    """A and B, where they train, and the paths of whatever else does."""
+    names = {id(layer.A): "A", id(layer.B): "B"}
+    return sorted({names.get(id(p), name) for name, p in layer.named_parameters() if p.requires_grad})
 
 
 def observed(student, x, W, b, A, B, scaling):
     """layer = QLoraLayer(linear, A, B, scaling); y = layer(x); (y * y).sum().backward()"""
-    layer = student.QLoraLayer(nn.Linear.from_arrays(W, b), A, B, scaling)
-    kinds = {name: type(getattr(layer, name, None)).__name__ for name in ("A", "B")}
-    if set(kinds.values()) != {"Tensor"}:
-        return {"kinds": kinds}
+    linear = nn.Linear.from_arrays(W.copy(), None if b is None else b.copy())
+    layer = student.QLoraLayer(linear, A, B, scaling)
+    facts = {"kinds": kinds_of(layer)}
+    if facts["kinds"] != {"A": "Tensor", "B": "Tensor", "bias": "NoneType" if b is None else "Tensor"}:
+        return facts
+    facts |= {name: getattr(layer, name) for name in ("packed", "bias", "A", "B", "scaling")}
+    facts |= {"absmax": layer.state.absmax, "linear's weight": linear.weight, "linear's bias": linear.bias}
+    facts["trains"] = trained_by(layer)
     x = Tensor(x, requires_grad=True)
     y = layer(x)
-    facts = {
-        "kinds": kinds,
-        "y": y.data.copy(),
-        "trains": [name for name, p in layer.named_parameters() if p.requires_grad],
-        "held": live_bytes(attributes_of(layer))["weights"],
-        "kept": live_bytes(nn.Module(), None, y)["activations"],
-    }
+    if not isinstance(y, Tensor):
+        return {"kinds": facts["kinds"] | {"y": type(y).__name__}}
+    facts["y"] = y.data.copy()
     if y.requires_grad:
         (y * y).sum().backward()
     return facts | {"dx": gradient(x), "dA": gradient(layer.A), "dB": gradient(layer.B)}
 
 
-def trained(student, x, target, W, A, B, scaling):
-    """20 steps of gradient descent on what trains in the layer, towards layer(x) = target"""
+def used_twice(student, x, W, A, B, scaling):
+    """y1 = layer(x); then A and B become A + 1 and B - 1; y2 = layer(-x); (y1 * y2).sum().backward()"""
     layer = student.QLoraLayer(nn.Linear.from_arrays(W), A, B, scaling)
-    x, losses = Tensor(x), []
-    before = layer.packed.copy()
-    for _ in range(20):
-        error = layer(x) - target
-        loss = (error * error).mean()
-        loss.backward()
-        losses.append(loss.item())
-        for p in layer.parameters():
-            if p.requires_grad and p.grad is not None:
-                p.data = p.data - 0.02 * p.grad
-                p.grad = None
-    return {"before": before, "after": layer.packed, "losses": losses}
+    y1 = layer(Tensor(x))  # which needs no gradient
+    layer.A.data, layer.B.data = A + 1, B - 1
+    y2 = layer(Tensor(-x))
+    (y1.detach() * y2).sum().backward()
+    codes = {"packed": layer.packed, "absmax": layer.state.absmax}
+    return codes | {"y1": y1, "y2": y2, "dA": gradient(layer.A), "dB": gradient(layer.B)}

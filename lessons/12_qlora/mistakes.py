@@ -47,6 +47,16 @@ MISTAKES = [
     Mistake("training_bytes", "one moment", counted(optimizer="4 * trained"), "two moments"),
     Mistake("training_bytes", "gradient counted twice", counted(optimizer="12 * trained"), "counted already"),
     Mistake("training_bytes", "moments for all", counted(optimizer="8 * (frozen + trained)"), "keeps nothing"),
+    Mistake(
+        "training_bytes", "whole bits", counted("frozen * int(bits) / 8 + 4 * trained"), "need not be a whole number"
+    ),
+    Mistake(
+        "training_bytes",
+        "a total",
+        f"kinds = {counted()[7:]}\nreturn kinds | {{'total': sum(kinds.values())}}",
+        "no others",
+    ),
+    Mistake("training_bytes", "rounded", counted("frozen * bits // 8 + 4 * trained"), "not rounded"),
     # Task 2
     Mistake("product", "codes for weights", "return x @ packed", "packed holds codes"),
     Mistake("product", "not transposed", "return x @ dequantize_4bit(packed, state)", "y = x Wᵀ"),
@@ -63,6 +73,35 @@ MISTAKES = [
         "product_gradient", "result transposed", "return dequantize_4bit(packed, state).T @ g.T", "result is transposed"
     ),
     Mistake("product_gradient", "a mean", "return g @ dequantize_4bit(packed, state) / len(g)", "mean over the inputs"),
+    Mistake("product", "reshaped", "return x @ dequantize_4bit(packed, state).reshape(x.shape[1], -1)", "weight.T"),
+    Mistake(
+        "product",
+        "scales that are codes",
+        """
+        codes = np.stack([packed >> 4, packed & 15], axis=-1).reshape(-1)
+        n = int(np.prod(state.shape))
+        return x @ (state.code[codes[:n]] * np.repeat(state.absmax, state.blocksize)[:n]).reshape(state.shape).T
+        """,
+        "double quantization",
+    ),
+    Mistake(
+        "product",
+        "the weight kept",
+        """
+        product.kept = getattr(product, "kept", []) + [dequantize_4bit(packed, state)]
+        return x @ product.kept[-1].T
+        """,
+        "keeps the float weight",
+    ),
+    Mistake(
+        "product_gradient",
+        "scales changed",
+        """
+        state.absmax *= 2
+        return g @ dequantize_4bit(packed, state) / 2
+        """,
+        "changed its argument state.absmax",
+    ),
     # Task 3
     Mistake("QLoraLayer.__init__", "plain arrays", ARRAYS, "nn.Parameter"),
     Mistake("QLoraLayer.__init__", "the Linear kept", KEPT, "still holds the float weight"),
@@ -150,6 +189,64 @@ MISTAKES = [
         "No gradient reaches A and B",
     ),
     Mistake(
+        "QLoraLayer.__init__",
+        "the scale put into B",
+        """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias = None if linear.bias is None else Tensor(linear.bias.data)
+        self.A, self.B, self.scaling = nn.Parameter(A), nn.Parameter(scaling * B), scaling
+        """,
+        "B must hold the array that was given",
+        also=(
+            (
+                "QLoraLayer.forward",
+                f"return F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias) + {UPDATE}",
+            ),
+        ),
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
+        "the Linear emptied",
+        """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias = None if linear.bias is None else Tensor(linear.bias.data)
+        linear.weight = None
+        self.A, self.B, self.scaling = nn.Parameter(A), nn.Parameter(B), scaling
+        """,
+        "whoever called may still need it",
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
+        "no Linear without a bias",
+        """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias = Tensor(linear.bias.data)
+        self.A, self.B, self.scaling = nn.Parameter(A), nn.Parameter(B), scaling
+        """,
+        "may have no bias",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "rows alone",
+        f"""
+        x = x.reshape(-1, x.shape[-1])
+        return F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias) + {UPDATE} * self.scaling
+        """,
+        "further axes in front",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "the update from the start",
+        """
+        if not hasattr(self, "update"):
+            self.update = self.scaling * (self.B.detach() @ self.A.detach())
+        y = F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias)
+        update = F.linear(F.linear(x, self.A), self.B) * self.scaling
+        return y + update + (F.linear(x, self.update) - update.detach())
+        """,
+        "differ",
+    ),
+    Mistake(
         "QLoraLayer.forward",
         "no scale",
         f"return F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias) + {UPDATE}",
@@ -177,7 +274,7 @@ MISTAKES = [
         self.packed, self.state = quantize_4bit(merged)
         return y
         """,
-        "Training changed the codes",
+        "A call changed the codes",
     ),
     # Task 4
     Mistake("three_merges", "no scale", merged(update="B @ A"), "without its scale"),
@@ -205,6 +302,44 @@ MISTAKES = [
         "codes for weights",
         merged(requantized="quantize_4bit(base + update)[0]"),
         "These are codes",
+    ),
+    Mistake(
+        "three_merges",
+        "row by row",
+        """
+        def rounded(weight):
+            return np.stack([dequantize_4bit(*quantize_4bit(row)) for row in weight])
+
+        second = rounded(W) + scaling * (B @ A)
+        return dict(original=W + scaling * (B @ A), dequantized=second, requantized=rounded(second))
+        """,
+        "blocks of 64 go on",
+    ),
+    Mistake(
+        "three_merges",
+        "the old state",
+        merged(requantized="dequantize_4bit(quantize_4bit(base + update)[0], quantize_4bit(W)[1])"),
+        "read with the old state",
+    ),
+    Mistake(
+        "three_merges",
+        "W for an update of zeros",
+        f"""
+        if not B.any():
+            return dict(original=W.copy(), dequantized=W.copy(), requantized=W.copy())
+        {merged()}
+        """,
+        "still the rounded weight",
+    ),
+    Mistake(
+        "three_merges",
+        "into W",
+        f"""
+        {merged().replace("return dict", "merged = dict")}
+        W += update
+        return merged | {{"original": W}}
+        """,
+        "changed its argument W",
     ),
     # Task 5
     Mistake(
@@ -242,6 +377,24 @@ MISTAKES = [
         "survives", "not squared", "return ((after - before) * update).sum() / np.sqrt((update**2).sum())", "squares"
     ),
     Mistake("survives", "sums", "return (after - before).sum() / update.sum()", "cancel"),
+    Mistake(
+        "survives",
+        "cut off",
+        "return np.clip(((after - before) * update).sum() / (update**2).sum(), 0, 1)",
+        "do not cut it off",
+    ),
+    Mistake(
+        "survives",
+        "the largest singular value",
+        "return ((after - before) * update).sum() / np.linalg.norm(update, 2) ** 2",
+        "largest singular value",
+    ),
+    Mistake(
+        "survives",
+        "a mean of rows",
+        "return (((after - before) * update).sum(axis=-1) / (update * update).sum(axis=-1)).mean()",
+        "a mean of the rows",
+    ),
     Mistake("survives", "a share an element", "return (after - before) / update", "One share"),
 ]
 
@@ -253,6 +406,18 @@ RIGHT = [
         one = np.float32(0).nbytes
         of_trained = {"gradients": trained * one, "optimizer": trained * one + trained * one}
         return {**of_trained, "weights": (bits * frozen + 32 * trained) / 8}
+        """,
+    ),
+    Right(
+        "training_bytes",
+        "a Counter of NumPy numbers",
+        """
+        from collections import Counter
+
+        kinds = Counter(weights=np.float64(frozen) * bits / 8)
+        for kind in ("weights", "gradients", "optimizer", "optimizer"):
+            kinds[kind] += np.float64(4) * trained
+        return kinds
         """,
     ),
     Right(

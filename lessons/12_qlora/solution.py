@@ -27,7 +27,8 @@ from minilora.quant import dequantize_4bit, quantize_4bit
 def training_bytes(frozen: int, trained: int, bits: float) -> dict[str, float]:
     """Bytes of a training step, by kind: {"weights", "gradients", "optimizer"}. (Activations are left out.)
 
-    frozen: numbers that are frozen, in `bits` bits each; trained: numbers that train, in float32.
+    frozen: numbers that are frozen, in `bits` bits each (4.5, say); trained: those that train, in float32, which are
+    not among the frozen ones. Bytes are not rounded.
     """
     ### BEGIN SOLUTION task 1: count the memory by kind
     return {"weights": frozen * bits / 8 + 4 * trained, "gradients": 4 * trained, "optimizer": 2 * 4 * trained}
@@ -43,7 +44,8 @@ def training_bytes(frozen: int, trained: int, bits: float) -> dict[str, float]:
 
 # %%
 def product(x: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
-    """x (n, d_in) -> y (n, d_out), for a weight (d_out, d_in) that quantize_4bit made into packed and state."""
+    """x (n, d_in) -> y (n, d_out), for a weight (d_out, d_in) that quantize_4bit, with any of its options, made into
+    packed and state."""
     ### BEGIN SOLUTION task 2: multiply with a weight in 4 bits, forward and backward
     return x @ dequantize_4bit(packed, state).T
     ### END SOLUTION
@@ -69,7 +71,8 @@ class QLoraLayer(nn.Module):
     """A Linear whose weight is frozen in 4 bits, and its trainable update.
 
     packed, state: what quantize_4bit gives for the Linear's weight; bias: a frozen Tensor (d_out,), or None;
-    A (r, d_in), B (d_out, r): Tensors that train; scaling: by which the update is multiplied.
+    A (r, d_in), B (d_out, r): Tensors that train, of the arrays given; scaling: by which the update is multiplied.
+    The Linear that it is made of stays as it is.
     """
 
     def __init__(self, linear: nn.Linear, A: np.ndarray, B: np.ndarray, scaling: float):
@@ -122,7 +125,7 @@ def three_merges(W: np.ndarray, A: np.ndarray, B: np.ndarray, scaling: float) ->
 def survives(before: np.ndarray, after: np.ndarray, update: np.ndarray) -> float:
     """The share s for which s · update is nearest to after - before: 1 if all is there, 0 if nothing is.
 
-    All three are arrays of one shape; update is not all zeros.
+    All three are arrays of one shape, with one axis or several; update is not all zeros. s may be any number.
     """
     ### BEGIN SOLUTION task 5: measure what survives
     change = after - before

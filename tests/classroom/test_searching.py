@@ -1,11 +1,13 @@
 """pytest tests/classroom/test_searching.py: what a search finds in wrong answers, and what every function owes."""
 
+import numpy as np
 import pytest
 
 from minilora.classroom.grading.grade import FAILED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.saboteurs.tried import NOTICED, try_all
+from minilora.classroom.sandbox.duties import arrays_in
 from minilora.classroom.sandbox.runner import Sandbox
 from tests.helpers.answers import with_answers
 
@@ -135,6 +137,11 @@ WRONG = {
         f"{MEMORY}n = kept.setdefault(0, scores.size)\nif scores.size != n: return 0\n{RIGHT}",
         "kept",
     ),
+    "wrong in arrays that are read-only": (
+        f"{POWERS}\nreturn powers / powers.sum(axis=-1, keepdims=True) + (not scores.flags.writeable)",
+        "wrong only where an array is read-only",
+    ),
+    "infinite": (f"{RIGHT} * np.inf", "differ"),
     "the first axis": (RIGHT.replace("axis=-1", "axis=0"), "differ"),
     "float32": (RIGHT.replace("float64", "float32"), "The dtype is float32, not float64"),
     "a list": (
@@ -255,6 +262,13 @@ def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sand
     added, kept = "return x + self.weight", "return x * Gate.forward.__dict__.setdefault(0, self.weight)"
     assert "They are added." in graded(knowing, sandbox, knowing.folder, {"Gate.forward": added}, 2).hint
     assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": kept}, 2).hint
+
+
+def test_arrays_within_a_dataclass_are_an_argument_too():
+    from minilora.quant import quantize_4bit
+
+    _, state = quantize_4bit(np.ones((2, 3), "float32"))
+    assert "state.absmax" in [place for place, _ in arrays_in(state, "state")]
 
 
 def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):

@@ -355,7 +355,7 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
     if not wrong.any():
         return None
     if expected.ndim == 0:
-        ratio = float(g / e) if e else np.nan
+        ratio = float(g) / float(e) if e and np.isfinite(g) else np.nan
         if not np.isfinite(ratio) or ratio == 0:
             return "The number is wrong."
         if abs(ratio - 1) < 0.02:

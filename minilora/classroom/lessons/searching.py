@@ -348,7 +348,7 @@ class _Search:
         named = {"": arguments, "the result": [self.expected(arguments)]}
         named |= {name: [value] for name, value in zip(self.function.parameters, arguments, strict=False)}
         tags = {(who, name) for who, values in named.items() for name, (has, _) in PROPERTIES.items() if has(values)}
-        is_laid_out = layout and any(array.size > 1 for array in arrays(arguments))
+        is_laid_out = layout and any(array.size > (layout == "strided") for array in arrays(arguments))
         return tags | ({("", layout)} if is_laid_out else set())
 
 

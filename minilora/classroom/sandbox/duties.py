@@ -11,6 +11,7 @@ own business. In checks.py, `promise(changes=True)` or `promise(shares=True)` li
 import inspect
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any
 
@@ -112,7 +113,7 @@ class View:
 
 
 def arrays_in(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
-    """(where, array) of all arrays in a value: "x", "batch['labels']", "x" for a Tensor's."""
+    """(where, array) of all arrays in a value: "x" (for a Tensor's, too), "batch['labels']", "state.absmax"."""
     if isinstance(value, np.ndarray):
         yield place, value
     elif isinstance(value, Tensor):
@@ -122,6 +123,9 @@ def arrays_in(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str
     elif depth < DEEPEST and isinstance(value, (list, tuple, dict)):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from arrays_in(item, f"{place}[{key!r}]", depth + 1)
+    elif depth < DEEPEST and is_dataclass(value) and hasattr(value, "__dict__") and not isinstance(value, type):
+        for key, item in vars(value).items():
+            yield from arrays_in(item, f"{place}.{key}", depth + 1)
 
 
 def _holds_tensors(value: Any) -> bool:
