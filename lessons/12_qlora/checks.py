@@ -115,8 +115,8 @@ NO_SUCH_SHAPE = "The shapes do not fit: y = x Wᵀ, and dx = g W."
     ),
 )
 def multiplying(student):
-    search(student.driver.product, lambda d: product_inputs(d, "d_in"), tolerance=SAME)
-    search(student.driver.product_gradient, lambda d: product_inputs(d, "d_out"), tolerance=SAME)
+    search(student.driver.product, lambda d: product_inputs(d, "d_in"), 30, tolerance=SAME)
+    search(student.driver.product_gradient, lambda d: product_inputs(d, "d_out"), 30, tolerance=SAME)
     rng = np.random.default_rng(2)
     for n, d_in, d_out in [(1, 4, 3), (2, 5, 3), (3, 40, 7)]:
         x, g, W = (draw(rng, *shape).astype("float32") for shape in ((n, d_in), (n, d_out), (d_out, d_in)))
@@ -219,7 +219,7 @@ PARTS = {
     ),
 )
 def layer(student):
-    search(student.driver.observed, observed_inputs, tolerance=SAME, hints=PARTS)
+    search(student.driver.observed, observed_inputs, 40, tolerance=SAME, hints=PARTS)
     search(
         student.driver.used_twice,
         twice_inputs,
@@ -321,7 +321,7 @@ def twice_inputs(d):
     ),
 )
 def merging(student):
-    search(student.three_merges, merge_inputs, tolerance=SAME)
+    search(student.three_merges, merge_inputs, 40, tolerance=SAME)
     rng = np.random.default_rng(4)
     for d_in, d_out, r, scaling in [(4, 3, 2, 0.5), (40, 5, 3, 0.1)]:
         W, A, B = (draw(rng, *shape).astype("float32") for shape in ((d_out, d_in), (r, d_in), (d_out, r)))
