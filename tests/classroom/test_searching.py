@@ -264,6 +264,11 @@ def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sand
     assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": kept}, 2).hint
 
 
+def test_what_ends_the_process_in_a_search_is_told(lesson, sandbox, tmp_path):
+    result = graded(lesson, sandbox, tmp_path, {"shares": "import os\nos._exit(1)"})
+    assert result.verdict == FAILED and "ended before it gave an answer" in result.got, result
+
+
 def test_arrays_within_a_dataclass_are_an_argument_too():
     from minilora.quant import quantize_4bit
 

@@ -208,6 +208,7 @@ class Session:
         self._printed_count = 0
         self._deadline = time.monotonic() + seconds
         self._is_open = self._is_loading = True
+        self.failed: RunFailed | None = None  # how the session ended; each later call raises it again
         self.breach: dict | None = None  # the first duty that was neglected: see duties.py
         connection.setblocking(False)
         os.set_blocking(printed, False)
@@ -232,6 +233,8 @@ class Session:
         layout: of the arrays among the arguments, "read-only" or "strided".
         """
         request = {"name": name, "arguments": list(arguments), "driver": driver, "layout": layout}
+        if self.failed is not None:
+            raise self.failed
         answer = self._exchange(request)
         match answer:
             case {"breach": {"duty": str(), "function": str(), "name": str()} as breach}:
@@ -304,7 +307,8 @@ class Session:
             says, hint = "the system killed the process before it gave an answer", TOO_MUCH_MEMORY
         elif code is not None and code < 0:
             says = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        return RunFailed(says, line, hint, statement)
+        self.failed = RunFailed(says, line, hint, statement)
+        return self.failed
 
     def _statement(self) -> int | None:
         """The line of the last statement that the child began to run."""
