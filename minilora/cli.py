@@ -38,6 +38,7 @@ COMMANDS = {  # the module in commands/, and what it does
     "check": "check a lesson's exercise, or show the progress",
     "course": "write the lessons as an nbgrader course, for teachers",
     "grade": "grade what a class handed in, for teachers",
+    "similar": "find answers of a class that are alike, for teachers",
 }
 
 
