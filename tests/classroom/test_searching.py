@@ -148,6 +148,7 @@ WRONG = {
         f"{POWERS}\nreturn (powers / powers.sum(axis=-1, keepdims=True)).tolist()",
         "An array was asked for; this is a list",
     ),
+    "in the order of memory": (f"scores = scores.ravel('K').reshape(scores.shape)\n{RIGHT}", "differ"),
     "axes lost": (
         f"{POWERS}\nreturn (powers / powers.sum(-1, keepdims=True)).reshape(-1, scores.shape[-1])",
         "shape is",
@@ -184,6 +185,16 @@ def graded(lesson, sandbox, folder, answers, task=1):
 
 def test_the_solution_agrees_with_itself(lesson, sandbox, tmp_path):
     assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2, 3, 4)} == {PASSED}
+
+
+def test_a_result_that_nobody_can_change_may_be_given_twice(lesson, sandbox, tmp_path):
+    code = (
+        f"{MEMORY}{POWERS}\nresult = powers / powers.sum(axis=-1, keepdims=True)\nresult.flags.writeable = False\n"
+        "return kept.setdefault((str(scores.dtype), scores.shape, scores.tobytes(), temperature), result)"
+    )
+    assert graded(lesson, sandbox, tmp_path, {"shares": code}).verdict == PASSED
+    shared = graded(lesson, sandbox, tmp_path, {"shares": code.replace("= False", "= True")})
+    assert "shares memory with an earlier result" in shared.hint
 
 
 @pytest.mark.parametrize("name", WRONG)

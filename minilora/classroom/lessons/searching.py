@@ -6,16 +6,15 @@
 
     search(student.lora_forward, forward_inputs)
 
-Hypothesis chooses the inputs and finds the smallest on which the two differ. Each shape is asked three times: with some
-values, with others, and with the first ones once more, so that what is kept from a call before does not go unnoticed.
+Of the inputs on which the two differ, small ones are shown. Each shape is asked three times: with some values, with
+others, and with the first ones once more, so that what is kept from a call before does not go unnoticed.
 The report says of a difference what it depends on, as far as that can be seen from the inputs that were tried.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +23,9 @@ from minilora.classroom.lessons.reference import Example, Recording
 from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
 EXAMPLES = 60
-SEED = 8
+SEED, SEEDS = 8, 1000
+SHRINKS = 200  # calls of an example at most that look for smaller inputs
 # A property of all wrong inputs is named where chance would hardly give it to all, or nearly no input with it is right
 CHANCE, RARE = 0.02, 0.05
 CONFIRMED = 12  # examples in which an argument is to make no difference
@@ -41,24 +38,17 @@ Inputs = Callable[["Draws"], Sequence[object]]
 class Draws:
     """What `inputs` draws from. Sizes and choices shrink to the first; values are others in the second call."""
 
-    def __init__(self, draw: "Callable[[SearchStrategy], Any]", twin_of: "Draws | None" = None):
-        self._draw, self._twin_of = draw, twin_of
+    def __init__(self, choose: Callable[[int], int], twin_of: "Draws | None" = None):
+        self._choose, self._twin_of = choose, twin_of
         self._drawn: list[Any] = []
-        seed = twin_of._seed if twin_of else self._choose(range(1000))
-        self._seed: int = seed
-        self._rng = np.random.default_rng([seed, twin_of is not None])
+        self._seed: int = twin_of._seed if twin_of else choose(SEEDS)
+        self._rng = np.random.default_rng([self._seed, twin_of is not None])
         self.dtype = self.choice("float64", "float32")  # of `array`, where it does not say another
-
-    def _choose(self, options: Sequence[Any]) -> Any:
-        from hypothesis import strategies
-
-        if self._twin_of is not None:
-            return self._twin_of._drawn[len(self._drawn)]
-        return options[self._draw(strategies.integers(0, len(options) - 1))]
 
     def choice(self, *options: Any) -> Any:
         """One of them, the same in both calls."""
-        self._drawn.append(self._choose(options))
+        twin = self._twin_of
+        self._drawn.append(twin._drawn[len(self._drawn)] if twin else options[self._choose(len(options))])
         return self._drawn[-1]
 
     def size(self, least: int = 1, most: int = 4) -> int:
@@ -107,7 +97,7 @@ class Draws:
 
     def twin(self) -> "Draws":
         """The same sizes and choices, other values."""
-        return Draws(self._draw, self)
+        return Draws(self._choose, self)
 
 
 def search(
@@ -141,22 +131,55 @@ def search(
             run.searched = searching.explained(examples)
 
 
-def _run(example: Callable[[Any], None], examples: int) -> None:
-    """example(data) for so many of Hypothesis's choices; where it raises Failure, for smaller ones too."""
-    import hypothesis
-    from hypothesis import strategies
+class _Choices:
+    """Indices, each below some bound: those that are given, then random ones (0 without an rng)."""
 
-    settings = hypothesis.settings(
-        max_examples=examples,
-        database=None,
-        deadline=None,
-        report_multiple_bugs=False,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
-    )
-    _keep_hypothesis_out_of_here()
-    with suppress(Failure, hypothesis.errors.Flaky):  # flaky: what a call gives depends on those before
-        hypothesis.seed(SEED)(settings(hypothesis.given(strategies.data())(lambda data: example(data))))()  # noqa: PLW0108 (it has defaults)
+    def __init__(self, given: Sequence[int] = (), rng: np.random.Generator | None = None):
+        self.given, self.rng = given, rng
+        self.made: list[int] = []
+
+    def __call__(self, bound: int) -> int:
+        i = len(self.made)
+        if i < len(self.given):
+            index = min(self.given[i], bound - 1)
+        else:
+            index = int(self.rng.integers(bound)) if self.rng is not None else 0
+        self.made.append(index)
+        return index
+
+    def fail(self, example: "Asked") -> bool:
+        """Whether the example raises Failure on them."""
+        try:
+            example(self)
+        except Failure:
+            return True
+        return False
+
+
+Asked = Callable[[_Choices], None]
+
+
+def _run(example: Asked, examples: int) -> None:
+    """example(choices) for so many choices, the simplest first; after a Failure for smaller ones, and no more."""
+    for i in range(examples):
+        choices = _Choices(rng=np.random.default_rng([SEED, i]) if i else None)
+        if choices.fail(example):
+            return _shrink(example, choices.made)
+
+
+def _shrink(example: Asked, made: list[int]) -> None:
+    """Lower one choice after the other while the example still fails. The first is a seed: none is simpler."""
+    left, before = SHRINKS, None
+    while made != before:
+        before, place = made, 1
+        while place < len(made):
+            lower = [k for k in dict.fromkeys((0, made[place] // 2, made[place] - 1)) if 0 <= k < made[place]]
+            for smaller in (_Choices([*made[:place], k, *made[place + 1 :]]) for k in lower):
+                if left and smaller.fail(example):
+                    made = smaller.made
+                    break
+                left -= left > 0
+            place += 1
 
 
 @dataclass
@@ -186,7 +209,7 @@ class _Search:
     found: _Found | None = None  # the last one, which is the smallest
 
     def each(self, example: Callable[[Any], None], examples: int) -> None:
-        """example(data) for so many inputs: of a kit those that were recorded, else what Hypothesis chooses."""
+        """example(data) for so many inputs: of a kit those that were recorded, else choices."""
         recorded = self.function.run.reference.examples
         if recorded is None:
             return _run(example, examples)
@@ -218,7 +241,7 @@ class _Search:
         """A layout, arguments, and others of the same shapes."""
         if isinstance(data, tuple):  # recorded
             return data
-        draws = Draws(data.draw)
+        draws = Draws(data)
         layout = draws.choice(*self.layouts)
         arguments = tuple(self.inputs(draws))
         twin = draws.twin()
@@ -378,16 +401,3 @@ def _lacks(got: Any, expected: Any) -> bool:
 
 def _same(a: Any, b: Any) -> bool:
     return difference(a, b, 1e-12) is None
-
-
-_home: tempfile.TemporaryDirectory | None = None
-
-
-def _keep_hypothesis_out_of_here() -> None:
-    """Hypothesis writes notes into the current folder, unless it is told another."""
-    global _home
-    from hypothesis import configuration
-
-    if _home is None:
-        _home = tempfile.TemporaryDirectory(prefix="minilora-search-")
-        configuration.set_hypothesis_home_dir(_home.name)

@@ -1,7 +1,7 @@
 """What a function owes whoever calls it, whatever it computes: watched in the child, beside the student's code.
 
     its arguments are afterwards as they were
-    its result shares no memory with them, nor with a result from before
+    its result shares no memory with them, nor with a result from before, unless nobody can write there
     its result stays as it is when the function is called again
 
 Watched are calls from outside of the names that a lesson asks for: how a student's functions use one another is their
@@ -88,7 +88,8 @@ class Duties:
         others = [(place, array) for place, array, _ in before]
         others += [(f"an earlier result of {function}", array) for function, array, _, plain in self._results if plain]
         for _, array in arrays_in(result):
-            if is_plain and (shared := [place for place, other in others if np.may_share_memory(array, other)]):
+            shared = [place for place, other in others if is_plain and _is_shared(array, other)]
+            if shared:
                 self._break("shares", name, shared[0], None, None)
             if is_plain and array.size:
                 others.append(("another part of it", array[(slice(0, 1),) * array.ndim]))  # parts may be interleaved
@@ -133,6 +134,10 @@ def _holds_tensors(value: Any) -> bool:
         isinstance(value, (list, tuple, dict))
         and any(map(_holds_tensors, value.values() if isinstance(value, dict) else value))
     )
+
+
+def _is_shared(array: np.ndarray, other: np.ndarray) -> bool:
+    return np.may_share_memory(array, other) and (array.flags.writeable or other.flags.writeable)
 
 
 def _is_parameter(value: Any) -> bool:
