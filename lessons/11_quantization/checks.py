@@ -4,13 +4,18 @@ from statistics import NormalDist
 
 import numpy as np
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, promise, raised, search, task
 from minilora.quant import dynamic_map, nf4
 
 USES = ()
+PROMISES = {
+    "quantize": promise(within="further axes"),
+    "unpack": promise(outside="another_dtype, another_container"),  # whole numbers of any kind, as its docstring says
+}
 ZERO_CODE = 7
 HALVES = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])  # a codebook that can be followed in one's head
-UNEVEN = np.array([-1.0, -0.25, 0.0, 0.5, 0.75, 1.0])  # and one that tells mirrored codes apart
+UNEVEN = np.array([-1.0, -0.25, 0.0, 0.5, 0.75, 1.0])  # one that tells mirrored codes apart
+NO_ZERO = np.array([-1.0, -0.25, 0.5, 1.0])
 
 
 def quantiles(positive: int, negative: int, zeros: int = 1, last: int | None = -1) -> np.ndarray:
@@ -25,7 +30,13 @@ def over_largest(values: np.ndarray) -> np.ndarray:
     return values / values.max()
 
 
+def nf4_like(part: slice):
+    """Whether a part of the values is right."""
+    return lambda values: np.allclose(values[part], nf4()[part], atol=1e-5)
+
+
 NOT_DIVIDED = "The values were not divided by the largest: they must run from -1 to 1."
+NEGATIVE, POSITIVE, ENDS = slice(0, ZERO_CODE), slice(ZERO_CODE, 16), slice(0, 16, 15)
 
 
 @task(
@@ -33,10 +44,12 @@ NOT_DIVIDED = "The values were not divided by the largest: they must run from -1
     hints=(
         "Where are weights frequent, and where are they rare? How far apart should the values be there?",
         "np.linspace(OFFSET, 0.5, 9) are nine probabilities; without the last, whose quantile is 0, eight are left.",
-        "quantile(p) for 8 probabilities, -quantile(p) for 7, and 0.0; sorted, divided by the largest, float32.",
+        "A codebook of four, from 0.9 on: the quantiles of 0.9 and 0.7 are 1.28 and 0.52, the one negative value is "
+        "-1.28. Sorted with zero: -1.28, 0, 0.52, 1.28. Divided by the largest: -1, 0, 0.41, 1.",
     ),
 )
 def the_codebook(student):
+    search(student.nf4_values, lambda d: (), dtypes=True)
     answer = student.nf4_values()
     answer.holds(
         lambda values: np.shape(values) == (16,),
@@ -56,7 +69,7 @@ def the_codebook(student):
         instead={
             NOT_DIVIDED: quantiles(8, 7),
             "The values are there, but not in ascending order: sort them.": (
-                lambda values: np.allclose(np.sort(values), nf4(), atol=1e-4)
+                lambda values: np.any(np.diff(values) < 0) and np.allclose(np.sort(values), nf4(), atol=1e-4)
             ),
             "The sides have changed places: there are eight positive values and seven negative ones.": (
                 lambda values: np.allclose(values, -nf4()[::-1], atol=1e-4)
@@ -69,7 +82,16 @@ def the_codebook(student):
             "Zero is there twice: leave out the probability 1/2, whose quantile is 0.": (
                 lambda values: np.sum(np.abs(values) < 1e-6) > 1
             ),
+            "The values are rounded: keep all of their digits.": lambda values: np.allclose(values, nf4(), atol=6e-3),
             "No value is exactly zero: then a weight that is zero would not stay so.": lambda values: 0 not in values,
+            "The positive values are right, the negative ones are not: they are seven, evenly spaced in probability as "
+            "well, from OFFSET to 1/2, and divided by the same number.": nf4_like(POSITIVE),
+            "The negative values are right, the positive ones are not: they are eight, evenly spaced in probability "
+            "from OFFSET to 1/2.": nf4_like(NEGATIVE),
+            "The ends are right and those between are not: they are quantiles at probabilities that are evenly spaced "
+            "from OFFSET, which is taken, to 1/2, which is left out.": nf4_like(ENDS),
+            "The values do not run from -1 to 1: both sides begin at OFFSET, and all are divided by one number, the "
+            "largest.": lambda values: not nf4_like(ENDS)(values),
         },
     )
     answer.holds(
@@ -79,20 +101,52 @@ def the_codebook(student):
     )
 
 
+def blocks_of(x: np.ndarray, blocksize: int) -> list[np.ndarray]:
+    flat = np.ravel(x)
+    return [flat[i : i + blocksize] for i in range(0, flat.size, blocksize)]
+
+
 def quantized(x, values, blocksize, divide=None, places=None, side="left"):
     """As task 2 asks it. divide: the scales in place of absmax; places: where the code changes; side: of a tie."""
     flat = np.ravel(x)
-    starts = range(0, flat.size, blocksize)
-    absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in starts])
+    absmax = np.array([np.abs(block).max() for block in blocks_of(x, blocksize)])
     scale = np.repeat(absmax if divide is None else divide(flat), blocksize)[: flat.size]
     places = (values[:-1] + values[1:]) / 2 if places is None else places
     return np.searchsorted(places, flat / np.where(scale == 0, 1, scale), side), absmax
+
+
+def halfway(x, values, blocksize):
+    """Where a number lies so near the middle of two values that rounding decides on its code."""
+    scale = np.repeat([np.abs(block).max() for block in blocks_of(x, blocksize)], blocksize)[: x.size]
+    scaled = np.ravel(x) / np.where(scale == 0, 1, scale)
+    return (np.abs(scaled[:, None] - (values[:-1] + values[1:]) / 2) < 0.01 * np.diff(values)).any(axis=1), scale
+
+
+def some_book(d):
+    books = (HALVES, UNEVEN, NO_ZERO, nf4(), dynamic_map())
+    return books[d.number(*range(len(books)))].astype(d.dtype)
+
+
+def with_zero(values, x, blocksize):
+    """Where a block is all zeros, it asks for a codebook that has zero."""
+    return values if all(np.any(block) for block in blocks_of(x, blocksize)) or 0 in values else UNEVEN
+
+
+def quantize_inputs(d):
+    """No number half way between two values; ties are asked by themselves, where dividing is exact."""
+    x, values, blocksize = d.array(*d.shape((0, 1, 2)), d.size(1, 7)), some_book(d), d.number(2, 3, 1, 8)
+    values = with_zero(values, x, blocksize)
+    is_between, scale = halfway(x, values, blocksize)
+    return np.where(is_between, scale, np.ravel(x)).astype(x.dtype).reshape(x.shape), values, blocksize
 
 
 ONE_SCALE = "All blocks have one scale: take the absmax of each block."
 NO_MAGNITUDE = "The largest number is not the largest magnitude: take abs first."
 BY_ZERO = "0 / 0 is not a number: a block of zeros must not be divided by its absmax."
 FLOOR = "The code is that of the next value above, or below, not of the nearest: compare with the midpoints."
+BY_ROWS = "The numbers are read row by row, whatever the shape, and blocks run on from one row to the next."
+ZEROS_SCALE = "The absmax of a block of zeros is 0: what it is replaced by is for the division alone."
+ADDED = "Something is added to absmax before the division, and ties are lost: replace an absmax of 0 alone."
 
 
 @task(
@@ -101,50 +155,75 @@ FLOOR = "The code is that of the next value above, or below, not of the nearest:
         "How does a long row of numbers become blocks? And where is the place half way between two values?",
         "Fill the row up to whole blocks, reshape to (blocks, blocksize), take abs and max along each. What must not "
         "happen to a block of zeros?",
-        "midpoints = (values[:-1] + values[1:]) / 2; np.searchsorted(midpoints, scaled) is the index of the nearest.",
+        "Values -1, -0.5, 0, 0.5, 1 have the midpoints -0.75, -0.25, 0.25, 0.75. The block (1, -2) has absmax 2 and "
+        "becomes (0.5, -1): three midpoints lie below 0.5 and none below -1, so the codes are 3 and 0. "
+        "np.searchsorted counts like this.",
     ),
 )
 def quantizing(student):
+    search(student.quantize, quantize_inputs, tolerance=1e-7)
     rng = np.random.default_rng(2)
-    blocked(student, np.array([0.4, -2.0, 1.0, 2.0]), HALVES, 4)
+    blocked(student, np.array([0.4, -2.0, 1.0, 1.8]), HALVES, 4)
     blocked(student, np.array([0.3, -2.0, -0.1, 0.2]), UNEVEN, 2)
     blocked(student, np.array([1.0, 4.0, 0.5, -0.2, 0.1]), UNEVEN, 2)  # a short last block
+    blocked(student, np.array([0.0, 0.0, 0.0, 3.0, -1.0, 0.0]), HALVES, 3)
     blocked(student, np.array([0.0, 0.0, 0.0, 3.0, -1.0, 0.0]), UNEVEN, 3)
     blocked(student, np.array([0.5, -0.5, 1.5, -1.5, 2.0]), HALVES, 8)  # ties, in one block
+    blocked(student, draw(rng, 2, 3), HALVES, 4)
     blocked(student, draw(rng, 3, 5), nf4(), 4)
     blocked(student, draw(rng, 70).astype("float32"), nf4(), 32)
     blocked(student, draw(rng, 12), dynamic_map(), 8)
-    codes = student.quantize(draw(rng, 6), nf4(), 4)[0]
-    codes.holds(
-        lambda c: c.dtype == np.uint8, "codes of uint8", "The codes take more bytes than they need: make them uint8."
+    student.quantize(draw(rng, 6), nf4(), 4)[0].holds(
+        lambda c: c.dtype == np.uint8,
+        "codes of uint8",
+        "The codes take more bytes than they need: make them uint8.",
+        instead={"An array of uint8 was asked for; this is a list.": lambda c: isinstance(c, (list, tuple))},
     )
 
 
 def blocked(student, x, values, blocksize):
     answer = student.quantize(x, values, blocksize)
     codes, absmax = quantized(x, values, blocksize)
+    in_zeros, is_zero = np.repeat(absmax == 0, blocksize)[: x.size], np.ravel(x) == 0
     answer.returns(
         instead={
             "The last block is shorter: fill it up, or treat it by itself.": raised("ValueError", "reshape"),
-            "The numbers are read row by row, whatever the shape: flatten them first.": raised("ValueError"),
+            BY_ROWS: raised("ValueError"),
         }
     )
     blocks = len(absmax)
+    in_rows = [quantized(row, values, blocksize)[1] for row in np.atleast_2d(x)]
     answer[1].holds(
         lambda found: np.shape(found) == (blocks,),
-        f"{blocks} absmax values",
-        f"{np.size(x)} numbers in blocks of {blocksize} are {blocks} blocks, and each has one absmax.",
+        f"{blocks} absmax value{'s' * (blocks > 1)}",
+        f"{np.size(x)} numbers in blocks of {blocksize} are {blocks} block{'s' * (blocks > 1)}, each with one absmax.",
         instead={
+            "The codes come first, then the absmax values.": (
+                lambda found: np.size(found) == x.size and np.size(answer[0].value) == blocks
+            ),
+            "The absmax values were asked for in one row, (blocks,).": lambda found: np.size(found) == blocks,
             ONE_SCALE: lambda found: np.size(found) == 1,
             "The last numbers are lost: they are a block too, a shorter one.": (
                 lambda found: np.shape(found) == (np.size(x) // blocksize,)
             ),
+            BY_ROWS: lambda found: np.size(found) == sum(map(len, in_rows)),
         },
     )
     answer[1].equals(
         absmax,
         instead={
-            NO_MAGNITUDE: [np.ravel(x)[i : i + blocksize].max() for i in range(0, np.size(x), blocksize)],
+            ZEROS_SCALE: lambda found: (
+                np.any(found[absmax == 0]) and np.allclose(found[absmax != 0], absmax[absmax != 0])
+            ),
+            NO_MAGNITUDE: lambda found: any(
+                np.allclose(found, [largest(block) for block in blocks_of(x, blocksize)])
+                for largest in (np.max, lambda block: abs(block.max()))
+            ),
+            BY_ROWS: lambda found: (
+                np.ndim(x) > 1
+                and np.allclose(found, quantized(x.T, values, blocksize)[1])
+                or np.array_equal(found, np.concatenate(in_rows))
+            ),
             "The blocks are not runs of neighbours: reshape to (blocks, blocksize), and reduce along axis 1.": (
                 lambda found: (
                     np.size(x) == blocks * blocksize
@@ -152,10 +231,22 @@ def blocked(student, x, values, blocksize):
                 )
             ),
             "A scale is the standard deviation; it must be absmax, so that nothing lies outside -1 … 1.": (
-                lambda found: np.allclose(found[0], np.std(np.ravel(x)[:blocksize]))
+                lambda found: np.allclose(found, [block.std() for block in blocks_of(x, blocksize)])
+            ),
+            ONE_SCALE: lambda found: blocks > 1 and np.ptp(found) == 0,
+            "An absmax is a magnitude, and never negative.": lambda found: np.allclose(np.abs(found), absmax),
+            "The last block is shorter, and its absmax is wrong: it is that of its own numbers, and what fills it up "
+            "must not count.": lambda found: x.size % blocksize and np.allclose(found[:-1], absmax[:-1]),
+            "The absmax values have lost digits.": lambda found: np.allclose(found, absmax, rtol=2e-3),
+            "An absmax is too small: it is the largest magnitude in its block, so that nothing lies outside -1 … 1.": (
+                lambda found: np.any(found < absmax)
+            ),
+            "An absmax is too large: it is the largest magnitude in its own block, with nothing added.": (
+                lambda found: np.any(found > absmax)
             ),
         },
     )
+    scaled = np.ravel(x) / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: x.size]
     answer[0].equals(
         codes,
         instead={
@@ -164,15 +255,48 @@ def blocked(student, x, values, blocksize):
             )[0],
             ONE_SCALE: quantized(x, values, blocksize, lambda flat: np.full(blocks, np.abs(flat).max()))[0],
             "Half way between two values, the lower one is taken.": quantized(x, values, blocksize, side="right")[0],
-            FLOOR: lambda c: (
-                np.array_equal(c, quantized(x, values, blocksize, places=values[1:])[0])
-                or np.array_equal(c, quantized(x, values, blocksize, places=values)[0])
-                or np.array_equal(c, quantized(x, values, blocksize, places=values[:-1])[0])
+            ADDED: quantized(x, values, blocksize, lambda flat: absmax + 1e-6)[0],
+            FLOOR: lambda c: any(
+                np.array_equal(c, np.searchsorted(places, scaled, side))
+                for places in (values, values[1:], values[:-1])
+                for side in ("left", "right")
             ),
             "These are values, not codes: a code is the index of a value.": values[codes],
-            BY_ZERO: lambda c: not np.any(x[:3]) and np.array_equal(c[3:], codes[3:]),
+            f"{ZERO_CODE} is the place of 0 in NF4 alone: look it up in values.": (
+                lambda c: any(w.any() and np.array_equal(c, np.where(w, ZERO_CODE, codes)) for w in (in_zeros, is_zero))
+            ),
+            BY_ZERO: lambda c: in_zeros.any() and np.array_equal(c[~in_zeros], codes[~in_zeros]),
             "Give as many codes as there are numbers, in one row.": lambda c: np.shape(c) != np.shape(codes),
+            "The codes end at 15: a codebook may have up to 256 values.": np.minimum(codes, 15),
+            "The codes end at 127, or are negative beyond: as uint8 they reach 255.": (
+                lambda c: codes.max() > 127 and np.array_equal(c[codes < 128], codes[codes < 128])
+            ),
+            "The values are taken as evenly spaced: look for the nearest of those in `values`.": (
+                np.round((scaled + 1) / 2 * (len(values) - 1))
+            ),
+            BY_ROWS: lambda c: np.ndim(x) > 1 and np.array_equal(c, quantized(x.T, values, blocksize)[0]),
         },
+    )
+
+
+OTHER_BLOCK = (
+    "Some numbers have the scale of another block: the first `blocksize` of them belong to the first absmax, the next "
+    "to the second."
+)
+
+
+def has_other_scales(got, looked_up, absmax):
+    return np.shape(got) == looked_up.shape and np.isclose(got, np.outer(absmax, looked_up)).any(axis=0).all()
+
+
+def dequantize_inputs(d):
+    """Any codes, zeros among the absmax values, and a codebook without zero, too."""
+    n, values, blocksize = d.size(1, 9), some_book(d), d.number(2, 1, 3, 8)
+    return (
+        d.whole(n, below=len(values), dtype="uint8"),
+        np.abs(d.array(-(-n // blocksize))),
+        values,
+        blocksize,
     )
 
 
@@ -181,22 +305,44 @@ def blocked(student, x, values, blocksize):
     hints=(
         "What does a code stand for by itself, and what was it divided by?",
         "values[codes] looks all of them up at once. Each absmax belongs to `blocksize` numbers in a row.",
-        "values[codes] * np.repeat(absmax, blocksize)[: codes.size]",
+        "Values -1, -0.5, 0, 0.5, 1, codes 3, 0, 4 in blocks of 2 with absmax 2 and 10: the first two are 0.5 · 2 and "
+        "-1 · 2, the third is 1 · 10. np.repeat([2, 10], 2) is 2, 2, 10, 10, one more than there are codes.",
     ),
 )
 def dequantizing(student):
+    search(student.dequantize, dequantize_inputs)
     rng = np.random.default_rng(3)
-    for n, values, blocksize in [(4, HALVES, 2), (5, UNEVEN, 2), (70, nf4(), 32), (9, dynamic_map(), 4)]:
-        codes = rng.integers(0, len(values), n)
+    for n, values, blocksize in [
+        (4, HALVES, 2),
+        (5, UNEVEN, 2),
+        (9, UNEVEN, 4),
+        (70, nf4(), 32),
+        (9, dynamic_map(), 4),
+    ]:
+        codes = rng.integers(0, len(values), n).astype("uint8")
         absmax = np.abs(draw(rng, -(-n // blocksize))) + np.arange(-(-n // blocksize)) + 0.3
         looked_up, scales = values[codes], np.repeat(absmax, blocksize)[:n]
-        answer = student.dequantize(codes.astype("uint8"), absmax, values, blocksize)
+        answer = student.dequantize(codes, absmax, values, blocksize)
         answer.returns(
             instead={
-                "The last block is shorter: leave off what absmax is repeated beyond the codes.": raised(
+                "The last block is shorter: leave off what absmax is repeated beyond the codes."
+                if n % blocksize
+                else "Each absmax stands for a whole block: repeat it `blocksize` times.": raised(
                     "ValueError", "broadcast"
-                )
+                ),
+                "The last block is shorter: fill it up, or treat it by itself.": raised("ValueError", "reshape"),
             }
+        )
+        answer.holds(
+            lambda got: np.shape(got) == (n,),
+            f"{n} numbers in one row",
+            "As many numbers as codes were asked for, in one row.",
+            instead={
+                "The last block is shorter: leave off what absmax is repeated beyond the codes.": (
+                    lambda got: np.size(got) > n
+                ),
+                "The last numbers are lost: they are a block too, a shorter one.": lambda got: np.size(got) < n,
+            },
         )
         answer.equals(
             looked_up * scales,
@@ -211,13 +357,31 @@ def dequantizing(student):
                 "The code itself was multiplied: it is an index, look its value up.": codes * scales,
                 "Codes are no evenly spaced integers: look the values up in the codebook.": (
                     lambda got: (
-                        np.allclose(got / scales, (codes - ZERO_CODE) / 8)
-                        or np.allclose(got / scales, (codes - ZERO_CODE) / 7)
+                        np.allclose(got / scales, (codes.astype(int) - ZERO_CODE) / 8)
+                        or np.allclose(got / scales, (codes.astype(int) - ZERO_CODE) / 7)
                         or np.allclose(got / scales, codes / (len(values) - 1) * 2 - 1)
                     )
                 ),
+                "The result has whole numbers only: was it made with the dtype of the codes?": (
+                    lambda got: not np.any(got % 1)
+                ),
+                "The blocks were made equally long: each has `blocksize` numbers, and the last one what is left.": (
+                    looked_up * np.repeat(absmax, -(-n // len(absmax)))[:n]
+                ),
+                "The codes are cut down to 4 bits: a codebook may have up to 256 values.": values[codes & 15] * scales,
+                OTHER_BLOCK: lambda got: has_other_scales(got, looked_up, absmax),
+                "The numbers have lost digits.": lambda got: np.allclose(got, looked_up * scales, rtol=2e-3),
             },
         )
+
+
+def pack_inputs(d):
+    return (d.whole(d.size(1, 9), below=16, dtype="uint8"),)
+
+
+def unpack_inputs(d):
+    size = d.size()
+    return d.whole(size, below=d.choice(256, 3), dtype="uint8"), 2 * size - d.number(0, 1)
 
 
 LOW_FIRST = "The halves are the wrong way round: the first code is in the high half."
@@ -228,60 +392,110 @@ LOW_FIRST = "The halves are the wrong way round: the first code is in the high h
     hints=(
         "How does one make 0x1F of 1 and 15?",
         "High half: times 16, or shifted by 4. codes[0::2] are the first ones of each pair, codes[1::2] the second.",
-        "pack: codes[0::2] * 16 + codes[1::2]. unpack: packed // 16 and packed % 16, stacked along axis 1, reshaped.",
+        "With decimal digits: 7 and 3 share the number 7 · 10 + 3 = 73, and 73 // 10 and 73 % 10 lead back. Half a "
+        "byte is a digit with 16 values. np.stack([[7, 5], [3, 8]], axis=1).reshape(-1) takes turns: 7, 3, 5, 8.",
     ),
 )
 def packing(student):
+    search(student.pack, pack_inputs, dtypes=True)
+    search(student.unpack, unpack_inputs)
     rng = np.random.default_rng(4)
-    for codes in ([1, 15], [15, 1, 7, 2], [4, 0, 9, 2, 6], [3], rng.integers(0, 16, 33)):
+    for codes in ([1, 15], [15, 1, 7, 2], [9, 7], [4, 0, 9, 2, 6], [3], rng.integers(0, 16, 33)):
         codes = np.array(codes, dtype="uint8")
         whole = np.append(codes, [ZERO_CODE] * (codes.size % 2)).astype(int)
         first, second = whole[0::2], whole[1::2]
-        answer = student.pack(codes)
-        answer.returns(
-            instead={f"An odd number of codes: complete the last byte with {ZERO_CODE}.": raised("ValueError")}
-        )
-        middle = len(whole) // 2
-        odd = codes.size % 2 == 1
-        answer.equals(
-            16 * first + second,
-            instead={
-                LOW_FIRST: first + 16 * second,
-                f"The last byte is completed by 0, which stands for -1; ZERO_CODE is {ZERO_CODE}.": (
-                    lambda got: odd and np.array_equal(got[:-1], (16 * first + second)[:-1]) and got[-1] % 16 == 0
-                ),
-                "The last code is lost: an odd one needs a byte too.": (
-                    lambda got: odd and np.array_equal(got, (16 * first + second)[:-1])
-                ),
-                "The halves overlap: the first code must be moved by 4 bits, which is times 16.": (
-                    lambda got: np.array_equal(got, first + second) or np.array_equal(got, first | second)
-                ),
-                "Times 15 is not four bits further: it is times 16.": 15 * first + second,
-                "Neighbours share a byte: not the first half of the codes and the second.": (
-                    16 * whole[:middle] + whole[middle:]
-                ),
-                "Each code has a byte of its own still.": lambda got: np.size(got) == codes.size > 1,
-            },
-        )
-        answer.holds(
-            lambda got: got.dtype == np.uint8,
-            "bytes of uint8",
-            "The result takes more than a byte for two codes: make it uint8.",
-        )
         packed = (16 * first + second).astype("uint8")
-        student.unpack(packed, codes.size).equals(
-            codes,
-            instead={
-                LOW_FIRST: np.stack([second, first], axis=1).reshape(-1)[: codes.size],
-                "All high halves come before the low ones: they must take turns.": (
-                    np.concatenate([first, second])[: codes.size]
-                ),
-                "There is one code too many: n says how many there are.": lambda got: (
-                    odd and np.array_equal(got, whole)
-                ),
-                "The high half is still times 16.": np.stack([16 * first, second], axis=1).reshape(-1)[: codes.size],
-            },
-        )
+        packed_of(student, codes, first, second)
+        unpacked(student, packed, codes, first, second)
+
+
+def packed_of(student, codes, first, second):
+    answer = student.pack(codes)
+    answer.returns(instead={f"An odd number of codes: complete the last byte with {ZERO_CODE}.": raised("ValueError")})
+    whole = np.stack([first, second], axis=1).reshape(-1)
+    middle = len(whole) // 2
+    odd = codes.size % 2 == 1
+    answer.equals(
+        16 * first + second,
+        instead={
+            LOW_FIRST: first + 16 * second,
+            f"The last byte is completed by 0, which stands for -1; ZERO_CODE is {ZERO_CODE}.": (
+                lambda got: odd and np.array_equal(got[:-1], (16 * first + second)[:-1]) and got[-1] % 16 == 0
+            ),
+            "The last code is lost: an odd one needs a byte too.": (
+                lambda got: odd and np.array_equal(got, (16 * first + second)[:-1])
+            ),
+            f"Only the last byte is wrong: its second code is ZERO_CODE, {ZERO_CODE}.": (
+                lambda got: odd and np.array_equal(got[:-1], (16 * first + second)[:-1])
+            ),
+            "The halves overlap: the first code must be moved by 4 bits, which is times 16.": (
+                lambda got: np.array_equal(got, first + second) or np.array_equal(got, first | second)
+            ),
+            "+ comes before <<: put the shift in brackets.": (first << (4 + second)) % 256,
+            "Times 15 is not four bits further: it is times 16.": 15 * first + second,
+            "Times 10 is a decimal digit further: half a byte has 16 values.": 10 * first + second,
+            "Neighbours share a byte: not the first half of the codes and the second.": (
+                16 * whole[:middle] + whole[middle:]
+            ),
+            "Each code has a byte of its own still.": lambda got: np.array_equal(got, codes),
+            "There are too many bytes: two codes share one, and an odd number alone is completed.": (
+                lambda got: np.size(got) > middle
+            ),
+            "There are bytes missing: two codes share one, and what is left over has one, too.": (
+                lambda got: np.size(got) < middle
+            ),
+            "The code that completes the last byte stands behind the others.": (
+                lambda got: odd and np.array_equal(got[1:], (16 * second[:-1] + first[1:]))
+            ),
+            "The high halves are right, the low ones are not.": lambda got: np.array_equal(got // 16, first),
+            "The low halves are right, the high ones are not.": lambda got: np.array_equal(got % 16, second),
+        },
+    )
+
+
+def unpacked(student, packed, codes, first, second):
+    odd = codes.size % 2 == 1
+    whole = np.stack([first, second], axis=1).reshape(-1)
+    student.unpack(packed, codes.size).equals(
+        codes,
+        instead={
+            LOW_FIRST: np.stack([second, first], axis=1).reshape(-1)[: codes.size],
+            "All high halves come before the low ones: they must take turns.": (
+                np.concatenate([first, second])[: codes.size]
+            ),
+            "There is one code too many: n says how many there are.": lambda got: odd and np.array_equal(got, whole),
+            f"A last {ZERO_CODE} need not be filling, it is a code like the others: n says how many there are.": (
+                lambda got: whole[-1] == ZERO_CODE and not odd and np.array_equal(got, whole[:-1])
+            ),
+            "The last code is lost: n says how many there are.": lambda got: np.array_equal(got, codes[:-1]),
+            "The codes were asked for in one row, (n,).": lambda got: np.ndim(got) != 1,
+            "The high half is still times 16.": np.stack([16 * first, second], axis=1).reshape(-1)[: codes.size],
+            "Codes are negative: a byte has no sign, so shift it as uint8.": lambda got: np.any(np.asarray(got) < 0),
+            "Codes are whole numbers: divide with //.": lambda got: np.any(np.asarray(got) % 1),
+            "The first codes of the bytes are right, the second ones are not: what is left of a byte without its high "
+            "half?": lambda got: np.array_equal(got[0::2], codes[0::2]),
+            "The second codes of the bytes are right, the first ones are not: the high half counts sixteens.": (
+                lambda got: np.array_equal(got[1::2], codes[1::2])
+            ),
+        },
+    )
+
+
+def absmax_inputs(d):
+    """Multiples of 1/8, whose mean is exact; less the mean, none lies half way between two values."""
+    n, scale, values, blocksize = d.size(1, 9), d.number(1.0, 1024.0, 2.0**-14), some_book(d), d.number(2, 3, 1, 8)
+    least, below = d.choice((0, 30), (9, 11))
+    absmax = d.whole(n, least=least, below=below) / 8
+    values = with_zero(values, absmax - absmax.mean(), blocksize)
+    while halfway(absmax - absmax.mean(), values, blocksize)[0].any():
+        absmax[0] += 1 / 8
+    return (absmax * scale).astype(d.dtype), values, blocksize
+
+
+def restore_inputs(d):
+    """A mean so large that no result is negative."""
+    codes, inner, values, blocksize = dequantize_inputs(d)
+    return codes, inner, inner.max() * d.number(1.5, 2.0, 3.0), values, blocksize
 
 
 @task(
@@ -289,10 +503,13 @@ def packing(student):
     hints=(
         "Which of your functions quantizes an array, whatever it holds?",
         "The mean of absmax is subtracted first, and comes back at the end.",
-        "quantize(absmax - mean, values, blocksize); dequantize(codes, inner_absmax, values, blocksize) + mean",
+        "absmax 2, 3, 4, 7 have the mean 4: -2, -1, 0, 3 are quantized, in blocks of 2 with the scales 2 and 3. Read "
+        "back with the values -1, -0.5, 0, 0.5, 1 that is -2, -1, 0, 3, and with 4 added 2, 3, 4, 7.",
     ),
 )
 def scales_of_scales(student):
+    search(student.compress_absmax, absmax_inputs)
+    search(student.restore_absmax, restore_inputs)
     rng = np.random.default_rng(5)
     for n, values, blocksize in [(3, UNEVEN, 4), (5, UNEVEN, 2), (40, dynamic_map(), 16)]:
         absmax = np.round(np.abs(draw(rng, n)) + 2 + rng.random(n), 1)
@@ -306,6 +523,16 @@ def scales_of_scales(student):
                 "The largest was subtracted: subtract the mean, so that both signs are used.": absmax.max(),
                 "Nothing was subtracted: all are positive, so half of the codebook would lie idle.": 0.0,
                 "That is the median; subtract the mean.": np.median(absmax),
+                "That is the mean of the first block: one mean is subtracted from all.": absmax[:blocksize].mean(),
+                "That is each block's mean: one mean is subtracted from all.": (
+                    lambda got: np.size(got) == len(inner) > 1
+                ),
+                "One number was asked for as the third result, the mean.": lambda got: np.ndim(got) > 0,
+                "The mean has the wrong sign: it is what was subtracted.": -mean,
+                "That is the middle of the smallest and the largest; subtract the mean.": (
+                    (absmax.min() + absmax.max()) / 2
+                ),
+                "The mean has lost digits.": lambda got: np.isclose(got, mean, rtol=5e-3),
             },
         )
         answer[1].equals(
@@ -316,6 +543,13 @@ def scales_of_scales(student):
                 "All have one scale: they are cut into blocks too, of `blocksize`.": (
                     lambda got: np.size(got) == 1 < np.size(inner)
                 ),
+                "The mean is subtracted from what is quantized, not from the scales.": (
+                    quantized(absmax, values, blocksize)[1] - mean
+                ),
+                "Divided by a deviation: subtract the mean, and quantize divides by absmax.": (
+                    quantized((absmax - mean) / absmax.std(), values, blocksize)[1]
+                ),
+                "The three results are the codes, their absmax and the mean, in this order.": codes,
             },
         )
         answer[0].equals(
@@ -335,8 +569,18 @@ def scales_of_scales(student):
                 "The mean was added before the scale was multiplied with.": (
                     (values[codes] + mean) * np.repeat(inner, blocksize)[:n]
                 ),
+                "The mean was added to the scales of the blocks: add it to what they were multiplied with.": (
+                    values[codes] * np.repeat(inner + mean, blocksize)[:n]
+                ),
+                OTHER_BLOCK: lambda got, mean=mean, codes=codes, inner=inner, values=values: has_other_scales(
+                    got - mean, values[codes], inner
+                ),
             },
         )
+
+
+def bits_inputs(d):
+    return d.number(64, 32, 1, 100, 24, 4096), d.number(None, 256, 64, 24, 1)
 
 
 @task(
@@ -344,34 +588,59 @@ def scales_of_scales(student):
     hints=(
         "How many weights share one absmax? And how many absmax values share one of their own?",
         "32 / blocksize is a weight's share of its absmax. With double quantization the 32 becomes something else.",
-        "4 + 32 / blocksize; 4 + (8 + 32 / inner_blocksize) / blocksize",
+        "Codes of 3 bits, blocks of 10 with an absmax of 20 bits: 3 + 20 / 10 = 5. If that absmax becomes a code of 5 "
+        "bits, and 4 of them share 20 bits, it takes 5 + 20 / 4 = 10 bits, and a weight 3 + 10 / 10 = 4.",
     ),
 )
 def counting(student):
-    for blocksize in (64, 32, 4096):
+    search(student.bits_per_weight, bits_inputs, tolerance=1e-7)
+    for blocksize in (24, 64, 100, 4096):
+        right = 4 + 32 / blocksize
         student.bits_per_weight(blocksize).equals(
-            4 + 32 / blocksize,
+            right,
+            tolerance=1e-7,
             instead={
                 "The scales are missing: each block keeps one in 32 bits.": 4,
                 "A scale is a float32: 32 bits, not 16.": 4 + 16 / blocksize,
                 "A scale is a float32: 32 bits. That is 4 bytes.": 4 + 4 / blocksize,
                 "A block shares one scale: divide its 32 bits by blocksize.": 4 + 32,
-                "These are bytes: give bits.": (4 + 32 / blocksize) / 8,
+                "These are bytes: give bits.": right / 8,
                 "That is for a whole block: divide by blocksize.": 4 * blocksize + 32,
+                "Without inner_blocksize there is no double quantization: the scale has its 32 bits.": (
+                    lambda got, b=blocksize: any(np.isclose(got, 4 + (8 + 32 / k) / b) for k in (64, 128, 256))
+                ),
+                "blocksize need not be a power of two.": 4 + 32 / 2 ** (blocksize.bit_length() - 1),
+                "The weights' own codes are missing: 4 bits each.": right - 4,
+                **rounded(right, 4 + 32 // blocksize),
             },
         )
-    for blocksize, inner in ((64, 256), (32, 128)):
+    for blocksize, inner in ((64, 24), (24, 256), (100, 100)):
+        right = 4 + (8 + 32 / inner) / blocksize
         student.bits_per_weight(blocksize, inner).equals(
-            4 + (8 + 32 / inner) / blocksize,
+            right,
+            tolerance=1e-7,
             instead={
                 "The scales' own scales are missing: 32 bits for each inner_blocksize of them.": 4 + 8 / blocksize,
                 "32 bits are shared by inner_blocksize scales, and so by blocksize · inner_blocksize weights.": (
                     4 + 8 / blocksize + 32 / inner
                 ),
                 "With double quantization a scale takes 8 bits and no longer 32.": (
-                    lambda got: got > 4 + 32 / blocksize - 1e-9
+                    lambda got, b=blocksize: got > 4 + 32 / b - 1e-9
                 ),
                 "A scale has 8 bits here, not 4.": 4 + (4 + 32 / inner) / blocksize,
                 "The codes of the scales are missing: 8 bits for each block.": 4 + 32 / (blocksize * inner),
+                "The weights' own codes are missing: 4 bits each.": right - 4,
+                "256 is one inner_blocksize among others: use the one that is given.": 4 + (8 + 32 / 256) / blocksize,
+                "Divided by blocksize twice: the 32 bits belong to a scale, and that to blocksize weights.": (
+                    4 + (8 + 32 / (inner * blocksize)) / blocksize
+                ),
+                **rounded(right, 4 + (8 + 32 // inner) / blocksize),
             },
         )
+
+
+def rounded(right: float, cut: float) -> dict:
+    return {
+        "A quotient was cut down to a whole number: divide with / in place of //.": (lambda got: got == cut),
+        "The number is rounded: give all of its digits.": lambda got: abs(got - right) < 6e-3,
+    }

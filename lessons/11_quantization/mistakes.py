@@ -92,6 +92,38 @@ MISTAKES = [
         """,
         "Zero must be exact",
     ),
+    Mistake(
+        "nf4_values",
+        "one table for all calls",
+        """
+        if not hasattr(nf4_values, "table"):
+            up = [quantile(p) for p in np.linspace(OFFSET, 0.5, 9)[:-1]]
+            down = [-quantile(p) for p in np.linspace(OFFSET, 0.5, 8)[:-1]]
+            nf4_values.table = np.array(sorted(up + down + [0.0]), dtype="float32") / np.float32(max(up))
+        return nf4_values.table
+        """,
+        "an earlier result of nf4_values",
+    ),
+    Mistake(
+        "nf4_values",
+        "float64",
+        """
+        up = [quantile(p) for p in np.linspace(OFFSET, 0.5, 9)[:-1]]
+        down = [-quantile(p) for p in np.linspace(OFFSET, 0.5, 8)[:-1]]
+        return np.array(sorted(up + down + [0.0])) / max(up)
+        """,
+        "The dtype is float64",
+    ),
+    Mistake(
+        "nf4_values",
+        "the same steps for both sides",
+        """
+        up = [quantile(p) for p in np.linspace(OFFSET, 0.5, 9)[:-1]]
+        down = [-value for value in up[:7]]
+        return np.float32(sorted(up + down + [0.0])) / np.float32(max(up))
+        """,
+        "negative ones are not",
+    ),
     # Task 2
     Mistake(
         "quantize",
@@ -111,7 +143,7 @@ MISTAKES = [
         absmax = np.full(-(-flat.size // blocksize), np.abs(flat).max())
         return np.searchsorted((values[:-1] + values[1:]) / 2, flat / absmax[0]).astype("uint8"), absmax
         """,
-        "differ, first at",
+        "All blocks have one scale",
     ),
     Mistake(
         "quantize",
@@ -224,6 +256,75 @@ MISTAKES = [
         """,
         "uint8",
     ),
+    Mistake(
+        "quantize",
+        "the argument changed",
+        """
+        flat = x.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        flat /= np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: flat.size]
+        return np.searchsorted((values[:-1] + values[1:]) / 2, flat).astype("uint8"), absmax
+        """,
+        "changed its argument x",
+    ),
+    Mistake(
+        "quantize",
+        "NF4's zero for every codebook",
+        """
+        flat = x.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        scaled = flat / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: flat.size]
+        codes = np.searchsorted((values[:-1] + values[1:]) / 2, scaled).astype("uint8")
+        return np.where(scaled == 0, np.uint8(ZERO_CODE), codes), absmax
+        """,
+        "7 is the place of 0 in NF4 alone",
+    ),
+    Mistake(
+        "quantize",
+        "the scale of zeros is 1",
+        """
+        flat = x.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        absmax[absmax == 0] = 1
+        scaled = flat / np.repeat(absmax, blocksize)[: flat.size]
+        return np.searchsorted((values[:-1] + values[1:]) / 2, scaled).astype("uint8"), absmax
+        """,
+        "absmax of a block of zeros is 0",
+    ),
+    Mistake(
+        "quantize",
+        "by columns",
+        """
+        flat = x.T.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        scaled = flat / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: flat.size]
+        return np.searchsorted((values[:-1] + values[1:]) / 2, scaled).astype("uint8"), absmax
+        """,
+        "row by row",
+    ),
+    Mistake(
+        "quantize",
+        "midpoints kept",
+        """
+        flat = x.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        scaled = flat / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: flat.size]
+        quantize.midpoints = getattr(quantize, "midpoints", (values[:-1] + values[1:]) / 2)
+        return np.searchsorted(quantize.midpoints, scaled).astype("uint8"), absmax
+        """,
+        "something of values is kept",
+    ),
+    Mistake(
+        "quantize",
+        "filled up with the first numbers",
+        """
+        blocks = np.resize(x, (-(-x.size // blocksize), blocksize))
+        absmax = np.abs(blocks).max(axis=1)
+        scaled = (blocks / np.where(absmax == 0, 1, absmax)[:, None]).reshape(-1)[: x.size]
+        return np.searchsorted((values[:-1] + values[1:]) / 2, scaled).astype("uint8"), absmax
+        """,
+        "what fills it up",
+    ),
     # Task 3
     Mistake("dequantize", "no scale", "return values[codes]", "scales are missing"),
     Mistake(
@@ -248,6 +349,18 @@ MISTAKES = [
     ),
     Mistake(
         "dequantize", "whole blocks only", "return values[codes] * np.repeat(absmax, blocksize)", "beyond the codes"
+    ),
+    Mistake(
+        "dequantize",
+        "no scale of 0",
+        "return values[codes] * np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: codes.size]",
+        "zeros in absmax",
+    ),
+    Mistake(
+        "dequantize",
+        "blocks equally long",
+        "return values[codes] * np.repeat(absmax, -(-codes.size // absmax.size))[: codes.size]",
+        "equally long",
     ),
     # Task 4
     Mistake(
@@ -325,6 +438,24 @@ MISTAKES = [
         "return np.stack([packed & 240, packed & 15], axis=1).reshape(-1)[:n]",
         "still times 16",
     ),
+    Mistake(
+        "unpack",
+        "a last 7 dropped",
+        """
+        codes = np.stack([packed >> 4, packed & 15], axis=1).reshape(-1)
+        return codes[:-1] if codes[-1] == ZERO_CODE else codes
+        """,
+        "need not be filling",
+    ),
+    Mistake(
+        "unpack",
+        "with a sign",
+        """
+        packed = packed.astype("int8")
+        return np.stack([packed >> 4, packed & 15], axis=1).reshape(-1)[:n]
+        """,
+        "a byte has no sign",
+    ),
     # Task 5
     Mistake(
         "compress_absmax",
@@ -386,6 +517,21 @@ MISTAKES = [
         "return dequantize(codes, inner_absmax, values + mean, blocksize)",
         "before the scale",
     ),
+    Mistake(
+        "compress_absmax",
+        "the mean remembered",
+        """
+        compress_absmax.mean = absmax.mean()
+        return *quantize(absmax - compress_absmax.mean, values, blocksize), compress_absmax.mean
+        """,
+        "kept from one call to the next",
+        also=(
+            (
+                "restore_absmax",
+                "return dequantize(codes, inner_absmax, values, blocksize) + getattr(compress_absmax, 'mean', mean)",
+            ),
+        ),
+    ),
     # Task 6
     Mistake("bits_per_weight", "no scales", "return 4", "scales are missing"),
     Mistake(
@@ -420,18 +566,33 @@ MISTAKES = [
         "return 4 + 32 / blocksize + ((8 + 32 / inner_blocksize) / blocksize if inner_blocksize else 0)",
         "no longer 32",
     ),
+    Mistake(
+        "bits_per_weight",
+        "powers of two alone",
+        """
+        shares = 1 << (blocksize.bit_length() - 1)
+        return 4 + ((8 + 32 / inner_blocksize) if inner_blocksize else 32) / shares
+        """,
+        "power of two",
+    ),
+    Mistake(
+        "bits_per_weight",
+        "whole quotients",
+        "return 4 + (8 + 32 // inner_blocksize if inner_blocksize else 32) // blocksize",
+        "cut down",
+    ),
 ]
 
 RIGHT = [
     Right(
         "nf4_values",
-        "by a loop, as a list",
+        "by a loop",
         """
         found = {0.0}
         for sign, count in ((1, 8), (-1, 7)):
             for i in range(count):
                 found.add(sign * quantile(OFFSET - (OFFSET - 0.5) * i / count))
-        return [value / max(found) for value in sorted(found)]
+        return np.float32([value / max(found) for value in sorted(found)])
         """,
     ),
     Right(
@@ -470,6 +631,11 @@ RIGHT = [
                 """,
             ),
         ),
+    ),
+    Right(
+        "restore_absmax",
+        "never negative",
+        "return np.maximum(dequantize(codes, inner_absmax, values, blocksize) + mean, 0)",
     ),
     Right(
         "compress_absmax",
