@@ -19,12 +19,13 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.kit import KIT, pack_kit
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.reference import Recording, Reference
+from minilora.classroom.publish import teachers_pages
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 from minilora.train.progress import progress_bar
 
-KEPT_BACK = ("solution.py", "checks.py", "driver.py", "mistakes.py")
+KEPT_BACK = ("solution.py", "checks.py", "driver.py", "mistakes.py", teachers_pages.NAME)
 README = """# Lessons
 
 You need Python 3.11 or newer, on Linux, macOS or in WSL. In this folder:
