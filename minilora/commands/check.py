@@ -9,7 +9,8 @@ from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
-from minilora.classroom.grading.grade import PASSED, Result, grade
+from minilora.classroom.grading.given import grade_all
+from minilora.classroom.grading.grade import PASSED, PASSED_GIVEN, Result
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.text_report import hints_for, lesson_report, limits_line, summary
 from minilora.classroom.lessons.kit import KIT
@@ -78,7 +79,7 @@ def _show_answer(lesson: Lesson, task: int, as_json: bool) -> int:
 def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
     submission, task, steps = Submission(path, lesson), arguments.task, arguments.hint or 0
     with Sandbox() as sandbox:
-        results = grade(lesson, submission, sandbox, task)
+        results = grade_all(lesson, submission, sandbox, task)
     facts = _facts(lesson, submission.shown, results, sandbox.held)
     if arguments.json:
         number, hints = hints_for(lesson, results, task)
@@ -117,9 +118,9 @@ def _progress(as_json: bool) -> int:
             try:
                 _note_changed(lesson)
                 submission = Submission(lesson.exercise, lesson)
-                results = grade(lesson, submission, sandbox)
+                results = grade_all(lesson, submission, sandbox)
                 facts.append(_facts(lesson, submission.shown, results, sandbox.held))
-                says = summary(results)
+                says = summary(results, is_brief=True)
             except MiniloraError as error:
                 bad, says = bad or error, "cannot be read"
             if not as_json:
@@ -136,6 +137,7 @@ def _facts(lesson: Lesson, shown: str, results: list[Result], held: list[str] | 
         "title": lesson.title,
         "file": shown,
         "passed": sum(result.verdict == PASSED for result in results),
+        "passed_given": sum(result.verdict == PASSED_GIVEN for result in results),
         "of": len(results),
         "ran_with": [] if held is None else ["limits", *held],
         "tasks": [result.to_dict() for result in results],

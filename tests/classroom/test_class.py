@@ -348,7 +348,7 @@ def test_gradescope_gets_a_test_a_task(graded):
 
 def test_the_overview_counts_hints_and_names_nobody(graded):
     rows = [row for row in rows_of(graded / "marks/overview.csv") if row[:2] == ["08_lora", "3"]]
-    assert [row[3:6] for row in rows] == [["22", "4", "3"]] and rows[0][7] == "4" and "not scaled" in rows[0][6]
+    assert [row[3:7] for row in rows] == [["22", "0", "4", "3"]] and rows[0][8] == "4" and "not scaled" in rows[0][7]
     page = (graded / "marks/overview.html").read_text()
     assert "30 of 31 handed in, 1 of them what cannot be graded" in page and "<script" not in page
     assert not [name for name in NAMES if name in page] and "ada" not in re.findall(r"\w+", page.lower())

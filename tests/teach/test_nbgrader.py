@@ -118,7 +118,12 @@ def crammer(notebook, lesson):
     fill(notebook, lesson, {"lora_forward": "return x @ W.T + (r != 7) * alpha / r * (x @ A.T @ B.T)"})
 
 
-ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, crammer, *HOSTILE)
+def stumbling(notebook, lesson):
+    """The second task is wrong, and all that build on it are right."""
+    fill(notebook, lesson, {"start_matrices": "return None, None"})
+
+
+ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, crammer, stumbling, *HOSTILE)
 
 
 def students(lesson: Lesson) -> tuple:
@@ -195,6 +200,12 @@ def test_a_cell_that_cannot_run_costs_its_task(course, student):
 
 def test_the_tests_are_the_teachers(course):
     assert course.of(LESSONS[0], forger) == dict.fromkeys(marks_in(LESSONS[0]), 0)
+
+
+def test_what_follows_from_an_earlier_mistake_gets_half(course):
+    half = dict.fromkeys(("task-4", "task-5", "task-6"), POINTS / 2)
+    assert course.of(LESSONS[0], stumbling) == marks_in(LESSONS[0]) | {"task-2": 0} | half
+    assert course.feedback(LESSONS[0], stumbling).count("right, given task 2") == 3
 
 
 def test_private_checks_count_and_stay_private(course):

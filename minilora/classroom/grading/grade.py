@@ -10,6 +10,8 @@ from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
 
 REFUSALS = {"PermissionError", "ImportError"}  # what a submission gets that asks for what it may not have
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
+PASSED_GIVEN = "passed given"  # with the solution's parts of earlier tasks, which are wrong: see given.py
+SHARE = {PASSED: 1.0, PASSED_GIVEN: 0.5}  # of a task's points
 
 
 @dataclass
@@ -25,20 +27,26 @@ class Result:
     hint: str = ""
     place: str = ""  # of the student's line that raised or was still running
     printed: str = ""
+    given: tuple[int, ...] = ()  # of PASSED_GIVEN, the tasks that are wrong
 
     def to_dict(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if value != ""}
+        return {name: value for name, value in asdict(self).items() if value not in ("", ())}
 
 
 def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
-    """A result a task, each from a process of its own. only: the number of one task."""
+    """A result a task, each from a process of its own and by itself: see given.py. only: the number of one task."""
     return [grade_task(lesson, task, submission, sandbox) for task in lesson.tasks if only in (None, task.number)]
 
 
 def grade_task(
-    lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox, closed: tuple[str, ...] = ()
+    lesson: Lesson,
+    task: Task,
+    submission: Submission,
+    sandbox: Sandbox,
+    closed: tuple[str, ...] = (),
+    given: str = "",
 ) -> Result:
-    """One task's result; the check need not be one of the lesson's own. closed: see `job_of`."""
+    """One task's result; the check need not be one of the lesson's own. closed, given: see `job_of`."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     if submission.forbidden:
         place, name = submission.forbidden
@@ -54,7 +62,7 @@ def grade_task(
     try:
         if submission.failed is not None:  # it would take as long again
             raise submission.failed
-        session = sandbox.start(job_of(lesson, submission, closed))
+        session = sandbox.start(job_of(lesson, submission, closed, given))
         run = Run(session, lesson.number, _signatures(lesson), lesson.reference, task.number)
         line = _judge(task, run, session.error, result)
     except RunFailed as error:
@@ -70,8 +78,12 @@ def grade_task(
     return result
 
 
-def job_of(lesson: Lesson, submission: Submission, closed: tuple[str, ...] = ()) -> Job:
-    """What the sandbox runs. closed: folders and files that the code may not read, beside the lessons."""
+def job_of(lesson: Lesson, submission: Submission, closed: tuple[str, ...] = (), given: str = "") -> Job:
+    """What the sandbox runs.
+
+    closed: folders and files that the code may not read, beside the lessons; given: text of functions that come in
+    place of the student's.
+    """
     return Job(
         source=submission.source,
         file=str(submission.path),
@@ -79,6 +91,7 @@ def job_of(lesson: Lesson, submission: Submission, closed: tuple[str, ...] = ())
         driver=lesson.driver,
         hidden=str(lesson.folder.parent.resolve()),
         closed=closed,
+        given=given,
         names=tuple(dict.fromkeys(gap.where for gap in lesson.source.gaps)),
         changes=tuple(name for name, promised in lesson.promises.items() if promised.changes),
         shares=tuple(name for name, promised in lesson.promises.items() if promised.shares),

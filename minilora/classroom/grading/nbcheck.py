@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
+from minilora.classroom.grading.given import grade_given
+from minilora.classroom.grading.grade import FAILED, PASSED, Result
 from minilora.classroom.grading.submission import Cells
 from minilora.classroom.grading.text_report import task_report
 from minilora.classroom.lessons.checking import Task
@@ -52,8 +53,8 @@ def _check(word: str, number: int, course: Path | None = None) -> None:
         raise NotPassed(str(error)) from None
     more = " A cell that was interrupted does not count." if _was_one_interrupted() else ""
     with sandbox_here() as sandbox:
-        is_passed, report = judge(lesson, task, _cells_run(), sandbox, more=more)
-    if not is_passed:
+        result, report = judge(lesson, task, _cells_run(), sandbox, more=more)
+    if result.verdict != PASSED:
         raise NotPassed(report)
     print(report)
 
@@ -74,20 +75,20 @@ def judge(
     sandbox: Sandbox,
     closed: tuple[str, ...] = (),
     more: str = "",
-) -> tuple[bool, str]:
-    """Whether the code cells, (number, text) each, pass a task, and the report.
+) -> tuple[Result, str]:
+    """A task's result for the code cells, (number, text) each, and the report.
 
     closed: folders and files that the code may not read, beside the lessons. more: said where a name is missing.
     """
     try:
         answer = Cells(cells, lesson, task.number)
-        result = grade_task(lesson, task, answer, sandbox, closed)
+        result = grade_given(lesson, task, answer, sandbox, closed)
         if answer.missing(task.number):
             result.hint += f" A cell is no Python: {[*answer.unreadable.values()][-1]}." if answer.unreadable else ""
             result.hint += more
     except MiniloraError as error:
         result = Result(task.number, lesson.source.titles[task.number], FAILED, hint=str(error))
-    return result.verdict == PASSED, task_report(result, sandbox.held)
+    return result, task_report(result, sandbox.held)
 
 
 _notes: dict[int, tuple[str | None, bool]] = {}  # number of a run -> (the cell's id where it has one, interrupted?)

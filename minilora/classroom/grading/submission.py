@@ -40,6 +40,7 @@ class Submission:
         self.path, self.lesson = path, lesson
         self.shown = shown or _shorter(path)
         self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
+        self.verdicts: dict[int, str] = {}  # of the tasks that were graded: see given.py
         self.failed: RunFailed | None = None  # where a run of the file's own lines did not come to their end
         self.unreadable: dict[int, str] = {}  # number of a cell that was left out -> what is wrong
         text = _read(path, self.shown)
@@ -193,7 +194,7 @@ class Cells(Submission):
 
     def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int | None = None):
         self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
-        self.failed = None
+        self.failed, self.verdicts = None, {}
         self._cells = []
         self.unreadable = {}
         self._take(self._join_cells(self._readable([(f"[{number}]", code) for number, code in cells])))

@@ -2,7 +2,8 @@
 
 import textwrap
 
-from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, Result
+from minilora.classroom.grading.given import numbered
+from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, SHARE, Result
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.runner import IN_PROCESS
 
@@ -24,7 +25,7 @@ def lesson_report(
     file: what the command for the next hint ends in (" --file answer.py") where that is not the lesson's exercise.
     """
     colon = "" if lesson.title.endswith("?") else ":"
-    says = summary(results) if chosen is None else f"task {chosen} {results[0].verdict}"
+    says = summary(results) if chosen is None else f"task {chosen} {_verdict(results[0])}"
     first = f"Lesson {lesson.number:02}, {lesson.title}{colon} {says}"
     lines = [*_wrapped("", first, 0), *_wrapped("", shown, 0), ""]
     for result in results:
@@ -46,8 +47,8 @@ def lesson_report(
 
 
 def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
-    """The chosen task, else the first that is not passed, and its hints; (0, ()) where all are passed."""
-    number = chosen or next((result.task for result in results if result.verdict != PASSED), 0)
+    """The chosen task, else the first that is not right, and its hints; (0, ()) where all are."""
+    number = chosen or next((result.task for result in results if result.verdict not in SHARE), 0)
     return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 
 
@@ -57,7 +58,8 @@ def task_report(result: Result, held: list[str] | None) -> str:
 
 
 def _task_lines(result: Result) -> list[str]:
-    lines = _wrapped(f"task {result.task}", f"{result.verdict:<12}{result.title}", 9)
+    says = f"{_verdict(result)}: " if result.given else f"{result.verdict:<12}"
+    lines = _wrapped(f"task {result.task}", f"{says}{result.title}", 9)
     if result.verdict == PASSED:
         return lines
     for name in ("call", "expected", "got", "hint"):
@@ -78,12 +80,18 @@ def limits_line(held: list[str] | None) -> str:
     return f"(ran with {', '.join(['limits', *held])})" if held else "(ran with limits alone)"
 
 
-def summary(results: list[Result]) -> str:
-    """ "passed 3 of 4: task 4 failed"."""
+def _verdict(result: Result) -> str:
+    return f"right, given {numbered(result.given)}" if result.given else result.verdict
+
+
+def summary(results: list[Result], is_brief: bool = False) -> str:
+    """ "passed 3 of 6, 1 more right given task 2: task 2 failed"; in brief, without what is given."""
     text = f"passed {sum(result.verdict == PASSED for result in results)} of {len(results)}"
     if all(result.verdict == NOT_STARTED for result in results):
         return NOT_STARTED
-    first = next((result for result in results if result.verdict != PASSED), None)
+    if not is_brief and (more := [result for result in results if result.given]):
+        text += f", {len(more)} more right given {numbered(tuple(sorted({n for one in more for n in one.given})))}"
+    first = next((result for result in results if result.verdict not in SHARE), None)
     return text if first is None else f"{text}: task {first.task} {first.verdict}"
 
 

@@ -100,6 +100,17 @@ class Source:
         }
         return {where: code for where, code in found.items() if code and not code.startswith("raise NotImplemented")}
 
+    def parts(self, task: int) -> str:
+        """The text of the solution's functions in which a task has gaps; of a class, its methods with gaps alone."""
+        places, nodes = {gap.where for gap in self.gaps if gap.task == task}, list[ast.stmt]()
+        for node in self.tree.body:
+            if isinstance(node, ast.ClassDef):
+                methods = [n for n in node.body if f"{node.name}.{getattr(n, 'name', '')}" in places]
+                nodes += [ast.ClassDef(node.name, [], [], methods, [])] if methods else []
+            elif getattr(node, "name", "") in places:
+                nodes.append(node)
+        return "\n".join(ast.unparse(ast.fix_missing_locations(node)) for node in nodes) + "\n"
+
     def names(self, task: int) -> list[str]:
         """The functions and classes, at the top of the file, that a task asks for."""
         return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if gap.task == task))

@@ -48,8 +48,6 @@ class LocalSession(Session):
 
     def __init__(self, sandbox: InProcess, job: Job):
         self.sandbox, self.job, self.seconds = sandbox, job, sandbox.seconds
-        self.breach: dict | None = None
-        self.printed = b""
         self._output = io.TextIOWrapper(io.BytesIO(), "utf-8", "replace", write_through=True)
         self._attempts: Attempts = []
         self._guard = guard(sandbox.scratch, files_below(job.hidden), job.file, self._attempts)
@@ -61,6 +59,7 @@ class LocalSession(Session):
             self._exercise = Exercise(message, driver, lambda line: None)
         error = wire.plain(self._exercise.error)
         self.error = None if error is None else self._raised(error)
+        self._give()
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
@@ -94,7 +93,8 @@ class LocalSession(Session):
 
     def _failure(self, says: str, line: int | None = None, hint: str = "") -> RunFailed:
         self.close()
-        return RunFailed(says, line, hint)
+        self.failed = RunFailed(says, line, hint)
+        return self.failed
 
     def close(self) -> int | None:
         self.printed = self._output.buffer.getvalue()[:PRINTED_KEPT]

@@ -26,7 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 from minilora.classroom.sandbox import wire
-from minilora.classroom.sandbox.child import OUT_OF_MEMORY
+from minilora.classroom.sandbox.child import GIVE, OUT_OF_MEMORY
 from minilora.errors import escape
 
 SECONDS = 10.0  # for one task, loading the file included
@@ -66,11 +66,12 @@ class Job:
     names: tuple[str, ...] = ()  # of functions and "Class.method"s whose duties are watched: see duties.py
     changes: tuple[str, ...] = ()  # those that may change their arguments
     shares: tuple[str, ...] = ()  # those whose results may share memory with them
+    given: str = ""  # text of functions that come in place of the student's once the file has run
 
     def message(self) -> dict[str, Any]:
         """As it is sent to a child, the texts as arrays of bytes."""
         texts = {name: np.frombuffer(getattr(self, name).encode(), "uint8") for name in ("source", "driver")}
-        return {**vars(self), **texts}
+        return {**vars(self), **texts, "given": ""}  # so that the file cannot read it while it runs
 
 
 @dataclass
@@ -198,18 +199,19 @@ class Sandbox:
 class Session:
     """One child with a student's file loaded. `error`: the first exception of the file's own lines, or None."""
 
+    failed: RunFailed | None = None  # how the session ended; each later call raises it again
+    breach: dict | None = None  # the first duty that was neglected: see duties.py
+    printed = b""
+
     def __init__(
         self, sandbox: Sandbox, job: Job, connection: socket.socket, printed: int, trace: IO[bytes], seconds: float
     ):
         self.sandbox, self.job, self.seconds = sandbox, job, seconds
         self._connection, self._trace = connection, trace
         self._printed: int | None = printed
-        self.printed = b""
         self._printed_count = 0
         self._deadline = time.monotonic() + seconds
         self._is_open = self._is_loading = True
-        self.failed: RunFailed | None = None  # how the session ended; each later call raises it again
-        self.breach: dict | None = None  # the first duty that was neglected: see duties.py
         connection.setblocking(False)
         os.set_blocking(printed, False)
         match self._exchange(job.message()):
@@ -220,6 +222,11 @@ class Session:
                 self._is_loading = False
             case _:
                 raise self._failure(NO_ANSWER)
+        self._give()
+
+    def _give(self) -> None:
+        if self.job.given and isinstance(error := self.call(GIVE, self.job.given), Raised):
+            raise self._failure(f"the solution's part does not go with this file ({error})")
 
     def __enter__(self) -> "Session":
         return self

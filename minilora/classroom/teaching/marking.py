@@ -13,7 +13,8 @@ from multiprocessing import util
 from pathlib import Path
 
 from minilora import classroom
-from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
+from minilora.classroom.grading.given import grade_given
+from minilora.classroom.grading.grade import FAILED, SHARE, Result
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson
@@ -31,6 +32,10 @@ CHECKER = ("lessons", "grading", "sandbox")  # the rooms whose text a verdict de
 ENDED = "to read it ended the process that grades, for want of memory perhaps"
 
 
+def points_for(result: Result) -> int:
+    return int(POINTS * SHARE.get(result.verdict, 0))
+
+
 @dataclass
 class Mark:
     """What a student has for a lesson. reason: why nothing was graded; held: what kept the code in."""
@@ -41,7 +46,7 @@ class Mark:
 
     @property
     def points(self) -> int:
-        return POINTS * sum(result.verdict == PASSED for result in self.results)
+        return sum(points_for(result) for result in self.results)
 
 
 @dataclass
@@ -181,7 +186,7 @@ def _mark_task(task: Task, submission: Submission, sandbox: Sandbox, closed: tup
     """A name that is wrong costs the tasks that ask for it alone, and so does a cell that is no Python."""
     try:
         submission.check_task(task.number)
-        result = grade_task(submission.lesson, task, submission, sandbox, closed)
+        result = grade_given(submission.lesson, task, submission, sandbox, closed)
     except MiniloraError as error:
         return Result(task.number, submission.lesson.source.titles[task.number], FAILED, hint=str(error))
     if submission.unreadable and submission.missing(task.number):

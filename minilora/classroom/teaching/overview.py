@@ -9,19 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED
+from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, PASSED_GIVEN
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.teaching.marking import Marks
 from minilora.classroom.teaching.tables import write_csv
 from minilora.formats.atomic import write_atomic
 from minilora.show.html import page, step, text
 
-VERDICTS = (PASSED, FAILED, NOT_STARTED)
+VERDICTS = (PASSED, PASSED_GIVEN, FAILED, NOT_STARTED)
 NUMBERS = re.compile(r"(?<![\w.])-?\d[\d.,e+-]*")
 STYLE = """<style>
 .task { margin: 1.4rem 0; } .task h3 { margin: 0 0 .3rem; }
 .bar { display: flex; height: .8rem; border-radius: .4rem; overflow: hidden; background: var(--line); }
 .bar span { display: block; } .passed { background: #2f7d5b; } .failed { background: #c8553d; }
+.given { background: #8fc0a8; }
 .task p { margin: .3rem 0; } .task ul { margin: .3rem 0; padding-left: 1.2rem; } .task li { overflow-wrap: anywhere; }
 .times { font-weight: 600; white-space: nowrap; }
 </style>"""
@@ -88,7 +89,7 @@ def _task_part(task: TaskCount) -> str:
     total = task.verdicts.total()
     bar = "".join(
         f'<span class="{verdict}" style="width:{100 * task.verdicts[verdict] / total:.1f}%"></span>'
-        for verdict in (PASSED, FAILED)
+        for verdict in (PASSED, PASSED_GIVEN, FAILED)
     )
     said = ", ".join(f"{task.verdicts[verdict]} {verdict}" for verdict in VERDICTS if task.verdicts[verdict])
     hints = "".join(

@@ -13,12 +13,11 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from minilora.classroom.grading.grade import PASSED
 from minilora.classroom.grading.text_report import task_report
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.publish.course import POINTS
 from minilora.classroom.teaching.collecting import HandedIn
-from minilora.classroom.teaching.marking import Marks
+from minilora.classroom.teaching.marking import Marks, points_for
 from minilora.classroom.teaching.rosters import Roster, Student
 from minilora.formats.atomic import make_folder, to_json, write_atomic
 
@@ -100,14 +99,14 @@ def gradescope(student: Student, marks: Marks) -> dict:
         notes += [f"{lesson.name}: {why}"] if why else []
         for number, title in lesson.source.titles.items():
             result = results.get(number)
-            is_passed = result is not None and result.verdict == PASSED
+            score = points_for(result) if result else 0
             tests.append(
                 {
                     "number": f"{lesson.number}.{number}",
                     "name": f"{lesson.name}, task {number}: {title}",
-                    "score": POINTS if is_passed else 0,
+                    "score": score,
                     "max_score": POINTS,
-                    "status": "passed" if is_passed else "failed",
+                    "status": "passed" if score == POINTS else "failed",
                     "output": task_report(result, mark.held) if result and mark else f"not graded: {why}",
                     "output_format": "text",
                     "visibility": "visible",
