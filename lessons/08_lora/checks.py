@@ -6,12 +6,12 @@ from minilora.classroom import draw, raised, search, task
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn", "minilora.functional.linear")
 
-SIZES = [(2, 3, 1), (3, 2, 2), (5, 4, 3)]  # d_in, d_out, r; small, and yet no mistake looks like another
 BOTH = "The whole weight was counted on top: LoRA does not train W."
 SQUARE = "A is (r, d_in) and B is (d_out, r): the two sides need not be equal."
 ONE_SIDE = "There are two matrices: A (r, d_in) and B (d_out, r)."
 PRODUCT = "A and B are stored apart: add their sizes, do not multiply them."
 SWAPPED = "LoRA's count comes first, then full fine-tuning's."
+OVERFLOW = "The count is too large for 32 bits and wraps around: count with Python's own numbers."
 
 
 @task(
@@ -19,22 +19,31 @@ SWAPPED = "LoRA's count comes first, then full fine-tuning's."
     hints=(
         "Write down the shapes of A and B. How many numbers are in each?",
         "A is (r, d_in), B is (d_out, r), W is (d_out, d_in).",
-        "LoRA: r · d_in + d_out · r. Full: d_out · d_in. Return both, in this order.",
+        "From 3 to 2 by rank 1: A is (1, 3), 3 numbers; B is (2, 1), 2 numbers; W is (2, 3), 6 numbers. So: (5, 6).",
     ),
 )
 def counting(student):
-    for d_in, d_out, r in [*SIZES, (4096, 4096, 8), (768, 3072, 16)]:
-        full = d_in * d_out
+    search(student.count_parameters, count_inputs)
+    for d_in, d_out, r in [(3, 5, 2), (4, 3, 6), (65536, 70000, 8)]:
+        full, lora = d_in * d_out, r * (d_in + d_out)
         student.count_parameters(d_in, d_out, r).equals(
-            (r * (d_in + d_out), full),
+            (lora, full),
             instead={
-                BOTH: (r * (d_in + d_out) + full, full),
-                SWAPPED: (full, r * (d_in + d_out)),
+                BOTH: (lora + full, full),
+                SWAPPED: (full, lora),
                 ONE_SIDE: lambda got: got in ((r * d_in, full), (r * d_out, full)),
                 PRODUCT: (r * r * d_in * d_out, full),
                 SQUARE: lambda got: got[0] in (2 * r * d_in, 2 * r * d_out),
+                "A large rank trains more numbers than W has: count what A and B hold.": (min(lora, full), full),
+                "There is nothing between A and B: count these two matrices alone.": (lora + r, full),
+                "There is no bias: W alone counts.": lambda got: got[1] in ((d_in + 1) * d_out, d_in * (d_out + 1)),
+                OVERFLOW: lambda got: not any((np.subtract(got, (lora, full))) % 2**32),
             },
         )
+
+
+def count_inputs(d):
+    return d.number(3, 4, 1, 64, 65536), d.number(5, 4, 1, 65536), d.number(2, 1, 8)
 
 
 @task(
@@ -42,11 +51,12 @@ def counting(student):
     hints=(
         "Which of the two may be zero? If both are, what is the gradient of each?",
         "B is zero. A is drawn between two bounds that depend on d_in.",
-        "bound = 1/√d_in; A = rng.uniform(-bound, bound, (r, d_in)); B is np.zeros((d_out, r)).",
+        "For d_in = 4 and r = 2, A is (2, 4) and each of its 8 numbers lies anywhere between -0.5 and 0.5.",
     ),
 )
 def starting(student):
-    for d_in, d_out, r in [*SIZES, (400, 30, 20)]:
+    search(student.driver.started, start_inputs, facts=facts_of_start, hints=START)
+    for d_in, d_out, r in [(3, 2, 2), (5, 4, 3), (400, 30, 20)]:
         answer = student.start_matrices(d_in, d_out, r, 0)
         for i, (name, shape) in enumerate([("A", (r, d_in)), ("B", (d_out, r))]):
             answer[i].holds(
@@ -64,19 +74,17 @@ def starting(student):
                 "B is the zero one.": lambda m: np.any(m) and not np.any(A.value)
             },
         )
-        A.holds(
-            np.any,
-            "A not zero",
-            "Both are zero: then neither ever gets a gradient, since each one's gradient is a product with the other.",
-        )
     bound = 1 / np.sqrt(d_in)
     A.holds(
         lambda m: np.abs(m).max() <= bound * 1.0001,
         f"A within ±1/√{d_in} = ±{bound:g}",
         "A is too large: its bound is 1/√d_in, so that x Aᵀ is about as large as x.",
         instead={
-            "The bound is 1/√d_in, not 1/√r.": lambda m: abs(np.abs(m).max() * np.sqrt(r) - 1) < 0.05,
-            "A is normal: draw it uniformly between the bounds.": lambda m: np.abs(m).max() > 3 * np.std(m),
+            "The bound is 1/√d_in, not 1/√r.": lambda m: abs(np.abs(m).max() * np.sqrt(r) - 1) < 0.02,
+            "The bound is 1/√d_in, not 1/√d_out.": lambda m: abs(np.abs(m).max() * np.sqrt(d_out) - 1) < 0.02,
+            "A is normal: draw it uniformly between the bounds.": (
+                lambda m: np.abs(m).max() > 3 * np.std(m) > 60 * abs(np.mean(m))
+            ),
         },
     )
     A.holds(
@@ -84,14 +92,41 @@ def starting(student):
         f"A that fills ±1/√{d_in} = ±{bound:g}",
         "A does not reach its bounds on both sides: draw it between -1/√d_in and 1/√d_in.",
         instead={
+            START["A is not zero"]: lambda m: not np.any(m),
             "A is never negative: draw it between -bound and bound.": lambda m: m.min() >= 0,
             "The bound is 1/√d_in, not 1/d_in.": lambda m: abs(np.abs(m).max() * d_in - 1) < 0.05,
         },
     )
-    again = student.start_matrices(d_in, d_out, r, 0)
-    again.equals(
-        (A.value, B.value), instead={"Use the rng that `seed` made, so that a seed gives one A.": lambda m: True}
+    A.holds(
+        lambda m: abs(np.std(m) * np.sqrt(3) / bound - 1) < 0.03 and abs(np.mean(m)) < 0.03 * bound,
+        f"A uniform in ±{bound:g}: of mean 0 and standard deviation {bound / np.sqrt(3):.3g}",
+        "A is not uniform: any number between the bounds is as likely as any other.",
     )
+
+
+def start_inputs(d):
+    return d.number(3, 4, 1, 9), d.number(2, 4, 1), d.number(2, 3, 1, 4), d.number(0, 1, 7)
+
+
+START = {
+    "A is not zero": "Both are zero: then neither ever gets a gradient, since each one's is a product with the other.",
+    "numbers that differ": "The numbers of A repeat: draw each of them, or the rows learn the same.",
+    "a seed gives one A": "Called again with the same seed, it gives another A: use the rng that `seed` made.",
+    "another seed, another A": "Another seed gives the same A: use the rng that `seed` made.",
+}
+
+
+def facts_of_start(result):
+    A = np.asarray(result["A"])
+    return {
+        "shapes": [np.shape(A), np.shape(result["B"])],
+        "B is zero": not np.any(result["B"]),
+        "A is not zero": bool(np.any(A)),
+        "A within its bounds": np.abs(A).max() <= 1.0001 / np.sqrt(A.shape[1]),
+        "numbers that differ": len(np.unique(np.abs(A))) > 0.75 * A.size,
+        "a seed gives one A": np.array_equal(A, result["again"]),
+        "another seed, another A": not np.any(A == result["other"]),
+    }
 
 
 @task(
@@ -99,24 +134,41 @@ def starting(student):
     hints=(
         "There are two paths from x to y. What does each compute, and with which shapes?",
         "x Aᵀ is (n, r); times Bᵀ it is (n, d_out). Before it is added to x Wᵀ, it is scaled.",
-        "y = x Wᵀ + (alpha / r) · (x Aᵀ) Bᵀ",
+        "One number each, by rank 1: with x = 2, W = 3, A = 4, B = 5 and alpha = 6, the base gives 2 · 3 = 6, the "
+        "update 2 · 4 · 5 = 40, which is scaled by 6 / 1. That is 6 + 240 = 246.",
     ),
 )
 def computing(student):
     search(student.lora_forward, forward_inputs)
     rng = np.random.default_rng(3)
-    for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 1, 2), (1, 2, 3, 2), (4, 5, 3, 2), (2, 6, 6, 4)]:
+    for n, d_in, d_out, r in [(2, 2, 3, 2), (4, 5, 3, 2)]:
         x, W, A, B = draw(rng, n, d_in), draw(rng, d_out, d_in), draw(rng, r, d_in), draw(rng, d_out, r)
-        forward_of(student, x, W, A, B, 3.0, r)
-        # Twice the rank by rows of zeros, and twice alpha: the same function.
-        forward_of(
-            student,
-            x,
-            W,
-            np.concatenate([A, np.zeros_like(A)]),
-            np.concatenate([B, np.zeros_like(B)], axis=1),
-            6.0,
-            2 * r,
+        base, low, alpha = x @ W.T, x @ A.T, 5.0
+        update = low @ B.T
+        student.lora_forward(x, W, A, B, alpha, r).equals(
+            base + alpha / r * update,
+            instead={
+                "The update is not scaled: multiply it by alpha / r.": base + update,
+                "The update is scaled by alpha alone: divide by r.": base + alpha * update,
+                "The scale is the wrong way round: it is alpha / r.": base + r / alpha * update,
+                "The scale is alpha / r, and not a whole number: // cuts it off.": base + alpha // r * update,
+                "The base's answer is scaled too: only the update is.": alpha / r * (base + update),
+                "The base is missing: y is its answer plus the update.": alpha / r * update,
+                "The update is missing: y is the base's answer plus it.": base,
+                "The update is subtracted: y is the base's answer plus it.": base - alpha / r * update,
+                "The scale is alpha / √r, as in rank-stabilized LoRA; here it is alpha / r.": (
+                    base + alpha / np.sqrt(r) * update
+                ),
+                "Between A and B there is no nonlinearity: the update is a matrix, B A.": (
+                    base + alpha / r * np.maximum(low, 0) @ B.T
+                ),
+                "reshape does not transpose, it fills the other shape row by row: A.T does.": (
+                    base + alpha / r * x @ A.reshape(d_in, r) @ B.reshape(r, d_out)
+                ),
+                "A product has the wrong shape: A is (r, d_in) and B is (d_out, r), so both are transposed.": (
+                    raised("ValueError", "matmul")
+                ),
+            },
         )
 
 
@@ -125,38 +177,10 @@ def forward_inputs(d):
     return d.array(n, d_in), d.array(d_out, d_in), d.array(r, d_in), d.array(d_out, r), d.number(1.0, 3.0, 16.0), r
 
 
-def forward_of(student, x, W, A, B, alpha, r):
-    base, update = x @ W.T, x @ A.T @ B.T
-    student.lora_forward(x, W, A, B, alpha, r).equals(
-        base + alpha / r * update,
-        instead={
-            "The update is not scaled: multiply it by alpha / r.": base + update,
-            "The update is scaled by alpha alone: divide by r.": base + alpha * update,
-            "The scale is the wrong way round: it is alpha / r.": base + r / alpha * update,
-            "The base's answer is scaled too: only the update is.": alpha / r * (base + update),
-            "The base is missing: y is its answer plus the update.": alpha / r * update,
-            "The update is missing: y is the base's answer plus it.": base,
-            "The scale is alpha / √r, as in rank-stabilized LoRA; here it is alpha / r.": (
-                base + alpha / np.sqrt(r) * update
-            ),
-            "A product has the wrong shape: A is (r, d_in) and B is (d_out, r), so both are transposed.": (
-                raised("ValueError", "matmul")
-            ),
-        },
-    )
-
-
-def layer_inputs():
-    """x, W, b, A, B, r, alpha; small first."""
-    rng = np.random.default_rng(4)
-    for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 3, 2), (4, 5, 3, 2)]:
-        shapes = [(n, d_in), (d_out, d_in), (d_out,), (r, d_in), (d_out, r)]
-        yield *(draw(rng, *shape).astype("float32") for shape in shapes), r, 3.0
-
-
-NOT_TENSORS = "A and B must be Tensors that train: wrap the arrays in nn.Parameter."
 FROZEN = "The base is not frozen: linear.requires_grad_(False)."
 NO_UPDATE = "No gradient reaches A and B: they must take part in y, as Tensors."
+NO_SCALE = "The update is not scaled: multiply it by alpha / r."
+BIAS_TWICE = "The bias is added twice: self.base(x) has it already."
 
 
 @task(
@@ -164,70 +188,119 @@ NO_UPDATE = "No gradient reaches A and B: they must take part in y, as Tensors."
     hints=(
         "What must the layer remember, and which of it trains?",
         "self.base is the Linear, frozen; self.A and self.B are nn.Parameter of what task 2 gives.",
-        "forward: self.base(x) + F.linear(F.linear(x, self.A), self.B) * self.scaling",
+        "A layer that shifts its base's answer: __init__ freezes linear, keeps it as self.base, and sets self.shift = "
+        "nn.Parameter(np.zeros(3)); forward returns self.base(x) + self.shift. Yours adds two F.linear, scaled.",
     ),
 )
 def layer(student):
-    for x, W, b, _, _, r, alpha in layer_inputs():
-        answer = student.driver.fresh(x, W, b, r, alpha)
-        answer["kinds"].equals(
-            {"base": "Linear", "A": "Tensor", "B": "Tensor"}, instead={NOT_TENSORS: lambda kinds: True}
-        )
+    search(student.driver.fresh, fresh_inputs, parts=FRESH_PARTS, hints=FRESH)
+    search(student.driver.trained, trained_inputs, hints=TRAINED)
+    for x, W, b, A, B, r, alpha in layer_inputs():
+        answer = student.driver.fresh(x, W, b, r, alpha, 0)
         base = x @ W.T + b
+        answer["B"].holds(
+            lambda B: not np.any(B),
+            "B all zeros",
+            "At the first step the layer must give what the base gives: is B zero?",
+        )
         answer["y"].equals(
             base,
             instead={
                 "The base's bias is lost: call self.base(x).": x @ W.T,
-                "The base is missing: y is self.base(x) plus the update.": lambda y: not np.any(y),
-                "At the first step the layer must give what the base gives: is B zero?": lambda y: True,
+                "The base is missing: y is self.base(x) plus the update.": np.zeros_like(base),
+                BIAS_TWICE: base + b,
             },
         )
         answer["trains"].holds(
             lambda names: sorted(names) == ["A", "B"],
             "A and B to train, and nothing else",
             "A and B must train.",
-            instead={FROZEN: lambda names: any(name.startswith("base") for name in names)},
+            instead={
+                FROZEN: lambda names: any(name.startswith("base") for name in names),
+                "More trains than A and B: what else is a number stays one.": lambda names: {"A", "B"} < set(names),
+            },
         )
-        dy = 2 * base
-        dB = alpha / r * dy.T @ (x @ answer["A"].value.T)
-        answer["dB"].equals(
-            dB, instead={NO_UPDATE: None, "The update is not scaled: multiply it by alpha / r.": dB * r / alpha}
-        )
-        answer["dA"].equals(
-            np.zeros((r, x.shape[1])),
-            instead={NO_UPDATE: None, "At the first step dA is B's transpose times something: zero.": lambda d: True},
-        )
-    for x, W, b, A, B, r, alpha in layer_inputs():
-        answer = student.driver.trained(x, W, b, A, B, r, alpha)
-        base, update = x @ W.T + b, x @ A.T @ B.T
+        dB = alpha / r * 2 * base.T @ (x @ answer["A"].value.T)
+        answer["dB"].equals(dB, instead={NO_UPDATE: None, NO_SCALE: dB * r / alpha})
+        answer = student.driver.trained(x, W, b, A, B, r, alpha, "")
+        update = x @ A.T @ B.T
         y = base + alpha / r * update
         answer["y"].equals(
             y,
             instead={
-                "The update is not scaled: multiply it by alpha / r.": base + update,
+                NO_SCALE: base + update,
                 "The update is scaled by alpha alone: divide by r.": base + alpha * update,
+                "It is scaled by the alpha of a layer that was made later: keep it in self.": base
+                + (alpha + 1) / r * update,
+                "The update is that of the start: A and B change, so compute it in forward.": base,
+                BIAS_TWICE: y + b,
             },
         )
-        answer["dA"].equals(alpha / r * B.T @ (2 * y).T @ x)
-        answer["dB"].equals(alpha / r * (2 * y).T @ (x @ A.T))
+        answer["dA"].equals(alpha / r * B.T @ (2 * y).T @ x, instead={NO_UPDATE: None})
+        answer["dB"].equals(alpha / r * (2 * y).T @ (x @ A.T), instead={NO_UPDATE: None})
+    student.driver.trained(np.array([x]), W, b, A, B, r, alpha, "")["y"].holds(
+        lambda got: np.shape(got) == (1, *y.shape),
+        f"y of shape {(1, *y.shape)}",
+        "x may have any leading axes (..., d_in), and y has the same: (..., d_out).",
+    )
+
+
+FRESH_PARTS = ("base", "kinds", "trains", "scaling", "y", "dA", "a seed gives one A", "another seed, another A")
+FRESH = {
+    "base": "self.base is the linear itself: no copy, and under this name.",
+    "kinds": "self.A and self.B must be Tensors that train: wrap the arrays in nn.Parameter.",
+    "dA": "At the first step dA is B's transpose times something: zero.",
+    "a seed gives one A": "Two layers of the same seed begin with different A: hand seed on to start_matrices.",
+    "another seed, another A": "Layers of different seeds begin with the same A: hand seed on to start_matrices.",
+}
+TRAINED = {
+    "y, when the layer was called before": "The update of an earlier call is used again: A and B change.",
+    "y, after layer.eval()": "After layer.eval() the layer gives something else: the update is no dropout, and stays.",
+    "W": "The forward pass changed the base's weight: it is frozen, and x takes both paths.",
+    "dx": "The gradient of x is wrong: it comes back through the base and through the update.",
+}
+
+
+def layer_inputs():
+    """x, W, b, A, B, r, alpha; small first."""
+    rng = np.random.default_rng(4)
+    for n, d_in, d_out, r in [(2, 2, 3, 2), (4, 5, 3, 2)]:
+        shapes = [(n, d_in), (d_out, d_in), (d_out,), (r, d_in), (d_out, r)]
+        yield *(draw(rng, *shape).astype("float32") for shape in shapes), r, 3.0
+
+
+def fresh_inputs(d):
+    d_in, d_out, r = d.size(), d.size(), d.size()
+    b = d.array(d_out) if d.choice(True, False) else None
+    return d.array(2, d_in), d.array(d_out, d_in), b, r, d.number(1.0, 3.0, 16.0), d.number(0, 1, 7)
+
+
+def trained_inputs(d):
+    d_in, d_out, r = d.size(), d.size(), d.size()
+    x, b = d.array(*d.shape((1, 0, 2)), d_in), d.array(d_out) if d.choice(True, False) else None
+    alpha, when = d.number(1.0, 3.0, 16.0), d.choice("", "when the layer was called before", "after layer.eval()")
+    return x, d.array(d_out, d_in), b, d.array(r, d_in), d.array(d_out, r), r, alpha, when
 
 
 @task(
     5,
     hints=(
         "Three jobs: find, freeze, replace. In which order?",
-        "Collect the (path, Linear) pairs first; compare path.split('.')[-1], the last name, with the targets.",
-        "Freeze the model before the new layers go in, or A and B are frozen with it. Then model.replace(path, …).",
+        "Collect the (path, Linear) pairs first; compare path.split('.')[-1], the last name, with the targets. Freeze "
+        "before the new layers go in, or A and B are frozen with the rest.",
+        "In a model with embed, blocks.0.up, blocks.0.gate_up and head, the target up means blocks.0.up alone: embed, "
+        "gate_up and head are frozen, up becomes a LoraLayer, ['blocks.0.up'] is returned. The target down raises.",
     ),
 )
 def injecting(student):
+    search(student.driver.injected, inject_inputs, examples=30, hints=INJECTED)
+    search(student.driver.seeded, seed_inputs, examples=5, hints=INJECTED)
     x = np.random.default_rng(5).standard_normal((3, 4)).astype("float32")
     for targets in (["q_proj"], ["v_proj"], ["v_proj", "q_proj"]):
-        wanted = [f"layers.{i}.{name}" for i in range(2) for name in ("q_proj", "v_proj") if name in targets]
-        answer = student.driver.injected(targets, x)
-        kinds = {f"layers.{i}.{name}": "Linear" for i in range(2) for name in ("q_proj", "v_proj", "kv_proj")}
+        wanted = [f"layers.{i}.{name}" for i in range(2) for name in ("v_proj", "q_proj") if name in targets]
+        answer = student.driver.injected(x, 2, targets, 2, 4.0)
         answer["kinds"].holds(
-            lambda found: {name: found.get(name) for name in kinds} == kinds | dict.fromkeys(wanted, "LoraLayer"),
+            lambda found: sorted(path for path, kind in found.items() if kind == "LoraLayer") == sorted(wanted),
             f"a LoraLayer at {', '.join(wanted)} alone",
             "Other layers were replaced than those asked for.",
             instead={
@@ -248,6 +321,9 @@ def injecting(student):
             "Other parameters train than the A's and B's.",
             instead={
                 "Nothing trains: A and B were frozen with the rest. Freeze first, then put the new layers in.": [],
+                "normA and headB train too: look for the whole name A or B, not for a letter.": lambda names: (
+                    {name.split(".")[-2] for name in names if name[-2:] not in (".A", ".B")} == {"normA", "headB"}
+                ),
                 "The rest of the model still trains: freeze it.": lambda names: any(
                     n[-2:] not in (".A", ".B") for n in names
                 ),
@@ -257,40 +333,69 @@ def injecting(student):
             wanted,
             instead={
                 "Return the paths of the layers that were replaced.": None,
-                "Return the paths in the model's order.": lambda paths: sorted(paths) == wanted,
+                "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
             },
         )
-        answer["y"].equals(answer["before"].value)
-    for targets in (["o_proj"], ["q_proj", "o_proj"], ["norm"]):
-        student.driver.injected(targets, x).equals(
+    for targets in (["o_proj"], ["q_proj", "o_proj"], ["normA"]):
+        student.driver.injected(x, 2, targets, 2, 4.0).equals(
             raised("ValueError"),
             instead={
-                "A target that matches no Linear is a mistake in the call: raise ValueError.": lambda result: True,
                 "Only Linears can be replaced: a target that names something else matches nothing.": raised(
                     "AttributeError"
+                ),
+                "A target that matches no Linear is a mistake in the call: raise ValueError.": (
+                    lambda result: "paths" in result
                 ),
             },
         )
 
 
+INJECTED = {
+    "shapes of the A's": "The rank of the new layers is not the one asked for: hand r on.",
+    "scalings": "The scale of the new layers is another: hand alpha on.",
+    "a seed gives one start": "The same seed gives other A's: hand seed on.",
+    "another seed, another start": "Another seed gives the same A's: hand seed on.",
+    "0 is the default seed": "Without a seed, the A's are others than with seed 0, the default.",
+}
+
+
+def inject_inputs(d):
+    targets = d.choice(
+        ["q_proj"], ["v_proj", "q_proj"], ["headB"], ["kv_proj", "headB"], ["o_proj", "q_proj"], ["normA"]
+    )
+    return d.array(2, 4, kinds=("normal",)), d.choice(1, 2), targets, d.number(2, 1, 3), d.number(4.0, 1.0, 3.0)
+
+
+def seed_inputs(d):
+    return d.choice(["q_proj"], ["v_proj", "headB"]), 2, 4.0, d.number(1, 0, 7)
+
+
 TWICE = "The update is counted twice: the merged weight is in place, and A and B are still added."
-NO_SCALE = "The update was merged without its scale: W + (alpha / r) B A."
+NOT_ALL = "A LoraLayer was not found: model.named_modules() finds those in lists and in other modules, too."
 
 
 @task(
     6,
     hints=(
         "What single weight computes x Wᵀ + (alpha / r) (x Aᵀ) Bᵀ? Take x out of the sum.",
-        "W + (alpha / r) B A, and the bias stays. Make a new Linear of it; do not write into the base's array.",
-        "Collect the LoraLayers first; if there are none, raise ValueError; then model.replace(path, new Linear).",
+        "W + (alpha / r) B A, and the bias stays. Make a new Linear of it; do not write into the base's array. Collect "
+        "the LoraLayers first; if there are none, that is an error.",
+        "From 2 to 1 by rank 1: W = [[1, 2]], A = [[3, 4]], B = [[5]], alpha = 2. B A = [[15, 20]], so the new weight "
+        "is [[1 + 2 · 15, 2 + 2 · 20]] = [[31, 42]], and the base still has [[1, 2]].",
     ),
 )
 def merging(student):
+    search(student.driver.merged, merge_inputs, hints=MERGED)
     for x, W, b, A, B, r, alpha in layer_inputs():
-        answer = student.driver.one_layer(W, b, A, B, r, alpha, x)
+        answer = student.driver.merged(x, W, b, A, B, r, alpha)
         answer.returns(
             instead={
-                "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised("ValueError")
+                "A bias of several numbers is neither true nor false: ask whether it `is None`.": raised(
+                    "ValueError", "truth"
+                ),
+                "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised(
+                    "ValueError", "matmul"
+                ),
             }
         )
         base, update = x @ W.T + b, x @ A.T @ B.T
@@ -298,7 +403,7 @@ def merging(student):
         answer["y"].equals(
             base + scale * update,
             instead={
-                NO_SCALE: base + update,
+                "The update was merged without its scale: W + (alpha / r) B A.": base + update,
                 TWICE: base + 2 * scale * update,
                 "The scale was applied twice: layer.scaling is alpha / r already.": base + scale**2 * update,
                 "The bias is lost.": x @ W.T + scale * update,
@@ -306,21 +411,58 @@ def merging(student):
                 "The update is subtracted.": base - scale * update,
             },
         )
-        answer["kind"].equals(
-            "Linear", instead={"The LoraLayer is still there: put a plain Linear in its place.": "LoraLayer"}
+        answer["kinds"].holds(
+            lambda kinds: set(kinds.values()) == {"Linear"},
+            "a Linear everywhere",
+            NOT_ALL,
+            instead={
+                "The LoraLayer is still there: put a plain Linear in its place.": (
+                    lambda kinds: set(kinds.values()) == {"LoraLayer"}
+                )
+            },
         )
-        answer["base"].equals(
+        answer["W of the base"].equals(
             W,
-            instead={"The base's own array was changed: make a new one, so that the base can be kept.": lambda w: True},
+            instead={"The base's own array was changed: make a new one, so that the base can be kept.": np.ndarray.any},
         )
-        answer["paths"].equals(["layer"], instead={"Return the paths of the layers that were merged.": None})
-    x = np.random.default_rng(6).standard_normal((3, 4)).astype("float32")
-    answer = student.driver.two_blocks(x)
-    answer["y"].equals(answer["before"].value)
-    answer["kinds"].holds(
-        lambda kinds: set(kinds.values()) == {"Linear"}, "no LoraLayer left", "Only a part of the layers was merged."
-    )
-    student.driver.merge_twice().equals(
+        answer["paths"].equals(
+            ["first", "blocks.0.deep"],
+            instead={
+                "Return the paths of the layers that were merged.": None,
+                NOT_ALL: ["first"],
+                "Return the paths in the model's order.": ["blocks.0.deep", "first"],
+            },
+        )
+    student.driver.merged_twice().equals(
         raised("ValueError"),
-        instead={"A second merge must be refused: raise ValueError where there is no LoraLayer.": lambda result: True},
+        instead={"A second merge must be refused: raise ValueError where there is no LoraLayer.": lambda paths: True},
     )
+    student.driver.never_adapted().equals(
+        raised("ValueError"),
+        instead={"A model that never had a LoraLayer must be refused, too: raise ValueError.": lambda paths: True},
+    )
+    student.driver.adapted_anew().equals(
+        ["layer"],
+        instead={
+            "A model that was merged may be adapted and merged anew: ask whether there are LoraLayers, keep no flag.": (
+                raised("ValueError")
+            ),
+            NOT_ALL: [],
+        },
+    )
+
+
+MERGED = {
+    "y of a base without bias": "The second layer is merged wrong: has it its own scale, its own weight, and no bias?",
+    "biases": "The new Linear has a bias where the base has none, or none where it has one.",
+    "dtype": "The merged weight has another dtype than the layer: in a float32 model it takes twice the memory.",
+    "b of the base": "The base's own bias was changed.",
+    "what else trains": "Merging changed whether other parameters train.",
+}
+
+
+def merge_inputs(d):
+    d_in, d_out, r = d.size(), d.size(), d.size()
+    b = d.array(d_out) if d.choice(True, False) else None
+    arrays = d.array(2, d_in), d.array(d_out, d_in), b, d.array(r, d_in), d.array(d_out, r)
+    return *arrays, r, d.number(1.0, 3.0, 16.0)

@@ -8,108 +8,182 @@ import numpy as np
 from minilora import Tensor, nn
 
 
-def gradient(tensor: Tensor):
-    """The array, or None."""
-    return None if tensor.grad is None else tensor.grad
+def started(student, d_in, d_out, r, seed):
+    """A, B = start_matrices(d_in, d_out, r, seed); again with this seed; then with seed + 1"""
+    A, B = student.start_matrices(d_in, d_out, r, seed)
+    again, other = (student.start_matrices(d_in, d_out, r, s)[0] for s in (seed, seed + 1))
+    return {"A": A, "B": B, "again": again, "other": other}
 
 
-def observe(layer, x) -> dict:
-    y = layer(Tensor(x))
+def observed(layer, x) -> dict:
+    y = layer(x)
     if y.requires_grad:
         (y * y).sum().backward()
     return {
-        "y": y,
-        "A": layer.A,
-        "B": layer.B,
         "trains": [name for name, p in layer.named_parameters() if p.requires_grad],
-        "dA": gradient(layer.A),
-        "dB": gradient(layer.B),
+        "y": y,
+        "dA": layer.A.grad,
+        "dB": layer.B.grad,
     }
 
 
-def fresh(student, x, W, b, r, alpha):
-    """layer = LoraLayer(linear, r, alpha, seed=0); y = layer(x); (y * y).sum().backward()"""
-    layer = student.LoraLayer(nn.Linear.from_arrays(W, b), r, alpha, 0)
-    kinds = {name: type(getattr(layer, name, None)).__name__ for name in ("base", "A", "B")}
-    return {"kinds": kinds} | (observe(layer, x) if kinds["A"] == kinds["B"] == "Tensor" else {})
+def fresh(student, x, W, b, r, alpha, seed):
+    """layer = LoraLayer(linear, r, alpha, seed); y = layer(x); (y * y).sum().backward()"""
+    linear = nn.Linear.from_arrays(W, b)
+    layer, same, other = (student.LoraLayer(linear, r, alpha, s) for s in (seed, seed, seed + 1))
+    base = getattr(layer, "base", None)
+    kinds = {name: type(getattr(layer, name, None)).__name__ for name in ("A", "B")}
+    facts = {"base": "the linear" if base is linear else f"another {type(base).__name__}", "kinds": kinds}
+    if set(kinds.values()) != {"Tensor"}:
+        return facts
+    return (
+        facts
+        | observed(layer, Tensor(x))
+        | {
+            "scaling": getattr(layer, "scaling", None),
+            "A": layer.A,
+            "B": layer.B,
+            "a seed gives one A": np.array_equal(layer.A.data, same.A.data),
+            "another seed, another A": not np.array_equal(layer.A.data, other.A.data),
+        }
+    )
 
 
-def trained(student, x, W, b, A, B, r, alpha):
-    """the same, after A and B have been set"""
-    layer = student.LoraLayer(nn.Linear.from_arrays(W, b), r, alpha, 0)
+def trained(student, x, W, b, A, B, r, alpha, when):
+    """layer = LoraLayer(linear, r, alpha, seed=0), then its A and B are set; y = layer(x); (y * y).sum().backward()"""
+    linear, x = nn.Linear.from_arrays(W.copy(), b), Tensor(x, requires_grad=True)
+    layer = student.LoraLayer(linear, r, alpha, 0)
+    student.LoraLayer(nn.Linear.from_arrays(W + 1, b), r, alpha + 1, 1)
+    if "before" in when:
+        layer(x)
+    if "eval" in when:
+        layer.eval()
     layer.A.data, layer.B.data = A, B
-    return observe(layer, x)
+    facts = observed(layer, x)
+    y = facts.pop("y")
+    return {f"y, {when}" if when else "y": y, "W": linear.weight, "dx": x.grad} | facts
 
 
 class Block(nn.Module):
     """x (n, 4) -> (n, 4). One linear map's name ends in another's."""
 
     def __init__(self, rng):
-        self.q_proj = nn.Linear(4, 4, rng=rng)
         self.v_proj = nn.Linear(4, 4, bias=False, rng=rng)
+        self.q_proj = nn.Linear(4, 4, rng=rng)
         self.kv_proj = nn.Linear(4, 4, rng=rng)
-        self.norm = nn.RMSNorm(4)
+        self.normA = nn.RMSNorm(4)
 
     def forward(self, x):
-        return self.norm(x + self.kv_proj(self.v_proj(self.q_proj(x)).tanh()))
+        return self.normA(x + self.kv_proj(self.v_proj(self.q_proj(x)).tanh()))
 
 
 class Model(nn.Module):
-    """Two blocks and a head."""
+    """Blocks and a head."""
 
-    def __init__(self):
+    def __init__(self, blocks):
         rng = np.random.default_rng(1)
-        self.layers = [Block(rng), Block(rng)]
-        self.head = nn.Linear(4, 3, rng=rng)
+        self.layers = [Block(rng) for _ in range(blocks)]
+        self.headB = nn.Linear(4, 3, rng=rng)
 
     def forward(self, x):
         for layer in self.layers:
             x = layer(x)
-        return self.head(x)
+        return self.headB(x)
 
 
-def described(model, x) -> dict:
-    return {
-        "kinds": {name: type(module).__name__ for name, module in model.named_modules() if "proj" in name[-6:]},
+def injected(student, x, blocks, targets, r, alpha):
+    """paths = inject(model, targets, r, alpha), of a model with so many blocks; then its A's and B's are set"""
+    model = Model(blocks)
+    before = [path for path, _ in model.named_modules() if path]
+    paths = student.inject(model, targets, r, alpha)
+    facts = {
+        "kinds": {path: type(model.get_submodule(path)).__name__ for path in before},
         "trains": [name for name, p in model.named_parameters() if p.requires_grad],
-        "y": model(Tensor(x)),
+        "paths": paths,
+        "y at the start": model(Tensor(x)),
+    }
+    layers = [module for _, module in model.named_modules() if isinstance(module, student.LoraLayer)]
+    facts["shapes of the A's"] = [list(layer.A.shape) for layer in layers]
+    facts["scalings"] = [float(layer.scaling) for layer in layers]
+    rng = np.random.default_rng(2)
+    for layer in layers:
+        layer.A.data, layer.B.data = (rng.standard_normal(m.shape).astype("float32") for m in (layer.A, layer.B))
+    return facts | {"y with these": model(Tensor(x))}
+
+
+def seeded(student, targets, r, alpha, seed):
+    """inject(model, targets, r, alpha, seed), and of other models: with that seed, with another, with none"""
+    first, again, other, zero, default = (Model(2) for _ in range(5))
+    for model, s in ((first, seed), (again, seed), (other, seed + 1), (zero, 0)):
+        student.inject(model, targets, r, alpha, s)
+    student.inject(default, targets, r, alpha)
+    return {
+        "a seed gives one start": starts(first) == starts(again),
+        "another seed, another start": starts(first) != starts(other),
+        "0 is the default seed": starts(zero) == starts(default),
     }
 
 
-def injected(student, targets, x):
-    """paths = inject(model, targets, r=2, alpha=4); y = model(x)"""
-    model = Model()
-    before = model(Tensor(x))
-    paths = student.inject(model, targets, 2, 4.0)
-    return {"before": before, "paths": paths} | described(model, x)
+def starts(model) -> list:
+    """All A's of a model, as lists."""
+    return [p.data.tolist() for name, p in model.named_parameters() if name.endswith(".A")]
 
 
-def one_layer(student, W, b, A, B, r, alpha, x):
-    """merge(model), where model.layer is a LoraLayer with A and B set; then model.layer(x)"""
-    model = nn.Module()
-    linear = nn.Linear.from_arrays(W.copy(), b)
-    model.layer = student.LoraLayer(linear, r, alpha, 0)
-    model.layer.A.data, model.layer.B.data = A, B
+class Holder(nn.Module):
+    """A layer within a module within a list."""
+
+    def __init__(self, deep):
+        self.deep = deep
+
+
+def merged(student, x, W, b, A, B, r, alpha):
+    """merge(model), where model.first and model.blocks[0].deep are LoraLayers; then y = model.first(x)"""
+    model, linear = nn.Module(), nn.Linear.from_arrays(W.copy(), None if b is None else b.copy())
+    deep = nn.Linear.from_arrays(W + 1, None)
+    model.first = student.LoraLayer(linear, r, alpha, 0)
+    model.blocks = [Holder(student.LoraLayer(deep, r + 1, alpha + 2, 0))]
+    model.norm, model.frozen = nn.RMSNorm(2), nn.RMSNorm(2).requires_grad_(False)
+    model.first.A.data, model.first.B.data = A, B
+    model.blocks[0].deep.A.data, model.blocks[0].deep.B.data = np.concatenate([A, A[:1]]), np.hstack([B, B[:, :1]])
     paths = student.merge(model)
-    facts = {"paths": paths, "kind": type(model.layer).__name__, "base": linear.weight}
-    return facts | {"y": model.layer(Tensor(x))}
+    made = [model.first, model.blocks[0].deep]
+    facts = {
+        "y": model.first(Tensor(x)),
+        "kinds": {"first": type(made[0]).__name__, "blocks.0.deep": type(made[1]).__name__},
+        "W of the base": linear.weight,
+        "b of the base": linear.bias,
+        "paths": paths,
+        "y of a base without bias": made[1](Tensor(x)),
+        "what else trains": [model.norm.weight.requires_grad, model.frozen.weight.requires_grad],
+    }
+    if set(facts["kinds"].values()) == {"Linear"}:
+        facts["biases"] = ["none" if layer.bias is None else "one" for layer in made]
+        facts["dtype"] = [str(layer.weight.dtype) for layer in made]
+    return facts
 
 
-def two_blocks(student, x):
-    """merge(model), for a model with four LoraLayers"""
-    model = Model()
-    rng = np.random.default_rng(2)
-    for block in model.layers:
-        for name in ("q_proj", "v_proj"):
-            setattr(block, name, layer := student.LoraLayer(getattr(block, name), 2, 4.0, 0))
-            layer.B.data = rng.standard_normal((4, 2)).astype("float32")
-    before = model(Tensor(x))
-    return {"before": before, "paths": student.merge(model)} | described(model, x)
-
-
-def merge_twice(student):
-    """merge(model); merge(model)"""
+def adapted(student, linear):
+    """A model with one LoraLayer."""
     model = nn.Module()
-    model.layer = student.LoraLayer(nn.Linear(3, 2), 1, 1.0, 0)
+    model.layer = student.LoraLayer(linear, 1, 1.0, 0)
+    return model
+
+
+def merged_twice(student):
+    """merge(model); merge(model)"""
+    model = adapted(student, nn.Linear(3, 2))
     student.merge(model)
+    return student.merge(model)
+
+
+def never_adapted(student):
+    """merge(model), of a model without a LoraLayer"""
+    return student.merge(Model(1))
+
+
+def adapted_anew(student):
+    """merge(model); model.layer = LoraLayer(model.layer, 1, 1.0, seed=0); merge(model)"""
+    model = adapted(student, nn.Linear(3, 2))
+    student.merge(model)
+    model.layer = student.LoraLayer(model.layer, 1, 1.0, 0)
     return student.merge(model)

@@ -60,7 +60,7 @@ def lora_forward(x: np.ndarray, W: np.ndarray, A: np.ndarray, B: np.ndarray, alp
 class LoraLayer(nn.Module):
     """A frozen Linear and its trainable update.
 
-    base: the nn.Linear, frozen; A (r, d_in) and B (d_out, r): Tensors that train; scaling: alpha / r.
+    base: the linear itself, frozen; A (r, d_in) and B (d_out, r): Tensors that train; scaling: alpha / r.
     """
 
     def __init__(self, linear: nn.Linear, r: int, alpha: float, seed: int):
@@ -80,9 +80,10 @@ class LoraLayer(nn.Module):
 
 # %%
 def inject(model: nn.Module, targets: list[str], r: int, alpha: float, seed: int = 0) -> list[str]:
-    """Put a LoraLayer in place of each Linear whose last name is in `targets`; of the model, only A's and B's train.
+    """Put a LoraLayer in place of each Linear whose last name is in `targets`; only their A's and B's train then.
 
-    Returns the paths, in the model's order. Raises ValueError where a target matches no Linear.
+    seed: of the A's, the same in each layer or not. Returns the paths, in the model's order. Raises ValueError where a
+    target matches no Linear.
     """
     raise NotImplementedError("lesson 08, task 5: replace the targets, freeze the rest")
 
@@ -96,9 +97,9 @@ def inject(model: nn.Module, targets: list[str], r: int, alpha: float, seed: int
 
 # %%
 def merge(model: nn.Module) -> list[str]:
-    """Put a plain Linear that computes the same in place of each LoraLayer; returns the paths.
+    """Put a plain Linear that computes the same, of the same dtype, in place of each LoraLayer; returns the paths.
 
-    The bases that the layers hold stay as they are. Raises ValueError where there is no LoraLayer: whoever merges twice
-    has lost track.
+    The bases that the layers hold stay as they are, and what else trains goes on to. Raises ValueError where there is
+    no LoraLayer: whoever merges twice has lost track.
     """
     raise NotImplementedError("lesson 08, task 6: merge, once")

@@ -10,7 +10,42 @@ MISTAKES = [
     Mistake("count_parameters", "square", "return 2 * r * d_in, d_in * d_out", "need not be equal"),
     Mistake("count_parameters", "order", "return d_in * d_out, r * (d_in + d_out)", "comes first"),
     Mistake("count_parameters", "one number", "return r * (d_in + d_out)", "2 results"),
+    Mistake(
+        "count_parameters",
+        "in 32 bits",
+        """
+        sizes = np.array([d_in, d_out], dtype="int32")
+        return int(r * sizes.sum()), int(np.prod(sizes, dtype="int32"))
+        """,
+        "wraps around",
+    ),
+    Mistake(
+        "count_parameters",
+        "never more than full",
+        "return min(r * (d_in + d_out), d_in * d_out), d_in * d_out",
+        "A large rank",
+    ),
     # Task 2
+    Mistake(
+        "start_matrices",
+        "one row for all",
+        """
+        bound = 1 / np.sqrt(d_in)
+        return np.tile(rng.uniform(-bound, bound, d_in), (r, 1)), np.zeros((d_out, r))
+        """,
+        "numbers of A repeat",
+    ),
+    Mistake(
+        "start_matrices",
+        "kept for the next call",
+        """
+        kept = start_matrices.__dict__.setdefault("kept", {})
+        bound = 1 / np.sqrt(d_in)
+        fresh = rng.uniform(-bound, bound, (r, d_in)), np.zeros((d_out, r))
+        return kept.setdefault((d_in, d_out, r, seed), fresh)
+        """,
+        "shares memory with an earlier result",
+    ),
     Mistake(
         "start_matrices",
         "both zero",
@@ -75,7 +110,7 @@ MISTAKES = [
         bound = 1 / np.sqrt(d_in)
         return np.random.uniform(-bound, bound, (r, d_in)), np.zeros((d_out, r))
         """,
-        "one A",
+        "same seed",
     ),
     # Task 3
     Mistake("lora_forward", "no scale", "return x @ W.T + x @ A.T @ B.T", "not scaled"),
@@ -86,7 +121,33 @@ MISTAKES = [
     Mistake("lora_forward", "no update", "return x @ W.T", "update is missing"),
     Mistake("lora_forward", "root of r", "return x @ W.T + alpha / np.sqrt(r) * (x @ A.T @ B.T)", "rank-stabilized"),
     Mistake("lora_forward", "not transposed", "return x @ W.T + alpha / r * (x @ A @ B)", "both are transposed"),
+    Mistake("lora_forward", "into W", "W += alpha / r * (B @ A)\nreturn x @ W.T", "changed its argument W"),
+    Mistake("lora_forward", "a whole scale", "return x @ W.T + alpha // r * (x @ A.T @ B.T)", "cuts it off"),
     # Task 4
+    Mistake(
+        "LoraLayer.forward",
+        "off in evaluation",
+        """
+        y = self.base(x)
+        return y + F.linear(F.linear(x, self.A), self.B) * self.scaling if self.training else y
+        """,
+        "After layer.eval()",
+    ),
+    Mistake(
+        "LoraLayer.forward",
+        "two axes alone",
+        """
+        rows = x.reshape(-1, x.shape[-1])
+        return self.base(rows) + F.linear(F.linear(rows, self.A), self.B) * self.scaling
+        """,
+        "any leading axes",
+    ),
+    Mistake(
+        "LoraLayer.forward",
+        "x detached",
+        "return self.base(x) + F.linear(F.linear(x.detach(), self.A), self.B) * self.scaling",
+        "gradient of x",
+    ),
     Mistake(
         "LoraLayer.__init__",
         "base left trainable",
@@ -235,7 +296,72 @@ MISTAKES = [
         """,
         "matches no Linear",
     ),
+    Mistake(
+        "inject",
+        "targets crossed off",
+        """
+        linears = [(p, m) for p, m in model.named_modules() if isinstance(m, nn.Linear)]
+        chosen = [(p, m) for p, m in linears if p.split(".")[-1] in targets]
+        for path, _ in chosen:
+            if path.split(".")[-1] in targets:
+                targets.remove(path.split(".")[-1])
+        if targets:
+            raise ValueError(targets)
+        model.requires_grad_(False)
+        for path, linear in chosen:
+            model.replace(path, LoraLayer(linear, r, alpha, seed))
+        return [path for path, _ in chosen]
+        """,
+        "changed its argument targets",
+    ),
+    Mistake(
+        "inject",
+        "a letter of the path",
+        """
+        linears = [(p, m) for p, m in model.named_modules() if isinstance(m, nn.Linear)]
+        chosen = [(p, m) for p, m in linears if p.split(".")[-1] in targets]
+        if set(targets) - {p.split(".")[-1] for p, _ in chosen}:
+            raise ValueError(targets)
+        for path, linear in chosen:
+            model.replace(path, LoraLayer(linear, r, alpha, seed))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = "A" in name or "B" in name
+        return [path for path, _ in chosen]
+        """,
+        "whole name A or B",
+    ),
     # Task 6
+    Mistake(
+        "merge",
+        "a flag",
+        """
+        if getattr(model, "is_merged", False):
+            raise ValueError("merged")
+        model.is_merged = True
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            bias = layer.base.bias
+            model.replace(path, nn.Linear.from_arrays(weight, None if bias is None else bias.data))
+        return [path for path, _ in layers]
+        """,
+        "never had a LoraLayer",
+    ),
+    Mistake(
+        "merge",
+        "float64",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            weight = layer.base.weight.data.astype("float64") + layer.scaling * (layer.B.data @ layer.A.data)
+            bias = layer.base.bias
+            model.replace(path, nn.Linear.from_arrays(weight, None if bias is None else bias.data))
+        return [path for path, _ in layers]
+        """,
+        "another dtype",
+    ),
     Mistake(
         "merge",
         "no scale",
@@ -245,7 +371,8 @@ MISTAKES = [
             raise ValueError
         for path, layer in layers:
             weight = layer.base.weight.data + layer.B.data @ layer.A.data
-            model.replace(path, nn.Linear.from_arrays(weight, layer.base.bias and layer.base.bias.data))
+            bias = None if layer.base.bias is None else layer.base.bias.data
+            model.replace(path, nn.Linear.from_arrays(weight, bias))
         return [path for path, _ in layers]
         """,
         "without its scale",

@@ -27,7 +27,7 @@ EXAMPLES = 60
 SEED, SEEDS = 8, 1000
 SHRINKS = 200  # calls of an example at most that look for smaller inputs
 # A property of all wrong inputs is named where chance would hardly give it to all, or nearly no input with it is right
-CHANCE, RARE = 0.02, 0.05
+CHANCE, RARE = 0.001, 0.05
 CONFIRMED = 12  # examples in which an argument is to make no difference
 NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
 KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # of an array's values; a search shrinks to the first
@@ -263,7 +263,7 @@ class _Search:
                 answer.fail(show_value(expected), problem)
             answer.equals(expected, tolerance=self.tolerance)
         except Failure as failure:
-            return replace(failure, hint=f"{hint} {failure.hint}".strip(), is_known=bool(hint))
+            return replace(failure, hint=hint or failure.hint, is_known=bool(hint))
         return None
 
     def expected(self, arguments: Sequence[Any]) -> Any:
@@ -295,7 +295,9 @@ class _Search:
         if hint := self._state(found):
             return replace(found.failure, hint=hint, is_known=True, is_state=True)
         if cause := self._ignored(found) or self._property(examples):
-            return replace(found.failure, hint=f"{cause} {found.failure.hint}", cause=cause)
+            hint = found.failure.hint
+            hint = f"{hint} {cause}" if found.failure.is_known else f"{cause} {hint}"
+            return replace(found.failure, hint=hint, cause=cause)
         return found.failure
 
     def _fresh(self) -> None:
@@ -311,7 +313,8 @@ class _Search:
     def _state(self, found: _Found) -> str:
         """What to say where the same call is answered right when it comes first."""
         self._fresh()
-        if self.failure(found.twin if found.call == 1 else found.arguments, found.layout) is not None:
+        if failure := self.failure(found.twin if found.call == 1 else found.arguments, found.layout):
+            found.failure = failure
             return ""
         for name, other in self._others(found.arguments, found.twin):
             self._fresh()
@@ -368,7 +371,7 @@ class _Search:
         return f"It goes wrong only where {PROPERTIES[name][1]}{f' in {who}' if who else ''}."
 
     def _tags(self, arguments: Sequence[Any], layout: str) -> "set[_Tag]":
-        named = {"": arguments, "the result": [self.expected(arguments)]}
+        named = {"": arguments, "the result": [] if self.function.is_driver else [self.expected(arguments)]}
         named |= {name: [value] for name, value in zip(self.function.parameters, arguments, strict=False)}
         tags = {(who, name) for who, values in named.items() for name, (has, _) in PROPERTIES.items() if has(values)}
         is_laid_out = layout and any(array.size > (layout == "strided") for array in arrays(arguments))
