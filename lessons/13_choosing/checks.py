@@ -4,9 +4,27 @@ from math import ceil, floor
 
 import numpy as np
 
-from minilora.classroom import raised, task
+from minilora.classroom import raised, search, task
 
 USES = ()
+
+
+def some(d, *options):
+    """One of them; in some calls, another one in the second."""
+    return d.choice(*options) if d.choice(True, False) else d.number(*options)
+
+
+def explained(function, cases, variants):
+    """(case, answer, {hint: answer}): the hint of the wrong variant that may give all of these answers, if one does."""
+    answers = [function(case) for case in cases]
+    found = [
+        hint
+        for hint, variant in variants.items()
+        if all(answer.raw in variant(case) for case, answer in zip(cases, answers, strict=True))
+    ]
+    for case, answer in zip(cases, answers, strict=True):
+        yield case, answer, dict.fromkeys(found[:1], answer.raw)
+
 
 # SmolLM2-135M, a LLaMA in small, and one in which no two sizes are alike.
 SMOLLM2 = {"layers": 30, "hidden": 576, "intermediate": 1536, "kv_width": 192, "vocab": 49152, "tied": True}
@@ -24,10 +42,15 @@ SHAPES = [
     hints=(
         "How much does one query save, once the model is trained? And how many of those pay for the training?",
         "saved = prompted - trained; training / saved queries, rounded up. What if nothing is saved?",
-        "ceil(training / saved) where saved > 0; None where it is not; 0 where training costs nothing.",
+        "Training costs 7, a query 4 by a prompt and 2 trained, so that 2 are saved. After 3 queries it is 6, after 4 "
+        "8: 4 queries. At one price never; and what costs nothing has paid for itself before the first query.",
     ),
 )
 def crossing(student):
+    search(
+        student.crossover,
+        lambda d: (some(d, 10, 0, 7.5, 12.5, 1000), some(d, 3, 2, 4.5, 8.5, 0), some(d, 1, 2, 0.5, 3.5, 0)),
+    )
     never = "A query by prompt is no dearer here, so training never pays: return None."
     for training, prompted, trained in [(6, 3, 1), (7, 4, 2), (9, 2, 1.5), (10, 1, 3), (4, 2, 2), (0, 3, 1), (0, 1, 2)]:
         saved = prompted - trained
@@ -57,16 +80,28 @@ def crossing(student):
                 "Queries come in whole numbers: round up.": training / saved,
                 "One too many: with exactly this number of queries, both have cost the same.": right + 1,
                 "The difference is the wrong way round: prompted - trained is what a query saves.": (
-                    lambda n, right=right: n is None or n < right
+                    lambda n: n is None or n <= 0
                 ),
                 "Divide what training costs by what a query saves.": saved / training if training else -1,
             },
         )
+    answer = student.crossover(1_000_000, 2, 1)
+    answer.equals(1_000_000, instead={"It gives up: the lines may meet as far out as you like.": None})
+    answer.holds(
+        lambda n: np.asarray(n).dtype.kind in "iu",
+        "an int",
+        "A number of queries is an int, and this is a float: math.ceil gives an int, np.ceil does not.",
+    )
 
 
 def linears_of(shape: dict) -> list[tuple[int, int]]:
     h, f, kv = shape["hidden"], shape["intermediate"], shape["kv_width"]
     return [(h, h), (h, kv), (h, kv), (h, h), (h, f), (h, f), (f, h)]
+
+
+def drawn_shape(d) -> dict:
+    shape = {"layers": some(d, 2, 1, 3, 30), "hidden": some(d, 4, 1, 6, 576), "intermediate": some(d, 7, 4, 1536)}
+    return shape | {"kv_width": some(d, 2, 1, 4, 192), "vocab": some(d, 11, 1, 4, 49152), "tied": some(d, True, False)}
 
 
 def counted(shape: dict, r: int) -> dict:
@@ -84,10 +119,12 @@ def counted(shape: dict, r: int) -> dict:
     hints=(
         "Write down (in, out) of the seven linear layers of a block. Which of them are not (hidden, hidden)?",
         "k and v: (hidden, kv_width). gate and up: (hidden, intermediate); down: (intermediate, hidden).",
-        "linears: layers · Σ in · out. lora: layers · Σ r (in + out). norms: (2 · layers + 1) · hidden.",
+        "With hidden 4, kv_width 2 and intermediate 7, q is (4, 4) and has 16 numbers, k (4, 2) has 8, gate (4, 7) 28. "
+        "LoRA with r = 3 has 3 · (4 + 2) = 18 beside k. Two blocks have 5 norms of 4 numbers.",
     ),
 )
 def counting(student):
+    search(student.count, lambda d: (drawn_shape(d), some(d, 3, 1, 8, 64)))
     for shape in SHAPES:
         for r in (1, 3):
             answer, right = student.count(shape, r), counted(shape, r)
@@ -127,6 +164,14 @@ def counting(student):
                 right["lora"],
                 instead={
                     "The rank is missing.": right["lora"] // r if r > 1 else -1,
+                    "A rank may be larger than the side of a matrix: A is (r, in) and B (out, r) all the same.": (
+                        layers * sum(min(r, i, o) * (i + o) for i, o in linears_of(shape))
+                    ),
+                    "LoRA stands in the blocks alone: the head and the embeddings have none.": (
+                        lambda got, lora=right["lora"], added=r * (h + shape["vocab"]): (
+                            got in (lora + added, lora + 2 * added)
+                        )
+                    ),
                     "There are `layers` blocks: this is one.": right["lora"] // layers if layers > 1 else -1,
                     "Only q and v were counted: here, LoRA stands beside all seven.": layers * r * both,
                     "A has r · in numbers and B has out · r: add them, do not multiply.": (
@@ -158,11 +203,13 @@ def counting(student):
     hints=(
         "What trains? That decides gradients and optimizer. What is stored in 4 bits? That decides the weights.",
         "A byte has 8 bits. Gradients: 2 bytes for each number that trains; optimizer: 8. Full: everything trains.",
-        "qlora: linears · (4 + 8/64 + 32/(64 · 256)) / 8 + 2 · (embeddings + norms); activations: layers · batch · "
-        "length · hidden · 2.",
+        "6,400 weights of a linear layer: 3,200 bytes of codes, 100 scales of 1 byte, 100/256 of a scale of 4 bytes, "
+        "3,301.5625 in all. 1,000 numbers that train: 2,000 bytes of gradients, 8,000 of moments. A block's input with "
+        "batch 5, length 4 and hidden 4: 160 bytes, and there are several blocks.",
     ),
 )
 def planning(student):
+    search(student.memory, memory_inputs)
     every = "These are of all weights: only what trains has them, and the base is frozen."
     added = "Only the adapter was counted: with full fine-tuning, every weight trains."
     for shape in SHAPES[1:]:
@@ -199,6 +246,9 @@ def planning(student):
                             got in (2 * n["linears"], n["linears"] * of_4 / 8)
                         ),
                         "The adapters have a place of their own.": weights + 2 * lora,
+                        "Parts of a scale count as parts: nothing is rounded.": (
+                            lambda got, weights=weights: 0 < abs(got - weights) < 6
+                        ),
                     },
                     tolerance=1e-9,
                 )
@@ -240,13 +290,24 @@ def planning(student):
                     },
                     tolerance=1e-9,
                 )
-    student.memory(SHAPES[0], "prompt", 3, 1, 2).equals(
-        raised("ValueError"),
-        instead={
-            "A method that the formula is not for must be refused: raise ValueError.": lambda got: True,
-            "A method that the formula is not for must be refused by a ValueError, not by chance.": raised("Exception"),
-        },
-    )
+    for method in ("prompt", "", "ora", "full, lora"):
+        student.memory(SHAPES[0], method, 3, 1, 2).equals(
+            raised("ValueError"),
+            instead={
+                "Parts of a name pass for it: `in` a string finds parts, in a tuple of names the whole ones.": (
+                    lambda got, method=method: method != "prompt"
+                ),
+                "A method that the formula is not for must be refused: raise ValueError.": lambda got: True,
+                "A method that the formula is not for must be refused by a ValueError, not by chance.": (
+                    raised("Exception")
+                ),
+            },
+        )
+
+
+def memory_inputs(d):
+    method = some(d, "lora", "full", "qlora", "qlora", "prompt", "LoRA")
+    return drawn_shape(d), method, some(d, 3, 1, 8), some(d, 1, 5), some(d, 2, 4, 512)
 
 
 MEASURED = [
@@ -255,45 +316,109 @@ MEASURED = [
     {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (1, [2.25, 3.0])},
     {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (1, [2.375, 2.5])},
     {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (2, [2.75, 3.0]), "norms": (1, [9.0, 9.0])},
+    {"full": (10, [2.0, 2.5]), "lora": (5, [2.5, 3.0]), "ia3": (1, [3.0, 3.5])},  # just level, and a step more
+    {"full": (10, [2.0, 2.0, 2.375]), "lora": (5, [2.25, 2.75, 2.75])},  # ranges that overlap, means far apart
+    {"full": (10, [2.0, 2.5, 2.0]), "lora": (5, [2.5, 2.25]), "ia3": (1, [2.5, 2.625, 2.5])},
+    {"full": (10, [2.0, 2.0, 2.0, 2.5]), "lora": (5, [2.25, 2.25, 2.25, 2.5, 2.5])},
+    {"full": (3, [2.0, 2.0, 2.75]), "lora": (9, [2.125, 2.125, 2.125]), "ia3": (1, [2.5, 2.5, 2.5])},
 ]
 
 
-def level(measured: dict, share: float = 0.5, own: bool = True, others: bool = True) -> str:
+def level(measured: dict, share=0.5, own=True, others=True, spread=np.ptp, middle=np.mean) -> str:
     """The cheapest within so large a share of the ranges of the best (own) and of itself (others)."""
-    means = {name: float(np.mean(bits)) for name, (_, bits) in measured.items()}
-    ranges = {name: max(bits) - min(bits) for name, (_, bits) in measured.items()}
+    means = {name: middle(bits) for name, (_, bits) in measured.items()}
+    ranges = {name: abs(spread(bits)) for name, (_, bits) in measured.items()}
     best = min(means, key=means.get)
     near = [n for n in measured if means[n] - means[best] <= share * (others * ranges[n] + own * ranges[best])]
-    return min(near, key=lambda name: measured[name][0])
+    return cheapest(measured, near)
+
+
+def cheapest(measured: dict, names) -> str:
+    return min(names, key=lambda name: measured[name][0])
+
+
+def mean_of(measured: dict, name: str) -> float:
+    return float(np.mean(measured[name][1]))
+
+
+def overlapping(measured: dict) -> str:
+    """The cheapest of those whose range meets that of the best."""
+    best = min(measured, key=lambda name: mean_of(measured, name))
+    return cheapest(measured, [n for n in measured if min(measured[n][1]) <= max(measured[best][1])])
+
+
+def chained(measured: dict) -> str:
+    """The cheapest of those that are level with the best, or with one that is level with it, and so on."""
+    first, *rest = sorted(measured, key=lambda name: mean_of(measured, name))
+    chain = [first]
+    for name in rest:
+        two = {n: measured[n] for n in (chain[-1], name)}
+        if level(two | {name: (-1e9, two[name][1])}) != name:
+            break
+        chain.append(name)
+    return cheapest(measured, chain)
+
+
+NOT_LEVEL = {
+    "This is the cheapest of all: only those that are level with the best come into question.": (
+        lambda measured: cheapest(measured, measured)
+    ),
+    "This is the best mean. Others are level with it, and one of those is cheaper.": (
+        lambda measured: min(measured, key=lambda name: mean_of(measured, name))
+    ),
+    "Whole ranges were added: half of each counts.": lambda measured: level(measured, 1.0),
+    "Only the best one's range was looked at: the other scatters as well.": (
+        lambda measured: level(measured, others=False)
+    ),
+    "Only the other one's range was looked at: the best scatters as well.": lambda measured: level(measured, own=False),
+    "This has the most bits: fewer are better.": (
+        lambda measured: max(measured, key=lambda name: mean_of(measured, name))
+    ),
+    "This has the luckiest seed: compare the means.": lambda measured: min(measured, key=lambda n: min(measured[n][1])),
+    "Ranges that overlap are another rule: how far the means lie apart is what counts.": overlapping,
+    "Level with one that is level with the best is not level with the best itself: compare each with the best.": (
+        chained
+    ),
+    "The seeds come in any order: a range goes from the least to the largest.": (
+        lambda measured: level(measured, spread=lambda bits: bits[-1] - bits[0])
+    ),
+    "The standard deviation is another measure: half of the range is asked for.": (
+        lambda measured: level(measured, 1.0, spread=np.std)
+    ),
+    "The median is another middle: compare the means.": lambda measured: level(measured, middle=np.median),
+    "No further apart than that: methods exactly so far apart are level, too.": (
+        lambda measured: level(measured, 0.5 - 1e-9)
+    ),
+}
 
 
 @task(
     4,
     hints=(
         "Which method has the fewest bits on average? Which others are no further away than the seeds scatter?",
-        "half = (max - min) / 2 for each; level where mean - best mean <= half + half of the best.",
-        "Of the names that are level, min(…, key=cost). The best is level with itself.",
+        "Compare each with the best alone: the distance of the means, and half a range of each. The best is level with "
+        "itself. Then bits have said all that they can, and the cost decides.",
+        "[2.0, 2.5] has the mean 2.25 and half a range of 0.25; [2.25, 3.0] has 2.625 and 0.375. They lie 0.375 apart, "
+        "and 0.25 + 0.375 is more: level. Were the second [2.75, 3.0], they would be 0.625 apart, and not level.",
     ),
 )
 def levelling(student):
-    for measured in MEASURED:
-        means = {name: float(np.mean(bits)) for name, (_, bits) in measured.items()}
-        student.cheapest_as_good(measured).equals(
-            level(measured),
-            instead={
-                "This is the cheapest of all: only those that are level with the best come into question.": (
-                    min(measured, key=lambda name: measured[name][0])
-                ),
-                "This is the best mean. Others are level with it, and one of those is cheaper.": (
-                    min(means, key=means.get)
-                ),
-                "Whole ranges were added: half of each counts.": level(measured, 1.0),
-                "Only the best one's range was looked at: the other scatters as well.": level(measured, others=False),
-                "Only the other one's range was looked at: the best scatters as well.": level(measured, own=False),
-                "This has the most bits: fewer are better.": max(means, key=means.get),
-                "This has the luckiest seed: compare the means.": min(measured, key=lambda n: min(measured[n][1])),
-            },
-        )
+    search(student.cheapest_as_good, measured_inputs)
+    wrong = {hint: lambda measured, rule=rule: [rule(measured)] for hint, rule in NOT_LEVEL.items()}
+    for measured, answer, known in explained(student.cheapest_as_good, MEASURED, wrong):
+        numbers = "Methods may have been measured with different numbers of seeds: take each one's list by itself."
+        answer.equals(level(measured), instead={numbers: raised("ValueError", "inhomogeneous")} | known)
+
+
+def measured_inputs(d):
+    """Means are exact, so that methods may lie just so far apart as is allowed; one alone has the fewest bits."""
+    counts = [d.choice(2, 1, 4) for _ in range(d.size(1, 5))]
+    costs = d.shuffled(range(1, len(counts) + 1))
+    bits = [list(2 + d.whole(n, below=9) / 8) for n in counts]
+    means = [np.mean(row) for row in bits]
+    best = means.index(min(means))
+    rows = [[float(x + (i != best and mean == min(means))) for x in bits[i]] for i, mean in enumerate(means)]
+    return ({name: (cost, row) for name, cost, row in zip("abcde", costs, rows, strict=False)},)
 
 
 POINTS = [
@@ -304,6 +429,7 @@ POINTS = [
     {"a": (3, 2.0), "b": (5, 2.0), "c": (1, 4.0)},
     {"a": (3, 2.0), "b": (3, 2.0), "c": (6, 1.0), "d": (7, 3.0)},
     {"a": (5, 1.0), "b": (4, 2.0), "c": (3, 3.0), "d": (2, 4.0), "e": (1, 5.0), "f": (4, 4.5)},
+    {"a": (1, 3.0), "b": (1, 2.0), "c": (2, 2.0), "d": (3, 1.75), "e": (4, 1.0)},
 ]
 
 
@@ -320,11 +446,13 @@ def right_beats(a, b) -> bool:
     5,
     hints=(
         "For each point, ask of every other: is it no worse in both, and better in one?",
-        "beats(a, b): a[0] <= b[0] and a[1] <= b[1] and a != b. Keep what nothing beats, then sort by cost.",
-        "sorted([name for name, p in points.items() if not any(beats(q, p) for q in points.values())], key=cost)",
+        "Write a function that says whether one point beats another. Keep what nothing beats, then sort by cost.",
+        "(4, 2.0) beats (4, 4.5): as cheap, and better. (5, 1.0) and (4, 2.0) do not beat each other, nor do (3, 2.0) "
+        "and (3, 2.0), so that all of these stay.",
     ),
 )
 def keeping(student):
+    search(student.driver.frontier, points_inputs)
     for points in POINTS:
         right = unbeaten(points, right_beats)
         costs = [points[name][0] for name in right]
@@ -365,8 +493,19 @@ def keeping(student):
                 "Only the best of all was kept: a cheaper one with more bits may be what somebody needs.": (
                     lambda got: len(got) == 1
                 ),
+                "Of two that cost the same, the one with more bits is beaten, whichever comes first.": (
+                    lambda got, points=points: len({points[name] for name in got}) > len({points[n][0] for n in got})
+                ),
+                "A point above the line between two others is left out; nothing beats it.": (
+                    lambda got, right=right: set(got) < set(right)
+                ),
             },
         )
+
+
+def points_inputs(d):
+    names = "abcdef"[: d.size(0, 6)]
+    return ({name: (d.size(0, 3), float(d.whole(below=4)) / 2 + 1) for name in names},)
 
 
 def options(**rows) -> dict:
@@ -375,6 +514,7 @@ def options(**rows) -> dict:
 
 THREE = options(prompt=(2.5, 20, 0, 9), lora=(2.25, 60, 6000, 2), full=(2.125, 120, 5000, 2))
 CASES = [
+    {"bar": 3.0, "memory": 200, "queries": 0, "options": THREE},
     {"bar": 3.0, "memory": 200, "queries": 10, "options": THREE},
     {"bar": 2.25, "memory": 100, "queries": 10, "options": THREE},
     {"bar": 3.0, "memory": 100, "queries": 1000, "options": THREE},
@@ -410,7 +550,7 @@ def held_out(number: int = 24) -> list[dict]:
 
 
 def taken(case: dict, bar=True, memory=True, key=None) -> str | None:
-    key = key or (lambda one: (one["training"] + case["queries"] * one["query"], one["training"]))
+    key = key or (lambda one: (price(case, one), one["training"]))
     found = {
         name: key(one)
         for name, one in case["options"].items()
@@ -419,21 +559,56 @@ def taken(case: dict, bar=True, memory=True, key=None) -> str | None:
     return min(found, key=found.get) if found else None
 
 
+def least(case: dict, key) -> list[str | None]:
+    """Of those that will do, all with the least key; None where there are none."""
+    fit = {n: key(one) for n, one in case["options"].items() if one["bits"] <= case["bar"]}
+    fit = {n: cost for n, cost in fit.items() if case["options"][n]["memory"] <= case["memory"]}
+    return [n for n in fit if fit[n] == min(fit.values())] or [None]
+
+
+NOT_CHOSEN = {
+    "Only the price of a query was compared: training costs something as well.": (
+        lambda case: least(case, lambda one: one["query"])
+    ),
+    "The queries were not counted: the cost is training + queries · query.": (
+        lambda case: least(case, lambda one: one["training"])
+    ),
+    "The fewest bits are not asked for: of those that reach the bar, take the cheapest.": (
+        lambda case: least(case, lambda one: one["bits"])
+    ),
+    "One query was counted: there are `queries` of them.": (
+        lambda case: least(case, lambda one: one["training"] + one["query"])
+    ),
+    "Memory is a limit and no cost: of those that fit, take the cheapest.": (
+        lambda case: least(case, lambda one: one["memory"])
+    ),
+    "Two cost the same in all: take the one whose training costs less.": (
+        lambda case: least(case, lambda one: price(case, one))
+    ),
+}
+
+
 @task(
     6,
     hints=(
         "Which options will do at all? And what does each of those cost, over all queries?",
-        "Keep those with bits <= bar and memory <= memory; cost = training + queries · query; None if there are none.",
-        "min over (cost, training): Python compares tuples from the left, so a tie goes to the smaller training.",
+        "Leave out what is over the bar or over the memory; at it is allowed. Compare training once and all queries. "
+        "Where nothing is left, the answer is None.",
+        "Three will do, for 10 queries: training 50 and 5 a query are 100, 0 and 10 are 100 as well, 90 and 3 are 120. "
+        "Of the two that cost 100, take the one with no training. (Python compares (100, 0) and (100, 50) like that.)",
     ),
 )
 def choosing(student):
-    for case in [*CASES, *held_out()]:
-        queries = case["queries"]
-        student.choose(case).equals(
+    search(student.choose, case_inputs)
+    for case, answer, known in explained(student.choose, [*CASES, *held_out()], NOT_CHOSEN):
+        answer.equals(
             taken(case),
             instead={
                 "None will do here: return None.": raised("ValueError", "empty"),
+                "There may be no queries at all: do not divide by them.": raised("ZeroDivisionError"),
+            }
+            | known
+            | {
                 "It has more bits than the bar allows.": lambda got, case=case: (
                     got is not None and case["options"][got]["bits"] > case["bar"]
                 ),
@@ -442,23 +617,27 @@ def choosing(student):
                 ),
                 "One will do, and None came: at the bar, or with all of the memory, is allowed.": None,
                 "Two cost the same in all: take the one whose training costs less.": (
-                    lambda got, case=case, queries=queries: total(case, got) == total(case, taken(case))
-                ),
-                "Only the price of a query was compared: training costs something as well.": taken(
-                    case, key=lambda one: one["query"]
-                ),
-                "The queries were not counted, or one of them: the cost is training + queries · query.": taken(
-                    case, key=lambda one: one["training"]
-                ),
-                "The fewest bits are not asked for: of those that reach the bar, take the cheapest.": taken(
-                    case, key=lambda one: one["bits"]
-                ),
-                "One query was counted: there are `queries` of them.": taken(
-                    case, key=lambda one: one["training"] + one["query"]
+                    lambda got, case=case: total(case, got) == total(case, taken(case))
                 ),
             },
         )
 
 
+def case_inputs(d):
+    """Totals are often equal, and options often at a limit; no two options have the same training."""
+    names = d.shuffled(["prompt", "lora", "qlora", "full", "norms"])[: d.size(0, 5)]
+    trainings = [0, 10, 20, 30, 40]
+    rows = {
+        name: (2 + int(d.whole(below=4)) / 4, 10 * d.size(0, 3), training, d.size(0, 3))
+        for name, training in zip(names, trainings, strict=False)
+    }
+    bar, memory = 2 + int(d.whole(below=5)) / 4, 10 * d.size(0, 4)
+    return ({"bar": bar, "memory": memory, "queries": some(d, 10, 0, 1, 5, 1000), "options": options(**rows)},)
+
+
+def price(case: dict, one: dict) -> float:
+    return one["training"] + case["queries"] * one["query"]
+
+
 def total(case: dict, name: str) -> float:
-    return case["options"][name]["training"] + case["queries"] * case["options"][name]["query"]
+    return price(case, case["options"][name])

@@ -52,6 +52,7 @@ means = {name: sum(bits) / len(bits) for name, (cost, bits) in measured.items()}
 ranges = {name: max(bits) - min(bits) for name, (cost, bits) in measured.items()}
 best = min(means, key=means.get)
 """
+NEAR = "near = [n for n in measured if means[n] - means[best] <= (ranges[n] + ranges[best]) / 2]\n"
 COSTS = "return min(near, key=lambda name: measured[name][0])"
 
 FIT = """
@@ -106,6 +107,27 @@ MISTAKES = [
         "return ceil(training / (prompted - trained)) if prompted > trained else None",
         "before the first query",
     ),
+    Mistake(
+        "crossover",
+        "a thousand tried",
+        """
+        for n in range(1000):
+            if training + n * trained <= n * prompted:
+                return n
+        return None
+        """,
+        "gives up",
+    ),
+    Mistake(
+        "crossover",
+        "a float",
+        """
+        if training <= 0:
+            return 0
+        return np.ceil(training / (prompted - trained)) if prompted > trained else None
+        """,
+        "this is a float",
+    ),
     # Task 2
     Mistake("count", "one block", counts(linears="sum(i * o for i, o in pairs)"), "this is one"),
     Mistake("count", "no gate", counts(linears="n * (2 * h * h + 2 * h * kv + 2 * h * f)"), "gate, up and down"),
@@ -120,6 +142,16 @@ MISTAKES = [
     Mistake("count", "q and v", counts(lora="n * r * (3 * h + kv)"), "Only q and v"),
     Mistake("count", "multiplied", counts(lora="n * sum(r * i * o for i, o in pairs)"), "do not multiply"),
     Mistake("count", "A alone", counts(lora="n * r * sum(i for i, o in pairs)"), "Two matrices"),
+    Mistake("count", "rank cut", counts(lora="n * sum(min(r, i, o) * (i + o) for i, o in pairs)"), "may be larger"),
+    Mistake(
+        "count",
+        "the head's, too",
+        counts(lora='n * r * sum(i + o for i, o in pairs) + (not shape["tied"]) * r * (h + shape["vocab"])'),
+        "in the blocks alone",
+    ),
+    Mistake(
+        "count", "taken out", 'shape["kv_width"] = int(shape.pop("kv_width"))\n' + counts() + " | shape", "dictionary"
+    ),
     # Task 3
     Mistake(
         "memory",
@@ -165,6 +197,20 @@ MISTAKES = [
         bytes_of().replace('if method not in ("full", "lora", "qlora"):\n    raise ValueError(method)\n', ""),
         "must be refused",
     ),
+    Mistake(
+        "memory",
+        "parts of names",
+        bytes_of().replace('("full", "lora", "qlora")', '"full, lora, qlora"'),
+        "Parts of a name pass",
+    ),
+    Mistake(
+        "memory",
+        "remembered by method",
+        "kept = memory.__dict__.setdefault('kept', {})\nif method in kept:\n    return kept[method]\n"
+        + bytes_of().replace("return ", "kept[method] = ")
+        + "\nreturn kept[method]",
+        "kept",
+    ),
     # Task 4
     Mistake("cheapest_as_good", "cheapest of all", "return min(measured, key=lambda n: measured[n][0])", "come into"),
     Mistake("cheapest_as_good", "best mean", MEANS + "return best", "one of those is cheaper"),
@@ -188,6 +234,45 @@ MISTAKES = [
     ),
     Mistake("cheapest_as_good", "most bits", MEANS + "return max(means, key=means.get)", "most bits"),
     Mistake("cheapest_as_good", "lucky seed", "return min(measured, key=lambda n: min(measured[n][1]))", "luckiest"),
+    Mistake(
+        "cheapest_as_good",
+        "first and last seed",
+        MEANS.replace("max(bits) - min(bits)", "abs(bits[-1] - bits[0])") + NEAR + COSTS,
+        "seeds come in any order",
+    ),
+    Mistake(
+        "cheapest_as_good",
+        "ranges that overlap",
+        MEANS + "near = [n for n in measured if min(measured[n][1]) <= max(measured[best][1])]\n" + COSTS,
+        "overlap are another rule",
+    ),
+    Mistake(
+        "cheapest_as_good",
+        "just level left out",
+        MEANS + NEAR.replace("<=", "<") + COSTS.replace("near,", "near + [best],"),
+        "exactly so far apart",
+    ),
+    Mistake(
+        "cheapest_as_good",
+        "as many seeds each",
+        "np.array([bits for _, bits in measured.values()])\n" + MEANS + NEAR + COSTS,
+        "different numbers of seeds",
+    ),
+    Mistake(
+        "cheapest_as_good",
+        "a chain",
+        MEANS
+        + """
+near, last = [], best
+for name in sorted(measured, key=means.get):
+    if means[name] - means[last] > (ranges[name] + ranges[last]) / 2:
+        break
+    near.append(name)
+    last = name
+"""
+        + COSTS,
+        "each with the best",
+    ),
     # Task 5
     Mistake(
         "frontier",
@@ -247,6 +332,20 @@ MISTAKES = [
         """,
         "Less is better in both",
     ),
+    Mistake(
+        "frontier",
+        "the first of a cost",
+        """
+        kept, low = [], float("inf")
+        for name in sorted(points, key=lambda n: points[n][0]):
+            cost, bits = points[name]
+            if bits < low or kept and (cost, bits) == points[kept[-1]]:
+                kept.append(name)
+                low = bits
+        return kept
+        """,
+        "whichever comes first",
+    ),
     Mistake("frontier", "all of them", "return sorted(points, key=lambda n: points[n][0])", "Nothing was left out"),
     # Task 6
     Mistake(
@@ -277,6 +376,21 @@ MISTAKES = [
         "ties by order",
         FIT + 'return min(fit, key=lambda n: fit[n]["training"] + case["queries"] * fit[n]["query"])',
         "Two cost the same",
+    ),
+    Mistake(
+        "choose",
+        "the price of a query",
+        FIT
+        + 'return min(fit, key=lambda n: (fit[n]["training"] / case["queries"] + fit[n]["query"], fit[n]["training"]))',
+        "no queries at all",
+    ),
+    Mistake(
+        "choose",
+        "noted in the options",
+        FIT
+        + 'for o in fit.values():\n    o["total"] = o["training"] + case["queries"] * o["query"]\n'
+        + 'return min(fit, key=lambda n: (fit[n]["total"], fit[n]["training"]))',
+        "changed its argument case['options']",
     ),
 ]
 

@@ -21,7 +21,7 @@ def crossover(training: float, prompted: float, trained: float) -> int | None:
     """The least number of queries with which training has cost no more than prompting; None where there is none.
 
     training: what it costs once; prompted, trained: what a query costs by a prompt, and by the trained model. All in
-    one unit, such as seconds.
+    one unit, such as seconds. The number is an int, however large.
     """
     ### BEGIN SOLUTION task 1: find where the two lines meet
     saved = prompted - trained
@@ -74,6 +74,7 @@ def memory(shape: dict, method: str, r: int, batch: int, length: int) -> dict:
     """Bytes of a training step: {"weights", "adapters", "gradients", "optimizer", "activations"}.
 
     method: "full", "lora" or "qlora"; ValueError for any other. weights: of the base, adapters: of what LoRA adds.
+    Nothing is rounded: 6400 weights have 100/256 of a scale of scales.
     """
     ### BEGIN SOLUTION task 3: add up the bytes by kind
     if method not in ("full", "lora", "qlora"):
@@ -104,7 +105,8 @@ def memory(shape: dict, method: str, r: int, batch: int, length: int) -> dict:
 def cheapest_as_good(measured: dict) -> str:
     """The name of the cheapest method that is level with the one with the fewest bits.
 
-    measured: {name: (cost, [bits a character with each seed])}.
+    measured: {name: (cost, [bits a character with each seed])}; not all need have as many seeds. No two cost the same,
+    and one alone has the fewest bits, on average.
     """
     ### BEGIN SOLUTION task 4: look at the spread before you choose
     means = {name: np.mean(bits) for name, (_, bits) in measured.items()}
@@ -126,8 +128,8 @@ def cheapest_as_good(measured: dict) -> str:
 def frontier(points: dict) -> list[str]:
     """The names of the points that no other beats, the cheapest first (of two that cost the same, in any order).
 
-    points: {name: (cost, bits)}; less is better in both. One point beats another where it is no worse in both and
-    better in at least one. So two points at one place do not beat each other.
+    points: {name: (cost, bits)}, or none; less is better in both. One point beats another where it is no worse in both
+    and better in at least one. So two points at one place do not beat each other.
     """
 
     ### BEGIN SOLUTION task 5: keep what nothing beats
@@ -155,7 +157,7 @@ def choose(case: dict) -> str | None:
     case: {"bar": bits, "memory": bytes, "queries": a number, "options": {name: {"bits", "memory", "training",
     "query"}}}. An option will do where it has at most `bar` bits and takes at most `memory` bytes. Of those, the one
     that costs least: its training once, and a query so many times. Of two that cost the same, the one whose training
-    costs less, since it is easier to change.
+    costs less, since it is easier to change. There may be no options, and no queries.
     """
     ### BEGIN SOLUTION task 6: the cheapest that will do
     will_do = {

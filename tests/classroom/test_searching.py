@@ -7,7 +7,7 @@ from minilora.classroom.grading.grade import FAILED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.saboteurs.tried import NOTICED, try_all
-from minilora.classroom.sandbox.duties import arrays_in
+from minilora.classroom.sandbox.duties import arrays_in, first_change, outline
 from minilora.classroom.sandbox.runner import Sandbox
 from tests.helpers.answers import with_answers
 
@@ -278,6 +278,17 @@ def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sand
 def test_what_ends_the_process_in_a_search_is_told(lesson, sandbox, tmp_path):
     result = graded(lesson, sandbox, tmp_path, {"shares": "import os\nos._exit(1)"})
     assert result.verdict == FAILED and "ended before it gave an answer" in result.got, result
+
+
+def test_what_is_deep_in_an_argument_may_not_change_either():
+    case = {"bar": 2.5, "options": [{"cost": 3.0, "W": np.ones(2)}, {"cost": 1.0}]}
+    was = outline(case)
+    assert outline(case) == was
+    case["options"][1]["cost"] = 2.0
+    assert first_change("case", was, outline(case)) == ("case['options'][1]['cost']", 1.0, 2.0)
+    case["options"][0]["total"] = 7
+    place, before, after = first_change("case", was, outline(case))
+    assert place == "case['options'][0]" and after.keys() - before.keys() == {"total"}
 
 
 def test_arrays_within_a_dataclass_are_an_argument_too():

@@ -57,26 +57,26 @@ class Duties:
             said = parameters + [f"argument {i + 1}" for i in range(len(parameters), len(arguments))]
             given = list(zip(said, arguments, strict=False)) + list(named.items())
             before = [(place, array, array.copy()) for who, value in given for place, array in arrays_in(value, who)]
-            lengths = [(who, value, list(value)) for who, value in given if isinstance(value, (list, dict))]
+            outlines = [(who, value, outline(value)) for who, value in given if isinstance(value, (list, tuple, dict))]
             self._depth += 1
             try:
                 result = function(*arguments, **named)
             finally:
                 self._depth -= 1
                 if name not in self.changes:
-                    self._compare(name, before, lengths)
+                    self._compare(name, before, outlines)
             self._look_at(name, result, before)
             return result
 
         return call
 
-    def _compare(self, name: str, before: list, lengths: list) -> None:
+    def _compare(self, name: str, before: list, outlines: list) -> None:
         for place, array, was in before:
             if not _same(array, was):
                 self._break("changed", name, place, was, array.copy())
-        for who, value, was in lengths:
-            if len(value) != len(was):
-                self._break("changed", name, who, f"{len(was)} parts", f"{len(value)} parts")
+        for who, value, was in outlines:
+            if (now := outline(value)) != was:
+                self._break("changed", name, *first_change(who, was, now))
 
     def _look_at(self, name: str, result: Any, before: list) -> None:
         for function, array, was, _ in self._results:
@@ -111,6 +111,26 @@ class View:
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(vars(self)["_module"], name, value)
+
+
+def outline(value: Any, depth: int = 0) -> Any:
+    """What a value holds: keys, items, numbers and text as they are, of other things which object it is."""
+    if depth < DEEPEST and isinstance(value, dict):
+        return {key: outline(item, depth + 1) for key, item in value.items()}
+    if depth < DEEPEST and isinstance(value, (list, tuple)):
+        return [outline(item, depth + 1) for item in value]
+    return value if isinstance(value, (int, float, str, type(None))) else f"{type(value).__name__} {id(value)}"
+
+
+def first_change(place: str, was: Any, now: Any) -> tuple[str, Any, Any]:
+    """(where, before, after) of the first difference of two outlines."""
+    if isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys():
+        key = next(key for key in was if was[key] != now[key])
+    elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        key = next(i for i, item in enumerate(was) if item != now[i])
+    else:
+        return place, was, now
+    return first_change(f"{place}[{key!r}]", was[key], now[key])
 
 
 def arrays_in(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
