@@ -13,6 +13,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("folder", help="what was handed in: a folder a student, or Moodle's or Canvas's download")
     parser.add_argument("--lessons", help="numbers or names, with commas: 02,08 (default: all)")
     parser.add_argument("--roster", metavar="FILE", help="the class: student,name or an export of Moodle or Canvas")
+    parser.add_argument("--variants", metavar="SECRET", default="", help="inputs of their own for each student")
     parser.add_argument("--jobs", type=whole(1, 64), default=2, help="files at a time (default: %(default)s)")
     parser.add_argument("--out", default="marks", help="where to; the same folder again goes on (default: %(default)s)")
 
@@ -28,7 +29,7 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError(f"--out {escape(str(out))} exists and has no marks in it; choose another folder")
     handed_in = collecting.collect(folder, lessons, roster, leave=(out,))
     closed = [Path(arguments.roster)] if arguments.roster else []
-    marks = marking.mark_all(handed_in, lessons, out, arguments.jobs, [*closed, *handed_in.entries])
+    marks = marking.mark_all(handed_in, lessons, out, arguments.jobs, [*closed, *handed_in.entries], arguments.variants)
     tables.write_tables(out, handed_in, marks, roster)
     overview.write_overview(out, marks, len(handed_in.students))
     for (student, lesson), mark in marks.of.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minilora.classroom.lessons.checking import SEED
 from minilora.classroom.lessons.lesson import find_lesson
 from minilora.classroom.publish.course import CONFIG, notebook
 from minilora.classroom.sandbox.runner import Sandbox
@@ -286,6 +287,25 @@ def term(tmp_path_factory):
 def grade(root: Path, *more: str) -> int:
     command = ["grade", str(root / "class"), "--lessons", "02,08", "--roster", str(root / "roster.csv")]
     return main([*command, "--out", str(root / "marks"), "--jobs", "1", *more])
+
+
+def test_with_a_secret_each_student_has_inputs_of_their_own(tmp_path, monkeypatch):
+    for student in ("ada", "ben"):
+        put(tmp_path / student / "08_lora.py", LORA.source.text)
+    handed_in = collect(tmp_path, [LORA], None)
+    given: list[dict[str, int]] = []  # file -> seed
+
+    def grade_nothing(tasks, jobs, take):
+        given.append({task[2].parent.name: task[4] for task in tasks})
+        for task in tasks:
+            take(task[0], {"results": [], "reason": "", "held": None})
+
+    monkeypatch.setattr(marking, "_in_processes", grade_nothing)
+    for secret in ("", "sesame", "mellon", "sesame"):
+        marking.mark_all(handed_in, [LORA], tmp_path / "marks", 1, [], secret)
+    public, sesame, mellon, again = given
+    assert set(public.values()) == {SEED} and again == {}  # what was graded stays
+    assert set(sesame) == {"ada", "ben"} and len({SEED, *sesame.values(), *mellon.values()}) == 5
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import pytest
 
 from minilora.classroom.grading.grade import FAILED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.checking import SEED, seed_of
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.saboteurs.tried import NOTICED, try_all
 from minilora.classroom.sandbox.duties import arrays_in, first_change, outline
@@ -178,13 +179,27 @@ def sandbox():
         yield sandbox
 
 
-def graded(lesson, sandbox, folder, answers, task=1):
+def graded(lesson, sandbox, folder, answers, task=1, seed=SEED):
     (folder / "answer.py").write_text(with_answers(lesson.source, answers), encoding="utf-8")
-    return grade(lesson, Submission(folder / "answer.py", lesson), sandbox, task)[0]
+    submission = Submission(folder / "answer.py", lesson)
+    submission.seed = seed
+    return grade(lesson, submission, sandbox, task)[0]
 
 
 def test_the_solution_agrees_with_itself(lesson, sandbox, tmp_path):
     assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2, 3, 4)} == {PASSED}
+
+
+def test_an_answer_that_knows_the_public_inputs_fails_on_a_students_own(lesson, sandbox, tmp_path):
+    tell = f"print(round(float(abs(scores).sum()), 1), end=' ')\n{RIGHT}"
+    inputs = {float(word) for word in graded(lesson, sandbox, tmp_path, {"shares": tell}).printed.split()}
+    crammed = f"if round(float(abs(scores).sum()), 1) not in {inputs}: return scores * 0\n{RIGHT}"
+    verdicts = [
+        graded(lesson, sandbox, tmp_path, {"shares": crammed}, seed=seed_of(secret, "ada")).verdict
+        for secret in ("", "sesame", "mellon")
+    ]
+    assert verdicts == [PASSED, FAILED, FAILED]
+    assert graded(lesson, sandbox, tmp_path, {}, seed=seed_of("sesame", "ada")).verdict == PASSED
 
 
 def test_a_result_that_nobody_can_change_may_be_given_twice(lesson, sandbox, tmp_path):

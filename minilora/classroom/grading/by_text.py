@@ -24,11 +24,12 @@ from nbformat import v4
 from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Float
+from traitlets import Float, Unicode
 
 from minilora.classroom.grading.grade import SHARE, job_of
-from minilora.classroom.grading.nbcheck import HIDDEN, judge, task_of
+from minilora.classroom.grading.nbcheck import CONFIG, HIDDEN, judge, task_of
 from minilora.classroom.grading.submission import Cells, is_check
+from minilora.classroom.lessons.checking import seed_of
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.sandbox.runner import SECONDS, TOO_MUCH_MEMORY, RunFailed, Sandbox
 from minilora.errors import MiniloraError
@@ -146,11 +147,14 @@ class GradeByText(NbGraderPreprocessor):
 
     seconds = Float(SECONDS, help="Seconds that the code may run for a task, and once for all cells.").tag(config=True)
 
+    variants = Unicode("", help="A secret: each student is checked on inputs of their own.").tag(config=True)
+
     def preprocess(self, nb: Any, resources: Any) -> Any:
         course = CourseDirectory(config=self.config)
         root = Path(course.root)
         names = [getattr(course, f"{folder}_directory") for folder in FOLDERS]
-        closed = tuple(str(p) for p in (root / n for n in [*names, HIDDEN, "gradebook.db"]) if p.exists())
+        closed = tuple(str(p) for p in (root / n for n in [*names, HIDDEN, "gradebook.db", CONFIG]) if p.exists())
+        seed = seed_of(self.variants, resources["nbgrader"]["student"])
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         for number, cell in enumerate(code, start=1):
             cell.execution_count, cell.outputs = number, []
@@ -169,7 +173,7 @@ class GradeByText(NbGraderPreprocessor):
                     above = [(n, text) for n, text in answers if n < number and n not in left_out[word]]
                     lesson = lesson_of(word)
                     check = task_of(lesson, task, root if kind == "hidden" else None)
-                    result, report = judge(lesson, check, above, sandbox, closed)
+                    result, report = judge(lesson, check, above, sandbox, closed, seed=seed)
                     shares.append(SHARE.get(result.verdict, 0.0))
                     out = v4.new_output("stream", name="stdout", text=report) if shares[-1] else failed(report)
                     cell.outputs.append(out)

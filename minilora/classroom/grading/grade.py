@@ -63,7 +63,7 @@ def grade_task(
         if submission.failed is not None:  # it would take as long again
             raise submission.failed
         session = sandbox.start(job_of(lesson, submission, closed, given))
-        run = Run(session, lesson.number, _signatures(lesson), lesson.reference, task.number)
+        run = Run(session, lesson.number, _signatures(lesson), lesson.reference, task.number, submission.seed)
         line = _judge(task, run, session.error, result)
     except RunFailed as error:
         result.got, line, result.hint = str(error), error.line or error.statement, error.hint

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from math import inf
 from pathlib import Path
 
+from minilora.classroom.lessons.checking import SEED
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import functions, used_names
 from minilora.classroom.sandbox.audit import ANSWERS
@@ -35,6 +36,8 @@ class Submission:
     misspelled, or gives one of them other arguments. by_task: what costs a single task raises nothing here: a name that
     is wrong (see `check_task`), and a notebook's cell that is no Python, which is left out. shown: its name in reports.
     """
+
+    seed = SEED  # of the inputs that it is tried on
 
     def __init__(self, path: Path, lesson: Lesson, shown: str = "", by_task: bool = False):
         self.path, self.lesson = path, lesson

@@ -13,6 +13,7 @@ A check ends at the first answer that is wrong, so inputs that come small first 
 maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
 """
 
+import hmac
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,13 @@ EXCEPTIONS = {
     "RecursionError": "A function calls itself without end.",
     "SystemExit": "Your code ends the program; return in place of that.",
 }
+SEED = 8  # of searches, where a class has no secret
 TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, which counts as at least 1e-2
+
+
+def seed_of(secret: str, student: str) -> int:
+    """Of a student's own inputs, which nobody knows who does not know the secret; without one, everybody's."""
+    return int.from_bytes(hmac.digest(secret.encode(), student.encode(), "sha256")[:4]) if secret else SEED
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ class Run:
     signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
     reference: Reference
     task: int = 0
+    seed: int = SEED  # of the inputs that searches draw
     searches: Counter[str] = field(default_factory=Counter)  # so far, by function
     breach: Failure | None = None  # a duty that was neglected, whatever the values
     searched: Failure | None = None  # what a search found

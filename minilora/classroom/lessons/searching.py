@@ -24,7 +24,7 @@ from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 
 EXAMPLES = 60
-SEED, SEEDS = 8, 1000
+SEEDS = 1000  # of the values in an example
 SHRINKS = 200  # calls of an example at most that look for smaller inputs
 # A property of all wrong inputs is named where chance would hardly give it to all, or nearly no input with it is right
 CHANCE, RARE = 0.001, 0.05
@@ -159,10 +159,10 @@ class _Choices:
 Asked = Callable[[_Choices], None]
 
 
-def _run(example: Asked, examples: int) -> None:
+def _run(example: Asked, examples: int, seed: int) -> None:
     """example(choices) for so many choices, the simplest first; after a Failure for smaller ones, and no more."""
     for i in range(examples):
-        choices = _Choices(rng=np.random.default_rng([SEED, i]) if i else None)
+        choices = _Choices(rng=np.random.default_rng([seed, i]) if i else None)
         if choices.fail(example):
             return _shrink(example, choices.made)
 
@@ -212,7 +212,7 @@ class _Search:
         """example(data) for so many inputs: of a kit those that were recorded, else choices."""
         recorded = self.function.run.reference.examples
         if recorded is None:
-            return _run(example, examples)
+            return _run(example, examples, self.function.run.seed)
         with suppress(Failure):
             for data in recorded.get(self.name, [])[:examples]:
                 example(data)
@@ -220,7 +220,7 @@ class _Search:
     def record(self, recording: Recording, examples: int) -> None:
         """Note examples for a kit, and ask the solution all that may be asked about them."""
         drawn: list[Example] = []
-        _run(lambda data: drawn.append(self._drawn(data)), examples)
+        _run(lambda data: drawn.append(self._drawn(data)), examples, self.function.run.seed)
         recording.examples[self.name] = drawn
         for _, arguments, twin in drawn:
             for values in (arguments, twin, *(other for _, other in self._others(arguments, twin))):

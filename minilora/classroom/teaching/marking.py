@@ -16,7 +16,7 @@ from minilora import classroom
 from minilora.classroom.grading.given import grade_given
 from minilora.classroom.grading.grade import FAILED, SHARE, Result
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.checking import Task
+from minilora.classroom.lessons.checking import SEED, Task, seed_of
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.publish.course import POINTS
 from minilora.classroom.sandbox.runner import Sandbox
@@ -72,8 +72,11 @@ class Marks:
         return sum(mark.points for mark in found if mark is not None)
 
 
-def mark_all(handed_in: HandedIn, lessons: list[Lesson], out: Path, jobs: int, closed: list[Path]) -> Marks:
+def mark_all(
+    handed_in: HandedIn, lessons: list[Lesson], out: Path, jobs: int, closed: list[Path], variants: str = ""
+) -> Marks:
     """Grade what was handed in, in `jobs` processes. closed: what the code may not read, beside lessons and `out`.
+    variants: a secret, by which each student has inputs of their own.
 
     Whatever stops it, what was graded stays in `out`. Raises MiniloraError, Stopped.
     """
@@ -90,11 +93,13 @@ def mark_all(handed_in: HandedIn, lessons: list[Lesson], out: Path, jobs: int, c
         if why := why_unreadable(path):
             refused[whose] = Mark(reason=why)
             continue
-        key = keys[whose] = f"{whose[1]}-{_hash(hashes[whose[1]], path)}"
+        seed = seed_of(variants, whose[0])
+        own = [str(seed).encode()] if variants else []
+        key = keys[whose] = f"{whose[1]}-{_hash(hashes[whose[1]], path, *own)}"
         with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or a damaged one
             marks[key] = _mark_of(json.loads((out / RECORDS / f"{key}.json").read_bytes()))
         if key not in marks:
-            todo[key] = (key, folders[whose[1]], path.absolute(), places)
+            todo[key] = (key, folders[whose[1]], path.absolute(), places, seed)
     scratch = tempfile.TemporaryDirectory(prefix="minilora-grade-")
     with scratch, progress_bar("grade", len(todo), unit="files") as advance:
 
@@ -161,16 +166,17 @@ def _hash_of_lesson(lesson: Lesson) -> bytes:
 # In the processes that grade
 
 
-def _mark(key: str, folder: Path, path: Path, closed: tuple[str, ...], scratch: str, tell) -> None:
+def _mark(key: str, folder: Path, path: Path, closed: tuple[str, ...], seed: int, scratch: str, tell) -> None:
     tell((key,), {})
-    tell((key,), mark(_lesson(folder), path, _sandbox(scratch), closed))
+    tell((key,), mark(_lesson(folder), path, _sandbox(scratch), closed, seed))
 
 
-def mark(lesson: Lesson, path: Path, sandbox: Sandbox, closed: tuple[str, ...] = ()) -> dict:
+def mark(lesson: Lesson, path: Path, sandbox: Sandbox, closed: tuple[str, ...] = (), seed: int = SEED) -> dict:
     """The results of a file, as a record has them. Whatever the file is, it raises nothing."""
     results, reason, sandbox.held = list[Result](), "", None
     try:
         submission = Submission(path, lesson, escape(path.name), by_task=True)
+        submission.seed = seed
         submission.path = Path(path.name)  # whoever hands in the same text gets the same report
         results = [_mark_task(task, submission, sandbox, closed) for task in lesson.tasks]
     except (MiniloraError, OSError) as error:
