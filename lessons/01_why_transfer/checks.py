@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from minilora.classroom import raised, task
+from minilora.classroom import promise, raised, search, task
 
 USES = ()
+PROMISES = {"bits_per_character": promise(outside="zeros, large")}  # probabilities lie above 0 and not above 1
 
-TEXTS = ("aab", "ab", "aaaa", "abcd", "Return the mean of an array.")
+TEXTS = ("aab", "ab", "aaaa", "abcd", "Return the mean of an array.", "né été")
 
 
 def shares_of(text):
@@ -29,11 +30,13 @@ def cleaned(text):
         "How often does each character occur, as a share of all? And how many bits is one of them worth?",
         "letter_entropy: weigh each character's surprise, -log2(share), with its share, and add up. For "
         "bits_per_character, each token came once: add up the surprises as they are.",
-        "letter_entropy: -(shares * np.log2(shares)).sum(). bits_per_character: -np.log2(probabilities).sum() / "
-        "characters.",
+        'In "aaab", the shares are 3/4 and 1/4, worth 0.415 and 2 bits: 3/4 · 0.415 + 1/4 · 2 = 0.811 bits. Tokens of '
+        "1/4 and 1/2 are worth 2 and 1 bits; where they make up 6 characters, that is 3 / 6 = 0.5 bits a character.",
     ),
 )
 def measuring(student):
+    search(student.letter_entropy, texts)
+    search(student.bits_per_character, probabilities_of_tokens)
     for text in TEXTS:
         shares = shares_of(text)
         bits = -np.log2(shares)
@@ -49,6 +52,9 @@ def measuring(student):
                     np.log2(len(shares))
                 ),
                 "That is a logarithm to base 10: bits need base 2.": float((shares * bits).sum() * np.log10(2)),
+                "Bytes were counted: é is one character and two bytes.": lambda got, text=text: (
+                    abs(got - entropy_of(text.encode().decode("latin-1"))) < 1e-6
+                ),
                 "Capitals, spaces and full stops are characters of their own: count them all, as they are.": (
                     lambda got, text=text: any(abs(got - entropy_of(other)) < 1e-6 for other in cleaned(text))
                 ),
@@ -57,7 +63,8 @@ def measuring(student):
                 ),
             },
         )
-    for probabilities, characters in (([0.5], 1), ([0.5, 0.25], 2), ([0.5, 0.25], 6), ([0.1, 0.9, 0.3], 20)):
+    cases = [([0.5], 1), ([0.5, 0.25], 2), ([0.5, 0.25], 6), ([0.1, 0.9, 0.3], 20), (2000 * [0.25], 8000)]
+    for probabilities, characters in cases:
         given = np.array(probabilities)
         bits = -np.log2(given)
         student.bits_per_character(given, characters).equals(
@@ -75,14 +82,28 @@ def measuring(student):
                     -np.log2(given.sum()) / characters
                 ),
                 "The surprises were averaged before they were divided: add them up.": float(bits.mean() / characters),
+                "The product of many probabilities is 0 to the computer: take logarithms first, and add them up.": (
+                    lambda got: np.isinf(got)
+                ),
             },
         )
+
+
+def texts(d):
+    return ["".join("aA é"[i] for i in d.whole(d.size(1, 8), below=4))]
+
+
+def probabilities_of_tokens(d):
+    kind = d.choice("ordinary", "ties", "tiny")
+    p = d.whole(d.size(), least=1, below=3 if kind == "ties" else 10) / (1e5 if kind == "tiny" else 10)
+    return p.astype(d.dtype), d.number(1, 4, 10)
 
 
 ONE_CLASS = "Draw from each class on its own; a draw from all has by chance more of one class."
 ENOUGH = "Each class has enough here: raise ValueError only where one has fewer than `per_class`."
 LEFT_OUT = "Only classes that occur count: no label here is 0, and that is no class with too few. Use np.unique."
 ROW = "What is drawn are neighbours: shuffle the examples of a class, so that any can go with any other."
+TWO_DRAWS = "One seed gives two draws, the second time another: use the rng that `seed` made."
 PLACES = "An index is a place in labels, not a place among the examples of its class."
 NESTED = (
     "A larger budget does not contain the smaller one: shuffle each class whole, the same for every budget, and take "
@@ -95,11 +116,12 @@ NESTED = (
     hints=(
         "Where are the examples of one class? In which order could you put them so that a budget is a prefix?",
         "np.flatnonzero(labels == label) are a class's places; rng.permutation shuffles them.",
-        "For each label: members = rng.permutation(places); raise ValueError if there are too few; take "
-        "members[:per_class]. Join by np.concatenate.",
+        "Labels 0, 1, 1, 0, 1: class 0 is at 0, 3 and class 1 at 1, 2, 4. Shuffled, say, 3, 0 and 2, 4, 1. A budget of "
+        "1 is then 3, 2, and one of 2 is 3, 0, 2, 4, with the smaller one in it; of 3 there are not enough.",
     ),
 )
 def drawing(student):
+    search(student.driver.draws, budgets_to_draw, facts=facts_of_draws, hints={"the same draw again": TWO_DRAWS})
     for labels in ([0, 1, 0, 1], [1, 0, 0, 0, 1, 0, 1], [2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 0, 0], [4, 1, 1, 4]):
         labels = np.array(labels)
         classes, counts = np.unique(labels, return_counts=True)
@@ -169,7 +191,7 @@ def drawing(student):
     again.holds(
         lambda got: places_in(got) == draws[3][1],
         "the same draw for the same seed",
-        "One seed gives two draws: use the rng that `seed` made.",
+        TWO_DRAWS,
     )
     student.draw_budget(labels, 5, 1).holds(
         lambda got: places_in(got) != draws[0][1],
@@ -192,6 +214,30 @@ def drawing(student):
     )
 
 
+def budgets_to_draw(d):
+    """Labels with gaps between the classes, two budgets of which each class has enough or not, a seed."""
+    of_each = [d.size(1, 4) for _ in range(d.size(1, 3))]
+    classes = d.choice([0, 1, 2], [2, 5, 1000])
+    labels = np.array(d.shuffled([c for c, count in zip(classes, of_each, strict=False) for _ in range(count)]))
+    few = d.number(1, 2)
+    return labels, few, max(few, min(of_each)), d.number(0, 1, 7)
+
+
+def facts_of_draws(drawn):
+    """What is the same for all right draws."""
+    few, labels = np.array(drawn["few"]), np.array(drawn["labels"])
+    is_inside = few.dtype.kind in "iu" and few.ndim == 1 and bool(np.all((few >= 0) & (few < len(labels))))
+    classes, counts = np.unique(labels[few] if is_inside else [], return_counts=True)
+    return {
+        "indices into labels": is_inside,
+        "classes drawn": classes,
+        "how many of each": counts,
+        "none twice": len(set(few.tolist())) == len(few),
+        "the same draw again": places_in(few) == places_in(drawn["again"]),
+        "the smaller budget is in the larger one": set(few.tolist()) <= set(np.array(drawn["many"]).tolist()),
+    }
+
+
 def places_in(drawn):
     return sorted(int(i) for i in drawn)
 
@@ -206,15 +252,19 @@ def are_neighbours(places):
     hints=(
         "What does each class remember, and with which shape? To what is a new row compared?",
         "means (classes, d): the mean over axis 0 of a class's rows. Distances (m, classes): sum over d of squares.",
-        "x[:, None, :] - means is (m, classes, d); square, sum over the last axis, argmin over the classes. accuracy: "
-        "(predicted == labels).mean().",
+        "Class 0 at (0, 0) and (2, 0), class 1 at (5, 1): the means are (1, 0) and (5, 1). (3, 3) lies √(2² + 3²) = "
+        "3.6 from the first and √(2² + 2²) = 2.8 from the second: class 1. For all at once, x[:, None] - means "
+        "has an axis of rows and one of classes. accuracy: of 1, 0, 1 against 1, 1, 1, two of three are right: 0.667.",
     ),
 )
 def reading(student):
+    search(student.nearest_mean, examples_of_classes)
+    search(student.accuracy, lambda d: [d.whole(n := d.size(), below=3), d.whole(n, below=3)])
     rng = np.random.default_rng(3)
     cases = [
         (np.array([[0.0], [4.0]]), np.array([0, 1]), np.array([[1.0], [3.5], [9.0], [-7.0]])),
         (np.array([[4.0], [6.0], [0.0]]), np.array([1, 1, 0]), np.array([[1.0], [3.0], [9.0]])),
+        (np.array([[0], [1], [1], [1], [2]]), np.array([0, 0, 0, 1, 1]), np.array([[1], [2], [-3], [9]])),
         (rng.normal(size=(9, 2)).round(1), np.arange(9) % 3, rng.normal(size=(6, 2)).round(1)),
         (rng.normal(size=(8, 4)).round(1) + 3, np.array([0, 1, 1, 1, 0, 1, 2, 1]), rng.normal(size=(40, 4)).round(1)),
     ]
@@ -255,6 +305,12 @@ def reading(student):
                 "The mean of the distances is not the distance to the mean: take the mean of the rows first.": (
                     of_class.argmin(axis=0)
                 ),
+                "The means were cut to whole numbers: an array of zeros for them must be of floats.": (
+                    ((x[:, None] - np.trunc(means)) ** 2).sum(axis=2).argmin(axis=1)
+                ),
+                "Only the first feature is compared: the sum goes over all d.": np.abs(differences[:, :, 0]).argmin(
+                    axis=1
+                ),
                 "Two classes are compared, and there are more: 0, 1, 2, …": lambda got, train_y=train_y: (
                     max(got) < 2 <= train_y.max()
                 ),
@@ -284,16 +340,33 @@ def reading(student):
         )
 
 
+def examples_of_classes(d):
+    """Rows that belong to one mean clearly, so that it does not matter how distances are computed."""
+    dim, classes = d.size(), d.size(1, 3)
+    train_y = np.array(d.shuffled([*range(classes), *d.whole(d.size(0, 3), below=classes)]))
+    if d.choice("floats", "whole numbers") == "floats":
+        train_x, x = d.array(len(train_y), dim), d.array(d.size(), dim)
+    else:
+        train_x, x = d.whole(len(train_y), dim, least=-4, below=5), d.whole(d.size(), dim, least=-4, below=5)
+    size = np.abs(train_x).max() or 1
+    train_x[:, 0] += (3 * size * train_y).astype(train_x.dtype)  # so that the means lie apart
+    means = np.stack([train_x[train_y == label].mean(axis=0, dtype="float64") for label in range(classes)])
+    distances = np.sort(((x[:, None] - means) ** 2).sum(axis=2), axis=1)
+    is_clear = np.diff(distances[:, :2], axis=1, append=np.inf)[:, 0] > 1e-2 * size**2
+    return train_x, train_y, x[is_clear] if is_clear.any() else means[-1:].astype(d.dtype)
+
+
 @task(
     4,
     hints=(
         "What happens once for each budget and each seed?",
         "draw_budget(labels, per_class, seed), then learn, then accuracy against test_labels.",
-        "found = np.zeros((len(budgets), len(seeds))); in two loops: found[i, j] = accuracy(learn(draw_budget(labels, "
-        "budgets[i], seeds[j])), test_labels).",
+        "Budgets 1, 4 and seeds 7, 8, 9 are six runs: draw 1 a class by seed 7, learn, score, which gives the number "
+        "in row 0, column 0; 4 a class by seed 9 gives the one in row 1, column 2. The result is (2, 3).",
     ),
 )
 def experimenting(student):
+    search(student.driver.experiment, experiments, facts=facts_of_experiments, examples=40)
     rng = np.random.default_rng(4)
     for budgets, seeds in (([2], [0, 1]), ([1, 2, 4], [5, 7]), ([4, 8], [3, 1, 2])):
         labels, test_labels = rng.permutation(np.arange(24) % 2), rng.integers(0, 2, 30)
@@ -334,6 +407,19 @@ def experimenting(student):
                     got, (np.array(answer["from_test"].value) == test_labels).mean(axis=2)
                 ),
                 "That is the share that is wrong: use accuracy.": 1 - right,
+                "The accuracies are cut to whole numbers: a table of zeros for them must be of floats.": np.trunc(
+                    right
+                ),
+                "The learner's examples are not so many of each class: call draw_budget anew for each budget.": (
+                    lambda got: any(len(set(np.bincount(labels[given], minlength=2))) > 1 for given in answer["given"].value)
+                ),
+                "The indices are of examples to learn from, and the test is another set: score all of it.": [
+                    [
+                        score_of_others(answer["given"].value[i * len(seeds) + j], predictions[i, j], test_labels)
+                        for j in range(len(seeds))
+                    ]
+                    for i in range(len(budgets))
+                ],
                 "Every seed gives the same numbers: hand the seed to draw_budget.": lambda got: (
                     len(seeds) > 1 and np.ndim(got) == 2 and np.all(np.asarray(got)[:, 1:] == np.asarray(got)[:, :1])
                 ),
@@ -342,6 +428,38 @@ def experimenting(student):
                 ).mean(axis=2),
             },
         )
+    student.driver.too_large(labels, test_labels).equals(
+        raised("ValueError"),
+        instead={
+            "A budget that the labels do not have is the caller's mistake: let draw_budget's ValueError through.": (
+                lambda result: True
+            )
+        },
+    )
+
+
+def score_of_others(given, predicted, labels):
+    """The accuracy without the test examples whose places are those of the examples that were learned from."""
+    others = np.setdiff1d(np.arange(len(labels)), given)
+    return (predicted == labels)[others].mean() if len(others) else 0.0
+
+
+def experiments(d):
+    n, classes = d.size(1, 4), d.choice(1, 2)
+    labels = np.array(d.shuffled(n * list(range(classes))))
+    budgets = [budget for budget in d.choice([1], [2, 1], [1, 2, 4]) if budget <= n] or [1]
+    return labels, d.whole(d.size(1, 6), below=2), budgets, d.whole(d.size(1, 3), below=1000).tolist()
+
+
+def facts_of_experiments(result):
+    """What is the same for all right draws."""
+    right = (np.array(result["predictions"]) == result["test_labels"]).mean(axis=2)
+    found = np.array(result["found"], dtype="float64")
+    return {
+        "shape": found.shape,
+        "accuracies less those of the draws": found - right if found.shape == right.shape else None,
+        "calls of learn": result["calls"],
+    }
 
 
 NOT_HALF = "That is the whole range: from the mean to either side it is half of it."
@@ -352,11 +470,13 @@ NOT_HALF = "That is the whole range: from the mean to either side it is half of 
     hints=(
         "Over which axis do the seeds lie? What is half the distance from the smallest to the largest?",
         "axis=1 is the seeds. Half range: (max - min) / 2. Better means: further apart than both half ranges together.",
-        "summarize: (a.mean(axis=1), (a.max(axis=1) - a.min(axis=1)) / 2). is_better: ours.mean() - theirs.mean() > "
-        "the sum of their half ranges.",
+        "Seeds that give 0.5, 0.6, 1.0: the mean is 0.7, the half range (1.0 - 0.5) / 2 = 0.25. Another learner's 0.3, "
+        "0.4, 0.2 are 0.3 ± 0.1. The means are 0.4 apart, which is more than 0.25 + 0.1: better.",
     ),
 )
 def scattering(student):
+    search(student.summarize, lambda d: [d.array(d.size(), d.size())])
+    search(student.is_better, lambda d: [d.eighths(n := d.choice(1, 2, 4)), d.eighths(n)])
     rng = np.random.default_rng(5)
     for budgets, seeds in ((1, 3), (2, 3), (3, 5)):
         a = rng.uniform(0.2, 0.9, (budgets, seeds)).round(2)
@@ -418,6 +538,21 @@ def scattering(student):
         student.is_better(ours, theirs).equals(right, instead=no_bool | instead)
 
 
+def curves(d):
+    """Rising budgets, and a target that is one of the means, lies between two of them, or below or above all."""
+    budgets = np.cumsum(d.whole(n := d.size(), least=1, below=6)).tolist()
+    means = d.array(n)
+    levels = np.unique(means)
+    levels = np.concatenate([[2 * levels[0] - levels[-1] - 1], levels, [2 * levels[-1] - levels[0] + 1]])
+    i = d.whole(1, least=1, below=len(levels))[0]
+    return (
+        budgets,
+        means,
+        float(levels[i] if d.choice(0, 1) and i < len(levels) - 1 else (levels[i - 1] + levels[i]) / 2),
+    )
+
+
+BEST = "The line begins at the point before, and not at the best one so far: the curve may have fallen."
 LINEAR = "The line between two points is straight in log(labels), not in labels."
 
 
@@ -426,13 +561,16 @@ LINEAR = "The line between two points is straight in log(labels), not in labels.
     hints=(
         "Between which two points does the curve first reach the target?",
         "How far from the lower to the upper mean is the target, as a share? Go that share of the way in log(labels).",
-        "share = (target - means[i-1]) / (means[i] - means[i-1]); budgets[i-1] * (budgets[i] / budgets[i-1]) ** share",
+        "From 0.5 at 10 labels to 0.9 at 1000, 0.6 is a quarter of the way. In logarithms to base 10, the labels go "
+        "from 1 to 3, and a quarter of that way is 1.5. So the answer is 10^1.5 = 31.6, and not 257.",
     ),
 )
 def saving(student):
+    search(student.labels_needed, curves, tolerance=1e-4)
     cases = [
         ([4, 16], [0.4, 0.8], 0.6, {LINEAR: 10.0, "That is the next point: read between the points.": 16.0}),
         ([4, 16], [0.4, 0.8], 0.8, {LINEAR: 28.0}),
+        ([4, 16, 64], [0.5, 0.3, 0.7], 0.6, {BEST: 16 * 4**0.5}),
         ([4, 16], [0.4, 0.8], 0.3, {"The first budget is enough: return it.": lambda got: got != 4}),
         ([4, 16], [0.4, 0.8], 0.9, {"The curve never gets there: return None.": lambda got: got is not None}),
         ([1, 2, 8, 32], [0.2, 0.3, 0.4, 0.8], 0.5, {}),
@@ -457,6 +595,9 @@ def saving(student):
                     LINEAR: linear,
                     "That is the next point: read between the points.": float(high),
                     "That is the point before: read between the points.": float(low),
+                    "The budgets need not double: the factor between two of them is budgets[i] / budgets[i-1].": (
+                        float(low * 2**share)
+                    ),
                     "It is rounded: leave it as it is, between two budgets it is seldom whole.": (
                         lambda got, right=right: got != right and got in (np.floor(right), np.ceil(right))
                     ),

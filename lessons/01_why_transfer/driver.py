@@ -6,6 +6,12 @@ There are no answers here. The first line of each docstring is how a report show
 import numpy as np
 
 
+def draws(student, labels, few, many, seed):
+    """draw_budget(labels, few, seed), and one with many in place of few"""
+    drawn = {"few": student.draw_budget(labels, few, seed), "many": student.draw_budget(labels, many, seed)}
+    return drawn | {"again": student.draw_budget(labels, few, seed), "labels": labels}
+
+
 def experiment(student, labels, test_labels, budgets, seeds):
     """run_experiment(learn, labels, test_labels, budgets, seeds), for a learn that notes what it is given"""
     given = []
@@ -17,13 +23,22 @@ def experiment(student, labels, test_labels, budgets, seeds):
     found = student.run_experiment(learn, labels, test_labels, budgets, seeds)
 
     def predictions(numbers, pool=labels):
-        draws = [[student.draw_budget(pool, budget, number) for number in numbers] for budget in budgets]
+        try:
+            draws = [[student.draw_budget(pool, budget, number) for number in numbers] for budget in budgets]
+        except ValueError:  # too few in the test, where what is drawn from it makes a hint
+            return None
         return [[predicted_from(chosen, len(test_labels)) for chosen in row] for row in draws]
 
     facts = {"found": found, "calls": len(given), "sizes": [len(chosen) for chosen in given]}
     facts["given"] = [[int(i) for i in chosen] for chosen in given]
     facts["from_test"] = predictions(seeds, test_labels)
+    facts["test_labels"] = test_labels
     return facts | {"predictions": predictions(seeds), "by_place": predictions(range(len(seeds)))}
+
+
+def too_large(student, labels, test_labels):
+    """run_experiment(learn, labels, test_labels, [1, 1000], [0])"""
+    return student.run_experiment(lambda chosen: test_labels, labels, test_labels, [1, 1000], [0])
 
 
 def predicted_from(chosen, count):

@@ -23,12 +23,18 @@ import numpy as np
 
 # %%
 def letter_entropy(text: str) -> float:
-    """Bits a character of `text` for a reader who knows how often each of its characters occurs, and nothing else."""
+    """Bits a character of `text` for a reader who knows how often each of its characters occurs, and nothing else.
+
+    text: at least one character.
+    """
     raise NotImplementedError("lesson 01, task 1: measure a text")
 
 
 def bits_per_character(probabilities: np.ndarray, characters: int) -> float:
-    """Bits a character of a text of so many characters, whose n tokens a model gave these probabilities (n,)."""
+    """Bits a character of a text of so many characters, whose n tokens a model gave these probabilities (n,).
+
+    probabilities: each above 0 and at most 1, of as many tokens as a long text has.
+    """
     raise NotImplementedError("lesson 01, task 1: measure a text")
 
 
@@ -44,8 +50,8 @@ def bits_per_character(probabilities: np.ndarray, characters: int) -> float:
 def draw_budget(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     """Indices into labels (n,) of `per_class` random examples of each class that occurs, in any order, none twice.
 
-    One seed gives one draw, and with one seed, a smaller budget is contained in each larger one. Raises ValueError
-    where a class has fewer examples.
+    labels: whole numbers from 0, not all of which need occur. per_class: at least 1. One seed gives one draw, and with
+    one seed, a smaller budget is contained in each larger one. Raises ValueError where a class has fewer examples.
     """
     rng = np.random.default_rng(seed)
     raise NotImplementedError("lesson 01, task 2: draw as many of each class")
@@ -62,7 +68,8 @@ def draw_budget(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 def nearest_mean(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The class (m,) of each row of x (m, d), learned from the rows of train_x (n, d) and their classes train_y (n,).
 
-    Classes are 0, 1, 2, …, each with at least one example.
+    Classes are 0, 1, 2, …, each with at least one example. Features are floats or whole numbers. Which of two classes
+    that are equally near is left open.
     """
     raise NotImplementedError("lesson 01, task 3: find the nearest mean, and score")
 
@@ -89,7 +96,8 @@ def run_experiment(
 ) -> np.ndarray:
     """Accuracies on the test (budgets, seeds). `learn(indices)` gives the predicted classes of all test examples.
 
-    labels (n,): of the examples that a budget draws from, so many of each class; test_labels (m,).
+    labels (n,): of the examples that a budget draws from, so many of each class; test_labels (m,). At least one budget
+    and one seed, in any order. Raises ValueError where a class has fewer examples than a budget.
     """
     raise NotImplementedError("lesson 01, task 4: for each budget and each seed")
 
@@ -124,6 +132,6 @@ def is_better(ours: np.ndarray, theirs: np.ndarray) -> bool:
 def labels_needed(budgets: list[int], means: np.ndarray, target: float) -> float | None:
     """The fewest labels a class at which the curve through (budgets, means) reaches `target`; None where it never does.
 
-    budgets: rising. Where the first budget's mean is there already, the answer is that budget.
+    budgets: rising; means: may fall, too. Where the first budget's mean is there already, the answer is that budget.
     """
     raise NotImplementedError("lesson 01, task 6: read off the curve")

@@ -280,7 +280,7 @@ class Answer:
         if _true_of(condition, self.raw):
             return
         known = next((known for known, wrong in (instead or {}).items() if self._is(wrong, TOLERANCE)), None)
-        self.fail(expected, known or hint, is_known=known is not None)
+        self.fail(expected, known or hint, is_known=True)
 
     def fail(self, expected: str, hint: str, is_known: bool = False) -> NoReturn:
         """End the check. is_known: the hint names this very mistake."""

@@ -253,17 +253,18 @@ class _Search:
         expected, answer = self.expected(arguments), self.answer(arguments, layout)
         if self.function.run.breach is not None:
             return self.function.run.breach
-        hint = ""
+        hint = part = ""
         if isinstance(expected, dict) and isinstance(answer.raw, dict):
             wrong = [key for key in expected if difference(expected[key], answer.raw.get(key), self.tolerance)]
             if wrong and wrong[0] in answer.raw:
-                hint, expected, answer = self.hints.get(wrong[0], ""), expected[wrong[0]], answer[wrong[0]]
+                hint, part = self.hints.get(wrong[0], ""), f"Part [{wrong[0]!r}]:"
+                expected, answer = expected[wrong[0]], answer[wrong[0]]
         try:
             if problem := _form(expected, answer.raw, self.dtypes):
                 answer.fail(show_value(expected), problem)
             answer.equals(expected, tolerance=self.tolerance)
         except Failure as failure:
-            return replace(failure, hint=hint or failure.hint, is_known=bool(hint))
+            return replace(failure, hint=hint or f"{part} {failure.hint}".strip(), is_known=bool(hint))
         return None
 
     def expected(self, arguments: Sequence[Any]) -> Any:
@@ -293,7 +294,8 @@ class _Search:
         if self.function.run.breach is not None:
             return found.failure
         if hint := self._state(found):
-            return replace(found.failure, hint=hint, is_known=True, is_state=True)
+            known = f" {found.failure.hint}" if found.failure.is_known else ""
+            return replace(found.failure, hint=hint + known, is_known=True, is_state=True)
         if cause := self._ignored(found) or self._property(examples):
             hint = found.failure.hint
             hint = f"{hint} {cause}" if found.failure.is_known else f"{cause} {hint}"
@@ -371,7 +373,8 @@ class _Search:
         return f"It goes wrong only where {PROPERTIES[name][1]}{f' in {who}' if who else ''}."
 
     def _tags(self, arguments: Sequence[Any], layout: str) -> "set[_Tag]":
-        named = {"": arguments, "the result": [] if self.function.is_driver else [self.expected(arguments)]}
+        is_plain = not (self.function.is_driver or self.facts)
+        named = {"": arguments, "the result": [self.expected(arguments)] if is_plain else []}
         named |= {name: [value] for name, value in zip(self.function.parameters, arguments, strict=False)}
         tags = {(who, name) for who, values in named.items() for name, (has, _) in PROPERTIES.items() if has(values)}
         is_laid_out = layout and any(array.size > (layout == "strided") for array in arrays(arguments))
@@ -403,4 +406,4 @@ def _lacks(got: Any, expected: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return difference(a, b, 1e-12) is None
+    return not isinstance(a, Raised) and difference(a, b, 1e-12) is None
