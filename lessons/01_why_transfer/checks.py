@@ -411,7 +411,9 @@ def experimenting(student):
                     right
                 ),
                 "The learner's examples are not so many of each class: call draw_budget anew for each budget.": (
-                    lambda got: any(len(set(np.bincount(labels[given], minlength=2))) > 1 for given in answer["given"].value)
+                    lambda got: any(
+                        len(set(np.bincount(labels[given], minlength=2))) > 1 for given in answer["given"].value
+                    )
                 ),
                 "The indices are of examples to learn from, and the test is another set: score all of it.": [
                     [
