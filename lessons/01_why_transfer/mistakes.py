@@ -136,6 +136,21 @@ MISTAKES = [
         "return -(probabilities * np.log2(probabilities)).sum() / characters",
         "each counts once",
     ),
+    Mistake(
+        "bits_per_character",
+        "the product's logarithm",
+        "return -np.log2(np.prod(probabilities)) / characters",
+        "product of many probabilities is 0",
+    ),
+    Mistake(
+        "letter_entropy",
+        "bytes",
+        """
+        counts = np.array(list(Counter(text.encode()).values()))
+        return -(counts / counts.sum() * np.log2(counts / counts.sum())).sum()
+        """,
+        "Bytes were counted",
+    ),
     # Task 2
     Mistake(
         "draw_budget",
@@ -374,6 +389,26 @@ MISTAKES = [
         """,
         "same class",
     ),
+    Mistake(
+        "nearest_mean",
+        "means in the features' dtype",
+        """
+        means = np.zeros_like(train_x[: train_y.max() + 1])
+        for c in range(len(means)):
+            means[c] = train_x[train_y == c].mean(axis=0)
+        return ((x[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+        """,
+        "cut to whole numbers",
+    ),
+    Mistake(
+        "nearest_mean",
+        "the first feature",
+        """
+        means = np.array([train_x[train_y == c, 0].mean() for c in range(train_y.max() + 1)])
+        return np.abs(x[:, :1] - means).argmin(axis=1)
+        """,
+        "Only the first feature",
+    ),
     Mistake("accuracy", "a count", "return (predicted == labels).sum()", "how many are right"),
     Mistake("accuracy", "percent", "return 100 * (predicted == labels).mean()", "in percent"),
     Mistake("accuracy", "errors", "return (predicted != labels).mean()", "share that is wrong"),
@@ -469,6 +504,23 @@ MISTAKES = [
         "drawn from the test",
         LOOP.format("found[i, j] = accuracy(learn(draw_budget(test_labels, per_class, seed)), test_labels)"),
         "from test_labels",
+    ),
+    Mistake(
+        "run_experiment",
+        "a table of whole numbers",
+        LOOP.format("found[i, j] = accuracy(learn(draw_budget(labels, per_class, seed)), test_labels)").replace(
+            "np.zeros(", "np.full(fill_value=0, shape="
+        ),
+        "cut to whole numbers",
+    ),
+    Mistake(
+        "run_experiment",
+        "errors swallowed",
+        LOOP.format(
+            "try: found[i, j] = accuracy(learn(draw_budget(labels, per_class, seed)), test_labels)\n"
+            "                except ValueError: pass"
+        ),
+        "let draw_budget's ValueError through",
     ),
     # Task 5
     Mistake("summarize", "whole range", "return accuracies.mean(axis=1), np.ptp(accuracies, axis=1)", "half of it"),
@@ -575,6 +627,14 @@ MISTAKES = [
         BETWEEN.format("budgets[i - 1] + share * (budgets[i] - budgets[i - 1])"),
         "not in labels",
     ),
+    Mistake(
+        "labels_needed",
+        "the best so far",
+        "\n        means = np.maximum.accumulate(means)"
+        + BETWEEN.format("budgets[i - 1] * (budgets[i] / budgets[i - 1]) ** share"),
+        "not at the best one so far",
+    ),
+    Mistake("labels_needed", "doubling", BETWEEN.format("float(budgets[i - 1] * 2**share)"), "need not double"),
     Mistake("labels_needed", "the next point", BETWEEN.format("budgets[i]"), "next point"),
     Mistake("labels_needed", "the point before", BETWEEN.format("budgets[i - 1]"), "point before"),
     Mistake(
@@ -727,6 +787,14 @@ RIGHT = [
         if i == 0:
             return budgets[0]
         return 2 ** np.interp(target, means[i - 1 : i + 1], np.log2(budgets[i - 1 : i + 1]))
+        """,
+    ),
+    Right(
+        "summarize",
+        "a named tuple",
+        """
+        from collections import namedtuple
+        return namedtuple("Summary", "mean half")(accuracies.mean(1), 0.5 * np.ptp(accuracies, axis=-1))
         """,
     ),
 ]
