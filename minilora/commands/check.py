@@ -15,7 +15,7 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.text_report import hints_for, lesson_report, limits_line, summary
 from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
-from minilora.classroom.sandbox.runner import Sandbox
+from minilora.classroom.sandbox.in_process import sandbox_here
 from minilora.commands.common import Parser, add_json, whole
 from minilora.errors import MiniloraError, escape
 
@@ -78,7 +78,7 @@ def _show_answer(lesson: Lesson, task: int, as_json: bool) -> int:
 
 def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
     submission, task, steps = Submission(path, lesson), arguments.task, arguments.hint or 0
-    with Sandbox() as sandbox:
+    with sandbox_here() as sandbox:
         results = grade_all(lesson, submission, sandbox, task)
     facts = _facts(lesson, submission.shown, results, sandbox.held)
     if arguments.json:
@@ -113,7 +113,7 @@ def _watch(lesson: Lesson, path: Path, arguments: Namespace) -> None:
 def _progress(as_json: bool) -> int:
     """A line a lesson; what cannot be read says so in its line, and is the error in the end."""
     facts, bad = [], None
-    with Sandbox() as sandbox:
+    with sandbox_here() as sandbox:
         for lesson in all_lessons():
             try:
                 _note_changed(lesson)

@@ -95,7 +95,7 @@ def lesson(tmp_path, monkeypatch, sandbox):
     (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n")
     (folder / "exercise.py").write_text(Lesson(folder).source.exercise())
     monkeypatch.setattr("minilora.classroom.lessons.lesson.lessons_folder", lambda: tmp_path / "lessons")
-    monkeypatch.setattr("minilora.commands.check.Sandbox", lambda: nullcontext(sandbox))  # one for all is faster
+    monkeypatch.setattr("minilora.commands.check.sandbox_here", lambda: nullcontext(sandbox))  # one for all is faster
     return Lesson(folder)
 
 

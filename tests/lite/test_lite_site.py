@@ -3,6 +3,8 @@
 import email
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +12,7 @@ import zipfile
 import pytest
 
 import minilora
+from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.publish import lite
 from minilora.errors import MiniloraError
 
@@ -37,7 +40,7 @@ def test_every_notebook_is_there_with_its_pictures_and_two_cells_in_front(site):
 def test_readings_and_exercises_are_there_and_solutions_are_not(site):
     lessons = [path.name for path in sorted((lite.ROOT / "lessons").glob("[0-9][0-9]_*"))]
     found = {path.relative_to(site / "files/lessons").as_posix() for path in site.glob("files/lessons/*/*")}
-    assert found == {f"{lesson}/{name}" for lesson in lessons for name in ("README.md", "exercise.py")}
+    assert found == {f"{lesson}/{name}" for lesson in lessons for name in ("README.md", "exercise.py", KIT)}
 
 
 def test_the_wheel_is_pure_whole_and_leaves_out_what_pyodide_lacks(wheel):
@@ -107,6 +110,40 @@ from minilora import blas
 blas.cores = lambda: 1
 exec(compile(sys.stdin.read(), "notebook", "exec"))
 """
+
+
+CHECK = """
+import os
+del os.fork
+sys.platform = "emscripten"
+from minilora.cli import main
+main(["check", "08", "--task", "3"])
+main(["check", "08", "--task", "3", "--hint"])
+"""
+
+
+def test_an_exercise_is_checked_in_the_page(site, tmp_path):
+    """The command in a notebook's cell, with the site's files around it, and no processes."""
+    shutil.copytree(site / "files", tmp_path / "drive")
+    exercise = tmp_path / "drive/lessons/08_lora/exercise.py"
+    (gap,) = [line for line in exercise.read_text("utf-8").splitlines() if "lesson 08, task 3:" in line]
+    right = "    return x @ W.T + alpha / r * ((x @ A.T) @ B.T)"
+    said = []
+    for answer in (right, "    return x @ W.T + (x @ A.T) @ B.T"):
+        exercise.write_text(exercise.read_text("utf-8").replace(gap, answer), "utf-8")
+        gap = answer
+        done = subprocess.run(
+            [sys.executable, "-c", LIKE_PYODIDE],
+            input=CHECK,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path / "drive/notebooks",
+            env=os.environ | {"PYTHONPATH": str(lite.ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert "task 3 passed\n" in said[0] and "(ran in this process, without limits)" in said[0]
+    assert "task 3 failed" in said[1] and "not scaled" in " ".join(said[1].split()) and "hint 1 " in said[1]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

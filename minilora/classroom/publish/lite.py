@@ -3,10 +3,10 @@
     python -m minilora.classroom.publish.lite               builds it into build/lite
     python -m minilora.classroom.publish.lite --out FOLDER  or there
 
-Needs the extra `lite`, and nothing from outside. The site holds the notebooks, the lessons' readings and exercises, and
-a wheel of minilora; Python itself, NumPy and matplotlib come from Pyodide's server when a page is opened. Each notebook
-gets a cell in front that installs what it needs and says what will not run there. The options of the build are in
-docs/jupyter_lite_config.json.
+Needs the extra `lite`, and nothing from outside. The site holds the notebooks, the lessons' readings, exercises and
+checks, and a wheel of minilora; Python itself, NumPy and matplotlib come from Pyodide's server when a page is opened.
+Each notebook gets a cell in front that installs what it needs and says what will not run there. The options of the
+build are in docs/jupyter_lite_config.json.
 """
 
 import argparse
@@ -19,8 +19,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from minilora.classroom.lessons.kit import KIT
+from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import used_names
 from minilora.classroom.sandbox.imports import covers
+from minilora.classroom.sandbox.runner import Sandbox
+from minilora.classroom.teaching.kits import checks_of
 from minilora.errors import MiniloraError, escape
 
 ROOT = Path(__file__).parents[3]
@@ -71,16 +75,18 @@ def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def stage(folder: Path) -> None:
-    """Write what the site's reader finds: notebooks, and of each lesson the reading and the exercise."""
+    """Write what the site's reader finds: notebooks, and of each lesson the reading, the exercise and its checks."""
     (folder / "notebooks").mkdir(parents=True)
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         notebook = for_the_browser(json.loads(path.read_text(encoding="utf-8")))
         (folder / "notebooks" / path.name).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), "utf-8")
-    for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/*")):
-        if path.name in ("README.md", "exercise.py"):
-            target = folder / "lessons" / path.parent.name / path.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+    with Sandbox() as sandbox:
+        for lesson in [Lesson(path.parent) for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))]:
+            target = folder / "lessons" / lesson.name
+            target.mkdir(parents=True)
+            for name in ("README.md", "exercise.py"):
+                shutil.copyfile(lesson.folder / name, target / name)
+            (target / KIT).write_bytes(checks_of(lesson, sandbox))
 
 
 def run(folder: Path, *command: str) -> None:
