@@ -199,9 +199,18 @@ def test_a_task_is_lost_alone(tmp_path, sandbox):
     cell["source"] = ["def lora_forward(x, W, A, B, alpha, r)\n"]  # no Python
     path = put(tmp_path / "08_lora.ipynb", json.dumps(page))
     facts = marking.mark(LORA, path, sandbox)
-    assert points(facts) == [1, 2, 4, 5, 6] and "A cell is no Python" in facts["results"][2]["hint"]
+    assert points(facts) == [1, 2, 4, 5, 6] and "does not count: cell" in facts["results"][2]["hint"]
     path = put(tmp_path / "08_lora.py", LORA.source.text.replace("def lora_forward", "def lora_foward"))
     assert points(marking.mark(LORA, path, sandbox)) == [1, 2, 4, 5, 6]
+
+
+def test_a_cell_that_never_ends_is_left_out(tmp_path):
+    page = notebook(LORA)
+    (cell,) = [c for c in page["cells"] if "def lora_forward" in "".join(c["source"])]
+    cell["source"] = ["while True:\n", "    pass\n", *cell["source"]]
+    with Sandbox(seconds=5) as quick:
+        facts = marking.mark(LORA, put(tmp_path / "08_lora.ipynb", json.dumps(page)), quick)
+    assert points(facts) == [1, 2, 4, 5, 6] and "does not count: still running" in facts["results"][2]["hint"]
 
 
 @pytest.mark.parametrize(
@@ -294,9 +303,12 @@ def test_with_a_secret_each_student_has_inputs_of_their_own(tmp_path, monkeypatc
         put(tmp_path / student / "08_lora.py", LORA.source.text)
     handed_in = collect(tmp_path, [LORA], None)
     given: list[dict[str, int]] = []  # file -> seed
+    replays: list[list[bool]] = []
+    monkeypatch.setattr(marking, "SEVERAL", 1)
 
     def grade_nothing(tasks, jobs, take):
-        given.append({task[2].parent.name: task[4] for task in tasks})
+        given.append({task[3].parent.name: task[4] for task in tasks})
+        replays.append([task[2] is not None for task in tasks])
         for task in tasks:
             take(task[0], {"results": [], "reason": "", "held": None})
 
@@ -304,6 +316,7 @@ def test_with_a_secret_each_student_has_inputs_of_their_own(tmp_path, monkeypatc
     for secret in ("", "sesame", "mellon", "sesame"):
         marking.mark_all(handed_in, [LORA], tmp_path / "marks", 1, [], secret)
     public, sesame, mellon, again = given
+    assert replays == [[True], [False] * 2, [False] * 2, []]  # a recording is of the public inputs
     assert set(public.values()) == {SEED} and again == {}  # what was graded stays
     assert set(sesame) == {"ada", "ben"} and len({SEED, *sesame.values(), *mellon.values()}) == 5
 

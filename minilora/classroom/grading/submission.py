@@ -34,21 +34,24 @@ class Submission:
 
     Raises MiniloraError where the file cannot be read as Python, holds none of the lesson's names, has one of them
     misspelled, or gives one of them other arguments. by_task: what costs a single task raises nothing here: a name that
-    is wrong (see `check_task`), and a notebook's cell that is no Python, which is left out. shown: its name in reports.
+    is wrong (see `check_task`), and a notebook's cell that is no Python, which is left out. shown: its name in reports;
+    without: numbers of cells, and why they are left out.
     """
 
     seed = SEED  # of the inputs that it is tried on
 
-    def __init__(self, path: Path, lesson: Lesson, shown: str = "", by_task: bool = False):
+    def __init__(
+        self, path: Path, lesson: Lesson, shown: str = "", by_task: bool = False, without: dict[int, str] | None = None
+    ):
         self.path, self.lesson = path, lesson
         self.shown = shown or _shorter(path)
         self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
         self.verdicts: dict[int, str] = {}  # of the tasks that were graded: see given.py
         self.failed: RunFailed | None = None  # where a run of the file's own lines did not come to their end
-        self.unreadable: dict[int, str] = {}  # number of a cell that was left out -> what is wrong
+        self.unreadable = dict(without or {})  # number of a cell that was left out -> what is wrong
         text = _read(path, self.shown)
         if path.suffix == ".ipynb":
-            cells = self._cells_of(text)
+            cells = [cell for cell in self._cells_of(text) if cell[0] not in self.unreadable]
             text = self._join_cells(self._readable(cells) if by_task else cells)
         self._take(text)
         names = _names_of(lesson)
@@ -77,6 +80,10 @@ class Submission:
             if line >= first:
                 return f"cell {number}, line {line - first + 1}"
         return f"line {line}"
+
+    def cell_at(self, line: int) -> int:
+        """Of a notebook, the number of the cell that a line of the source is from."""
+        return int(self.place(line).removeprefix("cell ").partition(",")[0].strip("[]"))
 
     def missing(self, task: int) -> list[str]:
         """The names that a task asks for and the file does not define."""
@@ -203,10 +210,6 @@ class Cells(Submission):
         self._take(self._join_cells(self._readable([(f"[{number}]", code) for number, code in cells])))
         if task is not None:
             self.check_task(task)
-
-    def cell_at(self, line: int) -> int:
-        """The number of the cell that a line of the source is from."""
-        return int(self.place(line).partition("]")[0].removeprefix("cell ["))
 
 
 def _read(path: Path, shown: str) -> str:

@@ -54,25 +54,29 @@ def _size(example: Example) -> tuple[int, str]:
 
 
 class Reference:
-    """The functions of solution.py, and a driver's on them. recording: notes what they are asked, and give."""
+    """The functions of solution.py, and a driver's on them.
 
-    examples: dict[str, list[Example]] | None = None  # of each search, where nothing else can be asked
+    recording: notes what they are asked, and give; replay: has what they gave before, and the examples of searches.
+    """
 
-    def __init__(self, solution: str, driver: str, recording: Recording | None = None):
-        self.solution, self.driver, self.recording = ModuleType("solution"), ModuleType("driver"), recording
+    def __init__(self, solution: str, driver: str, recording: Recording | None = None, replay: Recording | None = None):
+        self.recording, self.replay = recording, replay
+        self.solution, self.driver = ModuleType("solution"), ModuleType("driver")
         exec(compile(solution, "solution.py", "exec"), vars(self.solution))
         exec(compile(driver, "driver.py", "exec"), vars(self.driver))
 
     def call(self, name: str, *arguments: object, driver: bool = False) -> object:
         """As `Session.call`: plain values, or what was raised."""
         packed = wire.pack(list(arguments))
-        result = self._result(name, packed, driver)
+        call = hashlib.sha256(f"{name} {driver} ".encode() + packed).hexdigest()[:32]
+        result = self.replay.results.get(call) if self.replay is not None else None
+        result = self._computed(name, packed, driver) if result is None else result
         if self.recording is not None:
-            self.recording.results[_hash(name, packed, driver)] = result
+            self.recording.results[call] = result
         found = wire.unpack(result)
         return found["value"] if "value" in found else Raised(found["raised"], found["message"], None)
 
-    def _result(self, name: str, packed: bytes, driver: bool) -> bytes:
+    def _computed(self, name: str, packed: bytes, driver: bool) -> bytes:
         arguments = wire.unpack(packed)
         try:
             if driver:
@@ -83,16 +87,10 @@ class Reference:
 
 
 class Recorded(Reference):
-    """What a solution gave once."""
+    """What a solution gave, without the solution."""
 
-    def __init__(self, recording: Recording):
-        self.recording, self.examples, self._results = None, recording.examples, recording.results
+    def __init__(self, replay: Recording):
+        self.recording, self.replay = None, replay
 
-    def _result(self, name: str, packed: bytes, driver: bool) -> bytes:
-        if (found := self._results.get(_hash(name, packed, driver))) is None:
-            raise MiniloraError(f"this kit has no result of {name} for what the checks ask; unpack it again")
-        return found
-
-
-def _hash(name: str, packed: bytes, driver: bool) -> str:
-    return hashlib.sha256(f"{name} {driver} ".encode() + packed).hexdigest()[:32]
+    def _computed(self, name: str, packed: bytes, driver: bool) -> bytes:
+        raise MiniloraError(f"this kit has no result of {name} for what the checks ask; unpack it again")

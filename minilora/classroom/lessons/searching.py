@@ -209,12 +209,12 @@ class _Search:
     found: _Found | None = None  # the last one, which is the smallest
 
     def each(self, example: Callable[[Any], None], examples: int) -> None:
-        """example(data) for so many inputs: of a kit those that were recorded, else choices."""
-        recorded = self.function.run.reference.examples
-        if recorded is None:
+        """example(data) for so many inputs: those that were recorded, where some were, else choices."""
+        replay = self.function.run.reference.replay
+        if replay is None:
             return _run(example, examples, self.function.run.seed)
         with suppress(Failure):
-            for data in recorded.get(self.name, [])[:examples]:
+            for data in replay.examples.get(self.name, [])[:examples]:
                 example(data)
 
     def record(self, recording: Recording, examples: int) -> None:

@@ -23,7 +23,6 @@ from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import used_names
 from minilora.classroom.sandbox.imports import covers
-from minilora.classroom.sandbox.runner import Sandbox
 from minilora.classroom.teaching.kits import checks_of
 from minilora.errors import MiniloraError, escape
 
@@ -80,13 +79,12 @@ def stage(folder: Path) -> None:
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         notebook = for_the_browser(json.loads(path.read_text(encoding="utf-8")))
         (folder / "notebooks" / path.name).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), "utf-8")
-    with Sandbox() as sandbox:
-        for lesson in [Lesson(path.parent) for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))]:
-            target = folder / "lessons" / lesson.name
-            target.mkdir(parents=True)
-            for name in ("README.md", "exercise.py"):
-                shutil.copyfile(lesson.folder / name, target / name)
-            (target / KIT).write_bytes(checks_of(lesson, sandbox))
+    for lesson in [Lesson(path.parent) for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))]:
+        target = folder / "lessons" / lesson.name
+        target.mkdir(parents=True)
+        for name in ("README.md", "exercise.py"):
+            shutil.copyfile(lesson.folder / name, target / name)
+        (target / KIT).write_bytes(checks_of(lesson))
 
 
 def run(folder: Path, *command: str) -> None:

@@ -19,13 +19,13 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.kit import KIT, pack_kit
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.reference import Recording, Reference
-from minilora.classroom.publish import teachers_pages
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 from minilora.train.progress import progress_bar
 
-KEPT_BACK = ("solution.py", "checks.py", "driver.py", "mistakes.py", teachers_pages.NAME)
+SECONDS = 100.0  # for a task, of which most go into the recording
+PICTURES = (".png", ".svg", ".jpg", ".gif")
 README = """# Lessons
 
 You need Python 3.11 or newer, on Linux, macOS or in WSL. In this folder:
@@ -73,26 +73,28 @@ def write_kit(path: Path, lessons: list[Lesson]) -> None:
     titles = "\n".join(f"- {lesson.number:02} {lesson.title}" for lesson in lessons)
     readme = README.format(wheel=wheel, first=lessons[0].name[:2], lessons=titles)
     files = {"README.md": readme.encode(), wheel: content, ".github/workflows/minilora.yml": WORKFLOW.encode()}
-    with Sandbox() as sandbox, progress_bar("kit", len(lessons), unit="lessons") as advance:
+    with progress_bar("kit", len(lessons), unit="lessons") as advance:
         for lesson in lessons:
             folder, notebook = f"lessons/{lesson.name}", Path(f"notebooks/{lesson.name}.ipynb")
             for file in sorted(lesson.folder.iterdir()):
-                if file.is_file() and file.name not in KEPT_BACK:
+                if file.name == "README.md" or file.suffix in PICTURES:
                     files[f"{folder}/{file.name}"] = file.read_bytes()
             files[f"{folder}/exercise.py"] = lesson.source.exercise().encode()
-            files[f"{folder}/{KIT}"] = checks_of(lesson, sandbox)
+            files[f"{folder}/{KIT}"] = checks_of(lesson)
             if (source := lesson.folder.parents[1] / notebook).is_file():
                 files[notebook.as_posix()] = source.read_bytes()
             advance()
     write_atomic(path, _zip({f"{path.stem}/{name}": data for name, data in files.items()}))
 
 
-def checks_of(lesson: Lesson, sandbox: Sandbox) -> bytes:
+def checks_of(lesson: Lesson) -> bytes:
     """The lesson's checks.kit. Raises MiniloraError where the solution fails a check."""
     recording, source = Recording(), lesson.source
     recorded = Lesson(lesson.folder)
     vars(recorded)["reference"] = Reference(source.text, lesson.driver, recording)
-    for result in grade(recorded, Submission(lesson.folder / "solution.py", recorded), sandbox):
+    with Sandbox(SECONDS) as sandbox:
+        results = grade(recorded, Submission(lesson.folder / "solution.py", recorded), sandbox)
+    for result in results:
         if result.verdict != PASSED:
             raise MiniloraError(f"{lesson.name}: the solution fails task {result.task}: {escape(result.hint, 200)}")
     stubs = source.filled(

@@ -1,11 +1,16 @@
 """Marks of a class: each file in the sandbox, several processes at a time, and none of them twice.
 
-OUT/records/8f2a….json      what a file came to, by the hash of the file, of the lesson and of the checker
+OUT/records/08_lora-8f2a….json     what a file came to, by the hash of the file, of the lesson and of the checker
+OUT/records/08_lora-91bc….kit      what the solution gave, by the hash of the lesson and of the checker
+
+With several files of a lesson, a search replays a recording: it draws nothing and asks the solution nothing. The
+verdicts are the same, and come in half of the time.
 """
 
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,18 +22,23 @@ from minilora.classroom.grading.given import grade_given
 from minilora.classroom.grading.grade import FAILED, SHARE, Result
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import SEED, Task, seed_of
+from minilora.classroom.lessons.kit import read_kit
 from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.lessons.reference import Reference
 from minilora.classroom.publish.course import POINTS
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.classroom.teaching.collecting import HandedIn, why_unreadable
+from minilora.classroom.teaching.kits import checks_of
 from minilora.classroom.teaching.rosters import Student
 from minilora.errors import MiniloraError, Stopped, escape
-from minilora.formats.atomic import make_folder, write_json
+from minilora.formats.atomic import make_folder, write_atomic, write_json
 from minilora.measure.sweep import check_jobs, side_by_side
 from minilora.train.progress import progress_bar
 
 RECORDS = "records"
 CHECKER = ("lessons", "grading", "sandbox")  # the rooms whose text a verdict depends on
+SEVERAL = 4  # files of a lesson from which on what its solution gives is recorded first
+ENDLESS = 3  # cells of a notebook that do not come to their end and cost themselves alone, ten seconds each
 ENDED = "to read it ended the process that grades, for want of memory perhaps"
 
 
@@ -88,18 +98,20 @@ def mark_all(
     refused: dict[tuple[str, str], Mark] = {}
     keys: dict[tuple[str, str], str] = {}  # of the record
     marks: dict[str, Mark] = {}
-    todo: dict[str, tuple] = {}
+    todo: dict[str, tuple[str, Path, int]] = {}
     for whose, path in handed_in.path.items():
         if why := why_unreadable(path):
             refused[whose] = Mark(reason=why)
             continue
         seed = seed_of(variants, whose[0])
         own = [str(seed).encode()] if variants else []
-        key = keys[whose] = f"{whose[1]}-{_hash(hashes[whose[1]], path, *own)}"
+        key = keys[whose] = f"{whose[1]}-{_hash(hashes[whose[1]].encode(), path, *own)}"
         with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or a damaged one
             marks[key] = _mark_of(json.loads((out / RECORDS / f"{key}.json").read_bytes()))
         if key not in marks:
-            todo[key] = (key, folders[whose[1]], path.absolute(), places, seed)
+            todo[key] = (whose[1], path.absolute(), seed)
+    several = {name for name, count in Counter(name for name, *_ in todo.values()).items() if count >= SEVERAL}
+    kits = {name: (out / RECORDS / f"{name}-{hashes[name]}.kit").absolute() for name in several if not variants}
     scratch = tempfile.TemporaryDirectory(prefix="minilora-grade-")
     with scratch, progress_bar("grade", len(todo), unit="files") as advance:
 
@@ -109,7 +121,9 @@ def mark_all(
             advance()
 
         try:
-            _in_processes([(*task, scratch.name) for task in todo.values()], jobs, take)
+            more = (places, scratch.name)
+            tasks = [(key, folders[name], kits.get(name), *rest, *more) for key, (name, *rest) in todo.items()]
+            _in_processes(tasks, jobs, take)
         except Stopped as signal:
             raise Stopped(signal.signum, "stopped; the same command goes on from here") from None
     return Marks(lessons, {whose: marks[key] for whose, key in keys.items()} | refused, len(todo))
@@ -156,29 +170,36 @@ def _hash(*parts: bytes | Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _hash_of_lesson(lesson: Lesson) -> bytes:
+def _hash_of_lesson(lesson: Lesson) -> str:
     rooms = [Path(classroom.__file__).parent / room for room in CHECKER]
     files = [lesson.folder / name for name in ("solution.py", "checks.py", "driver.py")]
     files += [path for room in rooms for path in sorted(room.glob("*.py"))]
-    return _hash(*[path for path in files if path.is_file()]).encode()
+    return _hash(*[path for path in files if path.is_file()])
 
 
 # In the processes that grade
 
 
-def _mark(key: str, folder: Path, path: Path, closed: tuple[str, ...], seed: int, scratch: str, tell) -> None:
+def _mark(
+    key: str, folder: Path, kit: Path | None, path: Path, seed: int, closed: tuple[str, ...], scratch: str, tell
+) -> None:
     tell((key,), {})
-    tell((key,), mark(_lesson(folder), path, _sandbox(scratch), closed, seed))
+    tell((key,), mark(_lesson(folder, kit), path, _sandbox(scratch), closed, seed))
 
 
 def mark(lesson: Lesson, path: Path, sandbox: Sandbox, closed: tuple[str, ...] = (), seed: int = SEED) -> dict:
     """The results of a file, as a record has them. Whatever the file is, it raises nothing."""
     results, reason, sandbox.held = list[Result](), "", None
     try:
-        submission = Submission(path, lesson, escape(path.name), by_task=True)
-        submission.seed = seed
-        submission.path = Path(path.name)  # whoever hands in the same text gets the same report
-        results = [_mark_task(task, submission, sandbox, closed) for task in lesson.tasks]
+        without = dict[int, str]()
+        for _ in range(1 + ENDLESS):
+            submission = Submission(path, lesson, escape(path.name), by_task=True, without=without)
+            submission.seed = seed
+            submission.path = Path(path.name)  # whoever hands in the same text gets the same report
+            results = [_mark_task(task, submission, sandbox, closed) for task in lesson.tasks]
+            if (stuck := submission.failed) is None or stuck.statement is None or path.suffix != ".ipynb":
+                break
+            without[submission.cell_at(stuck.statement)] = str(stuck)
     except (MiniloraError, OSError) as error:
         reason = str(error)
     except MemoryError:
@@ -196,13 +217,22 @@ def _mark_task(task: Task, submission: Submission, sandbox: Sandbox, closed: tup
     except MiniloraError as error:
         return Result(task.number, submission.lesson.source.titles[task.number], FAILED, hint=str(error))
     if submission.unreadable and submission.missing(task.number):
-        result.hint += f" A cell is no Python: {[*submission.unreadable.values()][-1]}."
+        number, why = [*submission.unreadable.items()][-1]
+        result.hint += f" Cell {number} does not count: {why}."
     return result
 
 
 @cache
-def _lesson(folder: Path) -> Lesson:
-    return Lesson(folder)
+def _lesson(folder: Path, kit: Path | None) -> Lesson:
+    """kit: a file with what the solution gave, which is made where it is not there."""
+    lesson = Lesson(folder)
+    if kit is not None and lesson.kit is None:
+        with suppress(MiniloraError):  # the solution itself failed: it is asked each time
+            if not kit.is_file() or not read_kit(kit).is_as_made:
+                write_atomic(kit, checks_of(lesson))
+            replay = read_kit(kit).recording
+            vars(lesson)["reference"] = Reference(lesson.source.text, lesson.driver, replay=replay)
+    return lesson
 
 
 @cache
