@@ -1,12 +1,13 @@
 """pytest tests/classroom/test_similar.py: which answers of a class are alike."""
 
+import ast
 import re
 
 import pytest
 
 from minilora.classroom.lessons.lesson import find_lesson
 from minilora.classroom.teaching.collecting import collect
-from minilora.classroom.teaching.similar import find_pairs
+from minilora.classroom.teaching.similar import find_pairs, parts_of
 from minilora.cli import main
 from tests.helpers.answers import with_answers
 
@@ -82,6 +83,23 @@ def test_a_copy_is_found_whatever_was_renamed_moved_or_described_anew(tmp_path):
     hers, copied = pairs[0].panels
     assert "<mark>    left = [" in hers and "<mark>    missing = [" in copied
     assert "count_parameters" not in hers  # no line of it is their own
+
+
+def test_what_makes_a_difference():
+    def forms(text: str) -> set[str]:
+        return set(parts_of(ast.parse(text)))
+
+    one = 'def f(x: int, y=1) -> int:\n    """Doc."""\n    total = x * 2 + len(y) - 3\n    return np.sum(total, axis=0)'
+    same = "def g(a, b=None):\n    s = a * 5 + len(b) - 'k'\n    return numpy.sum(s, axis=1.5)"
+    assert len(forms(one)) == 5 and forms(one) == forms(same)
+    for before, after in (
+        ("len(y)", "len(x)"),
+        ("np.sum", "np.max"),
+        ("len", "abs"),
+        ("* 2", "/ 2"),
+        ("axis", "where"),
+    ):
+        assert forms(one.replace(before, after)) != forms(one), before
 
 
 def test_what_everybody_has_is_no_likeness(tmp_path):

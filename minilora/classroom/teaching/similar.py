@@ -107,11 +107,11 @@ def _form(node: object, names: dict[str, str]) -> Iterator[str]:
 
 
 def _panel(student: str, source: str, parts: dict[str, ast.stmt | ast.expr], common: set[str]) -> str:
-    """The definitions in which a common part stands, its lines marked."""
+    """The definitions in which a common part stands, by name, its lines marked."""
     places = [node for form, node in parts.items() if form in common and not hasattr(node, "body")]
     marked = {line for node in places for line in range(node.lineno, (node.end_lineno or 0) + 1)}
     shown: list[int] = []
-    for node in ast.parse(source).body:
+    for node in sorted(ast.parse(source).body, key=lambda node: getattr(node, "name", "")):
         numbers = range(node.lineno, (node.end_lineno or 0) + 1)
         shown += numbers if marked & set(numbers) else ()
     lines = [(number, text(source.splitlines()[number - 1])) for number in shown]
