@@ -174,7 +174,7 @@ def test_a_task_before_it_may_be_blank_or_missing_but_not_itself(lesson, sandbox
 def test_a_kit_without_solutions_has_nothing_to_try(lesson, sandbox):
     folder, wrong = lesson.folder.parent / "04_kit", submitted(lesson, double=HALF)
     folder.mkdir()
-    (folder / KIT).write_bytes(checks_of(lesson, sandbox))
+    (folder / KIT).write_bytes(checks_of(lesson))
     assert verdicts(grade_all(Lesson(folder), wrong, sandbox)) == [FAILED, PASSED, FAILED, FAILED, FAILED]
 
 
