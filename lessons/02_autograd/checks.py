@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, promise, raised, search, task
 
 USES = ()
+PROMISES = {"unbroadcast": promise(shares=True, within="further axes")}
 
 EPS = 1e-6
 IN_NUMPY = {"add": np.add, "plus": np.add, "multiply": np.multiply, "matmul": np.matmul, "tanh": np.tanh}
@@ -28,13 +29,22 @@ def central_differences(function, arrays, i, g):
     hints=(
         "Which axes of the gradient does the array not have, and along which does it have size 1?",
         "First sum away the axes in front that `shape` does not have; then sum, with keepdims, where `shape` has a 1.",
-        "gradient.sum(axis=tuple(range(extra))), then .sum(axis=repeated, keepdims=True)",
+        "A (1, 3) that met a (5, 2, 3): axis 0 is one that it does not have, which leaves (2, 3); along what is now "
+        "axis 0 it has a 1, so [[1, 2, 3], [4, 5, 6]] becomes [[5, 7, 9]], of shape (1, 3).",
     ),
 )
 def unbroadcasting(student):
+    search(student.unbroadcast, gradients_and_shapes)
     rng = np.random.default_rng(1)
     cases = [((2,), ()), ((2, 3), (3,)), ((2, 3), (2, 1)), ((2, 3), (1, 3)), ((2, 3), (2, 3))]
-    for full, shape in [*cases, ((2, 3), (1, 1)), ((4, 2, 3), (2, 1)), ((4, 2, 3), (1, 2, 1)), ((1, 3), (1, 3))]:
+    for full, shape in [
+        *cases,
+        ((2, 3), (1, 1)),
+        ((4, 2, 3), (2, 1)),
+        ((4, 2, 3), (1, 2, 1)),
+        ((4, 2, 3), (3,)),
+        ((1, 3), (1, 3)),
+    ]:
         g = draw(rng, *full)
         right = central_differences(lambda x: np.broadcast_to(x, full), [np.zeros(shape)], 0, g)
         leading = g.sum(axis=tuple(range(len(full) - len(shape))))
@@ -54,8 +64,20 @@ def unbroadcasting(student):
                 "The axes in front, which `shape` does not have, are not summed.": lambda got: (
                     np.ndim(got) > len(shape)
                 ),
+                "An axis that is summed away is gone, and those behind it have other numbers: sum all at once.": (
+                    raised("AxisError")
+                ),
+                "The right numbers are added up in wrong groups: a reshape does not follow the axes, a sum does.": (
+                    lambda got: np.shape(got) == shape and np.isclose(np.sum(got), right.sum())
+                ),
             },
         )
+
+
+def gradients_and_shapes(d):
+    full = d.shape((0, 1, 2, 3), least=1)
+    shape = tuple(1 if d.choice(False, True) else n for n in full[d.choice(0, 1, 2) :])
+    return d.eighths(*full), shape
 
 
 NO_EDGE = "An edge is missing: each argument needs a (parent, rule) pair of its own."
@@ -74,7 +96,15 @@ def rules(student, operation, arrays, instead):
             )
         }
     )
-    answer["value"].equals(function(*arrays), instead={"That is the sum.": lambda y: np.allclose(y, sum(arrays))})
+    answer["value"].equals(
+        function(*arrays),
+        instead={
+            "That is the sum.": lambda y: np.allclose(y, sum(arrays)),
+            "exp overflows for large arguments, and inf / inf is no number; np.tanh is one.": lambda y: np.isnan(
+                y
+            ).any(),
+        },
+    )
     for i in range(len(arrays)):
         right = central_differences(function, arrays, i, g)
         wrong = {NO_EDGE: None} | {hint: values(g)[i] for hint, values in instead.items() if values(g)[i] is not None}
@@ -86,10 +116,12 @@ def rules(student, operation, arrays, instead):
     hints=(
         "What is the derivative of a · b with respect to a?",
         "The rule for a multiplies g by b. Its result must have a's shape.",
-        "(a, lambda g: unbroadcast(g * b.array, a.array.shape)), and the same for b with a",
+        "For a quotient, a / b, a's rule would be g / b summed to a's shape, and b's -g a / b² summed to b's: each "
+        "rule multiplies g by the derivative with the other argument in it, and then undoes the broadcasting.",
     ),
 )
 def product(student):
+    search(student.driver.rules_of, products, parts=PARTS, hints=AFTERWARDS)
     rng = np.random.default_rng(2)
     for one, other in [((2,), (2,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((3, 1, 2), (4, 1))]:
         a, b = draw(rng, *one), draw(rng, *other)
@@ -98,10 +130,41 @@ def product(student):
                 (g * a, g * b) if one == other else (None, None)
             ),
             UNUSED: lambda g: (b, a),
+            "Multiply first, and sum then: unbroadcast(g * …), not unbroadcast(g) * ….": lambda g: (
+                summed_to(summed_to(g, one) * b, one),
+                summed_to(summed_to(g, other) * a, other),
+            ),
             "That is addition's rule: a product's multiplies by the other factor.": lambda g: (g, g),
             "The result has the shape of the product, not the argument's: unbroadcast it.": lambda g: (g * b, g * a),
         }
         rules(student, "multiply", [a, b], wrong)
+    a, g = draw(rng, 2), draw(rng, 2)
+    student.driver.rules_of("multiply", [a, a], g, True)["gradient 0"].equals(
+        2 * g * a, instead={"Where both arguments are one node, it gets a part for each of them.": g * a}
+    )
+
+
+def summed_to(g, shape):
+    """g summed over the axes along which an array of that shape is repeated."""
+    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1 < g.shape[i]), keepdims=True)
+
+
+PARTS = ("g afterwards", "arrays afterwards", "value", "gradient 0", "gradient 1")
+AFTERWARDS = {
+    "g afterwards": "A rule changes g, the gradient that it is given; others need it, too. Write g * …, not g *= ….",
+    "arrays afterwards": "The arrays of the nodes are others after the rules have been called: a rule writes into one.",
+}
+
+
+def products(d):
+    """Two shapes that broadcast, and sometimes one node as both arguments."""
+    full = d.shape((1, 0, 2, 3))
+    one, other = (tuple(1 if d.choice(False, True) else n for n in full[d.choice(0, 1) :]) for _ in range(2))
+    a, b = d.array(*one, dtype="float64"), d.array(*other, dtype="float64")
+    if is_same := d.choice(False, True):
+        b = a
+    return "multiply", [a, b], d.array(*np.broadcast_shapes(a.shape, b.shape), dtype="float64"), is_same
 
 
 @task(
@@ -109,10 +172,13 @@ def product(student):
     hints=(
         "For matmul, write the three shapes down, and find the product of two that gives the third.",
         "The gradient of a is g times b transposed. The derivative of tanh can be said with tanh alone.",
-        "matmul: g @ b.array.T and a.array.T @ g. tanh: with y = np.tanh(a.array), g * (1 - y**2).",
+        "Were the product a @ b.T, for b (m, k), the shapes would leave g @ b for a and g.T @ a for b. And the "
+        "sigmoid s of a, whose derivative can be said with itself as well, would have the rule g * s * (1 - s).",
     ),
 )
 def more_rules(student):
+    search(student.driver.rules_of, matrices, parts=PARTS, hints=AFTERWARDS)
+    search(student.driver.rules_of, curves, parts=PARTS, hints=AFTERWARDS)
     rng = np.random.default_rng(3)
     for n, k, m in [(2, 2, 2), (1, 2, 3), (4, 3, 2)]:
         a, b = draw(rng, n, k), draw(rng, k, m)
@@ -128,13 +194,19 @@ def more_rules(student):
         }
         wrong |= {"The gradients are exchanged.": lambda g: (a.T @ g, g @ b.T)}
         wrong |= {
+            "A reshape is no transpose: the shape fits, and the numbers are in other places.": lambda g: (
+                (b @ g.T).reshape(a.shape),
+                (g.T @ a).reshape(b.shape),
+            ),
+            "b's gradient is the sum over the rows, not their mean.": lambda g: (g @ b.T, a.T @ g / len(a)),
+        }
+        wrong |= {
             "The product of matrices is not the product of elements.": lambda g: (
                 (g * b, g * a) if n == m == k else (None, None)
             )
         }
         rules(student, "matmul", [a, b], wrong)
-    for shape in [(1,), (2, 3)]:
-        x = draw(rng, *shape)
+    for x in [draw(rng, 1), draw(rng, 2, 3), np.array([0.5, 1000.0, -1000.0])]:
         y = np.tanh(x)
         rules(
             student,
@@ -144,10 +216,23 @@ def more_rules(student):
                 "The derivative is 1 - y², with y the tanh, not its argument.": lambda g: (g * (1 - x**2),),
                 UNUSED: lambda g: (1 - y**2,),
                 "y has to be squared: the derivative is 1 - y².": lambda g: (g * (1 - y),),
-                "The derivative is 1 / cosh², not 1 / cosh.": lambda g: (g / np.cosh(x),),
+                "The derivative is 1 / cosh², not 1 / cosh.": lambda g: (g / np.cosh(np.clip(x, -700, 700)),),
                 "That is the sigmoid's derivative; tanh's is 1 - y².": lambda g: (g * y * (1 - y),),
             },
         )
+
+
+def matrices(d):
+    n, k, m = d.size(), d.size(), d.size()
+    a, b = d.array(n, k, dtype="float64"), d.array(k, m, dtype="float64")
+    if is_same := n == k == m and d.choice(False, True):
+        b = a
+    return "matmul", [a, b], d.array(n, m, dtype="float64"), is_same
+
+
+def curves(d):
+    shape = d.shape((1, 0, 2, 3))
+    return "tanh", [d.array(*shape, dtype="float64")], d.array(*shape, dtype="float64")
 
 
 DIAMOND = [[], [0], [0], [1, 2]]
@@ -166,15 +251,55 @@ GRAPHS = [
 ]
 
 
+TOO_EARLY = "A node comes before one that used it: its gradient would not be complete."
+EDGES = "Afterwards, nodes have other edges than before: the graph is needed once more."
+PATHS = {
+    "Every path is walked: x = add(x, x), 40 times, has 2⁴⁰ of them. Remember which nodes have been seen.": (
+        raised("RuntimeError", "were walked")
+    )
+}
+
+
+def graphs(d):
+    """For each node, the nodes before it that it came from; some twice, some not used."""
+    parents = [d.whole(d.choice(2, 1, 0, 3) if i else 0, below=max(i, 1)).tolist() for i in range(d.size(1, 6))]
+    return parents, d.choice(False, True)
+
+
+def facts_of_orders(found):
+    """What is the same for all right orders."""
+    parents = found["parents"]
+    facts = {"nodes": sorted(found["first"]), "each before its parents": is_in_order(found["first"], parents)}
+    if "again" not in found:
+        return facts
+    return facts | {
+        "again": sorted(found["again"]) == sorted(found["first"]) and is_in_order(found["again"], parents),
+        "edges": found["edges afterwards"] == parents,
+        "nodes of the node before": sorted(found["of the node before"]),
+    }
+
+
+def is_in_order(order, parents):
+    place = {node: i for i, node in enumerate(order)}
+    return all(place[node] < place.get(parent, -1) for node in order for parent in parents[node])
+
+
 @task(
     4,
     hints=(
         "When may a node be taken? What has to have happened to all that use it?",
         "Count for each node how often it is used. Taking a node lowers its parents' counts; at 0, a parent is ready.",
-        "Two loops with a list and pop: one that walks everything and counts, one that starts with [root] and takes.",
+        "f comes from d and e, d from a, e from a and d. Used: d 2, e 1, a 2. Take f: d 1, e 0. Take e, the only one "
+        "at 0: d 0, a 1. Take d: a 0. Take a. One loop over everything counts, a second one takes.",
     ),
 )
 def ordering(student):
+    hints = {
+        "each before its parents": TOO_EARLY,
+        "again": "A second in_order gives another order: something is kept in the nodes.",
+        "edges": EDGES,
+    }
+    search(student.driver.orders_of, graphs, facts=facts_of_orders, hints=hints)
     for parents in GRAPHS:
         root = len(parents) - 1
         reached = {root}
@@ -189,7 +314,7 @@ def ordering(student):
         student.driver.order_of(parents).holds(
             is_right,
             f"nodes {', '.join(map(str, sorted(reached)))}, each once, and each before those it came from",
-            "A node comes before one that used it: its gradient would not be complete.",
+            TOO_EARLY,
             instead={
                 "A node comes more than once.": lambda order: len(set(order)) < len(order),
                 "The root is missing.": lambda order: root not in order,
@@ -200,6 +325,7 @@ def ordering(student):
                 "There is a node that the root did not come from.": lambda order: not set(order) <= reached,
             },
         )
+    student.driver.doubled("in_order").equals(41, instead=PATHS)
     student.driver.length_of_chain(20_000).equals(
         20_000,
         instead={
@@ -210,15 +336,39 @@ def ordering(student):
     )
 
 
+WALKS = {
+    "gradients of the second call": "The second call gives something else: gradients begin anew, and the graph stays.",
+    "gradients after one more operation": "A node on top of the root makes backward go wrong: the graph has to stay.",
+    "arrays afterwards": "backward changes the arrays of the nodes.",
+    "how many edges": EDGES,
+}
+
+
+def programs_and_leaves(d):
+    """Lines that each use what came before, over matrices (2, 3) and a row (3,); plus is for arrays of one shape."""
+    wide, n = [0, 2], 3
+    program = []
+    for _ in range(d.size(1, 4)):
+        a, b = (wide[d.choice(*range(len(wide)))] for _ in range(2))
+        program.append(d.choice(f"multiply(n{a}, n{b})", f"plus(n{a}, n{b})", f"tanh(n{a})", f"add(n{a}, n1)"))
+        wide.append(n)
+        n += 1
+    kinds = ("normal", "zeros", "ties")
+    leaves = [d.array(*shape, kinds=kinds, dtype="float64") for shape in [(2, 3), (3,), (2, 3)]]
+    return program, leaves, d.choice(False, True)
+
+
 @task(
     5,
     hints=(
         "What is the gradient of the sum with respect to the root itself? And what if a node hands down to one twice?",
         "Root: ones. Then, in order, each node gives rule(node.gradient) to each parent, and the parent adds it up.",
-        "parent.gradient = parent.gradient + rule(…), after all gradients have been set to zeros. Not +=.",
+        "y = x * x at x = 3, then z = y + x. z: 1. z hands 1 to y and 1 to x. y hands 3 · 1 to x by its first edge, "
+        "and 3 · 1 by its second one: x has 1 + 3 + 3 = 7. Each sum is a new array: two nodes may hold one.",
     ),
 )
 def walking(student):
+    search(student.driver.walks, programs_and_leaves, hints=WALKS, examples=40)
     rng = np.random.default_rng(5)
     programs = [
         (["add(n0, n1)"], [(2,), (2,)]),
@@ -245,16 +395,26 @@ def walking(student):
         g = np.ones(run(*leaves).shape)
         right = tuple(central_differences(run, leaves, i, g) for i in range(len(leaves)))
         for times in (1, 2):
-            student.driver.gradients(program, leaves, times).equals(
+            answer = student.driver.gradients(program, leaves, times)
+            answer[len(leaves) + len(program) - 1].equals(
+                g,
+                instead={
+                    "No gradient was set.": None,
+                    "The root's gradient is to be an array of the root's shape, full of ones.": lambda got: (
+                        np.shape(got) != g.shape
+                    ),
+                    "The gradients are all zero: begin with ones at the root.": lambda got: not np.any(got),
+                    "The walk does not begin with ones at the root.": lambda got: np.allclose(got, run(*leaves)),
+                    "The root's gradient is changed on the way: two nodes share an array, and += changes both.": (
+                        lambda got: np.any(got > 1)
+                    ),
+                },
+            )
+            answer.raw = tuple(answer.raw[: len(leaves)])
+            answer.equals(
                 right,
                 instead={
                     "No gradient was set.": lambda found: any(part is None for part in found),
-                    "The gradients are all zero: begin with ones at the root.": lambda found: (
-                        not any(map(np.any, found))
-                    ),
-                    "The walk does not begin with ones at the root.": lambda found: np.allclose(
-                        found[0], central_differences(run, leaves, 0, run(*leaves))
-                    ),
                     "The second call adds to what the first one left: begin anew each time.": lambda found: (
                         times == 2 and all(np.allclose(part, 2 * r) for part, r in zip(found, right, strict=True))
                     ),
@@ -268,3 +428,10 @@ def walking(student):
                 },
                 tolerance=1e-6,
             )
+    student.driver.doubled("backward").equals(2.0**40, instead=PATHS)
+    student.driver.gradient_of_chain(3000).equals(
+        1.0,
+        instead={
+            "The function calls itself along a chain: a loop over in_order(root) is enough.": raised("RecursionError")
+        },
+    )

@@ -4,14 +4,29 @@ The first line of each docstring is how a report shows the call.
 """
 
 
-def rules_of(student, operation, arrays, g):
+class Walked(list):
+    """A node's edges, and how often a loop went over those of all nodes; RuntimeError where it is far too often."""
+
+    count = 0
+
+    def __iter__(self):
+        Walked.count += 1
+        if Walked.count > 20_000:
+            raise RuntimeError("the edges of 40 nodes were walked 20,000 times")
+        return super().__iter__()
+
+
+def rules_of(student, operation, arrays, g, is_same=False):
     """node = operation(*(Node(array) for array in arrays)); the rules of its edges, called with g"""
     leaves = [student.Node(array) for array in arrays]
-    node = getattr(student, operation)(*leaves)
-    found = {"value": node.array}
-    for i, leaf in enumerate(leaves):
-        parts = [rule(g) for parent, rule in node.edges if parent is leaf]
-        found[f"gradient {i}"] = parts[0] if len(parts) == 1 else None
+    node = getattr(student, operation)(*(leaves[:1] * len(leaves) if is_same else leaves))
+    found = {"value": node.array.copy()}
+    given = g.copy()
+    parts = [[rule(given) for parent, rule in node.edges if parent is leaf] for leaf in leaves]
+    for i, part in enumerate(parts[: 1 if is_same else None]):
+        found[f"gradient {i}"] = sum(part[1:], part[0]) if part else None
+    found["g afterwards"] = given
+    found["arrays afterwards"] = [node.array, *(leaf.array for leaf in leaves)]
     return found
 
 
@@ -20,33 +35,101 @@ def order_of(student, parents):
     nodes = []
     for numbers in parents:
         nodes.append(student.Node(0.0, [(nodes[i], lambda g: g) for i in numbers]))
-    return [nodes.index(node) for node in student.in_order(nodes[-1])]
+    return numbers_of(nodes, student.in_order(nodes[-1]))
+
+
+def numbers_of(nodes, order):
+    """Which of the nodes they are; -1 for another."""
+    places = {id(node): i for i, node in enumerate(nodes)}
+    return [places.get(id(node), -1) for node in order]
+
+
+def orders_of(student, parents, is_again):
+    """in_order(the last node); is_again: twice, and of the node before it; node i came from the nodes parents[i]"""
+    nodes = []
+    for numbers in parents:
+        nodes.append(student.Node(0.0, [(nodes[i], lambda g: g) for i in numbers]))
+    found = {"first": numbers_of(nodes, student.in_order(nodes[-1])), "parents": parents}
+    if not is_again:
+        return found
+    found["again"] = numbers_of(nodes, student.in_order(nodes[-1]))
+    found["edges afterwards"] = [numbers_of(nodes, [parent for parent, _ in node.edges]) for node in nodes]
+    return found | {"of the node before": numbers_of(nodes, student.in_order(nodes[max(len(nodes) - 2, 0)]))}
 
 
 def length_of_chain(student, length):
     """in_order of the end of a chain of nodes"""
+    return len(student.in_order(chain(student, length)))
+
+
+def chain(student, length):
     node = student.Node(0.0)
     for _ in range(length - 1):
         node = student.Node(0.0, [(node, lambda g: g)])
-    return len(student.in_order(node))
+    return node
+
+
+def doubled(student, function):
+    """in_order or backward of x after x = add(x, x), 40 times"""
+    Walked.count = 0
+    first = node = student.Node(1.0)
+    for _ in range(40):
+        node = student.Node(node.array * 2, [(node, lambda g: g), (node, lambda g: g)])
+        node.edges = Walked(node.edges)
+    result = getattr(student, function)(node)
+    return len(result) if function == "in_order" else first.gradient
+
+
+def gradient_of_chain(student, length):
+    """the gradient at the beginning of a chain of nodes, after backward(its end)"""
+    node = end = chain(student, length)
+    student.backward(end)
+    while node.edges:
+        node = node.edges[0][0]
+    return node.gradient
 
 
 def gradients(student, program, leaves, times=1):
-    """the gradients of the leaves after backward(the last line of program); n0, n1, … are the leaves, then its lines
+    """the gradients of all nodes after backward(the last line of program); n0, n1, … are the leaves, then its lines
 
     plus(a, b) is an addition for arrays of one shape.
     """
+    nodes = run(student, program, leaves)
+    for _ in range(times):
+        student.backward(nodes[-1])
+    return [node.gradient for node in nodes]
 
+
+def run(student, program, leaves):
     def plus(a, b):
         """For arrays of one shape. Both rules hand on the very array that they are given."""
         return student.Node(a.array + b.array, [(a, lambda g: g), (b, lambda g: g)])
 
     nodes = [student.Node(leaf) for leaf in leaves]
-    count = len(nodes)
     for line in program:
         operation, *numbers = line.replace("(", " ").replace(")", "").replace(",", "").split()
         function = plus if operation == "plus" else getattr(student, operation)
         nodes.append(function(*(nodes[int(name[1:])] for name in numbers)))
-    for _ in range(times):
-        student.backward(nodes[-1])
-    return [node.gradient for node in nodes[:count]]
+    return nodes
+
+
+def walks(student, program, leaves, is_again):
+    """backward(the last line of program); is_again: twice, with other gradients between, and of tanh(the last line)"""
+    nodes = run(student, program, leaves)
+    student.backward(nodes[-1])
+    found = {"gradients": copies(nodes)}
+    if not is_again:
+        return found
+    for node in nodes:
+        node.gradient = node.array + 7
+    student.backward(nodes[-1])
+    found["gradients of the second call"] = copies(nodes)
+    nodes.append(student.tanh(nodes[-1]))
+    student.backward(nodes[-1])
+    found["gradients after one more operation"] = copies(nodes)
+    found["arrays afterwards"] = [node.array for node in nodes]
+    return found | {"how many edges": [len(node.edges) for node in nodes]}
+
+
+def copies(nodes):
+    return [None if node.gradient is None else node.gradient.copy() for node in nodes]

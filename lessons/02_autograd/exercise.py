@@ -33,7 +33,10 @@ class Node:
 
 # %%
 def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum `gradient` over the axes along which an array of `shape` was repeated to get the gradient's shape."""
+    """Sum `gradient` over the axes along which an array of `shape` was repeated to get the gradient's shape.
+
+    Where there are none, `gradient` itself may be returned.
+    """
     raise NotImplementedError("lesson 02, task 1: undo broadcasting")
 
 
@@ -57,7 +60,7 @@ def add(a: Node, b: Node) -> Node:
 
 # %%
 def multiply(a: Node, b: Node) -> Node:
-    """a * b, element by element, with broadcasting."""
+    """a * b, element by element, with broadcasting; a and b may be one node. A rule does not change what it takes."""
 
     raise NotImplementedError("lesson 02, task 2: multiply, with both rules")
 
@@ -90,7 +93,7 @@ def tanh(a: Node) -> Node:
 
 # %%
 def in_order(root: Node) -> list[Node]:
-    """Root and all nodes that it came from, each once, and each before all of its own parents."""
+    """Root and all nodes that it came from, each once, and each before all of its own parents. Nodes do not change."""
     raise NotImplementedError("lesson 02, task 4: put the nodes in order")
 
 
@@ -102,5 +105,8 @@ def in_order(root: Node) -> list[Node]:
 
 # %%
 def backward(root: Node) -> None:
-    """Set `gradient` of root and all that it came from to the gradient of root.array.sum(), whatever was there."""
+    """Set `gradient` of root and all that it came from to the gradient of root.array.sum(), whatever was there.
+
+    Each is an array of the node's shape. Arrays and edges stay, for a next call.
+    """
     raise NotImplementedError("lesson 02, task 5: walk and add up")

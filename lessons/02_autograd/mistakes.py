@@ -73,6 +73,12 @@ MISTAKES = [
         """,
         "returned as it came",
     ),
+    Mistake(
+        "unbroadcast",
+        "by reshape",
+        "return gradient.reshape(-1, *shape).sum(axis=0)",
+        "in wrong groups",
+    ),
     # Task 2
     Mistake(
         "multiply",
@@ -100,6 +106,29 @@ MISTAKES = [
         both("unbroadcast(g, a.array.shape)", "unbroadcast(g, b.array.shape)", "a.array + b.array"),
         "That is the sum",
     ),
+    Mistake(
+        "multiply",
+        "one part where both are one node",
+        """
+        if a is b:
+            return Node(a.array**2, [(a, lambda g: g * a.array)])
+        edges = [(x, lambda g, x=x, y=y: unbroadcast(g * y.array, x.array.shape)) for x, y in ((a, b), (b, a))]
+        return Node(a.array * b.array, edges)
+        """,
+        "a part for each",
+    ),
+    Mistake(
+        "multiply",
+        "in place",
+        """
+        def rule(g, by, shape):
+            g *= by
+            return unbroadcast(g, shape)
+        one, other = a.array, b.array
+        return Node(one * other, [(a, lambda g: rule(g, other, one.shape)), (b, lambda g: rule(g, one, other.shape))])
+        """,
+        "A rule changes g",
+    ),
     # Task 3
     Mistake("matmul", "wrong side", both("b.array.T @ g", "g @ a.array.T", "a.array @ b.array"), "commute"),
     Mistake("matmul", "not transposed", both("g @ b.array", "a.array @ g", "a.array @ b.array"), "to be transposed"),
@@ -113,6 +142,16 @@ MISTAKES = [
         "tanh", "not squared", "return Node(np.tanh(a.array), [(a, lambda g: g * (1 - np.tanh(a.array)))])", "squared"
     ),
     Mistake("tanh", "1 / cosh", "return Node(np.tanh(a.array), [(a, lambda g: g / np.cosh(a.array))])", "cosh²"),
+    Mistake(
+        "tanh",
+        "from exponentials",
+        """
+        up, down = np.exp(a.array), np.exp(-a.array)
+        y = (up - down) / (up + down)
+        return Node(y, [(a, lambda g: g * (1 - y**2))])
+        """,
+        "exp overflows",
+    ),
     # Task 4
     Mistake(
         "in_order",
@@ -192,6 +231,37 @@ MISTAKES = [
         "root is missing",
     ),
     Mistake("in_order", "one step", "return [root, *dict.fromkeys(parent for parent, _ in root.edges)]", "are missing"),
+    Mistake(
+        "in_order",
+        "each path",
+        """
+        order, stack = {}, [root]
+        while stack:
+            node = stack.pop()
+            order.pop(node, None)
+            order[node] = True
+            stack += [parent for parent, _ in node.edges]
+        return list(order)
+        """,
+        "Every path is walked",
+    ),
+    Mistake(
+        "in_order",
+        "marks that stay",
+        """
+        done, stack = [], [(root, False)]
+        while stack:
+            node, is_left = stack.pop()
+            if is_left:
+                done.append(node)
+            elif not hasattr(node, "seen"):
+                node.seen = True
+                stack.append((node, True))
+                stack += [(parent, False) for parent, _ in node.edges]
+        return done[::-1]
+        """,
+        "second in_order",
+    ),
     # Task 5
     Mistake("backward", "overwritten", walk(step="parent.gradient = rule(node.gradient)"), "keeps only one part"),
     Mistake(
@@ -232,6 +302,8 @@ MISTAKES = [
         """,
         "begin anew",
     ),
+    Mistake("backward", "a number at the root", walk(start="np.float64(1)"), "an array of the root's shape"),
+    Mistake("backward", "the graph taken apart", walk().rstrip() + "\n    node.edges = []\n", "the graph stays"),
     Mistake("backward", "nothing kept", "gradients = {node: 0 for node in in_order(root)}", "No gradient was set"),
 ]
 

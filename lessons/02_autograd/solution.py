@@ -32,7 +32,10 @@ class Node:
 
 # %%
 def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum `gradient` over the axes along which an array of `shape` was repeated to get the gradient's shape."""
+    """Sum `gradient` over the axes along which an array of `shape` was repeated to get the gradient's shape.
+
+    Where there are none, `gradient` itself may be returned.
+    """
     ### BEGIN SOLUTION task 1: undo broadcasting
     extra = gradient.ndim - len(shape)
     gradient = gradient.sum(axis=tuple(range(extra)))
@@ -61,7 +64,7 @@ def add(a: Node, b: Node) -> Node:
 
 # %%
 def multiply(a: Node, b: Node) -> Node:
-    """a * b, element by element, with broadcasting."""
+    """a * b, element by element, with broadcasting; a and b may be one node. A rule does not change what it takes."""
 
     ### BEGIN SOLUTION task 2: multiply, with both rules
     def rule_a(g):
@@ -107,7 +110,7 @@ def tanh(a: Node) -> Node:
 
 # %%
 def in_order(root: Node) -> list[Node]:
-    """Root and all nodes that it came from, each once, and each before all of its own parents."""
+    """Root and all nodes that it came from, each once, and each before all of its own parents. Nodes do not change."""
     ### BEGIN SOLUTION task 4: put the nodes in order
     users = {root: 0}  # how often a node is used
     to_see = [root]
@@ -137,7 +140,10 @@ def in_order(root: Node) -> list[Node]:
 
 # %%
 def backward(root: Node) -> None:
-    """Set `gradient` of root and all that it came from to the gradient of root.array.sum(), whatever was there."""
+    """Set `gradient` of root and all that it came from to the gradient of root.array.sum(), whatever was there.
+
+    Each is an array of the node's shape. Arrays and edges stay, for a next call.
+    """
     ### BEGIN SOLUTION task 5: walk and add up
     order = in_order(root)
     for node in order:

@@ -316,6 +316,8 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
 
 def difference(expected: Any, got: Any, tolerance: float) -> str | None:
     """What is other, in a sentence; None where nothing is."""
+    if isinstance(expected, list) and _is_ragged(expected):
+        expected = tuple(expected)
     if isinstance(expected, dict):
         if not isinstance(got, dict) or set(got) != set(expected):
             return f"A dictionary with {', '.join(map(repr, expected))} was asked for."
@@ -339,6 +341,15 @@ def difference(expected: Any, got: Any, tolerance: float) -> str | None:
         if problem := difference(e, g, tolerance):
             return f"Part {name}: {problem}"
     return None
+
+
+def _is_ragged(values: list) -> bool:
+    """Whether they have different shapes, so that they make no array."""
+    try:
+        np.asarray(values)
+    except ValueError:
+        return True
+    return False
 
 
 def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> str | None:
