@@ -126,8 +126,10 @@ def test_the_lessons_cannot_be_read_nor_files_written_elsewhere(local, tmp_path)
 
 
 def test_again_is_a_fresh_start(local):
-    session = local.start(job("seen = []\ndef f(): seen.append(1); return len(seen)"))
-    assert (session.call("f"), session.call("f"), session.again().call("f")) == (1, 2, 1)
+    session = local.start(job("seen = []\ndef f(): seen.append(1); return len(seen), np.random.rand()"))
+    before = np.random.get_state()[2]
+    first, second, again = session.call("f"), session.call("f"), session.again().call("f")
+    assert first == again != second and second[0] == 2 and np.random.get_state()[2] == before
 
 
 # As in the browser: these modules are not there, no process and no thread starts.

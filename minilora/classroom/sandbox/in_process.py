@@ -11,6 +11,7 @@ student's own use. Marks come from the sandbox.
 
 import io
 import os
+import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from minilora.classroom.sandbox.child import Exercise, driver_of
 from minilora.classroom.sandbox.imports import close_library, covers
 from minilora.classroom.sandbox.runner import IN_PROCESS, PRINTED_KEPT, Job, RunFailed, Sandbox, Session
 
+_RANDOM = random.getstate(), np.random.get_state()  # every session begins with them, as every forked child does
 _guards: list[Callable[[str, tuple], None]] = []  # of the code that is running: the last one
 
 
@@ -52,6 +54,7 @@ class LocalSession(Session):
         self._attempts: Attempts = []
         self._guard = guard(sandbox.scratch, files_below(job.hidden), job.file, self._attempts)
         self._modules, self._finders, self._float_errors = _library(), sys.meta_path[:], np.geterr()
+        self._random = _RANDOM
         message: Any = wire.plain(job.message())
         driver = driver_of(message)
         with self._inside():
@@ -67,7 +70,7 @@ class LocalSession(Session):
         if not _guards:
             sys.addaudithook(lambda event, arguments: _guards[-1](event, arguments))
             _guards.append(lambda event, arguments: None)
-        ours, finders, folder = _library(), sys.meta_path[:], os.getcwd()
+        ours, finders, folder, draws = _library(), sys.meta_path[:], os.getcwd(), _set_random(self._random)
         os.chdir(self.sandbox.scratch)
         _swap(ours, self._modules)
         sys.meta_path[:] = self._finders
@@ -84,6 +87,7 @@ class LocalSession(Session):
             sys.meta_path[:] = finders
             _swap(self._modules, ours)
             os.chdir(folder)
+            self._random = _set_random(draws)
 
     def _exchange(self, request: object) -> object:
         asked: Any = wire.plain(request)
@@ -99,6 +103,14 @@ class LocalSession(Session):
     def close(self) -> int | None:
         self.printed = self._output.buffer.getvalue()[:PRINTED_KEPT]
         return None
+
+
+def _set_random(state: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Of the generators that all share; returns the one before."""
+    before = random.getstate(), np.random.get_state()
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    return before
 
 
 def _library() -> dict[str, ModuleType]:
