@@ -1,13 +1,20 @@
 """The checks of lesson 14. They run in the checker's process; driver.py runs beside the student's code."""
 
+from itertools import product
 from math import ceil
 
 import numpy as np
 
-from minilora.classroom import draw, promise, raised, task
+from minilora.classroom import draw, promise, raised, search, task
 
 USES = ("minilora.nn", "minilora.functional.cross_entropy")
 PROMISES = {"shard": promise(shares=True), "unflatten": promise(shares=True)}
+SAME = 1e-4  # sums in another order are as good
+
+
+def some(d, *options):
+    """One of them; in some calls, another one in the second."""
+    return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
 @task(
@@ -15,10 +22,12 @@ PROMISES = {"shard": promise(shares=True), "unflatten": promise(shares=True)}
     hints=(
         "Where does the part of a rank begin, and where does it end? The end of one is the beginning of the next.",
         "Cut at size + 1 places: the first is 0, the last is the number of rows. Refuse too few rows before that.",
-        "From rank · rows // size to (rank + 1) · rows // size. The whole-number division spreads what is left over.",
+        "7 rows for 3 ranks: cut at 0, 2, 4 and 7, and the ranks have 2, 2 and 3. To deal them like cards is as good: "
+        "rows 0, 3 and 6 for the first rank, 1 and 4 for the next.",
     ),
 )
 def sharding(student):
+    search(student.driver.shards, shard_inputs, hints={"again": AGAIN, "targets": TARGETS})
     for rows, size in [(1, 1), (3, 2), (2, 2), (4, 2), (5, 2), (7, 4), (9, 4), (10, 3)]:
         batch = np.arange(3 * rows).reshape(rows, 3) + 10
         floor, top = rows // size, ceil(rows / size)
@@ -32,7 +41,9 @@ def sharding(student):
                 instead={
                     "This rank takes no row: ranks count from 0.": lambda p, rank=rank: len(p) == 0 and rank == 0,
                     "This rank takes no row: the others' parts were rounded up.": lambda p: len(p) == 0,
-                    "Columns were cut: a rank takes whole rows, along axis 0.": lambda p: len(p) == rows,
+                    "Columns were cut: a rank takes whole rows, along axis 0.": (
+                        lambda p, rows=rows: len(p) == rows and p.shape[1:] != (3,)
+                    ),
                 },
             )
             own = [int(row[0] - 10) // 3 for row in part.value]
@@ -54,12 +65,10 @@ def sharding(student):
                 },
             )
             taken += own
-            student.shard(np.arange(rows), rank, size).equals(
-                np.array(own),
-                instead={
-                    "Targets go to another rank than their inputs: go by the rows' numbers alone.": lambda p: True
-                },
-            )
+            numbers = student.shard(np.arange(rows), rank, size)
+            for _ in range(3):
+                student.shard(np.arange(rows), rank, size).equals(numbers.value, instead={AGAIN: lambda p: True})
+            numbers.equals(np.array(own), instead={TARGETS: lambda p: True})
         part.holds(
             lambda p: sorted(taken) == list(range(rows)),
             f"all {rows} rows with one of the {size} ranks",
@@ -70,6 +79,20 @@ def sharding(student):
             raised("ValueError"),
             instead={"Fewer rows than ranks must be refused: raise ValueError.": lambda got: True},
         )
+    student.shard(np.arange(16).reshape(2, 8), 2, 3).equals(
+        raised("ValueError"),
+        instead={"These are 16 numbers in 2 rows, too few for 3 ranks: count the rows, len(batch).": lambda got: True},
+    )
+
+
+AGAIN = "Asked again, a rank takes other rows: nothing may be drawn at random, or kept from an earlier call."
+TARGETS = "Targets go to another rank than their inputs: go by the rows' numbers alone."
+
+
+def shard_inputs(d):
+    rows = d.size(1, 9)
+    targets = d.whole(rows, d.size(1, 3), below=4) - 1
+    return d.array(rows, *d.shape((1, 0, 2))), np.where(targets < 0, -100, targets), d.size(1, 5)
 
 
 NAMES = [("w", (2, 3)), ("frozen", None), ("b", (3,)), ("down", (3, 2)), ("a", (1, 2)), ("idle", None)]
@@ -89,10 +112,13 @@ def flat(gradients: dict, names=None) -> np.ndarray:
     hints=(
         "Which order do two dictionaries with the same names share, however they were filled?",
         "Walk over sorted(names), leave out what is None, and join what reshape(-1) gives. Back: the same walk.",
-        "Back: keep a place in the buffer. Take buffer[place : place + size], reshape it, and go on by size.",
+        '{"b": [5, 6], "still": None, "a": [[1, 2], [3, 4]]} becomes [1, 2, 3, 4, 5, 6]. On the way back, a takes the '
+        "first four numbers as (2, 2), b the two that follow, and still is None.",
     ),
 )
 def packing(student):
+    search(student.flatten, lambda d: [drawn_gradients(d)], dtypes=True)
+    search(student.unflatten, unflatten_inputs, dtypes=True)
     for names in (NAMES[2:3], [NAMES[4], NAMES[2]], [NAMES[2], NAMES[4], NAMES[1]], NAMES, NAMES[::-1]):
         for dtype in ("float32", "float64"):
             gradients = some_gradients(2, names, dtype)
@@ -123,7 +149,8 @@ def packing(student):
                 f"{dtype}, as the gradients are",
                 f"The buffer has become another dtype than {dtype}: that changes how many bytes are sent.",
                 instead={
-                    "The buffer has become float64: twice the bytes would be sent.": lambda b: b.dtype == np.float64
+                    "This is a list: an array was asked for.": lambda b: isinstance(b, list),
+                    "The buffer has become float64: twice the bytes would be sent.": lambda b: b.dtype == np.float64,
                 },
             )
             other = {name: None if array is None else np.zeros_like(array) for name, array in gradients.items()}
@@ -137,7 +164,9 @@ def packing(student):
                     ),
                     "Every array begins at the buffer's start: go on by its size.": walked(right, other, None),
                     "The arrays are flat: give each its shape.": (
-                        lambda found, there=there: all(np.ndim(found[name]) == 1 for name in there)
+                        lambda found, there=there, g=gradients: (
+                            all(np.ndim(found[name]) == 1 for name in there) and any(g[name].ndim > 1 for name in there)
+                        )
                     ),
                     "The frozen ones are missing: what is None in `like` is None here.": (
                         lambda found, there=there: set(found) == set(there)
@@ -151,6 +180,40 @@ def packing(student):
                 f"arrays of {dtype}, as the buffer is",
                 f"The arrays have become another dtype than the buffer's {dtype}.",
             )
+    columns = {"b": np.float32([[1, 2, 3], [4, 5, 6]]), "a": np.float32([7, 8])}
+    student.driver.columns_first(columns).equals(
+        np.array([7, 8, 1, 2, 3, 4, 5, 6]),
+        instead={
+            "Row after row, also where an array lies in memory column after column (as W.T does).": (
+                np.array([7, 8, 1, 4, 2, 5, 3, 6])
+            )
+        },
+    )
+    for shape in ((2, 1, 3), ()):
+        like = {"scale": np.zeros(shape, "float32"), "b": np.zeros(2, "float32")}
+        buffer = np.arange(2.0 + np.prod(shape, dtype=int), dtype="float32")
+        student.unflatten(buffer, like).equals(
+            {"b": buffer[:2], "scale": buffer[2:].reshape(shape)},
+            instead={
+                "A gradient may have any number of axes, none as well: size says how many numbers it has.": (
+                    raised("Exception")
+                )
+            },
+        )
+
+
+def drawn_gradients(d) -> dict:
+    """Arrays of any shapes, and None for what is frozen, in any order; at least one array."""
+    frozen = [False] + [d.choice(False, True) for _ in range(d.size(0, 3))]
+    names = d.shuffled(["w", "b", "a", "down"][: len(frozen)])
+    shapes = [d.shape((1, 2, 0, 3)) for _ in frozen]
+    arrays = [None if is_frozen else d.array(*shape) for is_frozen, shape in zip(frozen, shapes, strict=True)]
+    return dict(zip(names, arrays, strict=True))
+
+
+def unflatten_inputs(d):
+    like = drawn_gradients(d)
+    return d.array(sum(g.size for g in like.values() if g is not None)), like
 
 
 def walked(buffer: np.ndarray, like: dict, names: list | None) -> dict:
@@ -168,11 +231,13 @@ def walked(buffer: np.ndarray, like: dict, names: list | None) -> dict:
     hints=(
         "Draw three ranks with three pieces each. Who hands on which piece first, so that no two hand on the same one?",
         "In step s, rank i sends piece (i - s) % n to rank (i + 1) % n: n - 1 steps add, n - 1 more replace.",
-        "pieces[i] = np.array_split(buffers[i], n); arrived = send(i, target, pieces[i][k]); pieces[target][k] = "
-        "pieces[target][k] + arrived, or just arrived in the second round; at the end join each rank's pieces.",
+        "Three ranks with pieces a, b, c. First rank 0 hands on its a, rank 1 b and rank 2 c. Then rank 0 hands on "
+        "the c that it has just added to, rank 1 a, rank 2 b: now rank 0 has a finished b. In two more steps what is "
+        "finished goes round in the same way, and replaces.",
     ),
 )
 def reducing(student):
+    search(student.driver.reduced, reduce_inputs, parts=("sums", "unchanged"), tolerance=SAME)
     rng = np.random.default_rng(3)
     for n, numbers in [(1, 3), (2, 2), (2, 4), (3, 3), (3, 6), (4, 10), (3, 2), (5, 40)]:
         buffers = [np.abs(draw(rng, numbers)).astype("float32") for _ in range(n)]
@@ -212,7 +277,7 @@ def reducing(student):
         answer["unchanged"].equals(
             True,
             instead={
-                "A buffer that was given was written into: pieces of it are views, so add into a new array.": False
+                "A buffer that was given was changed in place: pieces of it are views, so add into a new array.": False
             },
         )
         piece = ceil(numbers / n) * buffers[0].itemsize
@@ -224,9 +289,9 @@ def reducing(student):
                 "A rank sent nothing, and yet all have its numbers: what is another rank's comes through send.",
                 instead={"Nothing went through send: what is another rank's must come over the line.": [0] * n},
             )
-            student.driver.over_a_dead_line(buffers).holds(
-                lambda sums, right=right: not np.allclose(sums, right),
-                "no sum where nothing arrives",
+            student.driver.unheard(buffers).holds(
+                lambda unheard: not unheard,
+                "no message that makes no difference",
                 "What send returned was not used: the sum came from numbers that are on other machines.",
             )
         answer["sent"].holds(
@@ -250,6 +315,10 @@ def reducing(student):
         )
 
 
+def reduce_inputs(d):
+    return ([np.array(row) for row in d.array(d.size(1, 5), d.size(1, 7))],)
+
+
 def weighted(gradients: list[dict], weights: list[float]) -> dict:
     return {
         name: None
@@ -271,10 +340,12 @@ def is_upside_down(got: dict, gradients: list[dict], counts: list[int]) -> bool:
     hints=(
         "A rank counted one target, another three. Whose gradient says more about the whole batch, and by how much?",
         "Multiply each rank's buffer by its share of all counts, before adding up. Nothing is left to divide then.",
-        "all_reduce([flatten(g) * (count / sum(counts)) …], send), and unflatten each rank's sum.",
+        "Means of 1.0 over four targets and of 3.0 over one: 4/5 · 1.0 + 1/5 · 3.0 = 1.4, and not 2.0. Each rank can "
+        "multiply what it has by its share before anything is sent; what arrives is then the average.",
     ),
 )
 def averaging(student):
+    search(student.driver.averaged, average_inputs, parts=("averages",), dtypes=True, tolerance=SAME)
     for counts in ([3], [2, 3], [5, 1, 2], [4, 0]):
         n, total = len(counts), sum(counts)
         names = [NAMES[2], NAMES[1], NAMES[4]] if n < 3 else NAMES
@@ -306,6 +377,9 @@ def averaging(student):
                     "Divided once too often: the shares add up to 1.": weighted(gradients, [s / n for s in shares]),
                     "Every rank scaled the same sum by its own share: scale before adding up.": (
                         weighted(gradients, [shares[rank]] * n)
+                    ),
+                    "Each rank divided by its own count: then no two get the same; divide by all that were counted.": (
+                        weighted(gradients, [count / counts[rank] for count in counts]) if counts[rank] else object
                     ),
                     "The weights are upside down: a rank that counted more weighs more.": (
                         lambda got, g=gradients, c=counts: is_upside_down(got, g, c)
@@ -340,6 +414,15 @@ def averaging(student):
         )
 
 
+def average_inputs(d):
+    first = drawn_gradients(d)
+    gradients = [first]
+    for _ in range(d.size(0, 3)):
+        names = d.shuffled(list(first))
+        gradients.append({name: None if first[name] is None else d.array(*first[name].shape) for name in names})
+    return gradients, [some(d, 3, 1, 2, 7), *(some(d, 2, 5, 0, 1) for _ in gradients[1:])]
+
+
 LEARNING_RATE = 0.1  # of the driver's optimizers
 
 
@@ -369,11 +452,13 @@ def some_batches(rows: int, steps: int) -> list:
     hints=(
         "What does each rank do alone, and where does it need the others? Only there is something sent.",
         "Alone: zero_grad, the shard's loss, backward, counting. Together: average. Alone again: assign p.grad, step.",
-        "gradients: {name: p.grad …} of each replica, counts: (own != -100).sum(); average(gradients, counts, send); "
-        "assign p.grad, step each optimizer; the loss is the counts' weighted mean of the losses.",
+        "Lesson 05's step of one machine: zero_grad, loss, backward, step. Each rank does the first three with its "
+        "shard; then all get the average as their gradients; then each steps. The loss is averaged as gradients are: "
+        "1.0 over four targets and 3.0 over one make 1.4.",
     ),
 )
 def stepping(student):
+    search(student.driver.together, step_inputs, 12, parts=("states", "losses"), tolerance=1e-5)
     for kind, rows, size, steps in [("SGD", 2, 1, 1), ("SGD", 3, 2, 2), ("AdamW", 3, 2, 2), ("AdamW", 7, 3, 2)]:
         answer = student.driver.together(some_batches(rows, steps), size, kind)
         start, local, alone = (answer[part].value for part in ("start", "local", "alone"))
@@ -385,6 +470,12 @@ def stepping(student):
                 right,
                 instead={
                     "This replica did not move: step with every rank's optimizer.": start,
+                    "The gradients from before the call were added: call zero_grad before backward.": (
+                        moved(start, {name: g + 1 for name, g in weighted(own, shares_of(local)).items()}, kind)
+                    ),
+                    "Class 0 is a target like any other: only -100 does not count.": (
+                        moved(start, weighted(own, shares_of(local, "count above 0")), kind)
+                    ),
                     "This replica moved by its own gradient: put the average into p.grad before the step.": (
                         moved(start, own[rank], kind)
                     ),
@@ -418,11 +509,20 @@ def stepping(student):
                 answer["states"][step][f"replica {rank}"].equals(
                     alone["states"][step],
                     instead={
-                        "The first step was right and a later one is not: the gradients of the step before are still "
-                        "there. Call zero_grad.": lambda state: True
+                        "The first step was right and a later one is not: something is kept from the step before.": (
+                            lambda state: True
+                        )
                     },
                     tolerance=1e-6,
                 )
+        answer["stepped"].equals(
+            [steps] * size,
+            instead={
+                "Each rank's optimizer has moments of its own and must step once; no rank sees another's weights.": (
+                    lambda stepped, right=[steps] * size: stepped != right
+                )
+            },
+        )
         losses = [one["loss"] for one in local]
         answer["are numbers"].equals(True, instead={"Return the loss as a number: loss.item().": False})
         answer["losses"][0].equals(
@@ -436,7 +536,7 @@ def stepping(student):
                     lambda loss, losses=losses: len(losses) > 1 and np.isclose(losses, loss).any()
                 ),
                 "This is the sum of the ranks' losses.": float(np.sum(losses)),
-                "The loss is from before the step.": lambda loss, before=alone["losses"][0]: loss < before,
+                "The loss is from before the step.": alone["after"][0],
             },
             tolerance=1e-6,
         )
@@ -457,9 +557,21 @@ def row_shares(rows: int, size: int) -> list[float]:
     return [((rank + 1) * rows // size - rank * rows // size) / rows for rank in range(size)]
 
 
-def shares_of(local: list[dict]) -> list[float]:
-    total = sum(one["count"] for one in local)
-    return [one["count"] / total for one in local]
+def shares_of(local: list[dict], count="count") -> list[float]:
+    total = sum(one[count] for one in local)
+    return [one[count] / total for one in local]
+
+
+def step_inputs(d):
+    """Batches of which each row has a target that counts; the others may be anywhere."""
+    size = d.size(1, 3)
+    rows, time = d.choice(*range(size, 6)), d.choice(2, 3, 1)
+    batches = []
+    for _ in range(2):
+        targets = np.where(d.mask(rows, time), d.whole(rows, time, below=3), -100)
+        targets[:, -1] = d.whole(rows, below=3)
+        batches.append((d.array(rows, time, 3), targets))
+    return batches, size, d.choice("SGD", "AdamW")
 
 
 def seconds(compute: float, nbytes: float, n: int, bandwidth: float, latency: float) -> float:
@@ -471,16 +583,20 @@ def seconds(compute: float, nbytes: float, n: int, bandwidth: float, latency: fl
     hints=(
         "Two terms: what is shared out gets shorter with n, and what is sent takes 2 (n - 1) steps of the ring.",
         "A step of the ring takes the latency, and 1/n of the buffer at so many bits a second. Then try all counts.",
-        "compute / n + 2 (n - 1) · (latency + 8 · nbytes / (n · bandwidth)); min(range(1, most + 1), key=…).",
+        "6 s of computing, 600 bytes, 1,600 bits a second, a latency of 0.125 s. With 3 ranks: 2 s of computing and 4 "
+        "messages of 200 bytes, each 0.125 + 1 s: 6.5 s. With 2 it is 3 + 2 · (0.125 + 1.5) = 6.25 s, and alone 6.",
     ),
 )
 def pricing(student):
+    search(student.step_seconds, lambda d: [some(d, *options) for options in COSTS])
+    search(student.best_ranks, lambda d: some(d, *CLEAR))
     for compute, nbytes, n, bandwidth, latency in [
         (4.0, 1000, 1, 8000.0, 0.25),
         (4.0, 1000, 2, 8000.0, 0.25),
         (6.0, 600, 3, 1600.0, 0.125),
         (8.0, 4_000_000, 4, 1e8, 0.001),
         (2.0, 500_000_000, 16, 1e10, 0.00001),
+        (2.0, 10, 4, 8.0, 0.125),
     ]:
         right, wire = seconds(compute, nbytes, n, bandwidth, latency), 8 * nbytes / bandwidth
         student.step_seconds(compute, nbytes, n, bandwidth, latency).equals(
@@ -506,32 +622,69 @@ def pricing(student):
                 "The computing is shared out: divide it by the ranks.": compute + right - compute / n,
                 "The ring has 2 (n - 1) steps, not 2 n.": compute / n + 2 * n * (latency + wire / n),
                 "The computing is missing.": right - compute / n,
+                "The pieces are taken as equal, with parts of a byte: nothing is rounded.": (
+                    compute / n + 2 * (n - 1) * (latency + 8 * ceil(nbytes / n) / bandwidth)
+                ),
             },
             tolerance=1e-9,
         )
-    for compute, nbytes, bandwidth, latency, most in [
-        (10.0, 1000, 8000.0, 0.25, 8),
-        (1.0, 1000, 8000.0, 0.25, 8),
-        (6.0, 3000, 8000.0, 0.0, 2),
-        (8.0, 4_000_000, 1e9, 0.001, 6),
-        (8.0, 4_000_000, 1e9, 0.001, 1000),
-        (8.0, 4_000_000, 1e6, 0.001, 1000),
-    ]:
-        times = {n: seconds(compute, nbytes, n, bandwidth, latency) for n in range(1, most + 1)}
-        best = min(times, key=times.get)
-        student.best_ranks(compute, nbytes, bandwidth, latency, most).equals(
+    times = [
+        {n: seconds(compute, nbytes, n, bandwidth, latency) for n in range(1, most + 1)}
+        for compute, nbytes, bandwidth, latency, most in CASES
+    ]
+    answers = [student.best_ranks(*case) for case in CASES]
+    always = {
+        "One step off: what is at place 0 is one rank.": [min(one, key=one.get) - 1 for one in times],
+        "Only powers of two were tried: 3 ranks are as good a number.": [
+            min((n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if n in one), key=one.get) for one in times
+        ],
+        "That is the longest step.": [max(one, key=one.get) for one in times],
+        "More ranks are not always faster: compare the seconds of a step.": [max(one) for one in times],
+        "One rank is a choice as well.": [min((n for n in one if n > 1), key=one.get) for one in times],
+        "`most` itself may be the best: range stops before its end.": [
+            min((n for n in one if n < max(one)), key=one.get) for one in times
+        ],
+    }
+    known = {
+        hint: True for hint, wrong in always.items() if all(a.raw == w for a, w in zip(answers, wrong, strict=True))
+    }
+    for answer, one in zip(answers, times, strict=True):
+        best = min(one, key=one.get)
+        answer.equals(
             best,
-            instead={
-                "That is its time: the number of ranks is asked for.": times[best],
-                "`most` itself may be the best: range stops before its end.": (
-                    lambda got, best=best, most=most: best == most and got == most - 1
-                ),
+            instead={hint: answer.raw for hint in known}
+            | {
+                "That is its time: the number of ranks is asked for.": one[best],
                 "Of equal ones the smallest: a machine that brings nothing is not worth having.": (
-                    lambda got, times=times, best=best: got != best and times[got] == times[best]
+                    lambda got, one=one, best=best: one[got] == one[best]
                 ),
-                "More ranks are not always faster: compare the seconds of a step.": lambda got, most=most: got == most,
-                "One rank is a choice as well.": lambda got, best=best: best == 1 and got == 2,
-                "One step off: what is at place 0 is one rank.": best - 1,
-                "That is the longest step.": max(times, key=times.get),
+                "Another number of ranks is faster than this one: compare all from 1 to `most`.": (
+                    lambda got, one=one: got in one
+                ),
             },
         )
+
+
+CASES = [
+    (10.0, 1000, 8000.0, 0.25, 8),
+    (1.0, 1000, 8000.0, 0.25, 8),
+    (6.0, 3000, 8000.0, 0.0, 2),
+    (8.0, 4_000_000, 1e9, 0.001, 6),
+    (8.0, 4_000_000, 1e9, 0.001, 1000),
+    (8.0, 4_000_000, 1e6, 0.001, 1000),
+    (40.0, 1000, 8000.0, 0.25, 12),
+]
+COSTS = (4.0, 0.5, 2.25), (1000, 10, 4_000_001), (3, 1, 2, 16), (8000.0, 8.0, 1e9), (0.25, 0.0, 0.001)
+
+
+def is_clear(compute, nbytes, bandwidth, latency, most) -> bool:
+    """Whether one number of ranks is the best, in whatever order it is added up."""
+    times = sorted(seconds(compute, nbytes, n, bandwidth, latency) for n in range(1, most + 1))
+    return most == 1 or times[1] > 1.0001 * times[0]
+
+
+CLEAR = [
+    case
+    for case in product((10.0, 1.0, 300.0), (1000, 10, 4_000_000), (8000.0, 1e6, 1e9), (0.25, 0.001), (8, 1, 2, 5, 40))
+    if is_clear(*case)
+]

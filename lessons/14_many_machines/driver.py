@@ -9,16 +9,40 @@ from minilora import Tensor, nn, optim
 from minilora.functional import cross_entropy
 
 
-class Line:
-    """What `send` is: notes who sends how many bytes. Where it is dead, zeros arrive."""
+def shards(student, batch, targets, size):
+    """shard(array, rank, size) at each rank, for array = batch, targets and np.arange(len(batch)), the rows' numbers"""
+    parts, refused = {}, []
+    arrays = {"batch": batch, "targets": targets, "numbers": np.arange(len(batch)), "again": np.arange(len(batch))}
+    for name, array in arrays.items():
+        try:
+            parts[name] = [student.shard(array, rank, size) for rank in range(size)]
+        except ValueError:
+            refused.append(name)
+    if refused:
+        return {"refused": refused}
+    numbers = parts["numbers"]
+    facts = {"refused": refused, "again": True, "each once": np.sort(np.concatenate(numbers))}
+    facts["rows"] = sorted(map(len, numbers))
+    for name, array in arrays.items():
+        facts[name] = all(np.array_equal(array[n], part) for n, part in zip(numbers, parts[name], strict=True))
+    return facts
 
-    def __init__(self, is_dead=False):
-        self.is_dead, self.messages = is_dead, []
+
+def columns_first(student, gradients):
+    """buffer = flatten(gradients), where the arrays lie in memory column after column"""
+    return student.flatten({name: None if g is None else np.asfortranarray(g) for name, g in gradients.items()})
+
+
+class Line:
+    """What `send` is: notes who sends how many bytes. To the message with the number `false` a million is added."""
+
+    def __init__(self, false=None):
+        self.false, self.messages = false, []
 
     def __call__(self, source, target, numbers):
         numbers = np.array(numbers)
         self.messages.append((int(source), int(target), numbers.nbytes))
-        return np.zeros_like(numbers) if self.is_dead else numbers
+        return numbers + numbers.dtype.type(1e6) if len(self.messages) - 1 == self.false else numbers
 
     def facts(self, ranks):
         known = [0 <= source < ranks and 0 <= target < ranks for source, target, _ in self.messages]
@@ -29,21 +53,30 @@ class Line:
 
 def reduced(student, buffers):
     """sums = all_reduce(buffers, send)"""
-    line, given = Line(), [buffer.copy() for buffer in buffers]
-    sums = student.all_reduce(given, line)
-    unchanged = all(np.array_equal(a, b) for a, b in zip(given, buffers, strict=True))
+    line, before = Line(), [buffer.copy() for buffer in buffers]
+    sums = student.all_reduce(buffers, line)
+    unchanged = all(np.array_equal(a, b) for a, b in zip(before, buffers, strict=True))
     return {"sums": sums, "unchanged": unchanged} | line.facts(len(buffers))
 
 
-def over_a_dead_line(student, buffers):
-    """sums = all_reduce(buffers, send), where send returns zeros: nothing arrives"""
-    return student.all_reduce([buffer.copy() for buffer in buffers], Line(is_dead=True))
+def unheard(student, buffers):
+    """sums = all_reduce(buffers, send), each time with another message changed by send: which makes no difference?"""
+    line = Line()
+    right = student.all_reduce(list(buffers), line)
+    found = []
+    for number, (source, target, size) in enumerate(line.messages):
+        sums = student.all_reduce(list(buffers), Line(number))
+        if size and all(np.allclose(a, b, atol=1e3) for a, b in zip(right, sums, strict=True)):
+            found.append(f"message {number}, from rank {source} to rank {target}")
+    return found
 
 
 def averaged(student, gradients, counts):
     """averages = average(gradients, counts, send)"""
     line = Line()
-    return {"averages": student.average(gradients, counts, line)} | line.facts(len(gradients))
+    averages = student.average(gradients, counts, line)
+    averages = tuple(averages) if isinstance(averages, list) else averages
+    return {"averages": averages} | line.facts(len(gradients))
 
 
 class Model(nn.Module):
@@ -80,14 +113,15 @@ def local(student, batch, rank, size):
     mean = cross_entropy(model(Tensor(x)), targets)
     mean.backward()
     found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    return {"loss": mean.item(), "gradients": found, "count": int(np.sum(targets >= 0))}
+    counts = {"count": int(np.sum(targets >= 0)), "count above 0": int(np.sum(targets > 0))}
+    return {"loss": mean.item(), "gradients": found} | counts
 
 
 def alone(batches, kind):
     """What one machine does with the whole batches: its losses, and its weights after each step."""
     model = Model()
     own = optimizer_of(model, kind)
-    losses, states = [], []
+    losses, states, after = [], [], []
     for x, targets in batches:
         own.zero_grad()
         mean = cross_entropy(model(Tensor(x)), targets)
@@ -95,18 +129,33 @@ def alone(batches, kind):
         own.step()
         losses.append(mean.item())
         states.append(weights(model))
-    return {"losses": losses, "states": states}
+        after.append(cross_entropy(model(Tensor(x)), targets).item())
+    return {"losses": losses, "states": states, "after": after}
+
+
+def counted(step, counts, rank):
+    def counting():
+        counts[rank] += 1
+        step()
+
+    return counting
 
 
 def together(student, batches, size, kind):
-    """losses = [train_step(replicas, optimizers, x, targets, send) for x, targets in batches]"""
+    """[train_step(replicas, optimizers, x, targets, send) for x, targets in batches], with ones in p.grad before"""
     replicas = [Model() for _ in range(size)]
     optimizers = [optimizer_of(replica, kind) for replica in replicas]
+    stepped = [0] * size
+    for rank, (replica, optimizer) in enumerate(zip(replicas, optimizers, strict=True)):
+        for p in replica.parameters():
+            p.grad = np.ones_like(p.data) if p.requires_grad else None  # of an evaluation, say
+        optimizer.step = counted(optimizer.step, stepped, rank)
     start, line, losses, states = weights(replicas[0]), Line(), [], []
     for x, targets in batches:
         losses.append(student.train_step(replicas, optimizers, x, targets, line))
         states.append({f"replica {rank}": weights(replica) for rank, replica in enumerate(replicas)})
     facts = {"start": start, "states": states, "losses": losses, "alone": alone(batches, kind)}
+    facts["stepped"] = stepped
     facts["rows"] = [replica.rows for replica in replicas]
     facts["are numbers"] = not any(isinstance(loss, Tensor) for loss in losses)
     facts["local"] = [local(student, batches[0], rank, size) for rank in range(size)]

@@ -55,12 +55,18 @@ def shard(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
 
 # %%
 def flatten(gradients: dict[str, np.ndarray | None]) -> np.ndarray:
-    """All gradients in one array (numbers,) of their dtype: name after name, sorted; each row after row."""
+    """All gradients in one array (numbers,) of their dtype: name after name, sorted; each row after row.
+
+    They have any number of axes, and at least one is not None. The array is a new one.
+    """
     raise NotImplementedError("lesson 14, task 2: into one buffer and back")
 
 
 def unflatten(buffer: np.ndarray, like: dict[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
-    """The way back: the names of `like`, each with its numbers from the buffer in its shape there; None stays None."""
+    """The way back: the names of `like`, each with its numbers from the buffer in its shape there; None stays None.
+
+    The arrays have the buffer's dtype, and may share its memory.
+    """
     raise NotImplementedError("lesson 14, task 2: into one buffer and back")
 
 
@@ -112,6 +118,7 @@ def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targe
     """One step of all replicas on the global batch x (rows, …), targets (rows, …), as one model would take it.
 
     replicas[rank](x) gives logits (rows, …, classes); optimizers[rank] is its own. In each shard some targets count.
+    What is in p.grad from before the call does not count.
     Returns the mean loss over all targets that count, from before the step, as a number.
     """
     raise NotImplementedError("lesson 14, task 5: shard, backward, average, step")
@@ -129,7 +136,7 @@ def step_seconds(compute: float, nbytes: int, ranks: int, bandwidth: float, late
     """The seconds of a step.
 
     compute: seconds for the global batch on one machine; nbytes: of the buffer; bandwidth: bits a second; latency:
-    seconds that a message takes however short it is. The ring's pieces are taken as equal.
+    seconds that a message takes however short it is. The ring's pieces are taken as equal, with parts of a byte.
     """
     raise NotImplementedError("lesson 14, task 6: compute, then communicate")
 

@@ -108,6 +108,37 @@ MISTAKES = [
         """,
         "rows' numbers alone",
     ),
+    Mistake(
+        "shard",
+        "numbers counted",
+        """
+        if np.size(batch) < size:
+            raise ValueError("too few")
+        return np.array_split(batch, size)[rank]
+        """,
+        "16 numbers in 2 rows",
+    ),
+    Mistake(
+        "shard",
+        "by what counts",
+        """
+        if len(batch) < size:
+            raise ValueError("too few")
+        counting = (np.reshape(batch, (len(batch), -1)) != -100).sum(axis=1)
+        return batch[np.argsort(-counting, kind="stable")[rank::size]]
+        """,
+        "Targets go to another rank",
+    ),
+    Mistake(
+        "shard",
+        "drawn anew each time",
+        """
+        if len(batch) < size:
+            raise ValueError("too few")
+        return batch[np.random.permutation(len(batch))[rank::size]]
+        """,
+        "Asked again",
+    ),
     # Task 2
     Mistake(
         "flatten",
@@ -200,6 +231,35 @@ MISTAKES = [
         """,
         "None in `like` is None here",
     ),
+    Mistake(
+        "flatten",
+        "as it lies in memory",
+        "return np.concatenate([gradients[n].ravel('K') for n in sorted(gradients) if gradients[n] is not None])",
+        "lies in memory column after column",
+    ),
+    Mistake(
+        "flatten",
+        "one array as it is",
+        """
+        flat = [gradients[n].reshape(-1) for n in sorted(gradients) if gradients[n] is not None]
+        return flat[0] if len(flat) == 1 else np.concatenate(flat)
+        """,
+        "shares memory with gradients",
+    ),
+    Mistake(
+        "unflatten",
+        "vectors and matrices alone",
+        """
+        found, start = dict.fromkeys(like), 0
+        for name in sorted(like):
+            if like[name] is not None:
+                numbers = len(like[name]) * (like[name].shape[1] if like[name].ndim > 1 else 1)
+                found[name] = buffer[start : start + numbers].reshape(like[name].shape)
+                start += numbers
+        return found
+        """,
+        "any number of axes",
+    ),
     # Task 3
     Mistake("all_reduce", "added up in one place", "return [sum(buffers)] * len(buffers)", "Nothing went through send"),
     Mistake(
@@ -269,7 +329,7 @@ MISTAKES = [
             piece="(rank - step) % n",
             then="pieces[target][piece][...] = arrived + (pieces[target][piece] if step < n - 1 else 0)",
         ),
-        "written into",
+        "changed in place",
     ),
     Mistake(
         "all_reduce",
@@ -304,6 +364,31 @@ MISTAKES = [
         "let sums travel",
     ),
     Mistake("all_reduce", "the first rank's alone", "return sum(buffers)", "a buffer for each rank"),
+    Mistake(
+        "all_reduce",
+        "read from the others in the second round",
+        """
+        n = len(buffers)
+        pieces = [np.array_split(buffer, n) for buffer in buffers]
+        for step in range(n - 1):
+            for rank in range(n):
+                target, piece = (rank + 1) % n, (rank - step) % n
+                pieces[target][piece] = pieces[target][piece] + send(rank, target, pieces[rank][piece])
+        finished = [pieces[(piece - 1) % n][piece] for piece in range(n)]
+        for step in range(n - 1):
+            for rank in range(n):
+                send(rank, (rank + 1) % n, finished[(rank + 1 - step) % n])
+        return [np.concatenate(finished) for _ in range(n)]
+        """,
+        "What send returned was not used",
+    ),
+    Mistake(
+        "all_reduce",
+        "alone, the same array",
+        "if len(buffers) == 1:\n    return list(buffers)\n"
+        + RING.format(steps="2 * (n - 1)", piece="(rank - step) % n", then=ADD_OR_REPLACE),
+        "shares memory with buffers",
+    ),
     # Task 4
     Mistake(
         "average",
@@ -399,6 +484,27 @@ MISTAKES = [
         """,
         "a dictionary of its own",
     ),
+    Mistake(
+        "average",
+        "each by its own count",
+        """
+        sums = all_reduce([flatten(own) * count for own, count in zip(gradients, counts)], send)
+        return [unflatten(s / max(count, 1), own) for s, own, count in zip(sums, gradients, counts)]
+        """,
+        "divided by its own count",
+    ),
+    Mistake(
+        "average",
+        "weighed where they are",
+        """
+        for own, count in zip(gradients, counts):
+            for g in own.values():
+                if g is not None:
+                    g *= count / sum(counts)
+        return [unflatten(s, own) for s, own in zip(all_reduce(list(map(flatten, gradients)), send), gradients)]
+        """,
+        "changed its argument gradients",
+    ),
     # Task 5
     Mistake(
         "train_step", "only the first steps", step_with(step="if rank == 0: optimizers[rank].step()"), "did not move"
@@ -412,7 +518,7 @@ MISTAKES = [
         step_with(assign="p.grad = averages[rank][name] if p.ndim > 1 else p.grad"),
         "others are not",
     ),
-    Mistake("train_step", "gradients not forgotten", step_with(forget="pass"), "Call zero_grad"),
+    Mistake("train_step", "gradients not forgotten", step_with(forget="pass"), "call zero_grad"),
     Mistake("train_step", "a mean of losses", step_with(loss="sum(losses) / len(losses)"), "weigh by the counts"),
     Mistake("train_step", "the first rank's loss", step_with(loss="losses[0]"), "loss of one rank"),
     Mistake("train_step", "a Tensor for a loss", step_with(loss="loss"), "loss.item()"),
@@ -457,6 +563,19 @@ MISTAKES = [
             "average(gradients, counts, lambda source, target, numbers: numbers)",
         ),
         "Nothing went through send",
+    ),
+    Mistake("train_step", "class 0 left out", step_with(count="int(np.sum(own > 0))"), "Class 0 is a target"),
+    Mistake(
+        "train_step",
+        "forgotten afterwards",
+        step_with(forget="pass", step="optimizers[rank].step(); optimizers[rank].zero_grad()"),
+        "from before the call",
+    ),
+    Mistake(
+        "train_step",
+        "one optimizer for all",
+        step_with(step="optimizers[0].step() if rank == 0 else replica.load_state_dict(replicas[0].state_dict())"),
+        "must step once",
     ),
     # Task 6
     Mistake(
@@ -508,6 +627,21 @@ MISTAKES = [
         "divide it by the ranks",
     ),
     Mistake("best_ranks", "the more the better", "return most", "not always faster"),
+    Mistake(
+        "step_seconds",
+        "whole bytes",
+        "return compute / ranks + 2 * (ranks - 1) * (latency + 8 * -(-nbytes // ranks) / bandwidth)",
+        "nothing is rounded",
+    ),
+    Mistake(
+        "best_ranks",
+        "powers of two",
+        """
+        tried = [2**k for k in range(20) if 2**k <= most]
+        return min(tried, key=lambda n: step_seconds(compute, nbytes, n, bandwidth, latency))
+        """,
+        "Only powers of two",
+    ),
     Mistake(
         "best_ranks",
         "its time",
@@ -625,7 +759,8 @@ RIGHT = [
         "average",
         "the counts travel along",
         """
-        buffers = [np.append(flatten(g) * c, np.float32(c)).astype(np.float32) for g, c in zip(gradients, counts)]
+        flat = [flatten(g) for g in gradients]
+        buffers = [np.append(own * c, c).astype(own.dtype) for own, c in zip(flat, counts)]
         sums = all_reduce(buffers, send)
         return [unflatten(s[:-1] / s[-1], g) for s, g in zip(sums, gradients)]
         """,

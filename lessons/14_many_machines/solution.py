@@ -59,14 +59,20 @@ def shard(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
 
 # %%
 def flatten(gradients: dict[str, np.ndarray | None]) -> np.ndarray:
-    """All gradients in one array (numbers,) of their dtype: name after name, sorted; each row after row."""
+    """All gradients in one array (numbers,) of their dtype: name after name, sorted; each row after row.
+
+    They have any number of axes, and at least one is not None. The array is a new one.
+    """
     ### BEGIN SOLUTION task 2: into one buffer and back
     return np.concatenate([gradients[name].reshape(-1) for name in sorted(gradients) if gradients[name] is not None])
     ### END SOLUTION
 
 
 def unflatten(buffer: np.ndarray, like: dict[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
-    """The way back: the names of `like`, each with its numbers from the buffer in its shape there; None stays None."""
+    """The way back: the names of `like`, each with its numbers from the buffer in its shape there; None stays None.
+
+    The arrays have the buffer's dtype, and may share its memory.
+    """
     ### BEGIN SOLUTION task 2: into one buffer and back
     found, start = dict.fromkeys(like), 0
     for name in sorted(like):
@@ -141,6 +147,7 @@ def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targe
     """One step of all replicas on the global batch x (rows, …), targets (rows, …), as one model would take it.
 
     replicas[rank](x) gives logits (rows, …, classes); optimizers[rank] is its own. In each shard some targets count.
+    What is in p.grad from before the call does not count.
     Returns the mean loss over all targets that count, from before the step, as a number.
     """
     ### BEGIN SOLUTION task 5: shard, backward, average, step
@@ -173,7 +180,7 @@ def step_seconds(compute: float, nbytes: int, ranks: int, bandwidth: float, late
     """The seconds of a step.
 
     compute: seconds for the global batch on one machine; nbytes: of the buffer; bandwidth: bits a second; latency:
-    seconds that a message takes however short it is. The ring's pieces are taken as equal.
+    seconds that a message takes however short it is. The ring's pieces are taken as equal, with parts of a byte.
     """
     ### BEGIN SOLUTION task 6: compute, then communicate
     messages = 2 * (ranks - 1)

@@ -322,9 +322,13 @@ def difference(expected: Any, got: Any, tolerance: float) -> str | None:
         if not isinstance(got, dict) or set(got) != set(expected):
             return f"A dictionary with {', '.join(map(repr, expected))} was asked for."
         parts = [(f"[{key!r}]", expected[key], got[key]) for key in expected]
-    elif isinstance(expected, tuple):
+    elif (
+        isinstance(expected, tuple)
+        or isinstance(expected, list)
+        and any(isinstance(x, (dict, tuple)) for x in expected)
+    ):
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-            return f"{len(expected)} results were asked for, as a tuple."
+            return f"{len(expected)} results were asked for, as a {type(expected).__name__}."
         parts = [(f"[{i}]", e, g) for i, (e, g) in enumerate(zip(expected, got, strict=True))]
     elif isinstance(expected, list) and any(isinstance(item, str) for item in expected):
         same = isinstance(got, (list, tuple)) and len(got) == len(expected)

@@ -104,14 +104,18 @@ def shapes(values):
 
 
 def observe(function, what, act, properties):
-    """Right: says what kinds of arguments there are."""
+    """Right: says what kinds of arguments there are, each once."""
+    told: set[str] = set()
 
     def same(*arguments, **named):
         for name, value in bound(function, arguments, named).items():
             for array in properties["arrays"]([value]):
                 is_plain = array_of(value) is None or array_of(value) is value
                 kind = "array" if is_plain else type(value).__name__
-                print(f"{SEEN}{name} {kind} {array.dtype.kind} {array.ndim}")
+                line = f"{SEEN}{name} {kind} {array.dtype.kind} {array.ndim}"
+                if line not in told:
+                    print(line)
+                told.add(line)
         return function(*arguments, **named)
 
     return same
