@@ -146,10 +146,10 @@ def together(student, batches, size, kind):
     replicas = [Model() for _ in range(size)]
     optimizers = [optimizer_of(replica, kind) for replica in replicas]
     stepped = [0] * size
-    for rank, (replica, optimizer) in enumerate(zip(replicas, optimizers, strict=True)):
-        for p in replica.parameters():
+    for rank in range(size):
+        for p in replicas[rank].parameters():
             p.grad = np.ones_like(p.data) if p.requires_grad else None  # of an evaluation, say
-        optimizer.step = counted(optimizer.step, stepped, rank)
+        optimizers[rank].step = counted(optimizers[rank].step, stepped, rank)
     start, line, losses, states = weights(replicas[0]), Line(), [], []
     for x, targets in batches:
         losses.append(student.train_step(replicas, optimizers, x, targets, line))
