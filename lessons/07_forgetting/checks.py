@@ -2,9 +2,13 @@
 
 import numpy as np
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, promise, raised, search, task
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn")
+PROMISES = {
+    "bits_of": promise(within="padding"),
+    "replay_price": promise(outside="large"),  # no probability is
+}
 
 
 def log_p_of(logits: np.ndarray) -> np.ndarray:
@@ -25,10 +29,12 @@ def nats_of(logits: np.ndarray, labels: np.ndarray, shift: int = 1, ignored: boo
     hints=(
         "Which label do the logits at position t speak of? And which labels count at all?",
         "Shift: logits[:, :-1] against labels[:, 1:]. Take the maximum off before np.exp. Leave out where it is -100.",
-        "log_p = z - log(sum(exp(z))), z = logits - max; the answer is -sum(log_p of the labels) / log(2).",
+        "Logits [1000, 1000] after a first token, and a label 1 for the second: less the maximum they are [0, 0], the "
+        "probabilities are 1/2 each, and -log₂(1/2) is 1 bit. A third token with the label -100 adds nothing.",
     ),
 )
 def bits(student):
+    search(student.bits_of, bits_inputs, tolerance=1e-4)
     rng = np.random.default_rng(1)
     for shape, padding in [((1, 2, 3), 0), ((1, 3, 3), 0), ((2, 4, 3), 0), ((2, 4, 5), 2)]:
         logits, labels = draw(rng, *shape), rng.integers(0, shape[-1], shape[:2])
@@ -36,6 +42,18 @@ def bits(student):
             labels[0, -padding:] = -100
         bits_are(student, logits, labels)
     bits_are(student, np.array([[[1000.0, 0.0], [0.0, 0.0], [-1000.0, 0.0]]]), np.array([[0, 0, 1]]))
+    bits_are(student, np.array([[[1000.0, 0.0], [0.0, 0.0]]]), np.array([[0, 1]]))
+    student.bits_of(draw(rng, 2, 1, 3), np.array([[2], [0]])).equals(
+        0.0, instead={"A row of one token predicts nothing, and costs 0 bits.": raised("Exception")}
+    )
+
+
+def bits_inputs(d):
+    n, length, size = d.size(1, 3), d.choice(2, 3, 1, 4), d.choice(2, 3, 4, 1)
+    labels = d.whole(n, length, below=size)
+    if d.choice(False, True):
+        labels = np.where(d.mask(n, length), labels, -100)
+    return d.array(n, length, size), labels
 
 
 def bits_are(student, logits, labels):
@@ -43,7 +61,10 @@ def bits_are(student, logits, labels):
     right = nats.sum() / np.log(2)
     wrapped = labels % logits.shape[-1]  # what -100 takes as an index, where it fits
     not_left_out = "Labels of -100 do not count: leave them out."
+    at_zero = not_left_out + " A label of 0 does, as any other token."
+    capped = "A small number in the logarithm caps what an improbable token costs: log p is z - log Σ eᶻ, exactly."
     instead = {
+        at_zero: lambda got: close(got, nats_of(logits, np.where(labels == 0, -100, labels)).sum() / np.log(2)),
         "These are nats: divide by log(2), or use log₂.": nats.sum(),
         "Not shifted: the logits at position t are about the token at t + 1.": (
             lambda got: close(got, nats_of(logits, labels, shift=0).sum() / np.log(2))
@@ -58,6 +79,7 @@ def bits_are(student, logits, labels):
             lambda got: close(got, -picked(logits, labels).sum() / np.log(2))
         ),
         not_left_out + " As an index, it does not fit.": raised("IndexError"),
+        capped: lambda got: right > 1000 and 0 < got < right / 10,
     }
     student.bits_of(logits, labels).equals(right, instead=instead)
 
@@ -77,10 +99,12 @@ def close(a, b) -> bool:
     hints=(
         "What must be put back after looking? And what is divided by what, and when?",
         "Remember model.training first. Add up the bits of all batches; divide once, by the characters.",
-        "model.eval(); with no_grad(): bits = sum of bits_of(model(ids).numpy(), labels); model.train(was_training).",
+        "Two batches that cost 6 and 2 bits, a text of 4 characters: (6 + 2) / 4 = 2. A borrowed lamp goes back as "
+        "it was: was_on = lamp.is_on; lamp.is_on = False; …; lamp.is_on = was_on, and not lamp.is_on = True.",
     ),
 )
 def probing(student):
+    search(student.driver.probed, probe_inputs, examples=40, hints=PROBED)
     rng = np.random.default_rng(2)
     table = draw(rng, 4, 4)
     sizes = [[(1, 3)], [(2, 4), (1, 3)], [(1, 5), (2, 3), (1, 2)]]
@@ -97,6 +121,11 @@ def probing(student):
             costs = [nats_of(table[b["input_ids"]], b["labels"]) / np.log(2) for b in batches]
             right = sum(cost.sum() for cost in costs) / characters
             answer = student.driver.probed(table, batches, characters, training)
+            answer.returns(
+                instead={
+                    "Batches may have other shapes: hand them to the model one by one.": raised("ValueError", "concat")
+                }
+            )
             answer["modes"].holds(
                 lambda modes: modes == ["evaluation"] * len(batches),
                 f"{len(batches)} calls of the model, in evaluation mode",
@@ -138,6 +167,21 @@ def probing(student):
             )
 
 
+PROBED = {
+    "trains": "What is frozen and what trains is another afterwards: no_grad() needs no change of that.",
+    "graph afterwards": "No graph is built after the probe, either: leave no_grad() again.",
+}
+
+
+def probe_inputs(d):
+    batches = []
+    for _ in range(d.choice(1, 2, 3)):
+        shape = d.size(1, 3), d.choice(2, 3, 1, 4)
+        labels = d.whole(*shape, below=4)
+        batches.append({"input_ids": d.whole(*shape, below=4), "labels": np.where(d.mask(*shape), labels, -100)})
+    return d.array(4, 4), batches, d.number(10, 7, 31), d.choice(False, True)
+
+
 def is_in_training(modes: list) -> bool:
     return "training" in modes
 
@@ -147,22 +191,40 @@ def is_in_training(modes: list) -> bool:
     hints=(
         "Which probe would you keep, if the new text is all that the training was for?",
         "kept = np.argmin(new). Fewer bits are better: which difference is a gain, and which a loss?",
-        "kept, new[0] - new[kept], old[kept] - old[0]",
+        "New text 3.0, 2.0, 2.5 and old text 1.0, 1.5, 4.0: kept is probe 1, by then 3.0 - 2.0 bits were gained on the "
+        "new text, and 1.5 - 1.0 lost on the old one: (1, 1.0, 0.5).",
     ),
 )
 def reading(student):
+    search(student.learned_and_forgotten, curve_inputs)
     curves = [
-        ([3.0, 2.5], [1.5, 1.25]),
+        ([3.0, 2.5, 2.75], [1.5, 1.25, 2.0]),
+        ([4.0, 3.0, 3.25, 3.875, 3.75], [2.0, 3.5, 1.75, 1.5, 2.5]),
         ([3.0, 2.5, 2.25, 2.375], [1.5, 1.375, 2.0, 2.75]),
-        ([4.0, 3.0, 3.5, 3.25, 3.75], [2.0, 2.5, 1.75, 3.0, 2.25]),
-        ([2.0, 2.25, 2.5], [2.0, 1.5, 1.75]),
+        ([2.0, 2.25, 2.5], [2.0, 1.75, 1.5]),
+        ([2.0, 1.5, 1.4995], [1.0, 1.25, 1.25]),
     ]
     for new, old in curves:
         k, last, low = int(np.argmin(new)), len(new) - 1, int(np.argmin(old))
         learned, forgotten = new[0] - new[k], old[k] - old[0]
+        both, later = int(np.argmin(np.add(new, old))), 1 + int(np.argmin(new[1:]))
         student.learned_and_forgotten(new, old).equals(
             (k, learned, forgotten),
             instead={
+                "The first probe may be the best: then nothing was learned, and nothing was forgotten.": (
+                    lambda got: k == 0 and got[0] == later
+                ),
+                "The probe is the one that is best on the new text; this one is best on both together.": (
+                    lambda got: both not in (k, low, last) and got[0] == both
+                ),
+                "An improvement counts however small: kept is the probe with the fewest bits of all.": (
+                    lambda got: 0 < new[int(got[0])] - new[k] < 1e-3
+                ),
+                "What was forgotten may be negative: then the old text got better, too.": (
+                    k,
+                    learned,
+                    max(forgotten, 0),
+                ),
                 "Most bits are worst: the probe that is kept has the fewest.": lambda got: got[0] == np.argmax(new),
                 "The last probe is not always the best: keep the one with the fewest bits on the new text.": (
                     (last, new[0] - new[last], old[last] - old[0])
@@ -186,12 +248,18 @@ def reading(student):
         )
 
 
+def curve_inputs(d):
+    n, step = d.choice(2, 3, 1, 5), d.choice(0.25, 1e-4, 100.0)
+    return ([2 + step * i for i in d.shuffled(range(n))] for _ in ("new", "old"))
+
+
 @task(
     4,
     hints=(
         "How many old rows should there be after one batch, after two, after ten?",
         "Keep count of all rows and of the old ones so far; each batch takes as many old rows as are due by now.",
-        "given += rows; due = int(given * share) - replayed; replayed += due; np.stack of old and new rows.",
+        "A share of 0.3 in batches of 2 rows: after 1 to 5 batches 0.6, 1.2, 1.8, 2.4 and 3 old rows are due: "
+        "rounded down 0, 1, 1, 2 and 3. So the batches hold 0, 1, 0, 1 and 1 old rows.",
     ),
 )
 def replaying(student):
@@ -215,7 +283,10 @@ def replaying(student):
                 lambda old, share=share, rows=rows: abs(sum(old) - len(old) * rows * (1 - share)) < 1 and share < 0.5
             ),
             "At least one old row in each batch is more than the share: keep count over the batches.": (
-                lambda old: all(k >= 1 for k in old)
+                lambda old, share=share, rows=rows: share * rows < 1 and all(k >= 1 for k in old)
+            ),
+            "One old row a batch is too few for this share: take as many as are due.": (
+                lambda old, share=share, rows=rows: share * rows > 1 and max(old) == 1
             ),
         }
         totals = answer.value
@@ -232,11 +303,26 @@ def replaying(student):
                 lambda got, first=first: in_order(got, first),
                 f"each {name} row once, in order",
                 f"The {name} rows are not those of the iterator, each once and in order: take each by next().",
+                instead={
+                    f"A row comes again, so the {name} rows are not those of the iterator: take each by next(), into a "
+                    "new array; nothing of an earlier call is kept.": comes_again,
+                    "The first batch is right, and the second call gives other rows than the iterators' next ones.": (
+                        lambda got, first=first: in_order(got[:1], first)
+                    ),
+                },
             )
+    student.driver.two_replays().holds(
+        lambda got: in_order(got[0], 0) and in_order(got[1], 0),
+        "each Replay with its own rows and counts",
+        "Two Replays disturb each other: what one has counted and taken belongs to self.",
+    )
     for share in (-0.25, 1.0, 1.5):
         student.driver.refused(share).equals(
             raised("ValueError"),
-            instead={"A share below 0, or of 1 and more, must be refused: raise ValueError.": lambda made: True},
+            instead={
+                "A share below 0, or of 1 and more, must be refused: raise ValueError.": lambda made: True,
+                "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
+            },
         )
     old, new = np.array([0, 0, 0, 0, 1, 1, 2, 3]), np.array([3, 3, 4, 4, 4, 4, 2, 1])
     lost = {}
@@ -250,6 +336,11 @@ def replaying(student):
         "at least two thirds of what is forgotten without replay",
         "A quarter of replay recovers less than it should: are the old rows among those of each batch?",
     )
+
+
+def comes_again(batches: list) -> bool:
+    numbers = [int(row[0]) for batch in batches for row in np.asarray(batch)]
+    return len(set(numbers)) < len(numbers)
 
 
 def in_order(batches: list, first: int) -> bool:
@@ -266,10 +357,12 @@ def in_order(batches: list, first: int) -> bool:
     hints=(
         "What does the model predict? And what would the best model for one of the texts alone predict?",
         "A token that has probability p under one and q under the other costs log₂(p / q) more; weigh that by p.",
-        "mixture = (1 - share) * p_new + share * p_old; price = sum of p * log2(p / mixture) where p > 0, for both.",
+        "p_new = [1, 0], p_old = [0, 1], share 1/4: the mixture is [3/4, 1/4]. The new text has token 0 alone, which "
+        "costs log₂(1 / (3/4)) = 0.415 bits, the old one token 1 alone: log₂(1 / (1/4)) = 2 bits.",
     ),
 )
 def pricing(student):
+    search(student.replay_price, price_inputs, tolerance=1e-4)
     cases = [
         ([1.0, 0.0], [0.0, 1.0], 0.5),
         ([0.75, 0.25], [0.5, 0.5], 0.25),
@@ -282,9 +375,18 @@ def pricing(student):
         mixture = (1 - share) * p_new + share * p_old
         other_way = share * p_new + (1 - share) * p_old
         right = (price(p_new, mixture), price(p_old, mixture))
+        both = (p_new > 0) & (p_old > 0)
+        bounds = (-np.log2(1 - share), -np.log2(share) if share else np.inf)
         student.replay_price(p_new, p_old, share).equals(
             right,
             instead={
+                "A token of one text alone counts too, and is the dearest: leave out what p itself lacks.": tuple(
+                    (p[both] * np.log2(p[both] / mixture[both])).sum() if share else np.nan for p in (p_new, p_old)
+                ),
+                "Without replay, only a token that the new text lacks costs infinitely much; the others do not.": (
+                    lambda got: share == 0 and np.isinf(got[1]) and np.isfinite(right[1])  # noqa: B023
+                ),
+                "This is the most that replay can cost: texts that share tokens pay less.": bounds,
                 "These are nats: use log₂.": tuple(np.log(2) * x for x in right),
                 "The new text's price comes first, then the old text's.": right[::-1],
                 "share is the part that is old text: p = (1 - share) p_new + share p_old.": (
@@ -315,6 +417,13 @@ def pricing(student):
         )
 
 
+def price_inputs(d):
+    n = d.choice(2, 3, 4, 1, 4000)
+    weights = d.whole(2, n, below=4) + (np.arange(n) == n - 1)  # some are 0, not all of them
+    p_new, p_old = (weights / weights.sum(axis=1, keepdims=True)).astype(d.dtype)
+    return p_new, p_old, d.number(0.25, 0.0, 0.5, 0.9)
+
+
 def price(p: np.ndarray, q: np.ndarray) -> float:
     return cross(p, q) - cross(p, p)
 
@@ -330,10 +439,13 @@ def cross(p: np.ndarray, q: np.ndarray) -> float:
     hints=(
         "Off must cost nothing, not even a rounding. So what is computed where is_on is False?",
         "if not self.is_on: return self.base(x). In adapter_off: remember, switch off, yield, put back.",
-        "before = [layer.is_on for …]; set all to False; try: yield; finally: give each its own value back.",
+        "Three lamps that are on, off, on, and must be dark for a while: note [True, False, True], switch all off, "
+        "yield within `try`, and in `finally` give each its own state back. Noted before the first is switched off.",
     ),
 )
 def switching(student):
+    search(student.driver.one_layer, layer_inputs, parts=("kind", "y", "y, off", "dx", "dU"), hints=LAYER)
+    search(student.driver.switched, model_inputs, hints=SWITCHED)
     rng = np.random.default_rng(6)
     for n, width, size in [(1, 2, 1.0), (3, 2, 1.0), (3, 4, 1e6)]:
         x, W, U = draw(rng, n, width), draw(rng, width, width), size * draw(rng, width, width)
@@ -351,7 +463,7 @@ def switching(student):
         )
         for blown in (U, np.full_like(U, np.inf)):
             answer = student.driver.one_layer(x, W, blown, False)
-            answer["y"].holds(
+            answer["y, off"].holds(
                 lambda y, base=answer["base"].value: np.array_equal(y, base),
                 "the base's answer, bit for bit",
                 "Off, the layer must give self.base(x), bit for bit.",
@@ -368,7 +480,7 @@ def switching(student):
     x, weights, updates = draw(rng, 1, 2), [draw(rng, 2, 2), draw(rng, 2, 2)], [draw(rng, 2, 2), draw(rng, 2, 2)]
     x, weights, updates = x.astype("float32"), *([a.astype("float32") for a in w] for w in (weights, updates))
     for off in (False, True):
-        answer = student.driver.switched(x, weights, updates, off)
+        answer = student.driver.switched(x, weights, updates, off, "in a list")
         answer.returns(
             instead={"adapter_off must reach a yield, exactly once: the block runs there.": raised("RuntimeError")}
         )
@@ -397,15 +509,40 @@ def switching(student):
         "The inner block switched on what the outer one had switched off: put back what was.",
     )
     answer["outer"].holds(all, "on after the outer block", "After the outer block, the layers must be on again.")
-    answer = student.driver.interrupted(x, weights, updates)
-    answer["came"].holds(
-        lambda came: came is True, "the exception to come through", "The exception was swallowed: let it through."
-    )
-    answer["after"].holds(
-        all,
-        "on again",
-        "After an exception in the block, the layers stay off: put them back in a `finally`.",
-    )
+    for kind in ("KeyError", "KeyboardInterrupt"):
+        answer = student.driver.interrupted(x, weights, updates, kind)
+        answer["came"].holds(
+            lambda came: came is True, "the exception to come through", "The exception was swallowed: let it through."
+        )
+        answer["after"].holds(
+            all,
+            "on again",
+            "After an exception in the block, the layers stay off: put them back in a `finally`.",
+        )
+
+
+LAYER = {
+    "kind": "forward gives a Tensor, as what comes behind it needs its graph.",
+    "dx": "The gradient of x is wrong: it comes back through the base, and through the update where that is on.",
+}
+SWITCHED = {
+    "after, one layer at two paths": "A layer that stands at two paths stays off: note all states, then switch off.",
+    "within, the model itself": "The model may be a SideLayer itself: named_modules() has it, too, with the path ''.",
+    "trains within": "The block changed which parameters train: it switches is_on alone.",
+    "trains after": "Afterwards, other parameters train than before: it switches is_on alone.",
+}
+
+
+def layer_inputs(d):
+    d_in, d_out = d.size(), d.size()
+    W, U = d.array(d_out, d_in), d.array(d_out, d_in)
+    return d.array(*d.shape((1, 0, 2)), d_in), W, U, d.choice(True, False)
+
+
+def model_inputs(d):
+    weights, updates = ([d.array(2, 2, kinds=("normal",)) for _ in range(2)] for _ in range(2))
+    form = d.choice("in a list", "one layer at two paths", "the model itself")
+    return d.array(1, 2, kinds=("normal",)), weights, updates, d.choice(False, True), form
 
 
 def near(a: np.ndarray, b: np.ndarray) -> bool:

@@ -15,11 +15,12 @@ class Bigram(nn.Module):
 
     def __init__(self, table):
         self.table = nn.Embedding.from_array(table)
+        self.frozen = nn.Embedding.from_array(0 * table).requires_grad_(False)
         self.dropout = nn.Dropout(0.5, seed=0)
         self.modes, self.graphs = [], []
 
     def forward(self, ids):
-        logits = self.dropout(self.table(ids))
+        logits = self.dropout(self.table(ids) + self.frozen(ids))
         self.modes.append("training" if self.training else "evaluation")
         self.graphs.append(logits.requires_grad)
         return logits
@@ -30,8 +31,15 @@ def probed(student, table, batches, characters, training):
     model = Bigram(table)
     model.train(training)
     bits = student.probe(model, batches, characters)
-    after = {"training": bool(model.training), "dropout": bool(model.dropout.training)}
-    return {"bits": bits, "modes": model.modes, "graphs": model.graphs, "after": after}
+    modes, graphs = list(model.modes), list(model.graphs)
+    return {
+        "modes": modes,
+        "graphs": graphs,
+        "bits": bits,
+        "after": {"training": bool(model.training), "dropout": bool(model.dropout.training)},
+        "trains": [name for name, p in model.named_parameters() if p.requires_grad],
+        "graph afterwards": bool(model(batches[0]["input_ids"]).requires_grad),
+    }
 
 
 def rows_from(first):
@@ -45,6 +53,13 @@ def mixed(student, share, rows, batches):
     return [replay.next_batch() for _ in range(batches)]
 
 
+def two_replays(student):
+    """two Replays with rows of their own, share 0.5 and 0.25, 4 rows: next_batch() of one, of the other, three times"""
+    replays = [student.Replay(rows_from(0), rows_from(1000), share, 4) for share in (0.5, 0.25)]
+    batches = [[replay.next_batch() for replay in replays] for _ in range(3)]
+    return [list(mine) for mine in zip(*batches, strict=True)]
+
+
 def refused(student, share):
     """Replay(new, old, share, rows=4)"""
     student.Replay(rows_from(0), rows_from(1000), share, 4)
@@ -56,7 +71,7 @@ def rehearsed(student, old, new, share, steps):
 
     def endless(row):
         while True:
-            yield row
+            yield row.copy()
 
     replay = student.Replay(endless(new), endless(old), share, 4)
     size = 1 + max(old.max(), new.max())
@@ -86,19 +101,35 @@ class Model(nn.Module):
 
 
 def one_layer(student, x, W, U, is_on):
-    """layer = SideLayer(base, update); layer.is_on = is_on; y = layer(x)"""
+    """layer = SideLayer(base, update); layer.is_on = is_on; y = layer(x); y.sum().backward()"""
     layer = student.SideLayer(nn.Linear.from_arrays(W), nn.Linear.from_arrays(U))
     layer.is_on = is_on
+    x = Tensor(x, requires_grad=True)
     with np.errstate(all="ignore"):
-        return {"y": layer(Tensor(x)), "base": nn.Linear.from_arrays(W)(Tensor(x))}
+        y, base = layer(x), nn.Linear.from_arrays(W)(x)
+        if not isinstance(y, Tensor):
+            return {"kind": type(y).__name__}
+        y.sum().backward()
+    facts = {"kind": "Tensor", "base": base.numpy(), "dx": x.grad, "dU": layer.update.weight.grad}
+    return {"y" if is_on else "y, off": y} | facts
 
 
-def switched(student, x, W, updates, off):
+def trained(model):
+    return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def switched(student, x, W, updates, off, form):
     """with adapter_off(model): …, for a model of two SideLayers; is_on of both within and after the block"""
-    model = Model(student.SideLayer, W, updates, off)
+    whole = model = Model(student.SideLayer, W, updates, off)
+    if form == "one layer at two paths":
+        whole.layers[1] = whole.layers[0]
+    elif form == "the model itself":
+        model = whole.layers[0]
+    end = "" if form == "in a list" else f", {form}"
     with student.adapter_off(model):
-        y, within = model(Tensor(x)).numpy(), model.states()
-    return {"y": y, "within": within, "after": model.states()}
+        y, within, trains = whole(Tensor(x)).numpy(), whole.states(), trained(whole)
+    facts = {f"within{end}": within, f"after{end}": whole.states(), "y": y}
+    return facts | {"trains within": trains, "trains after": trained(whole)}
 
 
 def nested(student, x, W, updates):
@@ -111,12 +142,13 @@ def nested(student, x, W, updates):
     return {"inner": inner, "outer": model.states()}
 
 
-def interrupted(student, x, W, updates):
-    """with adapter_off(model): raise KeyError; is_on afterwards, and whether the exception came through"""
+def interrupted(student, x, W, updates, kind):
+    """with adapter_off(model): raise an exception; is_on afterwards, and whether the exception came through"""
     model, came = Model(student.SideLayer, W, updates, False), False
+    error = {"KeyError": KeyError, "KeyboardInterrupt": KeyboardInterrupt}[kind]
     try:
         with student.adapter_off(model):
-            raise KeyError("from within the block")
-    except KeyError:
+            raise error("from within the block")
+    except error:
         came = True
     return {"after": model.states(), "came": came}

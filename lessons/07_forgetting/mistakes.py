@@ -87,7 +87,33 @@ MISTAKES = [
         """,
         "softmax is missing",
     ),
+    Mistake(
+        "bits_of",
+        "a small number in the logarithm",
+        SHIFTED
+        + "p = np.take_along_axis(np.exp(log_p), np.maximum(labels, 0)[..., None], axis=-1)[..., 0]\n"
+        + "return -np.log2(p + 1e-12)[labels != -100].sum()",
+        "caps what an improbable token costs",
+    ),
+    Mistake(
+        "bits_of",
+        "rows of one token",
+        "assert labels.shape[1] > 1\n" + CHOSEN + "return -chosen.sum() / np.log(2)",
+        "costs 0 bits",
+    ),
     # Task 2
+    Mistake(
+        "probe",
+        "frozen in place of no_grad",
+        """
+        was_training = model.training
+        model.eval().requires_grad_(False)
+        bits = sum(bits_of(model(batch["input_ids"]).numpy(), batch["labels"]) for batch in batches)
+        model.train(was_training).requires_grad_(True)
+        return bits / characters
+        """,
+        "What is frozen and what trains",
+    ),
     Mistake(
         "probe",
         "training mode",
@@ -248,6 +274,23 @@ MISTAKES = [
         "k = int(np.argmax(new)); return k, new[0] - new[k], old[k] - old[0]",
         "fewest",
     ),
+    Mistake(
+        "learned_and_forgotten",
+        "a margin",
+        """
+        kept = 0
+        for i, bits in enumerate(new):
+            kept = i if bits < new[kept] - 1e-3 else kept
+        return kept, new[0] - new[kept], old[kept] - old[0]
+        """,
+        "however small",
+    ),
+    Mistake(
+        "learned_and_forgotten",
+        "both together",
+        "kept = int(np.argmin(np.add(new, old)))\nreturn kept, new[0] - new[kept], old[kept] - old[0]",
+        "best on both together",
+    ),
     # Task 4
     Mistake(
         name="rounded for each batch",
@@ -405,7 +448,49 @@ MISTAKES = [
         """,
         "infinitely many",
     ),
+    Mistake(
+        "replay_price",
+        "zeros in place",
+        """
+        mixture = (1 - share) * p_new + share * p_old
+        prices = []
+        for p in (p_new, p_old):
+            absent = p == 0
+            p[absent] = 1
+            with np.errstate(divide="ignore"):
+                prices.append((p * np.log2(p / mixture))[~absent].sum())
+        return tuple(prices)
+        """,
+        "changed its argument",
+    ),
     # Task 6
+    Mistake(
+        "SideLayer.forward",
+        "no gradient through the base",
+        """
+        with no_grad():
+            y = self.base(x)
+        return y + self.update(x) if self.is_on else y
+        """,
+        "gradient of x",
+    ),
+    Mistake(
+        "adapter_off",
+        "noted one by one",
+        """
+        before = []
+        for _, module in model.named_modules():
+            if isinstance(module, SideLayer):
+                before.append((module, module.is_on))
+                module.is_on = False
+        try:
+            yield
+        finally:
+            for layer, was_on in before:
+                layer.is_on = was_on
+        """,
+        "stands at two paths",
+    ),
     Mistake("SideLayer.forward", "always on", "return self.base(x) + self.update(x)", "was not looked at"),
     Mistake("SideLayer.forward", "times zero", "return self.base(x) + self.update(x) * float(self.is_on)", "nan"),
     Mistake(
@@ -578,7 +663,7 @@ RIGHT = [
                 states = {}
                 for path, module in model.named_modules():
                     if type(module) is SideLayer:
-                        states[path] = (module, module.is_on)
+                        states.setdefault(id(module), (module, module.is_on))
                         module.is_on = False
                 try:
                     yield model

@@ -49,7 +49,8 @@ def bits_of(logits: np.ndarray, labels: np.ndarray) -> float:
 def probe(model: nn.Module, batches: list[dict], characters: int) -> float:
     """Bits a character of a text of so many characters, cut into batches {"input_ids": (B, T), "labels": (B, T)}.
 
-    The model computes in evaluation mode and without a graph, and is afterwards in the mode that it was in.
+    The model computes in evaluation mode and without a graph, and is afterwards in the mode that it was in. What is
+    frozen stays frozen.
     """
     ### BEGIN SOLUTION task 2: measure without a trace
     was_training = model.training
@@ -170,8 +171,9 @@ class SideLayer(nn.Module):
 def adapter_off(model: nn.Module):
     """`with adapter_off(model):` all SideLayers of the model are off within the block.
 
-    Afterwards each is as it was before, also where the block ends by an exception, and where blocks are nested.
-    `model.named_modules()` gives (path, module) pairs.
+    Afterwards each is as it was before, also where the block ends by an exception, and where blocks are nested. Nothing
+    else changes. The model may be a SideLayer itself, and have one layer at two paths. `model.named_modules()` gives
+    (path, module) pairs.
     """
     ### BEGIN SOLUTION task 6: off is the base, exactly
     layers = [module for _, module in model.named_modules() if isinstance(module, SideLayer)]

@@ -7,9 +7,10 @@ from minilora.classroom.grading.grade import FAILED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import SEED, seed_of
 from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.lessons.searching import _same
 from minilora.classroom.saboteurs.tried import NOTICED, try_all
 from minilora.classroom.sandbox.duties import arrays_in, first_change, outline
-from minilora.classroom.sandbox.runner import Sandbox
+from minilora.classroom.sandbox.runner import Raised, Sandbox
 from tests.helpers.answers import with_answers
 
 pytestmark = pytest.mark.host
@@ -311,6 +312,12 @@ def test_arrays_within_a_dataclass_are_an_argument_too():
 
     _, state = quantize_4bit(np.ones((2, 3), "float32"))
     assert "state.absmax" in [place for place, _ in arrays_in(state, "state")]
+
+
+def test_what_is_raised_for_some_numbers_is_told(lesson, sandbox, tmp_path):
+    code = "if seed == 7: raise ValueError\nreturn 1.0"  # of no axis, as an exception on the other side is
+    assert graded(lesson, sandbox, tmp_path, {"noise": code}, 3).verdict == FAILED
+    assert not _same(Raised(["ValueError"], "", None), 1.0) and not _same(1.0, Raised(["ValueError"], "", None))
 
 
 def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):
