@@ -3,7 +3,7 @@
 import numpy as np
 
 from minilora import Tensor, no_grad, ops
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, promise, raised, search, task
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 
 USES = (
@@ -15,7 +15,26 @@ USES = (
     "minilora.functional.softmax",
 )
 
+PROMISES = {"Recorder.update": promise(outside="keeps layer")}  # layers come in turn, so it need not look
 SHOTS = [("Open a file.", "files"), ("Send a\nmessage.", "mail")]
+
+
+def prompt_inputs(d):
+    """Texts may come twice, with other topics."""
+    shots = [(d.number("Open a file.", "Send a\nmessage.", "  Indented"), d.number("files", "mail", "the web"))]
+    return (shots * d.choice(0, 1) + more_shots(d))[: d.size(0, 4)], d.number("Parse a URL.", "Open a file.", "a: b\nc")
+
+
+def more_shots(d):
+    return [(d.number("Open a file.", "Wait."), d.number("files", "processes", "x")) for _ in range(3)]
+
+
+def class_inputs(d):
+    """No two of the last place's logits are equal."""
+    T, V = d.size(1, 4), d.size(2, 6)
+    logits = d.array(T, V)
+    logits[-1] = max(np.abs(logits).max(), 1e-4) * np.array(d.shuffled(list(np.linspace(-1, 1, V))))
+    return logits, d.shuffled(range(V))[: d.size(1, 4)]
 
 
 @task(
@@ -27,7 +46,9 @@ SHOTS = [("Open a file.", "files"), ("Send a\nmessage.", "mail")]
     ),
 )
 def prompting(student):
-    for shots in ([], SHOTS[:1], SHOTS):
+    search(student.few_shot_prompt, prompt_inputs)
+    search(student.choose_class, class_inputs)
+    for shots in ([], SHOTS[:1], SHOTS, [("Wait.", "files"), ("Wait.", "web")]):
         text = "Parse a URL."
         before = "".join(f"{shot}\nTopic: {topic}\n\n" for shot, topic in shots)
         right = f"{before}{text}\nTopic:"
@@ -44,6 +65,9 @@ def prompting(student):
         answer.equals(
             right,
             instead={
+                "Without shots the text stands alone: nothing before it.": (
+                    lambda got, right=right, shots=shots: not shots and got.endswith(right)
+                ),
                 "The mark for the end of a line is \\n, with a backslash.": lambda got: "/n" in got,
                 "A space parts 'Topic:' from the topic of a shot.": right.replace("Topic: ", "Topic:"),
                 "It is 'Topic:', with a capital letter.": lambda got: got != right and got.lower() == right.lower(),
@@ -62,6 +86,9 @@ def prompting(student):
                 "The shots are missing.": f"{text}\nTopic:",
                 "Each shot shows its topic: that is what the model learns from.": (
                     "".join(f"{shot}\nTopic:\n\n" for shot, _ in shots) + f"{text}\nTopic:"
+                ),
+                "A text may come twice, with another topic: keep both shots.": (
+                    lambda got, shots=shots: shots[1:] and shots[0][0] == shots[1][0] and got.count("Topic:") == 2
                 ),
                 "Only the last shot is there: join them all.": lambda got: len(shots) > 1 and shots[0][0] not in got,
                 "The question is missing: after the text comes a line with 'Topic:'.": before + text,
@@ -94,6 +121,22 @@ def prompting(student):
                 "One number was asked for: logits[-1] has the scores of the last place.": lambda got: np.size(got) > 1,
             },
         )
+        student.choose_class(logits - 30, [*classes[1:], best]).equals(
+            len(classes) - 1,
+            instead={"Logits may all be negative: compare with the first class's, not with 0.": 0},
+        )
+
+
+def mask_inputs(d):
+    """Any row may be padded on the left, and has a real token."""
+    B, T = d.size(1, 3), d.size(1, 4)
+    return d.number(1, 2, 3, 4), (np.arange(T) >= d.whole(B, below=T)[:, None]).astype("int64")
+
+
+MASKED = {
+    "kinds": "Two arrays were asked for.",
+    "shapes": "The mask is (B, T, P + T), the positions are (B, T).",
+}
 
 
 @task(
@@ -105,6 +148,7 @@ def prompting(student):
     ),
 )
 def seeing(student):
+    search(student.driver.masked, mask_inputs, hints=MASKED)
     for P, rows in [(2, [[1, 1]]), (2, [[1, 1, 1], [0, 1, 1]]), (3, [[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])]:
         real = np.array(rows)
         B, T = real.shape
@@ -198,6 +242,23 @@ IDS = (np.array([[4, 9]]), np.array([[1, 2, 3], [7, 8, 0]]))
 FIRST = [5, 3, 10]
 
 
+def soft_inputs(d):
+    token_ids = d.whole(d.size(), below=11).tolist()
+    ids, more = (d.whole(d.size(1, 3), d.size(), below=11) for _ in range(2))
+    return token_ids, ids, more, d.array(len(token_ids), 8, kinds=("normal",), dtype="float32")
+
+
+SOFT = {
+    "kinds": "prompt must be a Tensor that trains: nn.Parameter(…); and model the language model.",
+    "prompt": "Another start: the embeddings of token_ids, in their order, each as often as it comes.",
+    "trains": "Of all, the prompt alone trains.",
+    "table's gradient": "The prompt still hangs on the table: make a Tensor of its own, from the table's array.",
+    "more": "A second call with other ids goes wrong: is something kept from the first?",
+    "moved": "After the prompt was changed, the answer is another one than with these vectors: read self.prompt anew.",
+    "table": "Who writes to the prompt writes to the model's table: the prompt is a copy of its rows.",
+}
+
+
 @task(
     3,
     hints=(
@@ -207,6 +268,7 @@ FIRST = [5, 3, 10]
     ),
 )
 def softly(student):
+    search(student.driver.soft_twice, soft_inputs, examples=15, hints=SOFT, tolerance=1e-4)
     table = tiny().model.embed_tokens.weight.numpy()
     for token_ids, ids in ((FIRST[:1], IDS[0]), (FIRST, IDS[1])):
         P, (B, T) = len(token_ids), ids.shape
@@ -255,7 +317,12 @@ def softly(student):
             "Other parameters train than the prompt.",
             instead={
                 "Nothing trains: freeze the model, and not the prompt.": [],
-                "The model is not frozen: model.requires_grad_(False).": lambda names: len(names) > 1,
+                "The model is not frozen: model.requires_grad_(False).": lambda names: any(
+                    name.startswith("model") for name in names
+                ),
+                "Something computed is kept from the first call: compute it anew in each.": (
+                    lambda names: "prompt" in names and len(names) > 1
+                ),
             },
         )
         answer["reached"].equals(
@@ -288,6 +355,17 @@ def race(student, kind: str) -> None:
     )
 
 
+def attention_inputs(d):
+    """Single floats keep small numbers. The prefix is seen by all, as task 2 has it."""
+    B, H, T, D, P = d.size(1, 3), d.size(1, 3), d.size(), d.size(), d.size(1, 3)
+    plain = ("normal", "ties", "zeros", "tiny")
+    q, k, prefix_k = d.array(B, H, T, D, kinds=plain), d.array(B, H, T, D, kinds=plain), d.array(H, P, D, kinds=plain)
+    kinds = (*plain, "large") if d.dtype == "float64" else ("normal", "zeros")
+    own = np.tril(np.ones((T, T), dtype=bool)) & d.mask(B, 1, T)
+    mask = np.concatenate([np.ones((B, T, P), dtype=bool), own], axis=2)
+    return q, k, d.array(B, H, T, D, kinds=kinds), prefix_k, d.array(H, P, D, kinds=kinds), mask
+
+
 def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
     """As Tensors, in float64."""
     B, P = len(q.data), prefix_k.shape[1]
@@ -308,6 +386,7 @@ def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
     ),
 )
 def attending(student):
+    search(student.driver.attention, attention_inputs, examples=40, tolerance=1e-4)
     rng = np.random.default_rng(4)
     for B, H, T, D, P in [(1, 1, 2, 3, 1), (1, 1, 2, 2, 3), (2, 3, 3, 4, 2)]:
         q, k, v = (draw(rng, B, H, T, D) for _ in range(3))
@@ -345,6 +424,11 @@ def attending(student):
             y.numpy(),
             instead={
                 "The scores are not divided by √D.": plain(scale=1.0)[0].numpy(),
+                "The scores are divided by the root of H · D; each head has D numbers.": plain(scale=(H * D) ** -0.5)[
+                    0
+                ].numpy()
+                if H > 1
+                else raised("ValueError", "H"),
                 "The scores are divided by D, not by its root.": plain(scale=1 / D)[0].numpy(),
                 "The prefix stands behind the text's keys and values: it comes first, as in the mask.": (
                     plain(mask=np.concatenate([mask[:, :, T:], mask[:, :, :T]], axis=2))[0].numpy()
@@ -394,6 +478,22 @@ def attending(student):
                 instead={f"No gradient reaches {name}: compute with Tensors, not with their arrays.": None},
             )
 
+    sharp(student)
+
+
+def sharp(student):
+    """Scores of ±150: what must not be looked at has the largest."""
+    q, k, prefix_k = np.full((1, 1, 1, 1), 10.0), np.full((1, 1, 1, 1), 15.0), np.full((1, 1, 1), -15.0)
+    mask = np.array([[[True, False]]])
+    answer = student.driver.attention(q, k, np.full((1, 1, 1, 1), 3.0), prefix_k, np.full((1, 1, 1), 2.0), mask)
+    answer["y"].equals(
+        np.full((1, 1, 1, 1), 2.0),
+        instead={
+            "What must not be looked at still gets weight where its score is 300 larger than the others: -1e9 leaves "
+            "none, -100 does.": np.full((1, 1, 1, 1), 3.0),
+        },
+    )
+
 
 def softmax(scores, axis=-1):
     exps = np.exp(scores - scores.max(axis=axis, keepdims=True))
@@ -430,6 +530,39 @@ def gradients_of(keys, values, ids):
     return [t.grad for t in tensors]
 
 
+def joined_inputs(d):
+    L, H, P, D, B, T, more_B, more_T = (d.size(1, 3) for _ in range(8))
+    keys, values, k, v = (d.array(*shape) for shape in 2 * [(L, H, P, D)] + 2 * [(B, H, T, D)])
+    more = d.array(more_B, H, more_T, D), d.array(more_B, H, more_T, D)
+    return keys, values, d.number(*range(L)), k, v, d.number(*range(L)), *more
+
+
+def prefix_inputs(d):
+    B, T, P = d.size(1, 3), d.size(), d.size()
+    keys, values = (d.array(2, 1, P, 4, kinds=("normal", "ties", "zeros"), dtype="float32") for _ in range(2))
+    real = (np.arange(T) >= d.whole(B, below=T)[:, None]).astype("int64")
+    ids, more = d.whole(B, T, below=11), d.whole(d.size(1, 3), d.size(), below=11)
+    return keys, values, ids, d.choice(None, real), more
+
+
+JOINED = {
+    "length": "length is P, the third of keys' axes: so many positions are taken.",
+    "kinds": "update gives two Tensors.",
+    "dkeys": "No gradient reaches keys: they must take part as a Tensor.",
+    "dvalues": "No gradient reaches values: they must take part as a Tensor.",
+    "dk": "No gradient reaches k: the text's own keys must take part as a Tensor.",
+    "dv": "No gradient reaches v: the text's own values must take part as a Tensor.",
+    "again": "A second update, of another layer or with other rows, goes wrong: it must keep nothing of the first.",
+    "after": "The model itself adds to length when it is done: update leaves it at P.",
+}
+PREFIX = {
+    "kinds": "keys and values must be Tensors that train, nn.Parameter(…); and model the language model.",
+    "trains": "keys and values train, and nothing else.",
+    "reached": "A gradient reaches keys and values, and nothing else.",
+    "more": "A second call with other ids goes wrong: is something kept from the first?",
+}
+
+
 NOT_BROADCAST = "The prefix is the same for all rows: broadcast the layer's to (B, H, P, D), B being k's rows."
 
 
@@ -442,6 +575,8 @@ NOT_BROADCAST = "The prefix is the same for all rows: broadcast the layer's to (
     ),
 )
 def prefixing(student):
+    search(student.driver.joined, joined_inputs, examples=40, hints=JOINED)
+    search(student.driver.prefix_twice, prefix_inputs, examples=15, hints=PREFIX, tolerance=1e-3)
     rng = np.random.default_rng(5)
     for L, H, P, D, B, T in [(1, 1, 2, 3, 1, 1), (2, 1, 3, 4, 1, 3), (3, 2, 4, 5, 2, 1)]:
         keys, values, layer = draw(rng, L, H, P, D), draw(rng, L, H, P, D), L - 1
@@ -579,6 +714,31 @@ def prefixing(student):
     )
 
 
+def noted_inputs(d):
+    L, H, P, D = (d.size(1, 3) for _ in range(4))
+    return d.array(L, 1, H, P, D), d.array(L, 1, H, P, D)
+
+
+def start_inputs(d):
+    return (d.whole(d.size(), below=11).tolist(),)
+
+
+NOTED = {
+    "length before": "An empty cache: length is 0.",
+    "kinds": "The layer attends to what update returns: give the Tensors k and v back.",
+    "back": "The layer attends to what update returns: give k and v back as they are.",
+    "dk": "No gradient reaches k: give the Tensor back as it is.",
+    "dv": "No gradient reaches v: give the Tensor back as it is.",
+    "length": "The model itself adds to length when it is done: update leaves it at 0.",
+    "seen": "seen[layer] is the pair (k, v) that the layer handed in.",
+    "another": "A second Recorder begins with what the first has seen: make a new list in __init__.",
+}
+STARTED = {
+    "kind": "Two arrays were asked for, not Tensors and not lists.",
+    "frozen": "The model was frozen, and was only to be read: within no_grad() nothing is recorded.",
+}
+
+
 @task(
     6,
     hints=(
@@ -588,6 +748,8 @@ def prefixing(student):
     ),
 )
 def starting(student):
+    search(student.driver.noted, noted_inputs, examples=40, hints=NOTED)
+    search(student.driver.started, start_inputs, examples=15, hints=STARTED, tolerance=1e-4)
     rng = np.random.default_rng(6)
     k, v = draw(rng, 2, 1, 1, 3, 4), draw(rng, 2, 1, 1, 3, 4)
     answer = student.driver.recorded(k, v)
@@ -608,14 +770,12 @@ def starting(student):
             "update returns nothing, and the layer attends to what comes back: return k, v.": lambda back: (
                 back == [None, None]
             ),
-            "The layer attends to what update returns: give k and v back as they are.": lambda back: True,
         },
     )
     answer["seen"].equals(
         tuple(pairs),
         instead={
             "Only the keys were written down: seen[layer] is the pair (k, v).": lambda seen: np.array_equal(seen, k),
-            "seen[layer] is the pair (k, v) that the layer handed in.": lambda seen: True,
         },
     )
     for token_ids in (FIRST[:1], FIRST):
@@ -633,7 +793,9 @@ def starting(student):
                     f"{name} still has an axis for the one sequence: take k[0] and v[0].": lambda got: (
                         np.shape(got) == (2, 1, 1, P, 4)
                     ),
-                    "Keys and values have changed places.": right[1 - index],
+                    "Keys and values have changed places.": lambda got, i=index: (
+                        same_pair(answer, right[::-1]) and np.allclose(got, right[1 - i], atol=1e-5)
+                    ),
                     "Layers and heads have run together: np.stack makes an axis for the layers.": lambda got: (
                         np.shape(got) == (2, P, 4)
                     ),
@@ -662,6 +824,12 @@ def starting(student):
         both = np.concatenate([np.broadcast_to(token_ids, (len(ids), P)), ids], axis=1)
         begun["logits"].equals(logits_of(both)[:, P:], tolerance=1e-4)
     race(student, "Prefix")
+
+
+def same_pair(answer, pair) -> bool:
+    return all(
+        np.allclose(answer[name].value, part, atol=1e-5) for name, part in zip(("keys", "values"), pair, strict=True)
+    )
 
 
 def recorded(token_ids) -> tuple[np.ndarray, np.ndarray]:

@@ -42,6 +42,33 @@ def gradient(module, name: str):
     return getattr(getattr(module, name, None), "grad", None)
 
 
+def kinds_of(*values) -> list:
+    return [type(value).__name__ for value in values]
+
+
+def masked(student, P, real):
+    """mask, positions = mask_and_positions(P, real); and of both the rows of the real tokens"""
+    mask, positions = student.mask_and_positions(P, real)
+    facts = {"kinds": kinds_of(mask, positions), "shapes": (np.shape(mask), np.shape(positions))}
+    if facts["shapes"] != ((*real.shape, P + real.shape[1]), real.shape):
+        return facts
+    return facts | {"mask": np.asarray(mask)[real == 1], "positions": np.asarray(positions)[real == 1]}
+
+
+def soft_twice(student, token_ids, ids, more, moved):
+    """soft = SoftPrompt(model, token_ids); soft(ids); backward; soft(more); soft(ids) with another prompt"""
+    model = tiny()
+    soft = student.SoftPrompt(model, token_ids)
+    table = model.model.embed_tokens.weight
+    facts = {"kinds": kinds_of(soft.prompt, soft.model), "prompt": soft.prompt.numpy().copy()}
+    facts["trains"] = [name for name, p in soft.named_parameters() if p.requires_grad]
+    facts["logits"] = logits = soft(ids)
+    (logits * logits).sum().backward()
+    facts |= {"gradient": soft.prompt.grad, "table's gradient": table.grad, "more": soft(more)}
+    soft.prompt.data[...] = moved
+    return facts | {"moved": soft(ids), "table": table.numpy()}
+
+
 def prompted(student, token_ids, ids):
     """soft = SoftPrompt(model, token_ids); logits = soft(ids)"""
     soft = student.SoftPrompt(tiny(), token_ids)
@@ -78,6 +105,47 @@ def cached(student, keys, values, layer, k, v):
     return {"length": length, "found": found, "again": again, "after": cache.length}
 
 
+def joined(student, keys, values, layer, k, v, other, more_k, more_v):
+    """cache = PrefixCache(keys, values); cache.update(layer, k, v); backward; cache.update(other, more_k, more_v)"""
+    tensors = [Tensor(a, requires_grad=True) for a in (keys, values, k, v)]
+    cache = student.PrefixCache(*tensors[:2])
+    facts = {"length": cache.length}
+    found = cache.update(layer, *tensors[2:])
+    facts |= {"kinds": kinds_of(*found), "k": found[0], "v": found[1]}
+    sum((t * t).sum() for t in found).backward()
+    facts |= {f"d{name}": t.grad for name, t in zip(("keys", "values", "k", "v"), tensors, strict=True)}
+    again = cache.update(other, Tensor(more_k), Tensor(more_v))
+    return facts | {"again": tuple(again), "after": cache.length}
+
+
+def prefix_twice(student, keys, values, ids, real, more):
+    """prefix = Prefix(model, keys, values); prefix(ids, real); backward from the real tokens; prefix(more)"""
+    prefix = student.Prefix(tiny(), keys, values)
+    facts = {"kinds": kinds_of(prefix.keys, prefix.values, prefix.model)}
+    facts["trains"] = sorted(name for name, p in prefix.named_parameters() if p.requires_grad)
+    logits = prefix(ids) if real is None else prefix(ids, real)
+    seen = logits if real is None else logits * real[:, :, None].astype("float32")
+    (seen * seen).sum().backward()
+    facts |= {"logits": seen, "dkeys": prefix.keys.grad, "dvalues": prefix.values.grad}
+    facts["reached"] = sorted(name for name, p in prefix.named_parameters() if p.grad is not None)
+    return facts | {"more": prefix(more)}
+
+
+def noted(student, k, v):
+    """recorder = Recorder(); recorder.update(layer, k[layer], v[layer]) for all layers; backward; another Recorder()"""
+    recorder, layers = student.Recorder(), range(len(k))
+    tensors = [[Tensor(a[layer], requires_grad=True) for layer in layers] for a in (k, v)]
+    facts = {"length before": recorder.length}
+    back = [recorder.update(layer, tensors[0][layer], tensors[1][layer]) for layer in layers]
+    facts |= {"kinds": kinds_of(*(t for pair in back for t in pair)), "back": tuple(map(tuple, back))}
+    sum((t * t).sum() for pair in back for t in pair).backward()
+    facts |= {"dk": tuple(t.grad for t in tensors[0]), "dv": tuple(t.grad for t in tensors[1])}
+    facts |= {"length": recorder.length, "seen": tuple(tuple(recorder.seen[layer]) for layer in layers)}
+    another = student.Recorder()
+    another.update(0, Tensor(k[-1]), Tensor(v[-1]))
+    return facts | {"another": (len(another.seen), tuple(another.seen[0]))}
+
+
 def prefixed(student, keys, values, ids):
     """prefix = Prefix(model, keys, values); logits = prefix(ids); prefix(ids) once more"""
     prefix = student.Prefix(tiny(), keys, values)
@@ -95,9 +163,11 @@ def prefixed_padded(student, keys, values, ids, real):
 
 def started(student, token_ids):
     """keys, values = real_start(model, token_ids)"""
-    keys, values = student.real_start(tiny(), token_ids)
+    model = tiny()
+    keys, values = student.real_start(model, token_ids)
     kind = {type(keys).__name__, type(values).__name__}
-    return {"keys": keys, "values": values, "kind": sorted(kind)}
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    return {"keys": keys, "values": values, "kind": sorted(kind), "frozen": frozen}
 
 
 def recorded(student, k, v):

@@ -723,6 +723,93 @@ return self.model(ids, mask, past_key_values=self.cache).logits
         + "return tuple(np.stack([p[i].numpy()[0] for p in recorder.seen]).transpose(2, 0, 1, 3) for i in (0, 1))",
         "must have the axes",
     ),
+    Mistake(
+        "few_shot_prompt",
+        "a dictionary of shots",
+        """
+        before = "".join(f"{shot}\\nTopic: {topic}\\n\\n" for shot, topic in dict(shots).items())
+        return f"{before}{text}\\nTopic:"
+        """,
+        "A text may come twice",
+    ),
+    Mistake(
+        "choose_class",
+        "better than 0",
+        """
+        best, score = 0, 0.0
+        for i, token in enumerate(first_tokens):
+            if logits[-1, token] > score:
+                best, score = i, logits[-1, token]
+        return best
+        """,
+        "all be negative",
+    ),
+    Mistake(
+        "mask_and_positions",
+        "a mask of numbers",
+        """
+        B, T = real.shape
+        own = np.tril(np.ones((T, T))) * real[:, None, :]
+        return np.concatenate([np.ones((B, T, P)), own], axis=2), P + np.cumsum(real, axis=1) - 1
+        """,
+        "Booleans",
+    ),
+    Mistake(
+        "mask_and_positions",
+        "padding on the right",
+        """
+        B, T = real.shape
+        own = np.tril(np.ones((T, T), dtype=bool)) & (np.arange(T) < real.sum(axis=1)[:, None])[:, None]
+        return np.concatenate([np.ones((B, T, P), dtype=bool), own], axis=2), P + np.cumsum(real, axis=1) - 1
+        """,
+        "begins with padding",
+    ),
+    Mistake(
+        "SoftPrompt.forward",
+        "rows kept",
+        """
+        P, d = self.prompt.shape
+        if not hasattr(self, "rows"):
+            self.rows = self.prompt.broadcast_to((len(ids), P, d))
+        x = ops.concatenate([self.rows, self.model.model.embed_tokens(ids)], axis=1)
+        return self.model.lm_head(self.model.model(inputs_embeds=x)[:, P:])
+        """,
+        "kept from the first",
+    ),
+    Mistake(
+        "prefix_attention",
+        "-100",
+        """
+        B, H, _, D = q.shape
+        P = prefix_k.shape[1]
+        keys = ops.concatenate([prefix_k.broadcast_to((B, H, P, D)), k], axis=2)
+        values = ops.concatenate([prefix_v.broadcast_to((B, H, P, D)), v], axis=2)
+        scores = q @ keys.swapaxes(-1, -2) * D**-0.5 + np.where(mask, 0.0, -100.0)[:, None]
+        weights = F.softmax(scores, axis=-1)
+        return weights @ values, weights[..., :P].sum(axis=-1)
+        """,
+        "-1e9 leaves none",
+    ),
+    Mistake(
+        "Recorder.__init__",
+        "one list for all",
+        """
+        self.length = 0
+        Recorder.everything = getattr(Recorder, "everything", [])
+        self.seen = Recorder.everything
+        """,
+        "a new list in __init__",
+    ),
+    Mistake(
+        "real_start",
+        "the model frozen",
+        """
+        recorder = Recorder()
+        model.requires_grad_(False)(np.array([token_ids]), past_key_values=recorder)
+        return tuple(np.stack([pair[i].numpy()[0] for pair in recorder.seen]) for i in range(2))
+        """,
+        "only to be read",
+    ),
 ]
 
 RIGHT = [
@@ -748,10 +835,10 @@ RIGHT = [
     ),
     Right(
         "mask_and_positions",
-        "by loops, in numbers",
+        "by loops, positions in floats",
         """
         B, T = real.shape
-        mask, positions = np.zeros((B, T, P + T), dtype="int8"), np.zeros((B, T))
+        mask, positions = np.zeros((B, T, P + T), dtype=bool), np.zeros((B, T))
         for b in range(B):
             padding = T - int(real[b].sum())
             for i in range(T):

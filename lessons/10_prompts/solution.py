@@ -54,7 +54,7 @@ def choose_class(logits: np.ndarray, first_tokens: list[int]) -> int:
 
 # %%
 def mask_and_positions(P: int, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """real (B, T): 1 for a token, 0 for padding on the left -> mask (B, T, P + T), positions (B, T).
+    """real (B, T): 1 for a token, 0 for padding on the left -> mask (B, T, P + T) of booleans, positions (B, T).
 
     mask[b, i, j] is True where token i of row b sees key j: the virtual tokens, which come first, and the real tokens
     up to itself. Positions count virtual and real tokens from 0; what a padding token sees and where it stands is free.
