@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minilora.classroom import draw, promise, raised, task
+from minilora.classroom import draw, promise, raised, search, task
 
 USES = ("minilora.classroom.device",)
 PROMISES = {"from_host": promise(shares=True), "to_host": promise(shares=True)}
@@ -43,10 +43,13 @@ def nothing_travelled(answer):
     hints=(
         "Who else may hold the object that xp is, and what do they see after your switch?",
         "Clear xp's dictionary and fill it from the library's functions; never write xp = ….",
-        "global active; then vars(xp).clear() and vars(xp).update(vars(library.functions)); return the library before.",
+        "A list that others hold is emptied and filled likewise: names.clear(); names.extend(new); names = new would "
+        "leave them with the old one. What is to be returned has to be looked at before `active` is set.",
     ),
 )
 def switching(student):
+    at_the_start = student.driver.at_the_start()  # before any other call
+    search(student.driver.switches, lambda d: [d.shuffled(["numpy", "device", "small", "device"])], examples=6)
     answer = student.driver.switched()
     answer.returns({"`active` is read before it is set: say `global active` first.": raised("UnboundLocalError")})
     answer["same object"].equals(
@@ -67,6 +70,10 @@ def switching(student):
     answer["xp.exp is NumPy's"].equals(
         True, instead={"After the second switch, xp has not got NumPy's functions.": False}
     )
+    at_the_start.equals(
+        {"xp lacks": "", "xp has besides": ""},
+        instead={"use(NUMPY), when NumPy is in use already, must fill xp as well: it is empty at the start.": dict},
+    )
 
 
 @task(
@@ -74,10 +81,15 @@ def switching(student):
     hints=(
         "How can you tell on which side an array is? And what has to happen where it is on the right one already?",
         "isinstance(a, active.array_type) says so. np.asarray makes a NumPy array of lists and numbers.",
-        "from_host: a itself, or active.upload(np.asarray(a)). to_host: active.download(a), or np.asarray(a).",
+        "So a function that wants a set, of whatever comes in: s if isinstance(s, set) else set(s). What is there "
+        "already stays as it is; the rest is first made what the conversion takes.",
     ),
 )
 def crossing(student):
+    search(student.driver.from_host, sides_and_values, parts=FORM, examples=100)
+    search(student.driver.from_host_changed, sides_and_arrays, parts=FORM, hints={"values": KEPT}, examples=20)
+    search(student.driver.to_host, sides_and_arrays, parts=FORM)
+    search(student.driver.to_host_again, sides_and_values, parts=FORM, examples=20)
     values = [[3, 1, 2], np.array([[1.5, -2.0]], dtype="float32"), 2.5, np.array([True, False])]
     for library in LIBRARIES:
         for a in values:
@@ -141,15 +153,40 @@ def crossing(student):
             answer["values"].equals(np.asarray(a))
 
 
+def softmax_along(x, axis):
+    with np.errstate(all="ignore"):
+        powers = np.exp(x - x.max(axis=axis, keepdims=True))
+        return powers / powers.sum(axis=axis, keepdims=True)
+
+
+FORM = ("where", "dtype", "values")
+KEPT = "The array was changed and taken across again, and its old values came: something is kept from the first time."
+
+
+def sides_and_arrays(d):
+    shape = d.shape((2, 1, 0, 3))
+    kind = d.choice("float", "whole", "float", "boolean", "float")
+    a = d.array(*shape) if kind == "float" else d.mask(*shape) if kind == "boolean" else d.whole(*shape, below=300)
+    return d.choice(*LIBRARIES), a
+
+
+def sides_and_values(d):
+    library, a = sides_and_arrays(d)
+    return library, a.tolist() if d.choice(False, True) else a
+
+
 @task(
     3,
     hints=(
         "Which of your functions are NumPy's own, and which are those of the library that x belongs to?",
         "Methods (x.max, x.sum) go with the array; all functions come from xp. Keep the reduced axis with keepdims.",
-        "powers = xp.exp(x - x.max(axis=-1, keepdims=True)), then divide by its sum along the same axis.",
+        "Scores 1002, 1000, 1001: less their maximum 0, -2, -1, which exp makes 1, 0.135, 0.368. Their sum is 1.503, "
+        "and the shares 0.665, 0.090, 0.245. To take a mean away from each row: x - x.mean(axis=-1, keepdims=True).",
     ),
 )
 def shares(student):
+    inputs = lambda d: [d.choice(*LIBRARIES), d.array(*d.shape((1, 0, 2)), d.size())]  # noqa: E731
+    search(student.driver.softmax, inputs, parts=("where", "waited", "values"))
     rng = np.random.default_rng(3)
     inputs = [draw(rng, 1, 2), draw(rng, 2, 3), draw(rng, 2, 3, 4)]
     inputs += [np.array([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]])]
@@ -180,6 +217,7 @@ def shares(student):
                     "exp overflows for large scores: take each row's maximum away first.": overflown,
                     "One maximum for all rows: a row far below it becomes all zeros.": of_all,
                     "The sum runs along the first axis, not the last.": along_0,
+                    "The sum runs along axis 1: the last axis is -1.": softmax_along(x, 1 % x.ndim),
                     "The sum runs over everything, not along the last axis.": all_rows / all_rows.sum(),
                     "The shares are not divided by their sum.": powers,
                 },
@@ -191,10 +229,12 @@ def shares(student):
     hints=(
         "On which side are the ids when they come in, and where does a check cost nothing?",
         "np.asarray(ids) is on the host. Its min and max say whether all lie in the range; then the ids travel.",
-        "if ids.size and (ids.min() < 0 or ids.max() >= table.shape[0]): raise IndexError. Then table[from_host(ids)].",
+        "A table of 7 rows has ids 0 … 6: 7 and -1 are refused, and [] is not, though it has no smallest. Likewise, "
+        "dates are checked before they are sent: np.asarray(days), then days.min() and days.max(), and then the trip.",
     ),
 )
 def looking_up(student):
+    search(student.driver.rows, tables_and_ids, parts=("where", "waited", "values"))
     table = draw(np.random.default_rng(4), 4, 3)
     for library in LIBRARIES:
         for ids in ([1], [3, 0, 3], np.array([[0, 1], [2, 3]]), np.zeros(0, dtype="int64")):
@@ -204,6 +244,7 @@ def looking_up(student):
                     "The ids are on the host and the table is not: take the ids across with from_host.": (
                         raised("TypeError", "indexed by device arrays")
                     ),
+                    "Of no ids there is no smallest one: look at ids.size first.": raised("ValueError", "zero-size"),
                     "These ids all lie in 0 … n - 1, with n the number of rows.": raised("IndexError"),
                 }
             )
@@ -235,6 +276,26 @@ def looking_up(student):
                     "The error for an index out of range is IndexError.": raised("ValueError"),
                 },
             )
+    for library in LIBRARIES:
+        student.driver.rows(library, np.arange(600.0).reshape(300, 2), [299, 0, 256])["values"].equals(
+            np.array([[598.0, 599.0], [0.0, 1.0], [512.0, 513.0]]),
+            instead={SMALL: np.array([[86.0, 87.0], [0.0, 1.0], [0.0, 1.0]])},
+        )
+        student.driver.rows(library, np.arange(20.0).reshape(10, 2), [256]).equals(
+            raised("IndexError"), instead={SMALL: lambda found: found["values"][0][0] == 0}
+        )
+
+
+SMALL = "Ids that are larger than 255 become others: keep whole numbers of 64 bits."
+
+
+def tables_and_ids(d):
+    """Ids of which all lie in the table, or one may lie outside."""
+    n = d.choice(3, 1, 2, 4)
+    table = d.array(n, d.size())
+    least, below = d.choice(0, 0, -1), n + d.choice(0, 0, 1)
+    ids = d.whole(*d.shape((1, 2, 3)), least=least, below=below, dtype=d.choice("int64", "int32"))
+    return d.choice(*LIBRARIES), table, ids.tolist() if d.choice(False, True) else ids
 
 
 @task(
@@ -242,16 +303,19 @@ def looking_up(student):
     hints=(
         "Which of the two generators gives the same numbers on every machine?",
         "Draw with np.random.default_rng(seed) on the host, make the numbers float32 there, and take them across.",
-        'from_host(np.random.default_rng(seed).standard_normal(shape).astype("float32"))',
+        "Dice for both sides: rng = np.random.default_rng(5), rng.integers(1, 7, 3), as int8 by .astype, then across: "
+        "the same three numbers on each side. Of xp's generator, they would be others on the device.",
     ),
 )
 def drawing(student):
+    search(student.driver.normal_start, sides_and_shapes, parts=FORM, examples=40)
     for library in LIBRARIES:
-        for shape, seed in [((2,), 0), ((2, 3), 1)]:
+        for shape, seed in [((2,), 0), ((2, 3), 1), ((), 2), ((0, 3), 3)]:
             rng = np.random.default_rng
             answer = student.driver.normal_start(library, shape, seed)
             answer.returns(
                 REFUSED
+                | {"A shape may have no axes: draw for the whole of it at once.": raised("IndexError", "tuple index")}
                 | {"The device's generator has not got that: draw on the host.": raised("AttributeError", "_Generator")}
             )
             answer["where"].equals(
@@ -282,6 +346,10 @@ def drawing(student):
             )
 
 
+def sides_and_shapes(d):
+    return d.choice(*LIBRARIES), tuple(d.choice(2, 1, 0, 3) for _ in range(d.choice(1, 2, 3, 0))), d.number(0, 1, 7)
+
+
 SIGN = "The step goes uphill: subtract the gradient."
 
 
@@ -301,10 +369,12 @@ def descent(x, y, steps, rate, factor=2.0, summed=False, late=False):
     hints=(
         "Which lines of the loop need a number on the host? And which lines need the data to travel?",
         "Take x and y across before the loop; keep the losses in a list as they are, and fetch them at the end.",
-        "losses.append((error * error).mean()), w = w - rate * 2 / n * (x.T @ error); then to_host(xp.stack(losses)).",
+        "x = [1, 2], y = [2, 4], rate 0.1: the errors are -2, -4, the loss 10, the gradient 2/2 · (1 · -2 + 2 · -4) = "
+        "-10, and w goes from 0 to 1. Three losses without axes are one array of three by stack, and travel as one.",
     ),
 )
 def training(student):
+    search(student.driver.fit, descents, facts=facts_of_fit, tolerance=1e-4)
     rng = np.random.default_rng(6)
     for library in LIBRARIES:
         for n, d, steps in [(2, 1, 1), (3, 2, 2), (4, 2, 8)]:
@@ -348,3 +418,29 @@ def training(student):
                     "x and y copied to the device once",
                     "The data travels in each step: take x and y across before the loop.",
                 )
+
+
+def descents(d):
+    """Rates are small enough for the steps to come to an end."""
+    n, dim = d.size(), d.size()
+    x, y = d.array(n, dim), d.array(n)
+    if d.choice(False, True):
+        x, y = d.whole(n, dim, least=-4, below=5), d.whole(n, least=-4, below=5)
+    return (
+        d.choice(*LIBRARIES),
+        x,
+        y,
+        d.number(1, 2, 5),
+        d.number(0.1, 0.3, 0.2) / max(np.abs(x).max() ** 2 * dim, 1e-12),
+    )
+
+
+def facts_of_fit(result):
+    w, losses = result["w"], result["losses"]
+    return {
+        "w": w["values"],
+        "losses": losses["values"],
+        "where w and losses are": (w["where"], losses["where"]),
+        "waited more than twice": result["waited"] > 2,
+        "x and y copied once": result["uploaded"] <= 4,
+    }

@@ -3,6 +3,8 @@
 There are no answers here. The first line of each docstring is how a report shows the call.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from minilora.classroom import device
@@ -14,7 +16,7 @@ def library_of(student, library):
 
 def there(library, array):
     """A NumPy array on the library's side, without the student's border."""
-    return device.upload(np.array(array)) if library == "device" else np.array(array)
+    return device.upload(np.array(array)) if library == "device" else array
 
 
 def described(result) -> dict:
@@ -41,6 +43,43 @@ def switched(student):
     found["active again"] = getattr(student.active, "name", None)
     found["xp.exp is NumPy's"] = getattr(student.xp, "exp", None) is np.exp
     return found
+
+
+def switches(student, names):
+    """at the start and after each use(…): what is in use, what xp has; small is a third library"""
+    small = student.Library("small", SimpleNamespace(exp=abs, only_small=abs), list, list, list)
+    libraries = {"numpy": student.NUMPY, "device": student.DEVICE, "small": small}
+    student.use(student.active)
+    held, found, before = student.xp, [state(student.xp, student.active)], student.active
+    for name in names:
+        returned = student.use(libraries[name])
+        found.append(state(held, libraries[name]) | {"gives the one before": returned is before})
+        found[-1] |= {"active": student.active is libraries[name], "xp is the same object": student.xp is held}
+        before = libraries[name]
+    student.use(student.NUMPY)
+    return tuple(found)
+
+
+def at_the_start(student):
+    """xp, when the file has been run, with use(NUMPY) in it"""
+    return state(student.xp, student.NUMPY)
+
+
+def state(xp, library):
+    has, should = vars(xp), vars(library.functions)
+    should = {name: should[name] for name in should if not name.startswith("_")}
+    lacks = [name for name in should if has.get(name) is not should[name]]
+    besides = set(has) - set(vars(library.functions))
+    return {"xp lacks": ", ".join(sorted(lacks)[:3]), "xp has besides": ", ".join(sorted(besides)[:3])}
+
+
+def from_host_changed(student, library, a):
+    """use(library); from_host(a); a is changed; from_host(a) again"""
+    student.use(library_of(student, library))
+    a = np.array(a)
+    student.from_host(a)
+    a[...] = a + 1
+    return described(student.from_host(a))
 
 
 def from_host(student, library, a):

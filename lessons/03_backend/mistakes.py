@@ -119,6 +119,21 @@ MISTAKES = [
         """,
         "another object now",
     ),
+    Mistake(
+        "use",
+        "nothing to do",
+        """
+        global active
+        before = active
+        if library is before:
+            return before
+        active = library
+        vars(xp).clear()
+        vars(xp).update(vars(library.functions))
+        return before
+        """,
+        "empty at the start",
+    ),
     # Task 2
     Mistake("from_host", "not uploaded", "return np.asarray(a)", "NumPy array still"),
     Mistake(
@@ -145,6 +160,19 @@ MISTAKES = [
         "everything in float32",
         "return a if isinstance(a, active.array_type) else active.upload(np.asarray(a, dtype='float32'))",
         "dtype changed",
+    ),
+    Mistake(
+        "from_host",
+        "from memory",
+        """
+        kept = from_host.__dict__.setdefault("kept", {})
+        if isinstance(a, active.array_type):
+            return a
+        if id(a) not in kept:
+            kept[id(a)] = a, active.upload(np.asarray(a))
+        return kept[id(a)][1]
+        """,
+        "kept",
     ),
     Mistake("to_host", "np.asarray", "return np.asarray(a)", "only `download` brings it"),
     Mistake("to_host", "get", "return a.get() if active is DEVICE else a", "has no .get"),
@@ -253,6 +281,15 @@ MISTAKES = [
         """,
         "to read a number",
     ),
+    Mistake(
+        "softmax",
+        "axis 1",
+        """
+        e = xp.exp(x - x.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+        """,
+        "along axis 1",
+    ),
     # Task 4
     Mistake("rows", "unchecked", "return table[from_host(ids)]", "went through"),
     Mistake(
@@ -338,6 +375,28 @@ MISTAKES = [
         """,
         "is IndexError",
     ),
+    Mistake(
+        "rows",
+        "ids of 8 bits",
+        """
+        ids = np.asarray(ids).astype("uint8")
+        if ids.size and ids.max() >= len(table) or np.any(np.asarray(ids) < 0):
+            raise IndexError
+        return table[from_host(ids)]
+        """,
+        "larger than 255",
+    ),
+    Mistake(
+        "rows",
+        "the smallest of none",
+        """
+        ids = np.asarray(ids)
+        if ids.min() < 0 or ids.max() >= len(table):
+            raise IndexError
+        return table[from_host(ids)]
+        """,
+        "Of no ids",
+    ),
     # Task 5
     Mistake(
         "normal_start",
@@ -380,6 +439,16 @@ MISTAKES = [
         return from_host(np.random.standard_normal(shape).astype("float32"))
         """,
         "old generator",
+    ),
+    Mistake(
+        "normal_start",
+        "row by row",
+        """
+        rng = np.random.default_rng(seed)
+        rows = [rng.standard_normal(shape[1:]) for _ in range(shape[0])]
+        return from_host(np.array(rows, dtype="float32"))
+        """,
+        "no axes",
     ),
     # Task 6
     Mistake(

@@ -114,7 +114,8 @@ def softmax(x):
 def rows(table, ids):
     """The rows of table (n, d), an array of the library in use, that ids, a list or NumPy array of whole numbers, name.
 
-    Raises IndexError where an id is not in 0 … n - 1. The device is not waited for.
+    Raises IndexError where an id is not in 0 … n - 1. The device is not waited for. ids: of any shape, in NumPy also of
+    no length.
     """
     ### BEGIN SOLUTION task 4: check on the host, look up on the device
     ids = np.asarray(ids)
@@ -134,7 +135,8 @@ def rows(table, ids):
 def normal_start(shape: tuple[int, ...], seed: int):
     """Normal numbers in float32, in an array of the library in use.
 
-    They are those of np.random.default_rng(seed).standard_normal, whichever library that is.
+    They are those of np.random.default_rng(seed).standard_normal, whichever library that is. A shape may have no axes,
+    or one of length 0.
     """
     ### BEGIN SOLUTION task 5: draw on the host
     numbers = np.random.default_rng(seed).standard_normal(shape)
@@ -153,8 +155,8 @@ def normal_start(shape: tuple[int, ...], seed: int):
 def fit(x, y, steps: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Descend from w = 0. x (n, d) and y (n,) are NumPy arrays; the work is done by the library in use.
 
-    Returns w (d,) and the loss before each step (steps,), both as NumPy arrays. x and y are copied over once, and the
-    device is waited for at most twice, after the last step.
+    steps: at least 1. Returns w (d,) and the loss before each step (steps,), both as NumPy arrays. x and y are copied
+    over once, and the device is waited for at most twice, after the last step.
     """
     ### BEGIN SOLUTION task 6: a loop without waiting
     x, y = from_host(x), from_host(y)
