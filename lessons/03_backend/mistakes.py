@@ -523,6 +523,16 @@ RIGHT = [
         """,
     ),
     Right(
+        "softmax",
+        "CuPy's other names, and a loop that writes",
+        """
+        powers = xp.exp(xp.subtract(x, xp.amax(x, axis=-1, keepdims=True)))
+        shares = xp.zeros(x.shape, dtype=x.dtype)
+        shares[...] = xp.divide(powers, xp.add(powers, 0).sum(axis=-1, keepdims=True))
+        return shares
+        """,
+    ),
+    Right(
         "rows",
         "take, and a set",
         """

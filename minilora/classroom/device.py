@@ -130,6 +130,10 @@ class DeviceArray:
         count("computed")
         return self._wrap(self._array[self._key(key)])
 
+    def __setitem__(self, key: object, value: object) -> None:
+        count("computed")
+        self._array[self._key(key)] = self._plain(value)
+
     @classmethod
     def _in_range(cls, indices: np.ndarray, size: int) -> np.ndarray:
         """Whole numbers as indices along an axis of `size`: what is out of range wraps."""
@@ -230,7 +234,7 @@ def _from_numpy(name: str) -> Callable[..., DeviceArray]:
     """NumPy's function on device arrays."""
 
     def call(*arguments: Any, **named: Any) -> DeviceArray:
-        if arguments and isinstance(arguments[0], list | tuple) and name in ("stack", "concatenate"):
+        if arguments and isinstance(arguments[0], list | tuple) and name in JOINING:
             if not all(isinstance(part, DeviceArray) for part in arguments[0]):
                 raise TypeError(f"{name} joins device arrays only")
         elif name not in CREATING and not any(isinstance(a, DeviceArray) for a in arguments):
@@ -267,9 +271,11 @@ class _Generator:
         return DeviceArray(np.asarray(self._rng.standard_normal(size, dtype)))
 
 
+JOINING = ("stack", "concatenate", "hstack", "vstack")
 CREATING = "zeros ones full arange eye".split()
 _COMPUTING = (
     "exp log sqrt tanh abs square maximum minimum where sum mean max min argmax any all clip stack concatenate matmul "
+    "add subtract multiply divide negative power amax amin hstack vstack repeat ravel "
     "dot einsum reshape transpose expand_dims zeros_like ones_like isfinite"
 ).split()
 
