@@ -42,7 +42,8 @@ def class_inputs(d):
     hints=(
         "Write the prompt for one shot by hand, with \\n for each end of a line. And where does the answer stand?",
         "Each shot ends with an empty line (\\n\\n), the text in 'Topic:'. The answer is read at the last place.",
-        "f'{shot}\\nTopic: {topic}\\n\\n', then f'{text}\\nTopic:'; and the argmax of logits[-1, first_tokens].",
+        "A letter to friends is alike: f'Dear {name},\\n{news}\\n\\n' for each, joined, the last one without its "
+        "news. Of the last scores [3, 9, 5, 4] and first_tokens [2, 0], those of 5 and 3 are compared: the answer: 0.",
     ),
 )
 def prompting(student):
@@ -144,7 +145,8 @@ MASKED = {
     hints=(
         "Draw the mask of one row with two virtual tokens, one padding token and two real ones.",
         "The first P columns are True. The rest: the lower triangle, and no column of a padding token.",
-        "np.tril(np.ones((T, T))) and real[:, None, :], behind P columns of True; P + np.cumsum(real, axis=1) - 1.",
+        "P = 2 and real = 0 1 1: the last token's row is 1 1 | 0 1 1, the one's before it 1 1 | 0 1 0. np.cumsum "
+        "of 0 1 1 is 0 1 2, and the two real tokens stand at 2 and 3.",
     ),
 )
 def seeing(student):
@@ -264,7 +266,8 @@ SOFT = {
     hints=(
         "What does the body read in place of ids, and how many hidden states come back?",
         "The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). Drop the first P outputs.",
-        "hidden = self.model.model(inputs_embeds=x); return self.model.lm_head(hidden[:, P:])",
+        "With P = 2, T = 3, B = 4 and d = 8: the prompt (2, 8) becomes (4, 2, 8), x is (4, 5, 8), so are the "
+        "hidden states; the last three of each row, (4, 3, 8), go to lm_head.",
     ),
 )
 def softly(student):
@@ -382,7 +385,8 @@ def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
     hints=(
         "What are the keys that a query compares itself with, and how many rows must the prefix have for that?",
         "Broadcast the prefix to (B, H, P, D), join it with k along axis 2, mask the scores with mask[:, None].",
-        "weights = F.softmax(ops.where(mask[:, None], q kᵀ / √D, -1e9), axis=-1); y = weights @ values; then sum.",
+        "One query, P = 1, T = 2: scores 2, 1 and, masked, -1e9 have the weights 0.73, 0.27 and 0. With the "
+        "values 10, 20 and 30, y is 0.73 · 10 + 0.27 · 20, and the share is 0.73.",
     ),
 )
 def attending(student):
@@ -571,7 +575,8 @@ NOT_BROADCAST = "The prefix is the same for all rows: broadcast the layer's to (
     hints=(
         "What must the model find in the cache before it reads anything: how many positions, and what for each layer?",
         "length is P; update joins the layer's prefix, once for each row, with k and v along axis 2; it keeps nothing.",
-        "forward: a new PrefixCache(self.keys, self.values) at every call; P ones before real; the model's .logits.",
+        "With P = 2, a layer's prefix (H, 2, D) and k (B, H, 3, D) become (B, H, 5, D), and length is 2 before "
+        "and after. A row with real = 0 1 1 has the mask 1 1 0 1 1. Who counts in a cache? So how long may one live?",
     ),
 )
 def prefixing(student):
@@ -744,7 +749,8 @@ STARTED = {
     hints=(
         "Let the model read the tokens with something that looks like an empty cache. When is it handed the keys?",
         "Recorder: length 0; update appends (k, v) and returns them. Then one call of the model on [token_ids].",
-        "keys = np.stack([k.numpy()[0] for k, _ in recorder.seen]), and the same for values; within no_grad().",
+        "Two layers hand over k of shape (1, 1, 3, 4) each: k[0] is (1, 3, 4), and np.stack of two such is (2, 1, "
+        "3, 4). A list of pairs [(1, 2), (3, 4)] gives its first parts by [first for first, _ in pairs].",
     ),
 )
 def starting(student):
