@@ -257,7 +257,6 @@ SOFT = {
     "table's gradient": "The prompt still hangs on the table: make a Tensor of its own, from the table's array.",
     "more": "A second call with other ids goes wrong: is something kept from the first?",
     "moved": "After the prompt was changed, the answer is another one than with these vectors: read self.prompt anew.",
-    "table": "Who writes to the prompt writes to the model's table: the prompt is a copy of its rows.",
 }
 
 
