@@ -3,8 +3,6 @@
 There are no answers here. The first line of each docstring is how a report shows the call.
 """
 
-import numpy as np
-
 from minilora import Tensor
 
 
@@ -14,7 +12,7 @@ def with_gradients(function, g, **arrays) -> dict:
     y = function(*tensors.values())
     found = {"kind": type(y).__name__, "y": y} | dict.fromkeys([f"d{name}" for name in arrays])
     if isinstance(y, Tensor) and y.requires_grad and y.shape == g.shape:
-        y.backward(g)
+        (y * 1.0).backward(g)  # y may be one of the tensors
         found |= {f"d{name}": tensor.grad for name, tensor in tensors.items()}
     return found
 
@@ -31,13 +29,6 @@ def rotated(student, x, angles, g):
 
 def attended(student, q, k, v, g):
     """y = causal_attention(q, k, v); y.backward(g)"""
-    return with_gradients(student.causal_attention, g, q=q, k=k, v=v)
-
-
-def from_one_token(student, q, k, v, t):
-    """y = causal_attention(q, k, v); y[:, :, t].sum().backward()"""
-    g = np.zeros(q.shape)
-    g[:, :, t] = 1
     return with_gradients(student.causal_attention, g, q=q, k=k, v=v)
 
 
@@ -61,16 +52,22 @@ def gated(student, x, gate, up, down, g):
     return with_gradients(student.swiglu, g, x=x, gate=gate, up=up, down=down)
 
 
-def block(student, x, heads, kv_heads, weights, t):
-    """block = Block(…), with the weights below; y = block(x); y[:, t].sum().backward()"""
-    hidden, intermediate = x.shape[-1], weights["up_proj"].shape[0]
-    made = student.Block(hidden, intermediate, heads, kv_heads, 0)
+def made_block(student, x, heads, kv_heads, weights):
+    made = student.Block(x.shape[-1], weights["up_proj"].shape[0], heads, kv_heads, 0)
     for name, array in weights.items():
         part = getattr(made, name)
         (part if isinstance(part, Tensor) else part.weight).data = array
-    x = Tensor(x, requires_grad=True)
-    y = made(x)
-    if isinstance(y, Tensor) and y.shape == x.shape and y.requires_grad:
-        y[:, t].sum().backward()
-    learns = [name for name, parameter in made.named_parameters() if parameter.grad is not None]
-    return {"kind": type(y).__name__, "y": y, "dx": x.grad, "learns": learns}
+    return made
+
+
+def block(student, x, heads, kv_heads, weights, g):
+    """block = Block(…), with the weights below; y = block(x); y.backward(g)"""
+    made = made_block(student, x, heads, kv_heads, weights)
+    found = with_gradients(made, g, x=x)
+    return found | {"dweights": {name: parameter.grad for name, parameter in made.named_parameters()}}
+
+
+def texts(student, x, heads, kv_heads, weights, lengths):
+    """block = Block(…), with the weights below; block(x[:, :length]) for several lengths, one after the other"""
+    made = made_block(student, x, heads, kv_heads, weights)
+    return [made(Tensor(x[:, :length])) for length in lengths]

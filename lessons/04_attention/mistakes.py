@@ -96,8 +96,14 @@ MISTAKES = [
         rms = np.sqrt((x.data**2).mean(axis=-1, keepdims=True) + eps)
         return Tensor(x.data / rms * weight.data)
         """,
-        "No gradient arrives",
+        "without Tensors",
     ),
+    norm(
+        "the weight first", "((x * weight * x * weight).mean(axis=-1, keepdims=True) + eps).sqrt()", "before the norm"
+    ),
+    norm("eps as usual", "((x * x).mean(axis=-1, keepdims=True) + 1e-6).sqrt()", "Another eps makes no difference"),
+    norm("divided by T", "((x * x).sum(axis=-1, keepdims=True) / x.shape[x.ndim > 1] + eps).sqrt()", "further axes"),
+    norm("the size without a graph", "np.sqrt((x.numpy() ** 2).mean(-1, keepdims=True) + eps)", "gradient of x is not"),
     # Task 2
     angles("positions from 1", "(t + 1) * theta ** (-2 * i / D)", "Positions count from 0"),
     angles("pairs from 1", "t * theta ** (-2 * (i + 1) / D)", "Pairs count from 0"),
@@ -146,6 +152,16 @@ MISTAKES = [
         """,
         "before it was used",
     ),
+    Mistake(
+        "rotate",
+        "a single token is not turned",
+        """
+        half = x.shape[-1] // 2
+        a, b, cos, sin = x[..., :half], x[..., half:], np.cos(angles), np.sin(angles)
+        return ops.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1) if x.shape[2] > 1 else x
+        """,
+        "a single row in angles",
+    ),
     # Task 3
     attention("not scaled", "not scaled", scores="q @ k.swapaxes(-1, -2)"),
     attention("over D", "divided by D", scores="q @ k.swapaxes(-1, -2) / D"),
@@ -170,7 +186,11 @@ MISTAKES = [
         w = np.exp(s - s.max(axis=-1, keepdims=True))
         return Tensor(w / w.sum(axis=-1, keepdims=True)) @ v
         """,
-        "No gradient arrives",
+        "without Tensors",
+    ),
+    attention("hidden by -100", "far below zero", hide="ops.where(past, scores, -100.0)"),
+    attention(
+        "a mask of the first length", "kept", hide="ops.where(vars(rotate).setdefault(0, past), scores, -np.inf)"
     ),
     # Task 4
     Mistake(
@@ -213,6 +233,16 @@ MISTAKES = [
         """,
         "neighbours share",
     ),
+    Mistake(
+        "share_heads",
+        "divided by the other count",
+        """
+        if heads % x.shape[1]:
+            raise ValueError
+        return x[:, np.arange(heads) // x.shape[1] % x.shape[1]]
+        """,
+        "look into key heads 0 0 1 1 2 2",
+    ),
     Mistake("share_heads", "not repeated", "return x", "as many as they were"),
     Mistake(
         "share_heads",
@@ -248,7 +278,7 @@ MISTAKES = [
             raise ValueError
         return Tensor(np.repeat(x.numpy(), heads // x.shape[1], axis=1))
         """,
-        "No gradient arrives",
+        "without Tensors",
     ),
     # Task 5
     gate("exchanged", "a * silu(b) @ down.T", "exchanged"),
@@ -260,8 +290,21 @@ MISTAKES = [
     gate("both activated", "silu(a) * silu(b) @ down.T", "Both are activated"),
     gate("ReLU", "ops.maximum(a, 0) * b @ down.T", "ReLU"),
     gate("tanh", "a.tanh() * b @ down.T", "tanh"),
+    gate("GELU", "a * (1.702 * a).sigmoid() * b @ down.T", "GELU"),
+    gate("exp over exp", "a * (a.exp() / (1 + a.exp())) * b @ down.T", "values are large"),
+    gate("down reshaped", "silu(a) * b @ down.reshape(down.shape[1], down.shape[0])", "reshaped"),
     gate("no down", "silu(a) * b", "down is missing"),
     gate("down not transposed", "silu(a) * b @ down", "transposed"),
+    Mistake(
+        "swiglu",
+        "three axes",
+        """
+        batch, length, channels = x.shape
+        z = x @ gate.T
+        return z * z.sigmoid() * (x @ up.T) @ down.T
+        """,
+        "any number of axes",
+    ),
     # Task 6
     block("no residual", "Nothing is added", ("x = x + self", "x = self"), ("return x + swi", "return swi")),
     block("second residual missing", "replaces the stream", ("return x + swi", "return swi")),
@@ -293,6 +336,16 @@ MISTAKES = [
         ("self.input_layernorm", "self.first"),
         ("self.post_attention_layernorm", "self.input_layernorm"),
         ("self.first", "self.post_attention_layernorm"),
+    ),
+    block("one norm twice", "post_attention_layernorm's", ("self.post_attention_layernorm", "self.input_layernorm")),
+    block(
+        "angles of the first text",
+        "something is kept",
+        ("angles = rotary_angles(x.shape[1], self.head_dim)", "angles = vars(self).setdefault('angles', "),
+        (
+            "\n    h = rms_norm(x, self.input",
+            "rotary_angles(x.shape[1], self.head_dim))\n    h = rms_norm(x, self.input",
+        ),
     ),
     block(
         "normalized stream",
@@ -339,7 +392,7 @@ MISTAKES = [
     ),
     block(
         "a copy without a graph",
-        "No gradient arrives",
+        "without Tensors",
         ("return x + swi", "return Tensor(x.numpy()) + swi"),
     ),
 ]
