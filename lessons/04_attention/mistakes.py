@@ -291,7 +291,7 @@ MISTAKES = [
     gate("ReLU", "ops.maximum(a, 0) * b @ down.T", "ReLU"),
     gate("tanh", "a.tanh() * b @ down.T", "tanh"),
     gate("GELU", "a * (1.702 * a).sigmoid() * b @ down.T", "GELU"),
-    gate("exp over exp", "a * (a.exp() / (1 + a.exp())) * b @ down.T", "values are large"),
+    gate("exp over exp", "a * (a.exp() / (1 + a.exp())) * b @ down.T", "exp overflows"),
     gate("down reshaped", "silu(a) * b @ down.reshape(down.shape[1], down.shape[0])", "reshaped"),
     gate("no down", "silu(a) * b", "down is missing"),
     gate("down not transposed", "silu(a) * b @ down", "transposed"),

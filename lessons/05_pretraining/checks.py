@@ -5,7 +5,8 @@ from math import cos, log, pi
 
 import numpy as np
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, raised, search, task
+from minilora.classroom.lessons.searching import KINDS, LARGE, NORMAL
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.ops", "minilora.nn.Module")
 
@@ -37,15 +38,28 @@ def loss_gradient(logits, ids):
     return g / ids[:, 1:].size
 
 
+def loss_inputs(d, kinds=tuple(kind for kind in KINDS if kind != LARGE)):
+    batch, length, size, kind = d.size(1, 3), d.number(3, 2, 4), d.size(2, 4), d.choice(*kinds)
+    dtype = "float64" if kind == LARGE else None  # where float32's rounding would show
+    return d.array(batch, length, size, kinds=(kind,), dtype=dtype), d.whole(batch, length, below=size)
+
+
+NOT_TENSOR = "The loss must be a Tensor, or nothing can learn from it."
+CUT = "The value is right, the gradient is not: compute with Tensors, without .data or .numpy()."
+
+
 @task(
     1,
     hints=(
         "Which places have a next token, and which tokens are next ones?",
         "Leave out the last place of the logits and the first of the ids; then pick each target's logit.",
-        "row, place = np.indices(targets.shape); (logits.logsumexp(axis=-1) - logits[row, place, targets]).mean()",
+        "For a text [4, 2, 7] two places count: logits 0 for 2, logits 1 for 7. At logits [1, 3, 0] and "
+        "target 1 the loss is log(e + e³ + 1) - 3 = 3.17 - 3 = 0.17. x[[0, 1], [2, 0]] picks x[0, 2] and x[1, 0].",
     ),
 )
 def loss(student):
+    search(student.driver.loss_of, loss_inputs, hints={"kind": NOT_TENSOR, "gradient": CUT})
+    search(student.driver.loss_of, lambda d: loss_inputs(d, (NORMAL, LARGE)), examples=30, parts=("kind", "loss"))
     rng = np.random.default_rng(1)
     for batch, length, size in [(2, 3, 2), (3, 4, 5)]:
         logits, ids = draw(rng, batch, length, size), rng.integers(size, size=(batch, length))
@@ -93,10 +107,6 @@ def loss(student):
                 "One number is asked for: the mean over all places.": lambda y: np.size(y) == each.size > 1,
             },
         )
-        answer["gradient"].equals(
-            loss_gradient(logits, ids),
-            instead={"No gradient arrives: compute with Tensors, without .data or .numpy().": None},
-        )
     logits = 1000 * logits
     student.driver.loss_of(logits, ids)["loss"].equals(
         surprise_of_large(logits[:, :-1], ids[:, 1:]),
@@ -116,15 +126,23 @@ def surprise_of_large(logits, targets):
 # Task 2
 
 
+def rate_inputs(d):
+    steps, warmup = d.number(10, 8, 100), d.number(0, 1, 3, 5)
+    step = min(d.number(0, 1, 2, 3, 4, 5, 7, 9, 50, 100), steps)
+    return step, steps, warmup, d.number(1.0, 0.3, 2.0), d.number(0.1, 0.0, 0.25)
+
+
 @task(
     2,
     hints=(
         "What are the rates at step 0, at step warmup - 1, at step warmup, and at the end?",
         "Before warmup: peak · (step + 1) / warmup. After it, progress goes from 0 to 1, and the cosine from 1 to -1.",
-        "peak * (floor + (1 - floor) * (1 + cos(pi * progress)) / 2), progress = (step - warmup) / (steps - warmup)",
+        "With peak 1, floor 0.2, warmup 2 of 10 steps: 0.5, 1, then 1 at step 2 (progress 0). Step 6 is halfway down, "
+        "where the cosine is 0: halfway between 1 and 0.2, so 0.6. Step 10 would be 0.2.",
     ),
 )
 def schedule(student):
+    search(student.learning_rate, rate_inputs, tolerance=1e-6)
     for steps, warmup, peak, floor in [(10, 4, 1.0, 0.1), (10, 0, 2.0, 0.0), (100, 7, 0.003, 0.25)]:
         for step in dict.fromkeys([0, 1, warmup - 1, warmup, warmup + 1, (steps + warmup) // 2, steps - 1, steps]):
             if step < 0:
@@ -165,6 +183,10 @@ def rate(student, step, steps, warmup, peak, floor):
         "The cosine goes from 1 to -1: add 1 and halve it.": floor + (1 - floor) * cos(pi * progress),
         "That is a straight line down: half a cosine is asked for.": floor + (1 - floor) * (1 - progress),
         "The cosine is upside down: it begins at the peak.": floor + (1 - floor) * (1 - height),
+        "The floor is reached at `steps`, one past the last step: the way down is steps - warmup long.": (
+            floor + (1 - floor) * cos(pi / 2 * (step - warmup) / (steps - warmup - 1)) ** 2
+        ),
+        "warmup 0 is treated as 1: the way down begins at step 0.": 1.0 if warmup == 0 and step == 1 else -1,
         "The rate stays at its peak: after the warm-up it comes down.": 1.0,
     }
     wrong = {"The floor is a share of the peak: multiply by the peak.": floor + (peak - floor) * height}
@@ -237,16 +259,24 @@ STEPS = {
 }
 
 
+def step_inputs(d):
+    shape = d.shape((1, 2, 3))
+    p, g, m, v = (d.array(*shape) for _ in range(4))
+    step, lr, betas = d.number(1, 2, 3, 10), d.number(0.1, 0.01, 1.0), d.number((0.9, 0.95), (0.8, 0.99), (0.5, 0.6))
+    return p, g, m, np.abs(v), step, lr, betas, d.number(1e-8, 0.5, 1e-3), d.number(0.1, 0.0, 0.5)
+
+
 @task(
     3,
     hints=(
         "Which four lines does the reading have for this? Which of them change p?",
         "m and v first, then both corrected by 1 - beta ** step, then p - lr · decay · p - lr · m̂ / (√v̂ + eps).",
-        "Return the uncorrected m and v: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; m / (1 - b1**step), the same "
-        "for v.",
+        "g = 4 at step 2, with m = 0.2 and beta 0.9: m is 0.18 + 0.4 = 0.58, and is returned; corrected, by 1 - 0.81, "
+        "it is 3.05. A weight of 2 at lr 0.01 and decay 0.5 loses 0.01 · 0.5 · 2 = 0.01, whatever the gradient is.",
     ),
 )
 def optimizer(student):
+    search(student.adamw_step, step_inputs, tolerance=1e-4)
     # By hand: at the first step m / (1 - 0.9) = g and v / (1 - 0.95) = g², so p moves by lr, whatever g is.
     for g in (0.5, -200.0):
         zero = np.zeros(1)
@@ -294,7 +324,7 @@ def run(table, bias, fixed, batches, steps, peak, warmup, weight_decay, change="
     for step in range(steps):
         ids = batches[0 if change == "first batch" else step % len(batches)]
         loss, g = look(ids)
-        if change != "accumulated":
+        if change != "accumulated" and not (change == "forgotten once a round" and step % len(batches)):
             gradient = {name: np.zeros_like(w) for name, w in weights.items()}
         np.add.at(gradient["table"], ids, g)
         gradient["bias"] = gradient["bias"] + g.sum(axis=(0, 1))
@@ -308,6 +338,7 @@ def run(table, bias, fixed, batches, steps, peak, warmup, weight_decay, change="
             if change == "means forgotten":
                 m, v = np.zeros_like(w), np.zeros_like(w)
             number = 1 if change == "always step 1" else step + 1
+            number = max(step, 1) if change == "1 twice" else number
             number = step + 2 if change == "counted from 2" else number
             new, m, v = adamw(w, gradient[name], m, v, number, lr, weight_decay=decay)
             if change == "plain descent":
@@ -326,6 +357,8 @@ def height(step, steps, warmup):
 
 
 RUNS = {
+    "forgotten once a round": "The gradients add up over a round of batches: set p.grad to None after each step.",
+    "1 twice": "adamw_step is told 1 twice: the second step is 2.",
     "accumulated": "The gradients of earlier steps are still there: set p.grad to None after each step.",
     "constant rate": "The learning rate stays at its peak: ask learning_rate at each step.",
     "no warmup": "There is no warm-up: hand `warmup` on to learning_rate.",
@@ -356,17 +389,35 @@ def little_text(count, seed):
     return np.array([letters.index(letter) for letter in text]), len(letters)
 
 
+def training_inputs(d):
+    size, count, steps = d.size(2, 3), d.number(1, 2, 3), d.number(1, 2, 5)
+    batch, length = d.size(1, 2), d.size(2, 4)
+    arrays = [d.array(*shape, kinds=(NORMAL,), dtype="float64") for shape in ((size, size),) * 2 + ((size,),) * 2]
+    arrays.append(d.array(size, size, kinds=(NORMAL,), dtype="float64"))
+    batches = [d.whole(batch, length, below=size) for _ in range(count)]
+    return tuple(arrays), batches, steps, d.number(0.05, 0.1), d.number(0, 2, 3), d.number(0.1, 0.0, 3.0)
+
+
+PARTS = {
+    "trains": "What trains and what is frozen is the caller's to say: leave requires_grad as it is.",
+    "fixed": "A frozen parameter was changed: what does not train does not decay either.",
+    "second": "It has the shape of another parameter: each parameter has its own m and v.",
+    "tensors": "A loss is a Tensor still, which holds on to its graph: .item() is its number.",
+}
+
+
 @task(
     4,
     hints=(
         "What happens once, before the first step? And what in each step, in which order?",
         "Once: the list of parameters that train, and zeros for their m and v. Each step: loss, backward, rate; for "
         "each parameter adamw_step, write back, forget the gradient.",
-        "p.data, *moments[i] = adamw_step(p.data, p.grad, *moments[i], step + 1, lr, weight_decay=decay), then "
-        "p.grad = None; decay is 0.0 for vectors.",
+        "Two batches and five steps: batches 0 1 0 1 0, rates of steps 0 … 4, adamw_step's counts 1 … 5. A matrix and "
+        "a bias: two pairs of means, from zeros, each pair replaced by what adamw_step gives; the bias with decay 0.",
     ),
 )
 def loop(student):
+    search(student.driver.mixed, training_inputs, examples=25, hints=PARTS, tolerance=1e-4)
     rng = np.random.default_rng(4)
     for size, count, steps, warmup, decay in [(2, 1, 1, 0, 0.0), (2, 2, 4, 2, 0.0), (3, 2, 5, 2, 3.0)]:
         batches = [rng.integers(size, size=(2, 4)) for _ in range(count)]
@@ -438,16 +489,22 @@ def chosen_from(logits, temperature, top_k):
     return p
 
 
+def choice_inputs(d):
+    return d.array(d.size(1, 6)), d.number(1.0, 0.5, 2.0, 0.001, 0.0), d.number(None, 1, 2, 3, 9)
+
+
 @task(
     5,
     hints=(
         "In which order: temperature, forbidding, dividing by the sum?",
         "exp((logits - max) / temperature); zero for all but the k largest; then divide by the sum. Temperature 0 is "
         "top-1.",
-        "weights[np.argsort(-logits)[top_k:]] = 0; return weights / weights.sum()",
+        "Logits [1, 3, 2] at temperature 0.5 and k = 2: less the maximum [-2, 0, -1], by 0.5 [-4, 0, -2], "
+        "exp [0.02, 1, 0.14], the third likeliest to 0: [0, 1, 0.14], by the sum [0, 0.88, 0.12].",
     ),
 )
 def probabilities(student):
+    search(student.driver.shared_out, choice_inputs, examples=100, tolerance=1e-4)
     rng = np.random.default_rng(5)
     two, five = np.array([1.0, 2.0]), np.array([0.5, 2.0, -1.0, 1.0, 0.0])
     cases = [(two, 1.0, None), (two, 0.5, None), (five, 1.0, 2), (five, 2.0, 3), (five, 0.7, 5), (five, 1.0, 9)]
@@ -503,15 +560,23 @@ def sums(vocabulary, prompt, count):
     return np.array(ids)
 
 
+def writing_inputs(d):
+    vocabulary = d.number(5, 7, 11)
+    prompt = d.whole(d.number(2, 1, 3), below=5)
+    return vocabulary, prompt, d.number(1, 3, 0, 4), d.number(1.0, 0.0), d.number(None, 1, 3), d.number(0, 1, 2)
+
+
 @task(
     6,
     hints=(
         "What does the model need to see, and which of its answers counts?",
         "It reads the whole text so far, as (1, T); the logits at the last place say what comes next.",
-        "logits = model(np.array([ids])).numpy()[0, -1]; ids.append(rng.choice(V, p=next_token_probabilities(…)))",
+        "After the prompt [3, 1]: model([[3, 1]]) gives (1, 2, V), of which [0, 1] counts; say token 4 is drawn. Then "
+        "model([[3, 1, 4]]), of which [0, 2] counts. np.random.default_rng(0).choice(3, p=[0.2, 0.5, 0.3]) draws once.",
     ),
 )
 def writing(student):
+    search(student.driver.sums, writing_inputs)
     for vocabulary, prompt, count in [
         (5, [3, 1], 1),
         (5, [3, 1, 0], 3),
@@ -524,7 +589,11 @@ def writing(student):
         for _ in range(count):
             last_alone.append((last_alone[-1] + 1) % vocabulary)
         for temperature in (1.0, 0.0):
-            student.driver.sums(vocabulary, prompt, count, temperature, None, 0).equals(
+            answer = student.driver.sums(vocabulary, prompt, count, temperature, None, 0)
+            answer.returns(
+                {"The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)")}
+            )
+            answer["ids"].equals(
                 right,
                 instead={
                     "The model sees the last token alone: it reads all of the text so far.": np.array(last_alone),
@@ -539,7 +608,6 @@ def writing(student):
                     "The wrong place is asked: the logits at the last place say what comes next.": lambda ids: (
                         len(ids) == len(right)
                     ),
-                    "The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)"),
                 },
             )
     logits = np.array([2.0, 0.0, 1.0, 2.0])
@@ -549,24 +617,41 @@ def writing(student):
             "top_k does not reach next_token_probabilities: with 1, only the likeliest may come.": lambda ids: True
         },
     )
-    for temperature, top_k in [(1.0, None), (4.0, 3)]:
-        p = chosen_from(logits + np.array([0.1, 0, 0, 0]), temperature, top_k)
-        student.driver.dice(logits + np.array([0.1, 0, 0, 0]), 400, temperature, top_k, 1).holds(
-            lambda ids: np.abs(np.bincount(ids[1:], minlength=4) / 400 - p).max() < 0.12,
-            f"400 tokens, about in the shares {p.round(2)}",
+    logits = np.array([3.0, 0.0, 1.5, 4.0])
+    for temperature, top_k in [(1.0, None), (3.0, None), (4.0, 3)]:
+        p = chosen_from(logits, temperature, top_k)
+
+        def near(texts, p):
+            counts = np.bincount(np.concatenate([text[1:] for text in texts]), minlength=4)
+            return np.abs(counts / counts.sum() - p).max() < 0.05
+
+        def is_one_token(text):
+            return len(set(text[1:].tolist())) == 1
+
+        student.driver.dices(logits, 100, temperature, top_k, list(range(15))).holds(
+            lambda texts: all(len(text) == 101 for text in texts) and near(texts, p),
+            f"15 times 100 tokens, about in the shares {p.round(2)}",
             "The tokens do not come in the shares that next_token_probabilities says.",
             instead={
-                "Each draw is the same: make the generator once, not anew for each token.": lambda ids: (
-                    len(set(ids[1:].tolist())) == 1 and ids[1] != 0
+                "A text has another length: no token is an end here.": lambda texts: any(len(t) != 101 for t in texts),
+                "The likeliest token comes every time: draw by the probabilities.": lambda texts: all(
+                    (text[1:] == 3).all() for text in texts
                 ),
-                "The likeliest token comes every time: draw by the probabilities.": lambda ids: (
-                    len(set(ids[1:].tolist())) == 1
+                "The seed is not used: draw from rng.": lambda texts: len({text.tobytes() for text in texts}) == 1,
+                "Each draw is the same: make the generator once, not anew for each token.": lambda texts: all(
+                    map(is_one_token, texts)
                 ),
-                "All tokens come equally often: draw by the probabilities.": lambda ids: (
-                    np.abs(np.bincount(ids[1:], minlength=4) / 400 - 0.25).max() < 0.08
+                "The temperature is applied twice: next_token_probabilities divides by it.": lambda texts: near(
+                    texts, chosen_from(logits, temperature**2, top_k)
                 ),
-                "The temperature does not reach next_token_probabilities.": lambda ids: (
-                    np.abs(np.bincount(ids[1:], minlength=4) / 400 - chosen_from(logits, 1.0, top_k)).max() < 0.08
+                "The temperature does not reach next_token_probabilities.": lambda texts: near(
+                    texts, chosen_from(logits, 1.0, top_k)
+                ),
+                "top_k does not reach next_token_probabilities.": lambda texts: near(
+                    texts, chosen_from(logits, temperature, None)
+                ),
+                "All tokens come equally often: draw by the probabilities.": lambda texts: near(
+                    texts, np.full(4, 0.25)
                 ),
             },
         )

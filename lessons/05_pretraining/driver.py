@@ -38,6 +38,39 @@ def trained(student, table, bias, fixed, batches, steps, peak, warmup, weight_de
     return {"losses": losses, "table": model.table, "bias": model.bias, "fixed": model.fixed}
 
 
+class Scale(nn.Module):
+    def __init__(self, weight):
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class Mixed(nn.Module):
+    """Two matrices of one shape, a vector that is called weight, a bias, and a frozen matrix."""
+
+    def __init__(self, table, second, scale, bias, fixed):
+        self.table, self.second, self.scale = nn.Parameter(table), nn.Parameter(second), Scale(scale)
+        self.bias, self.fixed = nn.Parameter(bias), nn.Parameter(fixed, requires_grad=False)
+
+    def forward(self, ids):
+        ids = np.asarray(ids)
+        return self.scale(self.table[ids] + self.second[ids] * 0.5) + self.bias + self.fixed[ids]
+
+
+def mixed(student, arrays, batches, steps, peak, warmup, weight_decay):
+    """train(model, batches, steps, peak, warmup, weight_decay); one matrix of three is frozen"""
+    model = Mixed(*(array.copy() for array in arrays))
+    losses = student.train(model, batches, steps, peak, warmup, weight_decay)
+    facts = {"trains": [name for name, p in model.named_parameters() if p.requires_grad]}
+    facts |= {
+        "fixed": model.fixed,
+        "losses": losses,
+        "tensors": any(isinstance(loss, Tensor) for loss in (() if losses is None else losses)),
+    }
+    return facts | {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 class LanguageModel(nn.Module):
     """A small Llama: one block, 16 channels."""
 
@@ -63,6 +96,16 @@ def language_model(student, vocabulary, batches, held_out, steps, peak, warmup):
     model = LanguageModel(vocabulary)
     losses = student.train(model, batches, steps, peak, warmup)
     return {"losses": losses, "held out": student.next_token_loss(model(held_out), held_out)}
+
+
+def shared_out(student, logits, temperature, top_k):
+    """next_token_probabilities(logits, temperature, top_k); equal logits are told apart only by how they share"""
+    p = np.asarray(student.next_token_probabilities(logits, temperature, top_k))
+    largest = np.sort(logits)[::-1]
+    if top_k is not None and top_k < len(logits) and largest[top_k - 1] == largest[top_k]:
+        return {"sum": p.sum()}  # which of the equal ones stay is open
+    by_logit = [p[logits == one].sum() for one in np.unique(logits)] if p.shape == logits.shape else f"shape {p.shape}"
+    return {"of each logit": by_logit, "sorted": np.sort(p) if temperature else None}
 
 
 class Sums(nn.Module):
@@ -91,7 +134,12 @@ class Dice(nn.Module):
 
 def sums(student, vocabulary, prompt, count, temperature, top_k, seed):
     """generate(model, prompt, count, temperature, top_k, seed); the model says (a + b + 1) mod vocabulary after a, b"""
-    return student.generate(Sums(vocabulary), np.array(prompt), count, temperature, top_k, seed)
+    return {"ids": student.generate(Sums(vocabulary), np.asarray(prompt), count, temperature, top_k, seed)}
+
+
+def dices(student, logits, count, temperature, top_k, seeds):
+    """generate(model, [0], count, temperature, top_k, seed) for each seed; the same logits at every place"""
+    return [dice(student, logits, count, temperature, top_k, seed) for seed in seeds]
 
 
 def dice(student, logits, count, temperature, top_k, seed):

@@ -64,7 +64,7 @@ def adamw_step(
     eps: float = 1e-8,
     weight_decay: float = 0.1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One step of AdamW on a parameter p with gradient g; returns the new (p, m, v), all of p's shape.
+    """One step of AdamW on a parameter p with gradient g; returns the new (p, m, v), all of p's shape, as new arrays.
 
     step counts from 1. m and v are zeros at the first step.
     """
@@ -102,7 +102,8 @@ def train(
 def next_token_probabilities(logits: np.ndarray, temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
     """logits (V,) -> probabilities (V,), which add up to 1.
 
-    temperature 0: all on the likeliest token. top_k: tokens beyond the k likeliest get 0; None: all may come.
+    temperature 0: all on the likeliest token. top_k: tokens beyond the k likeliest get 0 (which of equal
+    ones is open); None: all may come.
     """
     raise NotImplementedError("lesson 05, task 5: temperature and top-k")
 

@@ -118,7 +118,7 @@ MISTAKES = [
     loss("no mean", "One number", result="each"),
     loss("overflow", "overflow", each="logits.exp().sum(axis=-1).log() - logits[row, place, targets]"),
     loss("NumPy's logarithm", "NumPy function", each="np.log(logits.exp().sum(axis=-1)) - logits[row, place, targets]"),
-    loss("graph broken", "No gradient arrives", logits="Tensor(logits.numpy()[:, :-1])"),
+    loss("graph broken", "without .data", logits="Tensor(logits.numpy()[:, :-1])"),
     # Task 2
     rate("begins at 0", "does nothing", up="peak * step / warmup"),
     rate("no warm-up", "warm-up is missing", first="False", progress="max(0, step - warmup) / (steps - warmup)"),
@@ -259,6 +259,136 @@ MISTAKES = [
     write("unseeded", "same seed", ("rng.choice", "np.random.default_rng().choice")),
     write(
         "a seed of its own", "seed is not used", ("ids = prompt", "rng = np.random.default_rng(0)\n    ids = prompt")
+    ),
+    # What got through
+    Mistake(
+        "learning_rate",
+        "floor at the last step",
+        """
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        progress = (step - warmup) / max(steps - warmup - 1, 1)
+        return peak * (floor + (1 - floor) * (1 + cos(pi * progress)) / 2)
+        """,
+        "one past the last step",
+    ),
+    Mistake(
+        "learning_rate",
+        "warm-up of at least one",
+        """
+        warmup = max(warmup, 1)
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        progress = (step - warmup) / max(steps - warmup, 1)
+        return peak * (floor + (1 - floor) * (1 + cos(pi * progress)) / 2)
+        """,
+        "warmup 0 is treated as 1",
+    ),
+    Mistake(
+        "adamw_step",
+        "means moved in place",
+        """
+        m += (1 - betas[0]) * (g - m)
+        v += (1 - betas[1]) * (g * g - v)
+        update = (m / (1 - betas[0] ** step)) / (np.sqrt(v / (1 - betas[1] ** step)) + eps)
+        return p - lr * (weight_decay * p + update), m, v
+        """,
+        "changed its argument m",
+    ),
+    Mistake(
+        "train",
+        "moments by shape",
+        """
+        moments = {}
+        losses = []
+        for step in range(steps):
+            ids = batches[step % len(batches)]
+            loss = next_token_loss(model(ids), ids)
+            loss.backward()
+            losses.append(loss.item())
+            lr = learning_rate(step, steps, warmup, peak)
+            for p in model.parameters():
+                if not p.requires_grad:
+                    continue
+                m, v = moments.get(p.shape, (np.zeros_like(p.data), np.zeros_like(p.data)))
+                decay = weight_decay if p.ndim > 1 else 0.0
+                p.data, m, v = adamw_step(p.data, p.grad, m, v, step + 1, lr, weight_decay=decay)
+                moments[p.shape] = m, v
+                p.grad = None
+        return losses
+        """,
+        "its own m and v",
+    ),
+    Mistake(
+        "train",
+        "frozen ones get a gradient of zeros",
+        """
+        parameters = list(model.parameters())
+        moments = [(np.zeros_like(p.data), np.zeros_like(p.data)) for p in parameters]
+        losses = []
+        for step in range(steps):
+            ids = batches[step % len(batches)]
+            loss = next_token_loss(model(ids), ids)
+            loss.backward()
+            losses.append(loss.item())
+            lr = learning_rate(step, steps, warmup, peak)
+            for i, p in enumerate(parameters):
+                g = np.zeros_like(p.data) if p.grad is None else p.grad
+                decay = weight_decay if p.ndim > 1 else 0.0
+                p.data, *moments[i] = adamw_step(p.data, g, *moments[i], step + 1, lr, weight_decay=decay)
+                p.grad = None
+        return losses
+        """,
+        "does not decay either",
+    ),
+    Mistake(
+        "train",
+        "step count of at least 1",
+        """
+        learning = [p for p in model.parameters() if p.requires_grad]
+        moments = [(np.zeros_like(p.data), np.zeros_like(p.data)) for p in learning]
+        losses = []
+        for step in range(steps):
+            ids = batches[step % len(batches)]
+            loss = next_token_loss(model(ids), ids)
+            loss.backward()
+            losses.append(loss.item())
+            lr = learning_rate(step, steps, warmup, peak)
+            for i, p in enumerate(learning):
+                decay = weight_decay if p.ndim > 1 else 0.0
+                p.data, *moments[i] = adamw_step(p.data, p.grad, *moments[i], max(step, 1), lr, weight_decay=decay)
+                p.grad = None
+        return losses
+        """,
+        "told 1 twice",
+    ),
+    Mistake(
+        "next_token_probabilities",
+        "a very small temperature for 0",
+        """
+        temperature = max(temperature, 1e-2)
+        weights = np.exp((logits - logits.max()) / temperature)
+        if top_k is not None:
+            weights[np.argsort(-logits)[top_k:]] = 0
+        return weights / weights.sum()
+        """,
+        "values are tiny",
+    ),
+    Mistake(
+        "generate",
+        "temperature twice",
+        """
+        ids = list(prompt)
+        with no_grad():
+            for _ in range(count):
+                logits = model(np.array([ids])).numpy()[0, -1].astype("float64")
+                if temperature > 0:
+                    logits = logits / temperature
+                p = next_token_probabilities(logits, temperature, top_k)
+                ids.append(rng.choice(len(p), p=p))
+        return np.array(ids)
+        """,
+        "applied twice",
     ),
 ]
 
