@@ -88,7 +88,7 @@ def switching(student):
 def crossing(student):
     search(student.driver.from_host, sides_and_values, parts=FORM, examples=100)
     search(student.driver.from_host_changed, sides_and_arrays, parts=FORM, hints={"values": KEPT}, examples=20)
-    search(student.driver.to_host, sides_and_arrays, parts=FORM)
+    search(student.driver.to_host, sides_and_arrays, parts=FORM, examples=100)
     search(student.driver.to_host_again, sides_and_values, parts=FORM, examples=20)
     values = [[3, 1, 2], np.array([[1.5, -2.0]], dtype="float32"), 2.5, np.array([True, False])]
     for library in LIBRARIES:
