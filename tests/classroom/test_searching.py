@@ -1,15 +1,18 @@
 """pytest tests/classroom/test_searching.py: what a search finds in wrong answers, and what every function owes."""
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 
+from minilora import nn
 from minilora.classroom.grading.grade import FAILED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import SEED, seed_of
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.searching import _same
 from minilora.classroom.saboteurs.tried import NOTICED, try_all
-from minilora.classroom.sandbox.duties import arrays_in, first_change, outline
+from minilora.classroom.sandbox.duties import Duties, arrays_in, first_change, outline
 from minilora.classroom.sandbox.runner import Raised, Sandbox
 from tests.helpers.answers import with_answers
 
@@ -133,6 +136,8 @@ WRONG = {
         "buffer[...] = powers / powers.sum(axis=-1, keepdims=True)\nreturn buffer",
         "an earlier result of shares",
     ),
+    "warnings switched off": (f"np.seterr(all='ignore')\n{RIGHT}", "np.seterr"),
+    "the shared generator": (f"np.random.seed(0)\n{RIGHT}", "global generator"),
     "a number kept": (f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}", "something of temperature is"),
     "a number ignored": (f"temperature = 1.0\n{RIGHT}", "Another temperature makes no difference"),
     "one length for all": (
@@ -318,6 +323,18 @@ def test_what_is_raised_for_some_numbers_is_told(lesson, sandbox, tmp_path):
     code = "if seed == 7: raise ValueError\nreturn 1.0"  # of no axis, as an exception on the other side is
     assert graded(lesson, sandbox, tmp_path, {"noise": code}, 3).verdict == FAILED
     assert not _same(Raised(["ValueError"], "", None), 1.0) and not _same(1.0, Raised(["ValueError"], "", None))
+
+
+@pytest.mark.parametrize("switches, duty", [((), "mode"), (("measure",), None)])
+def test_a_model_is_left_in_the_mode_that_it_was_in(switches, duty):
+    duties = Duties(["measure"], (), (), switches)
+    student = ModuleType("exercise")
+    exec("def measure(model): model.layers[1].eval()", vars(student))
+    model = nn.Module()
+    model.layers = [nn.Dropout(0.5, seed=0), nn.Dropout(0.5, seed=0)]
+    duties.watched(student).measure(model)
+    assert (duties.breach or {}).get("duty") == duty
+    assert duty is None or duties.breach["name"] == "the mode of model.layers.1"
 
 
 def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):

@@ -95,6 +95,7 @@ def job_of(lesson: Lesson, submission: Submission, closed: tuple[str, ...] = (),
         names=tuple(dict.fromkeys(gap.where for gap in lesson.source.gaps)),
         changes=tuple(name for name, promised in lesson.promises.items() if promised.changes),
         shares=tuple(name for name, promised in lesson.promises.items() if promised.shares),
+        switches=tuple(name for name, promised in lesson.promises.items() if promised.switches),
     )
 
 

@@ -99,12 +99,14 @@ class NotStarted(Exception):
 class promise:  # noqa: N801 (reads as a word in checks.py)
     """What a function's docstring promises beyond, or short of, what every function owes; see `saboteurs/`.
 
-    changes: it may change its arguments; shares: its result may share memory with them, or with another result.
+    changes: it may change its arguments; shares: its result may share memory with them, or with another result;
+    switches: it may leave a model in another mode.
     within, outside: names of PROPERTIES, with commas, on which it must be right although others need not, or need not.
     """
 
     changes: bool = False
     shares: bool = False
+    switches: bool = False
     within: str = ""
     outside: str = ""
 
@@ -193,6 +195,14 @@ def _breach(facts: dict[str, Any], call: "_Call") -> Failure:
             got = f"an array that shares memory with {name}"
             hint = (
                 f"The result of {function} shares memory with {name}: whoever changes one changes the other. Copy it."
+            )
+        case "mode":
+            expected, got = f"{name} as it was: {facts.get('before')}", str(facts.get("after"))
+            hint = f"{function} left a model in another mode than it found it in: put it back, also after an exception."
+        case "settings":
+            expected, got = f"{name} as before", "changed"
+            hint = (
+                f"{function} changed {name}, which other code relies on: use np.errstate, or a generator of your own."
             )
         case "result changed":
             expected, got = show_value(facts.get("before")), show_value(facts.get("after"))

@@ -104,7 +104,7 @@ class Exercise:
         sys.modules["exercise"] = student
         student.__file__ = self.file
         self.error = run_statements(job["source"].tobytes().decode(), student, self.file, begins=begins)
-        self._module, self.duties = student, Duties(job["names"], job["changes"], job["shares"])
+        self._module, self.duties = student, Duties(job["names"], job["changes"], job["shares"], job["switches"])
 
     @cached_property
     def student(self) -> Any:

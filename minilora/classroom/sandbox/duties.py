@@ -3,9 +3,10 @@
     its arguments are afterwards as they were
     its result shares no memory with them, nor with a result from before, unless nobody can write there
     its result stays as it is when the function is called again
+    a model is afterwards in the mode that it was in, and NumPy's own settings are what they were
 
 Watched are calls from outside of the names that a lesson asks for: how a student's functions use one another is their
-own business. In checks.py, `promise(changes=True)` or `promise(shares=True)` lifts a duty from a name.
+own business. In checks.py, `promise(changes=True)`, `shares` or `switches` lifts a duty from a name.
 """
 
 import inspect
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from minilora.classroom.device import DeviceArray
+from minilora.nn import Module
 from minilora.tensor import Tensor
 
 KEPT = 12  # results that are looked at again
@@ -27,10 +29,12 @@ Breach = dict[str, Any]  # in plain values: "duty", "function", "name", "before"
 
 
 class Duties:
-    """names: of functions and of "Class.method"s; changes, shares: those of them that may."""
+    """names: of functions and of "Class.method"s; changes, shares, switches: those of them that may."""
 
-    def __init__(self, names: Collection[str], changes: Collection[str], shares: Collection[str]):
-        self.names, self.changes, self.shares = names, changes, shares
+    def __init__(
+        self, names: Collection[str], changes: Collection[str], shares: Collection[str], switches: Collection[str]
+    ):
+        self.names, self.changes, self.shares, self.switches = names, changes, shares, switches
         self.breach: Breach | None = None  # the first one
         self._results: deque[tuple[str, np.ndarray, np.ndarray, bool]] = deque(maxlen=KEPT)
         self._depth = 0
@@ -58,6 +62,8 @@ class Duties:
             given = list(zip(said, arguments, strict=False)) + list(named.items())
             before = [(place, array, array.copy()) for who, value in given for place, array in arrays_in(value, who)]
             outlines = [(who, value, outline(value)) for who, value in given if isinstance(value, (list, tuple, dict))]
+            modes = [(who, value, modes_of(value)) for who, value in given if isinstance(value, Module)]
+            settings = settings_of_numpy()
             self._depth += 1
             try:
                 result = function(*arguments, **named)
@@ -65,6 +71,11 @@ class Duties:
                 self._depth -= 1
                 if name not in self.changes:
                     self._compare(name, before, outlines)
+                if name not in self.switches:
+                    self._compare_modes(name, modes)
+                for what, was in settings.items():
+                    if settings_of_numpy()[what] != was:
+                        self._break("settings", name, what, None, None)
             self._look_at(name, result, before)
             return result
 
@@ -77,6 +88,14 @@ class Duties:
         for who, value, was in outlines:
             if (now := outline(value)) != was:
                 self._break("changed", name, *first_change(who, was, now))
+
+    def _compare_modes(self, name: str, modes: list) -> None:
+        for who, module, was in modes:
+            now = modes_of(module)
+            if changed := [path for path, mode in was.items() if now.get(path, mode) != mode]:
+                said = f"the mode of {who}{'.' if changed[0] else ''}{changed[0]}"
+                words = [("evaluation", "training")[mode] for mode in (was[changed[0]], now[changed[0]])]
+                self._break("mode", name, said, *words)
 
     def _look_at(self, name: str, result: Any, before: list) -> None:
         for function, array, was, _ in self._results:
@@ -111,6 +130,17 @@ class View:
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(vars(self)["_module"], name, value)
+
+
+def modes_of(module: Module) -> dict[str, bool]:
+    """Path -> whether it is in training mode, of a module and all below it."""
+    return {path: bool(part.training) for path, part in module.named_modules()}
+
+
+def settings_of_numpy() -> dict[str, Any]:
+    """What a function may leave changed for everybody else."""
+    drawn: Any = np.random.get_state()
+    return {"how NumPy warns (np.seterr)": np.geterr(), "NumPy's global generator": (drawn[2], drawn[1][:3].tobytes())}
 
 
 def outline(value: Any, depth: int = 0) -> Any:

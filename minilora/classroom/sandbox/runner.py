@@ -66,6 +66,7 @@ class Job:
     names: tuple[str, ...] = ()  # of functions and "Class.method"s whose duties are watched: see duties.py
     changes: tuple[str, ...] = ()  # those that may change their arguments
     shares: tuple[str, ...] = ()  # those whose results may share memory with them
+    switches: tuple[str, ...] = ()  # those that may leave a model in another mode
     given: str = ""  # text of functions that come in place of the student's once the file has run
 
     def message(self) -> dict[str, Any]:
