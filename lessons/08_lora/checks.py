@@ -101,6 +101,7 @@ def starting(student):
         lambda m: abs(np.std(m) * np.sqrt(3) / bound - 1) < 0.03 and abs(np.mean(m)) < 0.03 * bound,
         f"A uniform in ±{bound:g}: of mean 0 and standard deviation {bound / np.sqrt(3):.3g}",
         "A is not uniform: any number between the bounds is as likely as any other.",
+        instead={START["numbers that differ"]: lambda m: len(np.unique(np.abs(m))) < 0.75 * np.size(m)},
     )
 
 

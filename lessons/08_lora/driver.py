@@ -20,7 +20,7 @@ def observed(layer, x) -> dict:
     if y.requires_grad:
         (y * y).sum().backward()
     return {
-        "trains": [name for name, p in layer.named_parameters() if p.requires_grad],
+        "trains": sorted(name for name, p in layer.named_parameters() if p.requires_grad),
         "y": y,
         "dA": layer.A.grad,
         "dB": layer.B.grad,
@@ -98,7 +98,7 @@ def injected(student, x, blocks, targets, r, alpha):
     paths = student.inject(model, targets, r, alpha)
     facts = {
         "kinds": {path: type(model.get_submodule(path)).__name__ for path in before},
-        "trains": [name for name, p in model.named_parameters() if p.requires_grad],
+        "trains": sorted(name for name, p in model.named_parameters() if p.requires_grad),
         "paths": paths,
         "y at the start": model(Tensor(x)),
     }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import draw, promise, raised, search, task
 
 USES = (
     "minilora.Tensor",
@@ -11,6 +11,10 @@ USES = (
     "minilora.functional.linear",
     "minilora.functional.relu",
 )
+PROMISES = {
+    "adapter_forward": promise(within="integers"),
+    "Adapter.forward": promise(within="further axes"),
+}
 
 
 @task(
@@ -18,10 +22,12 @@ USES = (
     hints=(
         "Write down the shapes of the four arrays of one adapter. How many adapters has a block?",
         "W₁ and W₂ have d · m numbers each, b₁ has m, b₂ has d. Houlsby has two adapters a block, Pfeiffer one.",
-        "blocks · (2 or 1) · (2 d m + m + d); any other placement raises ValueError.",
+        "For d = 3 and m = 2, one adapter has 6 + 2 + 6 + 3 = 17 numbers. 10 blocks have 10 adapters by Pfeiffer, "
+        "170 numbers, and 20 by Houlsby, 340. A placement such as 'both' raises ValueError.",
     ),
 )
 def counting(student):
+    search(student.count_parameters, count_inputs)
     for d, m, blocks in [(3, 2, 1), (5, 2, 3), (1024, 64, 24)]:
         one = 2 * d * m + m + d
         for placement, adapters in (("pfeiffer", 1), ("houlsby", 2)):
@@ -51,14 +57,30 @@ def counting(student):
                     ),
                 },
             )
-    student.count_parameters(3, 2, 1, "houlsbi").equals(
-        raised("ValueError"),
-        instead={
-            "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError.": lambda result: True,
-            "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
-            "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
-        },
-    )
+            student.count_parameters(d, m, blocks, placement).holds(
+                lambda got: np.asarray(got).dtype.kind in "iu",
+                "a whole number",
+                "A count is a whole number: / gives a float, which loses digits where it is large.",
+            )
+    for placement in ("houlsbi", "by", ""):
+        student.count_parameters(3, 2, 1, placement).equals(
+            raised("ValueError"),
+            instead={
+                "`in` finds parts of a word, too: 'by' is in 'houlsby'. Compare with ==.": lambda got: (
+                    placement != "houlsbi"
+                ),
+                "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError.": lambda result: (
+                    True
+                ),
+                "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
+                "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
+            },
+        )
+
+
+def count_inputs(d):
+    placement = d.number("pfeiffer", "houlsby", "adapter", "houlsby, pfeiffer")
+    return d.number(3, 5, 1, 1024), d.number(2, 4, 1, 64), d.number(1, 2, 24), placement
 
 
 def arrays(seed: int, d: int, m: int):
@@ -72,10 +94,12 @@ def arrays(seed: int, d: int, m: int):
     hints=(
         "Four steps: down, ReLU, up, and what must not get lost?",
         "h W₁ᵀ + b₁ is (n, m). Where is it cut off at zero, and what is added last?",
-        "h + max(0, h W₁ᵀ + b₁) W₂ᵀ + b₂",
+        "One number each: with h = 2, W₁ = 3, b₁ = -1, W₂ = 5, b₂ = 4, inside stands 2 · 3 - 1 = 5, the adapter adds "
+        "5 · 5 + 4 = 29, and that makes 2 + 29 = 31. With b₁ = -9, inside is 0, and 2 + 0 + 4 = 6.",
     ),
 )
 def computing(student):
+    search(student.adapter_forward, forward_inputs)
     for seed, n, d, m in [(1, 2, 2, 3), (0, 1, 3, 2), (1, 4, 5, 3)]:
         h, (W1, b1, W2, b2) = draw(np.random.default_rng(100 + seed), n, d), arrays(seed, d, m)
         low = h @ W1.T + b1
@@ -118,8 +142,17 @@ def computing(student):
             },
         )
         answer["h"].equals(
-            h, instead={"Your code changes h itself, which is the caller's: h + …, not h += ….": lambda after: True}
+            h,
+            instead={
+                "Your code changes h itself; for the caller, it stays changed: h + …, not h += ….": lambda after: True
+            },
         )
+
+
+def forward_inputs(d):
+    n, size, m = d.size(), d.size(), d.size()
+    h = d.whole(n, size, least=-3, below=4) if d.choice(False, True) else d.array(n, size)
+    return h, d.array(m, size), d.array(m), d.array(size, m), d.array(size)
 
 
 @task(
@@ -127,10 +160,12 @@ def computing(student):
     hints=(
         "An entry inside is below zero, or above. What does a small change of h do to its ReLU in each case?",
         "An open entry (W₁ h + b₁ > 0) passes the change on, a closed one gives nothing. As a matrix?",
-        "J = W₂ diag(open) W₁: the columns of W₂ and the rows of W₁ that belong to open entries.",
+        "Two entries inside, 0.4 and -0.1, W₁ = [[1, 2], [3, 4]], W₂ = [[5, 6], [7, 8]]: the first alone is open, so "
+        "its column of W₂ times its row of W₁ is left: [[5 · 1, 5 · 2], [7 · 1, 7 · 2]].",
     ),
 )
 def looking(student):
+    search(student.change_at, change_inputs)
     for seed, d, m in [(94, 2, 3), (15, 3, 4), (39, 4, 3)]:
         W1, b1, W2, _ = arrays(seed, d, m)
         for h in draw(np.random.default_rng(200 + seed), 3, d):
@@ -166,6 +201,32 @@ def looking(student):
                 },
             )
 
+    near = np.array([1.0]), np.array([[2.0]]), np.array([-1.997]), np.array([[3.0]])  # 0.003 inside
+    student.change_at(*near).equals(
+        np.array([[6.0]]),
+        instead={
+            "A step of that size crosses the ReLU's bend: which entries are open at h itself?": lambda got: (
+                0 < np.max(got) < 6
+            )
+        },
+    )
+    shut = np.ones(2), np.ones((3, 2)), np.full(3, -9.0), np.ones((2, 3))
+    student.change_at(*shut).equals(
+        np.zeros((2, 2)),
+        instead={"Where no entry is open, J is a matrix (d, d) all the same: of zeros.": lambda got: np.ndim(got) != 2},
+    )
+
+
+def change_inputs(d):
+    """No entry inside is 0, but some are near it, and all may be closed."""
+    size, m = d.size(), d.size()
+    h, W1, b1, W2 = d.array(size), d.array(m, size), d.array(m), d.array(size, m)
+    inside, scale = W1 @ h + b1, 1e-3 * (np.abs(W1) @ np.abs(h) + np.abs(b1) + 1e-6)
+    where = d.choice("", "near zero", "closed")
+    wanted = np.where(np.abs(inside) < scale, scale, inside)
+    wanted = np.sign(wanted) * scale if where == "near zero" else -np.abs(wanted) if where == "closed" else wanted
+    return h, W1, (b1 + wanted - inside).astype(b1.dtype), W2
+
 
 NO_GRADIENT = "No gradient reaches the adapter: it must take part in y, as Tensors."
 FOUR = ["down.bias", "down.weight", "up.bias", "up.weight"]
@@ -176,10 +237,13 @@ FOUR = ["down.bias", "down.weight", "up.bias", "up.weight"]
     hints=(
         "For the module to begin as the identity, what must the second product give? What must it not be for down?",
         "down: weight random within ±1/√d, bias zero. up: weight and bias zero. All four train.",
-        "forward: h + self.up(F.relu(self.down(h)))",
+        "A module that scales what it is given, and begins as the identity: self.more = nn.Linear.from_arrays(zeros "
+        "(d, d), zeros (d,)), and forward gives h + self.more(h). Here two Linears and F.relu stand in its place.",
     ),
 )
 def module(student):
+    search(student.driver.seeded, lambda d: (d.number(3, 1, 4), d.number(2, 1, 5), d.number(0, 1, 7)), 15, hints=SEEDED)
+    search(student.driver.trained, trained_inputs, parts=("kind", "y", "trains", "dh", "gradients"), hints=KIND)
     for n, d, m in [(2, 3, 2), (3, 4, 5), (4, 100, 60)]:
         h = draw(np.random.default_rng(n), n, d).astype("float32")
         answer = student.driver.fresh(d, m, 3, h)
@@ -194,6 +258,9 @@ def module(student):
         answer["kinds"].equals(
             {"down": "Linear", "up": "Linear"},
             instead={"The two parts must be nn.Linear, called down and up.": lambda kinds: True},
+        )
+        answer["own arrays"].equals(
+            True, instead={"Two parts share one array: what changes one changes the other. Make one for each.": False}
         )
         start, gradients = answer["start"], answer["gradients"]
         shapes = {"down.weight": (m, d), "down.bias": (m,), "up.weight": (d, m), "up.bias": (d,)}
@@ -300,21 +367,40 @@ def module(student):
         )
 
 
+KIND = {
+    "kind": "forward gives a Tensor, as what comes behind it needs its graph.",
+    "dh": "The gradient of h is wrong: it comes back through the residual and through down.",
+}
+SEEDED = {
+    "shapes": "Other sizes than were asked for: down.weight is (m, d), up.weight is (d, m), with biases (m,) and (d,).",
+    "a seed gives one start": "The same seed, used again, gives another start: use the rng that `seed` made.",
+    "another seed, another start": "Every seed gives the same start: use the rng that `seed` made.",
+    "numbers that differ": "The numbers of down.weight repeat: draw each of them, or the rows learn the same.",
+}
+
+
+def trained_inputs(d):
+    size, m = d.size(), d.size()
+    return d.array(*d.shape((1, 0, 2)), size), d.array(m, size), d.array(m), d.array(size, m), d.array(size)
+
+
 @task(
     5,
     hints=(
         "Whose output does the adapter read? What else was the module given?",
         "self.module is frozen, self.adapter is not. forward hands x and all other arguments to the module.",
-        "self.adapter(self.module(x, *args, **kwargs)): the adapter adds the residual by itself.",
+        "A function that is given along: def twice(f, *args, **kwargs): return 2 * f(*args, **kwargs). Then "
+        "twice(round, 2.345, ndigits=2) is 2 * round(2.345, ndigits=2). The adapter adds the residual by itself.",
     ),
 )
 def behind(student):
+    search(student.driver.behind, behind_inputs, parts=BEHIND_PARTS, hints=BEHIND)
     for seed, n, d_in, d, m in [(2, 1, 2, 2, 3), (1, 3, 4, 4, 2), (3, 2, 5, 3, 2)]:
         rng = np.random.default_rng(300 + seed)
         x, W = draw(rng, n, d_in).astype("float32"), draw(rng, d, d_in).astype("float32")
         W1, b1, W2, b2 = (a.astype("float32") for a in arrays(seed, d, m))
         added = lambda h: np.maximum(h @ W1.T + b1, 0) @ W2.T + b2  # noqa: B023, E731
-        answer = student.driver.behind(x, W, W1, b1, W2, b2, 3.0, 0.5)
+        answer = student.driver.behind(x, W, W1, b1, W2, b2, 3.0, 0.5, "")
         h, plain = x @ W.T * 3.0 + 0.5, x @ W.T
         beside = d_in == d and h + added(x)
         answer.returns(
@@ -366,6 +452,19 @@ def behind(student):
         )
 
 
+BEHIND_PARTS = ("kind", "trains", "y", "y, arguments by name", "y, one argument by name", "dx", "gradients")
+BEHIND = KIND | {
+    "y, arguments by name": "Arguments by name come in any order: hand them on by name, **kwargs.",
+    "y, one argument by name": "An argument by name belongs to that name, not to the next place: hand on **kwargs.",
+}
+
+
+def behind_inputs(d):
+    n, d_in, size, m = d.size(), d.size(), d.size(), d.size()
+    arrays = d.array(n, d_in), d.array(size, d_in), d.array(m, size), d.array(m), d.array(size, m), d.array(size)
+    return *arrays, d.number(3.0, 1.0, -2.0), d.number(0.5, 0.0, 2.0), d.choice("", "arguments", "one argument")
+
+
 INSIDE = "A module inside the mlp was taken too: compare the whole last name of the path, not a part of it."
 
 
@@ -374,14 +473,16 @@ INSIDE = "A module inside the mlp was taken too: compare the whole last name of 
     hints=(
         "Three jobs, as in lesson 08: find, freeze, replace. Which modules does each placement name?",
         "houlsby: self_attn and mlp; pfeiffer: mlp. Compare path.split('.')[-1], the whole last name.",
-        "Collect the pairs; freeze the model; then model.replace(path, Behind(module, Adapter(d, m, seed + i))).",
+        "Blocks in encoder.0 and encoder.1, Houlsby, seed 7: encoder.0.self_attn gets an adapter of seed 7, "
+        "encoder.0.mlp of 8, encoder.1.self_attn of 9, encoder.1.mlp of 10. The model is frozen before all this.",
     ),
 )
 def inserting(student):
+    search(student.driver.inserted, insert_inputs, 15, parts=INSERTED_PARTS, hints=INSERTED)
     x = np.random.default_rng(6).standard_normal((3, 4)).astype("float32")
     for placement, names in (("pfeiffer", ["mlp"]), ("houlsby", ["self_attn", "mlp"])):
         wanted = [f"layers.{i}.{name}" for i in range(2) for name in names]
-        answer = student.driver.inserted(placement, x)
+        answer = student.driver.inserted(placement, x, 2, 5)
         answer.returns(
             instead={
                 INSIDE: raised("AttributeError"),
@@ -462,6 +563,9 @@ def inserting(student):
             ),
         },
     )
+    student.driver.default_seed("houlsby").equals(
+        True, instead={"Without a seed, the adapters start otherwise than with seed 0, the default.": False}
+    )
     refused = "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError."
     student.driver.deeper("houlsbi").equals(
         raised("ValueError"),
@@ -476,4 +580,20 @@ def inserting(student):
         instead={
             "The model has no such module, and no adapter was put in: that must raise ValueError.": lambda result: True
         },
+    )
+
+
+INSERTED_PARTS = ("behind", "gone", "trains", "paths", "before", "y", "widths", "starts")
+INSERTED = {
+    "widths": "The adapters have another width than m.",
+    "starts": "Other starts: the i-th adapter, counted from 0 in the model's order, gets seed + i.",
+}
+
+
+def insert_inputs(d):
+    return (
+        d.number("pfeiffer", "houlsby", "both"),
+        d.array(2, d.choice(4, 3, 5), kinds=("normal",)),
+        d.number(2, 1, 3),
+        d.number(5, 0, 1),
     )

@@ -21,12 +21,15 @@ def parameters_of(adapter) -> dict:
 
 
 def observe(module, adapter, y) -> dict:
+    if not isinstance(y, Tensor):
+        return {"kind": type(y).__name__}
     if y.requires_grad:
         (y * y).sum().backward()
     own = parameters_of(adapter)
     return {
+        "kind": "Tensor",
         "y": y,
-        "trains": [name for name, p in module.named_parameters() if p.requires_grad],
+        "trains": sorted(name for name, p in module.named_parameters() if p.requires_grad),
         "start": dict(own),
         "gradients": {name: None if p is None or p.grad is None else p.grad for name, p in own.items()},
     }
@@ -45,9 +48,24 @@ def fresh(student, d, m, seed, h):
     """adapter = Adapter(d, m, seed); y = adapter(h); (y * y).sum().backward()"""
     adapter = student.Adapter(d, m, seed)
     kinds = kinds_of(adapter)
-    return {"kinds": kinds} | (
+    arrays = [p.data for p in parameters_of(adapter).values() if p is not None]
+    own = not any(np.may_share_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
+    return {"kinds": kinds, "own arrays": own} | (
         observe(adapter, adapter, adapter(Tensor(h))) if set(kinds.values()) == {"Linear"} else {}
     )
+
+
+def seeded(student, d, m, seed):
+    """Adapter(d, m, seed), once more, and with seed + 1: where they start"""
+    first, again, other = (parameters_of(student.Adapter(d, m, s)) for s in (seed, seed, seed + 1))
+    arrays = {name: None if p is None else p.numpy() for name, p in first.items()}
+    weight = arrays["down.weight"]
+    return {
+        "shapes": {name: None if a is None else list(a.shape) for name, a in arrays.items()},
+        "a seed gives one start": np.array_equal(weight, again["down.weight"].numpy()),
+        "another seed, another start": not np.any(weight == other["down.weight"].numpy()),
+        "numbers that differ": len(np.unique(np.abs(weight))) > 0.75 * weight.size,
+    }
 
 
 def trained(student, h, W1, b1, W2, b2):
@@ -73,41 +91,48 @@ class Doubled(nn.Module):
         return self.linear(x) * factor + offset
 
 
-def behind(student, x, W, W1, b1, W2, b2, factor, offset):
+def behind(student, x, W, W1, b1, W2, b2, factor, offset, by_name):
     """layer = Behind(module, adapter), with the adapter's arrays set; y = layer(x, factor, offset=offset)"""
     adapter = student.Adapter(W1.shape[1], W1.shape[0], 0)
     fill(adapter, W1, b1, W2, b2)
     layer = student.Behind(Doubled(W), adapter)
-    trains = [name for name, p in layer.named_parameters() if p.requires_grad]
+    trains = sorted(name for name, p in layer.named_parameters() if p.requires_grad)
     x = Tensor(x, requires_grad=True)
-    return observe(layer, adapter, layer(x, factor, offset=offset)) | {"trains": trains, "dx": x.grad}
+    if by_name == "arguments":
+        y = layer(x, offset=offset, factor=factor)
+    else:
+        y = layer(x, offset=offset) if by_name else layer(x, factor, offset=offset)
+    facts = observe(layer, adapter, y) | {"trains": trains, "dx": x.grad}
+    if by_name and "y" in facts:
+        facts[f"y, {by_name} by name"] = facts.pop("y")
+    return facts
 
 
 class Attention(nn.Module):
-    def __init__(self, rng):
-        self.q_proj = nn.Linear(4, 4, rng=rng)
-        self.o_proj = nn.Linear(4, 4, rng=rng)
+    def __init__(self, rng, d):
+        self.q_proj = nn.Linear(d, d, rng=rng)
+        self.o_proj = nn.Linear(d, d, rng=rng)
 
     def forward(self, x, scale):
         return self.o_proj((self.q_proj(x) * scale).tanh())
 
 
 class MLP(nn.Module):
-    def __init__(self, rng):
-        self.up_proj = nn.Linear(4, 4, rng=rng)
-        self.down_proj = nn.Linear(4, 4, rng=rng)
+    def __init__(self, rng, d):
+        self.up_proj = nn.Linear(d, d, rng=rng)
+        self.down_proj = nn.Linear(d, d, rng=rng)
 
     def forward(self, x):
         return self.down_proj(self.up_proj(x).tanh())
 
 
 class Block(nn.Module):
-    """x (n, 4) -> (n, 4). One module's name ends in another's."""
+    """x (n, d) -> (n, d). One module's name ends in another's."""
 
-    def __init__(self, rng):
-        self.self_attn = Attention(rng)
-        self.pre_mlp = nn.RMSNorm(4)
-        self.mlp = MLP(rng)
+    def __init__(self, rng, d):
+        self.self_attn = Attention(rng, d)
+        self.pre_mlp = nn.RMSNorm(d)
+        self.mlp = MLP(rng, d)
 
     def forward(self, x):
         x = x + self.self_attn(x, scale=0.5)
@@ -117,10 +142,10 @@ class Block(nn.Module):
 class Model(nn.Module):
     """Two blocks and a head."""
 
-    def __init__(self):
+    def __init__(self, d=4):
         rng = np.random.default_rng(1)
-        self.layers = [Block(rng), Block(rng)]
-        self.head = nn.Linear(4, 3, rng=rng)
+        self.layers = [Block(rng, d), Block(rng, d)]
+        self.head = nn.Linear(d, 3, rng=rng)
 
     def forward(self, x):
         for layer in self.layers:
@@ -128,11 +153,12 @@ class Model(nn.Module):
         return self.head(x)
 
 
-def inserted(student, placement, x):
-    """paths = insert(model, d=4, m=2, placement, seed=5); y = model(x)"""
-    model = Model()
+def inserted(student, placement, x, m, seed):
+    """paths = insert(model, d, m, placement, seed), of a model as wide as x; y = model(x)"""
+    d = x.shape[1]
+    model = Model(d)
     before = model(Tensor(x))
-    paths = student.insert(model, 4, 2, placement, 5)
+    paths = student.insert(model, d, m, placement, seed)
     modules = dict(model.named_modules())
     kinds = {path: type(module).__name__ for path, module in modules.items()}
     adapters = [path for path, kind in kinds.items() if kind == "Adapter"]
@@ -142,10 +168,24 @@ def inserted(student, placement, x):
         "paths": paths,
         "behind": behind,
         "gone": [path for path in adapters if path.rpartition(".")[0] not in behind],
-        "trains": [name for name, p in model.named_parameters() if p.requires_grad],
+        "trains": sorted(name for name, p in model.named_parameters() if p.requires_grad),
         "adapters": [modules[path].down.weight for path in adapters],
+        "widths": [list(modules[path].down.weight.shape) for path in adapters],
+        "starts": [
+            np.array_equal(modules[path].down.weight.data, student.Adapter(d, m, seed + i).down.weight.data)
+            for i, path in enumerate(adapters)
+        ],
         "y": model(Tensor(x)),
     }
+
+
+def default_seed(student, placement):
+    """insert(model, d=4, m=2, placement) without a seed, and with seed 0: whether both start alike"""
+    plain, zero = Model(), Model()
+    student.insert(plain, 4, 2, placement)
+    student.insert(zero, 4, 2, placement, 0)
+    pairs = zip(plain.parameters(), zero.parameters(), strict=True)
+    return all(np.array_equal(a.data, b.data) for a, b in pairs)
 
 
 def deeper(student, placement):

@@ -94,6 +94,16 @@ MISTAKES = [
         "return blocks * {'houlsby': 2, 'pfeiffer': 1}[placement] * 2 * (d * m + m)",
         "b₁ with m numbers and b₂ with d",
     ),
+    Mistake(
+        "count_parameters",
+        "a part of the word",
+        """
+        if placement not in "houlsby pfeiffer":
+            raise ValueError(placement)
+        return blocks * (1 if placement == "pfeiffer" else 2) * (2 * d * m + m + d)
+        """,
+        "parts of a word",
+    ),
     # Task 2
     Mistake("adapter_forward", "no residual", "return np.maximum(h @ W1.T + b1, 0) @ W2.T + b2", "residual is missing"),
     Mistake("adapter_forward", "linear", "return h + (h @ W1.T + b1) @ W2.T + b2", "nonlinearity is missing"),
@@ -147,7 +157,29 @@ MISTAKES = [
         """,
         "changes h itself",
     ),
+    Mistake(
+        "adapter_forward",
+        "into an array of h's dtype",
+        "y = np.empty_like(h)\ny[...] = h + np.maximum(h @ W1.T + b1, 0) @ W2.T + b2\nreturn y",
+        "an array has whole numbers",
+    ),
+    Mistake(
+        "adapter_forward",
+        "cut off at 6",
+        "return h + np.clip(h @ W1.T + b1, 0, 6) @ W2.T + b2",
+        "values are large",
+    ),
     # Task 3
+    Mistake(
+        "change_at",
+        "a shut adapter",
+        """
+        is_open = W1 @ h + b1 > 0
+        return W2[:, is_open] @ W1[is_open] if is_open.any() else np.zeros_like(h)
+        """,
+        "all the same",
+    ),
+    Mistake("change_at", "into W1", "W1[W1 @ h + b1 <= 0] = 0\nreturn W2 @ W1", "changed its argument W1"),
     Mistake("change_at", "all open", "return W2 @ W1", "taken as open"),
     Mistake(
         "change_at",
@@ -313,6 +345,12 @@ MISTAKES = [
     ),
     Mistake("Behind.forward", "stars left out", "return self.adapter(self.module(x, args, kwargs))", "The stars"),
     Mistake("Behind.forward", "x added", "return x + self.adapter(self.module(x, *args, **kwargs))", "the block does"),
+    Mistake(
+        "Behind.forward",
+        "by place",
+        "return self.adapter(self.module(x, *args, *kwargs.values()))",
+        "hand them on by name",
+    ),
     # Task 6
     Mistake(
         "insert",

@@ -40,7 +40,7 @@ def count_parameters(d: int, m: int, blocks: int, placement: str) -> int:
 
 # %%
 def adapter_forward(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray, b2: np.ndarray) -> np.ndarray:
-    """h (n, d), W1 (m, d), b1 (m,), W2 (d, m), b2 (d,) -> (n, d)."""
+    """h (n, d), floats or whole numbers, W1 (m, d), b1 (m,), W2 (d, m), b2 (d,) -> (n, d)."""
     ### BEGIN SOLUTION task 2: down, ReLU, up, residual
     inside = np.maximum(h @ W1.T + b1, 0)  # (n, d) -> (n, m)
     return h + inside @ W2.T + b2

@@ -40,6 +40,13 @@ def bound(function, arguments, named):
     return found.arguments
 
 
+def call_with(function, given):
+    """The function of what `bound` gave, *args and **kwargs at their places."""
+    found = inspect.signature(function).bind_partial()
+    found.arguments.update(given)
+    return function(*found.args, **found.kwargs)
+
+
 def array_of(x):
     """The array of an array or of a Tensor; None of anything else."""
     if isinstance(x, np.ndarray):
@@ -177,7 +184,7 @@ def keeps(function, what, act, properties):
             act()
         first.append(given[what])
         given[what] = first[0]
-        return function(**given)
+        return call_with(function, given)
 
     return wrong
 
@@ -190,7 +197,7 @@ def cuts_gradient(function, what, act, properties):
         if type(given[what]).__name__ == "Tensor" and given[what].requires_grad:
             act()
             given[what] = given[what].detach()
-        return function(**given)
+        return call_with(function, given)
 
     return wrong
 

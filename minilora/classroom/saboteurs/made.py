@@ -47,7 +47,8 @@ class Saboteur:
     def _names(self) -> list[str]:
         """What it may say, one of these."""
         if self.kind == "wrong_where":
-            return [properties.PROPERTIES[self.what][1]]
+            names = {self.what, "one row"} if self.what == "size 1" else {self.what}  # a single row is of size 1
+            return [properties.PROPERTIES[name][1] for name in names]
         if self.kind == "wrong_later":
             return ["kept", "first call", "again", "second", "length", "earlier"]
         words = {
