@@ -10,7 +10,7 @@ from minilora.quant import dynamic_map, nf4
 USES = ()
 PROMISES = {
     "quantize": promise(within="further axes"),
-    "unpack": promise(outside="another_dtype, another_container"),  # whole numbers of any kind, as its docstring says
+    "unpack": promise(outside="another_dtype, another_container"),  # whole numbers of any dtype, as its docstring says
 }
 ZERO_CODE = 7
 HALVES = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])  # a codebook that can be followed in one's head
@@ -134,7 +134,8 @@ def with_zero(values, x, blocksize):
 
 def quantize_inputs(d):
     """No number half way between two values; ties are asked by themselves, where dividing is exact."""
-    x, values, blocksize = d.array(*d.shape((0, 1, 2)), d.size(1, 7)), some_book(d), d.number(2, 3, 1, 8)
+    shape, values, blocksize = (*d.shape((0, 1, 2)), d.size(1, 7)), some_book(d), d.number(2, 3, 1, 8)
+    x = d.whole(*shape, least=-9, below=10) if d.choice(False, False, True) else d.array(*shape)
     values = with_zero(values, x, blocksize)
     is_between, scale = halfway(x, values, blocksize)
     return np.where(is_between, scale, np.ravel(x)).astype(x.dtype).reshape(x.shape), values, blocksize
@@ -293,7 +294,7 @@ def dequantize_inputs(d):
     """Any codes, zeros among the absmax values, and a codebook without zero, too."""
     n, values, blocksize = d.size(1, 9), some_book(d), d.number(2, 1, 3, 8)
     return (
-        d.whole(n, below=len(values), dtype="uint8"),
+        d.whole(n, below=len(values), dtype=d.choice("uint8", "int64")),
         np.abs(d.array(-(-n // blocksize))),
         values,
         blocksize,
@@ -376,7 +377,7 @@ def dequantizing(student):
 
 
 def pack_inputs(d):
-    return (d.whole(d.size(1, 9), below=16, dtype="uint8"),)
+    return (d.whole(d.size(1, 9), below=16, dtype=d.choice("uint8", "int64")),)
 
 
 def unpack_inputs(d):
@@ -456,7 +457,8 @@ def packed_of(student, codes, first, second):
 def unpacked(student, packed, codes, first, second):
     odd = codes.size % 2 == 1
     whole = np.stack([first, second], axis=1).reshape(-1)
-    student.unpack(packed, codes.size).equals(
+    answer = student.unpack(packed, codes.size)
+    answer.equals(
         codes,
         instead={
             LOW_FIRST: np.stack([second, first], axis=1).reshape(-1)[: codes.size],
@@ -478,6 +480,11 @@ def unpacked(student, packed, codes, first, second):
                 lambda got: np.array_equal(got[1::2], codes[1::2])
             ),
         },
+    )
+    answer.holds(
+        lambda got: np.asarray(got).dtype.kind in "iu",
+        "codes of a dtype of whole numbers",
+        "These are floats, and codes are indices: give them a dtype of whole numbers.",
     )
 
 

@@ -40,9 +40,9 @@ def nf4_values() -> np.ndarray:
 def quantize(x: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndarray, np.ndarray]:
     """x (n numbers, any shape) -> codes (n,) of uint8, and the absmax (blocks,) of each block; n is at least 1.
 
-    values: the codebook, ascending, with at most 256 values. Blocks run on from one row of x to the next, and the last
-    one may be shorter. A number half way between two values takes the lower one. A block of zeros has absmax 0, and the
-    codes of the value 0.
+    x: floats or whole numbers. values: the codebook, ascending, with at most 256 values. Blocks run on from one row of
+    x to the next, and the last one may be shorter. A number half way between two values takes the lower one. A block of
+    zeros has absmax 0, and the codes of the value 0.
     """
     raise NotImplementedError("lesson 11, task 2: an absmax a block, a code a number")
 
@@ -55,7 +55,7 @@ def quantize(x: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndar
 
 # %%
 def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocksize: int) -> np.ndarray:
-    """codes (n,) and absmax (blocks,) -> the numbers (n,) that they stand for."""
+    """codes (n,), of any dtype of whole numbers, and absmax (blocks,) -> the numbers (n,) that they stand for."""
     raise NotImplementedError("lesson 11, task 3: value times absmax")
 
 
@@ -68,12 +68,12 @@ def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocks
 
 # %%
 def pack(codes: np.ndarray) -> np.ndarray:
-    """Codes (n,) of uint8, from 0 to 15 -> bytes ((n + 1) // 2,) of uint8."""
+    """Codes (n,) from 0 to 15, of any dtype of whole numbers -> bytes ((n + 1) // 2,) of uint8."""
     raise NotImplementedError("lesson 11, task 4: two codes a byte, the first one high")
 
 
 def unpack(packed: np.ndarray, n: int) -> np.ndarray:
-    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), whole numbers of any dtype."""
+    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), of any dtype of whole numbers."""
     raise NotImplementedError("lesson 11, task 4: two codes a byte, the first one high")
 
 

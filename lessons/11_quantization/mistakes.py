@@ -312,7 +312,7 @@ MISTAKES = [
         quantize.midpoints = getattr(quantize, "midpoints", (values[:-1] + values[1:]) / 2)
         return np.searchsorted(quantize.midpoints, scaled).astype("uint8"), absmax
         """,
-        "something of values is kept",
+        "is kept",
     ),
     Mistake(
         "quantize",
@@ -326,6 +326,19 @@ MISTAKES = [
         "what fills it up",
     ),
     # Task 3
+    Mistake(
+        "quantize",
+        "whole numbers divided in their dtype",
+        """
+        flat = x.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        scaled = np.zeros_like(flat)
+        for i in range(flat.size):
+            scaled[i] = flat[i] / (absmax[i // blocksize] or 1)
+        return np.searchsorted((values[:-1] + values[1:]) / 2, scaled).astype("uint8"), absmax
+        """,
+        "whole numbers",
+    ),
     Mistake("dequantize", "no scale", "return values[codes]", "scales are missing"),
     Mistake(
         "dequantize",
@@ -425,6 +438,15 @@ MISTAKES = [
         "uint8",
     ),
     Mistake(
+        "pack",
+        "the dtype of the codes",
+        """
+        codes = np.append(codes, np.full(codes.size % 2, ZERO_CODE, codes.dtype))
+        return codes[0::2] << 4 | codes[1::2]
+        """,
+        "not uint8",
+    ),
+    Mistake(
         "unpack",
         "low half first",
         "return np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:n]",
@@ -438,6 +460,7 @@ MISTAKES = [
         "return np.stack([packed & 240, packed & 15], axis=1).reshape(-1)[:n]",
         "still times 16",
     ),
+    Mistake("unpack", "floats", "return np.stack([packed // 16, packed % 16], 1).reshape(-1)[:n] / 1", "are floats"),
     Mistake(
         "unpack",
         "a last 7 dropped",
