@@ -56,9 +56,10 @@ def masked(student, P, real):
 
 
 def soft_twice(student, token_ids, ids, more, moved):
-    """soft = SoftPrompt(model, token_ids); soft(ids); backward; soft(more); soft(ids) with another prompt"""
+    """soft and another one = SoftPrompt(model, …); soft(ids); backward; soft(more); soft(ids) with another prompt"""
     model = tiny()
     soft = student.SoftPrompt(model, token_ids)
+    student.SoftPrompt(model, token_ids[::-1] + [0])
     table = model.model.embed_tokens.weight
     facts = {"kinds": kinds_of(soft.prompt, soft.model), "prompt": soft.prompt.numpy().copy()}
     facts["trains"] = [name for name, p in soft.named_parameters() if p.requires_grad]
@@ -87,12 +88,12 @@ def prompt_moved(student, token_ids, ids, prompt):
 
 
 def attention(student, q, k, v, prefix_k, prefix_v, mask):
-    """y, share = prefix_attention(…); (y * y).sum().backward()"""
+    """y, share = prefix_attention(…); ((y * y).sum() + (share * share).sum()).backward()"""
     tensors = [Tensor(a, requires_grad=True) for a in (q, k, v, prefix_k, prefix_v)]
     y, share = student.prefix_attention(*tensors, mask)
-    share = share.numpy() if isinstance(share, Tensor) else share
-    if isinstance(y, Tensor) and y.requires_grad:
-        (y * y).sum().backward()
+    flowing = [(t * t).sum() for t in (y, share) if isinstance(t, Tensor) and t.requires_grad]
+    if flowing:
+        sum(flowing).backward()
     names = ("q", "k", "v", "prefix_k", "prefix_v")
     return {"y": y, "share": share} | {f"d{name}": t.grad for name, t in zip(names, tensors, strict=True)}
 
@@ -109,6 +110,7 @@ def joined(student, keys, values, layer, k, v, other, more_k, more_v):
     """cache = PrefixCache(keys, values); cache.update(layer, k, v); backward; cache.update(other, more_k, more_v)"""
     tensors = [Tensor(a, requires_grad=True) for a in (keys, values, k, v)]
     cache = student.PrefixCache(*tensors[:2])
+    student.PrefixCache(*(t.detach()[:, :, :1] for t in tensors[1::-1]))
     facts = {"length": cache.length}
     found = cache.update(layer, *tensors[2:])
     facts |= {"kinds": kinds_of(*found), "k": found[0], "v": found[1]}
@@ -121,6 +123,7 @@ def joined(student, keys, values, layer, k, v, other, more_k, more_v):
 def prefix_twice(student, keys, values, ids, real, more):
     """prefix = Prefix(model, keys, values); prefix(ids, real); backward from the real tokens; prefix(more)"""
     prefix = student.Prefix(tiny(), keys, values)
+    student.Prefix(prefix.model, values, keys)
     facts = {"kinds": kinds_of(prefix.keys, prefix.values, prefix.model)}
     facts["trains"] = sorted(name for name, p in prefix.named_parameters() if p.requires_grad)
     logits = prefix(ids) if real is None else prefix(ids, real)
@@ -132,8 +135,8 @@ def prefix_twice(student, keys, values, ids, real, more):
 
 
 def noted(student, k, v):
-    """recorder = Recorder(); recorder.update(layer, k[layer], v[layer]) for all layers; backward; another Recorder()"""
-    recorder, layers = student.Recorder(), range(len(k))
+    """recorder, another = Recorder(), Recorder(); recorder.update(layer, …) for all layers, backward"""
+    recorder, another, layers = student.Recorder(), student.Recorder(), range(len(k))
     tensors = [[Tensor(a[layer], requires_grad=True) for layer in layers] for a in (k, v)]
     facts = {"length before": recorder.length}
     back = [recorder.update(layer, tensors[0][layer], tensors[1][layer]) for layer in layers]
@@ -141,7 +144,6 @@ def noted(student, k, v):
     sum((t * t).sum() for pair in back for t in pair).backward()
     facts |= {"dk": tuple(t.grad for t in tensors[0]), "dv": tuple(t.grad for t in tensors[1])}
     facts |= {"length": recorder.length, "seen": tuple(tuple(recorder.seen[layer]) for layer in layers)}
-    another = student.Recorder()
     another.update(0, Tensor(k[-1]), Tensor(v[-1]))
     return facts | {"another": (len(another.seen), tuple(another.seen[0]))}
 

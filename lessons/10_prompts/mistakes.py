@@ -791,6 +791,53 @@ return self.model(ids, mask, past_key_values=self.cache).logits
         "-1e9 leaves none",
     ),
     Mistake(
+        "prefix_attention",
+        "exp of raw scores",
+        """
+        scale, P = q.shape[-1] ** -0.5, prefix_k.shape[1]
+        own = np.where(mask[:, None, :, P:], 1.0, 0.0)
+        on_prefix = (q @ prefix_k.swapaxes(-1, -2) * scale).exp()
+        on_text = (q @ k.swapaxes(-1, -2) * scale).exp() * own
+        total = on_prefix.sum(axis=-1, keepdims=True) + on_text.sum(axis=-1, keepdims=True)
+        return (on_prefix @ prefix_v + on_text @ v) / total, on_prefix.sum(axis=-1) / total[..., 0]
+        """,
+        "exp of a large score",
+    ),
+    Mistake(
+        "prefix_attention",
+        "share without a graph",
+        """
+        B, H, _, D = q.shape
+        P = prefix_k.shape[1]
+        keys = ops.concatenate([prefix_k.broadcast_to((B, H, P, D)), k], axis=2)
+        values = ops.concatenate([prefix_v.broadcast_to((B, H, P, D)), v], axis=2)
+        scores = q @ keys.swapaxes(-1, -2) * D**-0.5
+        weights = F.softmax(ops.where(mask[:, None], scores, -1e9), axis=-1)
+        return weights @ values, Tensor(weights.numpy()[..., :P].sum(axis=-1))
+        """,
+        "comes back through share",
+    ),
+    Mistake(
+        "few_shot_prompt",
+        "a template",
+        """
+        before = "".join(shot + "\\nTopic: " + topic + "\\n\\n" for shot, topic in shots)
+        return (before + "{text}\\nTopic:").format(text=text)
+        """,
+        "Braces",
+    ),
+    Mistake(
+        "mask_and_positions",
+        "counted in the dtype of real",
+        """
+        B, T = real.shape
+        own = np.tril(np.ones((T, T), dtype=bool)) & (real[:, None, :] == 1)
+        mask = np.concatenate([np.ones((B, T, P), dtype=bool), own], axis=2)
+        return mask, P + np.cumsum(real, axis=1, dtype=real.dtype) - 1
+        """,
+        "int8",
+    ),
+    Mistake(
         "Recorder.__init__",
         "one list for all",
         """
@@ -871,14 +918,14 @@ RIGHT = [
     ),
     Right(
         "prefix_attention",
-        "two parts, one denominator",
+        "a mixture of two softmaxes",
         """
         scale, P = q.shape[-1] ** -0.5, prefix_k.shape[1]
-        own = np.where(mask[:, None, :, P:], 1.0, 0.0)
-        on_prefix = (q @ prefix_k.swapaxes(-1, -2) * scale).exp()
-        on_text = (q @ k.swapaxes(-1, -2) * scale).exp() * own
-        total = on_prefix.sum(axis=-1, keepdims=True) + on_text.sum(axis=-1, keepdims=True)
-        return (on_prefix @ prefix_v + on_text @ v) / total, on_prefix.sum(axis=-1) / total[..., 0]
+        on_prefix = q @ prefix_k.swapaxes(-1, -2) * scale
+        on_text = ops.where(mask[:, None, :, P:], q @ k.swapaxes(-1, -2) * scale, -1e9)
+        share = ops.sigmoid(on_prefix.logsumexp(axis=-1) - on_text.logsumexp(axis=-1))
+        part = share.expand_dims(-1)
+        return F.softmax(on_prefix, axis=-1) @ prefix_v * part + F.softmax(on_text, axis=-1) @ v * (1 - part), share
         """,
     ),
     Right(

@@ -89,14 +89,14 @@ def spoil_inside(x):
 
 
 def shapes(values):
-    """What the shapes, sizes and words of a call are (of a dictionary, not its numbers)."""
+    """What the shapes, sizes and words of a call are (of a list not its words, of a dictionary not its numbers)."""
     found: list[object] = []
     for value in values:
         array = array_of(value)
         if array is not None:
             found.append((array.shape, str(array.dtype)))
         elif isinstance(value, (list, tuple)):
-            found.append(tuple(shapes(value)))
+            found.append(tuple(shapes("" if isinstance(item, str) else item for item in value)))
         elif isinstance(value, dict):
             numbers_left_out = (0.0 if type(item) is int else item for item in value.values())
             found.append((tuple(value), tuple(shapes(numbers_left_out))))
