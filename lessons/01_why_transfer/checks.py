@@ -63,7 +63,14 @@ def measuring(student):
                 ),
             },
         )
-    cases = [([0.5], 1), ([0.5, 0.25], 2), ([0.5, 0.25], 6), ([0.1, 0.9, 0.3], 20), (2000 * [0.25], 8000)]
+    cases = [
+        ([0.5], 1),
+        ([0.5, 0.25], 2),
+        ([0.5, 0.25], 6),
+        ([0.1, 0.9, 0.3], 20),
+        (2000 * [0.25], 8000),
+        ([1e-30, 0.5], 4),
+    ]
     for probabilities, characters in cases:
         given = np.array(probabilities)
         bits = -np.log2(given)
@@ -85,17 +92,21 @@ def measuring(student):
                 "The product of many probabilities is 0 to the computer: take logarithms first, and add them up.": (
                     lambda got: np.isinf(got)
                 ),
+                "A small number in the logarithm caps what a rare token costs: take it of the probability itself.": (
+                    lambda got: given.min() < 1e-20 and 0 < got < bits.sum() / characters
+                ),
             },
         )
 
 
 def texts(d):
-    return ["".join("aA é"[i] for i in d.whole(d.size(1, 8), below=4))]
+    return ["".join("aA é\n{0"[i] for i in d.whole(d.size(1, 8), below=d.choice(4, 7)))]
 
 
 def probabilities_of_tokens(d):
-    kind = d.choice("ordinary", "ties", "tiny")
-    p = d.whole(d.size(), least=1, below=3 if kind == "ties" else 10) / (1e5 if kind == "tiny" else 10)
+    """From 10⁻³⁰, which no small number put in its place comes near, to 1."""
+    kind = d.choice("ordinary", "ties", "tiny", "rare")
+    p = d.whole(d.size(), least=1, below=3 if kind == "ties" else 11) / {"tiny": 1e5, "rare": 1e30}.get(kind, 10)
     return p.astype(d.dtype), d.number(1, 4, 10)
 
 

@@ -693,6 +693,12 @@ MISTAKES = [
         """,
         "take the first place",
     ),
+    Mistake(
+        "bits_per_character",
+        "cut off below",
+        "return float(-np.log2(np.clip(probabilities, 1e-12, 1.0)).sum() / characters)",
+        "caps what a rare token costs",
+    ),
 ]
 
 RIGHT = [

@@ -247,6 +247,7 @@ GRAPHS = [
     [[], [0], [0, 1]],
     [[], [], [0], [0, 2], [3, 2, 0]],  # node 1 has nothing to do with it
     [[], [0], [1], [2], [0, 3]],
+    [[], [0], [1], [2], [1, 3]],  # the short way to 1 is known, and 0 taken, before the long one
     [[], [0, 0], [1, 1], [2, 2], [3, 3]],
 ]
 
@@ -261,8 +262,10 @@ PATHS = {
 
 
 def graphs(d):
-    """For each node, the nodes before it that it came from; some twice, some not used."""
-    parents = [d.whole(d.choice(2, 1, 0, 3) if i else 0, below=max(i, 1)).tolist() for i in range(d.size(1, 6))]
+    """For each node, the nodes before it that it came from; some twice, some not used. Or a chain with short cuts."""
+    parents = [d.whole(d.choice(2, 1, 0, 3) if i else 0, below=max(i, 1)).tolist() for i in range(d.size(1, 8))]
+    if d.choice(False, True):
+        parents = [d.shuffled([i - 1, *some[:1]]) if i else [] for i, some in enumerate(parents)]
     return parents, d.choice(False, True)
 
 
@@ -348,7 +351,7 @@ def programs_and_leaves(d):
     """Lines that each use what came before, over matrices (2, 3) and a row (3,); plus is for arrays of one shape."""
     wide, n = [0, 2], 3
     program = []
-    for _ in range(d.size(1, 4)):
+    for _ in range(d.choice(1, 2, 3, 4, 0)):
         a, b = (wide[d.choice(*range(len(wide)))] for _ in range(2))
         program.append(d.choice(f"multiply(n{a}, n{b})", f"plus(n{a}, n{b})", f"tanh(n{a})", f"add(n{a}, n1)"))
         wide.append(n)

@@ -305,6 +305,20 @@ MISTAKES = [
     Mistake("backward", "a number at the root", walk(start="np.float64(1)"), "an array of the root's shape"),
     Mistake("backward", "the graph taken apart", walk().rstrip() + "\n    node.edges = []\n", "the graph stays"),
     Mistake("backward", "nothing kept", "gradients = {node: 0 for node in in_order(root)}", "No gradient was set"),
+    Mistake(
+        "in_order",
+        "a depth that is not passed on",
+        """
+        depth, queue = {root: 0}, [root]
+        for node in queue:
+            for parent, _ in node.edges:
+                if parent not in depth:
+                    queue.append(parent)
+                depth[parent] = max(depth.get(parent, 0), depth[node] + 1)
+        return sorted(depth, key=depth.get)
+        """,
+        "before one that used it",
+    ),
 ]
 
 RIGHT = [

@@ -49,7 +49,7 @@ def nothing_travelled(answer):
 )
 def switching(student):
     at_the_start = student.driver.at_the_start()  # before any other call
-    search(student.driver.switches, lambda d: [d.shuffled(["numpy", "device", "small", "device"])], examples=6)
+    search(student.driver.switches, libraries, examples=25)
     answer = student.driver.switched()
     answer.returns({"`active` is read before it is set: say `global active` first.": raised("UnboundLocalError")})
     answer["same object"].equals(
@@ -74,6 +74,14 @@ def switching(student):
         {"xp lacks": "", "xp has besides": ""},
         instead={"use(NUMPY), when NumPy is in use already, must fill xp as well: it is empty at the start.": dict},
     )
+    answer = student.driver.switches(["small", "namesake", "small", "sister"])
+    for i in (2, 4):
+        answer[i]["active"].equals(True, instead={"A library with the same name, or functions, is another.": False})
+
+
+def libraries(d):
+    """The names in the driver of some, of which two have one name, and two have the same functions."""
+    return [d.shuffled(["numpy", "device", "small", "namesake", "sister"])]
 
 
 @task(
@@ -166,8 +174,8 @@ KEPT = "The array was changed and taken across again, and its old values came: s
 def sides_and_arrays(d):
     shape = d.shape((2, 1, 0, 3))
     kind = d.choice("float", "whole", "float", "boolean", "float")
-    a = d.array(*shape) if kind == "float" else d.mask(*shape) if kind == "boolean" else d.whole(*shape, below=300)
-    return d.choice(*LIBRARIES), a
+    whole = d.whole(*shape, below=300, dtype=d.choice("int64", "int32", "uint16"))
+    return d.choice(*LIBRARIES), {"float": d.array(*shape), "boolean": d.mask(*shape), "whole": whole}[kind]
 
 
 def sides_and_values(d):
@@ -294,7 +302,7 @@ def tables_and_ids(d):
     n = d.choice(3, 1, 2, 4)
     table = d.array(n, d.size())
     least, below = d.choice(0, 0, -1), n + d.choice(0, 0, 1)
-    ids = d.whole(*d.shape((1, 2, 3)), least=least, below=below, dtype=d.choice("int64", "int32"))
+    ids = d.whole(*d.shape((1, 2, 3)), least=least, below=below, dtype=d.choice("int64", "int32", "uint8"))
     return d.choice(*LIBRARIES), table, ids.tolist() if d.choice(False, True) else ids
 
 

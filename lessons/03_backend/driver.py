@@ -46,9 +46,11 @@ def switched(student):
 
 
 def switches(student, names):
-    """at the start and after each use(…): what is in use, what xp has; small is a third library"""
-    small = student.Library("small", SimpleNamespace(exp=abs, only_small=abs), list, list, list)
-    libraries = {"numpy": student.NUMPY, "device": student.DEVICE, "small": small}
+    """at the start and after each use(…): what is in use, what xp has; namesake is called small, as small is"""
+    functions, others = SimpleNamespace(exp=abs, only_small=abs), SimpleNamespace(exp=round)
+    made = {"small": ("small", functions, list), "namesake": ("small", others, list), "sister": ("s", functions, tuple)}
+    libraries = {key: student.Library(*parts, list, list) for key, parts in made.items()}
+    libraries |= {"numpy": student.NUMPY, "device": student.DEVICE}
     student.use(student.active)
     held, found, before = student.xp, [state(student.xp, student.active)], student.active
     for name in names:

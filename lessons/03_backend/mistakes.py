@@ -490,6 +490,35 @@ MISTAKES = [
         """,
         "taken after the step",
     ),
+    Mistake(
+        "use",
+        "one name, one library",
+        """
+        global active
+        before = active
+        if vars(xp) and library.name == active.name:
+            return before
+        active = library
+        vars(xp).clear()
+        vars(xp).update(vars(library.functions))
+        return before
+        """,
+        "same name, or functions, is another",
+    ),
+    Mistake(
+        "use",
+        "the same functions, the same library",
+        """
+        global active
+        before = active
+        if not vars(xp) or library.functions is not active.functions:
+            active = library
+            vars(xp).clear()
+            vars(xp).update(vars(library.functions))
+        return before
+        """,
+        "same name, or functions, is another",
+    ),
 ]
 
 RIGHT = [
