@@ -110,6 +110,15 @@ MISTAKES = [
         bound = 1 / np.sqrt(d_in)
         return np.random.uniform(-bound, bound, (r, d_in)), np.zeros((d_out, r))
         """,
+        "global generator",
+    ),
+    Mistake(
+        "start_matrices",
+        "a generator without the seed",
+        """
+        bound = 1 / np.sqrt(d_in)
+        return np.random.default_rng().uniform(-bound, bound, (r, d_in)), np.zeros((d_out, r))
+        """,
         "same seed",
     ),
     # Task 3
