@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from minilora.classroom import draw, promise, raised, task
+from minilora.classroom import draw, promise, raised, search, task
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn", "minilora.functional.cross_entropy")
 PROMISES = {"extract_features": promise(switches=True)}
 
 EMBED, LAYER, NORM, SCALE, HEAD = 4 * 3, 4 * 4 + 4, 4 + 4, 4, 2 * 4 + 2  # numbers in the driver's model
+SHELF = HEAD
 ALL = EMBED + 2 * LAYER + NORM + SCALE + HEAD
 MATRICES = EMBED + 2 * 16 + SCALE + 8
 PAIRS = "named_parameters() gives pairs: for path, parameter in model.named_parameters()."
@@ -19,16 +20,27 @@ WHOLE = '"" is the path of the whole model, which named_modules() gives first: e
     hints=(
         "How many numbers are in one parameter, and when does it train?",
         "Go through model.named_parameters(): each has size and requires_grad.",
-        "sum(p.size for _, p in model.named_parameters() if p.requires_grad), and the same without the if.",
+        "A Linear from 3 to 2, frozen, with weight (2, 3) and bias (2,): 8 numbers, none of which train. A norm "
+        "of 2 beside it, with scale (2,) and shift (2,), trains: 4 numbers. Together: (4, 12).",
     ),
 )
 def counting(student):
-    for frozen, is_tied in ((["body.layers.0"], False), (["body", "head"], False), ([], False), (["body"], True)):
-        total = ALL - (HEAD if is_tied else 0)
-        sizes = {"body": EMBED + 2 * LAYER + NORM, "body.layers.0": LAYER, "head": HEAD}
+    search(student.driver.counts, count_inputs, 30, hints=COUNTS)
+    sizes = {"body": EMBED + 2 * LAYER + NORM, "body.layers.0": LAYER, "head": HEAD, "twin": NORM, "shelf.one": SHELF}
+    for kind, frozen in (
+        ("", ["body.layers.0"]),
+        ("", ["body", "head"]),
+        ("", []),
+        ("tied", ["body"]),
+        ("twin", ["twin"]),
+        ("odd", ["body"]),
+        ("table", ["head"]),
+        ("shelf", ["shelf.one"]),
+    ):
+        total = ALL + {"tied": -HEAD, "twin": NORM, "odd": 25, "shelf": SHELF}.get(kind, 0)
         trains = total - sum(sizes[path] for path in frozen)
-        answer = student.driver.counted(frozen, is_tied)
-        answer.returns({PAIRS: raised("AttributeError", "'tuple' object")})
+        answer = student.driver.counted([kind], frozen)
+        answer.returns({PAIRS: raised("AttributeError", "'tuple' object"), ODD: raised("IndexError")})
         answer.equals(
             (trains, total),
             instead={
@@ -36,6 +48,7 @@ def counting(student):
                 "The second number is of all parameters, not of the frozen ones alone.": (trains, total - trains),
                 "Nothing is counted as training: a parameter trains if its requires_grad is True, whatever its grad "
                 "is.": (0, total),
+                "The second number is of how many there are, not a share.": lambda got: 0 < got[1] <= 1,
                 "A part was left out: there are modules beside body and head. named_parameters() has them all.": (
                     lambda got: got[1] == total - SCALE
                 ),
@@ -45,13 +58,41 @@ def counting(student):
                 "What is frozen is counted as if it trained: look at requires_grad.": (total, total),
                 "That is how many are frozen: count those whose requires_grad is True.": (total - trains, total),
                 "The second number is of all parameters, frozen ones too.": lambda got: got[0] == got[1] == trains,
-                "Arrays were counted, not the numbers in them: add up their size.": lambda got: 0 < got[1] < 15,
-                "Rows were counted: a matrix has rows times columns, which is its size.": lambda got: 15 < got[1] < 45,
+                "Arrays were counted, not the numbers in them: add up their size.": lambda got: got[1] == 10,
+                "Rows were counted: a matrix has rows times columns, which is its size.": lambda got: (
+                    got[1] in (33, 37)
+                ),
                 "A shared parameter was counted twice: named_parameters() gives it once.": lambda got: (
-                    is_tied and got[1] == total + EMBED
+                    kind == "tied" and got[1] == total + 16
+                ),
+                "The norm was left out: go through all parameters, whatever module they are in.": lambda got: (
+                    kind == "" and got[1] == total - NORM
+                ),
+                "Two parameters with equal numbers are still two: only the same object is shared.": lambda got: (
+                    kind == "twin" and 0 < total - got[1] <= NORM
+                ),
+                ODD: lambda got: kind == "odd" and total - 25 <= got[1] < total,
+                "A buffer, a Tensor that never trains, is no parameter: named_parameters() has none.": lambda got: (
+                    kind == "table" and got[1] == total + 6
+                ),
+                "Modules in a dictionary were left out: named_parameters() finds them, too.": lambda got: (
+                    kind == "shelf" and got[1] == ALL
                 ),
             },
         )
+
+
+ODD = "A parameter may have any number of axes, none as well: its size says how many numbers are in it."
+COUNTS = {"what trains afterwards": "Counting changed what trains: only look at requires_grad."}
+
+
+def some_kinds(d):
+    return [d.choice("", "tied"), d.choice("", "twin", "odd", "table", "inner", "shelf")]
+
+
+def count_inputs(d):
+    frozen = d.number(["body.layers.0"], [], ["body"], ["head", "body.norm"], ["head_scale"])
+    return some_kinds(d), d.number(2, 1, 3), frozen
 
 
 NAMES = [f"body.layers.{i}.{name}" for i in range(11) for name in ("weight", "bias")]
@@ -68,21 +109,41 @@ def below(paths):
     hints=(
         "In which order do you freeze and unfreeze, and what do you check before both?",
         "Every path must be a name of model.named_modules(). Then freeze all, then unfreeze the modules there.",
-        "model.requires_grad_(False); for each path: model.get_submodule(path).requires_grad_(True); return the names "
-        "of named_parameters() whose requires_grad is True.",
+        'Paths ["norm", "head"], where only an embedding trained: both are modules, so go on. Freeze embedding, norm '
+        'and head; let the norm train, then the head. Of the four parameters, ["norm.weight", "norm.bias", '
+        '"head.weight"] train. Had one path been "haed", the embedding would still be the one that trains.',
     ),
 )
 def freezing(student):
-    cases = [(["head"], [""]), (["body.layers.1"], [""]), (["head"], []), (["body.layers.0", "head"], ["body.norm"])]
-    for paths, before in [*cases, (["head", "body.layers.10"], ["head_scale"]), ([""], [])]:
+    search(student.driver.frozen, freeze_inputs, 30, hints=FROZEN)
+    search(student.driver.refused, refuse_inputs, 20, hints=REFUSED)
+    cases = [(["body.layers.1"], [""]), (["head"], [""]), (["head"], []), (["body.layers.0", "head"], ["body.norm"])]
+    for paths, before in [
+        *cases,
+        (["head", "body.layers.10"], ["head_scale"]),
+        (["body"], []),
+        ([""], []),
+        ([], ["head"]),
+        (["head"] * 2, []),
+    ]:
         wanted = below(paths)
-        answer = student.driver.frozen(paths, before)
+        answer = student.driver.frozen(paths, before, ["inner"])
         answer.returns(
-            {PAIRS: raised("AttributeError", "'tuple' object")} | ({WHOLE: raised("ValueError")} if "" in paths else {})
+            {PAIRS: raised("AttributeError", "'tuple' object")}
+            | ({WHOLE: raised("ValueError")} if "" in paths else {})
+            | ({NO_PATHS: raised("ValueError")} if not paths else {})
         )
         answer["trains"].equals(
             wanted,
             instead={
+                NO_PATHS: lambda names: not paths and len(names) > 0,
+                WHOLE: lambda names: "" in paths and len(names) == 0,
+                "A path may come twice, or be within another: the module trains all the same.": lambda names: (
+                    paths == ["head"] * 2 and len(names) == 0
+                ),
+                "head_scale is neither in body nor in head, and still trains: freeze the whole model.": lambda names: (
+                    paths == ["body.layers.1"] and set(names) - set(wanted) == {"head_scale.weight"}
+                ),
                 "What trained before still trains: freeze everything first.": lambda names: (
                     set(below(before)) - set(wanted) and set(names) == set(wanted) | set(below(before))
                 ),
@@ -102,7 +163,7 @@ def freezing(student):
                     len(paths) > 1 and set(names) == set(below(paths[-1:]))
                 ),
                 "All that is below a path trains, and not only what the module there holds itself.": lambda names: (
-                    not before and set(names) < set(wanted) and "" in paths
+                    paths == ["body"] and len(names) == 0
                 ),
                 "What was frozen stays frozen: set requires_grad to True for what is to train.": lambda names: (
                     set(names) < set(wanted)
@@ -121,13 +182,16 @@ def freezing(student):
                 "Return a list.": lambda names: not isinstance(names, (list, tuple)),
             },
         )
-    for paths in (["haed"], ["head", "body.layers.2"], ["head.weight"]):
-        answer = student.driver.refused(paths)
+    for paths in (["haed"], ["head", "body.layers.2"], ["head.weight"], ["body.layers"]):
+        answer = student.driver.refused(paths, [""])
         answer["raised"].equals(
             "ValueError",
             instead={
                 "head.weight is a parameter and no module: raise ValueError.": lambda kind: (
                     kind == "nothing" and paths == ["head.weight"]
+                ),
+                "body.layers is a list and no module: raise ValueError.": lambda kind: (
+                    kind == "nothing" and paths == ["body.layers"]
                 ),
                 "A path that is no module is a typo: raise ValueError, or nothing would train, without a word.": (
                     "nothing"
@@ -138,6 +202,48 @@ def freezing(student):
         answer["unchanged"].equals(
             True, instead={"It was refused after the model had been changed: check the paths first.": False}
         )
+    student.driver.frozen(["body.dropout"], [""], [])["trains"].equals(
+        [],
+        instead={
+            "body.dropout is a module, though it has no parameters: nothing trains then, and that is fine.": raised(
+                "ValueError"
+            )
+        },
+    )
+    student.driver.frozen(["head"], [], ["tied"])["trains"].equals(
+        ["body.layers.0.weight"],
+        instead={
+            "The head's weight is also a layer's, and named_parameters() gives it once, under the layer's path: ask "
+            "the module at the path for its parameters.": lambda names: len(names) == 0
+        },
+    )
+    student.driver.frozen(["body"], [], ["table"])[NEW].equals(True, instead={FROZEN[NEW]: False})
+
+
+NO_PATHS = "No path at all is no mistake, and means that nothing trains: freeze everything then, too."
+NEW = "no new parameter"
+FROZEN = {
+    NEW: "A buffer trains now: only parameters may. parameters() has them; named_tensors() has the buffers, too.",
+    "trains": "What trains afterwards is not what the modules at the paths have.",
+    "names": "What trains is right, but other paths were returned.",
+}
+
+
+REFUSED = {
+    "raised": "A path that is no module must be refused by a ValueError.",
+    "unchanged": "It was refused, and something else trains now than before: check the paths first.",
+}
+
+
+def freeze_inputs(d):
+    paths = ["head"], [], ["body.layers.1"], ["body.layers.10", "head"], ["head", "head"], ["body", "body.norm"]
+    more = ["body.dropout"], ["head_scale", "body.layers.1"], [""], ["", "head"]
+    return d.number(*paths, *more), d.number([], [""], ["body.norm"], ["head_scale", "head"]), some_kinds(d)
+
+
+def refuse_inputs(d):
+    paths = ["haed"], ["head", "body.layers.2"], ["body.layers", "head"], ["head.weight"], ["body."], ["head", "Body"]
+    return d.number(*paths), d.number([""], [], ["head_scale", "body.norm"])
 
 
 STILL_OLD = "The head is still the old one: set model.head."
@@ -147,12 +253,16 @@ STILL_OLD = "The head is still the old one: set model.head."
     3,
     hints=(
         "Which of the two sizes does the new head take from the old one?",
-        "weight: (classes, model.head.in_features), normal times 0.02, from rng. nn.Linear.from_arrays(weight).",
-        "model.head = nn.Linear.from_arrays((0.02 * rng.standard_normal((classes, model.head.in_features))).astype("
-        '"float32"))',
+        "Its width is model.head.in_features, its height is classes. Draw from rng, make it small, then a Linear.",
+        "An old head (7, 4), for 5 classes: draw (5, 4) numbers, say 0.3, -1.2, …, which become 0.006, -0.024, …, in "
+        "float32. A Linear of them has 4 in_features and 5 out_features. The old Linear still has its 7 rows.",
     ),
 )
 def heading(student):
+    search(student.driver.replaced, head_inputs, 30, facts=facts_of_head, hints=HEADED)
+    search(
+        student.driver.seeded, lambda d: (d.number(2, 1, 3), d.number(0, 1, 7)), 10, facts=facts_of_seeds, hints=HEADED
+    )
     for classes, seed, is_frozen in ((2, 0, False), (3, 1, True), (200, 2, True)):
         answer = student.driver.headed(classes, seed, is_frozen)
         answer.returns({"from_arrays takes an array of shape (classes, hidden size).": raised("ValueError", "shape")})
@@ -160,7 +270,7 @@ def heading(student):
             np.ones((7, 4)),
             instead={
                 "The old head's own array was written to. It is tied to another layer, which has now changed too: "
-                "make a new Linear.": lambda weight: True
+                "make a new Linear.": lambda weight: np.shape(weight) != (7, 4) or np.any(weight != 1)
             },
         )
         answer["is_new"].equals(
@@ -171,7 +281,7 @@ def heading(student):
                 "place.": False,
             },
         )
-        answer["kind"].equals("Linear", instead={"model.head must be an nn.Linear.": lambda kind: True})
+        answer["kind"].equals("Linear", instead={"model.head must be an nn.Linear.": lambda kind: kind != "Linear"})
         answer["weight"].holds(
             lambda weight: np.shape(weight) == (classes, 4),
             f"a weight of shape ({classes}, 4)",
@@ -198,6 +308,14 @@ def heading(student):
             "The head is all zeros: allowed in theory, but here normal numbers times 0.02 are asked for.": (
                 lambda weight: not np.any(weight)
             ),
+            "The rows are all the same: draw classes times the width.": lambda weight: np.all(weight == weight[0]),
+            "Rows of the old head were kept: they speak about other classes.": lambda weight: np.any(weight == 1),
+            "0.02 is the standard deviation, not the variance: no square root.": lambda weight: (
+                abs(np.std(weight) - 0.02**0.5) < 0.01
+            ),
+            "They are uniform: rng.standard_normal.": lambda weight: (
+                0.01 < np.std(weight) < np.abs(weight).max() < 0.021
+            ),
             "The start is too large: 0.02 times normal numbers.": lambda weight: np.std(weight) > 0.1,
         },
     )
@@ -208,13 +326,49 @@ def heading(student):
     )
     again = student.driver.headed(classes, seed, is_frozen)
     again["weight"].equals(
-        answer["weight"].value, instead={"Use the rng that `seed` made, so that a seed gives one head.": lambda w: True}
+        answer["weight"].value, instead={HEADED["a seed gives one head"]: lambda w: np.shape(w) == (classes, 4)}
     )
     student.driver.headed(classes, seed + 1, is_frozen)["weight"].holds(
         lambda weight: not np.array_equal(weight, answer["weight"].value),
         "another head for another seed",
-        "Every seed gives the same head: use the rng that `seed` made.",
+        HEADED["another seed, another head"],
     )
+
+
+HEADED = {
+    "a new Linear": "The old head is still in place: it is replaced whatever its form, also where it would fit.",
+    "the old one unchanged": "The old Linear was changed: leave it as it is, and put a new one in its place.",
+    "shape": "The new head has another shape: from the old one's in_features to the classes.",
+    "names": "The new head has a bias, or something else in the model was added or lost.",
+    "what trains": "What trains beside the head has changed, or the new head is frozen.",
+    "float32": "The weight is in another dtype than float32.",
+    "numbers that differ": "The numbers of the new weight repeat: draw each of them.",
+    "small": "The numbers are not normal times 0.02.",
+    "a seed gives one head": "Use the rng that `seed` made, so that a seed gives one head.",
+    "another seed, another head": "Every seed gives the same head: use the rng that `seed` made.",
+}
+
+
+def head_inputs(d):
+    return d.size(), d.size(), d.choice(True, False), d.number(2, 1, 3, 4), d.number(0, 1, 7)
+
+
+def facts_of_head(result):
+    facts, weight = dict(result), result["weight"]
+    del facts["weight"]
+    return facts | {
+        "float32": str(weight.dtype),
+        "numbers that differ": len(np.unique(np.abs(weight))) == weight.size,
+        "small": bool(np.any(weight)) and np.abs(weight).max() < 0.02 * 5,
+    }
+
+
+def facts_of_seeds(weights):
+    first, again, other = weights
+    return {
+        "a seed gives one head": np.array_equal(first, again),
+        "another seed, another head": not np.any(first == other),
+    }
 
 
 @task(
@@ -222,13 +376,15 @@ def heading(student):
     hints=(
         "Two questions for each parameter that trains: is it the head's, and how many axes has it?",
         "Up to four groups: (head or body) × (matrix or vector). Leave out those that stay empty.",
-        "lr = head_lr if it is one of model.head.parameters() else body_lr; weight_decay = weight_decay if "
-        "parameter.ndim > 1 else 0.0.",
+        "Lesson 05's decay alone: of a Linear and a norm, the weight (2, 3) goes to the group that decays; the bias "
+        "(2,), the scale (3,) and the shift (3,) go to the other one, with 0. Here the rate divides each once more: "
+        "a scale (3,) in the body gets body_lr and 0.",
     ),
 )
 def grouping(student):
+    search(student.driver.groups, group_inputs, 40, hints=GROUPED)
     for paths in (["head"], ["head", "body.layers.1"], ["body.norm", "head"], ["head_scale"], [""]):
-        answer = student.driver.grouped(below(paths))
+        answer = student.driver.grouped(below(paths), [], 0.1, 0.5)
         answer.returns(
             {
                 PAIRS: raised("AttributeError", "'tuple' object"),
@@ -298,12 +454,55 @@ def grouping(student):
                 "A norm's weight is a vector, though it is called weight: look at its axes.": lambda got: any(
                     "norm.weight" in name and decay for name, _, decay in got
                 ),
+                "head_scale.weight is (1, 4), and a matrix: what counts is two axes, however short.": lambda got: (
+                    names == ["head_scale.weight"]
+                ),
                 "It is the other way round: matrices decay.": lambda got: all(
                     abs(decay - (0.01 - decays[name])) < 1e-9 for name, _, decay in got
                 ),
             },
         )
         answer["sizes"].holds(lambda sizes: 0 not in sizes, "no empty group", "A group is empty: leave it out.")
+    tied = student.driver.grouped(["body.layers.0.weight", "body.norm.bias"], ["tied"], 0.1, 0.5)["rows"]
+    tied.holds(
+        lambda rows: sorted(rows) == [["body.layers.0.weight", 0.5, 0.01], ["body.norm.bias", 0.1, 0.0]],
+        "the shared weight once, at 0.5, and body.norm.bias at 0.1",
+        "The head's weight is also a layer's: it is one of model.head.parameters(), so it learns at head_lr.",
+        instead={
+            "The head's weight is also a layer's, and is in two groups: it would be stepped twice.": lambda rows: (
+                [row[0] for row in rows].count("body.layers.0.weight") > 1
+            ),
+            "The head's weight is also a layer's, and is in no group.": lambda rows: (
+                "body.layers.0.weight" not in [row[0] for row in rows]
+            ),
+        },
+    )
+    student.driver.grouped(["body.norm.bias", "head.weight", "head.bias"], [], 0.2, 0.2)["rows"].holds(
+        lambda rows: sorted(row[0] for row in rows) == ["body.norm.bias", "head.bias", "head.weight"],
+        "body.norm.bias, head.bias, head.weight, each once",
+        "Where both rates are equal, the groups hold other parameters: does one of them take another's place?",
+    )
+
+
+GROUPED = {
+    "parameters": "The groups hold other parameters than those that train, each once.",
+    "learning rates": "A learning rate is wrong: head_lr for the parameters of model.head, body_lr for all others.",
+    "weight decays": "A weight decay is wrong: it goes by the axes, so (1, 4) is a matrix and (4,) is none.",
+    "an empty group": "A group is empty: leave it out.",
+    "what trains afterwards": "Making groups changed what trains: only look at requires_grad.",
+}
+
+
+def group_inputs(d):
+    kinds = [d.choice("", "tied"), d.choice("", "twin", "inner", "shelf")]
+    paths = d.number(["head"], [""], ["body.norm", "head"], ["body"], ["head_scale", "body.layers.1"], ["body.embed"])
+    return kinds, d.size(1, 3), paths, d.number(0.1, 0.5, 0.0, 2.0), d.number(0.5, 0.1, 3.0), d.number(0.01, 0.0, 1.0)
+
+
+def moved(answer, head, times):
+    """The head after a step that is so many times as large."""
+    start = answer["start"].value
+    return {name: start[name] + times * (head[name] - start[name]) for name in head}
 
 
 def loss_and_step(head, hidden, labels):
@@ -326,11 +525,12 @@ NO_GRAPH = "The loss depends on nothing that trains: is the head left out, or is
     hints=(
         "Four things happen in a step. Which comes first, and which number is returned?",
         "Forget the old gradients, forward to the loss, backward, step. The loss is a Tensor: .item() is its number.",
-        "optimizer.zero_grad(); loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels); loss.backward(); "
-        "optimizer.step(); return loss.item()",
+        "The same for a fit: error = ((layer(Tensor(x)) - y) ** 2).mean(), after what was left from the last batch is "
+        "forgotten. If error is 0.8 before the step and 0.7 after it, the number to return is 0.8.",
     ),
 )
 def stepping(student):
+    search(student.driver.stepped_once, step_inputs, 40, hints=STEPPED, tolerance=1e-4)
     rng = np.random.default_rng(5)
     for n, steps in ((1, 1), (3, 1), (4, 3)):
         x, labels = draw(rng, n, 3).astype("float32"), rng.integers(0, 2, n)
@@ -375,7 +575,12 @@ def stepping(student):
         answer["head"].equals(
             head,
             instead={
-                "The step is another than -lr times the gradient: one backward and one step.": lambda got: True,
+                "The step is as many times too large as there are examples: backward of the mean, not of the sum.": (
+                    moved(answer, head, n) if steps == 1 < n else object
+                ),
+                "The step is twice too large: one backward and one step.": (
+                    moved(answer, head, 2) if steps == 1 else object
+                ),
             },
             tolerance=1e-4,
         )
@@ -389,6 +594,37 @@ def stepping(student):
             ]
         },
     )
+    x = draw(rng, 3, 3).astype("float32")
+    answer = student.driver.stepped_once([""], [""], x, np.array([0, 3, 1]), 0.5, 0.1)
+    for part in ("dropout is on", "training mode"):
+        answer[part].equals(True, instead={STEPPED[part]: False})
+    answer["frozen, with a gradient"].equals(
+        [], instead={STEPPED["frozen, with a gradient"]: lambda names: len(names) > 0}
+    )
+    answer["moved"].holds(
+        lambda names: "head_scale.weight" not in names,
+        "head_scale to stay: the loss does not depend on it",
+        STEPPED["moved"],
+    )
+
+
+STEPPED = {
+    "dropout is on": "Dropout was off while the model trained: a step leaves the model in training mode.",
+    "training mode": "The model is no longer in training mode: later steps would be without dropout.",
+    "what trains": "What trains has changed, or what was frozen trains now: a step leaves requires_grad alone.",
+    "frozen, with a gradient": "A frozen parameter has a gradient now: forget gradients by zero_grad(), or by None.",
+    "loss": "That is not F.cross_entropy of the whole batch's scores before the step.",
+    "after the step": "The parameters are others than optimizer.step() makes of this loss's gradients.",
+    "moved": "A parameter with no part in the loss moved, or one that trains did not: to forget a gradient is to have "
+    "none, and zeros are one, by which weights decay.",
+}
+
+
+def step_inputs(d):
+    n = d.size()
+    x = d.array(n, *d.shape((0, 1)), d.size())
+    paths = d.choice(["head"], [""], ["body"], ["head", "body.layers.1"], ["body.embed"])
+    return [d.choice("", "tied")], paths, x, d.whole(n, below=4), d.number(0.5, 0.1), d.number(0.0, 0.1)
 
 
 @task(
@@ -396,14 +632,16 @@ def stepping(student):
     hints=(
         "What must be off, what need not be recorded, and what comes out?",
         "model.eval(), then with no_grad(): model.body of each batch, as an array. Join them in order.",
-        "np.concatenate([model.body(Tensor(x)).numpy() for x in batches]), under no_grad and after model.eval()",
+        "Batches of 3 and 2 examples, hidden states of 4 numbers: the body gives Tensors (3, 4) and (2, 4), the first "
+        "one's array is rows 0 to 2 of a (5, 4) array, the second one's rows 3 and 4. np.vstack([a, b]) does it.",
     ),
 )
 def extracting(student):
+    search(student.driver.extracted, feature_inputs, 30, parts=tuple(EXTRACTED), hints=EXTRACTED)
     rng = np.random.default_rng(6)
     for sizes in ((1,), (2,), (3, 2), (4, 4, 1)):
         batches = [draw(rng, n, 3).astype("float32") for n in sizes]
-        answer = student.driver.extracted(batches)
+        answer = student.driver.extracted(batches, [""])
         answer.returns(
             {
                 "Write no_grad() with its parentheses.": raised("TypeError", "context manager"),
@@ -433,7 +671,8 @@ def extracting(student):
             instead={
                 "Join the batches into one array: np.concatenate.": "list",
                 "These are Tensors: .numpy() of each, then join them.": "ndarray of objects",
-                "Return an array: tensor.numpy() is one, and np.concatenate joins several.": lambda form: True,
+                "Return an array: tensor.numpy() is one, and np.concatenate joins several.": "Tensor",
+                "The function gave None: is a return missing?": "NoneType",
             },
         )
         answer["found"].equals(
@@ -441,9 +680,16 @@ def extracting(student):
             instead={
                 "That is the head's scores: features are what the body gives.": np.concatenate(answer["scores"].value),
                 "Join the batches into one array: np.concatenate.": lambda got: np.ndim(got) == 3,
+                "There are more rows than examples: was a shorter batch padded?": lambda got: len(got) > len(right),
                 "The batches come in another order.": lambda got: (
                     np.shape(got) == right.shape
                     and np.allclose(np.sort(got, axis=0), np.sort(right, axis=0), atol=1e-5)
+                ),
+                "The numbers have three digits only: keep them in float32, not in half precision.": lambda got: (
+                    np.shape(got) == right.shape and np.allclose(got, right, atol=2e-3)
+                ),
+                "One row for each example, with one example too: was an axis of length 1 squeezed away?": lambda got: (
+                    np.shape(got) == right[0].shape
                 ),
                 "One row for each example: were the hidden states averaged?": lambda got: (
                     np.shape(got)[0] == len(sizes) != len(right)
@@ -456,3 +702,24 @@ def extracting(student):
                 "A graph was recorded, and keeps all the arrays of the forward pass: put it under no_grad().": True
             },
         )
+        answer["recording afterwards"].equals(True, instead={EXTRACTED["recording afterwards"]: False})
+        answer["what trains"].holds(
+            lambda names: len(names) > 2, "all parameters to train, as before", EXTRACTED["what trains"]
+        )
+
+
+EXTRACTED = {
+    "dropped": "",
+    "training": "",
+    "found": "That is not what the body gives for each example, in order.",
+    "recorded": "",
+    "recording afterwards": "no_grad() is still on afterwards, and nothing would train: use it in a with statement.",
+    "what trains": "What trains has changed, or was frozen: no_grad() is all that is needed here.",
+    "moved": "The model's own numbers changed: run the body, and leave it as it is.",
+}
+
+
+def feature_inputs(d):
+    further, inputs = d.shape((0, 1)), d.size()
+    batches = [d.array(d.size(), *further, inputs) for _ in range(d.size(1, 3))]
+    return batches, d.choice([""], ["head"], [])

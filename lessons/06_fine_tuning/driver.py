@@ -10,10 +10,11 @@ from minilora.tensor import is_recording
 
 
 class Body(nn.Module):
-    """x (n, 3) -> (n, 4): an input layer, eleven more so that one path begins another, a norm and dropout."""
+    """x (n, …, inputs) -> (n, 4), the mean of further axes: an input layer, others (with eleven, one path begins
+    another), a norm and dropout."""
 
-    def __init__(self, rng, depth=2, dropout=0.0):
-        self.embed = nn.Linear(3, 4, bias=False, rng=rng)
+    def __init__(self, rng, depth=2, dropout=0.0, inputs=3):
+        self.embed = nn.Linear(inputs, 4, bias=False, rng=rng)
         self.layers = [nn.Linear(4, 4, rng=rng) for _ in range(depth)]
         self.norm = nn.LayerNorm(4)
         self.dropout = nn.Dropout(dropout)
@@ -22,19 +23,40 @@ class Body(nn.Module):
     def forward(self, x):
         self.calls.append((len(x), is_recording(), self.dropout.training))
         x = self.embed(x)
+        while x.ndim > 2:
+            x = x.mean(axis=1)
         for layer in self.layers:
             x = x + layer(x).tanh()
         return self.dropout(self.norm(x))
 
 
 class Model(nn.Module):
-    """body, head, and head_scale, whose name begins like the head's."""
+    """body, head, and head_scale, whose name begins like the head's.
 
-    def __init__(self, depth=2, dropout=0.0, seed=1):
+    kinds: "tied": the head's weight is a layer's; "twin": a second norm, equal to the body's; "odd": parameters of the
+    model itself, with three axes and with none; "table": a buffer in the body; "inner": a head in the body; "shelf": a
+    Linear in a dictionary.
+    """
+
+    def __init__(self, depth=2, dropout=0.0, seed=1, kinds=(), inputs=3, classes=2):
         rng = np.random.default_rng(seed)
-        self.body = Body(rng, depth, dropout)
+        self.body = Body(rng, depth, dropout, inputs)
         self.head_scale = nn.Linear(4, 1, bias=False, rng=rng)
-        self.head = nn.Linear(4, 2, rng=rng)
+        self.head = nn.Linear(4, classes, rng=rng)
+        if "tied" in kinds:
+            self.head = nn.Linear.from_arrays(np.zeros((4, 4), dtype="float32"))
+            self.head.weight = self.body.layers[0].weight
+        if "inner" in kinds:
+            self.body.head = nn.Linear(4, 4, bias=False, rng=rng)
+        if "twin" in kinds:
+            self.twin = nn.LayerNorm(4)
+        if "odd" in kinds:
+            self.kernel = nn.Parameter(rng.standard_normal((2, 3, 4)).astype("float32"))
+            self.gain = nn.Parameter(np.float32(2))
+        if "table" in kinds:
+            self.body.table = Tensor(np.ones((2, 3), dtype="float32"))
+        if "shelf" in kinds:
+            self.shelf = {"one": nn.Linear(4, 2, rng=rng)}
 
     def forward(self, x):
         return self.head(self.body(x))
@@ -49,41 +71,55 @@ def mark(model, names):
         p.requires_grad = name in names
 
 
+def mark_below(model, paths):
+    """Let the parameters of the modules at `paths` train, and no others."""
+    model.requires_grad_(False)
+    for path in paths:
+        model.get_submodule(path).requires_grad_(True)
+
+
 def arrays(model):
     return {name: p.data.copy() for name, p in model.named_parameters()}
 
 
-def counted(student, frozen, is_tied):
+def counted(student, kinds, frozen):
     """count_parameters(model), some of which is frozen"""
-    model = Model()
-    if is_tied:
-        model.head = nn.Linear.from_arrays(model.head.weight.data)
-        model.head.weight = model.body.embed.weight
+    model = Model(kinds=kinds)
     for path in frozen:
         model.get_submodule(path).requires_grad_(False)
     return student.count_parameters(model)
 
 
-def frozen(student, paths, before):
+def counts(student, kinds, depth, frozen):
+    """count_parameters(model), some of which is frozen"""
+    model = Model(depth, kinds=kinds)
+    for path in frozen:
+        model.get_submodule(path).requires_grad_(False)
+    return {"counts": student.count_parameters(model), "what trains afterwards": training(model)}
+
+
+def frozen(student, paths, before, kinds):
     """names = freeze_all_but(model, paths), where only the modules at `before` trained"""
-    model = Model(depth=11)
-    model.body.head = nn.Linear(4, 4, bias=False)
-    begins = [path and f"{path}." for path in before]
-    mark(model, [name for name, _ in model.named_parameters() if any(name.startswith(begin) for begin in begins)])
-    return {"names": student.freeze_all_but(model, list(paths)), "trains": training(model)}
+    model = Model(depth=11, kinds=kinds)
+    mark_below(model, before)
+    all_names = list(arrays(model))
+    names = student.freeze_all_but(model, list(paths))
+    is_same = list(arrays(model)) == all_names
+    return {"no new parameter": is_same, "trains": training(model), "names": names}
 
 
-def refused(student, paths):
-    """freeze_all_but(model, paths), where everything trained before, and one of the paths is no module"""
+def refused(student, paths, before):
+    """freeze_all_but(model, paths), where the modules at `before` trained, and one of the paths is no module"""
     model = Model(depth=2)
-    before, kind = training(model), "nothing"
+    mark_below(model, before)
+    trained, kind = training(model), "nothing"
     try:
         student.freeze_all_but(model, paths)
     except NotImplementedError:
         raise
     except Exception as error:
         kind = "ValueError" if isinstance(error, ValueError) else type(error).__name__
-    return {"raised": kind, "unchanged": training(model) == before}
+    return {"raised": kind, "unchanged": training(model) == trained}
 
 
 def headed(student, classes, seed, is_frozen):
@@ -97,24 +133,74 @@ def headed(student, classes, seed, is_frozen):
     old = [(p, p.requires_grad) for p in model.parameters()]
     student.new_head(model, classes, seed)
     head = model.head
-    facts = {"kind": type(head).__name__, "other": model.other.weight, "has_bias": head.bias is not None}
-    facts["is_new"] = head is not old_head
+    kind = "Linear" if isinstance(head, nn.Linear) else type(head).__name__
+    facts = {"kind": kind, "other": model.other.weight, "is_new": head is not old_head}
+    if kind != "Linear":
+        return facts
+    facts["has_bias"] = head.bias is not None
     same = all(p.requires_grad == flag for p, flag in old)
     return facts | {"weight": head.weight, "trains": head.weight.requires_grad, "same": same}
 
 
-def grouped(student, names):
-    """make_groups(model, body_lr=0.1, head_lr=0.5, weight_decay=0.01), where only `names` train"""
-    model = Model()
+def replaced(student, width, old_classes, has_bias, classes, seed):
+    """new_head(model, classes, seed), where the old head has `old_classes` rows"""
+    model = nn.Module()
+    model.body, model.norm = nn.Linear(3, width), nn.LayerNorm(width).requires_grad_(False)
+    old = model.head = nn.Linear(width, old_classes, bias=has_bias, rng=np.random.default_rng(4))
+    before = arrays(old)
+    student.new_head(model, classes, seed)
+    return {
+        "a new Linear": model.head is not old,
+        "the old one unchanged": all(np.array_equal(array, before[name]) for name, array in arrays(old).items()),
+        "shape": [model.head.in_features, model.head.out_features],
+        "names": list(arrays(model)),
+        "what trains": training(model),
+        "weight": model.head.weight,
+    }
+
+
+def seeded(student, classes, seed):
+    """new_head(model, classes, seed), of other models: once more with that seed, then with seed + 1"""
+    weights = []
+    for s in (seed, seed, seed + 1):
+        model = Model()
+        student.new_head(model, classes, s)
+        weights.append(model.head.weight.numpy())
+    return weights
+
+
+def grouped(student, names, kinds, body_lr, head_lr):
+    """make_groups(model, body_lr, head_lr, weight_decay=0.01), where only `names` train"""
+    model = Model(kinds=kinds)
     mark(model, names)
-    groups = student.make_groups(model, 0.1, 0.5, 0.01)
+    return rows_of(model, student.make_groups(model, body_lr, head_lr, 0.01))
+
+
+def rows_of(model, groups):
+    """[name, lr, weight_decay] of each parameter in the groups, and the groups' sizes."""
     name_of = {id(p): name for name, p in model.named_parameters()}
+    held = [list(group["params"]) for group in groups]
     rows = [
         [name_of.get(id(p), "unknown"), float(group.get("lr", -1)), float(group.get("weight_decay", -1))]
-        for group in groups
-        for p in group["params"]
+        for group, found in zip(groups, held, strict=True)
+        for p in found
     ]
-    return {"rows": rows, "sizes": [len(list(group["params"])) for group in groups]}
+    return {"rows": rows, "sizes": [len(found) for found in held]}
+
+
+def groups(student, kinds, classes, paths, body_lr, head_lr, weight_decay):
+    """make_groups(model, body_lr, head_lr, weight_decay), where only the modules at `paths` train"""
+    model = Model(kinds=kinds, classes=classes)
+    mark_below(model, paths)
+    found = rows_of(model, student.make_groups(model, body_lr, head_lr, weight_decay))
+    rows = sorted(found["rows"])
+    return {
+        "parameters": [name for name, *_ in rows],
+        "learning rates": {name: lr for name, lr, _ in rows},
+        "weight decays": {name: decay for name, _, decay in rows},
+        "an empty group": 0 in found["sizes"],
+        "what trains afterwards": training(model),
+    }
 
 
 def stepped(student, names, x, labels, steps):
@@ -131,31 +217,57 @@ def stepped(student, names, x, labels, steps):
     return facts | {"features": features(x), "start": start}
 
 
+def stepped_once(student, kinds, paths, x, labels, lr, weight_decay):
+    """loss = train_step(model, SGD(lr, weight_decay), x, labels), where the modules at `paths` train"""
+    model = Model(kinds=kinds, inputs=x.shape[-1], classes=4)
+    mark_below(model, paths)
+    start = arrays(model)
+    optimizer = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay)
+    loss = student.train_step(model, optimizer, x, labels)
+    return {
+        "dropout is on": all(is_on for _, _, is_on in model.body.calls),
+        "training mode": all(module.training for _, module in model.named_modules()),
+        "what trains": training(model),
+        "frozen, with a gradient": [
+            name for name, p in model.named_parameters() if not p.requires_grad and p.grad is not None
+        ],
+        "moved": [name for name, array in arrays(model).items() if not np.array_equal(array, start[name])],
+        "loss": loss,
+        "after the step": arrays(model),
+    }
+
+
 def features(x):
     """What the body of a fresh model gives, without dropout."""
     model = Model()
     return model.body(Tensor(x)).numpy()
 
 
-def extracted(student, batches):
-    """extract_features(model, batches), for a model with dropout in training mode"""
-    model = Model(dropout=0.5)
+def extracted(student, batches, paths):
+    """extract_features(model, batches), of a model in training mode, with dropout, where the modules at `paths`"""
+    model, clean = (Model(dropout=0.5, inputs=batches[0].shape[-1]) for _ in range(2))
     model.train()
+    mark_below(model, paths)
+    start = arrays(model)
     found = student.extract_features(model, batches)
+    still_recording = is_recording()
     form = type(found).__name__
     if isinstance(found, np.ndarray) and found.dtype == object:
         form = "ndarray of objects"
     if form == "list" and all(isinstance(item, list) for item in found):
         form = "list of lists"
     calls = list(model.body.calls)
-    clean = Model(dropout=0.5).eval()
+    clean.eval()
     return {
-        "found": found if form != "ndarray of objects" else None,
+        "dropped": any(is_on for _, _, is_on in calls),
+        "training": any(module.training for _, module in model.named_modules()),
         "form": form,
         "rows": [rows for rows, _, _ in calls],
+        "found": found if form != "ndarray of objects" else None,
         "recorded": any(recorded for _, recorded, _ in calls),
-        "dropped": any(is_on for _, _, is_on in calls),
-        "training": model.training or model.body.dropout.training,
+        "recording afterwards": still_recording,
+        "what trains": training(model),
+        "moved": [name for name, array in arrays(model).items() if not np.array_equal(array, start[name])],
         "hidden": [clean.body(Tensor(x)).numpy() for x in batches],
         "scores": [clean.head(clean.body(Tensor(x))).numpy() for x in batches],
     }

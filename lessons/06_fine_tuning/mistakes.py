@@ -123,6 +123,35 @@ MISTAKES = [
         "return sum(p.size for p in model.named_parameters() if p.requires_grad), 0",
         "gives pairs",
     ),
+    Mistake(
+        "count_parameters",
+        "at most two axes",
+        """
+        sizes = [(p.shape[0] * (p.shape[1] if p.ndim > 1 else 1), p.requires_grad) for p in model.parameters()]
+        return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+        """,
+        "any number of axes",
+    ),
+    Mistake(
+        "count_parameters",
+        "equal ones once",
+        """
+        found = {(p.shape, p.numpy().tobytes()): p for p in model.parameters()}.values()
+        return sum(p.size for p in found if p.requires_grad), sum(p.size for p in found)
+        """,
+        "equal numbers are still two",
+    ),
+    Mistake(
+        "count_parameters",
+        "all trains afterwards",
+        """
+        found = list(model.parameters())
+        trains = sum(p.size for p in found if p.requires_grad)
+        model.requires_grad_(True)
+        return trains, sum(p.size for p in found)
+        """,
+        "Counting changed what trains",
+    ),
     # Task 2
     Mistake(
         "freeze_all_but",
@@ -317,6 +346,78 @@ MISTAKES = [
         """,
         "not the parameters",
     ),
+    Mistake(
+        "freeze_all_but",
+        "a shared parameter's first path",
+        """
+        modules = dict(model.named_modules())
+        if any(path not in modules for path in paths):
+            raise ValueError
+        for name, p in model.named_parameters():
+            p.requires_grad = any(not path or name.startswith(path + ".") for path in paths)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "The head's weight is also a layer's",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "nothing asked, nothing done",
+        """
+        modules = dict(model.named_modules())
+        if any(path not in modules for path in paths):
+            raise ValueError
+        if paths:
+            model.requires_grad_(False)
+        for path in paths:
+            modules[path].requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "No path at all",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "buffers train",
+        """
+        modules = dict(model.named_modules())
+        if any(path not in modules for path in paths):
+            raise ValueError
+        chosen = {t for path in paths for _, t in modules[path].named_tensors()}
+        for _, t in model.named_tensors():
+            t.requires_grad = t in chosen
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "A buffer trains now",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "the rest of the model left alone",
+        """
+        modules = dict(model.named_modules())
+        if any(path not in modules for path in paths):
+            raise ValueError
+        model.body.requires_grad_(False)
+        model.head.requires_grad_(False)
+        for path in paths:
+            modules[path].requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "neither in body nor in head",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "put back to all",
+        """
+        modules = dict(model.named_modules())
+        model.requires_grad_(False)
+        for path in paths:
+            if path not in modules:
+                model.requires_grad_(True)
+                raise ValueError(path)
+            modules[path].requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "something else trains now than before",
+    ),
     # Task 3
     Mistake(
         "new_head",
@@ -408,6 +509,27 @@ MISTAKES = [
         model.head.weight = Tensor(weight.astype("float32"), requires_grad=True)
         """,
         "Put a new Linear",
+    ),
+    Mistake(
+        "new_head",
+        "kept where it fits",
+        """
+        if model.head.out_features == classes and model.head.bias is None:
+            return
+        weight = 0.02 * rng.standard_normal((classes, model.head.in_features))
+        model.head = nn.Linear.from_arrays(weight.astype("float32"))
+        """,
+        "The old head is still in place",
+    ),
+    Mistake(
+        "new_head",
+        "the old one kept aside",
+        """
+        weight = 0.02 * rng.standard_normal((classes, model.head.in_features))
+        model.old_head = model.head
+        model.head = nn.Linear.from_arrays(weight.astype("float32"))
+        """,
+        "something else in the model",
     ),
     # Task 4
     Mistake(
@@ -550,6 +672,50 @@ MISTAKES = [
         """,
         "head_scale is missing",
     ),
+    Mistake(
+        "make_groups",
+        "a tied head twice",
+        """
+        parts = [
+            (body_lr, [p for name, p in model.named_parameters() if not name.startswith("head.")]),
+            (head_lr, list(model.head.parameters())),
+        ]
+        return [
+            {"params": [p], "lr": lr, "weight_decay": weight_decay if p.ndim > 1 else 0.0}
+            for lr, found in parts
+            for p in found
+            if p.requires_grad
+        ]
+        """,
+        "is in two groups",
+    ),
+    Mistake(
+        "make_groups",
+        "a dictionary by rate",
+        """
+        heads = {id(p) for p in model.head.parameters()}
+        live = [p for p in model.parameters() if p.requires_grad]
+        by_rate = {
+            body_lr: [p for p in live if id(p) not in heads],
+            head_lr: [p for p in live if id(p) in heads],
+        }
+        return [
+            {"params": [p], "lr": lr, "weight_decay": weight_decay if p.ndim > 1 else 0.0}
+            for lr, found in by_rate.items()
+            for p in found
+        ]
+        """,
+        "Where both rates are equal",
+    ),
+    Mistake(
+        "make_groups",
+        "one row is no matrix",
+        GROUPS.format(
+            'groups.append({"params": [p], "lr": head_lr if is_head else body_lr, '
+            '"weight_decay": weight_decay if is_matrix and len(p) > 1 else 0.0})'
+        ),
+        "however short",
+    ),
     # Task 5
     Mistake(
         "train_step",
@@ -682,6 +848,47 @@ MISTAKES = [
         return loss
         """,
         "Return a number",
+    ),
+    Mistake(
+        "train_step",
+        "without dropout",
+        """
+        model.eval()
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(Tensor(x)), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "Dropout was off while the model trained",
+    ),
+    Mistake(
+        "train_step",
+        "gradients of zeros",
+        """
+        for p in model.parameters():
+            p.grad = np.zeros_like(p.data)
+        loss = F.cross_entropy(model(Tensor(x)), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "no part in the loss moved",
+    ),
+    Mistake(
+        "train_step",
+        "by hand",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.data = p.data - group["lr"] * p.grad
+        return loss.item()
+        """,
+        "optimizer.step() makes",
     ),
     # Task 6
     Mistake(
@@ -817,6 +1024,38 @@ MISTAKES = [
         """,
         "runs twice",
     ),
+    Mistake(
+        "extract_features",
+        "half precision",
+        """
+        model.eval()
+        with no_grad():
+            return np.concatenate([model.body(Tensor(x)).numpy().astype("float16") for x in batches])
+        """,
+        "not in half precision",
+    ),
+    Mistake(
+        "extract_features",
+        "frozen on leaving",
+        """
+        model.eval().requires_grad_(False)
+        with no_grad():
+            return np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
+        """,
+        "What trains has changed",
+    ),
+    Mistake(
+        "extract_features",
+        "never switched on again",
+        """
+        model.eval()
+        switch = no_grad()
+        switch.__enter__()
+        model.body.switch = switch
+        return np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
+        """,
+        "no_grad() is still on",
+    ),
 ]
 
 RIGHT = [
@@ -837,14 +1076,15 @@ RIGHT = [
         "freeze_all_but",
         "parameter by parameter",
         """
+        chosen = set()
         for path in paths:
             try:
-                model.get_submodule(path)
+                chosen |= set(model.get_submodule(path).parameters())
             except AttributeError as error:
                 raise ValueError(str(error)) from error
         names = []
         for name, p in model.named_parameters():
-            p.requires_grad = any(not path or name.startswith(path + ".") for path in paths)
+            p.requires_grad = p in chosen
             names += [name] * p.requires_grad
         return names
         """,

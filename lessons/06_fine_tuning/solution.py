@@ -25,7 +25,7 @@ from minilora import Tensor, nn, no_grad
 
 # %%
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """How many numbers (train, there are in all)."""
+    """How many numbers (train, there are in all). Only looks at the model."""
     ### BEGIN SOLUTION task 1: count what trains
     sizes = [(parameter.size, parameter.requires_grad) for _, parameter in model.named_parameters()]
     return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
@@ -42,7 +42,8 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 # %%
 def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
-    """Of the model, exactly the parameters of the modules at `paths` train afterwards, whatever trained before.
+    """Of the model, exactly the parameters of the modules at `paths` train afterwards, whatever trained before: also
+    those that another module shares, and none if there are no paths. Buffers never train.
 
     Returns the paths of the parameters that train, in the model's order. Raises ValueError, and changes nothing, where
     a path is no module of the model; "" is the whole model.
@@ -68,7 +69,9 @@ def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
 
 # %%
 def new_head(model: nn.Module, classes: int, seed: int) -> None:
-    """Put a fresh Linear (hidden size -> classes) in place of model.head. The old Linear stays as it is."""
+    """Put a fresh Linear (hidden size -> classes) in place of model.head, whatever that is like. The old Linear and the
+    rest of the model stay as they are.
+    """
     rng = np.random.default_rng(seed)
     ### BEGIN SOLUTION task 3: a small one of the same width
     weight = 0.02 * rng.standard_normal((classes, model.head.in_features))
@@ -88,8 +91,8 @@ def new_head(model: nn.Module, classes: int, seed: int) -> None:
 def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
     """Groups with all parameters that train, each once, and none that is frozen; no group is empty.
 
-    The parameters of model.head learn at head_lr, all others at body_lr. Those with two axes have the weight decay,
-    those with one have 0.
+    The parameters of model.head learn at head_lr, also those that it shares with the body; all others learn at body_lr.
+    Those with two axes have the weight decay, those with one have 0.
     """
     ### BEGIN SOLUTION task 4: each in the group where it belongs
     of_head = {id(parameter) for parameter in model.head.parameters()}
@@ -112,7 +115,11 @@ def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: 
 
 # %%
 def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -> float:
-    """One step on a batch, x (n, …) and labels (n,). Returns the loss before the step, as a number."""
+    """One step on a batch, x (n, …) and labels (n,). Returns the loss before the step, as a number.
+
+    The model is in training mode and stays there. Only what trains, and has a part in the loss, gets a gradient and
+    moves.
+    """
     ### BEGIN SOLUTION task 5: forget, forward, backward, step
     optimizer.zero_grad()
     loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
@@ -134,7 +141,7 @@ def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -
 # %%
 def extract_features(model: nn.Module, batches: list[np.ndarray]) -> np.ndarray:
     """The hidden states (n, d) of model.body for all batches, each (some of n, …), in order. Leaves the model in eval
-    mode.
+    mode, and all else in it as it was.
     """
     ### BEGIN SOLUTION task 6: run the body once, without a graph
     model.eval()
