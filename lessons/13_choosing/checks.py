@@ -33,6 +33,7 @@ SHAPES = [
     {"layers": 3, "hidden": 4, "intermediate": 7, "kv_width": 2, "vocab": 11, "tied": True},
     {"layers": 3, "hidden": 4, "intermediate": 7, "kv_width": 2, "vocab": 11, "tied": False},
     SMOLLM2,
+    {"layers": 3, "hidden": 4097, "intermediate": 11009, "kv_width": 1025, "vocab": 50257, "tied": False},
     {"layers": 80, "hidden": 8192, "intermediate": 22016, "kv_width": 8192, "vocab": 32000, "tied": False},
 ]
 
@@ -47,10 +48,7 @@ SHAPES = [
     ),
 )
 def crossing(student):
-    search(
-        student.crossover,
-        lambda d: (some(d, 10, 0, 7.5, 12.5, 1000), some(d, 3, 2, 4.5, 8.5, 0), some(d, 1, 2, 0.5, 3.5, 0)),
-    )
+    search(student.crossover, crossover_inputs)
     never = "A query by prompt is no dearer here, so training never pays: return None."
     for training, prompted, trained in [(6, 3, 1), (7, 4, 2), (9, 2, 1.5), (10, 1, 3), (4, 2, 2), (0, 3, 1), (0, 1, 2)]:
         saved = prompted - trained
@@ -92,6 +90,20 @@ def crossing(student):
         "an int",
         "A number of queries is an int, and this is a float: math.ceil gives an int, np.ceil does not.",
     )
+    student.crossover(1, 1 + 2**-17, 1).equals(2**17, instead={NEARLY: None})
+
+
+NEARLY = (
+    "Prices that are nearly the same are not the same: what is saved may be little, and then it takes many queries."
+)
+FINE, COARSE = 2.0**-30, 1024.0  # units other than 1, in which sums and quotients are as exact
+
+
+def crossover_inputs(d):
+    """In any unit; a query may cost nearly as much by both ways."""
+    unit = d.choice(1, FINE, COARSE)
+    costs = some(d, 10, 0, 7.5, 12.5, 1000), some(d, 3, 2, 4.5, 8.5, 0, 2 + 2**-9), some(d, 1, 2, 0.5, 3.5, 0)
+    return [cost * unit for cost in costs]
 
 
 def linears_of(shape: dict) -> list[tuple[int, int]]:
@@ -100,8 +112,15 @@ def linears_of(shape: dict) -> list[tuple[int, int]]:
 
 
 def drawn_shape(d) -> dict:
-    shape = {"layers": some(d, 2, 1, 3, 30), "hidden": some(d, 4, 1, 6, 576), "intermediate": some(d, 7, 4, 1536)}
+    shape = {"layers": some(d, 2, 1, 3, 30), "hidden": some(d, 4, 1, 6, 4097), "intermediate": some(d, 7, 4, 11009)}
     return shape | {"kv_width": some(d, 2, 1, 4, 192), "vocab": some(d, 11, 1, 4, 49152), "tied": some(d, True, False)}
+
+
+ROUNDED = "That is nearly right: float32 has no room for so many digits, and Python's whole numbers have."
+
+
+def is_nearly(number: int):
+    return lambda got: 0 < abs(got - number) < 1e-5 * number
 
 
 def counted(shape: dict, r: int) -> dict:
@@ -124,14 +143,16 @@ def counted(shape: dict, r: int) -> dict:
     ),
 )
 def counting(student):
-    search(student.count, lambda d: (drawn_shape(d), some(d, 3, 1, 8, 64)))
+    search(student.count, lambda d: (drawn_shape(d), some(d, 3, 1, 8, 64)), tolerance=0)
     for shape in SHAPES:
         for r in (1, 3):
             answer, right = student.count(shape, r), counted(shape, r)
             layers, h, f, kv = (shape[name] for name in ("layers", "hidden", "intermediate", "kv_width"))
             answer["linears"].equals(
                 right["linears"],
+                tolerance=0,
                 instead={
+                    ROUNDED: is_nearly(right["linears"]),
                     "There are `layers` blocks: this is one.": right["linears"] // layers,
                     "The MLP has three linear layers: gate, up and down.": right["linears"] - layers * h * f,
                     "Keys and values are kv_width wide, not hidden.": layers * (4 * h * h + 3 * h * f),
@@ -144,7 +165,9 @@ def counting(student):
             table = shape["vocab"] * h
             answer["embeddings"].equals(
                 right["embeddings"],
+                tolerance=0,
                 instead={
+                    ROUNDED: is_nearly(right["embeddings"]),
                     "Tied, the head uses the embedding's table: count it once.": 2 * table if shape["tied"] else -1,
                     "Not tied, the head has a table of its own: count two.": table if not shape["tied"] else -1,
                     "A table is (vocab, hidden).": shape["vocab"],
@@ -152,6 +175,7 @@ def counting(student):
             )
             answer["norms"].equals(
                 right["norms"],
+                tolerance=0,
                 instead={
                     "The norm after the last block is missing.": 2 * layers * h,
                     "A block has two norms.": lambda got, layers=layers, h=h: got in ((layers + 1) * h, layers * h),
@@ -162,7 +186,9 @@ def counting(student):
             both = 2 * h + h + kv
             answer["lora"].equals(
                 right["lora"],
+                tolerance=0,
                 instead={
+                    ROUNDED: is_nearly(right["lora"]),
                     "The rank is missing.": right["lora"] // r if r > 1 else -1,
                     "A rank may be larger than the side of a matrix: A is (r, in) and B (out, r) all the same.": (
                         layers * sum(min(r, i, o) * (i + o) for i, o in linears_of(shape))
@@ -209,7 +235,7 @@ def counting(student):
     ),
 )
 def planning(student):
-    search(student.memory, memory_inputs)
+    search(student.memory, memory_inputs, tolerance=1e-9)
     every = "These are of all weights: only what trains has them, and the base is frozen."
     added = "Only the adapter was counted: with full fine-tuning, every weight trains."
     for shape in SHAPES[1:]:
@@ -412,9 +438,10 @@ def levelling(student):
 
 def measured_inputs(d):
     """Means are exact, so that methods may lie just so far apart as is allowed; one alone has the fewest bits."""
+    unit = d.choice(1 / 8, 2**-14)
     counts = [d.choice(2, 1, 4) for _ in range(d.size(1, 5))]
-    costs = d.shuffled(range(1, len(counts) + 1))
-    bits = [list(2 + d.whole(n, below=9) / 8) for n in counts]
+    costs = [1 + unit * place for place in d.shuffled(range(len(counts)))]
+    bits = [list(2 + d.whole(n, below=9) * unit) for n in counts]
     means = [np.mean(row) for row in bits]
     best = means.index(min(means))
     rows = [[float(x + (i != best and mean == min(means))) for x in bits[i]] for i, mean in enumerate(means)]
@@ -504,8 +531,9 @@ def keeping(student):
 
 
 def points_inputs(d):
-    names = "abcdef"[: d.size(0, 6)]
-    return ({name: (d.size(0, 3), float(d.whole(below=4)) / 2 + 1) for name in names},)
+    """Places are often the same, or nearly."""
+    names, cost, bits = d.shuffled("abcdef"[: d.size(0, 6)]), d.choice(1, 2**-12), d.choice(0.5, 2**-12)
+    return ({name: (1 + cost * d.size(0, 3), 1 + bits * int(d.whole(below=4))) for name in names},)
 
 
 def options(**rows) -> dict:
@@ -624,14 +652,15 @@ def choosing(student):
 
 
 def case_inputs(d):
-    """Totals are often equal, and options often at a limit; no two options have the same training."""
+    """Totals are often equal, and options often at a limit, or nearly; no two options have the same training."""
     names = d.shuffled(["prompt", "lora", "qlora", "full", "norms"])[: d.size(0, 5)]
-    trainings = [0, 10, 20, 30, 40]
+    unit, query, little = d.choice((10, 1, 0), (2**-10, 1, 0), (2**-10, 2**-10, 0), (10, 1, 2**-10))
     rows = {
-        name: (2 + int(d.whole(below=4)) / 4, 10 * d.size(0, 3), training, d.size(0, 3))
-        for name, training in zip(names, trainings, strict=False)
+        name: (2 + int(d.whole(below=4)) / 4 + little * d.choice(0, 1), 1000 * d.size(0, 3) + d.choice(0, 1))
+        + (unit * place, 1 + query * d.size(0, 3))
+        for place, name in enumerate(names)
     }
-    bar, memory = 2 + int(d.whole(below=5)) / 4, 10 * d.size(0, 4)
+    bar, memory = 2 + int(d.whole(below=5)) / 4, 1000 * d.size(0, 4)
     return ({"bar": bar, "memory": memory, "queries": some(d, 10, 0, 1, 5, 1000), "options": options(**rows)},)
 
 

@@ -63,6 +63,32 @@ if not fit:
 BY_TOTAL = 'return min(fit, key=lambda n: (fit[n]["training"] + case["queries"] * fit[n]["query"], fit[n]["training"]))'
 
 MISTAKES = [
+    Mistake(
+        "crossover",
+        "a tolerance",
+        """
+        saved = prompted - trained
+        if training <= 0:
+            return 0
+        return ceil(training / saved) if saved > 1e-3 else None
+        """,
+        "nearly the same",
+    ),
+    Mistake(
+        "count",
+        "in float32",
+        """
+        h, f, kv = shape["hidden"], shape["intermediate"], shape["kv_width"]
+        pairs = np.float32([(h, h), (h, kv), (h, kv), (h, h), (h, f), (h, f), (f, h)])
+        return {
+            "linears": int(shape["layers"] * np.prod(pairs, axis=1).sum()),
+            "embeddings": shape["vocab"] * h * (1 if shape["tied"] else 2),
+            "norms": (2 * shape["layers"] + 1) * h,
+            "lora": int(shape["layers"] * r * pairs.sum()),
+        }
+        """,
+        "float32 has no room",
+    ),
     # Task 1
     Mistake("crossover", "trained for nothing", "return ceil(training / prompted)", "cost something too"),
     Mistake(

@@ -43,7 +43,7 @@ def crossover(training: float, prompted: float, trained: float) -> int | None:
 
 # %%
 def count(shape: dict, r: int) -> dict:
-    """How many numbers: {"linears": …, "embeddings": …, "norms": …, "lora": …}.
+    """How many numbers, exactly: {"linears": …, "embeddings": …, "norms": …, "lora": …}.
 
     shape: {"layers", "hidden", "intermediate", "kv_width", "vocab", "tied"}. embeddings: of the table, and of the
     head's where it has its own.
