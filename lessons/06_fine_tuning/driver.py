@@ -73,9 +73,9 @@ def mark(model, names):
 
 def mark_below(model, paths):
     """Let the parameters of the modules at `paths` train, and no others."""
-    model.requires_grad_(False)
-    for path in paths:
-        model.get_submodule(path).requires_grad_(True)
+    marked = {id(weight) for path in paths for weight in model.get_submodule(path).parameters()}
+    for weight in model.parameters():
+        weight.requires_grad = id(weight) in marked
 
 
 def arrays(model):
