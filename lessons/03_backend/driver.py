@@ -63,7 +63,8 @@ def switches(student, names):
 
 
 def at_the_start(student):
-    """xp, when the file has been run, with use(NUMPY) in it"""
+    """use(NUMPY), before anything else has been used; what is then in xp"""
+    student.use(student.NUMPY)
     return state(student.xp, student.NUMPY)
 
 

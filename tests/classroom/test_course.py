@@ -111,7 +111,7 @@ def test_a_teachers_page_says_how_to_begin_and_what_goes_wrong(lesson):
     assert f"{lesson.title}\n\n" in page and page.count("\n### Task ") == len(lesson.source.titles)
     mistakes = lesson.mistakes.MISTAKES
     assert all(f"`{mistake.where}`: {mistake.name}".replace("|", "\\|") in page for mistake in mistakes)
-    assert page.count("| … ") < 0.06 * len(mistakes)  # nearly all hints are whole sentences
+    assert page.count("| … ") < 0.15 * len(mistakes)  # whole sentences, but where a search makes them as it runs
 
 
 def test_the_syllabus_has_the_lessons_minutes_and_what_they_need_before_them():

@@ -89,7 +89,7 @@ def test_the_demo_runs_on_it_and_says_so(run, tmp_path):
 @pytest.mark.slow
 def test_an_error_in_the_demo_names_the_students_line(run):
     forward = """
-    if x.ndim > 2:
+    if x.ndim > 2 and x.shape[1] > 6:
         raise IndexError("rows only")
     return self.base(x) + F.linear(F.linear(x, self.A), self.B) * self.scaling
     """

@@ -96,6 +96,7 @@ def test_a_session_answers_as_one_in_the_sandbox_does(sandbox, local):
 
 def test_nothing_is_left_of_it(local, tmp_path, capsys):
     before = {name: module for name, module in sys.modules.items() if name.startswith("minilora")}
+    exercise = sys.modules.get("exercise")  # of a test that ran here before
     finders, folder, floats, filters = sys.meta_path[:], os.getcwd(), np.geterr(), warnings.filters[:]
     text = "from pathlib import Path\nnp.seterr(all='ignore')\nPath('mine').touch()\n"
     text += (
@@ -108,7 +109,7 @@ def test_nothing_is_left_of_it(local, tmp_path, capsys):
     assert session.call("f", "exercise") == "exercise"
     session.close()
     assert {name: module for name, module in sys.modules.items() if name.startswith("minilora")} == before
-    assert "exercise" not in sys.modules and sys.modules["minilora.peft"] is minilora.peft
+    assert sys.modules.get("exercise") is exercise and sys.modules["minilora.peft"] is minilora.peft
     assert (sys.meta_path, os.getcwd(), np.geterr(), warnings.filters) == (finders, folder, floats, filters)
     assert not Path("mine").exists() and capsys.readouterr().out == ""
     (tmp_path / "free").write_text("nothing watches any more")
