@@ -14,6 +14,7 @@ from minilora.classroom.lessons.searching import _same
 from minilora.classroom.saboteurs.tried import NOTICED, try_all
 from minilora.classroom.sandbox.duties import Duties, arrays_in, first_change, outline
 from minilora.classroom.sandbox.runner import Raised, Sandbox
+from minilora.errors import MiniloraError
 from tests.helpers.answers import with_answers
 
 pytestmark = pytest.mark.host
@@ -294,6 +295,16 @@ def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sand
     added, kept = "return x + self.weight", "return x * Gate.forward.__dict__.setdefault(0, self.weight)"
     assert "They are added." in graded(knowing, sandbox, knowing.folder, {"Gate.forward": added}, 2).hint
     assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": kept}, 2).hint
+
+
+def test_a_search_of_inputs_that_the_solution_refuses_is_no_check(lesson, sandbox, tmp_path):
+    for name in ("solution", "checks", "driver"):
+        text = (lesson.folder / f"{name}.py").read_text("utf-8")
+        text = text.replace("lambda d: [d.eighths(d.size())]", "lambda d: [7]")
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    useless = Lesson(tmp_path.rename(tmp_path.with_name("96_useless")))
+    with pytest.raises(MiniloraError, match="the search of 4 ends 1 compares nothing"):
+        graded(useless, sandbox, useless.folder, {}, 4)
 
 
 def test_what_ends_the_process_in_a_search_is_told(lesson, sandbox, tmp_path):

@@ -7,6 +7,7 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import Failure, NotStarted, Run, Student, Task
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
+from minilora.errors import MiniloraError
 
 REFUSALS = {"PermissionError", "ImportError"}  # what a submission gets that asks for what it may not have
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
@@ -109,6 +110,8 @@ def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | 
             task.check(Student(run))
         except Failure as failure:
             found = failure
+        except MiniloraError:  # of the lesson, whatever the answer
+            raise
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error_of_check:
             surprise = error_of_check
         if worst := run.worst(found):

@@ -22,6 +22,7 @@ from minilora.classroom.lessons.checking import TOLERANCE, Answer, Failure, Func
 from minilora.classroom.lessons.reference import Example, Recording
 from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
+from minilora.errors import MiniloraError
 
 EXAMPLES = 60
 SEEDS = 1000  # of the values in an example
@@ -129,6 +130,8 @@ def search(
         searching.each(searching.example, examples)
         if searching.found is not None:
             run.searched = searching.explained(examples)
+        elif not searching.is_answered and run.breach is None:
+            raise MiniloraError(f"the search of {name} compares nothing: the solution raises on every input it draws")
 
 
 class _Choices:
@@ -207,6 +210,7 @@ class _Search:
     layouts: Sequence[str]
     facts: Callable[[Any], Any] | None
     found: _Found | None = None  # the last one, which is the smallest
+    is_answered: bool = False  # by the solution, on some input
 
     def each(self, example: Callable[[Any], None], examples: int) -> None:
         """example(data) for so many inputs: those that were recorded, where some were, else choices."""
@@ -270,7 +274,10 @@ class _Search:
     def expected(self, arguments: Sequence[Any]) -> Any:
         function = self.function
         value = function.run.reference.call(function.name, *arguments, driver=function.is_driver)
-        return raised(value.types[0]) if isinstance(value, Raised) else self._compared(value)
+        if isinstance(value, Raised):
+            return raised(value.types[0])
+        self.is_answered = True
+        return self._compared(value)
 
     def answer(self, arguments: Sequence[Any], layout: str) -> Answer:
         answer = self.function(*arguments, layout=layout)
