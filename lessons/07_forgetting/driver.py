@@ -54,9 +54,9 @@ def mixed(student, share, rows, batches):
 
 
 def two_replays(student):
-    """two Replays with rows of their own, share 0.5 and 0.25, 4 rows: next_batch() of one, of the other, three times"""
-    replays = [student.Replay(rows_from(0), rows_from(1000), share, 4) for share in (0.5, 0.25)]
-    batches = [[replay.next_batch() for replay in replays] for _ in range(3)]
+    """two Replays with rows of their own, share 0.35 and 0.1, 4 rows: next_batch() of one, of the other, ten times"""
+    replays = [student.Replay(rows_from(0), rows_from(1000), share, 4) for share in (0.35, 0.1)]
+    batches = [[replay.next_batch() for replay in replays] for _ in range(10)]
     return [list(mine) for mine in zip(*batches, strict=True)]
 
 
@@ -100,35 +100,60 @@ class Model(nn.Module):
         return [bool(layer.is_on) for layer in self.layers]
 
 
-def one_layer(student, x, W, U, is_on):
-    """layer = SideLayer(base, update); layer.is_on = is_on; y = layer(x); y.sum().backward()"""
-    layer = student.SideLayer(nn.Linear.from_arrays(W), nn.Linear.from_arrays(U))
+class Counted(nn.Module):
+    """A Linear that counts its calls."""
+
+    def __init__(self, weight):
+        self.linear = nn.Linear.from_arrays(weight)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.linear(x)
+
+
+def one_layer(student, x, W, U, is_on, mode):
+    """layer = SideLayer(base, update).train(…); layer.is_on = is_on; y = layer(x); y.sum().backward()"""
+    layer = student.SideLayer(nn.Linear.from_arrays(W), Counted(U))
     layer.is_on = is_on
+    layer.train(mode == "training")
     x = Tensor(x, requires_grad=True)
     with np.errstate(all="ignore"):
         y, base = layer(x), nn.Linear.from_arrays(W)(x)
-        if not isinstance(y, Tensor):
-            return {"kind": type(y).__name__}
+        if not isinstance(y, Tensor) or not y.requires_grad:
+            return {"kind": "a Tensor without a graph" if isinstance(y, Tensor) else type(y).__name__}
         y.sum().backward()
-    facts = {"kind": "Tensor", "base": base.numpy(), "dx": x.grad, "dU": layer.update.weight.grad}
-    return {"y" if is_on else "y, off": y} | facts
+    facts = {"kind": "Tensor", "base": base.numpy(), "dx": x.grad, "dU": layer.update.linear.weight.grad}
+    facts["is the update computed"] = layer.update.calls > 0
+    return {("y" if is_on else "y, off") + (", in evaluation mode" if mode == "evaluation" else ""): y} | facts
 
 
 def trained(model):
     return [name for name, p in model.named_parameters() if p.requires_grad]
 
 
-def switched(student, x, W, updates, off, form):
+def modes(model):
+    return [module.training for _, module in model.named_modules()]
+
+
+def switched(student, x, W, updates, off, form, mode="training"):
     """with adapter_off(model): …, for a model of two SideLayers; is_on of both within and after the block"""
     whole = model = Model(student.SideLayer, W, updates, off)
+    whole.layers[1].base.train(mode == "training")
+    before = modes(whole)
     if form == "one layer at two paths":
         whole.layers[1] = whole.layers[0]
     elif form == "the model itself":
         model = whole.layers[0]
+    elif form == "within another module":
+        model = nn.Module()
+        model.inner = {"the model": whole}
     end = "" if form == "in a list" else f", {form}"
     with student.adapter_off(model):
-        y, within, trains = whole(Tensor(x)).numpy(), whole.states(), trained(whole)
-    facts = {f"within{end}": within, f"after{end}": whole.states(), "y": y}
+        y, within, trains = whole(Tensor(x, requires_grad=True)), whole.states(), trained(whole)
+        has_graph, has_modes = y.requires_grad, modes(whole) == before
+    facts = {f"within{end}": within, f"after{end}": whole.states(), "y": y.numpy()}
+    facts |= {"graph within": has_graph, "modes within": has_modes}
     return facts | {"trains within": trains, "trains after": trained(whole)}
 
 

@@ -1,5 +1,7 @@
 """Answers to lesson 07 that the checks are tried on."""
 
+from textwrap import indent
+
 from minilora.classroom import Mistake, Right
 
 LOG_P = """
@@ -32,6 +34,14 @@ layers = [m for _, m in model.named_modules() if isinstance(m, SideLayer)]
 before = [layer.is_on for layer in layers]
 for layer in layers:
     layer.is_on = False
+"""
+
+PUT_BACK = """
+try:
+    yield
+finally:
+    for layer, was_on in zip(layers, before):
+        layer.is_on = was_on
 """
 
 MISTAKES = [
@@ -291,7 +301,75 @@ MISTAKES = [
         "kept = int(np.argmin(np.add(new, old)))\nreturn kept, new[0] - new[kept], old[kept] - old[0]",
         "best on both together",
     ),
+    Mistake(
+        "learned_and_forgotten",
+        "of equal ones the last",
+        """
+        kept = len(new) - 1 - int(np.argmin(new[::-1]))
+        return kept, new[0] - new[kept], old[kept] - old[0]
+        """,
+        "the first is kept",
+    ),
+    Mistake(
+        "learned_and_forgotten",
+        "of equal ones the one that forgets least",
+        """
+        kept = min(range(len(new)), key=lambda i: (new[i], old[i]))
+        return kept, new[0] - new[kept], old[kept] - old[0]
+        """,
+        "the first is kept",
+    ),
     # Task 4
+    Mistake(
+        "Replay.next_batch",
+        "counters of the class",
+        """
+        Replay.given += self.rows
+        k = min(max(int(Replay.given * self.share) - Replay.replayed, 0), self.rows)
+        Replay.replayed += k
+        return np.stack([next(self.old) for _ in range(k)] + [next(self.new) for _ in range(self.rows - k)])
+        """,
+        "Two Replays disturb each other",
+        also=(("Replay.__init__", INIT + "Replay.given = Replay.replayed = 0"),),
+    ),
+    Mistake(
+        "Replay.next_batch",
+        "what is owed kept in the class",
+        """
+        Replay.owed += self.rows * self.share
+        k = int(Replay.owed + 1e-9)
+        Replay.owed -= k
+        return np.stack([next(self.old) for _ in range(k)] + [next(self.new) for _ in range(self.rows - k)])
+        """,
+        "Two Replays disturb each other",
+        also=(("Replay.__init__", INIT + "Replay.owed = 0.0"),),
+    ),
+    Mistake(
+        "Replay.next_batch",
+        "every so many rows",
+        """
+        rows = []
+        for _ in range(self.rows):
+            self.all_rows += 1
+            is_old = self.share > 0 and self.all_rows % round(1 / self.share) == 0
+            rows.append(next(self.old if is_old else self.new))
+        return np.stack(rows)
+        """,
+        "is rounded to a whole number",
+        also=(("Replay.__init__", INIT),),
+    ),
+    Mistake(
+        "Replay.next_batch",
+        "whole percents",
+        """
+        self.all_rows += self.rows
+        k = self.all_rows * round(100 * self.share) // 100 - self.old_rows
+        self.old_rows += k
+        return np.stack([next(self.old) for _ in range(k)] + [next(self.new) for _ in range(self.rows - k)])
+        """,
+        "share is not met",
+        also=(("Replay.__init__", INIT),),
+    ),
     Mistake(
         name="rounded for each batch",
         hint="comes to nothing",
@@ -366,6 +444,16 @@ MISTAKES = [
         "any share",
         "self.new, self.old, self.share, self.rows, self.given, self.replayed = new, old, share, rows, 0, 0",
         "must be refused",
+    ),
+    Mistake(
+        "Replay.__init__",
+        "a share above a half refused",
+        """
+        if not 0 <= share <= 0.5:
+            raise ValueError(share)
+        self.new, self.old, self.share, self.rows, self.given, self.replayed = new, old, share, rows, 0, 0
+        """,
+        "Any share from 0 on",
     ),
     # Task 5
     Mistake(
@@ -490,6 +578,47 @@ MISTAKES = [
                 layer.is_on = was_on
         """,
         "stands at two paths",
+    ),
+    Mistake(
+        "SideLayer.forward",
+        "computed and thrown away",
+        """
+        y, update = self.base(x), self.update(x)
+        return y + update if self.is_on else y
+        """,
+        "the update was computed all the same",
+    ),
+    Mistake(
+        "SideLayer.forward",
+        "off in evaluation mode",
+        "return self.base(x) + self.update(x) if self.is_on and self.training else self.base(x)",
+        "is_on alone decides",
+    ),
+    Mistake(
+        "SideLayer.forward",
+        "off without a graph",
+        """
+        if self.is_on:
+            return self.base(x) + self.update(x)
+        with no_grad():
+            return self.base(x)
+        """,
+        "needs its graph",
+    ),
+    Mistake(
+        "adapter_off", "no graph within", "with no_grad():\n" + indent(OFF + PUT_BACK, "    "), "no graph is built"
+    ),
+    Mistake(
+        "adapter_off",
+        "evaluation mode within",
+        "mode = model.training\nmodel.eval()" + OFF + PUT_BACK + "    model.train(mode)",
+        "in another mode",
+    ),
+    Mistake(
+        "adapter_off",
+        "lists of the model itself alone",
+        OFF.replace("SideLayer)", 'SideLayer) and len(_.split(".")) < 3') + PUT_BACK,
+        "deeper in the model",
     ),
     Mistake("SideLayer.forward", "always on", "return self.base(x) + self.update(x)", "was not looked at"),
     Mistake("SideLayer.forward", "times zero", "return self.base(x) + self.update(x) * float(self.is_on)", "nan"),
@@ -630,6 +759,17 @@ RIGHT = [
                 """,
             ),
         ),
+    ),
+    Right(
+        "Replay.next_batch",
+        "what is owed added up in floats",
+        """
+        self.owed += self.rows * self.share
+        k = min(int(self.owed), self.rows)
+        self.owed -= k
+        return np.stack([next(self.new) for _ in range(self.rows - k)] + [next(self.old) for _ in range(k)])
+        """,
+        also=(("Replay.__init__", INIT + "self.owed = 0.0"),),
     ),
     Right(
         "replay_price",

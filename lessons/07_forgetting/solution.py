@@ -73,7 +73,8 @@ def probe(model: nn.Module, batches: list[dict], characters: int) -> float:
 def learned_and_forgotten(new: list[float], old: list[float]) -> tuple[int, float, float]:
     """(which probe is kept, bits a character gained on the new text there, bits a character lost on the old one).
 
-    new, old: bits a character at each probe; the first ones are from before the training.
+    new, old: bits a character at each probe; the first ones are from before the training. Of probes that are equally
+    good, the first is kept.
     """
     ### BEGIN SOLUTION task 3: read it off at the step that is kept
     kept = int(np.argmin(new))
@@ -159,7 +160,10 @@ class SideLayer(nn.Module):
         self.is_on = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out): the sum of both; of the base alone where is_on is False."""
+        """x (..., d_in) -> (..., d_out): the sum of both; where is_on is False, what the base gives.
+
+        The update is not computed then.
+        """
         ### BEGIN SOLUTION task 6: off is the base, exactly
         if not self.is_on:
             return self.base(x)
@@ -172,8 +176,8 @@ def adapter_off(model: nn.Module):
     """`with adapter_off(model):` all SideLayers of the model are off within the block.
 
     Afterwards each is as it was before, also where the block ends by an exception, and where blocks are nested. Nothing
-    else changes. The model may be a SideLayer itself, and have one layer at two paths. `model.named_modules()` gives
-    (path, module) pairs.
+    else changes: within the block graphs are built and modes are as outside. The model may be a SideLayer itself, and
+    have one layer at two paths, or within other modules. `model.named_modules()` gives (path, module) pairs.
     """
     ### BEGIN SOLUTION task 6: off is the base, exactly
     layers = [module for _, module in model.named_modules() if isinstance(module, SideLayer)]
