@@ -14,7 +14,8 @@ from minilora import __version__
 project, author, copyright = "minilora", "The minilora authors", "The minilora authors, MIT license"
 release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
-include_patterns = ["docs/*.md", "lessons/*/README.md", "notebooks/*.ipynb", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = ["docs/*.md", "lessons/*/*.md", "notebooks/*.ipynb", "CONTRIBUTING.md", "CHANGELOG.md"]
+exclude_patterns = ["lessons/*/teaching.md"]
 root_doc = "docs/index"
 html_theme = "furo"
 html_title = "minilora"

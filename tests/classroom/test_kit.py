@@ -57,7 +57,7 @@ def test_a_kit_has_what_a_student_needs_and_no_line_of_a_solution(archive):
     (wheel,) = [name for name in files if name.endswith(".whl")]
     expected = {"README.md", wheel, ".github/workflows/minilora.yml"}
     for lesson in (AUTOGRAD, LORA):
-        expected |= {f"lessons/{lesson.name}/{name}" for name in ("README.md", "exercise.py", KIT)}
+        expected |= {f"lessons/{lesson.name}/{name}" for name in (*lesson.readings, "exercise.py", KIT)}
         expected |= {f"notebooks/{lesson.name}.ipynb"}
     assert set(files) == expected
     text = "\n".join(files[name].decode("utf-8", "replace") for name in sorted(expected - {wheel}))

@@ -13,6 +13,7 @@ import pytest
 
 import minilora
 from minilora.classroom.lessons.kit import KIT
+from minilora.classroom.lessons.lesson import all_lessons
 from minilora.classroom.publish import lite
 from minilora.errors import MiniloraError
 
@@ -38,9 +39,11 @@ def test_every_notebook_is_there_with_its_pictures_and_two_cells_in_front(site):
 
 
 def test_readings_and_exercises_are_there_and_solutions_are_not(site):
-    lessons = [path.name for path in sorted((lite.ROOT / "lessons").glob("[0-9][0-9]_*"))]
-    found = {path.relative_to(site / "files/lessons").as_posix() for path in site.glob("files/lessons/*/*")}
-    assert found == {f"{lesson}/{name}" for lesson in lessons for name in ("README.md", "exercise.py", KIT)}
+    files = [path for path in site.glob("files/lessons/**/*") if path.is_file()]
+    found = {path.relative_to(site / "files/lessons").as_posix() for path in files}
+    assert found == {
+        f"{lesson.name}/{name}" for lesson in all_lessons() for name in (*lesson.readings, "exercise.py", KIT)
+    }
 
 
 def test_the_wheel_is_pure_whole_and_leaves_out_what_pyodide_lacks(wheel):

@@ -63,6 +63,13 @@ class Lesson:
         return self._text("driver.py") if self.kit or (self.folder / "driver.py").is_file() else ""
 
     @property
+    def readings(self) -> dict[str, Path]:
+        """What a student reads: pages and their pictures, by their path in the lesson's folder."""
+        pages = [path for path in self.folder.glob("*.md") if path.name != "teaching.md"]
+        files = sorted([*pages, *self.folder.glob("pictures/*.*")])
+        return {path.relative_to(self.folder).as_posix(): path for path in files}
+
+    @property
     def uses(self) -> tuple[str, ...]:
         """The dotted names of minilora that an exercise may use."""
         return tuple(self.checks.USES)

@@ -66,7 +66,9 @@ def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None
         text = json.dumps(notebook(lesson, tried), indent=1, ensure_ascii=False)
         notebooks.append(target / f"{lesson.name}.ipynb")
         write_atomic(notebooks[-1], f"{text}\n".encode())
-        write_atomic(target / "README.md", (lesson.folder / "README.md").read_bytes())
+        for name, path in lesson.readings.items():
+            (target / name).parent.mkdir(exist_ok=True)
+            write_atomic(target / name, path.read_bytes())
         (folder / TEACHER).mkdir(exist_ok=True)
         write_atomic(folder / TEACHER / f"{lesson.name}.md", teachers_pages.teachers_page(lesson).encode())
     for name, (path, _) in private.items():

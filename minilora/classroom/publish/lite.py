@@ -82,8 +82,9 @@ def stage(folder: Path) -> None:
     for lesson in [Lesson(path.parent) for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))]:
         target = folder / "lessons" / lesson.name
         target.mkdir(parents=True)
-        for name in ("README.md", "exercise.py"):
-            shutil.copyfile(lesson.folder / name, target / name)
+        for name, path in {**lesson.readings, "exercise.py": lesson.exercise}.items():
+            (target / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target / name)
         (target / KIT).write_bytes(checks_of(lesson))
 
 

@@ -25,7 +25,6 @@ from minilora.formats.atomic import write_atomic
 from minilora.train.progress import progress_bar
 
 SECONDS = 100.0  # for a task, of which most go into the recording
-PICTURES = (".png", ".svg", ".jpg", ".gif")
 README = """# Lessons
 
 You need Python 3.11 or newer, on Linux, macOS or in WSL. In this folder:
@@ -76,9 +75,7 @@ def write_kit(path: Path, lessons: list[Lesson]) -> None:
     with progress_bar("kit", len(lessons), unit="lessons") as advance:
         for lesson in lessons:
             folder, notebook = f"lessons/{lesson.name}", Path(f"notebooks/{lesson.name}.ipynb")
-            for file in sorted(lesson.folder.iterdir()):
-                if file.name == "README.md" or file.suffix in PICTURES:
-                    files[f"{folder}/{file.name}"] = file.read_bytes()
+            files |= {f"{folder}/{name}": path.read_bytes() for name, path in lesson.readings.items()}
             files[f"{folder}/exercise.py"] = lesson.source.exercise().encode()
             files[f"{folder}/{KIT}"] = checks_of(lesson)
             if (source := lesson.folder.parents[1] / notebook).is_file():

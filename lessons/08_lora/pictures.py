@@ -1,0 +1,80 @@
+"""The diagrams of lesson 08: python -m minilora.classroom.publish.diagrams"""
+
+from minilora.show.diagram import FROZEN, MASKED, SMALL, TRAINED, Diagram
+
+FROM_NOTEBOOK = {"singular_values.png": "Singular values of a weight and of two changes to it"}
+
+
+def layer() -> Diagram:
+    d = Diagram(
+        520,
+        360,
+        "The input x goes two ways: through the large frozen square W, and through the thin matrices A and B, "
+        "which train. The second way is scaled by alpha / r. Both are added to y.",
+    )
+    d.box(190, 312, 140, 34, "x  (n, d_in)")
+    d.arrow((220, 312), (220, 290), (130, 290), (130, 262))
+    d.arrow((300, 312), (300, 290), (385, 290), (385, 262))
+    d.matrix(40, 82, 180, 180, "W", FROZEN)
+    d.text(130, 198, "(d_out, d_in)", SMALL, look="soft")
+    d.matrix(295, 232, 180, 30, "A  (r, d_in)", TRAINED)
+    d.arrow((385, 232), (385, 206))
+    d.matrix(370, 112, 30, 94, "B", TRAINED)
+    d.text(408, 150, "(d_out, r)", SMALL, "start", "soft")
+    d.text(408, 218, "r numbers", SMALL, "start", "soft")
+    d.arrow((385, 112), (385, 40), (292, 40))
+    d.text(395, 76, "· alpha / r", anchor="start")
+    d.arrow((130, 82), (130, 40), (228, 40))
+    d.circle(260, 40, 16, "+")
+    d.arrow((260, 24), (260, 6))
+    d.text(276, 12, "y", anchor="start", look="bold")
+    d.text(40, 62, "frozen", SMALL, "start", "soft")
+    d.text(475, 280, "trained", SMALL, "end", "soft")
+    return d
+
+
+def gradients() -> Diagram:
+    d = Diagram(
+        460,
+        190,
+        "At the first step, with B = 0, dA is zero and dB is not. At the second step B is no longer zero, and neither "
+        "gradient is.",
+    )
+    for j, word in enumerate(("dA", "dB")):
+        d.text(245 + 130 * j, 22, word, look="bold")
+    for i, (step, state) in enumerate((("step 1", "B = 0"), ("step 2", "B moved"))):
+        d.text(20, 72 + 72 * i, f"{step}\n{state}", anchor="start")
+
+    def is_zero(i: int, j: int) -> bool:
+        return i == j == 0
+
+    d.grid(
+        180,
+        44,
+        2,
+        2,
+        (130, 68),
+        lambda i, j: MASKED if is_zero(i, j) else TRAINED,
+        lambda i, j: "0" if is_zero(i, j) else "not 0",
+    )
+    return d
+
+
+def merge() -> Diagram:
+    d = Diagram(
+        520,
+        190,
+        "Before merging, W and the product of the strips B and A are two ways. After merging there is one matrix "
+        "of the size of W, which holds both.",
+    )
+    d.matrix(20, 40, 110, 110, "W", FROZEN)
+    d.text(142, 95, "+")
+    d.text(154, 95, "s ·", anchor="start")
+    d.matrix(186, 40, 24, 110, "B", TRAINED)
+    d.matrix(218, 40, 110, 24, "A", TRAINED)
+    d.arrow((236, 110), (376, 110))
+    d.text(300, 128, "merge, once", SMALL)
+    d.matrix(386, 40, 114, 114, "W + s · B A", FROZEN)
+    d.text(20, 172, "two ways for each input", SMALL, "start", "soft")
+    d.text(500, 172, "one way", SMALL, "end", "soft")
+    return d

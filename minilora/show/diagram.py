@@ -1,0 +1,192 @@
+"""Diagrams as SVG: boxes, matrices to scale, grids and arrows that look alike in every lesson.
+
+    d = Diagram(520, 200, "A frozen weight W beside the two thin matrices A and B that train.")
+    d.box(20, 60, 110, 40, "W", FROZEN)
+    d.arrow((75, 160), (75, 100))
+
+Positions are in units of the picture, x to the right and y downward. A picture of the full width of 520 is legible on a
+telephone of 390 pixels, since its letters are 17 units high. It brings its own ground, light or dark as the reader's
+system is, so that it reads on any page; frozen and trained also differ in grey.
+"""
+
+from collections.abc import Callable
+from html import escape
+
+FROZEN, TRAINED, PLAIN, MASKED, NOTE = "frozen", "trained", "plain", "masked", "note"
+SECOND, THIRD, FOURTH = "second", "third", "fourth"  # further colours, where parts are told apart
+FORWARD, GRADIENT = "forward", "gradient"  # of arrows
+WIDTH = 520
+LETTERS, SMALL = 17, 15  # heights
+
+_LIGHT = {
+    "ground": "#fcfcfa",
+    "ink": "#1f2328",
+    "soft": "#57606a",
+    "frozen": "#d0d7de",
+    "trained": "#f4a261",
+    "second": "#8ecae6",
+    "third": "#b7e4c7",
+    "fourth": "#f1c0e8",
+    "plain": "#ffffff",
+    "masked": "#eceae4",
+    "note": "#fff3bf",
+    "gradient": "#c1121f",
+}
+_DARK = {
+    "ground": "#161b22",
+    "ink": "#e6edf3",
+    "soft": "#a9b4c0",
+    "frozen": "#444c56",
+    "trained": "#b35c00",
+    "second": "#1f6f9f",
+    "third": "#2d6a4f",
+    "fourth": "#7b3f73",
+    "plain": "#22272e",
+    "masked": "#1c2128",
+    "note": "#4d4416",
+    "gradient": "#ff7b72",
+}
+_STYLE = """
+text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--ink); }
+.mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; }
+.soft { fill: var(--soft); }
+.bold { font-weight: 600; }
+.area { stroke: var(--ink); stroke-width: 1.4; }
+.trained { stroke-width: 2.6; }
+.line { stroke: var(--ink); stroke-width: 1.8; fill: none; }
+.gradient { stroke: var(--gradient); stroke-dasharray: 7 4; stroke-width: 2.2; }
+.faint { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 4; }
+"""
+
+Point = tuple[float, float]
+
+
+class Diagram:
+    """A picture of so many units; title: what it shows, for those who hear the page (the alt text)."""
+
+    def __init__(self, width: float, height: float, title: str):
+        self.width, self.height, self.title = width, height, title
+        self._parts: list[str] = []
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        words: str,
+        size: float = LETTERS,
+        anchor: str = "middle",
+        look: str = "",
+        turn: float = 0,
+    ) -> None:
+        """Lines of text; (x, y) is the middle (anchor start: the left end, end: the right end) of the first.
+
+        look: of "soft", "bold" and "mono", any; turn: degrees, clockwise.
+        """
+        turned = f' transform="rotate({_n(turn)} {_n(x)} {_n(y)})"' if turn else ""
+        for i, line in enumerate(words.split("\n")):
+            place = f'x="{_n(x)}" y="{_n(y + i * size * 1.25 + size * 0.35)}"'
+            kind = f' class="{look}"' if look else ""
+            self._parts.append(
+                f'<text {place} font-size="{_n(size)}" text-anchor="{anchor}"{kind}{turned}>{escape(line)}</text>'
+            )
+
+    def box(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        words: str = "",
+        kind: str = PLAIN,
+        size: float = LETTERS,
+        corner: float = 6,
+    ) -> None:
+        """A box with its upper left corner at (x, y), and words in the middle."""
+        self._area(f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" rx="{_n(corner)}"', kind)
+        middle = y + height / 2 - words.count("\n") * size * 0.625
+        self.text(x + width / 2, middle, words, size)
+
+    def matrix(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        name: str,
+        kind: str,
+        shape: str = "",
+        size: float = LETTERS,
+    ) -> None:
+        """A matrix to scale, with its shape under it. A name that is wider than that is given as ""."""
+        self.box(x, y, width, height, name, kind, size, corner=0)
+        if shape:
+            self.text(x + width / 2, y + height + SMALL, shape, SMALL, look="soft")
+
+    def circle(
+        self, x: float, y: float, radius: float, words: str = "", kind: str = PLAIN, size: float = LETTERS
+    ) -> None:
+        """A circle around (x, y): a sum, a node of a graph."""
+        self._area(f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}"', kind)
+        self.text(x, y, words, size)
+
+    def grid(
+        self,
+        x: float,
+        y: float,
+        rows: int,
+        columns: int,
+        cell: float | Point,
+        kind: Callable[[int, int], str] = lambda i, j: PLAIN,
+        words: Callable[[int, int], str] = lambda i, j: "",
+        size: float = SMALL,
+    ) -> None:
+        """Cells, each of a kind and with words; cell: its side, or (width, height)."""
+        width, height = cell if isinstance(cell, tuple) else (cell, cell)
+        for i in range(rows):
+            for j in range(columns):
+                self.box(x + j * width, y + i * height, width, height, words(i, j), kind(i, j), size, corner=0)
+
+    def line(self, *points: Point, look: str = "line") -> None:
+        """A line or a curve through points; look: "line", "line gradient" or "faint"."""
+        self._path(points, look, "")
+
+    def arrow(self, *points: Point, kind: str = FORWARD) -> None:
+        """An arrow through points, its head at the last; a gradient's is dashed, in its own colour."""
+        self._path(points, "line gradient" if kind == GRADIENT else "line", f' marker-end="url(#{kind})"')
+
+    def svg(self) -> str:
+        """The picture as a file's text."""
+        light, dark = (
+            "; ".join(f"--{name}: {colour}" for name, colour in colours.items()) for colours in (_LIGHT, _DARK)
+        )
+        heads = "".join(
+            f'<marker id="{kind}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="6.5" markerHeight="6.5" '
+            f'orient="auto-start-reverse"><path d="M0 0 10 5 0 10z" fill="var(--{ink})"/></marker>'
+            for kind, ink in ((FORWARD, "ink"), (GRADIENT, GRADIENT))
+        )
+        size = f"{_n(self.width)} {_n(self.height)}"
+        return "\n".join(
+            [
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{_n(self.width)}" role="img">',
+                f"<title>{escape(self.title)}</title>",
+                f"<style>:root {{ {light} }}",
+                f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}",
+                f"@media print {{ :root {{ {light} }} }}{_STYLE}</style>",
+                f"<defs>{heads}</defs>",
+                '<rect width="100%" height="100%" rx="8" fill="var(--ground)"/>',
+                *self._parts,
+                "</svg>\n",
+            ]
+        )
+
+    def _area(self, shape: str, kind: str) -> None:
+        look = "area trained" if kind == TRAINED else "area"
+        self._parts.append(f'{shape} class="{look}" fill="var(--{kind})"/>')
+
+    def _path(self, points: tuple[Point, ...], look: str, head: str) -> None:
+        way = " ".join(f"{_n(x)} {_n(y)}" for x, y in points)
+        self._parts.append(f'<path d="M{way}" class="{look}"{head}/>')
+
+
+def _n(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".")

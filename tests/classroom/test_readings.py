@@ -1,0 +1,79 @@
+"""pytest tests/classroom/test_readings.py: what each page of a lesson owes its reader: pictures, links, and an end."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from minilora.classroom.lessons.lesson import all_lessons
+from minilora.classroom.publish import diagrams
+from minilora.errors import MiniloraError
+from minilora.show.diagram import LETTERS, SMALL, WIDTH
+
+pytestmark = pytest.mark.host
+
+LESSONS = [lesson for lesson in all_lessons() if (lesson.folder / diagrams.SCRIPT).is_file()]
+PAGES = [
+    pytest.param(lesson, path, id=f"{lesson.name}-{name}")
+    for lesson in LESSONS
+    for name, path in lesson.readings.items()
+    if path.suffix == ".md"
+]
+MOST_WORDS, WIDEST, ALT = 2200, 88, 40  # words of a page, characters of an example's line and of an alt text at least
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)#]+)[^)]*\)")
+
+
+@pytest.mark.parametrize("lesson, page", PAGES)
+def test_a_page_can_be_read(lesson, page):
+    text = page.read_text("utf-8")
+    assert len(text.split()) <= MOST_WORDS
+    examples = [line for line in text.splitlines() if line.startswith("    ")]
+    assert max(map(len, examples), default=0) <= WIDEST, [line for line in examples if len(line) > WIDEST]
+    assert " a character" not in text and " a token," not in text, "per character, per token"
+    for alt, file in IMAGE.findall(text):
+        assert len(alt) >= ALT and (page.parent / file).is_file(), f"{file}: {alt}"
+    for link in LINK.findall(text):
+        assert "://" in link or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+def test_a_lesson_has_pictures_and_ways_on(lesson):
+    pages = {path: path.read_text("utf-8") for path in lesson.readings.values() if path.suffix == ".md"}
+    shown = {page.parent / file for page, text in pages.items() for _, file in IMAGE.findall(text)}
+    assert len(shown) >= 2 and shown == {path for path in lesson.readings.values() if path.suffix != ".md"}
+    links = {link for text in pages.values() for link in LINK.findall(text)}
+    assert links >= {f"../../notebooks/{lesson.name}.ipynb", "exercise.py"}
+    assert any(link.startswith("../../minilora/") for link in links), "to the library's source"
+    assert any("arxiv.org" in link or "doi.org" in link or "https://" in link for link in links), "to what to read next"
+    assert links >= {page.name for page in pages if page.name != "README.md"}
+    assert all("<details>" in text for text in pages.values() if "**Your prediction" in text), "answers, folded"
+
+
+def test_pictures_are_what_their_scripts_draw():
+    assert diagrams.stale() == [], "run python -m minilora.classroom.publish.diagrams"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+def test_a_diagram_is_legible(lesson):
+    for path in lesson.folder.glob("pictures/*.svg"):
+        picture = ElementTree.parse(path).getroot()
+        space = "{http://www.w3.org/2000/svg}"
+        _, _, width, height = map(float, picture.attrib["viewBox"].split())
+        assert width <= WIDTH and len(picture.findtext(f"{space}title")) >= ALT, path.name
+        for text in picture.iter(f"{space}text"):
+            x, y, size = (float(text.attrib[name]) for name in ("x", "y", "font-size"))
+            wide = len(text.text or "") * size * (0.6 if "mono" in text.attrib.get("class", "") else 0.5)
+            left = {"start": x, "middle": x - wide / 2, "end": x - wide}[text.attrib["text-anchor"]]
+            assert size >= SMALL - 1 <= LETTERS, f"{path.name}: {text.text} is small"
+            if "transform" not in text.attrib:
+                inside = -4 <= left and left + wide <= width + 4 and 0 < y < height
+                assert inside, f"{path.name}: {text.text} leaves the picture"
+
+
+def test_a_figure_that_the_notebook_lacks_is_named(tmp_path):
+    (tmp_path / "08_lora").mkdir()
+    script = tmp_path / "08_lora" / diagrams.SCRIPT
+    script.write_text('FROM_NOTEBOOK = {"a.png": "No such figure"}')
+    with pytest.raises(MiniloraError, match="08_lora: the notebook has no figure 'No such figure'; there are: "):
+        diagrams.drawn(script)
