@@ -55,6 +55,7 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-se
 .trained { stroke-width: 2.6; }
 .line { stroke: var(--ink); stroke-width: 1.8; fill: none; }
 .gradient { stroke: var(--gradient); stroke-dasharray: 7 4; stroke-width: 2.2; }
+text.gradient { fill: var(--gradient); stroke: none; }
 .faint { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 4; }
 """
 
@@ -80,7 +81,7 @@ class Diagram:
     ) -> None:
         """Lines of text; (x, y) is the middle (anchor start: the left end, end: the right end) of the first.
 
-        look: of "soft", "bold" and "mono", any; turn: degrees, clockwise.
+        look: of "soft", "bold", "mono" and "gradient", any; turn: degrees, clockwise.
         """
         turned = f' transform="rotate({_n(turn)} {_n(x)} {_n(y)})"' if turn else ""
         for i, line in enumerate(words.split("\n")):
