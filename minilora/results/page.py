@@ -40,7 +40,7 @@ MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->
 
 def texts(root: Path = ROOT) -> list[Path]:
     """The texts that may hold measured numbers."""
-    found = [root / "README.md", *sorted((root / "lessons").glob("*/README.md")), *sorted((root / "docs").glob("*.md"))]
+    found = [root / "README.md", *sorted((root / "lessons").glob("*/*.md")), *sorted((root / "docs").glob("*.md"))]
     return [path for path in found if path.is_file() and path != root / PAGE]
 
 
@@ -48,7 +48,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
     `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
-    `study.NAME`, a sentence; `jargon.NAME`, see `jargon.values`; `scaling.table`, `scaling.sentence`,
+    `study.NAME`, a sentence; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.table`, `scaling.sentence`,
     `reviews.table` and `reviews.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
@@ -61,7 +61,9 @@ def values(root: Path = ROOT) -> dict[str, str]:
     steps = scaling.read(root / RECORDS / scaling.FILE)
     found["scaling.table"] = f"\n\n{_table(scaling.grid(steps))}\n\n"
     found["scaling.sentence"] = scaling.sentence(steps)
-    return found | {f"study.{name}": study.sentence() for name, study in measured_studies(root).items()}
+    for name, study in measured_studies(root).items():
+        found |= {f"study.{name}": study.sentence(), f"study.{name}.table": f"\n\n{markdown(study.grid())}\n\n"}
+    return found
 
 
 def fill(text: str, known: dict[str, str], where: str = "the text") -> str:

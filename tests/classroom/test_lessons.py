@@ -133,7 +133,8 @@ def test_exercises_are_in_step_with_solutions():
 
 @every_lesson
 def test_no_line_of_a_solution_is_given_away(lesson):
-    shown = lesson.exercise.read_text("utf-8") + (lesson.folder / "README.md").read_text("utf-8")
+    pages = [path for path in lesson.readings.values() if path.suffix == ".md"]
+    shown = "".join(path.read_text("utf-8") for path in (lesson.exercise, *pages))
     lines = {line.strip() for line in shown.splitlines()}
     assert not solution_lines(lesson.source) & lines
     driver = {line.strip() for line in lesson.driver.splitlines()}
@@ -143,6 +144,6 @@ def test_no_line_of_a_solution_is_given_away(lesson):
 @pytest.mark.slow
 @every_lesson
 def test_the_numbers_in_the_reading_are_computed(lesson):
-    path = lesson.folder / "README.md"
-    failures, tried = doctest.testfile(str(path), module_relative=False, encoding="utf-8")
-    assert tried and not failures
+    pages = [path for path in lesson.readings.values() if path.suffix == ".md"]
+    results = [doctest.testfile(str(path), module_relative=False, encoding="utf-8") for path in pages]
+    assert all(tried and not failures for failures, tried in results)

@@ -112,8 +112,7 @@ class Forgetting(Study):
         fewer = compared(lora_lost, full_lost, "more", "less", "as much")
         agrees = (less, fewer) in (("less", "less"), ("as much", "less"))
         said = (
-            f"Each at its best rate, full gains {full_won.show(3)} bits/character and forgets {full_lost.show(3)}, "
-            f"LoRA gains {lora_won.show(3)} ({less}) and forgets {lora_lost.show(3)} ({fewer}): "
+            f"Beside full fine-tuning, each at the rate at which it gains most, LoRA gains {less} and forgets {fewer}: "
             f"{'as published' if agrees else 'the published pattern does not show'}. "
         )
         level = 0.9 * min(full_won.mean, lora_won.mean)  # short of the peak, where more training only forgets
@@ -121,17 +120,14 @@ class Forgetting(Study):
         if full is not None and lora is not None:
             less = "LoRA" if lora < full else "full"
             said += (
-                f"{'But where' if agrees and less == 'full' else 'Where'} both have gained {level:.3f}, full has "
-                f"forgotten {full:.3f} and LoRA {lora:.3f}: {less} forgets less for the same. "
+                f"{'But where' if agrees and less == 'full' else 'Where'} both have gained {level:.3f} bits/character, "
+                f"full fine-tuning has forgotten {full:.3f} and LoRA {lora:.3f}. "
             )
         factor, share = self.settings["replay_at"], self.shares()[1]
         (won, lost), (won_more, lost_more) = self.point("full", factor), self.point("full", factor, share)
         forgets = compared(lost_more, lost, "more", "less", "as much")
         gains = compared(won_more, won, "more", "less", "as much")
-        return said + (
-            f"With {100 * share:.0f} % replay, full fine-tuning forgets {forgets} ({lost_more.show(3)} against "
-            f"{lost.show(3)}) and gains {gains}."
-        )
+        return said + f"With {100 * share:.0f} % replay, full fine-tuning forgets {forgets} and gains {gains}."
 
 
 def _curve(axes, points: list[Point], label: str, look: dict) -> None:
