@@ -12,7 +12,7 @@ def started(student, d_in, d_out, r, seed):
     """A, B = start_matrices(d_in, d_out, r, seed); again with this seed; then with seed + 1"""
     A, B = student.start_matrices(d_in, d_out, r, seed)
     again, other = (student.start_matrices(d_in, d_out, r, s)[0] for s in (seed, seed + 1))
-    return {"A": A, "B": B, "again": again, "other": other}
+    return {"A": A, "B": B, "dtypes": [str(np.asarray(m).dtype) for m in (A, B)], "again": again, "other": other}
 
 
 def observed(layer, x) -> dict:
@@ -36,6 +36,8 @@ def fresh(student, x, W, b, r, alpha, seed):
     facts = {"base": "the linear" if base is linear else f"another {type(base).__name__}", "kinds": kinds}
     if set(kinds.values()) != {"Tensor"}:
         return facts
+    if W.dtype == "float32":
+        facts["dtypes"] = [str(layer.A.dtype), str(layer.B.dtype)]
     return (
         facts
         | observed(layer, Tensor(x))
@@ -54,11 +56,17 @@ def trained(student, x, W, b, A, B, r, alpha, when):
     linear, x = nn.Linear.from_arrays(W.copy(), b), Tensor(x, requires_grad=True)
     layer = student.LoraLayer(linear, r, alpha, 0)
     student.LoraLayer(nn.Linear.from_arrays(W + 1, b), r, alpha + 1, 1)
-    if "before" in when:
-        layer(x)
     if "eval" in when:
         layer.eval()
-    layer.A.data, layer.B.data = A, B
+    if "before" in when:
+        layer(x)
+    if "in place" in when:
+        layer.A.data, layer.B.data = A + 1, B - 1
+        layer(x)
+        layer.A.data -= 1
+        layer.B.data += 1
+    else:
+        layer.A.data, layer.B.data = A, B
     facts = observed(layer, x)
     y = facts.pop("y")
     return {f"y, {when}" if when else "y": y, "W": linear.weight, "dx": x.grad} | facts
@@ -111,6 +119,19 @@ def injected(student, x, blocks, targets, r, alpha):
     return facts | {"y with these": model(Tensor(x))}
 
 
+def elsewhere(student, targets):
+    """paths = inject(model, targets, r=2, alpha=4.0), of a model with Linears in dictionaries, and in lists in lists"""
+    rng, model = np.random.default_rng(1), nn.Module()
+    model.experts = {name: nn.Linear(3, 3, rng=rng) for name in ("q_proj", "v_proj")}
+    model.inner = nn.Module()
+    model.inner.parts = [[Block(rng)], {"b": {"q_proj": nn.Linear(3, 2, rng=rng)}}]
+    model.q_proj = nn.Linear(3, 2, rng=rng)
+    before = [path for path, _ in model.named_modules() if path]
+    paths = student.inject(model, targets, 2, 4.0)
+    kinds = {path: type(model.get_submodule(path)).__name__ for path in before}
+    return {"paths": paths, "kinds": kinds, "trains": [n for n, p in model.named_parameters() if p.requires_grad]}
+
+
 def seeded(student, targets, r, alpha, seed):
     """inject(model, targets, r, alpha, seed), and of other models: with that seed, with another, with none"""
     first, again, other, zero, default = (Model(2) for _ in range(5))
@@ -137,19 +158,22 @@ class Holder(nn.Module):
 
 
 def merged(student, x, W, b, A, B, r, alpha):
-    """merge(model), where model.first and model.blocks[0].deep are LoraLayers; then y = model.first(x)"""
+    """merge(model), where model.first, model.blocks[0].deep and others are LoraLayers; then y = model.first(x)"""
     model, linear = nn.Module(), nn.Linear.from_arrays(W.copy(), None if b is None else b.copy())
     deep = nn.Linear.from_arrays(W + 1, None)
     model.first = student.LoraLayer(linear, r, alpha, 0)
     model.blocks = [Holder(student.LoraLayer(deep, r + 1, alpha + 2, 0))]
+    model.others = {"one": student.LoraLayer(nn.Linear.from_arrays(W), r, alpha, 0)}
+    model.others["the same"] = model.others["one"]
     model.norm, model.frozen = nn.RMSNorm(2), nn.RMSNorm(2).requires_grad_(False)
     model.first.A.data, model.first.B.data = A, B
     model.blocks[0].deep.A.data, model.blocks[0].deep.B.data = np.concatenate([A, A[:1]]), np.hstack([B, B[:, :1]])
     paths = student.merge(model)
     made = [model.first, model.blocks[0].deep]
+    places = {"first": made[0], "blocks.0.deep": made[1]} | {f"others.{name}": m for name, m in model.others.items()}
     facts = {
         "y": model.first(Tensor(x)),
-        "kinds": {"first": type(made[0]).__name__, "blocks.0.deep": type(made[1]).__name__},
+        "kinds": {path: type(module).__name__ for path, module in places.items()},
         "W of the base": linear.weight,
         "b of the base": linear.bias,
         "paths": paths,
@@ -167,6 +191,16 @@ def adapted(student, linear):
     model = nn.Module()
     model.layer = student.LoraLayer(linear, 1, 1.0, 0)
     return model
+
+
+def merged_before(student, x, W, b, A, B, r, alpha):
+    """merge(model); then the LoraLayer is put back, with other A and B; merge(model); y = model.layer(x)"""
+    layer, model = student.LoraLayer(nn.Linear.from_arrays(W, b), r, alpha, 0), nn.Module()
+    for change in (1, 0):
+        layer.A.data, layer.B.data = A + change, B - change
+        model.layer = layer
+        student.merge(model)
+    return model.layer(Tensor(x))
 
 
 def merged_twice(student):

@@ -32,7 +32,7 @@ def count_parameters(d_in: int, d_out: int, r: int) -> tuple[int, int]:
 
 # %%
 def start_matrices(d_in: int, d_out: int, r: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A (r, d_in), random by `seed`, and B (d_out, r)."""
+    """A (r, d_in), random by `seed`, and B (d_out, r), both in float32 as a model's weights are."""
     rng = np.random.default_rng(seed)
     raise NotImplementedError("lesson 08, task 2: start A and B")
 
@@ -45,7 +45,7 @@ def start_matrices(d_in: int, d_out: int, r: int, seed: int) -> tuple[np.ndarray
 
 # %%
 def lora_forward(x: np.ndarray, W: np.ndarray, A: np.ndarray, B: np.ndarray, alpha: float, r: int) -> np.ndarray:
-    """x (n, d_in) -> y (n, d_out): the base's answer plus the update's."""
+    """x (n, d_in) -> y (n, d_out): the base's answer plus the update's. n may be 0."""
     raise NotImplementedError("lesson 08, task 3: add the scaled update")
 
 
@@ -60,14 +60,15 @@ def lora_forward(x: np.ndarray, W: np.ndarray, A: np.ndarray, B: np.ndarray, alp
 class LoraLayer(nn.Module):
     """A frozen Linear and its trainable update.
 
-    base: the linear itself, frozen; A (r, d_in) and B (d_out, r): Tensors that train; scaling: alpha / r.
+    base: the linear itself, frozen; A (r, d_in) and B (d_out, r): Tensors that train, in float32 where the linear is;
+    scaling: alpha / r.
     """
 
     def __init__(self, linear: nn.Linear, r: int, alpha: float, seed: int):
         raise NotImplementedError("lesson 08, task 4: make it a layer")
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out)."""
+        """x (..., d_in) -> (..., d_out); there may be no rows at all."""
         raise NotImplementedError("lesson 08, task 4: make it a layer")
 
 

@@ -479,6 +479,121 @@ MISTAKES = [
         """,
         "wrong way round",
     ),
+    Mistake(
+        "count_parameters",
+        "in float32",
+        """
+        down, up, out = np.float32(r * d_in), np.float32(r * d_out), np.float32(d_out)
+        return int(down + up), int(out * np.float32(d_in))
+        """,
+        "exact to its last digit",
+    ),
+    Mistake(
+        "start_matrices",
+        "float64",
+        """
+        bound = 1 / np.sqrt(d_in)
+        return rng.uniform(-bound, bound, (r, d_in)), np.zeros((d_out, r))
+        """,
+        "not both float32",
+    ),
+    Mistake(
+        "lora_forward",
+        "row by row",
+        "return np.stack([W @ row + alpha / r * (B @ (A @ row)) for row in x])",
+        "Where there are no rows",
+    ),
+    Mistake(
+        "LoraLayer.__init__",
+        "float64 beside float32",
+        """
+        A, B = start_matrices(linear.in_features, linear.out_features, r, seed)
+        self.base, self.scaling = linear.requires_grad_(False), alpha / r
+        self.A, self.B = (nn.Parameter(m.astype("float64")) for m in (A, B))
+        """,
+        "The linear is float32, and A and B are not",
+    ),
+    Mistake(
+        "LoraLayer.forward",
+        "the update kept by id",
+        """
+        known = LoraLayer.known = LoraLayer.__dict__.get("known", {})
+        if id(self) not in known:
+            known[id(self)] = self.B @ self.A
+        return self.base(x) + F.linear(x, known[id(self)]) * self.scaling
+        """,
+        "kept from one call to the next",
+    ),
+    Mistake(
+        "LoraLayer.forward",
+        "the update kept for evaluation",
+        """
+        if self.training:
+            return self.base(x) + F.linear(F.linear(x, self.A), self.B) * self.scaling
+        if not hasattr(self, "update"):
+            update = self.B @ self.A
+            self.update = lambda: update
+        return self.base(x) + F.linear(x, self.update()) * self.scaling
+        """,
+        "update of an earlier call",
+    ),
+    Mistake(
+        "LoraLayer.forward",
+        "rows counted",
+        """
+        y = self.base(x)
+        rows = x.reshape(-1, x.shape[-1])
+        update = F.linear(F.linear(rows, self.A), self.B).reshape(*x.shape[:-1], -1)
+        return y + update * self.scaling
+        """,
+        "where something is empty",
+    ),
+    Mistake(
+        "inject",
+        "set as an attribute",
+        """
+        chosen = [(p, m) for p, m in model.named_modules() if isinstance(m, nn.Linear) and p.split(".")[-1] in targets]
+        if set(targets) - {p.split(".")[-1] for p, _ in chosen}:
+            raise ValueError(targets)
+        model.requires_grad_(False)
+        for path, linear in chosen:
+            holder, _, name = path.rpartition(".")
+            setattr(model.get_submodule(holder), name, LoraLayer(linear, r, alpha, seed))
+        return [path for path, _ in chosen]
+        """,
+        "is not a module",
+    ),
+    Mistake(
+        "merge",
+        "the update kept by id",
+        """
+        known = merge.__dict__
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            _, update = known.setdefault(str(id(layer)), (layer, layer.scaling * (layer.B.data @ layer.A.data)))
+            bias = None if layer.base.bias is None else layer.base.bias.data
+            model.replace(path, nn.Linear.from_arrays(layer.base.weight.data + update, bias))
+        return [path for path, _ in layers]
+        """,
+        "of an earlier merge",
+    ),
+    Mistake(
+        "merge",
+        "each layer once",
+        """
+        layers = {module: path for path, module in model.named_modules() if isinstance(module, LoraLayer)}
+        if not layers:
+            raise ValueError
+        for layer, path in layers.items():
+            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            bias = None if layer.base.bias is None else layer.base.bias.data
+            model.replace(path, nn.Linear.from_arrays(weight, bias))
+        return list(layers.values())
+        """,
+        "was not found",
+    ),
 ]
 
 RIGHT = [
@@ -492,10 +607,10 @@ RIGHT = [
     ),
     Right(
         "start_matrices",
-        "float64, drawn between 0 and 1",
+        "drawn between 0 and 1",
         """
         print("start", d_in, d_out)
-        return (2 * rng.random((r, d_in)) - 1) * d_in**-0.5, np.zeros([d_out, r])
+        return np.float32((2 * rng.random((r, d_in)) - 1) * d_in**-0.5), np.zeros([d_out, r], np.single)
         """,
     ),
     Right(
@@ -517,12 +632,13 @@ RIGHT = [
     ),
     Right(
         "LoraLayer.__init__",
-        "other names, float64",
+        "other names, of the linear's dtype",
         """
         down, up = start_matrices(linear.in_features, linear.out_features, r, seed)
         for p in linear.parameters():
             p.requires_grad = False
-        self.A, self.B = Tensor(down.astype("float64"), requires_grad=True), Tensor(up, requires_grad=True)
+        dtype = linear.weight.dtype
+        self.A, self.B = (Tensor(m.astype(dtype), requires_grad=True) for m in (down, up))
         self.base, self.scaling = linear, alpha / r
         """,
         also=(("LoraLayer.forward", "return x @ self.A.T @ (self.B.T * self.scaling) + self.base(x)"),),
