@@ -48,8 +48,8 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
     `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
-    `study.NAME`, a sentence; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.table`, `scaling.sentence`,
-    `reviews.table` and `reviews.sentence`.
+    `study.NAME`, a sentence; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.table`,
+    `scaling.sentence`, `reviews.table` and `reviews.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}
