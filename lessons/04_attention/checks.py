@@ -36,6 +36,17 @@ def values(d, first, *others, kinds=KINDS):
     return [d.array(*first, kinds=(kind,)), *(d.array(*shape, kinds=("normal", "ties", "zeros")) for shape in others)]
 
 
+LONG = 1030  # tokens
+GRADIENT = "The values are right, the gradient is not where values are large: an exp overflows on its way."
+OVERFLOWN = {"kind": NUMPY} | {f"d{name}": GRADIENT for name in ("q", "k", "v", "x", "gate", "up", "down")}
+
+
+def of_a_long_text(answer, right):
+    answer.returns({"A long text raises an error: a mask or a table ends somewhere.": raised("Exception")})
+    hint = "Right for short texts, wrong for a long one: a mask, a table or the numbers in it end somewhere."
+    answer["y"].equals(right, instead={hint: lambda y: True})
+
+
 def gradients_of(*names):
     """For `search`: what it means that a part of a driver's result is the first wrong one."""
     return {"kind": NUMPY} | {f"d{name}": OTHER.format(name) for name in names}
@@ -109,6 +120,9 @@ def norm(student):
                 "eps is added outside the root: it belongs to the mean of the squares.": (
                     x / (np.sqrt(square) + eps) * weight
                 ),
+                "eps is squared: it is added as it is.": lambda y: (
+                    eps == 0.5 and same(y, x / np.sqrt(square + eps * eps) * weight)
+                ),
                 "eps is left out, or is not the argument: without it a zero vector is divided by zero.": x
                 / np.sqrt(square)
                 * weight,
@@ -174,6 +188,9 @@ def positions(student):
                 "The result is (pairs, positions): one row a position.": lambda a: (
                     same(np.transpose(a), right) and length != size // 2
                 ),
+                "The angles have three digits only: float16 is too coarse for them.": lambda a: np.allclose(
+                    a, right, rtol=2e-3
+                ),
                 "The angle is missing its position: t · theta^(-2i / D).": lambda a: (
                     np.shape(a) in ((size // 2,), (1, size // 2))
                 ),
@@ -182,6 +199,8 @@ def positions(student):
                 ),
             },
         )
+    for length in (300, 70000):
+        of_a_long_text(student.driver.last_angles(length, 4, 10000.0), (length - 1) * np.array([1.0, 0.01]))
     rng = np.random.default_rng(2)
     for batch, heads, length, size in [(1, 1, 2, 2), (1, 1, 2, 4), (2, 3, 4, 6)]:
         angles = np.outer(np.arange(length), [1.0, 0.5, 0.2][: size // 2])
@@ -251,7 +270,7 @@ def attention_inputs(d, kinds=MODERATE):
 )
 def attention(student):
     search(student.driver.attended, attention_inputs, hints=gradients_of("q", "k", "v"), tolerance=1e-4)
-    search(student.driver.attended, lambda d: attention_inputs(d, WIDE), examples=30, parts=("kind", "y"))
+    search(student.driver.attended, lambda d: attention_inputs(d, WIDE), examples=30, hints=OVERFLOWN, tolerance=1e-4)
     rng = np.random.default_rng(3)
     for batch, heads, length, size in [(1, 1, 2, 2), (1, 1, 3, 2), (2, 2, 1, 3), (2, 2, 4, 3)]:
         q, k, v, g = (draw(rng, batch, heads, length, size) for _ in range(4))
@@ -297,16 +316,20 @@ def attention(student):
                 ),
             }
         answer["y"].equals(attended(q, k, v), instead=wrong)
-    q, k, v = 40 * q, 40 * k, v
-    student.driver.attended(q, k, v, g)["y"].equals(
-        attended(q, k, v),
-        instead={
-            "Large scores overflow: subtract each row's largest score before exp.": lambda y: not np.isfinite(y).all(),
-            "What is hidden is seen where all scores are far below zero: put -inf in its place.": (
-                lambda y: not same(y[:, :, 0], v[:, :, 0])
-            ),
-        },
-    )
+    for times, sign in ((40, 1), (1000, 1), (1000, -1)):
+        student.driver.attended(times * q, sign * times * k, v, g)["y"].equals(
+            attended(times * q, sign * times * k, v),
+            instead={
+                "Large scores overflow: subtract each row's largest score before exp.": (
+                    lambda y: not np.isfinite(y).all()
+                ),
+                "What is hidden is seen where all scores are far below zero: put -inf in its place.": (
+                    lambda y: not same(y[:, :, 0], v[:, :, 0])
+                ),
+            },
+        )
+    q, k, v, g = (draw(rng, 1, 1, LONG, 2) for _ in range(4))
+    of_a_long_text(student.driver.attended(q, k, v, g), attended(q, k, v))
 
 
 # Task 4
@@ -333,7 +356,7 @@ def join_inputs(d):
 
 def share_inputs(d):
     batch, kv_heads, length, size = d.size(1, 2), d.size(1, 3), d.number(2, 1, 3), d.size(1, 3)
-    heads = kv_heads * d.number(2, 1, 3)
+    heads = kv_heads * d.number(2, 1, 3, 8)
     x, g = values(d, (batch, kv_heads, length, size), (batch, heads, length, size))
     return x, heads, g
 
@@ -462,7 +485,7 @@ def mlp_inputs(d, kinds=MODERATE):
 def mlp(student):
     names = ("x", "gate", "up", "down")
     search(student.driver.gated, mlp_inputs, hints=gradients_of(*names), tolerance=1e-4)
-    search(student.driver.gated, lambda d: mlp_inputs(d, WIDE), examples=30, parts=("kind", "y"))
+    search(student.driver.gated, lambda d: mlp_inputs(d, WIDE), examples=30, hints=OVERFLOWN, tolerance=1e-4)
     rng = np.random.default_rng(5)
     for *lead, width, inner in [(1, 1, 2), (2, 3, 5), (2, 2, 3, 4)]:
         x, g = draw(rng, *lead, width), draw(rng, *lead, width)
@@ -503,16 +526,22 @@ def mlp(student):
             },
         )
 
-    z = 1000 * np.array([[1.0], [-1.0]])
+    far = np.array([[1000.0], [-1000.0], [100.0], [-100.0]])
     one = np.ones((1, 1))
-    student.driver.gated(z, one, one, one, z)["y"].equals(
-        np.array([[1e6], [0.0]]),
-        instead={
-            "exp overflows where values are large: Tensors have a sigmoid that does not.": (
-                lambda y: not np.isfinite(y).all()
-            )
-        },
-    )
+    for z in (far, far.astype("float32")):
+        answer = student.driver.gated(z, one, one, one, z)
+        right = z * z * (z > 0)
+        hint = "exp overflows where values are large: Tensors have a sigmoid that does not."
+        answer["y"].equals(right, instead={hint: lambda y: not np.isfinite(y).all()})
+        hint = "exp overflows where values are large, and the gradient with it: Tensors have a sigmoid that does not."
+        answer["dx"].equals(2 * z * z * (z > 0), instead={hint: lambda g: not np.isfinite(g).all()})
+    for z in (-np.arange(1, 25) / 2, np.arange(1, 25) / 2):  # one channel is z, the other is 1
+        x = np.stack([z, np.ones(24)], axis=1)
+        gate, up, down = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), np.array([[1.0], [0.0]])
+        student.driver.gated(x, gate, up, down, x)["y"].equals(
+            np.stack([silu(z), np.zeros(24)], axis=1),
+            instead={"That is no silu somewhere between -12 and 12: z · sigmoid(z) has no corner.": lambda y: True},
+        )
 
 
 # Task 6
@@ -582,7 +611,10 @@ CHANGES = {
 }
 
 
-LATER = {"texts": "Right for one text, wrong where a longer or a shorter one follows: something is kept between them."}
+LATER = {
+    "texts": "Right for one text, wrong where a longer or a shorter one follows: something is kept between them.",
+    "after a step": "Right at first, wrong when the weights have changed: something of them is kept.",
+}
 
 
 def shapes_of(heads, kv_heads, size, inner):
@@ -601,6 +633,10 @@ def block_inputs(d):
     return x, heads, kv_heads, weights, g
 
 
+def facts_of_texts(found):
+    return found | {"texts": tuple(found["texts"])}
+
+
 def texts_inputs(d):
     return *block_inputs(d)[:-1], d.choice([1, 4, 2], [2, 1, 3], [3, 3, 1])
 
@@ -617,7 +653,7 @@ def texts_inputs(d):
 def whole_block(student):
     hints = gradients_of("x") | {"dweights": OTHER.format("the weights")}
     search(student.driver.block, block_inputs, examples=40, hints=hints, tolerance=1e-4)
-    search(student.driver.texts, texts_inputs, examples=10, facts=lambda texts: {"texts": tuple(texts)}, hints=LATER)
+    search(student.driver.texts, texts_inputs, examples=10, facts=facts_of_texts, hints=LATER)
     rng = np.random.default_rng(6)
     for batch, length, size, heads, kv_heads, inner in [(1, 2, 2, 2, 1, 3), (1, 4, 2, 4, 2, 5), (2, 5, 4, 2, 2, 3)]:
         shapes = shapes_of(heads, kv_heads, size, inner)
@@ -632,3 +668,6 @@ def whole_block(student):
                 for change, hint in CHANGES.items()
             },
         )
+    weights = {name: draw(rng, *shape) * 0.7 for name, shape in shapes_of(1, 1, 2, 3).items()}
+    x = draw(rng, 1, LONG, 2)
+    of_a_long_text(student.driver.block(x, 1, 1, weights, x), block(x, weights, 1, 1))

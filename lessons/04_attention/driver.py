@@ -22,6 +22,11 @@ def normed(student, x, weight, eps, g):
     return with_gradients(lambda x, weight: student.rms_norm(x, weight, eps), g, x=x, weight=weight)
 
 
+def last_angles(student, length, head_dim, theta):
+    """y = rotary_angles(length, head_dim, theta)[length - 1]"""
+    return {"y": student.rotary_angles(length, head_dim, theta)[length - 1]}
+
+
 def rotated(student, x, angles, g):
     """y = rotate(x, angles); y.backward(g)"""
     return with_gradients(lambda x: student.rotate(x, angles), g, x=x)
@@ -68,6 +73,9 @@ def block(student, x, heads, kv_heads, weights, g):
 
 
 def texts(student, x, heads, kv_heads, weights, lengths):
-    """block = Block(…), with the weights below; block(x[:, :length]) for several lengths, one after the other"""
+    """block = Block(…), with the weights below; block(x[:, :length]) for several lengths; once more, weights halved"""
     made = made_block(student, x, heads, kv_heads, weights)
-    return [made(Tensor(x[:, :length])) for length in lengths]
+    found = [made(Tensor(x[:, :length])) for length in lengths]
+    for parameter in made.parameters():
+        parameter.data = parameter.data * 0.5
+    return {"texts": found, "after a step": made(Tensor(x[:, : lengths[-1]]))}

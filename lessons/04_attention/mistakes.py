@@ -76,6 +76,7 @@ MISTAKES = [
     norm("over everything", "((x * x).mean() + eps).sqrt()", "runs over"),
     norm("mean of x", "(x.mean(axis=-1, keepdims=True) + eps)", "not of its squares"),
     norm("eps outside", "((x * x).mean(axis=-1, keepdims=True).sqrt() + eps)", "outside the root"),
+    norm("eps squared", "((x * x).mean(axis=-1, keepdims=True) + eps**2).sqrt()", "eps is squared"),
     norm("no eps", "(x * x).mean(axis=-1, keepdims=True).sqrt()", "eps is left out"),
     norm("axis lost", "((x * x).mean(axis=-1) + eps).sqrt()", "keepdims"),
     Mistake("rms_norm", "no weight", "return x / ((x * x).mean(axis=-1, keepdims=True) + eps).sqrt()", "weight is"),
@@ -112,6 +113,9 @@ MISTAKES = [
     angles("transposed", "(t * theta ** (-2 * i / D)).T", "one row a position"),
     angles("no position", "theta ** (-2 * i / D)", "missing its position"),
     angles("each channel", "t * theta ** (-2 * np.arange(D) / D)", "one for each pair"),
+    angles("positions of 16 bits", "t.astype('int16') * theta ** (-2 * i / D)", "wrong for a long one"),
+    angles("a table of 2048 rows", "(np.arange(2048)[:, None] * theta ** (-2 * i / D))[:length]", "long text raises"),
+    angles("half precision", "(t * theta ** (-2 * i / D)).astype('float16')", "three digits"),
     turn("backwards", "a * cos + b * sin", "b * cos - a * sin", "wrong way"),
     turn("two pluses", "a * cos + b * sin", "a * sin + b * cos", "One sign"),
     turn("halves exchanged", "a * sin + b * cos", "a * cos - b * sin", "changed places"),
@@ -189,6 +193,16 @@ MISTAKES = [
         "without Tensors",
     ),
     attention("hidden by -100", "far below zero", hide="ops.where(past, scores, -100.0)"),
+    attention("hidden by -10000", "far below zero", hide="ops.where(past, scores, -1e4)"),
+    attention("lowered by a million", "far below zero", hide="scores - 1e6 * ~past"),
+    attention(
+        "a mask for 512 tokens",
+        "wrong for a long one",
+        hide="ops.where(past, scores, -np.inf) if T <= 512 else scores",
+    ),
+    attention(
+        "a mask of 512 rows", "A long text raises", hide="scores + np.triu(np.full((512, 512), -1e9), 1)[:T, :T]"
+    ),
     attention(
         "a mask of the first length", "kept", hide="ops.where(vars(rotate).setdefault(0, past), scores, -np.inf)"
     ),
@@ -292,6 +306,15 @@ MISTAKES = [
     gate("tanh", "a.tanh() * b @ down.T", "tanh"),
     gate("GELU", "a * (1.702 * a).sigmoid() * b @ down.T", "GELU"),
     gate("exp over exp", "a * (a.exp() / (1 + a.exp())) * b @ down.T", "exp overflows"),
+    gate("z over 1 + exp(-z)", "a / (1 + (-a).exp()) * b @ down.T", "and the gradient with it"),
+    gate("1 over 1 + exp(-z)", "a * (1 / (1 + (-a).exp())) * b @ down.T", "and the gradient with it"),
+    gate(
+        "both branches of where",
+        "ops.where(a.data < 0, a * a.exp() / (1 + a.exp()), a / (1 + (-a).exp())) * b @ down.T",
+        "and the gradient with it",
+    ),
+    gate("shut below -6", "ops.where(a.data < -6, 0.0, a * a.sigmoid()) * b @ down.T", "no silu somewhere"),
+    gate("open above 6", "ops.where(a.data > 6, a, a * a.sigmoid()) * b @ down.T", "no silu somewhere"),
     gate("down reshaped", "silu(a) * b @ down.reshape(down.shape[1], down.shape[0])", "reshaped"),
     gate("no down", "silu(a) * b", "down is missing"),
     gate("down not transposed", "silu(a) * b @ down", "transposed"),
@@ -391,6 +414,16 @@ MISTAKES = [
         ),
     ),
     block(
+        "weights of the first step",
+        "something of them is kept",
+        ("self.gate_proj.weight, self", "vars(rms_norm).setdefault(self, self.gate_proj.weight * 1), self"),
+    ),
+    block(
+        "angles for 512 tokens",
+        "A long text raises",
+        ("rotary_angles(x.shape[1], self.head_dim)", "rotary_angles(512, self.head_dim)[: x.shape[1]]"),
+    ),
+    block(
         "a copy without a graph",
         "without Tensors",
         ("return x + swi", "return Tensor(x.numpy()) + swi"),
@@ -472,10 +505,18 @@ RIGHT = [
     ),
     Right(
         "swiglu",
-        "by exp",
+        "by tanh",
+        """
+        half = x @ gate.T / 2
+        return ((x @ up.T) * (half + half * half.tanh())) @ down.T
+        """,
+    ),
+    Right(
+        "swiglu",
+        "by exp of limited numbers",
         """
         z = x @ gate.T
-        return ((x @ up.T) * (z / (1 + (-z).exp()))) @ down.T
+        return ((x @ up.T) * (z / (1 + (-ops.clip(z, -50, 50)).exp()))) @ down.T
         """,
     ),
     Right(

@@ -45,7 +45,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
 
 # %%
 def rotary_angles(length: int, head_dim: int, theta: float = 10000.0) -> np.ndarray:
-    """The angles, (length, head_dim / 2): one row a position, one column a pair."""
+    """The angles, (length, head_dim / 2): one row a position, one column a pair. A text may be 70000 tokens long."""
     ### BEGIN SOLUTION task 2: turn each pair by its position's angle
     frequencies = theta ** (-2 * np.arange(head_dim // 2) / head_dim)
     return (np.arange(length)[:, None] * frequencies).astype("float32")
@@ -71,7 +71,10 @@ def rotate(x: Tensor, angles: np.ndarray) -> Tensor:
 
 # %%
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √D) v, in which token t sees tokens 0 … t. q, k, v and the result: (B, H, T, D)."""
+    """softmax(q kᵀ / √D) v, in which token t sees tokens 0 … t. q, k, v and the result: (B, H, T, D).
+
+    Scores may be as large as ±10⁶, and T of any size.
+    """
     ### BEGIN SOLUTION task 3: look back, and only back
     length, head_dim = q.shape[-2:]
     scores = q @ k.swapaxes(-1, -2) / head_dim**0.5  # (B, H, T, T)
@@ -130,7 +133,10 @@ def join_heads(x: Tensor) -> Tensor:
 
 # %%
 def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """(silu(x gateᵀ) · (x upᵀ)) downᵀ. x (..., C), gate and up (F, C), down (C, F) -> (..., C)."""
+    """(silu(x gateᵀ) · (x upᵀ)) downᵀ. x (..., C), gate and up (F, C), down (C, F) -> (..., C).
+
+    Where x gateᵀ is ±1000, in float32 too, the result is still right, and so are the gradients.
+    """
     ### BEGIN SOLUTION task 5: gate what goes through
     opening = x @ gate.T  # (..., F)
     activated = opening * opening.sigmoid()
@@ -164,7 +170,10 @@ class Block(nn.Module):
         self.down_proj = nn.Linear(intermediate, hidden, bias=False, rng=rng)  # (C, F)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, C) -> (B, T, C). `self.q_proj(h)` applies a layer, `self.gate_proj.weight` is its matrix."""
+        """x (B, T, C) -> (B, T, C). `self.q_proj(h)` applies a layer, `self.gate_proj.weight` is its matrix.
+
+        Weights and T may be others in the next call.
+        """
         ### BEGIN SOLUTION task 6: put the block together
         angles = rotary_angles(x.shape[1], self.head_dim)
         h = rms_norm(x, self.input_layernorm)
