@@ -96,7 +96,7 @@ class DataTypes(Study):
             )
         return Grid(
             "A base in 4 bits",
-            ("type", "bits a\nweight", "error", "base\nperplexity", "lost\nbits/char", "adapted\nbits/char"),
+            ("type", "bits per\nweight", "error", "base\nperplexity", "lost\nbits/char", "adapted\nbits/char"),
             rows,
             f"Blocks of {BLOCKSIZE}. Bits per weight and its mean error: of the blocks' linears. Base: the quantized "
             "base on samples of held-out python-docs, perplexity per token and bits/char lost against float32. "
@@ -125,8 +125,8 @@ class DataTypes(Study):
 
     def sentence(self) -> str:
         four = sorted((name for name in self.values if name != FLOAT), key=lambda name: self.lost(name).mean)
-        losses = listed(f"{WORDS[name]} {self.lost(name).show(4)}" for name in four)
-        said = f"Quantizing costs the base, in bits/character on its own text: {losses}. "
+        least, most = (f"{self.lost(name).show(4)} ({WORDS[name]})" for name in (four[0], four[-1]))
+        said = f"Quantizing costs the base from {least} to {most} bits/character on its own text. "
         order = [name for name in PUBLISHED if name in four]
         steps = [compared(self.lost(b), self.lost(a), "right", "wrong") for a, b in pairwise(order)]
         if all(step == "right" for step in steps):
@@ -139,6 +139,6 @@ class DataTypes(Study):
         after = {name: self.adapted(name) for name in self.values}
         worse = [f"{WORDS[name]} ({after[name].show(3)})" for name in four if not after[name].overlaps(after[FLOAT])]
         if not worse:
-            return said + "After QLoRA all types are level with LoRA over float32 within the seeds' scatter."
+            return said + "After QLoRA, all types are level with LoRA over float32 within the seeds' scatter."
         verb = "differs" if len(worse) == 1 else "differ"
         return said + f"After QLoRA, {listed(worse)} {verb} from LoRA over float32 ({after[FLOAT].show(3)})."

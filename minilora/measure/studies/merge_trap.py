@@ -133,8 +133,8 @@ class MergeTrap(Study):
     def sentence(self) -> str:
         kept = {size: self.percent(size).mean for size in self.scaled()}
         far = [size for size in kept if size in EXPECTED and abs(kept[size] - EXPECTED[size]) > 10]
-        parts = listed(f"{percent:.0f} % at {100 * size:g} %" for size, percent in kept.items())
-        said = f"Of an update of a given share of ‖W‖, requantizing leaves {parts}: "
+        least, most = (f"{kept[size]:.0f} % of an update of {100 * size:g} % of ‖W‖" for size in (min(kept), max(kept)))
+        said = f"Requantizing leaves {least}, and {most}: "
         grows = [*kept.values()] == sorted(kept.values())
         said += "the larger, the more survives" if grows else "not always more of a larger one"
         if far:
@@ -147,7 +147,6 @@ class MergeTrap(Study):
         size = self.of_size("relative", TRAINED, 100).mean
         lost = "is level with that" if rounded.overlaps(whole) else f"comes to {rounded.show(3)}"
         return said + (
-            f"As training left it, the update is {size:.1f} % of ‖W‖: it brings the base from "
-            f"{self.base['domain']:.3f} to {whole.show(3)} bits/character merged into floats, and {lost} rounded to 4 "
-            "bits again."
+            f"The update that training left is {size:.1f} % of ‖W‖: merged into floats, it brings the base from "
+            f"{self.base['domain']:.3f} to {whole.show(3)} bits/character, and rounded to 4 bits again it {lost}."
         )

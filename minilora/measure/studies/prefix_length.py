@@ -65,13 +65,16 @@ class PrefixLength(Study):
         ahead, behind = apart(real, drawn)
         far = max(self.values, key=lambda n: abs(real[n].mean - drawn[n].mean))
         if len(ahead) == len(self.values):
-            start = "at every length, as published"
+            start = "learns more than one from random numbers at every length, as published"
         elif ahead and not behind:
-            start = f"beyond the seeds' scatter at {listed(ahead)} tokens and level elsewhere, as published in part"
+            start = f"learns more than one from random numbers at {listed(ahead)} tokens, as published in part"
         elif not ahead and not behind:
-            start = "at no length beyond the seeds' scatter, unlike published"
+            start = (
+                "learns as much as one from random numbers at every length, within the seeds' scatter: unlike published"
+            )
         else:
-            start = f"at {listed(ahead) if ahead else 'no'} tokens but not at {listed(behind)}, unlike published"
+            start = f"learns less than one from random numbers at {listed(behind)} tokens, unlike published"
+            start += f", and more at {listed(ahead)}" if ahead else ""
         best = max(self.values, key=lambda n: real[n].mean)
         first, last = self.values[0], self.values[-1]
         if not real[best].above(real[first]):
@@ -79,11 +82,11 @@ class PrefixLength(Study):
         elif real[best].above(real[last]):
             shape = f"it learns more up to {best} tokens and less beyond, as published"
         elif best == last:
-            shape = f"the longer the better up to {last} tokens: the published rise, and no fall up to there"
+            shape = f"the longer the better up to {last} tokens, as published"
         else:
             shape = f"it learns more up to {best} tokens and stays level to {last}: the published rise without the fall"
         return (
-            f"A start from real tokens learns more than one from random numbers {start} (at {far} tokens "
-            f"{real[far].show(3)} against {drawn[far].show(3)} bits/character gained). From real tokens, {shape} "
-            f"({first}: {real[first].show(3)}, {best}: {real[best].show(3)})."
+            f"A prefix that starts from real tokens {start} (at {far} tokens {real[far].show(3)} against "
+            f"{drawn[far].show(3)} bits/character gained). From real tokens, {shape} ({first}: {real[first].show(3)}, "
+            f"{best}: {real[best].show(3)})."
         )

@@ -93,6 +93,13 @@ class Prompting(Study):
         """Accuracy in percent."""
         return self.spread("accuracy", kind, k, scale=100)
 
+    def above_chance(self, kind: str, k: int) -> bool:
+        """Whether more is right, beyond the scatter, than by chance, and of a prompt than without examples."""
+        one, floor = self.reached(kind, k), self.chance()
+        if kind == "prompt" and 0 in self.values:
+            floor = max(floor, self.reached("prompt", 0).mean)
+        return one.mean - one.half_range > floor
+
     def cost(self, k: int) -> dict:
         return self.records.rows["cost", k]
 
@@ -109,7 +116,8 @@ class Prompting(Study):
             if not k:
                 rows.append((*prompted, *["–"] * 5))
                 continue
-            tokens, queries = next(self.records.of("trained", k))["tokens"], self.crossover(k)
+            tokens = next(self.records.of("trained", k))["tokens"]
+            queries = self.crossover(k) if self.above_chance("trained", k) else None
             trained = (self.reached("trained", k).show(1), f"{tokens:.0f}", f"{cost['trained_ms']:.1f}")
             seconds = f"{self.spread('seconds', 'trained', k).mean:.1f}"
             rows.append((*prompted, *trained, seconds, "–" if queries is None else f"{queries:,}"))
@@ -118,7 +126,8 @@ class Prompting(Study):
             ("k", "prompt\n%", "tokens", "ms", "trained\n%", "tokens", "ms", "train\ns", "pays off\nafter"),
             rows,
             f"Accuracy on held-out sentences (chance {self.chance():.1f} %), tokens and milliseconds per query, one at "
-            "a time on one thread; seconds of training, and the queries after which they are saved. "
+            "a time on one thread; seconds of training, and the queries after which they are saved, where training is "
+            "above chance. "
             f"{self.in_words(self.reached('prompt', k).count for k in self.values if k)}",
         )
 
@@ -146,8 +155,12 @@ class Prompting(Study):
         prompted, trained = ({k: self.reached(kind, k) for k in self.values if k} for kind in ("prompt", "trained"))
         ahead, behind = apart(trained, prompted)
         most, chance = self.values[-1], self.chance()
+        queries, cost = self.crossover(most), self.cost(most)
         said = f"With {most} examples, {prompted[most].show(1)} % are right by prompt and "
         said += f"{trained[most].show(1)} % after training"
+        per_query = f"A query takes {cost['prompt_ms']:.1f} ms by prompt and {cost['trained_ms']:.1f} ms trained"
+        if not any(self.above_chance(kind, k) for kind in ("prompt", "trained") for k in prompted):
+            return f"{said}; both are at chance ({chance:.1f} %), so that neither way is the better one. {per_query}."
         if all(one.mean - one.half_range <= chance for one in prompted.values()):
             said += f"; no prompt is clearly above chance ({chance:.1f} %)"
         if ahead and behind:
@@ -158,10 +171,6 @@ class Prompting(Study):
             said += f". Unlike published, the prompt is ahead at k = {listed(behind)}"
         else:
             said += ". At no k are they apart by more than the seeds scatter, unlike published"
-        queries, cost = self.crossover(most), self.cost(most)
         if queries is None:
             return said + ". A query by prompt is no slower here, so the time of training never pays off."
-        return said + (
-            f". A query takes {cost['prompt_ms']:.1f} ms by prompt and {cost['trained_ms']:.1f} ms trained, so that "
-            f"training has paid off after {queries:,} queries."
-        )
+        return f"{said}. {per_query}, so that training has paid off after {queries:,} queries."
