@@ -28,20 +28,20 @@ class Node:
 # %% [markdown]
 # ## Task 1: undo broadcasting
 #
-# In (3, 4) + (4,), the second array is used three times, once a row. A gradient for it adds up what its copies get.
+# In (3, 4) + (4,), the second array is used three times, once per row. A gradient for it adds up what its copies get.
 
 
 # %%
 def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum `gradient` over the axes along which an array of `shape` was repeated to get the gradient's shape.
+    """The sum of `gradient` over the axes along which an array of `shape` was repeated. The result has that shape.
 
-    Where there are none, `gradient` itself may be returned.
+    Where nothing was repeated, `gradient` itself may be returned.
     """
     raise NotImplementedError("lesson 02, task 1: undo broadcasting")
 
 
 # %% [markdown]
-# Addition is done, to show how an operation looks: the value, and one rule an argument. d(a + b)/da is 1, so each gets
+# Addition is done, to show how an operation looks: the value, and one rule per argument. d(a + b)/da is 1, so each gets
 # the gradient as it is, summed to its shape.
 
 
@@ -100,13 +100,14 @@ def in_order(root: Node) -> list[Node]:
 # %% [markdown]
 # ## Task 5: backward
 #
-# Now the walk. Mind a node that is used twice, and mind two nodes that are handed the very same array.
+# Now the walk. A node that is used twice gets two parts. And a rule may return the very array that it was given, as
+# those of `add` do: whoever changes that array in place changes another node's gradient as well.
 
 
 # %%
 def backward(root: Node) -> None:
-    """Set `gradient` of root and all that it came from to the gradient of root.array.sum(), whatever was there.
+    """Set `gradient` of root, and of all nodes that it came from, to the gradient of root.array.sum().
 
-    Each is an array of the node's shape. Arrays and edges stay, for a next call.
+    Each is an array of the node's shape. What a call before left there is not added to. Arrays and edges stay as they are.
     """
     raise NotImplementedError("lesson 02, task 5: walk and add up")
