@@ -343,7 +343,7 @@ WALKS = {
     "gradients of the second call": "The second call gives something else: gradients begin anew, and the graph stays.",
     "gradients after one more operation": "A node on top of the root makes backward go wrong: the graph has to stay.",
     "arrays afterwards": "backward changes the arrays of the nodes.",
-    "how many edges": EDGES,
+    "edges as before": EDGES,
 }
 
 

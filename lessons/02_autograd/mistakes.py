@@ -323,6 +323,17 @@ MISTAKES = [
 
 RIGHT = [
     Right(
+        "multiply",
+        "one edge for a square",
+        """
+        if a is b:
+            return Node(np.square(a.array), [(a, lambda g: 2 * a.array * g)])
+        pairs = ((a, b.array), (b, a.array))
+        edges = [(n, lambda g, n=n, factor=factor: unbroadcast(factor * g, n.array.shape)) for n, factor in pairs]
+        return Node(a.array * b.array, edges)
+        """,
+    ),
+    Right(
         "unbroadcast",
         "axis by axis",
         """

@@ -292,8 +292,12 @@ def looking_up(student):
         student.driver.rows(library, np.arange(20.0).reshape(10, 2), [256]).equals(
             raised("IndexError"), instead={SMALL: lambda found: found["values"][0][0] == 0}
         )
+        student.driver.rows(library, np.arange(20.0).reshape(10, 2), [2**32]).equals(
+            raised("IndexError"), instead={NARROW: lambda found: found["values"][0][0] == 0}
+        )
 
 
+NARROW = "In 32 bits, 2³² becomes 0: look at the ids as they came."
 SMALL = "Ids that are larger than 255 become others: keep whole numbers of 64 bits."
 
 

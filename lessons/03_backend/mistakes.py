@@ -294,6 +294,17 @@ MISTAKES = [
     Mistake("rows", "unchecked", "return table[from_host(ids)]", "went through"),
     Mistake(
         "rows",
+        "32 bits",
+        """
+        ids = np.asarray(ids).astype("int32")
+        if ids.size and (ids.min() < 0 or ids.max() >= table.shape[0]):
+            raise IndexError("id out of range")
+        return table[from_host(ids)]
+        """,
+        "In 32 bits",
+    ),
+    Mistake(
+        "rows",
         "negative ids",
         """
         ids = np.asarray(ids)
