@@ -108,6 +108,6 @@ def in_order(root: Node) -> list[Node]:
 def backward(root: Node) -> None:
     """Set `gradient` of root, and of all nodes that it came from, to the gradient of root.array.sum().
 
-    Each is an array of the node's shape. What a call before left there is not added to. Arrays and edges stay as they are.
+    Each is an array of the node's shape. What a call before left there is not added to. Arrays and edges stay.
     """
     raise NotImplementedError("lesson 02, task 5: walk and add up")

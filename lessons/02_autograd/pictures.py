@@ -23,8 +23,8 @@ def graph() -> Diagram:
     d = Diagram(
         520,
         250,
-        f"Four boxes from left to right: a = {a}, x = 2 a = {x}, u = x + 1 = {u}, y = u x = {y}. Red arrows lead back from "
-        f"y. Two of them meet at x, with {past} and {through}, and x hands {2 * (past + through)} on to a.",
+        f"Four boxes from left to right: a = {a}, x = 2 a = {x}, u = x + 1 = {u}, y = u x = {y}. Red arrows lead back "
+        f"from y. Two of them meet at x, with {past} and {through}, and x hands {2 * (past + through)} on to a.",
     )
     top, high = 76, 84
     names = ("a", "x = 2 a", "u = x + 1", "y = u x")
@@ -77,8 +77,8 @@ def order() -> Diagram:
     d = Diagram(
         520,
         330,
-        "Two walks back over the same four boxes. Above, x hands on its first part, 3, before u has handed down the second: "
-        "a gets 6. Below, u comes before x, x has 5, and a gets 10.",
+        "Two walks back over the same four boxes. Above, x hands on its first part, 3, before u has handed down the "
+        "second: a gets 6. Below, u comes before x, x has 5, and a gets 10.",
     )
     late, early = 2 * u, 2 * (u + x)
     rows = (
@@ -106,8 +106,8 @@ def two_parts() -> Diagram:
     d = Diagram(
         520,
         250,
-        "n0 (3, 2) and n1 (2, 4) make n3 (3, 4); with n2 (4,) it makes n4 (3, 4); its tanh is n5, and n5 times n4 is n6. "
-        "Two red arrows meet at n4: one from n5, one from n6.",
+        "n0 (3, 2) and n1 (2, 4) make n3 (3, 4); with n2 (4,) it makes n4 (3, 4); its tanh is n5, and n5 times n4 is "
+        "n6. Two red arrows meet at n4: one from n5, one from n6.",
     )
     for words, x, y in (("n0\n(3, 2)", 10, 14), ("n1\n(2, 4)", 10, 86), ("n2\n(4,)", 140, 180)):
         d.box(x, y, 64, 52, words, size=SMALL)

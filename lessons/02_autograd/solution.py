@@ -143,7 +143,7 @@ def in_order(root: Node) -> list[Node]:
 def backward(root: Node) -> None:
     """Set `gradient` of root, and of all nodes that it came from, to the gradient of root.array.sum().
 
-    Each is an array of the node's shape. What a call before left there is not added to. Arrays and edges stay as they are.
+    Each is an array of the node's shape. What a call before left there is not added to. Arrays and edges stay.
     """
     ### BEGIN SOLUTION task 5: walk and add up
     order = in_order(root)
