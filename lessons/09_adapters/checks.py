@@ -27,8 +27,8 @@ PROMISES = {
     ),
 )
 def counting(student):
-    search(student.count_parameters, count_inputs)
-    for d, m, blocks in [(3, 2, 1), (5, 2, 3), (1024, 64, 24)]:
+    search(student.count_parameters, count_inputs, tolerance=EXACT)
+    for d, m, blocks in [(3, 2, 1), (5, 2, 3), (1024, 64, 24), (65537, 40009, 7)]:
         one = 2 * d * m + m + d
         for placement, adapters in (("pfeiffer", 1), ("houlsby", 2)):
             right = blocks * adapters * one
@@ -55,19 +55,29 @@ def counting(student):
                     "Houlsby has two adapters a block, behind attention and behind the MLP; Pfeiffer has one.": (
                         blocks * (3 - adapters) * one
                     ),
+                    "The count is too large for 32 bits and wraps around: count with Python's own numbers.": (
+                        lambda got: np.size(got) == 1 and (int(got) - right) % 2**32 == 0
+                    ),
+                    "A count is exact to its last digit: float32 holds no more than 7 of them.": (
+                        lambda got: np.isclose(got, right, rtol=1e-6)
+                    ),
                 },
+                tolerance=EXACT,
             )
             student.count_parameters(d, m, blocks, placement).holds(
                 lambda got: np.asarray(got).dtype.kind in "iu",
                 "a whole number",
                 "A count is a whole number: / gives a float, which loses digits where it is large.",
             )
-    for placement in ("houlsbi", "by", ""):
+    for placement in ("houlsbi", "by", "", "Houlsby", "pfeiffer "):
         student.count_parameters(3, 2, 1, placement).equals(
             raised("ValueError"),
             instead={
                 "`in` finds parts of a word, too: 'by' is in 'houlsby'. Compare with ==.": lambda got: (
-                    placement != "houlsbi"
+                    placement in ("by", "")
+                ),
+                "Any other word must be refused, with a capital or a space as well: compare with ==.": lambda got: (
+                    placement in ("Houlsby", "pfeiffer ")
                 ),
                 "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError.": lambda result: (
                     True
@@ -80,7 +90,10 @@ def counting(student):
 
 def count_inputs(d):
     placement = d.number("pfeiffer", "houlsby", "adapter", "houlsby, pfeiffer")
-    return d.number(3, 5, 1, 1024), d.number(2, 4, 1, 64), d.number(1, 2, 24), placement
+    return d.number(3, 5, 1, 1024, 65537), d.number(2, 4, 1, 64, 40009), d.number(1, 2, 24), placement
+
+
+EXACT = 1e-12  # of a count
 
 
 def arrays(seed: int, d: int, m: int):
@@ -147,6 +160,16 @@ def computing(student):
                 "Your code changes h itself; for the caller, it stays changed: h + …, not h += ….": lambda after: True
             },
         )
+
+    student.adapter_forward(h[:0], W1, b1, W2, b2).holds(
+        lambda y: y == [] if isinstance(y, list) else np.shape(y) == (0, d),
+        f"y of shape (0, {d})",
+        NO_ROWS,
+        instead={NO_ROWS: raised("Exception")},
+    )
+
+
+NO_ROWS = "Where there are no rows, y is (0, d) all the same: products of whole arrays need no first row."
 
 
 def forward_inputs(d):
@@ -243,7 +266,7 @@ FOUR = ["down.bias", "down.weight", "up.bias", "up.weight"]
 )
 def module(student):
     search(student.driver.seeded, lambda d: (d.number(3, 1, 4), d.number(2, 1, 5), d.number(0, 1, 7)), 15, hints=SEEDED)
-    search(student.driver.trained, trained_inputs, parts=("kind", "y", "trains", "dh", "gradients"), hints=KIND)
+    search(student.driver.trained, trained_inputs, parts=TRAINED_PARTS, hints=KIND)
     for n, d, m in [(2, 3, 2), (3, 4, 5), (4, 100, 60)]:
         h = draw(np.random.default_rng(n), n, d).astype("float32")
         answer = student.driver.fresh(d, m, 3, h)
@@ -367,7 +390,9 @@ def module(student):
         )
 
 
+TRAINED_PARTS = ("kind", "y", "y, in evaluation mode", "trains", "dh", "gradients")
 KIND = {
+    "y, in evaluation mode": "In evaluation mode it gives something else: an adapter computes the same in both modes.",
     "kind": "forward gives a Tensor, as what comes behind it needs its graph.",
     "dh": "The gradient of h is wrong: it comes back through the residual and through down.",
 }
@@ -375,13 +400,16 @@ SEEDED = {
     "shapes": "Other sizes than were asked for: down.weight is (m, d), up.weight is (d, m), with biases (m,) and (d,).",
     "a seed gives one start": "The same seed, used again, gives another start: use the rng that `seed` made.",
     "another seed, another start": "Every seed gives the same start: use the rng that `seed` made.",
+    "shared": "Two adapters share an array: what trains one changes the other. Make new ones each time.",
+    "dtypes": "An array is not float32: in float64 it takes twice the memory, and so does all behind it.",
     "numbers that differ": "The numbers of down.weight repeat: draw each of them, or the rows learn the same.",
 }
 
 
 def trained_inputs(d):
-    size, m = d.size(), d.size()
-    return d.array(*d.shape((1, 0, 2)), size), d.array(m, size), d.array(m), d.array(size, m), d.array(size)
+    size, m, leading = d.size(), d.size(), d.choice((1,), (2,), (), (3, 2), (1, 3), (0,), (2, 0))
+    arrays = d.array(*leading, size), d.array(m, size), d.array(m), d.array(size, m), d.array(size)
+    return *arrays, d.choice("training", "evaluation")
 
 
 @task(
@@ -401,7 +429,8 @@ def behind(student):
         W1, b1, W2, b2 = (a.astype("float32") for a in arrays(seed, d, m))
         added = lambda h: np.maximum(h @ W1.T + b1, 0) @ W2.T + b2  # noqa: B023, E731
         answer = student.driver.behind(x, W, W1, b1, W2, b2, 3.0, 0.5, "")
-        h, plain = x @ W.T * 3.0 + 0.5, x @ W.T
+        h, plain = x @ W.T * 3.0 + 0.5, x @ W.T + 0.25
+        no_name, no_place = h - 0.25, plain + 0.25
         beside = d_in == d and h + added(x)
         answer.returns(
             instead={
@@ -415,8 +444,8 @@ def behind(student):
             h + added(h),
             instead={
                 "The module's other arguments are lost: hand on *args and **kwargs.": plain + added(plain),
-                "The arguments by name are lost: hand on **kwargs too.": h - 0.5 + added(h - 0.5),
-                "The arguments by place are lost: hand on *args too.": plain + 0.5 + added(plain + 0.5),
+                "The arguments by name are lost: hand on **kwargs too.": no_name + added(no_name),
+                "The arguments by place are lost: hand on *args too.": no_place + added(no_place),
                 "What the module returns is counted twice: the adapter adds it already.": 2 * h + added(h),
                 "The adapter reads x, beside the module: it must read what the module returns.": lambda y: (
                     d_in == d and (np.allclose(y, beside) or np.allclose(y, beside + x))
@@ -450,19 +479,31 @@ def behind(student):
                 "passes on to x.": None
             },
         )
+    h = x @ W.T * 3.0
+    student.driver.behind(x, W, W1, b1, W2, b2, 3.0, 0.0, "")["y"].equals(
+        h + added(h),
+        instead={"An argument of 0 is one as well: hand all of them on, whatever their values.": np.any},
+    )
 
 
-BEHIND_PARTS = ("kind", "trains", "y", "y, arguments by name", "y, one argument by name", "dx", "gradients")
+BEHIND_PARTS = (
+    *("kind", "trains", "y", "y, arguments by name", "y, one argument by name", "y, in evaluation mode"),
+    *("dx", "gradients", "are its parts those given"),
+)
 BEHIND = KIND | {
+    "are its parts those given": "self.module and self.adapter are those that were given, and no copies.",
     "y, arguments by name": "Arguments by name come in any order: hand them on by name, **kwargs.",
     "y, one argument by name": "An argument by name belongs to that name, not to the next place: hand on **kwargs.",
 }
 
 
+CALLS = [("", "training"), ("arguments", "training"), ("one argument", "training"), ("", "evaluation")]
+
+
 def behind_inputs(d):
     n, d_in, size, m = d.size(), d.size(), d.size(), d.size()
     arrays = d.array(n, d_in), d.array(size, d_in), d.array(m, size), d.array(m), d.array(size, m), d.array(size)
-    return *arrays, d.number(3.0, 1.0, -2.0), d.number(0.5, 0.0, 2.0), d.choice("", "arguments", "one argument")
+    return *arrays, d.number(3.0, 1.0, -2.0), d.number(0.5, 0.0, 2.0), *d.choice(*CALLS)
 
 
 INSIDE = "A module inside the mlp was taken too: compare the whole last name of the path, not a part of it."
@@ -479,6 +520,7 @@ INSIDE = "A module inside the mlp was taken too: compare the whole last name of 
 )
 def inserting(student):
     search(student.driver.inserted, insert_inputs, 15, parts=INSERTED_PARTS, hints=INSERTED)
+    search(student.driver.placed, place_inputs, 10, hints=INSERTED)
     x = np.random.default_rng(6).standard_normal((3, 4)).astype("float32")
     for placement, names in (("pfeiffer", ["mlp"]), ("houlsby", ["self_attn", "mlp"])):
         wanted = [f"layers.{i}.{name}" for i in range(2) for name in names]
@@ -563,6 +605,8 @@ def inserting(student):
             ),
         },
     )
+    for where, hint in PLACES.items():
+        student.driver.placed(where, "pfeiffer", 2, 5).returns({hint: raised("Exception")})
     student.driver.default_seed("houlsby").equals(
         True, instead={"Without a seed, the adapters start otherwise than with seed 0, the default.": False}
     )
@@ -584,10 +628,21 @@ def inserting(student):
 
 
 INSERTED_PARTS = ("behind", "gone", "trains", "paths", "before", "y", "widths", "starts")
-INSERTED = {
+PLACES = {
+    "at the top": "A path may have no dot: where the model is a block itself, its mlp has the path mlp.",
+    "in dictionaries": "Modules may stand in dictionaries: model.replace(path, new) puts one there, setattr does not.",
+}
+NAMES = "The model's own parameters are frozen whatever they are called: freeze all, then put the adapters in."
+INSERTED = {f"behind, {where}": hint for where, hint in PLACES.items()} | {
+    "trains, other names": NAMES,
     "widths": "The adapters have another width than m.",
     "starts": "Other starts: the i-th adapter, counted from 0 in the model's order, gets seed + i.",
 }
+
+
+def place_inputs(d):
+    placement = d.number("pfeiffer", "houlsby")
+    return d.choice(*PLACES, "other names"), placement, d.number(2, 1, 3), d.number(5, 0, 1)
 
 
 def insert_inputs(d):

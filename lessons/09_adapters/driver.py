@@ -65,15 +65,24 @@ def seeded(student, d, m, seed):
         "a seed gives one start": np.array_equal(weight, again["down.weight"].numpy()),
         "another seed, another start": not np.any(weight == other["down.weight"].numpy()),
         "numbers that differ": len(np.unique(np.abs(weight))) > 0.75 * weight.size,
+        "shared": any(np.may_share_memory(p.data, again[name].data) for name, p in first.items() if p is not None),
+        "dtypes": {name: None if a is None else str(a.dtype) for name, a in arrays.items()},
     }
 
 
-def trained(student, h, W1, b1, W2, b2):
+def trained(student, h, W1, b1, W2, b2, mode="training"):
     """adapter = Adapter(d, m, seed=0), after its four arrays have been set; y = adapter(h); (y * y).sum().backward()"""
-    adapter = student.Adapter(W1.shape[1], W1.shape[0], 0)
+    adapter = student.Adapter(W1.shape[1], W1.shape[0], 0).train(mode == "training")
     fill(adapter, W1, b1, W2, b2)
     h = Tensor(h, requires_grad=True)
-    return observe(adapter, adapter, adapter(h)) | {"dh": h.grad}
+    return in_mode(observe(adapter, adapter, adapter(h)) | {"dh": h.grad}, mode)
+
+
+def in_mode(facts, mode):
+    """Where a module is in evaluation mode, y under another name."""
+    if mode == "evaluation" and "y" in facts:
+        facts["y, in evaluation mode"] = facts.pop("y")
+    return facts
 
 
 def fill(adapter, *arrays):
@@ -87,25 +96,29 @@ class Doubled(nn.Module):
     def __init__(self, W):
         self.linear = nn.Linear.from_arrays(W)
 
-    def forward(self, x, factor=1.0, offset=0.0):
+    def forward(self, x, factor=1.0, offset=0.25):
         return self.linear(x) * factor + offset
 
 
-def behind(student, x, W, W1, b1, W2, b2, factor, offset, by_name):
+def behind(student, x, W, W1, b1, W2, b2, factor, offset, by_name, mode="training"):
     """layer = Behind(module, adapter), with the adapter's arrays set; y = layer(x, factor, offset=offset)"""
     adapter = student.Adapter(W1.shape[1], W1.shape[0], 0)
     fill(adapter, W1, b1, W2, b2)
-    layer = student.Behind(Doubled(W), adapter)
+    module = Doubled(W)
+    layer = student.Behind(module, adapter).train(mode == "training")
+    are_given = getattr(layer, "module", None) is module and getattr(layer, "adapter", None) is adapter
     trains = sorted(name for name, p in layer.named_parameters() if p.requires_grad)
     x = Tensor(x, requires_grad=True)
     if by_name == "arguments":
         y = layer(x, offset=offset, factor=factor)
     else:
+        if by_name:
+            layer(Tensor(x.data), factor=factor + 1)  # which the next call has to forget
         y = layer(x, offset=offset) if by_name else layer(x, factor, offset=offset)
-    facts = observe(layer, adapter, y) | {"trains": trains, "dx": x.grad}
+    facts = observe(layer, adapter, y) | {"are its parts those given": are_given, "trains": trains, "dx": x.grad}
     if by_name and "y" in facts:
         facts[f"y, {by_name} by name"] = facts.pop("y")
-    return facts
+    return in_mode(facts, mode)
 
 
 class Attention(nn.Module):
@@ -159,12 +172,15 @@ def inserted(student, placement, x, m, seed):
     model = Model(d)
     before = model(Tensor(x))
     paths = student.insert(model, d, m, placement, seed)
+    return {"before": before, "y": model(Tensor(x))} | facts_of(student, model, paths, d, m, seed)
+
+
+def facts_of(student, model, paths, d, m, seed):
     modules = dict(model.named_modules())
     kinds = {path: type(module).__name__ for path, module in modules.items()}
     adapters = [path for path, kind in kinds.items() if kind == "Adapter"]
     behind = [path for path, kind in kinds.items() if kind == "Behind"]
     return {
-        "before": before,
         "paths": paths,
         "behind": behind,
         "gone": [path for path in adapters if path.rpartition(".")[0] not in behind],
@@ -175,8 +191,28 @@ def inserted(student, placement, x, m, seed):
             np.array_equal(modules[path].down.weight.data, student.Adapter(d, m, seed + i).down.weight.data)
             for i, path in enumerate(adapters)
         ],
-        "y": model(Tensor(x)),
     }
+
+
+class Wide(MLP):
+    def __init__(self, rng, d):
+        self.up_proj = nn.Linear(d, 2 * d, rng=rng)
+        self.down_proj = nn.Linear(2 * d, d, rng=rng)
+
+
+def placed(student, where, placement, m, seed):
+    """insert(model, d=3, m, placement, seed), of a model whose modules stand in other places, or have other names"""
+    rng, model = np.random.default_rng(1), nn.Module()
+    if where == "at the top":
+        model.self_attn, model.mlp = Attention(rng, 3), Wide(rng, 3)
+    elif where == "in dictionaries":
+        model.blocks = [{"self_attn": Attention(rng, 3), "mlp": Wide(rng, 3)} for _ in range(3)]
+    else:
+        model.encoder, model.adapter_norm, model.head = [Block(rng, 3) for _ in range(3)], nn.RMSNorm(3), nn.Module()
+        model.head.adapter = nn.Module()
+        model.head.adapter.down, model.head.adapter.up = nn.Linear(3, 2, rng=rng), nn.Linear(2, 3, rng=rng)
+    facts = facts_of(student, model, student.insert(model, 3, m, placement, seed), 3, m, seed)
+    return {f"{name}, {where}" if name in ("behind", "trains") else name: fact for name, fact in facts.items()}
 
 
 def default_seed(student, placement):

@@ -478,13 +478,175 @@ for path, module in chosen:
         'names = ("self_attn", "mlp") if placement == "houlsby" else ("mlp",)' + FIND + FREEZE + REPLACE + RETURN,
         "must be refused",
     ),
+    Mistake(
+        "count_parameters",
+        "in 32 bits",
+        """
+        number = {"houlsby": 2, "pfeiffer": 1}.get(placement)
+        if number is None:
+            raise ValueError(placement)
+        one = np.prod([[m, d], [m, 1], [d, m], [d, 1]], axis=1, dtype="int32").sum(dtype="int32")
+        return blocks * number * int(one)
+        """,
+        "too large for 32 bits",
+    ),
+    Mistake(
+        "count_parameters",
+        "products of 32 bits",
+        """
+        number = {"houlsby": 2, "pfeiffer": 1}.get(placement)
+        if number is None:
+            raise ValueError(placement)
+        rows, columns = np.array([[m, m, d, d], [d, 1, m, 1]], dtype="int32")
+        return blocks * number * int((rows * columns).sum())
+        """,
+        "too large for 32 bits",
+    ),
+    Mistake(
+        "count_parameters",
+        "in float32",
+        """
+        number = {"houlsby": 2, "pfeiffer": 1}.get(placement)
+        if number is None:
+            raise ValueError(placement)
+        return int(blocks * number * np.float32(2 * d * m + m + d))
+        """,
+        "exact to its last digit",
+    ),
+    Mistake(
+        "count_parameters",
+        "any case",
+        """
+        number = {"houlsby": 2, "pfeiffer": 1}.get(placement.lower())
+        if number is None:
+            raise ValueError(placement)
+        return blocks * number * (2 * d * m + m + d)
+        """,
+        "with a capital",
+    ),
+    Mistake(
+        "adapter_forward",
+        "row by row",
+        "return np.array([row + W2 @ np.maximum(W1 @ row + b1, 0) + b2 for row in h])",
+        "Where there are no rows",
+    ),
+    Mistake("Adapter.__init__", "in float64", START.replace("float32", "float64") + LINEARS, "is not float32"),
+    Mistake(
+        "Adapter.__init__",
+        "a start that is kept",
+        START + "W1 = vars(np.random).setdefault(f'start of {d}, {m}, {seed}', W1)" + LINEARS,
+        "share an array",
+    ),
+    Mistake(
+        "Adapter.forward",
+        "off in evaluation",
+        "return h + self.up(F.relu(self.down(h))) if self.training else h",
+        "the same in both modes",
+    ),
+    Mistake(
+        "Adapter.forward",
+        "rows counted",
+        """
+        rows = h.reshape(-1, h.shape[-1])
+        return (rows + self.up(F.relu(self.down(rows)))).reshape(*h.shape[:-1], -1)
+        """,
+        "where something is empty",
+    ),
+    Mistake(
+        "Behind.__init__",
+        "a copy of the module",
+        """
+        from copy import deepcopy
+        self.module, self.adapter = deepcopy(module).requires_grad_(False), adapter
+        """,
+        "and no copies",
+    ),
+    Mistake(
+        "Behind.forward",
+        "without the adapter in evaluation",
+        """
+        y = self.module(x, *args, **kwargs)
+        return self.adapter(y) if self.training else y
+        """,
+        "the same in both modes",
+    ),
+    Mistake(
+        "Behind.forward",
+        "arguments that are remembered",
+        """
+        self.given = {**getattr(self, "given", {}), **kwargs}
+        return self.adapter(self.module(x, *args, **self.given))
+        """,
+        "An argument by name belongs to that name",
+    ),
+    Mistake(
+        "Behind.forward",
+        "arguments that are not 0",
+        """
+        args, kwargs = [a for a in args if a], {name: a for name, a in kwargs.items() if a}
+        return self.adapter(self.module(x, *args, **kwargs))
+        """,
+        "An argument of 0",
+    ),
+    Mistake(
+        "insert",
+        "behind a dot",
+        PLACES
+        + "names = tuple(f'.{name}' for name in names)"
+        + FIND.replace('path.split(".")[-1] in names', "path.endswith(names)")
+        + FREEZE
+        + REPLACE
+        + RETURN,
+        "A path may have no dot",
+    ),
+    Mistake(
+        "insert",
+        "set as an attribute",
+        PLACES
+        + FIND
+        + FREEZE
+        + """
+for i, (path, module) in enumerate(chosen):
+    holder, _, name = path.rpartition(".")
+    setattr(model.get_submodule(holder), name, Behind(module, Adapter(d, m, seed + i)))
+"""
+        + RETURN,
+        "in dictionaries",
+    ),
+    Mistake(
+        "insert",
+        "trains what is called adapter",
+        PLACES
+        + FIND
+        + REPLACE
+        + """
+for name, p in model.named_parameters():
+    p.requires_grad = ".adapter." in name
+"""
+        + RETURN,
+        "whatever they are called",
+    ),
+    Mistake(
+        "insert",
+        "freezes what is not called adapter",
+        PLACES
+        + FIND
+        + """
+for name, p in model.named_parameters():
+    if "adapter" not in name:
+        p.requires_grad = False
+"""
+        + REPLACE
+        + RETURN,
+        "whatever they are called",
+    ),
 ]
 
 RIGHT = [
     Right("insert", "a tuple", PLACES + FIND + FREEZE + REPLACE + "return tuple(path for path, _ in chosen)"),
     Right(
         "count_parameters",
-        "counted from arrays",
+        "counted from shapes",
         """
         if placement == "houlsby":
             each = 2
@@ -492,8 +654,8 @@ RIGHT = [
             each = 1
         else:
             raise ValueError
-        down, up = np.zeros((m, d + 1), dtype="int8"), np.zeros((d, m + 1), dtype="int8")
-        return np.int64(blocks) * (down.size + up.size) * each
+        shapes = np.array([(m, d + 1), (d, m + 1)])
+        return np.int64(blocks) * shapes.prod(axis=1).sum() * each
         """,
     ),
     Right(
