@@ -42,7 +42,7 @@ NEGATIVE, POSITIVE, ENDS = slice(0, ZERO_CODE), slice(ZERO_CODE, 16), slice(0, 1
 @task(
     1,
     hints=(
-        "Where are weights frequent, and where are they rare? How far apart should the values be there?",
+        "Eight slices have nine borders. At which probability does each lie, and which of their quantiles is 0 anyway?",
         "np.linspace(OFFSET, 0.5, 9) are nine probabilities; without the last, whose quantile is 0, eight are left.",
         "A codebook of four, from 0.9 on: the quantiles of 0.9 and 0.7 are 1.28 and 0.52, the one negative value is "
         "-1.28. Sorted with zero: -1.28, 0, 0.52, 1.28. Divided by the largest: -1, 0, 0.41, 1.",

@@ -18,9 +18,9 @@ ZERO_CODE = 7  # the place of the value 0 among NF4's sixteen
 # %% [markdown]
 # ## Task 1: sixteen values
 #
-# Eight positive values, seven negative ones, and zero. The positive ones are quantiles at probabilities that run evenly
-# from OFFSET down to 1/2, which itself is left out; the negative ones likewise, with seven in place of eight. At the
-# end all are divided by the largest.
+# Eight positive values, seven negative ones, and zero. The positive ones are quantiles at eight probabilities that run
+# evenly from OFFSET down towards 1/2: the next step would be 1/2 itself, whose quantile is the zero. The negative ones
+# are made in the same way, seven in place of eight. Finally, all are divided by the largest.
 
 
 # %%
@@ -44,7 +44,7 @@ def quantize(x: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndar
     x to the next, and the last one may be shorter. A number half way between two values takes the lower one. A block of
     zeros has absmax 0, and the codes of the value 0.
     """
-    raise NotImplementedError("lesson 11, task 2: an absmax a block, a code a number")
+    raise NotImplementedError("lesson 11, task 2: an absmax per block, a code per number")
 
 
 # %% [markdown]
@@ -60,7 +60,7 @@ def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocks
 
 
 # %% [markdown]
-# ## Task 4: two codes a byte
+# ## Task 4: two codes per byte
 #
 # No computer addresses half a byte, so two codes share one. The first is in the high half, as in bitsandbytes: codes 1
 # and 15 make the byte 0x1F. Where the number of codes is odd, ZERO_CODE completes the last byte.
@@ -69,24 +69,24 @@ def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocks
 # %%
 def pack(codes: np.ndarray) -> np.ndarray:
     """Codes (n,) from 0 to 15, of any dtype of whole numbers -> bytes ((n + 1) // 2,) of uint8."""
-    raise NotImplementedError("lesson 11, task 4: two codes a byte, the first one high")
+    raise NotImplementedError("lesson 11, task 4: two codes per byte, the first one high")
 
 
 def unpack(packed: np.ndarray, n: int) -> np.ndarray:
     """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), of any dtype of whole numbers."""
-    raise NotImplementedError("lesson 11, task 4: two codes a byte, the first one high")
+    raise NotImplementedError("lesson 11, task 4: two codes per byte, the first one high")
 
 
 # %% [markdown]
 # ## Task 5: double quantization
 #
-# The absmax values are numbers too. Subtract their mean, since they are all positive, and quantize the rest: with the
-# functions from above, a codebook of 256 values and larger blocks.
+# The absmax values are numbers too. Subtract one mean, that of all of them, since they are all positive, and quantize
+# the rest: with the functions from above, a codebook of 256 values and larger blocks.
 
 
 # %%
 def compress_absmax(absmax: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """absmax (blocks,) -> (its codes (blocks,), the absmax of their own blocks, the mean that was subtracted).
+    """absmax (blocks,) -> (its codes (blocks,), the absmax of their own blocks, the one mean that was subtracted).
 
     values: the codebook for the codes, ascending, with at most 256 values; blocksize: how many absmax values share a
     scale.
@@ -102,7 +102,7 @@ def restore_absmax(
 
 
 # %% [markdown]
-# ## Task 6: bits a weight
+# ## Task 6: bits per weight
 #
 # Codes have 4 bits, a float32 has 32. With double quantization, an absmax is a code of 8 bits, and `inner_blocksize` of
 # them share a float32. (The codebook and the one mean are shared by the whole weight, and too few to count.)

@@ -17,9 +17,9 @@ ZERO_CODE = 7  # the place of the value 0 among NF4's sixteen
 # %% [markdown]
 # ## Task 1: sixteen values
 #
-# Eight positive values, seven negative ones, and zero. The positive ones are quantiles at probabilities that run evenly
-# from OFFSET down to 1/2, which itself is left out; the negative ones likewise, with seven in place of eight. At the
-# end all are divided by the largest.
+# Eight positive values, seven negative ones, and zero. The positive ones are quantiles at eight probabilities that run
+# evenly from OFFSET down towards 1/2: the next step would be 1/2 itself, whose quantile is the zero. The negative ones
+# are made in the same way, seven in place of eight. Finally, all are divided by the largest.
 
 
 # %%
@@ -48,7 +48,7 @@ def quantize(x: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndar
     x to the next, and the last one may be shorter. A number half way between two values takes the lower one. A block of
     zeros has absmax 0, and the codes of the value 0.
     """
-    ### BEGIN SOLUTION task 2: an absmax a block, a code a number
+    ### BEGIN SOLUTION task 2: an absmax per block, a code per number
     flat = x.reshape(-1)
     padded = np.concatenate([flat, np.zeros(-flat.size % blocksize, dtype=flat.dtype)])
     blocks = padded.reshape(-1, blocksize)  # (n,) -> (blocks, blocksize)
@@ -76,7 +76,7 @@ def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocks
 
 
 # %% [markdown]
-# ## Task 4: two codes a byte
+# ## Task 4: two codes per byte
 #
 # No computer addresses half a byte, so two codes share one. The first is in the high half, as in bitsandbytes: codes 1
 # and 15 make the byte 0x1F. Where the number of codes is odd, ZERO_CODE completes the last byte.
@@ -85,7 +85,7 @@ def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocks
 # %%
 def pack(codes: np.ndarray) -> np.ndarray:
     """Codes (n,) from 0 to 15, of any dtype of whole numbers -> bytes ((n + 1) // 2,) of uint8."""
-    ### BEGIN SOLUTION task 4: two codes a byte, the first one high
+    ### BEGIN SOLUTION task 4: two codes per byte, the first one high
     if codes.size % 2:
         codes = np.append(codes, ZERO_CODE)
     return (codes[0::2] * 16 + codes[1::2]).astype("uint8")
@@ -94,7 +94,7 @@ def pack(codes: np.ndarray) -> np.ndarray:
 
 def unpack(packed: np.ndarray, n: int) -> np.ndarray:
     """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), of any dtype of whole numbers."""
-    ### BEGIN SOLUTION task 4: two codes a byte, the first one high
+    ### BEGIN SOLUTION task 4: two codes per byte, the first one high
     halves = np.stack([packed // 16, packed % 16], axis=1)  # (bytes,) -> (bytes, 2)
     return halves.reshape(-1)[:n]
     ### END SOLUTION
@@ -103,13 +103,13 @@ def unpack(packed: np.ndarray, n: int) -> np.ndarray:
 # %% [markdown]
 # ## Task 5: double quantization
 #
-# The absmax values are numbers too. Subtract their mean, since they are all positive, and quantize the rest: with the
-# functions from above, a codebook of 256 values and larger blocks.
+# The absmax values are numbers too. Subtract one mean, that of all of them, since they are all positive, and quantize
+# the rest: with the functions from above, a codebook of 256 values and larger blocks.
 
 
 # %%
 def compress_absmax(absmax: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """absmax (blocks,) -> (its codes (blocks,), the absmax of their own blocks, the mean that was subtracted).
+    """absmax (blocks,) -> (its codes (blocks,), the absmax of their own blocks, the one mean that was subtracted).
 
     values: the codebook for the codes, ascending, with at most 256 values; blocksize: how many absmax values share a
     scale.
@@ -131,7 +131,7 @@ def restore_absmax(
 
 
 # %% [markdown]
-# ## Task 6: bits a weight
+# ## Task 6: bits per weight
 #
 # Codes have 4 bits, a float32 has 32. With double quantization, an absmax is a code of 8 bits, and `inner_blocksize` of
 # them share a float32. (The codebook and the one mean are shared by the whole weight, and too few to count.)

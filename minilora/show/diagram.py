@@ -130,6 +130,11 @@ class Diagram:
         self._area(f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}"', kind)
         self.text(x, y, words, size)
 
+    def shape(self, *points: Point, kind: str = PLAIN) -> None:
+        """A closed area through points: a slice under a curve."""
+        way = " ".join(f"{_n(x)} {_n(y)}" for x, y in points)
+        self._area(f'<path d="M{way}Z"', kind)
+
     def grid(
         self,
         x: float,
