@@ -10,16 +10,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from minilora import __version__
+from minilora.classroom.lessons.lesson import Lesson, all_lessons
 
 project, author, copyright = "minilora", "The minilora authors", "The minilora authors, MIT license"
 release = __version__
-extensions = ["myst_nb", "sphinx.ext.autodoc"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 include_patterns = ["docs/*.md", "lessons/*/*.md", "notebooks/*.ipynb", "CONTRIBUTING.md", "CHANGELOG.md"]
 exclude_patterns = ["lessons/*/teaching.md"]
 root_doc = "docs/index"
 html_theme = "furo"
 html_title = "minilora"
 html_static_path, html_css_files = ["static"], ["site.css"]
+html_search_scorer = str(Path(__file__).parent / "static" / "scorer.js")
 nb_execution_mode = "off"  # the notebooks are committed with their pictures
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -48,6 +50,22 @@ def titles_as_alternatives(app, name: str, source: list[str]) -> None:
         source[0] = json.dumps(notebook)
 
 
+def lessons_as_a_table(app, name: str, source: list[str]) -> None:
+    """The front page says of each lesson what the first lines of its reading say."""
+    if name == root_doc:
+        source[0] = source[0].replace("<!-- lessons -->", "\n".join(map(_row, [None, *all_lessons()])))
+
+
+def _row(lesson: Lesson | None) -> str:
+    if lesson is None:
+        return "| | lesson | minutes | | | |\n|---|---|---:|---|---|---|"
+    folder, notebook = f"../lessons/{lesson.name}", f"../notebooks/{lesson.name}.ipynb"
+    minutes, level, _ = (lesson.folder / "README.md").read_text("utf-8").partition("\n")[0].strip("*").split(" · ")
+    links = f"[notebook]({notebook}) | [exercise]({folder}/exercise.py)"
+    return f"| {lesson.number:02} | [{lesson.title}]({folder}/README.md) | {minutes.split()[0]} | {level} | {links} |"
+
+
 def setup(app) -> None:
+    app.connect("source-read", lessons_as_a_table)
     app.connect("autodoc-process-docstring", as_it_is_written)
     app.connect("source-read", titles_as_alternatives)

@@ -56,6 +56,9 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-se
 .line { stroke: var(--ink); stroke-width: 1.8; fill: none; }
 .gradient { stroke: var(--gradient); stroke-dasharray: 7 4; stroke-width: 2.2; }
 text.gradient { fill: var(--gradient); stroke: none; }
+.flow { stroke-linecap: round; stroke-width: 4; stroke-dasharray: 0.1 11; }
+@media (prefers-reduced-motion: no-preference) { .flow { animation: flow 1s linear infinite; } }
+@keyframes flow { from { stroke-dashoffset: 11.1; } to { stroke-dashoffset: 0; } }
 .faint { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 4; }
 """
 
@@ -159,6 +162,10 @@ class Diagram:
     def arrow(self, *points: Point, kind: str = FORWARD) -> None:
         """An arrow through points, its head at the last; a gradient's is dashed, in its own colour."""
         self._path(points, "line gradient" if kind == GRADIENT else "line", f' marker-end="url(#{kind})"')
+
+    def flow(self, *points: Point) -> None:
+        """A line of dots that move towards the last point; they stand still for a reader who wants no motion."""
+        self._path(points, "line flow", "")
 
     def svg(self) -> str:
         """The picture as a file's text."""

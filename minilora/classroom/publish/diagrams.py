@@ -1,4 +1,4 @@
-"""The pictures of the readings: from each lessons/NN_name/pictures.py into the folder pictures/ beside it.
+"""Drawn pictures: from each pictures.py, of a lesson or of the site's front page, into the folder pictures/ beside it.
 
     python -m minilora.classroom.publish.diagrams          draws them all
     python -m minilora.classroom.publish.diagrams --check  names those that are not what is committed
@@ -19,6 +19,10 @@ from minilora.formats.atomic import write_atomic
 
 ROOT = Path(__file__).parents[3]
 SCRIPT, FOLDER = "pictures.py", "pictures"
+
+
+def scripts() -> list[Path]:
+    return sorted([ROOT / "docs" / SCRIPT, *ROOT.glob(f"lessons/*/{SCRIPT}")])
 
 
 def drawn(script: Path) -> dict[Path, bytes]:
@@ -52,8 +56,8 @@ def _outputs(notebook: Path) -> list[dict]:
 
 def stale() -> list[Path]:
     """The pictures that are not what their scripts draw, and files beside them that no script draws."""
-    files = {path: data for script in sorted(ROOT.glob(f"lessons/*/{SCRIPT}")) for path, data in drawn(script).items()}
-    there = set(ROOT.glob(f"lessons/*/{FOLDER}/*"))
+    files = {path: data for script in scripts() for path, data in drawn(script).items()}
+    there = {path for script in scripts() for path in script.parent.glob(f"{FOLDER}/*")}
     return sorted(there - set(files)) + [p for p, data in files.items() if p not in there or p.read_bytes() != data]
 
 
@@ -64,7 +68,7 @@ def main() -> int:
         for path in (wrong := stale()):
             print(f"{path.relative_to(ROOT)} is not what its script draws")
         return 1 if wrong else 0
-    for script in sorted(ROOT.glob(f"lessons/*/{SCRIPT}")):
+    for script in scripts():
         for path, data in drawn(script).items():
             path.parent.mkdir(exist_ok=True)
             if not path.is_file() or path.read_bytes() != data:
