@@ -29,7 +29,7 @@ from minilora import Tensor, nn, ops
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     """x (..., C), weight (C,) -> (..., C).
 
-    eps is added to the mean of the squares, so that a vector of zeros stays one.
+    eps is added to the mean of the squares, so that a vector of zeros gives zeros and not 0 / 0.
     """
     raise NotImplementedError("lesson 04, task 1: normalize each token")
 
@@ -43,7 +43,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
 
 # %%
 def rotary_angles(length: int, head_dim: int, theta: float = 10000.0) -> np.ndarray:
-    """The angles, (length, head_dim / 2): one row a position, one column a pair. A text may be 70000 tokens long."""
+    """The angles, (length, head_dim / 2): a row per position, a column per pair. A text may have 70,000 tokens."""
     raise NotImplementedError("lesson 04, task 2: turn each pair by its position's angle")
 
 
@@ -138,6 +138,6 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, C) -> (B, T, C). `self.q_proj(h)` applies a layer, `self.gate_proj.weight` is its matrix.
 
-        Weights and T may be others in the next call.
+        Your functions' default eps and theta are meant. Weights and T may be others in the next call.
         """
         raise NotImplementedError("lesson 04, task 6: put the block together")
