@@ -136,7 +136,7 @@ def rate_inputs(d):
     2,
     hints=(
         "What are the rates at step 0, at step warmup - 1, at step warmup, and at the end?",
-        "Before warmup: peak · (step + 1) / warmup. After it, progress goes from 0 to 1, and the cosine from 1 to -1.",
+        "Two cases: step < warmup, and all others, where progress must be 0 at step = warmup and 1 at step = steps.",
         "With peak 1, floor 0.2, warmup 2 of 10 steps: 0.5, 1, then 1 at step 2 (progress 0). Step 6 is halfway down, "
         "where the cosine is 0: halfway between 1 and 0.2, so 0.6. Step 10 would be 0.2.",
     ),
@@ -269,7 +269,7 @@ def step_inputs(d):
 @task(
     3,
     hints=(
-        "Which four lines does the reading have for this? Which of them change p?",
+        "m and v come in twice: as they are, and corrected. Which are returned, and which move p?",
         "m and v first, then both corrected by 1 - beta ** step, then p - lr · decay · p - lr · m̂ / (√v̂ + eps).",
         "g = 4 at step 2, with m = 0.2 and beta 0.9: m is 0.18 + 0.4 = 0.58, and is returned; corrected, by 1 - 0.81, "
         "it is 3.05. A weight of 2 at lr 0.01 and decay 0.5 loses 0.01 · 0.5 · 2 = 0.01, whatever the gradient is.",

@@ -2,8 +2,8 @@
 # # Lesson 05: pretraining
 #
 # Six tasks: the loss, the learning rate, the optimizer, the loop that uses all three, and then writing: which token
-# comes next, and the one after. The reading is README.md beside this file. `minilora check 05` says how far you are,
-# `minilora check 05 --hint` helps.
+# comes next, and the one after. The reading is README.md beside this file, and sampling.md for tasks 5 and 6.
+# `minilora check 05` says how far you are, `minilora check 05 --hint` helps.
 #
 # A model is a module that you call with token ids (B, T), an array of integers, and that returns logits (B, T, V), a
 # Tensor: for each place, a number for each token that could come next. What it is made of does not matter here.
@@ -39,8 +39,9 @@ def next_token_loss(logits: Tensor, ids: np.ndarray) -> Tensor:
 # %% [markdown]
 # ## Task 2: the learning rate
 #
-# Up in a straight line, then down in half a cosine. The first step is already peak / warmup, the last of the warm-up is
-# the peak, and so is the one after it; at `steps`, which is one past the last, it would be floor · peak.
+# Up in a straight line, then down in half a cosine. At step 0 the rate is already peak / warmup; at step warmup - 1 it
+# is the peak, and at step warmup as well. The last step is steps - 1; the check also asks for step = steps, where the
+# formula gives floor · peak.
 
 
 # %%
@@ -92,8 +93,8 @@ def adamw_step(
 #
 # `model.parameters()` gives the model's Tensors. A Tensor's array is `p.data`, which may be assigned; after
 # `loss.backward()` its gradient is `p.grad`, an array, to which the next backward adds unless it is set to None. Frozen
-# ones have `p.requires_grad == False` and get no gradient. Weight decay is for matrices; vectors, such as the weights
-# of norms, have none.
+# ones have `p.requires_grad == False` and get no gradient. `loss.item()` is the loss as a number. Weight decay is for
+# matrices; vectors, such as the weights of norms, have none.
 
 
 # %%
@@ -133,8 +134,8 @@ def train(
 def next_token_probabilities(logits: np.ndarray, temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
     """logits (V,) -> probabilities (V,), which add up to 1.
 
-    temperature 0: all on the likeliest token. top_k: tokens beyond the k likeliest get 0 (which of equal
-    ones is open); None: all may come.
+    temperature 0: all on the likeliest token. top_k: tokens beyond the k likeliest get 0; None: all may come. Where
+    several are equally likely, which of them counts as the likeliest is open.
     """
     ### BEGIN SOLUTION task 5: temperature and top-k
     if temperature == 0:
@@ -149,8 +150,8 @@ def next_token_probabilities(logits: np.ndarray, temperature: float = 1.0, top_k
 # %% [markdown]
 # ## Task 6: and the one after
 #
-# Ask the model about the text so far, draw a token, append it, ask again. No gradients are needed: `with no_grad():`
-# keeps the model from remembering how it computed.
+# Ask the model about the text so far, draw one token, append it, ask again. `rng.choice(V, p=...)` draws one of
+# 0 … V - 1. No gradients are needed: `with no_grad():` keeps the model from remembering how it computed.
 
 
 # %%
