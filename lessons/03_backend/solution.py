@@ -44,8 +44,8 @@ active = NUMPY  # the library in use
 def use(library: Library) -> Library:
     """Make `library` the one in use, and return the one before.
 
-    `active` is then `library`, and `xp` has its functions and no others. `xp` stays the object that it is: whoever got
-    hold of it before the switch must find the new functions in it.
+    `active` is then `library`, and `xp` has all that `library.functions` has, constants such as inf included, and no
+    more. `xp` stays the same object: whoever got hold of it before the switch must find the new functions in it.
     """
     ### BEGIN SOLUTION task 1: switch the library
     global active
@@ -71,9 +71,9 @@ use(NUMPY)
 
 # %%
 def from_host(a) -> object:
-    """A NumPy array, list or number as an array of the library in use, with NumPy's dtype for it.
+    """A NumPy array, list or number as an array of the library in use, with the dtype that np.asarray gives it.
 
-    What is an array of that library is returned as it is.
+    What is an array of that library is returned as it is. Arrays of any other library are not given.
     """
     ### BEGIN SOLUTION task 2: cross the border
     return a if isinstance(a, active.array_type) else active.upload(np.asarray(a))
@@ -90,8 +90,12 @@ def to_host(a) -> np.ndarray:
 # %% [markdown]
 # ## Task 3: an operation for both sides
 #
-# Softmax turns scores into shares: exp(x) over the sum of exp(x), along the last axis. Take each row's maximum away
-# first, which changes nothing in mathematics and keeps exp from overflowing.
+# Softmax turns scores into shares: exp(x) over the sum of exp(x), along the last axis. Subtract each row's maximum
+# first: in mathematics the quotient stays the same, and exp does not overflow.
+#
+# On the device, `xp` has zeros, ones, full, arange, eye, exp, log, sqrt, tanh, abs, square, maximum, minimum, where,
+# sum, mean, max, min, argmax, any, all, clip, stack, concatenate, reshape, transpose, matmul, einsum and a few more.
+# Its arrays have operators, indices, shape, dtype and .T, and methods: sum, mean, max, min, argmax, reshape, astype.
 
 
 # %%
@@ -106,7 +110,8 @@ def softmax(x):
 # %% [markdown]
 # ## Task 4: an index, checked in time
 #
-# Token ids come from the host, and the device does not check them: 1,000 in a table of 7 rows is row 6 there, without a
+# A language model has a table with a row for each word, and a text comes as the numbers of its words, the token ids.
+# They come from the host, and the device does not check them: 1,000 in a table of 7 rows is row 6 there, without a
 # word. A check on the device would have to wait for it.
 
 
@@ -133,10 +138,10 @@ def rows(table, ids):
 
 # %%
 def normal_start(shape: tuple[int, ...], seed: int):
-    """Normal numbers in float32, in an array of the library in use.
+    """Normal numbers in float32, in an array of the library in use: the same numbers for every library.
 
-    They are those of np.random.default_rng(seed).standard_normal, whichever library that is. A shape may have no axes,
-    or one of length 0.
+    np.random.default_rng(seed).standard_normal draws them in float64; after that they are made float32. A shape may
+    have no axes, or one of length 0.
     """
     ### BEGIN SOLUTION task 5: draw on the host
     numbers = np.random.default_rng(seed).standard_normal(shape)
@@ -155,8 +160,9 @@ def normal_start(shape: tuple[int, ...], seed: int):
 def fit(x, y, steps: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Descend from w = 0. x (n, d) and y (n,) are NumPy arrays; the work is done by the library in use.
 
-    steps: at least 1. Returns w (d,) and the loss before each step (steps,), both as NumPy arrays. x and y are copied
-    over once, and the device is waited for at most twice, after the last step.
+    steps: at least 1. Returns w (d,) and the loss before each step (steps,), both as NumPy arrays. x and y (and the
+    first w, if you like) are copied over once, before the first step. The device is waited for at most twice, after
+    the last.
     """
     ### BEGIN SOLUTION task 6: a loop without waiting
     x, y = from_host(x), from_host(y)
