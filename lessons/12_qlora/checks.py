@@ -109,7 +109,7 @@ NO_SUCH_SHAPE = "The shapes do not fit: y = x Wᵀ, and dx = g W."
     2,
     hints=(
         "What would you compute if the weight were an array? And where does the array come from?",
-        "y = x Wᵀ, and by lesson 02's rule the gradient with respect to x is g W. The library makes W from the codes.",
+        "The library makes W from the codes, and y = x Wᵀ. Which product of g and W has the shape of x?",
         "W = [[1, 2], [3, 4], [5, 6]] has d_out 3 and d_in 2. x = [[1, 0]] gives y = [[1, 3, 5]], the first column; "
         "g = [[0, 1, 0]] gives [[3, 4]], its second row.",
     ),
@@ -388,8 +388,8 @@ def merge_inputs(d):
 @task(
     5,
     hints=(
-        "What has changed? And how much of that goes in the update's direction?",
-        "Project: the inner product of the change with the update, over that of the update with itself.",
+        "Draw the update and the change as two arrows. Where on the update's line is the change's shadow?",
+        "It is a projection: the inner product of the two, divided by what makes it 1 where the change is the update.",
         "The update (3, 4). Of the change (3, 0), 9 / 25 = 0.36 of the update is there: 3 · 3 over 3 · 3 + 4 · 4. "
         "Of (-4, 3), at right angles to it, nothing; of (6, 8), twice as much as was meant.",
     ),

@@ -29,7 +29,7 @@ def training_bytes(frozen: int, trained: int, bits: float) -> dict[str, float]:
     """Bytes of a training step, by kind: {"weights", "gradients", "optimizer"}. (Activations are left out.)
 
     frozen: numbers that are frozen, in `bits` bits each (4.5, say); trained: those that train, in float32, which are
-    not among the frozen ones. Bytes are not rounded.
+    not among the frozen ones. Both are among the weights. Bytes are not rounded.
     """
     raise NotImplementedError("lesson 12, task 1: count the memory by kind")
 
@@ -65,7 +65,7 @@ def product_gradient(g: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
 class QLoraLayer(nn.Module):
     """A Linear whose weight is frozen in 4 bits, and its trainable update.
 
-    packed, state: what quantize_4bit gives for the Linear's weight; bias: a frozen Tensor (d_out,), or None;
+    packed, state: what quantize_4bit gives for the Linear's weight; bias: a frozen Tensor (d_out,) of its own, or None;
     A (r, d_in), B (d_out, r): Tensors that train, of the arrays given; scaling: by which the update is multiplied.
     The Linear that it is made of stays as it is.
     """
@@ -104,8 +104,8 @@ def three_merges(W: np.ndarray, A: np.ndarray, B: np.ndarray, scaling: float) ->
 
 # %%
 def survives(before: np.ndarray, after: np.ndarray, update: np.ndarray) -> float:
-    """The share s for which s · update is nearest to after - before: 1 if all is there, 0 if nothing is.
+    """The share for which share · update is nearest to after - before: 1 if all is there, 0 if nothing is.
 
-    All three are arrays of one shape, with one axis or several; update is not all zeros. s may be any number.
+    All three are arrays of one shape, with one axis or several; update is not all zeros. The share may be any number.
     """
     raise NotImplementedError("lesson 12, task 5: measure what survives")
