@@ -41,9 +41,12 @@ def loss_gradient(logits, ids):
 def loss_inputs(d, kinds=tuple(kind for kind in KINDS if kind != LARGE)):
     batch, length, size, kind = d.size(1, 3), d.number(3, 2, 4), d.size(2, 4), d.choice(*kinds)
     dtype = "float64" if kind == LARGE else None  # where float32's rounding would show
-    return d.array(batch, length, size, kinds=(kind,), dtype=dtype), d.whole(batch, length, below=size)
+    ids = d.whole(batch, length, below=size, dtype=d.choice("int64", "int32", "uint8"))
+    return d.array(batch, length, size, kinds=(kind,), dtype=dtype), ids
 
 
+LONG_LOSS = "Right for short texts, wrong for a long one: all B · (T - 1) places count."
+LARGE_LOSS = "Right for a small vocabulary, wrong for one of 300 tokens: are ids or places kept in too few bits?"
 NOT_TENSOR = "The loss must be a Tensor, or nothing can learn from it."
 CUT = "The value is right, the gradient is not: compute with Tensors, without .data or .numpy()."
 
@@ -107,6 +110,12 @@ def loss(student):
                 "One number is asked for: the mean over all places.": lambda y: np.size(y) == each.size > 1,
             },
         )
+    for hint, batch, length, size in ((LONG_LOSS, 33, 70, 2), (LARGE_LOSS, 2, 70, 300)):
+        long_logits, long_ids = draw(rng, batch, length, size), rng.integers(size, size=(batch, length))
+        answer = student.driver.loss_of(long_logits, long_ids)
+        answer.returns({hint: raised("Exception")})
+        right = surprise(long_logits[:, :-1], long_ids[:, 1:]).mean()
+        answer["loss"].equals(right, instead={hint: lambda y: True})
     logits = 1000 * logits
     student.driver.loss_of(logits, ids)["loss"].equals(
         surprise_of_large(logits[:, :-1], ids[:, 1:]),
@@ -260,9 +269,13 @@ STEPS = {
 
 
 def step_inputs(d):
-    shape = d.shape((1, 2, 3))
+    shape = d.shape((1, 2, 3, 0))
     p, g, m, v = (d.array(*shape) for _ in range(4))
-    step, lr, betas = d.number(1, 2, 3, 10), d.number(0.1, 0.01, 1.0), d.number((0.9, 0.95), (0.8, 0.99), (0.5, 0.6))
+    step, lr, betas = (
+        d.number(1, 2, 3, 10, 300),
+        d.number(0.1, 0.01, 1.0),
+        d.number((0.9, 0.95), (0.8, 0.99), (0.5, 0.6)),
+    )
     return p, g, m, np.abs(v), step, lr, betas, d.number(1e-8, 0.5, 1e-3), d.number(0.1, 0.0, 0.5)
 
 
@@ -292,6 +305,12 @@ def optimizer(student):
             m, v = np.zeros(shape), np.zeros(shape)
         arguments = (p, g, m, v, step, 0.2, (0.7, 0.9), eps, decay)
         student.adamw_step(*arguments).equals(adamw(*arguments), instead=known(*arguments))
+        for means in ((0 * m, 0 * v), (m, v)):
+            arguments = (p, 0 * g, *means, step + 1, 0.2, (0.7, 0.9), eps, decay)
+            student.adamw_step(*arguments).equals(adamw(*arguments), instead={ZERO: lambda got: len(got) == 3})
+
+
+ZERO = "Where the gradient is zero, p is passed over: it decays all the same, and moves by what the means hold."
 
 
 def known(*arguments):
@@ -378,6 +397,7 @@ RUNS = {
 }
 
 NAN = "The weights are no numbers any more: adamw_step counts steps from 1, the loop from 0."
+OWN_DECAY = "A matrix whose gradient is all zeros moves by its decay alone: each parameter has its own m and v."
 OWN = "m and v are another parameter's: each parameter has its own."
 WORDS = "the expert reads a text and another text then the expert writes what the text asks".split()
 
@@ -393,11 +413,23 @@ def training_inputs(d):
     size, count, steps = d.size(2, 3), d.number(1, 2, 3), d.number(1, 2, 5)
     batch, length = d.size(1, 2), d.size(2, 4)
     arrays = [d.array(*shape, kinds=(NORMAL,), dtype="float64") for shape in ((size, size),) * 2 + ((size,),) * 2]
-    arrays.append(d.array(size, size, kinds=(NORMAL,), dtype="float64"))
-    batches = [d.whole(batch, length, below=size) for _ in range(count)]
+    arrays += [d.array(size, size, kinds=(NORMAL,), dtype="float64") for _ in range(2)]
+    sizes = [(batch, length), *((d.size(1, 2), d.size(2, 4)) for _ in range(2))]
+    batches = [d.whole(*size_of_batch, below=size) for size_of_batch in sizes][:count]
     return tuple(arrays), batches, steps, d.number(0.05, 0.1), d.number(0, 2, 3), d.number(0.1, 0.0, 3.0)
 
 
+def turns_inputs(d):
+    arrays, batches, _, *rest = training_inputs(d)
+    others = tuple(d.array(*array.shape, kinds=(NORMAL,), dtype="float64") for array in arrays)
+    return arrays, others, batches, d.number(3, 2), *rest
+
+
+TURNS = {
+    "another model": "Right for one model, wrong for a second: m and v are each model's own, and begin at zero.",
+    "the first again": "Right for a new model, wrong for one that was trained before: each call of train begins anew, "
+    "with m and v at zero and at step 0.",
+}
 PARTS = {
     "trains": "What trains and what is frozen is the caller's to say: leave requires_grad as it is.",
     "fixed": "A frozen parameter was changed: what does not train does not decay either.",
@@ -418,6 +450,7 @@ PARTS = {
 )
 def loop(student):
     search(student.driver.mixed, training_inputs, examples=25, hints=PARTS, tolerance=1e-4)
+    search(student.driver.in_turns, turns_inputs, examples=10, hints=TURNS, tolerance=1e-4)
     rng = np.random.default_rng(4)
     for size, count, steps, warmup, decay in [(2, 1, 1, 0, 0.0), (2, 2, 4, 2, 0.0), (3, 2, 5, 2, 3.0)]:
         batches = [rng.integers(size, size=(2, 4)) for _ in range(count)]
@@ -455,6 +488,25 @@ def loop(student):
                 hints[NAN] = lambda got: not np.isfinite(got).all()
             answer[name].equals(right[name], instead=hints)
 
+    idle = draw(rng, 2, 2)
+    shrunk = idle * np.prod([1 - 0.05 * 3.0 * height(step, 5, 2) for step in range(5)])
+    student.driver.idle(draw(rng, 2, 2), idle, [rng.integers(2, size=(2, 4))], 5, 0.05, 2, 3.0)["idle"].equals(
+        shrunk,
+        instead={
+            "A matrix whose gradient is all zeros was passed over: it trains, so it decays.": idle,
+            OWN_DECAY: lambda got: True,
+        },
+    )
+    for shape in ((33, 3), (2, 64), (1, 70)):
+        kind = "few texts, wrong for many at once" if shape[1] == 3 else "short texts, wrong for long ones"
+        hint = f"Right for {kind}: a batch counts as a whole, whatever {'B' if shape[1] == 3 else 'T'} is."
+        weights, batches = (draw(rng, 3, 3), draw(rng, 3), draw(rng, 3)), [rng.integers(3, size=shape)]
+        answer = student.driver.trained(*weights, batches, 3, 0.05, 2, 0.1)
+        answer.returns({hint: raised("Exception")})
+        right = run(*weights, batches, 3, 0.05, 2, 0.1)
+        for name in ("losses", "table", "bias"):
+            answer[name].equals(right[name], instead={hint: lambda got: True})
+
     ids, vocabulary = little_text(120, seed=0)
     one = [ids[:64].reshape(4, 16)]
     answer = student.driver.language_model(vocabulary, one, one[0], 60, 0.03, 5)
@@ -490,7 +542,7 @@ def chosen_from(logits, temperature, top_k):
 
 
 def choice_inputs(d):
-    return d.array(d.size(1, 6)), d.number(1.0, 0.5, 2.0, 0.001, 0.0), d.number(None, 1, 2, 3, 9)
+    return d.array(d.size(1, 6)), d.number(1.0, 0.5, 2.0, 0.001, 0.0, 50.0), d.number(None, 1, 2, 3, 9)
 
 
 @task(
@@ -542,6 +594,15 @@ def probabilities(student):
                 "Temperature 0 divides by zero; all goes to the likeliest token.": raised("ZeroDivisionError"),
             },
         )
+    close = np.array([1.0, 1.0 + 1e-12, 0.5])
+    student.next_token_probabilities(close, 0.0, None).equals(
+        np.array([0.0, 1.0, 0.0]),
+        instead={
+            "Temperature 0 is no small temperature: all goes to the likeliest token, however small its lead is.": (
+                lambda p: True
+            )
+        },
+    )
     for scale in (1000.0, -1000.0):
         logits = scale + five
         student.next_token_probabilities(logits, 0.5, 3).equals(
@@ -553,17 +614,25 @@ def probabilities(student):
 # Task 6
 
 
-def sums(vocabulary, prompt, count):
+def sums(vocabulary, prompt, count, window=0):
+    """window: how many tokens of the text are seen; 0: all."""
     ids = list(prompt)
     for _ in range(count):
-        ids.append((ids[-1] + (ids[-2] if len(ids) > 1 else 0) + 1) % vocabulary)
+        ids.append((sum(ids[-window:]) + 1) % vocabulary)
     return np.array(ids)
 
 
 def writing_inputs(d):
-    vocabulary = d.number(5, 7, 11)
-    prompt = d.whole(d.number(2, 1, 3), below=5)
+    vocabulary = d.number(5, 7, 300)
+    prompt = d.whole(d.number(2, 1, 3), below=5, dtype=d.choice("int64", "int32", "uint8"))
     return vocabulary, prompt, d.number(1, 3, 0, 4), d.number(1.0, 0.0), d.number(None, 1, 3), d.number(0, 1, 2)
+
+
+ROOM = "The larger ids do not fit: a result has room for all of them, whatever the prompt's dtype."
+WRITTEN = {
+    "gradients recorded": "no_grad() is still on afterwards, and nothing would train: use it in a with statement.",
+    "what trains": "What trains has changed: writing leaves the model as it is.",
+}
 
 
 @task(
@@ -576,34 +645,43 @@ def writing_inputs(d):
     ),
 )
 def writing(student):
-    search(student.driver.sums, writing_inputs)
+    search(student.driver.sums, writing_inputs, hints=WRITTEN)
     for vocabulary, prompt, count in [
         (5, [3, 1], 1),
         (5, [3, 1, 0], 3),
         (7, [2], 4),
         (11, [4, 9, 3], 12),
         (5, [2, 2], 0),
+        (7, [3, 1], 70),
+        (40000, [39999, 2], 2),
+        (300, np.array([200, 90], dtype="uint8"), 2),
     ]:
-        right = sums(vocabulary, prompt, count)
-        last_alone = list(prompt)
-        for _ in range(count):
-            last_alone.append((last_alone[-1] + 1) % vocabulary)
+        plain = [int(token) for token in prompt]
+        right, last_alone = sums(vocabulary, plain, count), sums(vocabulary, plain, count, 1)
         for temperature in (1.0, 0.0):
             answer = student.driver.sums(vocabulary, prompt, count, temperature, None, 0)
             answer.returns(
-                {"The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)")}
+                {
+                    "The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)"),
+                    ROOM: raised("OverflowError"),
+                }
             )
             answer["ids"].equals(
                 right,
                 instead={
-                    "The model sees the last token alone: it reads all of the text so far.": np.array(last_alone),
+                    "The model sees the last token alone: it reads all of the text so far.": last_alone,
+                    "The model sees some of the last tokens alone: it reads all of the text so far.": lambda ids: any(
+                        same(ids, sums(vocabulary, plain, count, window)) for window in range(2, 65)
+                    ),
+                    "Right in a short text, wrong in a long one: the model reads all of it.": lambda ids: (
+                        count == 70 and same(ids[:8], right[:8])
+                    ),
+                    ROOM: lambda ids: vocabulary >= 300 and len(ids) == 4,
                     "The prompt is missing: the result begins with it.": right[len(prompt) :],
                     "The prompt was left out of sight: the text so far includes it.": lambda ids: (
                         len(ids) < len(prompt) + count
                     ),
-                    "The prompt was changed: the result begins with it.": lambda ids: (
-                        list(ids[: len(prompt)]) != prompt
-                    ),
+                    "The prompt was changed: the result begins with it.": lambda ids: list(ids[: len(prompt)]) != plain,
                     "One token too many was written.": lambda ids: len(ids) == len(right) + 1,
                     "The wrong place is asked: the logits at the last place say what comes next.": lambda ids: (
                         len(ids) == len(right)
@@ -655,6 +733,11 @@ def writing(student):
                 ),
             },
         )
+    student.driver.dice(np.zeros(200), 150, 1.0, None, 0).holds(
+        lambda ids: len(set(ids[1:].tolist())) > 70,
+        "more than 70 kinds of token in 150 draws of 200 equal ones",
+        "Only a part of the vocabulary comes: where top_k is None, all tokens may.",
+    )
     ones = [student.driver.dice(logits, 40, 1.0, None, seed) for seed in (5, 5, 6)]
     ones[1].equals(ones[0].value, instead={"The same seed gives another text: draw from rng.": lambda ids: True})
     ones[2].holds(

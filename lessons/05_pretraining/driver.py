@@ -7,6 +7,7 @@ import numpy as np
 
 from minilora import Tensor, nn
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.tensor import is_recording
 
 
 def loss_of(student, logits, ids):
@@ -47,19 +48,24 @@ class Scale(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Two matrices of one shape, a vector that is called weight, a bias, and a frozen matrix."""
+    """Three matrices of one shape, a vector that is called weight, a bias, and a frozen matrix.
 
-    def __init__(self, table, second, scale, bias, fixed):
+    One matrix, `seldom`, has gradients of zeros where a batch does not begin with token 0.
+    """
+
+    def __init__(self, table, second, scale, bias, fixed, seldom):
         self.table, self.second, self.scale = nn.Parameter(table), nn.Parameter(second), Scale(scale)
         self.bias, self.fixed = nn.Parameter(bias), nn.Parameter(fixed, requires_grad=False)
+        self.seldom = nn.Parameter(seldom)
 
     def forward(self, ids):
         ids = np.asarray(ids)
-        return self.scale(self.table[ids] + self.second[ids] * 0.5) + self.bias + self.fixed[ids]
+        y = self.scale(self.table[ids] + self.second[ids] * 0.5) + self.bias + self.fixed[ids]
+        return y + self.seldom[ids] * float(ids[0, 0] == 0)
 
 
 def mixed(student, arrays, batches, steps, peak, warmup, weight_decay):
-    """train(model, batches, steps, peak, warmup, weight_decay); one matrix of three is frozen"""
+    """train(model, batches, steps, peak, warmup, weight_decay); one matrix of four is frozen"""
     model = Mixed(*(array.copy() for array in arrays))
     losses = student.train(model, batches, steps, peak, warmup, weight_decay)
     facts = {"trains": [name for name, p in model.named_parameters() if p.requires_grad]}
@@ -69,6 +75,30 @@ def mixed(student, arrays, batches, steps, peak, warmup, weight_decay):
         "tensors": any(isinstance(loss, Tensor) for loss in (() if losses is None else losses)),
     }
     return facts | {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def in_turns(student, arrays, others, batches, steps, peak, warmup, weight_decay):
+    """losses = train(model, batches, …), of one model, then of another, then of the first once more"""
+    first, another = (Mixed(*(array.copy() for array in held)) for held in (arrays, others))
+    runs = [student.train(model, batches, steps, peak, warmup, weight_decay) for model in (first, another, first)]
+    return dict(zip(("first", "another model", "the first again"), runs, strict=True))
+
+
+class Idle(nn.Module):
+    """logits = table[ids] + 0 · idle[ids]."""
+
+    def __init__(self, table, idle):
+        self.table, self.idle = nn.Parameter(table), nn.Parameter(idle)
+
+    def forward(self, ids):
+        return self.table[np.asarray(ids)] + self.idle[np.asarray(ids)] * 0.0
+
+
+def idle(student, table, idle, batches, steps, peak, warmup, weight_decay):
+    """train(model, batches, steps, peak, warmup, weight_decay), for logits = table[ids] + 0 · idle[ids]"""
+    model = Idle(table, idle)
+    student.train(model, batches, steps, peak, warmup, weight_decay)
+    return {"idle": model.idle}
 
 
 class LanguageModel(nn.Module):
@@ -109,17 +139,20 @@ def shared_out(student, logits, temperature, top_k):
 
 
 class Sums(nn.Module):
-    """After a and b comes (a + b + 1) mod V, with near certainty. It sees two tokens back, so it needs the text."""
+    """After a text comes (the sum of its tokens + 1) mod V, with near certainty: the whole text is needed."""
 
     def __init__(self, vocabulary):
         self.vocabulary = vocabulary
+        self.shift = nn.Parameter(np.zeros(1))
 
     def forward(self, ids):
         ids = np.asarray(ids)
         if ids.ndim != 2:
             raise ValueError(f"ids must have the shape (B, T), not {ids.shape}")
-        before = np.concatenate([np.zeros_like(ids[:, :1]), ids[:, :-1]], axis=1)
-        return Tensor(20.0 * np.eye(self.vocabulary)[(ids + before + 1) % self.vocabulary])
+        likely = np.zeros((*ids.shape, self.vocabulary))
+        following = (np.cumsum(ids, axis=1, dtype="int64") + 1) % self.vocabulary
+        np.put_along_axis(likely, following[..., None], 20.0, axis=-1)
+        return Tensor(likely) + self.shift
 
 
 class Dice(nn.Module):
@@ -133,8 +166,10 @@ class Dice(nn.Module):
 
 
 def sums(student, vocabulary, prompt, count, temperature, top_k, seed):
-    """generate(model, prompt, count, temperature, top_k, seed); the model says (a + b + 1) mod vocabulary after a, b"""
-    return {"ids": student.generate(Sums(vocabulary), np.asarray(prompt), count, temperature, top_k, seed)}
+    """generate(model, prompt, count, temperature, top_k, seed); the model says (sum of the text + 1) mod vocabulary"""
+    model = Sums(vocabulary)
+    ids = student.generate(model, np.asarray(prompt), count, temperature, top_k, seed)
+    return {"ids": ids, "gradients recorded": is_recording(), "what trains": model.shift.requires_grad}
 
 
 def dices(student, logits, count, temperature, top_k, seeds):

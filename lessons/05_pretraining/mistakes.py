@@ -119,6 +119,15 @@ MISTAKES = [
     loss("overflow", "overflow", each="logits.exp().sum(axis=-1).log() - logits[row, place, targets]"),
     loss("NumPy's logarithm", "NumPy function", each="np.log(logits.exp().sum(axis=-1)) - logits[row, place, targets]"),
     loss("graph broken", "without .data", logits="Tensor(logits.numpy()[:, :-1])"),
+    loss("the first 32 places", "wrong for a long one", logits="logits[:, :-1][:, :32]", targets="ids[:, 1:33]"),
+    loss("the first 8 texts", "wrong for a long one", logits="logits[:8, :-1]", targets="ids[:8, 1:]"),
+    loss("targets of 8 bits", "in too few bits", targets="ids[:, 1:].astype('uint8')"),
+    loss(
+        "places of 16 bits",
+        "in too few bits",
+        each="logits.logsumexp(axis=-1) - logits.reshape(-1)[(row * targets.shape[1] + place)"
+        ".astype('int16') * np.int16(logits.shape[-1]) + targets]",
+    ),
     # Task 2
     rate("begins at 0", "does nothing", up="peak * step / warmup"),
     rate("no warm-up", "warm-up is missing", first="False", progress="max(0, step - warmup) / (steps - warmup)"),
@@ -166,6 +175,9 @@ MISTAKES = [
     adamw("p last", "in this order", result="m, v, p"),
     adamw("the change", "not the change", new="-lr * weight_decay * p - lr * mhat / (np.sqrt(vhat) + eps)"),
     adamw("p alone", "3 results", result="p"),
+    adamw("passed over", "p is passed over", result="(p, m, v) if g.any() else (p / (1 - lr * weight_decay), m, v)"),
+    adamw("no update", "p is passed over", first="if not g.any(): return p * (1 - lr * weight_decay), m * 1, v * 1"),
+    adamw("no decay for zeros", "p is passed over", first="weight_decay = weight_decay * (g != 0)"),
     # Task 4
     loop("gradients kept", "set p.grad to None", ("p.grad = None", "pass")),
     loop("constant rate", "stays at its peak", ("learning_rate(step, steps, peak=peak, warmup=warmup)", "peak")),
@@ -200,6 +212,39 @@ MISTAKES = [
     loop("no losses", "Return the losses", ("return losses", "return None")),
     loop("one pass", "one loss a step", ("range(steps)", "range(len(batches))")),
     loop("one m for all", "each parameter has its own", ("m[i]", "m[0]"), ("v[i]", "v[0]")),
+    loop("zeros passed over", "was passed over", ("p.data, m[i], v[i] =", "if p.grad.any(): p.data, m[i], v[i] =")),
+    loop("zeros do not decay", "was passed over", ("if p.ndim == 2", "if p.ndim == 2 and p.grad.any()")),
+    loop(
+        "windows of 32",
+        "whatever T is",
+        ("next_token_loss(model(ids), ids)", "next_token_loss(model(ids[:, :32]), ids[:, :32])"),
+    ),
+    loop(
+        "cut into windows of 32",
+        "whatever T is",
+        ("loss = next", "ids = ids if ids.size % 32 else ids.reshape(-1, 32)\n        loss = next"),
+    ),
+    loop(
+        "eight texts", "whatever B is", ("ids = batches[step % len(batches)]", "ids = batches[step % len(batches)][:8]")
+    ),
+    loop(
+        "m and v kept with the model",
+        "each call of train begins anew",
+        (
+            "m = [np.zeros(p.shape) for p in params]",
+            "m = vars(train).setdefault(model, [np.zeros(p.shape) for p in params])",
+        ),
+        (
+            "v = [np.zeros(p.shape) for p in params]",
+            "v = vars(train).setdefault((model,), [np.zeros(p.shape) for p in params])",
+        ),
+    ),
+    loop(
+        "steps counted on",
+        "each call of train begins anew",
+        ("step + 1, lr", "done + step + 1, lr"),
+        ("losses = []", "losses, done = [], vars(train).get(model, 0)\n    vars(train)[model] = done + steps"),
+    ),
     # Task 5
     choice("multiplied", "multiplied by the temperature", scaled="logits * temperature"),
     choice("no temperature", "no effect", scaled="logits + 0"),
@@ -237,6 +282,7 @@ MISTAKES = [
         """,
         "overflow",
     ),
+    choice("temperature of at least 1e-6", "no small temperature", zero="temperature = 1e-6"),
     # Task 6
     write("last token alone", "last token alone", ("np.array([ids])", "np.array([ids[-1:]])")),
     write("prompt lost", "prompt is missing", ("np.array(ids)\n", "np.array(ids[len(prompt) :])\n")),
@@ -259,6 +305,18 @@ MISTAKES = [
     write("unseeded", "same seed", ("rng.choice", "np.random.default_rng().choice")),
     write(
         "a seed of its own", "seed is not used", ("ids = prompt", "rng = np.random.default_rng(0)\n    ids = prompt")
+    ),
+    write("a window of 32", "some of the last tokens alone", ("np.array([ids])", "np.array([ids[-32:]])")),
+    write("the first 32", "wrong in a long one", ("np.array([ids])", "np.array([ids[:32]])")),
+    write("the last two", "some of the last tokens alone", ("np.array([ids])", "np.array([ids[-2:]])")),
+    write("16 bits", "do not fit", ("return np.array(ids)", 'return np.array(ids, dtype="int16")')),
+    write("the prompt's dtype", "do not fit", ("return np.array(ids)", "return np.array(ids).astype(prompt.dtype)")),
+    write("top-k of 50", "all tokens may", ("temperature, top_k)", "temperature, top_k or 50)")),
+    write("frozen", "What trains has changed", ("ids = prompt", "model.requires_grad_(False)\n    ids = prompt")),
+    write(
+        "never recorded again",
+        "no_grad() is still on",
+        ("ids = prompt", "vars(generate)[0] = no_grad()\n    vars(generate)[0].__enter__()\n    ids = prompt"),
     ),
     # What got through
     Mistake(
@@ -372,7 +430,7 @@ MISTAKES = [
             weights[np.argsort(-logits)[top_k:]] = 0
         return weights / weights.sum()
         """,
-        "values are tiny",
+        "no small temperature",
     ),
     Mistake(
         "generate",
