@@ -4,14 +4,16 @@ pip install -e ".[site]" && sphinx-build -W -c docs . build/site      (then open
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from minilora import __version__
 from minilora.classroom.lessons.lesson import Lesson, all_lessons
 
+ROOT = Path(__file__).parents[1]
 project, author, copyright = "minilora", "The minilora authors", "The minilora authors, MIT license"
 release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
@@ -58,14 +60,32 @@ def lessons_as_a_table(app, name: str, source: list[str]) -> None:
 
 def _row(lesson: Lesson | None) -> str:
     if lesson is None:
-        return "| | lesson | minutes | | | |\n|---|---|---:|---|---|---|"
+        return "| | lesson | minutes | | | | |\n|---|---|---:|---|---|---|---|"
     folder, notebook = f"../lessons/{lesson.name}", f"../notebooks/{lesson.name}.ipynb"
+    play = f"[page]({folder}/play.html)" if (lesson.folder / "play.html").is_file() else ""
     minutes, level, _ = (lesson.folder / "README.md").read_text("utf-8").partition("\n")[0].strip("*").split(" · ")
-    links = f"[notebook]({notebook}) | [exercise]({folder}/exercise.py)"
+    links = f"[notebook]({notebook}) | [exercise]({folder}/exercise.py) | {play}"
     return f"| {lesson.number:02} | [{lesson.title}]({folder}/README.md) | {minutes.split()[0]} | {level} | {links} |"
 
 
+def pages_that_answer(app, name: str, template: str, context: dict, doctree) -> None:
+    """A link to a lesson's play.html opens it, where Sphinx would have it downloaded."""
+    for file, (_, copy) in app.env.dlfiles.items():
+        if Path(file).name == "play.html":
+            here = context["pathto"](str(file), resource=True)
+            pattern = rf'<a class="reference download internal" download="" href="[^"]*{re.escape(str(copy))}">'
+            context["body"] = re.sub(pattern, f'<a class="reference internal" href="{here}">', context.get("body", ""))
+
+
+def copy_pages(app, error) -> None:
+    for page in ROOT.glob("lessons/*/play.html"):
+        text = page.read_text("utf-8").replace('href="README.md"', 'href="README.html"')
+        (Path(app.outdir) / page.relative_to(ROOT)).write_text(text, "utf-8")
+
+
 def setup(app) -> None:
+    app.connect("html-page-context", pages_that_answer)
+    app.connect("build-finished", copy_pages)
     app.connect("source-read", lessons_as_a_table)
     app.connect("autodoc-process-docstring", as_it_is_written)
     app.connect("source-read", titles_as_alternatives)

@@ -1,4 +1,4 @@
-"""What a page of results is made of: one HTML file that opens from disk, with no scripts and no network."""
+"""What a page is made of: one HTML file that opens from disk, without the network; a page of results has no scripts."""
 
 import base64
 from html import escape
@@ -34,16 +34,20 @@ li { margin: .3rem 0; }
 """
 
 
-def page(title: str, *parts: str) -> str:
-    """The whole file."""
+def page(title: str, *parts: str, script: str = "", style: str = "") -> str:
+    """The whole file. script, style: what it has beside its parts."""
+    allowed = "; script-src 'unsafe-inline'" if script else ""
+    script = script.replace("</", "<\\/")  # which would end it
+    code = f"\n<script>\n{script}\n</script>" if script else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>minilora: {text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+        f'{allowed}">\n'
+        f"<title>minilora: {text(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in parts if part)
-        + "\n</main>\n</body>\n</html>\n"
+        + f"\n</main>{code}\n</body>\n</html>\n"
     )
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from minilora import __version__
 from minilora.classroom.publish import lite
-from tests.lite import chrome, pyodide_here
+from tests.helpers import chrome
+from tests.lite import pyodide_here
 
 PROBLEM = pyodide_here.problem() if chrome.found() else f"no browser here: none of {', '.join(chrome.NAMES)}"
 pytestmark = [pytest.mark.host, pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))]

@@ -78,7 +78,8 @@ class Page:
         os.close(ours_in)
         os.close(theirs_out)
         self.number, self.unread, self.session, self.log = 0, b"", None, []
-        target = self.call("Target.getTargets")["targetInfos"][0]["targetId"]
+        targets = self.call("Target.getTargets")["targetInfos"]
+        target = next(target["targetId"] for target in targets if target["type"] == "page")
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Page.enable")
         self.call("Runtime.enable")
@@ -114,9 +115,33 @@ class Page:
             if answer.get("method") == "Runtime.consoleAPICalled":
                 self.log.append(" ".join(str(a.get("value", "")) for a in answer["params"]["args"]))
 
+    def open(self, path: Path) -> None:
+        """A file from disk, until it has been read."""
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        end = time.monotonic() + 60
+        while self.value("document.readyState") != "complete" or not self.value("location.protocol == 'file:'"):
+            assert time.monotonic() < end, path
+            time.sleep(0.05)
+
+    def value(self, expression: str):
+        """What a JavaScript expression gives. AssertionError where it throws."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def press(self, *keys: str) -> None:
+        """Keys by name ("Tab", "ArrowRight", "Enter", "7"), to what has the focus."""
+        codes = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+        for key in keys:
+            more = {"text": "\r" if key == "Enter" else key} if key == "Enter" or len(key) == 1 else {}
+            code = codes.get(key, ord(key[0]))
+            for kind in ("keyDown", "keyUp"):
+                sent = more if kind == "keyDown" else {}
+                self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **sent)
+
     def text(self) -> str:
         """What the page shows."""
-        return self.call("Runtime.evaluate", expression="document.body.innerText")["result"].get("value", "")
+        return self.value("document.body.innerText") or ""
 
     def wait(self, *wanted: str, seconds: float) -> str:
         """The page's text, as soon as all of `wanted` is in it. AssertionError, with text and console, if it is not."""

@@ -1,0 +1,101 @@
+"""The pages that answer: from a lesson's play.py, play.js and play.json one self-contained file, play.html.
+
+    python -m minilora.classroom.publish.pages               writes every lessons/NN_name/play.html
+    python -m minilora.classroom.publish.pages --check       names those that are not what is committed
+    python -m minilora.classroom.publish.pages --measure 08  first measures the data of a lesson's page anew
+
+play.py says TITLE and BODY, the page's HTML, which tells the story where no script runs; its measure() returns the
+data, from runs of minilora, of which play.json keeps what play.js draws. `play.js` beside this file is what the pages
+share.
+"""
+
+import argparse
+import base64
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minilora.errors import MiniloraError, escape
+from minilora.formats.atomic import write_atomic
+from minilora.show import html
+
+ROOT = Path(__file__).parents[3]
+SHARED = Path(__file__).with_name("play.js")
+SCRIPT, PAGE = "play.py", "play.html"
+LARGEST = 200_000  # bytes of a page
+STYLE = """
+.row { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; align-items: center; margin: .8rem 0; }
+.row label { display: flex; gap: .6rem; align-items: center; flex: 1 1 16rem; }
+input[type=range] { flex: 1 1 8rem; min-width: 0; accent-color: #d9722e; }
+button, select { font: inherit; padding: .3rem .9rem; border-radius: .4rem; border: 1px solid var(--soft);
+  background: var(--panel); color: var(--ink); }
+:focus-visible { outline: 3px solid #d9722e; outline-offset: 2px; }
+canvas, svg.picture { width: 100%; height: auto; background: var(--panel); border-radius: .4rem; }
+canvas { image-rendering: pixelated; }
+svg text { fill: var(--ink); font: 15px system-ui, sans-serif; }
+svg .axis { stroke: var(--soft); fill: none; }
+output, .answer { font-variant-numeric: tabular-nums; }
+.hidden { display: none; }
+@media print { .row, button { display: none; } .hidden { display: revert; } }
+"""
+
+
+def scripts() -> list[Path]:
+    return sorted(ROOT.glob(f"lessons/*/{SCRIPT}"))
+
+
+def written(script: Path) -> bytes:
+    """The page. Raises MiniloraError where it is larger than it may be, or has no data yet."""
+    names = runpy.run_path(str(script))
+    data = script.with_suffix(".json")
+    if not data.is_file():
+        raise MiniloraError(
+            f"{escape(script.parent.name)} has no play.json: --measure {script.parent.name[:2]} makes it"
+        )
+    code = [
+        f"const DATA = {data.read_text('utf-8').strip()};",
+        *(p.read_text("utf-8") for p in (SHARED, script.with_suffix(".js"))),
+    ]
+    page = html.page(names["TITLE"], f"<h1>{names['TITLE']}</h1>", names["BODY"], script="\n".join(code), style=STYLE)
+    if len(page.encode()) > LARGEST:
+        raise MiniloraError(f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes of {LARGEST:,}")
+    return page.encode()
+
+
+def packed(array: np.ndarray) -> dict[str, Any]:
+    """Numbers in 16 bits each, off by scale / 2 at most, as `numbers` of play.js reads them."""
+    scale = float(np.abs(array).max() / 32767) or 1.0
+    codes = np.round(array / scale).astype("<i2")
+    return {"shape": list(array.shape), "scale": scale, "codes": base64.b64encode(codes.tobytes()).decode()}
+
+
+def stale() -> list[Path]:
+    """The pages that are not what is committed."""
+    pages = {script.with_name(PAGE): written(script) for script in scripts()}
+    return [path for path, page in pages.items() if not path.is_file() or path.read_bytes() != page]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--measure", nargs="*", default=[], metavar="NN", help="lessons whose data are measured anew")
+    arguments = parser.parse_args()
+    if arguments.check:
+        for path in (wrong := stale()):
+            print(f"{path.relative_to(ROOT)} is not what its sources make")
+        return 1 if wrong else 0
+    for script in scripts():
+        if script.parent.name[:2] in arguments.measure:
+            data = json.dumps(runpy.run_path(str(script))["measure"](), separators=(",", ":"))
+            write_atomic(script.with_suffix(".json"), f"{data}\n".encode())
+        write_atomic(script.with_name(PAGE), written(script))
+        print(script.with_name(PAGE).relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
