@@ -50,7 +50,7 @@ def products_keep(student, W):
 
 
 def layer_keeps(student, W):
-    """the bytes that a QLoraLayer keeps: "made", after y = layer(x), and after y.sum().backward()"""
+    """the bytes that a QLoraLayer keeps: "made", after y = layer(x), after y.sum().backward(), and so on"""
     kept = {}
     for weight in (W[:2, :2], W):
         A, B = np.ones_like(weight[:1]), np.ones_like(weight[:, :1])
@@ -64,6 +64,8 @@ def layer_keeps(student, W):
             y.sum().backward()
             del y
             kept["backward"] = alive()
+            y = layer.eval()(x).numpy().copy()
+            kept["y = layer.eval()(x)"] = alive() - y.nbytes
         finally:
             tracemalloc.stop()
     return kept
@@ -83,6 +85,7 @@ def observed(student, x, W, b, A, B, scaling):
     """layer = QLoraLayer(linear, A, B, scaling); y = layer(x); (y * y).sum().backward()"""
     linear = nn.Linear.from_arrays(W.copy(), None if b is None else b.copy())
     layer = student.QLoraLayer(linear, A, B, scaling)
+    student.QLoraLayer(nn.Linear.from_arrays(W + 1, b), A + 1, B - 1, scaling + 1)
     facts = {"kinds": kinds_of(layer)}
     if facts["kinds"] != {"A": "Tensor", "B": "Tensor", "bias": "NoneType" if b is None else "Tensor"}:
         return facts
@@ -99,12 +102,14 @@ def observed(student, x, W, b, A, B, scaling):
     return facts | {"dx": gradient(x), "dA": gradient(layer.A), "dB": gradient(layer.B)}
 
 
-def used_twice(student, x, W, A, B, scaling):
+def used_twice(student, x, W, A, B, scaling, mode):
     """y1 = layer(x); then A and B become A + 1 and B - 1; y2 = layer(-x); (y1 * y2).sum().backward()"""
-    layer = student.QLoraLayer(nn.Linear.from_arrays(W), A, B, scaling)
+    layer = student.QLoraLayer(nn.Linear.from_arrays(W), A, B, scaling).train(mode == "training")
     y1 = layer(Tensor(x))  # which needs no gradient
     layer.A.data, layer.B.data = A + 1, B - 1
     y2 = layer(Tensor(-x))
-    (y1.detach() * y2).sum().backward()
+    if y2.requires_grad:
+        (y1.detach() * y2).sum().backward()
     codes = {"packed": layer.packed, "absmax": layer.state.absmax}
-    return codes | {"y1": y1, "y2": y2, "dA": gradient(layer.A), "dB": gradient(layer.B)}
+    end = "" if mode == "training" else ", in evaluation mode"
+    return codes | {f"y1{end}": y1, f"y2{end}": y2, "dA": gradient(layer.A), "dB": gradient(layer.B)}

@@ -396,9 +396,120 @@ MISTAKES = [
         "a mean of the rows",
     ),
     Mistake("survives", "a share an element", "return (after - before) / update", "One share"),
+    Mistake(
+        "training_bytes",
+        "in 32 bits",
+        """
+        trained = np.int32(trained)
+        return {"weights": frozen * bits / 8 + 4 * trained, "gradients": 4 * trained, "optimizer": 8 * trained}
+        """,
+        "too large for 32 bits",
+    ),
+    Mistake(
+        "training_bytes",
+        "in float32",
+        """
+        trained = np.float32(trained)
+        return {"weights": frozen * bits / 8 + 4 * trained, "gradients": 4 * trained, "optimizer": 8 * trained}
+        """,
+        "to the last digit",
+    ),
+    Mistake(
+        "product",
+        "row by row",
+        "return np.array([dequantize_4bit(packed, state) @ row for row in x])",
+        "Where there are no rows",
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
+        "kept in the class",
+        """
+        QLoraLayer.scaling = scaling
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias = None if linear.bias is None else Tensor(linear.bias.data)
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        """,
+        "also when another layer is made",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "off in evaluation",
+        """
+        y = F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias)
+        return y + self.scaling * F.linear(F.linear(x, self.A), self.B) if self.training else y
+        """,
+        "In evaluation mode",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "the weight kept for evaluation",
+        """
+        weight = lambda: dequantize_4bit(self.packed, self.state)
+        if not self.training:
+            self.weight = getattr(self, "weight", None) or (weight(),)
+            weight = lambda: self.weight[0]
+        return F.linear(x, weight, self.bias) + self.scaling * F.linear(F.linear(x, self.A), self.B)
+        """,
+        "kept in evaluation mode",
+    ),
+    Mistake(
+        "QLoraLayer.forward",
+        "the update kept for evaluation",
+        """
+        y = F.linear(x, lambda: dequantize_4bit(self.packed, self.state), self.bias)
+        if self.training:
+            return y + self.scaling * F.linear(F.linear(x, self.A), self.B)
+        if not hasattr(self, "update"):
+            update = self.scaling * self.B @ self.A
+            self.update = lambda: update
+        return y + F.linear(x, self.update())
+        """,
+        "an update of its size, is kept in evaluation mode",
+    ),
+    Mistake(
+        "survives",
+        "nearly equal is equal",
+        """
+        if np.allclose(before, after):
+            return 0.0
+        return ((after - before) * update).sum() / (update * update).sum()
+        """,
+        "np.allclose",
+    ),
+    Mistake(
+        "survives",
+        "nearly there is there",
+        """
+        change = np.where(np.isclose(after, before + update), update, after - before)
+        return (change * update).sum() / (update * update).sum()
+        """,
+        "np.isclose",
+    ),
+    Mistake(
+        "survives",
+        "a change that is nearly 0",
+        """
+        change = after - before
+        return 0.0 if np.allclose(change, 0) else (change * update).sum() / (update * update).sum()
+        """,
+        "np.allclose",
+    ),
 ]
 
 RIGHT = [
+    Right(
+        "QLoraLayer.forward",
+        "an operation of its own, by task 2",
+        """
+        from minilora.tensor import record
+
+        rows = x.data.reshape(-1, x.shape[-1])
+        y = product(rows, self.packed, self.state).reshape(*x.shape[:-1], len(self.B.data))
+        rule = lambda g: product_gradient(g.reshape(-1, g.shape[-1]), self.packed, self.state).reshape(x.shape)
+        y = record(y, (x, rule)) + self.scaling * F.linear(F.linear(x, self.A), self.B)
+        return y if self.bias is None else y + self.bias
+        """,
+    ),
     Right(
         "training_bytes",
         "from bits",
