@@ -19,7 +19,7 @@ from minilora import Tensor, nn, no_grad
 #
 # A language model gives logits for the token that comes next: those at position t are about the token at t + 1. In
 # `labels`, -100 marks a token that does not count (padding). Logits may be as large as 1,000, and e¹⁰⁰⁰ is more than
-# a float can hold.
+# a float can hold. A label whose logit is 1,000 below the largest costs 1,000 / ln 2 = 1,443 bits, not infinitely many.
 
 
 # %%
@@ -41,7 +41,7 @@ def bits_of(logits: np.ndarray, labels: np.ndarray) -> float:
 
 # %%
 def probe(model: nn.Module, batches: list[dict], characters: int) -> float:
-    """Bits a character of a text of so many characters, cut into batches {"input_ids": (B, T), "labels": (B, T)}.
+    """Bits per character of a text of so many characters, cut into batches {"input_ids": (B, T), "labels": (B, T)}.
 
     The model computes in evaluation mode and without a graph, and is afterwards in the mode that it was in. What is
     frozen stays frozen.
@@ -58,10 +58,11 @@ def probe(model: nn.Module, batches: list[dict], characters: int) -> float:
 
 # %%
 def learned_and_forgotten(new: list[float], old: list[float]) -> tuple[int, float, float]:
-    """(which probe is kept, bits a character gained on the new text there, bits a character lost on the old one).
+    """(the index of the probe that is kept, how many bits per character less the new text costs there than before the
+    training, how many more the old one).
 
-    new, old: bits a character at each probe; the first ones are from before the training. Of probes that are equally
-    good, the first is kept.
+    new, old: bits per character at each probe; those at index 0 are from before the training. Of probes that are
+    equally good, the first is kept.
     """
     raise NotImplementedError("lesson 07, task 3: read it off at the step that is kept")
 
@@ -80,8 +81,8 @@ def learned_and_forgotten(new: list[float], old: list[float]) -> tuple[int, floa
 class Replay:
     """Batches of new text in which a share of the rows is old text.
 
-    new, old: endless iterators over rows (T,), from which each row is taken once and in order. Raises ValueError for
-    a share below 0, or of 1 and more.
+    new, old: endless iterators over rows (T,), from which each row is taken once and in order. Raises ValueError
+    unless 0 <= share < 1.
     """
 
     def __init__(self, new: Iterator[np.ndarray], old: Iterator[np.ndarray], share: float, rows: int):
@@ -96,13 +97,13 @@ class Replay:
 # ## Task 5: the price of replay
 #
 # Take a model that sees no context: it gives each token one probability, whatever came before. Trained for long enough
-# on a mixture, it predicts the mixture, p = (1 - share) p_new + share p_old. How many bits a token does it lose on
+# on a mixture, it predicts the mixture, p = (1 - share) p_new + share p_old. How many bits per token does it lose on
 # each text, beside a model for that text alone? Before you write it: for a share of 0.1, which of the two is larger?
 
 
 # %%
 def replay_price(p_new: np.ndarray, p_old: np.ndarray, share: float) -> tuple[float, float]:
-    """(bits a token more on the new text than with p_new, bits a token more on the old text than with p_old).
+    """(bits per token more on the new text than with p_new, bits per token more on the old text than with p_old).
 
     p_new, p_old (V,): how often each token occurs; some may be 0. Infinite where a token that occurs has probability 0.
     """
