@@ -2,7 +2,8 @@
 
 A text is UTF-8 bytes; training merges the most frequent neighbouring pair into a new token, again and again (Sennrich
 et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). With all 256 bytes in the vocabulary any text comes back as it
-was. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers opens.
+was. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers opens. Where there is no
+build of it, in the browser, `data.bpe` does the same, slower.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minilora.data import gguf_tokenizer
+from minilora.data import bpe, gguf_tokenizer
 from minilora.data.corpora import Document
 from minilora.data.gguf_tokenizer import TEMPLATE_LIMIT
 from minilora.errors import FormatError, MiniloraError, escape
@@ -46,8 +47,9 @@ class Tokenizer:
         add_bos_token: bool | None = None,
         chat_template: str | None = None,
     ):
-        """`inner` is a tokenizers.Tokenizer. eos_token, bos_token: a name or an id. add_bos_token: None asks the rules
-        of `inner` itself, which may also name the token. MiniloraError for a token that it lacks."""
+        """`inner` is a tokenizers.Tokenizer or a ByteLevelBPE. eos_token, bos_token: a name or an id. add_bos_token:
+        None asks the rules of `inner` itself, which may also name the token. MiniloraError for a token that it lacks.
+        """
         self._inner = inner
         inner.encode_special_tokens = True  # "<|endoftext|>" in a text is these 13 characters, not the end of it
         inner.no_truncation()  # both may be set in files from elsewhere
@@ -93,12 +95,12 @@ class Tokenizer:
     def keep_out_of_text(self, names: Iterable[str]) -> None:
         """See to it that no text gives the special tokens of these names, also where the tokenizer's maker allowed it
         (a chat's text must not be able to end its own message)."""
-        from tokenizers import AddedToken
-
         for inner in {id(t): t for t in (self._inner, self._inside)}.values():
             found = inner.get_added_tokens_decoder()
-            found = [t for t in found.values() if t.content in names and not t.special]
-            inner.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in found])
+            if found := [t for t in found.values() if t.content in names and not t.special]:
+                from tokenizers import AddedToken
+
+                inner.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in found])
 
     def encode(self, text: str) -> np.ndarray:
         """The token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
@@ -171,15 +173,17 @@ class Tokenizer:
     ) -> Tokenizer:
         """The tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
         settings: as of `Tokenizer`."""
-        import tokenizers
-
         raw = content.encode() if isinstance(content, str) else content
-        model = parse_json(raw, where).get("model")
+        model = (parsed := parse_json(raw, where)).get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
             raise FormatError(f"{where} holds no byte-pair encoding")  # on such a prefix the library can panic
         try:
             with guarded(where):
-                return cls(tokenizers.Tokenizer.from_str(raw.decode()), eos_token, **settings)
+                library = _library()
+                inner = library.Tokenizer.from_str(raw.decode()) if library else bpe.ByteLevelBPE(parsed, where)
+                return cls(inner, eos_token, **settings)
+        except FormatError:
+            raise
         except Exception as error:  # the library raises plain Exception
             raise FormatError(f"{where} is no tokenizer.json: {escape(str(error), 160)}") from error
 
@@ -225,15 +229,22 @@ def guarded(where: str) -> Iterator[None]:
         raise FormatError(f"{where} makes the tokenizers library fail: {escape(str(error), 160)}") from error
 
 
+def _library() -> Any:
+    """The tokenizers library, or None where it is not installed."""
+    try:
+        import tokenizers
+    except ModuleNotFoundError:
+        return None
+    return tokenizers
+
+
 def _without_prefix(inner: Any) -> Any:
     """`inner`, for a text that is not the first: the same, or, where it puts a space before the first alone, a copy
     that puts none."""
-    import tokenizers
-
     content = json.loads(inner.pre_tokenizer.__getstate__()) if inner.pre_tokenizer is not None else {}
     if content.get("type") != "Metaspace" or content.get("prepend_scheme") != "first":
         return inner
-    copy = tokenizers.Tokenizer.from_str(inner.to_str())
+    copy = type(inner).from_str(inner.to_str())
     copy.encode_special_tokens = True
     copy.pre_tokenizer.prepend_scheme = "never"
     return copy
@@ -310,16 +321,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """
     if vocab_size < SMALLEST:
         raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")
-    from tokenizers import Tokenizer as Inner
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    inner = Inner(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    if not (library := _library()):
+        return Tokenizer(bpe.ByteLevelBPE.trained(texts, vocab_size, END_OF_TEXT))
+    inner = library.Tokenizer(library.models.BPE())
+    inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = library.decoders.ByteLevel()
+    trainer = library.trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)

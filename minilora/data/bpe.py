@@ -1,0 +1,188 @@
+"""Byte-level byte-pair encoding in plain Python, with the ids of the `tokenizers` library, where that has no build.
+
+A text is cut into words, and a word into its UTF-8 bytes. Training merges the most frequent pair of neighbours into a
+new token, again and again (Sennrich et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). Encoding repeats these merges
+in each word, in the order in which they were learned.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from types import SimpleNamespace
+from typing import Any
+
+from minilora.errors import FormatError
+
+# A token is written with one visible character per byte; the bytes that have none get one from 256 on (a space: Ġ).
+_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = [byte for byte in range(256) if byte not in _VISIBLE]
+CHARACTERS = {byte: chr(byte) for byte in _VISIBLE} | {byte: chr(256 + i) for i, byte in enumerate(_OTHERS)}
+_BYTE_OF = {character: byte for byte, character in CHARACTERS.items()}
+
+# GPT-2's words: an English ending; letters, digits or signs, with the space before them; white space.
+_WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII)
+
+
+class _StandIns(dict[int, str]):
+    """For each character an ASCII one of its kind, so that _WORD need not list the letters and digits of Unicode."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if code < 128:
+            self[code] = "!" if 0x1C <= code <= 0x1F else character  # these four are white space in Python alone
+        else:
+            signs = "\t" if character.isspace() else "!"
+            self[code] = {"L": "A", "N": "0"}.get(unicodedata.category(character)[0], signs)
+        return self[code]
+
+
+_STAND_INS = _StandIns()
+
+
+def words(text: str) -> Iterator[tuple[int, str]]:
+    """The words of a text, which together are the text, each after the place where it begins."""
+    for match in _WORD.finditer(text.translate(_STAND_INS)):
+        yield match.start(), text[match.start() : match.end()]
+
+
+def merged(parts: Sequence[str], pair: tuple[str, str]) -> list[str]:
+    """The parts of a word, with each occurrence of the pair, from the left, as one part."""
+    result: list[str] = []
+    for part in parts:
+        if result and (result[-1], part) == pair:
+            result[-1] += part
+        else:
+            result.append(part)
+    return result
+
+
+def learn(texts: Iterable[str], vocab: dict[str, int], vocab_size: int) -> list[tuple[str, str]]:
+    """The merges that the texts give, in order, until `vocab`, {token: id}, has grown to so many tokens.
+
+    Of pairs that are as frequent, the one with the smaller ids comes first.
+    """
+    frequency = Counter(word for text in texts for _, word in words(text))
+    parts_of = {word: [CHARACTERS[byte] for byte in word.encode()] for word in frequency}
+    counts: Counter[tuple[str, str]] = Counter()
+    found_in: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def count(word: str, sign: int) -> None:
+        for pair in pairwise(parts_of[word]):
+            counts[pair] += sign * frequency[word]
+            found_in[pair].add(word)
+
+    for word in frequency:
+        count(word, 1)
+    merges: list[tuple[str, str]] = []
+    while len(vocab) < vocab_size and counts:
+        best = max(counts, key=lambda pair: (counts[pair], -vocab[pair[0]], -vocab[pair[1]]))
+        if not counts[best]:
+            break
+        merges.append(best)
+        vocab["".join(best)] = len(vocab)
+        for word in found_in.pop(best):
+            count(word, -1)
+            parts_of[word] = merged(parts_of[word], best)
+            count(word, 1)
+    return merges
+
+
+# A tokenizer.json without its tokens. These are the only rules that are followed here.
+RULES: dict[str, Any] = json.loads("""{
+"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+"post_processor": null,
+"decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+"model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+"end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+"vocab": {}, "merges": []}}""")
+_SPECIAL = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+
+
+def follows_rules(content: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json has RULES, each merge is of earlier tokens to a new one, and no id is left out."""
+    special, model = content["added_tokens"], content["model"]
+    vocab, tokens = model["vocab"], set(_BYTE_OF)
+    for left, right in model["merges"]:
+        if not {left, right} <= tokens or left + right in tokens:
+            return False
+        tokens.add(left + right)
+    tokens |= {token["content"] for token in special}
+    return (
+        content | {"added_tokens": [], "model": model | {"vocab": {}, "merges": []}} == RULES
+        and special == [{"id": vocab.get(t["content"]), "content": t["content"]} | _SPECIAL for t in special]
+        and vocab.keys() == tokens
+        and len(tokens) == 256 + len(model["merges"]) + len(special)
+        and sorted(vocab.values()) == list(range(len(vocab)))
+    )
+
+
+class ByteLevelBPE:
+    """What `Tokenizer` asks of a tokenizers.Tokenizer. No text gives a special token."""
+
+    model = SimpleNamespace(byte_fallback=False)
+    pre_tokenizer = post_processor = None
+
+    def __init__(self, content: dict[str, Any], where: str = "the tokenizer"):
+        """content: of a tokenizer.json, which `where` names. FormatError for one with other rules."""
+        if not follows_rules(content):
+            raise FormatError(f"{where} needs the library tokenizers, for its rules: pip install tokenizers")
+        self._content, self._vocab = content, content["model"]["vocab"]
+        self._names = {index: token for token, index in self._vocab.items()}
+        self._special = {token["id"]: SimpleNamespace(**token) for token in content["added_tokens"]}
+        self._ranks = {(left, right): rank for rank, (left, right) in enumerate(content["model"]["merges"])}
+        self._tokens = lru_cache(2**16)(self._tokens_of)
+
+    @classmethod
+    def trained(cls, texts: Iterable[str], vocab_size: int, special: str) -> ByteLevelBPE:
+        """The special token is 0, the bytes follow, then the merges."""
+        vocab = {token: index for index, token in enumerate([special, *sorted(_BYTE_OF)])}
+        model = RULES["model"] | {"merges": learn(texts, vocab, vocab_size), "vocab": vocab}
+        return cls(RULES | {"added_tokens": [{"id": 0, "content": special} | _SPECIAL], "model": model})
+
+    def _tokens_of(self, word: str) -> list[tuple[int, int, int]]:
+        """The id of each token, and which characters of the word, from and to, have its bytes."""
+        parts = [CHARACTERS[byte] for byte in word.encode()]
+        while known := [pair for pair in pairwise(parts) if pair in self._ranks]:
+            parts = merged(parts, min(known, key=self._ranks.__getitem__))
+        owner = [place for place, character in enumerate(word) for _ in character.encode()]
+        ends = accumulate(map(len, parts))
+        return [(self._vocab[p], owner[end - len(p)], owner[end - 1] + 1) for p, end in zip(parts, ends, strict=True)]
+
+    def encode(self, text: str) -> SimpleNamespace:
+        """`ids`, and `offsets`: which characters of the text each stands for, from and to."""
+        tokens = [(i, (at + first, at + last)) for at, word in words(text) for i, first, last in self._tokens(word)]
+        return SimpleNamespace(ids=[i for i, _ in tokens], offsets=[offset for _, offset in tokens])
+
+    def encode_batch(self, texts: Iterable[str], add_special_tokens: bool = False) -> list[SimpleNamespace]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        names = (self._names[i] for i in ids if i in self._names and not (skip_special_tokens and i in self._special))
+        return bytes(_BYTE_OF[character] for name in names for character in name).decode(errors="replace")
+
+    def get_vocab(self) -> dict[str, int]:
+        return self._vocab
+
+    def token_to_id(self, token: str) -> int | None:
+        return self._vocab.get(token)
+
+    def id_to_token(self, index: int) -> str | None:
+        return self._names.get(index)
+
+    def get_added_tokens_decoder(self) -> dict[int, SimpleNamespace]:
+        return self._special
+
+    def to_str(self, pretty: bool = False) -> str:
+        return json.dumps(self._content, ensure_ascii=False, indent=2 if pretty else None)
+
+    def no_truncation(self) -> None:
+        """There is none, and no padding either."""
+
+    no_padding = no_truncation

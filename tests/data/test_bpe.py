@@ -1,0 +1,150 @@
+"""pytest tests/data/test_bpe.py: byte-pair encoding in plain Python gives what the tokenizers library gives."""
+
+import json
+import re
+import sys
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from minilora.data import bpe, corpora
+from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, train_tokenizer
+from minilora.errors import FormatError
+from minilora.train import recipes
+
+pytestmark = pytest.mark.host
+
+FILE = (recipes.base_folder() / "tokenizer.json").read_text("utf-8")
+THEIRS = Tokenizer.from_json(FILE)._inner
+OURS = bpe.ByteLevelBPE(json.loads(FILE))
+# Characters that this Python's Unicode has; the library's may be newer.
+KNOWN = st.characters(exclude_categories=["Cs", "Cn"])
+TEXTS = st.text(KNOWN | st.sampled_from("  \n\t'stremdlv10!A\x1c\x85\xa0\u2028"))
+
+
+@pytest.fixture
+def without_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+
+
+def assert_same_encoding(text: str, ours=None) -> None:
+    (theirs,), (found,) = THEIRS.encode_batch([text], add_special_tokens=False), (ours or OURS).encode_batch([text])
+    assert (found.ids, found.offsets) == (theirs.ids, theirs.offsets), text
+
+
+def test_documents_have_equal_ids_and_places():
+    for document in corpora.load("numpy-docs").documents[::4]:
+        assert_same_encoding(document.text)
+
+
+@given(TEXTS)
+@example("it's we'll 'S ''t \x1c\x1d x\x85y  \u3000 z")
+@example("日本語 עברית ²½Ⅷ 👩‍👩‍👧 é e\u0301 \0 \ufeff \U0010ffff")
+@example(f"a{END_OF_TEXT} 12a_b\r\n\n  end  ")
+@example("a" * 500)
+def test_random_text_has_equal_ids_and_places(text):
+    assert_same_encoding(text)
+
+
+def test_every_character_is_of_the_same_kind():
+    """Each alone, after a letter, a digit and a sign: with which of them it is one word says what it is."""
+    text = "".join(
+        f"\na{c}\n1{c}\n!{c}" for c in map(chr, range(0x3400)) if unicodedata.category(c) not in ("Cs", "Cn")
+    )
+    assert_same_encoding(text)
+
+
+@given(st.lists(st.integers(0, 2100)), st.booleans())
+def test_ids_have_equal_texts(ids, skip):
+    assert OURS.decode(ids, skip) == THEIRS.decode(ids, skip_special_tokens=skip)
+
+
+def same_training(texts: list[str], size: int) -> None:
+    theirs = train_tokenizer(texts, size).to_json()
+    assert bpe.ByteLevelBPE.trained(texts, size, END_OF_TEXT).to_str(pretty=True) == theirs
+
+
+@given(st.lists(st.text(st.sampled_from("aab 'sé日"), max_size=40), max_size=6), st.integers(257, 300))
+@example(["aaaa aaa aaaaa"] * 2, 300)
+@example(["ab cd ab cd ba dc"], 260)  # ties
+def test_random_texts_give_equal_merges(texts, size):
+    same_training(texts, size)
+
+
+def test_documents_give_equal_merges():
+    same_training([document.text for document in corpora.load("numpy-docs").documents[:60]], 400)
+
+
+MISTAKES = {
+    "the first pair, whatever its rank": lambda patch: patch.setattr(OURS, "_ranks", dict.fromkeys(OURS._ranks, 0)),
+    "white space as Python has it": lambda patch: patch.setattr(bpe, "_STAND_INS", {0x1C: " ", 0xE9: "A"}),
+    "letters of ASCII alone": lambda patch: patch.setattr(bpe, "_STAND_INS", {0xE9: "!"}),
+    "no English endings": lambda patch: patch.setattr(
+        bpe, "_WORD", re.compile(bpe._WORD.pattern.partition(")|")[2], re.ASCII)
+    ),
+    "one occurrence of a pair": lambda patch: patch.setattr(bpe, "merged", once),
+}
+
+
+def once(parts, pair):
+    i = next((i for i, found in enumerate(zip(parts, parts[1:], strict=False)) if found == pair), len(parts))
+    return [*parts[:i], *["".join(pair)] * (i < len(parts)), *parts[i + 2 :]]
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_found(name, monkeypatch):
+    MISTAKES[name](monkeypatch)
+    text, ours = "I'll return the  \x1c é's ab ab ab abab", bpe.ByteLevelBPE(json.loads(FILE))
+    ours._ranks = OURS._ranks
+    with pytest.raises((AssertionError, FormatError)):
+        assert_same_encoding(text, ours)
+        same_training([text], 300)
+
+
+def test_the_tokenizer_is_the_same_without_the_library(without_library):
+    tokenizer = Tokenizer.from_json(FILE)
+    assert isinstance(tokenizer._inner, bpe.ByteLevelBPE)
+    assert tokenizer.to_json() == FILE and tokenizer.kind == "BPE on bytes" and tokenizer.vocab_size == 2048
+    assert (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.add_bos_token) == (0, None, False)
+    tokenizer.keep_out_of_text([END_OF_TEXT])
+    ids, places = tokenizer.encode_placed(["an é, 日本"])[0]
+    assert ids.dtype == places.dtype == np.int64 and tokenizer.decode([0, *ids]) == "an é, 日本"
+    assert train_tokenizer(["ab"], 5000).vocab_size == 258 and train_tokenizer([], 257).vocab_size == 257
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        (["normalizer"], {"type": "NFC"}),
+        (["pre_tokenizer", "add_prefix_space"], True),
+        (["model", "ignore_merges"], True),
+        (["added_tokens", 0, "special"], False),
+        (["added_tokens", 0, "id"], 7),
+        (["model", "merges", 3], ["Ġ", "Ġ"]),  # twice
+        (["model", "merges", 3], ["xyz", "Ġ"]),  # of a token that no merge has made
+        (["model", "vocab", "!"], 5000),
+        (["model", "vocab", "another"], 2048),
+    ],
+    ids=str,
+)
+def test_other_rules_are_refused_in_one_line(path, value, without_library):
+    content = json.loads(FILE)
+    inside = content
+    for step in path[:-1]:
+        inside = inside[step]
+    inside[path[-1]] = value
+    with pytest.raises(
+        FormatError, match="^a.json needs the library tokenizers, for its rules: pip install tokenizers$"
+    ):
+        Tokenizer.from_json(json.dumps(content), where="a.json")
+
+
+@pytest.mark.parametrize("name", ["vocab", "merges"])
+def test_a_damaged_file_is_refused_in_one_line(name, without_library):
+    content = json.loads(FILE)
+    del content["model"][name]
+    with pytest.raises(FormatError, match=f"^a.json is no tokenizer.json: '{name}'$"):
+        Tokenizer.from_json(json.dumps(content), where="a.json")
