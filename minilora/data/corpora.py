@@ -19,10 +19,11 @@ import re
 import sys
 import sysconfig
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, NoReturn
 
 from minilora.errors import FormatError, MiniloraError, did_you_mean
@@ -178,10 +179,12 @@ def every_document(name: str) -> tuple[Document, ...]:
 
 def _standard_library() -> Iterator[Document]:
     root = Path(sysconfig.get_path("stdlib"))
+    if not (root / "os.py").exists():  # Pyodide's is an archive, without the manual
+        root = Path(os.__file__).parent
     yield from docstrings(root)
     manual = root / "pydoc_data" / "topics.py"  # one assignment: topics = {name: text, ...}
     if manual.exists():
-        assignment = next(node for node in _parse(manual).body if isinstance(node, ast.Assign))
+        assignment = next(node for node in _parse(manual.read_bytes()).body if isinstance(node, ast.Assign))
         for topic, text in ast.literal_eval(assignment.value).items():
             yield Document(f"pydoc_data.topics.{topic}", inspect.cleandoc(text))
 
@@ -201,22 +204,35 @@ CORPORA: dict[str, Callable[[], Iterator[Document]]] = {
 
 
 def docstrings(root: Path, package: str = "") -> Iterator[Document]:
-    """The docstrings in the Python files under `root`, each named by its object: "json.decoder.JSONDecoder.decode".
+    """The docstrings in the Python files under `root`, a folder or a zip archive, each named by its object:
+    "json.decoder.JSONDecoder.decode".
 
     `package` is the import name of `root` itself, empty where its files are top-level modules. Objects inside
     functions, which no reader of the documentation reaches, are left out.
     """
-    for path in _files(root, EXCLUDED):
-        if path.suffix == ".py":
-            parts = path.relative_to(root).with_suffix("").parts
-            module = ".".join([package] * bool(package) + [part for part in parts if part != "__init__"])
-            try:
-                tree = _parse(path)
-            except SyntaxError:  # a template, or written for another Python
-                continue
-            if text := ast.get_docstring(tree):
-                yield Document(module, text, module)
-            yield from _inside(tree, module, "")
+    for path, source in _sources(root):
+        parts = path.with_suffix("").parts
+        module = ".".join([package] * bool(package) + [part for part in parts if part != "__init__"])
+        try:
+            tree = _parse(source)
+        except SyntaxError:  # a template, or written for another Python
+            continue
+        if text := ast.get_docstring(tree):
+            yield Document(module, text, module)
+        yield from _inside(tree, module, "")
+
+
+def _sources(root: Path) -> Iterator[tuple[PurePath, bytes]]:
+    """The Python files under `root`, by their paths from there."""
+    if root.is_file():
+        with zipfile.ZipFile(root) as archive:
+            for path in map(PurePosixPath, archive.namelist()):
+                if path.suffix == ".py" and EXCLUDED.isdisjoint(path.parts):
+                    yield path, archive.read(str(path))
+    else:
+        for file in _files(root, EXCLUDED):
+            if file.suffix == ".py":
+                yield file.relative_to(root), file.read_bytes()
 
 
 def _inside(node: ast.AST, name: str, group: str) -> Iterator[Document]:
@@ -247,10 +263,10 @@ def _added(call: ast.Call) -> Iterator[Document]:
         yield Document(f"{group}.{attribute}".rstrip("."), inspect.cleandoc(text), group)
 
 
-def _parse(path: Path) -> ast.Module:
+def _parse(source: bytes) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on escapes like "\d" in old docstrings
-        return ast.parse(path.read_bytes())
+        return ast.parse(source)
 
 
 def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,25 @@ def test_docstrings_of_a_source_tree(tmp_path):
     groups = {document.name: document.group for document in documents}
     assert groups["pkg.mod.Box"] == groups["pkg.mod.Box.open"] == "pkg.mod.Box"
     assert groups["pkg.core.array.sum"] == "pkg.core.array"
+
+
+def test_an_archive_of_the_standard_library_is_read_where_it_lies(tmp_path, monkeypatch):
+    library = tmp_path / "lib"
+    for name in ("os.py", "pkg/__init__.py", "pkg/core.py", "test/test_os.py", "pkg/tests/core.py", "pkg/data.txt"):
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text(SOURCE)
+    archive = Path(shutil.make_archive(str(tmp_path / "python314"), "zip", library))
+    expected = sorted(docstrings(library), key=str)
+    assert {document.name for document in expected} >= {"os.Box.open", "pkg.core.slow"} and len(expected) == 24
+
+    def read() -> list[Document]:
+        return sorted(corpora._standard_library(), key=str)
+
+    monkeypatch.setattr(corpora.os, "__file__", str(archive / "os.py"))
+    monkeypatch.setattr(corpora.sysconfig, "get_path", lambda name: str(library))
+    assert read() == expected
+    shutil.rmtree(library)
+    assert read() == expected
 
 
 def test_near_duplicates_go_and_the_longest_stays():
