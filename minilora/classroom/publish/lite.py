@@ -5,12 +5,11 @@
 
 Needs the extra `lite`, and nothing from outside. The site holds the notebooks, the lessons' readings, exercises and
 checks, and a wheel of minilora; Python itself, NumPy and matplotlib come from Pyodide's server when a page is opened.
-Each notebook gets a cell in front that installs what it needs and says what will not run there. The options of the
+Each notebook gets a cell in front that installs what it needs, and a note on what differs there. The options of the
 build are in docs/jupyter_lite_config.json.
 """
 
 import argparse
-import ast
 import json
 import shutil
 import subprocess
@@ -21,8 +20,6 @@ from typing import Any
 
 from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.lessons.source import used_names
-from minilora.classroom.sandbox.imports import covers
 from minilora.classroom.teaching.kits import checks_of
 from minilora.errors import MiniloraError, escape
 
@@ -33,40 +30,18 @@ KERNEL = "@jupyterlite/pyodide-kernel-extension:kernel"  # whose settings in the
 EXTENSIONS = ("@jupyterlite/pyodide-kernel-extension", "@jupyter-widgets/jupyterlab-manager")
 MARK = "jupyter-lite.json"  # a folder with this file in it is a site, and may be built anew
 
-# What reads or trains a tokenizer, and so needs a library of which there is no build for Pyodide.
-NEEDS_TOKENIZERS = (
-    "minilora.data.tokenizer",
-    "minilora.measure.lab",
-    "minilora.train.recipes.load_model",
-    "minilora.train.recipes.tokenizer_for",
-)
 INSTALL = "# In the browser only: what the cells below import.\n%pip install -q minilora ipywidgets"
-RUNS = "*This copy runs in your browser. The first cell takes a while, the first time most.*"
-STOPS = (
-    "*This copy runs in your browser, but not to its end: reading text needs the library `tokenizers`, which Pyodide "
-    "does not have, and the cell that asks for it stops with `No module named 'tokenizers'`. Results and pictures are "
-    "shown as they were made; to run all of it, install minilora on your machine.*"
+NOTE = (
+    "*This copy runs in your browser. The first cell takes a while, the first time most. One core computes there, "
+    "without a fast matrix library: cells that train take minutes. Python's documentation, which some of them read, is "
+    "that of the Python there, without the manual: numbers differ from those that the copy came with. A cell that does "
+    "not end is ended by Kernel → Restart Kernel; what you changed stays.*"
 )
-
-
-def needs_tokenizers(source: str) -> bool:
-    """Whether the text of a notebook's code imports or uses anything of NEEDS_TOKENIZERS, but for what stands under a
-    switch that is off (`ask = False`, then `if ask:`).
-    """
-    tree = ast.parse(source)
-    values: dict[str, list[str]] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            values.setdefault(ast.unparse(node.targets[0]), []).append(ast.unparse(node.value))
-        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and values.get(node.test.id) == ["False"]:
-            node.body = []
-    return any(covers(NEEDS_TOKENIZERS, name) for _, name in used_names(tree))
 
 
 def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
-    """The notebook with two cells in front: what will run there, and the installation."""
-    code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
-    note: dict[str, Any] = {"cell_type": "markdown", "source": STOPS if needs_tokenizers(code) else RUNS}
+    """The notebook with two cells in front: what differs there, and the installation."""
+    note: dict[str, Any] = {"cell_type": "markdown", "source": NOTE}
     install: dict[str, Any] = {"cell_type": "code", "source": INSTALL, "execution_count": None, "outputs": []}
     for cell, name in ((note, "browser-note"), (install, "browser-install")):
         cell.update({"id": name, "metadata": {}})
@@ -75,9 +50,12 @@ def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
 
 def stage(folder: Path) -> None:
     """Write what the site's reader finds: notebooks, and of each lesson the reading, the exercise and its checks."""
+    import nbformat
+
     (folder / "notebooks").mkdir(parents=True)
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        notebook = for_the_browser(json.loads(path.read_text(encoding="utf-8")))
+        # nbformat joins the lists of lines in a file; JupyterLite shows those of an output with commas between them.
+        notebook = for_the_browser(nbformat.read(path, as_version=4))
         (folder / "notebooks" / path.name).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), "utf-8")
     for lesson in [Lesson(path.parent) for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))]:
         target = folder / "lessons" / lesson.name
