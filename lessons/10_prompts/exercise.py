@@ -65,9 +65,10 @@ def mask_and_positions(P: int, real: np.ndarray) -> tuple[np.ndarray, np.ndarray
 # %% [markdown]
 # ## Task 3: a soft prompt
 #
-# A prompt whose tokens are not words: P vectors in front of the embeddings, which train. The model is the library's:
-# `model.model.embed_tokens(ids)` gives embeddings (B, T, d), `model.model(inputs_embeds=x)` the hidden states of all
-# that is in x, `model.lm_head(hidden)` their logits. `model.model.embed_tokens.weight.data` is the table (V, d).
+# A prompt whose tokens are not words: P vectors in front of the embeddings, which train. `model` is the library's
+# language model, in two parts: `model.model` is its body, and `model.lm_head(hidden)` makes logits of hidden states.
+# In the body, `model.model.embed_tokens(ids)` gives embeddings (B, T, d), and `model.model(inputs_embeds=x)` the hidden
+# states of all that is in x. `model.model.embed_tokens.weight.data` is the table (V, d).
 # `ops.concatenate([a, b], axis=1)` joins Tensors, `t.broadcast_to(shape)` repeats one. `nn.Parameter(array)` makes a
 # Tensor that trains, and `model.requires_grad_(False)` freezes, as in lesson 08.
 
@@ -114,8 +115,9 @@ def prefix_attention(
 # how many positions are in it, and each layer calls `cache.update(layer, k, v)` with its new keys and values and
 # attends to what comes back. A prefix can pretend to be such a cache: as if P tokens had been read before.
 #
-# The model takes it as `self.model(ids, attention_mask, past_key_values=cache)`, which has `.logits`, and adds T to
-# `cache.length` when it is done. attention_mask is None or (B, P + T): 1 for what is real, virtual tokens included.
+# The language model takes it as `past_key_values`: `self.model(ids, attention_mask, past_key_values=cache)` returns a
+# result that has `.logits`, and adds T to `cache.length` when it is done. attention_mask is None or (B, P + T): 1 for
+# what is real, virtual tokens included.
 
 
 # %%
@@ -149,8 +151,8 @@ class Prefix(nn.Module):
 # ## Task 6: a start that works
 #
 # Let the model read P real tokens, and take the keys and values that it computes for them. Something that looks like a
-# cache can write them down as they come by. `t.numpy()` is the array of a Tensor, and nothing is recorded for gradients
-# within `with no_grad():`.
+# cache can write them down as they come by: give it to the model as in task 5, with ids (1, P). `t.numpy()` is the
+# array of a Tensor, and nothing is recorded for gradients within `with no_grad():`.
 
 
 # %%

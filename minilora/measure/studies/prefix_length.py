@@ -69,9 +69,7 @@ class PrefixLength(Study):
         elif ahead and not behind:
             start = f"learns more than one from random numbers at {listed(ahead)} tokens, as published in part"
         elif not ahead and not behind:
-            start = (
-                "learns as much as one from random numbers at every length, within the seeds' scatter: unlike published"
-            )
+            start = "learns as much as one from random numbers at every length, within the seeds' scatter"
         else:
             start = f"learns less than one from random numbers at {listed(behind)} tokens, unlike published"
             start += f", and more at {listed(ahead)}" if ahead else ""
