@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 from minilora.classroom.publish import pages
+from minilora.plan.activations import Step
+from minilora.plan.planner import make_plan
+from minilora.plan.shapes import PRESETS
+from minilora.results.page import ROOT, reviews_curve
 from tests.helpers import chrome
 
 needs_chromium = pytest.mark.skipif(
@@ -43,7 +47,7 @@ def opened(page, number: str, guess: str) -> None:
     page.open(script.with_name(pages.PAGE))
     page.value("document.querySelector('#guess input, #guess select').focus()")
     page.value("document.activeElement.select?.()")
-    page.press(*guess, "Enter")
+    page.press(*guess, "Tab", "Enter")
 
 
 def number_in(words: str, before: str, after: str) -> float:
@@ -92,6 +96,46 @@ def test_the_answer_waits_for_a_guess(page, script):
     opened(page, script.parent.name[:2], "1")
     assert all(page.value(is_shown)) and page.value("document.getElementById('verdict').textContent")
     assert not [line for line in page.log if "rror" in line]
+
+
+def choose(page, **values: str) -> None:
+    for name, value in values.items():
+        page.value(f"byId({name!r}).value = {value!r}, byId({name!r}).dispatchEvent(new Event('input'))")
+
+
+@needs_chromium
+def test_lesson_12_counts_bytes_as_the_planner_does(page):
+    def gigabytes(shape: str, way: str, *step: int, is_checkpointed: bool = False) -> float:
+        plan = make_plan(PRESETS[shape], way, step=Step(*step, 2, fused=True))
+        return (plan.checkpointed if is_checkpointed else plan.memory).peak / 1e9
+
+    opened(page, "12", "100")
+    verdict = page.value("byId('verdict').textContent")
+    full, qlora = gigabytes("llama-65b", "full", 1, 512), gigabytes("llama-65b", "qlora", 1, 512, is_checkpointed=True)
+    assert number_in(verdict, "needs", "GB,") == round(full)
+    assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
+    assert number_in(verdict[verdict.index("QLoRA") :], "GB,", "GB with") == pytest.approx(qlora, abs=0.06)
+    choose(page, shape="llama-7b", way="lora", batch="16", length="2048")
+    page.value("byId('checkpointing').click()")
+    said = page.value("byId('said').textContent")
+    assert number_in(said, "", "GB in all") == pytest.approx(
+        gigabytes("llama-7b", "lora", 16, 2048, is_checkpointed=True), abs=0.06
+    )
+
+
+@needs_chromium
+def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
+    curve = reviews_curve(ROOT)
+    opened(page, "13", "8")
+    verdict = page.value("byId('verdict').textContent")
+    assert number_in(verdict, "answers", "% rightly") == round(curve.reached("trained", "lora", 32).mean, 1)
+    shots, best = curve.best_prompt()
+    assert number_in(verdict, f"({shots} examples)", "%.") == round(best.mean, 1)
+    choose(page, size="512 examples", queries="3")
+    said = page.value("byId('said').textContent")
+    prompted = curve.cost("prompt", shots)["milliseconds"]
+    assert number_in(said, "1,000 queries:", "s with") == round(prompted)
+    assert number_in(said, "pays from", "queries") == pytest.approx(curve.crossover("lora", 512), rel=2e-3)
 
 
 @needs_chromium

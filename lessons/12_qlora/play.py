@@ -1,0 +1,62 @@
+"""Lesson 12's page: where the memory goes. See minilora/classroom/publish/pages.py."""
+
+from minilora.peft import METHODS
+from minilora.plan.activations import Step
+from minilora.plan.planner import make_plan
+from minilora.plan.shapes import PRESETS
+
+TITLE = "Where the memory goes"
+SHAPES = ("smollm2-135m", "llama-7b", "llama-13b", "llama-33b", "llama-65b")
+WAYS = ("full", "lora", "qlora", "bottleneck", "prefix")
+BATCHES, LENGTHS = (1, 4, 16, 64), (128, 512, 2048)
+KINDS = ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "workspace")
+BODY = """
+<p>One graphics card has 48 GB. LLaMA-65B has 65 billion weights. What does fine-tuning it take, and which part of
+that does QLoRA make smaller? The bar is the planner's arithmetic, in 16 bits (4 bits for QLoRA's base), for one
+training step.</p>
+<form id="guess" class="row">
+  <label><span>Your guess first: how many GB does <em>full</em> fine-tuning of LLaMA-65B need, with one text of 512
+  tokens per step?</span>
+  <input type="number" name="guess" min="1" max="99999" value="130" required></label>
+  <button>Commit</button>
+</form>
+<p class="answer" id="verdict" role="status"></p>
+<noscript><p>Scripts are off here, so nothing is drawn. Full fine-tuning of LLaMA-65B needs 795 GB, LoRA 143 GB and
+QLoRA 50 GB; with checkpointing QLoRA needs 40 GB, which fits into 48. <code>minilora plan llama-65b --method
+qlora</code> prints it.</p></noscript>
+<div class="after">
+  <div class="row">
+    <label>model <select id="shape"></select></label>
+    <label>method <select id="way"></select></label>
+    <label>texts per step <select id="batch"></select></label>
+    <label>tokens per text <select id="length"></select></label>
+    <label><input type="checkbox" id="checkpointing"> checkpointing</label>
+  </div>
+  <p id="said" class="answer" role="status"></p>
+  <figure><svg class="picture" id="bar" viewBox="0 0 640 330" role="img" aria-labelledby="said"></svg>
+  <figcaption>One kind of memory per row, in GB; each bar begins where the one above ends. Dashed: the card of 48
+  GB.</figcaption></figure>
+</div>
+<p><a href="README.md">The reading</a> counts these bytes by hand.</p>
+"""
+
+
+def measure() -> dict:
+    """Megabytes by kind of every choice: {"shape way batch length checkpointing": [weights, …]}."""
+    plans = {}
+    for shape in SHAPES:
+        for way in WAYS:
+            for batch in BATCHES:
+                for length in LENGTHS:
+                    plan = make_plan(PRESETS[shape], way, step=Step(batch, length, 2, fused=True))
+                    for flag, memory in enumerate((plan.memory, plan.checkpointed)):
+                        megabytes = [round(memory.kinds.get(kind, 0) / 1e6, 1) for kind in KINDS]
+                        plans[f"{shape} {way} {batch} {length} {flag}"] = megabytes
+    return {
+        "shapes": SHAPES,
+        "ways": [[way, METHODS[way].label] for way in WAYS],
+        "batches": BATCHES,
+        "lengths": LENGTHS,
+        "kinds": KINDS,
+        "plans": plans,
+    }
