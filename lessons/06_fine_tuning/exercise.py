@@ -40,8 +40,8 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 # %%
 def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
-    """Of the model, exactly the parameters of the modules at `paths` train afterwards, whatever trained before: also
-    those that another module shares, and none if there are no paths. Buffers never train.
+    """Afterwards the parameters of the modules at `paths` train, and no others, whatever trained before. One that two
+    modules share trains if either is named. Without paths, none train. Buffers never train.
 
     Returns the paths of the parameters that train, in the model's order. Raises ValueError, and changes nothing, where
     a path is no module of the model; "" is the whole model.
