@@ -31,7 +31,7 @@ def cleaned(text):
         "letter_entropy: weigh each character's surprise, -log2(share), with its share, and add up. For "
         "bits_per_character, each token came once: add up the surprises as they are.",
         'In "aaab", the shares are 3/4 and 1/4, worth 0.415 and 2 bits: 3/4 · 0.415 + 1/4 · 2 = 0.811 bits. Tokens of '
-        "1/4 and 1/2 are worth 2 and 1 bits; where they make up 6 characters, that is 3 / 6 = 0.5 bits a character.",
+        "1/4 and 1/2 are worth 2 and 1 bits; where they make up 6 characters, that is 3 / 6 = 0.5 bits per character.",
     ),
 )
 def measuring(student):
@@ -78,7 +78,7 @@ def measuring(student):
             float(bits.sum() / characters),
             instead={
                 "That is in nats: take the logarithm to base 2.": float(bits.sum() * np.log(2) / characters),
-                "That is a token: divide by the number of characters, not of tokens.": float(bits.mean()),
+                "That is per token: divide by the number of characters, not of tokens.": float(bits.mean()),
                 "That is for the whole text: divide by the number of characters.": float(bits.sum()),
                 "The sign is wrong: the logarithm of a probability is negative.": float(-bits.sum() / characters),
                 "Each surprise is weighted with its probability: each token came once, so each counts once.": float(
@@ -211,7 +211,7 @@ def drawing(student):
     )
     for seed, (few, _, _) in enumerate(draws):
         student.draw_budget(labels, 5, seed).holds(
-            lambda got, few=few: set(few) <= set(places_in(got)), f"the draw of 2 a class, {few}, and more", NESTED
+            lambda got, few=few: set(few) <= set(places_in(got)), f"the draw of 2 per class, {few}, and more", NESTED
         )
     student.draw_budget(labels, 2, 0).holds(
         lambda got: len({i for few, _, _ in draws for i in few}) > 20,
@@ -372,8 +372,8 @@ def examples_of_classes(d):
     hints=(
         "What happens once for each budget and each seed?",
         "draw_budget(labels, per_class, seed), then learn, then accuracy against test_labels.",
-        "Budgets 1, 4 and seeds 7, 8, 9 are six runs: draw 1 a class by seed 7, learn, score, which gives the number "
-        "in row 0, column 0; 4 a class by seed 9 gives the one in row 1, column 2. The result is (2, 3).",
+        "Budgets 1, 4 and seeds 7, 8, 9 are six runs: draw 1 per class by seed 7, learn, score, which gives the number "
+        "in row 0, column 0; 4 per class by seed 9 gives the one in row 1, column 2. The result is (2, 3).",
     ),
 )
 def experimenting(student):

@@ -22,7 +22,7 @@ import numpy as np
 
 # %%
 def letter_entropy(text: str) -> float:
-    """Bits a character of `text` for a reader who knows how often each of its characters occurs, and nothing else.
+    """Bits per character of `text` for a reader who knows how often each of its characters occurs, and nothing else.
 
     text: at least one character.
     """
@@ -34,9 +34,9 @@ def letter_entropy(text: str) -> float:
 
 
 def bits_per_character(probabilities: np.ndarray, characters: int) -> float:
-    """Bits a character of a text of so many characters, whose n tokens a model gave these probabilities (n,).
+    """Bits per character of a text, from the probabilities (n,) that a model gave to its n tokens.
 
-    probabilities: each above 0 and at most 1, of as many tokens as a long text has.
+    probabilities: each above 0 and at most 1; a long text has thousands. characters: how many the text has.
     """
     ### BEGIN SOLUTION task 1: measure a text
     return float(-np.log2(probabilities).sum() / characters)
@@ -46,9 +46,9 @@ def bits_per_character(probabilities: np.ndarray, characters: int) -> float:
 # %% [markdown]
 # ## Task 2: a label budget
 #
-# Labels cost money, so an experiment says how many it takes. As many of each class, drawn at random by a seed. And with
-# one seed, a larger budget adds examples to the smaller one and takes none away: so two points of a curve differ by
-# their number of labels, not by their luck.
+# Labels cost money, so an experiment says how many it takes. It takes the same number of each class, drawn at random by
+# a seed. With one seed, a larger budget adds examples to the smaller one and takes none away: so two points of a curve
+# differ by their number of labels, not by their luck.
 
 
 # %%
@@ -162,9 +162,10 @@ def is_better(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 # %%
 def labels_needed(budgets: list[int], means: np.ndarray, target: float) -> float | None:
-    """The fewest labels a class at which the curve through (budgets, means) reaches `target`; None where it never does.
+    """The fewest labels per class at which the curve through (budgets, means) reaches `target`, or None.
 
-    budgets: rising; means: may fall, too. Where the first budget's mean is there already, the answer is that budget.
+    None: the curve never does. budgets: rising. means: may fall from one budget to the next. Where the first budget's
+    mean is there already, the answer is that budget.
     """
     ### BEGIN SOLUTION task 6: read off the curve
     if means[0] >= target:

@@ -78,21 +78,15 @@ class LowData(Study):
     def sentence(self) -> str:
         tuned, fresh = self.reached("full"), self.reached(SCRATCH)
         ahead, behind = apart(tuned, fresh)
-        few, many = min(tuned), max(tuned)
-        said = (
-            f"Full fine-tuning of the base reaches {tuned[few].show(1)} % with {few} labels per class and "
-            f"{tuned[many].show(1)} % with {many}; from scratch {fresh[few].show(1)} % and {fresh[many].show(1)} %. "
-        )
+        many = max(tuned)
         if behind:
-            return said + f"From scratch is ahead at {listed(behind)} labels: unlike published, none are saved there."
+            return f"From scratch is ahead at {listed(behind)} labels: unlike published, none are saved there."
         if not ahead:
-            return said + (
-                "At no amount is the base ahead by more than the seeds scatter: the published saving does not show."
-            )
+            return "At no amount is the base ahead by more than the seeds scatter: the published saving does not show."
         enough = next((n for n in tuned if tuned[n].mean >= fresh[many].mean), many)
         if enough < many:
-            return said + (
-                f"With {enough} labels the base is where scratch is with {many}: it saves {many / enough:.0f} times "
-                "the labels, the published direction, if not its factor of 100."
+            return (
+                f"With {enough} labels per class, full fine-tuning of the base is where scratch is with {many}: it "
+                f"saves {many / enough:.0f} times the labels, the published direction, if not its factor of 100."
             )
-        return said + "The base is ahead, as published, but not by enough to save labels among the amounts measured."
+        return "The base is ahead, as published, but not by enough to save labels among the amounts measured."
