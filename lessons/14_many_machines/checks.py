@@ -28,7 +28,7 @@ def some(d, *options):
 )
 def sharding(student):
     search(student.driver.shards, shard_inputs, hints={"again": AGAIN, "targets": TARGETS})
-    for rows, size in [(1, 1), (3, 2), (2, 2), (4, 2), (5, 2), (7, 4), (9, 4), (10, 3)]:
+    for rows, size in [(1, 1), (3, 2), (2, 2), (4, 2), (5, 2), (7, 4), (9, 4), (10, 3), (15, 11)]:
         batch = np.arange(3 * rows).reshape(rows, 3) + 10
         floor, top = rows // size, ceil(rows / size)
         taken: list[int] = []
@@ -98,6 +98,9 @@ def shard_inputs(d):
 NAMES = [("w", (2, 3)), ("frozen", None), ("b", (3,)), ("down", (3, 2)), ("a", (1, 2)), ("idle", None)]
 
 
+PATHS = [("layers.2.a", (2, 3)), ("head.w", (2,)), ("layers.10.b", (3, 2)), ("Norm.c", (3,))]
+
+
 def some_gradients(seed: int, names=NAMES, dtype="float32") -> dict:
     rng = np.random.default_rng(seed)
     return {name: None if shape is None else draw(rng, *shape).astype(dtype) for name, shape in names}
@@ -119,7 +122,7 @@ def flat(gradients: dict, names=None) -> np.ndarray:
 def packing(student):
     search(student.flatten, lambda d: [drawn_gradients(d)], dtypes=True)
     search(student.unflatten, unflatten_inputs, dtypes=True)
-    for names in (NAMES[2:3], [NAMES[4], NAMES[2]], [NAMES[2], NAMES[4], NAMES[1]], NAMES, NAMES[::-1]):
+    for names in (NAMES[2:3], [NAMES[4], NAMES[2]], [NAMES[2], NAMES[4], NAMES[1]], NAMES, NAMES[::-1], PATHS):
         for dtype in ("float32", "float64"):
             gradients = some_gradients(2, names, dtype)
             there = [name for name in gradients if gradients[name] is not None]
@@ -130,6 +133,15 @@ def packing(student):
                 instead={
                     "The order is the dictionary's, and another rank may have filled its own in another: sort.": (
                         flat(gradients, there)
+                    ),
+                    "Numbers in names are text as well: layers.10 comes before layers.2.": (
+                        flat(gradients, sorted(there, key=lambda name: (name[:7], len(name))))
+                    ),
+                    "Capital letters come first, as Python sorts text: Head before a.": (
+                        flat(gradients, sorted(there, key=str.lower))
+                    ),
+                    "The whole names are sorted, not their last parts.": (
+                        flat(gradients, sorted(there, key=lambda name: name.split(".")[-1]))
                     ),
                     "A matrix goes in row after row, not column after column.": np.concatenate(
                         [gradients[name].T.reshape(-1) for name in sorted(there)]
@@ -205,7 +217,7 @@ def packing(student):
 def drawn_gradients(d) -> dict:
     """Arrays of any shapes, and None for what is frozen, in any order; at least one array."""
     frozen = [False] + [d.choice(False, True) for _ in range(d.size(0, 3))]
-    names = d.shuffled(["w", "b", "a", "down"][: len(frozen)])
+    names = d.shuffled(d.choice(["w", "b", "a", "down"], ["layers.10.w", "layers.2.b", "Head", "a"])[: len(frozen)])
     shapes = [d.shape((1, 2, 0, 3)) for _ in frozen]
     arrays = [None if is_frozen else d.array(*shape) for is_frozen, shape in zip(frozen, shapes, strict=True)]
     return dict(zip(names, arrays, strict=True))
@@ -213,7 +225,8 @@ def drawn_gradients(d) -> dict:
 
 def unflatten_inputs(d):
     like = drawn_gradients(d)
-    return d.array(sum(g.size for g in like.values() if g is not None)), like
+    dtype = d.choice("float64", "float32")
+    return d.array(sum(g.size for g in like.values() if g is not None), dtype=dtype), like
 
 
 def walked(buffer: np.ndarray, like: dict, names: list | None) -> dict:
@@ -346,7 +359,7 @@ def is_upside_down(got: dict, gradients: list[dict], counts: list[int]) -> bool:
 )
 def averaging(student):
     search(student.driver.averaged, average_inputs, parts=("averages",), dtypes=True, tolerance=SAME)
-    for counts in ([3], [2, 3], [5, 1, 2], [4, 0]):
+    for counts in ([3], [2, 3], [5, 1, 2], [4, 0], [100, 109], [201, 200]):
         n, total = len(counts), sum(counts)
         names = [NAMES[2], NAMES[1], NAMES[4]] if n < 3 else NAMES
         gradients = [some_gradients(rank, names[::-1] if rank else names) for rank in range(n)]
@@ -365,6 +378,11 @@ def averaging(student):
             answer["averages"][rank].equals(
                 right,
                 instead={
+                    "Counts that are nearly equal are not equal: 201 weigh more than 200.": (
+                        lambda got, g=gradients, total=total, n=n: (
+                            total > 200 and is_near(got, weighted(g, [1 / n] * n))
+                        )
+                    ),
                     "Not averaged: this is the rank's own gradient.": gradients[rank],
                     "This is the mean of the ranks' means: a rank that counted more must weigh more.": (
                         weighted(gradients, [1 / n] * n)
@@ -414,13 +432,17 @@ def averaging(student):
         )
 
 
+def is_near(got: dict, wanted: dict) -> bool:
+    return all(np.allclose(got[name], wanted[name]) for name in wanted if wanted[name] is not None)
+
+
 def average_inputs(d):
     first = drawn_gradients(d)
     gradients = [first]
     for _ in range(d.size(0, 3)):
         names = d.shuffled(list(first))
         gradients.append({name: None if first[name] is None else d.array(*first[name].shape) for name in names})
-    return gradients, [some(d, 3, 1, 2, 7), *(some(d, 2, 5, 0, 1) for _ in gradients[1:])]
+    return gradients, [some(d, 3, 1, 2, 7, 300), *(some(d, 2, 5, 0, 1, 301) for _ in gradients[1:])]
 
 
 LEARNING_RATE = 0.1  # of the driver's optimizers
@@ -458,7 +480,7 @@ def some_batches(rows: int, steps: int) -> list:
     ),
 )
 def stepping(student):
-    search(student.driver.together, step_inputs, 12, parts=("states", "losses"), tolerance=1e-5)
+    search(student.driver.together, step_inputs, 12, parts=("states", "losses", *STEP), hints=STEP, tolerance=1e-5)
     for kind, rows, size, steps in [("SGD", 2, 1, 1), ("SGD", 3, 2, 2), ("AdamW", 3, 2, 2), ("AdamW", 7, 3, 2)]:
         answer = student.driver.together(some_batches(rows, steps), size, kind)
         start, local, alone = (answer[part].value for part in ("start", "local", "alone"))
@@ -553,6 +575,12 @@ def stepping(student):
         )
 
 
+STEP = {
+    "modes": "A replica computes in the mode that it is in: train_step changes no mode, not for a while either.",
+    "trains": "Other parameters train afterwards than before: what is frozen stays frozen.",
+}
+
+
 def row_shares(rows: int, size: int) -> list[float]:
     return [((rank + 1) * rows // size - rank * rows // size) / rows for rank in range(size)]
 
@@ -571,7 +599,7 @@ def step_inputs(d):
         targets = np.where(d.mask(rows, time), d.whole(rows, time, below=3), -100)
         targets[:, -1] = d.whole(rows, below=3)
         batches.append((d.array(rows, time, 3), targets))
-    return batches, size, d.choice("SGD", "AdamW")
+    return batches, size, d.choice("SGD", "AdamW"), d.choice("training", "evaluation")
 
 
 def seconds(compute: float, nbytes: float, n: int, bandwidth: float, latency: float) -> float:
@@ -654,6 +682,9 @@ def pricing(student):
             best,
             instead={hint: answer.raw for hint in known}
             | {
+                "Times that are nearly equal are not equal: the shortest is wanted, however little it is shorter.": (
+                    lambda got, one=one, best=best: got != best and 0 < abs(one[got] / one[best] - 1) < 1e-4
+                ),
                 "That is its time: the number of ranks is asked for.": one[best],
                 "Of equal ones the smallest: a machine that brings nothing is not worth having.": (
                     lambda got, one=one, best=best: one[got] == one[best]
@@ -673,6 +704,9 @@ CASES = [
     (8.0, 4_000_000, 1e9, 0.001, 1000),
     (8.0, 4_000_000, 1e6, 0.001, 1000),
     (40.0, 1000, 8000.0, 0.25, 12),
+    (10.0, 1000, 8000.0, 1.99999, 2),  # 9.99998 s by two, beside 10 s
+    (1e-5, 1000, 8e9, 1.99999e-6, 2),
+    (600.0, 1000, 1e9, 1e-6, 1000),
 ]
 COSTS = (4.0, 0.5, 2.25), (1000, 10, 4_000_001), (3, 1, 2, 16), (8000.0, 8.0, 1e9), (0.25, 0.0, 0.001)
 

@@ -90,11 +90,12 @@ class Model(nn.Module):
         for p in self.parameters():
             p.data = p.data.astype("float64")
         self.frozen.requires_grad_(False)
-        self.rows = 0  # that it has seen
+        self.rows, self.modes = 0, set()  # of the rows that it has seen
 
     def forward(self, x):
         x = x if isinstance(x, Tensor) else Tensor(x)
         self.rows += len(x)
+        self.modes.add("training" if self.training else "evaluation")
         return self.down(self.frozen(self.up(x).tanh()).tanh())
 
 
@@ -141,9 +142,9 @@ def counted(step, counts, rank):
     return counting
 
 
-def together(student, batches, size, kind):
+def together(student, batches, size, kind, mode="training"):
     """[train_step(replicas, optimizers, x, targets, send) for x, targets in batches], with ones in p.grad before"""
-    replicas = [Model() for _ in range(size)]
+    replicas = [Model().train(mode == "training") for _ in range(size)]
     optimizers = [optimizer_of(replica, kind) for replica in replicas]
     stepped = [0] * size
     for rank in range(size):
@@ -157,6 +158,8 @@ def together(student, batches, size, kind):
     facts = {"start": start, "states": states, "losses": losses, "alone": alone(batches, kind)}
     facts["stepped"] = stepped
     facts["rows"] = [replica.rows for replica in replicas]
+    facts["modes"] = [", ".join(sorted(replica.modes)) for replica in replicas]
+    facts["trains"] = [[p.requires_grad for p in replica.parameters()] for replica in replicas]
     facts["are numbers"] = not any(isinstance(loss, Tensor) for loss in losses)
     facts["local"] = [local(student, batches[0], rank, size) for rank in range(size)]
     return facts | line.facts(size)

@@ -57,6 +57,7 @@ def shard(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
 def flatten(gradients: dict[str, np.ndarray | None]) -> np.ndarray:
     """All gradients in one array (numbers,) of their dtype: name after name, sorted; each row after row.
 
+    Names are sorted as Python sorts text: "Head" before "a", "layers.10" before "layers.2".
     They have any number of axes, and at least one is not None. The array is a new one.
     """
     raise NotImplementedError("lesson 14, task 2: into one buffer and back")
@@ -118,7 +119,8 @@ def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targe
     """One step of all replicas on the global batch x (rows, …), targets (rows, …), as one model would take it.
 
     replicas[rank](x) gives logits (rows, …, classes); optimizers[rank] is its own. In each shard some targets count.
-    What is in p.grad from before the call does not count.
+    What is in p.grad from before the call does not count. Each replica computes in the mode that it is in, and stays in
+    it; what is frozen stays frozen.
     Returns the mean loss over all targets that count, from before the step, as a number.
     """
     raise NotImplementedError("lesson 14, task 5: shard, backward, average, step")

@@ -45,6 +45,12 @@ def step_with(**changes: str) -> str:
     return STEP.format(**usual | changes)
 
 
+def flat_by(key: str) -> str:
+    """flatten, with another key to sort by."""
+    names = f"names = sorted(gradients, key=lambda name: {key})"
+    return f"{names}\nreturn np.concatenate([gradients[n].reshape(-1) for n in names if gradients[n] is not None])"
+
+
 MISTAKES = [
     # Task 1
     Mistake("shard", "the whole batch", "return batch", "whole batch"),
@@ -677,6 +683,101 @@ MISTAKES = [
         "the longest",
         "return max(range(1, most + 1), key=lambda n: step_seconds(compute, nbytes, n, bandwidth, latency))",
         "longest step",
+    ),
+    Mistake(
+        "shard",
+        "places cut in floats",
+        """
+        if len(batch) < size:
+            raise ValueError
+        each = len(batch) / size
+        return batch[int(rank * each) : int((rank + 1) * each)]
+        """,
+        "Rows are lost",
+    ),
+    Mistake("flatten", "sorted by numbers", flat_by("(name.split('.')[0], len(name), name)"), "layers.10 comes before"),
+    Mistake("flatten", "sorted without case", flat_by("name.lower()"), "Capital letters come first"),
+    Mistake("flatten", "sorted by last parts", flat_by("name.split('.')[-1]"), "not their last parts"),
+    Mistake(
+        "unflatten",
+        "of the other dtype",
+        """
+        found, place = {}, 0
+        for name in sorted(like):
+            old = like[name]
+            size = 0 if old is None else old.size
+            found[name] = None if old is None else buffer[place : place + size].reshape(old.shape).astype(old.dtype)
+            place += size
+        return found
+        """,
+        "The dtype is",
+    ),
+    Mistake(
+        "average",
+        "counts that are nearly equal",
+        """
+        is_equal = max(counts) <= 1.1 * min(counts)
+        shares = [1 / len(counts) if is_equal else count / sum(counts) for count in counts]
+        buffers = [flatten(own) * share for own, share in zip(gradients, shares)]
+        return [unflatten(buffer, own) for buffer, own in zip(all_reduce(buffers, send), gradients)]
+        """,
+        "nearly equal are not equal",
+    ),
+    Mistake(
+        "average",
+        "counts of 8 bits",
+        """
+        total = int(np.array(counts, dtype="uint8").sum(dtype="uint8"))
+        buffers = [flatten(own) * (count / total) for own, count in zip(gradients, counts)]
+        return [unflatten(buffer, own) for buffer, own in zip(all_reduce(buffers, send), gradients)]
+        """,
+        "differ",
+    ),
+    Mistake(
+        "train_step",
+        "left in evaluation mode",
+        step_with(forget="optimizers[rank].zero_grad(); replica.eval()"),
+        "left a model in another mode",
+    ),
+    Mistake(
+        "train_step",
+        "put into training mode",
+        step_with(forget="optimizers[rank].zero_grad(); replica.train()"),
+        "left a model in another mode",
+    ),
+    Mistake(
+        "train_step",
+        "evaluation mode for a while",
+        "modes = [replica.training for replica in replicas]"
+        + step_with(forget="optimizers[rank].zero_grad(); replica.eval()").replace(
+            "averages =", "[replica.train(mode) for replica, mode in zip(replicas, modes)]\naverages ="
+        ),
+        "not for a while either",
+    ),
+    Mistake(
+        "train_step",
+        "all of it trains",
+        step_with(step="replica.requires_grad_(); optimizers[rank].step()"),
+        "what is frozen stays frozen",
+    ),
+    Mistake(
+        "best_ranks",
+        "nearly equal times",
+        """
+        times = [step_seconds(compute, nbytes, n, bandwidth, latency) for n in range(1, most + 1)]
+        return 1 + next(n for n, seconds in enumerate(times) if np.isclose(seconds, min(times)))
+        """,
+        "Times that are nearly equal",
+    ),
+    Mistake(
+        "best_ranks",
+        "microseconds",
+        """
+        return min(
+            range(1, most + 1), key=lambda n: round(step_seconds(compute, nbytes, n, bandwidth, latency), 6)
+        )
+        """,
+        "Times that are nearly equal",
     ),
 ]
 

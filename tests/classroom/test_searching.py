@@ -348,6 +348,14 @@ def test_a_model_is_left_in_the_mode_that_it_was_in(switches, duty):
     assert duty is None or duties.breach["name"] == "the mode of model.layers.1"
 
 
+def test_a_model_in_a_list_is_left_in_its_mode_too():
+    duties = Duties(["measure"], (), (), ())
+    student = ModuleType("exercise")
+    exec("def measure(models): models[1].eval()", vars(student))
+    duties.watched(student).measure([nn.RMSNorm(2), nn.RMSNorm(2)])
+    assert duties.breach["name"] == "the mode of models[1]"
+
+
 def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):
     from minilora.classroom.sandbox import wire
 

@@ -62,7 +62,8 @@ class Duties:
             given = list(zip(said, arguments, strict=False)) + list(named.items())
             before = [(place, array, array.copy()) for who, value in given for place, array in arrays_in(value, who)]
             outlines = [(who, value, outline(value)) for who, value in given if isinstance(value, (list, tuple, dict))]
-            modes = [(who, value, modes_of(value)) for who, value in given if isinstance(value, Module)]
+            models = [found for who, value in given for found in models_in(value, who)]
+            modes = [(place, model, modes_of(model)) for place, model in models]
             settings = settings_of_numpy()
             self._depth += 1
             try:
@@ -130,6 +131,15 @@ class View:
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(vars(self)["_module"], name, value)
+
+
+def models_in(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, Module]]:
+    """(where, model) of all models in a value: "model", "replicas[1]"."""
+    if isinstance(value, Module):
+        yield place, value
+    elif depth < DEEPEST and isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from models_in(item, f"{place}[{key!r}]", depth + 1)
 
 
 def modes_of(module: Module) -> dict[str, bool]:
