@@ -10,7 +10,7 @@ FROM_NOTEBOOK = {"how_much.png": "How much of the model has to move?"}
 def where() -> Diagram:
     d = Diagram(
         520,
-        390,
+        396,
         "Four stacks of an embedding, six layers and a head, and the gradient's way down from the loss. The head alone "
         "trains: it ends there. Two upper layers train, too: it goes down two layers. Everything trains: it goes all "
         "the way. The lowest layer alone trains: it goes nearly all the way, past frozen layers.",

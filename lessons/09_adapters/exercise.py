@@ -111,7 +111,7 @@ class Behind(nn.Module):
 
 # %%
 def insert(model: nn.Module, d: int, m: int, placement: str, seed: int = 0) -> list[str]:
-    """Put adapters of width m into a model with a stream of width d; of the model, only they train.
+    """Put adapters of width m into a model with a stream of width d. Afterwards the adapters train, and nothing else.
 
     placement: as in task 1; where the model has no such module, or the placement is another, ValueError is raised.
     The i-th adapter, in the model's order, starts from seed + i. Returns the paths of the modules that have one now.

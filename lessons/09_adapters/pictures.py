@@ -1,0 +1,62 @@
+"""The diagrams of lesson 09: python -m minilora.classroom.publish.diagrams"""
+
+import numpy as np
+
+from minilora.show.diagram import FROZEN, MASKED, SMALL, TRAINED, Diagram
+
+FROM_NOTEBOOK = {"where.png": "Where adapters sit in a block", "width.png": "What adapters of width m train"}
+
+
+def bottleneck() -> Diagram:
+    d = Diagram(
+        520,
+        392,
+        "The output h of a frozen module goes two ways: straight up, and through the thin matrix down, the function f, "
+        "and the thin matrix up. Both are added.",
+    )
+    d.box(110, 348, 180, 36, "frozen module", FROZEN)
+    d.line((200, 348), (200, 322), (90, 322))
+    d.arrow((200, 322), (340, 322), (340, 292))
+    d.text(210, 337, "h  (n, d)", SMALL, "start", "soft")
+    d.arrow((90, 322), (90, 40), (181, 40))
+    d.text(80, 180, "unchanged", SMALL, look="soft", turn=-90)
+    d.matrix(277, 264, 126, 28, "W₁  (m, d)", TRAINED)
+    d.text(415, 278, "down", SMALL, "start")
+    d.arrow((340, 264), (340, 240))
+    d.circle(340, 222, 18, "f")
+    d.text(368, 248, "m numbers", SMALL, "start", "soft")
+    d.arrow((340, 204), (340, 192))
+    d.matrix(326, 66, 28, 126, "W₂", TRAINED)
+    d.text(368, 120, "(d, m)", SMALL, "start", "soft")
+    d.text(368, 144, "up", SMALL, "start")
+    d.arrow((340, 66), (340, 40), (219, 40))
+    d.text(352, 44, "the remark  (n, d)", SMALL, "start", "soft")
+    d.circle(200, 40, 17, "+")
+    d.arrow((200, 23), (200, 4))
+    return d
+
+
+def switches() -> Diagram:
+    d = Diagram(
+        520,
+        200,
+        "One adapter of width 3 at two inputs. At each, the entries inside that are above zero keep their row of W1 "
+        "and their column of W2; the others are switched off. The two inputs switch different ones.",
+    )
+    rng = np.random.default_rng(82)
+    w1, b1 = rng.standard_normal((3, 4)), rng.standard_normal(3)
+    inputs = rng.standard_normal((2, 4))
+    for n, h in enumerate(inputs):
+        inside, left = w1 @ h + b1, 12 + 256 * n
+        opened = inside > 0
+
+        def of(i: int, opened: np.ndarray = opened) -> str:
+            return TRAINED if opened[i] else MASKED
+
+        d.text(left + 120, 20, ("one input", "another input")[n], look="bold")
+        d.grid(left, 50, 4, 3, 24, lambda i, j, of=of: of(j))
+        d.grid(left + 84, 62, 3, 1, (52, 24), lambda i, j, of=of: of(i), lambda i, j, v=inside: f"{v[i]:.1f}")
+        d.grid(left + 148, 62, 3, 4, 24, lambda i, j, of=of: of(i))
+        for x, label in ((36, "W₂"), (110, "inside"), (196, "W₁")):
+            d.text(left + x, 166, label, SMALL)
+    return d
