@@ -83,7 +83,13 @@ def counting(student):
 
 
 ODD = "A parameter may have any number of axes, none as well: its size says how many numbers are in it."
-COUNTS = {"what trains afterwards": "Counting changed what trains: only look at requires_grad."}
+ANEW = "Right at first, wrong when the model has changed: count anew in each call, and keep nothing."
+COUNTS = {
+    "what trains afterwards": "Counting changed what trains: only look at requires_grad.",
+    "gradients": "Counting changed gradients: only look at the model.",
+    "all frozen": ANEW,
+    "a larger head": ANEW,
+}
 
 
 def some_kinds(d):
@@ -226,6 +232,8 @@ FROZEN = {
     NEW: "A buffer trains now: only parameters may. parameters() has them; named_tensors() has the buffers, too.",
     "trains": "What trains afterwards is not what the modules at the paths have.",
     "names": "What trains is right, but other paths were returned.",
+    "with a new head": "Right at first, wrong when the model has another head: ask it for its modules in each call.",
+    "the first names": "A second call changed the list that the first one returned: make a new list in each call.",
 }
 
 
@@ -345,6 +353,7 @@ HEADED = {
     "numbers that differ": "The numbers of the new weight repeat: draw each of them.",
     "small": "The numbers are not normal times 0.02.",
     "a seed gives one head": "Use the rng that `seed` made, so that a seed gives one head.",
+    "arrays of their own": "Two models' heads share one array, and who trains one changes the other: make a new array.",
     "another seed, another head": "Every seed gives the same head: use the rng that `seed` made.",
 }
 
@@ -363,9 +372,10 @@ def facts_of_head(result):
     }
 
 
-def facts_of_seeds(weights):
-    first, again, other = weights
+def facts_of_seeds(found):
+    first, again, other = found["weights"]
     return {
+        "arrays of their own": found["arrays of their own"],
         "a seed gives one head": np.array_equal(first, again),
         "another seed, another head": not np.any(first == other),
     }
@@ -477,6 +487,12 @@ def grouping(student):
             ),
         },
     )
+    equal = student.driver.grouped(["copied.weight", "head.weight"], ["copied"], 0.1, 0.5)["rows"]
+    equal.holds(
+        lambda rows: sorted(rows) == [["copied.weight", 0.1, 0.01], ["head.weight", 0.5, 0.01]],
+        "copied.weight at 0.1, head.weight at 0.5",
+        "A weight with the numbers of the head's is not the head's: only the same object is.",
+    )
     student.driver.grouped(["body.norm.bias", "head.weight", "head.bias"], [], 0.2, 0.2)["rows"].holds(
         lambda rows: sorted(row[0] for row in rows) == ["body.norm.bias", "head.bias", "head.weight"],
         "body.norm.bias, head.bias, head.weight, each once",
@@ -490,12 +506,17 @@ GROUPED = {
     "weight decays": "A weight decay is wrong: it goes by the axes, so (1, 4) is a matrix and (4,) is none.",
     "an empty group": "A group is empty: leave it out.",
     "what trains afterwards": "Making groups changed what trains: only look at requires_grad.",
+    "a second call": "Right at first, wrong when other parameters train: make the groups anew in each call.",
+    "its numbers": "Right at first, wrong with other rates: make the groups anew in each call.",
+    "the first groups": "The groups of the first call were others after the second: make new lists in each call.",
 }
 
 
 def group_inputs(d):
-    kinds = [d.choice("", "tied"), d.choice("", "twin", "inner", "shelf")]
-    paths = d.number(["head"], [""], ["body.norm", "head"], ["body"], ["head_scale", "body.layers.1"], ["body.embed"])
+    kinds = [d.choice("", "tied"), d.choice("", "twin", "inner", "shelf", "copied")]
+    paths = d.number(
+        ["head"], [""], [], ["body.norm", "head"], ["body"], ["head_scale", "body.layers.1"], ["body.embed"]
+    )
     return kinds, d.size(1, 3), paths, d.number(0.1, 0.5, 0.0, 2.0), d.number(0.5, 0.1, 3.0), d.number(0.01, 0.0, 1.0)
 
 
@@ -531,6 +552,7 @@ NO_GRAPH = "The loss depends on nothing that trains: is the head left out, or is
 )
 def stepping(student):
     search(student.driver.stepped_once, step_inputs, 40, hints=STEPPED, tolerance=1e-4)
+    search(student.driver.stepped_once, loud_inputs, 10, parts=("loss",), hints={"loss": LOUD}, tolerance=1e-4)
     rng = np.random.default_rng(5)
     for n, steps in ((1, 1), (3, 1), (4, 3)):
         x, labels = draw(rng, n, 3).astype("float32"), rng.integers(0, 2, n)
@@ -615,16 +637,25 @@ STEPPED = {
     "frozen, with a gradient": "A frozen parameter has a gradient now: forget gradients by zero_grad(), or by None.",
     "loss": "That is not F.cross_entropy of the whole batch's scores before the step.",
     "after the step": "The parameters are others than optimizer.step() makes of this loss's gradients.",
+    "with another optimizer": "A step with a second optimizer is wrong: step with the one that is handed over.",
     "moved": "A parameter with no part in the loss moved, or one that trains did not: to forget a gradient is to have "
     "none, and zeros are one, by which weights decay.",
 }
+
+
+LOUD = "The loss is wrong where scores are large: F.cross_entropy takes the largest off before exp."
+
+
+def loud_inputs(d):
+    return [["loud"], *step_inputs(d)[1:]]
 
 
 def step_inputs(d):
     n = d.size()
     x = d.array(n, *d.shape((0, 1)), d.size())
     paths = d.choice(["head"], [""], ["body"], ["head", "body.layers.1"], ["body.embed"])
-    return [d.choice("", "tied")], paths, x, d.whole(n, below=4), d.number(0.5, 0.1), d.number(0.0, 0.1)
+    labels = d.whole(n, below=4, dtype=d.choice("int64", "int32", "uint8"))
+    return [d.choice("", "tied")], paths, x, labels, d.number(0.5, 0.1), d.number(0.0, 0.1)
 
 
 @task(
@@ -716,10 +747,12 @@ EXTRACTED = {
     "recording afterwards": "no_grad() is still on afterwards, and nothing would train: use it in a with statement.",
     "what trains": "What trains has changed, or was frozen: no_grad() is all that is needed here.",
     "moved": "The model's own numbers changed: run the body, and leave it as it is.",
+    "gradients": "The model's gradients changed: run the body, and leave all else in the model as it is.",
+    "after training": "Right at first, wrong when weights have changed: the body runs anew in each call.",
 }
 
 
 def feature_inputs(d):
     further, inputs = d.shape((0, 1)), d.size()
-    batches = [d.array(d.size(), *further, inputs) for _ in range(d.size(1, 3))]
+    batches = [d.array(d.choice(1, 2, 3, 4, 0), *further, inputs) for _ in range(d.size(1, 3))]
     return batches, d.choice([""], ["head"], [])

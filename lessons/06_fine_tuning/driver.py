@@ -3,6 +3,8 @@
 There are no answers here. The first line of each docstring is how a report shows the call.
 """
 
+from copy import copy
+
 import numpy as np
 
 from minilora import Tensor, nn, optim
@@ -35,7 +37,7 @@ class Model(nn.Module):
 
     kinds: "tied": the head's weight is a layer's; "twin": a second norm, equal to the body's; "odd": parameters of the
     model itself, with three axes and with none; "table": a buffer in the body; "inner": a head in the body; "shelf": a
-    Linear in a dictionary.
+    Linear in a dictionary; "copied": a Linear equal to the head; "loud": a head with large weights.
     """
 
     def __init__(self, depth=2, dropout=0.0, seed=1, kinds=(), inputs=3, classes=2):
@@ -57,6 +59,11 @@ class Model(nn.Module):
             self.body.table = Tensor(np.ones((2, 3), dtype="float32"))
         if "shelf" in kinds:
             self.shelf = {"one": nn.Linear(4, 2, rng=rng)}
+        if "copied" in kinds:
+            arrays_of_head = [None if p is None else p.data.copy() for p in (self.head.weight, self.head.bias)]
+            self.copied = nn.Linear.from_arrays(*arrays_of_head)
+        if "loud" in kinds:
+            self.head.weight.data = self.head.weight.data * 1000
 
     def forward(self, x):
         return self.head(self.body(x))
@@ -91,21 +98,31 @@ def counted(student, kinds, frozen):
 
 
 def counts(student, kinds, depth, frozen):
-    """count_parameters(model), some of which is frozen"""
+    """count_parameters(model), some of which is frozen; again when all is frozen; again with a larger head"""
     model = Model(depth, kinds=kinds)
     for path in frozen:
         model.get_submodule(path).requires_grad_(False)
-    return {"counts": student.count_parameters(model), "what trains afterwards": training(model)}
+    for p in model.parameters():
+        p.grad = np.ones_like(p.data) if p.requires_grad else None
+    facts = {"counts": student.count_parameters(model), "what trains afterwards": training(model)}
+    facts["gradients"] = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    mark_below(model, [])
+    facts["all frozen"] = student.count_parameters(model)
+    model.head = nn.Linear(4, 9)
+    return facts | {"a larger head": student.count_parameters(model)}
 
 
 def frozen(student, paths, before, kinds):
-    """names = freeze_all_but(model, paths), where only the modules at `before` trained"""
+    """names = freeze_all_but(model, paths), where only the modules at `before` trained; then for another head"""
     model = Model(depth=11, kinds=kinds)
     mark_below(model, before)
     all_names = list(arrays(model))
     names = student.freeze_all_but(model, list(paths))
     is_same = list(arrays(model)) == all_names
-    return {"no new parameter": is_same, "trains": training(model), "names": names}
+    facts = {"no new parameter": is_same, "trains": training(model), "names": copy(names)}
+    model.head = nn.Linear(4, 3)
+    student.freeze_all_but(model, ["head"])
+    return facts | {"with a new head": training(model), "the first names": names}
 
 
 def refused(student, paths, before):
@@ -161,12 +178,12 @@ def replaced(student, width, old_classes, has_bias, classes, seed):
 
 def seeded(student, classes, seed):
     """new_head(model, classes, seed), of other models: once more with that seed, then with seed + 1"""
-    weights = []
-    for s in (seed, seed, seed + 1):
-        model = Model()
+    models = [Model() for _ in range(3)]
+    for model, s in zip(models, (seed, seed, seed + 1), strict=True):
         student.new_head(model, classes, s)
-        weights.append(model.head.weight.numpy())
-    return weights
+    weights = [model.head.weight.data for model in models]
+    are_own = not any(np.shares_memory(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    return {"weights": [weight.copy() for weight in weights], "arrays of their own": are_own}
 
 
 def grouped(student, names, kinds, body_lr, head_lr):
@@ -189,17 +206,23 @@ def rows_of(model, groups):
 
 
 def groups(student, kinds, classes, paths, body_lr, head_lr, weight_decay):
-    """make_groups(model, body_lr, head_lr, weight_decay), where only the modules at `paths` train"""
+    """make_groups(model, body_lr, head_lr, weight_decay), where only the modules at `paths` train; then with others"""
     model = Model(kinds=kinds, classes=classes)
     mark_below(model, paths)
-    found = rows_of(model, student.make_groups(model, body_lr, head_lr, weight_decay))
+    made = student.make_groups(model, body_lr, head_lr, weight_decay)
+    found, trained = rows_of(model, made), training(model)
     rows = sorted(found["rows"])
+    mark_below(model, ["body.norm", "head"])
+    again = rows_of(model, student.make_groups(model, body_lr + 1, head_lr + 1, weight_decay + 1))
     return {
         "parameters": [name for name, *_ in rows],
         "learning rates": {name: lr for name, lr, _ in rows},
         "weight decays": {name: decay for name, _, decay in rows},
         "an empty group": 0 in found["sizes"],
-        "what trains afterwards": training(model),
+        "what trains afterwards": trained,
+        "a second call": [row[0] for row in sorted(again["rows"])],
+        "its numbers": [row[1:] for row in sorted(again["rows"])],
+        "the first groups": sorted(rows_of(model, made)["rows"]) == rows,
     }
 
 
@@ -224,7 +247,7 @@ def stepped_once(student, kinds, paths, x, labels, lr, weight_decay):
     start = arrays(model)
     optimizer = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay)
     loss = student.train_step(model, optimizer, x, labels)
-    return {
+    facts = {
         "dropout is on": all(is_on for _, _, is_on in model.body.calls),
         "training mode": all(module.training for _, module in model.named_modules()),
         "what trains": training(model),
@@ -235,6 +258,9 @@ def stepped_once(student, kinds, paths, x, labels, lr, weight_decay):
         "loss": loss,
         "after the step": arrays(model),
     }
+    other = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=3 * lr)
+    student.train_step(model, other, x, labels)
+    return facts | {"with another optimizer": arrays(model)}
 
 
 def features(x):
@@ -249,6 +275,9 @@ def extracted(student, batches, paths):
     model.train()
     mark_below(model, paths)
     start = arrays(model)
+    for p in model.parameters():
+        p.grad = np.ones_like(p.data) if p.requires_grad else None
+    given = [parameter.grad for parameter in model.parameters()]
     found = student.extract_features(model, batches)
     still_recording = is_recording()
     form = type(found).__name__
@@ -258,7 +287,7 @@ def extracted(student, batches, paths):
         form = "list of lists"
     calls = list(model.body.calls)
     clean.eval()
-    return {
+    facts = {
         "dropped": any(is_on for _, _, is_on in calls),
         "training": any(module.training for _, module in model.named_modules()),
         "form": form,
@@ -268,6 +297,9 @@ def extracted(student, batches, paths):
         "recording afterwards": still_recording,
         "what trains": training(model),
         "moved": [name for name, array in arrays(model).items() if not np.array_equal(array, start[name])],
+        "gradients": all(p.grad is before for p, before in zip(model.parameters(), given, strict=True)),
         "hidden": [clean.body(Tensor(x)).numpy() for x in batches],
         "scores": [clean.head(clean.body(Tensor(x))).numpy() for x in batches],
     }
+    model.body.norm.weight.data = model.body.norm.weight.data * 2
+    return facts | {"after training": student.extract_features(model, batches)}

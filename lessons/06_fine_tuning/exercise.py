@@ -26,7 +26,7 @@ from minilora import Tensor, nn, no_grad
 
 # %%
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """How many numbers (train, there are in all). Only looks at the model."""
+    """How many numbers (train, there are in all) now. Only looks at the model."""
     raise NotImplementedError("lesson 06, task 1: count what trains")
 
 
@@ -43,8 +43,8 @@ def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
     """Afterwards the parameters of the modules at `paths` train, and no others, whatever trained before. One that two
     modules share trains if either is named. Without paths, none train. Buffers never train.
 
-    Returns the paths of the parameters that train, in the model's order. Raises ValueError, and changes nothing, where
-    a path is no module of the model; "" is the whole model.
+    Returns a new list: the paths of the parameters that train, in the model's order. Raises ValueError, and changes
+    nothing, where a path is no module of the model; "" is the whole model.
     """
     raise NotImplementedError("lesson 06, task 2: freeze, then unfreeze")
 
@@ -60,7 +60,7 @@ def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
 # %%
 def new_head(model: nn.Module, classes: int, seed: int) -> None:
     """Put a fresh Linear (hidden size -> classes) in place of model.head, whatever that is like. The old Linear and the
-    rest of the model stay as they are.
+    rest of the model stay as they are. One seed gives two models equal heads, each with an array of its own.
     """
     rng = np.random.default_rng(seed)
     raise NotImplementedError("lesson 06, task 3: a small one of the same width")
@@ -79,7 +79,7 @@ def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: 
     """Groups with all parameters that train, each once, and none that is frozen; no group is empty.
 
     The parameters of model.head learn at head_lr, also those that it shares with the body; all others learn at body_lr.
-    Those with two axes have the weight decay, those with one have 0.
+    Those with two axes have the weight decay, those with one have 0. Each call makes new lists.
     """
     raise NotImplementedError("lesson 06, task 4: each in the group where it belongs")
 
@@ -93,7 +93,8 @@ def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: 
 
 # %%
 def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -> float:
-    """One step on a batch, x (n, …) and labels (n,). Returns the loss before the step, as a number.
+    """One step on a batch, x (n, …) and labels (n,) of any integer dtype. Returns the loss before the step,
+    as a number.
 
     The model is in training mode and stays there. Only what trains, and has a part in the loss, gets a gradient and
     moves.
@@ -112,7 +113,7 @@ def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -
 
 # %%
 def extract_features(model: nn.Module, batches: list[np.ndarray]) -> np.ndarray:
-    """The hidden states (n, d) of model.body for all batches, each (some of n, …), in order. Leaves the model in eval
-    mode, and all else in it as it was.
+    """The hidden states (n, d) of model.body for all batches, each (some of n, …), in order; a batch may have no
+    rows. Each call runs the body as it is now, and leaves the model in eval mode, and all else in it as it was.
     """
     raise NotImplementedError("lesson 06, task 6: run the body once, without a graph")

@@ -1056,6 +1056,205 @@ MISTAKES = [
         """,
         "no_grad() is still on",
     ),
+    # Kept between calls
+    Mistake(
+        "count_parameters",
+        "kept for each model",
+        """
+        sizes = [(p.size, p.requires_grad) for p in model.parameters()]
+        counts = sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+        return vars(new_head).setdefault(model, counts)
+        """,
+        "count anew in each call",
+    ),
+    Mistake(
+        "count_parameters",
+        "the sum kept for each model",
+        """
+        sizes = [(p.size, p.requires_grad) for p in model.parameters()]
+        total = vars(new_head).setdefault(model, sum(n for n, _ in sizes))
+        return sum(n for n, trains in sizes if trains), total
+        """,
+        "count anew in each call",
+    ),
+    Mistake(
+        "count_parameters",
+        "kept at the class",
+        """
+        sizes = [(p.size, p.requires_grad) for p in model.parameters()]
+        counts = sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+        return vars(new_head).setdefault(type(model), counts)
+        """,
+        "count anew in each call",
+    ),
+    Mistake(
+        "count_parameters",
+        "gradients forgotten",
+        """
+        sizes = []
+        for p in model.parameters():
+            sizes.append((p.size, p.requires_grad))
+            p.grad = None
+        return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+        """,
+        "Counting changed gradients",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "modules of the old head",
+        """
+        modules = vars(new_head).setdefault(model, dict(model.named_modules()))
+        if any(path not in modules for path in paths):
+            raise ValueError
+        model.requires_grad_(False)
+        for path in paths:
+            modules[path].requires_grad_(True)
+        return [name for name, p in model.named_parameters() if p.requires_grad]
+        """,
+        "ask it for its modules",
+    ),
+    Mistake(
+        "freeze_all_but",
+        "one list for all calls",
+        """
+        modules = dict(model.named_modules())
+        if any(path not in modules for path in paths):
+            raise ValueError
+        model.requires_grad_(False)
+        for path in paths:
+            modules[path].requires_grad_(True)
+        names = vars(new_head).setdefault("names", [])
+        names[:] = [name for name, p in model.named_parameters() if p.requires_grad]
+        return names
+        """,
+        "make a new list in each call",
+    ),
+    Mistake(
+        "new_head",
+        "one array for each seed",
+        """
+        start = (0.02 * rng.standard_normal((classes, model.head.in_features))).astype("float32")
+        start = vars(make_groups).setdefault((seed, start.shape), start)
+        model.head = nn.Linear.from_arrays(start)
+        """,
+        "share one array",
+    ),
+    Mistake(
+        "new_head",
+        "one array for all",
+        """
+        start = (0.02 * rng.standard_normal((classes, model.head.in_features))).astype("float32")
+        held = vars(make_groups).setdefault(start.shape, np.zeros_like(start))
+        held[:] = start
+        model.head = nn.Linear.from_arrays(held)
+        """,
+        "share one array",
+    ),
+    Mistake(
+        "new_head",
+        "one Linear for each seed",
+        """
+        start = (0.02 * rng.standard_normal((classes, model.head.in_features))).astype("float32")
+        heads = vars(make_groups)
+        model.head = heads.setdefault((seed, start.shape), nn.Linear.from_arrays(start))
+        """,
+        "share one array",
+    ),
+    Mistake(
+        "make_groups",
+        "kept for each model",
+        GROUPS.format(
+            'groups += [{"params": [p], "lr": [body_lr, head_lr][is_head], "weight_decay": weight_decay * is_matrix}]'
+        ).replace("return groups", "return vars(new_head).setdefault(model, groups)"),
+        "when other parameters train",
+    ),
+    Mistake(
+        "make_groups",
+        "one list for all calls",
+        GROUPS.format(
+            'groups += [{"params": [p], "lr": [body_lr, head_lr][is_head], "weight_decay": weight_decay * is_matrix}]'
+        ).replace("groups = []", 'groups = vars(new_head).setdefault("groups", []); groups.clear()'),
+        "make new lists",
+    ),
+    Mistake(
+        "make_groups",
+        "the head's by its numbers",
+        """
+        heads = {p.numpy().tobytes() for p in model.head.parameters()}
+        return [
+            {
+                "params": [p],
+                "lr": head_lr if p.numpy().tobytes() in heads else body_lr,
+                "weight_decay": weight_decay * (p.ndim > 1),
+            }
+            for p in model.parameters()
+            if p.requires_grad
+        ]
+        """,
+        "only the same object is",
+    ),
+    Mistake(
+        "train_step",
+        "the first optimizer",
+        """
+        optimizer = vars(new_head).setdefault(model, optimizer)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(Tensor(x)), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "the one that is handed over",
+    ),
+    Mistake(
+        "train_step",
+        "the softmax by hand",
+        """
+        optimizer.zero_grad()
+        shares = model(Tensor(x)).exp()
+        shares = shares / shares.sum(axis=-1, keepdims=True)
+        loss = -shares[np.arange(len(labels)), labels].log().mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "takes the largest off",
+    ),
+    Mistake(
+        "extract_features",
+        "kept for each model",
+        """
+        model.eval()
+        with no_grad():
+            found = np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
+        return vars(new_head).setdefault(model, found).copy()
+        """,
+        "the body runs anew",
+    ),
+    Mistake(
+        "extract_features",
+        "kept for each batch",
+        """
+        model.eval()
+        with no_grad():
+            found = [model.body(Tensor(x)).numpy() for x in batches]
+        kept = vars(new_head)
+        return np.concatenate([kept.setdefault((model, x.tobytes()), h) for x, h in zip(batches, found)])
+        """,
+        "the body runs anew",
+    ),
+    Mistake(
+        "extract_features",
+        "gradients forgotten",
+        """
+        model.eval()
+        for p in model.parameters():
+            p.grad = None
+        with no_grad():
+            return np.concatenate([model.body(Tensor(x)).numpy() for x in batches])
+        """,
+        "The model's gradients changed",
+    ),
 ]
 
 RIGHT = [
