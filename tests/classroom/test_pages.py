@@ -14,6 +14,8 @@ from minilora.classroom.publish import pages
 from minilora.plan.activations import Step
 from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
+from minilora.quant import plain
+from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.results.page import ROOT, reviews_curve
 from tests.helpers import chrome
 
@@ -159,3 +161,64 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     blue = np.where(best < 0, 255 - 136, 255 - 2)
     expected = 255 - np.minimum(np.abs(best) / (np.abs(change).max() / 2), 1) * blue
     assert np.abs(shown[..., 2] - expected).max() <= 2
+
+
+def quantized(weights: np.ndarray, blocksize: int, kind: str) -> tuple[str, float]:
+    """The bytes of the weights as the page writes them, and the root of the mean square of the errors."""
+    packed, absmax = plain.quantize_4bit(weights, blocksize, midpoints(kind), order(kind))
+    back = plain.dequantize_4bit(packed, absmax, CODEBOOKS[kind](), blocksize, weights.size)
+    return " ".join(f"0x{byte:02X}" for byte in packed), np.sqrt(np.square(back - weights, dtype=float).mean())
+
+
+@needs_chromium
+def test_lesson_11_quantizes_as_minilora_does(page):
+    weights = np.array(data_of("11")["weights"], dtype=np.float32)
+    largest = np.where(np.arange(16) == 14, 10 * weights, weights)
+    assert np.abs(weights).argmax() == 14
+
+    def check(weights: np.ndarray, blocksize: int) -> None:
+        for kind in ("nf4", "int4"):
+            packed, error = quantized(weights, blocksize, kind)
+            says = page.value(f"byId('{kind}-says').textContent")
+            assert says.endswith(f"bytes {packed}"), (says, packed, blocksize)
+            assert number_in(says, "error", ";") == pytest.approx(error, abs=6e-5)
+
+    opened(page, "11", "5")
+    verdict = page.value("byId('verdict').textContent")
+    for kind, before, after in (("nf4", "0.0059:", "times"), ("int4", "INT4's is", "times")):
+        times = quantized(largest, 16, kind)[1] / quantized(weights, 16, kind)[1]
+        assert number_in(verdict, before, after) == pytest.approx(times, abs=0.06)
+    check(largest, 16)
+    page.press("ArrowUp")
+    check(largest, 8)
+    page.press("ArrowUp")
+    check(largest, 4)
+    page.press("Tab", "Tab", " ")  # to the button that takes it back
+    check(weights, 4)
+    said = page.value("byId('said').textContent")
+    assert said.startswith("Weight 15 is 0.1672, and its block's absmax 0.1672."), "not the first block's"
+    page.value("byId('which').focus()")
+    page.press("Home", "ArrowRight", "ArrowRight", "ArrowRight", "Tab", "ArrowLeft")  # the fourth weight, a little less
+    weights[3] = 0.055  # of the steps of the slider, the next below
+    check(weights, 4)
+    said = page.value("byId('said').textContent")
+    assert said.startswith("Weight 4 is 0.0550, and its block's absmax 0.0550. NF4: code 15, mark 1.0000")
+    assert said.endswith("4 + 32 / 4 = 12 bits.")
+    without = re.search("<noscript>.*</noscript>", page.value("document.documentElement.innerHTML"), re.S)[0]
+    weights = np.array(data_of("11")["weights"], dtype=np.float32)
+    for numbers, blocksize in ((weights, 16), (largest, 16), (largest, 4)):
+        assert f"{quantized(numbers, blocksize, 'nf4')[1]:.4f}" in without
+
+
+@needs_chromium
+def test_lesson_11_weights_can_be_dragged(page):
+    opened(page, "11", "5")
+    box = page.value("(({x, y, width}) => ({x, y, width}))(byId('weights').getBoundingClientRect())")
+    unit = box["width"] / 360  # pixels of the page per unit of the picture
+    start = {"x": box["x"] + unit * (54 + 19 * 2.5), "y": box["y"] + unit * 72}  # the third weight, at zero
+    axis = float(page.value("byId('weights').dataset.axis"))
+    for kind, up in (("mousePressed", 0), ("mouseMoved", 30), ("mouseReleased", 30)):
+        where = start | {"y": start["y"] - unit * up}
+        page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **where)
+    said = page.value("byId('said').textContent")
+    assert number_in(said, "Weight 3 is", ", and") == pytest.approx(axis / 2, rel=0.03)

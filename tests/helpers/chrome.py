@@ -131,7 +131,8 @@ class Page:
 
     def press(self, *keys: str) -> None:
         """Keys by name ("Tab", "ArrowRight", "Enter", "7"), to what has the focus."""
-        codes = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+        codes = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38}
+        codes |= {"ArrowRight": 39, "ArrowDown": 40}
         for key in keys:
             more = {"text": "\r" if key == "Enter" else key} if key == "Enter" or len(key) == 1 else {}
             code = codes.get(key, ord(key[0]))
