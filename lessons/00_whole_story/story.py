@@ -17,7 +17,7 @@ import zlib
 from itertools import count
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for products as small as these, a second thread costs time
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads gain little here, and lose much on a busy machine
 import numpy as np
 
 # 1. A tensor that remembers (lesson 02). By how much would the loss grow if a weight grew a little? That is its
