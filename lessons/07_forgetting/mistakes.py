@@ -700,6 +700,17 @@ MISTAKES = [
 
 RIGHT = [
     Right(
+        "replay_price",
+        "a difference of cross-entropies, token by token",
+        """
+        def bits(p, q):
+            return sum(a * (np.inf if b == 0 else -np.log2(b)) for a, b in zip(p, q) if a > 0)
+
+        mixed = [(1 - share) * a + share * b for a, b in zip(p_new, p_old)]
+        return bits(p_new, mixed) - bits(p_new, p_new), bits(p_old, mixed) - bits(p_old, p_old)
+        """,
+    ),
+    Right(
         "bits_of",
         "label by label, base 2",
         """
