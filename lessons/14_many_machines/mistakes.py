@@ -783,6 +783,25 @@ MISTAKES = [
 
 RIGHT = [
     Right(
+        "all_reduce",
+        "filled up to equal pieces",
+        """
+        n, size = len(buffers), buffers[0].size
+        per = -(-size // n)
+        rows = []
+        for buffer in buffers:
+            own = np.zeros((n, per), dtype=buffer.dtype)
+            own.reshape(-1)[:size] = buffer
+            rows.append(own)
+        for step in range(2 * n - 2):
+            mail = [send(rank, (rank + 1) % n, rows[rank][(rank - step) % n].copy()) for rank in range(n)]
+            for source, numbers in enumerate(mail):
+                place = rows[(source + 1) % n][(source - step) % n]
+                place[:] = place + numbers if step < n - 1 else numbers
+        return [own.reshape(-1)[:size].copy() for own in rows]
+        """,
+    ),
+    Right(
         "shard",
         "dealt out like cards",
         """
