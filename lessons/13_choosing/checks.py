@@ -670,3 +670,91 @@ def price(case: dict, one: dict) -> float:
 
 def total(case: dict, name: str) -> float:
     return price(case, case["options"][name])
+
+
+def adapters_inputs(d):
+    """One to three adapters of one weight, of ranks that differ."""
+    d_in, d_out = d.size(), d.size()
+    adapters = []
+    for _ in range(d.choice(2, 1, 3)):
+        r = d.size(1, 3)
+        scales = d.number(2.0, 0.5, 4.0), d.number(1.0, -0.5, 0.25, 0.0, 3.0)
+        adapters.append((d.array(r, d_in), d.array(d_out, r), *scales))
+    return adapters, d.number(1.0, 0.5, 0.0, -1.0)
+
+
+def summed(adapters, strength, scale=lambda s, w: s * w):
+    return strength * sum(scale(s, w) * B @ A for A, B, s, w in adapters)
+
+
+ROWS = "Each adapter keeps its rows: A has as many as all ranks together."
+
+
+def facts_of_sums(pair):
+    A, B = pair
+    return {
+        "A's shape": np.shape(A),
+        "B's shape": np.shape(B),
+        "B A": np.asarray(B) @ A,
+        "dtypes": f"{A.dtype} {B.dtype}",
+    }
+
+
+@task(
+    7,
+    hints=(
+        "What is the rank of a sum of two updates, in general? What shapes must A and B have, then?",
+        "Stack the A's as rows and the B's as columns: the product of the stacks is the sum of the products. Put each "
+        "update's numbers, strength, w and s, into one of its two factors.",
+        "Of ranks 1: A₁ = [1, 0], B₁ = [2; 3] and A₂ = [0, 1], B₂ = [4; 5] give A = [[1, 0], [0, 1]] and B = [[2, 4], "
+        "[3, 5]], and B A = [[2, 4], [3, 5]]. Twice the second: B = [[2, 8], [3, 10]].",
+    ),
+)
+def adding(student):
+    hints = {
+        "A's shape": ROWS,
+        "B's shape": "Each adapter keeps its columns: B has as many as all ranks together.",
+        "dtypes": "A and B have the dtype that the adapters have.",
+    }
+    search(student.adapter_sum, adapters_inputs, facts=facts_of_sums, hints=hints)
+    one, two = np.array([[1.0, 2.0]]), np.array([[3.0, -1.0], [0.5, 1.5]])
+    B1, B2 = np.array([[1.0], [-2.0], [4.0]]), np.array([[2.0, 1.0], [0.0, 3.0], [-1.0, 1.0]])
+    adapters = [(one, B1, 2.0, 0.75), (two, B2, 0.5, -3.0)]
+    for strength in (1.0, 0.25):
+        answer = student.adapter_sum(adapters, strength)
+        answer.returns({"Ranks may differ: stack, and do not add.": raised("ValueError", "broadcast")})
+        answer.holds(
+            lambda pair, strength=strength: np.allclose(np.asarray(pair[1]) @ pair[0], summed(adapters, strength)),
+            "B A is the sum of the updates",
+            "B A is not the sum of the updates.",
+            instead={ROWS: lambda pair: len(pair[0]) != 3}
+            | {
+                hint: lambda pair, wrong=wrong: np.allclose(np.asarray(pair[1]) @ pair[0], wrong)
+                for hint, wrong in {
+                    "The scalings alpha / r are missing.": summed(adapters, strength, lambda s, w: w),
+                    "The weights are missing.": summed(adapters, strength, lambda s, w: s),
+                    "The strength is missing.": summed(adapters, 1.0),
+                    "The strength is counted twice: it belongs to one of the two factors.": summed(
+                        adapters, strength**2
+                    ),
+                    "Weights are counted twice: they belong to one of the two factors.": summed(
+                        adapters, strength, lambda s, w: s * w * w
+                    ),
+                    "Scalings are counted twice: they belong to one of the two factors.": summed(
+                        adapters, strength, lambda s, w: s * s * w
+                    ),
+                    "Negative weights take away: their sign is lost.": summed(
+                        adapters, strength, lambda s, w: s * abs(w)
+                    ),
+                    "That is the mean: a sum was asked for.": summed(adapters, strength) / 2,
+                    "Weights need not add up to 1: use them as they are.": summed(adapters, strength / -2.25),
+                }.items()
+                if strength != 1 or "trength" not in hint
+            },
+        )
+    whole = student.adapter_sum(adapters)
+    whole.holds(
+        lambda pair: np.allclose(np.asarray(pair[1]) @ pair[0], summed(adapters, 1.0)),
+        "the whole sum, where no strength is given",
+        "strength is 1 where it is not given.",
+    )

@@ -420,7 +420,96 @@ for name in sorted(measured, key=means.get):
     ),
 ]
 
+SUM = """
+A = np.concatenate([A for A, _, _, _ in adapters])
+B = np.concatenate([{} for A, B, s, w in adapters], axis=1)
+return A, B
+"""
+MISTAKES += [
+    Mistake("adapter_sum", name, SUM.format(code), hint)
+    for name, code, hint in (
+        ("no scalings", "strength * w * B", "scalings alpha / r are missing"),
+        ("no weights", "strength * s * B", "weights are missing"),
+        ("no strength", "w * s * B", "strength is missing"),
+        ("the sign lost", "strength * abs(w) * s * B", "sign is lost"),
+        ("weights to 1", "strength * w / sum(w for *_, w in adapters) * s * B", "need not add up to 1"),
+        ("a mean", "strength * w * s * B / len(adapters)", "That is the mean"),
+        ("strength squared", "strength**2 * w * s * B", "strength is counted twice"),
+    )
+] + [
+    Mistake(
+        "adapter_sum",
+        "in both factors",
+        """
+        A = np.concatenate([w * A for A, _, _, w in adapters])
+        B = np.concatenate([strength * w * s * B for A, B, s, w in adapters], axis=1)
+        return A, B
+        """,
+        "Weights are counted twice",
+    ),
+    Mistake(
+        "adapter_sum",
+        "added, not stacked",
+        """
+        A = sum(A for A, _, _, _ in adapters)
+        return A, sum(strength * w * s * B for A, B, s, w in adapters)
+        """,
+        "as many as all ranks together",
+    ),
+    Mistake(
+        "adapter_sum",
+        "as one full update",
+        """
+        update = strength * sum(w * s * B @ A for A, B, s, w in adapters)
+        return np.eye(update.shape[1], dtype=update.dtype), update
+        """,
+        "as many as all ranks together",
+    ),
+    Mistake(
+        "adapter_sum",
+        "float64",
+        """
+        A = np.concatenate([np.asarray(A, "float64") for A, _, _, _ in adapters])
+        return A, np.concatenate([np.float64(strength * w * s) * B for A, B, s, w in adapters], axis=1)
+        """,
+        "the dtype that the adapters have",
+    ),
+    Mistake(
+        "adapter_sum",
+        "in place",
+        """
+        for A, B, s, w in adapters:
+            B *= strength * w * s
+        return np.concatenate([a[0] for a in adapters]), np.concatenate([a[1] for a in adapters], axis=1)
+        """,
+        "changed its argument",
+    ),
+]
+
 RIGHT = [
+    Right(
+        "adapter_sum",
+        "scaled at A, filled in",
+        """
+        R = sum(len(a[0]) for a in adapters)
+        A = np.empty((R, adapters[0][0].shape[1]), adapters[0][0].dtype)
+        B = np.empty((len(adapters[0][1]), R), adapters[0][1].dtype)
+        at = 0
+        for a, b, s, w in adapters:
+            A[at : at + len(a)] = a * (s * w) * strength
+            B[:, at : at + len(a)] = b
+            at += len(a)
+        return A, B
+        """,
+    ),
+    Right(
+        "adapter_sum",
+        "vstack and hstack",
+        """
+        As, Bs, scalings, weights = zip(*adapters)
+        return np.vstack(As), np.hstack([B * float(strength * w * s) for B, s, w in zip(Bs, scalings, weights)])
+        """,
+    ),
     Right(
         "crossover",
         "counted up, in NumPy",

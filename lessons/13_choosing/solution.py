@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Lesson 13: choosing
 #
-# Six short tasks: when training has paid for itself, how many numbers a model has, how many bytes a step of training
-# takes, which of two measured numbers is really better, which methods are worth a look, and which one to take. The
-# reading is README.md beside this file. `minilora check 13` says how far you are, `minilora check 13 --hint` helps.
+# Seven short tasks: when training has paid for itself, how many numbers a model has, how many bytes a step of training
+# takes, which of two measured numbers is really better, which methods are worth a look, which one to take, and how to
+# take two adapters at once. The reading is README.md beside this file. `minilora check 13` says how far you are,
+# `minilora check 13 --hint` helps.
 
 # %%
 from math import ceil
@@ -181,3 +182,23 @@ case = {
     },
 }
 # choose(case)
+
+# %% [markdown]
+# ## Task 7: or take both
+#
+# Two LoRA adapters were trained on one base: one knows the films, one the law. Their updates can be added, each times a
+# weight, and the sum times a strength λ, with no further training. What comes out is one LoRA update again.
+
+
+# %%
+def adapter_sum(adapters: list, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """(A (R, d_in), B (d_out, R)) with B A = strength · (w₁ s₁ B₁ A₁ + w₂ s₂ B₂ A₂ + …), of A's and B's dtype.
+
+    adapters: one or more (A (r, d_in), B (d_out, r), s, w). s: the adapter's own alpha / r; w: its weight in the sum,
+    which may be 0 or negative. Ranks may differ; R is the sum of them. strength 0 gives the base, 1 the whole sum.
+    """
+    ### BEGIN SOLUTION task 7: several adapters, one update
+    A = np.concatenate([A for A, _, _, _ in adapters])  # (R, d_in)
+    B = np.concatenate([B * A.dtype.type(strength * w * s) for A, B, s, w in adapters], axis=1)  # (d_out, R)
+    return A, B
+    ### END SOLUTION

@@ -70,7 +70,7 @@ def test_the_solution_passes_within_ten_seconds(lesson, sandbox, tmp_path):
 @every_lesson
 def test_a_lesson_is_whole(lesson):
     found = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
-    assert found - {"driver.py", "pictures.py", *lesson.readings} | {"README.md"} == FILES
+    assert found - {"driver.py", "pictures.py", "play.py", *lesson.readings} | {"README.md"} == FILES
     assert len(lesson.tasks) == len(lesson.source.titles) == max(lesson.source.titles)
     count = Counter(task_of(lesson, mistake) for mistake in lesson.mistakes.MISTAKES)
     assert all(count[task.number] >= 5 for task in lesson.tasks), f"mistakes a task: {dict(count)}"
