@@ -243,7 +243,8 @@ def walked(buffer: np.ndarray, like: dict, names: list | None) -> dict:
     3,
     hints=(
         "Draw three ranks with three pieces each. Who hands on which piece first, so that no two hand on the same one?",
-        "In step s, rank i sends piece (i - s) % n to rank (i + 1) % n: n - 1 steps add, n - 1 more replace.",
+        "A rank hands on the piece that it has just received. So follow piece 0: with which rank is it in step s? Then "
+        "every other piece is so many places further. n - 1 steps add, n - 1 more replace.",
         "Three ranks with pieces a, b, c. First rank 0 hands on its a, rank 1 b and rank 2 c. Then rank 0 hands on "
         "the c that it has just added to, rank 1 a, rank 2 b: now rank 0 has a finished b. In two more steps what is "
         "finished goes round in the same way, and replaces.",

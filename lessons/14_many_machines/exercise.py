@@ -3,8 +3,8 @@
 # # Lesson 14: one machine is not enough
 #
 # Six tasks: share a batch out, put all gradients into one buffer, add up buffers over a ring, average, take a step that
-# many machines take together, and find how many machines are too many. The reading is README.md beside this file.
-# `minilora check 14` says how far you are, `minilora check 14 --hint` helps.
+# many machines take together, and find how many machines are too many. The reading is README.md beside this file, and
+# ring.md for tasks 2 and 3. `minilora check 14` says how far you are, `minilora check 14 --hint` helps.
 #
 # The machines are called ranks, and count from 0. Here they live in one process, in lists with a place for each rank;
 # what goes from one to another goes through `send(source, target, numbers)`, which returns the numbers as they arrive
@@ -37,8 +37,9 @@ class Transport:
 
 # %%
 def shard(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
-    """The rows (axis 0) that `rank` of `size` ranks takes, by their number alone: rows of inputs and of targets match.
+    """The rows (axis 0) of `batch` that `rank` of `size` ranks takes.
 
+    Which rows these are follows from len(batch), rank and size alone, so that inputs and targets are shared out alike.
     Each row goes to exactly one rank, and no rank has two rows more than another. Raises ValueError where there are
     fewer rows than ranks: one would have nothing to do.
     """
@@ -76,15 +77,15 @@ def unflatten(buffer: np.ndarray, like: dict[str, np.ndarray | None]) -> dict[st
 #
 # The ranks sit in a ring. Cut each buffer into as many pieces as there are ranks. In a first round of n - 1 steps, each
 # rank hands a piece to the next one, which adds it to its own; in a second round, finished pieces are handed on in the
-# same way, and replace what is there. Every rank sends at once, and never more than a piece.
+# same way, and replace what is there. On a network all ranks of a step send at once; here they may take turns.
 
 
 # %%
 def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
-    """For each rank, the sum of all ranks' buffers (numbers,).
+    """For each rank, the sum of all ranks' buffers. buffers[rank]: (numbers,), of one length at all ranks.
 
-    Each rank sends at most 2 (n - 1) pieces of 1/n of a buffer (rounded up), one a step; one rank alone sends nothing.
-    The buffers that were given stay as they are.
+    Each of n ranks calls `send` at most 2 (n - 1) times, with at most 1/n of a buffer (rounded up) each time; one rank
+    alone sends nothing. The buffers that were given stay as they are.
     """
     raise NotImplementedError("lesson 14, task 3: a ring")
 
@@ -94,12 +95,13 @@ def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
 #
 # Each rank has the gradient of its own mean loss. A mean of means is the mean of all only where all have counted as
 # many, and they have not: some targets do not count (padding), and rows do not divide. What is wanted is the gradient
-# that one machine would have got from the whole batch.
+# that one machine would have got from the whole batch. (A NumPy number, such as np.float64(0.8), turns a float32 array
+# into float64; a Python number does not.)
 
 
 # %%
 def average(gradients: list[dict[str, np.ndarray | None]], counts: list[int], send) -> list[dict]:
-    """For each rank, the gradient of the mean loss over all targets, in the dtype of its own.
+    """For each rank, the gradient of the mean loss over all targets, in the dtype of gradients[rank].
 
     gradients[rank]: of the mean loss over the counts[rank] targets of that rank. One all_reduce for all of them.
     """
@@ -110,8 +112,9 @@ def average(gradients: list[dict[str, np.ndarray | None]], counts: list[int], se
 # ## Task 5: a step together
 #
 # The replicas are equal before, and must be equal afterwards: each takes its shard, finds its gradient, and steps with
-# the average. `F.cross_entropy(logits, targets)` is the mean over the targets that are not -100, a Tensor. The gradient
-# of a parameter is `p.grad`, an array or None, and may be assigned.
+# the average. `F.cross_entropy(logits, targets)` is the mean over the targets that are not -100, a Tensor: it has
+# `.backward()` and `.item()`. An optimizer has `.zero_grad()` and `.step()`. `model.named_parameters()` gives pairs of
+# a name and a parameter p, whose gradient is `p.grad`: an array or None, which may be assigned.
 
 
 # %%
@@ -130,14 +133,14 @@ def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targe
 # ## Task 6: how many are too many?
 #
 # The seconds of a step: what there is to compute is shared out, and then come the 2 (n - 1) steps of the ring, each
-# with the link's latency and a piece to carry. Links are sold in bits a second, and a byte has 8.
+# with the link's latency and a piece to carry. Links are sold in bits per second, and a byte has 8.
 
 
 # %%
 def step_seconds(compute: float, nbytes: int, ranks: int, bandwidth: float, latency: float) -> float:
     """The seconds of a step.
 
-    compute: seconds for the global batch on one machine; nbytes: of the buffer; bandwidth: bits a second; latency:
+    compute: seconds for the global batch on one machine; nbytes: of the buffer; bandwidth: bits per second; latency:
     seconds that a message takes however short it is. The ring's pieces are taken as equal, with parts of a byte.
     """
     raise NotImplementedError("lesson 14, task 6: compute, then communicate")

@@ -48,8 +48,8 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
     `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
-    `study.NAME`, a sentence; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.table`,
-    `scaling.sentence`, `reviews.table` and `reviews.sentence`.
+    `study.NAME`, a sentence; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.speeds`,
+    two ranks over each link; `scaling.sentence`, `reviews.table` and `reviews.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}
@@ -59,7 +59,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     found |= {"reviews.table": f"\n\n{markdown(reviews.grid())}\n\n", "reviews.sentence": reviews.sentence()}
     found |= jargon.values(jargon.read(root / RECORDS / jargon.FILE))
     steps = scaling.read(root / RECORDS / scaling.FILE)
-    found["scaling.table"] = f"\n\n{_table(scaling.grid(steps))}\n\n"
+    found["scaling.speeds"] = f"\n\n{markdown(scaling.speeds(steps))}\n\n"
     found["scaling.sentence"] = scaling.sentence(steps)
     for name, study in measured_studies(root).items():
         found |= {f"study.{name}": study.sentence(), f"study.{name}.table": f"\n\n{markdown(study.grid())}\n\n"}
@@ -188,7 +188,7 @@ def _scaling_section(records: Records) -> list[str]:
         f"## {scaling.TITLE}",
         provenance(records.header, "python -m benchmarks.scaling"),
         _table(scaling.grid(rows)),
-        scaling.sentence(rows),
+        f"{scaling.sentence(rows)} {scaling.further(rows)}",
     ]
 
 

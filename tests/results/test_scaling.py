@@ -38,11 +38,16 @@ def test_the_table_says_what_was_measured():
     assert "15 MB for full fine-tuning and 131 kB for LoRA, 113 times fewer" in scaling.grid(ROWS).caption
 
 
-def test_the_sentence_follows_the_numbers():
-    sentence = scaling.sentence(ROWS)
-    assert "reach 0.90 times the speed of one process with two threads" in sentence
-    assert "fully at 0.40 times the speed of one core, and by LoRA at 2.00 times" in sentence
-    assert "saves 20 % of a step" in sentence and "at most 14 % off" in sentence
+def test_two_ranks_are_shown_by_link_as_multiples_of_one_core_of_their_method():
+    rows = [r for r in ROWS if r["mbit"] == 100 or r["ranks"] == 1]
+    assert scaling.speeds(rows).rows == [("100 Mbit/s", "0.40", "2.00")]
+
+
+def test_the_sentences_follow_the_numbers():
+    found, further = scaling.sentence(ROWS), scaling.further(ROWS)
+    assert "0.40 times the speed of one core with full fine-tuning, and 2.00 times with LoRA" in found
+    assert "at most 14 % off" in found and "saves 20 % of a step" in further
+    assert "reach 0.90 times the speed of one process with two threads" in further
 
 
 def test_the_record_comes_back_in_order_and_no_other_file_does(tmp_path):
