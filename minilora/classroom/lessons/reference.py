@@ -57,10 +57,12 @@ class Reference:
     """The functions of solution.py, and a driver's on them.
 
     recording: notes what they are asked, and give; replay: has what they gave before, and the examples of searches.
+    What was asked once is not computed again: the same checks ask the same.
     """
 
     def __init__(self, solution: str, driver: str, recording: Recording | None = None, replay: Recording | None = None):
         self.recording, self.replay = recording, replay
+        self._known = {} if replay is None else replay.results
         self.solution, self.driver = ModuleType("solution"), ModuleType("driver")
         exec(compile(solution, "solution.py", "exec"), vars(self.solution))
         exec(compile(driver, "driver.py", "exec"), vars(self.driver))
@@ -69,8 +71,9 @@ class Reference:
         """As `Session.call`: plain values, or what was raised."""
         packed = wire.pack(list(arguments))
         call = hashlib.sha256(f"{name} {driver} ".encode() + packed).hexdigest()[:32]
-        result = self.replay.results.get(call) if self.replay is not None else None
-        result = self._computed(name, packed, driver) if result is None else result
+        result = self._known.get(call)
+        if result is None:
+            result = self._known[call] = self._computed(name, packed, driver)
         if self.recording is not None:
             self.recording.results[call] = result
         found = wire.unpack(result)
@@ -90,7 +93,7 @@ class Recorded(Reference):
     """What a solution gave, without the solution."""
 
     def __init__(self, replay: Recording):
-        self.recording, self.replay = None, replay
+        self.recording, self.replay, self._known = None, replay, replay.results
 
     def _computed(self, name: str, packed: bytes, driver: bool) -> bytes:
         raise MiniloraError(f"this kit has no result of {name} for what the checks ask; unpack it again")
