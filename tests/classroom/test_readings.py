@@ -1,6 +1,10 @@
-"""pytest tests/classroom/test_readings.py: what each page of a lesson owes its reader: pictures, links, and an end."""
+"""pytest tests/classroom/test_readings.py: what each page of a lesson owes its reader: pictures, links, and an end. And
+the pages in front of lesson 01: what a student needs, and ways in.
+"""
 
+import doctest
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -13,21 +17,25 @@ from minilora.show.diagram import LETTERS, SMALL, WIDTH
 pytestmark = pytest.mark.host
 
 LESSONS = [lesson for lesson in all_lessons() if (lesson.folder / diagrams.SCRIPT).is_file()]
+MOST_WORDS, WIDEST, ALT = 2200, 88, 40  # words of a page, characters of an example's line and of an alt text at least
 PAGES = [
-    pytest.param(lesson, path, id=f"{lesson.name}-{name}")
+    pytest.param(path, MOST_WORDS, id=f"{lesson.name}-{name}")
     for lesson in LESSONS
     for name, path in lesson.readings.items()
     if path.suffix == ".md"
 ]
-MOST_WORDS, WIDEST, ALT = 2200, 88, 40  # words of a page, characters of an example's line and of an alt text at least
+DOCS = Path(__file__).parents[2] / "docs"
+WAYS_IN = ("windows", "colab", "binder")
+PAGES += [pytest.param(DOCS / f"{name}.md", 350, id=name) for name in WAYS_IN]
+PAGES += [pytest.param(DOCS / "prerequisites.md", 1200, id="prerequisites")]
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)#]+)[^)]*\)")
 
 
-@pytest.mark.parametrize("lesson, page", PAGES)
-def test_a_page_can_be_read(lesson, page):
+@pytest.mark.parametrize("page, most_words", PAGES)
+def test_a_page_can_be_read(page, most_words):
     text = page.read_text("utf-8")
-    assert len(text.split()) <= MOST_WORDS
+    assert len(text.split()) <= most_words
     examples = [line for line in text.splitlines() if line.startswith("    ")]
     assert max(map(len, examples), default=0) <= WIDEST, [line for line in examples if len(line) > WIDEST]
     assert " a character" not in text and " a token," not in text, "per character, per token"
@@ -48,6 +56,25 @@ def test_a_lesson_has_pictures_and_ways_on(lesson):
     assert any("arxiv.org" in link or "doi.org" in link or "https://" in link for link in links), "to what to read next"
     assert links >= {page.name for page in pages if page.name != "README.md"}
     assert all("<details>" in text for text in pages.values() if "**Your prediction" in text), "answers, folded"
+
+
+def test_what_a_student_needs_is_computed_and_asked():
+    page = DOCS / "prerequisites.md"
+    failures, tried = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert tried and not failures
+    _, *topics, questions = page.read_text("utf-8").split("\n## ")
+    assert len(topics) == 4 and all("    >>> " in topic and "https://" in topic for topic in topics)
+    answers = re.findall(r"<details>.*?</summary>\n\n(.*?)</details>", questions, re.DOTALL)
+    assert len(answers) == len(re.findall(r"^\*\*\d\.\*\* ", questions, re.MULTILINE)) == 5
+    assert all("Lesson " in answer for answer in answers), "which lesson needs it"
+
+
+def test_the_front_page_leads_to_every_way_in():
+    front = (DOCS / "index.md").read_text("utf-8")
+    linked, menus = set(LINK.findall(front)), front.partition("```{toctree}")[2].splitlines()
+    for name in ("prerequisites", "browser", *WAYS_IN):
+        assert f"{name}.md" in linked and name in menus
+    assert all("## What was tried\n" in (DOCS / f"{name}.md").read_text("utf-8") for name in WAYS_IN)
 
 
 def test_pictures_are_what_their_scripts_draw():
