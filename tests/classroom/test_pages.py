@@ -3,20 +3,25 @@
 What a page shows is compared with what minilora and NumPy compute. Needs Chromium, without which the first tests run.
 """
 
-import base64
 import json
 import re
+import runpy
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
+from minilora import functional as F
 from minilora.classroom.publish import pages
+from minilora.measure.lab import Lab
 from minilora.plan.activations import Step
 from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.results.page import ROOT, reviews_curve
+from minilora.tensor import no_grad
+from minilora.train import recipes
 from tests.helpers import chrome
 
 needs_chromium = pytest.mark.skipif(
@@ -36,11 +41,6 @@ def page():
 def data_of(number: str) -> dict:
     (script,) = [script for script in SCRIPTS if script.parent.name.startswith(number)]
     return json.loads(script.with_suffix(".json").read_text("utf-8"))
-
-
-def unpacked(array: dict) -> np.ndarray:
-    codes = np.frombuffer(base64.b64decode(array["codes"]), "<i2")
-    return (codes * array["scale"]).reshape(array["shape"])
 
 
 def opened(page, number: str, guess: str) -> None:
@@ -143,7 +143,7 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
 @needs_chromium
 def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     data = data_of("08")
-    change = unpacked(data["change"])
+    change = pages.unpacked(data["change"])
     left, sizes, right = np.linalg.svd(change)
     np.testing.assert_allclose(data["sizes"], sizes, atol=1e-3 * sizes[0])
     held = np.cumsum(sizes**2) / (sizes**2).sum()
@@ -222,3 +222,109 @@ def test_lesson_11_weights_can_be_dragged(page):
         page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **where)
     said = page.value("byId('said').textContent")
     assert number_in(said, "Weight 3 is", ", and") == pytest.approx(axis / 2, rel=0.03)
+
+
+@needs_chromium
+def test_lesson_07_moves_the_point_that_was_measured(page):
+    data = data_of("07")
+    ways = {way["name"]: way for way in data["ways"]}
+    for way in ways.values():  # λ = 0 is the base and λ = 1 what training kept
+        assert way["strengths"][0] == way["path"][0] == [0, 0]
+        assert way["strengths"][-1] == pytest.approx(way["path"][way["steps"].index(way["kept"])], abs=2e-5)
+    lab = Lab(recipes.base_folder(), test_characters=12_000)
+    bits = [lab.bits(lab.base(), text) for text in (lab.domain_test, lab.base_test)]
+    assert data["base"] == pytest.approx(bits, abs=1e-4)
+
+    half, whole = (np.array(ways["LoRA"]["strengths"][i]) for i in (10, 20))
+    opened(page, "07", "70")
+    verdict = page.value("byId('verdict').textContent")
+    assert number_in(verdict, "LoRA has", "% of what it had learned") == round(100 * half[0] / whole[0])
+    assert number_in(verdict, "and", "% of what it had forgotten") == round(100 * half[1] / whole[1])
+
+    def check(name: str, place: int) -> None:
+        said = page.value("byId('said').textContent")
+        learned, forgotten = ways[name]["strengths"][place]
+        assert said.startswith(f"{name} at λ = {place / 20:.2f}: learned {learned:.3f}, forgotten {forgotten:.3f}"), (
+            said
+        )
+        left, ground = (float(page.value(f"ring.getAttribute('{name}')")) for name in ("cx", "cy"))
+        where = "(([x, y]) => [x, y])([{}({}), {}({})])".format("x", learned, "y", forgotten)
+        assert page.value(where) == pytest.approx([left, ground], abs=0.01)
+        assert ("has gained" in said) == (forgotten < 0)
+
+    check("LoRA", 10)
+    page.press("ArrowRight", "ArrowRight", "ArrowRight")
+    check("LoRA", 13)
+    page.value("byId('way').focus()")
+    page.press("Home")
+    check("full fine-tuning", 13)
+    page.press("End", "Tab", "Home", "ArrowRight")
+    check("norms alone", 1)
+    without = re.search("<noscript>.*</noscript>", page.value("document.documentElement.innerHTML"), re.S)[0]
+    for name in ("LoRA", "full fine-tuning"):
+        for place in (10, 20):
+            assert all(f"{number:.3f}" in without for number in ways[name]["strengths"][place])
+
+
+def attention(model, ids: np.ndarray, is_causal: bool) -> np.ndarray:
+    """Weights (L, H, T, P + T): what attention gives for values that are rows of the identity, in each layer."""
+    found, attend = [], F.scaled_dot_product_attention
+
+    def listening(q, k, v, **options):
+        values = np.broadcast_to(np.eye(k.shape[2], dtype="float32"), (*k.shape[:-1], k.shape[2]))
+        found.append(attend(q, k, values, is_causal=is_causal).numpy()[0])
+        return attend(q, k, v, **options)
+
+    with patch.object(F, "scaled_dot_product_attention", listening), no_grad():
+        model(ids[None])
+    return np.stack(found)
+
+
+@needs_chromium
+def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
+    data, (script,) = data_of("10"), [script for script in SCRIPTS if script.parent.name.startswith("10")]
+    names = runpy.run_path(str(script))
+    lab = Lab(recipes.base_folder(), test_characters=8_000)
+    ids, virtual = lab.tokenizer.encode(names["SENTENCE"]), data["virtual"]
+    models = (lab.base(), names["prefixed"](lab, pages.unpacked(data["prefix"])))
+    assert data["bits"] == pytest.approx([lab.bits(one, lab.domain_test) for one in models], abs=6e-4)
+    assert all(f"{bits:.3f}" in names["BODY"] for bits in data["bits"])
+
+    weights = {is_masked: [attention(one, ids, is_masked) for one in models] for is_masked in (True, False)}
+
+    def check(layer: int, head: int, token: int, is_masked: bool = True) -> None:
+        rows = page.value("[...byId('weights').rows].map((row) => [...row.cells].map((cell) => cell.textContent))")
+        off, on = (one[layer - 1, head - 1, token - 1] for one in weights[is_masked])
+        wanted = np.full((virtual + len(ids), 3), np.nan)
+        wanted[virtual:, 0], wanted[:, 1], wanted[virtual:, 2] = off, on, on[virtual:] / on[virtual:].sum()
+        if is_masked:
+            wanted[virtual + token :] = np.nan
+        shown = [[float(cell.rstrip("\xa0%")) if "%" in cell else np.nan for cell in row[1:]] for row in rows]
+        np.testing.assert_allclose(shown, 100 * wanted, atol=0.15)
+        if layer == 1:
+            np.testing.assert_allclose(wanted[virtual:, 0], wanted[virtual:, 2], atol=1e-4)
+
+    shares = weights[True][1][..., :virtual].sum(axis=-1).mean(axis=-1)
+    opened(page, "10", "20")
+    verdict = page.value("byId('verdict').textContent")
+    assert number_in(verdict, "", "% go to") == pytest.approx(100 * shares.mean(), abs=0.06)
+    assert number_in(verdict, "would be", "%") == round(100 * np.mean([4 / (4 + seen) for seen in range(1, 9)]), 1)
+    assert number_in(verdict, "from", "%") == pytest.approx(100 * shares.min(), abs=0.06)
+    assert "(layer {}, head {}).".format(*np.array(np.unravel_index(shares.argmax(), shares.shape)) + 1) in verdict
+    check(1, 3, 5)
+    said = page.value("byId('said').textContent")
+    assert number_in(said, "the prefix has", "%") == pytest.approx(
+        100 * weights[True][1][0, 2, 4, :virtual].sum(), abs=0.06
+    )
+    page.press("Tab", " ")  # the mask off
+    check(1, 3, 5, is_masked=False)
+    page.press(" ")
+    page.value("byId('layer').focus()")
+    page.press("End", "ArrowLeft", "Tab", "Home", "ArrowRight", "Tab", "End")
+    check(5, 2, 8)
+    page.press("Tab", " ")  # the prefix off
+    said = page.value("byId('said').textContent")
+    assert said.startswith("Layer 5, head 2, prefix off: “.” looks most at") and "the prefix has" not in said
+    most = weights[True][0][4, 1, 7]
+    assert f"“{data['tokens'][most.argmax()]}”" in said
+    assert number_in(said, "with", "% of its attention") == pytest.approx(100 * most.max(), abs=0.06)

@@ -73,6 +73,12 @@ def packed(array: np.ndarray) -> dict[str, Any]:
     return {"shape": list(array.shape), "scale": scale, "codes": base64.b64encode(codes.tobytes()).decode()}
 
 
+def unpacked(numbers: dict[str, Any]) -> np.ndarray:
+    """The array (float64) of what `packed` gave."""
+    codes = np.frombuffer(base64.b64decode(numbers["codes"]), "<i2")
+    return (codes * numbers["scale"]).reshape(numbers["shape"])
+
+
 def stale() -> list[Path]:
     """The pages that are not what is committed."""
     pages = {script.with_name(PAGE): written(script) for script in scripts()}
