@@ -21,8 +21,9 @@ from minilora.classroom.grading.grade import Result, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
-from minilora.classroom.sandbox.in_process import InProcess
+from minilora.classroom.sandbox.in_process import InProcess, sandbox_here
 from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
+from minilora.errors import MiniloraError
 from tests.helpers.answers import with_answers
 from tests.lite import like_pyodide
 
@@ -125,6 +126,13 @@ def test_the_lessons_cannot_be_read_nor_files_written_elsewhere(local, tmp_path)
             session.call("f")
     assert failed.value.line == 2
     assert (tmp_path / "solution.py").read_text() == "x = 1"
+
+
+def test_windows_has_the_check_of_a_page_and_no_marking(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert isinstance(sandbox_here(), InProcess)
+    with Sandbox() as sandbox, pytest.raises(MiniloraError, match="on Windows, use WSL"):
+        sandbox.start(job("x = 1"))
 
 
 def test_again_is_a_fresh_start(local):

@@ -33,7 +33,7 @@ _guards: list[Callable[[str, tuple], None]] = []  # of the code that is running:
 
 def sandbox_here() -> Sandbox:
     """The sandbox, where there are processes."""
-    return InProcess() if sys.platform == "emscripten" else Sandbox()
+    return InProcess() if sys.platform in ("emscripten", "win32") else Sandbox()
 
 
 class InProcess(Sandbox):

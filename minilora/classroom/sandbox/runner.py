@@ -27,7 +27,7 @@ import numpy as np
 
 from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.child import GIVE, OUT_OF_MEMORY
-from minilora.errors import escape
+from minilora.errors import MiniloraError, escape
 
 SECONDS = 10.0  # for one task, loading the file included
 MEMORY = 2_500_000_000  # bytes
@@ -110,6 +110,8 @@ class Sandbox:
         self.close()
 
     def _launch(self) -> None:
+        if sys.platform == "win32":
+            raise MiniloraError("student code in a process of its own needs Linux or macOS; on Windows, use WSL")
         try:
             self._launch_with(self.kinds)
         except OSError:  # in namespaces, the superuser may not read what belongs to others, Python itself included
