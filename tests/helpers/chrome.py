@@ -142,7 +142,7 @@ class Page:
 
     def text(self) -> str:
         """What the page shows."""
-        return self.value("document.body.innerText") or ""
+        return self.value("document.body?.innerText") or ""
 
     def wait(self, *wanted: str, seconds: float) -> str:
         """The page's text, as soon as all of `wanted` is in it. AssertionError, with text and console, if it is not."""

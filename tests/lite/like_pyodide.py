@@ -7,10 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from minilora.classroom.publish import notebooks
+from minilora.classroom.lessons.lesson import find_lesson
+from minilora.classroom.publish import lite, notebooks
 
 LIMIT = 900  # seconds for one notebook
 # These modules are not there, no process and no thread starts, one core computes.
@@ -48,15 +49,29 @@ def code_of(notebook: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
+def outcome(code: str, folder: Path) -> str:
+    """ "yes", or why not."""
+    try:
+        done = run(code, folder)
+    except subprocess.TimeoutExpired:
+        return f"not within {LIMIT} s"
+    return "yes" if done.returncode == 0 else f"no: {(done.stderr or done.stdout).splitlines()[-1]}"
+
+
+def main(numbers: list[str]) -> int:
+    outcomes = []
+    with TemporaryDirectory() as folder:
+        files = Path(folder, "files")
+        lite.stage(files)
+        for source in notebooks.sources(numbers):
+            lesson = find_lesson(source.stem[:2])
+            (files / "lessons" / lesson.name / "exercise.py").write_text(lesson.source.text, encoding="utf-8")
+            check = f"from minilora.cli import main\nsys.exit(main(['check', '{lesson.number:02d}']))"
+            outcomes.append(outcome(code_of(source.with_suffix(".ipynb")), notebooks.FOLDER))
+            outcomes.append(outcome(check, files / "notebooks"))
+            print(f"{source.stem}: the notebook ends: {outcomes[-2]}; the solution passes: {outcomes[-1]}", flush=True)
+    return 0 if set(outcomes) == {"yes"} else 1
+
+
 if __name__ == "__main__":
-    failed = []
-    for source in notebooks.sources(sys.argv[1:]):
-        start = time.monotonic()
-        try:
-            done = run(code_of(source.with_suffix(".ipynb")), notebooks.FOLDER)
-            said = "runs to its end" if done.returncode == 0 else f"stops: {done.stderr.splitlines()[-1]}"
-        except subprocess.TimeoutExpired:
-            said = "does not end"
-        failed += [source.stem] * (said != "runs to its end")
-        print(f"{source.stem:<20} {said}, {time.monotonic() - start:.0f} s", flush=True)
-    sys.exit(len(failed) > 0)
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -15,6 +16,8 @@ import pytest
 
 from minilora import __version__
 from minilora.classroom.publish import lite
+from minilora.data.tokenizer import Tokenizer
+from minilora.train import recipes
 from tests.helpers import chrome
 from tests.lite import pyodide_here
 
@@ -22,10 +25,15 @@ PROBLEM = pyodide_here.problem() if chrome.found() else f"no browser here: none 
 pytestmark = [pytest.mark.host, pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))]
 
 CODE = """
-import piplite, importlib.metadata, importlib.resources
+import piplite, importlib.metadata, importlib.resources, json
 await piplite.install("minilora", deps=False)
 print("version", importlib.metadata.version("minilora"))
-print("base", (importlib.resources.files("minilora") / "assets/base/model.safetensors").stat().st_size)
+base = importlib.resources.files("minilora") / "assets/base"
+print("base", (base / "model.safetensors").stat().st_size)
+from minilora.data import bpe, corpora
+tokenizer = bpe.ByteLevelBPE(json.loads((base / "tokenizer.json").read_text("utf-8")))
+print("ids", tokenizer.encode("It's the 10th element,  é 日本").ids)
+print("documents", len(corpora.load("python-docs").documents))
 try:
     from minilora import Tensor
 except ModuleNotFoundError as error:
@@ -46,6 +54,7 @@ def address(site, tmp_path_factory):
         pytest.skip(f"no Pyodide here: {error.stderr.decode(errors='replace')[-300:]}")
     config = json.loads((here / "jupyter-lite.json").read_text())
     config["jupyter-config-data"]["litePluginSettings"][lite.KERNEL]["pyodideUrl"] = "./pyodide/pyodide.mjs"
+    config["jupyter-config-data"]["exposeAppInBrowser"] = True  # as window.jupyterapp
     (here / "jupyter-lite.json").write_text(json.dumps(config))
     with chrome.served(here) as url:
         yield url
@@ -62,16 +71,71 @@ def test_the_kernel_starts_and_installs_the_wheel(address, site):
         page.call("Page.navigate", url=f"{address}/repl/index.html?{query}")
         text = page.wait("sum 2", seconds=300)
         picture(page, "console")
-    base = (lite.ROOT / "minilora/assets/base/model.safetensors").stat().st_size
-    assert [f"version {__version__}", f"base {base}", "lacks numpy", "sum 2"] == [
-        line.strip() for line in text.splitlines() if line.startswith(("version", "base", "lacks", "sum"))
-    ]
+    base = recipes.base_folder()
+    ids = Tokenizer.from_file(base / "tokenizer.json").encode("It's the 10th element,  é 日本").tolist()
+    lines = [line.strip() for line in text.splitlines()]
+    said = {kind: rest for kind, _, rest in (line.partition(" ") for line in lines)}
+    assert (said["version"], said["base"]) == (__version__, str((base / "model.safetensors").stat().st_size))
+    assert (said["ids"], said["lacks"], said["sum"]) == (str(ids), "numpy", "2") and int(said["documents"]) > 4000
 
 
-def test_a_notebook_opens_with_its_note_and_its_first_words(address, site):
-    path = sorted((site / "files/notebooks").iterdir())[-1]
-    title = json.loads(path.read_text())["cells"][2]["source"][0].strip("# \n")
+def open_notebook(page: chrome.Page, address: str, path: Path) -> str:
+    """What the page shows, with the notebook open in it."""
+    title = json.loads(path.read_text())["cells"][2]["source"].partition("\n")[0].strip("# ")
+    page.call("Page.navigate", url=f"{address}/notebooks/index.html?path=notebooks/{path.name}")
+    return page.wait("This copy runs in your browser", "%pip install", title, seconds=120)
+
+
+def test_a_notebook_opens_with_its_note_its_first_words_and_its_results(address, site):
+    path = site / "files/notebooks/08_lora.ipynb"
     with chrome.Page() as page:
-        page.call("Page.navigate", url=f"{address}/notebooks/index.html?path=notebooks/{path.name}")
-        page.wait("This copy runs in your browser", "%pip install", title, seconds=120)
+        text = open_notebook(page, address, path)
         picture(page, "notebook")
+    assert not [line for line in text.splitlines() if line.startswith(",")]
+    cells = json.loads(path.read_text())["cells"]
+    assert next(o["text"] for cell in cells for o in cell.get("outputs", []) if "text" in o).splitlines()[0] in text
+
+
+WITHOUT_STORAGE = """
+for (const name of ["indexedDB", "localStorage", "sessionStorage", "caches"])
+    Object.defineProperty(window, name, {get() { throw new DOMException("denied", "SecurityError"); }});
+"""
+
+
+def test_a_notebook_opens_in_a_browser_without_storage(address, site):
+    with chrome.Page() as page:
+        page.call("Page.addScriptToEvaluateOnNewDocument", source=WITHOUT_STORAGE)
+        open_notebook(page, address, site / "files/notebooks/08_lora.ipynb")
+        picture(page, "without-storage")
+
+
+RUN = """
+var notebook = jupyterapp.shell.currentWidget.content;
+notebook.activeCellIndex = 1;
+notebook.activeCell.model.sharedModel.setSource(%s);
+jupyterapp.commands.execute("notebook:run-cell");
+true
+"""
+IDLE = "jupyterapp.shell.currentWidget?.sessionContext.session?.kernel?.status == 'idle'"
+
+
+def until(page: chrome.Page, expression: str, seconds: float = 300) -> None:
+    """Wait until a JavaScript expression holds."""
+    end = time.monotonic() + seconds
+    while not page.value(expression):
+        assert time.monotonic() < end, expression
+        time.sleep(0.5)
+
+
+def test_a_restart_ends_an_endless_loop(address, site):
+    with chrome.Page() as page:
+        open_notebook(page, address, site / "files/notebooks/02_autograd.ipynb")
+        until(page, IDLE)
+        page.value(RUN % json.dumps("print('round', 1)\nwhile True: pass"))
+        page.wait("round 1", seconds=300)
+        page.value("jupyterapp.commands.execute('notebook:restart-kernel'), true")
+        until(page, "document.querySelector('.jp-Dialog .jp-mod-accept') != null")
+        page.value("document.querySelector('.jp-Dialog .jp-mod-accept').click()")
+        page.value(RUN % json.dumps("print('after', 1 + 1)"))
+        page.wait("after 2", seconds=300)
+        picture(page, "restarted")

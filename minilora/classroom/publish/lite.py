@@ -28,6 +28,10 @@ CONFIG = ROOT / "docs" / "jupyter_lite_config.json"
 KERNEL = "@jupyterlite/pyodide-kernel-extension:kernel"  # whose settings in the site say where Pyodide and wheels are
 # What of JupyterLab goes into the site, whatever else is installed: the kernel and the sliders.
 EXTENSIONS = ("@jupyterlite/pyodide-kernel-extension", "@jupyter-widgets/jupyterlab-manager")
+# Where a browser gives the page no storage, what a reader changes is kept in memory, until the page is closed.
+DRIVERS = ["asyncStorage", "localStorageWrapper", "memoryStorageDriver"]
+STORAGE = {"enableMemoryStorage": True, "contentsStorageDrivers": DRIVERS, "settingsStorageDrivers": DRIVERS}
+STORAGE |= {"workspacesStorageDrivers": DRIVERS}
 MARK = "jupyter-lite.json"  # a folder with this file in it is a site, and may be built anew
 
 INSTALL = "# In the browser only: what the cells below import.\n%pip install -q minilora ipywidgets"
@@ -89,6 +93,8 @@ def build(out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "site").mkdir()
+        settings = {"jupyter-lite-schema-version": 0, "jupyter-config-data": STORAGE}
+        (work / "site" / MARK).write_text(json.dumps(settings), "utf-8")
         stage(work / "files")
         run(ROOT, "-m", "hatchling", "build", "-t", "wheel", "-d", str(work / "wheels"))
         options += ["--lite-dir", str(work / "site"), "--output-dir", str(work / "out")]
