@@ -3,7 +3,7 @@ const scores = { off: numbers(DATA.off), on: numbers(DATA.on) };
 const T = tokens.length, LEFT = 78, TOP = 70, WIDE = 26, TALL = 25;
 const names = [...Array.from({ length: virtual }, (_, i) => `v${i + 1}`), ...tokens];
 
-// Attention of a token: softmax of its scores, over the prefix where it is on, and over the text that the mask lets it see.
+// Attention of a token: softmax of its scores, over the prefix where it is on, and the text that the mask lets it see.
 function weights(layer, head, token, isOn, isMasked = true) {
   const all = scores[isOn ? "on" : "off"], front = isOn ? virtual : 0;
   const row = Array.from({ length: front + T }, (_, j) =>
@@ -101,11 +101,15 @@ for (const id of ["layer", "head", "token", "prefix", "mask"]) byId(id).addEvent
 guess((percents) => {
   const flat = ofAll.flat();
   const alike = mean(tokens.map((_, token) => virtual / (virtual + token + 1)));
-  const place = (value) => `layer ${Math.floor(flat.indexOf(value) / heads) + 1}, head ${(flat.indexOf(value) % heads) + 1}`;
+  const place = (value) => {
+    const at = flat.indexOf(value);
+    return `layer ${Math.floor(at / heads) + 1}, head ${(at % heads) + 1}`;
+  };
   const [least, most] = [Math.min(...flat), Math.max(...flat)];
   byId("verdict").textContent =
     `${percent(mean(flat))} go to the prefix. You said ${show(percents)} %. Were all positions alike that a token sees, it ` +
-    `would be ${percent(alike)}. The heads differ: from ${percent(least)} (${place(least)}) to ${percent(most)} (${place(most)}).`;
+    `would be ${percent(alike)}. The heads differ: from ${percent(least)} (${place(least)}) to ${percent(most)} ` +
+    `(${place(most)}).`;
   isOpen = true;
   update();
   byId("prefix").focus();

@@ -143,7 +143,8 @@ guess((times) => {
   const [nf4, int4] = after.map((error, i) => show(error / before[i], 1));
   byId("verdict").textContent =
     `NF4's error is ${show(after[0], 4)} and was ${show(before[0], 4)}: ${nf4} times. You said ${show(times, 1)}. ` +
-    `INT4's is ${int4} times as large. The other weights crowd around the middle marks. In shorter blocks, only the outlier's own block does: choose 4.`;
+    `INT4's is ${int4} times as large. The other weights crowd around the middle marks. In shorter blocks, only those of ` +
+    "the outlier's own block do: choose 4.";
   mayBeDragged(byId("weights"));
   byId("block").focus();
 });
