@@ -20,7 +20,8 @@ OVERFLOW = "The count is too large for 32 bits and wraps around: count with Pyth
     hints=(
         "Write down the shapes of A and B. How many numbers are in each?",
         "A is (r, d_in), B is (d_out, r), W is (d_out, d_in).",
-        "From 3 to 2 by rank 1: A is (1, 3), 3 numbers; B is (2, 1), 2 numbers; W is (2, 3), 6 numbers. So: (5, 6).",
+        "For d_in = 3, d_out = 2 and r = 1, A is (1, 3), 3 numbers; B is (2, 1), 2 numbers; W is (2, 3), 6 numbers. "
+        "So: (5, 6).",
     ),
 )
 def counting(student):
@@ -412,8 +413,8 @@ NOT_ALL = "A LoraLayer was not found: model.named_modules() finds those in lists
         "What single weight computes x Wᵀ + (alpha / r) (x Aᵀ) Bᵀ? Take x out of the sum.",
         "W + (alpha / r) B A, and the bias stays. Make a new Linear of it; do not write into the base's array. Collect "
         "the LoraLayers first; if there are none, that is an error.",
-        "From 2 to 1 by rank 1: W = [[1, 2]], A = [[3, 4]], B = [[5]], alpha = 2. B A = [[15, 20]], so the new weight "
-        "is [[1 + 2 · 15, 2 + 2 · 20]] = [[31, 42]], and the base still has [[1, 2]].",
+        "With d_in = 2, d_out = 1 and r = 1: W = [[1, 2]], A = [[3, 4]], B = [[5]], alpha = 2. B A = [[15, 20]], so "
+        "the new weight is [[1 + 2 · 15, 2 + 2 · 20]] = [[31, 42]], and the base still has [[1, 2]].",
     ),
 )
 def merging(student):
@@ -427,6 +428,15 @@ def merging(student):
                 ),
                 "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised(
                     "ValueError", "matmul"
+                ),
+                "The product does not have the weight's shape (d_out, d_in): B A, without a transpose.": raised(
+                    "ValueError", "broadcast"
+                ),
+                "A Linear may have no bias: then base.bias is None, and from_arrays is given None.": raised(
+                    "AttributeError", "'NoneType'"
+                ),
+                "from_arrays takes arrays, not Tensors: t.data is the array of a Tensor t.": raised(
+                    "TypeError", "object"
                 ),
             }
         )

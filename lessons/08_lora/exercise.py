@@ -52,8 +52,9 @@ def lora_forward(x: np.ndarray, W: np.ndarray, A: np.ndarray, B: np.ndarray, alp
 # %% [markdown]
 # ## Task 4: a layer
 #
-# The same with minilora's Tensors, so that gradients flow. Before you check it, write down what you expect: at the
-# first step, is the gradient of A zero? Of B?
+# The same with minilora's Tensors, so that gradients flow. `linear(x)` is the base's answer; `linear.weight` has shape
+# (d_out, d_in), `linear.bias` is (d_out,) or None. Before you check it, write down what you expect: at the first step,
+# is the gradient of A zero? Of B?
 
 
 # %%
@@ -83,7 +84,7 @@ class LoraLayer(nn.Module):
 def inject(model: nn.Module, targets: list[str], r: int, alpha: float, seed: int = 0) -> list[str]:
     """Put a LoraLayer in place of each Linear whose last name is in `targets`; only their A's and B's train then.
 
-    seed: of the A's, the same in each layer or not. Returns the paths, in the model's order. Raises ValueError where a
+    seed: for the A's; all layers may share it. Returns the paths, in the model's order. Raises ValueError where a
     target matches no Linear.
     """
     raise NotImplementedError("lesson 08, task 5: replace the targets, freeze the rest")
@@ -100,7 +101,7 @@ def inject(model: nn.Module, targets: list[str], r: int, alpha: float, seed: int
 def merge(model: nn.Module) -> list[str]:
     """Put a plain Linear that computes the same, of the same dtype, in place of each LoraLayer; returns the paths.
 
-    The bases that the layers hold stay as they are, and what else trains goes on to. Raises ValueError where there is
+    The layers' bases stay as they are, and whatever else trains still does. Raises ValueError where there is
     no LoraLayer: whoever merges twice has lost track.
     """
     raise NotImplementedError("lesson 08, task 6: merge, once")

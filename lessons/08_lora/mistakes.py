@@ -388,6 +388,51 @@ MISTAKES = [
     ),
     Mistake(
         "merge",
+        "transposed",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.A.data.T @ layer.B.data.T)
+            bias = None if layer.base.bias is None else layer.base.bias.data
+            model.replace(path, nn.Linear.from_arrays(weight, bias))
+        return [path for path, _ in layers]
+        """,
+        "without a transpose",
+    ),
+    Mistake(
+        "merge",
+        "no bias forgotten",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            bias = layer.base.bias.data
+            model.replace(path, nn.Linear.from_arrays(weight, bias))
+        return [path for path, _ in layers]
+        """,
+        "may have no bias",
+    ),
+    Mistake(
+        "merge",
+        "a Tensor as bias",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            bias = layer.base.bias
+            model.replace(path, nn.Linear.from_arrays(weight, bias))
+        return [path for path, _ in layers]
+        """,
+        "takes arrays",
+    ),
+    Mistake(
+        "merge",
         "merged, and still added",
         """
         layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]

@@ -8,28 +8,28 @@ FROM_NOTEBOOK = {"singular_values.png": "Singular values of a weight and of two 
 def layer() -> Diagram:
     d = Diagram(
         520,
-        360,
+        446,
         "The input x goes two ways: through the large frozen square W, and through the thin matrices A and B, "
         "which train. The second way is scaled by alpha / r. Both are added to y.",
     )
-    d.box(190, 312, 140, 34, "x  (n, d_in)")
-    d.arrow((220, 312), (220, 290), (130, 290), (130, 262))
-    d.arrow((300, 312), (300, 290), (385, 290), (385, 262))
-    d.matrix(40, 82, 180, 180, "W", FROZEN)
-    d.text(130, 198, "(d_out, d_in)", SMALL, look="soft")
-    d.matrix(295, 232, 180, 30, "A  (r, d_in)", TRAINED)
-    d.arrow((385, 232), (385, 206))
-    d.matrix(370, 112, 30, 94, "B", TRAINED)
-    d.text(408, 150, "(d_out, r)", SMALL, "start", "soft")
-    d.text(408, 218, "r numbers", SMALL, "start", "soft")
-    d.arrow((385, 112), (385, 40), (292, 40))
-    d.text(395, 76, "· alpha / r", anchor="start")
-    d.arrow((130, 82), (130, 40), (228, 40))
+    d.box(190, 398, 140, 34, "x  (n, d_in)")
+    d.arrow((220, 398), (220, 376), (130, 376), (130, 348))
+    d.arrow((300, 398), (300, 376), (385, 376), (385, 348))
+    d.matrix(40, 168, 180, 180, "W", FROZEN)
+    d.text(130, 284, "(d_out, d_in)", SMALL, look="soft")
+    d.matrix(295, 318, 180, 30, "A  (r, d_in)", TRAINED)
+    d.arrow((385, 318), (385, 286))
+    d.matrix(370, 106, 30, 180, "B", TRAINED)
+    d.text(408, 196, "(d_out, r)", SMALL, "start", "soft")
+    d.text(408, 302, "r numbers", SMALL, "start", "soft")
+    d.arrow((385, 106), (385, 40), (292, 40))
+    d.text(395, 72, "· alpha / r", anchor="start")
+    d.arrow((130, 168), (130, 40), (228, 40))
     d.circle(260, 40, 16, "+")
     d.arrow((260, 24), (260, 6))
     d.text(276, 12, "y", anchor="start", look="bold")
-    d.text(40, 62, "frozen", SMALL, "start", "soft")
-    d.text(475, 280, "trained", SMALL, "end", "soft")
+    d.text(40, 148, "frozen", SMALL, "start", "soft")
+    d.text(475, 366, "trained", SMALL, "end", "soft")
     return d
 
 
@@ -72,9 +72,9 @@ def merge() -> Diagram:
     d.text(154, 95, "s ·", anchor="start")
     d.matrix(186, 40, 24, 110, "B", TRAINED)
     d.matrix(218, 40, 110, 24, "A", TRAINED)
-    d.arrow((236, 110), (376, 110))
+    d.arrow((236, 110), (380, 110))
     d.text(300, 128, "merge, once", SMALL)
-    d.matrix(386, 40, 114, 114, "W + s · B A", FROZEN)
+    d.matrix(390, 40, 110, 110, "W + s · B A", FROZEN)
     d.text(20, 172, "two ways for each input", SMALL, "start", "soft")
     d.text(500, 172, "one way", SMALL, "end", "soft")
     return d
