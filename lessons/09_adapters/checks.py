@@ -20,8 +20,8 @@ PROMISES = {
 @task(
     1,
     hints=(
-        "Write down the shapes of the four arrays of one adapter. How many adapters has a block?",
-        "W₁ and W₂ have d · m numbers each, b₁ has m, b₂ has d. Houlsby has two adapters a block, Pfeiffer one.",
+        "Write down the shapes of the four arrays of one adapter. How many adapters stand in a block?",
+        "W₁ and W₂ have d · m numbers each, b₁ has m, b₂ has d. Houlsby has two adapters per block, Pfeiffer one.",
         "For d = 3 and m = 2, one adapter has 6 + 2 + 6 + 3 = 17 numbers. 10 blocks have 10 adapters by Pfeiffer, "
         "170 numbers, and 20 by Houlsby, 340. A placement such as 'both' raises ValueError.",
     ),
@@ -52,7 +52,7 @@ def counting(student):
                         )
                     ),
                     "The count is of one block: the model has as many as `blocks` says.": adapters * one,
-                    "Houlsby has two adapters a block, behind attention and behind the MLP; Pfeiffer has one.": (
+                    "Houlsby has two adapters per block, behind attention and behind the MLP; Pfeiffer has one.": (
                         blocks * (3 - adapters) * one
                     ),
                     "The count is too large for 32 bits and wraps around: count with Python's own numbers.": (
@@ -258,7 +258,8 @@ FOUR = ["down.bias", "down.weight", "up.bias", "up.weight"]
 @task(
     4,
     hints=(
-        "For the module to begin as the identity, what must the second product give? What must it not be for down?",
+        "For the module to begin as the identity, what must the second product give? Why may down's weight not be "
+        "zero, too?",
         "down: weight random within ±1/√d, bias zero. up: weight and bias zero. All four train.",
         "A module that scales what it is given, and begins as the identity: self.more = nn.Linear.from_arrays(zeros "
         "(d, d), zeros (d,)), and forward gives h + self.more(h). Here two Linears and F.relu stand in its place.",
@@ -551,10 +552,10 @@ def inserting(student):
                 "pre_mlp has an adapter too: compare the whole last name, not its end.": (
                     lambda found: "layers.0.pre_mlp" in found
                 ),
-                "Pfeiffer has one adapter a block: behind the MLP.": (
+                "Pfeiffer has one adapter per block: behind the MLP.": (
                     lambda found: placement == "pfeiffer" and "layers.0.self_attn" in found
                 ),
-                "Houlsby has two adapters a block: behind attention and behind the MLP.": (
+                "Houlsby has two adapters per block: behind attention and behind the MLP.": (
                     lambda found: (
                         placement == "houlsby" and len({f"layers.0.{name}" for name in names} & set(found)) == 1
                     )

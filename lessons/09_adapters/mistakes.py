@@ -59,7 +59,7 @@ MISTAKES = [
         "return {'houlsby': 2, 'pfeiffer': 1}[placement] * (2 * d * m + m + d)",
         "of one block",
     ),
-    Mistake("count_parameters", "one a block", "return blocks * (2 * d * m + m + d)", "two adapters a block"),
+    Mistake("count_parameters", "one a block", "return blocks * (2 * d * m + m + d)", "two adapters per block"),
     Mistake(
         "count_parameters",
         "any other is Pfeiffer",

@@ -47,16 +47,16 @@ def switches() -> Diagram:
     w1, b1 = rng.standard_normal((3, 4)), rng.standard_normal(3)
     inputs = rng.standard_normal((2, 4))
     for n, h in enumerate(inputs):
-        inside, left = w1 @ h + b1, 12 + 256 * n
+        inside, left = w1 @ h + b1, 10 + 270 * n
         opened = inside > 0
 
         def of(i: int, opened: np.ndarray = opened) -> str:
             return TRAINED if opened[i] else MASKED
 
-        d.text(left + 120, 20, ("one input", "another input")[n], look="bold")
+        d.text(left + 115, 20, ("one input", "another input")[n], look="bold")
         d.grid(left, 50, 4, 3, 24, lambda i, j, of=of: of(j))
-        d.grid(left + 84, 62, 3, 1, (52, 24), lambda i, j, of=of: of(i), lambda i, j, v=inside: f"{v[i]:.1f}")
-        d.grid(left + 148, 62, 3, 4, 24, lambda i, j, of=of: of(i))
-        for x, label in ((36, "W₂"), (110, "inside"), (196, "W₁")):
+        d.grid(left + 80, 62, 3, 1, (48, 24), lambda i, j, of=of: of(i), lambda i, j, v=inside: f"{v[i]:.1f}")
+        d.grid(left + 136, 62, 3, 4, 24, lambda i, j, of=of: of(i))
+        for x, label in ((36, "W₂"), (104, "inside"), (184, "W₁")):
             d.text(left + x, 166, label, SMALL)
     return d
