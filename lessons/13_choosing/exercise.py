@@ -78,8 +78,8 @@ def memory(shape: dict, method: str, r: int, batch: int, length: int) -> dict:
 def cheapest_as_good(measured: dict) -> str:
     """The name of the cheapest method that is level with the one with the fewest bits.
 
-    measured: {name: (cost, [bits a character with each seed])}; not all need have as many seeds. No two cost the same,
-    and one alone has the fewest bits, on average.
+    measured: {name: (cost, [bits per character, one for each seed])}; not all need have as many seeds. No two cost the
+    same, and one alone has the fewest bits, on average.
     """
     raise NotImplementedError("lesson 13, task 4: look at the spread before you choose")
 
@@ -105,7 +105,7 @@ def frontier(points: dict) -> list[str]:
 # %% [markdown]
 # ## Task 6: choose
 #
-# All of it together. What you need is a bar, in bits a character, and what you have is so much memory and so many
+# All of it together. What you need is a bar, in bits per character, and what you have is so much memory and so many
 # queries to answer. Prompting is one of the options: its training costs nothing.
 #
 # Write down by hand what `case` below asks for before you run it. The check asks about cases that you have not seen.

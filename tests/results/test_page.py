@@ -94,8 +94,8 @@ def test_the_committed_record_is_what_is_kept_of_a_run():
 
 
 def test_a_lesson_and_a_notebook_show_it():
-    readme = (results.ROOT / "lessons" / "13_choosing" / "README.md").read_text()
-    named = {match["name"] for match in results.MARKED.finditer(readme)}
+    page = (results.ROOT / "lessons" / "13_choosing" / "giant.md").read_text()
+    named = {match["name"] for match in results.MARKED.finditer(page)}
     assert {"jargon.caution", "jargon.table", "jargon.after.phrasings.f1", "jargon.few-shot.pays_off"} <= named
     notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text())
     printed = "".join("".join(out.get("text", "")) for cell in notebook["cells"] for out in cell.get("outputs", []))
