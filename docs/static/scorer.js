@@ -1,6 +1,6 @@
-// Sphinx's search: lessons before the rest, the log and the changes last. The other numbers are Sphinx's own.
-const PLACES = [["lessons/", 12], ["notebooks/", 6], ["docs/log", -12], ["CHANGELOG", -12]];
-const Scorer = {
+// Sphinx's search: lessons first, the log and the changes last; the other numbers are Sphinx's own. `var`, as there.
+var PLACES = [["lessons/", 12], ["notebooks/", 6], ["docs/log", -12], ["CHANGELOG", -12]];
+var Scorer = {
   score: ([docname, , , , score]) =>
     score + PLACES.filter(([start]) => docname.startsWith(start)).reduce((sum, [, more]) => sum + more, 0),
   objNameMatch: 11,
