@@ -47,8 +47,8 @@ def class_inputs(d):
     hints=(
         "Write the prompt for one shot by hand, with \\n for each end of a line. And where does the answer stand?",
         "Each shot ends with an empty line (\\n\\n), the text in 'Topic:'. The answer is read at the last place.",
-        "A letter to friends is alike: f'Dear {name},\\n{news}\\n\\n' for each, joined, the last one without its "
-        "news. Of the last scores [3, 9, 5, 4] and first_tokens [2, 0], those of 5 and 3 are compared: the answer: 0.",
+        "A letter to friends has such a form: f'Dear {name},\\n{news}\\n\\n' for each, joined, the last one without "
+        "its news. With the last scores [3, 9, 5, 4] and first_tokens [2, 0], 5 (of id 2) beats 3 (of id 0): class 0.",
     ),
 )
 def prompting(student):
@@ -157,7 +157,7 @@ MASKED = {
     hints=(
         "Draw the mask of one row with two virtual tokens, one padding token and two real ones.",
         "The first P columns are True. The rest: the lower triangle, and no column of a padding token.",
-        "P = 2 and real = 0 1 1: the last token's row is 1 1 | 0 1 1, the one's before it 1 1 | 0 1 0. np.cumsum "
+        "P = 2 and real = 0 1 1: the last token's row is 1 1 | 0 1 1, the row before it 1 1 | 0 1 0. np.cumsum "
         "of 0 1 1 is 0 1 2, and the two real tokens stand at 2 and 3.",
     ),
 )

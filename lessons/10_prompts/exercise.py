@@ -69,8 +69,8 @@ def mask_and_positions(P: int, real: np.ndarray) -> tuple[np.ndarray, np.ndarray
 # language model, in two parts: `model.model` is its body, and `model.lm_head(hidden)` makes logits of hidden states.
 # In the body, `model.model.embed_tokens(ids)` gives embeddings (B, T, d), and `model.model(inputs_embeds=x)` the hidden
 # states of all that is in x. `model.model.embed_tokens.weight.data` is the table (V, d).
-# `ops.concatenate([a, b], axis=1)` joins Tensors, `t.broadcast_to(shape)` repeats one. `nn.Parameter(array)` makes a
-# Tensor that trains, and `model.requires_grad_(False)` freezes, as in lesson 08.
+# Tensors are sliced as arrays are. `ops.concatenate([a, b], axis=1)` joins them, `t.broadcast_to(shape)` repeats one.
+# `nn.Parameter(array)` makes a Tensor that trains, and `model.requires_grad_(False)` freezes, as in lesson 08.
 
 
 # %%
@@ -93,7 +93,7 @@ class SoftPrompt(nn.Module):
 #
 # Trained keys and values stand before those of the text. Tensors have `a @ b`, `k.swapaxes(-1, -2)` and
 # `t.sum(axis=-1)`; `F.softmax(scores, axis=-1)` and `ops.where(condition, a, b)` are there as well. Where a query must
-# not look, a score of -1e9 will do. Also say how much of its attention each query spends on the prefix.
+# not look, a score of -1e9 will do. Also return how much of its attention each query spends on the prefix.
 
 
 # %%

@@ -57,12 +57,12 @@ def mask() -> Diagram:
     def sees(i: int, j: int) -> bool:
         return bool(real[i]) and (j < P or (j - P <= i and bool(real[j - P])))
 
-    d.text(left + cell * 3, 16, "is looked at", SMALL, look="soft")
+    d.text(left + cell * 3, 16, "keys: who is seen", SMALL, look="soft")
     d.text(left + cell * P / 2, 46, "virtual")
     for i, name in enumerate(names):
         d.text(left + cell * (P + i + 0.5), 46, name)
         d.text(left - 14, top + cell * (i + 0.5), name, anchor="end")
-    d.text(24, top + cell * 2, "looks", SMALL, "start", "soft")
+    d.text(8, top + cell * 2, "queries:\nwho sees", SMALL, "start", "soft")
     d.grid(
         left,
         top,
@@ -85,7 +85,7 @@ def mask() -> Diagram:
 
 
 def share() -> Diagram:
-    rng = np.random.default_rng(29)
+    rng = np.random.default_rng(278)
     q, k, _, prefix_k = (rng.standard_normal((n, 4)) for n in (1, 3, 3, 2))
     alone = np.exp(q @ k.T / 2)[0]
     prefix = np.exp(q @ prefix_k.T / 2)[0]
