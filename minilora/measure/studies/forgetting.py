@@ -112,8 +112,8 @@ class Forgetting(Study):
         fewer = compared(lora_lost, full_lost, "more", "less", "as much")
         agrees = (less, fewer) in (("less", "less"), ("as much", "less"))
         said = (
-            f"Beside full fine-tuning, each at the rate at which it gains most, LoRA gains {less} and forgets {fewer}: "
-            f"{'as published' if agrees else 'the published pattern does not show'}. "
+            f"Compared with full fine-tuning, each at the rate at which it gains most, LoRA gains {less} and forgets "
+            f"{fewer}: {'as published' if agrees else 'the published pattern does not show'}. "
         )
         level = 0.9 * min(full_won.mean, lora_won.mean)  # short of the peak, where more training only forgets
         full, lora = (forgot_at(curve, level) for curve in curves.values())

@@ -86,7 +86,8 @@ class LowData(Study):
         enough = next((n for n in tuned if tuned[n].mean >= fresh[many].mean), many)
         if enough < many:
             return (
-                f"With {enough} labels per class, full fine-tuning of the base is where scratch is with {many}: it "
-                f"saves {many / enough:.0f} times the labels, the published direction, if not its factor of 100."
+                f"With {enough} labels per class, full fine-tuning of the base is at least as good as scratch with "
+                f"{many}. It saves {many / enough:.0f} times the labels or more: the direction is as published, the "
+                "factor of 100 is not."
             )
         return "The base is ahead, as published, but not by enough to save labels among the amounts measured."
