@@ -35,6 +35,7 @@ def nf4_like(part: slice):
     return lambda values: np.allclose(values[part], nf4()[part], atol=1e-5)
 
 
+TWO_ZEROS = "Zero is there twice: leave out the probability 1/2, whose quantile is 0."
 NOT_DIVIDED = "The values were not divided by the largest: they must run from -1 to 1."
 NEGATIVE, POSITIVE, ENDS = slice(0, ZERO_CODE), slice(ZERO_CODE, 16), slice(0, 16, 15)
 
@@ -59,6 +60,7 @@ def the_codebook(student):
             "Zero is missing: fifteen quantiles and 0.0 are sixteen values.": (
                 lambda values: np.shape(values) == (15,) and np.abs(values).min() > 0.01
             ),
+            TWO_ZEROS: lambda values: np.shape(values) == (17,) and np.sum(np.abs(values) < 1e-6) > 1,
             "There are eight of each sign and zero: the negative side has seven.": (
                 lambda values: np.shape(values) == (17,)
             ),
@@ -79,9 +81,7 @@ def the_codebook(student):
             ),
             "The values are evenly spaced: that is right for numbers that are equally frequent everywhere, and weights "
             "are most frequent near 0.": lambda values: np.ptp(np.diff(values)) < 1e-4,
-            "Zero is there twice: leave out the probability 1/2, whose quantile is 0.": (
-                lambda values: np.sum(np.abs(values) < 1e-6) > 1
-            ),
+            TWO_ZEROS: lambda values: np.sum(np.abs(values) < 1e-6) > 1,
             "The values are rounded: keep all of their digits.": lambda values: np.allclose(values, nf4(), atol=6e-3),
             "No value is exactly zero: then a weight that is zero would not stay so.": lambda values: 0 not in values,
             "The positive values are right, the negative ones are not: they are seven, evenly spaced in probability as "
@@ -391,10 +391,10 @@ LOW_FIRST = "The halves are the wrong way round: the first code is in the high h
 @task(
     4,
     hints=(
-        "How does one make 0x1F of 1 and 15?",
+        "What must happen to 1 and to 15 so that together they make 0x1F?",
         "High half: times 16, or shifted by 4. codes[0::2] are the first ones of each pair, codes[1::2] the second.",
-        "With decimal digits: 7 and 3 share the number 7 · 10 + 3 = 73, and 73 // 10 and 73 % 10 lead back. Half a "
-        "byte is a digit with 16 values. np.stack([[7, 5], [3, 8]], axis=1).reshape(-1) takes turns: 7, 3, 5, 8.",
+        "With decimal digits: 7 and 3 share the number 7 · 10 + 3 = 73, and 73 // 10 and 73 % 10 give them back. Half "
+        "a byte is a digit with 16 values. np.stack([[7, 5], [3, 8]], axis=1).reshape(-1) takes turns: 7, 3, 5, 8.",
     ),
 )
 def packing(student):

@@ -44,6 +44,16 @@ MISTAKES = [
     ),
     Mistake(
         "nf4_values",
+        "zero twice, seventeen",
+        """
+        up = [quantile(p) for p in np.linspace(OFFSET, 0.5, 9)]
+        down = [-quantile(p) for p in np.linspace(OFFSET, 0.5, 8)[:-1]]
+        return np.array(sorted(up + down + [0.0])) / max(up)
+        """,
+        "Zero is there twice",
+    ),
+    Mistake(
+        "nf4_values",
         "zero forgotten",
         """
         up = [quantile(p) for p in np.linspace(OFFSET, 0.5, 9)[:-1]]

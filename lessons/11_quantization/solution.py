@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 11: 4-bit quantization
 #
-# Six short tasks: find the sixteen values, give each weight one of them, lead back, put two codes into a byte, make the
+# Six short tasks: find the sixteen values, give each weight one of them, read back, put two codes into a byte, make the
 # scales small as well, count the bits. The reading is README.md beside this file. `minilora check 11` says how far you
 # are, `minilora check 11 --hint` helps.
 
@@ -19,7 +19,7 @@ ZERO_CODE = 7  # the place of the value 0 among NF4's sixteen
 #
 # Eight positive values, seven negative ones, and zero. The positive ones are quantiles at eight probabilities that run
 # evenly from OFFSET down towards 1/2: the next step would be 1/2 itself, whose quantile is the zero. The negative ones
-# are made in the same way, seven in place of eight. Finally, all are divided by the largest.
+# are made in the same way, seven instead of eight, with a minus sign. Finally, all are divided by the largest.
 
 
 # %%

@@ -402,7 +402,7 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
 def show_value(value: object) -> str:
     """Small arrays in full (masks up to a larger size), large ones by shape and first elements."""
     if isinstance(value, np.ndarray) and value.ndim:
-        if value.size <= (32 if value.dtype == bool else 12):
+        if value.size <= (32 if value.dtype == bool else 16):
             return np.array2string(value, precision=4, suppress_small=True, max_line_width=60)
         first = ", ".join(f"{x:.4g}" for x in value.reshape(-1)[:4])
         return f"an array of shape {value.shape}: {first}, …"
