@@ -463,6 +463,9 @@ def surviving(student):
             right,
             instead={
                 "One share was asked for, of the whole arrays.": lambda got: np.size(got) > 1,
+                "np.dot and @ multiply matrices here: the inner product of all elements is np.vdot.": raised(
+                    "ValueError"
+                ),
                 "A change that goes back is a negative share, one that goes too far over 1: do not cut it off.": (
                     lambda got: (not 0 <= right <= 1) and got in (0, 1)
                 ),

@@ -372,6 +372,7 @@ MISTAKES = [
         "return ((before + update - after) * update).sum() / (update**2).sum()",
         "share that is lost",
     ),
+    Mistake("survives", "np.dot", "return np.dot(after - before, update) / np.dot(update, update)", "np.vdot"),
     Mistake("survives", "not divided", "return ((after - before) * update).sum()", "sum of its squares"),
     Mistake(
         "survives", "not squared", "return ((after - before) * update).sum() / np.sqrt((update**2).sum())", "squares"

@@ -12,8 +12,8 @@ BATCHES, LENGTHS = (1, 4, 16, 64), (128, 512, 2048)
 KINDS = ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "workspace")
 BODY = """
 <p>One graphics card has 48 GB. LLaMA-65B has 65 billion weights. What does fine-tuning it take, and which part of
-that does QLoRA make smaller? The bar is the planner's arithmetic, in 16 bits (4 bits for QLoRA's base), for one
-training step.</p>
+that does QLoRA make smaller? The bar is what <code>minilora plan</code> computes for one training step, in 16
+bits, where the reading counts 32 (4 bits for QLoRA's base).</p>
 <form id="guess" class="row">
   <label><span>Your guess first: how many GB does <em>full</em> fine-tuning of LLaMA-65B need, with one text of 512
   tokens per step?</span>

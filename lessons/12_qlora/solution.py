@@ -44,8 +44,10 @@ def training_bytes(frozen: int, trained: int, bits: float) -> dict[str, float]:
 
 # %%
 def product(x: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
-    """x (n, d_in) -> y (n, d_out), for a weight (d_out, d_in) that quantize_4bit, with any of its options, made into
-    packed and state. n may be 0."""
+    """x (n, d_in) -> y (n, d_out). n may be 0.
+
+    packed, state: what quantize_4bit, with any of its options, gave for a weight (d_out, d_in).
+    """
     ### BEGIN SOLUTION task 2: multiply with a weight in 4 bits, forward and backward
     return x @ dequantize_4bit(packed, state).T
     ### END SOLUTION
@@ -102,7 +104,7 @@ class QLoraLayer(nn.Module):
 # ## Task 4: three ways of merging
 #
 # Training is over, and scaling · B A is to be taken into one weight. Into which: the original one, or the one that the
-# adapter was trained on? And what if the result shall be in 4 bits again?
+# adapter was trained on? And what if the result is to be in 4 bits again?
 
 
 # %%
@@ -110,7 +112,8 @@ def three_merges(W: np.ndarray, A: np.ndarray, B: np.ndarray, scaling: float) ->
     """The merged weight as an array (d_out, d_in), three times.
 
     "original": the update added to W, the float weight from before quantizing. "dequantized": added to the weight that
-    the 4-bit layer computes with. "requantized": what a 4-bit layer would compute with that is made of the second.
+    the 4-bit layer computes with. "requantized": the weight that a 4-bit layer made of the second computes
+    with.
     """
     ### BEGIN SOLUTION task 4: merge in three ways
     update = scaling * (B @ A)
