@@ -3,7 +3,6 @@
 pip install -e ".[site]" && sphinx-build -W -c docs . build/site      (then open build/site/docs/index.html)
 """
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -37,19 +36,6 @@ def as_it_is_written(app, what, name, obj, options, lines: list[str]) -> None:
     """Docstrings here are laid out for a terminal; the page keeps their lines."""
     if any(lines):
         lines[:] = [".. code-block:: text", "", *(f"    {line}" for line in lines), ""]
-
-
-def titles_as_alternatives(app, name: str, source: list[str]) -> None:
-    """A picture in a notebook is called by its title, for those who hear the page: an output says it, and MyST-NB looks
-    for it in the cell.
-    """
-    if name.startswith("notebooks/"):
-        notebook = json.loads(source[0])
-        for cell in notebook["cells"]:
-            for output in cell.get("outputs", []):
-                if title := output.get("metadata", {}).get("image/png", {}).get("alt"):
-                    cell["metadata"]["mystnb"] = {"image": {"alt": title}}
-        source[0] = json.dumps(notebook)
 
 
 def lessons_as_a_table(app, name: str, source: list[str]) -> None:
@@ -88,4 +74,3 @@ def setup(app) -> None:
     app.connect("build-finished", copy_pages)
     app.connect("source-read", lessons_as_a_table)
     app.connect("autodoc-process-docstring", as_it_is_written)
-    app.connect("source-read", titles_as_alternatives)

@@ -9,14 +9,13 @@
 # does the one who has not read need to be as good?
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora.measure import word_order
-from minilora.show import pictures
-from minilora.show.grids import Spread
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig
+from minilora.measure import word_order  # the task: sentences, labels, learners
+from minilora.show import pictures  # figures
+from minilora.train import recipes  # loads the language model
+from minilora.train.loop import TrainConfig  # how a network is trained
 
 model, tokenizer = recipes.load_model("base")
 task = word_order.load_word_order()
@@ -39,13 +38,14 @@ print(f"to draw labels from: {len(task.train)} sentences; test: {len(task.test)}
 
 # %%
 bits = word_order.model_bits(model, tokenizer, list(sentences))
-a_character = bits / [len(sentence) for sentence in sentences]
+per_character = bits / [len(sentence) for sentence in sentences]
 pictures.show(
     pictures.bars(
         "The model's surprise at a sentence",
-        dict(zip(sentences.values(), a_character, strict=True)),
-        "bits a character",
-    )
+        dict(zip(sentences.values(), per_character, strict=True)),
+        "bits per character",
+    ),
+    "Compare each sentence with its own mixed-up version: which bar is longer?",
 )
 
 # %% [markdown]
@@ -62,16 +62,14 @@ ratio = word_order.model_bits(model, tokenizer, texts) / from_words
 
 edges = np.linspace(0.2, 1.4, 25)
 middles = (edges[:-1] + edges[1:]) / 2
+hills = {
+    name: (middles, np.histogram(ratio[labels == label], edges)[0])
+    for label, name in enumerate(task.classes)
+}
+axes = ("the model's bits, over the words' own", "sentences")
 pictures.show(
-    pictures.curves(
-        "One number for each sentence",
-        {
-            name: (middles, np.histogram(ratio[labels == label], edges)[0])
-            for label, name in enumerate(task.classes)
-        },
-        "the model's bits, over the words' own",
-        "sentences",
-    )
+    pictures.curves("One number for each sentence", hills, *axes),
+    "Look for the place where the two hills cross: no threshold separates them wholly.",
 )
 
 # %% [markdown]
@@ -119,7 +117,7 @@ accuracies = {
 }
 for name, points in accuracies.items():
     shown = [f"{n}: {100 * np.mean(points[n]):.0f}" for n in (4, 32, 128)]
-    print(f"{name}, % right by labels a class: {', '.join(shown)}")
+    print(f"{name}, % right by labels per class: {', '.join(shown)}")
 
 # %% [markdown]
 # Is counting too simple an opponent? The same network can be trained from scratch: it starts from random weights, all
@@ -141,7 +139,7 @@ for budget in (4, 32):
     scratch[budget] = [test for _, test in runs]
     memory = np.mean([own - test for own, test in runs])
     print(
-        f"{budget} labels a class: on its own examples better than on the test "
+        f"{budget} labels per class: on its own examples better than on the test "
         f"by over 20 points: {memory > 0.2}"
     )
 
@@ -153,7 +151,8 @@ accuracies["labels alone: the same network"] = scratch
 pictures.show(
     pictures.label_budgets(
         "Is this sentence mixed up?", accuracies, 1 / len(task.classes)
-    )
+    ),
+    "Follow each curve from left to right: which one does not need more labels?",
 )
 
 # %% [markdown]
@@ -162,25 +161,32 @@ pictures.show(
 # network from scratch learns its examples by heart and is no better than a guess on others: with so few labels there is
 # nothing in them from which English could be learned.
 #
-# The bars are half the range over the seeds. At one label a class the expert's is long: its accuracy depends on which two
+# The bars are half the range over the seeds. At one label per class the expert's is long: its accuracy depends on which two
 # sentences were drawn, and a single run would not have told.
 #
-# With a kernel running, move the slider to read the gap at each budget. (The picture above shows all of them.)
+# With a kernel running, move the sliders: where does the expert put its threshold between the hills, with how many labels,
+# and with which draw of them? (The picture above shows what each budget comes to.)
 
 # %%
-read, counted, _ = accuracies.values()
+top = max(max(counts) for _, counts in hills.values())
 
 
-def gap(budget: int = 4) -> None:
-    ours, theirs = Spread.of(read[budget]), Spread.of(counted[budget])
-    verdict = "within" if ours.overlaps(theirs) else "more than"
-    print(
-        f"{ours.show(0, 100)} % against {theirs.show(0, 100)} %: {verdict} the scatter"
+def draw(budget: int = 4, seed: int = 0) -> None:
+    few = task.few(budget, seed)
+    threshold = np.mean([number_of[e.text] for e in few])  # as many of each class
+    right = np.mean(ask_the_expert(few) == test_labels)
+    line = {"the expert's threshold": ([threshold, threshold], [0, top])}
+    title = f"{budget} labels per class: {right:.0%} are right"
+    pictures.show(
+        pictures.curves(title, hills | line, *axes),
+        "Left of the line is taken for written, right of it for mixed up.",
     )
 
 
 _ = ipywidgets.interact(
-    gap, budget=ipywidgets.SelectionSlider(options=budgets, value=4)
+    draw,
+    budget=ipywidgets.SelectionSlider(options=budgets, value=4),
+    seed=(0, 9),
 )
 
 # %% [markdown]

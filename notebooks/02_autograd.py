@@ -9,12 +9,12 @@
 # through the tanh, or the one that goes past it? And have both the same sign?
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora import Tensor
-from minilora.show import graph, internals, pictures
-from minilora.train import recipes
+from minilora import Tensor  # an array that remembers how it was computed
+from minilora.show import graph, internals, pictures  # figures
+from minilora.train import recipes  # loads the language model
 
 # %% [markdown]
 # ## The picture: a graph with values and gradients
@@ -30,7 +30,10 @@ h = v.tanh()
 y = x + h
 L = y * y
 names = {x: "x", w: "w", b: "b", u: "u", v: "v", h: "h", y: "y", L: "L"}
-pictures.show(graph.graph_of(L, names, "y = x + tanh(w x + b), L = y²", numbers=True))
+pictures.show(
+    graph.graph_of(L, names, "y = x + tanh(w x + b), L = y²", numbers=True),
+    "Two arrows leave x: its gradient is the sum of what comes back along both.",
+)
 
 # %% [markdown]
 # Read it from the right. `L = y * y` uses `y` twice, so `y` gets `y + y`. An addition hands on what it gets, so `h` has
@@ -84,7 +87,8 @@ pictures.show(
         "ε, the size of the wiggle",
         "relative error",
         log="xy",
-    )
+    ),
+    "Read each curve from right to left: it falls, and from some ε on it rises again.",
 )
 
 # %% [markdown]
@@ -145,7 +149,7 @@ targets = np.tanh(1.5 * points - 0.8)
 
 
 def descend(rate: float, steps: int = 25) -> np.ndarray:
-    """The (w, b) along a descent, one row a step."""
+    """The (w, b) along a descent, one row per step."""
     w, b = (Tensor(value, requires_grad=True) for value in (-0.5, 1.5))
     path = [(w.item(), b.item())]
     for _ in range(steps):
@@ -165,44 +169,39 @@ def loss_at(w, b):
 
 axis_w, axis_b = np.linspace(-2.5, 3.5, 80), np.linspace(-3, 3, 80)
 heights = loss_at(*np.meshgrid(axis_w, axis_b))
-path = descend(1.0)
-pictures.show(
-    internals.surface(
-        "Descent on a loss of two parameters",
-        axis_w,
-        axis_b,
-        heights,
-        ("w", "b"),
-        path,
+
+
+def draw(rate: float = 1.0) -> None:
+    path = descend(rate)
+    title = "Descent on a loss of two parameters"
+    pictures.show(
+        internals.surface(title, axis_w, axis_b, heights, ("w", "b"), path),
+        f"Each point is a step, at the rate {rate:g}; "
+        f"the loss after 25 of them is {loss_at(*path[-1]):.4f}.",
     )
-)
-losses = loss_at(path[:, 0], path[:, 1])
+
+
+draw()
+losses = loss_at(*descend(1.0).T)
 print(
     f"loss {losses[0]:.2f} at the start; under 0.001 in the end: {losses[-1] < 0.001}"
 )
 
 # %% [markdown]
-# The steps cross the contours and shrink where the slope does. With a kernel running, move the slider; without one, the
-# picture below it says the same for three rates.
+# The steps cross the contours and shrink where the slope does. With a kernel running, move the slider, and watch the path;
+# without one, the picture below it says the same for three rates.
 
 # %%
-rates = (0.1, 1.0, 4.0)
-
-
-def say(rate: float = 1.0) -> None:
-    final = descend(rate)[-1]
-    print(f"rate {rate}: loss {loss_at(*final):.4f} after 25 steps")
-
-
-_ = ipywidgets.interact(say, rate=(0.05, 8.0, 0.05))
+_ = ipywidgets.interact(draw, rate=(0.05, 8.0, 0.05))
 
 # %%
 histories = {}
-for rate in rates:
+for rate in (0.1, 1.0, 4.0):
     path = descend(rate)
     histories[f"rate {rate:g}"] = (range(len(path)), loss_at(path[:, 0], path[:, 1]))
 pictures.show(
-    pictures.curves("The loss along the descent", histories, "step", "loss", log="y")
+    pictures.curves("The loss along the descent", histories, "step", "loss", log="y"),
+    "Compare the first five steps with the last five: the curves change places.",
 )
 for name, (_, values) in histories.items():
     print(f"{name}: after 5 steps {values[5]:.2g}, after 25 steps {values[-1]:.2g}")

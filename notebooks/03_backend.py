@@ -9,13 +9,13 @@
 # both arrays are there already? And if they have to be copied over first, and the sum back?
 
 # %%
-from time import perf_counter
+from time import perf_counter  # a clock
 
-import ipywidgets
+import ipywidgets  # sliders and a button
 import numpy as np
 
-from minilora.classroom import device
-from minilora.show import pictures
+from minilora.classroom import device  # a stand-in for a graphics card
+from minilora.show import pictures  # figures
 
 # %% [markdown]
 # ## The picture: time against size
@@ -24,23 +24,37 @@ from minilora.show import pictures
 # magnitude, as the reading has them. Your own machine's are a button further down.
 
 # %%
-START = {"a Python loop": 0.0, "NumPy": 1e-6, "a card": 10e-6}  # seconds to get going
-RATE = {"a Python loop": 2e7, "NumPy": 1e9, "a card": 1e11}  # numbers a second
+START = {"a Python loop": 0.0, "NumPy": 1e-6}  # seconds to get going
+RATE = {"a Python loop": 2e7, "NumPy": 1e9, "a card": 1e11}  # numbers per second
 COPY_START, COPY_RATE = 10e-6, 2.5e9  # of one array, between host and card
 sizes = 10.0 ** np.arange(0, 9)
-times = {name: START[name] + sizes / RATE[name] for name in START}
-times["a card, with copies"] = times["a card"] + 3 * (COPY_START + sizes / COPY_RATE)
-pictures.show(
-    pictures.curves(
-        "Time of one addition, by round figures",
-        {name: (sizes, 1e6 * seconds) for name, seconds in times.items()},
-        "numbers in the array",
-        "microseconds",
-        log="xy",
+
+
+def times_of(order: float) -> dict[str, np.ndarray]:
+    """Seconds by size, if an order takes so many µs to reach the card."""
+    start = START | {"a card": order * 1e-6}
+    times = {name: start[name] + sizes / RATE[name] for name in start}
+    copies = 3 * (COPY_START + sizes / COPY_RATE)
+    return times | {"a card, with copies": times["a card"] + copies}
+
+
+def draw(order: int = 10) -> None:
+    pictures.show(
+        pictures.curves(
+            "Time of one addition, by round figures",
+            {name: (sizes, 1e6 * times) for name, times in times_of(order).items()},
+            "numbers in the array",
+            "microseconds",
+            log="xy",
+        ),
+        f"Look where each curve crosses NumPy's; an order takes {order} µs here.",
     )
-)
+
+
+draw()
 
 # %%
+times = times_of(10)
 for name in ("a Python loop", "a card", "a card, with copies"):
     faster = sizes[times[name] < times["NumPy"]]
     spans = (
@@ -56,27 +70,21 @@ for name in ("a Python loop", "a card", "a card, with copies"):
 # And the curve with the copies never comes below NumPy's, since carrying the numbers takes longer than adding them up.
 #
 # With a kernel running, move the slider: how far to the right does the card's curve cross NumPy's, if an order takes
-# longer to arrive? (Below it, the same for three values.)
+# longer to arrive? (Below it, the crossing for three values.)
 
 # %%
-orders = (5, 10, 100)
+_ = ipywidgets.interact(draw, order=(2, 200))
 
 
+# %%
 def crossing(order: float) -> float:
     """Numbers from which on the card is faster, if an order takes so many µs."""
     gained = 1 / RATE["NumPy"] - 1 / RATE["a card"]
     return (order * 1e-6 - START["NumPy"]) / gained
 
 
-def say(order: int = 10) -> None:
+for order in (5, 10, 100):
     print(f"an order of {order} µs: faster from {crossing(order):,.0f} numbers on")
-
-
-_ = ipywidgets.interact(say, order=(2, 200))
-
-# %%
-for order in orders:
-    say(order)
 
 # %% [markdown]
 # ## Your own machine
@@ -193,7 +201,8 @@ pictures.show(
         "How often the host waits, in 100 steps",
         {name: counts["waited"] for name, counts in counted.items()},
         "waits",
-    )
+    ),
+    "The work of both loops is the same: compare how often the host stands still.",
 )
 
 # %% [markdown]

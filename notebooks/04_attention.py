@@ -9,14 +9,14 @@
 # At "empty" itself, at the word before, at "file", at the beginning of the text? Divide 100 % among the four.
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-import minilora.functional as F
-from minilora import Tensor, nn, no_grad
-from minilora.models import llama
-from minilora.show import internals, pictures
-from minilora.train import recipes
+import minilora.functional as F  # softmax, rotary positions
+from minilora import Tensor, nn, no_grad  # arrays with gradients, and their modules
+from minilora.models import llama  # the kind of model that the base is
+from minilora.show import internals, pictures  # figures
+from minilora.train import recipes  # loads the language model
 
 model, tokenizer = recipes.load_model("base")
 text = "Return the first line of the file. If the file is empty, return None."
@@ -78,7 +78,8 @@ chosen = {
     "layer 4, head 0": weights[4, 0],
 }
 pictures.show(
-    internals.attention_maps(chosen, "Four heads, one sentence", tokens=tokens)
+    internals.attention_maps(chosen, "Four heads, one sentence", tokens=tokens),
+    "In each map, look for what is bright: the diagonal, the line below it, columns.",
 )
 
 # %%
@@ -108,22 +109,24 @@ for name, map in chosen.items():
 #
 # With a kernel running, move the sliders to see one head with its words. The picture below has them all, small.
 
+
 # %%
-title = "Layer {}, head {}"
-
-
 def see(layer: int = 3, head: int = 2) -> None:
-    picture = internals.attention_map(
-        weights[layer, head], tokens, title.format(layer, head)
+    title = f"Layer {layer}, head {head}"
+    pictures.show(
+        internals.attention_map(weights[layer, head], tokens, title),
+        "A row is a token that looks; the bright cells are where it looks.",
     )
-    pictures.show(picture)
 
 
 _ = ipywidgets.interact(see, layer=(0, 5), head=(0, 5))
 
 # %%
 every = {f"{i}.{h}": weights[i, h] for i in range(6) for h in range(6)}
-pictures.show(internals.attention_maps(every, "Layer.head", columns=6))
+pictures.show(
+    internals.attention_maps(every, "Layer.head", columns=6),
+    "From the first row to the last: how many heads look at the first column?",
+)
 
 # %% [markdown]
 # ## How far back?
@@ -145,7 +148,8 @@ pictures.show(
         by_distance,
         "tokens back",
         "mean attention weight",
-    )
+    ),
+    "Look where each head's curve has its peak: that is how far back it looks.",
 )
 
 # %% [markdown]

@@ -5,24 +5,25 @@
 # few seconds and watch it learn to write. Then we look at the record of the base, which was there for longer.
 #
 # **Write down a guess first.** Three models: one knows nothing, one knows how frequent each token is, one has read along
-# for 300 steps. What is the loss of each, in nats a token, with 512 tokens in the vocabulary? (Certainty is 0.)
+# for 300 steps. What is the loss of each, in nats per token, with 512 tokens in the vocabulary? (Certainty is 0.)
 
 # %%
-import json
-import textwrap
+import json  # reads the base's record
+import textwrap  # long lines of text
 
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-import minilora.functional as F
-from minilora import Tensor
-from minilora.data import corpora
-from minilora.data.tokenizer import encode_documents, train_tokenizer
-from minilora.show import pictures
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig, train
-from minilora.train.schedule import lr_factor
+import minilora.functional as F  # softmax
+from minilora import Tensor  # an array with gradients
+from minilora.data import corpora  # Python's documentation
+from minilora.data.tokenizer import encode_documents, train_tokenizer  # text to ids
+from minilora.show import pictures  # figures
+from minilora.train import recipes  # new models, batches, the base
+from minilora.train.loop import TrainConfig, train  # how a model is trained
+from minilora.train.schedule import lr_factor  # the learning rate, step by step
 
+# %%
 parts = corpora.split(corpora.load("python-docs"))
 documents = corpora.take(parts.train, 300_000, 0)
 tokenizer = train_tokenizer([document.text for document in documents], 512)
@@ -48,7 +49,7 @@ def unigram_entropy(ids):
 
 landmarks["knows frequencies"] = unigram_entropy(text.ids)
 for name, loss in landmarks.items():
-    print(f"{name}: {loss:.2f} nats a token")
+    print(f"{name}: {loss:.2f} nats per token")
 
 # %% [markdown]
 # ## To school
@@ -115,7 +116,8 @@ written = [
 pictures.show(
     pictures.learning_curve(
         "A small model's first 300 steps", curve, written, landmarks
-    )
+    ),
+    "Each number on the curve is a sample below it: which is the first with words?",
 )
 
 # %%
@@ -152,7 +154,8 @@ voices = [
 pictures.show(
     pictures.learning_curve(
         "The base's pretraining", (steps, losses), voices, base_landmarks
-    )
+    ),
+    "Find the step at which the curve crosses the lower line, and read on from there.",
 )
 
 # %% [markdown]
@@ -178,8 +181,9 @@ pictures.show(
             for name, run in runs.items()
         },
         "step",
-        "loss (nats a token)",
-    )
+        "loss (nats per token)",
+    ),
+    "Compare the four curves at the last step, and how smoothly they got there.",
 )
 
 # %%
@@ -211,7 +215,8 @@ pictures.show(
         },
         "step",
         "learning rate, over its peak",
-    )
+    ),
+    "Each curve is one schedule: look where it reaches its peak, and where it ends.",
 )
 
 # %% [markdown]
@@ -241,13 +246,15 @@ pictures.show(
         "rank of the token",
         "probability",
         log="y",
-    )
+    ),
+    "On this logarithmic axis, a low temperature is steep, a high one flat.",
 )
 for t in (0.5, 1.0, 2.0):
     print(f"temperature {t:g}: the first 8 of 2,048 have {likeliest(t).sum():.0%}")
 
 # %% [markdown]
-# With a kernel running, move the sliders and read. Below them are three temperatures with the same seed.
+# With a kernel running, move the sliders, watch the bars, and read what is written. Below them are three temperatures with
+# the same seed.
 
 # %%
 count = 30
@@ -259,9 +266,21 @@ def continued(temperature: float = 0.7, top_k: int = 40, seed: int = 0) -> None:
     print(textwrap.fill(written, 88, subsequent_indent="    "))
 
 
-_ = ipywidgets.interact(
-    continued, temperature=(0.0, 2.0, 0.1), top_k=(1, 200), seed=(0, 20)
-)
+def draw(temperature: float = 0.7, top_k: int = 40, seed: int = 0) -> None:
+    shares = F.softmax(Tensor(logits / temperature)).numpy()
+    best = np.argsort(shares)[::-1][:10]
+    shares[np.argsort(shares)[:-top_k]] = 0  # none but the k likeliest
+    shares /= shares.sum()
+    bars = {repr(base_tokenizer.decode([i])): shares[i] for i in best}
+    pictures.show(
+        pictures.bars(f"Temperature {temperature:g}, top {top_k}", bars, "probability"),
+        "The ten likeliest tokens after “Return the number of”.",
+    )
+    continued(temperature, top_k, seed)
+
+
+temperatures = (0.1, 2.0, 0.1)
+_ = ipywidgets.interact(draw, temperature=temperatures, top_k=(1, 200), seed=(0, 20))
 
 # %%
 for temperature in (0.0, 0.7, 1.5):

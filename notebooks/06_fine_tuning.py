@@ -5,21 +5,21 @@
 # sentences into eight topics, three times: with a new head alone, with the two upper layers going along, and with everything.
 #
 # **Write down a guess first.** A guess by chance is right in 12.5 % of the sentences. How much do the 1,536 numbers of a
-# head reach with 64 labels a topic? And all 2.8 million?
+# head reach with 64 labels per topic? And all 2.8 million?
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-import minilora.functional as F
-from minilora import Tensor, no_grad
+import minilora.functional as F  # cross-entropy
+from minilora import Tensor, no_grad  # arrays with gradients, and without
 from minilora.data.batches import ClassificationBatches, classification_windows
-from minilora.measure.lab import Lab
-from minilora.show import pictures
-from minilora.show.grids import Spread
-from minilora.tensor import gradients
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig, train
+from minilora.measure.lab import Lab  # the base, labelled sentences, a test
+from minilora.show import pictures  # figures
+from minilora.show.grids import Spread  # a mean and its scatter
+from minilora.tensor import gradients  # of a loss, for each parameter
+from minilora.train import recipes  # where the base is
+from minilora.train.loop import TrainConfig, train  # how a model is trained
 
 lab = Lab(
     recipes.base_folder(),
@@ -50,7 +50,8 @@ layers = sum(p.size for p in classifier.model.layers[0].parameters())
 sizes |= {"one layer of six": layers, "everything": 0}
 sizes["everything"] = sum(p.size for p in classifier.parameters())
 pictures.show(
-    pictures.bars("Parameters, by part", sizes, "parameters (logarithmic)", log=True)
+    pictures.bars("Parameters, by part", sizes, "parameters (logarithmic)", log=True),
+    "The axis is logarithmic: read the numbers beside the bars of the head and of all.",
 )
 
 # %% [markdown]
@@ -131,7 +132,7 @@ print(f"with each step more is right: {means == sorted(means)}")
 
 # %%
 spreads = [Spread.of(100 * share for share in found) for found in accuracies.values()]
-trained = f"pretrained, then trained on {budget} labels a topic"
+trained = f"pretrained, then trained on {budget} labels per topic"
 pictures.show(
     pictures.curves(
         "How much of the model has to move?",
@@ -143,7 +144,8 @@ pictures.show(
         "accuracy on the test (%)",
         log="x",
         spreads={trained: [spread.half_range for spread in spreads]},
-    )
+    ),
+    "Each point is one of the three ways: compare the second step with the third.",
 )
 
 # %% [markdown]
@@ -161,15 +163,24 @@ total = sizes["everything"]
 
 
 def megabytes(share: float) -> float:
-    """The model, and a gradient and two averages a trained number, 4 bytes each."""
+    """The model, and a gradient and two averages per trained number, 4 bytes each."""
     return (4 + 12 * share) * total / 1e6
 
 
-def say(percent: int = 10) -> None:
-    print(f"{percent} % train: {megabytes(percent / 100):.1f} MB")
+def kinds(share: float) -> dict[str, float]:
+    one = share * total * 4 / 1e6
+    return {"weights": 4 * total / 1e6, "gradients": one, "AdamW's averages": 2 * one}
 
 
-_ = ipywidgets.interact(say, percent=(0, 100))
+def draw(percent: int = 10) -> None:
+    bars = {f"{n} % train": kinds(n / 100) for n in (0, percent, 100)}
+    pictures.show(
+        pictures.stacked_bars(f"Memory when {percent} % train", bars, "megabytes"),
+        "The first part of each bar, the weights, stays as it is; the others grow.",
+    )
+
+
+_ = ipywidgets.interact(draw, percent=(1, 99))
 
 # %%
 shares = np.linspace(0, 1, 11)
@@ -179,7 +190,8 @@ pictures.show(
         {"AdamW in 32 bits": (100 * shares, [megabytes(share) for share in shares])},
         "share of the parameters that trains (%)",
         "megabytes",
-    )
+    ),
+    "Read the two ends of the line: nothing trains, and everything does.",
 )
 
 # %% [markdown]

@@ -4,25 +4,25 @@
 # The reading is [lessons/07_forgetting](../lessons/07_forgetting/README.md). A small language model has read Python's
 # documentation. We train it on NumPy's, and look at both: the text that it is to learn, and the text that it came from.
 #
-# **Write down a guess first.** After twenty steps on NumPy's documentation, how many bits a character has the model
+# **Write down a guess first.** After twenty steps on NumPy's documentation, how many bits per character has the model
 # gained there, and how many has it lost on Python's? (A positive number for each, or a negative one, if you think so.)
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora.data.batches import MixedBatches
-from minilora.measure.lab import Lab
-from minilora.show import pictures
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig, train
+from minilora.data.batches import MixedBatches  # rows of two texts in one batch
+from minilora.measure.lab import Lab  # the base, texts to learn and to test on
+from minilora.show import pictures  # figures
+from minilora.train import recipes  # where the base is
+from minilora.train.loop import TrainConfig, train  # how a model is trained
 
 lab = Lab(recipes.base_folder(), test_characters=3_000, validation_characters=3_000)
 new_text, old_text = lab.domain_text(12_000, seed=0), lab.base_text(12_000, seed=0)
 
 
 def probe(model) -> tuple[float, float]:
-    """Bits a character: (new text, old text), neither of which is trained on."""
+    """Bits per character: (new text, old text), neither of which is trained on."""
     return lab.bits(model, lab.domain_validation), lab.bits(model, lab.base_test)
 
 
@@ -79,7 +79,8 @@ pictures.show(
         {name: (learned, forgotten) for name, (_, learned, forgotten) in runs.items()},
         "bits/character gained on the new text",
         "bits/character\nlost on the old text",
-    )
+    ),
+    "Draw an upright line in your mind: which path is lowest where they all cross it?",
 )
 
 # %%
@@ -114,37 +115,40 @@ p_new, p_old = (
 
 
 def price(p: np.ndarray, share: float) -> float:
-    """Bits a token that text p costs more under the mixture than under p."""
+    """Bits per token that text p costs more under the mixture than under p."""
     return -float(p @ np.log2((p_new + share * (p_old - p_new)) / p))
 
 
-shares = np.linspace(0, 0.5, 51)
-pictures.show(
-    pictures.curves(
-        "A model without context: what a share of replay costs and saves",
-        {
-            "lost on the old text": (shares, [price(p_old, s) for s in shares]),
-            "lost on the new text": (shares, [price(p_new, s) for s in shares]),
-        },
-        "share of replay",
-        "bits/token",
+shares, without = np.linspace(0, 0.5, 51), price(p_old, 0)
+lost = {
+    "lost on the old text": (shares, [price(p_old, s) for s in shares]),
+    "lost on the new text": (shares, [price(p_new, s) for s in shares]),
+}
+
+
+def draw(share: float = 0.1) -> None:
+    saved, costs = without - price(p_old, share), price(p_new, share)
+    here = {f"a share of {share:g}": ([share, share], [0, without])}
+    pictures.show(
+        pictures.curves(
+            "A model without context: what a share of replay costs and saves",
+            lost | here,
+            "share of replay",
+            "bits/token",
+        ),
+        f"At the upright line, replay saves {saved:.2f} bits/token on the old text "
+        f"and costs {costs:.3f} on the new.",
     )
-)
+
+
+draw()
 
 # %% [markdown]
-# The first few per cent save most. With a kernel running, move the slider. (The picture above shows the same.)
+# The first few per cent save most. With a kernel running, move the slider: the upright line goes along. (The picture above
+# shows both curves whole.)
 
 # %%
-without = price(p_old, 0)
-
-
-def say(share: float = 0.1) -> None:
-    saved, costs = without - price(p_old, share), price(p_new, share)
-    print(f"saves {saved:.2f} bits/token on the old text, costs {costs:.3f} on the new")
-
-
-_ = ipywidgets.interact(say, share=(0.01, 0.5, 0.01))
-say(0.1)
+_ = ipywidgets.interact(draw, share=(0.01, 0.5, 0.01))
 
 # %% [markdown]
 # ## The off switch

@@ -9,16 +9,16 @@
 # share of the change that it does make lies in the 8 largest?
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora.measure.lab import Lab
-from minilora.models.llama import LlamaForCausalLM
-from minilora.peft import LoraConfig, get_peft_model
-from minilora.show import internals, pictures
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig
-from minilora.train.methods import Options
+from minilora.measure.lab import Lab  # the base, texts to learn and to test on
+from minilora.models.llama import LlamaForCausalLM  # the kind of model the base is
+from minilora.peft import LoraConfig, get_peft_model  # puts LoRA into a model
+from minilora.show import internals, pictures  # figures
+from minilora.train import recipes  # where the base is, counts of parameters
+from minilora.train.loop import TrainConfig  # how a model is trained
+from minilora.train.methods import Options  # a method's own settings
 
 lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
 text = lab.domain_text(8_000, seed=0)
@@ -29,18 +29,26 @@ print(f"the text to learn: {len(text.ids):,} tokens")
 # ## The expert, and two ways to teach the jargon
 #
 # Full fine-tuning sends the expert through school again: every weight may move. LoRA hands over a thin glossary: beside
-# each layer, two narrow matrices.
+# each layer, two narrow matrices. Both take 20 steps, each at a learning rate of its own: LoRA's is eight times as large,
+# since B starts at zero and has to grow first. (The package's default for LoRA is 0.009. On a text as short as this one, it
+# gains little more than half as much as 0.004 does.)
 
 # %%
 config = TrainConfig(steps=20, warmup=2, eval_every=10)
-results = {}
-for method, rate in (("full", 5e-4), ("lora", 1e-3)):
+start = lab.bits(lab.base(), lab.domain_test)
+print(f"the base as it is: {start:.2f} bits/character")
+results, gains = {}, {}
+for method, rate in (("full", 5e-4), ("lora", 4e-3)):
     config.peak_lr = rate
     model, history = lab.adapt(method, text, config, Options(rank=8))
-    results[method] = model
     trains, bits = recipes.count_parameters(model)[0], lab.bits(model, lab.domain_test)
+    results[method], gains[method] = model, start - bits
     print(f"{method}: {trains:,} parameters train, {bits:.2f} bits/character")
-print(f"the base as it is: {lab.bits(lab.base(), lab.domain_test):.2f} bits/character")
+share = gains["lora"] / gains["full"]
+print(f"LoRA gains more than half of what full fine-tuning gains: {share > 0.5}")
+
+# %% [markdown]
+# With a seventeenth of the parameters, LoRA gains about two thirds as much.
 
 # %% [markdown]
 # ## The picture: singular values of the change
@@ -62,7 +70,8 @@ pictures.show(
             "the weight itself": before,
         },
         "Singular values of a weight and of two changes to it",
-    )
+    ),
+    "Compare how fast the curves fall: which one ends after eight values?",
 )
 
 # %%
@@ -93,22 +102,31 @@ for rank in (1, 2, 4, 8, 16, 64):
     counts[f"rank {rank}"] = adapted.get_nb_trainable_parameters()[0]
 counts["full fine-tuning"] = recipes.count_parameters(lab.base())[1]
 pictures.show(
-    pictures.bars("Parameters that train", counts, "parameters (logarithmic)", log=True)
+    pictures.bars(
+        "Parameters that train", counts, "parameters (logarithmic)", log=True
+    ),
+    "On this logarithmic axis, twice the rank is always the same step to the right.",
 )
 
 # %% [markdown]
-# With a kernel running, move the slider: how much of the change survives when only its first r directions are kept?
-# (The picture below it shows the same for all ranks.)
+# With a kernel running, move the slider: what does the change look like when only its first r directions are kept?
+# (The picture below it says for all ranks how much that holds.)
 
 # %%
 kept = np.cumsum(energy) / energy.sum()
+left, sizes, right = np.linalg.svd(change_full)
 
 
-def say(rank: int = 8) -> None:
-    print(f"the first {rank} directions hold {kept[rank - 1]:.0%} of the squares")
+def draw(rank: int = 8) -> None:
+    first = (left[:, :rank] * sizes[:rank]) @ right[:rank]
+    shown = {"the whole change": change_full, f"its first {rank} directions": first}
+    pictures.show(
+        internals.matrices("ΔW, and a part of it", shown, "change of a weight"),
+        f"Look for patterns that are in both: the part holds {kept[rank - 1]:.0%}.",
+    )
 
 
-_ = ipywidgets.interact(say, rank=(1, len(kept)))
+_ = ipywidgets.interact(draw, rank=(1, len(kept)))
 
 # %%
 ranks = np.arange(1, len(kept) + 1)
@@ -118,7 +136,8 @@ pictures.show(
         {"full fine-tuning's change": (ranks, kept)},
         "directions kept, r",
         "share of the sum of squares",
-    )
+    ),
+    "Read the curve at r = 8: that much of the change would fit into LoRA's rank.",
 )
 
 # %% [markdown]

@@ -9,17 +9,17 @@
 # change? And after training, where is the most added: in early blocks or in late ones?
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora import nn
-from minilora.measure.lab import Lab
-from minilora.peft import BottleneckConfig, get_peft_model
-from minilora.peft.bottleneck import BottleneckLayer
-from minilora.show import internals, pictures
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig
-from minilora.train.methods import Options
+from minilora import nn  # modules, of which models are built
+from minilora.measure.lab import Lab  # the base, texts to learn and to test on
+from minilora.peft import BottleneckConfig, get_peft_model  # puts adapters in
+from minilora.peft.bottleneck import BottleneckLayer  # a module with its adapter
+from minilora.show import internals, pictures  # figures
+from minilora.train import recipes  # where the base is, counts of parameters
+from minilora.train.loop import TrainConfig  # how a model is trained
+from minilora.train.methods import Options  # a method's own settings
 
 lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
 text = lab.domain_text(8_000, seed=0)
@@ -53,7 +53,8 @@ places = {
     for name, model in fresh.items()
 }
 pictures.show(
-    internals.adapter_places(places, width, m, "Where adapters sit in a block")
+    internals.adapter_places(places, width, m, "Where adapters sit in a block"),
+    "Follow the stream upward, and count the boxes with thick edges in each column.",
 )
 
 # %% [markdown]
@@ -134,7 +135,8 @@ pictures.show(
         },
         "block",
         "size of remark / size of module",
-    )
+    ),
+    "Compare the left end of each curve with its right end.",
 )
 
 # %%
@@ -181,12 +183,17 @@ def share_of(placement: str, m: int) -> float:
     return 100 * places_a_model[placement] * (2 * width * m + m + width) / total
 
 
-def say(m: int = 32) -> None:
-    for placement in places_a_model:
-        print(f"{placement}, m = {m}: {share_of(placement, m):.1f} % of the parameters")
+def draw(m: int = 32) -> None:
+    bars = {name: share_of(name, m) for name in places_a_model}
+    bars["the whole model"] = 100
+    label = "share of the model's parameters (%)"
+    pictures.show(
+        pictures.bars(f"What adapters of width {m} train", bars, label),
+        "At which width do Houlsby's adapters train a quarter of the model's count?",
+    )
 
 
-_ = ipywidgets.interact(say, m=(1, 192))
+_ = ipywidgets.interact(draw, m=(1, 192))
 
 # %%
 widths = (1, 4, 16, 32, 64, 128, 192)
@@ -199,7 +206,8 @@ pictures.show(
         },
         "width m",
         "share of the model's parameters (%)",
-    )
+    ),
+    "Read what a width of 64 costs, with two adapters per block and with one.",
 )
 
 # %% [markdown]

@@ -9,18 +9,22 @@
 # sixteen steps on more text?
 
 # %%
-import ipywidgets
+import textwrap  # long lines of text
+
+import ipywidgets  # sliders
 import numpy as np
 
-import minilora.functional as F
-from minilora import nn, no_grad, optim
-from minilora.measure.few_shot import bits_after, prompt_for
-from minilora.measure.lab import Lab
+import minilora.functional as F  # rotary positions
+from minilora import nn, no_grad, optim  # modules, no gradients, AdamW
+from minilora.measure.few_shot import bits_after, prompt_for  # plain prompts
+from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from minilora.show import internals, pictures
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig
+from minilora.results.page import measured_studies  # the package's own records
+from minilora.show import internals, pictures  # figures
+from minilora.train import recipes  # where the base is, counts of parameters
+from minilora.train.loop import TrainConfig  # how a model is trained
 
+# %%
 lab = Lab(recipes.base_folder(), test_characters=4_000, validation_characters=3_000)
 text = lab.domain_text(8_000, seed=0)
 print(f"the base: {recipes.count_parameters(lab.base())[1]:,} parameters, all frozen")
@@ -37,9 +41,16 @@ print(prompt)
 print(f"\n({len(lab.tokenizer.encode(prompt))} tokens, read anew for every query)")
 
 # %% [markdown]
-# A model of this size does not learn a task from a few examples. But does it at least read on more easily after some text
-# of the same kind? We let it read NumPy's documentation in windows of 128 tokens, each after so many tokens of another
-# part of that documentation.
+# Does a model of this size learn the task from its examples? The record of a measurement comes with the package: so many
+# examples in the prompt, and as many trained on.
+
+# %%
+print(textwrap.fill(measured_studies()["prompting"].sentence(), 88))
+
+# %% [markdown]
+# It does not: to guess one of eight topics is right as often, and a difference between two guesses says nothing. But does
+# the model at least read on more easily after some text of the same kind? We let it read NumPy's documentation in windows
+# of 128 tokens, each after so many tokens of another part of that documentation.
 
 # %%
 base, lengths = lab.base(), (0, 64, 256)
@@ -98,8 +109,9 @@ pictures.show(
         "Eight virtual tokens learn a sentence",
         {way: (range(8), values) for way, values in losses.items()},
         "steps",
-        "loss on the sentence (nats a token)",
-    )
+        "loss on the sentence (nats per token)",
+    ),
+    "Compare the four curves at step 0, where they begin together, and at step 7.",
 )
 
 # %%
@@ -180,12 +192,26 @@ share = weights[..., :P].sum(axis=-1)  # (L, H, T)
 layer, head = np.unravel_index(share.mean(axis=-1).argmax(), share.shape[:2])
 words = [lab.tokenizer.decode([int(token)]).strip() for token in ids]
 names = [f"virtual {i + 1}" for i in range(P)] + words
-title = f"Who looks at the prefix: layer {layer + 1}, head {head + 1}"
-pictures.show(internals.attention_map(weights[layer, head], names, title, first=P))
+
+
+def draw(layer: int, head: int) -> None:
+    title = f"Who looks at the prefix: layer {layer}, head {head}"
+    pictures.show(
+        internals.attention_map(weights[layer - 1, head - 1], names, title, first=P),
+        f"The first {P} columns are the prefix: in which rows are they bright?",
+    )
+
+
+draw(layer + 1, head + 1)
 
 # %% [markdown]
 # Rows are real tokens. The first eight columns are the prefix: all rows may look there, and most do. Behind it stands the
-# usual triangle. This is the head that listens most; the next picture has all layers.
+# usual triangle. This is the head that listens most; the next picture has all layers. With a kernel running, move the
+# sliders to see the other heads.
+
+# %%
+depth, heads = share.shape[:2]
+_ = ipywidgets.interact(draw, layer=(1, depth), head=(1, heads))
 
 # %%
 shares = {}
@@ -198,34 +224,19 @@ for way, model in {
     "random, at the start": get_peft_model(lab.base(), ways["prefix, random"]),
 }.items():
     shares[way] = weights_of(model, ids)[..., :P].sum(axis=-1).mean(axis=(1, 2))
-depth = len(share)
 pictures.show(
     pictures.curves(
         "How much of its attention a layer spends on the prefix",
         {way: (range(1, depth + 1), values) for way, values in shares.items()},
         "layer",
         "share of the weights",
-    )
+    ),
+    "The gap between the two curves of a start is what training did.",
 )
 
 # %%
 for way, values in shares.items():
     print(f"{way}: {values.mean():.0%} of all attention is on the prefix")
-
-# %% [markdown]
-# With a kernel running, move the slider: how much does each token of the text listen, in one layer? (The picture above has
-# the means.)
-
-# %%
-bar = 40  # letters for all of a token's attention
-
-
-def say(layer: int = 1) -> None:
-    for word, one in zip(words, share[layer - 1].mean(axis=0), strict=True):
-        print(f"{word:>10}  {'#' * round(bar * one)} {one:.0%}")
-
-
-_ = ipywidgets.interact(say, layer=(1, depth))
 
 # %% [markdown]
 # ## Your turn

@@ -8,20 +8,20 @@
 # that are normal. Are these weights normal? And which of the sixteen will be used least?
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora.measure.lab import Lab
+from minilora.measure.lab import Lab  # the base, and text to test it on
 from minilora.quant import (
-    CODEBOOKS,
-    dequantize_4bit,
-    linears_of_blocks,
-    nf4,
-    quantize_4bit,
-    quantize_model,
+    CODEBOOKS,  # the sixteen values of each type
+    dequantize_4bit,  # codes to an array
+    linears_of_blocks,  # the layers of a model that are quantized
+    nf4,  # the values of NF4
+    quantize_4bit,  # an array to codes
+    quantize_model,  # all of a model
 )
-from minilora.show import internals, pictures
-from minilora.train import recipes
+from minilora.show import internals, pictures  # figures
+from minilora.train import recipes  # where the base is
 
 lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=1_000)
 base = lab.base()
@@ -42,7 +42,8 @@ scaled = weights.reshape(-1, 64) / state.absmax[:, None]
 pictures.show(
     internals.weight_histogram(
         scaled, nf4(), "The base's weights, and NF4's sixteen values"
-    )
+    ),
+    "Compare the gaps between the lines with the height of the bell, middle and edges.",
 )
 print(f"one weight in {1 / np.mean(np.abs(scaled) == 1):.0f} lies at -1 or 1")
 
@@ -81,7 +82,8 @@ pictures.show(
         },
         "value",
         "share of the weights (%)",
-    )
+    ),
+    "An even use would be a flat line at 6 %: which curve is nearer to it?",
 )
 
 # %% [markdown]
@@ -117,9 +119,10 @@ pictures.show(
             ),
             "INT4": (plain, [error("int4", b) for b in sizes]),
         },
-        "bits a weight",
+        "bits per weight",
         "mean error (% of the mean size)",
-    )
+    ),
+    "Lower is better and left is cheaper: which curve has the better of both?",
 )
 
 # %% [markdown]
@@ -127,26 +130,37 @@ pictures.show(
 # about as many bits as blocks of 256 without.
 #
 # What does a single large weight do to its block? With a kernel running, move the slider: the first of 4,096 weights
-# becomes an outlier of that size. (The picture below it shows the same.)
+# becomes an outlier of that size, and all are divided by it. (The picture below it shows what comes of that.)
 
 # %%
 block = weights[:4096]
 
 
-def around(outlier: float, blocksize: int = 64) -> float:
-    """Mean error of the others if the first of 4,096 is so many standard deviations."""
+def with_outlier(outlier: float) -> np.ndarray:
+    """The block, its first number so many standard deviations."""
     numbers = block.copy()
     numbers[0] = outlier * block.std()
+    return numbers
+
+
+def around(outlier: float, blocksize: int = 64) -> float:
+    """Mean error of the others, in percent of the mean size of a weight."""
+    numbers = with_outlier(outlier)
     back = dequantize_4bit(*quantize_4bit(numbers, blocksize))
     return 100 * np.abs(back - numbers)[1:].mean() / np.abs(block).mean()
 
 
-def say(outlier: int = 10) -> None:
-    small, large = around(outlier), around(outlier, 4096)
-    print(f"blocks of 64: {small:.1f} %, one block of 4,096: {large:.1f} %")
+def draw(outlier: int = 10) -> None:
+    numbers = with_outlier(outlier)
+    title = f"4,096 weights, one of them {outlier} standard deviations large"
+    pictures.show(
+        internals.weight_histogram(numbers / np.abs(numbers).max(), nf4(), title),
+        f"How many lines does the bell reach? As one block, the others are off by "
+        f"{around(outlier, 4096):.0f} %, in blocks of 64 by {around(outlier):.0f} %.",
+    )
 
 
-_ = ipywidgets.interact(say, outlier=(1, 60))
+_ = ipywidgets.interact(draw, outlier=(1, 60))
 
 # %%
 outliers = np.arange(2, 61, 2)
@@ -159,7 +173,8 @@ pictures.show(
         },
         "size of the outlier, in standard deviations",
         "mean error of the others (%)",
-    )
+    ),
+    "Follow the curve of the one block: where does it reach 100 %?",
 )
 
 # %% [markdown]
@@ -168,7 +183,7 @@ pictures.show(
 #
 # ## The verdict is the model's
 #
-# A mean error says how far the numbers are off. What the model makes of them is another question: bits a character on
+# A mean error says how far the numbers are off. What the model makes of them is another question: bits per character on
 # held-out text that is like what the base was trained on.
 
 # %%
@@ -188,7 +203,8 @@ pictures.show(
         "What 4 bits cost the base, on one sample of text",
         lost,
         "bits/character lost",
-    )
+    ),
+    "Shorter is better; the base itself would have no bar.",
 )
 
 # %% [markdown]

@@ -4,25 +4,26 @@
 # The reading is [lessons/12_qlora](../lessons/12_qlora/README.md). Here we train an adapter over a base in 4 bits, on text
 # that the base does not know well, and then merge it in three ways.
 #
-# **Write down a guess first.** The adapter makes the model better on this text, by hundredths of a bit a character.
+# **Write down a guess first.** The adapter makes the model better on this text, by hundredths of a bit per character.
 # Merged, and rounded to 4 bits again: what share of that gain is left?
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora.measure.lab import Lab
-from minilora.measure.memory import live_bytes
-from minilora.optim import AdamW
-from minilora.peft.lora import LoraLinear
-from minilora.plan.planner import make_plan
-from minilora.plan.shapes import PRESETS
+from minilora.measure.lab import Lab  # the base, texts to learn and to test on
+from minilora.measure.memory import live_bytes  # what is in memory, by kind
+from minilora.optim import AdamW  # the optimizer
+from minilora.peft.lora import LoraLinear  # a layer with its adapter
+from minilora.plan.planner import make_plan  # memory by arithmetic
+from minilora.plan.shapes import PRESETS  # the shapes of known models
 from minilora.quant import dequantize_4bit, quantize_4bit, quantize_model
-from minilora.show import internals, pictures
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig, trainable
-from minilora.train.methods import Options
+from minilora.show import internals, pictures  # figures
+from minilora.train import recipes  # where the base is, counts of parameters
+from minilora.train.loop import TrainConfig, trainable  # how a model is trained
+from minilora.train.methods import Options  # a method's own settings
 
+# %%
 lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
 text = lab.domain_text(8_000, seed=0)
 print(f"the base: {recipes.count_parameters(lab.base())[1]:,} parameters")
@@ -43,7 +44,10 @@ for name, method in (("full", "full"), ("LoRA", "lora"), ("QLoRA", "qlora")):
     loss = model(**batches.next_batch()).loss
     kinds = live_bytes(model, optimizer, loss)
     alive[name] = {kind: size / 1e6 for kind, size in kinds.items()}
-pictures.show(pictures.stacked_bars("A step of training, on our base", alive, "MB"))
+pictures.show(
+    pictures.stacked_bars("A step of training, on our base", alive, "MB"),
+    "From full to LoRA, and from LoRA to QLoRA: which parts of the bar become short?",
+)
 
 # %% [markdown]
 # Full fine-tuning keeps a gradient and two moments for each weight; LoRA hardly any; and QLoRA shrinks the weights. What
@@ -63,7 +67,8 @@ for name, method in (("full", "full"), ("LoRA", "lora"), ("QLoRA", "qlora")):
         "activations": kinds["activations"] + kinds["logits"] + kinds["workspace"],
     }
 pictures.show(
-    pictures.stacked_bars("A step of training, LLaMA 7B, by arithmetic", planned, "GB")
+    pictures.stacked_bars("A step of training, LLaMA 7B, by arithmetic", planned, "GB"),
+    "Compare the weights in the three bars: here they are what QLoRA saves.",
 )
 
 # %% [markdown]
@@ -108,7 +113,7 @@ def rounded(weight: np.ndarray) -> np.ndarray:
 
 
 def merged(way) -> float:
-    """Bits a character if each weight is way(original, dequantized, update)."""
+    """Bits per character if each weight is way(original, dequantized, update)."""
     together = lab.base()
     for path, layer in layers.items():
         original = plain.get_submodule(path).weight.numpy()
@@ -128,7 +133,8 @@ pictures.show(
         "What is gained on the text over the base in 4 bits",
         gains,
         "bits/character gained (more is better)",
-    )
+    ),
+    "Compare the last bar with the others: it holds the same update, rounded.",
 )
 
 # %%
@@ -160,7 +166,8 @@ pictures.show(
         "An update, and what rounding leaves of it",
         {"learned": update[:48, :48], "after rounding to 4 bits": left[:48, :48]},
         "change of a weight",
-    )
+    ),
+    "Take a strong cell of the left map, and look for it in the right one.",
 )
 
 # %% [markdown]
@@ -190,11 +197,19 @@ def survives_from_original(percent: float) -> float:
     return 100 * float(np.vdot(move, scaled) / np.vdot(scaled, scaled))
 
 
-def say(percent: int = 5) -> None:
-    print(f"{percent} % of the weight's size: {survives(percent):.0f} % survive")
+def draw(percent: int = 5) -> None:
+    scaled = np.float32(percent / 100 / size) * update
+    left = rounded(weight + scaled) - weight
+    shown = {"update": scaled[:48, :48], "after rounding to 4 bits": left[:48, :48]}
+    title = f"An update of {percent} % of the weight's size"
+    pictures.show(
+        internals.matrices(title, shown, "change of a weight"),
+        f"From which size on do you see the left map in the right one? "
+        f"Here {survives(percent):.0f} % survive.",
+    )
 
 
-_ = ipywidgets.interact(say, percent=(1, 30))
+_ = ipywidgets.interact(draw, percent=(1, 30))
 
 # %%
 pictures.show(
@@ -209,7 +224,8 @@ pictures.show(
         },
         "size of the update (% of the weight's)",
         "survives (%)",
-    )
+    ),
+    "One curve lies near 100 % throughout; look where the other one begins to rise.",
 )
 
 # %% [markdown]

@@ -9,20 +9,24 @@
 # more memory? And after how many queries has training by LoRA cost less than 256 tokens of examples in every prompt?
 
 # %%
-import ipywidgets
+import textwrap  # long lines of text
+
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora.demo.teach_report import claims, sample_lines, scores_grid
-from minilora.measure import compare
+from minilora.demo.teach_report import claims, sample_lines, scores_grid  # its report
+from minilora.measure import compare  # all methods side by side
 from minilora.measure.compare_report import compared
-from minilora.measure.records import Records
-from minilora.plan.planner import make_plan, published
-from minilora.plan.shapes import PRESETS
-from minilora.results import jargon
+from minilora.measure.records import Records  # what was measured
+from minilora.plan.planner import make_plan, published  # memory by arithmetic
+from minilora.plan.shapes import PRESETS  # the shapes of known models
+from minilora.results import jargon  # the record of teaching a company's words
 from minilora.results.advise import Measured, Situation, advise, results_folder
-from minilora.show import pictures
-from minilora.show.grids import NAMES, drawn, render
+from minilora.results.page import measured_studies  # records of small studies
+from minilora.show import pictures  # figures
+from minilora.show.grids import NAMES, drawn, render  # tables
 
+# %%
 methods = compared(Records.read(results_folder() / "compare.jsonl", compare.KIND))
 points = {
     name: (one.memory["peak"] / 1e6, one.domain)
@@ -41,7 +45,7 @@ for name, (cost, quality) in points.items():
 # %% [markdown]
 # ## The picture: quality against cost, every method one point
 #
-# To the right is the most memory that a training step holds at once, upward are the bits a character that the domain's
+# To the right is the most memory that a training step holds at once, upward are the bits per character that the domain's
 # text costs afterwards. Low is good, left is cheap. A point that has another one to its left and below it is beaten,
 # whatever you need. The grey staircase joins those that nothing beats.
 
@@ -59,7 +63,8 @@ pictures.show(
         "domain, bits/character",
         levels,
         kept,
-    )
+    ),
+    "For each point, look left and down: if another one is there, it is beaten.",
 )
 
 # %%
@@ -75,27 +80,34 @@ print(f"least memory among these: {NAMES[cheapest]}")
 # %% [markdown]
 # ## The rule: a bar, a budget, the cheapest
 #
-# With a kernel running, set what you need and what you have. (The picture above shows all answers: draw a line across
-# at your bar and one upward at your memory; what lies below the one and left of the other will do.)
+# With a kernel running, set what you need and what you have: one line goes across, one upward, and what lies below the one
+# and left of the other will do. (The picture above shows all answers, if you draw the lines yourself.)
+
 
 # %%
-highest = max(one.mean for _, one in points.values())
-
-
-def choose(bar: float = 2.4, megabytes: int = 100) -> None:
+def choose(bar: float = 2.4, megabytes: int = 100) -> str:
     will_do = [
         name
         for name, (cost, one) in points.items()
         if one.mean <= bar and cost <= megabytes
     ]
     answer = min(will_do, key=lambda name: points[name][0]) if will_do else None
-    said = NAMES.get(answer, "nothing will do")
-    print(f"at most {bar} bits/character and {megabytes} MB: {said}")
+    return NAMES.get(answer, "nothing will do")
 
 
-_ = ipywidgets.interact(choose, bar=(2.0, highest, 0.05), megabytes=(20, 150, 5))
+def draw(bar: float = 2.4, megabytes: int = 100) -> None:
+    title = f"{bar:g} bits/character and {megabytes} MB: {choose(bar, megabytes)}"
+    across, up = "MB alive at once in a training step", "domain, bits/character"
+    figure = pictures.methods_at_cost(title, points, across, up, levels)
+    figure.axes[0].axhline(bar, color="black")
+    figure.axes[0].axvline(megabytes, color="black")
+    pictures.show(figure, "Below the line across and left of the upright one will do.")
+
+
+_ = ipywidgets.interact(draw, bar=(2.1, 2.6, 0.02), megabytes=(20, 160, 5))
 for bar, megabytes in ((2.4, 100), (2.3, 100), (2.2, 100), (2.2, 150)):
-    choose(bar, megabytes)
+    said = choose(bar, megabytes)
+    print(f"at most {bar} bits/character and {megabytes} MB: {said}")
 
 # %% [markdown]
 # ## A real model, on paper
@@ -110,7 +122,10 @@ for name, plan in plans.items():
     peak = plan.memory.peak / 1e6
     print(f"{NAMES[name]}: {plan.trainable:,} numbers train, {peak:,.0f} MB")
 kinds = {kind: size / 1e6 for kind, size in plans["lora"].memory.kinds.items() if size}
-pictures.show(pictures.bars("A step of LoRA on SmolLM2-135M", kinds, "MB"))
+pictures.show(
+    pictures.bars("A step of LoRA on SmolLM2-135M", kinds, "MB"),
+    "Compare the logits with the weights: which of the two is longer?",
+)
 
 # %% [markdown]
 # The logits of 512 tokens over a vocabulary of 49,152 take more than the weights. In a large model it is the other way
@@ -130,31 +145,46 @@ for row in published()[:4]:
 # %%
 training = 2 * 60 * 8 * 128
 queries = np.array([1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
-series = {
-    f"{tokens:,} tokens of examples": (queries, tokens * queries)
-    for tokens in (64, 256, 1024)
-}
-series["trained by LoRA"] = (queries, np.full(len(queries), training))
-pictures.show(
-    pictures.curves(
-        "What was read, after so many queries", series, "queries", "tokens", "xy"
-    )
-)
+
+
+def lines_meet(*prompts: int, caption: str) -> None:
+    """Tokens read by prompts with so many tokens of examples, and by LoRA."""
+    series = {f"{n:,} tokens of examples": (queries, n * queries) for n in prompts}
+    series["trained by LoRA"] = (queries, np.full(len(queries), training))
+    title = "What was read, after so many queries"
+    pictures.show(pictures.curves(title, series, "queries", "tokens", "xy"), caption)
+
+
+def meet(tokens: int = 256) -> str:
+    after = -(-training // tokens)
+    return f"{tokens:,} tokens in each prompt: as much is read after {after:,} queries"
+
+
+lines_meet(64, 256, 1024, caption="Find where each rising line crosses the level one.")
 
 # %% [markdown]
 # With a kernel running, move the slider; the picture above shows three of its places.
 
+
 # %%
-in_short = "tokens in each prompt: training by LoRA is paid for after"
+def draw(tokens: int = 256) -> None:
+    lines_meet(tokens, caption=f"{meet(tokens)}.")
 
 
-def meet(tokens: int = 256) -> None:
-    print(f"{tokens:,} {in_short} {-(-training // tokens):,} queries")
-
-
-_ = ipywidgets.interact(meet, tokens=(16, 2048, 16))
+_ = ipywidgets.interact(draw, tokens=(16, 2048, 16))
 for tokens in (64, 256, 1024):
-    meet(tokens)
+    print(meet(tokens))
+
+# %% [markdown]
+# From there on, training is the cheaper way. It is worth its price only where it also answers as well. On this course's own
+# task, with few examples, that question has no answer:
+
+# %%
+print(textwrap.fill(measured_studies()["prompting"].sentence(), 88))
+
+# %% [markdown]
+# A guess among eight topics is right as often. Between two ways at chance level, the one that reads less is not the better
+# buy: neither has been worth anything yet.
 
 # %% [markdown]
 # ## What has no price
@@ -221,7 +251,10 @@ print(render(drawn(scores_grid(record))))
 print(jargon.CAUTION if record["quick"] else f"`{record['command']}`")
 
 # %%
-pictures.show(jargon.scores(record))
+pictures.show(
+    jargon.scores(record),
+    "Compare the two bars of each way: phrasings ask for a meaning, uses apply it.",
+)
 
 # %%
 for sentence in claims(record):

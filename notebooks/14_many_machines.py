@@ -5,23 +5,24 @@
 # model apart, count what has to be sent, and put links of all speeds into the model of time.
 #
 # **Write down two guesses first.** Several machines share a step that takes one of them a second, over a line of 100
-# Mbit/s. With the base that comes with the package, full fine-tuning sends 11 MB a step, LoRA 0.7 MB. How many machines
+# Mbit/s. With the base that comes with the package, full fine-tuning sends 11 MB per step, LoRA 0.7 MB. How many machines
 # are best for the one, and how many for the other?
 
 # %%
-import ipywidgets
+import ipywidgets  # sliders
 import numpy as np
 
-from minilora.measure.lab import Lab
-from minilora.plan import cluster
-from minilora.plan.shapes import PRESETS
-from minilora.results import scaling
-from minilora.results.advise import results_folder
-from minilora.show import pictures
-from minilora.show.grids import NAMES
-from minilora.train import recipes
-from minilora.train.world import split_rows
+from minilora.measure.lab import Lab  # the base, and text in batches
+from minilora.plan import cluster  # the model of a step's time
+from minilora.plan.shapes import PRESETS  # the shapes of known models
+from minilora.results import scaling  # the record of trainings on many ranks
+from minilora.results.advise import results_folder  # where records are
+from minilora.show import pictures  # figures
+from minilora.show.grids import NAMES  # what methods are called
+from minilora.train import recipes  # where the base is
+from minilora.train.world import split_rows  # the rows of each rank
 
+# %%
 lab = Lab(recipes.base_folder(), test_characters=4_000, validation_characters=4_000)
 batch = lab.batches(lab.domain_text(12_000, seed=0), rows=7, seed=0).next_batch()
 for row, length in enumerate((128, 16, 90, 33, 120, 8, 60)):
@@ -97,9 +98,10 @@ pictures.show(
         "What each rank has to add up in a step",
         {label: (parameters, megabytes) for label, megabytes in sizes.items()},
         "parameters of the model",
-        "MB a step",
+        "MB per step",
         "xy",
-    )
+    ),
+    "Both axes are logarithmic: compare the gap between the lines at both ends.",
 )
 times = sizes["full fine-tuning"] / sizes["LoRA, rank 8"]
 for name, count in zip(names, times, strict=True):
@@ -137,7 +139,10 @@ said, clock = (
     for column in ("predicted", "step")
 )
 title = "A step, measured (points) and as the model says (lines)"
-pictures.show(pictures.step_times(title, said, clock))
+pictures.show(
+    pictures.step_times(title, said, clock),
+    "For each link, look whether its points lie on its line.",
+)
 off = max(abs(r["predicted"] / r["step"] - 1) for r in rows if r["ranks"] > 1)
 print(f"no point is further than {off:.0%} from its line")
 
@@ -171,7 +176,10 @@ def line(method, link, counts=ranks):
 lines = {
     NAMES[m]: {name: line(m, link) for name, link in links.items()} for m in seconds
 }
-pictures.show(pictures.step_times("A step of the base, over ranks and links", lines))
+pictures.show(
+    pictures.step_times("A step of the base, over ranks and links", lines),
+    "Find the lowest point of every line: from there on, more ranks do not help.",
+)
 
 # %%
 for name, link in links.items():
@@ -186,19 +194,26 @@ for name, link in links.items():
 # it needs to send the gradients twice. LoRA gains over all three. Over the slowest, three ranks are best, and it is the
 # latency of 20 ms that stops it, which is paid 2 (n - 1) times.
 #
-# With a kernel running, move the sliders: your own line, and the number of ranks where it is best. (The picture below
-# shows the same for many bandwidths.)
+# With a kernel running, move the sliders: a step's time over your own line, and the number of ranks where it is best. (The
+# picture below shows that number for many bandwidths.)
 
 
 # %%
-def best(megabits: float = 100, milliseconds: float = 1) -> None:
+def draw(megabits: int = 100, milliseconds: int = 1) -> None:
     link = cluster.Link(megabits * 1e6 / 8, milliseconds / 1e3)
-    for method, alone in seconds.items():
-        most = cluster.best_ranks(alone, nbytes[method], link, 1000, algorithm="ring")
-        print(f"{megabits} Mbit/s, {milliseconds} ms, {NAMES[method]}: best at {most}")
+    title = f"A step over {megabits} Mbit/s with {milliseconds} ms of latency"
+    steps = {NAMES[m]: line(m, link) for m in seconds}
+    best = [
+        cluster.best_ranks(seconds[m], nbytes[m], link, 1000, algorithm="ring")
+        for m in seconds
+    ]
+    pictures.show(
+        pictures.curves(title, steps, "ranks", "seconds per step", "xy"),
+        f"Find the lowest point of each line: {best[0]} and {best[1]} ranks are best.",
+    )
 
 
-_ = ipywidgets.interact(best, megabits=(1, 1000), milliseconds=(1, 50))
+_ = ipywidgets.interact(draw, megabits=(1, 1000), milliseconds=(1, 50))
 
 # %%
 megabits = np.array([1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
@@ -217,7 +232,8 @@ pictures.show(
         "bandwidth (Mbit/s)",
         "ranks",
         "xy",
-    )
+    ),
+    "Look where each line leaves 1, and where it becomes level.",
 )
 for method, alone in seconds.items():
     least = 2 * 8 * nbytes[method] / alone / 1e6
@@ -249,7 +265,8 @@ for name, method in (
 pictures.show(
     pictures.curves(
         "LLaMA-7B on many machines", gains, "ranks", "times as fast as one", "xy"
-    )
+    ),
+    "Look for lines that fall below 1: there, one machine alone would be faster.",
 )
 for name, (_, gain) in gains.items():
     print(f"{name}: two {gain[1]:.2f}, a thousand {gain[-1]:.2f} times as fast as one")

@@ -113,12 +113,12 @@ def surface(
     names: tuple[str, str],
     path: Sequence[tuple[float, float]],
 ) -> Figure:
-    """Contours of `values`, with a path ((x, y) pairs) that descends on them."""
+    """Contours of `values`, with a path ((x, y) pairs) that descends on them and is cut off where they end."""
     figure, axes = single(title)
     drawn = axes.contourf(x, y, values, levels=20, cmap=BLUES)
     figure.colorbar(drawn, ax=axes, label="loss")
     axes.plot(*zip(*path, strict=True), color="white", marker="o", markersize=3.5, markeredgecolor="black")
-    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.set(xlabel=names[0], ylabel=names[1], xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     axes.grid(visible=False)
     return figure
 

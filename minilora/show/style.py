@@ -97,6 +97,20 @@ def write_png(figure: Figure, file: BinaryIO, dpi: int) -> None:
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
+def in_words(figure: Figure) -> str:
+    """The figure for those who hear the page: its title, what is on the axes, and all that is written in it."""
+    said: list[str] = []
+    for axes in figure.axes:
+        said += [axes.get_title(), " by ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))]
+        for axis in (axes.yaxis, axes.xaxis):
+            if type(axis.get_major_formatter()).__name__ == "StrCategoryFormatter":  # names
+                said += [label.get_text() for label in axis.get_ticklabels()]
+        said += [text.get_text() for text in axes.texts]
+    said += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    words = [" ".join(text.split()) for text in said]
+    return f"{figure.get_suptitle()}: {', '.join(dict.fromkeys(filter(None, words)))}"
+
+
 def printable(text: str) -> str:
     """On one line, with a replacement sign for what the figures' font may lack."""
     return "".join(c if c.isprintable() and c < "\u0250" else "\ufffd" for c in " ".join(text.split()))

@@ -4,6 +4,8 @@ Each notebook is its source, run, with its pictures. Running them is a step of C
 python -m minilora.classroom.publish.notebooks --check
 """
 
+import ast
+import html
 import json
 import re
 from pathlib import Path
@@ -39,8 +41,15 @@ def test_the_notebook_is_its_source_run_once_with_pictures(source):
     outputs = [output for cell in code for output in cell["outputs"]]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     assert all(output["output_type"] != "error" for output in outputs)
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert pictures and all(picture["metadata"]["image/png"]["alt"] for picture in pictures)
+    shown = {
+        "".join(output["data"]["text/plain"]): "".join(output["data"]["text/html"])
+        for output in outputs
+        if "text/html" in output.get("data", {})
+    }
+    assert shown and not any("image/png" in output.get("data", {}) for output in outputs)
+    for title, page in shown.items():
+        assert f'alt="{html.escape(title)}: ' in page and re.search("<figcaption>[^<]+[.?]</figcaption>", page), title
+    assert source.with_suffix(".ipynb").stat().st_size < 1_500_000
     assert not any(notebooks.WIDGET in output.get("data", {}) for output in outputs)
     assert "widgets" not in notebook["metadata"] and all(not cell["metadata"] for cell in notebook["cells"])
 
@@ -53,6 +62,36 @@ def test_it_asks_first_and_closes_with_the_exercise_and_three_questions(source):
     links = re.findall(r"\]\((\.\./[^)]+)\)", first + last)
     assert f"../lessons/{source.stem}/exercise.py" in links
     assert all((notebooks.FOLDER / link).exists() for link in links)
+
+
+def names_called(tree: ast.AST) -> set[str]:
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {ast.unparse(function) for function in calls}
+
+
+@WITH_NAMES
+def test_a_slider_redraws_a_picture(source):
+    tree = ast.parse(source.read_text())
+    functions = {node.name: names_called(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+    sliders = [
+        ast.unparse(node.args[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "ipywidgets.interact"
+    ]
+    assert sliders
+    for name in sliders:
+        inner = set().union(*(functions.get(called, set()) for called in functions[name]))
+        assert "pictures.show" in functions[name] | inner, name
+
+
+def test_a_slider_that_fails_is_named(tmp_path):
+    """With a kernel, its error is shown in the slider, and the cell passes."""
+    source = tmp_path / "01_small.py"
+    source.write_text("# %%\nimport ipywidgets\n_ = ipywidgets.interact(lambda n: 1 // n, n=(-1, 1))\n")
+    pytest.importorskip("nbclient")
+    pytest.importorskip("jupytext")
+    with pytest.raises(MiniloraError, match="a slider fails: ZeroDivisionError"):
+        notebooks.made(source)
 
 
 def squeezed(code: str) -> str:

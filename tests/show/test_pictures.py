@@ -1,11 +1,13 @@
 """pytest tests/show/test_pictures.py: each picture shows what it was given, under its title."""
 
 import ast
+import base64
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minilora.show import graph, internals, pictures, style
 from minilora.show.grids import Spread
@@ -45,6 +47,26 @@ DRAWN = {
     ),
     "matrices": (internals.matrices, ({"before": np.eye(3), "after": np.zeros((3, 3))}, "size"), ["before", "after"]),
 }
+
+
+def test_a_notebook_shows_a_picture_with_its_caption_and_is_said_in_words(monkeypatch):
+    """JupyterLab has no alternative text for pictures of another kind than HTML."""
+    display = pytest.importorskip("IPython.display")
+    shown = []
+    monkeypatch.setattr(display, "display", lambda data, raw: shown.append((data, raw)))
+    figure = pictures.bars('A "title"', {"one": 1.0, "two": 2000.0}, "labels per class")
+    pictures.show(figure, "Is a < b?")
+    (data, raw), page = shown[0], shown[0][0]["text/html"]
+    assert raw and data["text/plain"] == 'A "title"'
+    assert 'alt="A &quot;title&quot;: labels per class, one, two, 1, 2,000"' in page
+    assert "<figcaption>Is a &lt; b?</figcaption>" in page
+    picture = Image.open(BytesIO(base64.b64decode(page.split("base64,")[1].split('"')[0])))
+    assert picture.mode == "P" and picture.width == round(pictures.DPI * figure.get_figwidth())
+    assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_plot_in_words_is_what_is_on_its_axes_and_in_its_legend():
+    assert style.in_words(pictures.curves("The title", WAYS, "steps", "loss")) == "The title: loss by steps, one, two"
 
 
 def test_measured_points_stand_beside_the_lines_of_their_link():

@@ -10,6 +10,7 @@ pictures are taken from the committed notebook of the same name: {"file.png": "t
 import argparse
 import base64
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from minilora.formats.atomic import write_atomic
 
 ROOT = Path(__file__).parents[3]
 SCRIPT, FOLDER = "pictures.py", "pictures"
+PICTURE = re.compile(r'src="data:image/png;base64,([^"]+)"')
 
 
 def scripts() -> list[Path]:
@@ -34,24 +36,26 @@ def drawn(script: Path) -> dict[Path, bytes]:
         for name, value in names.items()
         if getattr(value, "__module__", "") == "<run_path>" and not name.startswith("_")
     }
-    figures = {
-        output["metadata"]["image/png"]["alt"]: output["data"]["image/png"]
-        for output in _outputs(ROOT / "notebooks" / f"{script.parent.name}.ipynb")
-        if "alt" in output.get("metadata", {}).get("image/png", {})
-    }
+    figures = _figures(ROOT / "notebooks" / f"{script.parent.name}.ipynb")
     for file, title in names.get("FROM_NOTEBOOK", {}).items():
         if title not in figures:
             there = "; ".join(figures)
             raise MiniloraError(
                 f"{script.parent.name}: the notebook has no figure {escape(title)!r}; there are: {there}"
             )
-        found[folder / file] = base64.b64decode(figures[title])
+        found[folder / file] = figures[title]
     return found
 
 
-def _outputs(notebook: Path) -> list[dict]:
+def _figures(notebook: Path) -> dict[str, bytes]:
+    """The figures of a committed notebook, {title: PNG}, as `pictures.show` left them."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"] if notebook.is_file() else []
-    return [output for cell in cells for output in cell.get("outputs", [])]
+    shown = [output["data"] for cell in cells for output in cell.get("outputs", []) if "data" in output]
+    return {
+        "".join(data["text/plain"]): base64.b64decode(picture[1])
+        for data in shown
+        if (picture := PICTURE.search("".join(data.get("text/html", ""))))
+    }
 
 
 def stale() -> list[Path]:

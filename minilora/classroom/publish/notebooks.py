@@ -32,7 +32,9 @@ def sources(numbers: list[str], folder: Path = FOLDER) -> list[Path]:
 
 
 def made(source: Path) -> Any:
-    """The notebook of a source, run from top to bottom. Raises nbclient's CellExecutionError where a cell fails."""
+    """The notebook of a source, run from top to bottom. Raises nbclient's CellExecutionError where a cell fails, and
+    MiniloraError where a slider's function does.
+    """
     import jupytext
     from nbclient import NotebookClient
 
@@ -45,6 +47,10 @@ def made(source: Path) -> Any:
         notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": source.parent}}
     )
     client.execute()
+    for widget in client.comm_objects.values():
+        for output in getattr(widget, "outputs", []):
+            if output["output_type"] == "error":
+                raise MiniloraError(f"{source.stem}: a slider fails: {output['ename']}: {escape(output['evalue'])}")
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata.clear()  # times, and what jupytext notes about blank lines
@@ -80,7 +86,7 @@ def said(notebook: Any) -> list[tuple]:
         outputs = cell.get("outputs", [])
         texts = ["".join(output.get("text", "")) for output in outputs]
         texts += [output.data.get("text/plain", "") for output in outputs if "data" in output]
-        pictures = sum("image/png" in output.get("data", {}) for output in outputs)
+        pictures = sum("text/html" in output.get("data", {}) for output in outputs)
         cells.append((cell.id, cell.cell_type, cell.source, *texts, pictures))
     return cells
 
