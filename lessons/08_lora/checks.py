@@ -143,7 +143,7 @@ def facts_of_start(result):
     hints=(
         "There are two paths from x to y. What does each compute, and with which shapes?",
         "x Aᵀ is (n, r); times Bᵀ it is (n, d_out). Before it is added to x Wᵀ, it is scaled.",
-        "One number each, by rank 1: with x = 2, W = 3, A = 4, B = 5 and alpha = 6, the base gives 2 · 3 = 6, the "
+        "One number each, r = 1: with x = 2, W = 3, A = 4, B = 5 and alpha = 6, the base gives 2 · 3 = 6, the "
         "update 2 · 4 · 5 = 40, which is scaled by 6 / 1. That is 6 + 240 = 246.",
     ),
 )

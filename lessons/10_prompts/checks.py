@@ -790,7 +790,7 @@ def starting(student):
     answer.returns(
         instead={
             "seen must have an item for each layer: append (k, v).": raised("IndexError"),
-            "Set seen and length in __init__.": raised("AttributeError"),
+            "Set seen and length in __init__.": raised("AttributeError", "'Recorder'"),
         }
     )
     answer["length"].equals(

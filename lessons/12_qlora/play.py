@@ -13,7 +13,7 @@ KINDS = ("weights", "constants", "adapters", "gradients", "optimizer", "activati
 BODY = """
 <p>One graphics card has 48 GB. LLaMA-65B has 65 billion weights. What does fine-tuning it take, and which part of
 that does QLoRA make smaller? The bar is what <code>minilora plan</code> computes for one training step, in 16
-bits, where the reading counts 32 (4 bits for QLoRA's base).</p>
+bits, and 4 for QLoRA's base. (The reading's 1,045 GB are in 32 bits.)</p>
 <form id="guess" class="row">
   <label><span>Your guess first: how many GB does <em>full</em> fine-tuning of LLaMA-65B need, with one text of 512
   tokens per step?</span>
@@ -35,7 +35,7 @@ qlora</code> prints it.</p></noscript>
   <p id="said" class="answer" role="status"></p>
   <figure><svg class="picture" id="bar" viewBox="0 0 640 330" role="img" aria-labelledby="said"></svg>
   <figcaption>One kind of memory per row, in GB; each bar begins where the one above ends. Dashed: the card of 48
-  GB.</figcaption></figure>
+  GB. With checkpointing, activations are computed again in the backward pass instead of kept.</figcaption></figure>
 </div>
 <p><a href="README.md">The reading</a> counts these bytes by hand.</p>
 """
