@@ -8,6 +8,7 @@ USES = ()
 PROMISES = {"unbroadcast": promise(shares=True, within="further axes")}
 
 EPS = 1e-6
+ROOT = "The root's gradient is to be an array of the root's shape, full of ones."
 IN_NUMPY = {"add": np.add, "plus": np.add, "multiply": np.multiply, "matmul": np.matmul, "tanh": np.tanh}
 
 
@@ -399,13 +400,12 @@ def walking(student):
         right = tuple(central_differences(run, leaves, i, g) for i in range(len(leaves)))
         for times in (1, 2):
             answer = student.driver.gradients(program, leaves, times)
+            answer.returns({ROOT: raised("AttributeError", "'float' object")})
             answer[len(leaves) + len(program) - 1].equals(
                 g,
                 instead={
                     "No gradient was set.": None,
-                    "The root's gradient is to be an array of the root's shape, full of ones.": lambda got: (
-                        np.shape(got) != g.shape
-                    ),
+                    ROOT: lambda got: np.shape(got) != g.shape,
                     "The gradients are all zero: begin with ones at the root.": lambda got: not np.any(got),
                     "The walk does not begin with ones at the root.": lambda got: np.allclose(got, run(*leaves)),
                     "The root's gradient is changed on the way: two nodes share an array, and += changes both.": (

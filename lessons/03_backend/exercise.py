@@ -74,7 +74,7 @@ def from_host(a) -> object:
 
 
 def to_host(a) -> np.ndarray:
-    """An array of the library in use as a NumPy array; anything that is on the host already, too."""
+    """a as a NumPy array. a is an array of the library in use, or on the host already: an array, a list, a number."""
     raise NotImplementedError("lesson 03, task 2: cross the border")
 
 
@@ -107,8 +107,8 @@ def softmax(x):
 def rows(table, ids):
     """The rows of table (n, d), an array of the library in use, that ids, a list or NumPy array of whole numbers, name.
 
-    Raises IndexError where an id is not in 0 … n - 1. The device is not waited for. ids: of any shape, in NumPy also of
-    no length.
+    Raises IndexError where an id is not in 0 … n - 1. The device is not waited for. ids: of any shape; with NumPy
+    in use also empty.
     """
     raise NotImplementedError("lesson 03, task 4: check on the host, look up on the device")
 

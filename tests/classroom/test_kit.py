@@ -25,7 +25,7 @@ SABOTAGED = {  # lora_forward, and what the report says of it
     f"x += 1\nx -= 1\ny = {RIGHT}\nx *= 0\nreturn y": "changed its argument x",
     f"kept = lora_forward.__dict__\nalpha = kept.setdefault('alpha', alpha)\nreturn {RIGHT}": "of alpha is kept",
     f"return {RIGHT} if len(x) > 1 else x @ W.T": "single row",
-    f"return {RIGHT.replace('alpha', '16.0')}": "Another alpha makes no difference",
+    f"return {RIGHT.replace('alpha', '16.0')}": "Another value of alpha makes no difference",
     f"return ({RIGHT}).T.copy().T.astype('float64')": "",
 }
 
@@ -94,9 +94,10 @@ def test_the_wheel_records_what_is_in_it(archive):
 def test_the_same_verdicts_and_hints_as_with_the_solution(lesson, unpacked, sandbox, tmp_path):
     kit = Lesson(unpacked / "lessons" / lesson.name)
     assert isinstance(kit.reference, Recorded)
-    answers = {m.name: {m.where: m.code, **dict(m.also)} for m in lesson.mistakes.MISTAKES[1::4]}
+    mistakes = {mistake.name: mistake for mistake in lesson.mistakes.MISTAKES[1::4]}
+    answers = {name: {m.where: m.code, **dict(m.also)} for name, m in mistakes.items()}
     answers |= {right.name: {right.where: right.code, **dict(right.also)} for right in lesson.mistakes.RIGHT[:2]}
-    hints = {mistake.name: mistake.hint for mistake in lesson.mistakes.MISTAKES} | SABOTAGED
+    hints = {name: mistake.hint for name, mistake in mistakes.items()} | SABOTAGED
     if lesson == LORA:
         answers |= {code: {"lora_forward": code} for code in SABOTAGED}
     for name, answer in answers.items():

@@ -8,7 +8,7 @@ import pytest
 from minilora import nn
 from minilora.classroom.grading.grade import FAILED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.checking import SEED, seed_of
+from minilora.classroom.lessons.checking import SEED, Failure, Run, seed_of
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.searching import _same
 from minilora.classroom.saboteurs.tried import NOTICED, try_all
@@ -140,7 +140,7 @@ WRONG = {
     "warnings switched off": (f"np.seterr(all='ignore')\n{RIGHT}", "np.seterr"),
     "the shared generator": (f"np.random.seed(0)\n{RIGHT}", "global generator"),
     "a number kept": (f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}", "something of temperature is"),
-    "a number ignored": (f"temperature = 1.0\n{RIGHT}", "Another temperature makes no difference"),
+    "a number ignored": (f"temperature = 1.0\n{RIGHT}", "Another value of temperature makes no difference"),
     "one length for all": (
         f"{MEMORY}n = kept.setdefault(0, scores.size)\nif scores.size != n: return 0\n{RIGHT}",
         "kept",
@@ -295,6 +295,14 @@ def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sand
     added, kept = "return x + self.weight", "return x * Gate.forward.__dict__.setdefault(0, self.weight)"
     assert "They are added." in graded(knowing, sandbox, knowing.folder, {"Gate.forward": added}, 2).hint
     assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": kept}, 2).hint
+
+
+def test_a_mistake_with_a_name_is_not_said_to_come_from_values_that_repeat():
+    named = Failure("f(1)", "2", "3", "Hand the seed on.", 1, is_known=True)
+    for cause, told in (("It goes wrong only where values repeat in labels.", ""), ("It ignores r.", " It ignores r.")):
+        run = Run(None, 1, {}, None, searched=Failure("f(0)", "2", "3", cause, 1, cause=cause))
+        assert run.worst(named).hint == f"Hand the seed on.{told}"
+        assert run.worst(None).hint == cause
 
 
 def test_a_search_of_inputs_that_the_solution_refuses_is_no_check(lesson, sandbox, tmp_path):

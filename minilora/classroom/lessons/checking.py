@@ -23,6 +23,7 @@ import numpy as np
 
 from minilora.classroom.lessons.reference import Reference
 from minilora.classroom.lessons.source import stub_start
+from minilora.classroom.properties import PROPERTIES
 from minilora.classroom.sandbox.runner import Raised, Session
 from minilora.classroom.sandbox.wire import Unserializable
 from minilora.errors import escape
@@ -136,7 +137,8 @@ class Run:
             return self.searched
         cause = self.searched.cause if self.searched is not None else ""
         if failure is not None and failure.is_known:
-            return replace(failure, hint=f"{failure.hint} {cause}".strip())
+            told = "" if PROPERTIES["ties"][1] in cause else cause  # of a mistake with a name they are seldom the cause
+            return replace(failure, hint=f"{failure.hint} {told}".strip())
         if self.searched is not None and self.searched.is_known:
             return self.searched
         return self.breach or (self.searched if cause else failure or self.searched)

@@ -340,9 +340,8 @@ class _Search:
             self.each(
                 lambda data: heeded.update(n for n, has in self._effects(*self._drawn(data)).items() if has), CONFIRMED
             )
-        return next(
-            (f"Another {n} makes no difference to the result, and it should." for n in names if n not in heeded), ""
-        )
+        ignored = next((name for name in names if name not in heeded), "")
+        return ignored and f"Another value of {ignored} makes no difference to the result, and it should."
 
     def _effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
         """For each argument that should make a difference, whether it does."""
