@@ -388,7 +388,7 @@ MISTAKES = [
     ),
     Mistake(
         "merge",
-        "transposed",
+        "a product of transposes",
         """
         layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
         if not layers:
