@@ -207,6 +207,8 @@ def positions(student):
         x, g = draw(rng, batch, heads, length, size), draw(rng, batch, heads, length, size)
         half = size // 2
         a, b, cos, sin = x[..., :half], x[..., half:], np.cos(angles), np.sin(angles)
+        neighbours = neighbours_turned(x, angles)
+        turned_apart = np.concatenate([neighbours[..., ::2], neighbours[..., 1::2]], axis=-1)
         answer = student.driver.rotated(x, angles, g)
         tensor_came(answer)
         answer["y"].equals(
@@ -214,10 +216,11 @@ def positions(student):
             instead={
                 "It turns the wrong way: (a, b) becomes (a cos - b sin, a sin + b cos).": turned(x, -angles),
                 "Neighbours were paired: a pair is channel i and channel i + D / 2.": lambda y: (
-                    size > 2 and same(y, neighbours_turned(x, angles))
+                    size > 2 and (same(y, turned_apart) or same(y, neighbours_turned(x, angles)))
                 ),
-                "One sign is wrong: both halves get a plus.": np.concatenate(
-                    [a * cos + b * sin, a * sin + b * cos], axis=-1
+                "One sign is wrong: (a, b) becomes (a cos - b sin, a sin + b cos).": lambda y: any(
+                    same(y, np.concatenate([a * cos + i * b * sin, a * sin + j * b * cos], axis=-1))
+                    for i, j in ((1, 1), (-1, -1))
                 ),
                 "The halves have changed places.": np.concatenate([a * sin + b * cos, a * cos - b * sin], axis=-1),
                 "Sine and cosine are exchanged.": turned(x, np.pi / 2 - angles),

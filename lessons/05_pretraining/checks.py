@@ -474,8 +474,8 @@ def loop(student):
         differ = [c for c in RUNS if not all(same(v, right[n]) for n, v in run(*arguments, change=c).items())]
         answer["losses"].holds(
             lambda losses: len(losses) == steps,
-            f"{steps} losses, one a step",
-            "There is one loss a step.",
+            f"{steps} losses, one per step",
+            "There is one loss per step.",
             instead={"Return the losses.": None},
         )
         whole = answer.value

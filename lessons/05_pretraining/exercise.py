@@ -87,7 +87,7 @@ def train(
 ) -> list[float]:
     """Train the model in place, by the functions above; returns each step's loss, from before its update.
 
-    batches: arrays of ids (B, T), one a step, again from the first when all have been used; B and T may differ
+    batches: arrays of ids (B, T), one per step, again from the first when all have been used; B and T may differ
     among them. Each call begins anew, at step 0 and with m and v of zeros. A matrix whose gradient is all zeros decays.
     """
     raise NotImplementedError("lesson 05, task 4: the training loop")

@@ -210,7 +210,7 @@ MISTAKES = [
         ("    return", "        losses.append(next_token_loss(model(ids), ids).item())\n    return"),
     ),
     loop("no losses", "Return the losses", ("return losses", "return None")),
-    loop("one pass", "one loss a step", ("range(steps)", "range(len(batches))")),
+    loop("one pass", "one loss per step", ("range(steps)", "range(len(batches))")),
     loop("one m for all", "each parameter has its own", ("m[i]", "m[0]"), ("v[i]", "v[0]")),
     loop("zeros passed over", "was passed over", ("p.data, m[i], v[i] =", "if p.grad.any(): p.data, m[i], v[i] =")),
     loop("zeros do not decay", "was passed over", ("if p.ndim == 2", "if p.ndim == 2 and p.grad.any()")),

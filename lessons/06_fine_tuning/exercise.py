@@ -41,7 +41,8 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 # %%
 def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
     """Afterwards the parameters of the modules at `paths` train, and no others, whatever trained before. One that two
-    modules share trains if either is named. Without paths, none train. Buffers never train.
+    modules share trains if either is named. Without paths, none train. Buffers, a module's Tensors that are no
+    parameters, never train.
 
     Returns a new list: the paths of the parameters that train, in the model's order. Raises ValueError, and changes
     nothing, where a path is no module of the model; "" is the whole model.

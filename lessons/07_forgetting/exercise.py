@@ -58,8 +58,8 @@ def probe(model: nn.Module, batches: list[dict], characters: int) -> float:
 
 # %%
 def learned_and_forgotten(new: list[float], old: list[float]) -> tuple[int, float, float]:
-    """(the index of the probe that is kept, how many bits per character less the new text costs there than before the
-    training, how many more the old one).
+    """(the index of the probe that is kept, the bits per character that the new text costs less there than before the
+    training, those that the old one costs more).
 
     new, old: bits per character at each probe; those at index 0 are from before the training. Of probes that are
     equally good, the first is kept.
@@ -97,13 +97,13 @@ class Replay:
 # ## Task 5: the price of replay
 #
 # Take a model that sees no context: it gives each token one probability, whatever came before. Trained for long enough
-# on a mixture, it predicts the mixture, p = (1 - share) p_new + share p_old. How many bits per token does it lose on
-# each text, beside a model for that text alone? Before you write it: for a share of 0.1, which of the two is larger?
+# on a mixture, it predicts the mixture, p = (1 - share) p_new + share p_old. How many more bits per token does it need
+# on each text than a model for that text alone? Before you write it: for a share of 0.1, which of the two is larger?
 
 
 # %%
 def replay_price(p_new: np.ndarray, p_old: np.ndarray, share: float) -> tuple[float, float]:
-    """(bits per token more on the new text than with p_new, bits per token more on the old text than with p_old).
+    """(extra bits per token on the new text, compared with p_new; extra bits per token on the old one, with p_old).
 
     p_new, p_old (V,): how often each token occurs; some may be 0. Infinite where a token that occurs has probability 0.
     """
