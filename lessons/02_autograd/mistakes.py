@@ -303,6 +303,7 @@ MISTAKES = [
         "begin anew",
     ),
     Mistake("backward", "a number at the root", walk(start="np.float64(1)"), "an array of the root's shape"),
+    Mistake("backward", "a Python number at the root", walk(start="1.0"), "an array of the root's shape"),
     Mistake("backward", "the graph taken apart", walk().rstrip() + "\n    node.edges = []\n", "the graph stays"),
     Mistake("backward", "nothing kept", "gradients = {node: 0 for node in in_order(root)}", "No gradient was set"),
     Mistake(

@@ -316,7 +316,7 @@ def tables_and_ids(d):
         "Which of the two generators gives the same numbers on every machine?",
         "Draw with np.random.default_rng(seed) on the host, make the numbers float32 there, and take them across.",
         "Dice for both sides: rng = np.random.default_rng(5), rng.integers(1, 7, 3), as int8 by .astype, then across: "
-        "the same three numbers on each side. Of xp's generator, they would be others on the device.",
+        "the same three numbers on each side. From xp's generator, they would be others on the device.",
     ),
 )
 def drawing(student):

@@ -160,7 +160,7 @@ def neighbours_turned(x, angles):
         "How many pairs does a head have? How fast does each turn?",
         "Angles: the positions as a column times theta ** (-2 i / D) as a row. rotate: split x in two halves, not in "
         "neighbours.",
-        "With theta = 100 and D = 4, pair 0 turns by 1 a position and pair 1 by 100^(-1/2) = 0.1: row 3 is [3, 0.3]. "
+        "With theta = 100 and D = 4, pair 0 turns by 1 per position and pair 1 by 100^(-1/2) = 0.1: row 3 is [3, 0.3]. "
         "There, [1, 0, 0, 0] becomes [cos 3, 0, sin 3, 0]: channel 0 is paired with channel 2.",
     ),
 )
@@ -185,7 +185,7 @@ def positions(student):
                 "The exponent is -2i / D: there are D / 2 pairs.": lambda a: (
                     size > 2 and same(a, np.outer(places, theta ** (-pairs / size)))
                 ),
-                "The result is (pairs, positions): one row a position.": lambda a: (
+                "The result is (pairs, positions): one row per position.": lambda a: (
                     same(np.transpose(a), right) and length != size // 2
                 ),
                 "The angles have three digits only: float16 is too coarse for them.": lambda a: np.allclose(

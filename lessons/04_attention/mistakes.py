@@ -110,7 +110,7 @@ MISTAKES = [
     angles("pairs from 1", "t * theta ** (-2 * (i + 1) / D)", "Pairs count from 0"),
     angles("no minus", "t * theta ** (2 * i / D)", "lacks its minus"),
     angles("i over D", "t * theta ** (-i / D)", "The exponent is"),
-    angles("transposed", "(t * theta ** (-2 * i / D)).T", "one row a position"),
+    angles("transposed", "(t * theta ** (-2 * i / D)).T", "one row per position"),
     angles("no position", "theta ** (-2 * i / D)", "missing its position"),
     angles("each channel", "t * theta ** (-2 * np.arange(D) / D)", "one for each pair"),
     angles("positions of 16 bits", "t.astype('int16') * theta ** (-2 * i / D)", "wrong for a long one"),
@@ -118,6 +118,7 @@ MISTAKES = [
     angles("half precision", "(t * theta ** (-2 * i / D)).astype('float16')", "three digits"),
     turn("backwards", "a * cos + b * sin", "b * cos - a * sin", "wrong way"),
     turn("two pluses", "a * cos + b * sin", "a * sin + b * cos", "One sign"),
+    turn("two minuses", "a * cos - b * sin", "a * sin - b * cos", "One sign"),
     turn("halves exchanged", "a * sin + b * cos", "a * cos - b * sin", "changed places"),
     turn("second half still", "a * cos - b * sin", "b", "second half"),
     turn("sine for cosine", "a * sin - b * cos", "a * cos + b * sin", "exchanged"),
@@ -131,6 +132,15 @@ MISTAKES = [
         for i in range(angles.shape[-1]):
             parts += [first[..., i : i + 1], second[..., i : i + 1]]
         return ops.concatenate(parts, axis=-1)
+        """,
+        "Neighbours",
+    ),
+    Mistake(
+        "rotate",
+        "neighbours, put apart",
+        """
+        a, b, cos, sin = x[..., ::2], x[..., 1::2], np.cos(angles), np.sin(angles)
+        return ops.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
         """,
         "Neighbours",
     ),

@@ -384,7 +384,7 @@ def facts_of_seeds(found):
 @task(
     4,
     hints=(
-        "Two questions for each parameter that trains: is it the head's, and how many axes has it?",
+        "Two questions for each parameter that trains: is it the head's, and how many axes does it have?",
         "Up to four groups: (head or body) × (matrix or vector). Leave out those that stay empty.",
         "Lesson 05's decay alone: of a Linear and a norm, the weight (2, 3) goes to the group that decays; the bias "
         "(2,), the scale (3,) and the shift (3,) go to the other one, with 0. Here the rate divides each once more: "

@@ -141,7 +141,7 @@ def probing(student):
                 right,
                 instead={
                     "Not divided by the characters.": right * characters,
-                    "This is bits a token: divide by the characters of the text.": (
+                    "These are bits per token: divide by the characters of the text.": (
                         sum(c.sum() for c in costs) / max(sum(map(len, costs)), 1)
                     ),
                     "Each batch was divided apart and the means averaged: add up all bits, then divide once.": (
@@ -292,7 +292,7 @@ def replaying(student):
             "At least one old row in each batch is more than the share: keep count over the batches.": (
                 lambda old, share=share, rows=rows: share * rows < 1 and all(k >= 1 for k in old)
             ),
-            "One old row a batch is too few for this share: take as many as are due.": (
+            "One old row per batch is too few for this share: take as many as are due.": (
                 lambda old, share=share, rows=rows: share * rows > 1 and max(old) == 1
             ),
             "A share need not be one row in so many: 1 / share is rounded to a whole number; keep count of the rows.": (
@@ -388,7 +388,7 @@ def in_order(batches: list, first: int) -> bool:
     5,
     hints=(
         "What does the model predict? And what would the best model for one of the texts alone predict?",
-        "A token that has probability p under one and q under the other costs log₂(p / q) more; weigh that by p.",
+        "A token with the share a in a text and p in the mixture costs log₂(a / p) bits more; weigh that by a.",
         "p_new = [1, 0], p_old = [0, 1], share 1/4: the mixture is [3/4, 1/4]. The new text has token 0 alone, which "
         "costs log₂(1 / (3/4)) = 0.415 bits, the old one token 1 alone: log₂(1 / (1/4)) = 2 bits.",
     ),

@@ -219,7 +219,7 @@ MISTAKES = [
         model.train(was)
         return bits / sum((b["labels"][:, 1:] != -100).sum() for b in batches)
         """,
-        "bits a token",
+        "bits per token",
     ),
     Mistake(
         "probe",
