@@ -74,7 +74,7 @@ print(f"a mean of means is off by {apart(mean_of_means, whole):.0%} of the large
 # %% [markdown]
 # ## What is read out over the phone
 #
-# The gradients of what trains, 4 bytes a number: with full fine-tuning the whole dictionary, with LoRA the glossary. The
+# The gradients of what trains, 4 bytes per number: with full fine-tuning the whole dictionary, with LoRA the glossary. The
 # first two lines are counted on real gradients of the base, the picture on the shapes of larger models.
 
 # %%

@@ -131,7 +131,7 @@ FROZEN = {"boxstyle": "round,pad=0.4", "facecolor": "#E8F0F7", "edgecolor": "#33
 
 @styled
 def adapter_places(places: Mapping[str, Collection[str]], d: int, m: int, title: str) -> Figure:
-    """A column a placement, {name: which of a block's modules have an adapter behind them}, and one for the inside of
+    """A column per placement, {name: which of a block's modules have an adapter behind them}, and one for the inside of
     an adapter, d to m to d. The stream runs upward; what trains has a thick edge.
     """
     figure = figure_of(title, 5.6)

@@ -133,7 +133,7 @@ def run_text(facts: dict) -> str:
 
 
 def _scaling(plans: list[dict]) -> Grid:
-    """A row a number of machines, or a method where there are several."""
+    """A row per number of machines, or per method where there are several."""
     rows: list[tuple[str, ...]] = []
     if len(plans) == 1:
         rows = [(f"{on['machines']:,}", *_cells(on)) for on in plans[0]["run"]["scaling"]]
