@@ -159,7 +159,7 @@ register(
         family="adapters",
         marker="h",
         linestyle="-",
-        lr=3e-3,
+        lr=9e-3,
         config=BottleneckConfig,
         settings=lambda options, tokens: {
             "bottleneck_size": options.bottleneck_size,

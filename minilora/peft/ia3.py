@@ -176,7 +176,7 @@ register(
         family="own vectors",
         marker=">",
         linestyle=(0, (2, 1)),
-        lr=1e-2,
+        lr=0.27,
         config=IA3Config,
         plan=plan,
     )

@@ -119,7 +119,7 @@ register(
         family="virtual tokens",
         marker="p",
         linestyle=(0, (1, 2)),
-        lr=1e-2,
+        lr=0.27,
         config=PromptTuningConfig,
         settings=settings,
         options=VIRTUAL_TOKENS,

@@ -49,7 +49,7 @@ register(
         color="#CC79A7",
         marker="D",
         linestyle="-.",
-        lr=3e-3,
+        lr=9e-3,
         plan=plan_head,
         make_trainable=train_head,
         other_names=("feature_extraction",),
