@@ -9,7 +9,7 @@ That is what makes fine-tuning a few parameters cheaper than training all of the
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -39,7 +39,8 @@ def _set_recording(flag: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        _recording.reset(token)
+        with suppress(ValueError):  # entered by hand, never left, and collected in another context
+            _recording.reset(token)
 
 
 def is_recording() -> bool:

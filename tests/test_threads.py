@@ -69,7 +69,8 @@ def found(model, loss: Tensor) -> dict[str, np.ndarray]:
 def assert_close(one: dict, other: dict) -> None:
     assert one.keys() == other.keys()
     for name in one:
-        np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=2e-6, err_msg=name)
+        size = max(1, np.abs(other[name]).max())  # of what is added up: small sums of large numbers are no more exact
+        np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=5e-6 * size, err_msg=name)
 
 
 def seen_rows(model, monkeypatch) -> list[tuple[int, int]]:

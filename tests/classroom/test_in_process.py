@@ -24,6 +24,7 @@ from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import InProcess, sandbox_here
 from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
 from minilora.errors import MiniloraError
+from minilora.tensor import is_recording
 from tests.helpers.answers import with_answers
 from tests.lite import like_pyodide
 
@@ -140,6 +141,14 @@ def test_again_is_a_fresh_start(local):
     before = np.random.get_state()[2]
     first, second, again = session.call("f"), session.call("f"), session.again().call("f")
     assert first == again != second and second[0] == 2 and np.random.get_state()[2] == before
+
+
+def test_gradients_that_are_left_off_stay_off_in_the_session_alone(local):
+    text = "from minilora.tensor import is_recording, no_grad\nkept = []\n"
+    text += "def f(): kept.append(no_grad()); kept[0].__enter__()\ndef g(): return is_recording()"
+    session = local.start(job(text, uses=("minilora.tensor",)))
+    session.call("f")
+    assert session.call("g") is False and is_recording() and session.again().call("g") is True
 
 
 CELLS = """

@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
@@ -54,12 +55,12 @@ class LocalSession(Session):
         self._attempts: Attempts = []
         self._guard = guard(sandbox.scratch, files_below(job.hidden), job.file, self._attempts)
         self._modules, self._finders, self._float_errors = _library(), sys.meta_path[:], np.geterr()
-        self._random = _RANDOM
+        self._random, self._context = _RANDOM, copy_context()  # of which no_grad is a part
         message: Any = wire.plain(job.message())
         driver = driver_of(message)
         with self._inside():
             close_library(message["uses"], lambda name: self._attempts.append((name, line_in(job.file))))
-            self._exercise = Exercise(message, driver, lambda line: None)
+            self._exercise = self._context.run(Exercise, message, driver, lambda line: None)
         error = wire.plain(self._exercise.error)
         self.error = None if error is None else self._raised(error)
         self._give()
@@ -92,7 +93,7 @@ class LocalSession(Session):
     def _exchange(self, request: object) -> object:
         asked: Any = wire.plain(request)
         with self._inside():
-            reply = self._exercise.answer(asked)
+            reply = self._context.run(self._exercise.answer, asked)
         return wire.unpack(wire.pack({"refused": self._attempts[0]}) if self._attempts else reply)
 
     def _failure(self, says: str, line: int | None = None, hint: str = "") -> RunFailed:
