@@ -102,7 +102,7 @@ MISTAKES = [
     norm(
         "the weight first", "((x * weight * x * weight).mean(axis=-1, keepdims=True) + eps).sqrt()", "before the norm"
     ),
-    norm("eps as usual", "((x * x).mean(axis=-1, keepdims=True) + 1e-6).sqrt()", "Another eps makes no difference"),
+    norm("eps as usual", "((x * x).mean(axis=-1, keepdims=True) + 1e-6).sqrt()", "value of eps makes no difference"),
     norm("divided by T", "((x * x).sum(axis=-1, keepdims=True) / x.shape[x.ndim > 1] + eps).sqrt()", "further axes"),
     norm("the size without a graph", "np.sqrt((x.numpy() ** 2).mean(-1, keepdims=True) + eps)", "gradient of x is not"),
     # Task 2
