@@ -159,8 +159,10 @@ def marks_in(lesson: Lesson) -> dict[str, float]:
 
 @every_lesson
 def test_nothing_is_given_away(course, lesson):
-    for path in (course.folders[lesson.name] / "release" / lesson.name).iterdir():
-        text = path.read_text("utf-8")
+    released = list((course.folders[lesson.name] / "release" / lesson.name).rglob("*.*"))
+    assert {path.suffix for path in released} == {".ipynb", ".md", ".svg", ".png"}
+    for path in released:
+        text = path.read_bytes().decode("utf-8", "replace")
         if path.suffix == ".ipynb":
             text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
         assert not solution_lines(lesson.source) & {line.strip() for line in text.splitlines()}
