@@ -28,7 +28,7 @@ from minilora.tensor import is_recording
 from tests.helpers.answers import with_answers
 from tests.lite import like_pyodide
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PART = slice(3, None, 10)  # of a lesson's answers

@@ -17,7 +17,7 @@ from minilora.cli import main
 from minilora.errors import FormatError, MiniloraError
 from tests.helpers.answers import solution_lines, with_answers
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 LORA, AUTOGRAD = find_lesson("08"), find_lesson("02")
 RIGHT = "x @ W.T + alpha / r * (x @ A.T) @ B.T"

@@ -16,7 +16,7 @@ from minilora.classroom.publish import lite
 from minilora.errors import MiniloraError
 from tests.lite import like_pyodide
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 NOTEBOOKS = sorted((lite.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 QUICK = [path for path in NOTEBOOKS if path.name[:2] in ("02", "04", "08")]

@@ -1,4 +1,4 @@
-// What the pages share. A page works from disk, by keyboard, and without motion; what it prints is for screen readers too.
+// What the pages share. They work from disk, by keyboard and without motion; what changes is read out by screen readers.
 const byId = (id) => document.getElementById(id);
 
 // An array of pages.packed, as { shape, at(i, j) }.
