@@ -20,10 +20,11 @@ def some(d, *options):
 @task(
     1,
     hints=(
-        "Where does the part of a rank begin, and where does it end? The end of one is the beginning of the next.",
-        "Cut at size + 1 places: the first is 0, the last is the number of rows. Refuse too few rows before that.",
-        "7 rows for 3 ranks: cut at 0, 2, 4 and 7, and the ranks have 2, 2 and 3. To deal them like cards is as good: "
-        "rows 0, 3 and 6 for the first rank, 1 and 4 for the next.",
+        "There are two fair ways to share out a pack: cut it into piles of nearly one size, or deal card after card.",
+        "To cut: at size + 1 places, from 0 to the number of rows. To deal: every size-th row, and each rank begins at "
+        "another one. Refuse too few rows before that.",
+        "7 rows for 3 ranks. Cut at 0, 2, 4 and 7, they have 2, 2 and 3. Dealt, rows 0, 3 and 6 are the first rank's, "
+        "1 and 4 the next one's.",
     ),
 )
 def sharding(student):

@@ -59,7 +59,7 @@ def flatten(gradients: dict[str, np.ndarray | None]) -> np.ndarray:
     """All gradients in one array (numbers,) of their dtype: name after name, sorted; each row after row.
 
     Names are sorted as Python sorts text: "Head" before "a", "layers.10" before "layers.2".
-    They have any number of axes, and at least one is not None. The array is a new one.
+    A gradient has any number of axes, and at least one is not None. The array is a new one.
     """
     raise NotImplementedError("lesson 14, task 2: into one buffer and back")
 
@@ -95,15 +95,17 @@ def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
 #
 # Each rank has the gradient of its own mean loss. A mean of means is the mean of all only where all have counted as
 # many, and they have not: some targets do not count (padding), and rows do not divide. What is wanted is the gradient
-# that one machine would have got from the whole batch. (A NumPy number, such as np.float64(0.8), turns a float32 array
-# into float64; a Python number does not.)
+# that one machine would have got from the whole batch. Every rank knows all counts: it can count in the targets of the
+# whole batch, and they need no `send`. (A NumPy number, such as np.float64(0.8), turns a float32 array into float64; a
+# Python number does not.)
 
 
 # %%
 def average(gradients: list[dict[str, np.ndarray | None]], counts: list[int], send) -> list[dict]:
     """For each rank, the gradient of the mean loss over all targets, in the dtype of gradients[rank].
 
-    gradients[rank]: of the mean loss over the counts[rank] targets of that rank. One all_reduce for all of them.
+    gradients[rank]: of the mean loss over the counts[rank] targets of that rank; a count may be 0, but not all are.
+    One all_reduce for all gradients.
     """
     raise NotImplementedError("lesson 14, task 4: weigh by what was counted")
 
@@ -124,7 +126,8 @@ def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targe
     replicas[rank](x) gives logits (rows, …, classes); optimizers[rank] is its own. In each shard some targets count.
     What is in p.grad from before the call does not count. Each replica computes in the mode that it is in, and stays in
     it; what is frozen stays frozen.
-    Returns the mean loss over all targets that count, from before the step, as a number.
+    Returns the mean loss over all targets that count, from before the step, as a number. (The losses of the ranks are
+    single numbers: they need no `send`.)
     """
     raise NotImplementedError("lesson 14, task 5: shard, backward, average, step")
 
@@ -141,7 +144,7 @@ def step_seconds(compute: float, nbytes: int, ranks: int, bandwidth: float, late
     """The seconds of a step.
 
     compute: seconds for the global batch on one machine; nbytes: of the buffer; bandwidth: bits per second; latency:
-    seconds that a message takes however short it is. The ring's pieces are taken as equal, with parts of a byte.
+    seconds that a message takes however short it is. A piece has nbytes / ranks bytes, not rounded.
     """
     raise NotImplementedError("lesson 14, task 6: compute, then communicate")
 
