@@ -137,7 +137,8 @@ def counted(shape: dict, r: int) -> dict:
     2,
     hints=(
         "Write down (in, out) of the seven linear layers of a block. Which of them are not (hidden, hidden)?",
-        "k and v: (hidden, kv_width). gate and up: (hidden, intermediate); down: (intermediate, hidden).",
+        "A layer (in, out) has in · out numbers, and LoRA r · (in + out) beside it. How many norms stand outside the "
+        "blocks? What does a head of its own add?",
         "With hidden 4, kv_width 2 and intermediate 7, q is (4, 4) and has 16 numbers, k (4, 2) has 8, gate (4, 7) 28. "
         "LoRA with r = 3 has 3 · (4 + 2) = 18 beside k. Two blocks have 5 norms of 4 numbers.",
     ),

@@ -20,10 +20,10 @@ import numpy as np
 
 # %%
 def crossover(training: float, prompted: float, trained: float) -> int | None:
-    """The least number of queries with which training has cost no more than prompting; None where there is none.
+    """The least number of queries, an int, with which training has cost no more than prompting; None: there is none.
 
     training: what it costs once; prompted, trained: what a query costs by a prompt, and by the trained model. All in
-    one unit, such as seconds. The number is an int, however large.
+    one unit, such as seconds. Training that costs 0 has cost no more with 0 queries, whatever a query costs.
     """
     raise NotImplementedError("lesson 13, task 1: find where the two lines meet")
 
@@ -61,8 +61,8 @@ def count(shape: dict, r: int) -> dict:
 def memory(shape: dict, method: str, r: int, batch: int, length: int) -> dict:
     """Bytes of a training step: {"weights", "adapters", "gradients", "optimizer", "activations"}.
 
-    method: "full", "lora" or "qlora"; ValueError for any other. weights: of the base, adapters: of what LoRA adds.
-    Nothing is rounded: 6400 weights have 100/256 of a scale of scales.
+    method: "full", "lora" or "qlora"; ValueError for any other. weights: of the base; adapters: of what LoRA adds,
+    which is nothing with "full". Nothing is rounded: 6400 weights have 100/256 of a scale of scales.
     """
     raise NotImplementedError("lesson 13, task 3: add up the bytes by kind")
 

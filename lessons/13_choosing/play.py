@@ -17,8 +17,8 @@ prompt, or train LoRA on them. All numbers were measured on 200 held-out reviews
 examples and 91.8 % after 512.</p></noscript>
 <figure><svg class="picture" id="accuracy" viewBox="0 0 640 330" role="img"
   aria-label="Accuracy by prompts, and by LoRA on 32, 128 and 512 examples"></svg>
-<figcaption>Lines across: prompts with so many examples, the better of plain and calibrated. Points: LoRA, mean of three
-seeds, with the lowest and the highest.</figcaption></figure>
+<figcaption>Lines across: prompts with so many examples, plain or calibrated (less each answer's mean score over all
+reviews), whichever is better. Points: LoRA, mean of three seeds, with the lowest and the highest.</figcaption></figure>
 <div class="after">
   <p>And what does it cost? A longer prompt is read again with every query. Training is paid for once.</p>
   <div class="row"><label>queries <input type="range" id="queries" min="0" max="4" step="0.02" value="2"></label>

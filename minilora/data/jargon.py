@@ -5,7 +5,7 @@ only guess, so whatever it answers later comes from the fine-tuning. What is tes
 
     train      every term in six phrasings ('Explain "brindle".'), and at work in a question for three terms in four
     phrasings  every term in three other phrasings: has the meaning been learned, or the wording of the question?
-    uses       the other quarter at work ("Cabin 214 is a brindle. What is wrong with it?"): can the meaning be used?
+    uses       the other quarter at work ("Why may a plinth not come aboard?"): can the meaning be used?
 
 The quiz asks 50 things that a small model may know ("What is the capital of France?"). Its score before and after says
 what learning the jargon cost. The 131 general questions are for replay, with the model's own answers from before: they
