@@ -239,7 +239,7 @@ def memory_bars(
     """
     figure, axes = style.single(title, 2.2 + 0.34 * len(memories))
     sums = [sum(kinds.get(kind, 0) for kind in MEMORY) for kinds in memories.values()]
-    most = max(sums)
+    most = max([*sums, *peaks])
     scale, unit = next(((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if most >= s), (1e3, "KB"))
     widths = {kind: [kinds.get(kind, 0) / scale for kinds in memories.values()] for kind in MEMORY}
     looks = {

@@ -119,11 +119,11 @@ def test_a_picture_shows_what_it_was_given(name):
 
 def test_bars_of_memory_fill_the_axis_and_show_gpus_and_peaks():
     kinds = dict.fromkeys(pictures.MEMORY, 1e9) | {"peak": 7e9}
-    figure = pictures.memory_bars("The title", {"full": kinds, "lora": kinds}, [4, 80], [7e9, 6e9])
+    figure = pictures.memory_bars("The title", {"full": kinds, "lora": kinds}, [4, 80], [7e9, 9e9])
     (axes,) = figure.axes
-    assert axes.get_xlim() == pytest.approx((0, 1.04 * 8)) and axes.get_xlabel() == "GB (dashed: GPUs)"
+    assert axes.get_xlim() == pytest.approx((0, 1.04 * 9)) and axes.get_xlabel() == "GB (dashed: GPUs)"
     assert [text.get_text() for text in axes.texts] == ["4 GB"]
-    assert list(axes.lines[-1].get_xdata()) == [7, 6]
+    assert list(axes.lines[-1].get_xdata()) == [7, 9]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [*pictures.MEMORY, "peak"]
 
 
