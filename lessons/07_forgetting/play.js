@@ -13,7 +13,7 @@ const y = (forgotten) => 20 + (270 * (highest(1) - forgotten)) / (highest(1) - l
 const line = (points) => "M" + points.map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("L");
 const kept = (way) => way.path[way.steps.indexOf(way.kept)];
 const words = (at, up, text, anchor = "middle") =>
-  draw(svg, "text", { x: at, y: up, "text-anchor": anchor, style: "font-size: 13px" }, text);
+  draw(svg, "text", { x: at, y: up, "text-anchor": anchor }, text);
 const mark = ({ color, marker }, [a, b], size) =>
   draw(svg, "path", {
     d: marker, transform: `translate(${x(a)} ${y(b)}) scale(${size})`, fill: color, stroke: color, "stroke-width": 0.5,
@@ -24,7 +24,7 @@ for (const value of [0, 0.1, 0.2, 0.3]) {
   words(44, y(value) + 4, value.toFixed(1), "end");
 }
 words(220, 328, "learned, bits per character");
-draw(svg, "text", { transform: "translate(14 150) rotate(-90)", "text-anchor": "middle", style: "font-size: 13px" },
+draw(svg, "text", { transform: "translate(14 150) rotate(-90)", "text-anchor": "middle" },
   "forgotten, bits per character");
 draw(svg, "path", { d: `M${x(0)} 20V290M${x(0)} ${y(0)}H390`, class: "axis" });
 

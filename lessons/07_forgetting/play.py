@@ -22,7 +22,7 @@ BODY = """
 right is what it has learned of NumPy's text, upward what it has forgotten of Python's, both in bits per character on
 text that was not trained on. Each path begins at the base, has a mark every five steps, and ends at the large mark,
 the step that is kept.</p>
-<figure><svg class="picture" id="plane" viewBox="0 0 400 340" style="max-width: 40rem" role="img"
+<figure><svg class="picture" id="plane" viewBox="0 0 400 340" role="img"
   aria-label="Four paths of training on the plane of learned and forgotten; the table has their ends"></svg>
   <figcaption>One run of each way. 25 % replay: two rows of each batch of eight are Python's text. Norms alone: 2,496
   of 2.8 million weights train.</figcaption></figure>

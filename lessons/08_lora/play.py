@@ -34,7 +34,7 @@ hold most of ΔW: the reading has a picture of the sizes of all 96.</p></noscrip
     <figure><canvas id="rest" role="img" aria-label="Heat map of what the pieces leave out"></canvas>
       <figcaption>what they leave out</figcaption></figure>
   </div>
-  <figure><svg class="picture" id="spectrum" viewBox="0 0 640 200" role="img"
+  <figure><svg class="picture" id="spectrum" viewBox="0 0 640 200" style="max-width: none" role="img"
     aria-label="The 96 singular values of the change; those of the pieces in use are filled"></svg>
   <figcaption>The sizes of all 96 pieces (singular values). Orange: in use.</figcaption></figure>
 </div>

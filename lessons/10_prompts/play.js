@@ -21,11 +21,11 @@ const ofHead = (layer, head) => mean(tokens.map((_, token) => share(layer, head,
 const ofAll = Array.from({ length: layers }, (_, l) => Array.from({ length: heads }, (_, h) => ofHead(l, h)));
 const percent = (x, digits = 1) => `${show(100 * x, digits)}\u00a0%`;
 
-const words = (svg, x, y, text, anchor = "middle", size = 13) =>
-  draw(svg, "text", { x, y, "text-anchor": anchor, style: `font-size: ${size}px` }, text);
+const words = (svg, x, y, text, anchor = "middle", style = "") =>
+  draw(svg, "text", { x, y, "text-anchor": anchor, style }, text);
 function cell(svg, x, y, wide, tall, weight) {
   draw(svg, "rect", { x, y, width: wide - 1, height: tall - 1, fill: "#d95f02", "fill-opacity": weight });
-  words(svg, x + wide / 2, y + tall / 2 + 4, show(100 * weight), "middle", 11);
+  words(svg, x + wide / 2, y + tall / 2 + 4, show(100 * weight), "middle", "font-size: 12px");
 }
 const frame = (svg, x, y, wide, tall) =>
   draw(svg, "rect", { x, y, width: wide, height: tall, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
@@ -36,7 +36,7 @@ function grid(layer, head, token, isOn, isMasked) {
   names.forEach((name, j) => {
     if (j >= front)
       draw(svg, "text", {
-        transform: `translate(${LEFT + WIDE * (j + 0.5) + 4} ${TOP - 6}) rotate(-60)`, style: "font-size: 13px",
+        transform: `translate(${LEFT + WIDE * (j + 0.5) + 4} ${TOP - 6}) rotate(-60)`,
       }, name);
   });
   tokens.forEach((name, i) => {

@@ -37,7 +37,7 @@ it).</p>
   <label><input type="checkbox" id="mask" checked> mask on</label>
 </div>
 <p><output id="said" aria-live="polite"></output></p>
-<figure><svg class="picture" id="grid" viewBox="0 0 400 282" style="max-width: 40rem" role="img"
+<figure><svg class="picture" id="grid" viewBox="0 0 400 282" role="img"
   aria-label="Attention weights: rows look, columns are looked at"></svg>
   <figcaption>Rows look, columns are looked at; v1 to v4 are the prefix. A stroke: not seen. A frame: who looks.
   </figcaption></figure>
@@ -51,7 +51,7 @@ alike that a token sees, it would be 51 %. One head gives it 99 %, another 1 %.<
   proportions within the text as they were. In later layers they change, since the layers before have given other
   numbers. With the mask off, in this layer alone, each token sees what comes after it as well. The model was never
   trained like this.</p>
-  <figure><svg class="picture" id="shares" viewBox="0 0 400 212" style="max-width: 40rem" role="img"
+  <figure><svg class="picture" id="shares" viewBox="0 0 400 212" role="img"
     aria-label="The prefix's share in each layer and head"></svg>
     <figcaption>The prefix's share in each head, in per cent, the mean over the eight tokens.</figcaption></figure>
 </div>

@@ -25,20 +25,20 @@ function update() {
     (total <= CARD ? `it fits into ${CARD} GB.` : `${show(total / CARD, 1)} cards of ${CARD} GB.`);
   const picture = byId("bar");
   picture.replaceChildren();
-  const scale = 440 / Math.max(total, CARD);
+  const scale = 255 / Math.max(total, CARD);
   let start = 0;
   gigabytes.forEach((gb, i) => {
-    const y = 24 + 36 * i;
-    draw(picture, "text", { x: 112, y: y + 16, "text-anchor": "end" }, DATA.kinds[i]);
-    draw(picture, "rect", { x: 120 + scale * start, y, width: Math.max(scale * gb, gb > 0 ? 1 : 0), height: 22, fill: LOOKS[i] });
-    const end = 120 + scale * (start + gb);
-    const isLeft = end > 540;
-    draw(picture, "text", { x: isLeft ? 120 + scale * start - 6 : end + 6, y: y + 16, "text-anchor": isLeft ? "end" : "start" }, gb > 0 ? show(gb, digits) : "–");
+    const y = 14 + 30 * i;
+    draw(picture, "text", { x: 84, y: y + 15, "text-anchor": "end" }, DATA.kinds[i]);
+    draw(picture, "rect", { x: 90 + scale * start, y, width: Math.max(scale * gb, gb > 0 ? 1 : 0), height: 20, fill: LOOKS[i] });
+    const end = 90 + scale * (start + gb);
+    const isLeft = end > 335;
+    draw(picture, "text", { x: isLeft ? 90 + scale * start - 5 : end + 5, y: y + 15, "text-anchor": isLeft ? "end" : "start" }, gb > 0 ? show(gb, digits) : "–");
     start += gb;
   });
-  const card = 120 + scale * CARD;
-  draw(picture, "path", { d: `M${card} 8V312`, class: "axis", "stroke-dasharray": "6 4" });
-  draw(picture, "text", { x: card, y: 326, "text-anchor": card > 560 ? "end" : "middle" }, `${CARD} GB`);
+  const card = 90 + scale * CARD;
+  draw(picture, "path", { d: `M${card} 6V262`, class: "axis", "stroke-dasharray": "6 4" });
+  draw(picture, "text", { x: card, y: 280, "text-anchor": card > 370 ? "end" : "middle" }, `${CARD} GB`);
 }
 
 ["shape", "way", "batch", "length", "checkpointing"].forEach((id) => byId(id).addEventListener("input", update));

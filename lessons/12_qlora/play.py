@@ -33,7 +33,7 @@ qlora</code> prints it.</p></noscript>
     <label><input type="checkbox" id="checkpointing"> checkpointing</label>
   </div>
   <p id="said" class="answer" role="status"></p>
-  <figure><svg class="picture" id="bar" viewBox="0 0 640 330" role="img" aria-labelledby="said"></svg>
+  <figure><svg class="picture" id="bar" viewBox="0 0 400 290" role="img" aria-labelledby="said"></svg>
   <figcaption>One kind of memory per row, in GB; each bar begins where the one above ends. Dashed: the card of 48
   GB. With checkpointing, activations are computed again in the backward pass instead of kept.</figcaption></figure>
 </div>

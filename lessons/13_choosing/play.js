@@ -2,32 +2,31 @@ const best = DATA.shots.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
 const ahead = DATA.trained.find((one) => one.accuracy > best.accuracy);
 const WORDS = { 0: "no examples", 2: "2 examples", 4: "4 examples", 8: "8 examples" };
 
-function accuracies(isTrained) {
+function accuracies() {
   const picture = byId("accuracy");
-  picture.replaceChildren();
-  const x = (n) => 90 + (500 * Math.log(n / 24)) / Math.log(700 / 24);
-  const y = (percent) => 290 - (270 * (percent - 50)) / 50;
+  const x = (n) => 62 + (310 * Math.log(n / 24)) / Math.log(700 / 24);
+  const y = (percent) => 235 - (220 * (percent - 50)) / 50;
   for (const percent of [50, 60, 70, 80, 90, 100]) {
-    draw(picture, "path", { d: `M60 ${y(percent)}H630`, class: "axis", "stroke-opacity": 0.25 });
-    draw(picture, "text", { x: 52, y: y(percent) + 5, "text-anchor": "end" }, `${percent} %`);
+    draw(picture, "path", { d: `M48 ${y(percent)}H394`, class: "axis", "stroke-opacity": 0.25 });
+    draw(picture, "text", { x: 43, y: y(percent) + 4, "text-anchor": "end" }, `${percent} %`);
   }
-  for (const one of DATA.trained) draw(picture, "text", { x: x(one.examples), y: 318, "text-anchor": "middle" }, one.examples);
-  draw(picture, "text", { x: 2, y: 318 }, "train on");
+  for (const one of DATA.trained) draw(picture, "text", { x: x(one.examples), y: 260, "text-anchor": "middle" }, one.examples);
+  draw(picture, "text", { x: 2, y: 260 }, "train on");
   const dashes = ["", "8 4", "3 3", "10 3 2 3"];
   const levels = [...DATA.shots].sort((a, b) => a.accuracy - b.accuracy);
   let last = Infinity;
   for (const shot of levels) {
-    draw(picture, "path", { d: `M60 ${y(shot.accuracy)}H450`, class: "axis", "stroke-width": 2, "stroke-dasharray": dashes[DATA.shots.indexOf(shot)] });
-    last = Math.min(last - 17, y(shot.accuracy) + 5);
-    draw(picture, "text", { x: 456, y: last }, `prompt, ${WORDS[shot.examples]}`);
+    draw(picture, "path", { d: `M48 ${y(shot.accuracy)}H247`, class: "axis", "stroke-width": 2, "stroke-dasharray": dashes[DATA.shots.indexOf(shot)] });
+    last = Math.min(last - 15, y(shot.accuracy) + 4);
+    draw(picture, "text", { x: 252, y: last, class: "over" }, `prompt, ${WORDS[shot.examples]}`);
   }
-  if (!isTrained) return;
+  const answer = draw(picture, "g", { class: "after" });
   const points = DATA.trained.map((one) => `${x(one.examples)} ${y(one.accuracy)}`).join("L");
-  draw(picture, "path", { d: `M${points}`, fill: "none", stroke: "#d95f02", "stroke-width": 3 });
+  draw(answer, "path", { d: `M${points}`, fill: "none", stroke: "#d95f02", "stroke-width": 3 });
   for (const one of DATA.trained) {
-    draw(picture, "path", { d: `M${x(one.examples)} ${y(one.low)}V${y(one.high)}`, stroke: "#d95f02", "stroke-width": 2 });
-    draw(picture, "circle", { cx: x(one.examples), cy: y(one.accuracy), r: 6, fill: "#d95f02" });
-    draw(picture, "text", { x: x(one.examples) - 6, y: y(one.accuracy) - 16, "text-anchor": "middle" }, `${show(one.accuracy, 1)} %`);
+    draw(answer, "path", { d: `M${x(one.examples)} ${y(one.low)}V${y(one.high)}`, stroke: "#d95f02", "stroke-width": 2 });
+    draw(answer, "circle", { cx: x(one.examples), cy: y(one.accuracy), r: 5, fill: "#d95f02" });
+    draw(answer, "text", { x: x(one.examples) - 6, y: y(one.accuracy) - 13, "text-anchor": "middle" }, `${show(one.accuracy, 1)} %`);
   }
 }
 
@@ -44,27 +43,26 @@ function costs() {
     `Training pays from ${show(crossing)} queries on.`;
   const picture = byId("cost");
   picture.replaceChildren();
-  const x = (n) => 70 + (540 * Math.log10(n)) / 4;
-  const y = (seconds) => 260 - (60 * Math.log10(Math.max(seconds, 0.1) / 0.1)) / 1.25;
+  const x = (n) => 58 + (312 * Math.log10(n)) / 4;
+  const y = (seconds) => 208 - 38 * Math.log10(Math.max(seconds, 0.1) / 0.1);
   for (const seconds of [1, 10, 100, 1000]) {
-    draw(picture, "path", { d: `M70 ${y(seconds)}H620`, class: "axis", "stroke-opacity": 0.25 });
-    draw(picture, "text", { x: 62, y: y(seconds) + 5, "text-anchor": "end" }, `${show(seconds)} s`);
+    draw(picture, "path", { d: `M58 ${y(seconds)}H380`, class: "axis", "stroke-opacity": 0.25 });
+    draw(picture, "text", { x: 53, y: y(seconds) + 4, "text-anchor": "end" }, `${show(seconds)} s`);
   }
-  for (const n of [1, 10, 100, 1000, 10000]) draw(picture, "text", { x: x(n), y: 284, "text-anchor": "middle" }, show(n));
+  for (const n of [1, 10, 100, 1000, 10000]) draw(picture, "text", { x: x(n), y: 228, "text-anchor": "middle" }, show(n));
   const line = (cost) => "M" + Array.from({ length: 81 }, (_, i) => 10 ** (i / 20)).map((n) => `${x(n)} ${y(cost(n))}`).join("L");
   draw(picture, "path", { d: line(prompted), class: "axis", "stroke-width": 2.5, "stroke-dasharray": "8 4" });
   draw(picture, "path", { d: line((n) => trained(one, n)), fill: "none", stroke: "#d95f02", "stroke-width": 3 });
   draw(picture, "text", { x: x(1) + 8, y: y(trained(one, 1)) - 8 }, "trained");
-  draw(picture, "text", { x: x(12), y: y(prompted(12)) + 24 }, "prompted");
-  draw(picture, "path", { d: `M${x(queries)} 12V262`, class: "axis" });
-  draw(picture, "circle", { cx: x(crossing), cy: y(prompted(crossing)), r: 6, fill: "var(--ink)" });
+  draw(picture, "text", { x: x(12), y: y(prompted(12)) + 20 }, "prompted");
+  draw(picture, "path", { d: `M${x(queries)} 10V210`, class: "axis" });
+  draw(picture, "circle", { cx: x(crossing), cy: y(prompted(crossing)), r: 5, fill: "var(--ink)" });
 }
 
 DATA.trained.forEach((one) => byId("size").add(new Option(`${one.examples} examples`)));
 ["queries", "size"].forEach((id) => byId(id).addEventListener("input", costs));
-accuracies(false);
+accuracies();
 guess((examples) => {
-  accuracies(true);
   const isRight = examples === ahead.examples;
   byId("verdict").textContent =
     `${isRight ? "Yes" : "No"}: LoRA on ${ahead.examples} examples answers ${show(ahead.accuracy, 1)} % rightly, the best prompt ` +

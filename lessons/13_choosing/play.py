@@ -15,7 +15,7 @@ prompt, or train LoRA on them. All numbers were measured on 200 held-out reviews
 <p class="answer" id="verdict" role="status"></p>
 <noscript><p>Scripts are off here, so nothing is drawn. The best prompt answers 84.7 % rightly, LoRA 89.5 % after 32
 examples and 91.8 % after 512.</p></noscript>
-<figure><svg class="picture" id="accuracy" viewBox="0 0 640 330" role="img"
+<figure><svg class="picture" id="accuracy" viewBox="0 0 400 270" role="img"
   aria-label="Accuracy by prompts, and by LoRA on 32, 128 and 512 examples"></svg>
 <figcaption>Lines across: prompts with so many examples, plain or calibrated (less each answer's mean score over all
 reviews), whichever is better. Points: LoRA, mean of three seeds, with the lowest and the highest.</figcaption></figure>
@@ -24,7 +24,7 @@ reviews), whichever is better. Points: LoRA, mean of three seeds, with the lowes
   <div class="row"><label>queries <input type="range" id="queries" min="0" max="4" step="0.02" value="2"></label>
   <label>trained on <select id="size"></select></label>
   <output id="said" for="queries size" aria-live="polite"></output></div>
-  <figure><svg class="picture" id="cost" viewBox="0 0 640 300" role="img" aria-labelledby="said"></svg>
+  <figure><svg class="picture" id="cost" viewBox="0 0 400 240" role="img" aria-labelledby="said"></svg>
   <figcaption>Seconds of computing in all, both axes logarithmic. The lines cross where training has paid for
   itself.</figcaption></figure>
 </div>

@@ -30,6 +30,8 @@ needs_chromium = pytest.mark.skipif(
 pytestmark = pytest.mark.host
 OTHER_TEXT = 0.05  # of a number that was measured on the documentation of other versions of Python and NumPy
 SCRIPTS = pages.scripts()
+LETTERS = """[...document.querySelectorAll("svg text")].map((text) => text.ownerSVGElement.clientWidth *
+  parseFloat(getComputedStyle(text).fontSize) / text.ownerSVGElement.viewBox.baseVal.width)"""
 every_page = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.parent.name)
 
 
@@ -84,7 +86,10 @@ def test_a_page_opens_from_disk_on_a_telephone_in_the_dark(page, script):
         assert page.value("document.documentElement.scrollWidth") <= 390
         assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(23, 25, 28)"
         page.call("Emulation.setEmulatedMedia", media="print")
-        assert page.value("[...document.querySelectorAll('.after')].every(e => getComputedStyle(e).display != 'none')")
+        seen = "[...document.querySelectorAll('{}')].{}(e => e.checkVisibility())".format
+        assert page.value(seen(".after:not(figcaption *)", "every")) and page.value("byId('said').checkVisibility()")
+        assert not page.value(seen("input, select, button, figcaption .after", "some")), "nothing to move on paper"
+        assert all(size > 10 for size in page.value(LETTERS)), "legible on a telephone"
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
         page.call("Emulation.setEmulatedMedia", media="", features=[])

@@ -31,16 +31,25 @@ STYLE = """
 .row { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; align-items: center; margin: .8rem 0; }
 .row label { display: flex; gap: .6rem; align-items: center; flex: 1 1 16rem; }
 input[type=range] { flex: 1 1 8rem; min-width: 0; accent-color: #d9722e; }
-button, select { font: inherit; padding: .3rem .9rem; border-radius: .4rem; border: 1px solid var(--soft);
-  background: var(--panel); color: var(--ink); }
+button, select, input[type=number] { font: inherit; padding: .3rem .9rem; border-radius: .4rem;
+  border: 1px solid var(--soft); background: var(--panel); color: var(--ink); }
 :focus-visible { outline: 3px solid #d9722e; outline-offset: 2px; }
-canvas, svg.picture { width: 100%; height: auto; background: var(--panel); border-radius: .4rem; }
+input[type=number] { padding: .3rem .5rem; min-width: 4.5rem; }
+canvas, svg.picture { display: block; width: 100%; height: auto; background: var(--panel); border-radius: .4rem; }
 canvas { image-rendering: pixelated; }
-svg text { fill: var(--ink); font: 15px system-ui, sans-serif; }
+svg.picture { max-width: 40rem; }
+svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg .over { paint-order: stroke; stroke: var(--panel); stroke-width: 4px; }
 svg .axis { stroke: var(--soft); fill: none; }
 output, .answer { font-variant-numeric: tabular-nums; }
+.beside figure { margin: 0; }
 .hidden { display: none; }
-@media print { .row, button { display: none; } .hidden { display: revert; } }
+@media print {
+  body { background: none; }
+  .hidden { display: revert; }
+  .row > :not(output), figcaption .after { display: none; }
+  figure { break-inside: avoid; }
+}
 """
 
 
