@@ -6,13 +6,15 @@ What a page shows is compared with what minilora and NumPy compute. Needs Chromi
 import json
 import re
 import runpy
+from io import BytesIO
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minilora import functional as F
-from minilora.classroom.publish import pages
+from minilora.classroom.publish import pages, share
 from minilora.measure.lab import Lab
 from minilora.plan.activations import Step
 from minilora.plan.planner import make_plan
@@ -93,6 +95,14 @@ def test_a_page_opens_from_disk_on_a_telephone_in_the_dark(page, script):
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
         page.call("Emulation.setEmulatedMedia", media="", features=[])
+
+
+@needs_chromium
+def test_a_shared_link_shows_the_front_pages_pictures():
+    with Image.open(BytesIO(share.drawn())) as drawn, Image.open(share.PICTURE) as kept:
+        assert drawn.size == kept.size == (share.WIDTH, share.HEIGHT) and drawn.info == kept.info
+        far = [np.asarray(picture.reduce(30), float) for picture in (drawn, kept)]
+    assert np.abs(far[0] - far[1]).mean() < 5, "other letters at most"
 
 
 @needs_chromium
