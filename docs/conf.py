@@ -36,6 +36,7 @@ suppress_warnings = ["myst.xref_missing"]  # links to files of the repository th
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 
 
 def as_it_is_written(app, what, name, obj, options, lines: list[str]) -> None:
@@ -91,7 +92,8 @@ def pages_that_answer(app, name: str, template: str, context: dict, doctree) -> 
 def whole_options(app, name: str, template: str, context: dict, doctree) -> None:
     """--option of a command goes to the next line as a whole (a browser would part it at a hyphen)."""
     mark = partial(re.sub, r"(?<![\w-])--[a-z][\w-]*", r'<span class="option">\g<0></span>')
-    context["body"] = re.sub(r"<pre>.*?</pre>", lambda found: mark(found[0]), context.get("body", ""), flags=re.DOTALL)
+    code = re.compile(r"<(pre|code)\b.*?</\1>", re.DOTALL)
+    context["body"] = code.sub(lambda found: mark(found[0]), context.get("body", ""))
 
 
 def copy_pages(app, error) -> None:
