@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, nn, threads
+from minilora import backend, nn, ops, threads
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
 from minilora.errors import FormatError, MiniloraError, first_few
@@ -22,6 +22,7 @@ from minilora.formats import huggingface
 from minilora.formats.atomic import show_path
 from minilora.formats.gguf import GGUF, is_gguf, read_gguf
 from minilora.formats.stored import StoredTensor
+from minilora.models.beginning import SharedCache, shared_length
 from minilora.models.generate import generate, generate_stream
 from minilora.tensor import Tensor, is_recording, no_grad
 
@@ -258,21 +259,40 @@ class LanguageModel(Pretrained):
         0, which nothing predicts otherwise.
         """
         ids = token_ids(input_ids)
-        hidden = self.body(ids, attention_mask, past_key_values)  # (B, T, C)
         if labels is None:
-            return Output(None, self.lm_head(hidden))
-        targets = shifted(labels, ids.shape, hidden.shape[1] - ids.shape[1])
+            return Output(None, self.lm_head(self.body(ids, attention_mask, past_key_values)))
+        labels = host_ids(labels)
+        if past_key_values is None and (shared := self._shared_length(ids, attention_mask, labels)):
+            cache = SharedCache()
+            beginning = self.body(ids[:1, :shared], None, cache)  # (1, P, C)
+            past_key_values = cache.rows()
+        else:
+            beginning, shared = None, 0
+        hidden = self.body(ids[:, shared:], attention_mask, past_key_values)  # (B, T - P, C)
+        targets = shifted(labels[:, shared:], ids[:, shared:].shape, hidden.shape[1] - ids.shape[1] + shared)
         recording = is_recording()
 
         def make_logits() -> Tensor:
             with nullcontext() if recording else no_grad():
-                return self.lm_head(hidden)
+                if beginning is None:
+                    return self.lm_head(hidden)
+                before = beginning.broadcast_to((len(ids), *beginning.shape[1:]))
+                return self.lm_head(ops.concatenate([before, hidden], axis=1))
 
         if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
             loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items_in_batch)
             return Output(loss, make_logits)
         logits = self.lm_head(hidden)
-        return Output(F.cross_entropy(logits, targets, num_items=num_items_in_batch), logits)
+        loss = F.cross_entropy(logits, targets, num_items=num_items_in_batch)
+        return Output(loss, make_logits if shared else logits)
+
+    def _shared_length(self, ids: np.ndarray, attention_mask: Any, labels: np.ndarray) -> int:
+        """How many tokens are read once for all rows; dropout draws for each row, and so rules it out."""
+        mask = np.ones_like(ids) if attention_mask is None else host_ids(attention_mask)
+        if not ids.shape == mask.shape == labels.shape:  # an error, which is said elsewhere
+            return 0
+        shared = shared_length(ids, (labels == IGNORED) & (mask != 0), self.config.hidden_size)
+        return 0 if shared and nn.active_dropouts(self) else shared
 
     def count_targets(self, labels: Any) -> int:
         """How many of the labels (B, T) count in the loss."""

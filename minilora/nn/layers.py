@@ -173,17 +173,21 @@ def row_generators(module: Module, rows: int) -> RowGenerators | None:
     rng = _dropout_rng.get()
     if isinstance(rng, RowGenerators):
         return rng
-    drawing = (m for _, m in module.named_modules() if isinstance(m, Dropout) and m.is_active)
-    first = next(drawing, None) if module.training else None
-    if first is None:
+    drawing = active_dropouts(module) if module.training else []
+    if not drawing:
         return None
-    seed = int((rng or first._own_rng).integers(2**63))
+    seed = int((rng or drawing[0]._own_rng).integers(2**63))
     return RowGenerators([(seed, row) for row in range(rows)])
+
+
+def active_dropouts(module: Module) -> list["Dropout"]:
+    """The dropouts of `module` that drop anything now."""
+    return [m for _, m in module.named_modules() if isinstance(m, Dropout) and m.is_active]
 
 
 def replayed_dropout(module: Module) -> Callable[[], AbstractContextManager[None]]:
     """A function that opens a block within which the dropouts of `module` draw what they are about to draw now."""
-    drawing = [m for _, m in module.named_modules() if isinstance(m, Dropout) and m.is_active]
+    drawing = active_dropouts(module)
     if not drawing:
         return nullcontext
     if (stream := deepcopy(_dropout_rng.get())) is not None:

@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 from minilora import backend, nn, optim, quant
 from minilora.errors import MiniloraError
 from minilora.formats import safetensors
+from minilora.models import beginning
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.language_model import LanguageModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -30,6 +32,7 @@ from minilora.peft import (
     VeraConfig,
     get_peft_model,
 )
+from minilora.tensor import gradients
 
 SEEDS = [0, 1, 2]
 IDS = np.random.default_rng(9).integers(1, 40, (3, 7))
@@ -324,6 +327,30 @@ def generates_as_it_computes(case: Case, model: str, seed: int, folder) -> None:
         assert m(text[:, :end]).logits.numpy()[0, -1].argmax() == text[0, end]
 
 
+def reads_once_what_rows_share(case: Case, model: str, seed: int, folder) -> None:
+    m = train(adapted(case, model, seed), steps=1)
+    ids = np.concatenate([np.broadcast_to(IDS[:1, :4], (3, 4)), IDS], axis=1)
+    labels, mask = np.where(np.arange(11) < 6, -100, ids), np.ones_like(ids)
+    mask[1, 9:] = 0
+    labels[1, 9:] = -100
+    found = []
+    for least in (1, 10**9):
+        with patch.object(beginning, "LEAST_SAVED", least):
+            out = m(ids, attention_mask=mask, labels=labels)
+            grads = {p: backend.to_numpy(g) for p, g in gradients(out.loss).items()}
+            found.append((out.loss.numpy(), out.logits.numpy()[mask_of(m, mask) == 1], grads))
+    once, by_each = found
+    assert distance(once[0], by_each[0]) < 1e-5 and distance(once[1], by_each[1]) < 1e-5
+    assert once[2].keys() == by_each[2].keys() and once[2]
+    largest = max(abs(g).max() for g in by_each[2].values())
+    assert all(abs(g - by_each[2][p]).max() < 1e-5 * largest for p, g in once[2].items())
+
+
+def mask_of(model: PeftModel, mask: np.ndarray) -> np.ndarray:
+    """The mask of the logits, which may have virtual tokens before the real ones."""
+    return np.pad(mask, ((0, 0), (model.base_model.body.virtual_outputs, 0)), constant_values=1)
+
+
 INVARIANTS = [
     starts_as_promised,
     trains_exactly_its_own,
@@ -333,6 +360,7 @@ INVARIANTS = [
     merges_or_says_why_not,
     scales_or_says_why_not,
     generates_as_it_computes,
+    reads_once_what_rows_share,
 ]
 
 

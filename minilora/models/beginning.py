@@ -1,0 +1,55 @@
+"""What all rows of a batch begin with, read once: an instruction, a system message, the format of a chat.
+
+Under a causal mask a token's hidden state depends on those before it alone. Where the first P tokens of all rows are
+the same, so are their hidden states, keys and values; they are computed for one row, every row attends to them, and
+their gradient is the sum over the rows. A batch (B, T) then costs P + B (T - P) tokens in place of B T.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minilora import ops
+from minilora.tensor import Tensor
+
+LEAST_SAVED = 2**15  # numbers of hidden states; a second pass over the layers costs more than fewer save
+
+
+class SharedCache:
+    """Stands in for a KVCache: the keys and values of the beginning, as a part of the graph.
+
+    It takes those of one row as they come. Within a batch of B rows (`rows`) it gives each row those of the beginning
+    before its own, and keeps none of them, so that a block may be computed twice.
+    """
+
+    def __init__(self, layers: dict[int, list[Tensor]] | None = None, length: int = 0):
+        self.length, self.keeps_nothing = length, layers is not None
+        self._layers = layers or {}  # layer -> keys and values (1, H_kv, P, D)
+
+    def rows(self) -> "SharedCache":
+        """The cache for what follows."""
+        return SharedCache(self._layers, self.length)
+
+    def update(self, layer: int, k: Tensor, v: Tensor) -> list[Tensor]:
+        """k, v: (B, H_kv, T, D) -> (B, H_kv, P + T, D)."""
+        seen = [k, v]
+        if layer in self._layers:
+            before = (a.broadcast_to((k.shape[0], *a.shape[1:])) for a in self._layers[layer])
+            seen = [ops.concatenate(pair, axis=2) for pair in zip(before, seen, strict=True)]
+        if not self.keeps_nothing:
+            self._layers[layer] = seen
+        return seen
+
+
+def shared_length(ids: np.ndarray, only_read: np.ndarray, width: int) -> int:
+    """How many tokens to read once for all rows; 0 where that saves little.
+
+    ids: (B, T). only_read: (B, T), whether a token is real and has no label that counts. One of those is left to each
+    row, to predict from. width: numbers of a hidden state.
+    """
+    batch, length = ids.shape
+    if (batch - 1) * length * width < LEAST_SAVED or (ids[:, 0] != ids[0, 0]).any():
+        return 0
+    shared = ((ids == ids[0]) & only_read).all(axis=0)
+    length = (length if shared.all() else int(shared.argmin())) - 1
+    return length if (batch - 1) * length * width >= LEAST_SAVED else 0
