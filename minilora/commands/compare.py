@@ -1,14 +1,18 @@
-"""`minilora compare`: every method on one base, one domain and one task."""
+"""`minilora compare`: every method on one base, one domain and one task; or on a published model and one of the two."""
 
 import json
 from argparse import Namespace
 from pathlib import Path
 
 from minilora.commands.common import Parser, add_json, add_resume
+from minilora.errors import MiniloraError
 
 
 def add(parser: Parser) -> None:
-    parser.epilog = "example: minilora compare --quick --methods lora,full"
+    parser.epilog = (
+        "examples: minilora compare --quick --methods lora,full; "
+        "minilora compare --model smollm2 --data reviews --methods lora,full,prefix"
+    )
     parser.add_argument("--out", default="runs/compare", help="folder of the results (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: three minutes")
     parser.add_argument("--methods", help="only these, with commas: lora,full,few-shot")
@@ -21,6 +25,14 @@ def add(parser: Parser) -> None:
         help="processes side by side, for the same results (default: %(default)s); each has a thread for every core, "
         "and takes about 160 MB",
     )
+    parser.add_argument(
+        "--model", help="instead of the base: a chat model, as of evaluate. A method takes some 10 minutes on smollm2"
+    )
+    parser.add_argument(
+        "--data",
+        help="what it learns: labelled conversations (a .jsonl file, or a name of minilora tasks list), or a corpus "
+        "(default: reviews)",
+    )
     add_resume(parser, "comparison")
     add_json(parser)
 
@@ -28,11 +40,34 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     from rich.console import Console
 
-    from minilora.measure import compare, compare_report
-
-    settings = compare.settings_for(arguments.quick, arguments.methods, arguments.seeds)
     out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
-    records = compare.run(out, settings, arguments.resume, arguments.overwrite, arguments.jobs)
-    compare_report.show(records, out, console)
+    if arguments.model is None:
+        records = _on_base(arguments, out, console)
+    else:
+        records = _on_model(arguments, out, console)
     if arguments.json:
         print(json.dumps(records.as_json()))
+
+
+def _on_base(arguments: Namespace, out: Path, console):
+    from minilora.measure import compare, compare_report
+
+    if arguments.data is not None:
+        raise MiniloraError("--data is what a model learns: give --model, too")
+    settings = compare.settings_for(arguments.quick, arguments.methods, arguments.seeds)
+    records = compare.run(out, settings, arguments.resume, arguments.overwrite, arguments.jobs)
+    compare_report.show(records, out, console)
+    return records
+
+
+def _on_model(arguments: Namespace, out: Path, console):
+    from minilora.measure import compare_model, compare_model_report
+
+    if arguments.quick or arguments.jobs != 1:
+        raise MiniloraError("with --model, leave out --quick and --jobs: choose --methods and --seeds")
+    settings = compare_model.settings_for(
+        arguments.model, arguments.data or "reviews", arguments.methods, arguments.seeds
+    )
+    records = compare_model.run(out, settings, arguments.resume, arguments.overwrite)
+    compare_model_report.show(records, out, console)
+    return records

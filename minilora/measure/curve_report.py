@@ -114,12 +114,8 @@ class CurveResult:
     def _caption(self) -> str:
         count, best, trained = self.settings["test_examples"], self.best_prompt(), self.best_trained()
         top = max([one[-1].mean for one in (best, trained) if one], default=50)
-        low, high = wilson(round(count * top / 100), count)
-        words = f"On {count:,} held-out examples"
-        if self.has_labels:
-            words += f", for which {top:.0f} % means {100 * low:.0f} to {100 * high:.0f} %"
-        words += ". "
-        words += "Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
+        words = interval_in_words(count, top) if self.has_labels else f"On {count:,} held-out examples."
+        words += " Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
         if best:
             words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
         counts = [len(list(self.records.of(*key[:-1]))) for key in self.records.rows if key[0] == "trained"]
@@ -187,6 +183,12 @@ class CurveResult:
     def notes(self) -> list[str]:
         """What was said of the examples while they were trained on."""
         return list(dict.fromkeys(note for row in self.records.of("trained") for note in row["notes"]))
+
+
+def interval_in_words(count: int, percent: float) -> str:
+    """How far a percentage of so many examples reaches."""
+    low, high = wilson(round(count * percent / 100), count)
+    return f"On {count:,} held-out examples, for which {percent:.0f} % means {100 * low:.0f} to {100 * high:.0f} %."
 
 
 def _prompted(k: int) -> str:

@@ -9,9 +9,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 from minilora import threads
 from minilora.errors import MiniloraError
@@ -33,12 +35,15 @@ def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> 
     a step has been done before. "peak": the most bytes alive in two steps, weights included. "process": the peak of
     the whole process (resident set), with Python and the libraries.
     """
-    arguments = map(str, (base_folder, method, seq_len, batch_size))
-    command = [sys.executable, "-m", "minilora.measure.footprint", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    return of_process("minilora.measure.footprint", base_folder, method, seq_len, batch_size)
+
+
+def of_process(module: str, *arguments: object) -> dict:
+    """What `python -m module *arguments` prints as JSON. Raises MiniloraError, with the last line of its errors."""
+    done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-        raise MiniloraError(f"measuring the memory of {method} failed: {reason[0]}")
+        raise MiniloraError(f"measuring the memory of {arguments[1]} failed: {reason[0]}")
     return json.loads(done.stdout)
 
 
@@ -60,12 +65,10 @@ def peak_rss() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int | None]:
+def memory_of_steps(fresh: Callable[[], Any], batches: Any) -> dict[str, int | None]:
+    """What `memory_of` gives, of training steps on one thread in this process. fresh: makes a model to train."""
     with threads.using(1):
-        lab = Lab(base_folder, seq_len, batch_size, test_characters=1000, validation_characters=1000)
-        stream = lab.domain_text(CHARACTERS, 0)
-        batches = recipes.training_batches(stream, batch_size, seq_len, 0)
-        model = lab.fresh(method, 0, tokens=stream.ids)
+        model = fresh()
         optimizer = AdamW(list(trainable(model).values()), lr=1e-4)
         batch_gradients(model, [batches.next_batch()])
         optimizer.step()
@@ -78,9 +81,16 @@ def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> d
         process = peak_rss()
         del model, optimizer, gradients, loss
 
-        model = lab.fresh(method, 0, tokens=stream.ids)
+        model = fresh()
         peak = peak_of_steps(model, batches, live_bytes(model)["weights"])
         return {**kinds, "peak": peak, "process": process}
+
+
+def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int | None]:
+    lab = Lab(base_folder, seq_len, batch_size, test_characters=1000, validation_characters=1000)
+    stream = lab.domain_text(CHARACTERS, 0)
+    batches = recipes.training_batches(stream, batch_size, seq_len, 0)
+    return memory_of_steps(lambda: lab.fresh(method, 0, tokens=stream.ids), batches)
 
 
 def peak_of_steps(model, batches, held: int) -> int:

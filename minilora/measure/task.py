@@ -208,7 +208,9 @@ def _language_model(model: Any) -> Any:
 # The likelihood of labels
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A prompt and what may come after it."""
+
     prompt: np.ndarray  # token ids (P,)
     answers: list[np.ndarray]  # those that come after it, to the end of the answer, by label
 
@@ -228,6 +230,13 @@ def label_scores(
     told = [answered(messages, label) for messages in asked for label in labels]
     encoded = chat_format.encode_many(tokenizer, told)
     rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
+    return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
+
+
+def row_scores(
+    model: Any, rows: Sequence[Row], batch_size: int = 16, advance: Callable[[int], None] = lambda n: None
+) -> np.ndarray:
+    """The log-likelihood of each answer after the prompt of its row, float64 (N, answers of a row)."""
     lengths = [len(row.prompt) for row in rows]
     _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
     shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
@@ -235,7 +244,7 @@ def label_scores(
     base = _language_model(model)
     prefix = threads.side_by_side(partial(_read, base), [rows[0].prompt[:shared]])[0]
     order = sorted(range(len(rows)), key=lengths.__getitem__)
-    scores = np.empty((len(rows), len(labels)))
+    scores = np.empty((len(rows), len(rows[0].answers)))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         runs = split_rows(range(len(chosen)), min(threads.count(), len(chosen)))
@@ -243,10 +252,10 @@ def label_scores(
         found = threads.side_by_side(partial(_batch_scores, base, prefix, shared), parts)
         scores[chosen] = np.concatenate(found)
         advance(len(chosen))
-    return scores, lengths
+    return scores
 
 
-def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> _Row:
+def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
     """encoded: ids and mask of the prompt with each label. The prompt ends where an answer begins, or earlier, where a
     label's first token has text of the prompt in it.
     """
@@ -256,7 +265,7 @@ def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> _Row:
         starts.append(int(np.flatnonzero(~mask[:end])[-1]) + 1)
         whole.append(ids[:end])
     start = min(*starts, common_prefix(whole))
-    return _Row(whole[0][:start], [ids[start:] for ids in whole])
+    return Row(whole[0][:start], [ids[start:] for ids in whole])
 
 
 def common_prefix(rows: Sequence[np.ndarray]) -> int:
@@ -275,7 +284,7 @@ def _read(model: Any, ids: np.ndarray) -> KVCache:
     return cache
 
 
-def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[_Row]) -> np.ndarray:
+def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> np.ndarray:
     """(B, L). prefix: has read the first `shared` tokens of every prompt."""
     part = padded_left([row.prompt[shared:] for row in rows])  # (B, T)
     most = max(len(ids) for row in rows for ids in row.answers)

@@ -5,8 +5,6 @@ the same, so are their hidden states, keys and values; they are computed for one
 their gradient is the sum over the rows. A batch (B, T) then costs P + B (T - P) tokens in place of B T.
 """
 
-from typing import Any
-
 import numpy as np
 
 from minilora import ops

@@ -1,0 +1,381 @@
+"""Every method on a pretrained model that others published: a task with real labels, or the text of a domain.
+
+    ("base",)               the model as it is
+    ("rate", row, rate)     a training at a learning rate, or a prompt of so many examples, on validation data
+    ("prompt", seed)        the task with the best number of examples in the prompt, or the text with text before it
+    ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
+    ("memory", row)         bytes of a training step by kind, measured in a process of its own
+    ("cost", row)           milliseconds of a query, tokens per second, before and after merging
+
+A row is a method with its options. It trains as `minilora finetune` does, on the first `examples` of an order that the
+seed draws, which is the same for all rows: rows are compared example by example. What is forgotten is measured on plain
+English text and on a quiz of general knowledge, both of which the model knew before.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minilora import threads
+from minilora.data import chat, corpora, knowledge
+from minilora.data.tokenizer import TokenStream, encode_documents
+from minilora.errors import MiniloraError, unknown
+from minilora.measure.bench import SCRATCH_RATE
+from minilora.measure.curve import Curve, CurveSettings, milliseconds, read_task
+from minilora.measure.few_shot import bits_after
+from minilora.measure.footprint import file_bytes, memory_of_steps, of_process, tokens_per_second
+from minilora.measure.lab import SCRATCH
+from minilora.measure.lr_search import SEED, best_rate
+from minilora.measure.records import Records
+from minilora.measure.task import Row, after, label_scores, row_scores
+from minilora.models.llama import LlamaForCausalLM
+from minilora.peft import METHODS, Options, base_fingerprint
+from minilora.train import defaults, methods, recipes
+from minilora.train.answers import Chats, is_chat_data
+from minilora.train.loop import History
+from minilora.train.progress import progress_bar
+from minilora.train.tasks import TASKS
+
+KIND = "comparison on a model"
+RECORDS = "records.jsonl"
+PROMPTED = "few-shot"
+WARM_STEPS, TIMED_STEPS = 2, 6
+
+
+class Adaptation(NamedTuple):
+    """A method and its options."""
+
+    method: str
+    options: Options = Options()
+
+
+ROWS = {
+    SCRATCH: Adaptation("full"),
+    "feature-extraction": Adaptation("feature-extraction"),
+    "full": Adaptation("full"),
+    "norms": Adaptation("norms"),
+    "ia3": Adaptation("ia3"),
+    "prompt": Adaptation("prompt"),
+    "prefix": Adaptation("prefix"),
+    "pfeiffer": Adaptation("bottleneck", Options(placement="pfeiffer")),
+    "houlsby": Adaptation("bottleneck", Options(placement="houlsby")),
+    "lora-qv": Adaptation("lora", Options(targets=["q_proj", "v_proj"])),
+    "lora": Adaptation("lora"),
+    "rslora": Adaptation("rslora"),
+    "dora": Adaptation("dora"),
+    "pissa": Adaptation("pissa"),
+    "adalora": Adaptation("adalora"),
+    "vera": Adaptation("vera"),
+    "qlora": Adaptation("qlora"),
+}
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What is measured, and on what."""
+
+    model: str = "smollm2"  # as `recipes.load_model` takes it
+    data: str = "reviews"  # conversations with labels, as of `CurveSettings`; or a corpus, whose text is learned
+    english: str = "reviews"  # whose held-out questions are the plain English text
+    rows: tuple[str, ...] = tuple(ROWS)
+    examples: int = 128  # to learn from
+    validation_examples: int = 128  # that searches look at
+    test_examples: int = 200
+    shots: tuple[int, ...] = (2, 4, 8)  # examples in the prompt that prompting tries
+    contexts: tuple[int, ...] = (64, 128, 256)  # tokens of the domain before each window, that it tries on text
+    characters: int = 60_000  # of text to learn from
+    text_steps: int = 30
+    test_characters: int = 20_000  # of text, to be measured on
+    validation_characters: int = 6_000  # of text, and of plain English
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rates: int = 3  # that a search tries first
+    most_rates: int = 7
+
+
+def settings_for(model: str, data: str, chosen: str | None = None, seeds: int | None = None) -> ModelSettings:
+    """The settings with only the rows in `chosen` (names with commas) and so many seeds. Raises MiniloraError."""
+    if seeds is not None and seeds < 1:
+        raise MiniloraError(f"--seeds must be at least 1, not {seeds}")
+    rows = tuple(ROWS) if chosen is None else tuple(name.strip() for name in chosen.split(","))
+    if strange := [name for name in rows if name not in ROWS]:
+        raise MiniloraError(unknown("method", strange[0], ROWS))
+    settings = ModelSettings(model, data, rows=rows)
+    return settings if seeds is None else replace(settings, seeds=tuple(range(seeds)))
+
+
+def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: bool = False) -> Records:
+    """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records."""
+    comparison = ModelComparison(settings)
+    records = Records.open(Path(out) / RECORDS, KIND, comparison.facts(), resume, overwrite)
+    for note in records.notes:
+        print(f"minilora: note: {note}", file=sys.stderr)
+    expected = (
+        2 + len(settings.shots) + len(settings.seeds) + len(settings.rows) * (settings.rates + len(settings.seeds))
+    )
+    counted: set[tuple] = set()
+    with progress_bar("comparing", expected) as advance:
+
+        def cell(key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
+            row = records.measured(key, measure, *arguments)
+            if key not in counted and len(counted) < expected:
+                advance(1, " ".join(map(str, key)))
+            counted.add(key)
+            return row
+
+        comparison.measure(cell)
+    return records
+
+
+class ModelComparison:
+    """Measures the cells. The model is read anew for each training: what one leaves is nowhere."""
+
+    def __init__(self, settings: ModelSettings):
+        self.settings = settings
+        self.subject = (LabelledTask if settings.data in TASKS or is_chat_data(settings.data) else DomainText)(settings)
+        self.config = self.subject.base.config
+        self.general = GeneralKnowledge(settings, self.subject.tokenizer)
+
+    def facts(self) -> dict:
+        """What a resumed run must have alike."""
+        s = asdict(self.settings)
+        del s["rows"], s["seeds"]  # more of them may be measured later
+        return s | {"base": base_fingerprint(self.subject.base)} | self.subject.facts()
+
+    def measure(self, cell: Callable[..., dict]) -> None:
+        """All cells, each after those that it depends on. cell(key, measure, *arguments): the record of a key."""
+        settings, base = self.settings, self.subject.base
+        cell(("base",), lambda: self.quality(base))
+        self.prompts(cell)
+        for row in settings.rows:
+            rate = self.rate(cell, row)
+            for seed in settings.seeds:
+                cell(("trained", row, seed), self.trained, row, rate, seed)
+            cell(("memory", row), of_process, __name__, json.dumps(asdict(settings)), row)
+            cell(("cost", row), self.cost, row)
+
+    def prompts(self, cell: Callable[..., dict]) -> None:
+        """What needs no training."""
+        subject = self.subject
+        losses = {n: cell(("rate", PROMPTED, n), subject.prompted, n, SEED, True)["loss"] for n in subject.amounts}
+        best = min(losses, key=losses.__getitem__)
+        for seed in self.settings.seeds:
+            cell(("prompt", seed), subject.prompted, best, seed, False)
+
+    def rate(self, cell: Callable[..., dict], row: str) -> float:
+        """The learning rate at which a row does best on validation data."""
+
+        def tried(rate: float) -> float | None:
+            return cell(("rate", row, rate), self.searched, row, rate)["loss"]
+
+        start = (
+            SCRATCH_RATE if row == SCRATCH else METHODS[ROWS[row].method].rate(defaults.base_size(self.subject.base))
+        )
+        return best_rate(start, self.settings.rates, tried, self.settings.most_rates)
+
+    def searched(self, row: str, rate: float) -> dict:
+        try:
+            model, history = self.train(row, rate, SEED)
+        except MiniloraError as error:  # it diverged
+            return {"loss": None, "error": str(error)}
+        return self.subject.validation(model) | {"seconds": history.seconds}
+
+    def trained(self, row: str, rate: float, seed: int) -> dict:
+        model, history = self.train(row, rate, seed)
+        facts = {"lr": rate, "steps": len(history.steps), "seconds": history.seconds, "file_bytes": file_bytes(model)}
+        return facts | self.quality(model)
+
+    def quality(self, model: Any) -> dict:
+        """What the model can do: what it was to learn, and what it knew before."""
+        model.eval()
+        trainable, total = recipes.count_parameters(model)
+        counts = {"trainable": trainable, "total": total}
+        return counts | self.subject.test(model) | self.general.measure(model)
+
+    def train(self, row: str, rate: float, seed: int) -> tuple[Any, History]:
+        """A fresh model, trained on the data that the seed draws, without evaluations."""
+        data = self.subject.data(seed)
+        model = self.fresh(row, seed, data)
+        return model, self.fit(model, row, data, seed=seed, peak_lr=rate, steps=self.subject.steps)
+
+    def fresh(self, row: str, seed: int, data: Chats | recipes.Text) -> Any:
+        """A model to train as the row says."""
+        if row == SCRATCH:
+            return LlamaForCausalLM(self.config, seed=seed)
+        method, options = ROWS[row]
+        quantization = options.quantization if METHODS[method].is_quantized else None
+        model, _ = recipes.load_model(self.settings.model, quantization=quantization)
+        return methods.adapt(model, method, options, data.train.ids, seed)
+
+    @staticmethod
+    def fit(model: Any, row: str, data: Chats | recipes.Text, **given: Any) -> History:
+        config = defaults.finetune_config(model, METHODS[ROWS[row].method], data, **given)
+        return defaults.fit(model, data, config, show_progress=False)
+
+    def cost(self, row: str) -> dict:
+        """Seconds of a training step with all cores; of generating and of a query, on one thread."""
+        data = self.subject.data(0)
+        model = self.fresh(row, 0, data)
+        self.fit(model, row, data, steps=WARM_STEPS, peak_lr=1e-6)
+        found = {"step_seconds": self.fit(model, row, data, steps=TIMED_STEPS, peak_lr=1e-6).seconds / TIMED_STEPS}
+        model.eval()
+        with threads.using(1):
+            found |= tokens_per_second({"base": self.subject.base, "adapted": model}, self.subject.tokenizer, rounds=3)
+            return found | self.subject.query(model)
+
+    def memory(self, row: str) -> dict:
+        """Of this process, which has done nothing else."""
+        data = self.subject.data(0)
+        seq_len = defaults.seq_len_for(self.subject.base, data)
+        batches = recipes.training_batches(data.train, defaults.BATCH_SIZE, seq_len, 0)
+        self.subject.forget_base()
+        return memory_of_steps(lambda: self.fresh(row, 0, data), batches)
+
+
+# What is learned
+
+
+class LabelledTask:
+    """Conversations whose responses are labels; accuracy counts."""
+
+    steps = None  # as `minilora finetune` has it
+
+    def __init__(self, settings: ModelSettings):
+        self.settings = settings
+        self.task = read_task(settings.data)
+        if self.task.labels is None:
+            raise MiniloraError("--data has free responses: methods are compared on labels, or on a text")
+        self.amounts = settings.shots
+        self.held_back = self.task.order(SEED)[: settings.validation_examples]
+        known = set(map(chat.question_of, self.held_back))
+        train = [one for one in self.task.train if chat.question_of(one) not in known]
+        self.task = replace(self.task, train=train)
+        tested = min(settings.test_examples, len(self.task.test))
+        self.curve = Curve(CurveSettings(settings.model, settings.data, sizes=(), test_examples=tested), self.task)
+        self.base, self.tokenizer = self.curve.base, self.curve.tokenizer
+
+    def forget_base(self) -> None:
+        self.base = self.curve.base = None
+
+    def facts(self) -> dict:
+        return {
+            "labels": self.task.labels,
+            "tested": len(self.curve.test),
+            "train_sha256": chat.sha256(self.task.train),
+        }
+
+    def data(self, seed: int) -> Chats:
+        none = chat.ChatTokens([], [])
+        tokens = self.curve.encode(self.task.order(seed)[: self.settings.examples])
+        return Chats(self.settings.data, "", tokens, none, none)
+
+    def validation(self, model: Any, shots: Sequence = ()) -> dict:
+        """loss: nats per label, of the labels' likelihoods against each other."""
+        model.eval()
+        labels, questions = self.task.labels or [], self.held_back
+        asked = [after(shots, one[:-1]) for one in questions]
+        scores, _ = label_scores(model, self.tokenizer, asked, labels)
+        gold = np.array([labels.index(chat.response_of(one)) for one in questions])
+        scores -= scores.max(axis=1, keepdims=True)
+        losses = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(gold)), gold]
+        return {"loss": float(losses.mean()), "accuracy": float((scores.argmax(axis=1) == gold).mean())}
+
+    def test(self, model: Any, shots: Sequence = ()) -> dict:
+        """right: a bit per question, in hexadecimal."""
+        score = self.curve.score(model, self.curve.test, shots)
+        pairs = zip(score.predicted, map(chat.response_of, self.curve.test), strict=True)
+        right = np.packbits([found == expected for found, expected in pairs]).tobytes().hex()
+        return {
+            "accuracy": score.accuracy,
+            "calibrated": score.calibrated,
+            "tokens": score.prompt_tokens,
+            "right": right,
+        }
+
+    def query(self, model: Any) -> dict:
+        """The median time of one question at a time."""
+        ask = lambda one: self.curve.score(model, [one])  # noqa: E731
+        return {"milliseconds": milliseconds(ask, self.curve.test[: self.curve.settings.timed])}
+
+    def prompted(self, shots: int, seed: int, searching: bool) -> dict:
+        chosen = self.task.shots(shots, seed)
+        return (self.validation if searching else self.test)(self.base, chosen) | {"shots": shots}
+
+
+class DomainText:
+    """The text of a domain; bits per character count."""
+
+    def __init__(self, settings: ModelSettings):
+        self.settings = settings
+        self.base, self.tokenizer = recipes.load_model(settings.model)
+        self.steps = settings.text_steps
+        self.amounts = settings.contexts
+        self.corpus = corpora.load(settings.data)
+        self.parts = corpora.split(self.corpus)
+        self.held_back = self._stream(self.parts.validation, settings.validation_characters)
+        self.tested = self._stream(self.parts.test, settings.test_characters)
+
+    def forget_base(self) -> None:
+        self.base = None
+
+    def facts(self) -> dict:
+        return {"text_sha256": self.corpus.sha256}
+
+    def _stream(self, documents: Sequence[corpora.Document], characters: int, seed: int = 0) -> TokenStream:
+        return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
+
+    def data(self, seed: int) -> recipes.Text:
+        none = TokenStream(np.empty(0, dtype=np.int64), 0)
+        train = self._stream(self.parts.train, self.settings.characters, seed)
+        return recipes.Text(self.corpus.name, self.corpus.sha256, train, none, none)
+
+    def validation(self, model: Any) -> dict:
+        model.eval()
+        return {"loss": bits(model, self.held_back)}
+
+    def test(self, model: Any) -> dict:
+        return {"bits": bits(model, self.tested)}
+
+    def query(self, model: Any) -> dict:
+        return {}
+
+    def prompted(self, context: int, seed: int, searching: bool) -> dict:
+        ids = self.data(seed).train.ids[:context]
+        stream = self.held_back if searching else self.tested
+        found = bits_after(self.base, ids, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)
+        return {"loss" if searching else "bits": found, "context": context}
+
+
+def bits(model: Any, stream: TokenStream) -> float:
+    """Bits per character."""
+    return recipes.evaluator(model, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)()
+
+
+# What is forgotten
+
+
+class GeneralKnowledge:
+    """Plain English, the held-out questions of a task, and the quiz."""
+
+    def __init__(self, settings: ModelSettings, tokenizer: Any):
+        texts = [chat.question_of(one).rpartition("\n\n")[2] for one in read_task(settings.english).test]
+        documents = [corpora.Document(str(i), text) for i, text in enumerate(texts)]
+        self.english = encode_documents(tokenizer, corpora.take(documents, settings.validation_characters, 0))
+        self.quiz = [
+            Row(tokenizer.encode(one.beginning), [tokenizer.encode(end) for end in one.ends])
+            for one in knowledge.questions()
+        ]
+
+    def measure(self, model: Any) -> dict:
+        found = row_scores(model, self.quiz).argmax(axis=1) == 0
+        return {"english": bits(model, self.english), "quiz": float(found.mean())}
+
+
+if __name__ == "__main__":
+    asked, its_row = json.loads(sys.argv[1]), sys.argv[2]
+    asked = {name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
+    print(json.dumps(ModelComparison(ModelSettings(**asked)).memory(its_row)))

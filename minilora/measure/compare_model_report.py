@@ -1,0 +1,233 @@
+"""What a comparison on a published model says: tables and figures, each a function of the records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minilora.errors import escape
+from minilora.measure.compare_model import KIND, PROMPTED, RECORDS, ROWS
+from minilora.measure.compare_report import megabytes, show_size
+from minilora.measure.curve_report import interval_in_words
+from minilora.measure.records import Records
+from minilora.show import style
+from minilora.show.grids import NAMES, Grid, Spread, drawn, seeds_in_words, show_share, show_signed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+LABELS = NAMES | {
+    "pfeiffer": "adapters",
+    "houlsby": "adapters, two per block",
+    "lora-qv": "LoRA on q and v",
+    "lora": "LoRA on all linears",
+}
+REFERENCE = "lora"  # that rows are compared with, example by example
+
+
+def look_of(row: str) -> dict[str, Any]:
+    """That of the method; rows of one method differ in their fill."""
+    if row not in ROWS or row in style.LOOKS:
+        return style.LOOKS[row]
+    filled = {} if row == "pfeiffer" else {"markerfacecolor": "white"}
+    return style.LOOKS[ROWS[row].method] | filled
+
+
+class ModelResult:
+    """The records of a comparison, which may be half measured. Accuracies are in percent."""
+
+    def __init__(self, records: Records):
+        self.records, self.settings = records, records.header["settings"]
+        self.has_labels = "labels" in self.settings
+        self.number, self.scale, self.digits = ("accuracy", 100, 1) if self.has_labels else ("bits", 1, 3)
+        self.base = records.rows.get(("base",), {})
+        self.rows = [row for row in ROWS if any(records.of("trained", row))]
+        model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
+        self.where = f"{model} on {data}"
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelResult:
+        """The records in a comparison's folder. Raises FormatError."""
+        return cls(Records.read(Path(folder) / RECORDS, KIND))
+
+    def reached(self, row: str) -> Spread:
+        """Accuracy, or bits per character, over the seeds."""
+        start = ("prompt",) if row == PROMPTED else ("trained", row)
+        return Spread.of(self.scale * one[self.number] for one in self.records.of(*start))
+
+    def share(self, row: str) -> float:
+        """Of the base's parameters, how many train."""
+        return next(self.records.of("trained", row))["trainable"] / self.base["total"]
+
+    def forgot(self, row: str, number: str, scale: float = 1) -> Spread:
+        """How much more of "english" or "quiz" an adapted model has than the base."""
+        return Spread.of(scale * (one[number] - self.base[number]) for one in self.records.of("trained", row))
+
+    def ahead(self, row: str, other: str = REFERENCE) -> tuple[float, float] | None:
+        """By how much `row` is better than `other`, seed by seed, and the standard error of that: in points of
+        accuracy over the questions, each the mean over the seeds; in bits per character saved, over the seeds.
+
+        None where no two seeds were measured of both.
+        """
+        ours, others = ({one["key"][2]: one for one in self.records.of("trained", name)} for name in (row, other))
+        seeds = sorted(ours.keys() & others.keys())
+        if row == other or len(seeds) < 2:
+            return None
+        if self.has_labels:
+            differences = 100 * np.mean([self._right(ours[s]) - self._right(others[s]) for s in seeds], axis=0)
+        else:
+            differences = np.array([others[s]["bits"] - ours[s]["bits"] for s in seeds])
+        return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
+
+    def _right(self, one: dict) -> np.ndarray:
+        """(N,): 1 for each question that was answered as expected."""
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(one["right"]), dtype=np.uint8))
+        return bits[: self.settings["tested"]].astype(float)
+
+    # Tables
+
+    def quality_grid(self) -> Grid:
+        """What each row learned, and what it forgot."""
+        unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
+        rows: list[tuple[str, ...]] = []
+        if self.base:
+            level = f"{self.scale * self.base[self.number]:.{self.digits}f}"
+            rows.append(
+                (LABELS["base"], "–", "–", level, "–", f"{self.base['english']:.3f}", _points(self.base["quiz"]))
+            )
+        if any(self.records.of("prompt")):
+            rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
+        for row in self.rows:
+            first = next(self.records.of("trained", row))
+            rows.append(
+                (
+                    LABELS[row],
+                    show_share(self.share(row)),
+                    f"{first['lr']:g}",
+                    self.reached(row).show(self.digits),
+                    self._ahead_in_words(row),
+                    show_signed(self.forgot(row, "english").mean),
+                    f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−"),
+                )
+            )
+        header = (
+            "",
+            "trains",
+            "rate",
+            unit,
+            f"against\n{LABELS[REFERENCE].split()[0]}",
+            "English\nbits/char",
+            "quiz\n%",
+        )
+        return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
+
+    def _ahead_in_words(self, row: str) -> str:
+        found = self.ahead(row)
+        if found is None:
+            return "–"
+        mean, error = (f"{value:.{self.digits}f}" for value in found)
+        return f"{mean} ± {error}".replace("-", "−")
+
+    def _caption(self) -> str:
+        settings = self.settings
+        if self.has_labels:
+            top = max((self.reached(row).mean for row in self.rows), default=50)
+            words = f"{settings['examples']} examples to learn from; {interval_in_words(settings['tested'], top)} "
+        else:
+            words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
+        prompts = {LABELS["base"]: [self.base] * bool(self.base), LABELS[PROMPTED]: list(self.records.of("prompt"))}
+        if known := {name: ones for name, ones in prompts.items() if ones and self.has_labels}:
+            levels = (
+                f"{name} {Spread.of(100 * o['calibrated'] for o in ones).show(1)} %" for name, ones in known.items()
+            )
+            words += f"Calibrated: {', '.join(levels)}. "
+        words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
+        words += "Against LoRA: better by so much on the same seeds and questions, ± the standard error. English and "
+        return (
+            words + "quiz: the base's level, and what an adapted model has more: bits lost, points of 60 questions won."
+        )
+
+    def cost_grid(self) -> Grid:
+        """What each row needs."""
+        rows = []
+        for row in self.rows:
+            memory = self.records.rows.get(("memory", row), {})
+            cost = self.records.rows.get(("cost", row), {})
+            bytes_ = [megabytes(memory[kind]) if memory.get(kind) is not None else "–" for kind in MEMORY]
+            size = next(self.records.of("trained", row))["file_bytes"]
+            speeds = [f"{cost[name]:.{digits}f}" if name in cost else "–" for name, digits in COSTS.items()]
+            rows.append((LABELS[row], *bytes_, show_size(size), *speeds))
+        header = ("", *(kind[:3] for kind in MEMORY[:-1]), "all", "file", "s per\nstep", "tok/s", "ms per\nquery")
+        caption = (
+            "MB of a training step on one thread: weights, gradients, optimizer and activations alive after a forward "
+            "pass, the most bytes alive at once (pea), the whole process with Python (all). File: what is saved. "
+            "Seconds of a step with all cores; tokens per second and milliseconds of a question on one thread."
+        )
+        return Grid(f"What it costs: {self.where}", header, rows, caption)
+
+    # Figures
+
+    @style.styled
+    def quality_against_share(self) -> Figure | None:
+        """Quality on held-out data against the share of the parameters that trains."""
+        if not self.rows:
+            return None
+        figure, axes = style.single(f"Quality against what trains: {self.where}", style.TALL)
+        for row in self.rows:
+            one = self.reached(row)
+            look = look_of(row) | {"linestyle": ""}
+            axes.errorbar([100 * self.share(row)], [one.mean], [one.half_range], **look, label=LABELS[row])
+        for name, level in self._levels().items():
+            axes.axhline(level, **style.LOOKS[name] | {"marker": ""}, label=LABELS[name])
+        axes.set_xscale("log")
+        axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=self._unit())
+        return style.with_legend(figure, 3)
+
+    def _levels(self) -> dict[str, float]:
+        found = {"base": self.scale * self.base[self.number]} if self.base else {}
+        return found | ({PROMPTED: self.reached(PROMPTED).mean} if any(self.records.of("prompt")) else {})
+
+    def _unit(self) -> str:
+        return "right on held-out questions (%)" if self.has_labels else f"domain, {style.BITS}"
+
+    @style.styled
+    def learned_against_forgotten(self) -> Figure | None:
+        """What was learned against what was forgotten of plain English."""
+        rows = [row for row in self.rows if row != "scratch"]
+        if not rows or not self.base:
+            return None
+        figure, axes = style.single(f"Learned against forgotten: {self.where}", style.TALL)
+        style.origin_lines(axes)
+        start, sign = self.scale * self.base[self.number], 1 if self.has_labels else -1
+        for row in rows:
+            learned, forgot = self.reached(row), self.forgot(row, "english")
+            x, y = [sign * (learned.mean - start)], [forgot.mean]
+            look = look_of(row) | {"linestyle": ""}
+            axes.errorbar(x, y, [forgot.half_range], [learned.half_range], **look, markersize=8, label=LABELS[row])
+        learned_unit = "points of accuracy" if self.has_labels else "bits/character saved on the domain"
+        axes.set(xlabel=f"learned: {learned_unit}", ylabel="forgotten: bits/character\nlost on plain English")
+        axes.margins(0.12)
+        return style.with_legend(figure, 3)
+
+
+MEMORY = ("weights", "gradients", "optimizer", "activations", "peak", "process")
+COSTS = {"step_seconds": 2, "adapted": 0, "milliseconds": 0}  # with the digits after the point
+FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, ModelResult.learned_against_forgotten)}
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def show(records: Records, out: Path, console: Console) -> None:
+    """Print the tables and write the figures to `out`."""
+    result = ModelResult(records)
+    for grid in (result.quality_grid(), result.cost_grid()):
+        console.print(drawn(grid))
+        console.print()
+    paths: Sequence[Path] = style.save_all(FIGURES, result, out)
+    console.print(f"Figures: {', '.join(path.name for path in paths) or 'none yet'} in {out}", markup=False)

@@ -1,0 +1,208 @@
+"""pytest tests/measure/test_compare_model.py: the cells of a comparison on a tiny chat model, its tables, bad input."""
+
+import json
+import re
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from minilora.cli import main
+from minilora.data import knowledge
+from minilora.measure import compare_model, compare_model_report
+from minilora.measure.compare_model import ROWS, ModelComparison, ModelSettings
+from minilora.measure.compare_model_report import ModelResult
+from minilora.measure.records import Records
+from minilora.train import defaults
+from tests.helpers import tiny_chat
+from tests.measure.test_curve import rows, write
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny chat model, 60 examples of two labels, and a text."""
+    folder = tmp_path_factory.mktemp("compare")
+    texts = [row["prompt"] + row["response"] for row in rows(30)] + [one.beginning for one in knowledge.questions()]
+    tiny_chat.save(folder / "model", texts)
+    write(folder / "train.jsonl", rows(60))
+    (folder / "text").mkdir()
+    for i in range(40):
+        (folder / "text" / f"{i}.txt").write_text(f"Part {i} is a joy. " * 20)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(defaults, "LEAST_STEPS", 2)
+
+
+def settings(folder, data: str = "train.jsonl", **other) -> ModelSettings:
+    small = ModelSettings(
+        str(folder / "model"),
+        str(folder / data),
+        str(folder / "train.jsonl"),
+        rows=("lora", "full"),
+        examples=8,
+        validation_examples=12,
+        test_examples=20,
+        shots=(1, 2),
+        contexts=(4, 8),
+        characters=2_000,
+        text_steps=2,
+        test_characters=800,
+        validation_characters=400,
+        seeds=(0, 1),
+        most_rates=3,
+    )
+    return replace(small, **other)
+
+
+@pytest.fixture(scope="module")
+def measured(folder, tmp_path_factory):
+    """Records of the task and of the text."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(defaults, "LEAST_STEPS", 2)
+        out = tmp_path_factory.mktemp("records")
+        for data in ("train.jsonl", "text"):
+            compare_model.run(out / data, settings(folder, data))
+        return out
+
+
+def read(measured, data: str = "train.jsonl") -> ModelResult:
+    return ModelResult.read(measured / data)
+
+
+def test_every_cell_is_measured(measured):
+    keys = [tuple(key) for key in read(measured).records.rows]
+    assert {key for key in keys if key[0] != "rate"} == {
+        ("base",),
+        *(("prompt", seed) for seed in (0, 1)),
+        *(("trained", row, seed) for row in ("lora", "full") for seed in (0, 1)),
+        *((kind, row) for kind in ("memory", "cost") for row in ("lora", "full")),
+    }
+    assert {key[1] for key in keys if key[0] == "rate"} == {"few-shot", "lora", "full"}
+
+
+def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
+    for data in ("train.jsonl", "text"):
+        records = read(measured, data).records
+        for row in ("lora", "full"):
+            losses = {one["key"][2]: one["loss"] for one in records.of("rate", row)}
+            assert len(losses) == 3
+            assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_run_again_is_the_same(folder, measured):
+    """Whoever measures one cell anew finds what the records say."""
+    again = ModelComparison(settings(folder))
+    for row in read(measured).records.of("trained", "lora"):
+        found = again.trained("lora", row["lr"], row["key"][2])
+        assert {name: row[name] for name in found if name != "seconds"} == {
+            n: found[n] for n in found if n != "seconds"
+        }
+
+
+def test_a_run_that_was_stopped_goes_on(folder, measured, tmp_path, capsys):
+    lines = (measured / "train.jsonl" / "records.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"trained", "full"' not in line]
+    (tmp_path / "records.jsonl").write_text("".join(kept))
+    compare_model.run(tmp_path, settings(folder), resume=True)
+    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == len(lines)
+
+
+def test_rows_and_seeds_may_be_added_later(folder, measured):
+    facts = [ModelComparison(one).facts() for one in (settings(folder), settings(folder, rows=("ia3",), seeds=(7,)))]
+    assert facts[0] == facts[1]
+    assert ModelComparison(settings(folder, examples=4)).facts() != facts[0]
+
+
+def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
+    task = ModelComparison(settings(folder)).subject
+    asked = lambda ones: {one[0]["content"] for one in ones}  # noqa: E731
+    learned, held_back, tested = map(asked, (task.task.train, task.held_back, task.curve.test))
+    assert len(held_back) == 12 and len(tested) == task.facts()["tested"] and learned
+    assert not learned & held_back and not learned & tested and not held_back & tested
+
+
+def test_questions_that_are_right_are_kept_one_by_one(folder, measured):
+    comparison = ModelComparison(settings(folder))
+    for row in read(measured).records.of("trained"):
+        assert read(measured)._right(row).mean() == row["accuracy"]
+    score = comparison.subject.curve.score(comparison.subject.base, comparison.subject.curve.test)
+    expected = [one[-1]["content"] for one in comparison.subject.curve.test]
+    right = read(measured)._right(read(measured).base)
+    assert right.tolist() == [float(a == b) for a, b in zip(score.predicted, expected, strict=True)]
+
+
+def test_rows_are_compared_on_the_same_questions(tmp_path):
+    """Two of eight questions gained and none lost: 25 points, whatever each accuracy scatters by."""
+    header = {"model": "m", "data": "d", "labels": ["a", "b"], "tested": 8, "examples": 4}
+    records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
+    records.add(("base",), accuracy=0.5, calibrated=0.5, english=1.0, quiz=0.5, total=100)
+    for seed in (0, 1):
+        for row, right in (("lora", 0b11110000), ("full", 0b11111100)):
+            facts = {"lr": 1e-3, "trainable": 1, "english": 1.1, "quiz": 0.5, "file_bytes": 1}
+            records.add(("trained", row, seed), accuracy=bin(right).count("1") / 8, right=f"{right:02x}", **facts)
+    result = ModelResult(records)
+    mean, error = result.ahead("full")
+    assert mean == 25 and error == pytest.approx(100 * np.std([0, 0, 0, 0, 1, 1, 0, 0], ddof=1) / np.sqrt(8))
+    assert result.ahead("lora") is None
+    assert result.forgot("full", "english").mean == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("data, unit", [("train.jsonl", "accuracy"), ("text", "bits/char")])
+def test_tables_and_figures(measured, data, unit, tmp_path):
+    from io import StringIO
+
+    from rich.console import Console
+
+    file = StringIO()
+    compare_model_report.show(read(measured, data).records, tmp_path, Console(file=file, width=80))
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80 and unit in text
+    for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Figures: "):
+        assert words in text
+    assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
+
+
+def test_every_row_has_a_name_and_a_look():
+    looks = [compare_model_report.look_of(row) for row in ROWS]
+    assert len({compare_model_report.LABELS[row] for row in ROWS}) == len(ROWS) == len({str(look) for look in looks})
+
+
+def test_the_quiz():
+    questions = knowledge.questions()
+    assert len(questions) == 60 == len({one.beginning for one in questions})
+    for one in questions:
+        assert len(set(one.ends)) == 4 and all(re.fullmatch(r" \w[\w ]*", end) for end in one.ends)
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--data", "reviews"], "--data is what a model learns: give --model, too"),
+        (["--model", "smollm2", "--quick"], "with --model, leave out --quick and --jobs"),
+        (["--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
+        (["--model", "smollm2", "--seeds", "0"], "--seeds must be at least 1"),
+        (["--model", "no-such-model"], "no-such-model"),
+    ],
+)
+def test_bad_flags_are_one_line(flags, words, tmp_path, capsys):
+    assert main(["compare", "--out", str(tmp_path / "out"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_free_answers_are_refused(folder, tmp_path, capsys):
+    data = write(tmp_path / "free.jsonl", [{"prompt": f"Say {i}", "response": f"This is {i}"} for i in range(100)])
+    with pytest.raises(compare_model.MiniloraError, match="free responses"):
+        ModelComparison(replace(settings(folder), data=str(data)))
+
+
+def test_the_process_that_measures_memory_is_told_the_settings(folder):
+    asked = json.loads(json.dumps(asdict(settings(folder))))
+    found = compare_model.of_process("minilora.measure.compare_model", json.dumps(asked), "lora")
+    assert found["weights"] > 0 and found["gradients"] > 0 and found["peak"] >= found["weights"]
