@@ -58,7 +58,7 @@ def _goes_on(before: str, line: str) -> bool:
     return (
         all(texts)
         and len(before) + len(word) >= 120 - 11  # a method's docstring begins there
-        and before.index(texts[0]) == line.index(texts[1])
+        and before.index(texts[0]) <= line.index(texts[1])
         and not any("  " in text for text in texts)
         and not word.endswith(("-", ":"))
     )
