@@ -32,10 +32,11 @@ from tests.helpers import strict  # noqa: E402
 
 HERE = Path(__file__).parent
 
-# What needs the parity, teach or lite extra is no part of the suite where that is not installed.
+# What needs the parity, teach, lite or cuda12-check extra is no part of the suite where that is not installed.
 NEEDS = {
     "parity": ("torch", "transformers", "peft"),
     "teach": ("nbgrader",),
+    "gpu": ("cupy",),
     "lite": ("jupyterlite_core", "jupyterlite_pyodide_kernel", "hatchling"),
 }
 collect_ignore = [folder for folder, names in NEEDS.items() if not all(map(find_spec, names))]

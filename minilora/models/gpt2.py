@@ -168,7 +168,7 @@ class GPT2Model(Body):
         """
         x = self.embedded(input_ids, inputs_embeds)  # (B, T, C)
         mask, positions = self.mask_and_positions(attention_mask, x, past_key_values)
-        if (tokens := int(positions.max(initial=-1)) + 1) > (limit := self.config.n_positions):
+        if (tokens := int(np.max(positions, initial=-1)) + 1) > (limit := self.config.n_positions):
             raise MiniloraError(f"{tokens} tokens pass the model's {limit} positions; shorten the text")
         x = x + self.wpe(positions)  # (T, C) or (B, T, C)
         for block in self.h:

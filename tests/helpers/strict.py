@@ -206,12 +206,12 @@ class StrictUfunc:
         self.__name__ = name
         self._function = function
 
-    def __call__(self, *args, out=None, where=None, dtype=None, casting=None):
+    def __call__(self, *args, out=None, dtype=None, casting=None):
         for a in args:
             _plain(a)
             if not (isinstance(a, StrictArray) or is_number(a)):
                 raise TypeError(f"{self.__name__} on a device takes device arrays and numbers, not {type(a).__name__}")
-        given = {"out": out, "where": where, "dtype": dtype, "casting": casting}
+        given = {"out": out, "dtype": dtype, "casting": casting}
         return _compute(self._function, *args, **{key: value for key, value in given.items() if value is not None})
 
     def at(self, a, indices, b=None):
