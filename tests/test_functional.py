@@ -241,6 +241,25 @@ def test_as_its_plain_form(name, data, layout, seed):
     gradcheck(fast, *[leaf(a, layout) for a in arrays], rtol=2e-6)
 
 
+@pytest.mark.host
+@pytest.mark.parametrize("out_features, in_features", [(300, 500), (1001, 129), (64, 1030), (7, 9400)])
+@pytest.mark.parametrize("rows", [2, 3, 6])
+def test_each_of_few_rows_gets_what_it_gets_alone(rows, out_features, in_features, monkeypatch):
+    rng = np.random.default_rng(rows)
+    x, weight = (rng.standard_normal((n, in_features), dtype="float32") for n in (rows, out_features))
+    asked, product = [], linears.few_rows_product
+    monkeypatch.setattr(linears, "few_rows_product", lambda *a: asked.append(1) or product(*a))
+    found = F.linear(x, weight).numpy()
+    assert asked
+    F.linear(rng.standard_normal((7, in_features), dtype="float32"), weight)
+    F.linear(x[:1], weight)
+    for other in (weight[::-1], weight.astype("float64"), weight[:1]):  # BLAS would copy it; it is small
+        linears._product(x, other)
+    assert len(asked) == 1
+    alone = np.concatenate([x[i : i + 1] @ weight.T for i in range(rows)])
+    np.testing.assert_allclose(found, alone, rtol=0, atol=2e-6 * abs(alone).max())
+
+
 def same(fast, slow, arrays: list[np.ndarray], layout: str = "C") -> None:
     """Values and gradients of both agree to 1e-10, relative to the largest."""
     tensors, copies = [leaf(a, layout) for a in arrays], [leaf(a) for a in arrays]

@@ -164,9 +164,15 @@ def add_drawing(parser: Parser, temperature: str) -> None:
 
 
 def drawing(arguments: Namespace, temperature: float) -> dict[str, Any]:
-    """The flags of `add_drawing` as arguments of `generate`. temperature: where none was asked for."""
+    """The flags of `add_drawing` as arguments of `generate`, with look-up where it is greedy. temperature: where none
+    was asked for.
+    """
+    from minilora.models.lookup import NUM_TOKENS
+
     given = {name: getattr(arguments, name) for name in ("temperature", "top_k", "top_p", "seed")}
-    return given | ({"temperature": temperature} if arguments.temperature is None else {})
+    if given["temperature"] is None:
+        given["temperature"] = temperature
+    return given | {"prompt_lookup_num_tokens": None if given["temperature"] else NUM_TOKENS}
 
 
 def add_seed(parser: Parser) -> None:

@@ -29,7 +29,7 @@ from minilora.data.batches import pad_rows, padded_left
 from minilora.data.chat import Conversation, response_of
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape
-from minilora.models.generate import KVCache
+from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
 from minilora.train.answers import answers
 from minilora.train.world import split_rows

@@ -6,53 +6,11 @@ from typing import Any
 import numpy as np
 
 from minilora import backend
-from minilora.backend import xp
 from minilora.errors import MiniloraError
+from minilora.models.cache import KVCache
+from minilora.models.lookup import Drafts, lookup_stream
 from minilora.ops import raw
-from minilora.tensor import Tensor, no_grad, wrap
-
-
-class KVCache:
-    """Keys and values of all layers for up to `capacity` positions, in arrays made once. `length` positions are filled.
-
-    For generation only: it holds arrays, not a graph. To forget the last positions, make `length` smaller.
-    """
-
-    def __init__(self, capacity: int):
-        self.capacity = capacity
-        self.length = 0
-        self._layers: dict[int, tuple[Any, Any]] = {}
-
-    def update(self, layer: int, k: Any, v: Any) -> list[Tensor]:
-        """Append k and v, (B, H_kv, T, D); returns all that the layer has seen, (B, H_kv, length + T, D)."""
-        if layer not in self._layers:
-            batch, heads, _, size = k.shape
-            shape = (batch, heads, self.capacity, size)
-            self._layers[layer] = xp.empty(shape, dtype=k.dtype), xp.empty(shape, dtype=v.dtype)
-        end = self.length + k.shape[2]
-        if end > self.capacity:
-            raise MiniloraError(f"a cache of {self.capacity} positions cannot take {end}; make it with room for all")
-        seen = []
-        for store, new in zip(self._layers[layer], (k, v), strict=True):
-            store[:, :, self.length : end] = raw(new)
-            seen.append(wrap(store[:, :, :end]))
-        return seen
-
-    def expanded(self, rows: int, more: int) -> "KVCache":
-        """A cache for `rows` sequences that all begin with the one in this, with room for `more` positions."""
-        cache = KVCache(self.capacity + more)
-        cache.length = self.length
-        for layer, arrays in self._layers.items():
-            stores = [xp.empty((rows, a.shape[1], cache.capacity, a.shape[3]), dtype=a.dtype) for a in arrays]
-            for store, a in zip(stores, arrays, strict=True):
-                store[:, :, : self.length] = a[:, :, : self.length]
-            cache._layers[layer] = stores[0], stores[1]
-        return cache
-
-    def keep_rows(self, rows: np.ndarray) -> None:
-        """Drop all sequences but `rows`."""
-        index = backend.asarray(rows)
-        self._layers = {layer: (k[index], v[index]) for layer, (k, v) in self._layers.items()}
+from minilora.tensor import no_grad
 
 
 def generate(
@@ -66,6 +24,7 @@ def generate(
     eos_token_id: int | list[int] | None = None,
     pad_token_id: int | None = None,
     seed: int | list[int] = 0,
+    prompt_lookup_num_tokens: int | None = None,
 ) -> np.ndarray:
     """Continue each row of `input_ids` (B, T); returns prompts and continuations, integers (B, T + new) on the host.
 
@@ -74,11 +33,14 @@ def generate(
     probability p (Holtzman et al. 2020). A row ends with one of `eos_token_id` (by default the configuration's) and
     is filled up with `pad_token_id` (by default the configuration's, else the first eos). seed: each row draws from a
     generator of its own with this seed, so that it gets the same continuation alone and in a batch; a list gives each
-    row its seed. Raises MiniloraError for settings out of range and for prompts whose continuation would pass the
-    model's positions.
+    row its seed. prompt_lookup_num_tokens: of one row at temperature 0, at most so many tokens are guessed from the
+    text so far and verified in one pass (see `lookup`): the same tokens, sooner where the text repeats itself. (A pass
+    of several tokens can round otherwise than one of a single token, by about 2e-6 of the largest logit: where the two
+    best tokens are closer than that, either may come.) Raises MiniloraError for settings out of range and for prompts
+    whose continuation would pass the model's positions.
     """
     ids, _ = _prompts(input_ids, attention_mask)
-    drawing = (temperature, top_k, top_p, eos_token_id, pad_token_id, seed)
+    drawing = (temperature, top_k, top_p, eos_token_id, pad_token_id, seed, prompt_lookup_num_tokens)
     return np.column_stack([ids, *generate_stream(model, input_ids, max_new_tokens, attention_mask, *drawing)])
 
 
@@ -93,6 +55,7 @@ def generate_stream(
     eos_token_id: int | list[int] | None = None,
     pad_token_id: int | None = None,
     seed: int | list[int] = 0,
+    prompt_lookup_num_tokens: int | None = None,
     past_key_values: KVCache | None = None,
 ) -> Iterator[np.ndarray]:
     """The new tokens of `generate` as they are drawn: an iterator of the next token of each row, integers (B,).
@@ -108,6 +71,7 @@ def generate_stream(
     _check_settings(max_new_tokens, temperature, top_k, top_p)
     ids, mask = _prompts(input_ids, attention_mask)
     batch, length = ids.shape
+    _check_lookup(prompt_lookup_num_tokens, batch, temperature)
     virtual = model.body.virtual_tokens
     _check_length(virtual, length, max_new_tokens, model.config.max_position_embeddings)
     eos = model.config.eos_token_id if eos_token_id is None else eos_token_id
@@ -122,6 +86,9 @@ def generate_stream(
     held = max(cache.length - virtual, 0)
     if held >= length:
         raise MiniloraError(f"the cache holds {held} tokens and the prompt has {length}: there is nothing new to read")
+    if prompt_lookup_num_tokens is not None:
+        drafts = Drafts(ids[0].tolist(), prompt_lookup_num_tokens)
+        return lookup_stream(model, drafts, mask, max_new_tokens, eos, cache)
 
     def draw() -> Iterator[np.ndarray]:
         active, seen, step_ids = np.arange(batch), mask, ids[:, held:]  # active: rows that have not ended
@@ -179,6 +146,18 @@ def _check_settings(max_new_tokens: int, temperature: float, top_k: int | None, 
         raise MiniloraError(f"top_k must be at least 1, not {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise MiniloraError(f"top_p must be above 0 and at most 1, not {top_p}")
+
+
+def _check_lookup(num_tokens: int | None, batch: int, temperature: float) -> None:
+    if num_tokens is None:
+        return
+    if num_tokens < 1:
+        raise MiniloraError(f"prompt_lookup_num_tokens must be at least 1, not {num_tokens}")
+    if batch > 1 or temperature != 0:
+        raise MiniloraError(
+            "prompt_lookup_num_tokens is for one row at temperature 0, "
+            f"not for {batch} row{'s' * (batch > 1)} at temperature {temperature}"
+        )
 
 
 def _check_length(virtual: int, length: int, max_new_tokens: int, limit: int) -> None:

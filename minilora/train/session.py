@@ -15,7 +15,7 @@ import numpy as np
 from minilora.data import chat
 from minilora.data.tokenizer import Tokenizer, TokenStream
 from minilora.errors import MiniloraError
-from minilora.models.generate import KVCache
+from minilora.models.cache import KVCache
 from minilora.train.answers import end_token_ids
 
 ANSWER_TOKENS = 512  # of an answer, where nothing else is asked for

@@ -7,7 +7,7 @@ import pytest
 
 from minilora import Tensor, backend, no_grad
 from minilora.errors import MiniloraError
-from minilora.models.generate import KVCache
+from minilora.models.cache import KVCache
 from tests.helpers import strict
 from tests.models.test_llama import GOLDEN, PAD, every_golden, golden_model, host, ids_of, tiny
 

@@ -16,7 +16,7 @@ from minilora import Tensor, backend, no_grad, quant
 from minilora.data.tokenizer import train_tokenizer
 from minilora.errors import FormatError, MiniloraError
 from minilora.gradcheck import gradcheck
-from minilora.models.generate import KVCache
+from minilora.models.cache import KVCache
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.registry import LANGUAGE_MODELS, family_of

@@ -9,7 +9,7 @@ from minilora import backend, nn, no_grad, optim, quant, threads
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats import safetensors
 from minilora.gradcheck import gradcheck
-from minilora.models.generate import KVCache
+from minilora.models.cache import KVCache
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from minilora.tensor import Tensor

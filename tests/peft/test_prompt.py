@@ -10,7 +10,7 @@ from minilora.data.batches import evaluation_windows
 from minilora.errors import MiniloraError
 from minilora.formats import safetensors
 from minilora.gradcheck import gradcheck
-from minilora.models.generate import KVCache
+from minilora.models.cache import KVCache
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import PeftModel, PromptTuningConfig, get_peft_model
 from minilora.tensor import Tensor
