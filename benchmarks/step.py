@@ -49,6 +49,7 @@ def minilora_model(size: dict, method: str, targets: str | list[str] = "all-line
         intermediate_size=size["intermediate"],
         num_hidden_layers=size["layers"],
         num_attention_heads=size["heads"],
+        num_key_value_heads=size.get("kv_heads"),
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import sqrt
 from typing import Any, TypeAlias
 
-from minilora import backend
+from minilora import backend, kernels
 from minilora.backend import Array, xp
 from minilora.ops import number
 from minilora.tensor import Tensor, writable_data
@@ -153,6 +153,10 @@ class AdamW(Optimizer):
         # With both bias corrections moved into two numbers, the update is p -= lr1 · m / (sqrt(v) + eps1).
         correction1, correction2 = 1 - beta1 ** state["step"], sqrt(1 - beta2 ** state["step"])
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
+        if not backend.is_cpu():
+            keep = 1 - group["lr"] * group["weight_decay"]
+            kernels.adamw(g, lr, eps, keep, beta1, beta2, writable_data(p), state["m"], state["v"])
+            return
         flat = [a.reshape(-1) for a in (writable_data(p), g, state["m"], state["v"])]
         buffer = None
         for s in backend.row_blocks(p.size, p.dtype.itemsize * 4):

@@ -5,7 +5,8 @@ runs once, on NumPy:
 
     pytestmark = pytest.mark.host
 
-MINILORA_BACKEND=numpy, =strict or =cupy restricts the others to that one backend. HYPOTHESIS_PROFILE=ci tries 200
+MINILORA_BACKEND=numpy, =strict or =cupy restricts the others to that one backend; =kernels is `strict` with what a GPU
+runs as kernels (minilora/kernels.py) made by the host's C++ compiler. HYPOTHESIS_PROFILE=ci tries 200
 examples a property in place of 25.
 
 `pytest -m "not slow"` is the quick tier. It leaves out what is marked slow (runs of seconds, every wrong answer to
@@ -28,7 +29,7 @@ from hypothesis import settings  # noqa: E402
 
 from minilora import backend, nn  # noqa: E402
 from minilora.train import progress  # noqa: E402
-from tests.helpers import strict  # noqa: E402
+from tests.helpers import host_kernels, strict  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -42,6 +43,7 @@ NEEDS = {
 collect_ignore = [folder for folder, names in NEEDS.items() if not all(map(find_spec, names))]
 
 backend.register("strict", strict.load)
+backend.register("kernels", host_kernels.load)
 progress.LINE_EVERY = inf  # however slow the machine is
 
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
@@ -58,12 +60,12 @@ def _gpu_works() -> bool:
 
 
 def _backends() -> list[str]:
-    known = ["numpy", "strict", "cupy"]
+    known = ["numpy", "strict", "cupy", "kernels"]
     if _only is not None:
         if _only not in known:
             raise pytest.UsageError(f"MINILORA_BACKEND={_only!r}: the tests know {', '.join(known)}")
         return [_only]
-    return known if _gpu_works() else known[:2]
+    return known[:3] if _gpu_works() else known[:2]
 
 
 def pytest_configure(config):

@@ -21,6 +21,7 @@ FLOORS = [
     ["fields"],
     ["blas"],
     ["backend"],
+    ["kernels"],
     ["graph"],
     ["tensor", "ops"],
     ["functional", "gradcheck"],

@@ -3,7 +3,7 @@
 from math import pi, sqrt
 from typing import Any
 
-from minilora import backend, ops
+from minilora import backend, kernels, ops
 from minilora.backend import Array, xp
 from minilora.functional.recompute import Lazy, recomputable
 from minilora.functional.rows import as_rows, row_blocks
@@ -61,7 +61,9 @@ def swiglu(gate: Operand, up: Operand) -> Tensor:
     rows_a, rows_b = as_rows(a), as_rows(b)
 
     def activated(sigma: Array = None) -> Array:
-        """The result (N, F); the sigmoids are left in `sigma`."""
+        """The result (N, F); on a CPU, the sigmoids are left in `sigma`."""
+        if not backend.is_cpu():
+            return kernels.swiglu(rows_a, rows_b.astype(a.dtype, copy=False))
         y = xp.empty(rows_a.shape, dtype=a.dtype)
         for s in row_blocks(rows_a):
             with backend.errstate():  # exp may overflow to inf, which gives the right 0
@@ -77,6 +79,9 @@ def swiglu(gate: Operand, up: Operand) -> Tensor:
 
     def rule(g: Array) -> tuple[Array, Array]:
         g = g.reshape(rows_a.shape)
+        if not backend.is_cpu():
+            da, db = kernels.swiglu_slopes(g, rows_a, rows_b.astype(a.dtype, copy=False))
+            return da.reshape(a.shape), db.reshape(b.shape)
         da, db = xp.empty(rows_a.shape, dtype=a.dtype), xp.empty(rows_b.shape, dtype=b.dtype)
         for s in row_blocks(rows_a):
             sigmoids = sigmoid_array(rows_a[s]) if sigma.value is None else sigma.value[s]
@@ -92,7 +97,9 @@ def swiglu(gate: Operand, up: Operand) -> Tensor:
         return da.reshape(a.shape), db.reshape(b.shape)
 
     y = activated()
-    return recomputable(record(y.reshape(a.shape), ((gate, up), rule)), lambda: activated(sigma()))
+    return recomputable(
+        record(y.reshape(a.shape), ((gate, up), rule)), lambda: activated(sigma() if backend.is_cpu() else None)
+    )
 
 
 def gelu(x: Operand, approximate: str = "none") -> Tensor:

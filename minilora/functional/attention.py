@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import inf, prod, sqrt
 from typing import Any
 
-from minilora import backend, ops
+from minilora import backend, kernels, ops
 from minilora.backend import Array, xp
 from minilora.functional.activations import plain_softmax
 from minilora.functional.recompute import is_selective
@@ -51,11 +51,17 @@ def rotary(x: Operand, cos: Operand, sin: Operand) -> Tensor:
     heads, size = a.shape[-2:]
     half = size // 2
 
-    def rotate(rows: Array, cos: Array, sin: Array) -> Array:
-        """x cos + swap(x) (-sin, sin)."""
+    def rotate(rows: Array, cos: Array, sin: Array, sign: int) -> Array:
+        """x cos + swap(x) (-sin, sin) · sign."""
+        if not backend.is_cpu():
+            out = xp.empty(rows.shape, dtype=rows.dtype)
+            cos, sin = (t.astype(rows.dtype, copy=False)[..., None, :half] for t in (cos, sin))  # (…, T, 1, D/2)
+            kernels.rotate(rows[..., :half], rows[..., half:], cos, sin, sign, out[..., :half], out[..., half:])
+            return out
+        sin = sin if sign > 0 else -sin
         # A factor for each number of a sequence, so that NumPy's inner loops run over all of it, not over half a head.
         # Backward makes the tables again: as wide as this, they would be a large part of what is saved.
-        times = heads if cos.ndim == 2 and rows.shape[1] > 1 and backend.is_cpu() else 1
+        times = heads if cos.ndim == 2 and rows.shape[1] > 1 else 1
         cos, sin = (xp.repeat(t[..., None, :], times, axis=-2) for t in (cos, sin))  # (…, T, H, D)
         sin[..., :half] *= -1
         out = xp.empty(rows.shape, dtype=rows.dtype)
@@ -68,7 +74,7 @@ def rotary(x: Operand, cos: Operand, sin: Operand) -> Tensor:
             out[s] += swapped
         return out
 
-    return record(rotate(a, cos, sin), (x, lambda g: rotate(g, cos, -sin)))
+    return record(rotate(a, cos, sin, 1), (x, lambda g: rotate(g, cos, sin, -1)))
 
 
 def scaled_dot_product_attention(
@@ -116,16 +122,15 @@ def scaled_dot_product_attention(
             scores[..., max(first, 0) :] += triangle[:width, max(-first, 0) : width]
         if top is None:
             top = scores.max(axis=-1, keepdims=True)
-            top = xp.where(top > -inf, top, 0)
-        scores -= top
-        return xp.exp(scores, out=scores), top
+        kernels.exp_below(scores, top, scores)
+        return scores, top
 
     recompute = is_selective()
     saved = []  # of each block: the exponentials or the max of each row, and 1 / the sum of its exponentials
     for b, rows, num_keys in blocks:
         exps, top = exponentials(b, rows, num_keys, queries[b, :, :, rows] * scale)
         total = exps @ ones[:num_keys]  # row sums; a product is several times faster than sum() on short rows
-        inverse = 1 / xp.where(total > 0, total, 1)
+        inverse = kernels.inverse_or_one(total)
         xp.multiply(exps @ values[b, :, :, :num_keys], inverse, out=out[b, :, :, rows])
         saved.append((top if recompute else exps, inverse))
 
@@ -144,8 +149,7 @@ def scaled_dot_product_attention(
             dv[b, :, :, :num_keys] += _over_group(exps.swapaxes(-1, -2) @ grad)
             dscores = grad @ values[b, :, :, :num_keys].swapaxes(-1, -2)
             dscores *= exps
-            exps *= (dscores @ ones[:num_keys]) * inverse
-            dscores -= exps
+            kernels.softmax_slope(dscores @ ones[:num_keys], inverse, exps, dscores)
             xp.multiply(dscores @ keys[b, :, :, :num_keys], scale, out=dq[b, :, :, rows])
             dk[b, :, :, :num_keys] += _over_group(dscores.swapaxes(-1, -2) @ scaled)
         return dq.reshape(q_shape), dk.reshape(k_shape), dv.reshape(v_shape)

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from minilora import backend
+from minilora import backend, kernels
 from minilora.backend import Array, xp
 from minilora.functional.activations import plain_log_softmax
 from minilora.functional.rows import as_rows, row_blocks
@@ -141,8 +141,7 @@ def _exp_rows(logits: Array, out: Array, target: Array) -> tuple[Array, Array]:
         rows, index = logits[s], xp.arange(logits[s].shape[0])
         chosen = rows[index, target[s]]
         top = rows.max(axis=1)
-        exps = xp.subtract(rows, top[:, None], out=out[s])
-        xp.exp(exps, out=exps)
-        sums[s] = exps @ ones
-        total = total + (xp.log(sums[s]) + top - chosen).sum()
+        kernels.exp_below(rows, top[:, None], out[s])
+        xp.matmul(out[s], ones, out=sums[s])
+        total = total + kernels.row_losses(sums[s], top, chosen).sum()
     return total, sums

@@ -1,6 +1,6 @@
 """Normalization of each row: RMSNorm and LayerNorm."""
 
-from minilora import ops
+from minilora import backend, kernels, ops
 from minilora.backend import Array, xp
 from minilora.functional.recompute import Lazy, recomputable
 from minilora.functional.rows import as_rows, row_blocks
@@ -32,9 +32,14 @@ def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
     w = None if weight is None else raw(weight)
     width = a.shape[-1]
     rows = as_rows(a)
+    factor = 1 if w is None else w.astype(a.dtype, copy=False)
     inverse = xp.empty((rows.shape[0], 1), dtype=a.dtype)  # 1 / rms of each row
 
     def normalized(first: bool) -> Array:
+        if not backend.is_cpu():
+            if first:
+                kernels.rms_inverse(xp.einsum("ij,ij->i", rows, rows)[:, None], width, eps, inverse)
+            return kernels.scale_rows(rows, inverse, factor)
         y = xp.empty(rows.shape, dtype=a.dtype)
         for s in row_blocks(rows):
             if first:
@@ -52,6 +57,11 @@ def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
     def rule(g: Array) -> tuple[Array, Array]:
         recompute.forget()
         g = g.reshape(rows.shape)
+        if not backend.is_cpu():
+            dw = (inverse.T @ (g * rows))[0] if weight_is_live else None
+            scaled = kernels.scale_rows(g, inverse, factor)
+            along = xp.einsum("ij,ij->i", scaled, rows)[:, None]
+            return kernels.rms_slope(scaled, rows, along, inverse, width).reshape(a.shape), dw
         dx = xp.empty(rows.shape, dtype=a.dtype)
         dw = xp.zeros(width, dtype=a.dtype) if weight_is_live else None
         for s in row_blocks(rows):

@@ -25,6 +25,7 @@ import numpy as np
 from minilora import backend, blas
 from minilora.backend import Array, xp
 from minilora.errors import MiniloraError, escape, unknown
+from minilora.kernels import elementwise
 from minilora.quant import fast, plain
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order
 from minilora.tensor import Tensor
@@ -32,14 +33,6 @@ from minilora.tensor import Tensor
 BLOCKSIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 STATISTICS_BLOCKSIZE = 256  # of the absmax values, in double quantization
 WORTH_THREADS = 2**21  # numbers from which on several threads are faster than one
-
-# On a GPU, each thread makes the value of one code. i is the place of the value, 2^shift the blocksize.
-KERNEL = (
-    "raw uint8 packed, raw float32 absmax, raw float32 code, int32 shift",
-    "float32 value",
-    "value = code[(packed[i >> 1] >> (4 - 4 * (i & 1))) & 15] * absmax[i >> shift]",
-    "dequantize_4bit",
-)
 
 
 @dataclass(eq=False, repr=False)
@@ -140,12 +133,20 @@ def dequantize_4bit(packed: Any, state: QuantState, threads: int | None = None) 
     flat = packed.reshape(-1)
     if backend.is_cpu():
         values = fast.dequantize_4bit(flat, absmax, quant_type, state.blocksize, n, _threads(threads, n))
-    elif (kernel := backend.elementwise_kernel(*KERNEL)) is not None:
-        values = xp.empty(n, dtype=xp.float32)
-        kernel(flat, absmax, state.code, state.blocksize.bit_length() - 1, values)
     else:
-        values = plain.dequantize_4bit(flat, absmax, state.code, state.blocksize, n)
+        values = xp.empty(n, dtype=xp.float32)
+        values_of_codes(flat, absmax, state.code, state.blocksize.bit_length() - 1, values)
     return values.astype(state.dtype, copy=False).reshape(state.shape)
+
+
+@elementwise(
+    "raw uint8 packed, raw float32 absmax, raw float32 code, int32 shift",
+    "float32 value",
+    "value = code[(packed[i >> 1] >> (4 - 4 * (i & 1))) & 15] * absmax[i >> shift]",
+)
+def values_of_codes(packed: Array, absmax: Array, code: Array, shift: int, values: Array) -> None:
+    """The float32 `values` (n,) that codes stand for. In C, i is the place of the value; 2^shift is the blocksize."""
+    values[...] = plain.dequantize_4bit(packed, absmax, code, 2**shift, values.size)
 
 
 def quantize_blockwise(array: Any, blocksize: int = 4096) -> tuple[Array, QuantState]:

@@ -24,7 +24,7 @@ from minilora.quant import (
     quantize_4bit,
     quantize_blockwise,
 )
-from minilora.quant.blockwise import KERNEL
+from minilora.quant.blockwise import values_of_codes
 from minilora.quant.codebooks import midpoints, order
 from tests.helpers import strict
 
@@ -361,7 +361,7 @@ def test_the_kernels_formula_is_the_plain_form(quant_type, blocksize):
     values = normal(2 * blocksize + 5)
     packed, absmax = fast.quantize_4bit(values, blocksize, quant_type, 1)
     names = {"packed": packed, "absmax": absmax, "code": CODEBOOKS[quant_type](), "i": np.arange(values.size)}
-    _, target, body, _ = KERNEL
+    _, target, body, _ = values_of_codes.source
     left, _, right = body.partition(" = ")
     assert target == f"float32 {left}"
     got = eval(right, {}, names | {"shift": blocksize.bit_length() - 1})
@@ -375,7 +375,7 @@ def test_where_there_is_a_kernel_it_is_used(monkeypatch):
     def kernel(packed, absmax, code, shift, out):
         calls.append(shift)
         names = {"packed": host(packed), "absmax": host(absmax), "code": host(code), "shift": shift}
-        values = eval(KERNEL[2].partition(" = ")[2], {}, names | {"i": np.arange(out.size)})
+        values = eval(values_of_codes.source[2].partition(" = ")[2], {}, names | {"i": np.arange(out.size)})
         out[...] = backend.asarray(values)
 
     def load():
