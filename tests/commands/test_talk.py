@@ -10,6 +10,7 @@ import pytest
 from minilora.cli import main
 from minilora.data.tokenizer import folder_tokenizer
 from minilora.models.llama import LlamaForCausalLM
+from minilora.models.lookup import NUM_TOKENS
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -61,6 +62,7 @@ def test_an_answer_is_the_likeliest_unless_asked_otherwise(model, says, capsys, 
     asked = says("It is so.")
     out, err = typed(capsys, monkeypatch, "generate", "--model", model, "--chat", "--prompt", "What?", *flags)
     assert (out, err) == ("It is so.\n", "") and asked[0][1]["temperature"] == temperature
+    assert asked[0][1]["prompt_lookup_num_tokens"] == (None if temperature else NUM_TOKENS)
     says("a")
     typed(capsys, monkeypatch, "generate", "--model", model, "--prompt", "What?")
     assert asked[1][1]["temperature"] == 0.8
