@@ -37,7 +37,7 @@ print(f"          {before[1]:.2f} bits/character on Python's")
 # of each batch of eight are old text: replay. The third is LoRA (lesson 08): the weights stay frozen, and a thin part
 # beside them trains. The learning rates are high, so that twenty steps show what longer trainings do.
 
-# %%
+# %% tags=["record"]
 settings = {"steps": 20, "warmup": 2, "eval_every": 5}
 
 
@@ -62,7 +62,9 @@ runs = {
     "full, a quarter replayed": train_and_probe("full", 1.5e-3, 0.25),
     "LoRA": train_and_probe("lora", 6e-3, 0.0),
 }
-for name, (_, learned, forgotten) in runs.items():
+with_lora = runs["LoRA"][0]  # the only model that is looked at below
+runs = {name: curves for name, (_, *curves) in runs.items()}
+for name, (learned, forgotten) in runs.items():
     kept = learned.argmax()
     print(f"{name}: learned {learned[kept]:.3f}, forgot {forgotten[kept]:.3f}")
 
@@ -76,7 +78,7 @@ for name, (_, learned, forgotten) in runs.items():
 pictures.show(
     pictures.paths(
         "Right is learned, up is forgotten",
-        {name: (learned, forgotten) for name, (_, learned, forgotten) in runs.items()},
+        runs,
         "bits/character gained on the new text",
         "bits/character\nlost on the old text",
     ),
@@ -84,14 +86,14 @@ pictures.show(
 )
 
 # %%
-level = 0.9 * min(run[1].max() for run in runs.values())
+level = 0.9 * min(learned.max() for learned, _ in runs.values())
 print(f"where each has learned {level:.2f} bits/character:")
-for name, (_, learned, forgotten) in runs.items():
+for name, (learned, forgotten) in runs.items():
     there = np.interp(level, np.maximum.accumulate(learned), forgotten)
     print(f"  {name} has forgotten {there:.3f}")
 
-_, _, alone = runs["full fine-tuning"]
-_, _, replayed = runs["full, a quarter replayed"]
+_, alone = runs["full fine-tuning"]
+_, replayed = runs["full, a quarter replayed"]
 recovered = 1 - replayed[-1] / alone[-1]
 print(f"replay recovers {recovered:.0%} of what is forgotten at the end")
 
@@ -157,7 +159,7 @@ _ = ipywidgets.interact(draw, share=(0.01, 0.5, 0.01))
 # the base's answers bit for bit, and on again, its own.
 
 # %%
-model, ids = runs["LoRA"][0], lab.base_test.ids[None, :64]
+model, ids = with_lora, lab.base_test.ids[None, :64]
 of_base, on = lab.base()(ids).logits.numpy(), model(ids).logits.numpy()
 with model.disable_adapter():
     off = model(ids).logits.numpy()

@@ -33,7 +33,7 @@ print(f"the text to learn: {len(text.ids):,} tokens")
 # since B starts at zero and has to grow first. (The package's default for LoRA is 0.009. On a text as short as this one, it
 # gains little more than half as much as 0.004 does.)
 
-# %%
+# %% tags=["record"]
 config = TrainConfig(steps=20, warmup=2, eval_every=10)
 start = lab.bits(lab.base(), lab.domain_test)
 print(f"the base as it is: {start:.2f} bits/character")

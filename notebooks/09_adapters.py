@@ -85,7 +85,7 @@ for name, model in fresh.items():
 #
 # Twenty steps each. The base has no adapters, and is there to compare.
 
-# %%
+# %% tags=["record"]
 config = TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=3e-3)
 trained = {}
 for name in ("Houlsby", "Pfeiffer"):

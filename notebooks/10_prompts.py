@@ -52,7 +52,7 @@ print(textwrap.fill(measured_studies()["prompting"].sentence(), 88))
 # the model at least read on more easily after some text of the same kind? We let it read NumPy's documentation in windows
 # of 128 tokens, each after so many tokens of another part of that documentation.
 
-# %%
+# %% tags=["record"]
 base, lengths = lab.base(), (0, 64, 256)
 bits = [bits_after(base, text.ids[:n], lab.domain_test, 128, 8) for n in lengths]
 for n, value in zip(lengths, bits, strict=True):
@@ -66,7 +66,7 @@ for n, value in zip(lengths, bits, strict=True):
 # Now what stands in front trains. Four ways, each on three sentences of NumPy's documentation, and the mean of their losses
 # before each step.
 
-# %%
+# %% tags=["record"]
 P = 8
 first = [int(token) for token in text.ids[:P]]
 ways = {
@@ -126,7 +126,7 @@ for way, values in losses.items():
 #
 # Sixteen steps on eight windows each, for the two prefixes.
 
-# %%
+# %% tags=["record"]
 config = TrainConfig(steps=16, warmup=2, eval_every=16, peak_lr=0.3)
 trained = {}
 print(f"the base: {lab.bits(lab.base(), lab.domain_validation):.2f} bits/character")

@@ -186,7 +186,7 @@ pictures.show(
 # A mean error says how far the numbers are off. What the model makes of them is another question: bits per character on
 # held-out text that is like what the base was trained on.
 
-# %%
+# %% tags=["record"]
 before = lab.bits(base, lab.base_test)
 lost = {}
 for name, kind, is_double in (

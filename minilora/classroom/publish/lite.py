@@ -2,11 +2,13 @@
 
     python -m minilora.classroom.publish.lite               builds it into build/lite
     python -m minilora.classroom.publish.lite --out FOLDER  or there
+    … --records 08                                          with records of this notebook alone; of none without NN
 
 Needs the extra `lite`, and nothing from outside. The site holds the notebooks, the lessons' readings, exercises and
 checks, and a wheel of minilora; Python itself, NumPy and matplotlib come from Pyodide's server when a page is opened.
-Each notebook gets a cell in front that installs what it needs, and a note on what differs there. The options of the
-build are in docs/jupyter_lite_config.json.
+Each notebook gets a cell in front that installs what it needs, and a note on what differs there. Cells that train read
+records there, which the build makes by running the notebooks: minutes. The options of the build are in
+docs/jupyter_lite_config.json.
 """
 
 import argparse
@@ -20,8 +22,10 @@ from typing import Any
 
 from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.publish import notebooks, records
 from minilora.classroom.teaching.kits import checks_of
 from minilora.errors import MiniloraError, escape
+from minilora.train.progress import progress_bar
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "docs" / "jupyter_lite_config.json"
@@ -34,12 +38,13 @@ STORAGE = {"enableMemoryStorage": True, "contentsStorageDrivers": DRIVERS, "sett
 STORAGE |= {"workspacesStorageDrivers": DRIVERS}
 MARK = "jupyter-lite.json"  # a folder with this file in it is a site, and may be built anew
 
-INSTALL = "# In the browser only: what the cells below import.\n%pip install -q minilora ipywidgets"
+INSTALL = f"# In the browser only: what the cells below need.\n%pip install -q minilora ipywidgets\n{records.EXTENSION}"
 NOTE = (
     "*This copy runs in your browser. The first cell takes a while, the first time most. One core computes there, "
-    "without a fast matrix library: cells that train take minutes. Python's documentation, which some of them read, is "
-    "that of the Python there, without the manual: numbers differ from those that the copy came with. A cell that does "
-    "not end is ended by Kernel → Restart Kernel; what you changed stays.*"
+    "without a fast matrix library: training takes many minutes. So a cell that begins with %%recorded reads what it "
+    "came to elsewhere; delete that line, or change the code below it, and the cell trains. Python's documentation, "
+    "which some cells read, is that of the Python there, without the manual: numbers differ from those that the copy "
+    "came with. A cell that does not end is ended by Kernel → Restart Kernel; what you changed stays.*"
 )
 
 
@@ -52,15 +57,25 @@ def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
     return notebook | {"cells": [note, install, *notebook["cells"]]}
 
 
-def stage(folder: Path) -> None:
-    """Write what the site's reader finds: notebooks, and of each lesson the reading, the exercise and its checks."""
+def stage(folder: Path, numbers: list[str] | None = None) -> None:
+    """Write what the site's reader finds: notebooks, and of each lesson the reading, the exercise and its checks.
+
+    numbers: of the notebooks to run for their records; None: all. MiniloraError for a number that there is not.
+    """
     import nbformat
 
+    sources = notebooks.sources([])
+    chosen = sources if numbers is None else notebooks.sources(numbers) if numbers else []
     (folder / "notebooks").mkdir(parents=True)
-    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        # nbformat joins the lists of lines in a file; JupyterLite shows those of an output with commas between them.
-        notebook = for_the_browser(nbformat.read(path, as_version=4))
-        (folder / "notebooks" / path.name).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), "utf-8")
+    with progress_bar("records", len(sources), unit="notebooks") as advance:
+        for path in sources:
+            # nbformat joins the lists of lines in a file; JupyterLite shows those of an output with commas between.
+            notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+            if path in chosen:
+                notebook = records.make(notebook, path.stem, folder / "notebooks")
+            text = json.dumps(for_the_browser(notebook), ensure_ascii=False, indent=1)
+            (folder / "notebooks" / f"{path.stem}.ipynb").write_text(text, "utf-8")
+            advance(note=path.stem)
     for lesson in [Lesson(path.parent) for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))]:
         target = folder / "lessons" / lesson.name
         target.mkdir(parents=True)
@@ -79,8 +94,11 @@ def run(folder: Path, *command: str) -> None:
         raise MiniloraError(f"{' '.join(command[:3])} failed or warned:\n{process.stdout}")
 
 
-def build(out: Path) -> None:
-    """Build the site into `out`. MiniloraError for a folder of anything else, and where a step fails or warns."""
+def build(out: Path, numbers: list[str] | None = None) -> None:
+    """Build the site into `out`, with records of the notebooks of these numbers (None: all).
+
+    MiniloraError for a folder of anything else, and where a step fails or warns.
+    """
     out = out.resolve()
     if out.exists() and not (out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))):
         raise MiniloraError(f"{escape(str(out))} is there already, and no JupyterLite site")
@@ -95,7 +113,7 @@ def build(out: Path) -> None:
         (work / "site").mkdir()
         settings = {"jupyter-lite-schema-version": 0, "jupyter-config-data": STORAGE}
         (work / "site" / MARK).write_text(json.dumps(settings), "utf-8")
-        stage(work / "files")
+        stage(work / "files", numbers)
         run(ROOT, "-m", "hatchling", "build", "-t", "wheel", "-d", str(work / "wheels"))
         options += ["--lite-dir", str(work / "site"), "--output-dir", str(work / "out")]
         options += ["--contents", str(work / "files"), "--piplite-wheels", str(work / "wheels")]
@@ -108,9 +126,10 @@ def build(out: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "lite", help="folder of the site (build/lite)")
+    parser.add_argument("--records", nargs="*", metavar="NN", help="notebooks whose cells read records (all)")
     arguments = parser.parse_args(argv)
     try:
-        build(arguments.out)
+        build(arguments.out, arguments.records)
     except MiniloraError as error:
         print(error, file=sys.stderr)
         return 1

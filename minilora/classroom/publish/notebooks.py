@@ -36,6 +36,7 @@ def made(source: Path) -> Any:
     MiniloraError where a slider's function does.
     """
     import jupytext
+    import nbformat
     from nbclient import NotebookClient
 
     notebook = jupytext.read(source)
@@ -53,7 +54,8 @@ def made(source: Path) -> Any:
                 raise MiniloraError(f"{source.stem}: a slider fails: {output['ename']}: {escape(output['evalue'])}")
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     for cell in notebook.cells:
-        cell.metadata.clear()  # times, and what jupytext notes about blank lines
+        tags = cell.metadata.get("tags")  # the rest is times, and what jupytext notes about blank lines
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
             cell.outputs = _kept(cell.outputs)
     return notebook
@@ -92,24 +94,23 @@ def said(notebook: Any) -> list[tuple]:
 
 
 def is_stale(source: Path, notebook: Any) -> bool:
-    """Whether the committed notebook says anything else than `notebook`, which was made now. Numbers may differ by 5 %:
-    another processor rounds otherwise, and training enlarges that.
-    """
+    """Whether the committed notebook says anything else than `notebook`, which was made now."""
     import nbformat
 
     target = source.with_suffix(".ipynb")
-    if not target.is_file():
-        return True
-    words, numbers = _apart(said(nbformat.read(target, as_version=4)))
-    words_now, numbers_now = _apart(said(notebook))
-    return words != words_now or any(
-        abs(a - b) > 0.05 * max(abs(a), abs(b)) for a, b in zip(numbers, numbers_now, strict=True)
+    return not target.is_file() or not alike(repr(said(nbformat.read(target, as_version=4))), repr(said(notebook)))
+
+
+def alike(some: str, other: str) -> bool:
+    """Whether texts are equal, numbers in them within 5 %: other processors round otherwise; training enlarges that."""
+    (words, numbers), (words_now, numbers_now) = _apart(some), _apart(other)
+    return words == words_now and all(
+        abs(a - b) <= 0.05 * max(abs(a), abs(b)) for a, b in zip(numbers, numbers_now, strict=True)
     )
 
 
-def _apart(cells: list[tuple]) -> tuple[str, list[float]]:
-    """The text of `said` with its numbers left out, and the numbers."""
-    text = repr(cells)
+def _apart(text: str) -> tuple[str, list[float]]:
+    """The text with its numbers left out, and the numbers."""
     pattern = r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
     return re.sub(pattern, "#", text), [float(n.replace(",", "").rstrip(".")) for n in re.findall(pattern, text)]
 
