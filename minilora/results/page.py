@@ -19,12 +19,12 @@ from pathlib import Path
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic, write_json
-from minilora.measure import compare, compare_report, curve, rates
+from minilora.measure import compare, compare_model, compare_model_report, compare_report, curve, rates
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
 from minilora.measure.studies import STUDIES, Study
 from minilora.plan import planner
-from minilora.results import curves, jargon, scaling, speed
+from minilora.results import curves, founding, jargon, scaling, speed
 from minilora.results.advise import REVIEWS
 from minilora.show.grids import Grid, markdown, show_bytes
 from minilora.show.style import save_all
@@ -106,16 +106,22 @@ def page(root: Path = ROOT) -> str:
             f"**Ours.** {study.sentence()}",
             f"**Published.** {study.published}",
         ]
+    parts += _model_sections(founding.Founding(root / RECORDS))
     parts += _reviews_section(reviews_curve(root))
     parts += _jargon_section(jargon.read(root / RECORDS / jargon.FILE))
     parts += _speed_section(speed.read(root / RECORDS / speed.FILE))
     parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
     parts += _scaling_section(Records.read(root / RECORDS / scaling.FILE, scaling.KIND))
     rates_found = Records.read(root / RECORDS / rates.FILE, rates.KIND)
+    on_task = Records.read(root / RECORDS / founding.file_of("reviews"), compare_model.KIND)
     parts += ["## Which learning rate does `finetune` take where none is given?"]
     parts += [
         provenance(rates_found.header, "python -m minilora.measure.rates"),
-        _table(rates.grid(rates_found), False),
+        founding.rates_in_words(),
+        _table(
+            rates.grid(rates_found, on_task),
+            False,
+        ),
     ]
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))
@@ -125,6 +131,29 @@ def page(root: Path = ROOT) -> str:
 def reviews_curve(root: Path = ROOT) -> CurveResult:
     """Film reviews on a real pretrained model."""
     return CurveResult(Records.read(root / RECORDS / REVIEWS, curve.KIND))
+
+
+def _model_sections(found: founding.Founding) -> list[str]:
+    """Every method on a model that others pretrained, as far as it is measured."""
+    parts = []
+    if found.rows:
+        parts += ["## The founding table, on a published model", _table(found.grid(), numbers=False)]
+    for subject, result in found.results.items():
+        if result.rows:
+            parts += [
+                f"## Every method on {result.where}",
+                provenance(result.records.header, f"minilora compare --model smollm2 --data {subject}"),
+                *(_table(grid) for grid in (result.quality_grid(), result.cost_grid())),
+                *(_figure(name, words) for name, words in _figures_of(subject).items()),
+                f"**Ours.** {founding.variants(result)}",
+            ]
+    return parts
+
+
+def _figures_of(subject: str) -> dict[str, str]:
+    """{name of the file: what the figure shows}."""
+    drawn = compare_model_report.FIGURES.items()
+    return {f"model-{subject}-{name}": draw.__doc__ or name for name, draw in drawn}
 
 
 def _reviews_section(result: CurveResult) -> list[str]:
@@ -232,6 +261,9 @@ def write(root: Path = ROOT) -> None:
     save_all(compare_report.FIGURES, records, root / FIGURES)
     for name, study in measured_studies(root).items():
         save_all({f"study-{name}": STUDIES[name].figure}, study, root / FIGURES)
+    for subject, result in founding.Founding(root / RECORDS).results.items():
+        draws = compare_model_report.FIGURES.values()
+        save_all(dict(zip(_figures_of(subject), draws, strict=True)), result, root / FIGURES)
     save_all({REVIEWS_FIGURE: CurveResult.figure}, reviews_curve(root), root / FIGURES)
     record = jargon.read(root / RECORDS / jargon.FILE)
     save_all(jargon.FIGURES, record, root / FIGURES)

@@ -137,6 +137,17 @@ def test_questions_that_are_right_are_kept_one_by_one(folder, measured):
     assert right.tolist() == [float(a == b) for a, b in zip(score.predicted, expected, strict=True)]
 
 
+def test_being_too_sure_of_itself_does_not_count_against_a_rate():
+    """Scores that are eight times as far apart say the same, and lose the same; wrong ones do not."""
+    gold = np.array([0, 1, 1, 0, 1])
+    scores = np.array([[2.0, 0], [0, 1], [0.5, 0], [3, 0], [0, 2]])
+    losses = [
+        min(compare_model.cross_entropy(scores * sure / t, gold) for t in compare_model.TEMPERATURES) for sure in (1, 8)
+    ]
+    assert losses[0] == pytest.approx(losses[1]) and losses[0] < compare_model.cross_entropy(8 * scores, gold)
+    assert compare_model.cross_entropy(np.zeros((5, 2)), gold) == pytest.approx(np.log(2))
+
+
 def test_rows_are_compared_on_the_same_questions(tmp_path):
     """Two of eight questions gained and none lost: 25 points, whatever each accuracy scatters by."""
     header = {"model": "m", "data": "d", "labels": ["a", "b"], "tested": 8, "examples": 4}

@@ -9,8 +9,9 @@ from minilora.demo import teach_report
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats.atomic import to_json
 from minilora.measure import compare_report
+from minilora.measure.compare_model_report import FIGURES as MODEL_FIGURES
 from minilora.measure.studies import STUDIES
-from minilora.results import curves, speed
+from minilora.results import curves, founding, speed
 from minilora.results import jargon as jargon_record
 from minilora.results import page as results
 
@@ -23,6 +24,8 @@ def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text() == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
     ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES, results.REVIEWS_FIGURE}
+    models = founding.Founding(results.ROOT / results.RECORDS).results
+    ours |= {f"model-{subject}-{name}" for subject, one in models.items() if one.rows for name in MODEL_FIGURES}
     assert figures == ours | {f"study-{name}" for name in STUDIES}
     assert set(results.measured_studies()) == set(STUDIES)
 

@@ -1,0 +1,135 @@
+"""The founding table: what the project's founding text says of five methods, beside what was measured on SmolLM2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from minilora.measure.compare_model import KIND, PROMPTED
+from minilora.measure.compare_model_report import LABELS, ModelResult
+from minilora.measure.records import Records
+from minilora.peft import METHODS
+from minilora.peft.method import SIZES
+from minilora.show.grids import Grid, listed, show_bytes, show_share
+
+SUBJECTS = {"reviews": "film reviews, %", "r8": "Reuters R8, %", "numpy-docs": "NumPy's docs, bits/char"}
+
+
+def file_of(subject: str) -> str:
+    return f"model-{subject}.jsonl"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the text says of a row."""
+
+    share: tuple[float, float]  # of the parameters, from and to
+    share_in_words: str
+    memory: str
+    quality: str
+    near: str = ""  # the row that it is said to be near
+    below: tuple[str, ...] = ()  # rows that need more memory
+
+
+CLAIMS = {
+    "full": Claim((1, 1), "100 %", "very high", "best"),
+    "lora-qv": Claim((0.001, 0.01), "0.1–1 %", "low", "near full", "full", ("full",)),
+    "lora": Claim((0.001, 0.01), "0.1–1 %", "low", "near full", "full", ("full",)),
+    "qlora": Claim((0.001, 0.01), "0.1–1 %", "very low", "near LoRA", "lora", ("full", "lora")),
+    "prefix": Claim((0, 0.001), "< 0.1 %", "very low", "good for generation", PROMPTED, ("full", "lora")),
+    "pfeiffer": Claim((0.01, 0.05), "1–5 %", "low", "good across tasks", PROMPTED, ("full",)),
+}
+
+
+class Founding:
+    """The records of what was measured, by subject."""
+
+    def __init__(self, folder: Path):
+        files = {subject: folder / file_of(subject) for subject in SUBJECTS}
+        self.results = {s: ModelResult(Records.read(path, KIND)) for s, path in files.items() if path.is_file()}
+        self.rows = [row for row in CLAIMS if any(row in result.rows for result in self.results.values())]
+
+    def peak(self, row: str) -> int | None:
+        """Bytes alive at once in a training step, of the first subject that has it measured."""
+        found = (result.records.rows.get(("memory", row)) for result in self.results.values())
+        return next((cell["peak"] for cell in found if cell), None)
+
+    def share(self, row: str) -> float:
+        return next(result.share(row) for result in self.results.values() if row in result.rows)
+
+    def disagreements(self, row: str) -> Iterator[str]:
+        """What of the claim does not show, in a few words each."""
+        claim, share, peak = CLAIMS[row], self.share(row), self.peak(row)
+        if not claim.share[0] <= share <= claim.share[1]:
+            yield f"trains {show_share(share)}"
+        larger = [other for other in claim.below if (theirs := self.peak(other)) and peak and peak >= theirs]
+        if larger:
+            yield f"no less memory than {listed(LABELS[other] for other in larger)}"
+        for subject, result in self.results.items():
+            if row in result.rows and (behind := self._behind(result, row)):
+                yield f"{SUBJECTS[subject].partition(',')[0]}: behind {behind}"
+
+    def _behind(self, result: ModelResult, row: str) -> str:
+        """What the row is said to be near, or, of full fine-tuning, not to be beaten by; "" where it is so.
+
+        Two rows are told apart where they differ, example by example, by more than two standard errors.
+        """
+        near = CLAIMS[row].near
+        if near == PROMPTED:
+            ours, prompt = result.reached(row), result.reached(PROMPTED)
+            better = ours.mean > prompt.mean if result.has_labels else ours.mean < prompt.mean
+            return "" if better else LABELS[PROMPTED]
+        others = [near] if near else [other for other in self.rows if other != row]
+        for other in others:
+            found = result.ahead(other, row) if other in result.rows else None
+            if found and found[0] > 2 * found[1]:
+                return LABELS[other]
+        return ""
+
+    def grid(self) -> Grid:
+        full = self.peak("full")
+        rows = []
+        for row in self.rows:
+            claim, peak, share = CLAIMS[row], self.peak(row), self.share(row)
+            memory = "–" if peak is None else show_bytes(peak) + (f", {peak / full:.2f} of full" if full else "")
+            measured = [r.reached(row).show(r.digits) if row in r.rows else "–" for r in self.results.values()]
+            verdict = "; ".join(self.disagreements(row)) or "agrees"
+            said = (claim.share_in_words, claim.memory, claim.quality)
+            rows.append((LABELS[row], said[0], show_share(share), said[1], memory, said[2], *measured, verdict))
+        names = (SUBJECTS[subject] for subject in self.results)
+        header = ("", "trains", "measured", "memory", "a step's peak", "quality", *names, "the text")
+        return Grid("The founding table, and what was measured", header, rows, CAPTION)
+
+
+VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "adalora", "vera", "qlora")  # of LoRA on all linears
+
+
+def variants(result: ModelResult) -> str:
+    """Whether variants of LoRA differ once each has a learning rate of its own, in a sentence."""
+    found = {row: ahead for row in VARIANTS if row in result.rows and (ahead := result.ahead(row))}
+    if not found:
+        return "Not all is measured yet."
+    means = sorted(mean for mean, _ in found.values())
+    unit = "points" if result.has_labels else "bits per character"
+    apart = [LABELS[row] for row, (mean, error) in found.items() if abs(mean) > 2 * error]
+    said = (
+        f"{listed(LABELS[row] for row in found)} end {means[0]:+.{result.digits}f} to {means[-1]:+.{result.digits}f} "
+    )
+    said += f"{unit} from LoRA on the same questions and seeds, each at the best of its own learning rates; "
+    said += f"{listed(apart)} by more than two standard errors." if apart else "none by more than two standard errors."
+    return said.replace("-", "−")
+
+
+def rates_in_words() -> str:
+    """LoRA's best learning rate in multiples of full fine-tuning's, by size of model."""
+    found = (
+        f"{METHODS['lora'].rate(size) / METHODS['full'].rate(size):.2g} times at {size:,} parameters" for size in SIZES
+    )
+    return f"LoRA's best learning rate against full fine-tuning's: {listed(found)}."
+
+
+CAPTION = (
+    "The text's words, and beside them SmolLM2-135M on two cores, each method at the best of its learning rates, over "
+    "three seeds ± half their range. Near: no further away, question by question, than two standard errors."
+)

@@ -1,0 +1,77 @@
+"""pytest tests/results/test_founding.py: the founding table says what the records say, and where the text is wrong."""
+
+import pytest
+
+from minilora.measure.compare_model import KIND
+from minilora.measure.records import Records
+from minilora.results.founding import CLAIMS, Founding, file_of, rates_in_words, variants
+
+RIGHT = {
+    "full": 0b1111111111111100,
+    "lora-qv": 0b1111111111111001,
+    "lora": 0b1111111111111100,
+    "qlora": 0b1111111100000000,
+}
+PEAKS = {"full": 900, "lora-qv": 500, "lora": 510, "qlora": 300, "prefix": 600}
+TRAINABLE = {"full": 1000, "lora-qv": 4, "lora": 18, "qlora": 8, "prefix": 1}
+
+
+@pytest.fixture
+def founding(tmp_path):
+    settings = {"model": "smollm2", "data": "reviews", "labels": ["a", "b"], "tested": 16, "examples": 8}
+    records = Records.open(tmp_path / file_of("reviews"), KIND, settings)
+    records.add(("base",), total=1000, accuracy=0.5, calibrated=0.5, english=1.0, quiz=0.5)
+    for seed in (0, 1):
+        records.add(("prompt", seed), accuracy=0.6, calibrated=0.7)
+        for row, trainable in TRAINABLE.items():
+            right = RIGHT.get(row, 0b1111000011110000)
+            facts = {"right": f"{right:04x}", "accuracy": bin(right).count("1") / 16, "trainable": trainable}
+            records.add(("trained", row, seed), lr=1e-3, english=1.0, quiz=0.5, file_bytes=1, **facts)
+    for row, peak in PEAKS.items():
+        records.add(("memory", row), peak=peak)
+    return Founding(tmp_path)
+
+
+def test_each_claim_is_held_to_what_was_measured(founding):
+    assert (
+        {row: list(founding.disagreements(row)) for row in founding.rows}
+        == {
+            "full": [],
+            "lora-qv": [],  # one question less, of 16: no further away than two errors
+            "lora": ["trains 1.8 %"],
+            "qlora": ["film reviews: behind LoRA on all linears"],
+            "prefix": [
+                "trains 0.10 %",
+                "no less memory than LoRA on all linears",
+                "film reviews: behind few-shot prompt",
+            ][1:],
+        }
+    )
+
+
+def test_the_table(founding):
+    grid = founding.grid()
+    assert [row[0] for row in grid.rows] == ["full", "LoRA on q and v", "LoRA on all linears", "QLoRA", "prefix tuning"]
+    assert grid.rows[1] == (
+        "LoRA on q and v",
+        "0.1–1 %",
+        "0.40 %",
+        "low",
+        "0 MB, 0.56 of full",
+        "near full",
+        "87.5 ± 0.0",
+        "agrees",
+    )
+    assert all(len(row) == len(grid.header) for row in grid.rows)
+
+
+def test_rows_that_were_not_measured_are_left_out(founding):
+    assert "pfeiffer" in CLAIMS and "pfeiffer" not in founding.rows
+
+
+def test_variants_in_words(founding):
+    said = variants(founding.results["reviews"])
+    assert said.startswith("QLoRA end −37.5 to −37.5 points from LoRA") and said.endswith(
+        "QLoRA by more than two standard errors."
+    )
+    assert "times at 2,828,736 parameters and" in rates_in_words()
