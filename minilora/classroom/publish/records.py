@@ -154,8 +154,6 @@ def read(path: Path) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
 
 def recorded(line: str, code: str, namespace: dict[str, Any], compute: Callable[[str], Any]) -> None:
     """Show what the code showed, and set what it assigned. Where the record is of other code, or not there: compute."""
-    from IPython.display import display
-
     try:
         about, variables = read(Path(line.split()[0]))
     except OSError:
@@ -167,8 +165,11 @@ def recorded(line: str, code: str, namespace: dict[str, Any], compute: Callable[
     exec(_definitions(code), namespace)
     namespace.update(variables())
     print(about["text"], end="")
-    for data in about["shown"]:
-        display(data, raw=True)
+    if about["shown"]:
+        from IPython.display import display
+
+        for data in about["shown"]:
+            display(data, raw=True)
     print(f"({about['seconds']:.0f} s of computing, read from a record. To compute: delete the line %%recorded.)")
 
 
