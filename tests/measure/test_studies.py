@@ -5,17 +5,20 @@ Every study with everything made tiny, and what its sentence makes of numbers.""
 import json
 from dataclasses import replace
 from math import inf
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from minilora.cli import main
+from minilora.data.tokenizer import Tokenizer
 from minilora.measure import lr_search
 from minilora.measure.base import Base
 from minilora.measure.lab import SCRATCH
 from minilora.measure.records import Records
 from minilora.measure.studies import (
     STUDIES,
+    capacity,
     data_types,
     forgetting,
     low_data,
@@ -26,6 +29,8 @@ from minilora.measure.studies.study import RECORDS
 from minilora.peft import METHODS
 from minilora.quant import dequantize_4bit, quantize_4bit
 from minilora.show.grids import Spread, drawn, render
+from minilora.tensor import Tensor
+from minilora.train import recipes
 from minilora.train.loop import TrainConfig
 
 pytestmark = pytest.mark.host
@@ -48,6 +53,8 @@ SMALL = {
     "forgetting": {"values": (1.0, 3.0), "replay": (0.5,), "replay_at": 1.0},
     "prompting": {"values": (0, 1, 2), "timed": 1},
     "merge-trap": {},
+    "capacity": {"values": (1, 2), "facts": (1, 4), "searched": 4, "longer": ((1, 4),)}
+    | {"target": "layers.0.mlp.down_proj"},
 }
 
 
@@ -233,6 +240,55 @@ def test_all_labels_are_as_many_as_the_task_has():
     assert low_data.most() > 128
 
 
+def test_facts_are_of_words_that_nothing_else_tells():
+    tokenizer = Tokenizer.from_file(recipes.base_folder() / "tokenizer.json")
+    facts = capacity.made_up(tokenizer, 40_000, 0)
+    assert len({tuple(row[:2]) for row in facts.rows}) == 40_000 and len(set(facts.alternatives)) == 256
+    assert not set(facts.alternatives) & set(facts.rows[:, :2].flat) and set(facts.rows[:, 2:].flat) <= {
+        *facts.alternatives
+    }
+    assert np.array_equal(facts.rows, capacity.made_up(tokenizer, 40_000, 0).rows)
+    assert not np.array_equal(facts.rows, capacity.made_up(tokenizer, 40_000, 1).rows)
+    text = tokenizer.decode(facts.rows[0])
+    assert tokenizer.decode(tokenizer.encode(text)) == text and text.replace(" ", "").isalpha()
+    labels = facts.next_batch()["labels"]
+    assert (labels[:, :2] == -100).all() and np.array_equal(labels[:, 2:], facts.rows[:, 2:])
+
+
+@pytest.mark.parametrize(("certain", "recalled", "bits"), [(0.0, None, 0.0), (30.0, 1.0, 32.0), (-30.0, 0.0, None)])
+def test_bits_known_are_of_the_alternatives_at_the_place_before_each_attribute(certain, recalled, bits):
+    """A model that is as certain of the next token as is said, or of all others, and likes a word that is no answer."""
+    alternatives = np.arange(100, 356)
+    facts = capacity.Facts(np.array([[1, 2, 100, 355, 200, 200], [3, 4, 101, 102, 103, 104]]), alternatives)
+
+    def model(ids):
+        logits = np.zeros((*ids.shape, 400), dtype=np.float32)
+        logits[..., 5] = 50.0
+        rows, places = np.indices(ids[:, 1:].shape)
+        logits[rows, places, ids[:, 1:]] = certain
+        return SimpleNamespace(logits=Tensor(logits))
+
+    found = capacity.known(model, facts)
+    if bits is None:
+        assert found["known"] == pytest.approx(8 * (8 - 30 / np.log(2) - np.log2(255)), abs=0.01)
+    else:
+        assert found["known"] == pytest.approx(2 * bits, abs=1e-6)
+    assert recalled is None or found["recalled"] == recalled
+
+
+def test_the_knee_is_between_the_amounts_measured():
+    assert capacity.knee({64: 1.0, 256: 0.95, 1024: 0.85}) == pytest.approx(512)
+    assert capacity.knee({64: 0.8, 256: 0.95}) == pytest.approx(32) and capacity.knee({64: 1.0, 256: 0.9}) == 256
+
+
+@pytest.mark.slow
+def test_more_steps_and_a_rate_for_each_rank(measured, capsys):
+    records = rows_of(measured, capsys, "capacity")
+    assert [records.rows["facts", r, 4, 0]["trainable"] for r in (1, 2)] == [32, 64]  # of 16 + 16
+    assert records.rows["longer", 1, 4, 0]["known"] != records.rows["facts", 1, 4, 0]["known"]
+    assert {key[2] for key in records.rows if key[0] == "rate"} == {0, 1, 2}
+
+
 # What sentences make of numbers: they say the opposite when the numbers do
 
 
@@ -244,6 +300,7 @@ def imagined(study, plan, numbers=lambda key: {}) -> Records:
     ordinary |= {"seconds": 22.0, "accuracy": 0.5, "rank": 18, "bits": 4.126, "error": 0.121, "perplexity": 128.25}
     ordinary |= {"best_step": 50, "tokens": 410.0, "prompt_ms": 105.5, "trained_ms": 10.5, "classes": 8, "steps": 48}
     ordinary |= {"relative": 1.05, "survives": 0.995, "adapter": 2.5, "float": 2.5, "requantized": 2.5}
+    ordinary |= {"recalled": 0.875, "known": 1024.5}
     settings = json.loads(json.dumps(asdict(plan)))
     rows = {key: {"key": list(key)} | ordinary | numbers(key) for key in study.cells(plan)}
     return Records(None, {"settings": settings}, rows)
@@ -420,6 +477,36 @@ def test_merge_trap_against_normal_numbers():
     assert "rounded to 4 bits again it is level with that" in numbers(False, 2.5)
     assert "not always more" in numbers(True, 2.5) and "more than 10 points from" in numbers(True, 2.5)
     assert "rounded to 4 bits again it comes to 2.800 ± 0.010." in numbers(False, 2.8)
+
+
+def test_capacity_knee_moves_or_not():
+    def numbers(of_rank, full: float = 1.0, longer: float = 0.5):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {}
+            kind, rank, count, seed = key
+            known = {"known": 90.0 * rank, "trainable": 704 * rank or 2_828_736}
+            if kind == "longer":
+                return known | {"recalled": longer}
+            return known | {"recalled": (full if rank == 0 else of_rank(rank, count)) - 0.01 * seed}
+
+        return said("capacity", of)
+
+    rising = numbers(lambda rank, count: 1.0 if count <= 2 * rank else 0.5)
+    assert "recalls 90 %, is in bits 82 ± 2 at rank 1, 82 ± 2 at rank 2" in rising and "329 ± 9 at rank 8" in rising
+    assert "as published (from rank 1 to 16, 16 times the parameters, 16.0 times as far). The most that" in rising
+    assert "kept is 0.13 ± 0.00 bits per trained parameter (rank 1, 100 steps)" in rising
+    assert "before: 49 ± 1" in rising and rising.endswith("so that the parameters bind.")
+    flat = numbers(lambda rank, count: 1.0 if count <= 8 else 0.5)
+    assert "unlike published, it does not move up. The most" in flat
+    assert "is in bits below 64 at rank 1" in numbers(lambda rank, count: 1.0 if rank > 1 and count < 99 else 0.5)
+    assert "above 4,096 at rank 16" in numbers(lambda rank, count: 1.0 if rank > 8 or count < 99 else 0.5)
+    assert numbers(lambda rank, count: 1.0).endswith("no rank is full.")
+    assert numbers(lambda rank, count: 0.5, full=0.8).endswith("the steps end before a capacity shows.")
+    some = lambda rank, count: 1.0 if count <= 2 * rank else 0.5  # noqa: E731
+    assert numbers(some, longer=0.95).endswith("more than half of what was missing, so that the steps bind.")
+    both = numbers(lambda rank, count: some(rank, count) - 0.3 * (rank == 4 and count == 32), longer=0.7)
+    assert both.endswith("at rank 1 and 8, where the parameters bind, and more at rank 4, where the steps do.")
 
 
 # The search and the command

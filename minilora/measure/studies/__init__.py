@@ -5,6 +5,7 @@ A study more is a file with its class, and a name in the list below.
 
 from minilora.errors import MiniloraError, unknown
 from minilora.measure.studies.adapter_width import AdapterWidth
+from minilora.measure.studies.capacity import Capacity
 from minilora.measure.studies.data_types import DataTypes
 from minilora.measure.studies.forgetting import Forgetting
 from minilora.measure.studies.low_data import LowData
@@ -15,7 +16,18 @@ from minilora.measure.studies.rank import Rank
 from minilora.measure.studies.study import Study
 from minilora.measure.studies.targets import Targets
 
-ALL = (Rank, Targets, DataTypes, AdapterWidth, PrefixLength, LowData, Forgetting, Prompting, MergeTrap)
+ALL = (
+    Rank,
+    Targets,
+    DataTypes,
+    AdapterWidth,
+    PrefixLength,
+    LowData,
+    Forgetting,
+    Prompting,
+    MergeTrap,
+    Capacity,
+)
 STUDIES: dict[str, type[Study]] = {study.name: study for study in ALL}
 
 
