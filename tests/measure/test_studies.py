@@ -3,7 +3,7 @@
 Every study with everything made tiny, and what its sentence makes of numbers."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import inf
 from types import SimpleNamespace
 
@@ -12,6 +12,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.data.tokenizer import Tokenizer
+from minilora.errors import MiniloraError
 from minilora.measure import lr_search
 from minilora.measure.base import Base
 from minilora.measure.lab import SCRATCH
@@ -23,6 +24,7 @@ from minilora.measure.studies import (
     forgetting,
     low_data,
     merge_trap,
+    strength,
     targets,
 )
 from minilora.measure.studies.study import RECORDS
@@ -45,12 +47,13 @@ BASE = Base(
 )
 SMALL = {
     "rank": {"values": (1, 4)},
-    "targets": {"values": ("q_proj", "o_proj", "q_proj,v_proj", "all-linear")},
+    "targets": {"values": ("q_proj", "o_proj", targets.BOTH, targets.ATTENTION, targets.MLP, "all-linear")},
     "data-types": {},
     "adapter-width": {"values": (2, 4)},
     "prefix-length": {"values": (1, 2)},
     "low-data": {"values": (1, 2), "kinds": (SCRATCH, "full")},
     "forgetting": {"values": (1.0, 3.0), "replay": (0.5,), "replay_at": 1.0},
+    "strength": {"values": (0.0, 0.5, 1.0, 1.5), "trainings": ((1 / 3, 2), (1.0, 1), (1.0, 2))},
     "prompting": {"values": (0, 1, 2), "timed": 1},
     "merge-trap": {},
     "capacity": {"values": (1, 2), "facts": (1, 4), "searched": 4, "longer": ((1, 4),)}
@@ -161,11 +164,29 @@ def test_parameters_grow_as_the_rank(measured, capsys):
 @pytest.mark.slow
 def test_budgets_are_equal_within_the_rounding_of_the_rank(measured, capsys):
     records = rows_of(measured, capsys, "targets")
-    of_one = {"q_proj": 32, "o_proj": 32, "q_proj,v_proj": 64, "all-linear": 224}
+    of_one = {"q_proj": 32, "o_proj": 32, targets.BOTH: 64, targets.ATTENTION: 128, targets.MLP: 96, "all-linear": 224}
     for names, cost in of_one.items():
         row = records.rows["targets", names, 0]
         assert row["trainable"] == row["rank"] * cost
         assert abs(row["trainable"] - 2 * of_one["all-linear"]) <= cost / 2
+
+
+@pytest.mark.slow
+def test_each_choice_of_matrices_has_a_rate_of_its_own(measured, capsys):
+    records = rows_of(measured, capsys, "targets")
+    for names in SMALL["targets"]["values"]:
+        tried = {key[-1]: row["loss"] for key, row in records.rows.items() if key[:3] == ("rate", "lora", names)}
+        assert records.rows["targets", names, 0]["lr"] == min(tried, key=tried.get)
+    losses = {row["loss"] for row in records.of("rate")}
+    assert len(losses) == sum(1 for _ in records.of("rate")) >= len(SMALL["targets"]["values"])
+
+
+def test_records_with_one_rate_for_all_matrices_are_not_gone_on_with(tmp_path):
+    study = STUDIES["targets"]
+    before = asdict(replace(study.full, values=tuple(names for names in targets.WORDS if names != targets.MLP)))
+    Records.open(tmp_path / RECORDS, study.kind, before)
+    with pytest.raises(MiniloraError, match=r"other settings \(values\)"):
+        study.run(tmp_path, study.full, resume=True)
 
 
 def test_the_full_plan_has_ranks_that_the_package_base_allows():
@@ -224,6 +245,24 @@ def test_replay_and_methods_change_what_is_trained(measured, capsys):
     plain, mixed = (records.rows["full", 1.0, share, 0] for share in (0.0, 0.5))
     assert plain["domain"] != mixed["domain"] and plain["lr"] == mixed["lr"] == METHODS["full"].lr
     assert records.rows["full", 3.0, 0.0, 0]["lr"] == pytest.approx(3 * METHODS["full"].lr)
+
+
+@pytest.mark.slow
+def test_strengths_are_of_the_last_training_in_its_best_state(measured, capsys):
+    records = rows_of(measured, capsys, "strength")
+    base, quality = records.rows["base",], lambda row: (row["domain"], row["base_text"])
+    for seed in (0, 1):
+        one = records.rows["strength", 1.0, seed]
+        best = one["best_step"]
+        kept = base if not best else records.rows["training", 1.0, 2, best, seed]
+        assert quality(one) == quality(kept)
+        assert quality(records.rows["strength", 0.0, seed]) == quality(base)
+        assert quality(records.rows["strength", 1.5, seed]) != quality(one)
+    rates = {key[1:3]: row["lr"] for key, row in records.rows.items() if key[0] == "training"}
+    found = min(records.of("rate"), key=lambda row: row["loss"])["key"][-1]
+    assert rates[1.0, 1] == rates[1.0, 2] == found == 3 * rates[1 / 3, 2]
+    short, whole = (records.rows["training", 1.0, steps, 1, 0] for steps in (1, 2))
+    assert quality(short) != quality(base) and quality(whole) != quality(base)
 
 
 @pytest.mark.slow
@@ -294,8 +333,6 @@ def test_more_steps_and_a_rate_for_each_rank(measured, capsys):
 
 def imagined(study, plan, numbers=lambda key: {}) -> Records:
     """Records of the plan in memory, every cell with numbers of everything, some of them by `numbers(key)`."""
-    from dataclasses import asdict
-
     ordinary = {"domain": 2.5, "base_text": 2.0, "total": 2_828_736, "trainable": 2_828_736, "lr": 0.00033}
     ordinary |= {"seconds": 22.0, "accuracy": 0.5, "rank": 18, "bits": 4.126, "error": 0.121, "perplexity": 128.25}
     ordinary |= {"best_step": 50, "tokens": 410.0, "prompt_ms": 105.5, "trained_ms": 10.5, "classes": 8, "steps": 48}
@@ -343,6 +380,19 @@ def test_targets_order():
     assert "behind the best matrix alone, o at rank" in behind and "unlike the published" in behind
     level = said("targets", by_value({"all-linear": 2.2}))
     assert "level with the best matrix alone" in level and "Most is learned with all linears" in level
+
+
+def test_the_mlp_against_attention_by_pairs():
+    ahead = said("targets", by_value({targets.MLP: 2.3, targets.ALL: 2.3}))
+    assert "gain +0.200 (by seed +0.200, +0.200 and +0.200) bits/character against attention's" in ahead
+    assert "more with every seed, as published. All linears with 2,828,736 gain +0.000 (by seed" in ahead
+    assert ahead.endswith("the seeds do not agree, so attention's matrices add nothing that shows, as published.")
+    behind = said("targets", by_value({targets.MLP: 2.6}))
+    assert "gain −0.100 (by seed" in behind and "less with every seed, unlike published" in behind
+    assert behind.endswith("more with every seed, unlike published: attention's matrices add to the MLP's.")
+    apart = {0: 2.4, 1: 2.4, 2: 2.501}  # far ahead with two seeds, behind with one
+    one = said("targets", lambda key: {"domain": apart[key[-1]]} if targets.MLP in key else {})
+    assert "+0.066 (by seed +0.100, +0.100 and −0.001)" in one and "the published lead does not show. All" in one
 
 
 def test_data_types_order():
@@ -438,6 +488,48 @@ def test_forgotten_at_equal_learning_is_read_off_the_curve():
     assert forgetting.forgot_at(curve, 0.1) == pytest.approx(0.05)
     assert forgetting.forgot_at(curve, 0.3) == pytest.approx(0.3)
     assert forgetting.forgot_at(curve, 0.5) is None
+
+
+def test_strength_reaches_what_training_did_not_or_does_not():
+    def numbers(points: dict[float, tuple[float, float]]):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0, "base_text": 2.0}
+            if key[0] == "training":  # all on one line, up to 0.4 and 0.2
+                _, factor, steps, step, _ = key
+                won, lost = 0.4 * factor * step / 60, 0.2 * factor * step / 60
+            else:
+                won, lost = points.get(key[1], (0.4 * min(key[1], 1), 0.3 * key[1]))
+                won = noisy(won, key[-1])
+            return {"domain": 3.0 - won, "base_text": 2.0 + lost}
+
+        return said("strength", of)
+
+    below = numbers({0.5: (0.3, 0.05)})
+    assert "At λ = 0.5, with every seed, LoRA has learned more than any of 5 trainings had where" in below
+    assert "had forgotten as little; at 0, 0.25, 0.75, 1, 1.25 and 1.5 it has not. At λ = 0.5 it has" in below
+    assert "forgotten −0.100 (by seed −0.095, −0.100 and −0.105) bits/character against" in below
+    assert "learned +0.200 (by seed +0.190, +0.200 and +0.210) against" in below
+    assert "No strength below 1 is better than 1 on both axes with every seed, unlike published." in below
+    assert below.endswith("λ = 1.5 has learned +0.000 (by seed +0.000, +0.000 and +0.000) and forgotten +0.150 (by "
+                          "seed +0.150, +0.150 and +0.150).")  # fmt: skip
+    beyond = numbers({0.75: (0.5, 0.1)})  # no training learned as much
+    assert "At λ = 0.75, with" in beyond and "forgotten −" not in beyond.split("As published")[0]
+    assert "At λ = 0.75 it has learned +0.300 (by seed +0.290, +0.300 and +0.310) against" in beyond
+    assert "against λ = 1, λ = 0.75 has learned +0.100 (by seed" in beyond and "forgotten −0.200 (by seed" in beyond
+    assert "Above 1" not in below
+    assert "Above 1 both get worse: λ = 1.5 has learned −0.300 (by" in numbers({1.5: (0.1, 0.6)})
+    one_seed_only = numbers({0.5: (0.2, 0.1)})  # on the line, from which the seeds scatter to both sides
+    assert "No strength forgets less for as much learned, with every seed, than any of 5" in one_seed_only
+    assert "No strength forgets" in numbers({0.5: (0.2, 0.15)})
+
+
+def test_the_least_on_paths_is_read_between_their_points():
+    paths = [[(0.0, 0.0), (0.2, 0.1), (0.4, 0.5)], [(0.0, 0.0), (0.3, 0.4), (0.25, 0.2)]]
+    assert [strength.least(paths, x) for x in (-1.0, 0.1, 0.2)] == pytest.approx([0.0, 0.05, 0.1])
+    assert strength.least(paths, 0.25) == pytest.approx(0.2)  # the second goes back to it; the first has 0.2 there, too
+    assert strength.least(paths, 0.35) == pytest.approx(0.4)
+    assert strength.least(paths, 0.41) is None
 
 
 def test_prompting_ahead_and_behind_and_when_training_pays_off():

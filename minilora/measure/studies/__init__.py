@@ -13,6 +13,7 @@ from minilora.measure.studies.merge_trap import MergeTrap
 from minilora.measure.studies.prefix_length import PrefixLength
 from minilora.measure.studies.prompting import Prompting
 from minilora.measure.studies.rank import Rank
+from minilora.measure.studies.strength import Strength
 from minilora.measure.studies.study import Study
 from minilora.measure.studies.targets import Targets
 
@@ -24,6 +25,7 @@ ALL = (
     PrefixLength,
     LowData,
     Forgetting,
+    Strength,
     Prompting,
     MergeTrap,
     Capacity,

@@ -4,13 +4,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from minilora.data.batches import MixedBatches
-from minilora.measure.studies.study import Study, StudyBench, StudySettings, compared
-from minilora.show.grids import NAMES, Grid, Spread
+from minilora.measure.studies.study import Point, Study, StudyBench, StudySettings, compared, draw_curve
+from minilora.show.grids import NAMES, Grid
 from minilora.show.style import GREY, LOOKS, single, styled, with_legend
 from minilora.train.methods import METHODS
 
 REPLAY = {"full": ("v", "#56B4E9"), "lora": ("P", "#E69F00")}  # marker and colour of the curves
-Point = tuple[Spread, Spread]  # learned and forgotten
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,11 @@ class Forgetting(Study):
         axes.axhline(0, color=GREY, linewidth=1)
         words = ", ".join(f"{100 * share:.0f}" for share in self.shares())
         for method in self.kinds:
-            _curve(axes, self.by_rate(method), f"{NAMES[method]}, by learning rate", LOOKS[method])
+            draw_curve(axes, self.by_rate(method), f"{NAMES[method]}, by learning rate", LOOKS[method])
             points = [self.point(method, self.settings["replay_at"], share) for share in self.shares()]
             marker, color = REPLAY.get(method, ("X", GREY))
             look = {"color": color, "marker": marker, "linestyle": ":", "markersize": 8}
-            _curve(axes, points, f"{NAMES[method]}, {words} % replay", look)
+            draw_curve(axes, points, f"{NAMES[method]}, {words} % replay", look)
         axes.set(xlabel="bits/character gained on the domain", ylabel="bits/character\nlost on the base's text")
         axes.margins(0.1)
         return with_legend(figure)
@@ -128,9 +127,3 @@ class Forgetting(Study):
         forgets = compared(lost_more, lost, "more", "less", "as much")
         gains = compared(won_more, won, "more", "less", "as much")
         return said + f"With {100 * share:.0f} % replay, full fine-tuning forgets {forgets} and gains {gains}."
-
-
-def _curve(axes, points: list[Point], label: str, look: dict) -> None:
-    won, lost = zip(*points, strict=True)
-    x, y = [one.mean for one in won], [one.mean for one in lost]
-    axes.errorbar(x, y, [one.half_range for one in lost], [one.half_range for one in won], **look, label=label)

@@ -16,16 +16,18 @@ from minilora.measure.base import QUICK_BASE
 from minilora.measure.bench import Bench, Settings
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
-from minilora.show.grids import Grid, Spread, seeds_in_words, show_count, show_share, show_signed
+from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_count, show_share, show_signed
 from minilora.train import recipes
 from minilora.train.loop import History, TrainConfig
 from minilora.train.methods import Options
 from minilora.train.progress import progress_bar
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RECORDS = "records.jsonl"
+Point = tuple[Spread, Spread]  # learned and forgotten
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ class Study:
         """Bits per character more on the base's text than the base needs."""
         return Spread.of(row["base_text"] - self.base["base_text"] for row in self.records.of(*start))
 
+    def paired(self, number: str, one: tuple, other: tuple) -> Pairs:
+        """By how much a number is greater in `one` than in `other`, seed by seed: both have the same text."""
+        ones, others = ({row["key"][-1]: row[number] for row in self.records.of(*start)} for start in (one, other))
+        return Pairs(tuple(ones[seed] - others[seed] for seed in ones))
+
     def chance(self) -> float:
         """The percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
@@ -189,7 +196,34 @@ class StudyBench(Bench):
         return facts | {"seconds": history.seconds} | self.quality(model)
 
 
+def draw_curve(axes: Axes, points: Sequence[Point], label: str, look: Mapping) -> None:
+    """A line through points of what was learned, to the right, and forgotten, upward, with the seeds' scatter."""
+    won, lost = zip(*points, strict=True)
+    x, y = [one.mean for one in won], [one.mean for one in lost]
+    axes.errorbar(x, y, [one.half_range for one in lost], [one.half_range for one in won], **look, label=label)
+
+
 # Sentences
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Differences between two runs, one for each seed."""
+
+    differences: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return Spread.of(self.differences).mean
+
+    @property
+    def sign(self) -> int:
+        """1 where all are above zero, -1 where all are below, 0 where the seeds do not agree."""
+        return all(d > 0 for d in self.differences) - all(d < 0 for d in self.differences)
+
+    def show(self) -> str:
+        """`+0.060 (by seed +0.058, +0.062 and +0.060)`: the mean, and what it is the mean of."""
+        return f"{show_signed(self.mean)} (by seed {listed(map(show_signed, self.differences))})"
 
 
 def compared(one: Spread, other: Spread, more: str, less: str, level: str = "level with") -> str:
