@@ -231,9 +231,10 @@ class Capacity(Study):
         knees = {rank: self.knee(rank) for rank in self.values}
         most, (first, *_, last) = max(full), knees
         where = listed(f"{self.knee_in_words(rank)} at rank {rank}" for rank in self.values)
+        least = min(one.mean for one in full.values())
         said = (
-            f"Full fine-tuning recalls every amount up to {most:,} bits to at least "
-            f"{min(one.mean for one in full.values()):.0f} %. The knee, up to which LoRA on one "
+            f"Full fine-tuning recalls {'all' if least == 100 else f'at least {least:.1f} %'} of every amount up to "
+            f"{most:,} bits. The knee, up to which LoRA on one "
             f"matrix recalls {100 * LEVEL:.0f} %, is in bits {where}: "
         )
         if min(one.mean for one in knees.values()) >= most:
