@@ -22,6 +22,7 @@ from minilora.measure.studies import (
     capacity,
     data_types,
     forgetting,
+    intruders,
     low_data,
     merge_trap,
     strength,
@@ -58,6 +59,7 @@ SMALL = {
     "merge-trap": {},
     "capacity": {"values": (1, 2), "facts": (1, 4), "searched": 4, "longer": ((1, 4),)}
     | {"target": "layers.0.mlp.down_proj"},
+    "intruders": {"values": (1, 4), "faster": (4,), "scales": (1.0, 0.5, 0.0), "gain": 1.0},
 }
 
 
@@ -328,6 +330,54 @@ def test_more_steps_and_a_rate_for_each_rank(measured, capsys):
     assert {key[2] for key in records.rows if key[0] == "rate"} == {0, 1, 2}
 
 
+def test_an_intruder_is_new_among_the_first_and_is_scaled_alone():
+    rng = np.random.default_rng(0)
+    q = [np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (96, 64)]
+    before = q[0][:, :64] * np.linspace(3, 1, 64) @ q[1]
+    u, v = q[0][:, 64:].sum(axis=1) / 32**0.5, q[1].sum(axis=0) / 8  # u is in none of the base's directions, v in all
+    change = intruders.Change(before, before + 5 * np.outer(u, v))
+    assert list(change.intruders()) == [0] and change.effective_rank == pytest.approx(1)
+    assert np.array_equal(change.scaled(1.0), change.after)
+    size = lambda weight: float(change.u[:, 0] @ weight @ change.vt[0])  # noqa: E731
+    assert size(change.scaled(0.25)) == pytest.approx(size(change.after) / 4)
+    assert np.linalg.svd(change.scaled(0.0))[1] == pytest.approx([*change.s[1:], 0])
+    assert not len(intruders.Change(before, 2 * before + 0.01 * np.outer(u, v)).intruders(0.9))
+    last = np.outer(0.9 * u - q[0][:, 63], q[1][63])  # puts a new direction in the place of the smallest
+    assert not len(intruders.Change(before, before + last).intruders())
+
+
+def test_effective_rank_counts_equal_singular_values():
+    rng = np.random.default_rng(0)
+    q = np.linalg.qr(rng.standard_normal((24, 24)))[0]
+    assert intruders.effective_rank(3 * q[:, :7] @ q[:7]) == pytest.approx(7)
+    assert 1 < intruders.effective_rank(np.diag([1.0, 0.1, 0.0])) < 2
+
+
+@pytest.mark.slow
+def test_training_ends_nearest_to_the_gain_and_scaling_changes_the_model(measured, capsys):
+    records = rows_of(measured, capsys, "intruders")
+    assert {key[2] for key in records.rows if key[0] == "rate"} == {0, 1, 4}
+    for run in (("own", 0), ("own", 1), ("own", 4), ("faster", 4)):
+        whole, half = (records.rows[(*run, scale, 0)] for scale in (1.0, 0.5))
+        assert whole["intruders"] == half["intruders"] == whole["by_epsilon"][2]
+        assert whole["by_epsilon"] == sorted(whole["by_epsilon"])
+        assert (whole["domain"] != half["domain"]) == (whole["intruders"] > 0)
+    assert records.rows["faster", 4, 1.0, 0]["intruders"] > 0
+    assert records.rows["own", 1, 1.0, 0]["effective_rank"] == pytest.approx(1, abs=0.01)
+    assert records.rows["faster", 4, 1.0, 0]["lr"] == pytest.approx(3 * records.rows["own", 4, 1.0, 0]["lr"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_nothing_to_gain_is_nothing_trained(monkeypatch, tmp_path, cache):
+    monkeypatch.setenv("MINILORA_CACHE", cache)
+    study = tiny("intruders")
+    plan = replace(study.quick, gain=0.0, scales=(1.0,), seeds=(0,))
+    rows = study.run(tmp_path, plan).rows
+    for rank in (0, 1):
+        assert rows["own", rank, 1.0, 0]["best_step"] == 0 and rows["own", rank, 1.0, 0]["intruders"] == 0
+        assert rows["own", rank, 1.0, 0]["domain"] == rows["base",]["domain"]
+
+
 # What sentences make of numbers: they say the opposite when the numbers do
 
 
@@ -337,7 +387,7 @@ def imagined(study, plan, numbers=lambda key: {}) -> Records:
     ordinary |= {"seconds": 22.0, "accuracy": 0.5, "rank": 18, "bits": 4.126, "error": 0.121, "perplexity": 128.25}
     ordinary |= {"best_step": 50, "tokens": 410.0, "prompt_ms": 105.5, "trained_ms": 10.5, "classes": 8, "steps": 48}
     ordinary |= {"relative": 1.05, "survives": 0.995, "adapter": 2.5, "float": 2.5, "requantized": 2.5}
-    ordinary |= {"recalled": 0.875, "known": 1024.5}
+    ordinary |= {"recalled": 0.875, "known": 1024.5, "intruders": 2.5, "effective_rank": 108.5, "by_epsilon": [2.5] * 7}
     settings = json.loads(json.dumps(asdict(plan)))
     rows = {key: {"key": list(key)} | ordinary | numbers(key) for key in study.cells(plan)}
     return Records(None, {"settings": settings}, rows)
@@ -599,6 +649,41 @@ def test_capacity_knee_moves_or_not():
     assert numbers(some, longer=0.95).endswith("more than half of what was missing, so that the steps bind.")
     both = numbers(lambda rank, count: some(rank, count) - 0.3 * (rank == 4 and count == 32), longer=0.7)
     assert both.endswith("at rank 1 and 8, where the parameters bind, and more at rank 4, where the steps do.")
+
+
+def test_intruders_more_or_not_and_what_they_forget():
+    some = {0: 0.1, 1: 3.0, 8: 1.0, 64: 0.5}
+
+    def numbers(counts: dict, cost: float = 0.02, saved: float = 0.04, faster: float = 2.0):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0, "base_text": 2.0}
+            kind, rank, scale, seed = key
+            count = faster if kind == "faster" else counts[rank]
+            found = {"intruders": count + 0.1 * seed * (count > 0), "effective_rank": 100.0 / (rank + 1)}
+            found |= {"domain": 2.8 + 0.02 * seed + cost * (1 - scale)}  # seeds scatter more than scaling changes
+            return found | {"base_text": 2.1 + 0.02 * seed - saved * (1 - scale)}
+
+        return said("intruders", of)
+
+    published = numbers(some)
+    assert published.startswith("Where 0.180 to 0.180 bits/character are gained, 0.20 ± 0.10 of the first 10 ")
+    assert "3.10 ± 0.10 at rank 1" in published and "more than with full fine-tuning, as published." in published
+    assert "At 3 times the learning rate, rank 8 has 2.10 ± 0.10 instead of 1.10 ± 0.10. " in published
+    assert "effective rank is 100 ± 0 with full" in published and "50.0 ± 0.0 at rank 1" in published
+    assert "With r = 1, intruders at 0.75 of their size change what is gained (0.180) by −0.005 (by seed" in published
+    assert "forgotten (0.120) by −0.010 (by seed −0.010, −0.010 and −0.010), the larger share: as" in published
+    assert "share: as published. At 0 of it these are −0.020 and −0.040. Elsewhere" in published
+    assert published.endswith("forgotten by −0.010 (r = 8), −0.010 (r = 64) and −0.010 (r = 8, 3 × rate).")
+    fast = numbers(some, faster=4.0)
+    assert "With r = 8, 3 × rate, intruders" in fast and fast.endswith("(r = 1), −0.010 (r = 8) and −0.010 (r = 64).")
+    assert numbers(some, cost=0.1).count("not the larger share: unlike published") == 1
+    assert numbers(some, cost=-0.1).count(", the larger share: as published") == 1
+    assert "by seed +0.010, +0.010 and +0.010), more: unlike published" in numbers(some, saved=-0.04)
+    assert "not less: unlike published" in numbers(some, saved=0.0)
+    assert "at rank 1 alone, in part as published" in numbers({0: 1.0, 1: 3.0, 8: 1.0, 64: 1.0})
+    none = numbers(dict.fromkeys(some, 0.0), faster=0.0)
+    assert "not more than with full fine-tuning, unlike published" in none and none.endswith("to scale back.")
 
 
 # The search and the command

@@ -8,6 +8,7 @@ from minilora.measure.studies.adapter_width import AdapterWidth
 from minilora.measure.studies.capacity import Capacity
 from minilora.measure.studies.data_types import DataTypes
 from minilora.measure.studies.forgetting import Forgetting
+from minilora.measure.studies.intruders import Intruders
 from minilora.measure.studies.low_data import LowData
 from minilora.measure.studies.merge_trap import MergeTrap
 from minilora.measure.studies.prefix_length import PrefixLength
@@ -29,6 +30,7 @@ ALL = (
     Prompting,
     MergeTrap,
     Capacity,
+    Intruders,
 )
 STUDIES: dict[str, type[Study]] = {study.name: study for study in ALL}
 
