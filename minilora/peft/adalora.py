@@ -26,9 +26,9 @@ from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
 from minilora.errors import MiniloraError
-from minilora.fields import checked, number, whole
-from minilora.peft.config import AdapterLayer, TargetedConfig, TrainingHook, changed, few, of_family, with_weight
-from minilora.peft.lora_files import DEFAULT_TARGETS, LoraRules
+from minilora.fields import checked, is_list_of, number, whole
+from minilora.peft.config import AdapterLayer, TargetedConfig, TrainingHook, changed, few, with_weight
+from minilora.peft.lora_files import LoraRules
 from minilora.peft.lora_methods import LORA, alpha_of, planned_linears
 from minilora.peft.lora_methods import plan as plan_lora
 from minilora.peft.method import Counts, Method, Trainable, register
@@ -38,12 +38,9 @@ NAMES = ("lora_A", "lora_E", "lora_B")
 TINY = 1e-30  # lost beside any norm but 0, where the root would have no gradient
 
 
-def _pattern() -> Any:
-    def allows(value: Any) -> bool:
-        rows = value.values() if isinstance(value, dict) else [None]
-        return all(isinstance(row, list) and all(type(kept) is bool for kept in row) for row in rows)
-
-    return checked(None, "lists of True and False by name", allows, optional=True)
+def _is_pattern(value: Any) -> bool:
+    rows = value.values() if isinstance(value, dict) else [None]
+    return all(is_list_of(lambda kept: type(kept) is bool, row) for row in rows)
 
 
 @dataclass
@@ -63,13 +60,16 @@ class AdaLoraConfig(TargetedConfig):
     beta2: float = number(0.85, above=0, below=1)  # of its smoothed variation
     orth_reg_weight: float = number(0.5, least=0)
     total_step: int | None = whole(None, least=1, optional=True)
-    rank_pattern: dict[str, list[bool]] | None = _pattern()
+    rank_pattern: dict[str, list[bool]] | None = checked(
+        None, "lists of True and False by name", _is_pattern, optional=True
+    )
     lora_alpha: float = number(8, above=0)  # α
     lora_dropout: float = number(0.0, least=0, below=1)
 
     peft_type: ClassVar[str] = "ADALORA"
     unused: ClassVar[frozenset[str]] = LoraRules.unused | {"r", "init_lora_weights"}
     means_off: ClassVar[dict[str, tuple]] = LoraRules.means_off
+    defaults: ClassVar[dict[str, list[str]]] = LoraRules.defaults
 
     def __post_init__(self):
         super().__post_init__()
@@ -85,9 +85,6 @@ class AdaLoraConfig(TargetedConfig):
             if start >= end:
                 found.append(f"the rank would fall from step {start} = tinit to step {end} = total_step - tfinal")
         return found
-
-    def default_targets(self, model: nn.Module) -> list[str]:
-        return of_family(model, DEFAULT_TARGETS)
 
     def targets(self, model: nn.Module) -> list[str]:
         paths = super().targets(model)

@@ -22,13 +22,11 @@ from typing import Any, ClassVar
 from minilora import nn
 from minilora.errors import MiniloraError, escape
 from minilora.fields import flag
-from minilora.peft.config import AdapterLayer, TargetedConfig, matching, of_family
+from minilora.peft.config import AdapterLayer, TargetedConfig, matching
 from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.tensor import Tensor
 
 NORMS = (nn.RMSNorm, nn.LayerNorm)
-# What norm tuning trains, as PEFT has it.
-DEFAULT_NORMS = {"llama": ["input_layernorm", "post_attention_layernorm", "norm"], "gpt2": ["ln_1", "ln_2", "ln_f"]}
 
 
 @dataclass(kw_only=True)
@@ -94,9 +92,11 @@ class LNTuningConfig(TunedConfig):
 
     peft_type: ClassVar[str] = "LN_TUNING"
     target_kind: ClassVar[tuple] = NORMS
-
-    def default_targets(self, model: nn.Module) -> list[str]:
-        return of_family(model, DEFAULT_NORMS)
+    # As PEFT has it.
+    defaults: ClassVar[dict[str, list[str]]] = {
+        "llama": ["input_layernorm", "post_attention_layernorm", "norm"],
+        "gpt2": ["ln_1", "ln_2", "ln_f"],
+    }
 
     def trained(self, module: nn.Module) -> list[str]:
         return [name for name, _ in module.named_parameters()]

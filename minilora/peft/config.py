@@ -191,6 +191,7 @@ class NamedTargets(PeftConfig):
     target_modules: list[str] | str | None
 
     target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
+    defaults: ClassVar[dict[str, list[str]]]  # what target_modules = None means, by the model's family
 
     def __post_init__(self):
         if not isinstance(self.target_modules, str):
@@ -198,8 +199,8 @@ class NamedTargets(PeftConfig):
         super().__post_init__()
 
     def default_targets(self, model: nn.Module) -> list[str]:
-        """What target_modules = None means for `model`."""
-        raise NotImplementedError
+        """What target_modules = None means for `model`: by default, what `defaults` has for its family."""
+        return of_family(model, self.defaults)
 
     def complete(self, model: nn.Module) -> None:
         super().complete(model)
@@ -220,12 +221,15 @@ class NamedTargets(PeftConfig):
 
     @classmethod
     def from_dict(cls, content: dict) -> Self:
-        names = content.get("target_modules")
-        if isinstance(names, str) and names != "all-linear":  # PEFT reads a lone string as a pattern
-            raise MiniloraError(
-                f"target_modules is the regular expression {escape(repr(names))}; a list of names is needed"
-            )
+        if content.get("target_modules") != "all-linear":
+            refuse_pattern(content, "target_modules")
         return super().from_dict(content)
+
+
+def refuse_pattern(content: dict, field: str) -> None:
+    """MiniloraError for a field with a lone string, which PEFT reads as a pattern."""
+    if isinstance(names := content.get(field), str):
+        raise MiniloraError(f"{field} is the regular expression {escape(repr(names))}; a list of names is needed")
 
 
 @dataclass(kw_only=True)

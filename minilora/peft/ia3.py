@@ -29,14 +29,13 @@ from minilora.peft.config import (
     is_list_of_names,
     names,
     of_family,
+    refuse_pattern,
     with_weight,
 )
 from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.peft.patterns import means
 from minilora.tensor import Tensor
 
-# As PEFT has it. GPT-2 computes keys and values by c_attn, and queries, which are scaled along.
-DEFAULT_TARGETS = {"llama": ["k_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "mlp.c_proj"]}
 DEFAULT_FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}
 
 
@@ -51,6 +50,11 @@ class IA3Config(TargetedConfig):
     init_ia3_weights: bool = flag(True)  # start at 1; False: normal(0, 1), which destroys what the base computes
 
     peft_type: ClassVar[str] = "IA3"
+    # As PEFT has it. GPT-2 computes keys and values by c_attn, and queries, which are scaled along.
+    defaults: ClassVar[dict[str, list[str]]] = {
+        "llama": ["k_proj", "v_proj", "down_proj"],
+        "gpt2": ["c_attn", "mlp.c_proj"],
+    }
 
     def __post_init__(self):
         self.feedforward_modules = as_list(self.feedforward_modules)
@@ -59,9 +63,6 @@ class IA3Config(TargetedConfig):
     def _feedforward(self) -> list[str]:
         names = self.feedforward_modules
         return [names] if isinstance(names, str) else names or []
-
-    def default_targets(self, model: nn.Module) -> list[str]:
-        return of_family(model, DEFAULT_TARGETS)
 
     def complete(self, model: nn.Module) -> None:
         super().complete(model)
@@ -109,12 +110,8 @@ class IA3Config(TargetedConfig):
 
     @classmethod
     def from_dict(cls, content: dict) -> Self:
-        names = content.get("feedforward_modules")
-        if isinstance(names, str) and names:  # PEFT reads a lone string as a pattern
-            raise MiniloraError(
-                f"feedforward_modules is the regular expression {escape(repr(names))}; a list of names is needed"
-            )
-        targets = content.get("target_modules")
+        refuse_pattern(content, "feedforward_modules")
+        names, targets = content.get("feedforward_modules"), content.get("target_modules")
         if (
             is_list_of_names(names)
             and names in DEFAULT_FEEDFORWARD.values()

@@ -7,13 +7,10 @@ from typing import Any, ClassVar, Self
 from minilora import nn
 from minilora.errors import MiniloraError, did_you_mean, escape
 from minilora.fields import checked, kind_of
-from minilora.peft.config import AdapterLayer, NamedTargets, changed, few, of_family, tied
+from minilora.peft.config import AdapterLayer, NamedTargets, changed, few, tied
 from minilora.peft.patterns import pattern_problems, target_problems, value_at
 from minilora.peft.pissa import principal_start
 
-# As PEFT has it. Spreading a budget over queries and values is best in table 5; GPT-2 computes both, and keys, by one
-# layer.
-DEFAULT_TARGETS = {"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 START_WORDS = "gaussian|pissa(_niter_[0-9]{1,3})?"
 STARTS = "gaussian", "pissa", "pissa_niter_4"
 
@@ -50,6 +47,9 @@ class LoraRules(NamedTargets):
     peft_type: ClassVar[str] = "LORA"
     unused: ClassVar[frozenset[str]] = NamedTargets.unused | {"megatron_core", "qalora_group_size"}
     means_off: ClassVar[dict[str, tuple]] = {"bias": ("none",)}
+    # As PEFT has it. Spreading a budget over queries and values is best in table 5; GPT-2 computes both, and keys, by
+    # one layer.
+    defaults: ClassVar[dict[str, list[str]]] = {"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 
     def __post_init__(self):
         self.rank_pattern = {} if self.rank_pattern is None else self.rank_pattern
@@ -73,9 +73,6 @@ class LoraRules(NamedTargets):
         return int(iterations) if iterations else None
 
     # On a model
-
-    def default_targets(self, model: nn.Module) -> list[str]:
-        return of_family(model, DEFAULT_TARGETS)
 
     def targets(self, model: nn.Module) -> list[str]:
         paths = super().targets(model)

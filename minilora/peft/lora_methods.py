@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from minilora.errors import MiniloraError, unknown
-from minilora.fields import checked, choice, flag, is_list_of, number, whole
+from minilora.fields import checked, choice, flag, number, whole
+from minilora.peft.config import is_list_of_names
 from minilora.peft.lora import LoraConfig
 from minilora.peft.method import Counts, Method, Option, Trainable, register
 from minilora.quant import CODEBOOKS
 
-TARGETS = checked("all-linear", "names", lambda value: isinstance(value, str) or is_list_of(_is_name, value))
+TARGETS = checked("all-linear", "names", lambda value: isinstance(value, str) or is_list_of_names(value))
 RANK = Option(whole(8, least=1), "rank of LoRA's updates", int)
 ALPHA = Option(number(None, above=0, optional=True), "LoRA's scale is alpha / rank", float, "twice the rank")
 DROPOUT = Option(number(0.0, least=0, below=1), "on LoRA's branch", float, "0")
@@ -24,10 +25,6 @@ FOUR_BIT = {
     "blocksize": Option(whole(64, least=1), "weights that share a scale in qlora's base", int),
     "double_quantization": Option(flag(False), "quantize the scales of qlora's base, too", bool),
 }
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def names_in(text: str) -> str | list[str]:

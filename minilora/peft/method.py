@@ -7,6 +7,7 @@ what a reader typed, `METHODS[name]` for the rest.
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
 from math import log
+from types import SimpleNamespace
 from typing import Any
 
 from minilora.errors import MiniloraError, unknown
@@ -49,7 +50,7 @@ class Option:
         return self.kind.problems(name, value)
 
 
-class Options:
+class Options(SimpleNamespace):
     """Values of the methods' options by name; `Options(rank=4).rank`. Each method reads its own.
 
     What is not given has its default. Raises TypeError for a name that no method has.
@@ -67,13 +68,7 @@ class Options:
     def __setattr__(self, name: str, value: Any):
         raise AttributeError("options cannot be changed; use `with_`")
 
-    def __repr__(self) -> str:
-        return f"Options({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Options) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         return hash(repr(self))
 
     def with_(self, **values: Any) -> "Options":

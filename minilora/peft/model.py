@@ -12,12 +12,7 @@ from typing import Any
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError, escape, unknown
-from minilora.peft.config import (
-    AdapterLayer,
-    PeftConfig,
-    TrainingHook,
-    is_transposed,
-)
+from minilora.peft.config import AdapterLayer, PeftConfig, TrainingHook, is_transposed
 from minilora.peft.files import write_adapter
 from minilora.peft.method import method_of
 from minilora.peft.mixing import Summand, check_number, weighted_sum
@@ -232,6 +227,11 @@ class PeftModel(nn.Module):
     def config(self):
         """The base model's configuration."""
         return self.base_model.config
+
+    @property
+    def body(self):
+        """The base model's body, or what stands in its place."""
+        return self.base_model.body
 
     def training_hook(self, steps: int) -> TrainingHook | None:
         """What the method does in a training loop of `steps` steps besides its layers; None: nothing."""

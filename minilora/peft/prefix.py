@@ -58,12 +58,8 @@ class PrefixTuningConfig(VirtualTokensConfig):
         return found
 
     def of_model(self, config) -> dict[str, int]:
-        return {
-            "token_dim": config.num_key_value_heads * config.head_dim,
-            "num_transformer_submodules": 1,
-            "num_attention_heads": config.num_key_value_heads,  # PEFT's word for the heads of a prefix
-            "num_layers": config.num_hidden_layers,
-        }
+        heads = config.num_key_value_heads  # num_attention_heads is PEFT's word for the heads of a prefix
+        return {"token_dim": heads * config.head_dim, "num_attention_heads": heads}
 
     def complete(self, model: nn.Module) -> None:
         super().complete(model)

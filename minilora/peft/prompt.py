@@ -60,12 +60,7 @@ class PromptTuningConfig(VirtualTokensConfig):
         return found
 
     def of_model(self, config) -> dict[str, int]:
-        return {
-            "token_dim": config.hidden_size,
-            "num_transformer_submodules": 1,
-            "num_attention_heads": config.num_attention_heads,
-            "num_layers": config.num_hidden_layers,
-        }
+        return {"token_dim": config.hidden_size, "num_attention_heads": config.num_attention_heads}
 
     def width(self, config) -> int:
         return config.hidden_size

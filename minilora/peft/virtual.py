@@ -50,7 +50,7 @@ class VirtualTokensConfig(PeftConfig):
         super().__post_init__()
 
     def of_model(self, config) -> dict[str, int]:
-        """The values of the fields that describe the model, as PEFT writes them for this method. config: the body's."""
+        """token_dim and num_attention_heads, as PEFT writes them for this method. config: the body's."""
         raise NotImplementedError
 
     def complete(self, model: nn.Module) -> None:
@@ -62,7 +62,8 @@ class VirtualTokensConfig(PeftConfig):
         body = getattr(model, bodies[0])
         task = "SEQ_CLS" if isinstance(model, LlamaForSequenceClassification) else "CAUSAL_LM"
         problems = []
-        for name, value in ({"task_type": task} | self.of_model(body.config)).items():
+        same = {"task_type": task, "num_transformer_submodules": 1, "num_layers": body.config.num_hidden_layers}
+        for name, value in (same | self.of_model(body.config)).items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
             elif getattr(self, name) != value:
