@@ -192,17 +192,13 @@ def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[Conversation
 
 
 def _check_length(model: Any, prompt: int, answer: int) -> None:
-    virtual, limit = _language_model(model).body.virtual_tokens, model.config.max_position_embeddings
+    virtual, limit = model.body.virtual_tokens, model.config.max_position_embeddings
     if virtual + prompt + answer > limit:
         words = f"{virtual} virtual tokens, " if virtual else ""
         raise MiniloraError(
             f"{words}a prompt of {prompt:,} tokens and an answer of {answer:,} pass the model's {limit:,} positions: "
             "give fewer shots or shorter messages"
         )
-
-
-def _language_model(model: Any) -> Any:
-    return getattr(model, "base_model", model)
 
 
 # The likelihood of labels
@@ -241,7 +237,7 @@ def row_scores(
     _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
     shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
     shared = shared if len(rows) > 1 else 0  # what one prompt begins with is not read apart
-    base = _language_model(model)
+    base = getattr(model, "base_model", model)
     prefix = threads.side_by_side(partial(_read, base), [rows[0].prompt[:shared]])[0]
     order = sorted(range(len(rows)), key=lengths.__getitem__)
     scores = np.empty((len(rows), len(rows[0].answers)))

@@ -36,11 +36,10 @@ def bits_per_character(model: Any, batches: Iterable[Batch], characters: int, wo
     return world.sum(nats) / log(2) / characters
 
 
-def accuracy(model: Any, batches: Iterable[Batch], world: World | None = None) -> float:
-    """The share of rows whose most likely class is the label. world: the ranks that share them."""
-    world = world or World()
+def accuracy(model: Any, batches: Iterable[Batch]) -> float:
+    """The share of rows whose most likely class is the label."""
     right = total = 0
-    for batch, out in _outputs(model, batches, world):
+    for batch, out in _outputs(model, batches, World()):
         right += int((backend.to_numpy(out.logits.data).argmax(axis=1) == batch["labels"]).sum())
         total += len(batch["labels"])
-    return world.sum(right) / world.sum(total)
+    return right / total

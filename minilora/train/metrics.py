@@ -1,6 +1,5 @@
 """What a run folder says of its training, read back: while it runs, after it was broken off, or when it is done."""
 
-import json
 import os
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -9,7 +8,7 @@ from typing import Any
 
 from minilora.errors import FormatError
 from minilora.formats import atomic
-from minilora.train.run import FORMAT, METRICS, RECORD
+from minilora.train.run import FORMAT, METRICS, RECORD, parse_metrics
 
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
 Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
@@ -58,22 +57,12 @@ def read_metrics(folder: str | os.PathLike[str]) -> RunMetrics:
     if os.path.lexists(path := Path(folder) / METRICS):
         with atomic.open_regular(path) as file:
             for line in file:
-                step, row = _record(line)
-                if last < step < 2**53:  # each step once
+                row = parse_metrics(line)
+                if last < (step := row.get("step", -1)) < 2**53:  # each step once
                     last = step
                     for name in SERIES & row.keys():
                         series[name][step] = _number(row[name])
     return RunMetrics(config, result if isinstance(result, dict) else None, series)
-
-
-def _record(line: bytes) -> tuple[int, dict[str, Any]]:
-    """The step and the record in a line of metrics; (-1, {}) for a line that is none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return -1, {}
-    step = row.get("step") if isinstance(row, dict) else None
-    return (step, row) if type(step) is int else (-1, {})
 
 
 def _number(value: object) -> float:

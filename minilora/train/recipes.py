@@ -176,8 +176,7 @@ def longest(data: Text | Chats, seq_len: int, pack: bool = False) -> int:
 def check_length(model, data: Text | Chats, seq_len: int, pack: bool = False) -> None:
     """MiniloraError where sequences of `seq_len` tokens of the data would pass the model's positions."""
     seq_len = longest(data, seq_len, pack)
-    body = getattr(model, "base_model", model).body
-    limit, virtual = model.config.max_position_embeddings, body.virtual_tokens
+    limit, virtual = model.config.max_position_embeddings, model.body.virtual_tokens
     if virtual + seq_len > limit:
         words = f"{virtual} virtual tokens and " if virtual else ""
         raise MiniloraError(

@@ -87,16 +87,12 @@ class RunFolder:
         self._last_step = -1
         self._record: dict = {}  # what run.json holds
 
-    def check(self) -> None:
-        """Raise now what entering would raise for a folder that must not be written to; nothing is changed."""
-        self._inspect()
-
     def __enter__(self) -> RunFolder:
         self.check()  # refuse before anything is written ...
         atomic.make_folder(self.path)
         with ExitStack() as stack:
             stack.enter_context(single_writer(self.path / LOCK, "the run folder"))
-            self._open(self._inspect())  # ... and again under the lock: a run may have ended here in between
+            self._open(self.check())  # ... and again under the lock: a run may have ended here in between
             stack.callback(self._metrics.close)
             self._stack = stack.pop_all()
         return self
@@ -139,10 +135,10 @@ class RunFolder:
             self.path / RECORD, self._record | {"result": {key: _plain(value) for key, value in result.items()}}
         )
 
-    def _inspect(self) -> dict | None:
-        """The record of the run that is in the folder; None for a folder that is new or empty.
+    def check(self) -> dict | None:
+        """The record of the run that is in the folder; None for a folder that is new or empty. Nothing is changed.
 
-        Raises MiniloraError where this run must not write.
+        Raises MiniloraError where this run must not write, as entering would.
         """
         where = show_path(self.path)
         try:
@@ -196,8 +192,8 @@ class RunFolder:
             lines = file.read().splitlines(keepends=True)
         kept = []
         for line in lines:
-            step = _step_of(line)
-            if step is not None and self._last_step < step <= last_step:
+            step = parse_metrics(line).get("step", -1)
+            if self._last_step < step <= last_step and line.endswith(b"\n"):
                 kept.append(line)
                 self._last_step = step
         if kept != lines:
@@ -251,13 +247,13 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _step_of(line: bytes) -> int | None:
-    """The step of one line of metrics; None for a line that is no whole record."""
+def parse_metrics(line: bytes) -> dict:
+    """The record in a line of metrics, whose "step" is an integer; {} for a line that is none."""
     try:
-        step = json.loads(line)["step"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return step if type(step) is int and line.endswith(b"\n") else None
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) and type(record.get("step")) is int else {}
 
 
 def _version(package: str) -> str | None:

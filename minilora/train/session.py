@@ -23,13 +23,9 @@ CONTEXT = 8192  # tokens of a conversation that are kept at most: 377 MB of keys
 _CUT = "\ufffd"  # what stands for the beginning of a character, until its other bytes come
 
 
-def _body(model: Any) -> Any:
-    return getattr(model, "base_model", model).body  # a PeftModel's, or its own
-
-
 def answer_room(model: Any, prompt_length: int) -> int:
     """How many tokens an answer may have by default: ANSWER_TOKENS, or what the model's positions leave; at least 1."""
-    left = model.config.max_position_embeddings - _body(model).virtual_tokens - prompt_length
+    left = model.config.max_position_embeddings - model.body.virtual_tokens - prompt_length
     return max(1, min(ANSWER_TOKENS, left))
 
 
@@ -103,7 +99,7 @@ class ChatSession:
         self._model, self._tokenizer, self._settings, self._seed = model, tokenizer, settings, seed
         self._format, self._ends = chat.find_format(tokenizer), end_token_ids(tokenizer, model.config)
         self._system = [] if system is None else [{"role": "system", "content": system}]
-        self._virtual = _body(model).virtual_tokens
+        self._virtual = model.body.virtual_tokens
         self.context = min(context, model.config.max_position_embeddings)
         self.max_new_tokens = max_new_tokens
         self.reset()
