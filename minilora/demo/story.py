@@ -228,7 +228,7 @@ class _Story(Comparison):
         if self.own and self.own.compare:
             self.records.add(("own",), compared=self.own.compare(self.lab))
 
-    def text_rate(self, method: str, options: Options | None = None) -> float:
+    def text_rate(self, method: str, options: Options | None = None, key: tuple | None = None) -> float:
         return RATES["text"][method]
 
     def task_rate(self, method: str) -> float:

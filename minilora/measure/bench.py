@@ -68,11 +68,11 @@ class Bench:
         config = self.trained_by(self.settings.adapt, method, rate, seed)
         return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config, options)
 
-    def text_rate(self, method: str, options: Options | None = None) -> float:
-        """The learning rate on text, by search; later calls for the method give the same."""
+    def text_rate(self, method: str, options: Options | None = None, key: tuple | None = None) -> float:
+        """The learning rate on text, by search; later calls for the method, or of the same key, give the same."""
         start = SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].lr
         loss = lambda rate: self.adapt(method, rate, SEED, options)[1].best  # noqa: E731
-        return self.rate(self.rate_key("text", method), start, loss)
+        return self.rate(key or self.rate_key("text", method), start, loss)
 
     def quality(self, model) -> dict:
         """Bits per character on held-out text of the domain, and of what the base was pretrained on."""

@@ -6,7 +6,6 @@ from itertools import product
 import numpy as np
 
 from minilora import backend
-from minilora.measure.lr_search import SEED
 from minilora.measure.studies.study import Pairs, Point, Study, StudyBench, StudySettings, draw_curve
 from minilora.nn import Linear, Module
 from minilora.peft.model import PeftModel
@@ -16,7 +15,7 @@ from minilora.show.style import LOOKS, SERIES, figure_of, styled, with_legend
 from minilora.train import recipes
 from minilora.train.config import TrainConfig
 from minilora.train.loop import train
-from minilora.train.methods import METHODS, Options
+from minilora.train.methods import Options
 
 FULL = 0  # among the ranks: full fine-tuning
 TOP = 10  # singular vectors per matrix that are looked at
@@ -76,20 +75,13 @@ def method_of(rank: int) -> tuple[str, Options | None]:
     return ("full", None) if rank == FULL else ("lora", Options(rank=rank))
 
 
-def rate_of(bench: StudyBench, rank: int) -> float:
-    """The learning rate of a rank, by search."""
-    method, options = method_of(rank)
-    loss = lambda rate: bench.adapt(method, rate, SEED, options)[1].best  # noqa: E731
-    return bench.rate(("text", rank), METHODS[method].lr, loss)
-
-
 def trained(bench: StudyBench, rank: int, times: float, seed: int) -> tuple[Module, dict[str, Change], dict]:
     """A plain model where it had gained most nearly what the settings say, the changes of its matrices, and facts.
 
     times: the learning rate, in multiples of the one found.
     """
-    lab, settings, rate = bench.lab, bench.settings, float(f"{times * rate_of(bench, rank):.2g}")
-    method, options = method_of(rank)
+    lab, settings, (method, options) = bench.lab, bench.settings, method_of(rank)
+    rate = float(f"{times * bench.text_rate(method, options, ('text', rank)):.2g}")
     base = lab.base()
     model = lab.fresh(method, seed, options)
     goal = lab.bits(base, lab.domain_validation) - settings.gain

@@ -1,13 +1,12 @@
 """Which matrices should a fixed number of parameters change?"""
 
-from minilora.measure import lr_search
 from minilora.measure.studies.study import Pairs, Study, StudyBench, StudySettings, compared
 from minilora.models.llama import LlamaForCausalLM
 from minilora.nn import Linear
 from minilora.quant import linears_of_blocks
 from minilora.show.grids import Grid, show_count
 from minilora.show.style import LOOKS, single, styled
-from minilora.train.methods import METHODS, Options
+from minilora.train.methods import Options
 
 BOTH = "q_proj,v_proj"
 ATTENTION = "q_proj,k_proj,v_proj,o_proj"
@@ -62,8 +61,7 @@ class Targets(Study):
     @staticmethod
     def measure(bench: StudyBench, kind: str, names: str, seed: int) -> dict:
         chosen = options(bench.lab.base(), names)
-        loss = lambda rate: bench.adapt("lora", rate, lr_search.SEED, chosen)[1].best  # noqa: E731
-        rate = bench.rate(("lora", names), METHODS["lora"].lr, loss)
+        rate = bench.text_rate("lora", chosen, ("lora", names))
         return bench.adapted("lora", rate, seed, chosen) | {"rank": chosen.rank}
 
     def rank_of(self, names: str) -> int:
