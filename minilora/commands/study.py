@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +21,9 @@ def add(parser: Parser) -> None:
     parser.add_argument("name", nargs="?", help="of the study; without one, they are listed")
     parser.add_argument("--list", action="store_true", help="list the studies with their questions")
     parser.add_argument("--out", help="folder of the results (default: runs/study-NAME)")
-    parser.add_argument("--quick", action="store_true", help="a smaller model, fewer seeds: about a minute")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a smaller model, fewer seeds: about a minute")
+    size.add_argument("--model", help="a published one in place of the base, such as smollm2; one seed")
     add_resume(parser, "study")
     add_json(parser)
 
@@ -28,7 +31,7 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     console = Console(width=80, highlight=False, stderr=arguments.json)
     if arguments.list or arguments.name is None:
-        if given := [flag for flag in ("quick", "resume", "overwrite", "out") if getattr(arguments, flag)]:
+        if given := [flag for flag in ("quick", "model", "resume", "overwrite", "out") if getattr(arguments, flag)]:
             raise MiniloraError(f"--{given[0]} needs the name of a study; there are {', '.join(STUDIES)}")
         if arguments.json:
             print(json.dumps({name: study.question for name, study in STUDIES.items()}))
@@ -40,7 +43,10 @@ def run(arguments: Namespace) -> None:
         return
     kind = find(arguments.name)
     out = Path(arguments.out or f"runs/study-{kind.name}")
-    measured = kind(kind.run(out, kind.quick if arguments.quick else kind.full, arguments.resume, arguments.overwrite))
+    settings = kind.quick if arguments.quick else kind.full
+    if arguments.model is not None:
+        settings = replace(kind.large, model=arguments.model)
+    measured = kind(kind.run(out, settings, arguments.resume, arguments.overwrite))
     show(measured, out, console)
     if arguments.json:
         print(json.dumps(as_json(measured)))

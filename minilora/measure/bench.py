@@ -61,6 +61,10 @@ class Bench:
         lora_plus = 1.0 if method == SCRATCH else methods.METHODS[method].lora_plus
         return replace(config, peak_lr=rate, lora_plus=lora_plus, seed=seed)
 
+    def first_rate(self, method: str) -> float:
+        """Where a search for the learning rate on text begins."""
+        return SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].rate(self.lab.base_size)
+
     # On text
 
     def adapt(self, method: str, rate: float, seed: int, options: Options | None = None) -> tuple[Any, History]:
@@ -70,9 +74,8 @@ class Bench:
 
     def text_rate(self, method: str, options: Options | None = None, key: tuple | None = None) -> float:
         """The learning rate on text, by search; later calls for the method, or of the same key, give the same."""
-        start = SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].lr
         loss = lambda rate: self.adapt(method, rate, SEED, options)[1].best  # noqa: E731
-        return self.rate(key or self.rate_key("text", method), start, loss)
+        return self.rate(key or self.rate_key("text", method), self.first_rate(method), loss)
 
     def quality(self, model) -> dict:
         """Bits per character on held-out text of the domain, and of what the base was pretrained on."""
@@ -91,7 +94,7 @@ class Bench:
 
     def task_rate(self, method: str) -> float:
         """The learning rate on the task, by search at the settings' number of labels."""
-        task, start = self.lab.task, SCRATCH_RATE / 2 if method == SCRATCH else 2 * methods.METHODS[method].lr
+        task, start = self.lab.task, self.first_rate(method) * (1 / 2 if method == SCRATCH else 2)
 
         def error(rate: float) -> float:
             model, _ = self.classify(method, rate, task.few(self.settings.labels, SEED), SEED)

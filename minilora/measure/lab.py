@@ -1,16 +1,17 @@
 """Where methods are measured: a base, a domain to adapt it to and a labelled task, the same for everything compared.
 
-The base is a pretrained model's folder. What it was pretrained on is read as well (a held-out part), because what an
-adaptation costs there is what it forgets.
+The base is a pretrained model's folder or GGUF file. What it was pretrained on is read as well (a held-out part),
+because what an adaptation costs there is what it forgets.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from minilora.data import corpora
 from minilora.data.batches import ClassificationBatches, classification_windows
 from minilora.data.tasks import Example, load_task
-from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents
+from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.train import methods, recipes
@@ -44,7 +45,7 @@ class Lab:
     ):
         self.own, self.remake = dict(own or {}), remake or (lambda model: None)
         self.base_folder, self.seq_len, self.batch_size = base_folder, seq_len, batch_size
-        self.tokenizer = Tokenizer.from_file(base_folder / "tokenizer.json")
+        self.tokenizer = recipes.tokenizer_of(base_folder)
         self.base_corpus, self.domain_corpus = corpora.load(BASE_DATA), corpora.load(DOMAIN)
         base_parts, self.domain_parts = corpora.split(self.base_corpus), corpora.split(self.domain_corpus)
         self.base_train = base_parts.train
@@ -67,7 +68,12 @@ class Lab:
 
     def base(self) -> LlamaForCausalLM:
         """The base, read anew."""
-        return self._remade(LlamaForCausalLM.from_pretrained(self.base_folder))
+        return self._remade(recipes.load_model(str(self.base_folder))[0])
+
+    @cached_property
+    def base_size(self) -> int:
+        """Parameters of the base."""
+        return recipes.count_parameters(self.base())[1]
 
     def _remade(self, model):
         self.remake(model)

@@ -31,6 +31,7 @@ from minilora.show.style import save_all
 
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("minilora") / "assets" / "results"  # compare, study-NAME, curves, scaling .jsonl; jargon, speed .json
+LARGE = "smollm2"  # the published model on which studies are confirmed
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
@@ -48,8 +49,9 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
     `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
-    `study.NAME`, a sentence; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.speeds`,
-    two ranks over each link; `scaling.sentence`, `reviews.table` and `reviews.sentence`.
+    `study.NAME`, a sentence, and `study.NAME.smollm2`; `study.NAME.table`, all its runs; `jargon.NAME`, see
+    `jargon.values`; `scaling.speeds`, two ranks over each link; `scaling.sentence`, `reviews.table` and
+    `reviews.sentence`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}
@@ -63,6 +65,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     found["scaling.sentence"] = scaling.sentence(steps)
     for name, study in measured_studies(root).items():
         found |= {f"study.{name}": study.sentence(), f"study.{name}.table": f"\n\n{markdown(study.grid())}\n\n"}
+    found |= {f"study.{name}.{LARGE}": study.sentence() for name, study in measured_studies(root, LARGE).items()}
     return found
 
 
@@ -78,9 +81,9 @@ def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
     return MARKED.sub(number, text)
 
 
-def measured_studies(root: Path = ROOT) -> dict[str, Study]:
-    """Each study that has records, by its name."""
-    files = {name: root / RECORDS / f"study-{name}.jsonl" for name in STUDIES}
+def measured_studies(root: Path = ROOT, model: str = "") -> dict[str, Study]:
+    """Each study that has records, by its name. model: a published one instead of the package's base."""
+    files = {name: root / RECORDS / f"study-{name}{'-' * bool(model)}{model}.jsonl" for name in STUDIES}
     return {n: STUDIES[n](Records.read(path, STUDIES[n].kind)) for n, path in files.items() if path.is_file()}
 
 
@@ -96,6 +99,7 @@ def page(root: Path = ROOT) -> str:
         *(_table(grid(records)) for grid in (compare_report.quality_grid, compare_report.cost_grid)),
         *(_figure(name, draw.__doc__) for name, draw in compare_report.FIGURES.items()),
     ]
+    large = measured_studies(root, LARGE)
     for name, study in measured_studies(root).items():
         quick = " --quick" * (study.settings["base"] is not None)  # a smaller base than the package's
         parts += [
@@ -106,6 +110,12 @@ def page(root: Path = ROOT) -> str:
             f"**Ours.** {study.sentence()}",
             f"**Published.** {study.published}",
         ]
+        if name in large:
+            parts += [
+                f"**Once more on SmolLM2-135M.** {large[name].sentence()}",
+                provenance(large[name].records.header, f"minilora study {name} --model {LARGE}"),
+                _table(large[name].grid()),
+            ]
     parts += _model_sections(founding.Founding(root / RECORDS))
     parts += _reviews_section(reviews_curve(root))
     parts += _jargon_section(jargon.read(root / RECORDS / jargon.FILE))

@@ -3,6 +3,7 @@
 Every study with everything made tiny, and what its sentence makes of numbers."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from math import inf
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
 from minilora.measure import lr_search
 from minilora.measure.base import Base
+from minilora.measure.bench import SCRATCH_RATE, Bench
 from minilora.measure.lab import SCRATCH
 from minilora.measure.records import Records
 from minilora.measure.studies import (
@@ -30,6 +32,7 @@ from minilora.measure.studies import (
 )
 from minilora.measure.studies.study import RECORDS
 from minilora.peft import METHODS
+from minilora.peft.method import SIZES
 from minilora.quant import dequantize_4bit, quantize_4bit
 from minilora.show.grids import Spread, drawn, render
 from minilora.tensor import Tensor
@@ -716,12 +719,34 @@ def test_the_list_names_every_question(capsys):
         (["data_types"], "did you mean 'data-types'"),
         (["--quick"], "--quick needs the name of a study"),
         (["--list", "--out", "x"], "--out needs the name of a study"),
+        (["rank", "--quick", "--model", "smollm2"], "--model: not allowed with argument --quick"),
+        (["rank", "--model", "smolm2"], "did you mean"),
     ],
 )
 def test_bad_arguments_are_one_line(capsys, arguments, words):
     assert main(["study", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
+    kind = STUDIES["merge-trap"]
+    few = {"values": (0.05,), "rates": 1, "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
+    large = replace(kind.large, test_characters=1_000, validation_characters=1_000, **few)
+    monkeypatch.setitem(STUDIES, kind.name, type(kind.name, (kind,), {"large": large}))
+    model = shutil.copytree(recipes.base_folder(), tmp_path / "another")
+    assert main(["study", "merge-trap", "--model", str(model), "--out", str(tmp_path / "out"), "--json"]) == 0
+    said = capsys.readouterr()
+    facts = json.loads(said.out)
+    assert facts["header"]["settings"]["model"] == str(model)
+    assert "Base: another. One seed" in " ".join(said.err.split())
+
+
+def test_a_search_begins_where_the_size_of_the_model_says():
+    large = SimpleNamespace(base_size=SIZES[1])
+    assert Bench(None, large, None).first_rate("lora") == METHODS["lora"].large_lr
+    assert Bench(None, large, None).first_rate("scratch") == SCRATCH_RATE
 
 
 @pytest.mark.slow

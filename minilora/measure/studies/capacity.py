@@ -22,13 +22,12 @@ from minilora.tensor import no_grad
 from minilora.train import recipes
 from minilora.train.config import TrainConfig
 from minilora.train.loop import History, train
-from minilora.train.methods import METHODS, Options
+from minilora.train.methods import Options
 
 NAME = 2  # words
 ATTRIBUTES, ALTERNATIVES = 4, 256
 BITS = round(ATTRIBUTES * log2(ALTERNATIVES))  # of a fact
 FULL = 0  # among the ranks: full fine-tuning
-LORA_RATE = 0.1  # where the search begins
 LEVEL = 0.9  # recalled up to the knee
 PUBLISHED = "1 to 2"  # bits per parameter
 
@@ -40,6 +39,7 @@ class CapacitySettings(StudySettings):
     facts: tuple[int, ...] = (2, 8, 32, 128)
     searched: int = 32  # facts with which learning rates are searched
     target: str = "layers.3.mlp.down_proj"  # the matrix that LoRA changes
+    lora_rate: float = 0.1  # where the search begins
     longer: tuple[tuple[int, int], ...] = ((1, 8), (4, 32), (8, 128))  # (rank, facts) trained longer, too
     times: int = 3  # as many steps for these
     adapt: TrainConfig = field(default_factory=lambda: TrainConfig(steps=100, warmup=5, weight_decay=0.0))
@@ -101,7 +101,8 @@ def rate_of(bench: StudyBench, rank: int) -> float:
     def missing(rate: float) -> float:
         return 1 - known(learn(bench, rank, facts, rate, SEED)[0], facts)["known"] / (BITS * len(facts.rows))
 
-    return bench.rate(("facts", rank), METHODS["full"].lr if rank == FULL else LORA_RATE, missing)
+    start = bench.first_rate("full") if rank == FULL else bench.settings.lora_rate
+    return bench.rate(("facts", rank), start, missing)
 
 
 def knee(shares: Mapping[int, float]) -> float:
@@ -127,6 +128,9 @@ class Capacity(Study):
     )
     full = CapacitySettings(values=(1, 2, 4, 8, 16))
     quick = full.quick(longer=((1, 8), (4, 32)), target="layers.1.mlp.down_proj")
+    large = full.large(
+        values=(1, 8), facts=(8, 32, 128, 512), longer=(), target="layers.15.mlp.down_proj", adapt=full.adapt
+    )
 
     @staticmethod
     def runs(settings: CapacitySettings) -> list[tuple]:

@@ -7,7 +7,6 @@ from minilora.data.batches import MixedBatches
 from minilora.measure.studies.study import Point, Study, StudyBench, StudySettings, compared, draw_curve
 from minilora.show.grids import NAMES, Grid
 from minilora.show.style import GREY, LOOKS, single, styled, with_legend
-from minilora.train.methods import METHODS
 
 REPLAY = {"full": ("v", "#56B4E9"), "lora": ("P", "#E69F00")}  # marker and colour of the curves
 
@@ -51,7 +50,7 @@ class Forgetting(Study):
 
     @staticmethod
     def measure(bench: StudyBench, method: str, factor: float, share: float, seed: int) -> dict:
-        lab, settings, rate = bench.lab, bench.settings, float(f"{factor * METHODS[method].lr:.2g}")
+        lab, settings, rate = bench.lab, bench.settings, float(f"{factor * bench.first_rate(method):.2g}")
         stream = lab.domain_text(settings.characters, seed)
         model = lab.fresh(method, seed)
         domain = lab.batches(stream, 1, seed)

@@ -109,6 +109,7 @@ class Intruders(Study):
     )
     full = IntrudersSettings(values=(1, 8, 64), rates=2)
     quick = full.quick(values=(1, 8), gain=0.2)
+    large = full.large(values=(8,), faster=(), gain=0.12)
 
     @staticmethod
     def runs(settings: IntrudersSettings) -> list[tuple]:

@@ -29,6 +29,7 @@ class LowData(Study):
     )
     full = StudySettings(values=(8, 32, 128, ALL), kinds=METHODS, rates=2, classify=TrainConfig(steps=40, warmup=5))
     quick = full.quick(values=(8, 32, 128))
+    large = full.large(values=(8, 32))
 
     @staticmethod
     def cells(settings: StudySettings) -> list[tuple]:

@@ -64,6 +64,7 @@ class Strength(Study):
     )
     full = StrengthSettings(values=(0.0, 0.25, 0.5, 0.75, TRAINED, 1.25, 1.5))
     quick = full.quick()
+    large = full.large(trainings=((1 / 3, 30), (1.0, 30)), adapt=replace(full.adapt, steps=30, eval_every=5))
 
     @classmethod
     def cells(cls, settings: StrengthSettings) -> list[tuple]:

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from minilora.errors import escape
 from minilora.measure.base import QUICK_BASE
 from minilora.measure.bench import Bench, Settings
 from minilora.measure.lab import Lab
@@ -40,13 +41,20 @@ class StudySettings(Settings):
     )
     test_characters: int = 30_000
     validation_characters: int = 12_000  # that searches and early stopping look at
+    model: str | None = None  # in place of a base, as `recipes.load_model` takes it
     values: tuple = ()  # what it varies
     kinds: tuple[str, ...] = ()  # for what else it varies them
 
-    def quick(self, **changes) -> StudySettings:
+    def quick(self, **changes) -> Self:
         """The same for a smaller base and fewer seeds."""
         adapt = replace(self.adapt, steps=60, eval_every=20)
         return replace(self, base=QUICK_BASE, seeds=(0, 1), rates=2, adapt=adapt, **changes)
+
+    def large(self, **changes: Any) -> Self:
+        """The same, once, on a model that others pretrained."""
+        settings: dict[str, Any] = {"adapt": replace(self.adapt, steps=30, eval_every=10), "test_characters": 10_000}
+        settings |= {"validation_characters": 6_000, "characters": 60_000}
+        return replace(self, model="smollm2", seeds=(0,), rates=2, **settings | changes)
 
 
 class Study:
@@ -58,9 +66,12 @@ class Study:
     kind: ClassVar[str]  # of its records
     full: ClassVar[StudySettings]
     quick: ClassVar[StudySettings]
+    large: ClassVar[StudySettings]  # by default those of `full.large()`
 
     def __init_subclass__(cls) -> None:
         cls.kind = f"study {cls.name}"
+        if "large" not in vars(cls):
+            cls.large = cls.full.large()
 
     def __init__(self, records: Records):
         self.records, self.settings = records, records.header["settings"]
@@ -103,11 +114,12 @@ class Study:
 
         Raises MiniloraError where the file is there already, or was measured with other settings.
         """
+        source = recipes.path_of_model(settings.model or recipes.BASE)
         records = Records.open(Path(out) / RECORDS, cls.kind, asdict(settings), resume, overwrite)
         for note in records.notes:
             print(f"minilora: note: {note}", file=sys.stderr)
         tests = ("test_characters", "validation_characters", "test_examples")
-        folder = recipes.base_folder() if settings.base is None else settings.base.cached()[0]
+        folder = source if settings.base is None else settings.base.cached()[0]
         lab = Lab(folder, **{name: getattr(settings, name) for name in tests})
         bench, cells = StudyBench(settings, lab, records), cls.cells(settings)
         with progress_bar(cls.name, len(cells)) as advance:
@@ -167,9 +179,9 @@ class Study:
 
     def in_words(self, counts: Iterable[int]) -> str:
         """The base, and what ± means over so many seeds."""
-        made = self.settings["base"]
-        base = "Base: the package's." if made is None else f"Base: a small one, {made['config']['steps']} steps."
-        return f"{base} {seeds_in_words(counts)}"
+        made, model = self.settings["base"], self.settings.get("model")
+        base = "the package's" if made is None else f"a small one, {made['config']['steps']} steps"
+        return f"Base: {base if model is None else escape(Path(model).name)}. {seeds_in_words(counts)}"
 
 
 class StudyBench(Bench):

@@ -53,6 +53,7 @@ class Targets(Study):
     )
     full = StudySettings(values=tuple(WORDS))
     quick = full.quick()
+    large = full.large(values=(BOTH, ATTENTION, MLP, ALL))
 
     @staticmethod
     def runs(settings: StudySettings) -> list[tuple]:
@@ -94,7 +95,8 @@ class Targets(Study):
         return show_count(next(self.records.of("targets", names))["trainable"])
 
     def sentence(self) -> str:
-        return f"{self.attention_sentence()} {self.mlp_sentence()}"
+        of_attention = f"{self.attention_sentence()} " if set(SINGLE) & set(self.values) else ""
+        return of_attention + self.mlp_sentence()
 
     def mlp_sentence(self) -> str:
         """The MLP against attention, and against both, by pairs of one seed."""
