@@ -169,30 +169,22 @@ def step_seconds(
     *,
     fixed_seconds: float = 0.0,
     rows: int | None = None,
-    weak: bool = False,
-    overlap: float = 0.0,
     algorithm: str | None = None,
 ) -> float:
     """Seconds of one training step on so many ranks.
 
-    compute_seconds: forward and backward of the whole batch on one rank. With weak=True each rank has such a batch of
-    its own (weak scaling, a fixed batch a rank); otherwise they share it (strong scaling, a fixed global batch).
-    nbytes: of the gradients. fixed_seconds: what every rank does whatever their number: the optimizer's step, reading
-    the batch. rows: of the global batch, so that a share is whole rows and the largest sets the pace; None divides
-    evenly. overlap: the share of a rank's compute beside which gradients already travel; 0 sends after backward.
+    compute_seconds: forward and backward of the whole batch, which the ranks share, on one of them. nbytes: of the
+    gradients, which are sent after backward. fixed_seconds: what every rank does whatever their number: the optimizer's
+    step, reading the batch. rows: of the global batch, so that a share is whole rows and the largest sets the pace;
+    None divides evenly.
 
     Raises MiniloraError for more ranks than rows, and for numbers that cannot be.
     """
     _check(ranks, bytes=nbytes, compute_seconds=compute_seconds, fixed_seconds=fixed_seconds)
-    if not 0 <= overlap <= 1:
-        raise MiniloraError(f"overlap must be from 0 to 1, not {overlap}")
-    if not weak and rows is not None and ranks > rows:
+    if rows is not None and ranks > rows:
         raise MiniloraError(f"{ranks:,} ranks cannot share {rows:,} rows: each needs at least one")
-    compute = compute_seconds
-    if not weak:
-        compute = compute_seconds / ranks if rows is None else compute_seconds * -(-rows // ranks) / rows
-    sent = allreduce_seconds(nbytes, ranks, link, algorithm)
-    return fixed_seconds + compute + max(0.0, sent - overlap * compute)
+    compute = compute_seconds / ranks if rows is None else compute_seconds * -(-rows // ranks) / rows
+    return fixed_seconds + compute + allreduce_seconds(nbytes, ranks, link, algorithm)
 
 
 def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how: Any) -> float:
@@ -200,8 +192,7 @@ def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how
     alone = step_seconds(compute_seconds, nbytes, 1, link, **how)
     if alone == 0:
         raise MiniloraError("compute_seconds must be above 0 where machines are compared")
-    batches = ranks if how.get("weak") else 1
-    return batches * alone / step_seconds(compute_seconds, nbytes, ranks, link, **how)
+    return alone / step_seconds(compute_seconds, nbytes, ranks, link, **how)
 
 
 def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how: Any) -> int:
@@ -210,15 +201,6 @@ def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **h
     For a ring and a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
     """
     return max(range(1, most + 1), key=lambda ranks: speedup(compute_seconds, nbytes, ranks, link, **how))
-
-
-def break_even_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how: Any) -> int | None:
-    """The fewest ranks, from 2 to `most`, that train faster than one alone; None where none do.
-
-    With a fixed global batch and no latency that is 2 or none: over ever more ranks a step tends to 2 · bytes /
-    bandwidth, and a rank that computes the whole batch in less than that is faster alone.
-    """
-    return next((n for n in range(2, most + 1) if speedup(compute_seconds, nbytes, n, link, **how) > 1), None)
 
 
 def efficient_ranks(

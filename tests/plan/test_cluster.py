@@ -13,7 +13,6 @@ from minilora.plan.cluster import (
     Link,
     allreduce_seconds,
     best_ranks,
-    break_even_ranks,
     efficient_ranks,
     gradient_bytes,
     parse_link,
@@ -161,23 +160,18 @@ def test_a_step_by_hand():
     # 10 s of compute, 3 MB: over 4 ranks 2.5 s and an allreduce of 4.54 s
     assert step_seconds(10, 3e6, 4, SLOW) == pytest.approx(2.5 + 4.54)
     assert step_seconds(10, 3e6, 4, SLOW, fixed_seconds=0.3) == pytest.approx(0.3 + 2.5 + 4.54)
-    assert step_seconds(10, 3e6, 4, SLOW, weak=True) == pytest.approx(10 + 4.54)
     assert step_seconds(10, 3e6, 3, SLOW, rows=8) == pytest.approx(10 * 3 / 8 + 4.04)  # 3, 3 and 2 rows
-    assert step_seconds(10, 3e6, 4, SLOW, overlap=0.6) == pytest.approx(2.5 + 4.54 - 1.5)
-    assert step_seconds(10, 3e6, 4, SLOW, weak=True, overlap=0.6) == pytest.approx(10)  # hidden whole
     assert step_seconds(10, 3e6, 3, SLOW, algorithm="rabenseifner") == pytest.approx(10 / 3 + 9.04)
 
 
 def test_the_limits_of_a_step():
-    how = {"fixed_seconds": 0.3, "overlap": 0.5}
+    how = {"fixed_seconds": 0.3}
     assert step_seconds(10, 3e6, 1, SLOW, **how) == 10.3  # one rank sends nothing
     assert step_seconds(10, 3e6, 5, PERFECT, **how) == pytest.approx(0.3 + 2)
     assert speedup(10, 3e6, 5, PERFECT) == pytest.approx(5)
-    assert speedup(10, 3e6, 5, PERFECT, weak=True) == pytest.approx(5)
     assert speedup(10, 3e6, 5, PERFECT, rows=8) == pytest.approx(4)  # the largest of five shares is two of eight rows
     assert speedup(10, 3e6, 10**6, PERFECT, fixed_seconds=10) == pytest.approx(2, rel=1e-4)  # Amdahl
-    for more in ({"fixed_seconds": 0.4}, {"overlap": 0.4}):
-        assert step_seconds(10, 3e6, 4, SLOW, **how | more) > step_seconds(10, 3e6, 4, SLOW, **how)
+    assert step_seconds(10, 3e6, 4, SLOW, fixed_seconds=0.4) > step_seconds(10, 3e6, 4, SLOW, **how)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +184,6 @@ def test_the_limits_of_a_step():
         ((1, nan, 2, SLOW), {}, "bytes must be"),
         ((inf, 1, 2, SLOW), {}, "compute_seconds must be"),
         ((1, 1, 2, SLOW), {"fixed_seconds": -1}, "fixed_seconds must be"),
-        ((1, 1, 2, SLOW), {"overlap": 1.1}, "overlap must be"),
         ((1, 1, 2, SLOW), {"algorithm": "tree"}, "there are ring, rabenseifner"),
         ((1, 1, 9, SLOW), {"rows": 8}, "9 ranks cannot share 8 rows"),
     ],
@@ -212,14 +205,6 @@ def test_the_most_ranks_that_pay():
     assert best_ranks(10, 3e6, PERFECT, 11, rows=12) == 6  # 6 to 11 ranks have two rows at most: the fewest
     # Over 2^k ranks: (c - 2 b / B) / 2^k + 2 k L and a constant; 14 / 512 + 0.18 is below both neighbours.
     assert best_ranks(20, 3e6, SLOW, 2000) == 512
-
-
-def test_where_ranks_begin_to_pay():
-    assert break_even_ranks(6.1, 3e6, Link(1e6), 100) == 2  # more than 2 b / B = 6 s of compute
-    assert break_even_ranks(5.9, 3e6, Link(1e6), 100) is None
-    # With a batch a rank, n ranks beat one where n > 2 b / (B c).
-    assert break_even_ranks(1.25, 3e6, Link(1e6), 100, weak=True) == 5  # 4.8
-    assert break_even_ranks(1.25, 3e6, Link(1e6), 4, weak=True) is None
 
 
 def test_where_the_link_takes_half():
