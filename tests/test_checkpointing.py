@@ -217,7 +217,7 @@ def test_generating_and_evaluating_are_as_ever(name, monkeypatch):
     assert len(used) == 3
     model.generate(IDS, 3)  # in training mode, too, a cache is written once
     model.eval()(IDS, labels=IDS)
-    model.train().gradient_checkpointing_disable()(IDS, labels=IDS)
+    model.train().gradient_checkpointing_enable(False)(IDS, labels=IDS)
     assert len(used) == 3
 
 
@@ -225,7 +225,7 @@ def test_it_is_switched_wherever_the_body_is():
     model = LlamaForCausalLM(LlamaConfig(**SIZES, **MODELS["deep"]), seed=0).gradient_checkpointing_enable()
     prompt = get_peft_model(model, PromptTuningConfig(num_virtual_tokens=2))
     assert prompt.base_model.model.base_layer.gradient_checkpointing
-    prompt.gradient_checkpointing_disable()
+    prompt.gradient_checkpointing_enable(False)
     assert not prompt.unload().model.gradient_checkpointing
     with pytest.raises(MiniloraError, match="Linear has no blocks"):
         nn.Linear(2, 2).gradient_checkpointing_enable()

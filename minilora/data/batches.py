@@ -10,7 +10,6 @@ A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` (B, T
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ IGNORED = -100  # in labels: no loss here (PyTorch's ignore_index)
 
 
 class ShuffledEpochs:
-    """An endless iterator over batches. A subclass says what one epoch holds (`_epoch`) and what a batch is."""
+    """Batches without end. A subclass says what one epoch holds (`_epoch`) and what a batch is."""
 
     def __init__(self, batch_size: int, seed: int):
         if batch_size < 1:
@@ -51,12 +50,6 @@ class ShuffledEpochs:
             taken.extend(part)
             self._position = epoch, index + len(part)
         return np.array(taken)
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        return self
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        return self.next_batch()
 
     def state(self) -> dict[str, int]:
         """The place in the data, for a checkpoint."""
@@ -106,7 +99,8 @@ class LanguageModelBatches(ShuffledEpochs):
 class MixedBatches:
     """Batches in which a share of the rows is of another source: replay of what a model is not to forget.
 
-    Where the share of a batch is no whole number of rows, it is met over several batches.
+    Where the share of a batch is no whole number of rows, it is met over several batches. They have no place that a
+    checkpoint could keep.
     """
 
     def __init__(self, main: LanguageModelBatches, other: LanguageModelBatches, share: float, batch_size: int):
@@ -125,18 +119,6 @@ class MixedBatches:
         sources = [self.main] * (self.batch_size - others) + [self.other] * others
         rows = [source.next_batch() for source in sources]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-    def state(self) -> dict[str, Any]:
-        """The place in the data, for a checkpoint."""
-        return {"batch": self._batch, "main": self.main.state(), "other": self.other.state()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go to the place that `state` names."""
-        if not (type(state.get("batch")) is int and all(isinstance(state.get(n), dict) for n in ("main", "other"))):
-            raise MiniloraError(f"not a place in the data: {escape(state)}")
-        self.main.load_state(state["main"])
-        self.other.load_state(state["other"])
-        self._batch = state["batch"]
 
 
 def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:

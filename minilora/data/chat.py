@@ -381,7 +381,7 @@ def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation
     check_messages(messages)
     if messages[-1]["role"] != "assistant":
         raise MiniloraError("the last message is not the assistant's: there is no response to learn")
-    return [{name: message[name] for name in ("role", "content")} for message in messages]
+    return messages
 
 
 def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, Any]]:

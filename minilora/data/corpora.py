@@ -21,6 +21,7 @@ import sysconfig
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
@@ -59,7 +60,6 @@ class Corpus:
     name: str
     documents: tuple[Document, ...]
     sha256: str
-    skipped: tuple[str, ...] = ()  # files of a folder that are not text
 
     @property
     def characters(self) -> int:
@@ -77,17 +77,16 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     standard input. A corpus goes before a file of the same name; ./name is always the file.
 
     A reader's text is cut into documents by `pieces`. Hidden files, and files of a folder that are not text, are left
-    out; `Corpus.skipped` lists the latter. MiniloraError for an unknown name and for text that is empty, binary, not
-    UTF-8 or larger than SIZE_LIMIT; FormatError for what cannot be read, or is neither file nor folder.
+    out. MiniloraError for an unknown name and for text that is empty, binary, not UTF-8 or larger than SIZE_LIMIT;
+    FormatError for what cannot be read, or is neither file nor folder.
     """
     name = os.fspath(source)
     if name in CORPORA:
         return _documentation(name)
-    skipped: list[str] = []
     if name == "-":
         texts = {"stdin": _decode(_limited(sys.stdin.buffer.read(SIZE_LIMIT + 1), "standard input"), "standard input")}
     elif os.path.isdir(name):
-        texts = _read_folder(Path(name), skipped)
+        texts = _read_folder(Path(name))
     elif os.path.lexists(name):
         if name.lower().endswith(TABLES):
             raise MiniloraError(
@@ -106,7 +105,7 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     ]
     if not documents:
         raise MiniloraError(f"there is no text in {'standard input' if name == '-' else show_path(name)}")
-    return _corpus(name, documents, skipped)
+    return _corpus(name, documents)
 
 
 def split(corpus: Corpus) -> Splits:
@@ -316,19 +315,16 @@ def pieces(text: str, size: int) -> Iterator[str]:
             yield piece
 
 
-def _read_folder(folder: Path, skipped: list[str]) -> dict[str, str]:
-    """The text of each file under `folder` by its path from there; names that are not text go to `skipped`."""
+def _read_folder(folder: Path) -> dict[str, str]:
+    """The text of each file under `folder` that is text, by its path from there."""
     texts, total = {}, 0
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_file():  # links to files are followed; FIFOs, sockets and devices are not waited for
             raw = _read(path)
-            try:
+            with suppress(MiniloraError):  # not text
                 texts[name] = _decode(raw, name)
-            except MiniloraError:
-                skipped.append(name)
-                continue
-            total += len(raw)
+                total += len(raw)
             _check_size(total, show_path(folder))
     return texts
 
@@ -375,10 +371,10 @@ def _decode(raw: bytes, where: str) -> str:
     return re.sub("\r\n?", "\n", text.removeprefix("\ufeff"))  # a byte order mark is not text
 
 
-def _corpus(name: str, documents: Iterable[Document], skipped: Sequence[str] = ()) -> Corpus:
+def _corpus(name: str, documents: Iterable[Document]) -> Corpus:
     documents = tuple(documents)
     digest = hashlib.sha256("\0".join(document.text for document in documents).encode()).hexdigest()
-    return Corpus(name, documents, digest, tuple(skipped))
+    return Corpus(name, documents, digest)
 
 
 def place(name: str) -> float:

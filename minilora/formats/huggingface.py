@@ -92,14 +92,12 @@ def write_folder(
     config: dict[str, Any],
     tensors: dict[str, np.ndarray],
     extra_files: dict[str, bytes] | None = None,
-    overwrite: bool = True,
 ) -> None:
     """Write a model folder that transformers opens: config.json, model.safetensors and `extra_files` (name to content,
     such as tokenizer.json).
 
     Files of the same names are replaced, each atomically, and the shards of an earlier model are removed once the new
-    weights stand; with `overwrite=False` any of them is a MiniloraError before a byte is written. config.json comes
-    last: a new folder without it is one whose writer was stopped.
+    weights stand. config.json comes last: a new folder without it is one whose writer was stopped.
     """
     folder = Path(folder)
     extra_files = extra_files or {}
@@ -108,12 +106,7 @@ def write_folder(
             raise MiniloraError(f"an extra file of a model folder cannot be called {escape(name)}")
     config_json = to_json(config)
     make_folder(folder)
-    names = sorted(os.listdir(folder))
-    earlier_shards = [name for name in names if name == INDEX or _SHARD.fullmatch(name)]
-    taken = [name for name in names if name in (CONFIG, WEIGHTS, *extra_files, *earlier_shards)]
-    if taken and not overwrite:
-        raise MiniloraError(f"{show_path(folder)} already holds {escape(', '.join(taken))}: choose another folder")
-
+    earlier_shards = [name for name in os.listdir(folder) if name == INDEX or _SHARD.fullmatch(name)]
     remove_leftovers(folder)
     save_file(folder / WEIGHTS, tensors, metadata={"format": "pt"})  # as transformers marks its own
     for name in earlier_shards:

@@ -246,7 +246,6 @@ def test_a_folder(tmp_path):
     os.symlink(tmp_path, tmp_path / "a" / "loop")
     corpus = load(tmp_path)
     assert texts(corpus.documents) == {"b.txt:0": "Second.", "a/deep.md:0": "First."}
-    assert corpus.skipped == ("latin.txt", "picture.png")
 
 
 def test_a_file_name_that_is_not_utf8(tmp_path):

@@ -63,21 +63,6 @@ def test_writing_again_replaces_and_clears_earlier_shards(tmp_path):
     assert (folder / "README.md").read_text() == "mine"
 
 
-def test_without_overwrite_nothing_is_replaced(tmp_path):
-    folder = write_sharded(tmp_path / "model")
-    (folder / "notes.txt").write_text("mine")
-    before = sorted(os.listdir(folder))
-    with pytest.raises(MiniloraError, match="already holds config.json, model-00001-of-00002"):
-        write_folder(folder, CONFIG, {"w": np.zeros(2)}, overwrite=False)
-    assert sorted(os.listdir(folder)) == before
-    assert_same(folder)
-
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "notes.txt").write_text("mine")
-    write_folder(tmp_path / "other", CONFIG, TENSORS, overwrite=False)
-    assert_same(tmp_path / "other")
-
-
 def test_a_blob_behind_a_link_is_not_written_through(tmp_path):
     write_folder(tmp_path / "blobs", CONFIG, TENSORS)
     (tmp_path / "snapshot").mkdir()
