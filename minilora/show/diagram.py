@@ -110,21 +110,9 @@ class Diagram:
         middle = y + height / 2 - words.count("\n") * size * 0.625
         self.text(x + width / 2, middle, words, size)
 
-    def matrix(
-        self,
-        x: float,
-        y: float,
-        width: float,
-        height: float,
-        name: str,
-        kind: str,
-        shape: str = "",
-        size: float = LETTERS,
-    ) -> None:
-        """A matrix to scale, with its shape under it. A name that is wider than that is given as ""."""
-        self.box(x, y, width, height, name, kind, size, corner=0)
-        if shape:
-            self.text(x + width / 2, y + height + SMALL, shape, SMALL, look="soft")
+    def matrix(self, x: float, y: float, width: float, height: float, name: str, kind: str) -> None:
+        """A matrix to scale. A name that is wider than that is given as ""."""
+        self.box(x, y, width, height, name, kind, corner=0)
 
     def circle(
         self, x: float, y: float, radius: float, words: str = "", kind: str = PLAIN, size: float = LETTERS

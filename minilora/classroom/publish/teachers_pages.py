@@ -42,9 +42,8 @@ def teachers_page(lesson: Lesson) -> str:
     first = (lesson.folder / "README.md").read_text(encoding="utf-8").partition("\n")[0].strip("*")
     lines = [
         f"# Teaching lesson {lesson.number:02}: {lesson.title}",
-        f"{first}. With the opener, the discussion and the",
+        f"{first}. With the opener, the discussion and the open questions, a class needs about half an hour more.",
     ]
-    lines[1] += " open questions, a class needs about half an hour more."
     lines += [f"## {title}\n\n{sections[title]}" for title in ("Opener", "Discussion") if title in sections]
     for number, (question, rubric) in enumerate(questions_of(lesson), start=1):
         lines.append(f"## Open question {number}, {POINTS} points\n\n{question}\n\n{rubric}")

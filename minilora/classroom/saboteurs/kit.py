@@ -26,7 +26,7 @@ def sabotage(names, where, kind, what, properties):
             acted.append(True)
             print(ACTED)
 
-    wrong = functools.wraps(function)(KINDS[kind](function, what, act, properties))
+    wrong = functools.wraps(function)(globals()[kind](function, what, act, properties))
     if owner:
         setattr(place, method, wrong)
     else:
@@ -290,22 +290,3 @@ def wrong_later(function, what, act, properties):
         return result
 
     return wrong
-
-
-KINDS = {
-    kind.__name__: kind
-    for kind in (
-        observe,
-        changes,
-        remembers,
-        one_buffer,
-        keeps,
-        cuts_gradient,
-        trains,
-        another_dtype,
-        another_container,
-        lacks,
-        wrong_where,
-        wrong_later,
-    )
-}

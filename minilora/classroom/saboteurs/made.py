@@ -23,7 +23,7 @@ DTYPE = re.compile(r"float(32|64)|u?int(8|16|32|64)|dtype|boolean")
 
 @dataclass(frozen=True)
 class Saboteur:
-    """where: a gap of the solution; kind: of kit.KINDS; what: the argument, attribute or property that it is about."""
+    """where: a gap of the solution; kind: a function of kit.py; what: its argument, an attribute or a property."""
 
     where: str
     task: int
