@@ -77,6 +77,11 @@ ROWS = {
 }
 
 
+def row_of(method: str) -> str:
+    """The row that a method is by default. BitFit's is that of the norms, since a Llama has no biases."""
+    return {"bottleneck": "pfeiffer", "bitfit": "norms"}.get(method, method)
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """What is measured, and on what."""

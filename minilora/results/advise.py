@@ -1,20 +1,25 @@
 """Fine-tune or prompt? Six questions, and an answer whose reasons cite what was measured.
 
 Each answer speaks for one side with a weight of 1 or 2; the heavier side wins, and a tie means to prompt first. The
-method to fine-tune by is the one that trained the fewest parameters among those as good as the best in the comparison.
+method to fine-tune by is the one that trained the fewest parameters among those as good as the best in the comparison:
+that on SmolLM2 as far as it is measured, else that on minilora's base.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minilora.errors import MiniloraError, escape
 from minilora.measure import compare
 from minilora.measure import curve as curve_records
-from minilora.measure.compare_report import Compared, compared
+from minilora.measure.compare_model import PROMPTED, row_of
+from minilora.measure.compare_model_report import ModelResult
+from minilora.measure.compare_report import compared
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
 from minilora.peft import METHODS
-from minilora.show.grids import IN_SENTENCES
+from minilora.results.founding import Founding
+from minilora.show.grids import IN_SENTENCES, Spread
 
 FEW, MANY, VERY_MANY = 16, 100, 1000  # examples
 RARE = 100  # queries per day
@@ -57,6 +62,49 @@ class Advice:
     notes: list[str]
 
 
+class OnText(NamedTuple):
+    """What a method came to on the text of a domain; None where it was not measured."""
+
+    trainable: int
+    domain: Spread  # bits per character
+    forgot: float | None  # bits per character more on other text
+    seconds: float | None  # of training
+
+
+class Comparison(NamedTuple):
+    """Methods by name, the base and the prompt among them, on one model."""
+
+    methods: dict[str, OnText]
+    model: str = ""
+    other_text: str = ""  # what is forgotten
+
+
+def on_base(records: Records) -> Comparison:
+    """Of a comparison's records."""
+    model = "minilora's base" if records.header["settings"].get("base") is None else "a smaller base than minilora's"
+    found = compared(records).items()
+    return Comparison(
+        {name: OnText(one.trainable, one.domain, one.forgot, one.seconds) for name, one in found}, model, "its own text"
+    )
+
+
+def on_model(result: ModelResult) -> Comparison:
+    """Of a comparison on a published model."""
+    found = {"base": OnText(0, Spread.of([result.base["bits"]]), None, None)}
+    if any(result.records.of("prompt")):
+        found[PROMPTED] = OnText(0, result.reached(PROMPTED), None, None)
+    for method in METHODS:
+        if (row := row_of(method)) in result.rows:
+            cost = result.records.rows.get(("cost", row))
+            seconds = cost["step_seconds"] * result.settings["text_steps"] if cost else None
+            trainable = next(result.records.of("trained", row))["trainable"]
+            found[method] = OnText(trainable, result.reached(row), result.forgot(row, "english").mean, seconds)
+    return Comparison(found, result.settings["model"], "plain English")
+
+
+NEEDED = {"base", PROMPTED, "full", "lora"}  # rows of a comparison that can speak
+
+
 class Measured:
     """What the package's own records say, in half sentences that name the model; "" where something was not measured.
 
@@ -65,12 +113,15 @@ class Measured:
 
     def __init__(self, folder: Path, curve: Path | None = None):
         self.curve = None if curve is None else CurveResult.read(curve)
-        self.methods: dict[str, Compared] = {}
+        self.comparison = Comparison({})
         reviews = folder / REVIEWS
         self.reviews = CurveResult(Records.read(reviews, curve_records.KIND)) if reviews.is_file() else None
         if (folder / "compare.jsonl").is_file():
-            self.comparison = Records.read(folder / "compare.jsonl", compare.KIND)
-            self.methods = compared(self.comparison)
+            self.comparison = on_base(Records.read(folder / "compare.jsonl", compare.KIND))
+        text = Founding(folder).results.get("numpy-docs")
+        if text is not None and text.rows and NEEDED <= (on_text := on_model(text)).methods.keys():
+            self.comparison = on_text
+        self.methods = self.comparison.methods
 
     def best_adapter(self) -> str:
         """The best of the curve; else of the adapters level with the best on the domain, the one that trains the fewest
@@ -90,7 +141,7 @@ class Measured:
             return ""
         base, trained, prompted = (self.methods[name].domain.mean for name in ("base", "lora", "few-shot"))
         return (
-            f": on numpy-docs, {_base(self.comparison)} gained {base - trained:.2f} bits/character by LoRA, and by the "
+            f": on numpy-docs, {self.comparison.model} gained {base - trained:.2f} bits/character by LoRA, and by the "
             f"best prompt of the domain's own text {base - prompted:.2f}"
         )
 
@@ -116,21 +167,15 @@ class Measured:
         lora = self.methods.get("lora")
         if lora is None or lora.seconds is None:
             return ""
-        return f" (LoRA took {lora.seconds:.0f} s on {_base(self.comparison)})"
+        return f" (LoRA took {lora.seconds:.0f} s on {self.comparison.model})"
 
     def forgetting(self) -> str:
         lost = {name: one.forgot for name, one in self.methods.items() if one.forgot is not None}
         if not {"full", "lora"} <= lost.keys():
             return ""
-        return (
-            f"Fine-tuning forgets: on its own text, full cost {_base(self.comparison)} {lost['full']:.2f} "
-            f"bits/character, LoRA {lost['lora']:.2f}. An adapter can be switched off."
-        )
-
-
-def _base(records: Records) -> str:
-    """The model that a comparison's or a study's numbers are from."""
-    return "minilora's base" if records.header["settings"].get("base") is None else "a smaller base than minilora's"
+        _, model, other_text = self.comparison
+        costs = f"full cost {model} {lost['full']:.2f} bits/character, LoRA {lost['lora']:.2f}"
+        return f"Fine-tuning forgets: on {other_text}, {costs}. An adapter can be switched off."
 
 
 def advise(situation: Situation, measured: Measured) -> Advice:

@@ -8,10 +8,11 @@ import pytest
 
 from minilora.cli import main
 from minilora.errors import MiniloraError
-from minilora.measure import compare
+from minilora.measure import compare, compare_model
 from minilora.measure.records import Records
 from minilora.results import advise
 from minilora.results.advise import Measured, Situation
+from minilora.results.founding import file_of
 from tests.measure.test_curve import made_up
 
 pytestmark = pytest.mark.host
@@ -82,6 +83,25 @@ def test_reasons_cite_the_records(measured):
     assert "full cost minilora's base 0.30" in " ".join(said.split()) and "LoRA 0.10" in " ".join(said.split())
     assert advice.method == "ia3"  # level with LoRA, and smaller; prompt tuning is not level
     assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_published_model_speaks_in_place_of_the_base_where_it_is_measured(measured, tmp_path):
+    settings = {"model": "smollm2", "data": "numpy-docs", "text_steps": 30}
+    records = Records.open(tmp_path / file_of("numpy-docs"), compare_model.KIND, settings)
+    records.add(("base",), total=1000, bits=1.3, english=1.6, quiz=0.9)
+    records.add(("prompt", 0), bits=1.28)
+    for row, bits, english in (("full", 1.05, 1.7), ("pfeiffer", 1.06, 1.66)):
+        records.add(("trained", row, 0), bits=bits, english=english, quiz=0.9, trainable=50, lr=1e-3)
+    assert Measured(tmp_path).comparison.model == "minilora's base"  # LoRA is not there yet
+    records.add(("trained", "lora", 0), bits=1.1, english=1.65, quiz=0.9, trainable=40, lr=1e-3)
+    records.add(("cost", "lora"), step_seconds=2.0)
+    advice = advise.advise(DOMAIN_EXPERT, Measured(tmp_path))
+    said = " ".join(advise.in_words(advice).split())
+    assert "smollm2 gained 0.20 bits/character by LoRA, and by the best prompt of the domain's own text 0.02" in said
+    assert "on plain English, full cost smollm2 0.10 bits/character, LoRA 0.05" in said
+    assert advice.method == "bottleneck"
+    prompting = " ".join(advise.in_words(advise.advise(PROTOTYPE, Measured(tmp_path))).split())
+    assert "LoRA took 60 s on smollm2" in prompting
 
 
 def test_film_reviews_are_cited_by_name_where_there_is_no_curve_of_one_s_own(tmp_path):
