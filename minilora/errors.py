@@ -46,6 +46,11 @@ def first_few(items: Iterable[str], count: int = 3, separator: str = ", ") -> st
     return separator.join(escape(text, 400) for text in texts[:count]) + more
 
 
+def flag_of(setting: str) -> str:
+    """The flag that a setting is typed by: --batch-size of batch_size."""
+    return f"--{setting.replace('_', '-')}"
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that is none of `known`: with the nearest one, if one is near, and all there are."""
     names = list(known)

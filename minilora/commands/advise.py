@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from minilora.commands.common import Parser, add_json
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, flag_of
 
 QUESTIONS = {  # each a field of `results.advise.Situation`
     "examples": "how many examples of what you want have you got?",
@@ -30,7 +30,7 @@ def add(parser: Parser) -> None:
     )
     for name, question in QUESTIONS.items():
         kind: dict = {"type": int, "metavar": "N"} if name in NUMBERS else {"choices": ("yes", "no")}
-        parser.add_argument(_flag(name), **kind, help=question)
+        parser.add_argument(flag_of(name), **kind, help=question)
     parser.add_argument(
         "--curve", help=f"folder of a minilora curve on your own data (default: {CURVE}, if it is there)"
     )
@@ -44,16 +44,12 @@ def run(arguments: Namespace) -> None:
     answers = {name: {"yes": True, "no": False}.get(value, value) for name, value in answers.items()}
     missing = [name for name, value in answers.items() if value is None]
     if missing and not sys.stdin.isatty():
-        raise MiniloraError(f"advise needs an answer to each question; missing: {', '.join(map(_flag, missing))}")
+        raise MiniloraError(f"advise needs an answer to each question; missing: {', '.join(map(flag_of, missing))}")
     for name in missing:
         answers[name] = _ask(name)
     curve = arguments.curve or (CURVE if (Path(CURVE) / RECORDS).is_file() else None)
     advice = advise(Situation(**answers), Measured(results_folder(), Path(curve) if curve else None))
     print(json.dumps(asdict(advice)) if arguments.json else in_words(advice))
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _ask(name: str) -> int | bool:

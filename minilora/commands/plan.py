@@ -12,7 +12,7 @@ from textwrap import fill
 
 from minilora import blas
 from minilora.commands.common import Parser, add_json, choice, number, print_result, share, whole
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, flag_of
 from minilora.formats.atomic import make_folder, write_atomic
 from minilora.peft.method import METHODS, Options, find
 from minilora.plan import planner
@@ -156,8 +156,7 @@ def _check_together(arguments: Namespace, name: str | None) -> None:
         raise MiniloraError("--workers are those of minilora's own engine; add --dtype float32, or leave them out")
     for flag in ("link", "link_efficiency"):
         if arguments.machines is None and getattr(arguments, flag) is not None:
-            flag = flag.replace("_", "-")
-            raise MiniloraError(f"--{flag} is of what joins machines: add --machines, or leave it out")
+            raise MiniloraError(f"{flag_of(flag)} is of what joins machines: add --machines, or leave it out")
     if asked := _asks_for_run(arguments):
         if name is None:
             raise MiniloraError(f"--{asked[0]} plans the run of a model: name one")

@@ -4,7 +4,7 @@ from argparse import Namespace
 from functools import partial
 
 from minilora.commands.common import DATA, Parser, add_training, number, whole
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, flag_of
 
 STEPS = 500
 FIELDS = {  # of LlamaConfig, by what their flags are called
@@ -73,5 +73,5 @@ def _llama_config(sizes: dict):
     except MiniloraError as error:
         message = str(error)
         for name, field in FIELDS.items():
-            message = message.replace(field, f"--{name.replace('_', '-')}")
+            message = message.replace(field, flag_of(name))
         raise MiniloraError(message) from None

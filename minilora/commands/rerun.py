@@ -6,7 +6,7 @@ from argparse import Action
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape, flag_of
 from minilora.formats.atomic import read_json, show_path
 from minilora.peft.method import known_options
 from minilora.train.run import FORMAT, RECORD
@@ -52,7 +52,7 @@ def set_defaults(path: str, actions: Iterable[Action], args: Sequence[str]) -> N
             f"--config {show_path(path)} is of another command: no flag here sets {escape(', '.join(strange))}"
         )
     typed, told = _flags(args), _flags(str(record.get("command")).split())
-    left_out = {name for flag in typed for name in DECIDES.get(flag, ()) if f"--{name.replace('_', '-')}" not in told}
+    left_out = {name for flag in typed for name in DECIDES.get(flag, ()) if flag_of(name) not in told}
     left_out |= {name for flag in typed for name in REPLACES.get(flag, ())}
     config = {name: value for name, value in config.items() if name not in left_out}
     for name, value in config.items():

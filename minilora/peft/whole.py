@@ -19,15 +19,6 @@ def train_head(model: Any) -> None:
     model.lm_head.requires_grad_(True)
 
 
-def train_all(model: Any) -> None:
-    """Every parameter trains."""
-    model.requires_grad_(True)
-
-
-def plan_head(shape: Any, options: Any) -> Trainable:
-    return Trainable(Counts(head=shape.in_embedding), is_base=not shape.tied)
-
-
 def plan_all(shape: Any, options: Any) -> Trainable:
     norm = shape.hidden * (1 + shape.norm_biases)
     counts = Counts(
@@ -50,7 +41,7 @@ register(
         marker="D",
         linestyle="-.",
         lr=9e-3,
-        plan=plan_head,
+        plan=lambda shape, options: Trainable(Counts(head=shape.in_embedding), is_base=not shape.tied),
         make_trainable=train_head,
         other_names=("feature_extraction",),
     )
@@ -67,7 +58,7 @@ register(
         lr=1.5e-3,
         large_lr=5e-5,
         plan=plan_all,
-        make_trainable=train_all,
+        make_trainable=lambda model: model.requires_grad_(True),
         other_names=("full-fine-tuning",),
     )
 )

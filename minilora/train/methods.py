@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, flag_of
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import METHODS, Options, get_peft_model
 from minilora.peft.method import find, known_options
@@ -51,9 +51,11 @@ def add_option_flags(parser: ArgumentParser) -> None:
     """A flag for each option of the methods; `read_options` reads them."""
     for name, option in known_options().items():
         if option.parse is bool:
-            parser.add_argument(_flag(name), action="store_true", default=None, help=option.help)
+            parser.add_argument(flag_of(name), action="store_true", default=None, help=option.help)
         else:
-            parser.add_argument(_flag(name), type=option.parse, help=f"{option.help} (default: {option.default_words})")
+            parser.add_argument(
+                flag_of(name), type=option.parse, help=f"{option.help} (default: {option.default_words})"
+            )
 
 
 def read_options(arguments: Namespace, name: str, only_own: bool = False) -> Options:
@@ -65,15 +67,11 @@ def read_options(arguments: Namespace, name: str, only_own: bool = False) -> Opt
     own = METHODS[name].options
     given = {option: getattr(arguments, option) for option in known_options()}
     given = {option: value for option, value in given.items() if value is not None and (option in own or not only_own)}
-    if idle := [_flag(option) for option in given if option not in own]:
+    if idle := [flag_of(option) for option in given if option not in own]:
         raise MiniloraError(f"method {name} does not use {', '.join(idle)}; leave it out or choose another --method")
-    if problems := [p for option, value in given.items() for p in own[option].problems(_flag(option), value)]:
+    if problems := [p for option, value in given.items() for p in own[option].problems(flag_of(option), value)]:
         raise MiniloraError("; ".join(problems))
     return Options(**given)
-
-
-def _flag(option: str) -> str:
-    return f"--{option.replace('_', '-')}"
 
 
 def method_list() -> str:

@@ -125,13 +125,11 @@ def evaluator(
     world: the ranks that share the work.
     """
 
-    def windows() -> Iterator[dict[str, Any]]:
-        if isinstance(stream, ChatTokens):
-            return chat_windows(stream, seq_len, batch_size, PADDING)
-        return evaluation_windows(stream.ids, seq_len, batch_size)
-
     def evaluate() -> float:
-        batches = list(windows())
+        if isinstance(stream, ChatTokens):
+            batches = list(chat_windows(stream, seq_len, batch_size, PADDING))
+        else:
+            batches = list(evaluation_windows(stream.ids, seq_len, batch_size))
         with progress_bar(bar or "", len(batches), show=bar is not None) as advance:
             return bits_per_character(model, _counted(batches, advance), stream.characters, world)
 
