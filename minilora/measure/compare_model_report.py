@@ -120,7 +120,7 @@ class ModelResult:
             "rate",
             unit,
             f"against\n{LABELS[REFERENCE].split()[0]}",
-            "English\nbits/char",
+            "English",
             "quiz\n%",
         )
         return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
@@ -136,7 +136,7 @@ class ModelResult:
         settings = self.settings
         if self.has_labels:
             top = max((self.reached(row).mean for row in self.rows), default=50)
-            words = f"{settings['examples']} examples to learn from; {interval_in_words(settings['tested'], top)} "
+            words = f"{settings['examples']} examples to learn from. {interval_in_words(settings['tested'], top)} "
         else:
             words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
         prompts = {LABELS["base"]: [self.base] * bool(self.base), LABELS[PROMPTED]: list(self.records.of("prompt"))}
@@ -146,9 +146,10 @@ class ModelResult:
             )
             words += f"Calibrated: {', '.join(levels)}. "
         words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
-        words += "Against LoRA: better by so much on the same seeds and questions, ± the standard error. English and "
-        return (
-            words + "quiz: the base's level, and what an adapted model has more: bits lost, points of 60 questions won."
+        paired = "seeds and questions" if self.has_labels else "seeds"
+        return words + (
+            f"Against LoRA: better by so much on the same {paired}, ± the standard error. English and quiz: the base's "
+            "level, and what an adapted model has more: bits/char of plain English lost, points of 60 questions won."
         )
 
     def cost_grid(self) -> Grid:

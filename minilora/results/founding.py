@@ -98,7 +98,7 @@ class Founding:
             said = (claim.share_in_words, claim.memory, claim.quality)
             rows.append((LABELS[row], said[0], show_share(share), said[1], memory, said[2], *measured, verdict))
         names = (SUBJECTS[subject] for subject in self.results)
-        header = ("", "trains", "measured", "memory", "a step's peak", "quality", *names, "the text")
+        header = ("", "trains: text", "measured", "memory: text", "a step's peak", "quality: text", *names, "the text")
         return Grid("The founding table, and what was measured", header, rows, CAPTION)
 
 
