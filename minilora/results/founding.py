@@ -11,7 +11,7 @@ from minilora.measure.compare_model_report import LABELS, ModelResult
 from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES
-from minilora.show.grids import Grid, listed, show_bytes, show_share
+from minilora.show.grids import Grid, listed, markdown, show_bytes, show_share, show_signed
 
 SUBJECTS = {"reviews": "film reviews, %", "r8": "Reuters R8, %", "numpy-docs": "NumPy's docs, bits/char"}
 
@@ -100,6 +100,22 @@ class Founding:
         names = (SUBJECTS[subject] for subject in self.results)
         header = ("", "trains: text", "measured", "memory: text", "a step's peak", "quality: text", *names, "the text")
         return Grid("The founding table, and what was measured", header, rows, CAPTION)
+
+    def values(self) -> dict[str, str]:
+        """{name: as a text says it}: `founding.table`; `model.SUBJECT.ROW`, what a row reached, of which `.forgot` and
+        `.share` follow; `model.SUBJECT.base`; `model.SUBJECT.variants`, of LoRA.
+        """
+        found = {"founding.table": f"\n\n{markdown(self.grid(), numbers=False)}\n\n"} if self.rows else {}
+        for subject, result in self.results.items():
+            at = f"model.{subject}"
+            if result.base:
+                found[f"{at}.base"] = f"{result.scale * result.base[result.number]:.{result.digits}f}"
+            for row in result.rows:
+                found[f"{at}.{row}"] = result.reached(row).show(result.digits)
+                found[f"{at}.{row}.forgot"] = show_signed(result.forgot(row, "english").mean)
+                found[f"{at}.{row}.share"] = show_share(result.share(row))
+            found[f"{at}.variants"] = variants(result)
+        return found
 
 
 VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "adalora", "vera", "qlora")  # of LoRA on all linears

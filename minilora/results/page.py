@@ -51,7 +51,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
     `study.NAME`, a sentence, and `study.NAME.smollm2`; `study.NAME.table`, all its runs; `jargon.NAME`, see
     `jargon.values`; `scaling.speeds`, two ranks over each link; `scaling.sentence`, `reviews.table` and
-    `reviews.sentence`.
+    `reviews.sentence`; those of `Founding.values`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}
@@ -59,6 +59,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
         found |= {f"comparison.{method}.{name}": text for name, text in compare_report.in_texts(one).items()}
     reviews = reviews_curve(root)
     found |= {"reviews.table": f"\n\n{markdown(reviews.grid())}\n\n", "reviews.sentence": reviews.sentence()}
+    found |= founding.Founding(root / RECORDS).values()
     found |= jargon.values(jargon.read(root / RECORDS / jargon.FILE))
     steps = scaling.read(root / RECORDS / scaling.FILE)
     found["scaling.speeds"] = f"\n\n{markdown(scaling.speeds(steps))}\n\n"

@@ -69,6 +69,13 @@ def test_rows_that_were_not_measured_are_left_out(founding):
     assert "pfeiffer" in CLAIMS and "pfeiffer" not in founding.rows
 
 
+def test_what_texts_may_say(founding):
+    found = founding.values()
+    assert found["founding.table"].count("\n| ") == 2 + len(founding.rows)
+    assert found["model.reviews.base"] == "50.0" and found["model.reviews.lora"] == "87.5 ± 0.0"
+    assert found["model.reviews.lora.share"] == "1.8 %" and found["model.reviews.lora.forgot"] == "+0.000"
+
+
 def test_variants_in_words(founding):
     said = variants(founding.results["reviews"])
     assert said.startswith("QLoRA end −37.5 to −37.5 points from LoRA") and said.endswith(
