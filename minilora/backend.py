@@ -201,11 +201,6 @@ def _compiled(make: Callable[..., Callable[..., Any]], *source: str) -> Callable
     return make(*source)
 
 
-def add_at(target: Array, index: Any, values: Array) -> None:
-    """target[index] += values, with repeated indices added up."""
-    xp.add.at(target, index, values)
-
-
 def add_rows(rows: int, ids: Array, values: Array) -> Array:
     """A (rows, d) array that holds, in row i, the sum of the `values` (n, d) whose `ids` (n,) are i.
 

@@ -7,6 +7,7 @@ them.
 
 import builtins
 from collections.abc import Callable, Iterable
+from math import prod
 from typing import Any
 
 from minilora import backend
@@ -252,10 +253,7 @@ def var(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def _count(shape: tuple[int, ...], axis: Axis) -> int:
-    count = 1
-    for i in _positive_axes(axis, len(shape)):
-        count *= shape[i]
-    return count
+    return prod(shape[i] for i in _positive_axes(axis, len(shape)))
 
 
 def max(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
@@ -375,7 +373,7 @@ def getitem(a: Operand, index: Any) -> Tensor:
         if is_basic:
             out[index] = g
         else:
-            backend.add_at(out, index, g)
+            xp.add.at(out, index, g)  # repeated indices add up
         return out
 
     return record(x[index], (a, rule))

@@ -230,12 +230,6 @@ def test_add_rows_keeps_float32_and_its_input():
     np.testing.assert_array_equal(backend.to_numpy(values), np.arange(8).reshape(4, 2))
 
 
-def test_add_at_adds_repeated_indices_up():
-    target = xp.zeros((3, 2), dtype=xp.float32)
-    backend.add_at(target, backend.asarray(np.array([1, 1, 0])), xp.ones((3, 2), dtype=xp.float32))
-    assert backend.to_numpy(target).tolist() == [[1, 1], [2, 2], [0, 0]]
-
-
 def test_there_is_a_kernel_on_a_gpu_alone():
     kernel = backend.elementwise_kernel("float32 x", "float32 y", "y = 2 * x", "twice")
     assert (kernel is None) == (backend.name in ("numpy", "strict"))
