@@ -217,7 +217,7 @@ def test_generating_and_evaluating_are_as_ever(name, monkeypatch):
     assert len(used) == 3
     model.generate(IDS, 3)  # in training mode, too, a cache is written once
     model.eval()(IDS, labels=IDS)
-    model.train().gradient_checkpointing_enable(False)(IDS, labels=IDS)
+    model.train().gradient_checkpointing_disable()(IDS, labels=IDS)
     assert len(used) == 3
 
 

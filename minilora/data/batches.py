@@ -19,7 +19,7 @@ IGNORED = -100  # in labels: no loss here (PyTorch's ignore_index)
 
 
 class ShuffledEpochs:
-    """Batches without end. A subclass says what one epoch holds (`_epoch`) and what a batch is."""
+    """An endless iterator over batches. A subclass says what one epoch holds (`_epoch`) and what a batch is."""
 
     def __init__(self, batch_size: int, seed: int):
         if batch_size < 1:
@@ -50,6 +50,12 @@ class ShuffledEpochs:
             taken.extend(part)
             self._position = epoch, index + len(part)
         return np.array(taken)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        return self.next_batch()
 
     def state(self) -> dict[str, int]:
         """The place in the data, for a checkpoint."""

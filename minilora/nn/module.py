@@ -129,6 +129,10 @@ class Module:
             body.gradient_checkpointing = flag
         return self
 
+    def gradient_checkpointing_disable(self) -> Self:
+        """gradient_checkpointing_enable(False)."""
+        return self.gradient_checkpointing_enable(False)
+
     # State
 
     def state_dict(self) -> dict[str, Array]:

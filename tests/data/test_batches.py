@@ -178,7 +178,7 @@ def test_classification_windows_are_in_order():
 
 def test_classification_epochs_have_each_text_once():
     batches = make_classification()
-    drawn = [batches.next_batch() for _ in range(100)]
+    drawn = [batch for batch, _ in zip(batches, range(100), strict=False)]
     labels = np.concatenate([batch["labels"] for batch in drawn]).reshape(60, 5)
     assert (np.sort(labels, axis=1) == LABELS).all()
     assert len({tuple(row) for row in labels}) > 20
