@@ -144,18 +144,10 @@ def loss_difference(method: str, failed: list[str]) -> float:
 
 def take_turns(runners: list[Runner], rounds: int, failed: list[str]) -> dict[str, list[float]]:
     """Seconds of each runner in each round. A peer that fails is noted in `failed`, and the others go on without it."""
-    with ExitStack() as stack:
-        for runner in runners:
-            stack.enter_context(runner)
-        while True:
-            try:
-                return harness.seconds_of(harness.take_turns(runners, rounds))
-            except RunnerError as error:
-                if error.name == "minilora":
-                    raise
-                print(error.said, file=sys.stderr)
-                failed.append(str(error))
-                runners = [runner for runner in runners if runner.name != error.name]
+    errors: list[RunnerError] = []
+    answers = harness.take_turns_with_peers(runners, rounds, errors)
+    failed += map(str, errors)
+    return harness.seconds_of(answers)
 
 
 def length_of(size: str) -> int:

@@ -10,7 +10,7 @@ import resource
 import statistics
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from tempfile import TemporaryFile
 from time import perf_counter
@@ -109,10 +109,28 @@ def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict
     """By name, what each runner answers in each round, with about so many seconds a turn."""
     counts = {}
     for runner in runners:
-        runner.steps(2)  # warm up
+        runner.first = 2 * runner.steps(2)["seconds"]  # warm up
         counts[runner] = max(1, round(seconds / runner.steps(2)["seconds"]))
     turns = [[runner.steps(counts[runner]) for runner in runners] for _ in range(rounds)]
     return {runner.name: list(answers) for runner, answers in zip(runners, zip(*turns, strict=True), strict=True)}
+
+
+def take_turns_with_peers(runners: list[Runner], rounds: int, failed: list[RunnerError]) -> dict[str, list[dict]]:
+    """As `take_turns`, with processes that end when it does. A peer that fails is noted in `failed`, and the others go
+    on without it; where minilora fails, its RunnerError is raised.
+    """
+    with ExitStack() as stack:
+        for runner in runners:
+            stack.enter_context(runner)
+        while True:
+            try:
+                return take_turns(runners, rounds)
+            except RunnerError as error:
+                if error.name == "minilora":
+                    raise
+                print(error.said, file=sys.stderr)
+                failed.append(error)
+                runners = [runner for runner in runners if runner.name != error.name]
 
 
 def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:

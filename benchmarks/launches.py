@@ -24,10 +24,9 @@ from tests.helpers import strict
 
 PACKAGE = f"{Path(minilora.__file__).parent}/"
 PASSED_OVER = ("backend.py", "kernels.py", "classroom/device.py", "ops.py", "functional/rows.py", "threads.py")
-SMOLLM2 = {"vocab": 49152, "hidden": 576, "intermediate": 1536, "layers": 30, "heads": 9, "kv_heads": 3}
 SIZES = {
     "hidden 256, 4 layers": step.SIZES["hidden 256, 4 layers"],
-    "SmolLM2-135M, 4 x 128": SMOLLM2 | {"length": 128, "batch": 4},
+    "SmolLM2-135M, 4 x 128": step.SMOLLM2 | {"length": 128, "batch": 4},
 }
 NUMBER_SHOWN = 12  # of the chains, those with most launches
 

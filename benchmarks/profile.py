@@ -35,7 +35,7 @@ from unittest.mock import patch
 import numpy as np
 
 import minilora
-from benchmarks import quant, smollm2, step
+from benchmarks import decoding, quant, step
 from minilora import backend, blas
 
 PRODUCTS = {"matmul", "dot"}
@@ -208,13 +208,12 @@ def timed(work: Callable, clock: Callable) -> float:
 def works() -> dict[str, Callable]:
     """{row: a function of a number of threads (None: all) that gives the work}."""
     found = {}
-    for size, of_size in step.SIZES.items():
+    for size in step.IN_DEPTH:
         for method in step.METHODS:
-            found[f"{size}, {method}"] = partial(step.minilora_step, of_size, method, None)
+            found[f"{size}, {method}"] = partial(step.minilora_step, step.find_size(size), method, None)
     for name in ("dequantize", "quantize"):
         found[f"{name} 4096 x 4096"] = partial(quant.Minilora().work, name, 4096, "nf4")
-    for name, work in smollm2.WORKS.items():
-        found[f"SmolLM2-135M, {name}"] = partial(smollm2.minilora_work, work)
+    found["SmolLM2-135M, greedy"] = lambda threads: decoding.minilora_work("any", lookup=False)
     return found
 
 

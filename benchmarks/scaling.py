@@ -68,7 +68,7 @@ def serve(method: str, sums: bool, count: int) -> None:
         sent = sum(a.nbytes for a in arrays)
         return found
 
-    model = minilora_model(SIZE, method, targets=["q_proj", "v_proj"])
+    model = minilora_model(SIZE | {"targets": ["q_proj", "v_proj"]}, method)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer, rng = AdamW(parameters, lr=1e-3), np.random.default_rng(0)
 

@@ -1,15 +1,13 @@
-"""SmolLM2-135M in minilora beside transformers and PEFT: equal results, files both ways, speed, and memory.
+"""SmolLM2-135M in minilora beside transformers and PEFT: equal results, files both ways, loading, and memory.
 
     pip install -e ".[parity,gguf]" && minilora models get smollm2 && python -m benchmarks.smollm2
 
-Equal and out again: see `benchmarks.smollm2_checks`. Speed: each library in a process of its own, taking turns, all
-cores for both; medians over the rounds, and the median of the rounds' ratios. A step is 4 x 128 tokens forward and
-backward, clipping and AdamW; LoRA is of rank 8 on q and v, QLoRA the same over NF4 (bitsandbytes' layers on the other
-side); greedy is 64 tokens after a prompt of 16; load is from the GGUF file in a fresh process, its tokenizer included
-in minilora, and "from the shell" is that with the start of Python and the imports. Memory: fresh processes that load,
-do three steps of 512 tokens with adapters of rank 8 on all linears, and say the peak of their resident set ("ckpt":
-with gradient checkpointing); what it is made of is counted in another process, where the counting (tracemalloc) takes
-memory itself.
+Equal and out again: see `benchmarks.smollm2_checks`. Load: from the GGUF file in a fresh process, its tokenizer
+included in minilora, in medians over the rounds and the median of the rounds' ratios; "from the shell" is that with the
+start of Python and the imports. Memory: fresh processes that load, do three steps of 512 tokens with adapters of rank 8
+on all linears, and say the peak of their resident set ("ckpt": with gradient checkpointing); what it is made of is
+counted in another process, where the counting (tracemalloc) takes memory itself. The speed of steps and of decoding is
+measured by `benchmarks.speed`.
 """
 
 import argparse
@@ -21,146 +19,22 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.harness import Runner, median_ratio, seconds_of, serve, take_turns
+from benchmarks import step
+from benchmarks.harness import median_ratio
 from minilora import threads
 
 NAME = "smollm2"
-PARTS = ("equal", "out", "speed", "memory")
+PARTS = ("equal", "out", "load", "memory")
 NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "gguf")  # the extras parity and gguf
-ROWS, LENGTH, RANK, NEW_TOKENS, PROMPT_TOKENS = 4, 128, 8, 64, 16
-ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-GOALS = {"LoRA step": 1.1, "greedy": 1.3, "load": 3.0, "memory": 700e6}  # ratios, seconds, bytes
-WORKS = {"LoRA step": "lora", "QLoRA step": "qlora", "greedy": "greedy"}
-
-
-def file_of_model() -> Path:
-    from minilora.train import catalog
-
-    return catalog.find(NAME)
+SIZE = step.SMOLLM2 | {"pretrained": NAME, "targets": step.ALL_LINEAR}
+GOALS = {"load": 3.0, "memory": 700e6}  # seconds, bytes
 
 
 # What is timed
-
-
-def token_ids(rows: int, length: int):
-    import numpy as np
-
-    return np.random.default_rng(0).integers(100, 49_000, (rows, length))
-
-
-def minilora_model(method: str, targets=("q_proj", "v_proj")):
-    from minilora.models.llama import LlamaForCausalLM
-    from minilora.peft import LoraConfig, get_peft_model
-    from minilora.quant import load_4bit
-
-    if method == "qlora":
-        model = load_4bit(LlamaForCausalLM, file_of_model())
-    else:
-        model = LlamaForCausalLM.from_pretrained(file_of_model())
-    if method == "greedy":
-        return model
-    return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(targets)))
-
-
-def minilora_step(model, rows: int, length: int):
-    """A function that does one step and returns the loss."""
-    from minilora.optim import AdamW, clip_grad_norm_
-
-    parameters = [p for p in model.train().parameters() if p.requires_grad]
-    optimizer, ids = AdamW(parameters, lr=1e-3), token_ids(rows, length)
-
-    def step():
-        loss = model(ids, labels=ids).loss
-        loss.backward()
-        clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.data
-
-    step.optimizer, step.parameters = optimizer, parameters
-    return step
-
-
-def minilora_work(work: str, count: int | None = None):
-    model = minilora_model(work)
-    if work == "greedy":
-        prompt = token_ids(1, PROMPT_TOKENS)
-        return lambda: len(model.generate(prompt, NEW_TOKENS, temperature=0, eos_token_id=[]))
-    step = minilora_step(model, ROWS, LENGTH)
-
-    def on_threads():
-        with threads.using(count):
-            return step()
-
-    return on_threads
-
-
-def torch_model(method: str, targets=("q_proj", "v_proj")):
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    path = file_of_model()
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    if method == "greedy":
-        return model.eval()
-    if method == "qlora":
-        from bitsandbytes.nn import Linear4bit
-
-        model.is_loaded_in_4bit = True  # PEFT asks
-        for module in list(model.model.layers.modules()):
-            for name, linear in list(module.named_children()):
-                if type(linear) is torch.nn.Linear:
-                    settings = {"bias": False, "compress_statistics": False, "quant_type": "nf4"}
-                    new = Linear4bit(linear.in_features, linear.out_features, compute_dtype=torch.float32, **settings)
-                    new.load_state_dict(linear.state_dict())
-                    setattr(module, name, new.to("cpu"))  # `to` quantizes it
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(targets), task_type="CAUSAL_LM")
-    return get_peft_model(model, config)
-
-
-def torch_step(model, rows: int, length: int):
-    import torch
-
-    parameters = [p for p in model.train().parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-    ids = torch.from_numpy(token_ids(rows, length))
-
-    def step():
-        loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
-
-    return step
-
-
-def torch_work(work: str):
-    model = torch_model(work)
-    if work != "greedy":
-        return torch_step(model, ROWS, LENGTH)
-    import torch
-    from transformers import GenerationConfig
-
-    settings = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
-    model.generation_config.eos_token_id = None  # what `settings` leaves open is taken from here
-    prompt = torch.from_numpy(token_ids(1, PROMPT_TOKENS))
-    mask = torch.ones_like(prompt)
-    return lambda: len(model.generate(prompt, attention_mask=mask, generation_config=settings))
-
-
-LIBRARIES = {"minilora": minilora_work, "transformers": torch_work}
 
 
 def load(library: str, method: str) -> dict:
@@ -174,14 +48,11 @@ def load(library: str, method: str) -> dict:
         recipes.load_model(NAME, quantization={"quant_type": "nf4"} if method == "qlora" else None)
     else:
         import torch
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
+        from transformers import AutoModelForCausalLM  # noqa: F401
 
-        logging.disable_progress_bar()
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        path = file_of_model()
         started = perf_counter()
-        AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        step.transformers_model(SIZE)
     return {"seconds": perf_counter() - started}
 
 
@@ -198,6 +69,11 @@ def resident() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
+def sized(rows: int) -> dict:
+    """512 tokens in so many rows."""
+    return SIZE | {"batch": rows, "length": 512 // rows}
+
+
 def minilora_memory(method: str, rows: int, count: int, counted: bool, checkpointing: bool) -> dict:
     """Bytes at the stages of three steps; where `counted`, of the kinds of arrays instead."""
     import tracemalloc
@@ -209,24 +85,24 @@ def minilora_memory(method: str, rows: int, count: int, counted: bool, checkpoin
     import minilora.peft
     import minilora.quant
 
-    found = {"rest": resident()}
-    model = minilora_model(method, ALL_LINEAR)  # before the first step, from which on the process keeps freed memory
+    size, found = sized(rows), {"rest": resident()}
+    model = step.minilora_model(size, method)  # before the first step, from which on the process keeps freed memory
     model.gradient_checkpointing_enable(checkpointing)
     found |= {"loaded": resident(), "peak of loading": peak()}
     with threads.using(count):
-        step = minilora_step(model, rows, 512 // rows)
+        one_step = step.minilora_loop(model, step.token_ids(size))
         if not counted:
             for _ in range(3):
-                step()
+                one_step()
             return found | {"peak": peak()}
-        step()  # the optimizer makes its arrays in the first
+        one_step()  # the optimizer makes its arrays in the first
         tracemalloc.start()
-        step()
+        one_step()
         found = {"step": tracemalloc.get_traced_memory()[1]}
         tracemalloc.stop()
     layers = [module for _, module in model.named_modules() if isinstance(module, minilora.quant.Linear4bit)]
     frozen = {id(p.data): p.data.nbytes for p in model.parameters() if not p.requires_grad}
-    trained = sum(p.data.nbytes for p in step.parameters)
+    trained = sum(p.data.nbytes for p in model.parameters() if p.requires_grad)
     return found | {
         "codes": sum(layer.nbytes for layer in layers),
         "frozen": sum(frozen.values()),
@@ -235,10 +111,9 @@ def minilora_memory(method: str, rows: int, count: int, counted: bool, checkpoin
 
 
 def torch_memory(method: str, rows: int) -> dict:
-    model = torch_model(method, ALL_LINEAR)
-    step = torch_step(model, rows, 512 // rows)
+    one_step = step.transformers_step(sized(rows), method)
     for _ in range(3):
-        step()
+        one_step()
     return {"peak": peak()}
 
 
@@ -290,15 +165,10 @@ def show_out(say) -> list[dict]:
     return rows
 
 
-def show_speed(say, rounds: int) -> dict:
+def show_load(say, rounds: int) -> dict:
+    from minilora import blas
+
     found = {}
-    for name, work in WORKS.items():
-        with ExitStack() as stack:
-            arguments = ["benchmarks.smollm2", "--work", work, "--serve"]
-            runners = [stack.enter_context(Runner(library, *arguments, library)) for library in LIBRARIES]
-            seconds = seconds_of(take_turns(runners, rounds))
-        found[name] = {library: statistics.median(of_one) for library, of_one in seconds.items()}
-        found[name]["ratio"] = median_ratio(seconds["transformers"], seconds["minilora"])
     kinds = {"load": ("minilora", "lora"), "load in 4 bits": ("minilora", "qlora"), "other": ("transformers", "lora")}
     turns = [{kind: fresh("load", *of_kind) for kind, of_kind in kinds.items()} for _ in range(rounds)]
     for name, key in (("", "seconds"), (", from the shell", "process")):
@@ -306,16 +176,11 @@ def show_speed(say, rounds: int) -> dict:
         for kind in ("load", "load in 4 bits"):
             row = {"minilora": statistics.median(of_kind[kind]), "transformers": statistics.median(of_kind["other"])}
             found[kind + name] = row | {"ratio": median_ratio(of_kind["other"], of_kind[kind])}
-
-    from minilora import blas
-
-    say(f"Speed: seconds, medians of {rounds} rounds, {blas.cores()} cores")
+    say(f"Load: seconds, medians of {rounds} rounds, {blas.cores()} cores")
     say(f"{'work':<32}{'minilora':>10}{'transformers':>14}{'ratio':>8}{'goal':>12}")
-    goals = {name: f"{GOALS[name]} times" for name in ("LoRA step", "greedy")} | {"load": f"{GOALS['load']:.0f} s"}
     for name, row in found.items():
-        label = f"{name}, {NEW_TOKENS} tokens" if name == "greedy" else name
-        seconds = f"{row['minilora']:>10.2f}{row['transformers']:>14.2f}"
-        say(f"{label:<32}{seconds}{row['ratio']:>8.2f}{goals.get(name, ''):>12}")
+        goal = f"{GOALS['load']:.0f} s" if name == "load" else ""
+        say(f"{name:<32}{row['minilora']:>10.2f}{row['transformers']:>14.2f}{row['ratio']:>8.2f}{goal:>12}")
     return found
 
 
@@ -329,9 +194,9 @@ def show_memory(say) -> dict:
         plain = fresh("memory", "minilora", "qlora", rows, count, False, checkpointing)
         found[name] = plain | fresh("memory", "minilora", "qlora", rows, count, True, checkpointing)
     for method in ("lora", "qlora"):
-        found[f"transformers {method}"] = fresh("memory", "transformers", method, ROWS)
+        found[f"transformers {method}"] = fresh("memory", "transformers", method, 4)
 
-    say(f"Memory: MB of QLoRA, 512 tokens, rank {RANK} on all linears (goal: {GOALS['memory'] / 1e6:.0f})")
+    say(f"Memory: MB of QLoRA, 512 tokens, rank {step.RANK} on all linears (goal: {GOALS['memory'] / 1e6:.0f})")
     labels = {
         "peak": "peak of the process",
         "peak of loading": "  peak of loading",
@@ -358,15 +223,10 @@ def show_memory(say) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS)
-    parser.add_argument("--rounds", type=int, default=7, help="of the speed (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="of the loading (default: 7)")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the tables")
-    parser.add_argument("--serve", choices=LIBRARIES, help=argparse.SUPPRESS)
-    parser.add_argument("--work", choices=WORKS.values(), help=argparse.SUPPRESS)
     parser.add_argument("--fresh", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        serve(LIBRARIES[arguments.serve](arguments.work), arguments.serve, "cpu")
-        return 0
     if arguments.fresh:
         kind, library, *rest = arguments.fresh
         print(json.dumps(load(library, *rest) if kind == "load" else MEMORY[library](*rest)))
@@ -379,7 +239,7 @@ def main() -> int:
         print(f'{", ".join(missing)} missing: pip install -e ".[parity,gguf]"', file=sys.stderr)
         return 2
     try:
-        file_of_model()
+        step.file_of_model(SIZE)
     except MiniloraError as error:
         print(error, file=sys.stderr)
         return 2
@@ -388,7 +248,7 @@ def main() -> int:
     run = {
         "equal": lambda: show_equal(say),
         "out": lambda: show_out(say),
-        "speed": lambda: show_speed(say, arguments.rounds),
+        "load": lambda: show_load(say, arguments.rounds),
         "memory": lambda: show_memory(say),
     }
     found = {}

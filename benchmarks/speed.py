@@ -1,178 +1,219 @@
-"""Every row of the speed table: before a change, after it, and the peers, taking turns; and where the seconds go.
+"""Every row of the speed table: minilora's plain loop and its peers, taking turns; and where the seconds go.
 
-    git worktree add --detach TREE COMMIT
-    python -m benchmarks.speed --before TREE --out minilora/assets/results/speed.json
+    pip install -e ".[parity,gguf]" && minilora models get smollm2
+    python -m benchmarks.speed --out minilora/assets/results
 
-TREE holds the minilora to compare with, and its benchmarks. Each of the three runs in a process of its own and works
-when it is told to; a ratio is the median of the rounds' ratios. The two lines of `benchmarks.profile` go with each row.
-With --row, rows whose names contain it are measured and the others of the file stay, so that the table can be filled
-in several sittings on one machine. `python -m minilora.results.page` makes the table in docs/results.md of the file.
+Each library runs in a process of its own and works when it is told to. The peers are transformers (with PEFT for LoRA,
+and with bitsandbytes for QLoRA) and lean PyTorch, both eager; the faster of them counts. Lean PyTorch compiled by
+torch.compile is measured beside them, and llama.cpp decodes where llama-cpp-python is installed. A ratio is the median
+of the rounds' ratios. A peer that fails is noted with its reason, and the others go on.
+
+A record holds what one processor measured: --out takes a file, or a folder in which the file has the processor's name.
+The table can be filled in several sittings: --row measures rows whose names contain it, --missing those that the record
+lacks, and the others stay. With --before, the minilora of another checkout takes turns, too (git worktree add --detach
+TREE COMMIT). `python -m minilora.results.page` makes the tables in docs/results.md of the records.
 """
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import harness, quant, smollm2, step
+from benchmarks import decoding, harness, profile, quant, step
 from minilora.formats.atomic import read_json, write_json
 from minilora.measure.records import machine
-from minilora.results.speed import KIND, VERSION
+from minilora.results import speed
 
-PEERS = ("torch", "transformers", "peft", "bitsandbytes")  # packages
-GOALS = {"full": 1.1, "lora": 1.3, "qlora": 2.0}  # of the model of hidden size 256
-AGAINST = {"full": "PyTorch", "lora": "PEFT", "qlora": "PEFT + bitsandbytes"}
-SHARE, START = 0.7, 0.4  # of the products in a step; seconds of the start
-
-
-def of_step(size: str, method: str, before: Path, rounds: int) -> Iterator[dict]:
-    """The row of a training step and, of the large model, that of the share of its products."""
-    arguments = ["benchmarks.step", "--size", size, "--method", method, "--serve"]
-    found = turns(before, [*arguments, "minilora"], [*arguments, "torch"], rounds, products=[*arguments, "products"])
-    goal = GOALS[method] if "256" in size else 2.0
-    yield row(f"{size}, {method}", AGAINST[method], goal, found)
-    if "256" in size:
-        yield {
-            "name": f"share of products, {size}, {method}",
-            "against": "the whole step",
-            "goal": SHARE,
-            "before": harness.median_ratio(found["products"], found["before"]),
-            "now": harness.median_ratio(found["products"], found["now"]),
-        }
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "llama-cpp-python")
+COUNTING = ("transformers", "transformers, look-up", "torch", "bitsandbytes")  # of these peers, the faster counts
+ROOT = Path(__file__).parents[1]
 
 
-def of_smollm2(name: str, work: str, before: Path, rounds: int) -> Iterator[dict]:
-    arguments = ["benchmarks.smollm2", "--work", work, "--serve"]
-    found = turns(before, [*arguments, "minilora"], [*arguments, "transformers"], rounds)
-    against = "transformers" if work == "greedy" else "transformers + PEFT"
-    yield row(f"SmolLM2-135M, {name}", against, smollm2.GOALS.get(name), found)
+def beside_peers(name: str, libraries: dict[str, list[str]], before: Path | None, rounds: int) -> Iterator[dict]:
+    """The row of a step or of decoding. libraries: by name, the arguments of a Runner."""
+    runners = [harness.Runner(library, *arguments) for library, arguments in libraries.items()]
+    if before:
+        runners.append(harness.Runner("before", *libraries["minilora"], folder=before))
+    failed: list[harness.RunnerError] = []
+    answers = harness.take_turns_with_peers(runners, rounds, failed)
+    found = row(name, harness.seconds_of(answers))
+    found["peaks"] = {library: of_one[-1]["peak"] for library, of_one in answers.items()}
+    found["failed"] = {error.name: reason(error) for error in failed}
+    if "torch.compile" in answers:
+        found["compiling"] = next(runner.first for runner in runners if runner.name == "torch.compile")
+    yield found
 
 
-def of_quant(name: str, before: Path, rounds: int) -> Iterator[dict]:
-    runners = {"before": quant.Runner("minilora", before), "now": quant.Runner("minilora")}
-    runners["peer"] = quant.Runner("bitsandbytes")
-    for threads in (1, 0):
-        found = quant.take_turns(runners, (name, 4096, "nf4", threads), rounds)
-        words = f"{threads} thread" if threads else "all cores"
-        yield row(f"{name} 4096 x 4096, {words}", "bitsandbytes", {"dequantize": 2.0, "quantize": 4.0}[name], found)
+def row(name: str, seconds: dict[str, list[float]]) -> dict:
+    """What there is to say of the libraries' seconds in each round."""
+    medians = {library: statistics.median(of_one) for library, of_one in seconds.items()}
+    ratios = {library: harness.median_ratio(of_one, seconds["minilora"]) for library, of_one in seconds.items()}
+    del ratios["minilora"]
+    against = min((library for library in COUNTING if library in medians), key=medians.get, default=None)
+    return {"name": name, "value": ratios.get(against), "against": against, "seconds": medians, "ratios": ratios}
+
+
+def reason(error: harness.RunnerError) -> str:
+    """Why a peer ended, in a word: the class of the error, or of the one that it wraps."""
+    named = re.findall(r"^[\w.]*?(\w+(?:Error|Exception|Exit))\b(?:: ([A-Z]\w+)(?=:))?", error.said, re.MULTILINE)
+    return named[-1][1] or named[-1][0] if named else str(error).removeprefix(f"{error.name}: ")
+
+
+def of_step(size: str, method: str, before: Path | None, rounds: int) -> Iterator[dict]:
+    libraries = {library: step.arguments_of(library, size, method) for library in ("minilora", *step.PEERS)}
+    return beside_peers(f"{size}, {method}", libraries, before, rounds)
+
+
+def in_depth(size: str, method: str, before: Path | None, rounds: int) -> Iterator[dict]:
+    """The rows of what a step's products take alone, and of other ways to spread it over the cores."""
+    names = ("minilora", *step.WAYS)
+    runners = [step.step_runner(library, size, method) for library in names]
+    found = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, []))
+    ratios = {way: harness.median_ratio(found[way], found["minilora"]) for way in names}
+    best = min(("minilora", "one thread", "all threads"), key=lambda way: statistics.median(found[way]))
+    words = {"share of products": "products", "all cores over one": "one thread", "plain loop over best way": best}
+    for what, way in words.items():
+        yield {"name": f"{what}, {size}, {method}", "value": ratios[way]}
+
+
+def of_decoding(name: str, prompt: str, lookup: bool, before: Path | None, rounds: int) -> Iterator[dict]:
+    libraries = {"minilora": decoding.arguments_of("minilora", prompt, lookup)}
+    libraries["transformers"] = decoding.arguments_of("transformers", prompt, False)
+    if lookup:
+        libraries["transformers, look-up"] = decoding.arguments_of("transformers", prompt, True)
+    elif find_spec("llama_cpp"):
+        libraries["llama.cpp"] = decoding.arguments_of("llama.cpp", prompt, False)
+    return beside_peers(name, libraries, before, rounds)
+
+
+def of_quant(name: str, before: Path | None, rounds: int) -> Iterator[dict]:
+    runners = {"minilora": quant.Runner("minilora")}
+    if before:
+        runners["before"] = quant.Runner("minilora", before)
+    if find_spec("bitsandbytes"):
+        runners["bitsandbytes"] = quant.Runner("bitsandbytes")
+    for threads, words in ((1, "1 thread"), (0, "all cores")):
+        yield row(f"{name}, {words}", quant.take_turns(runners, (name.split()[0], 4096, "nf4", threads), 2 * rounds))
     for runner in runners.values():
         runner.close()
 
 
-def of_start(name: str, arguments: list[str], before: Path, rounds: int) -> Iterator[dict]:
+def of_start(name: str, arguments: list[str], before: Path | None, rounds: int) -> Iterator[dict]:
     def seconds(folder: Path) -> float:
         started = perf_counter()
         command = [sys.executable, *arguments]
         subprocess.run(command, cwd=folder, env=harness.environment(folder), check=True, stdout=subprocess.DEVNULL)
         return perf_counter() - started
 
-    folders = {"before": before, "now": Path(__file__).parents[1]}
-    found = [{which: seconds(folder) for which, folder in folders.items()} for _ in range(rounds + 1)][1:]
-    medians = {which: statistics.median(turn[which] for turn in found) for which in folders}
-    yield {"name": name, "against": "seconds", "goal": START, "below": True} | medians
+    folders = {"minilora": ROOT} | ({"before": before} if before else {})
+    turns = [{which: seconds(folder) for which, folder in folders.items()} for _ in range(rounds + 1)][1:]
+    found = row(name, {which: [turn[which] for turn in turns] for which in folders})
+    yield found | {"value": found["seconds"]["minilora"]}
 
 
-def turns(before: Path, ours: list[str], peer: list[str], rounds: int, **others: list[str]) -> dict[str, list[float]]:
-    """The seconds of each runner in each round."""
-    with ExitStack() as stack:
-        runners = [
-            harness.Runner("before", *ours, folder=before),
-            harness.Runner("now", *ours),
-            harness.Runner("peer", *peer),
-        ]
-        runners += [harness.Runner(name, *arguments) for name, arguments in others.items()]
-        for runner in runners:
-            stack.enter_context(runner)
-        return harness.seconds_of(harness.take_turns(runners, rounds))
-
-
-def row(name: str, against: str, goal: float | None, found: dict[str, list[float]]) -> dict:
-    return {
-        "name": name,
-        "against": against,
-        "goal": goal,
-        "before": harness.median_ratio(found["peer"], found["before"]),
-        "now": harness.median_ratio(found["peer"], found["now"]),
-        "faster": harness.median_ratio(found["before"], found["now"]),
-        "seconds": {which: statistics.median(found[which]) for which in ("before", "now", "peer")},
-        "rounds": len(found["now"]),
-    }
-
-
-def groups(before: Path, rounds: int) -> dict[str, Callable[[], Iterator[dict]]]:
-    """{what `--row` looks in, and the profile goes by: what gives its rows}."""
-    found = {}
-    for size in step.SIZES:
-        for method in step.METHODS:
-            found[f"{size}, {method}"] = partial(of_step, size, method, before, rounds)
-    for name in ("dequantize", "quantize"):
-        found[f"{name} 4096 x 4096"] = partial(of_quant, name, before, 2 * rounds)
-    for name, work in smollm2.WORKS.items():
-        found[f"SmolLM2-135M, {name}"] = partial(of_smollm2, name, work, before, rounds)
-    found["import minilora"] = partial(of_start, "import minilora", ["-c", "import minilora"], before, rounds)
-    found["minilora --help"] = partial(of_start, "minilora --help", ["-m", "minilora", "--help"], before, rounds)
+def groups() -> dict[str, Callable[..., Iterator[dict]]]:
+    """{what `--row` looks in: what gives its rows, of `before` and a number of rounds}."""
+    found: dict[str, Callable[..., Iterator[dict]]] = {}
+    for size in step.SIZES | step.SHORT | step.REAL:
+        found |= {f"{size}, {method}": partial(of_step, size, method) for method in step.METHODS}
+    for size in step.IN_DEPTH:
+        found |= {f"in depth: {size}, {method}": partial(in_depth, size, method) for method in step.METHODS}
+    found["SmolLM2-135M, greedy"] = partial(of_decoding, "SmolLM2-135M, greedy", "any", False)
+    for prompt in decoding.QUESTIONS:
+        name = f"SmolLM2-135M, look-up, {prompt}"
+        found[name] = partial(of_decoding, name, prompt, True)
+    for name in ("dequantize 4096 x 4096", "quantize 4096 x 4096"):
+        found[name] = partial(of_quant, name)
+    found["import minilora"] = partial(of_start, "import minilora", ["-c", "import minilora"])
+    found["minilora --help"] = partial(of_start, "minilora --help", ["-m", "minilora", "--help"])
     return found
 
 
-def profiled(name: str) -> list[str]:
-    """The two lines of the profile, made in a process of its own; none for the time of the start."""
+def profile_of(name: str) -> list[str]:
+    """The two lines of the profile, made in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.profile", "--json", "--exactly", name]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1]).get(name, [])
+    return json.loads(done.stdout.splitlines()[-1])[name]
 
 
 def commit_of(folder: Path) -> str:
-    command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Of the peers that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", type=Path, required=True, metavar="TREE")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the record (default: print only)")
+    parser.add_argument("--before", type=Path, metavar="TREE", help="a checkout to compare with")
     parser.add_argument("--row", default="", help="a part of the names of the rows to measure (default: all)")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--profiles", action="store_true", help="make only the profiles anew")
+    parser.add_argument("--missing", action="store_true", help="measure only what the record lacks")
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     header = {
-        "minilora": KIND,
-        "version": VERSION,
+        "minilora": speed.KIND,
+        "version": speed.VERSION,
         "command": "python -m benchmarks.speed",
-        "before_commit": commit_of(arguments.before),
         "machine": machine(),
-        "peers": {name: version(name) for name in PEERS},
+        "peers": versions(),
     }
-    rows = {}
-    if arguments.out.exists():
-        there = read_json(arguments.out)
+    out, rows = arguments.out, {}
+    if out and out.is_dir():
+        out = out / speed.file_of(header["machine"])
+    if out and out.exists():
+        there = read_json(out)
         if differ := [name for name in header if there.get(name) != header[name]]:
-            parser.error(f"{arguments.out} was measured otherwise: {', '.join(differ)}; choose another file")
+            parser.error(f"{out} was measured otherwise: {', '.join(differ)}; choose another file")
         rows = {one["name"]: one for one in there["rows"]}
-    for name, measure in groups(arguments.before.resolve(), arguments.rounds).items():
-        if arguments.row not in name:
+    before = arguments.before and arguments.before.resolve()
+    commits = {"commit": commit_of(ROOT)} | ({"before": commit_of(before)} if before else {})
+    status, profiled = 0, profile.works()
+    for name, measure in groups().items():
+        if arguments.row not in name or (arguments.missing and any(one["group"] == name for one in rows.values())):
             continue
-        profile = profiled(name)
-        if arguments.profiles:
-            of_name = [one for one in rows.values() if one["name"].startswith(name) or one["name"].endswith(name)]
-            rows |= {one["name"]: one | {"profile": profile} for one in of_name}
-            print(name, *profile, sep="\n  ", flush=True)
-        for one in () if arguments.profiles else measure():
-            rows[one["name"]] = one | {"profile": profile}
-            seconds = "".join(f" {which} {value:.4g} s" for which, value in one.get("seconds", {}).items())
-            print(
-                f"{one['name']:<46} {one['before']:.2f} -> {one['now']:.2f} (goal {one['goal']}){seconds}", flush=True
-            )
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(arguments.out, header | {"date": date, "rows": list(rows.values())})
-    return 0
+        more = commits | {"group": name, "rounds": arguments.rounds, "date": date[:10]}
+        try:
+            found = [one | more for one in measure(before, arguments.rounds)]
+        except harness.RunnerError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = 1
+            continue
+        if name in profiled:
+            found[0]["profile"] = profile_of(name)
+        for one in found:
+            show(one)
+        rows |= {one["name"]: one for one in found}
+        if out:
+            write_json(out, header | {"date": date, "rows": list(rows.values())})
+    return status
+
+
+def show(one: dict) -> None:
+    """Print a row."""
+    parts = [f"{one['value']:.2f}" if one["value"] is not None else "–"]
+    parts += [f"{library} {1000 * value:.4g} ms" for library, value in one.get("seconds", {}).items()]
+    parts += [f"{library}: {why}" for library, why in one.get("failed", {}).items()]
+    print(f"{one['name']:<46} {', '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,15 @@
-"""A training step in minilora, in transformers with PEFT (and bitsandbytes), and in lean PyTorch: the same
-architecture, batch, optimizer and plain loop, taking turns in one run.
+"""A training step in minilora, in transformers with PEFT (and bitsandbytes), and in lean PyTorch, eager and compiled:
+the same architecture, batch, optimizer and plain loop.
 
-    pip install -e ".[parity]" && python -m benchmarks.step
-
-Each library runs in a process of its own and does a few steps when it is told to, so neither disturbs the other.
-Printed are milliseconds a step (medians over the rounds), and medians of the rounds' ratios: of transformers' and
-PyTorch's time to minilora's; of the best way's to the plain loop's, which decides by itself between all threads and
-one; of one thread's to the plain loop's. Then the share of minilora's step that its matrix products take when run
-alone, and the peak memory of minilora and transformers.
+`benchmarks.speed`, `.curves` and `.gpu` start this file once for each library, in a process of its own that does steps
+when it is told to. Also here: a step's matrix products alone, and other ways to spread it over the cores.
 """
 
 import argparse
 import json
 import os
-import statistics
-from contextlib import ExitStack
 
-from benchmarks.harness import Runner, median_ratio, seconds_of, serve, take_turns
+from benchmarks.harness import Runner, serve
 
 SIZES = {
     "hidden 256, 4 layers": {"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8, "length": 128},
@@ -33,51 +26,70 @@ LARGE = {  # for a GPU
         "length": 512,
     },
 }
+SMOLLM2 = {"vocab": 49152, "hidden": 576, "intermediate": 1536, "layers": 30, "heads": 9, "kv_heads": 3}
+PRETRAINED = {"pretrained": "smollm2", "targets": ["q_proj", "v_proj"]}  # PEFT's default for a Llama
+REAL = {
+    f"SmolLM2-135M, {batch} x {length}": SMOLLM2 | PRETRAINED | {"batch": batch, "length": length}
+    for batch, length in ((1, 128), (4, 128), (1, 512))
+}
+IN_DEPTH = (*SIZES, "SmolLM2-135M, 4 x 128")  # of which more is measured than the speed
 METHODS = ("full", "lora", "qlora")
+ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 BATCH, RANK = 16, 8  # a size may have a "batch" of its own
 BACKENDS = {"cpu": "numpy", "cuda": "cupy"}
 
 
-def minilora_model(size: dict, method: str, targets: str | list[str] = "all-linear"):
-    """A fresh model of that size, adapted by the method; targets: what LoRA adapts."""
+def file_of_model(size: dict):
+    """The file of a pretrained model."""
+    from minilora.train import catalog
+
+    return catalog.find(size["pretrained"])
+
+
+def token_ids(size: dict):
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, size["vocab"], (size.get("batch", BATCH), size["length"]))
+
+
+# minilora
+
+
+def minilora_model(size: dict, method: str):
+    """A model of that size, fresh or pretrained, adapted by the method."""
     from minilora.models.llama import LlamaConfig, LlamaForCausalLM
     from minilora.peft import LoraConfig, get_peft_model
+    from minilora.quant import load_4bit, quantize_model
 
-    config = LlamaConfig(
-        vocab_size=size["vocab"],
-        hidden_size=size["hidden"],
-        intermediate_size=size["intermediate"],
-        num_hidden_layers=size["layers"],
-        num_attention_heads=size["heads"],
-        num_key_value_heads=size.get("kv_heads"),
-        tie_word_embeddings=True,
-    )
-    model = LlamaForCausalLM(config)
-    if method == "qlora":
-        from minilora.quant import quantize_model
-
-        quantize_model(model)
+    if "pretrained" in size and method == "qlora":
+        model = load_4bit(LlamaForCausalLM, file_of_model(size))
+    elif "pretrained" in size:
+        model = LlamaForCausalLM.from_pretrained(file_of_model(size))
+    else:
+        config = LlamaConfig(
+            vocab_size=size["vocab"],
+            hidden_size=size["hidden"],
+            intermediate_size=size["intermediate"],
+            num_hidden_layers=size["layers"],
+            num_attention_heads=size["heads"],
+            num_key_value_heads=size.get("kv_heads"),
+            tie_word_embeddings=True,
+        )
+        model = LlamaForCausalLM(config)
+        if method == "qlora":
+            quantize_model(model)
     if method == "full":
         return model
+    targets = size.get("targets", "all-linear")
     return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets))
 
 
-def minilora_step(size: dict, method: str, device: str | None = "cpu", count: int | None = None):
-    """A function that does one step of the plain loop and returns the loss, which a GPU may still be working on.
-
-    device: None leaves the backend as it is. count: of a CPU's threads; None leaves it to the library.
-    """
-    import numpy as np
-
-    from minilora import backend, blas, threads
+def minilora_loop(model, ids):
+    """A function that does one step of the plain loop and returns the loss, which a GPU may still be working on."""
     from minilora.optim import AdamW, clip_grad_norm_
 
-    if device is not None:
-        backend.use(BACKENDS[device])
-    model = minilora_model(size, method)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in model.train().parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=1e-3)
-    ids = np.random.default_rng(0).integers(0, size["vocab"], (size.get("batch", BATCH), size["length"]))
 
     def step():
         loss = model(ids, labels=ids).loss
@@ -86,6 +98,20 @@ def minilora_step(size: dict, method: str, device: str | None = "cpu", count: in
         optimizer.step()
         optimizer.zero_grad()
         return loss.data
+
+    return step
+
+
+def minilora_step(size: dict, method: str, device: str | None = "cpu", count: int | None = None):
+    """`minilora_loop` of a model of that size.
+
+    device: None leaves the backend as it is. count: of a CPU's threads; None leaves it to the library.
+    """
+    from minilora import backend, blas, threads
+
+    if device is not None:
+        backend.use(BACKENDS[device])
+    step = minilora_loop(minilora_model(size, method), token_ids(size))
 
     def step_on_one():
         with threads.using(1), blas.one_thread():
@@ -106,28 +132,54 @@ def one_thread_step(size: dict, method: str, device: str):
     return minilora_step(size, method, count=1)
 
 
-def torch_step(size: dict, method: str, device: str = "cpu"):
+# The peers
+
+
+def torch_step(size: dict, method: str, device: str = "cpu", compiled: bool = False):
+    import torch
+
     from benchmarks.torch_llama import TorchLlama
 
-    model = TorchLlama(**{name: value for name, value in size.items() if name != "batch"})
-    return torch_loop(model, model.layers, lambda ids: model(ids), size, method, device)
+    names = ("vocab", "hidden", "intermediate", "layers", "heads", "length", "kv_heads")
+    model = TorchLlama(
+        **{name: size[name] for name in names if name in size}
+    )  # the speed asks for no pretrained weights
+    return torch_loop(model, model.layers, torch.compile(model) if compiled else model, size, method, device)
+
+
+def compiled_step(size: dict, method: str, device: str = "cpu"):
+    """`torch_step` compiled by torch.compile; adapters are put in before its first call, which compiles."""
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # so that its first step takes what it takes
+    return torch_step(size, method, device, compiled=True)
 
 
 def transformers_step(size: dict, method: str, device: str = "cpu"):
-    from transformers import LlamaConfig, LlamaForCausalLM
+    model = transformers_model(size)
+    return torch_loop(
+        model, model.model.layers, lambda ids: model(input_ids=ids, labels=ids).loss, size, method, device
+    )
 
+
+def transformers_model(size: dict):
+    """A model of that size, fresh or pretrained, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if "pretrained" in size:
+        path = file_of_model(size)
+        return AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     config = LlamaConfig(
         vocab_size=size["vocab"],
         hidden_size=size["hidden"],
         intermediate_size=size["intermediate"],
         num_hidden_layers=size["layers"],
         num_attention_heads=size["heads"],
+        num_key_value_heads=size.get("kv_heads"),
         tie_word_embeddings=True,
     )
-    model = LlamaForCausalLM(config).train()
-    return torch_loop(
-        model, model.model.layers, lambda ids: model(input_ids=ids, labels=ids).loss, size, method, device
-    )
+    return LlamaForCausalLM(config)
 
 
 def torch_loop(model, layers, loss_of, size: dict, method: str, device: str):
@@ -147,16 +199,16 @@ def torch_loop(model, layers, loss_of, size: dict, method: str, device: str):
                     settings = {"bias": False, "compress_statistics": False, "quant_type": "nf4"}
                     new = Linear4bit(linear.in_features, linear.out_features, compute_dtype=torch.float32, **settings)
                     new.load_state_dict(linear.state_dict())
-                    setattr(block, name, new)  # `to` quantizes it
-    model.to(device)
+                    setattr(block, name, new.to(device))  # `to` quantizes it
+    model.to(device).train()
     if method != "full":
         from peft import LoraConfig, get_peft_model
 
-        names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        names = size.get("targets", ALL_LINEAR)
         get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names))  # in place
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-    ids = torch.randint(0, size["vocab"], (size.get("batch", BATCH), size["length"]))
+    ids = torch.from_numpy(token_ids(size))
 
     def step():
         loss = loss_of(ids.to(device))
@@ -180,10 +232,11 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
     batch, length = size.get("batch", BATCH), size["length"]
     rows = batch * length // blas.cores()
     hidden, intermediate, rng = size["hidden"], size["intermediate"], np.random.default_rng(0)
+    keys_wide = hidden * size.get("kv_heads", size["heads"]) // size["heads"]
     array = lambda *shape: rng.standard_normal(shape, dtype=np.float32)  # noqa: E731
-    layer = [(hidden, hidden)] * 4 + [(intermediate, hidden)] * 2 + [(hidden, intermediate)]
+    layer = [(hidden, hidden), (keys_wide, hidden)] * 2 + [(intermediate, hidden)] * 2 + [(hidden, intermediate)]
     weights = {shape: array(*shape) for shape in {*layer, (size["vocab"], hidden)}}
-    inputs = {n: array(rows, n) for n in {hidden, intermediate, size["vocab"]}}
+    inputs = {n: array(rows, n) for n in {hidden, keys_wide, intermediate, size["vocab"]}}
     heads = batch * size["heads"] // blas.cores()
     q, scores = array(heads, length, hidden // size["heads"]), array(heads, min(64, length), length)
 
@@ -208,18 +261,23 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
 
 
 STEPS = {"minilora": minilora_step, "torch": torch_step, "products": products_alone}
-WAYS = {"transformers": transformers_step, "one thread": one_thread_step, "all threads": all_threads_step}
+PEERS = {"transformers": transformers_step, "torch": torch_step, "torch.compile": compiled_step}
+WAYS = {"products": products_alone, "one thread": one_thread_step, "all threads": all_threads_step}
+
+
+def arguments_of(library: str, size: str, method: str, device: str = "cpu") -> list[str]:
+    """Of a Runner that does steps. size: a name of the table, or a size as JSON."""
+    return ["benchmarks.step", "--serve", library, "--size", size, "--method", method, "--device", device]
 
 
 def step_runner(library: str, size: str, method: str, device: str = "cpu", name: str = "") -> Runner:
-    """A process that does steps. size: a name of the table, or a size as JSON. name: by default that of the library."""
-    options = ["--serve", library, "--size", size, "--method", method, "--device", device]
-    return Runner(name or library, "benchmarks.step", *options)
+    """A process that does steps. name: by default that of the library."""
+    return Runner(name or library, *arguments_of(library, size, method, device))
 
 
 def find_size(text: str) -> dict:
     """The size of that name, or the one that JSON describes; KeyError or ValueError for anything else."""
-    return json.loads(text) if text.startswith("{") else (SIZES | SHORT | LARGE)[text]
+    return json.loads(text) if text.startswith("{") else (SIZES | SHORT | LARGE | REAL)[text]
 
 
 def size_argument(text: str) -> str:
@@ -227,51 +285,23 @@ def size_argument(text: str) -> str:
     try:
         find_size(text)
     except (KeyError, ValueError):
-        known = ", ".join(SIZES | SHORT | LARGE)
+        known = ", ".join(SIZES | SHORT | LARGE | REAL)
         raise argparse.ArgumentTypeError(f"{text!r} is none of {known} and no JSON") from None
     return text
 
 
-def compare(size: str, method: str, rounds: int) -> dict:
-    with ExitStack() as stack:
-        runners = [stack.enter_context(step_runner(name, size, method)) for name in STEPS | WAYS]
-        answers = take_turns(runners, rounds)
-    seconds = seconds_of(answers)
-    best = min(("one thread", "all threads"), key=lambda name: statistics.median(seconds[name]))
-    ratios = {name: median_ratio(of_name, seconds["minilora"]) for name, of_name in seconds.items()}
-    return {
-        "ms": 1000 * statistics.median(seconds["minilora"]),
-        "best": ratios[best],
-        "peaks": {name: answers[name][-1]["peak"] for name in ("minilora", "transformers")},
-        **ratios,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    words = f"one of {', '.join(map(repr, SIZES | SHORT | LARGE))}, or a size as JSON"
-    parser.add_argument("--size", type=size_argument, help=words)
-    parser.add_argument("--method", choices=METHODS)
-    parser.add_argument("--serve", choices=STEPS | WAYS, help=argparse.SUPPRESS)
-    parser.add_argument("--device", choices=BACKENDS, default="cpu", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--serve", choices=STEPS | PEERS | WAYS, required=True, help="what does steps, as told by stdin"
+    )
+    parser.add_argument("--size", type=size_argument, required=True, help="a name of the table, or a size as JSON")
+    parser.add_argument("--method", choices=METHODS, required=True)
+    parser.add_argument("--device", choices=BACKENDS, default="cpu")
     arguments = parser.parse_args()
-    if arguments.serve:
-        library, device = arguments.serve, arguments.device
-        return serve((STEPS | WAYS)[library](find_size(arguments.size), arguments.method, device), library, device)
-
-    from minilora import blas
-
-    kernels = ", ".join(f"{b['internal_api']} {b['version']} {b.get('architecture', '')}" for b in blas.describe())
-    print(f"{blas.cores()} cores, {kernels}; medians of {arguments.rounds} rounds")
-    columns = ("ms", "transformers", "torch", "best", "one thread", "products")
-    print(f"{'model':<21}{'method':<7}{''.join(f'{name:>13}' for name in columns)}{'peak MiB':>13}")
-    for size in [arguments.size] if arguments.size else SIZES | SHORT:
-        for method in [arguments.method] if arguments.method else METHODS:
-            r = compare(size, method, arguments.rounds)
-            peaks = f"{r['peaks']['minilora']:.0f} / {r['peaks']['transformers']:.0f}"
-            row = f"{r['ms']:>13.1f}" + "".join(f"{r[name]:>13.2f}" for name in columns[1:])
-            print(f"{size:<21}{method:<7}{row}{peaks:>13}", flush=True)
+    library, device = arguments.serve, arguments.device
+    step = (STEPS | PEERS | WAYS)[library](find_size(arguments.size), arguments.method, device)
+    serve(step, library, device)
 
 
 if __name__ == "__main__":

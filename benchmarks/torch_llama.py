@@ -6,11 +6,11 @@ from torch import nn
 
 
 class Block(nn.Module):
-    def __init__(self, hidden: int, intermediate: int, heads: int):
+    def __init__(self, hidden: int, intermediate: int, heads: int, kv_heads: int):
         super().__init__()
-        self.heads = heads
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            setattr(self, name, nn.Linear(hidden, hidden, bias=False))
+        self.grouped, self.size = heads != kv_heads, hidden // heads
+        for name, out in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads), ("o_proj", heads)):
+            setattr(self, name, nn.Linear(hidden, out * self.size, bias=False))
         self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
         self.up_proj = nn.Linear(hidden, intermediate, bias=False)
         self.down_proj = nn.Linear(intermediate, hidden, bias=False)
@@ -19,14 +19,15 @@ class Block(nn.Module):
 
     def forward(self, x, cos, sin):
         batch, length, hidden = x.shape
-        split = lambda t: t.view(batch, length, self.heads, -1).transpose(1, 2)  # noqa: E731
+        split = lambda t: t.view(batch, length, -1, self.size).transpose(1, 2)  # noqa: E731
         h = self.norm1(x)
         q, k, v = (
             rotate(split(self.q_proj(h)), cos, sin),
             rotate(split(self.k_proj(h)), cos, sin),
             split(self.v_proj(h)),
         )
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(batch, length, hidden)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.grouped)
+        y = y.transpose(1, 2).reshape(batch, length, hidden)
         x = x + self.o_proj(y)
         h = self.norm2(x)
         return x + self.down_proj(F.silu(self.gate_proj(h)) * self.up_proj(h))
@@ -38,10 +39,12 @@ def rotate(x, cos, sin):
 
 
 class TorchLlama(nn.Module):
-    def __init__(self, vocab: int, hidden: int, intermediate: int, layers: int, heads: int, length: int):
+    def __init__(
+        self, vocab: int, hidden: int, intermediate: int, layers: int, heads: int, length: int, kv_heads: int = 0
+    ):
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab, hidden)
-        self.layers = nn.ModuleList([Block(hidden, intermediate, heads) for _ in range(layers)])
+        self.layers = nn.ModuleList([Block(hidden, intermediate, heads, kv_heads or heads) for _ in range(layers)])
         self.norm = nn.RMSNorm(hidden, eps=1e-6)
         self.lm_head = nn.Linear(hidden, vocab, bias=False)
         self.lm_head.weight = self.embed_tokens.weight

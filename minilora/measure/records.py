@@ -17,6 +17,7 @@ import numpy as np
 from minilora import __version__, blas
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import make_folder, open_regular, parse_json, show_path, write_atomic
+from minilora.measure.processor import processor
 
 VERSION = 1  # of the format; one more whenever older files cannot be read any more
 LIMIT = 50_000_000  # bytes
@@ -138,7 +139,7 @@ def _line(value: dict) -> bytes:
 
 
 def machine() -> dict:
-    """Versions, cores and matrix kernels, which the last digits and every time depend on."""
+    """Versions, cores, matrix kernels and the processor, which the last digits and every time depend on."""
     kernels = "; ".join(f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
     return {
         "python": sys.version.split()[0],
@@ -146,4 +147,5 @@ def machine() -> dict:
         "minilora": __version__,
         "cores": blas.cores(),
         "blas": kernels,
+        "processor": processor(),
     }

@@ -30,7 +30,7 @@ from minilora.show.grids import Grid, markdown, show_bytes
 from minilora.show.style import save_all
 
 ROOT = Path(__file__).parents[2]
-RECORDS = Path("minilora") / "assets" / "results"  # compare, study-NAME, curves, scaling .jsonl; jargon, speed .json
+RECORDS = Path("minilora") / "assets" / "results"  # compare, study-NAME, curves, scaling .jsonl; jargon, speed-* .json
 LARGE = "smollm2"  # the published model on which studies are confirmed
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
@@ -120,7 +120,7 @@ def page(root: Path = ROOT) -> str:
     parts += _model_sections(founding.Founding(root / RECORDS))
     parts += _reviews_section(reviews_curve(root))
     parts += _jargon_section(jargon.read(root / RECORDS / jargon.FILE))
-    parts += _speed_section(speed.read(root / RECORDS / speed.FILE))
+    parts += _speed_section(speed.read_all(root / RECORDS))
     parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
     parts += _scaling_section(Records.read(root / RECORDS / scaling.FILE, scaling.KIND))
     rates_found = Records.read(root / RECORDS / rates.FILE, rates.KIND)
@@ -198,15 +198,18 @@ def _jargon_section(record: dict) -> list[str]:
     ]
 
 
-def _speed_section(record: dict) -> list[str]:
-    """Every row of the speed table, and where the seconds go."""
-    return [
-        f"## {speed.TITLE}",
-        provenance(record, record["command"]),
-        _table(speed.grid(record)),
-        "Where the CPU seconds of each go (`python -m benchmarks.profile`):",
-        speed.profiles(record),
-    ]
+def _speed_section(records: list[dict]) -> list[str]:
+    """Every row of the speed table on each processor, and where the seconds go."""
+    parts = [f"## {speed.TITLE}", _table(speed.grid(records)), speed.ELSEWHERE]
+    for record in records:
+        parts += [
+            f"### On {speed.heading(record)}",
+            f"{provenance(record, record['command'])} {speed.about(record)}",
+            _table(speed.details(record)),
+        ]
+        if profiles := speed.profiles(record):
+            parts += ["Where the CPU seconds go (`python -m benchmarks.profile`):", profiles]
+    return parts
 
 
 def _curves_section(records: Records) -> list[str]:
@@ -251,9 +254,10 @@ def planned_grid() -> Grid:
 def provenance(header: dict, command: str) -> str:
     """Command, date, machine and versions, in a sentence."""
     machine = header["machine"]
+    name = f"{machine['processor']['name']}, " if "processor" in machine else ""
     return (
-        f"`{command}`, {header['date'][:10]}: {machine['cores']} cores, {machine['blas']}, Python "
-        f"{machine['python']}, NumPy {machine['numpy']}, minilora {machine['minilora']}."
+        f"`{command}`, {header['date'][:10]}: {name}{machine['cores']} cores, {machine['blas']}, "
+        f"Python {machine['python']}, NumPy {machine['numpy']}, minilora {machine['minilora']}."
     )
 
 

@@ -11,7 +11,7 @@ from minilora.formats.atomic import to_json
 from minilora.measure import compare_report
 from minilora.measure.compare_model_report import FIGURES as MODEL_FIGURES
 from minilora.measure.studies import STUDIES
-from minilora.results import curves, founding, speed
+from minilora.results import curves, founding
 from minilora.results import jargon as jargon_record
 from minilora.results import page as results
 
@@ -172,51 +172,3 @@ def test_what_a_picture_of_the_scores_shows(jargon):
     assert [bar.get_width() for bar in axes.containers[0]] == pytest.approx([20, 40, 60, 80])
     assert "quick" not in figure.get_suptitle()
     assert "quick" in jargon_record.scores(jargon | {"quick": True}).get_suptitle()
-
-
-# The record of speed
-
-
-def test_the_page_has_every_row_of_the_speed_table():
-    record = speed.read(results.ROOT / results.RECORDS / speed.FILE)
-    names = " ".join(row["name"] for row in record["rows"])
-    works = (
-        "hidden 256, 4 layers, full",
-        "share of products",
-        "hidden 64",
-        "dequantize",
-        "SmolLM2-135M, greedy",
-        "--help",
-    )
-    assert all(work in names for work in works)
-    page = (results.ROOT / results.PAGE).read_text()
-    assert all(f"| {row['name']} |" in page for row in record["rows"])
-    assert all(line in page for row in record["rows"] for line in row["profile"])
-
-
-def test_what_the_speed_table_shows():
-    one = {"name": "a step", "against": "PyTorch", "goal": 1.1, "before": 0.96, "now": 1.1, "profile": ["x", "y"]}
-    rows = [
-        one,
-        one | {"name": "slower", "now": 1.09, "profile": []},
-        one | {"name": "import", "goal": 0.4, "before": 0.5, "now": 0.3, "below": True},
-        one | {"name": "share of products", "goal": 0.7, "before": 0.666, "now": 0.71},
-        one | {"name": "no goal", "goal": None},
-    ]
-    record = {"before_commit": "abc", "peers": {"torch": "2.0"}, "rows": rows}
-    found = speed.grid(record)
-    assert [row[2:] for row in found.rows] == [
-        ("1.10", "0.96", "1.10", "yes"),
-        ("1.10", "0.96", "1.09", "no"),
-        ("0.40 s", "0.50 s", "0.30 s", "yes"),
-        ("70 %", "67 %", "71 %", "yes"),
-        ("–", "0.96", "1.10", "–"),
-    ]
-    assert "commit abc" in found.caption and "torch 2.0" in found.caption
-    assert speed.profiles(record) == "- **a step**: x.\n  y."
-
-
-def test_another_file_is_no_record_of_speed(tmp_path):
-    (tmp_path / "r.json").write_bytes(to_json({"minilora": "speed", "version": 0}))
-    with pytest.raises(FormatError, match="no record of speed of version 1"):
-        speed.read(tmp_path / "r.json")

@@ -1,0 +1,89 @@
+"""Greedy decoding of SmolLM2-135M, 64 tokens for one row, in minilora, transformers and llama.cpp.
+
+`benchmarks.speed` starts this file once for each library, in a process of its own that decodes when it is told to. With
+look-up, the next tokens are guessed from the text so far and verified in one pass, in minilora and in transformers.
+llama.cpp (`pip install llama-cpp-python`) reads the file's 4-bit weights as they are, the others in float32.
+"""
+
+import argparse
+import os
+
+import numpy as np
+
+from benchmarks import step
+from benchmarks.harness import serve
+from benchmarks.lookup import TASKS, TEXTS
+from benchmarks.smollm2_checks import QUESTION
+
+NEW_TOKENS, PROMPT_TOKENS = 64, 16
+DRAFT = 10  # tokens of a draft in transformers, as its inventor has it (Saxena 2023)
+QUESTIONS = {"chat": QUESTION, "edit": f"{TASKS[-1]}\n\n{TEXTS[-1]}"}
+PROMPTS = ("any", *QUESTIONS)  # any: without look-up, the time does not depend on the tokens
+
+
+def prompt_ids(prompt: str) -> np.ndarray:
+    """(1, T)"""
+    from minilora.train import answers, recipes
+
+    if prompt == "any":
+        return np.random.default_rng(0).integers(100, 49_000, (1, PROMPT_TOKENS))
+    return answers.question_ids(recipes.tokenizer_of(step.file_of_model(step.PRETRAINED)), QUESTIONS[prompt])[None]
+
+
+def minilora_work(prompt: str, lookup: bool):
+    """A function that decodes once."""
+    from minilora.models.lookup import NUM_TOKENS
+
+    model, ids = step.minilora_model(step.PRETRAINED, "full"), prompt_ids(prompt)
+    settings = {"temperature": 0, "eos_token_id": [], "prompt_lookup_num_tokens": NUM_TOKENS if lookup else None}
+    return lambda: model.generate(ids, NEW_TOKENS, **settings).shape[1]
+
+
+def transformers_work(prompt: str, lookup: bool):
+    import torch
+    from transformers import GenerationConfig
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    model = step.transformers_model(step.PRETRAINED).eval()
+    drafts = {"prompt_lookup_num_tokens": DRAFT} if lookup else {}
+    settings = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0, **drafts)
+    model.generation_config.eos_token_id = None  # what `settings` leaves open is taken from here
+    ids = torch.from_numpy(prompt_ids(prompt))
+    mask = torch.ones_like(ids)
+    return lambda: model.generate(ids, attention_mask=mask, generation_config=settings).shape[1]
+
+
+def llama_cpp_work(prompt: str, lookup: bool):
+    from llama_cpp import Llama
+
+    cores, ids = len(os.sched_getaffinity(0)), prompt_ids(prompt)[0].tolist()
+    path = str(step.file_of_model(step.PRETRAINED))
+    model = Llama(path, n_ctx=512, n_threads=cores, n_threads_batch=cores, verbose=False)
+
+    def decode() -> int:
+        model.reset()  # reads the prompt again
+        stream = model.generate(ids, temp=0.0)
+        return len(ids) + sum(1 for _, _ in zip(range(NEW_TOKENS), stream, strict=False))
+
+    return decode
+
+
+WORKS = {"minilora": minilora_work, "transformers": transformers_work, "llama.cpp": llama_cpp_work}
+
+
+def arguments_of(library: str, prompt: str, lookup: bool) -> list[str]:
+    """Of a Runner that decodes."""
+    return ["benchmarks.decoding", "--serve", library, "--prompt", prompt, *["--lookup"] * lookup]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--serve", choices=WORKS, required=True, help="what decodes, as told by stdin")
+    parser.add_argument("--prompt", choices=PROMPTS, default="any")
+    parser.add_argument("--lookup", action="store_true")
+    arguments = parser.parse_args()
+    serve(WORKS[arguments.serve](arguments.prompt, arguments.lookup), arguments.serve, "cpu")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""pytest tests/benchmarks/test_speed.py: the rows of the speed table, of runners without a process, and the record."""
+
+import sys
+from importlib import import_module
+
+import pytest
+
+from minilora.formats.atomic import read_json
+from minilora.results import speed as results
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture
+def seconds() -> dict[str, list[float]]:
+    """What the runners answer, by name: the first two to warm up."""
+    return {
+        "minilora": [9, 1, 1, 2],
+        "transformers": [9, 1, 6, 2],
+        "torch": [9, 1, 3, 7],
+        "torch.compile": [20, 1, 2, 4],
+    }
+
+
+@pytest.fixture
+def speed(step, fake_runner, seconds, monkeypatch):
+    """`benchmarks.speed`, whose runners take `seconds`."""
+    module = import_module("benchmarks.speed")
+    runner = lambda name, *arguments, folder=None: fake_runner(name, seconds[name])  # noqa: E731
+    monkeypatch.setattr(module.harness, "Runner", runner)
+    monkeypatch.setattr(module.step, "Runner", runner)
+    return module
+
+
+def test_a_row_is_beside_the_faster_eager_peer(speed, seconds, tmp_path):
+    seconds["before"] = [9, 1, 2, 2]
+    (row,) = speed.of_step("hidden 64, 8 x 64", "lora", tmp_path, 2)
+    assert row["name"] == "hidden 64, 8 x 64, lora" and row["against"] == "transformers"
+    assert row["seconds"] == {"minilora": 1.5, "transformers": 4, "torch": 5, "torch.compile": 3, "before": 2}
+    assert row["value"] == row["ratios"]["transformers"] == 3.5  # the median of 6 / 1 and 2 / 2
+    assert row["ratios"]["torch"] == 3.25 and row["ratios"]["before"] == 1.5
+    assert row["peaks"].keys() == row["seconds"].keys()
+    assert row["failed"] == {} and row["compiling"] == 40  # two steps of 20 seconds
+
+
+def test_a_peer_that_fails_has_its_reason_in_the_row(speed, seconds):
+    seconds["torch.compile"] = []
+    for name in ("minilora", "transformers", "torch"):
+        seconds[name] = [9, 1, *seconds[name]]  # the others begin again
+    (row,) = speed.of_step("hidden 64, 8 x 64", "full", None, 2)
+    assert row["failed"] == {"torch.compile": "no memory"} and "compiling" not in row
+    assert row["seconds"] == {"minilora": 1.5, "transformers": 4, "torch": 5}
+
+
+def test_without_peers_there_is_no_ratio(speed, seconds):
+    for name in ("transformers", "torch", "torch.compile"):
+        seconds[name] = []
+    seconds["minilora"] = [9, 1] * 4 + [1, 2]
+    (row,) = speed.of_step("hidden 64, 8 x 64", "full", None, 2)
+    assert row["value"] is row["against"] is None and row["seconds"] == {"minilora": 1.5}
+
+
+def test_how_a_step_uses_the_cores(speed, seconds):
+    seconds |= {"products": [9, 1, 0.6, 1.4], "one thread": [9, 1, 1.7, 3.8], "all threads": [9, 1, 0.9, 1.8]}
+    rows = {row["name"]: row["value"] for row in speed.in_depth("hidden 64, 2 layers", "full", None, 2)}
+    assert rows == pytest.approx(
+        {
+            "share of products, hidden 64, 2 layers, full": (0.6 + 0.7) / 2,
+            "all cores over one, hidden 64, 2 layers, full": (1.7 + 1.9) / 2,
+            "plain loop over best way, hidden 64, 2 layers, full": 0.9,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "said, word",
+    [
+        ("UserWarning: x\nModuleNotFoundError: No module named 'peft'\n", "ModuleNotFoundError"),
+        (
+            "torch._inductor.exc.InductorError: InvalidCxxCompiler: none in (None, 'g++')\n\nSet X=1",
+            "InvalidCxxCompiler",
+        ),
+        ("Note: ValueError: no\n  raise OSError\nkilled", "killed"),
+        ("", "ended with status -9"),
+    ],
+)
+def test_why_a_peer_ended(speed, harness, said, word):
+    error = harness.RunnerError("torch", -9, said)
+    assert speed.reason(error) == word
+
+
+def test_the_record_is_filled_in_several_sittings(speed, monkeypatch, tmp_path, capsys):
+    measured = []
+
+    def measure(name, before, rounds):
+        measured.append(name)
+        yield {"name": name, "value": 1.0}
+
+    monkeypatch.setattr(
+        speed, "groups", lambda: {name: lambda *a, n=name: measure(n, *a) for name in ("a b", "b c", "c")}
+    )
+    monkeypatch.setattr(speed, "commit_of", lambda folder: "abc")
+    monkeypatch.setattr(speed.profile, "works", lambda: {"c": None})
+    monkeypatch.setattr(speed, "profile_of", lambda name: ["x", "y"])
+    run = lambda *arguments: monkeypatch.setattr(sys, "argv", ["speed", *arguments]) or speed.main()  # noqa: E731
+    assert run("--out", str(tmp_path), "--row", "b") == 0 and measured == ["a b", "b c"]
+    assert run("--out", str(tmp_path), "--missing") == 0 and measured == ["a b", "b c", "c"]
+    (path,) = tmp_path.iterdir()
+    record = results.read(path)
+    assert path.name == results.file_of(record["machine"])
+    assert [(row["name"], row["commit"], row.get("profile")) for row in record["rows"]] == [
+        ("a b", "abc", None),
+        ("b c", "abc", None),
+        ("c", "abc", ["x", "y"]),
+    ]
+    assert run("--row", "a") == 0 and results.read(path) == record  # prints only
+    monkeypatch.setattr(speed, "versions", lambda: {"torch": "99"})
+    with pytest.raises(SystemExit):
+        run("--out", str(tmp_path))
+    assert "measured otherwise: peers" in capsys.readouterr().err and read_json(path) == record
+
+
+def test_a_row_without_its_minilora_stops_no_other(speed, harness, monkeypatch, capsys):
+    def fail(before, rounds):
+        raise harness.RunnerError("minilora", 2, "MiniloraError: smollm2 is not here")
+
+    monkeypatch.setattr(speed, "groups", lambda: {"a": fail, "b": lambda *a: [{"name": "b", "value": None}]})
+    monkeypatch.setattr(speed, "commit_of", lambda folder: "abc")
+    monkeypatch.setattr(sys, "argv", ["speed"])
+    assert speed.main() == 1
+    printed = capsys.readouterr()
+    assert "smollm2 is not here" in printed.err and printed.out.split() == ["b", "–"]
+
+
+def test_each_row_has_a_place_in_the_table(speed):
+    names = [name.removeprefix("in depth: ") for name in speed.groups()]
+    assert all(results._place(name)[0] < len(results.GOALS) for name in names)
+    assert {name for name in speed.profile.works()} <= set(names)
