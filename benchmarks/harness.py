@@ -62,7 +62,7 @@ class RunnerError(RuntimeError):
 
     def __init__(self, name: str, status: int, said: str):
         super().__init__(f"{name}: {said.strip().splitlines()[-1] if said.strip() else f'ended with status {status}'}")
-        self.name, self.said = name, said
+        self.name, self.status, self.said = name, status, said
 
 
 def environment(folder=None) -> dict[str, str]:

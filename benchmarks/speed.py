@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from os import getloadavg
 from pathlib import Path
 from time import perf_counter
 
@@ -65,7 +66,7 @@ def row(name: str, seconds: dict[str, list[float]]) -> dict:
 def reason(error: harness.RunnerError) -> str:
     """Why a peer ended, in a word: the class of the error, or of the one that it wraps."""
     named = re.findall(r"^[\w.]*?(\w+(?:Error|Exception|Exit))\b(?:: ([A-Z]\w+)(?=:))?", error.said, re.MULTILINE)
-    return named[-1][1] or named[-1][0] if named else str(error).removeprefix(f"{error.name}: ")
+    return named[-1][1] or named[-1][0] if named else f"ended with status {error.status}"
 
 
 def of_step(size: str, method: str, before: Path | None, rounds: int) -> Iterator[dict]:
@@ -186,6 +187,9 @@ def main() -> int:
         rows = {one["name"]: one for one in there["rows"]}
     before = arguments.before and arguments.before.resolve()
     commits = {"commit": commit_of(ROOT)} | ({"before": commit_of(before)} if before else {})
+    print(speed.heading(header), flush=True)
+    if (load := getloadavg()[0]) > 0.5:
+        print(f"other work is running (load {load:.1f}): threads wait for each other, in PyTorch most", file=sys.stderr)
     status, profiled = 0, profile.works()
     for name, measure in groups().items():
         if arguments.row not in name or (arguments.missing and any(one["group"] == name for one in rows.values())):

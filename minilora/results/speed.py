@@ -88,8 +88,10 @@ def grid(records: list[dict]) -> Grid:
 
 def heading(record: dict) -> str:
     """The processor, its cores and the matrix kernels, which no two records share."""
-    machine = record["machine"]
-    return f"{machine['processor']['name']}, {machine['cores']} cores, {_kernels(machine)} kernels"
+    machine, processor = record["machine"], record["machine"]["processor"]
+    numbers = ", ".join(f"{part} {processor[part]}" for part in ("family", "model") if part in processor)
+    name = f"{processor['name']} ({numbers})" if numbers else processor["name"]
+    return f"{name}, {machine['cores']} cores, {_kernels(machine)} kernels"
 
 
 def details(record: dict) -> Grid:
@@ -111,8 +113,7 @@ def details(record: dict) -> Grid:
 def about(record: dict) -> str:
     """The machine, the versions of the peers, and how many goals are met, in sentences."""
     processor = record["machine"]["processor"]
-    parts = [f"{part} {processor[part]}" for part in ("family", "model") if part in processor]
-    parts += [", ".join(processor.get("instruction_sets", []))]
+    parts = [", ".join(processor.get("instruction_sets", []))]
     parts += [f"{name} {size // 1024:,} KiB" for name, size in processor.get("caches", {}).items()]
     peers = ", ".join(f"{name} {number}" for name, number in record["peers"].items())
     met = [_met(row) for row in record["rows"] if _goal(row["name"]) and row["value"] is not None]

@@ -63,7 +63,10 @@ def test_a_file_for_each_processor_and_its_kernels():
 
 def test_two_processors_side_by_side(records):
     found = speed.grid(records)
-    amd, intel = "AMD EPYC, 2 cores, SkylakeX kernels", "Intel(R) Xeon(R) 6975P, 2 cores, SapphireRapids kernels"
+    amd, intel = (
+        "AMD EPYC (family 26, model 2), 2 cores, SkylakeX kernels",
+        "Intel(R) Xeon(R) 6975P, 2 cores, SapphireRapids kernels",
+    )
     assert found.header == ("work", "goal", amd, intel)
     assert found.rows == [
         ("hidden 256, 4 layers, full", "1.05", "1.05", "–"),
@@ -77,7 +80,7 @@ def test_two_processors_side_by_side(records):
 
 def test_goals_are_met_by_what_was_measured_and_not_by_what_is_shown(records):
     amd, intel = map(speed.about, records)
-    assert "family 26; model 2" in amd and "torch 2.13" in amd
+    assert "processor" not in amd and "torch 2.13" in amd
     assert amd.endswith("1 of 3 goals are met.")  # 1.049 is shown as 1.05, and less is better for the start alone
     assert "avx512f, amx_tile; L1d 48 KiB; L2 2,048 KiB" in intel and intel.endswith("1 of 2 goals are met.")
 
