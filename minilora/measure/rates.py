@@ -2,14 +2,17 @@
 
 Each method is trained as `finetune` trains it where no flag is given, at rates a factor of 3 apart around its default,
 until the best is not outermost. Each rate is a record of assets/results/rates.jsonl; what is there is not measured
-again. For SmolLM2, the searches of `minilora compare --model smollm2` on film reviews are taken. The best of them all
-stand in the methods' records (`lr` and `large_lr` in `minilora.peft`).
+again. For SmolLM2, the searches of `minilora compare --model smollm2` are taken, on film reviews and on a text. What
+is best stands in the methods' records (`lr` and `large_lr` in `minilora.peft`).
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 from minilora import threads
+from minilora.measure.compare_model import row_of
 from minilora.measure.lr_search import SEED, best_rate, measured, rate_loss
 from minilora.measure.records import Records
 from minilora.peft import METHODS
@@ -20,7 +23,7 @@ from minilora.train import defaults, methods, recipes
 MOST = 9  # rates of a method
 KIND, FILE = "rates", "rates.jsonl"
 MODELS = ("base", "smollm2")  # of SIZES
-ROWS = {"bottleneck": "pfeiffer", "bitfit": "norms"}  # of a comparison; a Llama has no biases
+Losses = Mapping[float, float]  # by learning rate; infinite where training diverged
 
 
 def measure(records: Records, source: str, name: str, data: str) -> float:
@@ -43,38 +46,50 @@ def measure(records: Records, source: str, name: str, data: str) -> float:
     return best_rate(method.rate(parameters), 3, tried, MOST)
 
 
-def tried(records: Records, on_task: Records, model: str, name: str) -> dict[float, float | None]:
-    """{rate: loss} of what was tried for a method; None where training diverged.
-
-    records: bits per character of a text, by `measure`. on_task: of a comparison on SmolLM2 (`compare_model`), nats per
-    label, which speak for that model: on a text that it knows half, rates are told apart less well.
-    """
-    if model == MODELS[1]:
-        rows = on_task.of("rate", ROWS.get(name, name))
-        return {row["key"][2]: row["loss"] for row in rows}
-    return {key[3]: row["loss"] for key, row in records.rows.items() if (key[0], key[2]) == (model, name)}
+def tried_on_base(records: Records, name: str) -> Losses:
+    """Bits per character of the validation part, by `measure`."""
+    rows = records.of(MODELS[0])
+    return {row["key"][3]: _loss(row) for row in rows if row["key"][2] == name}
 
 
-def grid(records: Records, on_task: Records) -> Grid:
+def tried_on_large(records: Records, name: str) -> Losses:
+    """What a comparison on SmolLM2 (`compare_model`) searched: nats per label, or bits per character of a text."""
+    return {row["key"][2]: _loss(row) for row in records.of("rate", row_of(name))}
+
+
+def regrets(*found: Losses) -> Losses:
+    """Of the rates that were tried on each of several data: by which shares their losses are above the least, added."""
+    common = set.intersection(*map(set, found))
+    return {rate: sum(losses[rate] / min(losses.values()) - 1 for losses in found) for rate in sorted(common)}
+
+
+def _loss(row: dict) -> float:
+    return inf if row["loss"] is None else row["loss"]  # it diverged
+
+
+def grid(on_base: Records, on_large: Sequence[Records]) -> Grid:
     """The rate that each method takes, by the size of the model, and the validation losses that it was chosen by."""
     rows = []
     for name, method in METHODS.items():
-        cells = [method.label]
-        for size, model in zip(SIZES, MODELS, strict=True):
-            found = tried(records, on_task, model, name)
-            words = [
-                f"{rate:g}: {'diverged' if found[rate] is None else f'{found[rate]:.3f}'}" for rate in sorted(found)
-            ]
-            cells += [f"{method.rate(size):g}", ", ".join(words) or "not measured"]
-        rows.append(tuple(cells))
-    settings = on_task.header["settings"]
+        small, *large = (tried_on_base(on_base, name), *(tried_on_large(records, name) for records in on_large))
+        rates_of = [f"{method.rate(size):g}" for size in SIZES]
+        rows.append((method.label, rates_of[0], _in_words(small), rates_of[1], *map(_in_words, large)))
+    examples, characters = (records.header["settings"] for records in on_large)
     caption = (
         f"For models of {' and '.join(f'{size:,}' for size in SIZES)} parameters; in between, the rate's logarithm is "
-        "interpolated. Each is trained as `finetune` trains. Tried on the base: bits per character of the validation "
-        f"part. On SmolLM2, trained on {settings['examples']} film reviews: nats per label of "
-        f"{settings['validation_examples']} others, at the temperature that suits it best."
+        "interpolated. Tried on the base: bits per character of the validation part, trained as `finetune` trains. On "
+        f"SmolLM2: nats per label of {examples['validation_examples']} film reviews, after training on "
+        f"{examples['examples']} others as `finetune` trains, at the temperature that suits the model best; and bits "
+        f"per character of NumPy's documentation after {characters['text_steps']} steps. Taken is the rate that was "
+        "tried on both and whose losses, in shares of the least of each, are together the least above them."
     )
-    return Grid("Learning rates", ("method", *(word for model in MODELS for word in (model, "tried"))), rows, caption)
+    header = ("method", "base", "tried", "smollm2", "tried on reviews", "tried on text")
+    return Grid("Learning rates", header, rows, caption)
+
+
+def _in_words(losses: Losses) -> str:
+    words = (f"{rate:g}: {'diverged' if loss == inf else f'{loss:.3f}'}" for rate, loss in sorted(losses.items()))
+    return ", ".join(words) or "not measured"
 
 
 def main() -> None:

@@ -271,6 +271,7 @@ register(
         marker="+",
         linestyle=(0, (5, 2, 1, 2)),
         lr=3e-2,
+        large_lr=9e-3,
         config=AdaLoraConfig,
         settings=lambda options, tokens: {
             "target_r": options.rank,

@@ -115,6 +115,7 @@ register(
         marker="p",
         linestyle=(0, (1, 2)),
         lr=0.27,
+        large_lr=2.7e-2,
         config=PromptTuningConfig,
         settings=settings,
         options=VIRTUAL_TOKENS,

@@ -117,6 +117,7 @@ register(
         marker="x",
         linestyle=(0, (1, 3)),
         lr=1e-1,
+        large_lr=3e-2,
         config=VeraConfig,
         settings=lambda options, tokens: {"r": options.vera_rank, "target_modules": options.targets},
         options={"vera_rank": Option(whole(256, least=1), "rank of VeRA's random update", int)}

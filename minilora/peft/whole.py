@@ -41,6 +41,7 @@ register(
         marker="D",
         linestyle="-.",
         lr=9e-3,
+        large_lr=9e-4,
         plan=lambda shape, options: Trainable(Counts(head=shape.in_embedding), is_base=not shape.tied),
         make_trainable=train_head,
         other_names=("feature_extraction",),

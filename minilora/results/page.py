@@ -124,15 +124,13 @@ def page(root: Path = ROOT) -> str:
     parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
     parts += _scaling_section(Records.read(root / RECORDS / scaling.FILE, scaling.KIND))
     rates_found = Records.read(root / RECORDS / rates.FILE, rates.KIND)
-    on_task = Records.read(root / RECORDS / founding.file_of("reviews"), compare_model.KIND)
+    searched = [root / RECORDS / founding.file_of(subject) for subject in ("reviews", "numpy-docs")]
+    on_large = [Records.read(path, compare_model.KIND) for path in searched]
     parts += ["## Which learning rate does `finetune` take where none is given?"]
     parts += [
         provenance(rates_found.header, "python -m minilora.measure.rates"),
         founding.rates_in_words(),
-        _table(
-            rates.grid(rates_found, on_task),
-            False,
-        ),
+        _table(rates.grid(rates_found, on_large), False),
     ]
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))

@@ -14,23 +14,34 @@ from minilora.peft.method import SIZES
 RESULTS = Path(str(resources.files("minilora"))) / "assets" / "results"
 
 
-def records() -> tuple[Records, Records]:
-    return (
-        Records.read(RESULTS / rates.FILE, rates.KIND),
-        Records.read(RESULTS / "model-reviews.jsonl", compare_model.KIND),
-    )
+ON_BASE = Records.read(RESULTS / rates.FILE, rates.KIND)
+ON_LARGE = [Records.read(RESULTS / f"model-{data}.jsonl", compare_model.KIND) for data in ("reviews", "numpy-docs")]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_takes_the_best_rate_that_was_tried_on_the_base(name):
-    losses = {rate: inf if loss is None else loss for rate, loss in rates.tried(*records(), "base", name).items()}
+    losses = rates.tried_on_base(ON_BASE, name)
     assert METHODS[name].rate(SIZES[0]) == pytest.approx(min(losses, key=losses.get), rel=0.1)  # to a digit
     assert min(losses) < METHODS[name].rate(SIZES[0]) < max(losses)  # none is outermost
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_takes_the_rate_that_does_well_on_reviews_and_on_a_text(name):
+    found = [rates.tried_on_large(records, name) for records in ON_LARGE]
+    for losses in found:
+        assert min(losses) < min(losses, key=losses.get) < max(losses)  # none is outermost
+    regrets = rates.regrets(*found)
+    assert METHODS[name].rate(SIZES[1]) == pytest.approx(min(regrets, key=regrets.get), rel=0.1)
+
+
+def test_regrets_are_of_rates_that_were_tried_everywhere():
+    found = {1e-3: 0.5, 3e-3: 0.4, 9e-3: inf}, {3e-4: 3.0, 1e-3: 2.0, 3e-3: 2.2, 9e-3: 2.1}
+    assert rates.regrets(*found) == pytest.approx({1e-3: 0.25, 3e-3: 0.1, 9e-3: inf})
+
+
 def test_the_table_has_what_was_tried():
-    grid = rates.grid(*records())
+    grid = rates.grid(ON_BASE, ON_LARGE)
     assert [row[0] for row in grid.rows] == [method.label for method in METHODS.values()]
-    assert not any("not measured" in row[2] for row in grid.rows)
+    assert not any("not measured" in cell for row in grid.rows for cell in row)
     lora = next(row for row in grid.rows if row[0] == "LoRA")
-    assert "0.0005: 0.362" in lora[4]
+    assert "0.0005: 0.362" in lora[4] and "0.0045: 1.087" in lora[5]
