@@ -1,6 +1,6 @@
 """Lesson 13's page: prompt or fine-tune? See minilora/classroom/publish/pages.py."""
 
-from minilora.results.page import ROOT, reviews_curve
+from minilora.results.page import measured_curves
 
 TITLE = "Prompt or fine-tune?"
 BODY = """
@@ -34,7 +34,7 @@ reviews), whichever is better. Points: LoRA, mean of three seeds, with the lowes
 
 def measure() -> dict:
     """The curve on film reviews, as it is recorded."""
-    curve = reviews_curve(ROOT)
+    curve = measured_curves()["reviews"]
     shots = []
     for k in curve.measured("prompt"):
         plain, calibrated = curve.reached("prompt", k), curve.calibrated("prompt", k)

@@ -23,7 +23,6 @@ from minilora.show.grids import IN_SENTENCES, Spread
 
 FEW, MANY, VERY_MANY = 16, 100, 1000  # examples
 RARE = 100  # queries per day
-REVIEWS = "curve-reviews.jsonl"  # the record of film reviews on a real pretrained model
 ADAPTERS = tuple(name for name, method in METHODS.items() if method.config is not None)
 
 
@@ -60,6 +59,11 @@ class Advice:
     method: str  # to fine-tune by, if so
     reasons: list[Reason]
     notes: list[str]
+
+
+def curve_file(task: str) -> str:
+    """The record of `minilora curve` on that task, on a real pretrained model."""
+    return f"curve-{task}.jsonl"
 
 
 class OnText(NamedTuple):
@@ -114,7 +118,7 @@ class Measured:
     def __init__(self, folder: Path, curve: Path | None = None):
         self.curve = None if curve is None else CurveResult.read(curve)
         self.comparison = Comparison({})
-        reviews = folder / REVIEWS
+        reviews = folder / curve_file("reviews")
         self.reviews = CurveResult(Records.read(reviews, curve_records.KIND)) if reviews.is_file() else None
         if (folder / "compare.jsonl").is_file():
             self.comparison = on_base(Records.read(folder / "compare.jsonl", compare.KIND))

@@ -103,13 +103,15 @@ class Founding:
 
     def values(self) -> dict[str, str]:
         """{name: as a text says it}: `founding.table`; `model.SUBJECT.ROW`, what a row reached, of which `.forgot` and
-        `.share` follow; `model.SUBJECT.base`; `model.SUBJECT.variants`, of LoRA.
+        `.share` follow; those of the base and of few-shot; `model.SUBJECT.variants`, of LoRA.
         """
         found = {"founding.table": f"\n\n{markdown(self.grid(), numbers=False)}\n\n"} if self.rows else {}
         for subject, result in self.results.items():
             at = f"model.{subject}"
             if result.base:
                 found[f"{at}.base"] = f"{result.scale * result.base[result.number]:.{result.digits}f}"
+            if any(result.records.of("prompt")):
+                found[f"{at}.{PROMPTED}"] = result.reached(PROMPTED).show(result.digits)
             for row in result.rows:
                 found[f"{at}.{row}"] = result.reached(row).show(result.digits)
                 found[f"{at}.{row}.forgot"] = show_signed(result.forgot(row, "english").mean)

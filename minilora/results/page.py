@@ -25,7 +25,7 @@ from minilora.measure.records import Records
 from minilora.measure.studies import STUDIES, Study
 from minilora.plan import planner
 from minilora.results import curves, founding, jargon, scaling, speed
-from minilora.results.advise import REVIEWS
+from minilora.results.advise import curve_file
 from minilora.show.grids import Grid, markdown, show_bytes
 from minilora.show.style import save_all
 
@@ -35,7 +35,7 @@ LARGE = "smollm2"  # the published model on which studies are confirmed
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
-REVIEWS_FIGURE = "curve-reviews"
+CURVES = {"reviews": "Film reviews", "r8": "News of Reuters in eight topics"}  # {task: what it is about}
 MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->", re.DOTALL)
 
 
@@ -51,14 +51,14 @@ def values(root: Path = ROOT) -> dict[str, str]:
     `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
     `study.NAME`, a sentence, and `study.NAME.smollm2`; `study.NAME.table`, all its runs; `jargon.NAME`, see
     `jargon.values`; `scaling.speeds`, two ranks over each link; `scaling.sentence`, `reviews.table` and
-    `reviews.sentence`; those of `Founding.values`.
+    `reviews.sentence`, and so of each task of CURVES; those of `Founding.values`.
     """
     records = Records.read(root / RECORDS / COMPARISON, compare.KIND)
     found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}
     for method, one in compare_report.compared(records).items():
         found |= {f"comparison.{method}.{name}": text for name, text in compare_report.in_texts(one).items()}
-    reviews = reviews_curve(root)
-    found |= {"reviews.table": f"\n\n{markdown(reviews.grid())}\n\n", "reviews.sentence": reviews.sentence()}
+    for task, result in measured_curves(root).items():
+        found |= {f"{task}.table": f"\n\n{markdown(result.grid())}\n\n", f"{task}.sentence": result.sentence()}
     found |= founding.Founding(root / RECORDS).values()
     found |= jargon.values(jargon.read(root / RECORDS / jargon.FILE))
     steps = scaling.read(root / RECORDS / scaling.FILE)
@@ -118,7 +118,8 @@ def page(root: Path = ROOT) -> str:
                 _table(large[name].grid()),
             ]
     parts += _model_sections(founding.Founding(root / RECORDS))
-    parts += _reviews_section(reviews_curve(root))
+    for task, result in measured_curves(root).items():
+        parts += _curve_section(task, result)
     parts += _jargon_section(jargon.read(root / RECORDS / jargon.FILE))
     parts += _speed_section(speed.read_all(root / RECORDS))
     parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
@@ -137,9 +138,10 @@ def page(root: Path = ROOT) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def reviews_curve(root: Path = ROOT) -> CurveResult:
-    """Film reviews on a real pretrained model."""
-    return CurveResult(Records.read(root / RECORDS / REVIEWS, curve.KIND))
+def measured_curves(root: Path = ROOT) -> dict[str, CurveResult]:
+    """{task: examples in the prompt and trained on, on a real pretrained model}."""
+    files = {task: root / RECORDS / curve_file(task) for task in CURVES}
+    return {task: CurveResult(Records.read(path, curve.KIND)) for task, path in files.items() if path.is_file()}
 
 
 def _model_sections(found: founding.Founding) -> list[str]:
@@ -165,13 +167,13 @@ def _figures_of(subject: str) -> dict[str, str]:
     return {f"model-{subject}-{name}": draw.__doc__ or name for name, draw in drawn}
 
 
-def _reviews_section(result: CurveResult) -> list[str]:
+def _curve_section(task: str, result: CurveResult) -> list[str]:
     """Examples in the prompt against examples trained on, where the labels are people's."""
     return [
-        "## Prompt or fine-tune? Film reviews, and a real pretrained model",
-        provenance(result.records.header, "minilora curve --data reviews"),
+        f"## Prompt or fine-tune? {CURVES[task]}, and a real pretrained model",
+        provenance(result.records.header, f"minilora curve --data {task}"),
         _table(result.grid()),
-        _figure(REVIEWS_FIGURE, CurveResult.figure.__doc__),
+        _figure(f"curve-{task}", CurveResult.figure.__doc__),
         f"**Ours.** {result.sentence()}",
     ]
 
@@ -277,7 +279,8 @@ def write(root: Path = ROOT) -> None:
     for subject, result in founding.Founding(root / RECORDS).results.items():
         draws = compare_model_report.FIGURES.values()
         save_all(dict(zip(_figures_of(subject), draws, strict=True)), result, root / FIGURES)
-    save_all({REVIEWS_FIGURE: CurveResult.figure}, reviews_curve(root), root / FIGURES)
+    for task, measured in measured_curves(root).items():
+        save_all({f"curve-{task}": CurveResult.figure}, measured, root / FIGURES)
     record = jargon.read(root / RECORDS / jargon.FILE)
     save_all(jargon.FIGURES, record, root / FIGURES)
     records = Records.read(root / RECORDS / curves.FILE, curves.KIND)

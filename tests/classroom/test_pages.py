@@ -21,7 +21,7 @@ from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
-from minilora.results.page import ROOT, reviews_curve
+from minilora.results.page import measured_curves
 from minilora.tensor import no_grad
 from minilora.train import recipes
 from tests.helpers import chrome
@@ -143,7 +143,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
 
 @needs_chromium
 def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
-    curve = reviews_curve(ROOT)
+    curve = measured_curves()["reviews"]
     opened(page, "13", "8")
     verdict = page.value("byId('verdict').textContent")
     assert number_in(verdict, "answers", "% rightly") == round(curve.reached("trained", "lora", 32).mean, 1)

@@ -73,6 +73,7 @@ def test_what_texts_may_say(founding):
     found = founding.values()
     assert found["founding.table"].count("\n| ") == 2 + len(founding.rows)
     assert found["model.reviews.base"] == "50.0" and found["model.reviews.lora"] == "87.5 ± 0.0"
+    assert found["model.reviews.few-shot"] == "60.0 ± 0.0"
     assert found["model.reviews.lora.share"] == "1.8 %" and found["model.reviews.lora.forgot"] == "+0.000"
 
 

@@ -23,7 +23,8 @@ KNOWN = {"comparison.lora.share": "5.9 %"}
 def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text() == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
-    ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES, results.REVIEWS_FIGURE}
+    ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES}
+    ours |= {f"curve-{task}" for task in results.measured_curves()}
     models = founding.Founding(results.ROOT / results.RECORDS).results
     ours |= {f"model-{subject}-{name}" for subject, one in models.items() if one.rows for name in MODEL_FIGURES}
     assert figures == ours | {f"study-{name}" for name in STUDIES}
