@@ -731,12 +731,12 @@ def test_bad_arguments_are_one_line(capsys, arguments, words):
 
 @pytest.mark.slow
 def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
-    kind = STUDIES["merge-trap"]
-    few = {"values": (0.05,), "rates": 1, "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
+    kind = STUDIES["rank"]
+    few = {"values": (1, 4), "rates": 1, "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
     large = replace(kind.large, test_characters=1_000, validation_characters=1_000, **few)
     monkeypatch.setitem(STUDIES, kind.name, type(kind.name, (kind,), {"large": large}))
     model = shutil.copytree(recipes.base_folder(), tmp_path / "another")
-    assert main(["study", "merge-trap", "--model", str(model), "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert main(["study", "rank", "--model", str(model), "--out", str(tmp_path / "out"), "--json"]) == 0
     said = capsys.readouterr()
     facts = json.loads(said.out)
     assert facts["header"]["settings"]["model"] == str(model)
