@@ -55,6 +55,19 @@ def token_ids(size: dict):
 # minilora
 
 
+def llama_settings(size: dict) -> dict:
+    """Arguments of LlamaConfig, minilora's and transformers'."""
+    return {
+        "vocab_size": size["vocab"],
+        "hidden_size": size["hidden"],
+        "intermediate_size": size["intermediate"],
+        "num_hidden_layers": size["layers"],
+        "num_attention_heads": size["heads"],
+        "num_key_value_heads": size.get("kv_heads"),
+        "tie_word_embeddings": True,
+    }
+
+
 def minilora_model(size: dict, method: str):
     """A model of that size, fresh or pretrained, adapted by the method."""
     from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -66,16 +79,7 @@ def minilora_model(size: dict, method: str):
     elif "pretrained" in size:
         model = LlamaForCausalLM.from_pretrained(file_of_model(size))
     else:
-        config = LlamaConfig(
-            vocab_size=size["vocab"],
-            hidden_size=size["hidden"],
-            intermediate_size=size["intermediate"],
-            num_hidden_layers=size["layers"],
-            num_attention_heads=size["heads"],
-            num_key_value_heads=size.get("kv_heads"),
-            tie_word_embeddings=True,
-        )
-        model = LlamaForCausalLM(config)
+        model = LlamaForCausalLM(LlamaConfig(**llama_settings(size)))
         if method == "qlora":
             quantize_model(model)
     if method == "full":
@@ -141,9 +145,7 @@ def torch_step(size: dict, method: str, device: str = "cpu", compiled: bool = Fa
     from benchmarks.torch_llama import TorchLlama
 
     names = ("vocab", "hidden", "intermediate", "layers", "heads", "length", "kv_heads")
-    model = TorchLlama(
-        **{name: size[name] for name in names if name in size}
-    )  # the speed asks for no pretrained weights
+    model = TorchLlama(**{name: size[name] for name in names if name in size})
     return torch_loop(model, model.layers, torch.compile(model) if compiled else model, size, method, device)
 
 
@@ -170,16 +172,7 @@ def transformers_model(size: dict):
     if "pretrained" in size:
         path = file_of_model(size)
         return AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    config = LlamaConfig(
-        vocab_size=size["vocab"],
-        hidden_size=size["hidden"],
-        intermediate_size=size["intermediate"],
-        num_hidden_layers=size["layers"],
-        num_attention_heads=size["heads"],
-        num_key_value_heads=size.get("kv_heads"),
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(LlamaConfig(**llama_settings(size)))
 
 
 def torch_loop(model, layers, loss_of, size: dict, method: str, device: str):

@@ -10,12 +10,8 @@ INSTRUCTION_SETS = (
     *("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
 )
-CHOOSING = (
-    "OPENBLAS_",
-    "MKL_",
-    "OMP_",
-    "ATEN_",
-)  # variables of the environment that begin so change kernels or threads
+# Variables of the environment that begin so change kernels or threads.
+CHOOSING = ("OPENBLAS_", "MKL_", "OMP_", "ATEN_")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -44,9 +40,8 @@ def _lscpu() -> dict[str, str]:
         done = subprocess.run(["lscpu"], check=True, capture_output=True, text=True, timeout=10, env=environment)
     except (OSError, subprocess.SubprocessError, UnicodeError):
         return {}
-    fields = (
-        line.partition(":") for line in reversed(done.stdout.splitlines())
-    )  # of two kinds of core, the first stays
+    lines = reversed(done.stdout.splitlines())  # of two kinds of core, the first stays
+    fields = (line.partition(":") for line in lines)
     return {name.strip(): value.strip() for name, _, value in fields}
 
 
