@@ -33,6 +33,11 @@ def add(parser: Parser) -> None:
         help="what it learns: labelled conversations (a .jsonl file, or a name of minilora tasks list), or a corpus "
         "(default: reviews)",
     )
+    parser.add_argument(
+        "--rates-of",
+        metavar="FOLDER",
+        help="with --model: take the learning rates that another comparison found, as of film reviews for topics",
+    )
     add_resume(parser, "comparison")
     add_json(parser)
 
@@ -52,8 +57,9 @@ def run(arguments: Namespace) -> None:
 def _on_base(arguments: Namespace, out: Path, console):
     from minilora.measure import compare, compare_report
 
-    if arguments.data is not None:
-        raise MiniloraError("--data is what a model learns: give --model, too")
+    for flag, value in (("--data", arguments.data), ("--rates-of", arguments.rates_of)):
+        if value is not None:
+            raise MiniloraError(f"{flag} is of a comparison on a published model: give --model, too")
     settings = compare.settings_for(arguments.quick, arguments.methods, arguments.seeds)
     records = compare.run(out, settings, arguments.resume, arguments.overwrite, arguments.jobs)
     compare_report.show(records, out, console)
@@ -66,7 +72,7 @@ def _on_model(arguments: Namespace, out: Path, console):
     if arguments.quick or arguments.jobs != 1:
         raise MiniloraError("with --model, leave out --quick and --jobs: choose --methods and --seeds")
     settings = compare_model.settings_for(
-        arguments.model, arguments.data or "reviews", arguments.methods, arguments.seeds
+        arguments.model, arguments.data or "reviews", arguments.methods, arguments.seeds, arguments.rates_of
     )
     records = compare_model.run(out, settings, arguments.resume, arguments.overwrite)
     compare_model_report.show(records, out, console)

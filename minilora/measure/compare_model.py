@@ -25,6 +25,7 @@ from minilora import threads
 from minilora.data import chat, corpora, knowledge
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, unknown
+from minilora.formats.atomic import show_path
 from minilora.measure.bench import SCRATCH_RATE
 from minilora.measure.curve import Curve, CurveSettings, milliseconds, read_task
 from minilora.measure.few_shot import bits_after
@@ -102,16 +103,19 @@ class ModelSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     rates: int = 3  # that a search tries first
     most_rates: int = 7
+    rates_of: str | None = None  # the folder of another comparison, whose rates are taken; None: they are searched
 
 
-def settings_for(model: str, data: str, chosen: str | None = None, seeds: int | None = None) -> ModelSettings:
+def settings_for(
+    model: str, data: str, chosen: str | None = None, seeds: int | None = None, rates_of: str | None = None
+) -> ModelSettings:
     """The settings with only the rows in `chosen` (names with commas) and so many seeds. Raises MiniloraError."""
     if seeds is not None and seeds < 1:
         raise MiniloraError(f"--seeds must be at least 1, not {seeds}")
     rows = tuple(ROWS) if chosen is None else tuple(name.strip() for name in chosen.split(","))
     if strange := [name for name in rows if name not in ROWS]:
         raise MiniloraError(unknown("method", strange[0], ROWS))
-    settings = ModelSettings(model, data, rows=rows)
+    settings = ModelSettings(model, data, rows=rows, rates_of=rates_of)
     return settings if seeds is None else replace(settings, seeds=tuple(range(seeds)))
 
 
@@ -146,11 +150,16 @@ class ModelComparison:
         self.subject = (LabelledTask if settings.data in TASKS or is_chat_data(settings.data) else DomainText)(settings)
         self.config = self.subject.base.config
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
+        self.searches = settings.rates_of and Records.read(Path(settings.rates_of) / RECORDS, KIND)
 
     def facts(self) -> dict:
         """What a resumed run must have alike."""
         s = asdict(self.settings)
         del s["rows"], s["seeds"]  # more of them may be measured later
+        if self.searches:
+            s["rates_of"] = self.searches.header["settings"]["data"]
+        else:
+            del s["rates_of"]
         return s | {"base": base_fingerprint(self.subject.base)} | self.subject.facts()
 
     def measure(self, cell: Callable[..., dict]) -> None:
@@ -174,7 +183,12 @@ class ModelComparison:
             cell(("prompt", seed), subject.prompted, best, seed, False)
 
     def rate(self, cell: Callable[..., dict], row: str) -> float:
-        """The learning rate at which a row does best on validation data."""
+        """The learning rate at which a row does best on validation data: of these, or of `rates_of`."""
+        if self.searches:
+            found = {one["key"][2]: one["loss"] for one in self.searches.of("rate", row) if one["loss"] is not None}
+            if not found:
+                raise MiniloraError(f"{show_path(self.searches.path)} has no learning rates for {row}")
+            return min(found, key=found.__getitem__)
 
         def tried(rate: float) -> float | None:
             return cell(("rate", row, rate), self.searched, row, rate)["loss"]

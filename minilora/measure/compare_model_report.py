@@ -145,6 +145,8 @@ class ModelResult:
                 f"{name} {Spread.of(100 * o['calibrated'] for o in ones).show(1)} %" for name, ones in known.items()
             )
             words += f"Calibrated: {', '.join(levels)}. "
+        if "rates_of" in settings:
+            words += f"Rates: the best on {escape(Path(settings['rates_of']).name, 40)}. "
         words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
         paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (

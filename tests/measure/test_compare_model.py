@@ -94,6 +94,18 @@ def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
             assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
 
 
+def test_rates_may_be_those_of_another_comparison(folder, measured, tmp_path):
+    asked = settings(folder, rows=("lora",), seeds=(0,), rates_of=str(measured / "text"))
+    records = compare_model.run(tmp_path, asked)
+    expected = ModelComparison(settings(folder, "text")).rate(
+        lambda key, *_: read(measured, "text").records.rows[key], "lora"
+    )
+    assert records.rows["trained", "lora", 0]["lr"] == expected and not any(records.of("rate", "lora"))
+    assert "Rates: the best on text." in ModelResult(records).quality_grid().caption
+    with pytest.raises(compare_model.MiniloraError, match="no learning rates for ia3"):
+        compare_model.run(tmp_path / "other", replace(asked, rows=("ia3",)))
+
+
 @pytest.mark.slow
 def test_a_cell_that_is_run_again_is_the_same(folder, measured):
     """Whoever measures one cell anew finds what the records say."""
@@ -194,7 +206,8 @@ def test_the_quiz():
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (["--data", "reviews"], "--data is what a model learns: give --model, too"),
+        (["--data", "reviews"], "--data is of a comparison on a published model: give --model, too"),
+        (["--rates-of", "x"], "--rates-of is of a comparison on a published model: give --model, too"),
         (["--model", "smollm2", "--quick"], "with --model, leave out --quick and --jobs"),
         (["--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
         (["--model", "smollm2", "--seeds", "0"], "--seeds must be at least 1"),
