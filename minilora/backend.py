@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minilora import blas
 from minilora.errors import MiniloraError, escape, unknown
 
 Array: TypeAlias = Any  # NumPy's array or CuPy's, which has no types to check with
@@ -48,6 +49,7 @@ class Backend:
 
 
 def _load_numpy() -> Backend:
+    blas.fit_container()
     return Backend(
         name="numpy",
         namespace=np,

@@ -3,8 +3,10 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from math import ceil
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -50,8 +52,8 @@ def keep_freed_memory() -> None:
     """Have the C library keep large freed blocks instead of returning them to the system (glibc; elsewhere nothing).
 
     A training step frees and asks for the same large arrays over and over, and every page that comes back from the
-    system costs a fault and is zeroed first: a tenth of a step's time. Threads that are started later share one heap:
-    of those that they would have of their own, every free part is returned, whatever the threshold.
+    system costs a fault and is zeroed first: a twentieth to a sixth of a step's time. Threads that are started later
+    share one heap: of those that they would have of their own, every free part is returned, whatever the threshold.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -68,8 +70,35 @@ def describe() -> list[dict[str, Any]]:
 
 
 def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(usable_cores())
+    """How many processor cores this process may use; where its container has less time than they have, as many as
+    that keeps busy.
+    """
+    quota = _quota()
+    return len(usable_cores()) if quota is None else min(len(usable_cores()), ceil(quota))
+
+
+@cache
+def fit_container() -> None:
+    """No more threads for matrix products than there are `cores`, which the libraries count without the container's
+    limit: threads that share the time of half a core wait for each other.
+    """
+    if cores() < len(usable_cores()):
+        _controller().limit(limits=cores(), user_api="blas")
+
+
+@cache
+def _quota() -> float | None:
+    """Cores' worth of time that the process's container may use; None where it has no limit."""
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        most, period = (CGROUP / "cpu.max").read_text(encoding="ascii").split()
+        return int(most) / int(period)
+    with suppress(OSError, ValueError):  # the first version of control groups
+        most, period = ((CGROUP / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(most) / int(period) if int(most) > 0 else None
+    return None
+
+
+CGROUP = Path("/sys/fs/cgroup")  # the container's, on Linux
 
 
 def usable_cores() -> set[int]:

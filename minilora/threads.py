@@ -103,7 +103,6 @@ class Parts:
     """
 
     def __init__(self, run: Callable[[Any], Any], parts: Sequence[Any]):
-        blas.keep_freed_memory()
         self.since = next(clock)
         with blas.one_thread():
             self.results = side_by_side(run, parts)

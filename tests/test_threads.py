@@ -1,12 +1,15 @@
 """pytest tests/test_threads.py: the plain loop over all cores, held to the whole batch on one thread."""
 
+import subprocess
+import sys
 import threading
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from minilora import backend, nn, ops, threads
+from minilora import backend, blas, nn, ops, threads
 from minilora import functional as F
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
@@ -338,3 +341,60 @@ def test_spread_groups_neighbours_and_keeps_their_order():
         assert tasks == [["a", "b", "c"], ["d"], ["e"]]
         assert threads.spread(str.upper, []) == []
     assert backend.is_cpu()
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu.max": "1600000 100000\n"}, 8),
+        ({"cpu.max": "\n"}, 8),
+        ({}, 8),
+    ],
+)
+def test_a_container_with_less_time_than_cores_has_fewer_threads(files, expected, tmp_path, monkeypatch):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(blas, "CGROUP", tmp_path)
+    monkeypatch.setattr(blas, "usable_cores", lambda: set(range(8)))
+    blas._quota.cache_clear()
+    limited = []
+    monkeypatch.setattr(blas, "_controller", lambda: SimpleNamespace(limit=lambda **asked: limited.append(asked)))
+    try:
+        with threads.using(None):
+            assert blas.cores() == threads.count() == expected
+        blas.fit_container.__wrapped__()
+        assert limited == [{"limits": expected, "user_api": "blas"}] * (expected < 8)
+    finally:
+        blas._quota.cache_clear()
+
+
+STEADY = """
+import resource, sys
+from minilora import optim, threads
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+import numpy as np
+model = LlamaForCausalLM(LlamaConfig(vocab_size=512, hidden_size=64, intermediate_size=172, num_hidden_layers=2,
+                                     num_attention_heads=2, max_position_embeddings=128))
+optimizer = optim.AdamW(list(model.parameters()), lr=1e-3)
+ids = np.zeros((8, 128), dtype=int)
+found = []
+with threads.using(int(sys.argv[1])):
+    for _ in range(6):
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(found[-1] - found[-2])
+"""
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_steady_step_asks_the_system_for_no_memory(count):
+    done = subprocess.run([sys.executable, "-c", STEADY, str(count)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, nn, ops, threads
+from minilora import backend, blas, nn, ops, threads
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
 from minilora.errors import FormatError, MiniloraError, first_few
@@ -60,6 +60,7 @@ def by_rows(forward: Callable[..., Output]) -> Callable[..., Output]:
         given = names.bind(*args, **kwargs).arguments
         if given.get("labels") is None or given.get("past_key_values") is not None:
             return forward(*args, **kwargs)
+        blas.keep_freed_memory()
         given["input_ids"] = ids = token_ids(given["input_ids"])
         rngs = nn.row_generators(given["self"], len(ids))
         with nullcontext() if rngs is None else nn.dropout_rng(rngs):

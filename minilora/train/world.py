@@ -60,7 +60,7 @@ class World:
             return blas.cores()
         mine = blas.usable_cores()
         here = [cores for machine, cores in self._comm.allgather((_machine(), mine)) if machine == _machine()]
-        return max(1, len(mine) // sum(bool(cores & mine) for cores in here))
+        return max(1, blas.cores() // sum(bool(cores & mine) for cores in here))
 
     @contextmanager
     def shared_cores(self) -> Iterator[None]:
