@@ -59,6 +59,12 @@ class ModelResult:
         start = ("prompt",) if row == PROMPTED else ("trained", row)
         return Spread.of(self.scale * one[self.number] for one in self.records.of(*start))
 
+    def prompted(self) -> Spread:
+        """What the few-shot prompt reached: of accuracies as they are and calibrated (`calibrated`), the better."""
+        plain = self.reached(PROMPTED)
+        calibrated = [self.scale * one["calibrated"] for one in self.records.of("prompt") if "calibrated" in one]
+        return max([plain, Spread.of(calibrated)], key=lambda one: one.mean) if calibrated else plain
+
     def share(self, row: str) -> float:
         """Of the base's parameters, how many train."""
         return next(self.records.of("trained", row))["trainable"] / self.base["total"]

@@ -45,13 +45,16 @@ def test_each_claim_is_held_to_what_was_measured(founding):
                 "no less memory than LoRA on all linears",
                 "film reviews: behind few-shot prompt",
             ][1:],
+            "few-shot": ["film reviews: behind LoRA on all linears"],
         }
     )
 
 
 def test_the_table(founding):
     grid = founding.grid()
-    assert [row[0] for row in grid.rows] == ["full", "LoRA on q and v", "LoRA on all linears", "QLoRA", "prefix tuning"]
+    names = ["full", "LoRA on q and v", "LoRA on all linears", "QLoRA", "prefix tuning", "few-shot prompt"]
+    assert [row[0] for row in grid.rows] == names
+    assert grid.rows[-1][2] == "–" and grid.rows[-1][-2:] == ("70.0 ± 0.0", "film reviews: behind LoRA on all linears")
     assert grid.rows[1] == (
         "LoRA on q and v",
         "0.1–1 %",
