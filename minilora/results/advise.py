@@ -71,7 +71,7 @@ class OnText(NamedTuple):
 
     trainable: int
     domain: Spread  # bits per character
-    forgot: float | None  # bits per character more on other text
+    forgot: float | None  # what was lost elsewhere, in the comparison's `amount`
     seconds: float | None  # of training
 
 
@@ -80,7 +80,8 @@ class Comparison(NamedTuple):
 
     methods: dict[str, OnText]
     model: str = ""
-    other_text: str = ""  # what is forgotten
+    elsewhere: str = ""  # where what was forgotten is measured
+    amount: str = ""  # a format of that
 
 
 def on_base(records: Records) -> Comparison:
@@ -88,7 +89,10 @@ def on_base(records: Records) -> Comparison:
     model = "minilora's base" if records.header["settings"].get("base") is None else "a smaller base than minilora's"
     found = compared(records).items()
     return Comparison(
-        {name: OnText(one.trainable, one.domain, one.forgot, one.seconds) for name, one in found}, model, "its own text"
+        {name: OnText(one.trainable, one.domain, one.forgot, one.seconds) for name, one in found},
+        model,
+        "its own text",
+        "{:.2f} bits/character",
     )
 
 
@@ -102,8 +106,8 @@ def on_model(result: ModelResult) -> Comparison:
             cost = result.records.rows.get(("cost", row))
             seconds = cost["step_seconds"] * result.settings["text_steps"] if cost else None
             trainable = next(result.records.of("trained", row))["trainable"]
-            found[method] = OnText(trainable, result.reached(row), result.forgot(row, "english").mean, seconds)
-    return Comparison(found, result.settings["model"], "plain English")
+            found[method] = OnText(trainable, result.reached(row), -result.forgot(row, "quiz", 100).mean, seconds)
+    return Comparison(found, result.settings["model"], "a quiz of general knowledge", "{:.0f} points")
 
 
 NEEDED = {"base", PROMPTED, "full", "lora"}  # rows of a comparison that can speak
@@ -175,11 +179,11 @@ class Measured:
 
     def forgetting(self) -> str:
         lost = {name: one.forgot for name, one in self.methods.items() if one.forgot is not None}
-        if not {"full", "lora"} <= lost.keys():
+        if not {"full", "lora"} <= lost.keys() or max(lost["full"], lost["lora"]) <= 0:
             return ""
-        _, model, other_text = self.comparison
-        costs = f"full cost {model} {lost['full']:.2f} bits/character, LoRA {lost['lora']:.2f}"
-        return f"Fine-tuning forgets: on {other_text}, {costs}. An adapter can be switched off."
+        _, model, elsewhere, amount = self.comparison
+        costs = f"full cost {model} {amount.format(lost['full'])}, LoRA {amount.format(lost['lora'])}"
+        return f"Fine-tuning forgets: on {elsewhere}, {costs}. An adapter can be switched off."
 
 
 def advise(situation: Situation, measured: Measured) -> Advice:
