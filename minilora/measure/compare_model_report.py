@@ -205,20 +205,24 @@ class ModelResult:
 
     @style.styled
     def learned_against_forgotten(self) -> Figure | None:
-        """What was learned against what was forgotten of plain English."""
+        """What was learned against what was forgotten: of plain English by training on labels; of general knowledge by
+        training on a text, which brings a chat model closer to any plain text.
+        """
         rows = [row for row in self.rows if row != "scratch"]
         if not rows or not self.base:
             return None
         figure, axes = style.single(f"Learned against forgotten: {self.where}", style.TALL)
         style.origin_lines(axes)
         start, sign = self.scale * self.base[self.number], 1 if self.has_labels else -1
+        number = ("english", 1) if self.has_labels else ("quiz", -100)
         for row in rows:
-            learned, forgot = self.reached(row), self.forgot(row, "english")
+            learned, forgot = self.reached(row), self.forgot(row, *number)
             x, y = [sign * (learned.mean - start)], [forgot.mean]
             look = look_of(row) | {"linestyle": ""}
             axes.errorbar(x, y, [forgot.half_range], [learned.half_range], **look, markersize=8, label=LABELS[row])
         learned_unit = "points of accuracy" if self.has_labels else "bits/character saved on the domain"
-        axes.set(xlabel=f"learned: {learned_unit}", ylabel="forgotten: bits/character\nlost on plain English")
+        lost = "bits/character\nlost on plain English" if self.has_labels else "points lost\non general knowledge"
+        axes.set(xlabel=f"learned: {learned_unit}", ylabel=f"forgotten: {lost}")
         axes.margins(0.12)
         return style.with_legend(figure, 3)
 

@@ -116,8 +116,9 @@ class Founding:
         return Grid("The founding table, and what was measured", header, rows, CAPTION)
 
     def values(self) -> dict[str, str]:
-        """{name: as a text says it}: `founding.table`; `model.SUBJECT.ROW`, what a row reached, of which `.forgot` and
-        `.share` follow; those of the base and of few-shot; `model.SUBJECT.variants`, of LoRA.
+        """{name: as a text says it}: `founding.table`; `model.SUBJECT.ROW`, what a row reached, of which `.forgot`
+        (plain English), `.quiz` (points won) and `.share` follow; those of the base and of few-shot;
+        `model.SUBJECT.variants`, of LoRA.
         """
         found = {"founding.table": f"\n\n{markdown(self.grid(), numbers=False)}\n\n"} if self.rows else {}
         for subject, result in self.results.items():
@@ -129,6 +130,7 @@ class Founding:
             for row in result.rows:
                 found[f"{at}.{row}"] = result.reached(row).show(result.digits)
                 found[f"{at}.{row}.forgot"] = show_signed(result.forgot(row, "english").mean)
+                found[f"{at}.{row}.quiz"] = f"{result.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
                 found[f"{at}.{row}.share"] = show_share(result.share(row))
             found[f"{at}.variants"] = variants(result)
         return found

@@ -78,6 +78,7 @@ def test_what_texts_may_say(founding):
     assert found["model.reviews.base"] == "50.0" and found["model.reviews.lora"] == "87.5 ± 0.0"
     assert found["model.reviews.few-shot"] == "60.0 ± 0.0"
     assert found["model.reviews.lora.share"] == "1.8 %" and found["model.reviews.lora.forgot"] == "+0.000"
+    assert found["model.reviews.lora.quiz"] == "+0.0"
 
 
 def test_variants_in_words(founding):
