@@ -65,6 +65,10 @@ class ModelResult:
         calibrated = [self.scale * one["calibrated"] for one in self.records.of("prompt") if "calibrated" in one]
         return max([plain, Spread.of(calibrated)], key=lambda one: one.mean) if calibrated else plain
 
+    def gain(self, reached: Spread) -> float:
+        """Points of accuracy more than the base has, or bits per character fewer."""
+        return (1 if self.has_labels else -1) * (reached.mean - self.scale * self.base[self.number])
+
     def share(self, row: str) -> float:
         """Of the base's parameters, how many train."""
         return next(self.records.of("trained", row))["trainable"] / self.base["total"]
@@ -213,11 +217,10 @@ class ModelResult:
             return None
         figure, axes = style.single(f"Learned against forgotten: {self.where}", style.TALL)
         style.origin_lines(axes)
-        start, sign = self.scale * self.base[self.number], 1 if self.has_labels else -1
         number = ("english", 1) if self.has_labels else ("quiz", -100)
         for row in rows:
             learned, forgot = self.reached(row), self.forgot(row, *number)
-            x, y = [sign * (learned.mean - start)], [forgot.mean]
+            x, y = [self.gain(learned)], [forgot.mean]
             look = look_of(row) | {"linestyle": ""}
             axes.errorbar(x, y, [forgot.half_range], [learned.half_range], **look, markersize=8, label=LABELS[row])
         learned_unit = "points of accuracy" if self.has_labels else "bits/character saved on the domain"

@@ -51,6 +51,9 @@ def reached(row: str, result: ModelResult) -> Spread:
     return result.prompted() if row == PROMPTED else result.reached(row)
 
 
+NEAR = 0.9  # of a gain
+
+
 class Founding:
     """The records of what was measured, by subject."""
 
@@ -79,12 +82,13 @@ class Founding:
             yield f"no less memory than {listed(LABELS[other] for other in larger)}"
         for subject, result in self.results.items():
             if is_measured(row, result) and (behind := self._behind(result, row)):
-                yield f"{SUBJECTS[subject].partition(',')[0]}: behind {behind}"
+                yield f"{SUBJECTS[subject].partition(',')[0]}: {behind}"
 
     def _behind(self, result: ModelResult, row: str) -> str:
         """What the row is said to be near, or, of full fine-tuning, not to be beaten by; "" where it is so.
 
-        Two rows are told apart where they differ, example by example, by more than two standard errors.
+        Near is nine tenths of the other's gain. Rows are told apart where they differ, example by example, by more
+        than two standard errors; a prompt where the half ranges do not overlap.
         """
         near = CLAIMS[row].near
         if PROMPTED in (row, near):
@@ -92,13 +96,18 @@ class Founding:
                 return ""
             mine, theirs = reached(row, result), reached(near, result)
             worse, better = (mine, theirs) if result.has_labels else (theirs, mine)
-            return LABELS[near] if better.above(worse) else ""
-        others = [near] if near else [other for other in self.rows if other != row]
-        for other in others:
-            found = result.ahead(other, row) if other in result.rows else None
+            return self._kept(result, row, near) if better.above(worse) else ""
+        for other in [near] if near else [other for other in result.rows if other in self.rows]:
+            found = result.ahead(other, row)
             if found and found[0] > 2 * found[1]:
-                return LABELS[other]
+                return self._kept(result, row, other) if near else f"behind {LABELS[other]}"
         return ""
+
+    @staticmethod
+    def _kept(result: ModelResult, row: str, near: str) -> str:
+        """The share of another row's gain, where it is not near that."""
+        kept = result.gain(reached(row, result)) / result.gain(reached(near, result))
+        return f"{100 * kept:.0f} % of the gain of {LABELS[near]}" if kept < NEAR else ""
 
     def grid(self) -> Grid:
         full = self.peak("full")
@@ -165,6 +174,6 @@ def rates_in_words() -> str:
 
 CAPTION = (
     "The text's words, and beside them SmolLM2-135M on two cores, each method at the best of its learning rates, over "
-    "three seeds ± half their range. Near: no further away, question by question, than two standard errors; of a "
-    "prompt, than both half ranges. A prompt's accuracy is calibrated where that helps it."
+    "three seeds ± half their range. Near: nine tenths of what the other gains over the model as it came, or no "
+    "further away, example by example, than two standard errors. A prompt's accuracy is calibrated where that helps it."
 )

@@ -39,13 +39,13 @@ def test_each_claim_is_held_to_what_was_measured(founding):
             "full": [],
             "lora-qv": [],  # one question less, of 16: no further away than two errors
             "lora": ["trains 1.8 %"],
-            "qlora": ["film reviews: behind LoRA on all linears"],
+            "qlora": ["film reviews: 0 % of the gain of LoRA on all linears"],
             "prefix": [
                 "trains 0.10 %",
                 "no less memory than LoRA on all linears",
-                "film reviews: behind few-shot prompt",
+                "film reviews: 0 % of the gain of few-shot prompt",
             ][1:],
-            "few-shot": ["film reviews: behind LoRA on all linears"],
+            "few-shot": ["film reviews: 53 % of the gain of LoRA on all linears"],
         }
     )
 
@@ -54,7 +54,10 @@ def test_the_table(founding):
     grid = founding.grid()
     names = ["full", "LoRA on q and v", "LoRA on all linears", "QLoRA", "prefix tuning", "few-shot prompt"]
     assert [row[0] for row in grid.rows] == names
-    assert grid.rows[-1][2] == "–" and grid.rows[-1][-2:] == ("70.0 ± 0.0", "film reviews: behind LoRA on all linears")
+    assert grid.rows[-1][2] == "–" and grid.rows[-1][-2:] == (
+        "70.0 ± 0.0",
+        "film reviews: 53 % of the gain of LoRA on all linears",
+    )
     assert grid.rows[1] == (
         "LoRA on q and v",
         "0.1–1 %",
@@ -66,6 +69,20 @@ def test_the_table(founding):
         "agrees",
     )
     assert all(len(row) == len(grid.header) for row in grid.rows)
+
+
+def test_nine_tenths_of_a_gain_are_near(founding):
+    (result,) = founding.results.values()
+    for seed in (0, 1):
+        result.records.rows["trained", "full", seed] |= {"right": "ffff", "accuracy": 1.0}
+        result.records.rows["trained", "lora-qv", seed] |= {"right": "ff00", "accuracy": 0.5}
+    for base, expected in (
+        (0.5, ["film reviews: 0 % of the gain of full"]),
+        (0.0, ["film reviews: 50 % of the gain of full"]),
+        (-9, []),
+    ):
+        result.base["accuracy"] = base
+        assert list(founding.disagreements("lora-qv")) == expected
 
 
 def test_rows_that_were_not_measured_are_left_out(founding):
