@@ -202,7 +202,7 @@ class ModelResult:
 
     def _levels(self) -> dict[str, float]:
         found = {"base": self.scale * self.base[self.number]} if self.base else {}
-        return found | ({PROMPTED: self.reached(PROMPTED).mean} if any(self.records.of("prompt")) else {})
+        return found | ({PROMPTED: self.prompted().mean} if any(self.records.of("prompt")) else {})
 
     def _unit(self) -> str:
         return "right on held-out questions (%)" if self.has_labels else f"domain, {style.BITS}"

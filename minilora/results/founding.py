@@ -124,12 +124,27 @@ class Founding:
         header = ("", "trains: text", "measured", "memory: text", "a step's peak", "quality: text", *names, "the text")
         return Grid("The founding table, and what was measured", header, rows, CAPTION)
 
+    def levels(self) -> Grid:
+        """What each row trains and reaches, from the fewest parameters to the most."""
+        as_it_came = [f"{r.scale * r.base[r.number]:.{r.digits}f}" if r.base else "–" for r in self.results.values()]
+        rows = [(LABELS["base"], "–", *as_it_came)]
+        for row in sorted(self.rows, key=self.share):
+            levels = (reached(row, r).show(r.digits) if is_measured(row, r) else "–" for r in self.results.values())
+            rows.append((LABELS[row], show_share(self.share(row)) if self.share(row) else "–", *levels))
+        return Grid(
+            "What trains, and what it reaches",
+            ("", "trains", *(SUBJECTS[subject] for subject in self.results)),
+            rows,
+            CAPTION,
+        )
+
     def values(self) -> dict[str, str]:
-        """{name: as a text says it}: `founding.table`; `model.SUBJECT.ROW`, what a row reached, of which `.forgot`
-        (plain English), `.quiz` (points won) and `.share` follow; those of the base and of few-shot;
-        `model.SUBJECT.variants`, of LoRA.
+        """{name: as a text says it}: `founding.table`, `founding.levels`; `model.SUBJECT.ROW`, what a row reached, of
+        which `.forgot` (plain English), `.quiz` (points won), `.share` and `.peak` (memory) follow; those of the base
+        and of few-shot; `model.SUBJECT.variants`, of LoRA.
         """
-        found = {"founding.table": f"\n\n{markdown(self.grid(), numbers=False)}\n\n"} if self.rows else {}
+        grids = {"founding.table": self.grid, "founding.levels": self.levels} if self.rows else {}
+        found = {name: f"\n\n{markdown(grid(), numbers=False)}\n\n" for name, grid in grids.items()}
         for subject, result in self.results.items():
             at = f"model.{subject}"
             if result.base:
@@ -141,6 +156,8 @@ class Founding:
                 found[f"{at}.{row}.forgot"] = show_signed(result.forgot(row, "english").mean)
                 found[f"{at}.{row}.quiz"] = f"{result.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
                 found[f"{at}.{row}.share"] = show_share(result.share(row))
+                if (memory := ("memory", row)) in result.records:
+                    found[f"{at}.{row}.peak"] = show_bytes(result.records.rows[memory]["peak"])
             found[f"{at}.variants"] = variants(result)
         return found
 

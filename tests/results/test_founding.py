@@ -71,6 +71,13 @@ def test_the_table(founding):
     assert all(len(row) == len(grid.header) for row in grid.rows)
 
 
+def test_the_levels(founding):
+    rows = founding.levels().rows
+    assert rows[0] == ("base as it is", "–", "50.0") and rows[1] == ("few-shot prompt", "–", "70.0 ± 0.0")
+    assert [row[0] for row in rows[2:]] == ["prefix tuning", "LoRA on q and v", "QLoRA", "LoRA on all linears", "full"]
+    assert rows[3] == ("LoRA on q and v", "0.40 %", "87.5 ± 0.0")
+
+
 def test_nine_tenths_of_a_gain_are_near(founding):
     (result,) = founding.results.values()
     for seed in (0, 1):
@@ -95,7 +102,7 @@ def test_what_texts_may_say(founding):
     assert found["model.reviews.base"] == "50.0" and found["model.reviews.lora"] == "87.5 ± 0.0"
     assert found["model.reviews.few-shot"] == "60.0 ± 0.0"
     assert found["model.reviews.lora.share"] == "1.8 %" and found["model.reviews.lora.forgot"] == "+0.000"
-    assert found["model.reviews.lora.quiz"] == "+0.0"
+    assert found["model.reviews.lora.quiz"] == "+0.0" and found["model.reviews.lora.peak"] == "0 MB"
 
 
 def test_variants_in_words(founding):
