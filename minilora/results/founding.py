@@ -76,52 +76,63 @@ class Founding:
         """What of the claim does not show, in a few words each."""
         claim, share, peak = CLAIMS[row], self.share(row), self.peak(row)
         if not claim.share[0] <= share <= claim.share[1]:
-            yield f"trains {show_share(share)}"
+            yield "trains more" if share > claim.share[1] else "trains less"
         larger = [other for other in claim.below if (theirs := self.peak(other)) and peak and peak >= theirs]
         if larger:
             yield f"no less memory than {listed(LABELS[other] for other in larger)}"
+        behind: dict[str, list[str]] = {}
         for subject, result in self.results.items():
-            if is_measured(row, result) and (behind := self._behind(result, row)):
-                yield f"{SUBJECTS[subject].partition(',')[0]}: {behind}"
+            if is_measured(row, result) and (other := self._ahead_of(result, row)):
+                kept = result.gain(reached(row, result)) / result.gain(reached(other, result))
+                name = SUBJECTS[subject].partition(",")[0]
+                behind.setdefault(other, []).append(f"{100 * kept:.0f} % on {name}")
+        for other, shares in behind.items():
+            yield f"{LABELS[other].removesuffix(' on all linears')} gains more: of that, {listed(shares)}"
 
-    def _behind(self, result: ModelResult, row: str) -> str:
-        """What the row is said to be near, or, of full fine-tuning, not to be beaten by; "" where it is so.
+    def _ahead_of(self, result: ModelResult, row: str) -> str:
+        """The row that this one is said to be near and is not, or, of full fine-tuning, that it is said to beat; or "".
 
         Near is nine tenths of the other's gain. Rows are told apart where they differ, example by example, by more
         than two standard errors; a prompt where the half ranges do not overlap.
         """
         near = CLAIMS[row].near
-        if PROMPTED in (row, near):
-            if not (is_measured(near, result) and any(result.records.of("prompt"))):
-                return ""
-            mine, theirs = reached(row, result), reached(near, result)
-            worse, better = (mine, theirs) if result.has_labels else (theirs, mine)
-            return self._kept(result, row, near) if better.above(worse) else ""
-        for other in [near] if near else [other for other in result.rows if other in self.rows]:
-            found = result.ahead(other, row)
-            if found and found[0] > 2 * found[1]:
-                return self._kept(result, row, other) if near else f"behind {LABELS[other]}"
+        others = [near] if near else [other for other in result.rows if other in self.rows]
+        for other in others:
+            if PROMPTED in (row, other):
+                if not (is_measured(other, result) and is_measured(row, result)):
+                    continue
+                mine, theirs = reached(row, result), reached(other, result)
+                differs = theirs.above(mine) if result.has_labels else mine.above(theirs)
+            else:
+                found = result.ahead(other, row) if other in result.rows else None
+                differs = found is not None and found[0] > 2 * found[1]
+            least = NEAR if near else 1
+            if differs and result.gain(reached(row, result)) < least * result.gain(reached(other, result)):
+                return other
         return ""
-
-    @staticmethod
-    def _kept(result: ModelResult, row: str, near: str) -> str:
-        """The share of another row's gain, where it is not near that."""
-        kept = result.gain(reached(row, result)) / result.gain(reached(near, result))
-        return f"{100 * kept:.0f} % of the gain of {LABELS[near]}" if kept < NEAR else ""
 
     def grid(self) -> Grid:
         full = self.peak("full")
         rows = []
         for row in self.rows:
             claim, peak, share = CLAIMS[row], self.peak(row), self.share(row)
-            memory = "–" if peak is None else show_bytes(peak) + (f", {peak / full:.2f} of full" if full else "")
+            memory = "–" if peak is None else show_bytes(peak) + (f" ({peak / full:.2f})" if full else "")
             measured = [reached(row, r).show(r.digits) if is_measured(row, r) else "–" for r in self.results.values()]
             verdict = "; ".join(self.disagreements(row)) or "agrees"
             said = (claim.share_in_words, claim.memory, claim.quality)
             trained = "–" if row == PROMPTED else show_share(share)
             rows.append((LABELS[row], said[0], trained, said[1], memory, said[2], *measured, verdict))
         names = (SUBJECTS[subject] for subject in self.results)
-        header = ("", "trains: text", "measured", "memory: text", "a step's peak", "quality: text", *names, "the text")
+        header = (
+            "",
+            "trains: text",
+            "measured",
+            "memory: text",
+            "peak (of full's)",
+            "quality: text",
+            *names,
+            "the text",
+        )
         return Grid("The founding table, and what was measured", header, rows, CAPTION)
 
     def levels(self) -> Grid:
@@ -192,5 +203,6 @@ def rates_in_words() -> str:
 CAPTION = (
     "The text's words, and beside them SmolLM2-135M on two cores, each method at the best of its learning rates, over "
     "three seeds ± half their range. Near: nine tenths of what the other gains over the model as it came, or no "
-    "further away, example by example, than two standard errors. A prompt's accuracy is calibrated where that helps it."
+    "further away, example by example, than two standard errors. Peak: the most bytes alive in a training step on the "
+    "first of the data. A prompt's accuracy is calibrated where that helps it."
 )

@@ -38,14 +38,14 @@ def test_each_claim_is_held_to_what_was_measured(founding):
         == {
             "full": [],
             "lora-qv": [],  # one question less, of 16: no further away than two errors
-            "lora": ["trains 1.8 %"],
-            "qlora": ["film reviews: 0 % of the gain of LoRA on all linears"],
+            "lora": ["trains more"],
+            "qlora": ["LoRA gains more: of that, 0 % on film reviews"],
             "prefix": [
                 "trains 0.10 %",
                 "no less memory than LoRA on all linears",
-                "film reviews: 0 % of the gain of few-shot prompt",
+                "few-shot prompt gains more: of that, 0 % on film reviews",
             ][1:],
-            "few-shot": ["film reviews: 53 % of the gain of LoRA on all linears"],
+            "few-shot": ["LoRA gains more: of that, 53 % on film reviews"],
         }
     )
 
@@ -56,14 +56,14 @@ def test_the_table(founding):
     assert [row[0] for row in grid.rows] == names
     assert grid.rows[-1][2] == "–" and grid.rows[-1][-2:] == (
         "70.0 ± 0.0",
-        "film reviews: 53 % of the gain of LoRA on all linears",
+        "LoRA gains more: of that, 53 % on film reviews",
     )
     assert grid.rows[1] == (
         "LoRA on q and v",
         "0.1–1 %",
         "0.40 %",
         "low",
-        "0 MB, 0.56 of full",
+        "0 MB (0.56)",
         "near full",
         "87.5 ± 0.0",
         "agrees",
@@ -84,8 +84,8 @@ def test_nine_tenths_of_a_gain_are_near(founding):
         result.records.rows["trained", "full", seed] |= {"right": "ffff", "accuracy": 1.0}
         result.records.rows["trained", "lora-qv", seed] |= {"right": "ff00", "accuracy": 0.5}
     for base, expected in (
-        (0.5, ["film reviews: 0 % of the gain of full"]),
-        (0.0, ["film reviews: 50 % of the gain of full"]),
+        (0.5, ["full gains more: of that, 0 % on film reviews"]),
+        (0.0, ["full gains more: of that, 50 % on film reviews"]),
         (-9, []),
     ):
         result.base["accuracy"] = base

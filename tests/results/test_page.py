@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_the_page_is_what_the_records_say():
 def test_marked_numbers_are_what_the_records_say(path):
     text = path.read_text()
     assert text == results.fill(text, results.values())
+
+
+@pytest.mark.parametrize("path", results.texts(), ids=lambda path: str(path.relative_to(results.ROOT)))
+def test_no_line_within_a_paragraph_begins_with_a_marked_number(path):
+    """For Markdown, a line that begins with a comment ends the paragraph; what fills a line may."""
+    begins = re.compile(r"^[ \t]*<!-- measured: [^>]*-->[^\n]+<!-- / -->[ \t]*[^\s]", re.MULTILINE)
+    assert not begins.findall(path.read_text())
 
 
 def test_readme_has_such_numbers():
