@@ -83,11 +83,10 @@ class Founding:
         behind: dict[str, list[str]] = {}
         for subject, result in self.results.items():
             if is_measured(row, result) and (other := self._ahead_of(result, row)):
-                kept = result.gain(reached(row, result)) / result.gain(reached(other, result))
-                name = SUBJECTS[subject].partition(",")[0]
-                behind.setdefault(other, []).append(f"{100 * kept:.0f} % on {name}")
-        for other, shares in behind.items():
-            yield f"{LABELS[other].removesuffix(' on all linears')} gains more: of that, {listed(shares)}"
+                kept = 100 * result.gain(reached(row, result)) / result.gain(reached(other, result))
+                gain = "" if other in behind else f" of the gain of {LABELS[other].removesuffix(' on all linears')}"
+                behind.setdefault(other, []).append(f"{kept:.0f} %{gain} on {SUBJECTS[subject].partition(',')[0]}")
+        yield from map(listed, behind.values())
 
     def _ahead_of(self, result: ModelResult, row: str) -> str:
         """The row that this one is said to be near and is not, or, of full fine-tuning, that it is said to beat; or "".
@@ -118,7 +117,7 @@ class Founding:
             claim, peak, share = CLAIMS[row], self.peak(row), self.share(row)
             memory = "–" if peak is None else show_bytes(peak) + (f" ({peak / full:.2f})" if full else "")
             measured = [reached(row, r).show(r.digits) if is_measured(row, r) else "–" for r in self.results.values()]
-            verdict = "; ".join(self.disagreements(row)) or "agrees"
+            verdict = "; ".join(self.disagreements(row)) or "yes"
             said = (claim.share_in_words, claim.memory, claim.quality)
             trained = "–" if row == PROMPTED else show_share(share)
             rows.append((LABELS[row], said[0], trained, said[1], memory, said[2], *measured, verdict))
@@ -131,7 +130,7 @@ class Founding:
             "peak (of full's)",
             "quality: text",
             *names,
-            "the text",
+            "agrees?",
         )
         return Grid("The founding table, and what was measured", header, rows, CAPTION)
 

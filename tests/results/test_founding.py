@@ -39,13 +39,13 @@ def test_each_claim_is_held_to_what_was_measured(founding):
             "full": [],
             "lora-qv": [],  # one question less, of 16: no further away than two errors
             "lora": ["trains more"],
-            "qlora": ["LoRA gains more: of that, 0 % on film reviews"],
+            "qlora": ["0 % of the gain of LoRA on film reviews"],
             "prefix": [
                 "trains 0.10 %",
                 "no less memory than LoRA on all linears",
-                "few-shot prompt gains more: of that, 0 % on film reviews",
+                "0 % of the gain of few-shot prompt on film reviews",
             ][1:],
-            "few-shot": ["LoRA gains more: of that, 53 % on film reviews"],
+            "few-shot": ["53 % of the gain of LoRA on film reviews"],
         }
     )
 
@@ -56,7 +56,7 @@ def test_the_table(founding):
     assert [row[0] for row in grid.rows] == names
     assert grid.rows[-1][2] == "–" and grid.rows[-1][-2:] == (
         "70.0 ± 0.0",
-        "LoRA gains more: of that, 53 % on film reviews",
+        "53 % of the gain of LoRA on film reviews",
     )
     assert grid.rows[1] == (
         "LoRA on q and v",
@@ -66,7 +66,7 @@ def test_the_table(founding):
         "0 MB (0.56)",
         "near full",
         "87.5 ± 0.0",
-        "agrees",
+        "yes",
     )
     assert all(len(row) == len(grid.header) for row in grid.rows)
 
@@ -84,8 +84,8 @@ def test_nine_tenths_of_a_gain_are_near(founding):
         result.records.rows["trained", "full", seed] |= {"right": "ffff", "accuracy": 1.0}
         result.records.rows["trained", "lora-qv", seed] |= {"right": "ff00", "accuracy": 0.5}
     for base, expected in (
-        (0.5, ["full gains more: of that, 0 % on film reviews"]),
-        (0.0, ["full gains more: of that, 50 % on film reviews"]),
+        (0.5, ["0 % of the gain of full on film reviews"]),
+        (0.0, ["50 % of the gain of full on film reviews"]),
         (-9, []),
     ):
         result.base["accuracy"] = base
