@@ -34,9 +34,7 @@ def add(parser: Parser) -> None:
         "(default: reviews)",
     )
     parser.add_argument(
-        "--rates-of",
-        metavar="FOLDER",
-        help="with --model: take the learning rates that another comparison found, as of film reviews for topics",
+        "--default-rates", action="store_true", help="with --model: the learning rates of finetune, without a search"
     )
     add_resume(parser, "comparison")
     add_json(parser)
@@ -57,8 +55,8 @@ def run(arguments: Namespace) -> None:
 def _on_base(arguments: Namespace, out: Path, console):
     from minilora.measure import compare, compare_report
 
-    for flag, value in (("--data", arguments.data), ("--rates-of", arguments.rates_of)):
-        if value is not None:
+    for flag, value in (("--data", arguments.data), ("--default-rates", arguments.default_rates)):
+        if value:
             raise MiniloraError(f"{flag} is of a comparison on a published model: give --model, too")
     settings = compare.settings_for(arguments.quick, arguments.methods, arguments.seeds)
     records = compare.run(out, settings, arguments.resume, arguments.overwrite, arguments.jobs)
@@ -72,7 +70,7 @@ def _on_model(arguments: Namespace, out: Path, console):
     if arguments.quick or arguments.jobs != 1:
         raise MiniloraError("with --model, leave out --quick and --jobs: choose --methods and --seeds")
     settings = compare_model.settings_for(
-        arguments.model, arguments.data or "reviews", arguments.methods, arguments.seeds, arguments.rates_of
+        arguments.model, arguments.data or "reviews", arguments.methods, arguments.seeds, arguments.default_rates
     )
     records = compare_model.run(out, settings, arguments.resume, arguments.overwrite)
     compare_model_report.show(records, out, console)

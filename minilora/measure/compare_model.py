@@ -1,6 +1,7 @@
 """Every method on a pretrained model that others published: a task with real labels, or the text of a domain.
 
     ("base",)               the model as it is
+    ("base", row)           and as a row starts that quantizes it
     ("rate", row, rate)     a training at a learning rate, or a prompt of so many examples, on validation data
     ("prompt", seed)        the task with the best number of examples in the prompt, or the text with text before it
     ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
@@ -25,7 +26,6 @@ from minilora import threads
 from minilora.data import chat, corpora, knowledge
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, unknown
-from minilora.formats.atomic import show_path
 from minilora.measure.bench import SCRATCH_RATE
 from minilora.measure.curve import Curve, CurveSettings, milliseconds, read_task
 from minilora.measure.few_shot import bits_after
@@ -103,11 +103,11 @@ class ModelSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     rates: int = 3  # that a search tries first
     most_rates: int = 7
-    rates_of: str | None = None  # the folder of another comparison, whose rates are taken; None: they are searched
+    default_rates: bool = False  # of `finetune`, without a search
 
 
 def settings_for(
-    model: str, data: str, chosen: str | None = None, seeds: int | None = None, rates_of: str | None = None
+    model: str, data: str, chosen: str | None = None, seeds: int | None = None, default_rates: bool = False
 ) -> ModelSettings:
     """The settings with only the rows in `chosen` (names with commas) and so many seeds. Raises MiniloraError."""
     if seeds is not None and seeds < 1:
@@ -115,7 +115,7 @@ def settings_for(
     rows = tuple(ROWS) if chosen is None else tuple(name.strip() for name in chosen.split(","))
     if strange := [name for name in rows if name not in ROWS]:
         raise MiniloraError(unknown("method", strange[0], ROWS))
-    settings = ModelSettings(model, data, rows=rows, rates_of=rates_of)
+    settings = ModelSettings(model, data, rows=rows, default_rates=default_rates)
     return settings if seeds is None else replace(settings, seeds=tuple(range(seeds)))
 
 
@@ -150,16 +150,11 @@ class ModelComparison:
         self.subject = (LabelledTask if settings.data in TASKS or is_chat_data(settings.data) else DomainText)(settings)
         self.config = self.subject.base.config
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
-        self.searches = settings.rates_of and Records.read(Path(settings.rates_of) / RECORDS, KIND)
 
     def facts(self) -> dict:
         """What a resumed run must have alike."""
         s = asdict(self.settings)
-        del s["rows"], s["seeds"]  # more of them may be measured later
-        if self.searches:
-            s["rates_of"] = self.searches.header["settings"]["data"]
-        else:
-            del s["rates_of"]
+        del s["rows"], s["seeds"], s["default_rates"]  # more may be measured later, and searched
         return s | {"base": base_fingerprint(self.subject.base)} | self.subject.facts()
 
     def measure(self, cell: Callable[..., dict]) -> None:
@@ -168,6 +163,8 @@ class ModelComparison:
         cell(("base",), lambda: self.quality(base))
         self.prompts(cell)
         for row in settings.rows:
+            if METHODS[ROWS[row].method].is_quantized:
+                cell(("base", row), lambda row: self.quality(self.load(row)), row)
             rate = self.rate(cell, row)
             for seed in settings.seeds:
                 cell(("trained", row, seed), self.trained, row, rate, seed)
@@ -183,12 +180,7 @@ class ModelComparison:
             cell(("prompt", seed), subject.prompted, best, seed, False)
 
     def rate(self, cell: Callable[..., dict], row: str) -> float:
-        """The learning rate at which a row does best on validation data: of these, or of `rates_of`."""
-        if self.searches:
-            found = {one["key"][2]: one["loss"] for one in self.searches.of("rate", row) if one["loss"] is not None}
-            if not found:
-                raise MiniloraError(f"{show_path(self.searches.path)} has no learning rates for {row}")
-            return min(found, key=found.__getitem__)
+        """The learning rate at which a row does best on validation data; or the default."""
 
         def tried(rate: float) -> float | None:
             return cell(("rate", row, rate), self.searched, row, rate)["loss"]
@@ -196,6 +188,8 @@ class ModelComparison:
         start = (
             SCRATCH_RATE if row == SCRATCH else METHODS[ROWS[row].method].rate(defaults.base_size(self.subject.base))
         )
+        if self.settings.default_rates:
+            return start
         return best_rate(start, self.settings.rates, tried, self.settings.most_rates)
 
     def searched(self, row: str, rate: float) -> dict:
@@ -227,10 +221,13 @@ class ModelComparison:
         """A model to train as the row says."""
         if row == SCRATCH:
             return LlamaForCausalLM(self.config, seed=seed)
+        return methods.adapt(self.load(row), *ROWS[row], data.train.ids, seed)
+
+    def load(self, row: str) -> Any:
+        """The model as the row's method takes it."""
         method, options = ROWS[row]
         quantization = options.quantization if METHODS[method].is_quantized else None
-        model, _ = recipes.load_model(self.settings.model, quantization=quantization)
-        return methods.adapt(model, method, options, data.train.ids, seed)
+        return recipes.load_model(self.settings.model, quantization=quantization)[0]
 
     @staticmethod
     def fit(model: Any, row: str, data: Chats | recipes.Text, **given: Any) -> History:

@@ -14,7 +14,7 @@ from minilora.measure.compare_report import megabytes, show_size
 from minilora.measure.curve_report import interval_in_words
 from minilora.measure.records import Records
 from minilora.show import style
-from minilora.show.grids import NAMES, Grid, Spread, drawn, seeds_in_words, show_share, show_signed
+from minilora.show.grids import NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_share, show_signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +53,11 @@ class ModelResult:
     def read(cls, folder: Path) -> ModelResult:
         """The records in a comparison's folder. Raises FormatError."""
         return cls(Records.read(Path(folder) / RECORDS, KIND))
+
+    def bases(self) -> dict[str, dict]:
+        """The model as it is, and as methods start that quantize it, by label."""
+        name = lambda rows: LABELS["base"] + "".join(f", for {LABELS[row]}" for row in rows)  # noqa: E731
+        return {name(one["key"][1:]): one for one in self.records.of("base")}
 
     def reached(self, row: str) -> Spread:
         """Accuracy, or bits per character, over the seeds."""
@@ -104,11 +109,9 @@ class ModelResult:
         """What each row learned, and what it forgot."""
         unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
         rows: list[tuple[str, ...]] = []
-        if self.base:
-            level = f"{self.scale * self.base[self.number]:.{self.digits}f}"
-            rows.append(
-                (LABELS["base"], "–", "–", level, "–", f"{self.base['english']:.3f}", _points(self.base["quiz"]))
-            )
+        for name, one in self.bases().items():
+            level = f"{self.scale * one[self.number]:.{self.digits}f}"
+            rows.append((name, "–", "–", level, "–", f"{one['english']:.3f}", _points(one["quiz"])))
         if any(self.records.of("prompt")):
             rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
         for row in self.rows:
@@ -155,8 +158,9 @@ class ModelResult:
                 f"{name} {Spread.of(100 * o['calibrated'] for o in ones).show(1)} %" for name, ones in known.items()
             )
             words += f"Calibrated: {', '.join(levels)}. "
-        if "rates_of" in settings:
-            words += f"Rates: the best on {escape(Path(settings['rates_of']).name, 40)}. "
+        if given := [row for row in self.rows if len(list(self.records.of("rate", row))) < settings["rates"]]:
+            which = "All" if given == self.rows else listed(LABELS[row] for row in given)
+            words += f"{which} at the default rates of `finetune`, without a search. "
         words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
         paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (

@@ -13,6 +13,7 @@ from minilora.measure import compare_model, compare_model_report
 from minilora.measure.compare_model import ROWS, ModelComparison, ModelSettings
 from minilora.measure.compare_model_report import ModelResult
 from minilora.measure.records import Records
+from minilora.peft import METHODS
 from minilora.train import defaults
 from tests.helpers import tiny_chat
 from tests.measure.test_curve import rows, write
@@ -85,6 +86,13 @@ def test_every_cell_is_measured(measured):
     assert {key[1] for key in keys if key[0] == "rate"} == {"few-shot", "lora", "full"}
 
 
+def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path):
+    compare_model.run(tmp_path, settings(folder, "text", rows=("qlora",), seeds=(0,)))
+    result = ModelResult.read(tmp_path)
+    assert result.records.rows["base", "qlora"]["bits"] != result.base["bits"]
+    assert [row[0] for row in result.quality_grid().rows[:2]] == ["base as it is", "base as it is, for QLoRA"]
+
+
 def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
     for data in ("train.jsonl", "text"):
         records = read(measured, data).records
@@ -94,16 +102,15 @@ def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
             assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
 
 
-def test_rates_may_be_those_of_another_comparison(folder, measured, tmp_path):
-    asked = settings(folder, rows=("lora",), seeds=(0,), rates_of=str(measured / "text"))
+def test_without_a_search_rates_are_those_of_finetune(folder, tmp_path):
+    asked = settings(folder, rows=("lora",), seeds=(0,), default_rates=True)
     records = compare_model.run(tmp_path, asked)
-    expected = ModelComparison(settings(folder, "text")).rate(
-        lambda key, *_: read(measured, "text").records.rows[key], "lora"
-    )
-    assert records.rows["trained", "lora", 0]["lr"] == expected and not any(records.of("rate", "lora"))
-    assert "Rates: the best on text." in ModelResult(records).quality_grid().caption
-    with pytest.raises(compare_model.MiniloraError, match="no learning rates for ia3"):
-        compare_model.run(tmp_path / "other", replace(asked, rows=("ia3",)))
+    lr = METHODS["lora"].rate(defaults.base_size(ModelComparison(asked).subject.base))
+    assert records.rows["trained", "lora", 0]["lr"] == lr and not any(records.of("rate", "lora"))
+    assert "All at the default rates of `finetune`, without a search." in ModelResult(records).quality_grid().caption
+    compare_model.run(tmp_path, replace(asked, default_rates=False), resume=True)  # the search may follow
+    result = ModelResult.read(tmp_path)
+    assert len(list(result.records.of("rate", "lora"))) == 3 and "default" not in result.quality_grid().caption
 
 
 @pytest.mark.slow
@@ -207,7 +214,7 @@ def test_the_quiz():
     "flags, words",
     [
         (["--data", "reviews"], "--data is of a comparison on a published model: give --model, too"),
-        (["--rates-of", "x"], "--rates-of is of a comparison on a published model: give --model, too"),
+        (["--default-rates"], "--default-rates is of a comparison on a published model: give --model, too"),
         (["--model", "smollm2", "--quick"], "with --model, leave out --quick and --jobs"),
         (["--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
         (["--model", "smollm2", "--seeds", "0"], "--seeds must be at least 1"),
