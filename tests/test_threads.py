@@ -385,12 +385,12 @@ optimizer = optim.AdamW(list(model.parameters()), lr=1e-3)
 ids = np.zeros((8, 128), dtype=int)
 found = []
 with threads.using(int(sys.argv[1])):
-    for _ in range(6):
+    for _ in range(12):
         model(ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(found[-1] - found[-2])
+print(min(after - before for before, after in zip(found[3:], found[4:])))
 """
 
 
