@@ -13,7 +13,7 @@ from minilora.peft import METHODS
 from minilora.peft.method import SIZES
 from minilora.show.grids import Grid, Spread, listed, markdown, show_bytes, show_share, show_signed
 
-SUBJECTS = {"reviews": "film reviews, % ↑", "r8": "Reuters R8, % ↑", "numpy-docs": "NumPy's docs, bits/char ↓"}
+SUBJECTS = {"reviews": "film reviews, % ↑", "numpy-docs": "NumPy's docs, bits/char ↓"}
 
 
 def file_of(subject: str) -> str:
