@@ -32,6 +32,7 @@ from minilora.measure.few_shot import bits_after
 from minilora.measure.footprint import file_bytes, memory_of_steps, of_process, tokens_per_second
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
+from minilora.measure.processor import in_words, processor
 from minilora.measure.records import Records
 from minilora.measure.task import Row, after, label_scores, row_scores
 from minilora.models.llama import LlamaForCausalLM
@@ -239,7 +240,8 @@ class ModelComparison:
         data = self.subject.data(0)
         model = self.fresh(row, 0, data)
         self.fit(model, row, data, steps=WARM_STEPS, peak_lr=1e-6)
-        found = {"step_seconds": self.fit(model, row, data, steps=TIMED_STEPS, peak_lr=1e-6).seconds / TIMED_STEPS}
+        seconds = self.fit(model, row, data, steps=TIMED_STEPS, peak_lr=1e-6).seconds / TIMED_STEPS
+        found = {"step_seconds": seconds, "processor": in_words(processor())}
         model.eval()
         with threads.using(1):
             found |= tokens_per_second({"base": self.subject.base, "adapted": model}, self.subject.tokenizer, rounds=3)

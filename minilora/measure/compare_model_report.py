@@ -59,6 +59,10 @@ class ModelResult:
         name = lambda rows: LABELS["base"] + "".join(f", for {LABELS[row]}" for row in rows)  # noqa: E731
         return {name(one["key"][1:]): one for one in self.records.of("base")}
 
+    def level(self, one: dict) -> str:
+        """Accuracy, or bits per character, of a record, as it is shown."""
+        return f"{self.scale * one[self.number]:.{self.digits}f}"
+
     def reached(self, row: str) -> Spread:
         """Accuracy, or bits per character, over the seeds."""
         start = ("prompt",) if row == PROMPTED else ("trained", row)
@@ -110,8 +114,7 @@ class ModelResult:
         unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
         rows: list[tuple[str, ...]] = []
         for name, one in self.bases().items():
-            level = f"{self.scale * one[self.number]:.{self.digits}f}"
-            rows.append((name, "–", "–", level, "–", f"{one['english']:.3f}", _points(one["quiz"])))
+            rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", _points(one["quiz"])))
         if any(self.records.of("prompt")):
             rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
         for row in self.rows:
@@ -184,6 +187,8 @@ class ModelResult:
             "pass, the most bytes alive at once (pea), the whole process with Python (all). File: what is saved. "
             "Seconds of a step with all cores; tokens per second and milliseconds of a question on one thread."
         )
+        if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
+            caption += f" Times: {escape(listed(names))}."
         return Grid(f"What it costs: {self.where}", header, rows, caption)
 
     # Figures

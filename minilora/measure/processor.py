@@ -56,3 +56,9 @@ def _caches() -> dict[str, int]:
         except (OSError, ValueError):  # a container may hide them
             continue
     return found
+
+
+def in_words(facts: dict) -> str:
+    """The name of what `processor` found, and which it is of those that share the name."""
+    numbers = ", ".join(f"{part} {facts[part]}" for part in ("family", "model") if part in facts)
+    return f"{facts['name']} ({numbers})" if numbers else facts["name"]

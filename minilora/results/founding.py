@@ -142,7 +142,7 @@ class Founding:
         return Grid("What trains, and what it reaches", ("", "trains", *names), rows, CAPTION)
 
     def _as_it_came(self) -> list[str]:
-        return [f"{r.scale * r.base[r.number]:.{r.digits}f}" if r.base else "–" for r in self.results.values()]
+        return [r.level(r.base) if r.base else "–" for r in self.results.values()]
 
     def _levels(self, row: str) -> list[str]:
         return [reached(row, r).show(r.digits) if is_measured(row, r) else "–" for r in self.results.values()]
@@ -160,9 +160,7 @@ class Founding:
         for subject, result in self.results.items():
             at = f"model.{subject}"
             for one in result.records.of("base"):
-                found[".".join([f"model.{subject}", *one["key"]])] = (
-                    f"{result.scale * one[result.number]:.{result.digits}f}"
-                )
+                found[".".join([f"model.{subject}", *one["key"]])] = result.level(one)
             if any(result.records.of("prompt")):
                 found[f"{at}.{PROMPTED}"] = result.reached(PROMPTED).show(result.digits)
             for row in result.rows:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from minilora.errors import FormatError
 from minilora.formats.atomic import read_json, show_path
+from minilora.measure.processor import in_words
 from minilora.show.grids import Grid
 
 FILES, KIND, VERSION = "speed-*.json", "speed", 2
@@ -88,10 +89,8 @@ def grid(records: list[dict]) -> Grid:
 
 def heading(record: dict) -> str:
     """The processor, its cores and the matrix kernels, which no two records share."""
-    machine, processor = record["machine"], record["machine"]["processor"]
-    numbers = ", ".join(f"{part} {processor[part]}" for part in ("family", "model") if part in processor)
-    name = f"{processor['name']} ({numbers})" if numbers else processor["name"]
-    return f"{name}, {machine['cores']} cores, {_kernels(machine)} kernels"
+    machine = record["machine"]
+    return f"{in_words(machine['processor'])}, {machine['cores']} cores, {_kernels(machine)} kernels"
 
 
 def details(record: dict) -> Grid:

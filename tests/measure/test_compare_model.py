@@ -193,7 +193,7 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
     compare_model_report.show(read(measured, data).records, tmp_path, Console(file=file, width=80))
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80 and unit in text
-    for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Figures: "):
+    for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Times: ", "Figures: "):
         assert words in text
     assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
 
