@@ -27,9 +27,9 @@ from minilora.data import chat, corpora, knowledge
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, unknown
 from minilora.measure.bench import SCRATCH_RATE
-from minilora.measure.curve import Curve, CurveSettings, milliseconds, read_task
+from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.few_shot import bits_after
-from minilora.measure.footprint import file_bytes, memory_of_steps, of_process, tokens_per_second
+from minilora.measure.footprint import file_bytes, memory_of_steps, of_process, seconds_in_turns, tokens_per_second
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.processor import in_words, processor
@@ -322,7 +322,8 @@ class LabelledTask:
     def query(self, model: Any) -> dict:
         """The median time of one question at a time."""
         ask = lambda one: self.curve.score(model, [one])  # noqa: E731
-        return {"milliseconds": milliseconds(ask, self.curve.test[: self.curve.settings.timed])}
+        queries = self.curve.test[: self.curve.settings.timed]
+        return {"milliseconds": 1000 * seconds_in_turns({"query": ask}, queries)["query"]}
 
     def prompted(self, shots: int, seed: int, searching: bool) -> dict:
         chosen = self.task.shots(shots, seed)

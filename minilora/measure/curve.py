@@ -11,11 +11,9 @@ turn. So k examples are among 2k, and n among 4n. All cells answer the same held
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import show_path
+from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.naive_bayes import NaiveBayes
 from minilora.measure.records import Records
 from minilora.measure.task import TaskScore, after, check_prompts, measure_task
@@ -261,7 +260,7 @@ class Curve:
             def ask(one: Conversation) -> None:
                 tokens.append(self.score(model, [one], shots).prompt_tokens)
 
-            taken = milliseconds(ask, self.test[: self.settings.timed])
+            taken = 1000 * seconds_in_turns({"query": ask}, self.test[: self.settings.timed])["query"]
         return {"milliseconds": taken, "tokens": float(np.mean(tokens))}
 
     # What cells are made of
@@ -301,13 +300,3 @@ def _numbers(score: TaskScore) -> dict:
     names = ("accuracy", "calibrated", "exact", "f1")
     known = {name: getattr(score, name) for name in names if getattr(score, name) is not None}
     return known | {"tokens": score.prompt_tokens}
-
-
-def milliseconds(ask: Callable[[Any], object], items: Iterable[Any]) -> float:
-    """The median time that `ask` takes for an item; the first warms up."""
-    items, taken = list(items), []
-    for item in [items[0], *items]:
-        started = perf_counter()
-        ask(item)
-        taken.append(1000 * (perf_counter() - started))
-    return median(taken[1:])

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -108,14 +108,21 @@ def file_bytes(model) -> int:
 def tokens_per_second(models: dict, tokenizer, tokens: int = 48, rounds: int = 5) -> dict[str, float]:
     """{name: tokens per second} of greedy generation, batch 1, for models that take turns; medians over the rounds."""
     prompt = tokenizer.encode(PROMPT)[None]
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(rounds + 1):
-        for name, model in models.items():
+    ask = lambda model: lambda prompt: model.generate(prompt, tokens, temperature=0, eos_token_id=[])  # noqa: E731
+    found = seconds_in_turns({name: ask(model) for name, model in models.items()}, [prompt] * rounds)
+    return {name: tokens / seconds for name, seconds in found.items()}
+
+
+def seconds_in_turns(ways: Mapping[str, Callable[[Any], object]], items: Sequence[Any]) -> dict[str, float]:
+    """The median time that each way takes for an item. Ways take turns, and the first item warms them up."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for number, item in enumerate([items[0], *items]):
+        for name, ask in ways.items():
             started = perf_counter()
-            model.generate(prompt, tokens, temperature=0, eos_token_id=[])
-            if turn:  # the first warms up
-                seconds[name].append(perf_counter() - started)
-    return {name: tokens / median(of_name) for name, of_name in seconds.items()}
+            ask(item)
+            if number:
+                taken[name].append(perf_counter() - started)
+    return {name: median(seconds) for name, seconds in taken.items()}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Fine-tune or prompt? Six questions, and an answer whose reasons cite what was measured.
 
 Each answer speaks for one side with a weight of 1 or 2; the heavier side wins, and a tie means to prompt first. The
-method to fine-tune by is the one that trained the fewest parameters among those as good as the best in the comparison:
-that on SmolLM2 as far as it is measured, else that on minilora's base.
+method to fine-tune by is the one that trained the fewest parameters among those as good as the best of the comparison
+on SmolLM2.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minilora.errors import MiniloraError, escape
-from minilora.measure import compare
 from minilora.measure import curve as curve_records
 from minilora.measure.compare_model import PROMPTED, row_of
 from minilora.measure.compare_model_report import ModelResult
-from minilora.measure.compare_report import compared
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
 from minilora.peft import METHODS
@@ -71,33 +69,12 @@ class OnText(NamedTuple):
 
     trainable: int
     domain: Spread  # bits per character
-    forgot: float | None  # what was lost elsewhere, in the comparison's `amount`
+    forgot: float | None  # points of a quiz of general knowledge
     seconds: float | None  # of training
 
 
-class Comparison(NamedTuple):
-    """Methods by name, the base and the prompt among them, on one model."""
-
-    methods: dict[str, OnText]
-    model: str = ""
-    elsewhere: str = ""  # where what was forgotten is measured
-    amount: str = ""  # a format of that
-
-
-def on_base(records: Records) -> Comparison:
-    """Of a comparison's records."""
-    model = "minilora's base" if records.header["settings"].get("base") is None else "a smaller base than minilora's"
-    found = compared(records).items()
-    return Comparison(
-        {name: OnText(one.trainable, one.domain, one.forgot, one.seconds) for name, one in found},
-        model,
-        "its own text",
-        "{:.2f} bits/character",
-    )
-
-
-def on_model(result: ModelResult) -> Comparison:
-    """Of a comparison on a published model."""
+def on_text(result: ModelResult) -> dict[str, OnText]:
+    """{method, "base" or the prompt: what a comparison on a published model measured of it}."""
     found = {"base": OnText(0, Spread.of([result.base["bits"]]), None, None)}
     if any(result.records.of("prompt")):
         found[PROMPTED] = OnText(0, result.reached(PROMPTED), None, None)
@@ -107,10 +84,7 @@ def on_model(result: ModelResult) -> Comparison:
             seconds = cost["step_seconds"] * result.settings["text_steps"] if cost else None
             trainable = next(result.records.of("trained", row))["trainable"]
             found[method] = OnText(trainable, result.reached(row), -result.forgot(row, "quiz", 100).mean, seconds)
-    return Comparison(found, result.settings["model"], "a quiz of general knowledge", "{:.0f} points")
-
-
-NEEDED = {"base", PROMPTED, "full", "lora"}  # rows of a comparison that can speak
+    return found
 
 
 class Measured:
@@ -121,15 +95,11 @@ class Measured:
 
     def __init__(self, folder: Path, curve: Path | None = None):
         self.curve = None if curve is None else CurveResult.read(curve)
-        self.comparison = Comparison({})
         reviews = folder / curve_file("reviews")
         self.reviews = CurveResult(Records.read(reviews, curve_records.KIND)) if reviews.is_file() else None
-        if (folder / "compare.jsonl").is_file():
-            self.comparison = on_base(Records.read(folder / "compare.jsonl", compare.KIND))
         text = Founding(folder).results.get("numpy-docs")
-        if text is not None and text.rows and NEEDED <= (on_text := on_model(text)).methods.keys():
-            self.comparison = on_text
-        self.methods = self.comparison.methods
+        self.methods = on_text(text) if text and text.rows else {}
+        self.model = text.settings["model"] if text else ""
 
     def best_adapter(self) -> str:
         """The best of the curve; else of the adapters level with the best on the domain, the one that trains the fewest
@@ -149,7 +119,7 @@ class Measured:
             return ""
         base, trained, prompted = (self.methods[name].domain.mean for name in ("base", "lora", "few-shot"))
         return (
-            f": on numpy-docs, {self.comparison.model} gained {base - trained:.2f} bits/character by LoRA, and by the "
+            f": on numpy-docs, {self.model} gained {base - trained:.2f} bits/character by LoRA, and by the "
             f"best prompt of the domain's own text {base - prompted:.2f}"
         )
 
@@ -175,15 +145,14 @@ class Measured:
         lora = self.methods.get("lora")
         if lora is None or lora.seconds is None:
             return ""
-        return f" (LoRA took {lora.seconds:.0f} s on {self.comparison.model})"
+        return f" (LoRA took {lora.seconds:.0f} s on {self.model})"
 
     def forgetting(self) -> str:
         lost = {name: one.forgot for name, one in self.methods.items() if one.forgot is not None}
         if not {"full", "lora"} <= lost.keys() or max(lost["full"], lost["lora"]) <= 0:
             return ""
-        _, model, elsewhere, amount = self.comparison
-        costs = f"full cost {model} {amount.format(lost['full'])}, LoRA {amount.format(lost['lora'])}"
-        return f"Fine-tuning forgets: on {elsewhere}, {costs}. An adapter can be switched off."
+        costs = f"full cost {self.model} {lost['full']:.0f} points, LoRA {lost['lora']:.0f} points"
+        return f"Fine-tuning forgets: on a quiz of general knowledge, {costs}. An adapter can be switched off."
 
 
 def advise(situation: Situation, measured: Measured) -> Advice:

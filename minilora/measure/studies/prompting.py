@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from math import ceil
-from statistics import median
-from time import perf_counter
 
 import numpy as np
 
 from minilora import threads
 from minilora.data.tasks import Example
 from minilora.measure.few_shot import classify_by_prompt, crossover
+from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.studies.study import Study, StudyBench, StudySettings, apart
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
@@ -37,7 +36,6 @@ def cost(bench: StudyBench, k: int) -> dict:
     """
     lab, base, classifier = bench.lab, bench.lab.base(), bench.lab.classifier("lora", 0)
     shots = examples(bench, k, 0)
-    seconds: dict[str, list[float]] = {"prompt_ms": [], "trained_ms": []}
     with threads.using(1):
 
         def prompt(text: str) -> None:
@@ -47,13 +45,9 @@ def cost(bench: StudyBench, k: int) -> dict:
             with no_grad():
                 classifier(lab.tokenizer.encode(text)[None]).logits.numpy()
 
-        for number, example in enumerate([lab.test_examples[0], *lab.test_examples[: bench.settings.timed]]):
-            for name, ask in (("prompt_ms", prompt), ("trained_ms", trained)):
-                started = perf_counter()
-                ask(example.text)
-                if number:  # the first warms up
-                    seconds[name].append(1000 * (perf_counter() - started))
-    return {name: median(taken) for name, taken in seconds.items()}
+        queries = [example.text for example in lab.test_examples[: bench.settings.timed]]
+        found = seconds_in_turns({"prompt_ms": prompt, "trained_ms": trained}, queries)
+    return {name: 1000 * seconds for name, seconds in found.items()}
 
 
 class Prompting(Study):
