@@ -115,10 +115,10 @@ def softmax_slope(along: Array, inverse: Array, exps: Array, grad: Array) -> Non
 # Losses
 
 
-@elementwise("T total, T top, T chosen", "T loss", "loss = log(total) + top - chosen")
+@elementwise("T total, T top, T chosen", "T loss", "loss = log(total) + (top - chosen)")
 def row_losses(total: Array, top: Array, chosen: Array) -> Array:
     """-log softmax at the chosen logit, by the sum of the row's exp(logit - top)."""
-    return xp.log(total) + top - chosen
+    return xp.log(total) + (top - chosen)  # logits may be large, their distance is not
 
 
 # Optimizers

@@ -248,7 +248,7 @@ def var(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     centred = x - x.mean(axis=axis, keepdims=True)
     count = _count(x.shape, axis)
     return record(
-        (centred * centred).mean(axis=axis, keepdims=keepdims), (a, lambda g: restore(g) * centred * (2 / count))
+        (centred * centred).mean(axis=axis, keepdims=keepdims), (a, lambda g: restore(g) * centred * (2 / (count or 1)))
     )
 
 
@@ -412,6 +412,7 @@ def _checked_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...],
     """The index for an array of the backend, its integers checked against `shape`, and whether it has no arrays."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [item._data if isinstance(item, Tensor) else item for item in items]
+    items = [list(item) if isinstance(item, tuple | range) else item for item in items]  # arrays to NumPy
     arrays = [hasattr(item, "dtype") or isinstance(item, list) for item in items]
     if not any(arrays):
         return tuple(items), True

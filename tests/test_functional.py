@@ -904,3 +904,15 @@ def test_attention_keeps_no_scores_where_they_are_made_again():
     with F.selective_recomputation():
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert live_bytes(nn.Module(), None, y)["activations"] < 1.5 * 4 * q.data.nbytes
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e7])
+def test_a_loss_of_large_logits_keeps_its_digits(offset):
+    """Only distances between logits count, and those of large ones are exact."""
+    logits, nothing = np.array([[0, 0, 1]], "float32"), np.zeros((1, 1), "float32")
+    expected = F.cross_entropy(Tensor(logits), np.array([0])).item()
+    raised = Tensor(logits + np.float32(offset))
+    assert F.cross_entropy(raised, np.array([0])).item() == pytest.approx(expected, rel=1e-6)
+    weight = Tensor(raised.numpy().T.copy())
+    one = Tensor(nothing + 1)
+    assert F.linear_cross_entropy(one, weight, np.array([0])).item() == pytest.approx(expected, rel=1e-6)

@@ -241,6 +241,9 @@ def test_reductions(name, data, shape, keepdims, layout, seed):
 
 def test_var_divides_by_n():
     assert Tensor([1.0, 3.0]).var().item() == 1.0
+    nothing = Tensor(np.empty((0, 2)), requires_grad=True)
+    nothing.var(axis=1).sum().backward()
+    assert nothing.grad.shape == (0, 2)
 
 
 @pytest.mark.parametrize(
@@ -474,6 +477,9 @@ MIXED = [
     at[()],
     at[...],
     at[np.array([1, 2], dtype=np.uint8)],
+    at[(0, 0, 1), (1, 1, 2)],
+    at[range(2), (1, 1)],
+    at[1:, (0, 0)],
 ]
 
 

@@ -286,8 +286,11 @@ def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
         ends = re.search(rf"<\|im_end\|>['\"]?\s*(?:\+\s*['\"])?{_LINE_END}", template)
         if not ends or not all(map(tokenizer.has_special, ("<|im_start|>", "<|im_end|>"))):
             return None
-        default = re.search(rf"<\|im_start\|>system{_LINE_END}([^'\"{{}}<>|]+)<\|im_end\|>", template)
-        return ChatML(bos, trims, default[1] if default else None)
+        if re.search(r"set\s+\w*system\w*\s*=\s*['\"][^'\"]", template):  # a default that may be used anyhow
+            return None
+        literal = rf"(['\"])<\|im_start\|>system{_LINE_END}((?:\\.|(?!\1)[^\\])+?)<\|im_end\|>"
+        default = re.search(literal, template)
+        return ChatML(bos, trims, _unescaped(default[2]) if default else None)
     if has("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"):
         if not all(map(tokenizer.has_special, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"))):
             return None
@@ -301,9 +304,15 @@ def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
                 bos, system="marked", after_answer=" ", trims_questions=True, trims_answers=True, bos_each_turn=True
             )
         return _mistral(template, bos)
-    if has("<|user|>", "<|assistant|>", "eos_token") and not has("<|end|>"):
+    question = rf"<\|user\|>{_LINE_END}['\"]\s*\+\s*{_CONTENT}(?:\s*\|\s*trim|\.strip\(\))?\s*\+\s*eos_token\s*\}}\}}\n"
+    if has("<|assistant|>") and re.search(question, template):
         return Zephyr(bos, trims)
     return None
+
+
+def _unescaped(literal: str) -> str:
+    """A text as it stands between the quotes of a template, as Jinja reads it."""
+    return literal.encode("ascii", "backslashreplace").decode("unicode-escape")
 
 
 def _mistral(template: str, bos: bool) -> Instruct | None:

@@ -186,7 +186,7 @@ def _read_array(file: BufferedReader, name: str, entry: Entry, where: str) -> np
     if file.readinto(raw.data) != array.nbytes:
         raise FormatError(f"{where} became shorter while it was read")
     if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        return (array.reshape(-1).astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
     if entry.dtype == "BOOL":  # only 0 and 1 are booleans to NumPy; a file may hold any byte
         return (raw != 0).reshape(entry.shape)
     return array

@@ -214,15 +214,31 @@ class Pretrained(nn.Module):
         """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
 
         dtype: "float32" or "float16". A tied head is stored once, as the embedding.
+
+        MiniloraError for a model with an adapter on it or with layers in 4 bits, and for weights beyond the dtype.
         """
+        check_plain(self)
         config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
-        tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
+        with np.errstate(over="ignore"):
+            tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
+        if lost := [name for name, a in tensors.items() if dtype == "float16" and not np.isfinite(a).all()]:
+            raise MiniloraError(f"{first_few(lost)}: a number that float16 cannot hold: too large, or none at all")
         tensors = {name: a.T if self.is_transposed(name) else a for name, a in tensors.items()}
         files = {}
         if tokenizer_json is not None:
             files["tokenizer.json"] = tokenizer_json.encode()
             files["tokenizer_config.json"] = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode()
         huggingface.write_folder(Path(folder), config, tensors, files)
+
+
+def check_plain(model: nn.Module) -> None:
+    """MiniloraError for a model that a file has no place for: with an adapter on it, or with layers in 4 bits."""
+    if hasattr(model, "base_model") or getattr(model, "_is_adapted", False):
+        raise MiniloraError(
+            "the model has an adapter on it, which the file has no place for: merge_and_unload it before"
+        )
+    if any(module.num_quantized for _, module in model.named_modules()):
+        raise MiniloraError("layers in 4 bits cannot be written: quant.dequantize_model makes them floats")
 
 
 class LanguageModel(Pretrained):
@@ -311,7 +327,8 @@ def shifted(labels: Any, shape: tuple[int, ...], virtual: int = 0) -> np.ndarray
     host = host_ids(labels)
     if host.shape != shape:
         raise ValueError(f"labels {host.shape} do not fit input_ids {shape}")
-    targets = np.full((shape[0], virtual + shape[1]), IGNORED, dtype=host.dtype)
+    kind = np.int64 if host.dtype.kind == "u" else host.dtype  # files of tokens are often without a sign
+    targets = np.full((shape[0], virtual + shape[1]), IGNORED, dtype=kind)
     targets[:, max(virtual - 1, 0) : -1] = host if virtual else host[:, 1:]
     return targets
 

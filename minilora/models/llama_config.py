@@ -75,7 +75,7 @@ class LlamaConfig:
         _limit_to_window(config)
         labels = config.get("id2label")
         if labels is not None:
-            if not isinstance(labels, dict) or not labels:
+            if not isinstance(labels, dict) or not labels or not all(key.isdigit() for key in labels):
                 raise FormatError(f"id2label of config.json must name the classes, not {escape(repr(labels))}")
             config["num_labels"] = len(labels)
         known = {f.name for f in fields(cls)} - {"extra"}
@@ -100,7 +100,9 @@ class LlamaConfig:
         if self.rope_scaling is None:
             del config["rope_scaling"]
         if architecture == "LlamaForSequenceClassification":
-            config["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
+            config["id2label"] = self.extra.get("id2label", {})
+            if len(config["id2label"]) != self.num_labels:
+                config["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
             config["label2id"] = {label: int(i) for i, label in config["id2label"].items()}
         return config
 

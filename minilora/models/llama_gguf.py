@@ -17,6 +17,7 @@ from minilora.errors import FormatError, MiniloraError, escape, first_few
 from minilora.formats.gguf import GGUF
 from minilora.formats.gguf_writer import KINDS
 from minilora.formats.stored import StoredTensor
+from minilora.models.language_model import check_plain
 from minilora.models.rotary import inverse_frequencies
 from minilora.tensor import Tensor
 
@@ -110,9 +111,10 @@ def _config_of(
     head_dim = config.get("head_dim", config["hidden_size"] // max(config["num_attention_heads"], 1))
     if (key := f"{architecture}.{ROTATED}") in metadata and read(key, int) != head_dim:
         raise FormatError(f"{where}: {key} is {metadata[key]}: heads of {head_dim} can be rotated whole only")
-    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
+    older = metadata.get(f"{architecture}.rope.scale_linear")  # without a type, as is a factor alone
+    factor = metadata.get(f"{architecture}.rope.scaling.factor", older)
+    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none" if factor in (None, 0, 1) else "linear")
     if scaling == "linear":
-        factor = metadata.get(f"{architecture}.rope.scaling.factor")
         config["rope_scaling"] = {"rope_type": "linear", "factor": factor}
     elif scaling != "none":
         raise FormatError(f"{where} asks for rotary scaling {escape(repr(scaling))}, which is not supported")
@@ -163,11 +165,8 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
 
 
 def _check_writable(model: Any) -> None:
-    if hasattr(model, "base_model") or getattr(model, "_is_adapted", False):
-        raise MiniloraError("the model has an adapter on it, which GGUF has no place for: merge_and_unload it before")
+    check_plain(model)
     check_family(model)
-    if any(module.num_quantized for _, module in model.named_modules()):
-        raise MiniloraError("layers in 4 bits cannot be written as GGUF: quant.dequantize_model makes them floats")
     size, heads = model.config.hidden_size, model.config.num_attention_heads
     if WRITTEN[model.config.model_type] == "qwen2" and model.config.head_dim * heads != size:
         raise MiniloraError(

@@ -194,14 +194,19 @@ def in_float(model: nn.Module) -> Iterator[nn.Module]:
     """Within the block, all Linear4bit of `model` (and under its adapters) are plain Linears with the weights that they
     compute with: for many products with few rows, such as generating. The very layers come back.
     """
-    layers = _in_4_bits(model)
+    modules, lent = dict(model.named_modules()), []
     try:
-        for path, layer in layers.items():
-            model.replace(path, layer.to_float().requires_grad_(False))
+        for path, layer in _in_4_bits(model).items():
+            above = max((other for other in modules if path.startswith(f"{other}.")), key=len, default="")
+            holder, name = modules[above], path.removeprefix(f"{above}.")
+            plain = layer.to_float().requires_grad_(False)
+            holder.replace(name, plain)
+            lent.append((holder, name, plain, layer))
         yield model
     finally:
-        for path, layer in layers.items():
-            model.replace(path, layer)
+        for holder, name, plain, layer in lent:
+            if holder.get_submodule(name) is plain:  # else another adapter has been set meanwhile
+                holder.replace(name, layer)
 
 
 def quantized_linears(model: nn.Module) -> list[str]:

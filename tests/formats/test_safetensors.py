@@ -144,6 +144,9 @@ def test_bfloat16_widens_exactly(tmp_path):
         loaded, np.array([[0.0], [-0.0], [1.0], [-2.0], [np.inf], [2.0**-133], [np.nan]], np.float32), strict=True
     )
     assert np.signbit(loaded[1, 0])
+    scalar = load_file(write_raw(tmp_path / "a", {"w": entry("BF16", (), 0, 2)}, b"\x80\x3f"))[0]["w"]
+    np.testing.assert_array_equal(scalar, np.array(1, np.float32), strict=True)
+    scalar[...] = 2  # an array, which can be written to
 
 
 def test_booleans_are_normalized(tmp_path):

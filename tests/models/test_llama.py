@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from minilora.gradcheck import gradcheck
 from minilora.models.language_model import shifted
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.models.rotary import inverse_frequencies
+from minilora.peft import LoraConfig, get_peft_model
+from minilora.quant import quantize_model
 from tests.helpers import strict
 
 HERE = Path(__file__).parents[1] / "golden"
@@ -222,7 +225,9 @@ def test_a_mask_of_ones_is_no_mask():
 
 
 @pytest.mark.parametrize(
-    "kind", [lambda a: a, backend.asarray, Tensor, lambda a: a.tolist()], ids=["numpy", "backend", "tensor", "list"]
+    "kind",
+    [lambda a: a, backend.asarray, Tensor, lambda a: a.tolist(), lambda a: a.astype(np.uint16)],
+    ids=["numpy", "backend", "tensor", "list", "without a sign"],
 )
 def test_ids_labels_and_masks_are_any_integers(kind):
     model, ids = tiny(), ids_of(2, 5)
@@ -490,6 +495,7 @@ def test_both_ways_to_write_the_rotary_base():
         {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
         {"rope_parameters": "default"},
         {"id2label": 5},
+        {"id2label": {"zero": "a"}},
         {"id2label": None, "num_labels": None},
     ],
     ids=str,
@@ -589,6 +595,29 @@ def test_half_precision_on_disk(tmp_path):
     again = LlamaForCausalLM.from_pretrained(tmp_path)
     assert all(p.dtype == np.float32 for p in again.parameters())
     np.testing.assert_allclose(again(ids).logits.numpy(), model(ids).logits.numpy(), rtol=0.02, atol=0.02)
+
+
+def test_what_a_file_cannot_hold_is_refused(tmp_path):
+    model = tiny()
+    model.lm_head.weight.data[0, 0] = 1e5
+    model.save_pretrained(tmp_path / "whole")
+    with pytest.raises(MiniloraError, match="lm_head.weight: a number that float16 cannot hold"):
+        model.save_pretrained(tmp_path / "half", dtype="float16")
+    adapted = get_peft_model(model, LoraConfig(r=2))
+    with pytest.raises(MiniloraError, match="an adapter on it"):
+        adapted.base_model.save_pretrained(tmp_path / "adapted")
+    with pytest.raises(MiniloraError, match="layers in 4 bits cannot be written"):
+        quantize_model(adapted.unload()).save_pretrained(tmp_path / "quantized")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_classifier_keeps_the_names_of_its_classes():
+    names = {"0": "bad", "1": "fair", "2": "good"}
+    config = LlamaConfig.from_dict({**TINY, "id2label": names})
+    written = config.to_dict("LlamaForSequenceClassification")
+    assert written["id2label"] == names and written["label2id"] == {"bad": 0, "fair": 1, "good": 2}
+    fewer = replace(config, num_labels=2).to_dict("LlamaForSequenceClassification")
+    assert fewer["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
 
 
 def test_a_classifier_goes_round(tmp_path):

@@ -176,8 +176,16 @@ def test_a_file_that_is_no_such_model(tmp_path, name):
     assert "model.gguf" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_linear_scaling_from_metadata():
-    scaling = {"general.architecture": "llama", "llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scaling.factor": 4.0},  # as llama.cpp reads it, and the older name
+        {"llama.rope.scale_linear": 4.0},
+    ],
+    ids=lambda scaling: ", ".join(scaling),
+)
+def test_linear_scaling_from_metadata(scaling):
     fields = {
         "llama.embedding_length": 8,
         "llama.feed_forward_length": 8,
@@ -187,7 +195,10 @@ def test_linear_scaling_from_metadata():
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
     }
     table = StoredTensor((5, 8), lambda: np.zeros((5, 8), "float32"))
-    config, _ = llama_of(GGUF(scaling | fields, {"token_embd.weight": table}), "it")
+    known = {"general.architecture": "llama"} | fields
+    config, _ = llama_of(GGUF(known | {"llama.rope.scale_linear": 1.0}, {"token_embd.weight": table}), "it")
+    assert LlamaConfig.from_dict(config).rope_scaling is None
+    config, _ = llama_of(GGUF(known | scaling, {"token_embd.weight": table}), "it")
     assert LlamaConfig.from_dict(config).rope_scaling == {"rope_type": "linear", "factor": 4.0}
 
 

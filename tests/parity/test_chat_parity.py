@@ -50,6 +50,10 @@ and not message.tool_calls) %}
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
+MATH = QWEN25.replace(
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    "Don\\'t guess: reason, and put your {answer} into \\\\boxed{}.",
+)
 LLAMA2 = (
     "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]"
     "['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for "
@@ -147,6 +151,7 @@ FAMILIES = {  # template, special tokens, bos, eos, a SentencePiece-like vocabul
     ),
     "qwen2": (CHATML.replace("SYSTEM", "You are a helpful assistant."), IM, None, 2),
     "qwen2.5": (QWEN25, IM, None, 2),
+    "qwen2.5-math": (MATH, IM, None, 2),
     "llama2": (LLAMA2, ("<s>", "</s>"), 0, 1),
     "mistral-1": (MISTRAL1, ("<s>", "</s>"), 0, 1),
     "mistral-2": (MISTRAL2, ("<s>", "</s>"), 0, 1),

@@ -415,6 +415,18 @@ def test_in_float_gives_back_when_the_block_or_a_layer_fails(monkeypatch):
     assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
 
 
+def test_in_float_where_another_adapter_is_set_meanwhile():
+    model = get_peft_model(quantize_model(llama()), LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    model.add_adapter("other", LoraConfig(r=2, target_modules=["up_proj"]))
+    paths = quantized_linears(model)
+    layers = [model.get_submodule(path) for path in paths]
+    with in_float(model):
+        model.set_adapter("other")
+    assert len(quantized_linears(model)) == len(paths)
+    model.set_adapter("default")
+    assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
+
+
 def test_in_float_under_an_adapter():
     adapted = get_peft_model(quantize_model(llama()), LoraConfig(r=2, target_modules="all-linear"))
     for name, p in adapted.named_parameters():
