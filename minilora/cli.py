@@ -70,12 +70,21 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
     except KeyboardInterrupt:
         return 130, "interrupted", False
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0, "", True
+        return _cut_off()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # in rich, which ends the program
+            return _cut_off()
+        raise
     except OSError as error:
         return 2, f"{error.strerror or error}" + (f": {show_path(error.filename)}" if error.filename else ""), False
     except MemoryError:
         return 2, "out of memory; try a smaller --batch-size, --seq-len or model", False
+
+
+def _cut_off() -> tuple[int, str, bool]:
+    """Whoever reads the output has closed it: the command ends there, as by SIGPIPE, with what it had begun undone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + 13, "", True
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:

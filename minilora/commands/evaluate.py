@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from minilora.commands.common import (
@@ -96,6 +97,8 @@ def _bits(arguments: Namespace, model: Any, data: Any, trainings: list[dict], sp
     length = recipes.longest(data, seq_len)
     check_fits(model.config, None, Step(min(arguments.batch_size, recipes.num_examples(stream, length)), length))
     bits = recipes.evaluator(model, stream, seq_len, arguments.batch_size, "bits")()
+    if not isfinite(bits):
+        raise MiniloraError(f"the evaluation is {bits}: the model's weights or an adapter's strength are of no use")
     return {
         "data": data.name,
         "split": split,

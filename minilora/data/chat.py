@@ -368,8 +368,16 @@ def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
         raise MiniloraError(f"{show_path(path)}: {first_few(problems, separator='; ')}")
     if not conversations:
         raise MiniloraError(f"there is no conversation in {show_path(path)}")
-    if ignored and notes is not None:
-        notes.append(f"{show_path(path)}: what lines have under {escape(first_few(list(ignored)))} is not read")
+    said = []
+    if ignored:
+        said.append(f"what lines have under {escape(first_few(list(ignored)))} is not read")
+    spaced = [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]
+    if spaced and labels_of(conversations):  # labels are compared without, so they are learned without
+        said.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
+        for message in spaced:
+            message["content"] = message["content"].strip()
+    if notes is not None:
+        notes += [f"{show_path(path)}: {words}" for words in said]
     return conversations
 
 
@@ -379,7 +387,7 @@ def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation
     for message in messages:
         if not message.keys() >= {"role", "content"}:
             raise MiniloraError(f"a message has the keys {escape(', '.join(message)) or 'none'}; give role and content")
-        ignored |= dict.fromkeys(name for name in message if name not in ("role", "content") and message[name])
+        ignored |= _said(message, {"role", "content"})
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
@@ -405,12 +413,17 @@ def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, A
             _check_text(name, row[name])
         content = "\n\n".join(row[name] for name in asked)
         messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row[answer]}]
-    elif known != ["messages"]:
+    elif "messages" not in known or set(known) & set(ANSWERS):  # a prompt beside messages is theirs
         raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
     elif not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise MiniloraError("messages must be a list of objects")
-    ignored |= dict.fromkeys(name for name in row if name not in used and row[name])
+    ignored |= _said(row, used)
     return messages
+
+
+def _said(row: dict[str, Any], used: set[str]) -> dict[str, None]:
+    """The other keys of an object, less those that hold nothing."""
+    return dict.fromkeys(name for name, value in row.items() if name not in used and value not in (None, "", [], {}))
 
 
 def _check_text(what: str, value: Any) -> None:
@@ -429,8 +442,9 @@ class Splits(NamedTuple):
 
 
 def question_of(messages: Conversation) -> str:
-    """What a conversation begins with."""
-    return next(message["content"] for message in messages if message["role"] == "user")
+    """What a conversation begins with: the system message, if there is one, and the first question."""
+    first = next(place for place, message in enumerate(messages) if message["role"] == "user")
+    return "\n\n".join(message["content"] for message in messages[: first + 1])
 
 
 def split(conversations: Sequence[Conversation], where: str) -> Splits:

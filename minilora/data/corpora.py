@@ -35,6 +35,7 @@ SHORTEST = 40  # characters; a docstring below this is mostly a repetition of th
 SHINGLE = 8  # words; so long a run in common is copied text, not chance
 OVERLAP = 1 / 3  # a document with more than this share of its shingles seen before is a near-duplicate
 TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet")  # no running text
+CONVERSATION = re.compile(r'[\s\[]*\{\s*"(prompt|instruction|messages|response|completion|output|conversations)"\s*:')
 HELD_OUT = 0.1  # share of the groups in the validation part, and again in the test part
 
 # Tests are not documentation, site-packages is somebody else's, and the rest comes and goes with the version of Python
@@ -97,6 +98,11 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     else:
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
+    if any(map(CONVERSATION.match, texts.values())):
+        where = "standard input" if name == "-" else show_path(name)
+        raise MiniloraError(
+            f"{where} holds conversations: give them as a .jsonl file, one object a line, to be read so"
+        )
     size = piece_size(sum(map(len, texts.values())))
     documents = [
         Document(f"{title}:{number}", piece)

@@ -270,12 +270,21 @@ class LabelledTask:
         if self.task.labels is None:
             raise MiniloraError("--data has free responses: methods are compared on labels, or on a text")
         self.amounts = settings.shots
-        self.held_back = self.task.order(SEED)[: settings.validation_examples]
+        held_back = min(settings.validation_examples, len(self.task.train) // 3)
+        self.held_back = self.task.order(SEED)[:held_back]
         known = set(map(chat.question_of, self.held_back))
         train = [one for one in self.task.train if chat.question_of(one) not in known]
+        if len(train) < (least := max(*settings.shots, 2 * len(self.task.labels))):
+            raise MiniloraError(
+                f"--data leaves {len(train)} examples to learn from, beside the test and those that learning rates are "
+                f"chosen by: give enough for {least}"
+            )
         self.task = replace(self.task, train=train)
         tested = min(settings.test_examples, len(self.task.test))
-        self.curve = Curve(CurveSettings(settings.model, settings.data, sizes=(), test_examples=tested), self.task)
+        self.curve = Curve(
+            CurveSettings(settings.model, settings.data, shots=settings.shots, sizes=(), test_examples=tested),
+            self.task,
+        )
         self.base, self.tokenizer = self.curve.base, self.curve.tokenizer
 
     def forget_base(self) -> None:
@@ -284,6 +293,8 @@ class LabelledTask:
     def facts(self) -> dict:
         return {
             "labels": self.task.labels,
+            "examples": min(self.settings.examples, len(self.task.train)),  # there may be fewer than were asked for
+            "validation_examples": len(self.held_back),
             "tested": len(self.curve.test),
             "train_sha256": chat.sha256(self.task.train),
         }

@@ -107,9 +107,9 @@ def read_task(data: str, test: str | None = None) -> TaskData:
     tested = set(map(question_of, parts[1]))
     train = [one for one in parts[0] if question_of(one) not in tested]
     if both := len(parts[0]) - len(train):
-        notes.append(f"{both:,} of the {len(parts[0]):,} examples of --data are in --test, too: not learned from")
+        notes.append(f"{both:,} of the {len(parts[0]):,} examples of --data begin as some of --test: not learned from")
     if not train:
-        raise MiniloraError("every example of --data is in --test, too: none is left to learn from")
+        raise MiniloraError("every example of --data begins as one of --test does: none is left to learn from")
     labels = labels_of([*train, *parts[1]])
     task = TaskData(train, parts[1], labels, notes)
     if labels is not None:

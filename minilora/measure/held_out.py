@@ -92,6 +92,8 @@ def draw_shots(
     """So many conversations of `pool` that are not measured, to stand in a prompt, drawn by `seed`: of each label in
     turn, where the responses are labels. MiniloraError where there are fewer.
     """
+    if count < 0:
+        raise MiniloraError(f"the number of shots must be at least 0, not {count}")
     known = set(map(json.dumps, measured))
     pool = [messages for messages in pool if json.dumps(messages) not in known]
     if len(pool) < count:

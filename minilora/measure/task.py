@@ -197,7 +197,7 @@ def _check_length(model: Any, prompt: int, answer: int) -> None:
         words = f"{virtual} virtual tokens, " if virtual else ""
         raise MiniloraError(
             f"{words}a prompt of {prompt:,} tokens and an answer of {answer:,} pass the model's {limit:,} positions: "
-            "give fewer shots or shorter messages"
+            "give fewer shots, or shorter messages and responses"
         )
 
 
@@ -248,6 +248,10 @@ def row_scores(
         found = threads.side_by_side(partial(_batch_scores, base, prefix, shared), parts)
         scores[chosen] = np.concatenate(found)
         advance(len(chosen))
+    if np.isnan(scores).any():
+        raise MiniloraError(
+            "the likelihoods are no numbers: the model's weights or an adapter's strength are of no use"
+        )
     return scores
 
 

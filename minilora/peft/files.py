@@ -122,6 +122,7 @@ class SavedAdapter:
         where = show_path(folder)
         if not os.path.exists(folder / WEIGHTS) and os.path.exists(folder / "adapter_model.bin"):
             raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
+        _check_is_adapter(folder)
         content = read_json(folder / CONFIG)
         tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")
@@ -213,13 +214,22 @@ class SavedAdapter:
 
 def adapter_quantization(folder) -> dict | None:
     """The arguments of `quant.quantize_model` with which the base of a saved adapter was quantized; None if not."""
+    _check_is_adapter(folder)
     return _quantization(safetensors.header(Path(folder) / WEIGHTS)[1])
 
 
 def named_base(folder) -> tuple[str | None, str | None]:
     """What a saved adapter says of its base: base_model_name_or_path and the fingerprint, each where there is one."""
+    _check_is_adapter(folder)
     name = read_json(Path(folder) / CONFIG).get("base_model_name_or_path")
     return name if isinstance(name, str) else None, safetensors.header(Path(folder) / WEIGHTS)[1].get("minilora.base")
+
+
+def _check_is_adapter(folder) -> None:
+    """FormatError for the folder of a whole model, or of the run that trained one."""
+    folder = Path(folder)
+    if not (folder / CONFIG).exists() and any((folder / part / "config.json").exists() for part in ("", "model")):
+        raise FormatError(f"{show_path(folder)} holds a whole model, no adapter: give it as --model")
 
 
 def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:

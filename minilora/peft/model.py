@@ -380,6 +380,8 @@ def load_adapters(model: nn.Module, adapters: Sequence[tuple[Any, float]], stren
     a lone one may be of any method and has its weight as a strength. Raises as `PeftModel.from_pretrained`,
     `add_weighted_adapter` and `set_strength` do; the model is then as it was.
     """
+    if not adapters:
+        raise MiniloraError("there is no adapter to load: give at least one folder with its weight")
     for value in (strength, *(weight for _, weight in adapters)):
         check_number("the strength or weight of an adapter", value)
     names, weights = [str(folder) for folder, _ in adapters], [weight for _, weight in adapters]

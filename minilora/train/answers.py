@@ -33,7 +33,7 @@ class Chats:
 
 
 def is_chat_data(source: str | os.PathLike) -> bool:
-    return str(source).endswith(".jsonl")
+    return str(source).lower().endswith((".jsonl", ".ndjson"))
 
 
 def read_chats(
@@ -74,6 +74,7 @@ def _what_training_lacks(parts: chat.Splits) -> list[str]:
     """Notes on what the training part cannot teach, and on what the other parts have in common with it."""
     notes = []
     questions, responses = set(map(chat.question_of, parts.train)), set(map(chat.response_of, parts.train))
+    steering = set(map(chat.question_of, parts.validation))
     if len(responses) == 1 < len(parts.train):
         notes.append(f"every response to learn is {escape(repr(*responses), 60)}: there is nothing to tell apart")
     for name, part in (("validation", parts.validation), ("test", parts.test)):
@@ -81,6 +82,8 @@ def _what_training_lacks(parts: chat.Splits) -> list[str]:
             notes.append(f"{shared:,} of {len(part):,} {name} conversations begin as one of the training part does")
         if strange := [repr(label) for label in chat.labels_of(part) or [] if label not in responses]:
             notes.append(f"{escape(first_few(strange))} never occurs in the training part, but in {name}")
+    if shared := sum(chat.question_of(messages) in steering for messages in parts.test):
+        notes.append(f"{shared:,} of {len(parts.test):,} test conversations begin as one of the validation part does")
     return notes
 
 

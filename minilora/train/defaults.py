@@ -11,6 +11,7 @@ history = fit(model, data, finetune_config(model, METHODS["lora"], data))
 from math import ceil
 from typing import Any
 
+from minilora.errors import MiniloraError
 from minilora.peft import Method, PeftModel
 from minilora.train import recipes
 from minilora.train.answers import Chats
@@ -122,6 +123,11 @@ def seq_len_for(model, data: Text | Chats) -> int:
     """Tokens per sequence: what the longest conversation has, within LONGEST and the model's positions."""
     body = getattr(model, "base_model", model).body
     limit = model.config.max_position_embeddings - body.virtual_tokens
+    if body.virtual_tokens > limit:
+        raise MiniloraError(
+            f"{body.virtual_tokens} virtual tokens take more than half of the model's "
+            f"{model.config.max_position_embeddings} positions: give fewer"
+        )
     most = longest(data, LONGEST) if isinstance(data, Chats) else TEXT_LENGTH
     return max(2, min(most, limit))
 
@@ -131,5 +137,5 @@ def steps_for(data: Text | Chats, per_step: int, seq_len: int, epochs: float | N
     if epochs is None and not isinstance(data, Chats):
         return TEXT_STEPS
     rows = len(data.train.rows) if isinstance(data, Chats) and not pack else len(data.train.ids) // seq_len
-    steps = max(1, ceil((epochs or EPOCHS) * rows / per_step))
-    return steps if epochs else min(max(steps, LEAST_STEPS), MOST_STEPS)
+    steps = max(1, ceil((EPOCHS if epochs is None else epochs) * rows / per_step))
+    return steps if epochs is not None else min(max(steps, LEAST_STEPS), MOST_STEPS)

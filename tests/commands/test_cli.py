@@ -477,6 +477,16 @@ def test_sigterm_before_the_run_begins_is_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("command", [["study", "--list"], ["models", "list"]], ids=" ".join)
+def test_a_reader_who_leaves_is_no_success(command):
+    """By print, and by rich, which ends the program itself."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as output:
+        done = subprocess.run([sys.executable, "-m", "minilora", *command], stdout=output, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def start(*arguments) -> subprocess.Popen:
     command = [sys.executable, "-m", "minilora", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,14 +1,20 @@
 """pytest tests/commands/test_evaluate.py"""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from minilora.cli import main
+from minilora.data.chat import read_jsonl
+from minilora.errors import MiniloraError
 from minilora.formats.atomic import write_json
-from minilora.measure.task import TaskScore
+from minilora.formats.safetensors import load_file, save_file
+from minilora.measure.task import TaskScore, measure_task
 from minilora.measure.task_report import confusion_grid, score_lines
 from minilora.show.grids import drawn, render
+from minilora.train import recipes
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -111,6 +117,18 @@ def test_bad_input_is_one_line(evaluate, place, name, more, words):
     more = [place / "labels.jsonl" if value == "labels" else value for value in more]
     found = evaluate(name, *more, status=2)
     assert words in found.err and found.out == "" and found.err.count("\n") == 1
+
+
+def test_broken_weights_are_no_measurement(place, tmp_path, capsys):
+    shutil.copytree(place / "model", tmp_path / "model")
+    tensors, _ = load_file(tmp_path / "model" / "model.safetensors")
+    tensors["model.norm.weight"][0] = np.nan
+    save_file(tmp_path / "model" / "model.safetensors", tensors)
+    assert main(["evaluate", "--model", str(tmp_path / "model"), "--data", str(place / "labels.jsonl")]) == 2
+    assert "the evaluation is nan: the model's weights" in capsys.readouterr().err
+    model, tokenizer = recipes.load_model(tmp_path / "model")
+    with pytest.raises(MiniloraError, match="the likelihoods are no numbers"):
+        measure_task(model, tokenizer, read_jsonl(place / "labels.jsonl"), labels=["no", "yes"])
 
 
 def score(labels: int, count: int = 3) -> TaskScore:

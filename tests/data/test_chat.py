@@ -153,6 +153,33 @@ def test_other_names_of_the_keys_and_keys_that_are_not_read(tmp_path):
     assert len(notes) == 1
 
 
+def test_what_a_line_says_besides_is_named_unless_it_says_nothing(tmp_path):
+    messages = turns("p", "r")
+    for other, named in (({"weight": 0}, True), ({"weight": False}, True), ({"tool_calls": None, "name": ""}, False)):
+        notes = []
+        said = [{**message, **other} for message in messages]
+        assert chat.read_jsonl(write(tmp_path / "x.jsonl", {"messages": said}), notes) == [messages]
+        assert bool(notes) == named
+    both = {"prompt": "p", "prompt_id": "1", "messages": messages}  # as UltraChat has it
+    assert chat.read_jsonl(write(tmp_path / "x.jsonl", both)) == [messages]
+
+
+def test_labels_lose_the_spaces_around_them_and_other_answers_keep_them(tmp_path):
+    notes = []
+    rows = [{"prompt": f"p{i}", "completion": " yes" if i % 2 else "no"} for i in range(8)]
+    read = chat.read_jsonl(write(tmp_path / "x.jsonl", *rows), notes)
+    assert {messages[-1]["content"] for messages in read} == {"yes", "no"}
+    assert notes == [f"{tmp_path / 'x.jsonl'}: 4 of 8 responses lose the spaces around them"]
+    code = [{"prompt": f"p{i}", "response": f"    return {i}"} for i in range(8)]
+    assert chat.read_jsonl(write(tmp_path / "y.jsonl", *code))[1][-1]["content"] == "    return 1"
+
+
+def test_a_conversation_begins_with_its_system_message(tmp_path):
+    rows = [turns("Classify.", "a", system=f"text {i}") for i in range(40)]
+    parts = chat.split(rows, "x.jsonl")
+    assert len(parts.test) >= 2 and chat.question_of(rows[3]) == "text 3\n\nClassify."
+
+
 def lines(**changes) -> dict:
     return {"prompt": "p", "response": "r"} | changes
 

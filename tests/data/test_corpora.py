@@ -312,3 +312,19 @@ def test_help_and_readme_name_every_corpus():
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     for name in corpora.CORPORA:
         assert name in common.DATA and f"`{name}`" in readme, name
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.txt", "folder"])
+@pytest.mark.parametrize("text", ['{"prompt": "a", "response": "b"}\n', '[\n  {"messages": []}]', '{ "output" : 1}'])
+def test_conversations_are_no_text(tmp_path, name, text):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    (path / "a.jsonl" if name == "folder" else path).write_text(text)
+    with pytest.raises(MiniloraError, match="holds conversations: give them as a .jsonl file"):
+        corpora.load(path)
+
+
+def test_other_json_is_a_text(tmp_path):
+    (tmp_path / "x.json").write_text('{"title": "a", "prompt": "b"}\n' * 30)
+    assert corpora.load(tmp_path / "x.json").documents

@@ -9,6 +9,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.data import knowledge
+from minilora.errors import MiniloraError
 from minilora.measure import compare_model, compare_model_report
 from minilora.measure.compare_model import ROWS, ModelComparison, ModelSettings
 from minilora.measure.compare_model_report import ModelResult
@@ -237,3 +238,13 @@ def test_the_process_that_measures_memory_is_told_the_settings(folder):
     asked = json.loads(json.dumps(asdict(settings(folder))))
     found = compare_model.of_process("minilora.measure.compare_model", json.dumps(asked), "lora")
     assert found["weights"] > 0 and found["gradients"] > 0 and found["peak"] >= found["weights"]
+
+
+def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
+    write(tmp_path / "few.jsonl", rows(40, start=300))
+    asked = settings(folder, examples=128, validation_examples=128, test_examples=5)
+    facts = compare_model.LabelledTask(replace(asked, data=str(tmp_path / "few.jsonl"))).facts()
+    assert facts["validation_examples"] < facts["examples"] < 64
+    write(tmp_path / "fewest.jsonl", rows(26, start=300))
+    with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
+        compare_model.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))

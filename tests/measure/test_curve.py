@@ -105,7 +105,7 @@ def test_what_stands_in_both_is_not_learned_from(tmp_path):
     train, test = write(tmp_path / "a.jsonl", rows(10)), write(tmp_path / "b.jsonl", rows(10, start=7))
     task = read_task(str(train), str(test))
     assert len(task.train) == 14 and len(task.test) == 20
-    assert task.notes == ["6 of the 20 examples of --data are in --test, too: not learned from"]
+    assert task.notes == ["6 of the 20 examples of --data begin as some of --test: not learned from"]
 
 
 # The cells
@@ -216,7 +216,7 @@ def test_bad_input(folder, tmp_path, capsys):
         ({"--shots": "0,30"}, "--shots 30 does not fit: a prompt of"),
         ({"--shots": "0,50"}, "--data has 40 examples to learn from, and --sizes and --shots ask for 50"),
         ({"--sizes": "128,512"}, "--data has 40 examples to learn from, and --sizes and --shots ask for 128"),
-        ({"--data": many, "--test": many}, "every example of --data is in --test, too"),
+        ({"--data": many, "--test": many}, "every example of --data begins as one of --test does"),
         ({"--data": many, "--test": write(tmp_path / "m.jsonl", rows(9, tuple("abcde"), 500)), "--sizes": "4"},
          "--sizes 4 is too small for 5 labels"),
         ({"--sizes": "4,x"}, "--sizes must be a whole number of at least 2, not x; with commas"),

@@ -112,6 +112,11 @@ def test_shots_take_the_labels_in_turn_and_none_that_is_measured(tmp_path):
         draw_shots(pool, 11, 0, pool[:20])
 
 
+def test_fewer_than_no_shots(seen):
+    with pytest.raises(MiniloraError, match="at least 0, not -1"):
+        draw_shots([], -1)
+
+
 def test_files_of_their_own_for_the_parts_are_known(seen, tmp_path):
     path, record = seen
     test = write(tmp_path / "test.jsonl", [("New?", "good"), ("Film 3?", "bad")])

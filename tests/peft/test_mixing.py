@@ -298,6 +298,8 @@ def test_each_adapter_has_a_strength_of_its_own(pair):
 
 def test_one_folder_or_several_with_weights_and_a_strength(pair, tmp_path):
     m, a, b = pair
+    with pytest.raises(MiniloraError, match="no adapter to load"):
+        load_adapters(base(), [])
     assert np.array_equal(logits(load_adapters(base(), [(tmp_path / "a", 1)])), a)
     m.set_strength(0.25)
     assert np.array_equal(logits(load_adapters(base(), [(tmp_path / "a", 0.5)], strength=0.5)), logits(m))

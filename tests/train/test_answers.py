@@ -13,7 +13,7 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import recipes
-from minilora.train.answers import answers, end_token_ids, question_ids, read_chats
+from minilora.train.answers import answers, end_token_ids, is_chat_data, question_ids, read_chats
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -43,6 +43,17 @@ def refused(capsys, *arguments) -> str:
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     return err
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.JSONL", "x.ndjson"])
+def test_files_of_conversations_are_known_by_their_names(name):
+    assert is_chat_data(name) and not is_chat_data(name[:-1])
+
+
+def test_a_whole_model_is_no_adapter(place, capsys):
+    data = ["--data", place / "x.jsonl"]
+    said = refused(capsys, "evaluate", "--model", place / "model", "--adapter", place / "model", *data)
+    assert "holds a whole model, no adapter: give it as --model" in said
 
 
 def test_a_saved_model_keeps_its_format_and_its_end(place):

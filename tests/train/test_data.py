@@ -47,6 +47,9 @@ def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
     assert sizes(own, own) == [40, 7, 7]
     hashes = {recipes.read_data(data, tokenizer, *files).sha256 for files in ((), (own,), (own, own))}
     assert len(hashes) == 3
+    assert recipes.read_data(data, tokenizer, own, own).notes == (
+        "7 of 7 test conversations begin as one of the validation part does",
+    )
     few = write(tmp_path / "few.jsonl", ("one?", "good"))
     assert len(recipes.read_data(few, tokenizer, own, own).train.rows) == 1  # nothing to divide
 
@@ -59,6 +62,7 @@ def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
         "20 of 20 validation conversations begin as one of the training part does",
         "5 of 18 test conversations begin as one of the training part does",
         "'bad', 'odd' never occurs in the training part, but in test",
+        "5 of 18 test conversations begin as one of the validation part does",
     )
     data = write(tmp_path / "y.jsonl", *reviews(range(30), "good", "bad"))
     assert recipes.read_data(data, tokenizer).notes == ()
