@@ -475,8 +475,8 @@ def right_beats(a, b) -> bool:
     hints=(
         "For each point, ask of every other: is it no worse in both, and better in one?",
         "Write a function that says whether one point beats another. Keep what nothing beats, then sort by cost.",
-        "(4, 2.0) beats (4, 4.5): as cheap, and better. (5, 1.0) and (4, 2.0) do not beat each other, nor do (3, 2.0) "
-        "and (3, 2.0), so that all of these stay.",
+        "(4, 2.0) beats (4, 4.5): as cheap, and better. (5, 1.0) and (4, 2.0) do not beat each other, nor do two "
+        "points at (4, 2.0), so that all of these stay.",
     ),
 )
 def keeping(student):
@@ -507,7 +507,8 @@ def keeping(student):
                 ),
                 "Two points at one place do not beat each other: both stay.": (
                     lambda got, right=right, points=points: (
-                        set(got) < set(right) and {points[n] for n in got} == {points[n] for n in right}
+                        set(got) == set(unbeaten(points, lambda a, b: a[0] <= b[0] and a[1] <= b[1]))
+                        or (set(got) < set(right) and {points[n] for n in got} == {points[n] for n in right})
                     )
                 ),
                 "Less is better in both, bits as well.": (
@@ -633,7 +634,7 @@ def choosing(student):
         answer.equals(
             taken(case),
             instead={
-                "None will do here: return None.": raised("ValueError", "empty"),
+                "No option will do here: return None.": raised("ValueError", "empty"),
                 "There may be no queries at all: do not divide by them.": raised("ZeroDivisionError"),
             }
             | known
@@ -644,7 +645,7 @@ def choosing(student):
                 "It takes more memory than there is.": lambda got, case=case: (
                     got is not None and case["options"][got]["memory"] > case["memory"]
                 ),
-                "One will do, and None came: at the bar, or with all of the memory, is allowed.": None,
+                "An option will do, and None came: at the bar, or with all of the memory, is allowed.": None,
                 "Two cost the same in all: take the one whose training costs less.": (
                     lambda got, case=case: total(case, got) == total(case, taken(case))
                 ),

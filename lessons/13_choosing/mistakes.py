@@ -320,6 +320,16 @@ for name in sorted(measured, key=means.get):
     ),
     Mistake(
         "frontier",
+        "twins beat each other",
+        """
+        beats = lambda a, b: a[0] <= b[0] and a[1] <= b[1]
+        kept = [n for n, p in points.items() if not any(m != n and beats(q, p) for m, q in points.items())]
+        return sorted(kept, key=lambda n: points[n][0])
+        """,
+        "do not beat each other",
+    ),
+    Mistake(
+        "frontier",
         "equals beat each other",
         """
         kept, low = [], float("inf")
@@ -386,7 +396,7 @@ for name in sorted(measured, key=means.get):
         FIT.replace(' and o["memory"] <= case["memory"]', "") + BY_TOTAL,
         "more memory than there is",
     ),
-    Mistake("choose", "no None", FIT.replace("if not fit:\n    return None\n", "") + BY_TOTAL, "None will do"),
+    Mistake("choose", "no None", FIT.replace("if not fit:\n    return None\n", "") + BY_TOTAL, "No option will do"),
     Mistake("choose", "below the bar", FIT.replace('["bits"] <=', '["bits"] <') + BY_TOTAL, "at the bar"),
     Mistake("choose", "best of all", FIT + 'return min(fit, key=lambda n: fit[n]["bits"])', "fewest bits are not"),
     Mistake("choose", "a query alone", FIT + 'return min(fit, key=lambda n: fit[n]["query"])', "training costs"),

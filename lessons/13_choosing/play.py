@@ -8,8 +8,8 @@ BODY = """
 prompt, or train LoRA on them. All numbers were measured on 200 held-out reviews; chance is 50 %.</p>
 <form id="guess" class="row">
   <label>Your guess first: from how many examples on is training better than the best prompt?
-  <select name="guess"><option>8</option><option selected>32</option><option>128</option><option>512</option>
-  <option value="9999">never</option></select></label>
+  <select name="guess" required><option value="">choose</option><option>32</option><option>128</option>
+  <option>512</option><option value="9999">never</option></select></label>
   <button>Commit</button>
 </form>
 <p class="answer" id="verdict" role="status"></p>

@@ -121,8 +121,8 @@ def cheapest_as_good(measured: dict) -> str:
 # %% [markdown]
 # ## Task 5: what is worth a look?
 #
-# A method that another one beats in both, cost and bits, need not be looked at, whatever you want. What is left are the
-# best answers to all possible questions: the Pareto frontier.
+# A method that another one beats, no worse in cost and bits and better in one, need not be looked at. What is left are
+# the best answers to all possible questions: the Pareto frontier.
 
 
 # %%
@@ -148,7 +148,8 @@ def frontier(points: dict) -> list[str]:
 # All of it together. What you need is a bar, in bits per character, and what you have is so much memory and so many
 # queries to answer. Prompting is one of the options: its training costs nothing.
 #
-# Write down by hand what `case` below asks for before you run it. The check asks about cases that you have not seen.
+# Work out by hand which option `case` below should get. Then take the # off its last line and run this file. The check
+# asks about cases that you have not seen.
 
 
 # %%
@@ -181,7 +182,7 @@ case = {
         "full": {"bits": 2.125, "memory": 120, "training": 5000, "query": 2},
     },
 }
-# choose(case)
+# print(choose(case))
 
 # %% [markdown]
 # ## Task 7: or take both

@@ -316,6 +316,9 @@ def reducing(student):
             f"Too much is sent: {2 * (n - 1)} pieces of {piece} bytes suffice.",
             instead={
                 "One rank alone has nobody to send to.": lambda sent: len(sent) == 1,
+                "The pieces became float64, and so did what is sent: keep the buffers' dtype.": (
+                    lambda sent, most=most: min(sent) == max(sent) == 2 * most
+                ),
                 "All goes through one rank, whose line must carry everything: let each send as much.": (
                     lambda sent: max(sent) > 1.5 * min(sent)
                 ),
@@ -511,7 +514,7 @@ def stepping(student):
                         moved(start, weighted(own, [1.0] * size), kind)
                     ),
                     "The rows were counted, not the targets: those that are -100 do not count.": (
-                        moved(start, weighted(own, row_shares(rows, size)), kind)
+                        moved(start, weighted(own, shares_of(local, "rows")), kind)
                     ),
                     "Each replica stepped by itself, and then the weights were averaged: that is another step than "
                     "that of the averaged gradient.": lambda state, local=local, start=start, kind=kind, own=own: any(
@@ -582,10 +585,6 @@ STEP = {
     "modes": "A replica computes in the mode that it is in: train_step changes no mode, not for a while either.",
     "trains": "Other parameters train afterwards than before: what is frozen stays frozen.",
 }
-
-
-def row_shares(rows: int, size: int) -> list[float]:
-    return [((rank + 1) * rows // size - rank * rows // size) / rows for rank in range(size)]
 
 
 def shares_of(local: list[dict], count="count") -> list[float]:

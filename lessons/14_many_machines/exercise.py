@@ -40,8 +40,8 @@ def shard(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
     """The rows (axis 0) of `batch` that `rank` of `size` ranks takes.
 
     Which rows these are follows from len(batch), rank and size alone, so that inputs and targets are shared out alike.
-    Each row goes to exactly one rank, and no rank has two rows more than another. Raises ValueError where there are
-    fewer rows than ranks: one would have nothing to do.
+    Each row goes to exactly one rank, and the numbers of rows of any two ranks differ by at most one. Raises
+    ValueError where there are fewer rows than ranks: one would have nothing to do.
     """
     raise NotImplementedError("lesson 14, task 1: each row to one rank")
 
@@ -65,9 +65,9 @@ def flatten(gradients: dict[str, np.ndarray | None]) -> np.ndarray:
 
 
 def unflatten(buffer: np.ndarray, like: dict[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
-    """The way back: the names of `like`, each with its numbers from the buffer in its shape there; None stays None.
+    """The way back: the names of `like`, each with its numbers in the shape that it has there; None stays None.
 
-    The arrays have the buffer's dtype, and may share its memory.
+    The buffer is in the order of `flatten`. The arrays have the buffer's dtype, and may share its memory.
     """
     raise NotImplementedError("lesson 14, task 2: into one buffer and back")
 
@@ -85,7 +85,7 @@ def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
     """For each rank, the sum of all ranks' buffers. buffers[rank]: (numbers,), of one length at all ranks.
 
     Each of n ranks calls `send` at most 2 (n - 1) times, with at most 1/n of a buffer (rounded up) each time; one rank
-    alone sends nothing. The buffers that were given stay as they are.
+    alone sends nothing. The sums have the buffers' dtype. The buffers that were given stay as they are.
     """
     raise NotImplementedError("lesson 14, task 3: a ring")
 
@@ -104,7 +104,8 @@ def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
 def average(gradients: list[dict[str, np.ndarray | None]], counts: list[int], send) -> list[dict]:
     """For each rank, the gradient of the mean loss over all targets, in the dtype of gradients[rank].
 
-    gradients[rank]: of the mean loss over the counts[rank] targets of that rank; a count may be 0, but not all are.
+    gradients[rank]: of the mean loss over the counts[rank] targets of that rank; a count may be 0, where the
+    gradients are zeros, but not all are.
     One all_reduce for all gradients.
     """
     raise NotImplementedError("lesson 14, task 4: weigh by what was counted")
@@ -123,9 +124,9 @@ def average(gradients: list[dict[str, np.ndarray | None]], counts: list[int], se
 def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targets: np.ndarray, send) -> float:
     """One step of all replicas on the global batch x (rows, …), targets (rows, …), as one model would take it.
 
-    replicas[rank](x) gives logits (rows, …, classes); optimizers[rank] is its own. In each shard some targets count.
-    What is in p.grad from before the call does not count. Each replica computes in the mode that it is in, and stays in
-    it; what is frozen stays frozen.
+    replicas[rank](x) gives logits (rows, …, classes); optimizers[rank] is its own. In each shard at least one target
+    counts. What is in p.grad from before the call does not count. Each replica computes in the mode that it is in, and
+    stays in it; what is frozen stays frozen.
     Returns the mean loss over all targets that count, from before the step, as a number. (The losses of the ranks are
     single numbers: they need no `send`.)
     """

@@ -3,6 +3,7 @@
     ("base",)               the model as it is
     ("base", row)           and as a row starts that quantizes it
     ("rate", row, rate)     a training at a learning rate, or a prompt of so many examples, on validation data
+    ("rate", "base", 0)     the model as it is, on the same
     ("prompt", seed)        the task with the best number of examples in the prompt, or the text with text before it
     ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
     ("memory", row)         bytes of a training step by kind, measured in a process of its own
@@ -45,7 +46,7 @@ from minilora.train.tasks import TASKS
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"
-PROMPTED = "few-shot"
+BASE, PROMPTED = "base", "few-shot"
 WARM_STEPS, TIMED_STEPS = 2, 6
 TEMPERATURES = 2.0 ** np.arange(-2, 6.25, 0.25)
 
@@ -127,7 +128,7 @@ def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: boo
     for note in records.notes:
         print(f"minilora: note: {note}", file=sys.stderr)
     expected = (
-        2 + len(settings.shots) + len(settings.seeds) + len(settings.rows) * (settings.rates + len(settings.seeds))
+        3 + len(settings.shots) + len(settings.seeds) + len(settings.rows) * (settings.rates + len(settings.seeds))
     )
     counted: set[tuple] = set()
     with progress_bar("comparing", expected) as advance:
@@ -162,6 +163,7 @@ class ModelComparison:
         """All cells, each after those that it depends on. cell(key, measure, *arguments): the record of a key."""
         settings, base = self.settings, self.subject.base
         cell(("base",), lambda: self.quality(base))
+        cell(("rate", BASE, 0), lambda: self.subject.validation(base))
         self.prompts(cell)
         for row in settings.rows:
             if METHODS[ROWS[row].method].is_quantized:

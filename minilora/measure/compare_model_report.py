@@ -172,11 +172,13 @@ class ModelResult:
         )
 
     def cost_grid(self) -> Grid:
-        """What each row needs."""
+        """What each row needs, as far as it was measured."""
         rows = []
         for row in self.rows:
             memory = self.records.rows.get(("memory", row), {})
             cost = self.records.rows.get(("cost", row), {})
+            if not memory and not cost:
+                continue
             bytes_ = [megabytes(memory[kind]) if memory.get(kind) is not None else "–" for kind in MEMORY]
             size = next(self.records.of("trained", row))["file_bytes"]
             speeds = [f"{cost[name]:.{digits}f}" if name in cost else "–" for name, digits in COSTS.items()]
@@ -190,6 +192,9 @@ class ModelResult:
         if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
             caption += f" Times: {escape(listed(names))}."
         return Grid(f"What it costs: {self.where}", header, rows, caption)
+
+    def grids(self) -> list[Grid]:
+        return [grid for grid in (self.quality_grid(), self.cost_grid()) if grid.rows]
 
     # Figures
 
@@ -251,7 +256,7 @@ def _points(share: float) -> str:
 def show(records: Records, out: Path, console: Console) -> None:
     """Print the tables and write the figures to `out`."""
     result = ModelResult(records)
-    for grid in (result.quality_grid(), result.cost_grid()):
+    for grid in result.grids():
         console.print(drawn(grid))
         console.print()
     paths: Sequence[Path] = style.save_all(FIGURES, result, out)

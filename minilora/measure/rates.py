@@ -2,8 +2,8 @@
 
 Each method is trained as `finetune` trains it where no flag is given, at rates a factor of 3 apart around its default,
 until the best is not outermost. Each rate is a record of assets/results/rates.jsonl; what is there is not measured
-again. For SmolLM2, the searches of `minilora compare --model smollm2` are taken, on film reviews and on a text. What
-is best stands in the methods' records (`lr` and `large_lr` in `minilora.peft`).
+again. For SmolLM2, the searches of `minilora compare --model smollm2` are taken, on film reviews, Reuters' topics and a
+text. What is best stands in the methods' records (`lr` and `large_lr` in `minilora.peft`).
 """
 
 import argparse
@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 
 from minilora import threads
-from minilora.measure.compare_model import row_of
+from minilora.measure.compare_model import BASE, row_of
 from minilora.measure.lr_search import SEED, best_rate, measured, rate_loss
 from minilora.measure.records import Records
 from minilora.peft import METHODS
@@ -53,14 +53,21 @@ def tried_on_base(records: Records, name: str) -> Losses:
 
 
 def tried_on_large(records: Records, name: str) -> Losses:
-    """What a comparison on SmolLM2 (`compare_model`) searched: nats per label, or bits per character of a text."""
-    return {row["key"][2]: _loss(row) for row in records.of("rate", row_of(name))}
+    """What a comparison on SmolLM2 (`compare_model`) searched: nats per label, or bits per character of a text; those
+    of the model as it is at a rate of 0. Nothing where nothing was tried.
+    """
+    found = {row["key"][2]: _loss(row) for row in records.of("rate", row_of(name))}
+    return {row["key"][2]: row["loss"] for row in records.of("rate", BASE)} | found if found else {}
 
 
 def regrets(*found: Losses) -> Losses:
-    """Of the rates that were tried on each of several data: by which shares their losses are above the least, added."""
-    common = set.intersection(*map(set, found))
-    return {rate: sum(losses[rate] / min(losses.values()) - 1 for losses in found) for rate in sorted(common)}
+    """Of the rates that were tried on each of several data: the shares, added, of what training can win there (from the
+    loss at a rate of 0 to the least) that they do not win. Data on which nothing was tried do not count.
+    """
+    searched = [losses for losses in found if losses]
+    common = set.intersection(*map(set, searched)) - {0}
+    lost = lambda losses, rate: (losses[rate] - min(losses.values())) / (losses[0] - min(losses.values()))  # noqa: E731
+    return {rate: sum(lost(losses, rate) for losses in searched) for rate in sorted(common)}
 
 
 def _loss(row: dict) -> float:
@@ -74,22 +81,23 @@ def grid(on_base: Records, on_large: Sequence[Records]) -> Grid:
         small, *large = (tried_on_base(on_base, name), *(tried_on_large(records, name) for records in on_large))
         rates_of = [f"{method.rate(size):g}" for size in SIZES]
         rows.append((method.label, rates_of[0], _in_words(small), rates_of[1], *map(_in_words, large)))
-    examples, characters = (records.header["settings"] for records in on_large)
+    examples, *_, characters = (records.header["settings"] for records in on_large)
     caption = (
         f"For models of {' and '.join(f'{size:,}' for size in SIZES)} parameters; in between, the rate's logarithm is "
         "interpolated. Tried on the base: bits per character of the validation part, trained as `finetune` trains. On "
-        f"SmolLM2: nats per label of {examples['validation_examples']} film reviews, after training on "
-        f"{examples['examples']} others as `finetune` trains, at the temperature that suits the model best; and bits "
-        f"per character of NumPy's documentation after {characters['text_steps']} steps. Taken is the rate that was "
-        "tried on both and whose losses, in shares of the least of each, are together the least above them."
+        f"SmolLM2: nats per label of {examples['validation_examples']} film reviews, and for some methods of as many "
+        f"news of Reuters, after training on {examples['examples']} others as `finetune` trains, at the temperature "
+        "that suits the model best; and bits per character of NumPy's documentation after "
+        f"{characters['text_steps']} steps. At 0: the model as it is. Taken is the rate that was tried on all and wins "
+        "most of what can be won (from the loss at 0 to the least), the shares added up."
     )
-    header = ("method", "base", "tried", "smollm2", "tried on reviews", "tried on text")
+    header = ("method", "base", "tried", "smollm2", "tried on reviews", "tried on topics", "tried on text")
     return Grid("Learning rates", header, rows, caption)
 
 
 def _in_words(losses: Losses) -> str:
     words = (f"{rate:g}: {'diverged' if loss == inf else f'{loss:.3f}'}" for rate, loss in sorted(losses.items()))
-    return ", ".join(words) or "not measured"
+    return ", ".join(words) or "–"
 
 
 def main() -> None:

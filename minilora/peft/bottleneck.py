@@ -160,7 +160,7 @@ register(
         marker="h",
         linestyle="-",
         lr=9e-3,
-        large_lr=3e-4,
+        large_lr=9e-4,
         config=BottleneckConfig,
         settings=lambda options, tokens: {
             "bottleneck_size": options.bottleneck_size,

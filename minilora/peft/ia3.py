@@ -174,7 +174,7 @@ register(
         marker=">",
         linestyle=(0, (2, 1)),
         lr=0.27,
-        large_lr=9e-3,
+        large_lr=2.7e-2,
         config=IA3Config,
         plan=plan,
     )

@@ -13,7 +13,11 @@ from minilora.peft import METHODS
 from minilora.peft.method import SIZES
 from minilora.show.grids import Grid, Spread, listed, markdown, show_bytes, show_share, show_signed
 
-SUBJECTS = {"reviews": "film reviews, % ↑", "numpy-docs": "NumPy's docs, bits/char ↓"}
+SUBJECTS = {
+    "reviews": "film reviews, % ↑",
+    "r8": "Reuters' topics, % ↑",
+    "numpy-docs": "NumPy's docs, bits/char ↓",
+}
 
 
 def file_of(subject: str) -> str:
@@ -160,7 +164,9 @@ class Founding:
         for subject, result in self.results.items():
             at = f"model.{subject}"
             for one in result.records.of("base"):
-                found[".".join([f"model.{subject}", *one["key"]])] = result.level(one)
+                found[".".join([at, *one["key"]])] = result.level(one)
+            if "calibrated" in result.base:
+                found[f"{at}.base.calibrated"] = f"{100 * result.base['calibrated']:.1f}"
             if any(result.records.of("prompt")):
                 found[f"{at}.{PROMPTED}"] = result.reached(PROMPTED).show(result.digits)
             for row in result.rows:

@@ -125,7 +125,7 @@ def page(root: Path = ROOT) -> str:
     parts += _curves_section(Records.read(root / RECORDS / curves.FILE, curves.KIND))
     parts += _scaling_section(Records.read(root / RECORDS / scaling.FILE, scaling.KIND))
     rates_found = Records.read(root / RECORDS / rates.FILE, rates.KIND)
-    searched = [root / RECORDS / founding.file_of(subject) for subject in ("reviews", "numpy-docs")]
+    searched = [root / RECORDS / founding.file_of(subject) for subject in founding.SUBJECTS]
     on_large = [Records.read(path, compare_model.KIND) for path in searched]
     parts += ["## Which learning rate does `finetune` take where none is given?"]
     parts += [
@@ -154,7 +154,7 @@ def _model_sections(found: founding.Founding) -> list[str]:
             parts += [
                 f"## Every method on {result.where}",
                 provenance(result.records.header, f"minilora compare --model smollm2 --data {subject}"),
-                *(_table(grid) for grid in (result.quality_grid(), result.cost_grid())),
+                *map(_table, result.grids()),
                 *(_figure(name, words) for name, words in _figures_of(subject).items()),
                 f"**Ours.** {founding.variants(result)}",
             ]

@@ -144,7 +144,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
 @needs_chromium
 def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     curve = measured_curves()["reviews"]
-    opened(page, "13", "8")
+    opened(page, "13", "1")
     verdict = page.value("byId('verdict').textContent")
     assert number_in(verdict, "answers", "% rightly") == round(curve.reached("trained", "lora", 32).mean, 1)
     shots, best = curve.best_prompt()

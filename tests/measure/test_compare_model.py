@@ -248,3 +248,11 @@ def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
     write(tmp_path / "fewest.jsonl", rows(26, start=300))
     with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
         compare_model.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))
+
+
+def test_costs_that_were_not_measured_are_no_table(measured):
+    records = Records.read(measured / "text" / "records.jsonl", compare_model.KIND)
+    assert [grid.title.partition(":")[0] for grid in ModelResult(records).grids()][1:] == ["What it costs"]
+    for row in ("lora", "full"):
+        del records.rows["memory", row], records.rows["cost", row]
+    assert len(ModelResult(records).grids()) == 1
