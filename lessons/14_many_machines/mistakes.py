@@ -294,6 +294,23 @@ MISTAKES = [
     ),
     Mistake(
         "all_reduce",
+        "filled up with float64",
+        """
+        n, length = len(buffers), len(buffers[0])
+        size = -(-length // n)
+        filled = [np.concatenate([buffer, np.zeros(n * size - length)]) for buffer in buffers]
+        pieces = [list(buffer.reshape(n, size)) for buffer in filled]
+        for step in range(2 * (n - 1)):
+            for rank in range(n):
+                target, piece = (rank + 1) % n, (rank - step) % n
+                arrived = send(rank, target, pieces[rank][piece])
+                pieces[target][piece] = pieces[target][piece] + arrived if step < n - 1 else arrived
+        return [np.concatenate(own)[:length] for own in pieces]
+        """,
+        "became float64",
+    ),
+    Mistake(
+        "all_reduce",
         "all to rank 0 and back",
         """
         total = buffers[0]
