@@ -226,7 +226,8 @@ class ModelResult:
         """What was learned against what was forgotten: of plain English by training on labels; of general knowledge by
         training on a text, which brings a chat model closer to any plain text.
         """
-        rows = [row for row in self.rows if row != "scratch"]
+        aside = {"scratch"} | ({"feature-extraction"} if self.has_labels else set())  # a head for labels writes no text
+        rows = [row for row in self.rows if row not in aside]
         if not rows or not self.base:
             return None
         figure, axes = style.single(f"Learned against forgotten: {self.where}", style.TALL)

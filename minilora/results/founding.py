@@ -191,9 +191,8 @@ def variants(result: ModelResult) -> str:
     means = sorted(mean for mean, _ in found.values())
     unit = "points" if result.has_labels else "bits per character"
     apart = [LABELS[row] for row, (mean, error) in found.items() if abs(mean) > 2 * error]
-    said = (
-        f"{listed(LABELS[row] for row in found)} end {means[0]:+.{result.digits}f} to {means[-1]:+.{result.digits}f} "
-    )
+    ends, to = ("end", f" to {means[-1]:+.{result.digits}f}") if len(means) > 1 else ("ends", "")
+    said = f"{listed(LABELS[row] for row in found)} {ends} {means[0]:+.{result.digits}f}{to} "
     said += f"{unit} from LoRA on the same questions and seeds, each at the best of its own learning rates; "
     said += f"{listed(apart)} by more than two standard errors." if apart else "none by more than two standard errors."
     return said.replace("-", "−")

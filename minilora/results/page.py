@@ -255,8 +255,9 @@ def provenance(header: dict, command: str) -> str:
     """Command, date, machine and versions, in a sentence."""
     machine = header["machine"]
     name = f"{machine['processor']['name']}, " if "processor" in machine else ""
+    cores = machine["cores"]
     return (
-        f"`{command}`, {header['date'][:10]}: {name}{machine['cores']} cores, {machine['blas']}, "
+        f"`{command}`, {header['date'][:10]}: {name}{cores} core{'s' * (cores != 1)}, {machine['blas']}, "
         f"Python {machine['python']}, NumPy {machine['numpy']}, minilora {machine['minilora']}."
     )
 
