@@ -104,7 +104,7 @@ _lora(
     label="LoRA",
     description="low-rank updates of frozen weights",
     lr=9e-3,
-    large_lr=1.5e-3,
+    large_lr=1e-3,
     marker="^",
     linestyle="--",
 )

@@ -84,7 +84,7 @@ def test_every_cell_is_measured(measured):
         *(("trained", row, seed) for row in ("lora", "full") for seed in (0, 1)),
         *((kind, row) for kind in ("memory", "cost") for row in ("lora", "full")),
     }
-    assert {key[1] for key in keys if key[0] == "rate"} == {"few-shot", "lora", "full"}
+    assert {key[1] for key in keys if key[0] == "rate"} == {"base", "few-shot", "lora", "full"}
 
 
 def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path):
