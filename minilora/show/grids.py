@@ -145,9 +145,9 @@ def show_count(number: int) -> str:
 
 
 def show_share(share: float) -> str:
-    """A share of one as a percentage with two digits that say something: 4.1 %, 0.18 %, 100 %."""
+    """A share of one as a percentage with digits that say something: 4.1 %, 0.18 %, 0.004 %, 100 %."""
     percent = 100 * share
-    digits = 0 if percent >= 9.95 else 1 if percent >= 0.995 else 2
+    digits = 0 if percent >= 9.95 else 1 if percent >= 0.995 else 2 if percent >= 0.0095 else 3
     return f"{percent:.{digits}f} %"
 
 

@@ -221,8 +221,8 @@ def test_names_of_texts_are_not_markup(results):
 
 
 def test_small_shares_and_large_sizes_keep_their_digits():
-    assert [grids.show_share(share) for share in (1, 0.5, 0.0994, 0.0996, 0.041, 0.00184)] == [
-        "100 %", "50 %", "9.9 %", "10 %", "4.1 %", "0.18 %",
+    assert [grids.show_share(share) for share in (1, 0.5, 0.0994, 0.0996, 0.041, 0.00184, 0.000043)] == [
+        "100 %", "50 %", "9.9 %", "10 %", "4.1 %", "0.18 %", "0.004 %",
     ]  # fmt: skip
     assert [grids.show_bytes(n) for n in (41_400_000, 999_400_000, 1_250_000_000)] == ["41 MB", "999 MB", "1.2 GB"]
     assert [grids.show_seconds(s) for s in (0.84, 9.94, 9.96, 75)] == ["0.8 s", "9.9 s", "10 s", "75 s"]
