@@ -82,7 +82,7 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
 
 
 def _cut_off() -> tuple[int, str, bool]:
-    """Whoever reads the output has closed it: the command ends there, as by SIGPIPE, with what it had begun undone."""
+    """Whoever reads the output has closed it: the command ends there, as by SIGPIPE."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + 13, "", True
 

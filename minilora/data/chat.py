@@ -283,14 +283,8 @@ def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
     if has("<think>"):  # answers with thoughts, which are left out of some turns
         return None
     if has("<|im_start|>", "<|im_end|>"):
-        ends = re.search(rf"<\|im_end\|>['\"]?\s*(?:\+\s*['\"])?{_LINE_END}", template)
-        if not ends or not all(map(tokenizer.has_special, ("<|im_start|>", "<|im_end|>"))):
-            return None
-        if re.search(r"set\s+\w*system\w*\s*=\s*['\"][^'\"]", template):  # a default that may be used anyhow
-            return None
-        literal = rf"(['\"])<\|im_start\|>system{_LINE_END}((?:\\.|(?!\1)[^\\])+?)<\|im_end\|>"
-        default = re.search(literal, template)
-        return ChatML(bos, trims, _unescaped(default[2]) if default else None)
+        specials = all(map(tokenizer.has_special, ("<|im_start|>", "<|im_end|>")))
+        return _chatml(template, bos, trims) if specials else None
     if has("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"):
         if not all(map(tokenizer.has_special, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"))):
             return None
@@ -310,9 +304,19 @@ def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
     return None
 
 
-def _unescaped(literal: str) -> str:
-    """A text as it stands between the quotes of a template, as Jinja reads it."""
-    return literal.encode("ascii", "backslashreplace").decode("unicode-escape")
+def _chatml(template: str, bos: bool, trims: bool) -> ChatML | None:
+    """ChatML has a line end after a message, and may have a default system message."""
+    if not re.search(rf"<\|im_end\|>['\"]?\s*(?:\+\s*['\"])?{_LINE_END}", template):
+        return None
+    if re.search(r"set\s+\w{0,40}system\w{0,40}\s*=\s*['\"][^'\"]", template):  # a default that may be used anyhow
+        return None
+    literal = rf"(['\"])<\|im_start\|>system{_LINE_END}((?:\\.|(?!\1)[^\\])+?)<\|im_end\|>"
+    default = re.search(literal, template)
+    try:  # as Jinja reads what stands between quotes
+        system = default and default[2].encode("ascii", "backslashreplace").decode("unicode-escape")
+    except UnicodeDecodeError:  # an escape that is none
+        return None
+    return ChatML(bos, trims, system or None)
 
 
 def _mistral(template: str, bos: bool) -> Instruct | None:
@@ -353,6 +357,7 @@ def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
     """The conversations in a file with one JSON object a line: {"prompt": …, "response": …}, or {"messages": […]} with
     a role and a content each, the assistant's last. "completion" and "output" are a response, "instruction" with an
     "input" is a prompt, too. Empty lines and other keys are passed over; a line in `notes` says which keys.
+    Labels (`labels_of`) lose the spaces around them, which a note says, too.
 
     Errors: MiniloraError, which names up to three bad lines by their number; FormatError for what cannot be read.
     """
@@ -387,7 +392,7 @@ def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation
     for message in messages:
         if not message.keys() >= {"role", "content"}:
             raise MiniloraError(f"a message has the keys {escape(', '.join(message)) or 'none'}; give role and content")
-        ignored |= _said(message, {"role", "content"})
+        ignored |= _not_read(message, {"role", "content"})
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
@@ -417,11 +422,11 @@ def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, A
         raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
     elif not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise MiniloraError("messages must be a list of objects")
-    ignored |= _said(row, used)
+    ignored |= _not_read(row, used)
     return messages
 
 
-def _said(row: dict[str, Any], used: set[str]) -> dict[str, None]:
+def _not_read(row: dict[str, Any], used: set[str]) -> dict[str, None]:
     """The other keys of an object, less those that hold nothing."""
     return dict.fromkeys(name for name, value in row.items() if name not in used and value not in (None, "", [], {}))
 

@@ -98,11 +98,8 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     else:
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
-    if any(map(CONVERSATION.match, texts.values())):
-        where = "standard input" if name == "-" else show_path(name)
-        raise MiniloraError(
-            f"{where} holds conversations: give them as a .jsonl file, one object a line, to be read so"
-        )
+    if told := next((title for title, text in texts.items() if CONVERSATION.match(text)), None):
+        raise MiniloraError(f"{show_path(told)} holds conversations: give them as a .jsonl file, one object a line")
     size = piece_size(sum(map(len, texts.values())))
     documents = [
         Document(f"{title}:{number}", piece)

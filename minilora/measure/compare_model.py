@@ -94,7 +94,7 @@ class ModelSettings:
     english: str = "reviews"  # whose held-out questions are the plain English text
     rows: tuple[str, ...] = tuple(ROWS)
     examples: int = 128  # to learn from
-    validation_examples: int = 128  # that searches look at
+    validation_examples: int = 128  # that searches look at; at most a third of those to learn from
     test_examples: int = 200
     shots: tuple[int, ...] = (2, 4, 8)  # examples in the prompt that prompting tries
     contexts: tuple[int, ...] = (64, 128, 256)  # tokens of the domain before each window, that it tries on text

@@ -194,6 +194,7 @@ class ModelResult:
         return Grid(f"What it costs: {self.where}", header, rows, caption)
 
     def grids(self) -> list[Grid]:
+        """The tables of which anything was measured."""
         return [grid for grid in (self.quality_grid(), self.cost_grid()) if grid.rows]
 
     # Figures

@@ -66,7 +66,11 @@ def regrets(*found: Losses) -> Losses:
     """
     searched = [losses for losses in found if losses]
     common = set.intersection(*map(set, searched)) - {0}
-    lost = lambda losses, rate: (losses[rate] - min(losses.values())) / (losses[0] - min(losses.values()))  # noqa: E731
+
+    def lost(losses: Losses, rate: float) -> float:
+        least = min(losses.values())
+        return (losses[rate] - least) / (losses[0] - least)
+
     return {rate: sum(lost(losses, rate) for losses in searched) for rate in sorted(common)}
 
 

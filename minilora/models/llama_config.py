@@ -75,7 +75,8 @@ class LlamaConfig:
         _limit_to_window(config)
         labels = config.get("id2label")
         if labels is not None:
-            if not isinstance(labels, dict) or not labels or not all(key.isdigit() for key in labels):
+            named = isinstance(labels, dict) and labels and all(isinstance(label, str) for label in labels.values())
+            if not named or not all(str(key).isdecimal() for key in labels):
                 raise FormatError(f"id2label of config.json must name the classes, not {escape(repr(labels))}")
             config["num_labels"] = len(labels)
         known = {f.name for f in fields(cls)} - {"extra"}

@@ -108,6 +108,7 @@ def test_a_model_without_a_format_and_unknown_templates():
         ("{{ '<|user|>\n' + message['content'] + '\n' }}{{ '<|assistant|>\n' + eos_token }}", ("</s>",)),  # Tulu's
         ("{{ '<|user|>\n' + message['content'] + eos_token }}{{ '<|assistant|>' }}", ("</s>",)),  # on one line
         (CHATML + "{% set system_message = 'Be kind.' %}", ("<|im_start|>", "<|im_end|>")),
+        (CHATML.replace("kind.", "\\xZ"), ("<|im_start|>", "<|im_end|>")),  # an escape that is none
         ("[INST] [/INST] eos_token", ("</s>",)),
         ("<|start_header_id|><|end_header_id|><|eot_id|>", ("</s>",)),
     ):

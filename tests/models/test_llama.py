@@ -496,6 +496,7 @@ def test_both_ways_to_write_the_rotary_base():
         {"rope_parameters": "default"},
         {"id2label": 5},
         {"id2label": {"zero": "a"}},
+        {"id2label": {"0": ["a"]}},
         {"id2label": None, "num_labels": None},
     ],
     ids=str,
@@ -616,6 +617,8 @@ def test_a_classifier_keeps_the_names_of_its_classes():
     config = LlamaConfig.from_dict({**TINY, "id2label": names})
     written = config.to_dict("LlamaForSequenceClassification")
     assert written["id2label"] == names and written["label2id"] == {"bad": 0, "fair": 1, "good": 2}
+    by_number = LlamaConfig.from_dict({**TINY, "id2label": {0: "bad", 1: "good"}})  # as transformers has it in Python
+    assert by_number.to_dict("LlamaForSequenceClassification")["label2id"] == {"bad": 0, "good": 1}
     fewer = replace(config, num_labels=2).to_dict("LlamaForSequenceClassification")
     assert fewer["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
 
