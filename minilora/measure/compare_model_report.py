@@ -90,11 +90,11 @@ class ModelResult:
         """By how much `row` is better than `other`, seed by seed, and the standard error of that: in points of
         accuracy over the questions, each the mean over the seeds; in bits per character saved, over the seeds.
 
-        None where no two seeds were measured of both.
+        None where no seed was measured of both, or one alone on a text: only questions tell then how far they scatter.
         """
         ours, others = ({one["key"][2]: one for one in self.records.of("trained", name)} for name in (row, other))
         seeds = sorted(ours.keys() & others.keys())
-        if row == other or len(seeds) < 2:
+        if row == other or len(seeds) < (1 if self.has_labels else 2):
             return None
         if self.has_labels:
             differences = 100 * np.mean([self._right(ours[s]) - self._right(others[s]) for s in seeds], axis=0)

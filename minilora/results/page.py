@@ -156,8 +156,13 @@ def _model_sections(found: founding.Founding) -> list[str]:
                 provenance(result.records.header, f"minilora compare --model smollm2 --data {subject}"),
                 *map(_table, result.grids()),
                 *(_figure(name, words) for name, words in _figures_of(subject).items()),
-                f"**Ours.** {founding.variants(result)}",
             ]
+    if found.rows:
+        parts += [
+            "## Are LoRA's variants better, once each has its own learning rate?",
+            *(f"**Ours, {result.where}.** {founding.variants(result)}" for result in found.results.values()),
+            f"**Published.** {founding.PUBLISHED}",
+        ]
     return parts
 
 

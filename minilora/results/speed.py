@@ -14,6 +14,7 @@ LIBRARIES = {
     "minilora": "minilora",
     "before": "minilora before",
     "transformers": "transformers",
+    "transformers, look-up": "transformers, look-up",
     "torch": "PyTorch",
     "torch.compile": "torch.compile",
     "bitsandbytes": "bitsandbytes",
@@ -80,9 +81,6 @@ def grid(records: list[dict]) -> Grid:
         "bitsandbytes for QLoRA) and lean PyTorch, both eager; ours is the plain loop. Quantizing: as bitsandbytes. "
         "The start is in seconds. Share of products: of the step's time, what its matrix products take alone. Plain "
         "loop over best way: of one thread and all. Medians over the rounds, all sides taking turns."
-    )
-    caption += "".join(
-        f" {record['machine']['processor']['name']}: {record['note']}" for record in records if "note" in record
     )
     return Grid("Speed", ("work", "goal", *map(heading, records)), rows, caption)
 

@@ -15,6 +15,7 @@ from minilora.measure.compare_model import ROWS, ModelComparison, ModelSettings
 from minilora.measure.compare_model_report import ModelResult
 from minilora.measure.records import Records
 from minilora.peft import METHODS
+from minilora.results import founding
 from minilora.train import defaults
 from tests.helpers import tiny_chat
 from tests.measure.test_curve import rows, write
@@ -157,6 +158,17 @@ def test_questions_that_are_right_are_kept_one_by_one(folder, measured):
     assert right.tolist() == [float(a == b) for a, b in zip(score.predicted, expected, strict=True)]
 
 
+def test_one_seed_on_a_text_is_not_compared(tmp_path):
+    header = {"model": "m", "data": "d"}
+    records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
+    for row, bits in (("lora", 1.0), ("dora", 0.9)):
+        records.add(("trained", row, 0), bits=bits)
+    assert ModelResult(records).ahead("dora") is None
+    for row, bits in (("lora", 1.1), ("dora", 1.02)):
+        records.add(("trained", row, 1), bits=bits)
+    assert ModelResult(records).ahead("dora") == (pytest.approx(0.09), pytest.approx(0.01))
+
+
 def test_being_too_sure_of_itself_does_not_count_against_a_rate():
     """Scores that are eight times as far apart say the same, and lose the same; wrong ones do not."""
     gold = np.array([0, 1, 1, 0, 1])
@@ -181,6 +193,11 @@ def test_rows_are_compared_on_the_same_questions(tmp_path):
     mean, error = result.ahead("full")
     assert mean == 25 and error == pytest.approx(100 * np.std([0, 0, 0, 0, 1, 1, 0, 0], ddof=1) / np.sqrt(8))
     assert result.ahead("lora") is None
+    full = {name: value for name, value in records.rows["trained", "full", 1].items() if name != "key"}
+    records.add(("trained", "dora", 1), **full)  # one seed: the questions scatter anyway
+    assert ModelResult(records).ahead("dora") == (mean, pytest.approx(error))
+    said = founding.variants(ModelResult(records))
+    assert said.startswith("DoRA differs from LoRA by +25.0 points") and said.endswith(". One seed: DoRA.")
     assert result.forgot("full", "english").mean == pytest.approx(0.1)
 
 

@@ -108,6 +108,13 @@ def test_the_page_has_every_row_of_every_record():
         assert all(line in text for each in one["rows"] for line in each.get("profile", []))
 
 
+def test_every_library_that_was_measured_has_a_column():
+    for one in speed.read_all(page.ROOT / page.RECORDS):
+        shown = set(speed.details(one).header)
+        measured = {name for row in one["rows"] for name in row.get("seconds", {})}
+        assert {speed.LIBRARIES[name] for name in measured} <= shown
+
+
 def test_another_file_is_no_record_of_speed(tmp_path):
     (tmp_path / "speed-x.json").write_bytes(to_json({"minilora": "speed", "version": 1}))
     with pytest.raises(FormatError, match="no record of speed of version 2"):

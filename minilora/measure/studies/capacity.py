@@ -29,7 +29,7 @@ ATTRIBUTES, ALTERNATIVES = 4, 256
 BITS = round(ATTRIBUTES * log2(ALTERNATIVES))  # of a fact
 FULL = 0  # among the ranks: full fine-tuning
 LEVEL = 0.9  # recalled up to the knee
-PUBLISHED = "1 to 2"  # bits per parameter
+PUBLISHED = (1, 2)  # bits per parameter
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,7 @@ class Capacity(Study):
     )
     full = CapacitySettings(values=(1, 2, 4, 8, 16))
     quick = full.quick(longer=((1, 8), (4, 32)), target="layers.1.mlp.down_proj")
-    large = full.large(
-        values=(1, 8), facts=(8, 32, 128, 512), longer=(), target="layers.15.mlp.down_proj", adapt=full.adapt
-    )
+    large = full.large(values=(1, 4), facts=(8, 32, 128), longer=(), target="layers.15.mlp.down_proj", adapt=full.adapt)
 
     @staticmethod
     def runs(settings: CapacitySettings) -> list[tuple]:
@@ -250,20 +248,28 @@ class Capacity(Study):
             low, high = inside[0], inside[-1]
             times = knees[high].mean / knees[low].mean
             said += f" (from rank {low} to {high}, {high // low} times the parameters, {times:.1f} times as far)"
+        return said + f". {self.kept_in_words()}" + (f" {self.longer_in_words()}" if self.longer else "")
+
+    def kept_in_words(self) -> str:
+        """The most bits per parameter, beside the published ones."""
         kept = {run: self.kept(*run) for run in [*product(["facts"], self.values, self.amounts), *self.longer]}
         best = max(kept, key=lambda run: kept[run].mean)
-        steps, times = self.settings["adapt"]["steps"], self.settings["times"]
-        said += (
-            f". The most that is kept is {kept[best].show(2)} bits per trained parameter (rank {best[1]}, "
-            f"{steps * (times if best[0] == 'longer' else 1)} steps); the published {PUBLISHED} do not show. "
+        rank, steps = best[1], self.settings["adapt"]["steps"] * (self.settings["times"] if best[0] == "longer" else 1)
+        shows = "do not show" if kept[best].mean < PUBLISHED[0] else "show"
+        return (
+            f"The most that is kept is {kept[best].show(2)} bits per trained parameter (rank {rank}, {steps} steps); "
+            f"the published {PUBLISHED[0]} to {PUBLISHED[1]} {shows}."
         )
+
+    def longer_in_words(self) -> str:
+        """Whether more steps bring what was missing."""
         words: list[str] = []
         bind: dict[bool, list[int]] = {False: [], True: []}  # by whether the steps bind, or the parameters
         for kind, rank, count in self.longer:
             one, before = self.recalled(kind, rank, count), self.recalled("facts", rank, count)
             words.append(f"{one.show(0)} % of {BITS * count:,} bits at rank {rank} (before: {before.show(0)})")
             bind[one.mean - before.mean > (100 - before.mean) / 2].append(rank)
-        said += f"After {times} times the steps LoRA recalls {listed(words)}: "
+        said = f"After {self.settings['times']} times the steps LoRA recalls {listed(words)}: "
         if not bind[True]:
             return said + "less than half of what was missing, so that the parameters bind."
         if not bind[False]:

@@ -233,6 +233,8 @@ class Intruders(Study):
         gained, forgot = self.changes(most, least)
         said += f"At {least:g} of it these are {show_signed(gained.mean)} and {show_signed(forgot.mean)}. "
         others = {self.name_of(run): self.changes(run, mild)[1].mean for run in self.lora if run != most}
+        if not others:
+            return said.rstrip()
         by = listed(f"{show_signed(change)} ({name})" for name, change in others.items())
         return f"{said}Elsewhere intruders at {mild:g} of their size change what is forgotten by {by}."
 
