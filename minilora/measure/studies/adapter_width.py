@@ -9,7 +9,6 @@ from minilora.train.methods import Options
 
 PLACEMENTS = {"pfeiffer": "Pfeiffer", "houlsby": "Houlsby"}
 LOOK = {"pfeiffer": {}, "houlsby": {"color": LOOKS["scratch"]["color"], "marker": "D", "linestyle": "--"}}
-SEARCHED = 16  # the width whose learning rate all have
 SHARE = 0.036  # of the parameters, at which the published adapters come within 0.4 points of full fine-tuning
 
 
@@ -31,8 +30,8 @@ class AdapterWidth(Study):
     def measure(bench: StudyBench, kind: str, width: int, seed: int) -> dict:
         if kind == "full":
             return bench.adapted("full", bench.text_rate("full"), seed)
-        rate = bench.text_rate("bottleneck", Options(bottleneck_size=SEARCHED))
-        return bench.adapted("bottleneck", rate, seed, Options(bottleneck_size=width, placement=kind))
+        options = Options(bottleneck_size=width, placement=kind)
+        return bench.adapted("bottleneck", bench.text_rate("bottleneck", options, (kind, width)), seed, options)
 
     def adapters(self) -> list[tuple[str, int]]:
         return list(product(self.kinds, self.values))
