@@ -199,8 +199,9 @@ def variants(result: ModelResult) -> str:
     said = f"{listed(LABELS[row] for row in found)} {differ} from LoRA by {means[0]:+.{result.digits}f}{to} {unit} "
     said += "(more is better) on the same questions and seeds, each at the best of its own learning rates; "
     said += f"{listed(apart)} by more than two standard errors." if apart else "none by more than two standard errors."
-    if single := [LABELS[row] for row in found if len(list(result.records.of("trained", row))) == 1]:
-        said += f" One seed: {listed(single)}."
+    for count, words in {1: "One seed", 2: "Two seeds"}.items():
+        if few := [LABELS[row] for row in found if len(list(result.records.of("trained", row))) == count]:
+            said += f" {words}: {listed(few)}."
     return said.replace("-", "−")
 
 

@@ -119,6 +119,6 @@ def test_what_texts_may_say(founding):
 def test_variants_in_words(founding):
     said = variants(founding.results["reviews"])
     assert said.startswith("QLoRA differs from LoRA by −37.5 points (more is better)") and said.endswith(
-        "QLoRA by more than two standard errors."
+        "QLoRA by more than two standard errors. Two seeds: QLoRA."
     )
     assert "times at 2,828,736 parameters and" in rates_in_words()
