@@ -167,6 +167,11 @@ def test_one_seed_on_a_text_is_not_compared(tmp_path):
     for row, bits in (("lora", 1.1), ("dora", 1.02)):
         records.add(("trained", row, 1), bits=bits)
     assert ModelResult(records).ahead("dora") == (pytest.approx(0.09), pytest.approx(0.01))
+    said = founding.variants(ModelResult(records))
+    assert said.endswith("none by more than two standard errors. Two seeds, too few to tell: DoRA.")
+    for row, bits in (("lora", 1.2), ("dora", 1.1)):
+        records.add(("trained", row, 2), bits=bits)
+    assert founding.variants(ModelResult(records)).endswith("DoRA by more than two standard errors.")
 
 
 def test_being_too_sure_of_itself_does_not_count_against_a_rate():
