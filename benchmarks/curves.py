@@ -90,21 +90,32 @@ def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
     cores = blas.cores()
     with ExitStack() as stack:
         runners = [Runner(name, "benchmarks.curves", "--serve", name) for name in RATES]
-        for layers in (1, 9):
-            size = json.dumps(SMALL | {"layers": layers, "batch": cores})
-            runners.append(step_runner("minilora", size, method, name=f"{layers} small"))
+        for library, how in (("minilora", "whole"), ("all threads", "split")):
+            for layers in (1, 9):
+                size = json.dumps(SMALL | {"layers": layers, "batch": cores})
+                runners.append(step_runner(library, size, method, name=f"{layers} {how}"))
         for runner in runners:
             stack.enter_context(runner)
         seconds = seconds_of(take_turns(runners, settings["rounds"], TURN))
-    layer = [(large - small) / 8 for small, large in zip(seconds["1 small"], seconds["9 small"], strict=True)]
+    layer, step = _fixed(seconds, "whole")
+    split_layer, split_step = _fixed(seconds, "split")
     return {
         "products": [cores * 2 * SIDE**3 / s for s in seconds["product"]],
         "elements": [cores * BLOCK * BLOCKS / s for s in seconds["element"]],
         "exponentials": [cores * BLOCK * BLOCKS / s for s in seconds["exponential"]],
         "memory": [cores * 2 * 4 * LARGE / s for s in seconds["memory"]],
         "layer": layer,
-        "step": [small - of_layer for small, of_layer in zip(seconds["1 small"], layer, strict=True)],
+        "step": step,
+        "split_layer": split_layer,
+        "split_step": split_step,
     }
+
+
+def _fixed(seconds: dict[str, list[float]], how: str) -> tuple[list[float], list[float]]:
+    """Of each round, the seconds of a layer, and of a step without any, where there is next to nothing to compute."""
+    few, many = seconds[f"1 {how}"], seconds[f"9 {how}"]
+    layers = [(large - small) / 8 for small, large in zip(few, many, strict=True)]
+    return layers, [small - layer for small, layer in zip(few, layers, strict=True)]
 
 
 def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float]]]:

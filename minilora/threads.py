@@ -53,14 +53,18 @@ def split_rows(rows: range, parts: int) -> list[range]:
     return [rows[i:j] for i, j in zip(cuts, cuts[1:], strict=False)]
 
 
-def split_work(rows: int, elements: int) -> list[range]:
-    """The parts in which `rows` rows, whose hidden state has so many `elements`, are computed soonest: one where they
-    are few; none where matrix products had better share their work out, or nothing can.
+def parts_of(rows: int, elements: int, cores: int) -> int:
+    """In how many parts `rows` rows, whose hidden state has so many `elements`, are computed soonest: one where they
+    are few; 0 where matrix products had better share their work out, or nothing can.
     """
     parts = max(1, elements // WORTH_A_PART)
-    if count() == 1 or rows == 1 < parts:
-        return []
-    return split_rows(range(rows), min(rows, count(), parts))
+    return 0 if cores == 1 or rows == 1 < parts else min(rows, cores, parts)
+
+
+def split_work(rows: int, elements: int) -> list[range]:
+    """The rows of each of the `parts_of` them here."""
+    parts = parts_of(rows, elements, count())
+    return split_rows(range(rows), parts) if parts else []
 
 
 def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Result]:

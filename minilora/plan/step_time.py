@@ -3,22 +3,25 @@
     products       the planner's operations (`plan.flops`), and with LoRA what it takes to add the updates to the
                    weights, at the rate of a large product on every core at once
     elementwise    passes: how often an operation goes over a number, times the numbers; at the rate of a multiplication
-                   over blocks that stay in a core's cache. They are counted in `functional/` and `optim.py`.
+                   over blocks that stay in a core's cache. They are counted in `functional/`.
+    updates        the same, of clipping and the optimizer (`optim.py`), which are spread over all cores
     exponentials   of the scores that a causal mask leaves, of the logits, and twice of the gate
     memory         bytes to and from memory of what no cache holds: the weights that train, their gradients and moments,
                    in the optimizer's step and where the workers' gradients are added up; at the rate of a plain copy
-    fixed          what a step and a layer take where there is next to nothing to compute: Python, and handing work to
-                   the threads, which wait for Python's lock more than they compute. Measured on models of width 32
-                   with 32 tokens per core.
+    fixed          what a step and a layer take where there is next to nothing to compute: Python, and where a batch is
+                   split, threads that wait for Python's lock more than they compute. Measured on models of width 32
+                   with 32 tokens per core, whole and split.
 
-It knows no caches, no thin products that miss the rate of large ones, and no core that waits: where a measurement grows
-otherwise than this, one of these is the cause.
+A batch that is worth no second thread keeps one core busy (`threads.parts_of`), and so does all of one sequence but its
+products. It knows no caches and no thin products that miss the rate of large ones: where a measurement grows otherwise
+than this, one of these is the cause.
 
     N = B·T tokens, h hidden, f intermediate, P trained numbers
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from minilora import threads
 from minilora.peft.method import METHODS, Options
 from minilora.plan.activations import CAUSAL_BLOCK, Step
 from minilora.plan.planner import flops, trainable
@@ -46,18 +49,33 @@ class Rates:
     memory: float  # bytes, of which a copy reads half and writes half
     layer: float  # seconds
     step: float  # seconds
+    split_layer: float  # seconds, where threads share the batch
+    split_step: float  # seconds
 
 
 def step_seconds(shape: Shape, method: str, options: Options, step: Step, rates: Rates) -> dict[str, float]:
-    """Seconds of a training step of minilora's engine, by kind."""
-    work = step_work(shape, method, options, step)
+    """Seconds of a training step of minilora's engine, by kind, on as many cores as the step has workers."""
+    parts = _parts(shape, step)
+    work = step_work(shape, method, options, replace(step, workers=parts or 1))
+    idle = step.workers / (parts or 1)  # all cores over those that do more than products
+    whole = rates.step + rates.layer * shape.layers
     return {
-        "products": work["products"] / rates.products,
-        "elementwise": work["elementwise"] / rates.elements,
-        "exponentials": work["exponentials"] / rates.exponentials,
+        "products": work["products"] / rates.products * step.workers / product_cores(shape, step),
+        "elementwise": work["elementwise"] / rates.elements * idle,
+        "updates": work["updates"] / rates.elements,
+        "exponentials": work["exponentials"] / rates.exponentials * idle,
         "memory": work["memory"] / rates.memory,
-        "fixed": rates.step + rates.layer * shape.layers,
+        "fixed": rates.split_step + rates.split_layer * shape.layers if parts > 1 else whole,
     }
+
+
+def product_cores(shape: Shape, step: Step) -> int:
+    """How many of the cores the step's matrix products use."""
+    return _parts(shape, step) or step.workers
+
+
+def _parts(shape: Shape, step: Step) -> int:
+    return threads.parts_of(step.batch, step.batch * step.length * shape.hidden, step.workers)
 
 
 def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
@@ -68,7 +86,7 @@ def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[s
     scores = step.batch * shape.heads * shape.layers * step.length * (step.length + min(CAUSAL_BLOCK, step.length)) / 2
     gates, logits = n * shape.intermediate * shape.layers, n * shape.vocab
     passes = n * shape.hidden * shape.layers * STREAM_PASSES + gates * GATE_PASSES + scores * SCORE_PASSES
-    passes += logits * LOGIT_PASSES + count * OPTIMIZER_PASSES
+    passes += logits * LOGIT_PASSES
     if what.embedding:
         passes += step.workers * shape.in_embedding * TABLE_PASSES + 2 * shape.layers * n * shape.hidden
     extra = 0
@@ -79,6 +97,7 @@ def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[s
     return {
         "products": sum(work for kind, work in operations.items() if kind != "again") + extra,
         "elementwise": passes,
+        "updates": count * OPTIMIZER_PASSES,
         "exponentials": scores + logits + 2 * gates,
         "memory": count * (OPTIMIZER_BYTES + SUM_BYTES * (step.workers - 1)),
     }

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from minilora.measure.records import Records
 from minilora.plan.activations import Step
 from minilora.plan.shapes import Shape
-from minilora.plan.step_time import Rates, step_seconds
+from minilora.plan.step_time import Rates, product_cores, step_seconds
 from minilora.show.grids import IN_SENTENCES, Grid
 from minilora.show.style import GREY, LOOKS, figure_of, log_ticks, styled
 from minilora.train.methods import Options
@@ -38,16 +38,16 @@ METHODS = ("full", "lora")
 NEAR = 0.10  # how far from the model's a growth may be without a cause
 CAUSES = {  # found by profiling, see docs/log.md
     "hidden": (
-        "At a width of 64 a NumPy call takes a few microseconds, and NumPy lets go of Python's lock in each: the two "
-        "threads hand it back and forth, and every function takes 1.5 to 3 times as long as it does where one thread "
-        "runs alone. The model has this as a constant a layer, which is too little at 64, where the calls of the loss "
-        "and of the optimizer wait as well, and too much as the width grows and the calls run side by side."
+        "A width of 64 is worth one thread, 128 is worth two. NumPy lets go of Python's lock in each call, and where a "
+        "call takes a few microseconds, the two threads hand it back and forth. The model has this as a constant a "
+        "layer, measured at a width of 32. At 128 it is a third of the step, which is too much: longer calls run side "
+        "by side."
     ),
     "batch": (
-        "The threads share a batch by whole sequences, so that one sequence keeps one core busy and the other idle. "
-        "The model reckons with all cores, which PyTorch's threaded products use. Under LoRA, two to four sequences is "
-        "a matter of products: those of few rows miss the rate of large ones, and with their seconds as measured alone "
-        "the model is near."
+        "One sequence is computed on one thread, two on two. What grows otherwise is products: those of 128 rows miss "
+        "the rate of large ones, and with their seconds as measured alone the model is near. PyTorch shares out the "
+        "products of one sequence and is ahead there, on a machine that has nothing else to do: beside one busy "
+        "process more, its threads wait for one another, and a step takes 10 to 60 times as long as here."
     ),
 }
 LINES = {
@@ -100,7 +100,7 @@ def curve(records: Records, method: str, axis: str) -> list[Point]:
         step = Step(size["batch"], size["length"], workers=cores)
         parts = step_seconds(shape, method, Options(rank=settings["rank"]), step, rates)
         theory = sum(parts.values())
-        measured = theory - parts["products"] + median(products[i])
+        measured = theory - parts["products"] + median(products[i]) * cores / product_cores(shape, step)
         growth = median(b / a for a, b in zip(ours[i - 1], ours[i], strict=True)) if i else None
         points.append(
             Point(

@@ -21,7 +21,8 @@ from minilora.train.methods import Options
 pytestmark = pytest.mark.host
 ROOT = Path(__file__).parents[2]
 SHAPE, STEP, OPTIONS = Shape(2, 32, 48, 2, 2, 64, tied=True), Step(4, 128, workers=2), Options(rank=4)
-RATES = Rates(products=1e9, elements=1e8, exponentials=1e7, memory=1e6, layer=0.002, step=0.003)
+FIXED = {"layer": 0.002, "step": 0.003, "split_layer": 0.02, "split_step": 0.03}
+RATES = Rates(products=1e9, elements=1e8, exponentials=1e7, memory=1e6, **FIXED)
 
 
 # The cost model
@@ -37,7 +38,8 @@ def test_the_work_of_a_step_by_hand():
     assert work["products"] == 2 * n * (3 * weights + 2 * layers * h) + attention
     assert work["exponentials"] == scores + n * 64 + 2 * n * f * layers
     a_token = layers * (52 * h + 2 * h + 15 * f) + 3 * 64
-    assert work["elementwise"] == n * a_token + 7 * scores + 15 * (weights + norms) + 2 * 3 * 64 * h
+    assert work["elementwise"] == n * a_token + 7 * scores + 2 * 3 * 64 * h
+    assert work["updates"] == 15 * (weights + norms)
     assert work["memory"] == (weights + norms) * (40 + 12)  # two workers, one sum
 
 
@@ -57,16 +59,25 @@ def _planned(method: str, step: Step) -> float:
 def test_what_grows_with_what(method):
     work = step_work(SHAPE, method, OPTIONS, STEP)
     twice = step_work(SHAPE, method, OPTIONS, replace(STEP, batch=8))
-    constant = trainable(SHAPE, method, OPTIONS).counts.total(2) * 15
-    constant += 2 * 3 * 64 * 32 if method == "full" else 2 * 2 * 2 * 2 * (4 * 32 * 32 + 3 * 32 * 48)
+    constant = 2 * 3 * 64 * 32 if method == "full" else 2 * 2 * 2 * 2 * (4 * 32 * 32 + 3 * 32 * 48)
+    assert work["updates"] == trainable(SHAPE, method, OPTIONS).counts.total(2) * 15
     assert twice["elementwise"] - constant == 2 * (work["elementwise"] - constant)
-    deeper = step_seconds(replace(SHAPE, layers=3), method, OPTIONS, STEP, RATES)
-    assert deeper["fixed"] == pytest.approx(0.003 + 3 * 0.002)
-    seconds = step_seconds(SHAPE, method, OPTIONS, STEP, RATES)
-    assert seconds["products"] == work["products"] / 1e9
-    assert seconds["elementwise"] == work["elementwise"] / 1e8
-    assert seconds["exponentials"] == work["exponentials"] / 1e7
+
+
+@pytest.mark.parametrize(
+    ("step", "parts", "product_cores"),
+    [(replace(STEP, batch=16), 2, 2), (STEP, 1, 1), (Step(1, 2048, workers=2), 1, 2), (replace(STEP, workers=1), 1, 1)],
+    ids=["two parts", "worth one thread", "one sequence, its products shared out", "one core"],
+)
+def test_seconds_are_of_the_cores_that_work(step, parts, product_cores):
+    work = step_work(SHAPE, "full", OPTIONS, replace(step, workers=parts))
+    seconds = step_seconds(SHAPE, "full", OPTIONS, step, RATES)
+    assert seconds["products"] == work["products"] / 1e9 * step.workers / product_cores
+    assert seconds["elementwise"] == work["elementwise"] / 1e8 * step.workers / parts
+    assert seconds["updates"] == work["updates"] / 1e8
+    assert seconds["exponentials"] == work["exponentials"] / 1e7 * step.workers / parts
     assert seconds["memory"] == work["memory"] / 1e6
+    assert seconds["fixed"] == pytest.approx(0.03 + 2 * 0.02 if parts == 2 else 0.003 + 2 * 0.002)
 
 
 # The record
@@ -79,7 +90,8 @@ def measured(tmp_path):
     records = Records.open(tmp_path / "curves.jsonl", curves.KIND, settings)
     records.header["machine"]["cores"] = 2
     rates = {"products": 1e11, "elements": 1e10, "exponentials": 1e9, "memory": 1e10, "layer": 1e-3}
-    rates = {name: [rate] * 3 for name, rate in rates.items()} | {"step": [1e-3, 2e-3, 9e-3]}
+    rates |= {"step": 2e-3, "split_layer": 3e-3}
+    rates = {name: [rate] * 3 for name, rate in rates.items()} | {"split_step": [1e-3, 4e-3, 9e-3]}
     seconds = {
         "minilora": [[0.1, 0.1, 0.4], [0.2, 0.21, 0.6]],
         "torch": [[0.15, 0.2, 0.8], [0.3, 0.42, 0.6]],
@@ -99,7 +111,8 @@ def test_growth_and_ratio_are_medians_of_the_rounds_own(measured):
 
 
 def test_the_cost_model_beside_it(measured):
-    rates, sizes = Rates(1e11, 1e10, 1e9, 1e10, layer=1e-3, step=2e-3), []
+    fixed = {"layer": 1e-3, "step": 2e-3, "split_layer": 3e-3, "split_step": 4e-3}
+    rates, sizes = Rates(1e11, 1e10, 1e9, 1e10, **fixed), []
     for layers in (1, 2):
         shape = Shape(layers, 256, 688, 8, 8, 2048, tied=True)
         sizes.append(step_seconds(shape, "full", Options(rank=8), Step(4, 128, workers=2), rates))
@@ -165,7 +178,8 @@ def benchmark(monkeypatch):
     """`benchmarks.curves`, where its processes are stand-ins that take known times."""
     monkeypatch.syspath_prepend(ROOT)
     module = import_module("benchmarks.curves")
-    known = {"product": 0.01, "element": 0.001, "exponential": 0.002, "memory": 0.1, "1 small": 0.003, "9 small": 0.011}
+    known = {"product": 0.01, "element": 0.001, "exponential": 0.002, "memory": 0.1}
+    known |= {"1 whole": 0.003, "9 whole": 0.011, "1 split": 0.009, "9 split": 0.033}
     started = {}
 
     class Stand:
@@ -195,7 +209,9 @@ def test_what_the_benchmark_keeps_of_the_machine(benchmark):
     assert found["memory"] == [pytest.approx(2 * 2 * 4 * module.LARGE / 0.1)] * 2
     assert found["layer"] == pytest.approx([0.001] * 2)  # (0.011 - 0.003) / 8
     assert found["step"] == pytest.approx([0.002] * 2)
-    library, size, method = started["9 small"]
+    assert found["split_layer"] == pytest.approx([0.003] * 2) and found["split_step"] == pytest.approx([0.006] * 2)
+    assert (started["9 split"][0], started["9 split"][1:]) == ("all threads", started["9 whole"][1:])
+    library, size, method = started["9 whole"]
     assert (library, method) == ("minilora", "lora") and '"layers": 9' in size and '"batch": 2' in size
 
 
