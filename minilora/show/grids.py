@@ -55,7 +55,7 @@ class Spread:
 
     def show(self, digits: int, scale: float = 1.0) -> str:
         """`2.523 ± 0.012`, or the mean alone where there was one seed; both times `scale`."""
-        text = f"{self.mean * scale:.{digits}f}"
+        text = f"{self.mean * scale:.{digits}f}".replace("-", "−")
         return text if self.count == 1 else f"{text} ± {self.half_range * scale:.{digits}f}"
 
 

@@ -407,9 +407,9 @@ def imagined(study, plan, numbers=lambda key: {}) -> Records:
     return Records(None, {"settings": settings}, rows)
 
 
-def said(name: str, numbers) -> str:
+def said(name: str, numbers, plan: str = "full") -> str:
     study = STUDIES[name]
-    return study(imagined(study, study.full, numbers)).sentence()
+    return study(imagined(study, getattr(study, plan), numbers)).sentence()
 
 
 def noisy(value: float, seed: int) -> float:
@@ -586,6 +586,17 @@ def test_strength_reaches_what_training_did_not_or_does_not():
     one_seed_only = numbers({0.5: (0.2, 0.1)})  # on the line, from which the seeds scatter to both sides
     assert "No strength forgets less for as much learned, with every seed, than any of 5" in one_seed_only
     assert "No strength forgets" in numbers({0.5: (0.2, 0.15)})
+
+
+def test_one_seed_of_a_strength_is_said_once_and_so_is_what_gains_everywhere():
+    def of(key: tuple) -> dict:
+        won = {"base": 0.0, "training": 0.2, "strength": {0.5: 0.3}.get(key[1] if key[1:] else None, 0.2)}[key[0]]
+        return {"domain": 3.0 - won, "base_text": 2.0 - won}
+
+    one = said("strength", of, "large")
+    assert one.startswith("Nothing is forgotten: the base's text gains, too. At λ = 0.5, with its one seed, LoRA")
+    assert "λ = 0.5 has learned +0.100 and forgotten −0.100." in one and "by seed" not in one
+    assert "Nothing is forgotten" not in said("strength", lambda key: {"base_text": 2.1 if key[1:2] == (1.5,) else 2.0})
 
 
 def test_the_least_on_paths_is_read_between_their_points():

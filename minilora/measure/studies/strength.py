@@ -176,7 +176,12 @@ class Strength(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        return " ".join((self.beyond_training(), self.between_the_ends(), *self.exaggerated()))
+        return " ".join((*self.unforgotten(), self.beyond_training(), self.between_the_ends(), *self.exaggerated()))
+
+    def unforgotten(self) -> list[str]:
+        """What it says where the base's text comes easier after all that was trained."""
+        changed = [self.forgot("strength", strength).mean for strength in self.values if strength]
+        return ["Nothing is forgotten: the base's text gains, too."] * (max(changed) < 0)
 
     def beyond_training(self) -> str:
         """Whether strengths are where no training came, and by how much."""
@@ -184,11 +189,11 @@ class Strength(Study):
         trainings = f"{len(self.settings['trainings'])} trainings"
         if not new:
             return (
-                f"No strength forgets less for as much learned, with every seed, than any of {trainings} at any step."
+                f"No strength forgets less for as much learned, {self.with_seeds}, than any of {trainings} at any step."
             )
         said = (
-            f"At λ = {listed(f'{strength:g}' for strength in new)}, with every seed, LoRA has learned more than any of "
-            f"{trainings} had where it had forgotten as little"
+            f"At λ = {listed(f'{strength:g}' for strength in new)}, {self.with_seeds}, LoRA has learned more than any "
+            f"of {trainings} had where it had forgotten as little"
         )
         others = [f"{strength:g}" for strength in self.values if strength not in new]
         said += f"; at {listed(others)} it has not." if others else "."
@@ -218,7 +223,7 @@ class Strength(Study):
         inner = {strength: self.than_trained(strength) for strength in self.values if 0 < strength < TRAINED}
         better = [strength for strength, (won, lost) in inner.items() if (won.sign, lost.sign) == (1, -1)]
         if not better:
-            return "No strength below 1 is better than 1 on both axes with every seed, unlike published."
+            return f"No strength below 1 is better than 1 on both axes {self.with_seeds}, unlike published."
         best = max(better, key=lambda strength: inner[strength][0].mean)
         won, lost = inner[best]
         return (

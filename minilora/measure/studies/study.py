@@ -151,6 +151,11 @@ class Study:
         ones, others = ({row["key"][-1]: row[number] for row in self.records.of(*start)} for start in (one, other))
         return Pairs(tuple(ones[seed] - others[seed] for seed in ones))
 
+    @property
+    def with_seeds(self) -> str:
+        """Of what holds for all of them."""
+        return "with every seed" if len(self.settings["seeds"]) > 1 else "with its one seed"
+
     def chance(self) -> float:
         """The percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
@@ -234,8 +239,9 @@ class Pairs:
         return all(d > 0 for d in self.differences) - all(d < 0 for d in self.differences)
 
     def show(self) -> str:
-        """`+0.060 (by seed +0.058, +0.062 and +0.060)`: the mean, and what it is the mean of."""
-        return f"{show_signed(self.mean)} (by seed {listed(map(show_signed, self.differences))})"
+        """`+0.060 (by seed +0.058, +0.062 and +0.060)`: the mean, and what it is the mean of, where there are more."""
+        of = f" (by seed {listed(map(show_signed, self.differences))})" * (len(self.differences) > 1)
+        return f"{show_signed(self.mean)}{of}"
 
 
 def compared(one: Spread, other: Spread, more: str, less: str, level: str = "level with") -> str:

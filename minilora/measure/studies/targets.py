@@ -102,14 +102,14 @@ class Targets(Study):
         """The MLP against attention, and against both, by pairs of one seed."""
         over, both = self.against(MLP, ATTENTION), self.against(ALL, MLP)
         verdict = {
-            1: "more with every seed, as published",
+            1: f"more {self.with_seeds}, as published",
             0: "the seeds do not agree, so the published lead does not show",
-            -1: "less with every seed, unlike published",
+            -1: f"less {self.with_seeds}, unlike published",
         }
         added = {
-            1: "more with every seed, unlike published: attention's matrices add to the MLP's",
+            1: f"more {self.with_seeds}, unlike published: attention's matrices add to the MLP's",
             0: "the seeds do not agree, so attention's matrices add nothing that shows, as published",
-            -1: "less with every seed: attention's matrices add nothing, as published",
+            -1: f"less {self.with_seeds}: attention's matrices add nothing, as published",
         }
         return (
             f"With {self.count(MLP)} parameters, the MLP's matrices gain {over.show()} bits/character against "
