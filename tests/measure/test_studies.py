@@ -460,7 +460,7 @@ def test_the_mlp_against_attention_by_pairs():
 
 
 def test_data_types_order():
-    def costs(nf4: float, fp4: float, int4: float, adapted: float = 2.5):
+    def costs(nf4: float, fp4: float, int4: float, adapted: float = 2.5, plan: str = "full"):
         lost = {"nf4": nf4, "nf4+dq": nf4, "fp4": fp4, "int4": int4, "float32": 0.0}
 
         def numbers(key: tuple) -> dict:
@@ -468,13 +468,15 @@ def test_data_types_order():
             scatter = 0.001 * seed if name != "float32" else 0.0
             return {"base_text": 2 + lost[name] + scatter, "domain": noisy(adapted if name == "int4" else 2.5, seed)}
 
-        return said("data-types", numbers)
+        return said("data-types", numbers, plan)
 
     assert "from 0.0110 ± 0.0010 (NF4) to 0.0310 ± 0.0010 (INT4) bits" in costs(0.01, 0.02, 0.03)
     assert "as published" in costs(0.01, 0.02, 0.03) and "all types are level" in costs(0.01, 0.02, 0.03)
     assert "INT4 before FP4, unlike" in costs(0.01, 0.03, 0.02)
     assert "only in part" in costs(0.01, 0.03, 0.031)
     assert "INT4 (2.600 ± 0.010) differs from" in costs(0.01, 0.02, 0.03, adapted=2.6)
+    one_seed = costs(0.01, 0.02, 0.03, adapted=2.6, plan="large")
+    assert one_seed.endswith("2.490 (FP4) and 2.590 (INT4), after LoRA over float32 2.490.") and "differ" not in one_seed
 
 
 def test_adapter_width_against_full():

@@ -137,6 +137,9 @@ class DataTypes(Study):
         else:
             said += "The published order, NF4 before FP4 before INT4, shows only in part beyond the samples' scatter. "
         after = {name: self.adapted(name) for name in self.values}
+        if after[FLOAT].count == 1:  # which tells nothing apart
+            found = listed(f"{after[name].show(3)} ({WORDS[name]})" for name in four)
+            return said + f"After QLoRA the domain needs {found}, after LoRA over float32 {after[FLOAT].show(3)}."
         worse = [f"{WORDS[name]} ({after[name].show(3)})" for name in four if not after[name].overlaps(after[FLOAT])]
         if not worse:
             return said + "After QLoRA, all types are level with LoRA over float32 within the seeds' scatter."
