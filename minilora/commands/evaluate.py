@@ -70,7 +70,7 @@ def _text(arguments: Namespace, trainings: list[dict]) -> None:
         raise MiniloraError(f"--{'shots' if arguments.shots else 'examples'} is for a .jsonl file of conversations")
     corpus, split = corpora.load(arguments.data), arguments.split or "test"
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
-    print_notes(getattr(model, "notes", []))
+    print_notes([*corpus.notes, *getattr(model, "notes", [])])
     documents = corpus.documents if split == "all" else getattr(corpora.split(corpus), split)
     none = recipes.encode_documents(tokenizer, [])
     stream = recipes.encode_documents(tokenizer, documents)

@@ -21,13 +21,12 @@ import sysconfig
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, NoReturn
 
-from minilora.errors import FormatError, MiniloraError, did_you_mean
+from minilora.errors import FormatError, MiniloraError, did_you_mean, first_few
 from minilora.formats.atomic import open_regular, show_path
 
 SIZE_LIMIT = 256 * 2**20  # bytes of a reader's text; in memory, text, pieces and token ids are about six times that
@@ -61,6 +60,7 @@ class Corpus:
     name: str
     documents: tuple[Document, ...]
     sha256: str
+    notes: tuple[str, ...] = ()  # for the reader, of what was left out
 
     @property
     def characters(self) -> int:
@@ -78,16 +78,16 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     standard input. A corpus goes before a file of the same name; ./name is always the file.
 
     A reader's text is cut into documents by `pieces`. Hidden files, and files of a folder that are not text, are left
-    out. MiniloraError for an unknown name and for text that is empty, binary, not UTF-8 or larger than SIZE_LIMIT;
-    FormatError for what cannot be read, or is neither file nor folder.
+    out; a note names the latter. MiniloraError for an unknown name and for text that is empty, binary, not UTF-8 or
+    larger than SIZE_LIMIT; FormatError for what cannot be read, or is neither file nor folder.
     """
-    name = os.fspath(source)
+    name, strange = os.fspath(source), list[str]()
     if name in CORPORA:
         return _documentation(name)
     if name == "-":
         texts = {"stdin": _decode(_limited(sys.stdin.buffer.read(SIZE_LIMIT + 1), "standard input"), "standard input")}
     elif os.path.isdir(name):
-        texts = _read_folder(Path(name))
+        texts, strange = _read_folder(Path(name))
     elif os.path.lexists(name):
         if name.lower().endswith(TABLES):
             raise MiniloraError(
@@ -108,7 +108,8 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     ]
     if not documents:
         raise MiniloraError(f"there is no text in {'standard input' if name == '-' else show_path(name)}")
-    return _corpus(name, documents)
+    note = f"left out of {show_path(name)}, not being text in UTF-8: {first_few(strange)}"
+    return _corpus(name, documents, [note] if strange else [])
 
 
 def split(corpus: Corpus) -> Splits:
@@ -318,18 +319,20 @@ def pieces(text: str, size: int) -> Iterator[str]:
             yield piece
 
 
-def _read_folder(folder: Path) -> dict[str, str]:
-    """The text of each file under `folder` that is text, by its path from there."""
-    texts, total = {}, 0
+def _read_folder(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """The text of each file under `folder` that is text, by its path from there, and the paths of the others."""
+    texts, strange, total = {}, [], 0
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_file():  # links to files are followed; FIFOs, sockets and devices are not waited for
             raw = _read(path)
-            with suppress(MiniloraError):  # not text
+            try:
                 texts[name] = _decode(raw, name)
                 total += len(raw)
+            except MiniloraError:
+                strange.append(name)
             _check_size(total, show_path(folder))
-    return texts
+    return texts, strange
 
 
 def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]:
@@ -374,10 +377,10 @@ def _decode(raw: bytes, where: str) -> str:
     return re.sub("\r\n?", "\n", text.removeprefix("\ufeff"))  # a byte order mark is not text
 
 
-def _corpus(name: str, documents: Iterable[Document]) -> Corpus:
+def _corpus(name: str, documents: Iterable[Document], notes: Iterable[str] = ()) -> Corpus:
     documents = tuple(documents)
     digest = hashlib.sha256("\0".join(document.text for document in documents).encode()).hexdigest()
-    return Corpus(name, documents, digest)
+    return Corpus(name, documents, digest, tuple(notes))
 
 
 def place(name: str) -> float:

@@ -81,7 +81,7 @@ def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer, **own: corpora.Corpu
     train = parts.train + [document for name in own for document in getattr(parts, name)]
     held_out = {name: list(part.documents) for name, part in own.items()}
     parts = corpora.Splits(**parts._asdict() | {"train": train} | held_out)
-    digest, notes = corpus.sha256, []
+    digest, notes = corpus.sha256, [note for one in (corpus, *own.values()) for note in one.notes]
     if own:
         digest = sha256("".join([digest, *(part.sha256 for part in own.values())]).encode()).hexdigest()
     known = {line for document in train for line in document.text.splitlines()} if own else set()

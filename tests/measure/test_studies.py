@@ -476,7 +476,8 @@ def test_data_types_order():
     assert "only in part" in costs(0.01, 0.03, 0.031)
     assert "INT4 (2.600 ± 0.010) differs from" in costs(0.01, 0.02, 0.03, adapted=2.6)
     one_seed = costs(0.01, 0.02, 0.03, adapted=2.6, plan="large")
-    assert one_seed.endswith("2.490 (FP4) and 2.590 (INT4), after LoRA over float32 2.490.") and "differ" not in one_seed
+    assert one_seed.endswith("2.490 (FP4) and 2.590 (INT4), after LoRA over float32 2.490.")
+    assert "differ" not in one_seed
 
 
 def test_adapter_width_against_full():

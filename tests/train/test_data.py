@@ -79,6 +79,13 @@ def test_texts_have_parts_of_their_own_too(tmp_path, tokenizer):
         ).train.characters + recipes.read_data(a, tokenizer).test.characters  # fmt: skip
     assert text.notes[0] == f"10 of 100 lines of {b} are in the training part, too" and len(text.notes) == 2
     assert text.sha256 != recipes.read_data(a, tokenizer).sha256
+    (tmp_path / "texts").mkdir()
+    for name, content in (("a.txt", b"This is a text."), ("latin.txt", b"caf\xe9")):
+        (tmp_path / "texts" / name).write_bytes(content)
+    folder = str(tmp_path / "texts")
+    note = f"left out of {folder}, not being text in UTF-8: latin.txt"
+    for parts in ((folder, a, b), (a, b, folder)):
+        assert recipes.read_data(parts[0], tokenizer, *parts[1:]).notes[0] == note
     with pytest.raises(MiniloraError, match="give .jsonl files only, or texts only"):
         recipes.read_data(a, tokenizer, str(tmp_path / "x.jsonl"))
 
