@@ -235,8 +235,9 @@ class Pairs:
 
     @property
     def sign(self) -> int:
-        """1 where all are above zero, -1 where all are below, 0 where the seeds do not agree."""
-        return all(d > 0 for d in self.differences) - all(d < 0 for d in self.differences)
+        """1 where all are above zero as they are shown, -1 where all are below, 0 where the seeds do not agree."""
+        shown = [round(d, 3) for d in self.differences]
+        return all(d > 0 for d in shown) - all(d < 0 for d in shown)
 
     def show(self) -> str:
         """`+0.060 (by seed +0.058, +0.062 and +0.060)`: the mean, and what it is the mean of, where there are more."""

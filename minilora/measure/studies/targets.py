@@ -101,14 +101,15 @@ class Targets(Study):
     def mlp_sentence(self) -> str:
         """The MLP against attention, and against both, by pairs of one seed."""
         over, both = self.against(MLP, ATTENTION), self.against(ALL, MLP)
+        neither = "the seeds do not agree" if len(self.settings["seeds"]) > 1 else "level"
         verdict = {
             1: f"more {self.with_seeds}, as published",
-            0: "the seeds do not agree, so the published lead does not show",
+            0: f"{neither}, so the published lead does not show",
             -1: f"less {self.with_seeds}, unlike published",
         }
         added = {
             1: f"more {self.with_seeds}, unlike published: attention's matrices add to the MLP's",
-            0: "the seeds do not agree, so attention's matrices add nothing that shows, as published",
+            0: f"{neither}, so attention's matrices add nothing that shows, as published",
             -1: f"less {self.with_seeds}: attention's matrices add nothing, as published",
         }
         return (
