@@ -215,7 +215,7 @@ def torch_loop(model, layers, loss_of, size: dict, method: str, device: str):
 
 
 def products_alone(size: dict, method: str, device: str = "cpu"):
-    """A function that does just the matrix products of a step, over the same threads of a CPU; of attention those that
+    """A function that does just the matrix products of a step, over all threads of a CPU; of attention those that
     a causal mask leaves, 64 queries at a time.
     """
     import numpy as np

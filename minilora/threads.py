@@ -54,15 +54,16 @@ def split_rows(rows: range, parts: int) -> list[range]:
 
 
 def parts_of(rows: int, elements: int, cores: int) -> int:
-    """In how many parts `rows` rows, whose hidden state has so many `elements`, are computed soonest: one where they
-    are few; 0 where matrix products had better share their work out, or nothing can.
+    """In how many parts `rows` rows, whose hidden state has so many `elements`, are computed: one where they are few,
+    on one thread; 0 where matrix products share their work out, or nothing can. (On an idle machine they would share
+    out few rows, too, and sooner; beside other work their threads wait for one another.)
     """
     parts = max(1, elements // WORTH_A_PART)
     return 0 if cores == 1 or rows == 1 < parts else min(rows, cores, parts)
 
 
 def split_work(rows: int, elements: int) -> list[range]:
-    """The rows of each of the `parts_of` them here."""
+    """The rows of each part on `count()` cores; none where `parts_of` is 0."""
     parts = parts_of(rows, elements, count())
     return split_rows(range(rows), parts) if parts else []
 

@@ -106,10 +106,11 @@ def load(source: str | os.PathLike[str]) -> Corpus:
         for title, text in texts.items()
         for number, piece in enumerate(pieces(text, size))
     ]
+    notes = [f"left out of {show_path(name)}, not being text in UTF-8: {first_few(strange)}"] if strange else []
     if not documents:
-        raise MiniloraError(f"there is no text in {'standard input' if name == '-' else show_path(name)}")
-    note = f"left out of {show_path(name)}, not being text in UTF-8: {first_few(strange)}"
-    return _corpus(name, documents, [note] if strange else [])
+        where = "standard input" if name == "-" else show_path(name)
+        raise MiniloraError("; ".join([f"there is no text in {where}", *notes]))
+    return _corpus(name, documents, notes)
 
 
 def split(corpus: Corpus) -> Splits:

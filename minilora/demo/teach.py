@@ -252,6 +252,8 @@ class _Lesson:
             )
         batches = recipes.training_batches(text.train, 4, window, self.seed)
         self.begin(out, f"{name}: {text.train.characters:,} characters to learn.")
+        for note in text.notes:
+            self.say(f"Note: {note}.")
         beginning = self.tokenizer.decode(text.test.ids[: self.settings.answer_tokens])
 
         def measured(model, what: str) -> tuple[dict, str]:

@@ -352,6 +352,8 @@ class DomainText:
         self.steps = settings.text_steps
         self.amounts = settings.contexts
         self.corpus = corpora.load(settings.data)
+        for note in self.corpus.notes:
+            print(f"minilora: note: {note}", file=sys.stderr)
         self.parts = corpora.split(self.corpus)
         self.held_back = self._stream(self.parts.validation, settings.validation_characters)
         self.tested = self._stream(self.parts.test, settings.test_characters)

@@ -1,4 +1,4 @@
-"""How long a training step takes, from its shape and six rates of the machine; none is fitted to a step.
+"""How long a training step takes, by its shape, four rates of the machine and four fixed costs; none fitted to a step.
 
     products       the planner's operations (`plan.flops`), and with LoRA what it takes to add the updates to the
                    weights, at the rate of a large product on every core at once
@@ -57,13 +57,13 @@ def step_seconds(shape: Shape, method: str, options: Options, step: Step, rates:
     """Seconds of a training step of minilora's engine, by kind, on as many cores as the step has workers."""
     parts = _parts(shape, step)
     work = step_work(shape, method, options, replace(step, workers=parts or 1))
-    idle = step.workers / (parts or 1)  # all cores over those that do more than products
+    slower = step.workers / (parts or 1)  # all cores over those that do more than products
     whole = rates.step + rates.layer * shape.layers
     return {
         "products": work["products"] / rates.products * step.workers / product_cores(shape, step),
-        "elementwise": work["elementwise"] / rates.elements * idle,
+        "elementwise": work["elementwise"] / rates.elements * slower,
         "updates": work["updates"] / rates.elements,
-        "exponentials": work["exponentials"] / rates.exponentials * idle,
+        "exponentials": work["exponentials"] / rates.exponentials * slower,
         "memory": work["memory"] / rates.memory,
         "fixed": rates.split_step + rates.split_layer * shape.layers if parts > 1 else whole,
     }

@@ -33,6 +33,7 @@ def folder(tmp_path_factory):
     (folder / "text").mkdir()
     for i in range(40):
         (folder / "text" / f"{i}.txt").write_text(f"Part {i} is a joy. " * 20)
+    (folder / "text" / "latin.txt").write_bytes(b"caf\xe9")
     return folder
 
 
@@ -88,11 +89,12 @@ def test_every_cell_is_measured(measured):
     assert {key[1] for key in keys if key[0] == "rate"} == {"base", "few-shot", "lora", "full"}
 
 
-def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path):
+def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path, capsys):
     compare_model.run(tmp_path, settings(folder, "text", rows=("qlora",), seeds=(0,)))
     result = ModelResult.read(tmp_path)
     assert result.records.rows["base", "qlora"]["bits"] != result.base["bits"]
     assert [row[0] for row in result.quality_grid().rows[:2]] == ["base as it is", "base as it is, for QLoRA"]
+    assert "note: left out of" in capsys.readouterr().err  # the file that is not text
 
 
 def test_a_row_trains_at_the_rate_with_the_least_loss(measured):

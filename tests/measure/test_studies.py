@@ -601,7 +601,9 @@ def test_one_seed_of_a_strength_is_said_once_and_so_is_what_gains_everywhere():
     one = said("strength", of, "large")
     assert one.startswith("Nothing is forgotten: the base's text gains, too. At λ = 0.5, with its one seed, LoRA")
     assert "λ = 0.5 has learned +0.100 and forgotten −0.100." in one and "by seed" not in one
-    assert "Nothing is forgotten" not in said("strength", lambda key: {"base_text": 2.1 if key[1:2] == (1.5,) else 2.0})
+    text = {0.0: 2.0, 1.5: 2.1}
+    but_one = said("strength", lambda key: {"base_text": text.get(key[1], 1.9) if key[0] == "strength" else 2.0})
+    assert "Nothing is forgotten" not in but_one
 
 
 def test_the_least_on_paths_is_read_between_their_points():
@@ -697,7 +699,9 @@ def test_intruders_more_or_not_and_what_they_forget():
         return said("intruders", of)
 
     published = numbers(some)
-    assert published.startswith("Where 0.180 to 0.180 bits/character are gained, 0.20 ± 0.10 of the first 10 ")
+    assert published.startswith(
+        "Where 0.180 to 0.180 bits/character are gained, after 50 steps, 0.20 ± 0.10 of the first 10 "
+    )
     assert "3.10 ± 0.10 at rank 1" in published and "more than with full fine-tuning, as published." in published
     assert "At 3 times the learning rate, rank 8 has 2.10 ± 0.10 instead of 1.10 ± 0.10. " in published
     assert "effective rank is 100 ± 0 with full" in published and "50.0 ± 0.0 at rank 1" in published

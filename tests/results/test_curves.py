@@ -64,14 +64,15 @@ def test_what_grows_with_what(method):
     assert twice["elementwise"] - constant == 2 * (work["elementwise"] - constant)
 
 
+@pytest.mark.parametrize("method", curves.METHODS)
 @pytest.mark.parametrize(
     ("step", "parts", "product_cores"),
     [(replace(STEP, batch=16), 2, 2), (STEP, 1, 1), (Step(1, 2048, workers=2), 1, 2), (replace(STEP, workers=1), 1, 1)],
     ids=["two parts", "worth one thread", "one sequence, its products shared out", "one core"],
 )
-def test_seconds_are_of_the_cores_that_work(step, parts, product_cores):
-    work = step_work(SHAPE, "full", OPTIONS, replace(step, workers=parts))
-    seconds = step_seconds(SHAPE, "full", OPTIONS, step, RATES)
+def test_seconds_are_of_the_cores_that_work(step, parts, product_cores, method):
+    work = step_work(SHAPE, method, OPTIONS, replace(step, workers=parts))
+    seconds = step_seconds(SHAPE, method, OPTIONS, step, RATES)
     assert seconds["products"] == work["products"] / 1e9 * step.workers / product_cores
     assert seconds["elementwise"] == work["elementwise"] / 1e8 * step.workers / parts
     assert seconds["updates"] == work["updates"] / 1e8
@@ -165,7 +166,7 @@ def test_the_committed_record_is_whole_and_every_growth_off_has_its_cause():
         for axis, points in curves.curves(records, method).items():
             assert len(points) == 5
             for before, point in zip(points, points[1:], strict=False):
-                if abs(point.off) > curves.NEAR:
+                if not point.is_near:
                     assert axis in curves.CAUSES, (method, axis, before.value, point.value, point.off)
         assert set(curves.curves(records, method)) == set(AXES)
 

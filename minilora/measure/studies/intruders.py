@@ -194,8 +194,9 @@ class Intruders(Study):
         full, own = counts["own", FULL], [("own", rank) for rank in self.values]
         gains = [self.point(run, 1.0)[0].mean for run in self.all]
         said = (
-            f"Where {min(gains):.3f} to {max(gains):.3f} bits/character are gained, {full.show(2)} of the first {TOP} "
-            f"singular vectors of a matrix are new after full fine-tuning and, with LoRA, "
+            f"Where {min(gains):.3f} to {max(gains):.3f} bits/character are gained, after {self.steps()}, "
+            f"{full.show(2)} of the first {TOP} singular vectors of a matrix are new after full fine-tuning and, with "
+            "LoRA, "
             f"{listed(f'{counts[run].show(2)} at rank {run[1]}' for run in own)}: "
         )
         more = [rank for rank in self.values if counts["own", rank].above(full)]
@@ -237,6 +238,11 @@ class Intruders(Study):
             return said.rstrip()
         by = listed(f"{show_signed(change)} ({name})" for name, change in others.items())
         return f"{said}Elsewhere intruders at {mild:g} of their size change what is forgotten by {by}."
+
+    def steps(self) -> str:
+        """Of the states that are looked at."""
+        steps = [row["best_step"] for run in self.all for row in self.records.of(*run, 1.0)]
+        return f"{min(steps)} to {max(steps)} steps" if min(steps) < max(steps) else f"{steps[0]} steps"
 
     def changes(self, run: Run, scale: float) -> tuple[Pairs, Pairs]:
         """Of what is gained and forgotten when the intruders are scaled, seed by seed."""

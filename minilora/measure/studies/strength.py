@@ -127,7 +127,7 @@ class Strength(Study):
 
     def is_new(self, strength: float) -> bool:
         """Whether for every seed no training had learned as much where it had forgotten as little."""
-        return all(more is None or more < 0 for _, more in self.beside_training(strength))
+        return all(more is None or round(more, 3) < 0 for _, more in self.beside_training(strength))
 
     def grid(self) -> Grid:
         rows = []
@@ -179,7 +179,7 @@ class Strength(Study):
         return " ".join((*self.unforgotten(), self.beyond_training(), self.between_the_ends(), *self.exaggerated()))
 
     def unforgotten(self) -> list[str]:
-        """What it says where the base's text comes easier after all that was trained."""
+        """What it says where the base's text comes easier at every strength above 0."""
         changed = [self.forgot("strength", strength).mean for strength in self.values if strength]
         return ["Nothing is forgotten: the base's text gains, too."] * (max(changed) < 0)
 

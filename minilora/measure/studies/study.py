@@ -235,7 +235,7 @@ class Pairs:
 
     @property
     def sign(self) -> int:
-        """1 where all are above zero as they are shown, -1 where all are below, 0 where the seeds do not agree."""
+        """1 where all are above zero, -1 where all are below, 0 where they do not agree, or one is shown as 0."""
         shown = [round(d, 3) for d in self.differences]
         return all(d > 0 for d in shown) - all(d < 0 for d in shown)
 
