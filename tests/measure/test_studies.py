@@ -598,6 +598,9 @@ def test_one_seed_of_a_strength_is_said_once_and_so_is_what_gains_everywhere():
         won = {"base": 0.0, "training": 0.2, "strength": {0.5: 0.3}.get(key[1] if key[1:] else None, 0.2)}[key[0]]
         return {"domain": 3.0 - won, "base_text": 2.0 - won}
 
+    nearly = {"domain": 3.0 - 0.1996, "base_text": 2.0 - 0.2004}  # forgets 0.0004 less than training
+    level = said("strength", lambda key: nearly if key[:2] == ("strength", 0.5) else of(key), "large")
+    assert "No strength forgets less for as much learned, with its one seed, than" in level
     one = said("strength", of, "large")
     assert one.startswith("Nothing is forgotten: the base's text gains, too. At λ = 0.5, with its one seed, LoRA")
     assert "λ = 0.5 has learned +0.100 and forgotten −0.100." in one and "by seed" not in one
