@@ -1,5 +1,6 @@
-"""The family of errors that are the reader's to mend, and how their messages show values, names and lists."""
+"""Errors that are the reader's to mend, notes, and how the messages of both show values, names and lists."""
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -30,6 +31,12 @@ class Stopped(Exception):  # noqa: N818 (not an error)
     def __init__(self, signum: int, message: str = "stopped; go on with --resume"):
         super().__init__(message)
         self.signum, self.exit_code = signum, 128 + signum
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Say on standard error what the reader should know of something that went on."""
+    for note in notes:
+        print(f"minilora: note: {note}", file=sys.stderr)
 
 
 def escape(value: object, limit: int = 80) -> str:

@@ -5,7 +5,7 @@ from argparse import Namespace
 from contextlib import suppress
 
 from minilora.commands import common
-from minilora.errors import MiniloraError, unknown
+from minilora.errors import MiniloraError, print_notes, unknown
 
 MODEL = "smollm2"
 COMMANDS = ("/quit", "/reset")
@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> None:
 
     source = MODEL if arguments.model is arguments.adapter is None else arguments.model
     model, tokenizer = recipes.load_model(source, arguments.adapter, strength=arguments.strength)
-    common.print_notes(getattr(model, "notes", []))
+    print_notes(getattr(model, "notes", []))
     how = common.drawing(arguments, temperature=0)
     session = ChatSession(model, tokenizer, arguments.system, arguments.max_new_tokens, **how)
     is_watched = sys.stdin.isatty() and sys.stdout.isatty()
@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
         if line == "/reset":
             session.reset()
         elif line.startswith("/") and line[1:].isalpha():
-            common.print_notes([unknown("command", line, COMMANDS)])
+            print_notes([unknown("command", line, COMMANDS)])
         elif line:
             _answer(session, line)
 
@@ -61,14 +61,14 @@ def _answer(session, question: str) -> None:
         answer = session.ask(question)
         if session.forgotten:
             turns = "turn was" if session.forgotten == 1 else "turns were"
-            common.print_notes([f"the context is full: the oldest {session.forgotten} {turns} forgotten"])
+            print_notes([f"the context is full: the oldest {session.forgotten} {turns} forgotten"])
         common.print_pieces(answer)
         if answer.is_cut:
             notes = [f"the answer was cut after {len(answer.tokens):,} tokens; --max-new-tokens gives it more"]
     except MiniloraError as error:
-        common.print_notes([str(error)])
+        print_notes([str(error)])
         return
     except KeyboardInterrupt:
         notes = ["stopped"]
     print(flush=True)
-    common.print_notes(notes)
+    print_notes(notes)

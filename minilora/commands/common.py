@@ -259,8 +259,3 @@ def print_pieces(pieces: Iterable[str]) -> None:
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def print_notes(notes: list[str]) -> None:
-    for note in notes:
-        print(f"minilora: note: {note}", file=sys.stderr)

@@ -14,11 +14,10 @@ from minilora.commands.common import (
     add_model,
     add_seed,
     choice,
-    print_notes,
     print_result,
     whole,
 )
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, print_notes
 
 if TYPE_CHECKING:
     from minilora.measure.held_out import Selection

@@ -8,7 +8,7 @@ import numpy as np
 
 from minilora.commands import common
 from minilora.commands.common import whole
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, print_notes
 
 NEW_TOKENS = 60  # of a text that is continued
 
@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> None:
     if arguments.system is not None and not arguments.chat:
         raise MiniloraError("--system goes with --chat: only a chat model has a system message")
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
-    common.print_notes(getattr(model, "notes", []))
+    print_notes(getattr(model, "notes", []))
     prompt = common.read_stdin(sys.stdin.read) if arguments.prompt == "-" else arguments.prompt
     if not prompt:
         raise MiniloraError("the prompt is empty; give at least one character")
@@ -58,4 +58,4 @@ def run(arguments: Namespace) -> None:
     common.print_pieces(made)
     print(flush=True)
     if arguments.chat and made.is_cut:
-        common.print_notes([f"the answer was cut after {new_tokens:,} tokens; --max-new-tokens gives it more"])
+        print_notes([f"the answer was cut after {new_tokens:,} tokens; --max-new-tokens gives it more"])

@@ -4,8 +4,8 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_model, choice, print_notes
-from minilora.errors import MiniloraError, escape
+from minilora.commands.common import Parser, add_model, choice
+from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 
 KINDS = ("f16", "q8_0")

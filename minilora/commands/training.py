@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from minilora.commands.common import print_notes, print_result
+from minilora.commands.common import print_result
 from minilora.commands.rerun import read_record
 from minilora.data.tokenizer import Tokenizer
-from minilora.errors import NotLearned
+from minilora.errors import NotLearned, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.lr_search import find_lr, search_config
 from minilora.models.gpt2 import GPT2Config

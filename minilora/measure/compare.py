@@ -10,7 +10,6 @@ several processes can share them (`sweep.py`). Each trains with as many threads 
 the last digits depend on. Time, speed and memory are measured afterwards, by one process alone.
 """
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from minilora import backend, threads
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, print_notes
 from minilora.measure.base import QUICK_BASE
 from minilora.measure.bench import Bench, Settings
 from minilora.measure.few_shot import bits_after, classify_by_prompt
@@ -91,8 +90,7 @@ def run(
     """
     check_jobs(jobs)
     records = Records.open(Path(out) / RECORDS, KIND, asdict(settings), resume, overwrite)
-    for note in records.notes:
-        print(f"minilora: note: {note}", file=sys.stderr)
+    print_notes(records.notes)
     folder = recipes.base_folder() if settings.base is None else settings.base.cached()[0]
     cells = {method: 2 * (settings.rates + len(settings.seeds)) + 2 for method in settings.methods}
     with progress_bar("comparing", sum(cells.values())) as advance:

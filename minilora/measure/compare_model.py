@@ -26,7 +26,7 @@ import numpy as np
 from minilora import threads
 from minilora.data import chat, corpora, knowledge
 from minilora.data.tokenizer import TokenStream, encode_documents
-from minilora.errors import MiniloraError, unknown
+from minilora.errors import MiniloraError, print_notes, unknown
 from minilora.measure.bench import SCRATCH_RATE
 from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.few_shot import bits_after
@@ -125,8 +125,7 @@ def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: boo
     """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records."""
     comparison = ModelComparison(settings)
     records = Records.open(Path(out) / RECORDS, KIND, comparison.facts(), resume, overwrite)
-    for note in records.notes:
-        print(f"minilora: note: {note}", file=sys.stderr)
+    print_notes(records.notes)
     expected = (
         3 + len(settings.shots) + len(settings.seeds) + len(settings.rows) * (settings.rates + len(settings.seeds))
     )
@@ -352,8 +351,7 @@ class DomainText:
         self.steps = settings.text_steps
         self.amounts = settings.contexts
         self.corpus = corpora.load(settings.data)
-        for note in self.corpus.notes:
-            print(f"minilora: note: {note}", file=sys.stderr)
+        print_notes(self.corpus.notes)
         self.parts = corpora.split(self.corpus)
         self.held_back = self._stream(self.parts.validation, settings.validation_characters)
         self.tested = self._stream(self.parts.test, settings.test_characters)

@@ -10,7 +10,6 @@ Both ways draw on one order of the training examples for each seed: the first k 
 turn. So k examples are among 2k, and n among 4n. All cells answer the same held-out questions.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from minilora import threads
 from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.naive_bayes import NaiveBayes
@@ -160,8 +159,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
     settings, notes = _fitting(settings, task)
     curve = Curve(settings, task)
     records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
-    for note in notes + records.notes:
-        print(f"minilora: note: {note}", file=sys.stderr)
+    print_notes(notes + records.notes)
     cells = curve.cells()
     with progress_bar("curve", len(cells)) as advance:
         for key in cells:

@@ -6,13 +6,12 @@ cut off goes on there. The table, the figure and the sentence are functions of t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from minilora.errors import escape
+from minilora.errors import escape, print_notes
 from minilora.measure.base import QUICK_BASE
 from minilora.measure.bench import Bench, Settings
 from minilora.measure.lab import Lab
@@ -116,8 +115,7 @@ class Study:
         """
         source = recipes.path_of_model(settings.model or recipes.BASE)
         records = Records.open(Path(out) / RECORDS, cls.kind, asdict(settings), resume, overwrite)
-        for note in records.notes:
-            print(f"minilora: note: {note}", file=sys.stderr)
+        print_notes(records.notes)
         tests = ("test_characters", "validation_characters", "test_examples")
         folder = source if settings.base is None else settings.base.cached()[0]
         lab = Lab(folder, **{name: getattr(settings, name) for name in tests})
