@@ -119,7 +119,8 @@ def seeds_in_words(counts: Iterable[int]) -> str:
     counts = sorted(set(counts))
     if not counts or counts == [1]:
         return "One seed, so no spread."
-    return f"Mean over {' to '.join(str(count) for count in counts)} seeds ± half their range."
+    ends = dict.fromkeys((counts[0], counts[-1]))
+    return f"Mean over {' to '.join(map(str, ends))} seeds ± half their range."
 
 
 def listed(names: Iterable[object]) -> str:
