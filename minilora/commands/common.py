@@ -226,7 +226,9 @@ def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: in
         "--save-every", type=whole(0), default=100, help="steps between checkpoints (default: %(default)s)"
     )
     parser.add_argument(
-        "--checkpointing", action="store_true", help="compute blocks again in backward: less memory, a third more time"
+        "--checkpointing",
+        action="store_true",
+        help="compute blocks again in backward: less memory, a quarter to a half more time",
     )
     add_resume(parser, "run")
     parser.add_argument(

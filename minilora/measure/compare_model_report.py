@@ -82,13 +82,18 @@ class ModelResult:
         """Of the base's parameters, how many train."""
         return next(self.records.of("trained", row))["trainable"] / self.base["total"]
 
+    def best_rate(self, row: str) -> float | None:
+        """Of the learning rates that were searched; None where none was."""
+        found = {one["key"][2]: one["loss"] for one in self.records.of("rate", row) if one["loss"] is not None}
+        return min(found, key=found.__getitem__, default=None)
+
     def forgot(self, row: str, number: str, scale: float = 1) -> Spread:
         """How much more of "english" or "quiz" an adapted model has than the base."""
         return Spread.of(scale * (one[number] - self.base[number]) for one in self.records.of("trained", row))
 
     def ahead(self, row: str, other: str = REFERENCE) -> tuple[float, float] | None:
         """By how much `row` is better than `other`, seed by seed, and the standard error of that: in points of
-        accuracy over the questions, each the mean over the seeds; in bits per character saved, over the seeds.
+        accuracy, over seeds and questions (`mean_and_error`); in bits per character saved, over the seeds.
 
         None where no seed was measured of both, or one alone on a text: only questions tell then how far they scatter.
         """
@@ -97,9 +102,8 @@ class ModelResult:
         if row == other or len(seeds) < (1 if self.has_labels else 2):
             return None
         if self.has_labels:
-            differences = 100 * np.mean([self._right(ours[s]) - self._right(others[s]) for s in seeds], axis=0)
-        else:
-            differences = np.array([others[s]["bits"] - ours[s]["bits"] for s in seeds])
+            return mean_and_error(np.array([100 * (self._right(ours[s]) - self._right(others[s])) for s in seeds]))
+        differences = np.array([others[s]["bits"] - ours[s]["bits"] for s in seeds])
         return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
 
     def _right(self, one: dict) -> np.ndarray:
@@ -224,8 +228,8 @@ class ModelResult:
 
     @style.styled
     def learned_against_forgotten(self) -> Figure | None:
-        """What was learned against what was forgotten: of plain English by training on labels; of general knowledge by
-        training on a text, which brings a chat model closer to any plain text.
+        """What was learned against what was forgotten: of plain English where labels were learned, of general knowledge
+        where a text was, since training on a text brings a chat model closer to any plain text.
         """
         aside = {"scratch"} | ({"feature-extraction"} if self.has_labels else set())  # a head for labels writes no text
         rows = [row for row in self.rows if row not in aside]
@@ -249,6 +253,22 @@ class ModelResult:
 MEMORY = ("weights", "gradients", "optimizer", "activations", "peak", "process")
 COSTS = {"step_seconds": 2, "adapted": 0, "milliseconds": 0}  # with the digits after the point
 FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, ModelResult.learned_against_forgotten)}
+
+
+def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
+    """The mean of differences (S, N) on N questions after trainings with S seeds, and its standard error.
+
+    Other questions would change it, and other seeds: the variances of both add up, that of seeds less what the scatter
+    of single answers has put there (a two-way layout of random effects). One seed tells of questions alone.
+    """
+    seeds, questions = differences.shape
+    by_seed, by_question = differences.mean(axis=1), differences.mean(axis=0)
+    variance = by_question.var(ddof=1) / questions
+    if seeds > 1:
+        rest = differences - by_seed[:, None] - by_question + differences.mean()
+        of_answers = (rest**2).sum() / ((seeds - 1) * (questions - 1)) / differences.size
+        variance += max(by_seed.var(ddof=1) / seeds - of_answers, 0.0)
+    return float(differences.mean()), float(np.sqrt(variance))
 
 
 def _points(share: float) -> str:

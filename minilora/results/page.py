@@ -94,8 +94,10 @@ def page(root: Path = ROOT) -> str:
     parts = [
         "# Results",
         "Made by `python -m minilora.results.page` from the records in `minilora/assets/results`; measured by the "
-        "commands that stand with each table. Numbers over seeds are means ± half their range.",
-        "## Every method on one base, one domain and one task",
+        "commands that stand with the tables, or with those that a table sums up. Numbers over seeds are means ± half "
+        "their range. Bits per character of the same model on the same text differ between sections, which test on "
+        "excerpts of different lengths.",
+        "## Methods on one base, one domain and one task",
         provenance(records.header, "minilora compare"),
         *(_table(grid(records)) for grid in (compare_report.quality_grid, compare_report.cost_grid)),
         *(_figure(name, draw.__doc__) for name, draw in compare_report.FIGURES.items()),
@@ -117,7 +119,8 @@ def page(root: Path = ROOT) -> str:
                 provenance(large[name].records.header, f"minilora study {name} --model {LARGE}"),
                 _table(large[name].grid()),
             ]
-    parts += _model_sections(founding.Founding(root / RECORDS))
+    found = founding.Founding(root / RECORDS)
+    parts += _model_sections(found)
     for task, result in measured_curves(root).items():
         parts += _curve_section(task, result)
     parts += _jargon_section(jargon.read(root / RECORDS / jargon.FILE))
@@ -130,7 +133,7 @@ def page(root: Path = ROOT) -> str:
     parts += ["## Which learning rate does `finetune` take where none is given?"]
     parts += [
         provenance(rates_found.header, "python -m minilora.measure.rates"),
-        founding.rates_in_words(),
+        found.rates_in_words(),
         _table(rates.grid(rates_found, on_large), False),
     ]
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
@@ -145,14 +148,14 @@ def measured_curves(root: Path = ROOT) -> dict[str, CurveResult]:
 
 
 def _model_sections(found: founding.Founding) -> list[str]:
-    """Every method on a model that others pretrained, as far as it is measured."""
+    """Methods on a model that others pretrained, as far as it is measured."""
     parts = []
     if found.rows:
         parts += ["## The founding table, on a published model", _table(found.grid(), numbers=False)]
     for subject, result in found.results.items():
         if result.rows:
             parts += [
-                f"## Every method on {result.where}",
+                f"## Methods on {result.where}",
                 provenance(result.records.header, f"minilora compare --model smollm2 --data {subject}"),
                 *map(_table, result.grids()),
                 *(_figure(name, words) for name, words in _figures_of(subject).items()),

@@ -9,7 +9,7 @@ from minilora.measure.processor import in_words
 from minilora.show.grids import Grid
 
 FILES, KIND, VERSION = "speed-*.json", "speed", 2
-TITLE = "How fast is it, beside transformers with PEFT and bitsandbytes, PyTorch, and llama.cpp?"
+TITLE = "How fast is it, beside transformers with PEFT and bitsandbytes, and PyTorch?"
 LIBRARIES = {
     "minilora": "minilora",
     "before": "minilora before",
@@ -79,8 +79,9 @@ def grid(records: list[dict]) -> Grid:
     caption = (
         "Training and decoding: how many times as fast as the faster of transformers (with PEFT for LoRA, and with "
         "bitsandbytes for QLoRA) and lean PyTorch, both eager; ours is the plain loop. Quantizing: as bitsandbytes. "
-        "The start is in seconds. Share of products: of the step's time, what its matrix products take alone. Plain "
-        "loop over best way: of one thread and all. Medians over the rounds, all sides taking turns."
+        "The start is in seconds. Share of products: of the step's time, what its matrix products take alone. All "
+        "cores over one, and plain loop over best way (one thread, all cores): speeds, divided. Medians over the "
+        "rounds, all sides taking turns."
     )
     return Grid("Speed", ("work", "goal", *map(heading, records)), rows, caption)
 

@@ -120,7 +120,8 @@ def seeds_in_words(counts: Iterable[int]) -> str:
     if not counts or counts == [1]:
         return "One seed, so no spread."
     ends = dict.fromkeys((counts[0], counts[-1]))
-    return f"Mean over {' to '.join(map(str, ends))} seeds ± half their range."
+    spread = "seeds ± half their range" + ("; without ±, of one." if 1 in ends else ".")
+    return f"Mean over {' to '.join(map(str, ends))} {spread}"
 
 
 def listed(names: Iterable[object]) -> str:

@@ -12,7 +12,7 @@ from minilora.data import knowledge
 from minilora.errors import MiniloraError
 from minilora.measure import compare_model, compare_model_report
 from minilora.measure.compare_model import ROWS, ModelComparison, ModelSettings
-from minilora.measure.compare_model_report import ModelResult
+from minilora.measure.compare_model_report import ModelResult, mean_and_error
 from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.results import founding
@@ -185,6 +185,23 @@ def test_being_too_sure_of_itself_does_not_count_against_a_rate():
     ]
     assert losses[0] == pytest.approx(losses[1]) and losses[0] < compare_model.cross_entropy(8 * scores, gold)
     assert compare_model.cross_entropy(np.zeros((5, 2)), gold) == pytest.approx(np.log(2))
+
+
+def test_other_questions_and_other_seeds_would_both_change_a_difference():
+    seeds, questions = np.array([0.0, 1.0, 11.0]), np.random.default_rng(0).integers(-1, 2, 200).astype(float)
+    of_seeds, of_questions = seeds.std(ddof=1) / np.sqrt(3), questions.std(ddof=1) / np.sqrt(200)
+    assert mean_and_error(np.tile(seeds[:, None], 200)) == (pytest.approx(4), pytest.approx(of_seeds))
+    assert mean_and_error(np.tile(questions, (3, 1))) == (pytest.approx(questions.mean()), pytest.approx(of_questions))
+    mean, error = mean_and_error(seeds[:, None] + questions)
+    assert mean == pytest.approx(4 + questions.mean()) and error == pytest.approx(np.hypot(of_seeds, of_questions))
+
+
+def test_the_scatter_of_single_answers_is_no_scatter_of_seeds():
+    """Answers that differ at random alone: the error is that of all of them, as 3 x 200 questions would have it."""
+    drawn = np.random.default_rng(0).integers(-1, 2, (500, 3, 200)).astype(float)
+    errors = np.array([mean_and_error(one)[1] for one in drawn])
+    assert errors.mean() == pytest.approx(drawn.std() / np.sqrt(600), rel=0.2)
+    assert errors.mean() == pytest.approx(drawn.mean(axis=(1, 2)).std(ddof=1), rel=0.2)
 
 
 def test_rows_are_compared_on_the_same_questions(tmp_path):

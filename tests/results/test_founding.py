@@ -4,7 +4,7 @@ import pytest
 
 from minilora.measure.compare_model import KIND
 from minilora.measure.records import Records
-from minilora.results.founding import CLAIMS, Founding, file_of, rates_in_words, variants
+from minilora.results.founding import CLAIMS, Founding, file_of, variants
 
 RIGHT = {
     "full": 0b1111111111111100,
@@ -39,7 +39,7 @@ def test_each_claim_is_held_to_what_was_measured(founding):
         == {
             "full": [],
             "lora-qv": [],  # one question less, of 16: no further away than two errors
-            "lora": ["trains more"],
+            "lora": ["trains more than said"],
             "qlora": ["0 % of the gain of LoRA on film reviews"],
             "prefix": [
                 "trains 0.10 %",
@@ -77,7 +77,7 @@ def test_the_table(founding):
         "87.5 ± 0.0",
         "yes",
     )
-    assert grid.rows[3][-1] == "partly: trains more" and grid.rows[0][-2:] == ("50.0", "")
+    assert grid.rows[3][-1] == "partly: trains more than said" and grid.rows[0][-2:] == ("50.0", "")
     assert all(len(row) == len(grid.header) for row in grid.rows)
 
 
@@ -121,4 +121,12 @@ def test_variants_in_words(founding):
     assert said.startswith("QLoRA differs from LoRA by −37.5 points (more is better)") and said.endswith(
         "QLoRA by more than two standard errors. Two seeds: QLoRA."
     )
-    assert "times at 2,828,736 parameters and" in rates_in_words()
+
+
+def test_rates_in_words_are_of_each_subject_that_searched_both(founding):
+    assert "6 times for the package's base; published" in founding.rates_in_words()
+    records = founding.results["reviews"].records
+    for row, losses in (("full", {1e-4: 0.3, 2e-4: 0.2, 4e-4: None}), ("lora", {1e-3: 0.4, 3e-3: 0.1})):
+        for rate, loss in losses.items():
+            records.add(("rate", row, rate), loss=loss)
+    assert "6 times for the package's base and 15 for SmolLM2 on film reviews; published" in founding.rates_in_words()

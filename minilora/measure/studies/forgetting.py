@@ -125,4 +125,10 @@ class Forgetting(Study):
         (won, lost), (won_more, lost_more) = self.point("full", factor), self.point("full", factor, share)
         forgets = compared(lost_more, lost, "more", "less", "as much")
         gains = compared(won_more, won, "more", "less", "as much")
-        return said + f"With {100 * share:.0f} % replay, full fine-tuning forgets {forgets} and gains {gains}."
+        rate = next(self.records.of("full", factor))["lr"]
+        said += (
+            f"With {100 * share:.0f} % replay, full fine-tuning at a rate of {rate:g} forgets {forgets} "
+            f"({lost_more.show(3)}, without {lost.show(3)}) and gains {gains}"
+        )
+        better = full_lost.mean < lost_more.mean  # a lower rate alone has saved more
+        return said + (f"; where it gains most, it forgets {full_lost.show(3)} without." if better else ".")

@@ -103,8 +103,15 @@ class MergeTrap(Study):
             "A LoRA update over NF4, scaled to a share of each weight's norm. Survives: ⟨what requantizing leaves, "
             "Δ⟩/‖Δ‖², and what it is for normal weights and updates. Bits/char on held-out numpy-docs of the adapter "
             f"on its 4-bit base ({self.base['domain']:.3f} without), merged into floats, and rounded to 4 bits again. "
-            f"{self.in_words(self.of_size('adapter', size).count for size in self.values)}",
+            f"{self.overshoot()}{self.in_words(self.of_size('adapter', size).count for size in self.values)}",
         )
+
+    def overshoot(self) -> str:
+        """The sizes past the trained one at which the model is worse for it."""
+        trained = self.of_size("adapter", TRAINED).mean if TRAINED in self.values else 0.0
+        scaled = self.sizes()[self.sizes().index(TRAINED) + 1 :] if trained else []
+        further = [f"{100 * size:g} %" for size in scaled if self.of_size("adapter", size).mean > trained]
+        return f"At {listed(further)} the update goes too far, and less of it is better. " if further else ""
 
     @styled
     def figure(self):
@@ -145,8 +152,15 @@ class MergeTrap(Study):
             return said.strip()
         whole, rounded = (self.of_size(column, TRAINED) for column in ("float", "requantized"))
         size = self.of_size("relative", TRAINED, 100).mean
-        lost = "is level with that" if rounded.overlaps(whole) else f"comes to {rounded.show(3)}"
+        if rounded.overlaps(whole):
+            lost = "is level with that."
+        else:
+            kept = (self.base["domain"] - rounded.mean) / (self.base["domain"] - whole.mean)
+            survives = self.percent(TRAINED).show(0)
+            lost = (
+                f"comes to {rounded.show(3)}: {survives} % of the update and {100 * kept:.0f} % of the gain are left."
+            )
         return said + (
             f"The update that training left is {size:.1f} % of ‖W‖: merged into floats, it brings the base from "
-            f"{self.base['domain']:.3f} to {whole.show(3)} bits/character, and rounded to 4 bits again it {lost}."
+            f"{self.base['domain']:.3f} to {whole.show(3)} bits/character, and rounded to 4 bits again it {lost}"
         )

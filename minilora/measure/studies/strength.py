@@ -150,9 +150,10 @@ class Strength(Study):
             ("λ, or rate, step", "learned", "forgot", "forgot\nmore than", "learned\nmore than"),
             rows,
             "Bits/char gained on held-out numpy-docs and lost on held-out python-docs. λ multiplies what the last "
-            "training changed, in the state that validation text of the domain found best. More than: than the least "
-            "that any training forgot for as much learned, and the most that any learned for as little forgotten, "
-            f"where lines join the steps; –: for some seed there is none. {self.in_words(counts)}",
+            "training changed, in the state that validation text of the domain found best. The last two columns hold "
+            "λ against the trainings, with lines between their steps: forgotten more than by the one that forgot least "
+            "where it had learned as much, learned more than by the one that had learned most where it had forgotten "
+            f"as little; –: with some seed no training had. {self.in_words(counts)}",
         )
 
     @styled
