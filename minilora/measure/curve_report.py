@@ -11,7 +11,7 @@ from minilora.measure.few_shot import crossover
 from minilora.measure.records import Records
 from minilora.measure.task import wilson
 from minilora.show import style
-from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, in_order, seeds_in_words, show_seconds
+from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, in_order, listed, seeds_in_words, show_seconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -118,6 +118,8 @@ class CurveResult:
         words += " Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
         if best:
             words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
+        if rates := sorted({row["lr"] for row in self.records.of("trained") if "lr" in row}):
+            words += f"Trained at a learning rate of {listed(f'{rate:g}' for rate in rates)}. "
         counts = [len(list(self.records.of(*key[:-1]))) for key in self.records.rows if key[0] == "trained"]
         return words + seeds_in_words(counts)
 
@@ -176,9 +178,13 @@ class CurveResult:
             return f"{said} No language model is needed for this task."
         if outcome == "prompt":
             return f"{said} Training is not ahead by more than the seeds scatter."
-        method, best = self.best_trained()[0], self.best_prompt()[1]  # type: ignore[index]
-        ahead = [n for n in self.measured("trained", method) if self.reached("trained", method, n).above(best)]
-        return f"{said} Training is ahead from {ahead[0]:,} examples on."
+        (method, most, _), best = self.best_trained(), self.best_prompt()[1]  # type: ignore[index, misc]
+        sizes = self.measured("trained", method)
+        behind = [n for n in sizes if not self.reached("trained", method, n).above(best)]
+        ahead = [n for n in sizes if not behind or n > behind[-1]]
+        if not ahead:
+            return f"{said} Training is ahead with {most:,} examples."
+        return f"{said} Training is ahead from {ahead[0]:,} examples on{'' if behind else ', the fewest tried'}."
 
     def notes(self) -> list[str]:
         """What was said of the examples while they were trained on."""

@@ -177,9 +177,11 @@ def _figures_of(subject: str) -> dict[str, str]:
 
 def _curve_section(task: str, result: CurveResult) -> list[str]:
     """Examples in the prompt against examples trained on, where the labels are people's."""
+    sizes = result.settings["sizes"]
+    flags = f" --sizes {','.join(map(str, sizes))}" if tuple(sizes) != curve.CurveSettings.sizes else ""
     return [
         f"## Prompt or fine-tune? {CURVES[task]}, and a real pretrained model",
-        provenance(result.records.header, f"minilora curve --data {task}"),
+        provenance(result.records.header, f"minilora curve --data {task}{flags}"),
         _table(result.grid()),
         _figure(f"curve-{task}", CurveResult.figure.__doc__),
         f"**Ours.** {result.sentence()}",

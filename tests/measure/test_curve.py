@@ -190,6 +190,20 @@ def test_the_table_and_the_advice(tmp_path, capsys):
     assert curve_report.CurveResult(counted).sentence().startswith("Count words: ")
 
 
+def test_training_is_ahead_from_where_it_stays_ahead(tmp_path):
+    def ahead(*accuracies: float) -> str:
+        records = made_up(tmp_path / "-".join(map(str, accuracies)))
+        for n, accuracy in zip((8, 32, 512), accuracies, strict=True):
+            for seed in (0, 1):
+                records.add(("trained", "lora", n, seed), accuracy=accuracy, seconds=1.0, notes=[])
+        return curve_report.CurveResult(records).sentence().rpartition("Training is ahead ")[-1]
+
+    assert ahead(0.5, 0.7, 0.8) == "from 32 examples on."
+    assert ahead(0.7, 0.8, 0.9) == "from 8 examples on, the fewest tried."
+    assert ahead(0.7, 0.5, 0.9) == "from 512 examples on."
+    assert ahead(0.5, 0.9, 0.6) == "with 32 examples."
+
+
 def test_half_a_curve_is_shown(tmp_path):
     records = made_up(tmp_path / "a")
     records.rows = {key: row for key, row in records.rows.items() if key[0] == "prompt"}
