@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from math import log, log2
+from math import ceil, log, log2, log10
 
 import numpy as np
 
@@ -182,7 +182,8 @@ class Capacity(Study):
         for rank in (*self.values, FULL):
             recalled = [self.recalled("facts", rank, count).show(0) for count in self.amounts]
             kept = max((self.kept("facts", rank, count) for count in self.amounts), key=lambda one: one.mean)
-            numbers = (*recalled, self.knee_in_words(rank), kept.show(3 if rank else 4))
+            digits = max(3, 1 + ceil(-log10(kept.mean))) if kept.mean > 0 else 3
+            numbers = (*recalled, self.knee_in_words(rank), kept.show(digits))
             rows.append((str(rank) if rank else "full", f"{self.trainable(rank):,}", *numbers))
         rates = listed(f"{next(self.records.of('facts', rank))['lr']:g}" for rank in (*self.values, FULL))
         steps = self.settings["adapt"]["steps"]
