@@ -26,15 +26,19 @@ class Optimizer:
     arrays: tuple[str, ...] = ()  # names of the arrays in a parameter's state
 
     def __init__(self, params: Params, **defaults: Any) -> None:
-        groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        groups: list[Any] = list(params)
         if groups and not isinstance(groups[0], dict):
             groups = [{"params": groups}]
+        if any(isinstance(given, Tensor) for given in (params, *(group["params"] for group in groups))):
+            raise TypeError(f"{type(self).__name__} takes Tensors in a list: [tensor], not the tensor itself")
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
         if not any(group["params"] for group in self.param_groups):
             raise ValueError(f"{type(self).__name__} was given no parameters")
         everything = [p for group in self.param_groups for p in group["params"]]
-        if isinstance(params, Tensor) or not all(isinstance(p, Tensor) for p in everything):
+        if not all(isinstance(p, Tensor) for p in everything):
             raise TypeError(f"{type(self).__name__} takes a list of Tensors, or of dictionaries with such a list")
+        if computed := [p.shape for p in everything if p._node is not None]:
+            raise ValueError(f"a computed tensor, of shape {computed[0]}, cannot be stepped; give what it is computed from")
         if len({id(p) for p in everything}) != len(everything):
             raise ValueError(f"{type(self).__name__} was given a parameter twice")
         for group in self.param_groups:

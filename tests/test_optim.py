@@ -241,9 +241,14 @@ def test_parameters_that_cannot_be_are_refused(make):
         make([p, p], lr=0.1)
     with pytest.raises(ValueError, match="twice"):
         make([{"params": [p]}, {"params": [p]}], lr=0.1)
-    for bad in (p, [("name", p)], [np.ones(3)], ["weight"]):  # one tensor would be walked row by row
+    for bad in (p, [("name", p)], [np.ones(3)], ["weight"]):
         with pytest.raises((TypeError, ValueError)):
             make(bad, lr=0.1)
+    for lone in (p, [{"params": p}], [{"params": [Tensor(1.0, requires_grad=True)]}, {"params": p}]):  # not its rows
+        with pytest.raises(TypeError, match="in a list"):
+            make(lone, lr=0.1)
+    with pytest.raises(ValueError, match=r"computed tensor, of shape \(3,\)"):
+        make([p, p * 2], lr=0.1)
 
 
 # State
