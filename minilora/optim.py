@@ -181,13 +181,15 @@ class AdamW(Optimizer):
             data -= work
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> Array:
+def clip_grad_norm_(params: Tensor | Iterable[Tensor], max_norm: float) -> Array:
     """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
 
-    Nothing is fetched from a GPU: there the norm is a 0-d array. Raises ValueError for a max_norm that is not positive.
+    params: a lone Tensor, too, as in PyTorch. Nothing is fetched from a GPU: there the norm is a 0-d array. Raises
+    ValueError for a max_norm that is not positive.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
+    params = [params] if isinstance(params, Tensor) else params
     max_norm, grads = number(max_norm), [p.grad for p in params if p.grad is not None]
     if not grads:
         return xp.zeros(())

@@ -324,6 +324,12 @@ def test_clipping_scales_all_together_and_returns_the_norm_before():
     assert float(optim.clip_grad_norm_(params, 1.0)) == pytest.approx(1)
 
 
+def test_a_lone_tensor_is_clipped_too():
+    (p,) = with_gradients(np.array([3.0, 4.0]))
+    assert float(optim.clip_grad_norm_(p, 1.0)) == pytest.approx(5)
+    np.testing.assert_allclose(host(p.grad), [0.6, 0.8], rtol=1e-6)
+
+
 def test_small_gradients_are_not_scaled():
     params = with_gradients(np.array([0.3, -0.4]))
     assert float(optim.clip_grad_norm_(params, 1.0)) == pytest.approx(0.5)
