@@ -297,8 +297,8 @@ class PeftModel(nn.Module):
         for site, module in merged:
             self.replace(f"base_model.{site.path}", module.train(training))
             flags = {name: p.requires_grad for name, p in site.original.named_parameters()}
-            for name, parameter in module.named_parameters():
-                parameter.requires_grad = flags.get(name, not site.original.num_quantized)
+            for name, parameter in module.named_parameters():  # in floats, what was in 4 bits trains again
+                parameter.requires_grad = bool(site.original.num_quantized) or flags.get(name, True)
         if was_in_4_bits:
             dequantize_model(self.base_model)
             self.notes.append("the base was in 4 bits; the merged model is in floats, and larger")
