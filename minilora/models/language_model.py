@@ -233,7 +233,7 @@ class Pretrained(nn.Module):
 
 def check_plain(model: nn.Module) -> None:
     """MiniloraError for a model that a file has no place for: with an adapter on it, or with layers in 4 bits."""
-    if hasattr(model, "base_model") or getattr(model, "_is_adapted", False):
+    if nn.adapted_modules(model):
         raise MiniloraError(
             "the model has an adapter on it, which the file has no place for: merge_and_unload it before"
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError, escape, unknown
-from minilora.peft.config import AdapterLayer, PeftConfig, TrainingHook, is_transposed
+from minilora.peft.config import PeftConfig, TrainingHook, is_transposed
 from minilora.peft.files import write_adapter
 from minilora.peft.method import method_of
 from minilora.peft.mixing import Summand, check_number, weighted_sum
@@ -21,7 +21,7 @@ from minilora.quant import dequantize_model, quantization
 
 
 def _check_plain(model: nn.Module) -> None:
-    if any(isinstance(m, (PeftModel, AdapterLayer)) or "_is_adapted" in vars(m) for _, m in model.named_modules()):
+    if nn.adapted_modules(model):
         raise MiniloraError(
             "the model is adapted already: take the plain model that merge_and_unload() or unload() returns"
         )

@@ -607,8 +607,13 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path):
     adapted = get_peft_model(model, LoraConfig(r=2))
     with pytest.raises(MiniloraError, match="an adapter on it"):
         adapted.base_model.save_pretrained(tmp_path / "adapted")
+    adapted.unload()
+    sharing = get_peft_model(LlamaForSequenceClassification.from_language_model(model, 3), LoraConfig(r=2))
+    with pytest.raises(MiniloraError, match="an adapter on it"):  # in its body
+        model.save_pretrained(tmp_path / "shared")
+    sharing.unload()
     with pytest.raises(MiniloraError, match="layers in 4 bits cannot be written"):
-        quantize_model(adapted.unload()).save_pretrained(tmp_path / "quantized")
+        quantize_model(model).save_pretrained(tmp_path / "quantized")
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
