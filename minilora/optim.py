@@ -38,7 +38,7 @@ class Optimizer:
         if not all(isinstance(p, Tensor) for p in everything):
             raise TypeError(f"{type(self).__name__} takes a list of Tensors, or of dictionaries with such a list")
         if computed := [p.shape for p in everything if p._node is not None]:
-            raise ValueError(f"a computed tensor, of shape {computed[0]}, cannot be stepped; give what it is computed from")
+            raise ValueError(f"a computed tensor, of shape {computed[0]}, has no step; give what it is computed from")
         if len({id(p) for p in everything}) != len(everything):
             raise ValueError(f"{type(self).__name__} was given a parameter twice")
         for group in self.param_groups:

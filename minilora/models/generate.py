@@ -66,7 +66,8 @@ def generate_stream(
     It ends when all rows have; the last tokens are then the ones that ended. The rest is as of `generate`, whose errors
     are raised by the call, before the first token. past_key_values: a cache that holds the first tokens of `input_ids`
     and not all of them; those are not read again, and what is read goes into it (all but the last token drawn), so that
-    the next turn of a conversation begins where this one ended.
+    the next turn of a conversation begins where this one ended. Of several rows, one that has ended reads on what it is
+    filled up with.
     """
     _check_settings(max_new_tokens, temperature, top_k, top_p)
     ids, mask = _prompts(input_ids, attention_mask)
@@ -91,21 +92,24 @@ def generate_stream(
         return lookup_stream(model, drafts, mask, max_new_tokens, eos, cache)
 
     def draw() -> Iterator[np.ndarray]:
-        active, seen, step_ids = np.arange(batch), mask, ids[:, held:]  # active: rows that have not ended
+        rows: np.ndarray = np.arange(batch)
+        ended: np.ndarray = np.zeros(batch, dtype=bool)
+        seen, step_ids = mask, ids[:, held:]
         for _ in range(max_new_tokens):
             with no_grad():  # not around the yield: the flag is the caller's there
                 hidden = model.body(step_ids, attention_mask=seen, past_key_values=cache)  # (b, T, C)
                 logits = backend.to_numpy(model.lm_head(hidden[:, -1]).data)  # (b, V)
-            tokens = _sample(logits, temperature, top_k, top_p, [rngs[row] for row in active])
+            tokens = np.where(ended, pad, _sample(logits, temperature, top_k, top_p, [rngs[row] for row in rows]))
             column = np.full(batch, pad, dtype=np.int64)
-            column[active] = tokens
+            column[rows] = tokens
             yield column
-            going_on = ~np.isin(tokens, eos)
-            if not going_on.any():
+            ended = ended | np.isin(tokens, eos)
+            if ended.all():
                 return
-            if not going_on.all():
-                cache.keep_rows(going_on.nonzero()[0])
-            active, seen, step_ids = active[going_on], seen[going_on], tokens[going_on][:, None]
+            if ended.any() and past_key_values is None:  # a cache of the caller's keeps all rows
+                cache.keep_rows((~ended).nonzero()[0])
+                rows, seen, tokens, ended = (a[~ended] for a in (rows, seen, tokens, ended))
+            step_ids = tokens[:, None]
             seen = np.concatenate([seen, np.ones_like(step_ids)], axis=1)
 
     return draw()

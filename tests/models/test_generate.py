@@ -169,6 +169,29 @@ def test_a_stream_goes_on_from_a_cache():
         model.generate_stream(longer, 4, past_key_values=cache)
 
 
+def test_a_cache_of_several_rows_keeps_those_that_have_ended():
+    """So that the next turn of all of them goes on from it, what they were filled up with included."""
+    model, cache = endless(), KVCache(32)
+    end = int(greedy(model, PROMPTS)[0, 5])
+    settings = {"temperature": 0, "eos_token_id": end, "pad_token_id": PAD}
+    new = list(model.generate_stream(PROMPTS, 6, **settings, past_key_values=cache))
+    first = np.column_stack([PROMPTS, *new])
+    assert (first[0, 6:] == PAD).all() and len(new) == 6
+    np.testing.assert_array_equal(first, model.generate(PROMPTS, 6, **settings))
+    longer = np.column_stack([first, [3, 4, 5]])
+    found = np.column_stack(list(model.generate_stream(longer, 4, temperature=0, past_key_values=cache)))
+    np.testing.assert_array_equal(found, greedy(model, longer, 4)[:, 11:])
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_cache_is_of_one_batch(rows):
+    model, cache = endless(), KVCache(32)
+    with no_grad():
+        model(PROMPTS, past_key_values=cache)
+        with pytest.raises(MiniloraError, match=f"holds 3 sequences and the batch has {rows}"):
+            model(PROMPTS[:rows, :1], past_key_values=cache)
+
+
 # The end of a row
 
 
