@@ -591,7 +591,8 @@ def test_a_transposed_weight_is_saved_as_it_is(tmp_path):
 
 def test_half_precision_on_disk(tmp_path):
     model, ids = tiny(), ids_of(1, 5)
-    model.save_pretrained(tmp_path, dtype="float16")
+    model.save_pretrained(tmp_path, dtype=np.float16)
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float16"
     assert load_file(tmp_path / "model.safetensors")["lm_head.weight"].dtype == np.float16
     again = LlamaForCausalLM.from_pretrained(tmp_path)
     assert all(p.dtype == np.float32 for p in again.parameters())
@@ -604,6 +605,9 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path):
     model.save_pretrained(tmp_path / "whole")
     with pytest.raises(MiniloraError, match="lm_head.weight: a number that float16 cannot hold"):
         model.save_pretrained(tmp_path / "half", dtype="float16")
+    for other in ("int8", "bfloat16", "float", np.float64):
+        with pytest.raises(MiniloraError, match="unknown dtype.*float32, float16"):
+            model.save_pretrained(tmp_path / "other", dtype=other)
     adapted = get_peft_model(model, LoraConfig(r=2))
     with pytest.raises(MiniloraError, match="an adapter on it"):
         adapted.base_model.save_pretrained(tmp_path / "adapted")
