@@ -632,6 +632,23 @@ def test_a_classifier_keeps_the_names_of_its_classes():
     assert fewer["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
 
 
+@pytest.mark.parametrize(
+    "fields, word",
+    [
+        ({"num_labels": 1}, "num_labels=1"),
+        ({"problem_type": "regression"}, "'regression'"),
+        ({"problem_type": "multi_label_classification"}, "'multi_label_classification'"),
+    ],
+)
+def test_a_classifier_has_no_loss_but_that_of_classes(fields, word, tmp_path):
+    config = LlamaConfig.from_dict({**TINY, "num_labels": 3, **fields})
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    model, ids = LlamaForSequenceClassification.from_pretrained(tmp_path), ids_of(2, 5)  # its files say so, too
+    assert model(ids).logits.shape == (2, model.config.num_labels)
+    with pytest.raises(MiniloraError, match=f"one class out of several.*{word}.*without labels"):
+        model(ids, labels=np.array([0, 0]))
+
+
 def test_a_classifier_goes_round(tmp_path):
     model = LlamaForSequenceClassification(LlamaConfig(**TINY, num_labels=5, pad_token_id=PAD), seed=1)
     model.save_pretrained(tmp_path)
