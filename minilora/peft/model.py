@@ -6,7 +6,7 @@ Disabling and unloading put back the very objects that stood there before, so no
 Of several adapters, which have names, one is in place at a time; switching swaps modules, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,11 +103,12 @@ class PeftModel(nn.Module):
         """Put the adapter of that name in place of the active one. It trains, as in PEFT, unless in inference mode."""
         self._must_be_in("switch")
         adapter = self._named(adapter_name)
-        was_on = self._is_on
+        was_on, before = self._is_on, self._active
         self._switch(False)
         self._active = adapter
-        adapter.trains = not inference_mode
-        self._set_what_trains()
+        adapter.trains, adapter.flags = not inference_mode, {}
+        self._set_what_trains(before)
+        self._set_what_trains(adapter)
         self._switch(was_on)
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -175,8 +176,11 @@ class PeftModel(nn.Module):
             site.trained = {name: parameters[name].data for name in values or ()}
             for name, start in (values or {}).items():
                 parameters[name].data = start + strength * (site.trained[name] - start)
-        self._active.strength = strength
-        self._set_what_trains()
+        was, self._active.strength = self._active.strength, strength
+        if strength != 1 == was:
+            self._active.flags = {p: p.requires_grad for p in self._active.parameters()}
+        if (strength == 1) != (was == 1):
+            self._set_what_trains(self._active)
 
     def _named(self, name: str) -> Adapter:
         if not isinstance(name, str) or name not in self._adapters:
@@ -193,14 +197,13 @@ class PeftModel(nn.Module):
     def _add(self, adapter: Adapter, notes: Sequence[str] = ()) -> None:
         self._adapters[adapter.name] = adapter
         self.notes += [f"{adapter.name}: {note}" for note in notes]
-        self._set_what_trains()
+        self._set_what_trains(adapter)
 
-    def _set_what_trains(self) -> None:
-        for adapter in self._adapters.values():
-            trains = adapter is self._active and adapter.trains and adapter.strength == 1
-            for site in adapter.sites:
-                for parameter in site.parameters().values():
-                    parameter.requires_grad = trains
+    def _set_what_trains(self, adapter: Adapter) -> None:
+        """Of an adapter whose place, mode or strength has changed: flags that were set by hand stay on the others."""
+        trains = adapter is self._active and adapter.trains and adapter.strength == 1
+        for parameter in adapter.parameters():
+            parameter.requires_grad = trains and adapter.flags.get(parameter, True)
 
     @property
     def _sites(self) -> list[Site]:
@@ -237,6 +240,12 @@ class PeftModel(nn.Module):
         """What the method does in a training loop of `steps` steps besides its layers; None: nothing."""
         return self.peft_config.training_hook(self, steps)
 
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """As of a Module. MiniloraError at another strength than 1, whose next change would undo it."""
+        if self.strength != 1:
+            raise MiniloraError(f"values are loaded at a strength of 1, not {self.strength:g}: set_strength(1) before")
+        super().load_state_dict(state, strict)
+
     # Counting
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
@@ -249,8 +258,7 @@ class PeftModel(nn.Module):
         self._switch(False)
         base, stored = list(self.base_model.parameters()), sum(m.num_quantized for _, m in self.named_modules())
         self._switch(was_on)
-        sites = [site for adapter in self._adapters.values() for site in adapter.sites]
-        unique = {id(p): p for p in [*base, *(p for site in sites for p in site.parameters().values())]}
+        unique = {id(p): p for p in [*base, *(p for adapter in self._adapters.values() for p in adapter.parameters())]}
         sizes = [(p.size, p.requires_grad) for p in unique.values()]
         return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes) + stored
 

@@ -64,6 +64,11 @@ class Adapter:
     untied: list[str]  # paths of the modules that share no weight any more while it is in place
     trains: bool = True
     strength: float = 1.0
+    flags: dict[Tensor, bool] = field(default_factory=dict)  # what trained at strength 1, while another freezes all
+
+    def parameters(self) -> list[Tensor]:
+        """What trains, where it is in place."""
+        return [parameter for site in self.sites for parameter in site.parameters().values()]
 
 
 @dataclass
