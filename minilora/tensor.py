@@ -138,6 +138,9 @@ class Tensor:
             raise TypeError("a 0-d tensor has no length")
         return self.shape[0]
 
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
+
     def __repr__(self) -> str:
         body = str(backend.to_numpy(self._data)).replace("\n", "\n       ")
         grad = ", requires_grad=True" if self._requires_grad else ""
