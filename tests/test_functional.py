@@ -597,6 +597,18 @@ losses = pytest.mark.parametrize(
 
 
 @losses
+def test_a_number_of_items_may_be_a_tensor_and_is_positive(loss):
+    logits, targets = np.random.default_rng(0).standard_normal((6, 5)), np.array([1, -100, 4, 0, 2, 2])
+    expected = loss(Tensor(logits), targets, num_items=4).item()
+    for four in (Tensor(4.0), Tensor([4]), np.array(4), np.array([4]), np.int64(4)):
+        found = loss(Tensor(logits), targets, num_items=four)
+        assert found.item() == expected and found.shape == () and found.dtype == "float64"
+    for bad in (0, -1, float("nan"), Tensor(0.0)):
+        with pytest.raises(ValueError, match="must be positive, not"):
+            loss(Tensor(logits), targets, num_items=bad)
+
+
+@losses
 @pytest.mark.parametrize("ignore_index", [-100, 2])
 def test_every_target_ignored_is_an_error(loss, ignore_index):
     with pytest.raises(ValueError, match=str(ignore_index)):

@@ -82,7 +82,8 @@ def _in_parts(
     """
     names = ("input_ids", "attention_mask", "labels")
     batch = {name: host_ids(given[name]) for name in names if given.get(name) is not None}
-    num_items = given.get("num_items_in_batch") or given["self"].count_targets(batch["labels"])
+    num_items = given.get("num_items_in_batch")
+    num_items = given["self"].count_targets(batch["labels"]) if num_items is None else num_items
     if not num_items or len({len(array) for array in batch.values()}) > 1:
         raise ValueError("the arguments do not fit")
 
