@@ -560,6 +560,12 @@ def test_linear_cross_entropy_chunk_by_chunk(monkeypatch):
         )
 
 
+def test_rms_norm_of_integers():
+    x = np.array([[1, 2, 3, 4], [0, 0, -7, 9]])
+    for ids in (x, Tensor(x)):
+        np.testing.assert_array_equal(F.rms_norm(ids).numpy(), F.rms_norm(Tensor(x.astype("float64"))).numpy())
+
+
 def test_rows_of_a_chunk():
     assert F.chunk_rows(2048, 64, 4) == 256  # 2 MiB of logits, four times the weight
     assert F.chunk_rows(2048, 128, 4) == 512
