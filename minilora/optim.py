@@ -24,6 +24,7 @@ class Optimizer:
     """Parameter groups and a state of arrays for each parameter; subclasses say what a step does to one parameter."""
 
     arrays: tuple[str, ...] = ()  # names of the arrays in a parameter's state
+    has_all_arrays = True  # from its first step
 
     def __init__(self, params: Params, **defaults: Any) -> None:
         groups: list[Any] = list(params)
@@ -55,6 +56,8 @@ class Optimizer:
             for p in group["params"]:
                 position += 1
                 if p.requires_grad and p.grad is not None:
+                    if p.grad.shape != p.shape:
+                        raise ValueError(f"parameter {position}, of shape {p.shape}, has a gradient of {p.grad.shape}")
                     yield position, p, group
 
     def zero_grad(self) -> None:
@@ -83,7 +86,8 @@ class Optimizer:
         return {f"{i}.{name}": value for i, state in self.state.items() for name, value in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied.
+        """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied, to
+        the parameters' dtypes.
 
         Raises ValueError, and changes nothing, for a state that does not fit.
         """
@@ -93,14 +97,19 @@ class Optimizer:
             position, _, name = key.partition(".")
             if not position.isdigit() or int(position) >= len(params) or name not in ("step", *self.arrays):
                 raise ValueError(f"the state does not fit {len(params)} parameters: {key!r} is unknown")
-            if name != "step":
-                value = backend.asarray(value).copy()
+            if name == "step":
+                if (value := int(value)) < 0:
+                    raise ValueError(f"state {key!r} is {value}; it counts steps from 0")
+            else:
+                value = backend.asarray(value).astype(params[int(position)].dtype)
                 if value.shape != params[int(position)].shape:
                     raise ValueError(f"state {key!r} has shape {value.shape}, not {params[int(position)].shape}")
-            new.setdefault(int(position), {})[name] = int(value) if name == "step" else value
+            new.setdefault(int(position), {})[name] = value
         for index, entries in new.items():
-            if "step" not in entries or 0 < len(entries) - 1 < len(self.arrays):
-                raise ValueError(f"the state of parameter {index} is incomplete: it has {', '.join(entries)}")
+            if "step" not in entries or self.has_all_arrays and len(entries) - 1 < len(self.arrays):
+                raise ValueError(
+                    f"the state of parameter {index} is incomplete or another optimizer's: it has {', '.join(entries)}"
+                )
         self.state = new
 
 
@@ -108,9 +117,13 @@ class SGD(Optimizer):
     """p ← p - lr · b with b ← momentum · b + (g + weight_decay · p) (PyTorch's form of momentum)."""
 
     arrays = ("momentum",)
+    has_all_arrays = False  # without momentum none
 
     def __init__(self, params: Params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        for group in self.param_groups:
+            if not 0 <= group["momentum"] < float("inf"):
+                raise ValueError(f"momentum must be finite and not negative: {group['momentum']}")
 
     def _update(self, p: Tensor, g: Array, state: dict[str, Any], group: Group) -> None:
         data = writable_data(p)
