@@ -35,8 +35,13 @@ class Kind:
 
 
 def field_problems(config: Any) -> list[str]:
-    """Everything that is wrong with the values of a dataclass's checked fields, in their order."""
+    """Everything that is wrong with the values of a dataclass's checked fields, in their order. NumPy's scalars among
+    them become Python's.
+    """
     kinds = {f.name: f.metadata["kind"] for f in fields(config) if "kind" in f.metadata}
+    for name in kinds:
+        if getattr(value := getattr(config, name), "shape", None) == ():
+            setattr(config, name, value.item())
     return [problem for name, kind in kinds.items() for problem in kind.problems(name, getattr(config, name))]
 
 

@@ -15,7 +15,7 @@ from minilora.errors import MiniloraError, escape, unknown
 from minilora.peft.config import PeftConfig, TrainingHook, is_transposed
 from minilora.peft.files import write_adapter
 from minilora.peft.method import method_of
-from minilora.peft.mixing import Summand, check_number, weighted_sum
+from minilora.peft.mixing import Summand, checked_number, weighted_sum
 from minilora.peft.sites import Adapter, Site, fresh_adapter, loaded_adapter, plan_of
 from minilora.quant import dequantize_model, quantization
 
@@ -164,7 +164,7 @@ class PeftModel(nn.Module):
         MiniloraError, and changes nothing, where the change is no multiple of something: DoRA, PiSSA, virtual tokens.
         """
         self._must_be_in("scale")
-        check_number("the strength of an adapter", strength)
+        strength = checked_number("the strength of an adapter", strength)
         neutral = [(site, {} if strength == 1 else site.neutral()) for site in self._sites]
         if any(values is None for _, values in neutral):
             name = "PiSSA" if getattr(self.peft_config, "is_pissa", False) else method_of(self.peft_config).label
@@ -391,7 +391,7 @@ def load_adapters(model: nn.Module, adapters: Sequence[tuple[Any, float]], stren
     if not adapters:
         raise MiniloraError("there is no adapter to load: give at least one folder with its weight")
     for value in (strength, *(weight for _, weight in adapters)):
-        check_number("the strength or weight of an adapter", value)
+        checked_number("the strength or weight of an adapter", value)
     names, weights = [str(folder) for folder, _ in adapters], [weight for _, weight in adapters]
     adapted = PeftModel.from_pretrained(model, names[0], names[0])
     try:
