@@ -383,6 +383,14 @@ def test_large_logits_do_not_overflow():
         ({"top_p": 0.0}, "top_p"),
         ({"top_p": 1.1}, "1.1"),
         ({"top_p": float("nan")}, "nan"),
+        ({"max_new_tokens": 5.0}, "max_new_tokens must be a whole number of at least 0, not 5.0"),
+        ({"temperature": "1"}, "temperature must be a number of at least 0, not '1'"),
+        ({"top_k": 2.5}, "top_k must be a whole number of at least 1 or None, not 2.5"),
+        ({"top_p": "0.9"}, "top_p must be a number above 0 and at most 1 or None, not '0.9'"),
+        ({"eos_token_id": "a"}, r"eos_token_id must be token ids, not \['a'\]"),
+        ({"eos_token_id": 2.0}, r"eos_token_id must be token ids, not \[2.0\]"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"seed": [1, 2, "3"]}, "seed must be a whole number of at least 0, not '3'"),
         ({"seed": [1, 2]}, "2 seeds for 3 rows"),
         ({"attention_mask": np.ones((3, 5))}, "attention_mask"),
         ({"attention_mask": np.array([[1, 1, 1, 0]] * 3)}, "left"),
@@ -397,6 +405,11 @@ def test_large_logits_do_not_overflow():
 def test_settings_out_of_range_are_refused(settings, text):
     with pytest.raises(MiniloraError, match=text):
         endless().generate(**{"input_ids": PROMPTS, "max_new_tokens": 4, **settings})
+
+
+def test_settings_may_be_scalars_of_numpy():
+    found = endless().generate(PROMPTS, np.int64(4), top_k=np.int32(3), temperature=np.float32(1), seed=np.int64(2))
+    np.testing.assert_array_equal(found, endless().generate(PROMPTS, 4, top_k=3, seed=2))
 
 
 @pytest.mark.parametrize("bad", [11, -1])
