@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from minilora.errors import did_you_mean, escape
+from minilora.errors import MiniloraError, did_you_mean, escape
 
 FLOAT32_MAX = 3.4028234663852886e38
 
@@ -35,8 +35,13 @@ class Kind:
 
 
 def field_problems(config: Any) -> list[str]:
-    """Everything that is wrong with the values of a dataclass's checked fields, in their order."""
+    """Everything that is wrong with the values of a dataclass's checked fields, in their order. NumPy's scalars among
+    them become Python's.
+    """
     kinds = {f.name: f.metadata["kind"] for f in fields(config) if "kind" in f.metadata}
+    for name in kinds:
+        if _is_scalar(value := getattr(config, name)):
+            setattr(config, name, value.item())
     return [problem for name, kind in kinds.items() for problem in kind.problems(name, getattr(config, name))]
 
 
@@ -44,6 +49,19 @@ def kind_of(config: Any, name: str) -> Kind:
     """The kind of a dataclass's field, for other values that are to be like it."""
     kind: Kind = next(f.metadata["kind"] for f in fields(config) if f.name == name)
     return kind
+
+
+def checked_value(name: str, value: Any, like: Any) -> Any:
+    """The argument called `name`, a scalar of NumPy as Python's. MiniloraError for what a field `like` may not hold."""
+    value = value.item() if _is_scalar(value) else value
+    if problems := like.metadata["kind"].problems(name, value):
+        raise MiniloraError(problems[0])
+    return value
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether it is a number of NumPy's."""
+    return getattr(value, "shape", None) == ()
 
 
 # Fields by what they hold. The default is not checked before the value is.

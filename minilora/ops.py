@@ -18,7 +18,7 @@ from minilora.tensor import Axis, Operand, Tensor, is_recording, record, wrap
 
 
 def raw(x: Operand) -> Array:
-    """The array in a Tensor, or an array-like as an array of the backend; Python numbers become float32.
+    """The array in a Tensor, or an array-like as an array of the backend; Python numbers and float16 become float32.
 
     A Tensor's array is read-only while a graph needs it. Another array is copied where a graph may be made: it stays
     the caller's, who may write into it before backward.
@@ -28,6 +28,8 @@ def raw(x: Operand) -> Array:
     if not hasattr(x, "dtype"):
         return Tensor(x)._data
     array = backend.asarray(x)
+    if array.dtype == xp.float16:
+        return array.astype(xp.float32)
     return array.copy() if array is x and is_recording() else array
 
 

@@ -24,17 +24,22 @@ class Optimizer:
     """Parameter groups and a state of arrays for each parameter; subclasses say what a step does to one parameter."""
 
     arrays: tuple[str, ...] = ()  # names of the arrays in a parameter's state
+    has_all_arrays = True  # from its first step
 
     def __init__(self, params: Params, **defaults: Any) -> None:
-        groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        groups: list[Any] = list(params)
         if groups and not isinstance(groups[0], dict):
             groups = [{"params": groups}]
+        if any(isinstance(given, Tensor) for given in (params, *(group["params"] for group in groups))):
+            raise TypeError(f"{type(self).__name__} takes Tensors in a list: [tensor], not the tensor itself")
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
         if not any(group["params"] for group in self.param_groups):
             raise ValueError(f"{type(self).__name__} was given no parameters")
         everything = [p for group in self.param_groups for p in group["params"]]
-        if isinstance(params, Tensor) or not all(isinstance(p, Tensor) for p in everything):
+        if not all(isinstance(p, Tensor) for p in everything):
             raise TypeError(f"{type(self).__name__} takes a list of Tensors, or of dictionaries with such a list")
+        if computed := [p.shape for p in everything if p._node is not None]:
+            raise ValueError(f"a computed tensor, of shape {computed[0]}, has no step; give what it is computed from")
         if len({id(p) for p in everything}) != len(everything):
             raise ValueError(f"{type(self).__name__} was given a parameter twice")
         for group in self.param_groups:
@@ -51,6 +56,8 @@ class Optimizer:
             for p in group["params"]:
                 position += 1
                 if p.requires_grad and p.grad is not None:
+                    if p.grad.shape != p.shape:
+                        raise ValueError(f"parameter {position}, of shape {p.shape}, has a gradient of {p.grad.shape}")
                     yield position, p, group
 
     def zero_grad(self) -> None:
@@ -79,7 +86,8 @@ class Optimizer:
         return {f"{i}.{name}": value for i, state in self.state.items() for name, value in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied.
+        """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied, to
+        the parameters' dtypes.
 
         Raises ValueError, and changes nothing, for a state that does not fit.
         """
@@ -89,14 +97,19 @@ class Optimizer:
             position, _, name = key.partition(".")
             if not position.isdigit() or int(position) >= len(params) or name not in ("step", *self.arrays):
                 raise ValueError(f"the state does not fit {len(params)} parameters: {key!r} is unknown")
-            if name != "step":
-                value = backend.asarray(value).copy()
+            if name == "step":
+                if (value := int(value)) < 0:
+                    raise ValueError(f"state {key!r} is {value}; it counts steps from 0")
+            else:
+                value = backend.asarray(value).astype(params[int(position)].dtype)
                 if value.shape != params[int(position)].shape:
                     raise ValueError(f"state {key!r} has shape {value.shape}, not {params[int(position)].shape}")
-            new.setdefault(int(position), {})[name] = int(value) if name == "step" else value
+            new.setdefault(int(position), {})[name] = value
         for index, entries in new.items():
-            if "step" not in entries or 0 < len(entries) - 1 < len(self.arrays):
-                raise ValueError(f"the state of parameter {index} is incomplete: it has {', '.join(entries)}")
+            if "step" not in entries or self.has_all_arrays and len(entries) - 1 < len(self.arrays):
+                raise ValueError(
+                    f"the state of parameter {index} is incomplete or another optimizer's: it has {', '.join(entries)}"
+                )
         self.state = new
 
 
@@ -104,9 +117,13 @@ class SGD(Optimizer):
     """p ← p - lr · b with b ← momentum · b + (g + weight_decay · p) (PyTorch's form of momentum)."""
 
     arrays = ("momentum",)
+    has_all_arrays = False  # without momentum none
 
     def __init__(self, params: Params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        for group in self.param_groups:
+            if not 0 <= group["momentum"] < float("inf"):
+                raise ValueError(f"momentum must be finite and not negative: {group['momentum']}")
 
     def _update(self, p: Tensor, g: Array, state: dict[str, Any], group: Group) -> None:
         data = writable_data(p)
@@ -177,13 +194,15 @@ class AdamW(Optimizer):
             data -= work
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> Array:
+def clip_grad_norm_(params: Tensor | Iterable[Tensor], max_norm: float) -> Array:
     """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
 
-    Nothing is fetched from a GPU: there the norm is a 0-d array. Raises ValueError for a max_norm that is not positive.
+    params: a lone Tensor, too, as in PyTorch. Nothing is fetched from a GPU: there the norm is a 0-d array. Raises
+    ValueError for a max_norm that is not positive.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
+    params = [params] if isinstance(params, Tensor) else params
     max_norm, grads = number(max_norm), [p.grad for p in params if p.grad is not None]
     if not grads:
         return xp.zeros(())

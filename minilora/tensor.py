@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from minilora import backend
 from minilora.backend import Array, xp
+from minilora.errors import escape
 from minilora.graph import Edge, Lease, Node, Rule, clock, lease_lock, leases_since, walk
 
 Operand: TypeAlias = Any  # a Tensor, an array of the backend or of NumPy, a number or a list of numbers
@@ -137,6 +138,9 @@ class Tensor:
         if not self._data.shape:
             raise TypeError("a 0-d tensor has no length")
         return self.shape[0]
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         body = str(backend.to_numpy(self._data)).replace("\n", "\n       ")
@@ -451,6 +455,8 @@ def _own_array(data: Operand) -> Array:
         array = backend.asarray(data)
         array = array.astype(xp.float32) if array.dtype == xp.float16 else array.copy()
     else:
+        if data is None or isinstance(data, str):  # NaN and what the text says, to NumPy
+            raise TypeError(f"a tensor holds numbers or booleans, not {escape(repr(data))}")
         array = backend.asarray(data, dtype=xp.float32)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a tensor holds numbers or booleans, not {array.dtype}")

@@ -123,7 +123,7 @@ class Parts:
 
         def rule(g: Array) -> tuple[tuple[Any, ...], tuple[Array, ...]]:
             def walk_back(loss: Tensor, others: dict[Any, Array]) -> dict[Any, Array]:
-                roots: dict[Any, Array] = {loss._node: g} if g else {}
+                roots: dict[Any, Array] = {loss._node: g} if g or not others else {}  # 0 beside others adds nothing
                 return dict(walk(roots | others, since=since))
 
             with blas.one_thread():

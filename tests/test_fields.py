@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from math import inf, nan
 
+import numpy as np
 import pytest
 
 from minilora.fields import checked, choice, field_problems, flag, kind_of, number, token, tokens, whole
@@ -57,6 +58,14 @@ def test_a_value_of_another_kind_is_refused_by_name(name, values, words):
     for value in values:
         (problem,) = field_problems(Settings(**{name: value}))
         assert problem.startswith(f"{name} must be {words}, not {value!r}"), value
+
+
+def test_scalars_of_numpy_become_those_of_python():
+    given = Settings(np.int64(4), width=np.uint8(3), lr=np.float64(0.5), dropout=np.float32(0.25), bias=np.bool_(True))
+    assert field_problems(given) == []
+    plain = Settings(4, width=3, lr=0.5, dropout=0.25, bias=True)
+    assert given == plain and [type(v) for v in vars(given).values()] == [type(v) for v in vars(plain).values()]
+    assert field_problems(Settings(np.float64(4)))[0].endswith("not 4.0")
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_fields():

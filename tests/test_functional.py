@@ -560,6 +560,12 @@ def test_linear_cross_entropy_chunk_by_chunk(monkeypatch):
         )
 
 
+def test_rms_norm_of_integers():
+    x = np.array([[1, 2, 3, 4], [0, 0, -7, 9]])
+    for ids in (x, Tensor(x)):
+        np.testing.assert_array_equal(F.rms_norm(ids).numpy(), F.rms_norm(Tensor(x.astype("float64"))).numpy())
+
+
 def test_rows_of_a_chunk():
     assert F.chunk_rows(2048, 64, 4) == 256  # 2 MiB of logits, four times the weight
     assert F.chunk_rows(2048, 128, 4) == 512
@@ -594,6 +600,18 @@ losses = pytest.mark.parametrize(
     ],
     ids=["cross_entropy", "linear_cross_entropy"],
 )
+
+
+@losses
+def test_a_number_of_items_may_be_a_tensor_and_is_positive(loss):
+    logits, targets = np.random.default_rng(0).standard_normal((6, 5)), np.array([1, -100, 4, 0, 2, 2])
+    expected = loss(Tensor(logits), targets, num_items=4).item()
+    for four in (Tensor(4.0), Tensor([4]), np.array(4), np.array([4]), np.int64(4)):
+        found = loss(Tensor(logits), targets, num_items=four)
+        assert found.item() == expected and found.shape == () and found.dtype == "float64"
+    for bad in (0, -1, float("nan"), Tensor(0.0)):
+        with pytest.raises(ValueError, match="must be positive, not"):
+            loss(Tensor(logits), targets, num_items=bad)
 
 
 @losses

@@ -574,6 +574,22 @@ def test_shapes_that_do_not_fit_are_refused(bad):
 
 # What goes in
 
+
+@pytest.mark.parametrize("bad", [None, "2", "two"])
+def test_what_is_no_number_is_refused(bad):
+    t = Tensor(np.ones(3))
+    for use in (lambda: t + bad, lambda: bad * t, lambda: t @ bad, lambda: Tensor(bad)):
+        with pytest.raises(TypeError, match=f"numbers or booleans, not {bad!r}"):
+            use()
+
+
+def test_float16_is_computed_with_in_float32():
+    half = backend.asarray(np.full((1, 4), 300, "float16"))
+    for found in (ops.multiply(half, half), Tensor(np.full(4, 300.0)) * half, ops.add(half, half) * 150.0):
+        np.testing.assert_array_equal(found.numpy(), np.full((1, 4), 90_000, "float32"))
+        assert found.dtype.kind == "f" and found.dtype != "float16"
+
+
 SCALARS = [2, 2.0, True, np.float64(2), np.float32(2), np.float16(2), np.int64(2), np.int32(2), np.bool_(True)]
 WITH_A_SCALAR = {
     "t + s": lambda t, s: t + s,

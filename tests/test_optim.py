@@ -230,6 +230,12 @@ def test_settings_of_adamw_out_of_range_are_refused(bad):
         optim.AdamW([Tensor([1.0], requires_grad=True)], lr=0.1, **bad)
 
 
+@pytest.mark.parametrize("momentum", [-0.1, float("nan"), float("inf")])
+def test_a_momentum_out_of_range_is_refused(momentum):
+    with pytest.raises(ValueError, match=f"momentum.*{momentum}"):
+        optim.SGD([Tensor([1.0], requires_grad=True)], lr=0.1, momentum=momentum)
+
+
 @pytest.mark.parametrize("make", [optim.SGD, optim.AdamW])
 def test_parameters_that_cannot_be_are_refused(make):
     p = Tensor(np.ones(3), requires_grad=True)
@@ -241,9 +247,14 @@ def test_parameters_that_cannot_be_are_refused(make):
         make([p, p], lr=0.1)
     with pytest.raises(ValueError, match="twice"):
         make([{"params": [p]}, {"params": [p]}], lr=0.1)
-    for bad in (p, [("name", p)], [np.ones(3)], ["weight"]):  # one tensor would be walked row by row
+    for bad in (p, [("name", p)], [np.ones(3)], ["weight"]):
         with pytest.raises((TypeError, ValueError)):
             make(bad, lr=0.1)
+    for lone in (p, [{"params": p}], [{"params": [Tensor(1.0, requires_grad=True)]}, {"params": p}]):  # not its rows
+        with pytest.raises(TypeError, match="in a list"):
+            make(lone, lr=0.1)
+    with pytest.raises(ValueError, match=r"computed tensor, of shape \(3,\)"):
+        make([p, p * 2], lr=0.1)
 
 
 # State
@@ -287,8 +298,10 @@ def test_the_state_has_arrays_and_steps_by_position():
         {"2.step": 1, "2.m": np.ones(2), "2.v": np.ones(2)},
         {"0.step": 1, "0.m": np.ones((3, 4))},
         {"x.m": np.ones((3, 4))},
+        {"0.step": 5},
+        {"0.step": -1, "0.m": np.ones((3, 4)), "0.v": np.ones((3, 4))},
     ],
-    ids=["turned", "longer", "beyond", "without v", "no position"],
+    ids=["turned", "longer", "beyond", "without v", "no position", "of SGD", "before the first step"],
 )
 def test_a_state_that_does_not_fit_is_refused(state):
     optimizer, _ = run("adamw", parameters(), [1])
@@ -297,6 +310,29 @@ def test_a_state_that_does_not_fit_is_refused(state):
         optimizer.load_state_dict(state)
     for key, value in optimizer.state_dict().items():
         np.testing.assert_array_equal(host(value), before[key])
+
+
+def test_a_state_takes_the_dtypes_of_the_parameters():
+    optimizer, _ = run("adamw", parameters(), [1])
+    optimizer.load_state_dict({"0.step": np.int64(3), "0.m": np.ones((3, 4), int), "0.v": np.ones((3, 4), "float16")})
+    assert optimizer.state[0]["m"].dtype == optimizer.state[0]["v"].dtype == "float64"
+    run("adamw", parameters(), [2], optimizer)
+
+
+def test_a_state_of_sgd_without_momentum_has_steps_alone():
+    first, _ = run("sgd", parameters(), [1])
+    second = optim.SGD(parameters(), lr=0.1, momentum=0.9)
+    second.load_state_dict(first.state_dict())
+    assert second.state_dict() == {"0.step": 1, "1.step": 1}
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.AdamW])
+def test_a_gradient_of_another_shape_is_refused_before_anything_moves(make):
+    a, b = with_gradients(np.ones(2), np.ones(3))
+    b.grad = backend.asarray(np.ones(1))
+    with pytest.raises(ValueError, match=r"parameter 1, of shape \(3,\), has a gradient of \(1,\)"):
+        make([a, b], lr=0.1).step()
+    np.testing.assert_array_equal(a.numpy(), 0)
 
 
 # Clipping
@@ -317,6 +353,12 @@ def test_clipping_scales_all_together_and_returns_the_norm_before():
     np.testing.assert_allclose(host(params[0].grad), a / 5, rtol=1e-6)
     np.testing.assert_allclose(host(params[1].grad), b / 5, rtol=1e-6)
     assert float(optim.clip_grad_norm_(params, 1.0)) == pytest.approx(1)
+
+
+def test_a_lone_tensor_is_clipped_too():
+    (p,) = with_gradients(np.array([3.0, 4.0]))
+    assert float(optim.clip_grad_norm_(p, 1.0)) == pytest.approx(5)
+    np.testing.assert_allclose(host(p.grad), [0.6, 0.8], rtol=1e-6)
 
 
 def test_small_gradients_are_not_scaled():

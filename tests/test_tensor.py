@@ -104,8 +104,10 @@ def test_shape_and_friends():
     assert t.T.shape == (3, 2) and Tensor(np.ones((2, 3, 4))).T.shape == (4, 3, 2)
     scalar = Tensor(2.5)
     assert (scalar.shape, scalar.ndim, scalar.size) == ((), 0, 1)
-    with pytest.raises(TypeError):
-        len(scalar)
+    assert [row.shape for row in t] == [(3,), (3,)]
+    for walk in (len, list, sum):
+        with pytest.raises(TypeError, match="0-d"):
+            walk(scalar)
 
 
 def test_item_and_float_and_bool():

@@ -165,6 +165,22 @@ def test_backward_twice_is_refused_and_several_calls_add_up():
     assert_close({name: p.grad for name, p in model.named_parameters()}, whole)
 
 
+def test_a_number_of_items_may_be_a_tensor_and_not_0():
+    model = llama()
+    assert model(IDS, labels=LABELS, num_items_in_batch=Tensor(5.0)).loss.item() == pytest.approx(
+        model(IDS, labels=LABELS, num_items_in_batch=5).loss.item()
+    )
+    with pytest.raises(ValueError, match="must be positive, not 0"):
+        model(IDS, labels=LABELS, num_items_in_batch=0)
+
+
+def test_a_loss_of_no_weight_has_gradients_of_zero():
+    model = llama()
+    split = found(model, model(IDS, labels=LABELS).loss * 0)
+    assert len(split) == 1 + sum(1 for _ in model.parameters())
+    assert not any(array.any() for array in split.values())
+
+
 @pytest.mark.parametrize("name", ["llama", "classifier", "prompt"])
 @pytest.mark.parametrize("with_loss", [True, False])
 def test_logits_have_their_values_and_gradients(name, with_loss):

@@ -6,7 +6,7 @@ from minilora import backend, kernels
 from minilora.backend import Array, xp
 from minilora.functional.activations import plain_log_softmax
 from minilora.functional.rows import as_rows, row_blocks
-from minilora.ops import number, raw
+from minilora.ops import raw
 from minilora.tensor import Operand, Tensor, is_recording, record, wrap
 
 # The plain form
@@ -25,7 +25,8 @@ def cross_entropy(logits: Operand, targets: Operand, ignore_index: int = -100, n
 
     logits: (..., V); targets: integers (...), of which `ignore_index` does not count. num_items: what the sum is
     divided by, by default the number of targets that count; a part of a larger batch passes the whole batch's number.
-    Raises IndexError for a target outside 0 … V-1 and ValueError where the shapes do not fit or no target counts.
+    Raises IndexError for a target outside 0 … V-1 and ValueError where the shapes do not fit, no target counts or
+    num_items is not positive.
     """
     a = raw(logits)
     shape, dtype = a.shape, a.dtype
@@ -118,8 +119,14 @@ def _valid_targets(
     used = flat if valid is None else flat[valid]
     if num_items is None and not len(used):
         raise ValueError(f"cross_entropy has no target that counts: all are {ignore_index}")
+    if num_items is None:
+        num_items = len(used)
+    elif hasattr(num_items, "item"):  # a Tensor or an array of one number
+        num_items = num_items.item()
+    if not num_items > 0:
+        raise ValueError(f"the number of items that a loss is divided by must be positive, not {num_items}")
     target = backend.checked_indices(used, shape[-1], "target")
-    return None if valid is None else backend.asarray(valid), target, number(num_items) or len(used)
+    return None if valid is None else backend.asarray(valid), target, num_items
 
 
 def _put_rows(rows: Array, valid: Array, shape: tuple[int, ...]) -> Array:

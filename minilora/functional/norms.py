@@ -29,6 +29,8 @@ def plain_layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | Non
 def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
     """x / sqrt(mean(x²) + eps) · w over the last axis (Zhang & Sennrich 2019). x: (..., C); weight: (C,)."""
     a, eps = raw(x), number(eps)
+    if a.dtype.kind != "f":  # integers: as NumPy's mean and root have them
+        a = a.astype(xp.float64)
     w = None if weight is None else raw(weight)
     width = a.shape[-1]
     rows = as_rows(a)

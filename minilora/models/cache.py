@@ -28,6 +28,8 @@ class KVCache:
             batch, heads, _, size = k.shape
             shape = (batch, heads, self.capacity, size)
             self._layers[layer] = xp.empty(shape, dtype=k.dtype), xp.empty(shape, dtype=v.dtype)
+        if (held := len(self._layers[layer][0])) != len(k):
+            raise MiniloraError(f"the cache holds {held} sequences and the batch has {len(k)}; make one for each")
         end = self.length + k.shape[2]
         if end > self.capacity:
             raise MiniloraError(f"a cache of {self.capacity} positions cannot take {end}; make it with room for all")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from minilora import backend
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, escape
+from minilora.fields import checked, checked_value, is_number, number, whole
 from minilora.models.cache import KVCache
 from minilora.models.lookup import Drafts, lookup_stream
 from minilora.ops import raw
@@ -66,7 +67,8 @@ def generate_stream(
     It ends when all rows have; the last tokens are then the ones that ended. The rest is as of `generate`, whose errors
     are raised by the call, before the first token. past_key_values: a cache that holds the first tokens of `input_ids`
     and not all of them; those are not read again, and what is read goes into it (all but the last token drawn), so that
-    the next turn of a conversation begins where this one ended.
+    the next turn of a conversation begins where this one ended. Of several rows, one that has ended reads on what it is
+    filled up with.
     """
     _check_settings(max_new_tokens, temperature, top_k, top_p)
     ids, mask = _prompts(input_ids, attention_mask)
@@ -75,13 +77,16 @@ def generate_stream(
     virtual = model.body.virtual_tokens
     _check_length(virtual, length, max_new_tokens, model.config.max_position_embeddings)
     eos = model.config.eos_token_id if eos_token_id is None else eos_token_id
-    eos = np.atleast_1d([] if eos is None else eos).astype(np.int64)
+    eos = np.atleast_1d([] if eos is None else eos)
+    if eos.size and eos.dtype.kind not in "iu":
+        raise MiniloraError(f"eos_token_id must be token ids, not {escape(repr(eos.tolist()))}")
+    eos = eos.astype(np.int64)
     pad = model.config.pad_token_id if pad_token_id is None else pad_token_id
     pad = (int(eos[0]) if eos.size else 0) if pad is None else pad
     seeds = seed if isinstance(seed, list) else [seed] * batch
     if len(seeds) != batch:
         raise MiniloraError(f"generate was given {len(seeds)} seeds for {batch} rows")
-    rngs = [np.random.default_rng(row_seed) for row_seed in seeds]
+    rngs = [np.random.default_rng(checked_value("seed", row_seed, whole(0))) for row_seed in seeds]
     cache = KVCache(virtual + length + max_new_tokens) if past_key_values is None else past_key_values
     held = max(cache.length - virtual, 0)
     if held >= length:
@@ -91,21 +96,24 @@ def generate_stream(
         return lookup_stream(model, drafts, mask, max_new_tokens, eos, cache)
 
     def draw() -> Iterator[np.ndarray]:
-        active, seen, step_ids = np.arange(batch), mask, ids[:, held:]  # active: rows that have not ended
+        rows: np.ndarray = np.arange(batch)
+        ended: np.ndarray = np.zeros(batch, dtype=bool)
+        seen, step_ids = mask, ids[:, held:]
         for _ in range(max_new_tokens):
             with no_grad():  # not around the yield: the flag is the caller's there
                 hidden = model.body(step_ids, attention_mask=seen, past_key_values=cache)  # (b, T, C)
                 logits = backend.to_numpy(model.lm_head(hidden[:, -1]).data)  # (b, V)
-            tokens = _sample(logits, temperature, top_k, top_p, [rngs[row] for row in active])
+            tokens = np.where(ended, pad, _sample(logits, temperature, top_k, top_p, [rngs[row] for row in rows]))
             column = np.full(batch, pad, dtype=np.int64)
-            column[active] = tokens
+            column[rows] = tokens
             yield column
-            going_on = ~np.isin(tokens, eos)
-            if not going_on.any():
+            ended = ended | np.isin(tokens, eos)
+            if ended.all():
                 return
-            if not going_on.all():
-                cache.keep_rows(going_on.nonzero()[0])
-            active, seen, step_ids = active[going_on], seen[going_on], tokens[going_on][:, None]
+            if ended.any() and past_key_values is None:  # a cache of the caller's keeps all rows
+                cache.keep_rows((~ended).nonzero()[0])
+                rows, seen, tokens, ended = (a[~ended] for a in (rows, seen, tokens, ended))
+            step_ids = tokens[:, None]
             seen = np.concatenate([seen, np.ones_like(step_ids)], axis=1)
 
     return draw()
@@ -138,21 +146,20 @@ def _sample(
 
 
 def _check_settings(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if max_new_tokens < 0:
-        raise MiniloraError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
-    if not 0 <= temperature < np.inf:
-        raise MiniloraError(f"temperature must be 0 or a positive number, not {temperature}")
-    if top_k is not None and top_k < 1:
-        raise MiniloraError(f"top_k must be at least 1, not {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise MiniloraError(f"top_p must be above 0 and at most 1, not {top_p}")
+    checked_value("max_new_tokens", max_new_tokens, whole(0))
+    checked_value("temperature", temperature, number(1.0, least=0))
+    checked_value("top_k", top_k, whole(None, least=1, optional=True))
+    checked_value("top_p", top_p, checked(None, "a number above 0 and at most 1", _is_share, optional=True))
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and 0 < value <= 1
 
 
 def _check_lookup(num_tokens: int | None, batch: int, temperature: float) -> None:
     if num_tokens is None:
         return
-    if num_tokens < 1:
-        raise MiniloraError(f"prompt_lookup_num_tokens must be at least 1, not {num_tokens}")
+    checked_value("prompt_lookup_num_tokens", num_tokens, whole(1, least=1))
     if batch > 1 or temperature != 0:
         raise MiniloraError(
             "prompt_lookup_num_tokens is for one row at temperature 0, "

@@ -17,7 +17,7 @@ import numpy as np
 from minilora import backend, blas, nn, ops, threads
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
-from minilora.errors import FormatError, MiniloraError, first_few
+from minilora.errors import FormatError, MiniloraError, first_few, unknown
 from minilora.formats import huggingface
 from minilora.formats.atomic import show_path
 from minilora.formats.gguf import GGUF, is_gguf, read_gguf
@@ -82,7 +82,8 @@ def _in_parts(
     """
     names = ("input_ids", "attention_mask", "labels")
     batch = {name: host_ids(given[name]) for name in names if given.get(name) is not None}
-    num_items = given.get("num_items_in_batch") or given["self"].count_targets(batch["labels"])
+    num_items = given.get("num_items_in_batch")
+    num_items = given["self"].count_targets(batch["labels"]) if num_items is None else num_items
     if not num_items or len({len(array) for array in batch.values()}) > 1:
         raise ValueError("the arguments do not fit")
 
@@ -209,15 +210,18 @@ class Pretrained(nn.Module):
         return name.endswith(tuple(f".{linear}.weight" for linear in cls.transposed_linears))
 
     def save_pretrained(
-        self, folder: str | os.PathLike[str], tokenizer_json: str | None = None, dtype: str = "float32"
+        self, folder: str | os.PathLike[str], tokenizer_json: str | None = None, dtype: Any = "float32"
     ) -> None:
         """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
 
-        dtype: "float32" or "float16". A tied head is stored once, as the embedding.
+        dtype: "float32" or "float16", as text or NumPy's. A tied head is stored once, as the embedding.
 
         MiniloraError for a model with an adapter on it or with layers in 4 bits, and for weights beyond the dtype.
         """
         check_plain(self)
+        dtype = str(getattr(dtype, "__name__", dtype))  # np.float16, too
+        if dtype not in ("float32", "float16"):
+            raise MiniloraError(unknown("dtype", dtype, ("float32", "float16")))
         config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
         with np.errstate(over="ignore"):
             tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
@@ -233,7 +237,7 @@ class Pretrained(nn.Module):
 
 def check_plain(model: nn.Module) -> None:
     """MiniloraError for a model that a file has no place for: with an adapter on it, or with layers in 4 bits."""
-    if hasattr(model, "base_model") or getattr(model, "_is_adapted", False):
+    if nn.adapted_modules(model):
         raise MiniloraError(
             "the model has an adapter on it, which the file has no place for: merge_and_unload it before"
         )

@@ -16,6 +16,7 @@ import numpy as np
 
 from minilora import backend, nn
 from minilora import functional as F
+from minilora.errors import MiniloraError, escape
 from minilora.formats.stored import StoredTensor
 from minilora.models.language_model import Body, LanguageModel, Output, Pretrained, by_rows, host_ids, normal, token_ids
 from minilora.models.llama_config import LlamaConfig
@@ -169,9 +170,16 @@ class LlamaForSequenceClassification(_LlamaPretrained):
     ) -> Output:
         """input_ids: (B, T); labels: (B,). The loss is the mean over labels that are not -100, or their sum divided by
         `num_items_in_batch`. The last real token is the last that attention_mask marks, else the last that is not
-        padding.
+        padding. MiniloraError for labels where the configuration has one class alone, or another loss than
+        cross-entropy.
         """
         ids = token_ids(input_ids)
+        kind = self.config.extra.get("problem_type") or "single_label_classification"
+        if labels is not None and (self.config.num_labels == 1 or kind != "single_label_classification"):
+            raise MiniloraError(
+                f"the loss is of one class out of several, not of num_labels={self.config.num_labels} with "
+                f"problem_type {escape(repr(kind))}: take the logits, without labels, and a loss of your own"
+            )
         if attention_mask is not None:
             real = host_ids(attention_mask) != 0
         elif self.config.pad_token_id is not None:

@@ -104,6 +104,7 @@ class LlamaConfig:
             config["id2label"] = self.extra.get("id2label", {})
             if len(config["id2label"]) != self.num_labels:
                 config["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
+            config |= {name: value for name, value in self.extra.items() if name == "problem_type"}
             config["label2id"] = {label: int(i) for i, label in config["id2label"].items()}
         return config
 

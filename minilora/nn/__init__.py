@@ -13,7 +13,7 @@ from minilora.nn.layers import (
     replayed_dropout,
     row_generators,
 )
-from minilora.nn.module import Module, Parameter
+from minilora.nn.module import Module, Parameter, adapted_modules
 
 __all__ = [
     "Dropout",
@@ -25,6 +25,7 @@ __all__ = [
     "RMSNorm",
     "RowGenerators",
     "active_dropouts",
+    "adapted_modules",
     "dropout_rng",
     "manual_seed",
     "replayed_dropout",

@@ -171,6 +171,12 @@ class Module:
         return f"{type(self).__name__}({self.extra_repr()}{body}{chr(10) if body else ''})"
 
 
+def adapted_modules(model: Module) -> list[str]:
+    """Paths of what `peft` has changed: its wrapper, the model in it, and the layers that stand around others."""
+    marks = {"base_model", "base_layer", "_is_adapted"}
+    return [path or "the model" for path, module in model.named_modules() if marks & vars(module).keys()]
+
+
 def _found(name: str, value: object, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
     """(name, value) where it is of that kind, or (name.key, item) of all that are in a list, tuple or dictionary."""
     if isinstance(value, kind):

@@ -41,3 +41,4 @@ __all__ = [
     "load_adapters",
     "lora_plus_groups",
 ]
+__all__ += [config.__name__ for config in CONFIGS.values()]

@@ -49,6 +49,15 @@ class AdaLoraConfig(TargetedConfig):
 
     tinit, tfinal: steps; None: a tenth and three tenths of the training's. total_step: None: as many as the training
     has. rank_pattern: which triplets a file has left, as PEFT writes it.
+
+    `train.loop` does the rest by itself. A loop of your own calls the hook, or no rank falls and nothing is orthogonal:
+
+        hook = adapted.training_hook(steps)
+        for step in range(1, steps + 1):
+            (adapted(ids, labels=ids).loss + hook.extra_loss()).backward()  # None where orth_reg_weight is 0
+            optimizer.step()
+            hook.after_step(step)  # it reads the gradients
+            optimizer.zero_grad()
     """
 
     target_r: int = whole(8, least=1)  # triplets a layer at the end, on average

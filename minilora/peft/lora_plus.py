@@ -1,9 +1,9 @@
 """LoRA+: B learns faster than A (Hayou et al. 2024, section 4: their ratio λ, 16 by default)."""
 
-from math import inf
-
 from minilora import nn
 from minilora.errors import MiniloraError, escape
+from minilora.fields import is_number
+from minilora.ops import number
 
 
 def lora_plus_groups(model: nn.Module, lr: float, ratio: float = 16.0, weight_decay: float = 0.0) -> list[dict]:
@@ -14,7 +14,7 @@ def lora_plus_groups(model: nn.Module, lr: float, ratio: float = 16.0, weight_de
     lr is a little lower than without the ratio. Raises MiniloraError where no B trains, or for a ratio that is not a
     positive number.
     """
-    if type(ratio) not in (int, float) or not 0 < ratio < inf:
+    if not is_number(ratio := number(ratio)) or not ratio > 0:
         raise MiniloraError(f"the ratio of LoRA+ must be a positive number, such as 16, not {escape(repr(ratio))}")
     live = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not any(_is_b(name) for name in live):

@@ -20,6 +20,7 @@ from minilora import nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape, unknown
 from minilora.fields import is_number
+from minilora.ops import number
 from minilora.peft.config import PeftConfig, changed
 from minilora.peft.lora import LoraConfig, LoraLinear
 
@@ -64,7 +65,7 @@ def weighted_sum(parts: list[Summand], combination: str, order: Iterable[str]) -
     if not parts:
         raise MiniloraError("a sum needs at least one adapter")
     for part in parts:
-        check_number("the weight of an adapter", part.weight)
+        part.weight = checked_number("the weight of an adapter", part.weight)
         if problem := part.problem():
             raise MiniloraError(problem)
     paths = [path for path in order if any(path in part.layers for part in parts)]
@@ -88,10 +89,11 @@ def weighted_sum(parts: list[Summand], combination: str, order: Iterable[str]) -
     return config, {path: [_padded(f, rank, axis) for axis, f in enumerate(combine(at[path]))] for path in paths}
 
 
-def check_number(what: str, value: object) -> None:
-    """MiniloraError where `value` is no finite number."""
-    if not is_number(value):
+def checked_number(what: str, value: Any) -> Any:
+    """The value, as a Python number; MiniloraError where it is no finite number."""
+    if not is_number(value := number(value)):
         raise MiniloraError(f"{what} must be a number, such as 0.7, not {escape(repr(value))}")
+    return value
 
 
 def _cat(layers: list) -> tuple[Any, Any]:

@@ -6,22 +6,22 @@ Disabling and unloading put back the very objects that stood there before, so no
 Of several adapters, which have names, one is in place at a time; switching swaps modules, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError, escape, unknown
-from minilora.peft.config import AdapterLayer, PeftConfig, TrainingHook, is_transposed
+from minilora.peft.config import PeftConfig, TrainingHook, is_transposed
 from minilora.peft.files import write_adapter
 from minilora.peft.method import method_of
-from minilora.peft.mixing import Summand, check_number, weighted_sum
+from minilora.peft.mixing import Summand, checked_number, weighted_sum
 from minilora.peft.sites import Adapter, Site, fresh_adapter, loaded_adapter, plan_of
 from minilora.quant import dequantize_model, quantization
 
 
 def _check_plain(model: nn.Module) -> None:
-    if any(isinstance(m, (PeftModel, AdapterLayer)) or "_is_adapted" in vars(m) for _, m in model.named_modules()):
+    if nn.adapted_modules(model):
         raise MiniloraError(
             "the model is adapted already: take the plain model that merge_and_unload() or unload() returns"
         )
@@ -103,11 +103,12 @@ class PeftModel(nn.Module):
         """Put the adapter of that name in place of the active one. It trains, as in PEFT, unless in inference mode."""
         self._must_be_in("switch")
         adapter = self._named(adapter_name)
-        was_on = self._is_on
+        was_on, before = self._is_on, self._active
         self._switch(False)
         self._active = adapter
-        adapter.trains = not inference_mode
-        self._set_what_trains()
+        adapter.trains, adapter.flags = not inference_mode, {}
+        self._set_what_trains(before)
+        self._set_what_trains(adapter)
         self._switch(was_on)
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -163,7 +164,7 @@ class PeftModel(nn.Module):
         MiniloraError, and changes nothing, where the change is no multiple of something: DoRA, PiSSA, virtual tokens.
         """
         self._must_be_in("scale")
-        check_number("the strength of an adapter", strength)
+        strength = checked_number("the strength of an adapter", strength)
         neutral = [(site, {} if strength == 1 else site.neutral()) for site in self._sites]
         if any(values is None for _, values in neutral):
             name = "PiSSA" if getattr(self.peft_config, "is_pissa", False) else method_of(self.peft_config).label
@@ -175,8 +176,11 @@ class PeftModel(nn.Module):
             site.trained = {name: parameters[name].data for name in values or ()}
             for name, start in (values or {}).items():
                 parameters[name].data = start + strength * (site.trained[name] - start)
-        self._active.strength = strength
-        self._set_what_trains()
+        was, self._active.strength = self._active.strength, strength
+        if strength != 1 == was:
+            self._active.flags = {p: p.requires_grad for p in self._active.parameters()}
+        if (strength == 1) != (was == 1):
+            self._set_what_trains(self._active)
 
     def _named(self, name: str) -> Adapter:
         if not isinstance(name, str) or name not in self._adapters:
@@ -193,14 +197,13 @@ class PeftModel(nn.Module):
     def _add(self, adapter: Adapter, notes: Sequence[str] = ()) -> None:
         self._adapters[adapter.name] = adapter
         self.notes += [f"{adapter.name}: {note}" for note in notes]
-        self._set_what_trains()
+        self._set_what_trains(adapter)
 
-    def _set_what_trains(self) -> None:
-        for adapter in self._adapters.values():
-            trains = adapter is self._active and adapter.trains and adapter.strength == 1
-            for site in adapter.sites:
-                for parameter in site.parameters().values():
-                    parameter.requires_grad = trains
+    def _set_what_trains(self, adapter: Adapter) -> None:
+        """Of an adapter whose place, mode or strength has changed: flags that were set by hand stay on the others."""
+        trains = adapter is self._active and adapter.trains and adapter.strength == 1
+        for parameter in adapter.parameters():
+            parameter.requires_grad = trains and adapter.flags.get(parameter, True)
 
     @property
     def _sites(self) -> list[Site]:
@@ -237,6 +240,12 @@ class PeftModel(nn.Module):
         """What the method does in a training loop of `steps` steps besides its layers; None: nothing."""
         return self.peft_config.training_hook(self, steps)
 
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """As of a Module. MiniloraError at another strength than 1, whose next change would undo it."""
+        if self.strength != 1:
+            raise MiniloraError(f"values are loaded at a strength of 1, not {self.strength:g}: set_strength(1) before")
+        super().load_state_dict(state, strict)
+
     # Counting
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
@@ -249,8 +258,7 @@ class PeftModel(nn.Module):
         self._switch(False)
         base, stored = list(self.base_model.parameters()), sum(m.num_quantized for _, m in self.named_modules())
         self._switch(was_on)
-        sites = [site for adapter in self._adapters.values() for site in adapter.sites]
-        unique = {id(p): p for p in [*base, *(p for site in sites for p in site.parameters().values())]}
+        unique = {id(p): p for p in [*base, *(p for adapter in self._adapters.values() for p in adapter.parameters())]}
         sizes = [(p.size, p.requires_grad) for p in unique.values()]
         return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes) + stored
 
@@ -297,8 +305,8 @@ class PeftModel(nn.Module):
         for site, module in merged:
             self.replace(f"base_model.{site.path}", module.train(training))
             flags = {name: p.requires_grad for name, p in site.original.named_parameters()}
-            for name, parameter in module.named_parameters():
-                parameter.requires_grad = flags.get(name, not site.original.num_quantized)
+            for name, parameter in module.named_parameters():  # in floats, what was in 4 bits trains again
+                parameter.requires_grad = bool(site.original.num_quantized) or flags.get(name, True)
         if was_in_4_bits:
             dequantize_model(self.base_model)
             self.notes.append("the base was in 4 bits; the merged model is in floats, and larger")
@@ -383,7 +391,7 @@ def load_adapters(model: nn.Module, adapters: Sequence[tuple[Any, float]], stren
     if not adapters:
         raise MiniloraError("there is no adapter to load: give at least one folder with its weight")
     for value in (strength, *(weight for _, weight in adapters)):
-        check_number("the strength or weight of an adapter", value)
+        checked_number("the strength or weight of an adapter", value)
     names, weights = [str(folder) for folder, _ in adapters], [weight for _, weight in adapters]
     adapted = PeftModel.from_pretrained(model, names[0], names[0])
     try:

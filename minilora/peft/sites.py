@@ -13,6 +13,7 @@ import numpy as np
 
 from minilora import backend, nn
 from minilora.errors import FormatError, MiniloraError
+from minilora.fields import checked_value, whole
 from minilora.peft.config import CLASSIFIER_HEADS, AdapterLayer, PeftConfig, few, is_transposed, matching, tied
 from minilora.peft.files import SavedAdapter
 from minilora.tensor import Tensor
@@ -64,6 +65,11 @@ class Adapter:
     untied: list[str]  # paths of the modules that share no weight any more while it is in place
     trains: bool = True
     strength: float = 1.0
+    flags: dict[Tensor, bool] = field(default_factory=dict)  # what trained at strength 1, while another freezes all
+
+    def parameters(self) -> list[Tensor]:
+        """What trains, where it is in place."""
+        return [parameter for site in self.sites for parameter in site.parameters().values()]
 
 
 @dataclass
@@ -141,6 +147,7 @@ def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) ->
     """A fresh adapter of the plain `model`, not yet in its places, and notes on it."""
     if not isinstance(config, PeftConfig):
         raise TypeError(f"an adapter needs a configuration such as LoraConfig(), not {type(config).__name__}")
+    seed = checked_value("seed", seed, whole(0))
     config = deepcopy(config)
     config.__post_init__()  # its values may have been changed since
     plan = plan_of(model, config)

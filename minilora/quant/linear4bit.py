@@ -134,8 +134,7 @@ def quantize_model(
     check_options(blocksize, quant_type)
     if quantized := quantized_linears(model):
         raise MiniloraError(f"the model is quantized already: {first_few(quantized)}; dequantize_model() leads back")
-    marks = {"base_layer", "_is_adapted"}  # of what `peft` has changed
-    if adapted := [path or "the model" for path, module in model.named_modules() if marks & vars(module).keys()]:
+    if adapted := nn.adapted_modules(model):
         raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; quantize the plain model, then adapt it")
     linears: dict[str, Any] = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
     if not linears:
@@ -182,7 +181,12 @@ def _recomputing(model: nn.Module, flag: bool) -> nn.Module:
 
 
 def dequantize_model(model: nn.Module) -> nn.Module:
-    """Put plain Linears, with the weights that they computed with, in the place of all Linear4bit. Returns `model`."""
+    """Put plain Linears, with the weights that they computed with, in the place of all Linear4bit. Returns `model`.
+
+    Raises MiniloraError for a model with an adapter, which merges into floats itself.
+    """
+    if adapted := nn.adapted_modules(model):
+        raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; merge_and_unload() or unload() it before")
     layers = _in_4_bits(model)
     for path in list(layers):  # one by one, as above
         model.replace(path, layers.pop(path).to_float())

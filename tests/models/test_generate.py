@@ -169,6 +169,29 @@ def test_a_stream_goes_on_from_a_cache():
         model.generate_stream(longer, 4, past_key_values=cache)
 
 
+def test_a_cache_of_several_rows_keeps_those_that_have_ended():
+    """So that the next turn of all of them goes on from it, what they were filled up with included."""
+    model, cache = endless(), KVCache(32)
+    end = int(greedy(model, PROMPTS)[0, 5])
+    settings = {"temperature": 0, "eos_token_id": end, "pad_token_id": PAD}
+    new = list(model.generate_stream(PROMPTS, 6, **settings, past_key_values=cache))
+    first = np.column_stack([PROMPTS, *new])
+    assert (first[0, 6:] == PAD).all() and len(new) == 6
+    np.testing.assert_array_equal(first, model.generate(PROMPTS, 6, **settings))
+    longer = np.column_stack([first, [3, 4, 5]])
+    found = np.column_stack(list(model.generate_stream(longer, 4, temperature=0, past_key_values=cache)))
+    np.testing.assert_array_equal(found, greedy(model, longer, 4)[:, 11:])
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_cache_is_of_one_batch(rows):
+    model, cache = endless(), KVCache(32)
+    with no_grad():
+        model(PROMPTS, past_key_values=cache)
+        with pytest.raises(MiniloraError, match=f"holds 3 sequences and the batch has {rows}"):
+            model(PROMPTS[:rows, :1], past_key_values=cache)
+
+
 # The end of a row
 
 
@@ -360,6 +383,14 @@ def test_large_logits_do_not_overflow():
         ({"top_p": 0.0}, "top_p"),
         ({"top_p": 1.1}, "1.1"),
         ({"top_p": float("nan")}, "nan"),
+        ({"max_new_tokens": 5.0}, "max_new_tokens must be a whole number of at least 0, not 5.0"),
+        ({"temperature": "1"}, "temperature must be a number of at least 0, not '1'"),
+        ({"top_k": 2.5}, "top_k must be a whole number of at least 1 or None, not 2.5"),
+        ({"top_p": "0.9"}, "top_p must be a number above 0 and at most 1 or None, not '0.9'"),
+        ({"eos_token_id": "a"}, r"eos_token_id must be token ids, not \['a'\]"),
+        ({"eos_token_id": 2.0}, r"eos_token_id must be token ids, not \[2.0\]"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"seed": [1, 2, "3"]}, "seed must be a whole number of at least 0, not '3'"),
         ({"seed": [1, 2]}, "2 seeds for 3 rows"),
         ({"attention_mask": np.ones((3, 5))}, "attention_mask"),
         ({"attention_mask": np.array([[1, 1, 1, 0]] * 3)}, "left"),
@@ -374,6 +405,11 @@ def test_large_logits_do_not_overflow():
 def test_settings_out_of_range_are_refused(settings, text):
     with pytest.raises(MiniloraError, match=text):
         endless().generate(**{"input_ids": PROMPTS, "max_new_tokens": 4, **settings})
+
+
+def test_settings_may_be_scalars_of_numpy():
+    found = endless().generate(PROMPTS, np.int64(4), top_k=np.int32(3), temperature=np.float32(1), seed=np.int64(2))
+    np.testing.assert_array_equal(found, endless().generate(PROMPTS, 4, top_k=3, seed=2))
 
 
 @pytest.mark.parametrize("bad", [11, -1])

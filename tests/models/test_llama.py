@@ -591,7 +591,8 @@ def test_a_transposed_weight_is_saved_as_it_is(tmp_path):
 
 def test_half_precision_on_disk(tmp_path):
     model, ids = tiny(), ids_of(1, 5)
-    model.save_pretrained(tmp_path, dtype="float16")
+    model.save_pretrained(tmp_path, dtype=np.float16)
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float16"
     assert load_file(tmp_path / "model.safetensors")["lm_head.weight"].dtype == np.float16
     again = LlamaForCausalLM.from_pretrained(tmp_path)
     assert all(p.dtype == np.float32 for p in again.parameters())
@@ -604,11 +605,19 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path):
     model.save_pretrained(tmp_path / "whole")
     with pytest.raises(MiniloraError, match="lm_head.weight: a number that float16 cannot hold"):
         model.save_pretrained(tmp_path / "half", dtype="float16")
+    for other in ("int8", "bfloat16", "float", np.float64):
+        with pytest.raises(MiniloraError, match="unknown dtype.*float32, float16"):
+            model.save_pretrained(tmp_path / "other", dtype=other)
     adapted = get_peft_model(model, LoraConfig(r=2))
     with pytest.raises(MiniloraError, match="an adapter on it"):
         adapted.base_model.save_pretrained(tmp_path / "adapted")
+    adapted.unload()
+    sharing = get_peft_model(LlamaForSequenceClassification.from_language_model(model, 3), LoraConfig(r=2))
+    with pytest.raises(MiniloraError, match="an adapter on it"):  # in its body
+        model.save_pretrained(tmp_path / "shared")
+    sharing.unload()
     with pytest.raises(MiniloraError, match="layers in 4 bits cannot be written"):
-        quantize_model(adapted.unload()).save_pretrained(tmp_path / "quantized")
+        quantize_model(model).save_pretrained(tmp_path / "quantized")
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
@@ -621,6 +630,23 @@ def test_a_classifier_keeps_the_names_of_its_classes():
     assert by_number.to_dict("LlamaForSequenceClassification")["label2id"] == {"bad": 0, "good": 1}
     fewer = replace(config, num_labels=2).to_dict("LlamaForSequenceClassification")
     assert fewer["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
+
+
+@pytest.mark.parametrize(
+    "fields, word",
+    [
+        ({"num_labels": 1}, "num_labels=1"),
+        ({"problem_type": "regression"}, "'regression'"),
+        ({"problem_type": "multi_label_classification"}, "'multi_label_classification'"),
+    ],
+)
+def test_a_classifier_has_no_loss_but_that_of_classes(fields, word, tmp_path):
+    config = LlamaConfig.from_dict({**TINY, "num_labels": 3, **fields})
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    model, ids = LlamaForSequenceClassification.from_pretrained(tmp_path), ids_of(2, 5)  # its files say so, too
+    assert model(ids).logits.shape == (2, model.config.num_labels)
+    with pytest.raises(MiniloraError, match=f"one class out of several.*{word}.*without labels"):
+        model(ids, labels=np.array([0, 0]))
 
 
 def test_a_classifier_goes_round(tmp_path):

@@ -230,7 +230,7 @@ def test_a_prompt_with_padding():
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"prompt_lookup_num_tokens": 0}, "prompt_lookup_num_tokens must be at least 1, not 0"),
+        ({"prompt_lookup_num_tokens": 0}, "prompt_lookup_num_tokens must be a whole number of at least 1, not 0"),
         ({"temperature": 0.5}, "for one row at temperature 0, not for 1 row at temperature 0.5"),
         ({"input_ids": np.ones((2, 3), dtype=int)}, "not for 2 rows at temperature 0"),
     ],

@@ -47,6 +47,7 @@ def test_every_parameter_that_trains_has_its_rate():
         "layer_norm.weight": (2.0, 0.0),
         "layer_norm.bias": (2.0, 0.0),
     }
+    assert rates(adapted(), lr=0.5, ratio=np.int64(4)) == rates(adapted(), lr=0.5, ratio=4)
     defaults = rates(adapted(), lr=1e-4)
     assert defaults["fc.lora_B.weight"] == (16e-4, 0.0) and defaults["fc.lora_A.weight"] == (1e-4, 0.0)
 

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 
 import pytest
 
+from minilora import peft
 from minilora.errors import MiniloraError
 from minilora.measure import compare
 from minilora.peft import CONFIGS, METHODS, LoraConfig, Options
@@ -53,7 +54,7 @@ def test_what_is_not_known_is_an_error_and_never_a_gap():
 def test_a_configuration_tells_its_method(name):
     method, tokens = METHODS[name], list(range(20))
     config = method.make_config(Options(rank=3), tokens)
-    assert CONFIGS[config.peft_type] is type(config)
+    assert CONFIGS[config.peft_type] is type(config) and type(config).__name__ in peft.__all__
     told = method_of(config)
     assert told.config is method.config and told.variant == method.variant  # QLoRA's is LoRA's
     assert told is method or not method.variant

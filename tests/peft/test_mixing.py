@@ -282,6 +282,44 @@ def test_training_goes_on_at_strength_one_alone_and_from_where_it_was():
     assert np.array_equal(logits(m), after)
 
 
+def test_what_was_frozen_by_hand_stays_frozen(tmp_path):
+    """As in LoRA-FA, whose A does not train: whatever comes beside it, and back from another strength."""
+    m = trained(folder=tmp_path)
+    for name, p in m.named_parameters():
+        p.requires_grad = "lora_B" in name
+    expected = live(m)
+    m.load_adapter(tmp_path, "other")
+    m.add_adapter("third", LORA)
+    m.set_strength(1.0)
+    assert live(m) == expected
+    m.set_strength(0.5)
+    m.set_strength(0.7)
+    assert not live(m)
+    m.set_strength(1.0)
+    assert live(m) == expected
+    m.set_adapter("default")  # says itself what trains
+    assert live(m) > expected
+
+
+def test_values_are_loaded_at_strength_one_alone():
+    m, other = trained(), state(trained(seed=1))
+    m.set_strength(0.5)
+    with pytest.raises(MiniloraError, match="not 0.5: set_strength"):
+        m.load_state_dict(other)
+    m.set_strength(1)
+    m.load_state_dict(other)
+    assert same(state(m), other)
+
+
+def test_numbers_may_be_those_of_numpy():
+    m, twin = trained(), trained()
+    for each, half in ((m, 0.5), (twin, np.float64(0.5))):
+        each.set_strength(half)
+        each.add_weighted_adapter(["default"], [3 * half], "sum", "cat")
+        each.set_adapter("sum")
+    assert same(state(m), state(twin)) and {p.dtype for p in twin.parameters()} == {np.dtype("float32")}
+
+
 def test_each_adapter_has_a_strength_of_its_own(pair):
     m, a, _ = pair
     m.set_strength(0.3)

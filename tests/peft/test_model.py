@@ -151,6 +151,8 @@ def test_the_settings_are_copied_and_checked_again():
         get_peft_model(tied_llama(), config)
     with pytest.raises(TypeError, match="LoraConfig"):
         get_peft_model(tied_llama(), {"r": 4})
+    with pytest.raises(MiniloraError, match="seed must be a whole number of at least 0, not -1"):
+        get_peft_model(tied_llama(), LoraConfig(r=4), seed=-1)
 
 
 def test_fresh_layers_take_the_mode_of_what_they_replace():

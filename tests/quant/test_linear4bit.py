@@ -427,6 +427,20 @@ def test_in_float_where_another_adapter_is_set_meanwhile():
     assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
 
 
+def test_an_adapted_model_is_not_dequantized():
+    adapted = get_peft_model(quantize_model(llama()), LoraConfig(r=2, target_modules=["q_proj", "up_proj"]))
+    paths = quantized_linears(adapted)
+    for model in (adapted, adapted.base_model):
+        with pytest.raises(MiniloraError, match="has an adapter: the model.*merge_and_unload"):
+            dequantize_model(model)
+    assert quantized_linears(adapted) == paths
+
+
+def test_merged_into_floats_all_layers_train_alike():
+    adapted = get_peft_model(quantize_model(llama()), LoraConfig(r=2, target_modules=["q_proj", "up_proj"]))
+    assert all(p.requires_grad for p in adapted.merge_and_unload().parameters())  # those with a bias, too
+
+
 def test_in_float_under_an_adapter():
     adapted = get_peft_model(quantize_model(llama()), LoraConfig(r=2, target_modules="all-linear"))
     for name, p in adapted.named_parameters():

@@ -369,11 +369,18 @@ def test_only_matrices_have_weight_decay():
         {"save_every": -1},
         {"optimizer": "adam"},
     ]
-    + [{"schedule": "cosin"}, {"seed": -1}],
+    + [{"schedule": "cosin"}, {"seed": -1}]
+    + [{"max_norm": norm} for norm in (0, float("nan"), "1", None)]
+    + [{"betas": betas} for betas in ((1.0, 0.9), (0.9,), (0.9, float("nan")), ("0.9", 0.9), 0.9, None)],
 )
 def test_settings_out_of_range_are_refused(wrong):
-    with pytest.raises(MiniloraError):
+    with pytest.raises(MiniloraError, match=f"^{next(iter(wrong))} must be "):
         TrainConfig(**({"steps": 5} | wrong))
+
+
+def test_a_norm_without_limit_and_betas_of_a_file():
+    config = TrainConfig(steps=1, max_norm=float("inf"), betas=[0, 0.5])
+    assert config.max_norm == float("inf") and config.betas == [0, 0.5]
 
 
 def test_bits_per_character_is_the_code_length_of_the_text():
