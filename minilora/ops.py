@@ -428,7 +428,8 @@ def _checked_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...],
             if axis >= len(shape):
                 raise IndexError(f"too many indices for an array of shape {shape}")
             size = shape[axis]
-            backend.checked_indices(item + size * (item < 0), size, "index")
+            found = item if item.dtype.kind == "u" else item + size * (item < 0)  # uint64 + int64 would be float64
+            backend.checked_indices(found, size, "index")
             items[i] = backend.asarray(item.copy())  # the caller's may change before backward
             axis += 1
         elif arrays[i] and item.dtype.kind == "b":

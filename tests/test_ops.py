@@ -477,6 +477,8 @@ MIXED = [
     at[()],
     at[...],
     at[np.array([1, 2], dtype=np.uint8)],
+    at[np.array([2, 0], dtype=np.uint64)],
+    at[np.uint64(1), np.array([[3, 3]], dtype=np.uint64)],
     at[(0, 0, 1), (1, 1, 2)],
     at[range(2), (1, 1)],
     at[1:, (0, 0)],
@@ -510,6 +512,7 @@ def test_indexing_by_tensors_and_arrays_of_the_backend():
         (..., [4]),
         (None, [3]),
         (np.array([True, False, True]), np.array([0, 4])),
+        np.array([0, 2**63], dtype=np.uint64),
     ],
     ids=repr,
 )

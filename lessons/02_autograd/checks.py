@@ -74,6 +74,14 @@ def unbroadcasting(student):
             },
         )
 
+    for first, hint in ((2.0**30, DIGITS), (np.nan, "A sum with nan in it is nan: leave nothing out.")):
+        student.unbroadcast(np.array([[first], [1.0]]), (1,)).equals(
+            np.array([first + 1]), instead={hint: lambda got: np.shape(got) == (1,)}, tolerance=1e-12
+        )
+
+
+DIGITS = "The sum has seven digits only: numbers are float64 here, and stay so."
+
 
 def gradients_and_shapes(d):
     full = d.shape((0, 1, 2, 3), least=1)
@@ -280,6 +288,7 @@ def facts_of_orders(found):
         "again": sorted(found["again"]) == sorted(found["first"]) and is_in_order(found["again"], parents),
         "edges": found["edges afterwards"] == parents,
         "nodes of the node before": sorted(found["of the node before"]),
+        "nodes as before": found["nodes as before"],
     }
 
 
@@ -301,6 +310,7 @@ def ordering(student):
     hints = {
         "each before its parents": TOO_EARLY,
         "again": "A second in_order gives another order: something is kept in the nodes.",
+        "nodes as before": "The nodes change, by a mark or a count that is left in them: keep it in a dictionary.",
         "edges": EDGES,
     }
     search(student.driver.orders_of, graphs, facts=facts_of_orders, hints=hints)
@@ -354,12 +364,18 @@ def programs_and_leaves(d):
     program = []
     for _ in range(d.choice(1, 2, 3, 4, 0)):
         a, b = (wide[d.choice(*range(len(wide)))] for _ in range(2))
-        program.append(d.choice(f"multiply(n{a}, n{b})", f"plus(n{a}, n{b})", f"tanh(n{a})", f"add(n{a}, n1)"))
+        lines = f"multiply(n{a}, n{b})", f"plus(n{a}, n{b})", f"tanh(n{a})", f"add(n{a}, n1)", f"flip(n{a})"
+        program.append(d.choice(*lines, f"thrice(n{a})"))
         wide.append(n)
         n += 1
     kinds = ("normal", "zeros", "ties")
-    leaves = [d.array(*shape, kinds=kinds, dtype="float64") for shape in [(2, 3), (3,), (2, 3)]]
+    leaves = [d.array(*shape, kinds=kinds, dtype="float64") for shape in [(2, 3), (3,)]]
+    leaves.append(d.array(2, 3, kinds=kinds, dtype="float64") * d.choice(1, 0))
     return program, leaves, d.choice(False, True)
+
+
+PASSED_OVER = "A node whose gradient is all zeros is passed over: its parents' gradients are zeros then, not None."
+VIEW = "A rule may return a view of what it is given, and += changes both: make a new array, a = a + b."
 
 
 @task(
@@ -385,6 +401,7 @@ def walking(student):
         (["add(n0, n1)", "multiply(n1, n1)", "add(n2, n3)"], [(2,), (2,)]),
         (["multiply(n0, n0)", "add(n1, n1)", "multiply(n2, n1)", "add(n3, n0)"], [(2,)]),
         (["matmul(n0, n1)", "add(n3, n2)", "tanh(n4)", "multiply(n5, n4)"], [(3, 2), (2, 4), (4,)]),
+        (["add(n0, n1)"], [(), ()]),
     ]
     for program, shapes in programs:
         leaves = [draw(rng, *shape) for shape in shapes]
@@ -431,6 +448,14 @@ def walking(student):
                 },
                 tolerance=1e-6,
             )
+    for program, leaves, right, hint in (
+        (["tanh(n0)", "multiply(n2, n1)"], [[0.5], [0.0]], {0: 0.0}, PASSED_OVER),
+        (["flip(n0)", "flip(n0)", "plus(n1, n2)"], [[0.5, 2.0]], {1: 1.0, 2: 1.0, 0: 2.0}, VIEW),
+        (["multiply(n0, n1)", "add(n2, n0)"], [[1.0], [2.0**30]], {0: 2.0**30 + 1}, DIGITS),
+    ):
+        answer = student.driver.gradients(program, [np.array(leaf) for leaf in leaves])
+        for i, value in right.items():
+            answer[i].equals(np.full(len(leaves[0]), value), instead={hint: lambda got: True}, tolerance=1e-12)
     student.driver.doubled("backward").equals(2.0**40, instead=PATHS)
     student.driver.gradient_of_chain(3000).equals(
         1.0,

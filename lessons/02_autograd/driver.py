@@ -49,9 +49,12 @@ def orders_of(student, parents, is_again):
     nodes = []
     for numbers in parents:
         nodes.append(student.Node(0.0, [(nodes[i], lambda g: g) for i in numbers]))
+        nodes[-1].gradient = nodes[-1].array + 1
+    before = [dict(vars(node)) for node in nodes]
     found = {"first": numbers_of(nodes, student.in_order(nodes[-1])), "parents": parents}
     if not is_again:
         return found
+    found["nodes as before"] = [vars(node) for node in nodes] == before
     found["again"] = numbers_of(nodes, student.in_order(nodes[-1]))
     found["edges afterwards"] = [numbers_of(nodes, [parent for parent, _ in node.edges]) for node in nodes]
     return found | {"of the node before": numbers_of(nodes, student.in_order(nodes[max(len(nodes) - 2, 0)]))}
@@ -92,7 +95,7 @@ def gradient_of_chain(student, length):
 def gradients(student, program, leaves, times=1):
     """the gradients of all nodes after backward(the last line of program); n0, n1, … are the leaves, then its lines
 
-    plus(a, b) is an addition for arrays of one shape.
+    plus(a, b) is an addition for arrays of one shape, flip(a) is a[::-1], thrice(a) is 3 a, by three edges.
     """
     nodes = run(student, program, leaves)
     for _ in range(times):
@@ -105,10 +108,18 @@ def run(student, program, leaves):
         """For arrays of one shape. Both rules hand on the very array that they are given."""
         return student.Node(a.array + b.array, [(a, lambda g: g), (b, lambda g: g)])
 
+    def flip(a):
+        """Its rule hands on a view of what it is given."""
+        return student.Node(a.array[::-1], [(a, lambda g: g[::-1])])
+
+    def thrice(a):
+        return student.Node(a.array * 3, 3 * [(a, lambda g: g)])
+
+    own = {"plus": plus, "flip": flip, "thrice": thrice}
     nodes = [student.Node(leaf) for leaf in leaves]
     for line in program:
         operation, *numbers = line.replace("(", " ").replace(")", "").replace(",", "").split()
-        function = plus if operation == "plus" else getattr(student, operation)
+        function = own[operation] if operation in own else getattr(student, operation)
         nodes.append(function(*(nodes[int(name[1:])] for name in numbers)))
     return nodes
 

@@ -79,6 +79,26 @@ MISTAKES = [
         "return gradient.reshape(-1, *shape).sum(axis=0)",
         "in wrong groups",
     ),
+    Mistake(
+        "unbroadcast",
+        "in float32",
+        """
+        extra = gradient.ndim - len(shape)
+        ones = tuple(i + extra for i, n in enumerate(shape) if n == 1)
+        return gradient.sum(axis=tuple(range(extra)) + ones, dtype="float32", keepdims=True).reshape(shape)
+        """,
+        "seven digits",
+    ),
+    Mistake(
+        "unbroadcast",
+        "nan left out",
+        """
+        extra = gradient.ndim - len(shape)
+        ones = tuple(i + extra for i, n in enumerate(shape) if n == 1)
+        return np.nansum(gradient, axis=tuple(range(extra)) + ones, keepdims=True).reshape(shape)
+        """,
+        "nan in it is nan",
+    ),
     # Task 2
     Mistake(
         "multiply",
@@ -262,6 +282,30 @@ MISTAKES = [
         """,
         "second in_order",
     ),
+    Mistake(
+        "in_order",
+        "counts in the nodes",
+        """
+        order = [root]
+        for node in order:
+            order += [parent for parent in dict.fromkeys(p for p, _ in node.edges) if parent not in order]
+        for node in order:
+            node.gradient = 0
+        for node in order:
+            for parent, _ in node.edges:
+                parent.gradient += 1
+        found = [root]
+        for node in found:
+            for parent, _ in node.edges:
+                parent.gradient -= 1
+                if parent.gradient == 0:
+                    found.append(parent)
+        for node in order:
+            node.gradient = None
+        return found
+        """,
+        "The nodes change",
+    ),
     # Task 5
     Mistake("backward", "overwritten", walk(step="parent.gradient = rule(node.gradient)"), "keeps only one part"),
     Mistake(
@@ -281,6 +325,57 @@ MISTAKES = [
                     parent.gradient += part
         """,
         "share an array",
+    ),
+    Mistake(
+        "backward",
+        "in place, into a view",
+        """
+        order = in_order(root)
+        for node in order:
+            node.gradient = None
+        root.gradient = np.ones_like(root.array)
+        for node in order:
+            for parent, rule in node.edges:
+                part = rule(node.gradient)
+                if parent.gradient is None:
+                    parent.gradient = part.copy() if part is node.gradient else part
+                else:
+                    parent.gradient += part
+        """,
+        "return a view",
+    ),
+    Mistake(
+        "backward",
+        "zeros passed over",
+        """
+        order = in_order(root)
+        for node in order:
+            node.gradient = None
+        root.gradient = np.ones_like(root.array)
+        for node in order:
+            for parent, rule in node.edges if node.gradient is not None and node.gradient.any() else ():
+                part = rule(node.gradient)
+                parent.gradient = part if parent.gradient is None else parent.gradient + part
+        """,
+        "all zeros is passed over",
+    ),
+    Mistake(
+        "backward",
+        "in float32",
+        walk(step="parent.gradient = np.float32(parent.gradient + rule(node.gradient))"),
+        "seven digits",
+    ),
+    Mistake(
+        "backward",
+        "a number at a root without axes",
+        walk(start="np.ones_like(root.array) if root.array.ndim else 1.0"),
+        "an array of the root's shape",
+    ),
+    Mistake(
+        "backward",
+        "edges gone where there are many",
+        walk().rstrip() + "\n    if len(node.edges) > 2:\n        node.edges = []\n",
+        "the graph stays",
     ),
     Mistake("backward", "zeros at the root", walk(start="np.zeros_like(root.array)"), "begin with ones"),
     Mistake("backward", "the value at the root", walk(start="root.array"), "does not begin with ones"),

@@ -136,14 +136,15 @@ def in_order(root: Node) -> list[Node]:
 # ## Task 5: backward
 #
 # Now the walk. A node that is used twice gets two parts. And a rule may return the very array that it was given, as
-# those of `add` do: whoever changes that array in place changes another node's gradient as well.
+# those of `add` do, or a view of it: whoever changes that array in place changes another node's gradient as well.
 
 
 # %%
 def backward(root: Node) -> None:
     """Set `gradient` of root, and of all nodes that it came from, to the gradient of root.array.sum().
 
-    Each is an array of the node's shape. What a call before left there is not added to. Arrays and edges stay.
+    Each is an array of the node's shape, in float64, also where it is all zeros. What a call before left there is not
+    added to. Arrays and edges stay.
     """
     ### BEGIN SOLUTION task 5: walk and add up
     order = in_order(root)

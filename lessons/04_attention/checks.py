@@ -201,6 +201,12 @@ def positions(student):
         )
     for length in (300, 70000):
         of_a_long_text(student.driver.last_angles(length, 4, 10000.0), (length - 1) * np.array([1.0, 0.01]))
+    answer = student.driver.last_angles(70000, 8, 10000.0)
+    answer["y"].holds(
+        lambda y: np.allclose(y / np.array([1, 0.1, 0.01, 0.001]), 69999, rtol=1e-5),
+        "69999 · [1, 0.1, 0.01, 0.001], each within 1e-5 of itself",
+        "The angles drift from position to position: multiply each position by its frequency, do not add up.",
+    )
     rng = np.random.default_rng(2)
     for batch, heads, length, size in [(1, 1, 2, 2), (1, 1, 2, 4), (2, 3, 4, 6)]:
         angles = np.outer(np.arange(length), [1.0, 0.5, 0.2][: size // 2])
@@ -331,6 +337,21 @@ def attention(student):
                 ),
             },
         )
+    q, k, v, g = (draw(rng, 1, 2, 3, 2) for _ in range(4))
+    loud = np.where(np.arange(3)[:, None] == 2, 1e100, v)  # the last token's value
+    student.driver.attended(q, k, loud, g)["y"].holds(
+        lambda y: same(y[:, :, :2], attended(q, k, v)[:, :, :2]),
+        "tokens 0 and 1 as they are without token 2, whose v is 1e100",
+        "What is hidden has a small weight still: it has to be exactly 0. Put -inf in place of its score.",
+    )
+    first = [a[:, :, :1] for a in (q, k, v, g)]
+    student.driver.attended(*first)["y"].equals(
+        first[2],
+        instead={
+            "A single token sees itself, with a weight of 1: nothing is added to the sum of weights.": lambda y: True
+        },
+        tolerance=2e-7,
+    )
     q, k, v, g = (draw(rng, 1, 1, LONG, 2) for _ in range(4))
     of_a_long_text(student.driver.attended(q, k, v, g), attended(q, k, v))
 

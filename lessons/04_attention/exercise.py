@@ -63,7 +63,7 @@ def rotate(x: Tensor, angles: np.ndarray) -> Tensor:
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ / √D) v, in which token t sees tokens 0 … t. q, k, v and the result: (B, H, T, D).
 
-    Scores may be as large as ±10⁶, and T of any size.
+    Scores may be as large as ±10⁶, T is at least 1 and may be large. What is hidden has a weight of exactly 0.
     """
     raise NotImplementedError("lesson 04, task 3: look back, and only back")
 

@@ -115,6 +115,11 @@ MISTAKES = [
     angles("each channel", "t * theta ** (-2 * np.arange(D) / D)", "one for each pair"),
     angles("positions of 16 bits", "t.astype('int16') * theta ** (-2 * i / D)", "wrong for a long one"),
     angles("a table of 2048 rows", "(np.arange(2048)[:, None] * theta ** (-2 * i / D))[:length]", "long text raises"),
+    angles(
+        "added up in float32",
+        "np.cumsum(np.tile(theta ** (-2 * i / D), (length, 1)), axis=0, dtype='float32') - theta ** (-2 * i / D)",
+        "drift",
+    ),
     angles("half precision", "(t * theta ** (-2 * i / D)).astype('float16')", "three digits"),
     turn("backwards", "a * cos + b * sin", "b * cos - a * sin", "wrong way"),
     turn("two pluses", "a * cos + b * sin", "a * sin + b * cos", "One sign"),
@@ -201,6 +206,22 @@ MISTAKES = [
         return Tensor(w / w.sum(axis=-1, keepdims=True)) @ v
         """,
         "without Tensors",
+    ),
+    attention(
+        "hidden scores 30 below the largest",
+        "exactly 0",
+        hide="ops.where(past, scores - ops.where(past, scores, -np.inf).max(axis=-1, keepdims=True), -30.0)",
+    ),
+    attention(
+        "weights of 1e-9",
+        "exactly 0",
+        after="weights = ops.where(past, weights, 1e-9)",
+    ),
+    attention(
+        "a little added to the sum",
+        "nothing is added",
+        weights="(scores - scores.max(axis=-1, keepdims=True)).exp()",
+        after="weights = weights / (weights.sum(axis=-1, keepdims=True) + 1e-6)",
     ),
     attention("hidden by -100", "far below zero", hide="ops.where(past, scores, -100.0)"),
     attention("hidden by -10000", "far below zero", hide="ops.where(past, scores, -1e4)"),

@@ -48,25 +48,26 @@ class Scale(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Three matrices of one shape, a vector that is called weight, a bias, and a frozen matrix.
+    """Three matrices of one shape, a vector that is called weight, a bias, a frozen matrix, and a matrix one wide.
 
     One matrix, `seldom`, has gradients of zeros where a batch does not begin with token 0.
     """
 
-    def __init__(self, table, second, scale, bias, fixed, seldom):
+    def __init__(self, table, second, scale, bias, fixed, seldom, thin):
         self.table, self.second, self.scale = nn.Parameter(table), nn.Parameter(second), Scale(scale)
         self.bias, self.fixed = nn.Parameter(bias), nn.Parameter(fixed, requires_grad=False)
-        self.seldom = nn.Parameter(seldom)
+        self.seldom, self.thin = nn.Parameter(seldom), nn.Parameter(thin)
 
     def forward(self, ids):
         ids = np.asarray(ids)
         y = self.scale(self.table[ids] + self.second[ids] * 0.5) + self.bias + self.fixed[ids]
-        return y + self.seldom[ids] * float(ids[0, 0] == 0)
+        return y + self.seldom[ids] * float(ids[0, 0] == 0) + self.thin.reshape(-1)
 
 
 def mixed(student, arrays, batches, steps, peak, warmup, weight_decay):
-    """train(model, batches, steps, peak, warmup, weight_decay); one matrix of four is frozen"""
+    """train(model, batches, steps, peak, warmup, weight_decay); one matrix is frozen, with a gradient from before"""
     model = Mixed(*(array.copy() for array in arrays))
+    model.fixed.grad = np.ones_like(model.fixed.data)
     losses = student.train(model, batches, steps, peak, warmup, weight_decay)
     facts = {"trains": [name for name, p in model.named_parameters() if p.requires_grad]}
     facts |= {
@@ -129,13 +130,10 @@ def language_model(student, vocabulary, batches, held_out, steps, peak, warmup):
 
 
 def shared_out(student, logits, temperature, top_k):
-    """next_token_probabilities(logits, temperature, top_k); equal logits are told apart only by how they share"""
+    """next_token_probabilities(logits, temperature, top_k), sorted, and what equal logits have together"""
     p = np.asarray(student.next_token_probabilities(logits, temperature, top_k))
-    largest = np.sort(logits)[::-1]
-    if top_k is not None and top_k < len(logits) and largest[top_k - 1] == largest[top_k]:
-        return {"sum": p.sum()}  # which of the equal ones stay is open
     by_logit = [p[logits == one].sum() for one in np.unique(logits)] if p.shape == logits.shape else f"shape {p.shape}"
-    return {"of each logit": by_logit, "sorted": np.sort(p) if temperature else None}
+    return {"of each logit": by_logit, "sorted": np.sort(p)}
 
 
 class Sums(nn.Module):

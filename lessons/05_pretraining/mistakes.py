@@ -66,7 +66,7 @@ def loop(name: str, hint: str, *changes: tuple[str, str]) -> Mistake:
 def choice(name: str, hint: str, *, scaled="logits / temperature", cut="", result="p / p.sum()", zero="") -> Mistake:
     code = f"""
         if temperature == 0:
-            {zero or "return 1.0 * (logits == logits.max())"}
+            {zero or "return np.eye(len(logits))[logits.argmax()]"}
         z = {scaled}
         p = np.exp(z - z.max())
         if top_k is not None:
@@ -127,6 +127,13 @@ MISTAKES = [
         "in too few bits",
         each="logits.logsumexp(axis=-1) - logits.reshape(-1)[(row * targets.shape[1] + place)"
         ".astype('int16') * np.int16(logits.shape[-1]) + targets]",
+    ),
+    loss("targets of 16 bits", "for one of 70,000", targets="ids[:, 1:].astype('int16')"),
+    loss(
+        "a flat index",
+        "uint64 and int64",
+        each="logits.logsumexp(axis=-1) - "
+        "logits.reshape(-1)[(row * targets.shape[1] + place) * logits.shape[-1] + targets]",
     ),
     # Task 2
     rate("begins at 0", "does nothing", up="peak * step / warmup"),
@@ -204,6 +211,17 @@ MISTAKES = [
     loop("not written back", "do not change", ("p.data, m[i]", "new, m[i]")),
     loop("frozen ones too", "frozen parameter", (" if p.requires_grad]", "]")),
     loop(
+        "moved by a gradient from before",
+        "left from before",
+        (" if p.requires_grad]", "]"),
+        ("            wd =", "            if p.grad is None:\n                continue\n            wd ="),
+    ),
+    loop(
+        "narrow matrices do not decay",
+        "single row or column",
+        ("if p.ndim == 2", "if p.ndim == 2 and min(p.shape) > 1"),
+    ),
+    loop(
         "loss afterwards",
         "after the update",
         ("        losses.append(loss.item())\n", ""),
@@ -268,6 +286,18 @@ MISTAKES = [
         "larger than the vocabulary",
         cut="p[p < np.sort(p)[len(p) - 1 - (top_k - 1)] if top_k <= len(p) else p[top_k]] = 0",
     ),
+    choice("by a threshold", "likely tokens all stay", cut="p[z < np.sort(z)[-min(top_k, len(z))]] = 0"),
+    choice("all of the likeliest", "likely tokens all stay", zero="return 1.0 * (logits == logits.max())"),
+    choice(
+        "shared by the likeliest",
+        "likely tokens all stay",
+        zero="return (logits == logits.max()) / (logits == logits.max()).sum()",
+    ),
+    choice(
+        "forbidden by -10000",
+        "far below zero",
+        cut="z[np.argsort(-logits)[top_k:]] = -1e4; p = np.exp(z - z.max())",
+    ),
     choice("not divided", "no probabilities", result="p"),
     choice("zero not thought of", "divides by zero", zero="pass"),
     Mistake(
@@ -309,6 +339,14 @@ MISTAKES = [
     write("a window of 32", "some of the last tokens alone", ("np.array([ids])", "np.array([ids[-32:]])")),
     write("the first 32", "wrong in a long one", ("np.array([ids])", "np.array([ids[:32]])")),
     write("the last two", "some of the last tokens alone", ("np.array([ids])", "np.array([ids[-2:]])")),
+    write("the last 128", "some of the last tokens alone", ("np.array([ids])", "np.array([ids[-128:]])")),
+    write("the last 1024", "some of the last tokens alone", ("np.array([ids])", "np.array([ids[-1024:]])")),
+    write("the first 1000", "wrong in a long one", ("np.array([ids])", "np.array([ids[:1000]])")),
+    write(
+        "16 bits, unsigned",
+        "do not fit",
+        ("return np.array(ids)", "return np.array(ids).astype('uint16' if prompt.itemsize == 2 else 'int64')"),
+    ),
     write("16 bits", "do not fit", ("return np.array(ids)", 'return np.array(ids, dtype="int16")')),
     write("the prompt's dtype", "do not fit", ("return np.array(ids)", "return np.array(ids).astype(prompt.dtype)")),
     write("top-k of 50", "all tokens may", ("temperature, top_k)", "temperature, top_k or 50)")),
@@ -525,16 +563,14 @@ RIGHT = [
     ),
     Right(
         "next_token_probabilities",
-        "by a threshold",
+        "of the chosen alone",
         """
-        if not temperature:
-            p = np.zeros(len(logits))
-            p[np.argmax(logits)] = 1
-            return p
-        k = len(logits) if top_k is None else min(top_k, len(logits))
-        z = np.where(logits >= np.sort(logits)[-k], logits, -np.inf) / temperature
-        z = z - z.max()
-        return np.exp(z - np.log(np.exp(z).sum()))
+        order = np.argsort(logits, kind="stable")[::-1]
+        best = order[: 1 if not temperature else top_k]
+        z = (logits[best] - logits[best[0]]) / (temperature or 1)
+        p = np.zeros(len(logits))
+        p[best] = np.exp(z - np.log(np.exp(z).sum()))
+        return p
         """,
     ),
     Right(

@@ -93,8 +93,9 @@ def adamw_step(
 #
 # `model.parameters()` gives the model's Tensors. A Tensor's array is `p.data`, which may be assigned; after
 # `loss.backward()` its gradient is `p.grad`, an array, to which the next backward adds unless it is set to None. Frozen
-# ones have `p.requires_grad == False` and get no gradient. `loss.item()` is the loss as a number. Weight decay is for
-# matrices; vectors, such as the weights of norms, have none.
+# ones have `p.requires_grad == False` and get no gradient; one that is left from before does not move them.
+# `loss.item()` is the loss as a number. Weight decay is for matrices, those with two axes, however short; vectors, such
+# as the weights of norms, have none.
 
 
 # %%
@@ -136,7 +137,7 @@ def next_token_probabilities(logits: np.ndarray, temperature: float = 1.0, top_k
     """logits (V,) -> probabilities (V,), which add up to 1.
 
     temperature 0: all on the likeliest token, however small its lead. top_k: tokens beyond the k likeliest get 0; None:
-    all may come. Where several are equally likely, which of them counts as the likeliest is open.
+    all may come. Where several are equally likely, no more than k stay (at temperature 0 one), and which is open.
     """
     ### BEGIN SOLUTION task 5: temperature and top-k
     if temperature == 0:
@@ -165,7 +166,7 @@ def generate(
     """
     rng = np.random.default_rng(seed)
     ### BEGIN SOLUTION task 6: write token by token
-    ids = list(prompt)
+    ids = prompt.tolist()
     with no_grad():
         for _ in range(count):
             logits = model(np.array([ids])).numpy()[0, -1]  # (1, T, V) -> (V,)

@@ -354,7 +354,7 @@ HEADED = {
     "small": "The numbers are not normal times 0.02.",
     "a seed gives one head": "Use the rng that `seed` made, so that a seed gives one head.",
     "arrays of their own": "Two models' heads share one array, and who trains one changes the other: make a new array.",
-    "another seed, another head": "Every seed gives the same head: use the rng that `seed` made.",
+    "another seed, another head": "Another seed gives the same head: use the rng that `seed` made.",
 }
 
 
@@ -616,10 +616,21 @@ def stepping(student):
             ]
         },
     )
+    answer = student.driver.stepped(below(["head"]), x, labels, 1, 10.0)
+    head = {name: answer["start"].value[name].astype("float64") for name in ("head.weight", "head.bias")}
+    after = loss_and_step(head, answer["features"].value, labels)[1]
+    answer["head"].equals(after, instead={LEFT: lambda got: True}, tolerance=1e-4)
+    bias = np.sin(np.arange(70_000.0)).astype("float32")
+    for labels in (np.array([150, 3, 255]), np.array([69_999, 40_000])):
+        loss = np.log(np.exp(bias).sum()) - bias[labels].mean()
+        answer = student.driver.of_many_classes(bias, labels)
+        answer.returns({MANY: raised("IndexError")})
+        answer.equals(float(loss), instead={MANY: lambda got: True})
     x = draw(rng, 3, 3).astype("float32")
     answer = student.driver.stepped_once([""], [""], x, np.array([0, 3, 1]), 0.5, 0.1)
     for part in ("dropout is on", "training mode"):
         answer[part].equals(True, instead={STEPPED[part]: False})
+    answer["runs of the body"].equals(1, instead={STEPPED["runs of the body"]: lambda runs: True})
     answer["frozen, with a gradient"].equals(
         [], instead={STEPPED["frozen, with a gradient"]: lambda names: len(names) > 0}
     )
@@ -637,12 +648,16 @@ STEPPED = {
     "frozen, with a gradient": "A frozen parameter has a gradient now: forget gradients by zero_grad(), or by None.",
     "loss": "That is not F.cross_entropy of the whole batch's scores before the step.",
     "after the step": "The parameters are others than optimizer.step() makes of this loss's gradients.",
+    "runs of the body": "The body runs more than once, each time with another dropout: the loss to return is the one "
+    "that the gradients come from.",
     "with another optimizer": "A step with a second optimizer is wrong: step with the one that is handed over.",
     "moved": "A parameter with no part in the loss moved, or one that trains did not: to forget a gradient is to have "
     "none, and zeros are one, by which weights decay.",
 }
 
 
+LEFT = "A gradient that was left from before the call counts: zero_grad() comes before backward, not after the step."
+MANY = "Wrong where there are many classes: are labels kept in too few bits?"
 LOUD = "The loss is wrong where scores are large: F.cross_entropy takes the largest off before exp."
 
 
@@ -654,7 +669,7 @@ def step_inputs(d):
     n = d.size()
     x = d.array(n, *d.shape((0, 1)), d.size())
     paths = d.choice(["head"], [""], ["body"], ["head", "body.layers.1"], ["body.embed"])
-    labels = d.whole(n, below=4, dtype=d.choice("int64", "int32", "uint8"))
+    labels = d.whole(n, below=4, dtype=d.choice("int64", "int32", "uint8", "uint64", "int16"))
     return [d.choice("", "tied")], paths, x, labels, d.number(0.5, 0.1), d.number(0.0, 0.1)
 
 

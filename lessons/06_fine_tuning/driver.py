@@ -177,9 +177,9 @@ def replaced(student, width, old_classes, has_bias, classes, seed):
 
 
 def seeded(student, classes, seed):
-    """new_head(model, classes, seed), of other models: once more with that seed, then with seed + 1"""
+    """new_head(model, classes, seed), of other models: once more with that seed, then with seed + 1024"""
     models = [Model() for _ in range(3)]
-    for model, s in zip(models, (seed, seed, seed + 1), strict=True):
+    for model, s in zip(models, (seed, seed, seed + 1024), strict=True):
         student.new_head(model, classes, s)
     weights = [model.head.weight.data for model in models]
     are_own = not any(np.shares_memory(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
@@ -226,10 +226,18 @@ def groups(student, kinds, classes, paths, body_lr, head_lr, weight_decay):
     }
 
 
-def stepped(student, names, x, labels, steps):
-    """train_step(model, SGD(lr=0.5), x, labels), `steps` times, where only `names` train"""
+def leave(model, gradient):
+    """Let a gradient be left, of one number, in each parameter that trains."""
+    for p in model.parameters():
+        p.grad = np.full_like(p.data, gradient) if p.requires_grad else None
+
+
+def stepped(student, names, x, labels, steps, left=None):
+    """train_step(model, SGD(lr=0.5), x, labels), `steps` times, where only `names` train; left: each grad before"""
     model = Model()
     mark(model, names)
+    if left is not None:
+        leave(model, left)
     start = arrays(model)
     optimizer = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
     losses = [student.train_step(model, optimizer, x, labels) for _ in range(steps)]
@@ -241,9 +249,10 @@ def stepped(student, names, x, labels, steps):
 
 
 def stepped_once(student, kinds, paths, x, labels, lr, weight_decay):
-    """loss = train_step(model, SGD(lr, weight_decay), x, labels), where the modules at `paths` train"""
+    """loss = train_step(model, SGD(lr, weight_decay), x, labels), where the modules at `paths` train, with gradients"""
     model = Model(kinds=kinds, inputs=x.shape[-1], classes=4)
     mark_below(model, paths)
+    leave(model, 3.0)
     start = arrays(model)
     optimizer = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay)
     loss = student.train_step(model, optimizer, x, labels)
@@ -257,10 +266,19 @@ def stepped_once(student, kinds, paths, x, labels, lr, weight_decay):
         "moved": [name for name, array in arrays(model).items() if not np.array_equal(array, start[name])],
         "loss": loss,
         "after the step": arrays(model),
+        "runs of the body": len(model.body.calls),
     }
     other = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=3 * lr)
     student.train_step(model, other, x, labels)
     return facts | {"with another optimizer": arrays(model)}
+
+
+def of_many_classes(student, bias, labels):
+    """loss = train_step(model, SGD(lr=0.5), x, labels), where the head's weight is 0, so that its bias is each score"""
+    model = Model(classes=len(bias))
+    model.head.weight.data, model.head.bias.data = 0 * model.head.weight.data, bias
+    optimizer = optim.SGD(list(model.parameters()), lr=0.5)
+    return student.train_step(model, optimizer, np.ones((len(labels), 3), dtype="float32"), labels)
 
 
 def features(x):

@@ -94,11 +94,11 @@ def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: 
 
 # %%
 def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -> float:
-    """One step on a batch, x (n, …) and labels (n,) of any integer dtype. Returns the loss before the step,
-    as a number.
+    """One step on a batch, x (n, …) and labels (n,) of any integer dtype. The body runs once. Returns the loss before
+    the step, as a number.
 
-    The model is in training mode and stays there. Only what trains, and has a part in the loss, gets a gradient and
-    moves.
+    The model is in training mode and stays there. Gradients that are left from before do not count. Only what trains,
+    and has a part in the loss, gets a gradient and moves.
     """
     raise NotImplementedError("lesson 06, task 5: forget, forward, backward, step")
 

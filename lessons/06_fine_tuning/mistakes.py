@@ -730,6 +730,43 @@ MISTAKES = [
     ),
     Mistake(
         "train_step",
+        "forgotten at the end alone",
+        """
+        loss = F.cross_entropy(model.head(model.body(Tensor(x))), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+        """,
+        "left from before",
+    ),
+    Mistake(
+        "train_step",
+        "the loss of another run",
+        """
+        optimizer.zero_grad()
+        F.cross_entropy(model(Tensor(x)), labels).backward()
+        with no_grad():
+            loss = F.cross_entropy(model(Tensor(x)), labels).item()
+        optimizer.step()
+        return loss
+        """,
+        "runs more than once",
+    ),
+    Mistake(
+        "train_step",
+        "labels of 8 bits",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), labels.astype("int8"))
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "many classes",
+    ),
+    Mistake(
+        "train_step",
         "no step",
         """
         optimizer.zero_grad()
@@ -1325,8 +1362,9 @@ RIGHT = [
     ),
     Right(
         "train_step",
-        "forgotten at the end",
+        "forgotten at the end, too",
         """
+        optimizer.zero_grad()
         hidden = model.body(Tensor(np.asarray(x, dtype="float32")))
         loss = F.cross_entropy(model.head(hidden), labels)
         before = loss.item()
