@@ -577,8 +577,8 @@ def inserting(student):
             "Other parameters train than the adapters'.",
             instead={
                 "Nothing trains: the adapters were frozen with the rest. Freeze first, then put them in.": [],
-                "A parameter beside the weights and biases, gate, still trains: freeze all, whatever it is called.": lambda found: (
-                    {name.split(".")[-1] for name in found if ".adapter." not in name} == {"gate"}
+                "A parameter beside the weights and biases, gate, still trains: freeze all, whatever it is called.": (
+                    lambda found: {name.split(".")[-1] for name in found if ".adapter." not in name} == {"gate"}
                 ),
                 "The rest of the model still trains: freeze all of it.": lambda found: any(
                     ".adapter." not in name for name in found
