@@ -62,7 +62,7 @@ def count_inputs(d):
 )
 def starting(student):
     search(student.driver.started, start_inputs, facts=facts_of_start, hints=START)
-    for d_in, d_out, r in [(3, 2, 2), (5, 4, 3), (400, 30, 20)]:
+    for d_in, d_out, r in [(3, 2, 2), (5, 4, 3), (400, 30, 20), (20, 70, 300)]:
         answer = student.start_matrices(d_in, d_out, r, 0)
         for i, (name, shape) in enumerate([("A", (r, d_in)), ("B", (d_out, r))]):
             answer[i].holds(
@@ -80,14 +80,23 @@ def starting(student):
                 "B is the zero one.": lambda m: np.any(m) and not np.any(A.value)
             },
         )
+        if A.value.size > 1000:
+            filling(A, d_in, d_out, r)
+
+
+def filling(A, d_in, d_out, r):
+    """A large A is uniform between the bounds of d_in."""
     bound = 1 / np.sqrt(d_in)
+    of_another = {
+        "The bound is 1/√d_in, not 1/√r.": lambda m: abs(np.abs(m).max() * np.sqrt(r) - 1) < 0.02,
+        "The bound is 1/√d_in, not 1/√d_out.": lambda m: abs(np.abs(m).max() * np.sqrt(d_out) - 1) < 0.02,
+    }
     A.holds(
         lambda m: np.abs(m).max() <= bound * 1.0001,
         f"A within ±1/√{d_in} = ±{bound:g}",
         "A is too large: its bound is 1/√d_in, so that x Aᵀ is about as large as x.",
         instead={
-            "The bound is 1/√d_in, not 1/√r.": lambda m: abs(np.abs(m).max() * np.sqrt(r) - 1) < 0.02,
-            "The bound is 1/√d_in, not 1/√d_out.": lambda m: abs(np.abs(m).max() * np.sqrt(d_out) - 1) < 0.02,
+            **of_another,
             "A is normal: draw it uniformly between the bounds.": (
                 lambda m: np.abs(m).max() > 3 * np.std(m) > 60 * abs(np.mean(m))
             ),
@@ -100,6 +109,7 @@ def starting(student):
         instead={
             START["A is not zero"]: lambda m: not np.any(m),
             "A is never negative: draw it between -bound and bound.": lambda m: m.min() >= 0,
+            **of_another,
             "The bound is 1/√d_in, not 1/d_in.": lambda m: abs(np.abs(m).max() * d_in - 1) < 0.05,
         },
     )
@@ -150,7 +160,7 @@ def facts_of_start(result):
 def computing(student):
     search(student.lora_forward, forward_inputs)
     rng = np.random.default_rng(3)
-    for n, d_in, d_out, r in [(2, 2, 3, 2), (4, 5, 3, 2)]:
+    for n, d_in, d_out, r in [(2, 2, 3, 2), (4, 5, 3, 2), (2, 2, 3, 300)]:
         x, W, A, B = draw(rng, n, d_in), draw(rng, d_out, d_in), draw(rng, r, d_in), draw(rng, d_out, r)
         base, low, alpha = x @ W.T, x @ A.T, 5.0
         update = low @ B.T
@@ -287,6 +297,8 @@ TRAINED = {
     "y, after layer.eval()": "After layer.eval() the layer gives something else: the update is no dropout, and stays.",
     "y, when it was called before, and A and B changed in place": EARLIER,
     "y, after layer.eval() and a call before": EARLIER,
+    "y, after other numbers were loaded into the base": "The base's answer is that of a copy: it has been given other "
+    "numbers since, as a checkpoint does. Ask self.base itself.",
     "W": "The forward pass changed the base's weight: it is frozen, and x takes both paths.",
     "dx": "The gradient of x is wrong: it comes back through the base and through the update.",
 }
@@ -369,7 +381,19 @@ def injecting(student):
                 "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
             },
         )
-    for targets in (["o_proj"], ["q_proj", "o_proj"], ["normA"]):
+    answer = student.driver.elsewhere(["v_proj", "q_proj"])
+    answer["paths"].holds(
+        lambda paths: not any(path.endswith("deep") for path in paths),
+        "no path that ends in deep",
+        "q_proj.deep was replaced: a Linear within a module of that name has another last name.",
+    )
+    answer["trains"].holds(
+        lambda names: "A" not in names,
+        "the model's own A frozen",
+        "The model has a parameter of its own that is called A, and it trains: freeze all, whatever it is called, "
+        "before the new layers go in.",
+    )
+    for targets in (["o_proj"], ["q_proj", "o_proj"], ["normA"], ["layers"]):
         student.driver.injected(x, 2, targets, 2, 4.0).equals(
             raised("ValueError"),
             instead={

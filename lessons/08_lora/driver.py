@@ -58,6 +58,9 @@ def trained(student, x, W, b, A, B, r, alpha, when):
     student.LoraLayer(nn.Linear.from_arrays(W + 1, b), r, alpha + 1, 1)
     if "eval" in when:
         layer.eval()
+    if "loaded" in when:
+        for p in linear.parameters():
+            p.data = p.data + 1
     if "before" in when:
         layer(x)
     if "in place" in when:
@@ -83,6 +86,13 @@ class Block(nn.Module):
 
     def forward(self, x):
         return self.normA(x + self.kv_proj(self.v_proj(self.q_proj(x)).tanh()))
+
+
+class Holder(nn.Module):
+    """A layer within a module."""
+
+    def __init__(self, deep):
+        self.deep = deep
 
 
 class Model(nn.Module):
@@ -120,12 +130,13 @@ def injected(student, x, blocks, targets, r, alpha):
 
 
 def elsewhere(student, targets):
-    """paths = inject(model, targets, r=2, alpha=4.0), of a model with Linears in dictionaries, and in lists in lists"""
+    """paths = inject(model, targets, r=2, alpha=4.0), of a model with Linears in dictionaries, lists and modules"""
     rng, model = np.random.default_rng(1), nn.Module()
     model.experts = {name: nn.Linear(3, 3, rng=rng) for name in ("q_proj", "v_proj")}
     model.inner = nn.Module()
     model.inner.parts = [[Block(rng)], {"b": {"q_proj": nn.Linear(3, 2, rng=rng)}}]
-    model.q_proj = nn.Linear(3, 2, rng=rng)
+    model.q_proj, model.v_proj = Holder(nn.Linear(3, 2, rng=rng)), nn.Linear(3, 2, rng=rng)
+    model.A = nn.Parameter(np.ones(3, dtype="float32"))
     before = [path for path, _ in model.named_modules() if path]
     paths = student.inject(model, targets, 2, 4.0)
     kinds = {path: type(model.get_submodule(path)).__name__ for path in before}
@@ -148,13 +159,6 @@ def seeded(student, targets, r, alpha, seed):
 def starts(model) -> list:
     """All A's of a model, as lists."""
     return [p.data.tolist() for name, p in model.named_parameters() if name.endswith(".A")]
-
-
-class Holder(nn.Module):
-    """A layer within a module within a list."""
-
-    def __init__(self, deep):
-        self.deep = deep
 
 
 def merged(student, x, W, b, A, B, r, alpha):

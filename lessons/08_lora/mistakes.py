@@ -121,6 +121,15 @@ MISTAKES = [
         """,
         "same seed",
     ),
+    Mistake(
+        "start_matrices",
+        "bound of r where r is larger",
+        """
+        bound = 1 / np.sqrt(max(d_in, r))
+        return rng.uniform(-bound, bound, (r, d_in)).astype("float32"), np.zeros((d_out, r), "float32")
+        """,
+        "not 1/√r",
+    ),
     # Task 3
     Mistake("lora_forward", "no scale", "return x @ W.T + x @ A.T @ B.T", "not scaled"),
     Mistake("lora_forward", "alpha alone", "return x @ W.T + alpha * (x @ A.T @ B.T)", "divide by r"),
@@ -132,7 +141,32 @@ MISTAKES = [
     Mistake("lora_forward", "not transposed", "return x @ W.T + alpha / r * (x @ A @ B)", "both are transposed"),
     Mistake("lora_forward", "into W", "W += alpha / r * (B @ A)\nreturn x @ W.T", "changed its argument W"),
     Mistake("lora_forward", "a whole scale", "return x @ W.T + alpha // r * (x @ A.T @ B.T)", "cuts it off"),
+    Mistake(
+        "lora_forward",
+        "root of a large r",
+        "return x @ W.T + alpha / (r if r <= 32 else r**0.5) * (x @ A.T @ B.T)",
+        "rank-stabilized",
+    ),
     # Task 4
+    Mistake(
+        "LoraLayer.__init__",
+        "the base's weight copied",
+        """
+        A, B = start_matrices(linear.in_features, linear.out_features, r, seed)
+        self.base, self.A, self.B, self.scaling = linear, nn.Parameter(A), nn.Parameter(B), alpha / r
+        self.weight = linear.requires_grad_(False).weight.data.copy()
+        """,
+        "that of a copy",
+        also=(
+            (
+                "LoraLayer.forward",
+                """
+                update = F.linear(F.linear(x, self.A), self.B) * self.scaling
+                return F.linear(x, Tensor(self.weight), self.base.bias) + update
+                """,
+            ),
+        ),
+    ),
     Mistake(
         "LoraLayer.forward",
         "off in evaluation",
@@ -338,6 +372,37 @@ MISTAKES = [
         return [path for path, _ in chosen]
         """,
         "whole name A or B",
+    ),
+    Mistake(
+        "inject",
+        "what is called A or B",
+        """
+        linears = [(p, m) for p, m in model.named_modules() if isinstance(m, nn.Linear)]
+        chosen = [(p, m) for p, m in linears if p.split(".")[-1] in targets]
+        if set(targets) - {p.split(".")[-1] for p, _ in chosen}:
+            raise ValueError(targets)
+        for path, linear in chosen:
+            model.replace(path, LoraLayer(linear, r, alpha, seed))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = name.split(".")[-1] in ("A", "B")
+        return [path for path, _ in chosen]
+        """,
+        "parameter of its own that is called A",
+    ),
+    Mistake(
+        "inject",
+        "any name on the path",
+        """
+        linears = [(p, m) for p, m in model.named_modules() if isinstance(m, nn.Linear)]
+        chosen = [(p, m) for p, m in linears if set(p.split(".")) & set(targets)]
+        if set(targets) - {name for p, _ in chosen for name in p.split(".")}:
+            raise ValueError(targets)
+        model.requires_grad_(False)
+        for path, linear in chosen:
+            model.replace(path, LoraLayer(linear, r, alpha, seed))
+        return [path for path, _ in chosen]
+        """,
+        "has another last name",
     ),
     # Task 6
     Mistake(

@@ -69,8 +69,8 @@ def lora_forward(x: np.ndarray, W: np.ndarray, A: np.ndarray, B: np.ndarray, alp
 class LoraLayer(nn.Module):
     """A frozen Linear and its trainable update.
 
-    base: the linear itself, frozen; A (r, d_in) and B (d_out, r): Tensors that train, in float32 where the linear is;
-    scaling: alpha / r.
+    base: the linear itself, frozen (a checkpoint may be loaded into it later); A (r, d_in) and B (d_out, r): Tensors
+    that train, in float32 where the linear is; scaling: alpha / r.
     """
 
     def __init__(self, linear: nn.Linear, r: int, alpha: float, seed: int):

@@ -268,7 +268,7 @@ FOUR = ["down.bias", "down.weight", "up.bias", "up.weight"]
 def module(student):
     search(student.driver.seeded, lambda d: (d.number(3, 1, 4), d.number(2, 1, 5), d.number(0, 1, 7)), 15, hints=SEEDED)
     search(student.driver.trained, trained_inputs, parts=TRAINED_PARTS, hints=KIND)
-    for n, d, m in [(2, 3, 2), (3, 4, 5), (4, 100, 60)]:
+    for n, d, m in [(2, 3, 2), (3, 4, 5), (2, 20, 150), (4, 100, 60)]:
         h = draw(np.random.default_rng(n), n, d).astype("float32")
         answer = student.driver.fresh(d, m, 3, h)
         answer.returns(
@@ -316,6 +316,14 @@ def module(student):
                 ),
             },
         )
+        start["down.weight"].holds(
+            lambda a: np.size(a) < 1000 or np.abs(a).max() > 0.9 * bound,
+            f"down.weight that fills ±1/√{d} = ±{bound:g}",
+            "down.weight does not reach its bounds: draw it between -1/√d and 1/√d.",
+            instead={
+                "The bound of down.weight is 1/√d, not 1/√m.": lambda a: abs(np.abs(a).max() * np.sqrt(m) - 1) < 0.02
+            },
+        )
         answer["trains"].holds(
             lambda names: sorted(names) == FOUR, f"{', '.join(FOUR)} to train", "All four arrays of the adapter train."
         )
@@ -336,11 +344,6 @@ def module(student):
                 "At the first step the gradient of down is up.weight's transpose times something: zero.": lambda _: True
             },
         )
-    start["down.weight"].holds(
-        lambda a: np.abs(a).max() > 0.9 * bound,
-        f"down.weight that fills ±1/√{d} = ±{bound:g}",
-        "down.weight does not reach its bounds: draw it between -1/√d and 1/√d.",
-    )
     again = student.driver.fresh(d, m, 3, h)
     again["start"].equals(
         start.value, instead={"Use the rng that `seed` made: a seed gives one start.": lambda _: True}
@@ -467,6 +470,8 @@ def behind(student):
             "Other parameters train than the adapter's; the parts are called module and adapter.",
             instead={
                 "Nothing trains: the adapter was frozen with the module.": [],
+                "The module has a parameter beside its weights and biases, module.gate, and it trains: freeze all of "
+                "them.": lambda names: "module.gate" in names and len(names) == 5,
                 "The module is not frozen: module.requires_grad_(False).": lambda names: any(
                     name.startswith("module.") for name in names
                 ),
@@ -552,6 +557,9 @@ def inserting(student):
                 "pre_mlp has an adapter too: compare the whole last name, not its end.": (
                     lambda found: "layers.0.pre_mlp" in found
                 ),
+                "mlp_norm has an adapter too: compare the whole last name, not its beginning.": (
+                    lambda found: "layers.0.mlp_norm" in found
+                ),
                 "Pfeiffer has one adapter per block: behind the MLP.": (
                     lambda found: placement == "pfeiffer" and "layers.0.self_attn" in found
                 ),
@@ -569,6 +577,9 @@ def inserting(student):
             "Other parameters train than the adapters'.",
             instead={
                 "Nothing trains: the adapters were frozen with the rest. Freeze first, then put them in.": [],
+                "A parameter beside the weights and biases, gate, still trains: freeze all, whatever it is called.": (
+                    lambda found: {name.split(".")[-1] for name in found if ".adapter." not in name} == {"gate"}
+                ),
                 "The rest of the model still trains: freeze all of it.": lambda found: any(
                     ".adapter." not in name for name in found
                 ),

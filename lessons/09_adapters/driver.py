@@ -91,13 +91,14 @@ def fill(adapter, *arrays):
 
 
 class Doubled(nn.Module):
-    """x (n, d_in) -> (n, d): a linear map, times a second argument, plus a third."""
+    """x (n, d_in) -> (n, d): a linear map, times a gate of ones and a second argument, plus a third."""
 
     def __init__(self, W):
         self.linear = nn.Linear.from_arrays(W)
+        self.gate = nn.Parameter(np.ones(len(W), dtype=W.dtype))
 
     def forward(self, x, factor=1.0, offset=0.25):
-        return self.linear(x) * factor + offset
+        return self.linear(x) * self.gate * factor + offset
 
 
 def behind(student, x, W, W1, b1, W2, b2, factor, offset, by_name, mode="training"):
@@ -140,16 +141,18 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x (n, d) -> (n, d). One module's name ends in another's."""
+    """x (n, d) -> (n, d). One module's name ends in another's, or begins with it; a parameter belongs to no module."""
 
     def __init__(self, rng, d):
         self.self_attn = Attention(rng, d)
         self.pre_mlp = nn.RMSNorm(d)
         self.mlp = MLP(rng, d)
+        self.mlp_norm = nn.RMSNorm(d)
+        self.gate = nn.Parameter(np.ones(d, dtype="float32"))
 
     def forward(self, x):
         x = x + self.self_attn(x, scale=0.5)
-        return x + self.mlp(self.pre_mlp(x))
+        return x + self.mlp_norm(self.mlp(self.pre_mlp(x))) * self.gate
 
 
 class Model(nn.Module):

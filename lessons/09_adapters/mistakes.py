@@ -229,6 +229,12 @@ MISTAKES = [
     ),
     Mistake(
         "Adapter.__init__",
+        "bound of m where m is larger",
+        START + "W1 = W1 * np.float32((d / max(d, m)) ** 0.5)" + LINEARS,
+        "not 1/√m",
+    ),
+    Mistake(
+        "Adapter.__init__",
         "seed ignored",
         START + "W1 = np.random.default_rng(0).uniform(-bound, bound, (m, d)).astype('float32')" + LINEARS,
         "Every seed gives the same start",
@@ -311,6 +317,17 @@ MISTAKES = [
     Mistake("Behind.forward", "no adapter", "return self.module(x, *args, **kwargs)", "adapter is missing"),
     Mistake(
         "Behind.__init__",
+        "weights and biases frozen",
+        """
+        for name, p in module.named_parameters():
+            if "weight" in name or "bias" in name:
+                p.requires_grad = False
+        self.module, self.adapter = module, adapter
+        """,
+        "beside its weights and biases",
+    ),
+    Mistake(
+        "Behind.__init__",
         "frozen at the first call",
         "self.module, self.adapter = module, adapter",
         "module is not frozen",
@@ -383,6 +400,30 @@ MISTAKES = [
         "ends in",
         PLACES + "chosen = [(p, b) for p, b in model.named_modules() if p.endswith(names)]" + FREEZE + REPLACE + RETURN,
         "not its end",
+    ),
+    Mistake(
+        "insert",
+        "begins with",
+        PLACES
+        + FIND.replace('path.split(".")[-1] in names', 'path.split(".")[-1].startswith(names)')
+        + FREEZE
+        + REPLACE
+        + RETURN,
+        "not its beginning",
+    ),
+    Mistake(
+        "insert",
+        "weights and biases frozen",
+        PLACES
+        + FIND
+        + """
+for name, p in model.named_parameters():
+    if name.split(".")[-1] in ("weight", "bias"):
+        p.requires_grad = False
+"""
+        + REPLACE
+        + RETURN,
+        "beside the weights and biases",
     ),
     Mistake(
         "insert",

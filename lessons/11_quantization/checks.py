@@ -16,6 +16,7 @@ ZERO_CODE = 7
 HALVES = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])  # a codebook that can be followed in one's head
 UNEVEN = np.array([-1.0, -0.25, 0.0, 0.5, 0.75, 1.0])  # one that tells mirrored codes apart
 NO_ZERO = np.array([-1.0, -0.25, 0.5, 1.0])
+MANY = np.linspace(-1, 1, 201) ** 3  # more than a code of 7 bits reaches, and fewer than 256
 
 
 def quantiles(positive: int, negative: int, zeros: int = 1, last: int | None = -1) -> np.ndarray:
@@ -108,22 +109,22 @@ def blocks_of(x: np.ndarray, blocksize: int) -> list[np.ndarray]:
 
 def quantized(x, values, blocksize, divide=None, places=None, side="left"):
     """As task 2 asks it. divide: the scales in place of absmax; places: where the code changes; side: of a tie."""
-    flat = np.ravel(x)
-    absmax = np.array([np.abs(block).max() for block in blocks_of(x, blocksize)])
+    flat = np.ravel(x) * 1.0
+    absmax = np.array([np.abs(block).max() for block in blocks_of(flat, blocksize)])
     scale = np.repeat(absmax if divide is None else divide(flat), blocksize)[: flat.size]
     places = (values[:-1] + values[1:]) / 2 if places is None else places
     return np.searchsorted(places, flat / np.where(scale == 0, 1, scale), side), absmax
 
 
 def halfway(x, values, blocksize):
-    """Where a number lies so near the middle of two values that rounding decides on its code."""
-    scale = np.repeat([np.abs(block).max() for block in blocks_of(x, blocksize)], blocksize)[: x.size]
-    scaled = np.ravel(x) / np.where(scale == 0, 1, scale)
-    return (np.abs(scaled[:, None] - (values[:-1] + values[1:]) / 2) < 0.01 * np.diff(values)).any(axis=1), scale
+    """Where a number lies so near the middle of two values that rounding decides on its code; each block's largest."""
+    largest = np.repeat([block[np.abs(block * 1.0).argmax()] for block in blocks_of(x, blocksize)], blocksize)[: x.size]
+    scaled = np.ravel(x) / np.where(largest == 0, 1, np.abs(largest * 1.0))
+    return (np.abs(scaled[:, None] - (values[:-1] + values[1:]) / 2) < 0.01 * np.diff(values)).any(axis=1), largest
 
 
 def some_book(d):
-    books = (HALVES, UNEVEN, NO_ZERO, nf4(), dynamic_map())
+    books = (HALVES, UNEVEN, NO_ZERO, nf4(), dynamic_map(), MANY)
     return books[d.number(*range(len(books)))].astype(d.dtype)
 
 
@@ -135,10 +136,13 @@ def with_zero(values, x, blocksize):
 def quantize_inputs(d):
     """No number half way between two values; ties are asked by themselves, where dividing is exact."""
     shape, values, blocksize = (*d.shape((0, 1, 2)), d.size(1, 7)), some_book(d), d.number(2, 3, 1, 8)
-    x = d.whole(*shape, least=-9, below=10) if d.choice(False, False, True) else d.array(*shape)
+    of_floats = d.array(*shape) * d.choice(1, 1, np.float32(1e-30))
+    whole = {"int64": (-9, 10), "int8": (-127, 128), "uint8": (0, 256)}
+    dtype = d.choice("", "", "", *whole)
+    x = d.whole(*shape, least=whole[dtype][0], below=whole[dtype][1], dtype=dtype) if dtype else of_floats
     values = with_zero(values, x, blocksize)
-    is_between, scale = halfway(x, values, blocksize)
-    return np.where(is_between, scale, np.ravel(x)).astype(x.dtype).reshape(x.shape), values, blocksize
+    is_between, largest = halfway(x, values, blocksize)
+    return np.where(is_between, largest, np.ravel(x)).astype(x.dtype).reshape(x.shape), values, blocksize
 
 
 ONE_SCALE = "All blocks have one scale: take the absmax of each block."
@@ -147,6 +151,9 @@ BY_ZERO = "0 / 0 is not a number: a block of zeros must not be divided by its ab
 FLOOR = "The code is that of the next value above, or below, not of the nearest: compare with the midpoints."
 BY_ROWS = "The numbers are read row by row, whatever the shape, and blocks run on from one row to the next."
 ZEROS_SCALE = "The absmax of a block of zeros is 0: what it is replaced by is for the division alone."
+NO_SIGN = "Whole numbers may be of a dtype without a sign, where -x wraps around: take abs, or make them floats first."
+NOT_ZERO = "A block of very small numbers is no block of zeros: only an absmax of 0 itself is replaced."
+NEAR = "A number close to the middle of two values gets the farther one: something is rounded before they are compared."
 ADDED = "Something is added to absmax before the division, and ties are lost: replace an absmax of 0 alone."
 
 
@@ -174,6 +181,9 @@ def quantizing(student):
     blocked(student, draw(rng, 3, 5), nf4(), 4)
     blocked(student, draw(rng, 70).astype("float32"), nf4(), 32)
     blocked(student, draw(rng, 12), dynamic_map(), 8)
+    blocked(student, np.array([1.0, 0.50002, 0.49998, -0.50002]), np.array([-1.0, 0.0, 1.0]), 4)
+    blocked(student, np.array([5e-31, -1e-30, 1e-31]), UNEVEN, 2)
+    blocked(student, np.array([200, 5, 90, 31], dtype="uint8"), UNEVEN, 2)
     student.quantize(draw(rng, 6), nf4(), 4)[0].holds(
         lambda c: c.dtype == np.uint8,
         "codes of uint8",
@@ -236,6 +246,7 @@ def blocked(student, x, values, blocksize):
             ),
             ONE_SCALE: lambda found: blocks > 1 and np.ptp(found) == 0,
             "An absmax is a magnitude, and never negative.": lambda found: np.allclose(np.abs(found), absmax),
+            NO_SIGN: lambda found: np.asarray(x).dtype.kind == "u" and np.any(found > absmax),
             "The last block is shorter, and its absmax is wrong: it is that of its own numbers, and what fills it up "
             "must not count.": lambda found: x.size % blocksize and np.allclose(found[:-1], absmax[:-1]),
             "The absmax values have lost digits.": lambda found: np.allclose(found, absmax, rtol=2e-3),
@@ -251,11 +262,13 @@ def blocked(student, x, values, blocksize):
     answer[0].equals(
         codes,
         instead={
+            NOT_ZERO: lambda c: 0 < absmax.max() < 1e-6 and np.ptp(c) == 0,
             "The numbers were not divided by their block's absmax.": quantized(
                 x, values, blocksize, lambda flat: np.ones(blocks)
             )[0],
             ONE_SCALE: quantized(x, values, blocksize, lambda flat: np.full(blocks, np.abs(flat).max()))[0],
             "Half way between two values, the lower one is taken.": quantized(x, values, blocksize, side="right")[0],
+            NEAR: lambda c: len(values) == 3 and np.shape(c) == np.shape(codes),
             ADDED: quantized(x, values, blocksize, lambda flat: absmax + 1e-6)[0],
             FLOOR: lambda c: any(
                 np.array_equal(c, np.searchsorted(places, scaled, side))
@@ -319,6 +332,7 @@ def dequantizing(student):
         (9, UNEVEN, 4),
         (70, nf4(), 32),
         (9, dynamic_map(), 4),
+        (9, MANY, 4),
     ]:
         codes = rng.integers(0, len(values), n).astype("uint8")
         absmax = np.abs(draw(rng, -(-n // blocksize))) + np.arange(-(-n // blocksize)) + 0.3
@@ -369,6 +383,9 @@ def dequantizing(student):
                 "The blocks were made equally long: each has `blocksize` numbers, and the last one what is left.": (
                     looked_up * np.repeat(absmax, -(-n // len(absmax)))[:n]
                 ),
+                "Codes beyond 127 have become negative ones: int8 ends there, and a codebook may have up to 256.": (
+                    values[codes.astype("int8")] * scales
+                ),
                 "The codes are cut down to 4 bits: a codebook may have up to 256 values.": values[codes & 15] * scales,
                 OTHER_BLOCK: lambda got: has_other_scales(got, looked_up, absmax),
                 "The numbers have lost digits.": lambda got: np.allclose(got, looked_up * scales, rtol=2e-3),
@@ -377,12 +394,12 @@ def dequantizing(student):
 
 
 def pack_inputs(d):
-    return (d.whole(d.size(1, 9), below=16, dtype=d.choice("uint8", "int64")),)
+    return (d.whole(d.choice(*range(1, 10), 0), below=16, dtype=d.choice("uint8", "int64")),)
 
 
 def unpack_inputs(d):
-    size = d.size()
-    return d.whole(size, below=d.choice(256, 3), dtype="uint8"), 2 * size - d.number(0, 1)
+    size = d.choice(*range(1, 5), 0)
+    return d.whole(size, below=d.choice(256, 3), dtype="uint8"), max(2 * size - d.number(0, 1), 0)
 
 
 LOW_FIRST = "The halves are the wrong way round: the first code is in the high half."
@@ -500,9 +517,9 @@ def absmax_inputs(d):
 
 
 def restore_inputs(d):
-    """A mean so large that no result is negative."""
+    """A mean so large that no result is negative; some are far below it."""
     codes, inner, values, blocksize = dequantize_inputs(d)
-    return codes, inner, inner.max() * d.number(1.5, 2.0, 3.0), values, blocksize
+    return codes, inner, inner.max() * d.number(1.5, 1.0, 1.01, 3.0), values, blocksize
 
 
 @task(
@@ -584,6 +601,16 @@ def scales_of_scales(student):
                 ),
             },
         )
+
+    codes, far = np.array([0, 4, 2], dtype="uint8"), np.array([0.05, 4.05, 2.05])
+    student.restore_absmax(codes, np.array([2.0]), np.float64(2.05), HALVES, 3).equals(
+        far,
+        instead={
+            "An absmax may lie far below the mean, here at a fortieth of it: add the mean, and do no more.": (
+                lambda got: got[0] > 0.06 and np.allclose(got[1:], far[1:])
+            )
+        },
+    )
 
 
 def bits_inputs(d):

@@ -68,12 +68,12 @@ def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocks
 
 # %%
 def pack(codes: np.ndarray) -> np.ndarray:
-    """Codes (n,) from 0 to 15, of any dtype of whole numbers -> bytes ((n + 1) // 2,) of uint8."""
+    """Codes (n,) from 0 to 15, of any dtype of whole numbers -> bytes ((n + 1) // 2,) of uint8. n may be 0."""
     raise NotImplementedError("lesson 11, task 4: two codes per byte, the first one high")
 
 
 def unpack(packed: np.ndarray, n: int) -> np.ndarray:
-    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), of any dtype of whole numbers."""
+    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), of any dtype of whole numbers. n may be 0."""
     raise NotImplementedError("lesson 11, task 4: two codes per byte, the first one high")
 
 

@@ -349,7 +349,58 @@ MISTAKES = [
         """,
         "whole numbers",
     ),
+    Mistake(
+        "quantize",
+        "the largest of x and -x",
+        """
+        flat = x.reshape(-1)
+        blocks = [flat[i : i + blocksize] for i in range(0, flat.size, blocksize)]
+        absmax = np.array([max(block.max(), (-block).max()) for block in blocks])
+        scaled = flat / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: flat.size]
+        return np.searchsorted((values[:-1] + values[1:]) / 2, scaled).astype("uint8"), absmax
+        """,
+        "without a sign",
+    ),
+    Mistake(
+        "quantize",
+        "small blocks are zeros",
+        """
+        flat = x.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        scaled = flat / np.repeat(np.where(absmax < 1e-20, 1, absmax), blocksize)[: flat.size]
+        return np.searchsorted((values[:-1] + values[1:]) / 2, scaled).astype("uint8"), absmax
+        """,
+        "no block of zeros",
+    ),
+    Mistake(
+        "quantize",
+        "distances in float16",
+        """
+        flat = x.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        scaled = (flat / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: flat.size]).astype("float16")
+        return np.abs(scaled[:, None] - values.astype("float16")).argmin(axis=1).astype("uint8"), absmax
+        """,
+        "something is rounded",
+    ),
+    Mistake(
+        "quantize",
+        "rounded to four digits",
+        """
+        flat = x.reshape(-1)
+        absmax = np.array([np.abs(flat[i : i + blocksize]).max() for i in range(0, flat.size, blocksize)])
+        scaled = np.round(flat / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: flat.size], 4)
+        return np.searchsorted((values[:-1] + values[1:]) / 2, scaled).astype("uint8"), absmax
+        """,
+        "something is rounded",
+    ),
     Mistake("dequantize", "no scale", "return values[codes]", "scales are missing"),
+    Mistake(
+        "dequantize",
+        "codes of 7 bits",
+        'return values[codes.astype("int8")] * np.repeat(absmax, blocksize)[: codes.size]',
+        "int8 ends there",
+    ),
     Mistake(
         "dequantize",
         "divided",
@@ -409,6 +460,15 @@ MISTAKES = [
         "the last one lost",
         "codes = codes[: codes.size // 2 * 2]\nreturn codes[0::2] << 4 | codes[1::2]",
         "last code is lost",
+    ),
+    Mistake(
+        "pack",
+        "a byte for no codes",
+        """
+        codes = np.append(codes, [ZERO_CODE] * (codes.size % 2)).astype("uint8")
+        return codes[0::2] << 4 | codes[1::2] if codes.size else np.zeros(1, "uint8")
+        """,
+        "something is empty",
     ),
     Mistake("pack", "an odd number", "return codes[0::2] << 4 | codes[1::2]", "complete the last byte"),
     Mistake(
@@ -543,6 +603,12 @@ MISTAKES = [
         "mean as a factor",
         "return dequantize(codes, inner_absmax, values, blocksize) * mean",
         "add it",
+    ),
+    Mistake(
+        "restore_absmax",
+        "not far below the mean",
+        "return np.maximum(dequantize(codes, inner_absmax, values, blocksize) + mean, mean / 10)",
+        "far below the mean",
     ),
     Mistake(
         "restore_absmax",

@@ -49,7 +49,7 @@ def quantize(x: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndar
     zeros has absmax 0, and the codes of the value 0.
     """
     ### BEGIN SOLUTION task 2: an absmax per block, a code per number
-    flat = x.reshape(-1)
+    flat = x.reshape(-1) * 1.0  # whole numbers become floats: int8 has no 128, and abs(-128) would stay negative
     padded = np.concatenate([flat, np.zeros(-flat.size % blocksize, dtype=flat.dtype)])
     blocks = padded.reshape(-1, blocksize)  # (n,) -> (blocks, blocksize)
     absmax = np.abs(blocks).max(axis=1)
@@ -84,7 +84,7 @@ def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocks
 
 # %%
 def pack(codes: np.ndarray) -> np.ndarray:
-    """Codes (n,) from 0 to 15, of any dtype of whole numbers -> bytes ((n + 1) // 2,) of uint8."""
+    """Codes (n,) from 0 to 15, of any dtype of whole numbers -> bytes ((n + 1) // 2,) of uint8. n may be 0."""
     ### BEGIN SOLUTION task 4: two codes per byte, the first one high
     if codes.size % 2:
         codes = np.append(codes, ZERO_CODE)
@@ -93,7 +93,7 @@ def pack(codes: np.ndarray) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, n: int) -> np.ndarray:
-    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), of any dtype of whole numbers."""
+    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), of any dtype of whole numbers. n may be 0."""
     ### BEGIN SOLUTION task 4: two codes per byte, the first one high
     halves = np.stack([packed // 16, packed % 16], axis=1)  # (bytes,) -> (bytes, 2)
     return halves.reshape(-1)[:n]

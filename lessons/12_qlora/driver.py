@@ -91,6 +91,8 @@ def observed(student, x, W, b, A, B, scaling):
         return facts
     facts |= {name: getattr(layer, name) for name in ("packed", "bias", "A", "B", "scaling")}
     facts |= {"absmax": layer.state.absmax, "linear's weight": linear.weight, "linear's bias": linear.bias}
+    facts["bias of its own"] = layer.bias is None or layer.bias is not linear.bias
+    facts["linear trains"] = {name: p.requires_grad for name, p in linear.named_parameters()}
     facts["trains"] = trained_by(layer)
     x = Tensor(x, requires_grad=True)
     y = layer(x)

@@ -131,6 +131,29 @@ MISTAKES = [
     ),
     Mistake(
         "QLoraLayer.__init__",
+        "the Linear's own bias, frozen",
+        """
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias, self.scaling = linear.bias, scaling
+        if self.bias is not None:
+            self.bias.requires_grad = False
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        """,
+        "the Linear's own Tensor",
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
+        "the Linear frozen",
+        """
+        linear.requires_grad_(False)
+        self.packed, self.state = quantize_4bit(linear.weight.data)
+        self.bias = None if linear.bias is None else Tensor(linear.bias.data)
+        self.A, self.B, self.scaling = nn.Parameter(A), nn.Parameter(B), scaling
+        """,
+        "was frozen, and stays so",
+    ),
+    Mistake(
+        "QLoraLayer.__init__",
         "update frozen",
         """
         self.packed, self.state = quantize_4bit(linear.weight.data)
@@ -469,6 +492,12 @@ MISTAKES = [
     ),
     Mistake(
         "survives",
+        "a difference of products",
+        "return (np.vdot(after, update) - np.vdot(before, update)) / np.vdot(update, update)",
+        "after - before comes first",
+    ),
+    Mistake(
+        "survives",
         "nearly equal is equal",
         """
         if np.allclose(before, after):
@@ -546,12 +575,12 @@ RIGHT = [
     ),
     Right(
         "QLoraLayer.__init__",
-        "the Linear's bias, a method for the weight",
+        "a detached bias, a method for the weight",
         """
         packed, state = quantize_4bit(linear.weight)
-        linear.requires_grad_(False)
+        bias = None if linear.bias is None else linear.bias.detach()
         self.A, self.B = Tensor(A, requires_grad=True), Tensor(B, requires_grad=True)
-        self.state, self.packed, self.scaling, self.bias = state, packed, scaling, linear.bias
+        self.state, self.packed, self.scaling, self.bias = state, packed, scaling, bias
         """,
         also=(
             (

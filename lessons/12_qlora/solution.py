@@ -138,6 +138,7 @@ def survives(before: np.ndarray, after: np.ndarray, update: np.ndarray) -> float
     `before`. The share may be any number.
     """
     ### BEGIN SOLUTION task 5: measure what survives
-    change = after - before
+    update = update.astype("float64")  # whose squares may be too small for float32
+    change = after.astype("float64") - before
     return (change * update).sum() / (update * update).sum()
     ### END SOLUTION

@@ -14,10 +14,12 @@ def shards(student, batch, targets, size):
     parts, refused = {}, []
     arrays = {"batch": batch, "targets": targets, "numbers": np.arange(len(batch)), "again": np.arange(len(batch))}
     for name, array in arrays.items():
-        try:
-            parts[name] = [student.shard(array, rank, size) for rank in range(size)]
-        except ValueError:
-            refused.append(name)
+        parts[name] = []
+        for rank in range(size):
+            try:
+                parts[name].append(student.shard(array, rank, size))
+            except ValueError:
+                refused.append(f"{name} at rank {rank}")
     if refused:
         return {"refused": refused}
     numbers = parts["numbers"]

@@ -103,6 +103,23 @@ MISTAKES = [
         "taken twice",
     ),
     Mistake("shard", "columns", "return np.array_split(batch, size, axis=-1)[rank]", "Columns were cut"),
+    Mistake(
+        "shard",
+        "refused where a rank has none",
+        """
+        rows = np.array_split(batch, size)[rank]
+        if len(rows) == 0:
+            raise ValueError
+        return rows
+        """,
+        "would have a row",
+    ),
+    Mistake(
+        "shard",
+        "refused where the rank's card is missing",
+        "if len(batch) <= rank:\n    raise ValueError\nreturn batch[rank::size]",
+        "would have a row",
+    ),
     Mistake("shard", "too few rows let through", "return np.array_split(batch, size)[rank]", "must be refused"),
     Mistake(
         "shard",
@@ -386,6 +403,40 @@ MISTAKES = [
         """,
         "let sums travel",
     ),
+    Mistake(
+        "all_reduce",
+        "float32 for all",
+        RING.format(steps="2 * (n - 1)", piece="(rank - step) % n", then=ADD_OR_REPLACE)
+        .replace("array_split(buffer, n)", "array_split(buffer.astype('float32'), n)")
+        .replace("[np.concatenate(own) for own", "[np.concatenate(own).astype(buffers[0].dtype) for own"),
+        "Digits are lost",
+    ),
+    Mistake(
+        "all_reduce",
+        "sent in float32",
+        RING.format(steps="2 * (n - 1)", piece="(rank - step) % n", then=ADD_OR_REPLACE).replace(
+            "pieces[rank][piece])", "pieces[rank][piece].astype('float32')).astype(buffers[0].dtype)"
+        ),
+        "Digits are lost",
+    ),
+    Mistake(
+        "all_reduce",
+        "each rank adds its own last",
+        """
+        n = len(buffers)
+        cuts = [len(buffers[0]) * i // n for i in range(n + 1)]
+        results = [buffer.copy() for buffer in buffers]
+        for owner in range(n):
+            part = slice(cuts[owner], cuts[owner + 1])
+            others = [send(other, owner, buffers[other][part]) for other in range(n) if other != owner]
+            total = buffers[owner][part] + sum(others)
+            for rank in range(n):
+                back = total if rank == owner else send(owner, rank, total)
+                results[rank][part] = buffers[rank][part] + (back - buffers[rank][part])
+        return results
+        """,
+        "differ in their last bits",
+    ),
     Mistake("all_reduce", "the first rank's alone", "return sum(buffers)", "a buffer for each rank"),
     Mistake(
         "all_reduce",
@@ -537,6 +588,12 @@ MISTAKES = [
     Mistake("train_step", "rows counted", step_with(count="len(own)"), "rows were counted"),
     Mistake(
         "train_step",
+        "rows counted where they have one target",
+        step_with(count="int(np.sum(own != -100)) if own.ndim > 1 else len(own)"),
+        "rows were counted",
+    ),
+    Mistake(
+        "train_step",
         "vectors forgotten",
         step_with(assign="p.grad = averages[rank][name] if p.ndim > 1 else p.grad"),
         "others are not",
@@ -664,6 +721,23 @@ MISTAKES = [
         return min(tried, key=lambda n: step_seconds(compute, nbytes, n, bandwidth, latency))
         """,
         "Only powers of two",
+    ),
+    Mistake(
+        "best_ranks",
+        "every fourth beyond 256",
+        """
+        tried = [*range(1, min(most, 256) + 1), *range(260, most + 1, 4)]
+        return min(tried, key=lambda n: step_seconds(compute, nbytes, n, bandwidth, latency))
+        """,
+        "compare all from 1 to",
+    ),
+    Mistake(
+        "best_ranks",
+        "a thousand at most",
+        """
+        return min(range(1, min(most, 1000) + 1), key=lambda n: step_seconds(compute, nbytes, n, bandwidth, latency))
+        """,
+        "compare all from 1 to",
     ),
     Mistake(
         "best_ranks",

@@ -99,7 +99,8 @@ def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
     """For each rank, the sum of all ranks' buffers. buffers[rank]: (numbers,), of one length at all ranks.
 
     Each of n ranks calls `send` at most 2 (n - 1) times, with at most 1/n of a buffer (rounded up) each time; one rank
-    alone sends nothing. The sums have the buffers' dtype. The buffers that were given stay as they are.
+    alone sends nothing. The sums have the buffers' dtype, and are equal at all ranks to the last bit. The buffers that
+    were given stay as they are.
     """
     ### BEGIN SOLUTION task 3: a ring
     n = len(buffers)
