@@ -70,8 +70,8 @@ class CurveResult:
         return self.records.rows.get(("cost", *kind), {})
 
     def seconds(self, method: str, n: int) -> float:
-        """Of training, the mean."""
-        return Spread.of(row["seconds"] for row in self.records.of("trained", method, n)).mean
+        """Of training, the mean of those that were timed."""
+        return Spread.of(row["seconds"] for row in self.records.of("trained", method, n) if "seconds" in row).mean
 
     def crossover(self, method: str, n: int) -> int | None:
         """Queries after which the time of training is saved, against the best prompt."""

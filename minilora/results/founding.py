@@ -208,15 +208,17 @@ def variants(result: ModelResult) -> str:
     means = sorted(mean for mean, _ in found.values())
     unit = "points" if result.has_labels else "bits per character saved"
     seeds = {row: len(list(result.records.of("trained", row))) for row in found}
-    tell = [row for row in found if result.has_labels or seeds[row] > 2]  # two seeds hardly say how far they scatter
+    tell = [row for row in found if seeds[row] > 2]  # fewer hardly say how far they scatter
     apart = [LABELS[row] for row in tell if abs(found[row][0]) > 2 * found[row][1]]
     differ, to = ("differ", f" to {means[-1]:+.{result.digits}f}") if len(means) > 1 else ("differs", "")
     said = f"{listed(LABELS[row] for row in found)} {differ} from LoRA by {means[0]:+.{result.digits}f}{to} {unit} "
-    said += "(more is better) on the same questions and seeds, each at the best of its own learning rates; "
-    said += f"{listed(apart)} by more than two standard errors." if apart else "none by more than two standard errors."
-    for count, words in {1: "One seed", 2: "Two seeds" if result.has_labels else "Two seeds, too few to tell"}.items():
+    said += "(more is better) on the same questions and seeds, each at the best of its own learning rates"
+    if tell:
+        said += f"; {listed(apart or ['none'])} by more than two standard errors"
+    said += "."
+    for count, words in {1: "One seed", 2: "Two seeds"}.items():
         if few := [LABELS[row] for row in found if seeds[row] == count]:
-            said += f" {words}: {listed(few)}."
+            said += f" {words}, too few to tell: {listed(few)}."
     return said.replace("-", "−")
 
 

@@ -154,10 +154,13 @@ def _model_sections(found: founding.Founding) -> list[str]:
         parts += ["## The founding table, on a published model", _table(found.grid(), numbers=False)]
     for subject, result in found.results.items():
         if result.rows:
+            missing = [compare_model_report.LABELS[row] for row in compare_model.ROWS if row not in result.rows]
             parts += [
                 f"## Methods on {result.where}",
                 provenance(result.records.header, f"minilora compare --model smollm2 --data {subject}"),
                 *map(_table, result.grids()),
+                *[f"Not measured: {', '.join(missing)}. A row takes three to seven trainings to find its rate by."]
+                * bool(missing),
                 *(_figure(name, words) for name, words in _figures_of(subject).items()),
             ]
     if found.rows:

@@ -170,7 +170,7 @@ def test_one_seed_on_a_text_is_not_compared(tmp_path):
         records.add(("trained", row, 1), bits=bits)
     assert ModelResult(records).ahead("dora") == (pytest.approx(0.09), pytest.approx(0.01))
     said = founding.variants(ModelResult(records))
-    assert said.endswith("none by more than two standard errors. Two seeds, too few to tell: DoRA.")
+    assert said.endswith("its own learning rates. Two seeds, too few to tell: DoRA.")
     for row, bits in (("lora", 1.2), ("dora", 1.1)):
         records.add(("trained", row, 2), bits=bits)
     assert founding.variants(ModelResult(records)).endswith("DoRA by more than two standard errors.")
@@ -221,7 +221,9 @@ def test_rows_are_compared_on_the_same_questions(tmp_path):
     records.add(("trained", "dora", 1), **full)  # one seed: the questions scatter anyway
     assert ModelResult(records).ahead("dora") == (mean, pytest.approx(error))
     said = founding.variants(ModelResult(records))
-    assert said.startswith("DoRA differs from LoRA by +25.0 points") and said.endswith(". One seed: DoRA.")
+    assert said.startswith("DoRA differs from LoRA by +25.0 points") and said.endswith(
+        ". One seed, too few to tell: DoRA."
+    )
     assert result.forgot("full", "english").mean == pytest.approx(0.1)
 
 
