@@ -292,15 +292,18 @@ FRESH = {
     "another seed, another A": "Layers of different seeds begin with the same A: hand seed on to start_matrices.",
 }
 EARLIER = "The update of an earlier call is used again: A and B change."
-TRAINED = {
-    "y, when the layer was called before": EARLIER,
-    "y, after layer.eval()": "After layer.eval() the layer gives something else: the update is no dropout, and stays.",
-    "y, when it was called before, and A and B changed in place": EARLIER,
-    "y, after layer.eval() and a call before": EARLIER,
-    "y, after other numbers were loaded into the base": "The base's answer is that of a copy: it has been given other "
+WHEN = {
+    "when the layer was called before": EARLIER,
+    "after layer.eval()": "After layer.eval() the layer gives something else: the update is no dropout, and stays.",
+    "when it was called before, and A and B changed in place": EARLIER,
+    "after layer.eval() and a call before": "After layer.eval() the layer gives something else: it keeps its update, "
+    "and not the update of an earlier call: A and B change.",
+    "after other numbers were loaded into the base": "The base's answer is that of a copy: it has been given other "
     "numbers since, as a checkpoint does. Ask self.base itself.",
-    "W": "The forward pass changed the base's weight: it is frozen, and x takes both paths.",
+}
+TRAINED = {f"{part}, {when}": hint for when, hint in WHEN.items() for part in ("y", "dx", "dA", "dB")} | {
     "dx": "The gradient of x is wrong: it comes back through the base and through the update.",
+    "W": "The forward pass changed the base's weight: it is frozen, and x takes both paths.",
 }
 
 
@@ -322,7 +325,7 @@ def trained_inputs(d):
     d_in, d_out, r = d.size(), d.size(), d.size()
     leading = d.choice((1,), (2,), (), (3, 2), (1, 3), (0,), (2, 0))
     x, b = d.array(*leading, d_in), d.array(d_out) if d.choice(True, False) else None
-    alpha, when = d.number(1.0, 3.0, 16.0), d.choice("", *(part[3:] for part in TRAINED if part[:3] == "y, "))
+    alpha, when = d.number(1.0, 3.0, 16.0), d.choice("", *WHEN)
     return x, d.array(d_out, d_in), b, d.array(r, d_in), d.array(d_out, r), r, alpha, when
 
 

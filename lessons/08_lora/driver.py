@@ -71,8 +71,8 @@ def trained(student, x, W, b, A, B, r, alpha, when):
     else:
         layer.A.data, layer.B.data = A, B
     facts = observed(layer, x)
-    y = facts.pop("y")
-    return {f"y, {when}" if when else "y": y, "W": linear.weight, "dx": x.grad} | facts
+    facts = {"y": facts.pop("y"), "dx": x.grad, **facts}
+    return {f"{part}, {when}" if when else part: fact for part, fact in facts.items()} | {"W": linear.weight}
 
 
 class Block(nn.Module):

@@ -70,7 +70,10 @@ def generate_stream(
     the next turn of a conversation begins where this one ended. Of several rows, one that has ended reads on what it is
     filled up with.
     """
-    _check_settings(max_new_tokens, temperature, top_k, top_p)
+    max_new_tokens = checked_value("max_new_tokens", max_new_tokens, whole(0))
+    temperature = checked_value("temperature", temperature, number(1.0, least=0))
+    top_k = checked_value("top_k", top_k, whole(None, least=1, optional=True))
+    top_p = checked_value("top_p", top_p, checked(None, "a number above 0 and at most 1", _is_share, optional=True))
     ids, mask = _prompts(input_ids, attention_mask)
     batch, length = ids.shape
     _check_lookup(prompt_lookup_num_tokens, batch, temperature)
@@ -143,13 +146,6 @@ def _sample(
 
 
 # What can be continued, and how
-
-
-def _check_settings(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    checked_value("max_new_tokens", max_new_tokens, whole(0))
-    checked_value("temperature", temperature, number(1.0, least=0))
-    checked_value("top_k", top_k, whole(None, least=1, optional=True))
-    checked_value("top_p", top_p, checked(None, "a number above 0 and at most 1", _is_share, optional=True))
 
 
 def _is_share(value: Any) -> bool:
