@@ -38,6 +38,7 @@ def nf4_like(part: slice):
 
 TWO_ZEROS = "Zero is there twice: leave out the probability 1/2, whose quantile is 0."
 NOT_DIVIDED = "The values were not divided by the largest: they must run from -1 to 1."
+DIGITS = 1e-6  # of float32's values
 NEGATIVE, POSITIVE, ENDS = slice(0, ZERO_CODE), slice(ZERO_CODE, 16), slice(0, 16, 15)
 
 
@@ -51,7 +52,7 @@ NEGATIVE, POSITIVE, ENDS = slice(0, ZERO_CODE), slice(ZERO_CODE, 16), slice(0, 1
     ),
 )
 def the_codebook(student):
-    search(student.nf4_values, lambda d: (), dtypes=True)
+    search(student.nf4_values, lambda d: (), tolerance=DIGITS, dtypes=True)
     answer = student.nf4_values()
     answer.holds(
         lambda values: np.shape(values) == (16,),
@@ -94,6 +95,7 @@ def the_codebook(student):
             "The values do not run from -1 to 1: both sides begin at OFFSET, and all are divided by one number, the "
             "largest.": lambda values: not nf4_like(ENDS)(values),
         },
+        tolerance=DIGITS,
     )
     answer.holds(
         lambda values: values[ZERO_CODE] == 0 and values[0] == -1 and values[-1] == 1,

@@ -16,6 +16,16 @@ MISTAKES = [
     ),
     Mistake(
         "nf4_values",
+        "five digits",
+        """
+        up = [quantile(p) for p in np.linspace(OFFSET, 0.5, 9)[:-1]]
+        down = [-quantile(p) for p in np.linspace(OFFSET, 0.5, 8)[:-1]]
+        return (np.array(sorted(up + down + [0.0])) / max(up)).round(5).astype("float32")
+        """,
+        "keep all of their digits",
+    ),
+    Mistake(
+        "nf4_values",
         "sides changed",
         """
         up = [quantile(p) for p in np.linspace(OFFSET, 0.5, 8)[:-1]]
