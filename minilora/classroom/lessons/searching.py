@@ -11,6 +11,7 @@ others, and with the first ones once more, so that what is kept from a call befo
 The report says of a difference what it depends on, as far as that can be seen from the inputs that were tried.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -230,14 +231,11 @@ class _Search:
             for values in (arguments, twin, *(other for _, other in self._others(arguments, twin))):
                 self.expected(values)
 
-    def example(self, data: Any, look: Callable[[Sequence[Any], str, bool], None] | None = None) -> None:
-        """The three calls of one example; Failure at the first that is wrong. look: is told of each instead."""
+    def example(self, data: Any) -> None:
+        """The three calls of one example; Failure at the first that is wrong."""
         layout, arguments, other = self._drawn(data)
         for call, values in enumerate((arguments, other, arguments)):
-            failure = self.failure(values, layout)
-            if look is not None:
-                look(values, layout, failure is None)
-            elif failure is not None:
+            if failure := self.failure(values, layout):
                 self.found = _Found(failure, arguments, other, call, layout)
                 raise failure
 
@@ -357,25 +355,35 @@ class _Search:
 
     def _property(self, examples: int) -> str:
         """What all inputs that are answered wrong have, and few of the others."""
-        tried: list[tuple[set[_Tag], bool]] = []
-
-        def look(arguments: Sequence[Any], layout: str, is_right: bool) -> None:
-            tried.append((self._tags(arguments, layout), is_right))
-
-        self.each(lambda data: self.example(data, look), examples)
-        wrong, right = ([tags for tags, is_right in tried if is_right == wanted] for wanted in (False, True))
-        examples_wrong = len({i // 3 for i, (_, is_right) in enumerate(tried) if not is_right})
+        drawn: list[Example] = []
+        self.each(lambda data: drawn.append(self._drawn(data)), examples)
+        calls: list[tuple[Sequence[Any], str]] = []
+        tags: list[set[_Tag]] = []
+        for layout, arguments, other in drawn:  # the calls of `example`
+            calls += [(arguments, layout), (other, layout), (arguments, layout)]
+            tags += [first := self._tags(arguments, layout), self._tags(other, layout), first]
+        having = Counter(tag for of_call in tags for tag in of_call)
+        shared = {tag for tag, count in having.items() if count < len(calls)}  # by every wrong call so far
+        wrong: list[int] = []
+        for i, call in enumerate(calls):
+            if self.failure(*call):
+                wrong.append(i)
+                shared &= tags[i]
+                if not shared:
+                    return ""
+        examples_wrong = len({i // 3 for i in wrong})
         telling = {}
-        for tag in set.intersection(*wrong) if wrong else ():
-            having = len(wrong) + sum(tag in tags for tags in right)
-            share = len(wrong) / having  # of the inputs with it, wrong ones
-            is_chance = (having / len(tried)) ** examples_wrong > CHANCE
-            if having < len(tried) and (share >= 1 - RARE or not is_chance):
+        for tag in shared if wrong else ():
+            share = len(wrong) / having[tag]  # of the inputs with it, wrong ones
+            is_chance = (having[tag] / len(calls)) ** examples_wrong > CHANCE
+            if share >= 1 - RARE or not is_chance:
                 telling[tag] = share
         if not telling:
             return ""
         order = list(PROPERTIES)
-        who, name = min(telling, key=lambda tag: (-telling[tag], tag[0] not in ("", "the result"), order.index(tag[1])))
+        who, name = min(
+            telling, key=lambda tag: (-telling[tag], tag[0] not in ("", "the result"), order.index(tag[1]), tag[0])
+        )
         return f"It goes wrong only where {PROPERTIES[name][1]}{f' in {who}' if who else ''}."
 
     def _tags(self, arguments: Sequence[Any], layout: str) -> "set[_Tag]":
