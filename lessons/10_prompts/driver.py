@@ -121,7 +121,7 @@ def joined(student, keys, values, layer, k, v, other, more_k, more_v):
 
 
 def prefix_twice(student, keys, values, ids, real, more):
-    """prefix = Prefix(model, keys, values); prefix(ids, real); backward from the real tokens; prefix(more)"""
+    """prefix = Prefix(model, keys, values); prefix(ids, real), backward; prefix(more), also with twice the keys"""
     prefix = student.Prefix(tiny(), keys, values)
     student.Prefix(prefix.model, values, keys)
     facts = {"kinds": kinds_of(prefix.keys, prefix.values, prefix.model)}
@@ -131,7 +131,9 @@ def prefix_twice(student, keys, values, ids, real, more):
     (seen * seen).sum().backward()
     facts |= {"logits": seen, "dkeys": prefix.keys.grad, "dvalues": prefix.values.grad}
     facts["reached"] = sorted(name for name, p in prefix.named_parameters() if p.grad is not None)
-    return facts | {"more": prefix(more)}
+    facts["more"] = prefix(more)
+    prefix.keys.data = 2 * prefix.keys.data
+    return facts | {"moved": prefix(more)}
 
 
 def noted(student, k, v):

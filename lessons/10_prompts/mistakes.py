@@ -175,6 +175,18 @@ MISTAKES = [
     Mistake(
         "choose_class", "mean of all", "return int(logits.mean(axis=0)[first_tokens].argmax())", "after the last token"
     ),
+    Mistake(
+        "choose_class",
+        "better than -100",
+        """
+        best, score = 0, -100.0
+        for i, token in enumerate(first_tokens):
+            if logits[-1, token] > score:
+                best, score = i, logits[-1, token]
+        return best
+        """,
+        "not with 0 or -1000",
+    ),
     Mistake("choose_class", "every place", "return logits[:, first_tokens].argmax(axis=1)", "One number"),
     # Task 2
     Mistake(
@@ -355,6 +367,7 @@ self.prompt = nn.Parameter(rng.standard_normal((len(token_ids), table.shape[1]))
         JOIN + WEIGH.replace("ops.where(mask[:, None], scores, -1e9)", "scores") + SHARES,
         "mask is not applied",
     ),
+    Mistake("prefix_attention", "little below", JOIN + WEIGH.replace("-1e9", "-1e4") + SHARES, "still gets weight"),
     Mistake(
         "prefix_attention", "mask without heads", JOIN + WEIGH.replace("[:, None]", "") + SHARES, "an axis for them"
     ),
@@ -592,6 +605,18 @@ if not hasattr(self, "cache"):
 return self.model(ids, mask, past_key_values=self.cache).logits
 """,
         "new cache for every call",
+    ),
+    Mistake(
+        "Prefix.forward",
+        "what keys were",
+        EXTEND
+        + """
+if not hasattr(self, "cache"):
+    self.cache = PrefixCache(self.keys * 1.0, self.values * 1.0)
+self.cache.length = self.keys.shape[2]
+return self.model(ids, mask, past_key_values=self.cache).logits
+""",
+        "the old ones are used",
     ),
     Mistake(
         "Prefix.__init__",

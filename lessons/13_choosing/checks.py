@@ -48,9 +48,12 @@ SHAPES = [
     ),
 )
 def crossing(student):
-    search(student.crossover, crossover_inputs)
+    search(student.crossover, crossover_inputs, tolerance=0)
     never = "A query by prompt is no dearer here, so training never pays: return None."
-    for training, prompted, trained in [(6, 3, 1), (7, 4, 2), (9, 2, 1.5), (10, 1, 3), (4, 2, 2), (0, 3, 1), (0, 1, 2)]:
+    for training, prompted, trained in [
+        *[(6, 3, 1), (7, 4, 2), (9, 2, 1.5), (10, 1, 3), (4, 2, 2), (0, 3, 1), (0, 1, 2)],
+        *[(2_000_001, 5_000_000, 4_000_000), (2**25 + 2, 5 * 2**24, 2**26)],
+    ]:
         saved = prompted - trained
         if training and saved <= 0:
             student.crossover(training, prompted, trained).equals(
@@ -74,6 +77,7 @@ def crossing(student):
                 "The trained model's queries cost something too; and round up, to a whole number of queries.": (
                     training / prompted
                 ),
+                "Rounded, or held in float32, a number loses digits that count.": right - 1 if training > 10**6 else -1,
                 "Rounded down, training has not quite been paid for: round up.": floor(training / saved),
                 "Queries come in whole numbers: round up.": training / saved,
                 "One too many: with exactly this number of queries, both have cost the same.": right + 1,
@@ -82,9 +86,10 @@ def crossing(student):
                 ),
                 "Divide what training costs by what a query saves.": saved / training if training else -1,
             },
+            tolerance=0,
         )
     answer = student.crossover(1_000_000, 2, 1)
-    answer.equals(1_000_000, instead={"It gives up: the lines may meet as far out as you like.": None})
+    answer.equals(1_000_000, instead={"It gives up: the lines may meet as far out as you like.": None}, tolerance=0)
     answer.holds(
         lambda n: np.asarray(n).dtype.kind in "iu",
         "an int",
@@ -439,10 +444,11 @@ def levelling(student):
 
 def measured_inputs(d):
     """Means are exact, so that methods may lie just so far apart as is allowed; one alone has the fewest bits."""
-    unit = d.choice(1 / 8, 2**-14)
+    unit = d.choice(1 / 8, 2**-20)
     counts = [d.choice(2, 1, 4) for _ in range(d.size(1, 5))]
-    costs = [1 + unit * place for place in d.shuffled(range(len(counts)))]
-    bits = [list(2 + d.whole(n, below=9) * unit) for n in counts]
+    least, step = d.choice((1, unit), (0, 1), (3e9, 1e9))
+    costs = [least + step * place for place in d.shuffled(range(len(counts)))]
+    bits = [list(d.choice(2, 12) + d.whole(n, below=9) * unit) for n in counts]
     means = [np.mean(row) for row in bits]
     best = means.index(min(means))
     rows = [[float(x + (i != best and mean == min(means))) for x in bits[i]] for i, mean in enumerate(means)]
@@ -458,6 +464,7 @@ POINTS = [
     {"a": (3, 2.0), "b": (3, 2.0), "c": (6, 1.0), "d": (7, 3.0)},
     {"a": (5, 1.0), "b": (4, 2.0), "c": (3, 3.0), "d": (2, 4.0), "e": (1, 5.0), "f": (4, 4.5)},
     {"a": (1, 3.0), "b": (1, 2.0), "c": (2, 2.0), "d": (3, 1.75), "e": (4, 1.0)},
+    {"a": (9, 12.0), "b": (9, 12.0), "c": (10, 11.0), "d": (9, 12.0), "e": (0, 13.0)},
 ]
 
 
@@ -534,8 +541,9 @@ def keeping(student):
 
 def points_inputs(d):
     """Places are often the same, or nearly."""
-    names, cost, bits = d.shuffled("abcdef"[: d.size(0, 6)]), d.choice(1, 2**-12), d.choice(0.5, 2**-12)
-    return ({name: (1 + cost * d.size(0, 3), 1 + bits * int(d.whole(below=4))) for name in names},)
+    names, bits = d.shuffled("abcdef"[: d.size(0, 6)]), d.choice(0.5, 2**-12)
+    (cost, step), least = d.choice((1, 1), (1, 2**-12), (0, 4), (8, 1), (9e9, 100)), d.choice(1, 12)
+    return ({name: (cost + step * d.size(0, 3), least + bits * int(d.whole(below=4))) for name in names},)
 
 
 def options(**rows) -> dict:
@@ -558,6 +566,14 @@ CASES = [
         "queries": 10,
         "options": options(a=(2.5, 10, 50, 5), b=(2.5, 10, 0, 10), c=(2.0, 10, 90, 3)),
     },
+    *(
+        {"bar": 3.0, "memory": 100, "queries": 10, "options": options(**{n: (2.5, 10, *row) for n, row in rows})}
+        for rows in (
+            [("a", (0, 10)), ("b", (60, 2)), ("c", (50, 3))],
+            [("a", (60, 2)), ("b", (40, 4)), ("c", (50, 3))],
+            [("a", (50, 3)), ("b", (60, 2))],
+        )
+    ),
 ]
 
 
@@ -660,10 +676,10 @@ def case_inputs(d):
     rows = {
         name: (2 + int(d.whole(below=4)) / 4 + little * d.choice(0, 1), 1000 * d.size(0, 3) + d.choice(0, 1))
         + (unit * place, 1 + query * d.size(0, 3))
-        for place, name in enumerate(names)
+        for place, name in zip(d.shuffled(range(len(names))), names, strict=True)
     }
     bar, memory = 2 + int(d.whole(below=5)) / 4, 1000 * d.size(0, 4)
-    return ({"bar": bar, "memory": memory, "queries": some(d, 10, 0, 1, 5, 1000), "options": options(**rows)},)
+    return ({"bar": bar, "memory": memory, "queries": some(d, 10, 0, 1, 5, 10**10), "options": options(**rows)},)
 
 
 def price(case: dict, one: dict) -> float:
@@ -680,7 +696,7 @@ def adapters_inputs(d):
     adapters = []
     for _ in range(d.choice(2, 1, 3)):
         r = d.size(1, 3)
-        scales = d.number(2.0, 0.5, 4.0), d.number(1.0, -0.5, 0.25, 0.0, 3.0)
+        scales = d.number(2.0, 0.5, 0.1), d.number(1.0, -0.5, 0.25, 0.0, 3.0)
         adapters.append((d.array(r, d_in), d.array(d_out, r), *scales))
     return adapters, d.number(1.0, 0.5, 0.0, -1.0)
 
@@ -716,9 +732,11 @@ def adding(student):
     hints = {
         "A's shape": ROWS,
         "B's shape": "Each adapter keeps its columns: B has as many as all ranks together.",
-        "dtypes": "A and B have the dtype that the adapters have.",
+        "dtypes": "A and B have the dtype that the adapters have, also where a factor is a number of NumPy: np.float64 "
+        "times float32 is float64.",
     }
     search(student.adapter_sum, adapters_inputs, facts=facts_of_sums, hints=hints)
+    search(student.driver.sum_of_numpys, adapters_inputs, 10, facts=facts_of_sums, hints=hints)
     one, two = np.array([[1.0, 2.0]]), np.array([[3.0, -1.0], [0.5, 1.5]])
     B1, B2 = np.array([[1.0], [-2.0], [4.0]]), np.array([[2.0, 1.0], [0.0, 3.0], [-1.0, 1.0]])
     adapters = [(one, B1, 2.0, 0.75), (two, B2, 0.5, -3.0)]

@@ -90,6 +90,15 @@ MISTAKES = [
         "float32 has no room",
     ),
     # Task 1
+    Mistake(
+        "crossover",
+        "rounded before",
+        """
+        saved = prompted - trained
+        return 0 if training <= 0 else ceil(round(training / saved, 3)) if saved > 0 else None
+        """,
+        "digits that count",
+    ),
     Mistake("crossover", "trained for nothing", "return ceil(training / prompted)", "cost something too"),
     Mistake(
         "crossover",
@@ -415,6 +424,22 @@ for name in sorted(measured, key=means.get):
     ),
     Mistake(
         "choose",
+        "training of the first kept",
+        FIT
+        + """
+best = least = None
+for n, o in fit.items():
+    cost = o["training"] + case["queries"] * o["query"]
+    if best is None or cost < least:
+        best, least, training = n, cost, o["training"]
+    elif cost == least and o["training"] < training:
+        best = n
+return best
+""",
+        "Two cost the same",
+    ),
+    Mistake(
+        "choose",
         "the price of a query",
         FIT
         + 'return min(fit, key=lambda n: (fit[n]["training"] / case["queries"] + fit[n]["query"], fit[n]["training"]))',
@@ -445,6 +470,7 @@ MISTAKES += [
         ("weights to 1", "strength * w / sum(w for *_, w in adapters) * s * B", "need not add up to 1"),
         ("a mean", "strength * w * s * B / len(adapters)", "That is the mean"),
         ("strength squared", "strength**2 * w * s * B", "strength is counted twice"),
+        ("a factor of NumPy's", "(strength * w * s) * B", "where a factor is a number of NumPy"),
     )
 ] + [
     Mistake(

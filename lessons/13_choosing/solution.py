@@ -22,7 +22,8 @@ def crossover(training: float, prompted: float, trained: float) -> int | None:
     """The least number of queries, an int, with which training has cost no more than prompting; None: there is none.
 
     training: what it costs once; prompted, trained: what a query costs by a prompt, and by the trained model. All in
-    one unit, such as seconds. Training that costs 0 has cost no more with 0 queries, whatever a query costs.
+    one unit, such as seconds. Training that costs 0 has cost no more with 0 queries, whatever a query costs. (Where the
+    quotient's last digit is off, it may be one more: 100, 0.35 and 0.1 give 401. That is allowed.)
     """
     ### BEGIN SOLUTION task 1: find where the two lines meet
     saved = prompted - trained
