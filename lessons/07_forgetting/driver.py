@@ -27,19 +27,27 @@ class Bigram(nn.Module):
 
 
 def probed(student, table, batches, characters, training):
-    """probe(model.train(training), batches, characters), for a model that is a table of logits with dropout"""
+    """probe(model.train(training), batches, characters), for a table of logits with dropout; then with another table"""
     model = Bigram(table)
     model.train(training)
+    model.table.weight.grad = np.ones_like(table)
     bits = student.probe(model, batches, characters)
     modes, graphs = list(model.modes), list(model.graphs)
-    return {
+    facts = {
         "modes": modes,
         "graphs": graphs,
         "bits": bits,
         "after": {"training": bool(model.training), "dropout": bool(model.dropout.training)},
         "trains": [name for name, p in model.named_parameters() if p.requires_grad],
         "graph afterwards": bool(model(batches[0]["input_ids"]).requires_grad),
+        "gradient": model.table.weight.grad,
     }
+    drawn = nn.Linear(1, 2).weight.numpy()
+    model.table = nn.Embedding.from_array(-table)
+    model.train(not training)
+    bits = student.probe(model, batches, characters)
+    facts["is drawn anew"] = not np.array_equal(nn.Linear(1, 2).weight.numpy(), drawn)
+    return facts | {"a second probe": {"bits": bits, "training": bool(model.training)}}
 
 
 def rows_from(first):
@@ -83,13 +91,20 @@ def rehearsed(student, old, new, share, steps):
     return logits
 
 
+class Lamp(nn.Module):
+    """No SideLayer, and can be switched all the same."""
+
+    is_on = True
+
+
 class Model(nn.Module):
-    """Two SideLayers in a row, the first of which is off from the beginning where `off` says so."""
+    """Two SideLayers in a row, the first of which is off from the beginning where `off` says so; and a Lamp."""
 
     def __init__(self, side_layer, W, updates, off):
         linears = [(nn.Linear.from_arrays(w), nn.Linear.from_arrays(u)) for w, u in zip(W, updates, strict=True)]
         self.layers = [side_layer(base, update) for base, update in linears]
         self.layers[0].is_on = not off
+        self.lamp = Lamp()
 
     def forward(self, x):
         for layer in self.layers:
@@ -138,7 +153,8 @@ def modes(model):
 
 def switched(student, x, W, updates, off, form, mode="training"):
     """with adapter_off(model): …, for a model of two SideLayers; is_on of both within and after the block"""
-    whole = model = Model(student.SideLayer, W, updates, off)
+    kind = type("Special", (student.SideLayer,), {}) if form == "of a subclass" else student.SideLayer
+    whole = model = Model(kind, W, updates, off)
     whole.layers[1].base.train(mode == "training")
     before = modes(whole)
     if form == "one layer at two paths":
@@ -148,12 +164,15 @@ def switched(student, x, W, updates, off, form, mode="training"):
     elif form == "within another module":
         model = nn.Module()
         model.inner = {"the model": whole}
+    elif form == "within a SideLayer":
+        model = student.SideLayer(*whole.layers)
     end = "" if form == "in a list" else f", {form}"
     with student.adapter_off(model):
         y, within, trains = whole(Tensor(x, requires_grad=True)), whole.states(), trained(whole)
-        has_graph, has_modes = y.requires_grad, modes(whole) == before
+        has_graph, has_modes, lamp = y.requires_grad, modes(whole) == before, whole.lamp.is_on
+        whole.layers[0].is_on = off  # the opposite of before
     facts = {f"within{end}": within, f"after{end}": whole.states(), "y": y.numpy()}
-    facts |= {"graph within": has_graph, "modes within": has_modes}
+    facts |= {"graph within": has_graph, "modes within": has_modes, "lamp within": lamp}
     return facts | {"trains within": trains, "trains after": trained(whole)}
 
 

@@ -17,7 +17,7 @@ CHOSEN = (
 )
 
 INIT = """
-if share < 0 or share >= 1:
+if not 0 <= share < 1:
     raise ValueError(share)
 self.new, self.old, self.share, self.rows = new, old, share, rows
 self.all_rows = self.old_rows = 0
@@ -110,6 +110,28 @@ MISTAKES = [
         "rows of one token",
         "assert labels.shape[1] > 1\n" + CHOSEN + "return -chosen.sum() / np.log(2)",
         "costs 0 bits",
+    ),
+    Mistake(
+        "bits_of",
+        "softmax, then log",
+        SHIFTED
+        + "counts = labels != -100\n"
+        + "p = np.take_along_axis(np.exp(log_p), np.where(counts, labels, 0)[..., None], axis=-1)[..., 0]\n"
+        + "with np.errstate(divide='ignore'):\n    return -np.log2(p[counts]).sum()",
+        "probability came to 0",
+    ),
+    Mistake(
+        "bits_of",
+        "one maximum for all",
+        "with np.errstate(all='ignore'):\n"
+        + indent(CHOSEN.replace("max(axis=-1, keepdims=True)", "max()") + "return -chosen.sum() / np.log(2)", "    "),
+        "own maximum",
+    ),
+    Mistake(
+        "bits_of",
+        "float16",
+        "logits = logits.astype('float16')" + CHOSEN + "return -chosen.sum() / np.log(2)",
+        "too few digits",
     ),
     # Task 2
     Mistake(
@@ -234,6 +256,52 @@ MISTAKES = [
         """,
         "parts",
     ),
+    Mistake(
+        "probe",
+        "kept for each model",
+        """
+        seen = vars(probe).setdefault("seen", {})
+        if model in seen:
+            return seen[model]
+        was = model.training
+        model.eval()
+        with no_grad():
+            bits = sum(bits_of(model(b["input_ids"]).numpy(), b["labels"]) for b in batches)
+        model.train(was)
+        seen[model] = bits / characters
+        return seen[model]
+        """,
+        "second probe",
+    ),
+    Mistake(
+        "probe",
+        "gradients cleared",
+        """
+        for p in model.parameters():
+            p.grad = None
+        was = model.training
+        model.eval()
+        with no_grad():
+            bits = sum(bits_of(model(b["input_ids"]).numpy(), b["labels"]) for b in batches)
+        model.train(was)
+        return bits / characters
+        """,
+        "gradient that a weight had",
+    ),
+    Mistake(
+        "probe",
+        "seeded",
+        """
+        nn.manual_seed(0)
+        was = model.training
+        model.eval()
+        with no_grad():
+            bits = sum(bits_of(model(b["input_ids"]).numpy(), b["labels"]) for b in batches)
+        model.train(was)
+        return bits / characters
+        """,
+        "leave the seed alone",
+    ),
     # Task 3
     Mistake("learned_and_forgotten", "last", "return len(new) - 1, new[0] - new[-1], old[-1] - old[0]", "not always"),
     Mistake(
@@ -318,6 +386,15 @@ MISTAKES = [
         return kept, new[0] - new[kept], old[kept] - old[0]
         """,
         "the first is kept",
+    ),
+    Mistake(
+        "learned_and_forgotten",
+        "rounded",
+        """
+        kept = int(np.argmin(np.round(new, 4)))
+        return kept, round(new[0] - new[kept], 4), round(old[kept] - old[0], 4)
+        """,
+        "however small",
     ),
     # Task 4
     Mistake(
@@ -455,6 +532,49 @@ MISTAKES = [
         """,
         "Any share from 0 on",
     ),
+    Mistake(
+        "Replay.__init__",
+        "share as a simple fraction",
+        """
+        from fractions import Fraction
+        if not 0 <= share < 1:
+            raise ValueError(share)
+        self.new, self.old, self.share, self.rows = new, old, Fraction(share).limit_denominator(20), rows
+        self.given = self.replayed = 0
+        """,
+        "share is not met",
+    ),
+    Mistake(
+        "Replay.__init__",
+        "nan accepted",
+        """
+        if share < 0 or share >= 1:
+            raise ValueError(share)
+        self.new, self.old, self.share, self.rows, self.given, self.replayed = new, old, share, rows, 0, 0
+        """,
+        "nan must be refused",
+    ),
+    Mistake(
+        name="whole old batches",
+        hint="share is not met",
+        **next_batch("""
+        self.all_rows += self.rows
+        k = self.rows if int(self.all_rows * self.share) - self.old_rows >= self.rows else 0
+        self.old_rows += k
+        return np.stack([next(self.old) for _ in range(k)] + [next(self.new) for _ in range(self.rows - k)])
+        """),
+    ),
+    Mistake(
+        name="uint8",
+        hint="new rows are not those",
+        **next_batch("""
+        self.all_rows += self.rows
+        k = int(self.all_rows * self.share) - self.old_rows
+        self.old_rows += k
+        rows = [next(self.old) for _ in range(k)] + [next(self.new) for _ in range(self.rows - k)]
+        return np.stack(rows).astype("uint8")
+        """),
+    ),
     # Task 5
     Mistake(
         "replay_price",
@@ -550,6 +670,28 @@ MISTAKES = [
         return tuple(prices)
         """,
         "changed its argument",
+    ),
+    Mistake(
+        "replay_price",
+        "rare tokens left out",
+        """
+        m = (1 - share) * p_new + share * p_old
+        with np.errstate(divide="ignore"):
+            return tuple((p[p > 1e-6] * np.log2(p[p > 1e-6] / m[p > 1e-6])).sum() for p in (p_new, p_old))
+        """,
+        "however seldom",
+    ),
+    Mistake(
+        "replay_price",
+        "a share of 1 refused",
+        """
+        if not 0 <= share < 1:
+            raise ValueError(share)
+        m = (1 - share) * p_new + share * p_old
+        with np.errstate(divide="ignore"):
+            return tuple((p[p > 0] * np.log2(p[p > 0] / m[p > 0])).sum() for p in (p_new, p_old))
+        """,
+        "raises ValueError",
     ),
     # Task 6
     Mistake(
@@ -695,6 +837,39 @@ MISTAKES = [
         """,
         "Only a part",
     ),
+    Mistake(
+        "adapter_off",
+        "walk ends at a SideLayer",
+        """
+        def found(m):
+            return [m] if isinstance(m, SideLayer) else [layer for _, c in m._parts(nn.Module) for layer in found(c)]
+
+        layers = found(model)
+        before = [layer.is_on for layer in layers]
+        for layer in layers:
+            layer.is_on = False
+        """
+        + indent(PUT_BACK, 8 * " "),
+        "within another one",
+    ),
+    Mistake(
+        "adapter_off",
+        "those alone that are on",
+        OFF.replace("SideLayer)]", "SideLayer) and m.is_on]") + PUT_BACK,
+        "remember each one's own state",
+    ),
+    Mistake(
+        "adapter_off",
+        "all that has is_on",
+        OFF.replace("isinstance(m, SideLayer)", 'hasattr(m, "is_on")') + PUT_BACK,
+        "is no SideLayer",
+    ),
+    Mistake(
+        "adapter_off",
+        "not of a subclass",
+        OFF.replace("isinstance(m, SideLayer)", "type(m) is SideLayer") + PUT_BACK,
+        "of a subclass",
+    ),
     Mistake("adapter_off", "no yield on one way", "if model.training:\n    return\nyield", "must reach a yield"),
 ]
 
@@ -813,7 +988,7 @@ RIGHT = [
                 """
                 states = {}
                 for path, module in model.named_modules():
-                    if type(module) is SideLayer:
+                    if isinstance(module, SideLayer):
                         states.setdefault(id(module), (module, module.is_on))
                         module.is_on = False
                 try:

@@ -174,7 +174,7 @@ class SideLayer(nn.Module):
 
 @contextmanager
 def adapter_off(model: nn.Module):
-    """`with adapter_off(model):` all SideLayers of the model are off within the block.
+    """`with adapter_off(model):` all SideLayers of the model, also of subclasses, are off within the block.
 
     Afterwards each is as it was before, also where the block ends by an exception, and where blocks are nested. Nothing
     else changes: within the block graphs are built and modes are as outside. The model may be a SideLayer itself, and
