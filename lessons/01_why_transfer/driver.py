@@ -12,6 +12,11 @@ def draws(student, labels, few, many, seed):
     return drawn | {"again": student.draw_budget(labels, few, seed), "labels": labels}
 
 
+def drawn_by_100(student, labels, per_class):
+    """draw_budget(labels, per_class, seed) for the seeds 0 … 99, and which indices come at all"""
+    return sorted({int(i) for seed in range(100) for i in student.draw_budget(labels, per_class, seed)})
+
+
 def experiment(student, labels, test_labels, budgets, seeds):
     """run_experiment(learn, labels, test_labels, budgets, seeds), for a learn that notes what it is given"""
     given = []

@@ -151,6 +151,12 @@ MISTAKES = [
         """,
         "Bytes were counted",
     ),
+    Mistake(
+        "bits_per_character",
+        "in float32",
+        "return -np.log2(probabilities.astype('float32')).sum(dtype='float64') / characters",
+        "0 in float32",
+    ),
     # Task 2
     Mistake(
         "draw_budget",
@@ -279,6 +285,28 @@ MISTAKES = [
         EACH.format("chosen.append(rng.shuffle(members)[:per_class])"),
         "rng.permutation returns",
     ),
+    Mistake(
+        "draw_budget",
+        "one order for all classes",
+        """
+        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        smallest = min(map(len, groups))
+        if smallest < per_class:
+            raise ValueError
+        order = rng.permutation(smallest)[:per_class]
+        return np.concatenate([group[order] for group in groups])
+        """,
+        "never drawn",
+    ),
+    Mistake(
+        "draw_budget",
+        "the last of each class left in place",
+        EACH.format(
+            "if len(members) < per_class: raise ValueError\n"
+            "            chosen.append([*rng.permutation(members[:-1]), members[-1]][:per_class])"
+        ),
+        "never drawn",
+    ),
     # Task 3
     Mistake(
         "nearest_mean",
@@ -399,6 +427,26 @@ MISTAKES = [
         return ((x[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
         """,
         "cut to whole numbers",
+    ),
+    Mistake(
+        "nearest_mean",
+        "means rounded",
+        """
+        means = np.stack([train_x[train_y == c].mean(axis=0) for c in range(train_y.max() + 1)])
+        means = means if x.dtype.kind == "f" else np.rint(means)
+        return ((x[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+        """,
+        "are rounded",
+    ),
+    Mistake(
+        "nearest_mean",
+        "distances cut",
+        """
+        means = np.stack([train_x[train_y == c].mean(axis=0) for c in range(train_y.max() + 1)])
+        differences = (x[:, None] - means).astype(x.dtype)
+        return (differences**2).sum(axis=2).argmin(axis=1)
+        """,
+        "are rounded",
     ),
     Mistake(
         "nearest_mean",

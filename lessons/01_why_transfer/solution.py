@@ -115,8 +115,8 @@ def run_experiment(
 ) -> np.ndarray:
     """Accuracies on the test (budgets, seeds). `learn(indices)` gives the predicted classes of all test examples.
 
-    labels (n,): of the examples that a budget draws from, so many of each class; test_labels (m,). At least one budget
-    and one seed, in any order. Raises ValueError where a class has fewer examples than a budget.
+    labels (n,): of the examples from which each budget is drawn, by draw_budget with the seed; test_labels (m,). At
+    least one budget and one seed, in any order. Raises ValueError where a class has fewer examples than a budget.
     """
     ### BEGIN SOLUTION task 4: for each budget and each seed
     found = np.zeros((len(budgets), len(seeds)))

@@ -8,7 +8,7 @@ USES = ("minilora.classroom.device",)
 PROMISES = {"from_host": promise(shares=True), "to_host": promise(shares=True)}
 
 LIBRARIES = ("numpy", "device")
-WHERE = {"numpy": "host", "device": "device"}
+WHERE = {"numpy": "host", "device": "device", "third": "third"}
 
 IMPLICIT = "NumPy was asked to convert a device array, which it cannot: only `download` brings it to the host."
 NUMPY_MEETS = "A function or an array of NumPy's meets a device array: use xp's functions, and from_host for data."
@@ -70,9 +70,15 @@ def switching(student):
     answer["xp.exp is NumPy's"].equals(
         True, instead={"After the second switch, xp has not got NumPy's functions.": False}
     )
-    at_the_start.equals(
-        {"xp lacks": "", "xp has besides": ""},
-        instead={"use(NUMPY), when NumPy is in use already, must fill xp as well: it is empty at the start.": dict},
+    at_the_start["xp is empty"].equals(
+        False,
+        instead={"use(NUMPY), when NumPy is in use already, must fill xp as well: it is empty at the start.": True},
+    )
+    at_the_start["xp lacks"].equals(
+        "",
+        instead={
+            "Some of what NumPy has is not in xp: all of it belongs there, constants and types too.": lambda names: True
+        },
     )
     answer = student.driver.switches(["small", "namesake", "small", "sister"])
     for i in (2, 4):
@@ -97,11 +103,13 @@ def crossing(student):
     search(student.driver.from_host, sides_and_values, parts=FORM, examples=100)
     search(student.driver.from_host_changed, sides_and_arrays, parts=FORM, hints={"values": KEPT}, examples=20)
     search(student.driver.to_host, sides_and_arrays, parts=FORM, examples=100)
-    search(student.driver.to_host_again, sides_and_values, parts=FORM, examples=20)
+    travelled = {"uploaded": "What is on the host already travels to the device and back: it can stay there."}
+    search(student.driver.to_host_again, sides_and_values, parts=(*FORM, "uploaded"), hints=travelled, examples=20)
     values = [[3, 1, 2], np.array([[1.5, -2.0]], dtype="float32"), 2.5, np.array([True, False])]
+    calls = [(student.driver.from_host, a) for a in values] + [(student.driver.number_from_host, 3)]
     for library in LIBRARIES:
-        for a in values:
-            answer = student.driver.from_host(library, a)
+        for call, a in calls:
+            answer = call(library, a)
             answer.returns(
                 {"upload takes a NumPy array: make one of lists and numbers first.": raised("TypeError", "upload")}
             )
@@ -159,6 +167,10 @@ def crossing(student):
                 "host", instead={"A list stayed a list: np.asarray makes an array of it.": lambda kind: True}
             )
             answer["values"].equals(np.asarray(a))
+    for call, where in ((student.driver.from_host, "third"), (student.driver.to_host, "host")):
+        answer = call("third", np.array([1.0, 2.0]))
+        answer.returns({THIRD: raised("TypeError", "third library")})
+        answer["where"].equals(where, instead={THIRD: lambda kind: True})
 
 
 def softmax_along(x, axis):
@@ -169,13 +181,14 @@ def softmax_along(x, axis):
 
 FORM = ("where", "dtype", "values")
 KEPT = "The array was changed and taken across again, and its old values came: something is kept from the first time."
+THIRD = "A third library is in use here: `active` says what its arrays are and how they cross, whichever it is."
 
 
 def sides_and_arrays(d):
     shape = d.shape((2, 1, 0, 3))
     kind = d.choice("float", "whole", "float", "boolean", "float")
     whole = d.whole(*shape, below=300, dtype=d.choice("int64", "int32", "uint16"))
-    return d.choice(*LIBRARIES), {"float": d.array(*shape), "boolean": d.mask(*shape), "whole": whole}[kind]
+    return d.choice(*WHERE), {"float": d.array(*shape), "boolean": d.mask(*shape), "whole": whole}[kind]
 
 
 def sides_and_values(d):
@@ -193,11 +206,10 @@ def sides_and_values(d):
     ),
 )
 def shares(student):
-    inputs = lambda d: [d.choice(*LIBRARIES), d.array(*d.shape((1, 0, 2)), d.size())]  # noqa: E731
-    search(student.driver.softmax, inputs, parts=("where", "waited", "values"))
+    search(student.driver.softmax, sides_and_scores, parts=("where", "waited", "values"))
     rng = np.random.default_rng(3)
     inputs = [draw(rng, 1, 2), draw(rng, 2, 3), draw(rng, 2, 3, 4)]
-    inputs += [np.array([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]])]
+    inputs += [np.array([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]]), np.array([[1, 2, 3]])]
     for x in inputs:
         for library in LIBRARIES:
             powers = np.exp(x - x.max(axis=-1, keepdims=True))
@@ -223,13 +235,26 @@ def shares(student):
                 right,
                 instead={
                     "exp overflows for large scores: take each row's maximum away first.": overflown,
-                    "One maximum for all rows: a row far below it becomes all zeros.": of_all,
+                    "One maximum for all rows, or the largest magnitude: a row far below becomes all zeros.": of_all,
                     "The sum runs along the first axis, not the last.": along_0,
                     "The sum runs along axis 1: the last axis is -1.": softmax_along(x, 1 % x.ndim),
                     "The sum runs over everything, not along the last axis.": all_rows / all_rows.sum(),
                     "The shares are not divided by their sum.": powers,
+                    "A small number is added to the sum, which is at least 1 already: the shares come out too small.": (
+                        lambda got, right=right: np.all((got < right) & (got > 0.99 * right))
+                    ),
+                    "The shares are cut to whole numbers: they are floats, also where the scores are not.": np.trunc(
+                        right
+                    ),
                 },
+                tolerance=5e-7,
             )
+
+
+def sides_and_scores(d):
+    shape = (*d.shape((1, 0, 2)), d.size())
+    whole = d.whole(*shape, least=-4, below=5)
+    return d.choice(*LIBRARIES), whole if d.choice(False, True) else d.array(*shape)
 
 
 @task(
@@ -295,6 +320,10 @@ def looking_up(student):
         student.driver.rows(library, np.arange(20.0).reshape(10, 2), [2**32]).equals(
             raised("IndexError"), instead={NARROW: lambda found: found["values"][0][0] == 0}
         )
+    answer = student.driver.rows("numpy", table, [])
+    floats = "np.asarray([]) is an array of floats, which is no index: make the ids whole numbers."
+    answer.returns({floats: raised("IndexError", "integer")})
+    answer["values"].equals(table[:0])
 
 
 NARROW = "In 32 bits, 2³² becomes 0: look at the ids as they came."
@@ -305,9 +334,11 @@ def tables_and_ids(d):
     """Ids of which all lie in the table, or one may lie outside."""
     n = d.choice(3, 1, 2, 4)
     table = d.array(n, d.size())
+    if d.choice(False, True):
+        table[:, 0] = np.inf  # which a product with the table would make nan of
     least, below = d.choice(0, 0, -1), n + d.choice(0, 0, 1)
-    ids = d.whole(*d.shape((1, 2, 3)), least=least, below=below, dtype=d.choice("int64", "int32", "uint8"))
-    return d.choice(*LIBRARIES), table, ids.tolist() if d.choice(False, True) else ids
+    ids = d.whole(*d.shape((1, 2, 3, 0)), least=least, below=below, dtype=d.choice("int64", "int32", "uint8"))
+    return d.choice(*LIBRARIES), table, ids.tolist() if d.choice(False, True) and ids.ndim else ids
 
 
 @task(
@@ -344,6 +375,10 @@ def drawing(student):
                     ),
                     "NumPy's old generator draws other numbers: use np.random.default_rng.": (
                         np.random.RandomState(seed).standard_normal(shape)
+                    ),
+                    "Those are the seed's numbers in another order, or with fewer digits: draw them in that shape, and "
+                    "convert them once, to float32.": lambda got: (
+                        np.shape(got) == shape and np.allclose(np.sort(got, None), np.sort(right, None), atol=0.01)
                     ),
                     "Those are not the seed's numbers: make the generator with `seed`.": lambda got: (
                         library == "numpy" and np.shape(got) == shape
@@ -430,11 +465,20 @@ def training(student):
                     "x and y copied to the device once",
                     "The data travels in each step: take x and y across before the loop.",
                 )
+    answer["waited after the last step"].equals(
+        True, instead={"The device is waited for before the last step is given: fetch after the loop.": False}
+    )
+    x, y = np.array([[1.0], [1.0], [-1.0]]), np.array([1.0, 2.0, 0.0])
+    for library in LIBRARIES:
+        student.driver.fit(library, x, y, 1, 1)["w"]["values"].equals(
+            descent(x, y, 1, 1)[0],
+            instead={"A rate may be a whole number, and 2 · rate / n is none: it was cut off.": [0]},
+        )
 
 
 def descents(d):
     """Rates are small enough for the steps to come to an end."""
-    n, dim = d.size(), d.size()
+    n, dim = d.choice(1, 2, 3, 4, 80), d.size()
     x, y = d.array(n, dim), d.array(n)
     if d.choice(False, True):
         x, y = d.whole(n, dim, least=-4, below=5), d.whole(n, least=-4, below=5)
@@ -443,7 +487,7 @@ def descents(d):
         x,
         y,
         d.number(1, 2, 5),
-        d.number(0.1, 0.3, 0.2) / max(np.abs(x).max() ** 2 * dim, 1e-12),
+        d.number(0.1, 0.3, 0.2) / max(float(np.abs(x).max()) ** 2 * dim, 1e-12),
     )
 
 
@@ -455,4 +499,5 @@ def facts_of_fit(result):
         "where w and losses are": (w["where"], losses["where"]),
         "waited more than twice": result["waited"] > 2,
         "x and y copied once": result["uploaded"] <= 4,
+        "waited after the last step": result["waited after the last step"],
     }

@@ -10,21 +10,35 @@ import numpy as np
 from minilora.classroom import device
 
 
+class Third:
+    """An array of a third library, which neither NumPy nor the device knows."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("a third library's array meets NumPy")
+
+
 def library_of(student, library):
-    return {"numpy": student.NUMPY, "device": student.DEVICE}[library]
+    functions = SimpleNamespace(asarray=lambda a: there("third", a))
+    third = student.Library("third", functions, Third, Third, lambda a: a._array)
+    return {"numpy": student.NUMPY, "device": student.DEVICE, "third": third}[library]
 
 
-def there(library, array):
-    """A NumPy array on the library's side, without the student's border."""
-    return device.upload(np.array(array)) if library == "device" else array
+def there(library, a):
+    """A NumPy array, list or number on the library's side, without the student's border."""
+    if library == "third":
+        return a if isinstance(a, Third) else Third(np.asarray(a))
+    return device.upload(np.array(a)) if library == "device" else a
 
 
 def described(result) -> dict:
     """Where it is, its values and dtype, and what the device was asked since the last reset."""
     facts = dict(device.counts)
-    where = "device" if isinstance(result, device.DeviceArray) else "host"
-    values = result._array if where == "device" else result
-    kind = where if where == "device" or isinstance(values, np.ndarray) else type(values).__name__
+    where = {device.DeviceArray: "device", Third: "third"}.get(type(result), "host")
+    values = result if where == "host" else result._array
+    kind = where if isinstance(values, np.ndarray) else type(values).__name__
     return facts | {"where": kind, "values": values, "dtype": str(getattr(values, "dtype", ""))}
 
 
@@ -65,7 +79,7 @@ def switches(student, names):
 def at_the_start(student):
     """use(NUMPY), before anything else has been used; what is then in xp"""
     student.use(student.NUMPY)
-    return state(student.xp, student.NUMPY)
+    return state(student.xp, student.NUMPY) | {"xp is empty": not vars(student.xp)}
 
 
 def state(xp, library):
@@ -90,6 +104,11 @@ def from_host(student, library, a):
     student.use(library_of(student, library))
     device.reset()
     return described(student.from_host(a))
+
+
+def number_from_host(student, library, a):
+    """use(library); from_host(b), where b is the NumPy number in a"""
+    return from_host(student, library, np.asarray(a)[()])
 
 
 def from_host_again(student, library, a):
@@ -142,7 +161,20 @@ def normal_start(student, library, shape, seed):
 def fit(student, library, x, y, steps, rate):
     """use(library); w, losses = fit(x, y, steps, rate)"""
     student.use(library_of(student, library))
+    get, waits = device.DeviceArray.get, []
+
+    def noting(array):
+        waits.append((device.counts["computed"], array._array))
+        return get(array)
+
+    device.DeviceArray.get = noting
     device.reset()
-    w, losses = student.fit(x, y, steps, rate)
-    facts = dict(device.counts)
-    return facts | {"w": described(w), "losses": described(losses)}
+    try:
+        w, losses = student.fit(x, y, steps, rate)
+    finally:
+        device.DeviceArray.get = get
+    facts = dict(device.counts) | {"w": described(w), "losses": described(losses)}
+    # A step is more than one order; after w itself is there, the losses may still be computed.
+    computed, array = waits[0] if waits else (facts["computed"], None)
+    is_late = facts["computed"] - computed < 2 or np.array_equal(array, facts["w"]["values"])
+    return facts | {"waited after the last step": is_late}

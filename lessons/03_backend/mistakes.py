@@ -174,6 +174,26 @@ MISTAKES = [
         """,
         "kept",
     ),
+    Mistake(
+        "from_host",
+        "two libraries",
+        """
+        if active is NUMPY:
+            return np.asarray(a)
+        return a if isinstance(a, device.DeviceArray) else device.upload(np.asarray(a))
+        """,
+        "A third library",
+    ),
+    Mistake(
+        "from_host",
+        "NumPy's numbers left out",
+        "return active.upload(np.asarray(a)) if isinstance(a, (np.ndarray, list, int, float)) else a",
+        "stayed what it is",
+    ),
+    Mistake("to_host", "by way of the device", "return active.download(from_host(a))", "to the device and back"),
+    Mistake(
+        "to_host", "get, if there is one", "return a.get() if hasattr(a, 'get') else np.asarray(a)", "third library"
+    ),
     Mistake("to_host", "np.asarray", "return np.asarray(a)", "only `download` brings it"),
     Mistake("to_host", "get", "return a.get() if active is DEVICE else a", "has no .get"),
     Mistake(
@@ -289,6 +309,33 @@ MISTAKES = [
         return e / e.sum(axis=1, keepdims=True)
         """,
         "along axis 1",
+    ),
+    Mistake(
+        "softmax",
+        "in the scores' dtype",
+        """
+        powers = xp.exp(x - x.max(axis=-1, keepdims=True))
+        return (powers / powers.sum(axis=-1, keepdims=True)).astype(x.dtype)
+        """,
+        "cut to whole numbers",
+    ),
+    Mistake(
+        "softmax",
+        "a small number in the sum",
+        """
+        powers = xp.exp(x - x.max(axis=-1, keepdims=True))
+        return powers / (powers.sum(axis=-1, keepdims=True) + 1e-6)
+        """,
+        "small number is added",
+    ),
+    Mistake(
+        "softmax",
+        "the largest magnitude",
+        """
+        powers = xp.exp(x - xp.abs(x).max(axis=-1, keepdims=True))
+        return powers / powers.sum(axis=-1, keepdims=True)
+        """,
+        "largest magnitude",
     ),
     # Task 4
     Mistake("rows", "unchecked", "return table[from_host(ids)]", "went through"),
@@ -408,6 +455,39 @@ MISTAKES = [
         """,
         "Of no ids",
     ),
+    Mistake(
+        "rows",
+        "at least one axis",
+        """
+        ids = np.atleast_1d(ids).astype("int64")
+        if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
+            raise IndexError
+        return table[from_host(ids)]
+        """,
+        "The shape is (1,",
+    ),
+    Mistake(
+        "rows",
+        "an empty list",
+        """
+        ids = np.asarray(ids)
+        if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
+            raise IndexError
+        return table[from_host(ids)]
+        """,
+        "array of floats",
+    ),
+    Mistake(
+        "rows",
+        "a product with ones and zeros",
+        """
+        ids, n = np.asarray(ids).astype("int64"), len(table)
+        if ids.size and (ids.min() < 0 or ids.max() >= n):
+            raise IndexError
+        return from_host(np.eye(n)[ids]) @ table
+        """,
+        "nan, not",
+    ),
     # Task 5
     Mistake(
         "normal_start",
@@ -461,6 +541,15 @@ MISTAKES = [
         """,
         "no axes",
     ),
+    Mistake(
+        "normal_start",
+        "column by column",
+        """
+        numbers = np.random.default_rng(seed).standard_normal(int(np.prod(shape)))
+        return from_host(numbers.reshape(shape, order="F").astype("float32"))
+        """,
+        "in another order",
+    ),
     # Task 6
     Mistake(
         "fit",
@@ -500,6 +589,34 @@ MISTAKES = [
         return to_host(w), to_host(xp.stack(losses))
         """,
         "taken after the step",
+    ),
+    Mistake(
+        "fit",
+        "losses fetched before the last step ends",
+        """
+        x, y = from_host(x), from_host(y)
+        w, losses = xp.zeros(x.shape[1]), []
+        for step in range(steps):
+            error = x @ w - y
+            losses.append((error * error).mean())
+            if step == steps - 1:
+                found = to_host(xp.stack(losses))
+            w = w - rate * 2 / len(y) * (x.T @ error)
+        return to_host(w), found
+        """,
+        "before the last step",
+    ),
+    Mistake(
+        "fit",
+        "a whole quotient",
+        descent(factor="(2 / len(y) if isinstance(rate, float) else 2 // len(y))"),
+        "whole number",
+    ),
+    Mistake(
+        "fit",
+        "the wrong way on the device",
+        descent(first="way = -1 if active is DEVICE and len(y) == 1 else 1", factor="2 * way / len(y)"),
+        "a single row",
     ),
     Mistake(
         "use",
@@ -552,7 +669,7 @@ RIGHT = [
         "from_host",
         "xp.asarray",
         "return xp.asarray(a)",
-        also=(("to_host", "return a.get() if hasattr(a, 'get') else np.array(a, copy=None)"),),
+        also=(("to_host", "return active.download(a) if type(a) is active.array_type else np.array(a, copy=None)"),),
     ),
     Right(
         "softmax",
@@ -567,7 +684,7 @@ RIGHT = [
         "CuPy's other names, and a loop that writes",
         """
         powers = xp.exp(xp.subtract(x, xp.amax(x, axis=-1, keepdims=True)))
-        shares = xp.zeros(x.shape, dtype=x.dtype)
+        shares = xp.zeros(x.shape, dtype=powers.dtype)
         shares[...] = xp.divide(powers, xp.add(powers, 0).sum(axis=-1, keepdims=True))
         return shares
         """,
@@ -604,6 +721,33 @@ RIGHT = [
             losses.append(error.dot(error).reshape(1) / n)
             w = w + xp.matmul(error, xs) * (-2 * rate / n)
         return to_host(w), to_host(xp.concatenate(losses))
+        """,
+    ),
+    Right("fit", "a rate of Python's", descent(before="x, y, rate = from_host(x), from_host(y), float(rate)")),
+    Right(
+        "fit",
+        "the rate taken across with x",
+        """
+        scaled = from_host(2 * rate / len(x) * x.T)
+        x, y = from_host(x), from_host(y)
+        w, losses = xp.zeros(x.shape[1]), []
+        for _ in range(steps):
+            error = x @ w - y
+            losses.append((error * error).mean())
+            w = w - scaled @ error
+        return to_host(w), to_host(xp.stack(losses))
+        """,
+    ),
+    Right(
+        "fit",
+        "losses from the errors, after w",
+        """
+        x, y = from_host(x), from_host(y)
+        w, errors = xp.zeros(x.shape[1]), []
+        for _ in range(steps):
+            errors.append(x @ w - y)
+            w = w - rate * 2 / len(y) * (x.T @ errors[-1])
+        return to_host(w), to_host((xp.stack(errors) ** 2).mean(axis=1))
         """,
     ),
 ]

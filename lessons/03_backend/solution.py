@@ -126,7 +126,7 @@ def rows(table, ids):
     ids = np.asarray(ids)
     if ids.size and (ids.min() < 0 or ids.max() >= table.shape[0]):
         raise IndexError(f"ids must lie in 0 … {table.shape[0] - 1}, not {ids.min()} … {ids.max()}")
-    return table[from_host(ids)]
+    return table[from_host(ids.astype("int64"))]
     ### END SOLUTION
 
 
