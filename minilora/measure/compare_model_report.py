@@ -209,13 +209,15 @@ class ModelResult:
         if not self.rows:
             return None
         figure, axes = style.single(f"Quality against what trains: {self.where}", style.TALL)
-        for row in self.rows:
-            one = self.reached(row)
+        points, levels = {row: (100 * self.share(row), self.reached(row)) for row in self.rows}, self._levels()
+        for row, (share, one) in points.items():
             look = look_of(row) | {"linestyle": ""}
-            axes.errorbar([100 * self.share(row)], [one.mean], [one.half_range], **look, label=LABELS[row])
-        for name, level in self._levels().items():
+            axes.errorbar([share], [one.mean], [one.half_range], **look, label=LABELS[row])
+        for name, level in levels.items():
             axes.axhline(level, **style.LOOKS[name] | {"marker": ""}, label=LABELS[name])
         axes.set_xscale("log")
+        if not self.has_labels:
+            style.name_far_point(axes, points, levels.values())
         axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=self._unit())
         return style.with_legend(figure, 3)
 
