@@ -216,7 +216,7 @@ class ModelResult:
         for name, level in levels.items():
             axes.axhline(level, **style.LOOKS[name] | {"marker": ""}, label=LABELS[name])
         axes.set_xscale("log")
-        if not self.has_labels:
+        if not self.has_labels:  # then less is better, and far up is bad
             style.name_far_point(axes, points, levels.values())
         axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=self._unit())
         return style.with_legend(figure, 3)

@@ -363,7 +363,7 @@ class _Search:
             calls += [(arguments, layout), (other, layout), (arguments, layout)]
             tags += [first := self._tags(arguments, layout), self._tags(other, layout), first]
         having = Counter(tag for of_call in tags for tag in of_call)
-        shared = {tag for tag, count in having.items() if count < len(calls)}  # by every wrong call so far
+        shared = {tag for tag, count in having.items() if count < len(calls)}  # by all wrong calls so far
         wrong: list[int] = []
         for i, call in enumerate(calls):
             if self.failure(*call):
