@@ -82,21 +82,22 @@ def test_the_kernel_starts_and_installs_the_wheel(address, site):
     assert said["record"] == "None"  # no damaged file in it
 
 
-def open_notebook(page: chrome.Page, address: str, path: Path) -> str:
-    """What the page shows, with the notebook open in it."""
+def open_notebook(page: chrome.Page, address: str, path: Path, *words: str) -> str:
+    """What the page shows, with the notebook open in it and these words there."""
     title = json.loads(path.read_text())["cells"][2]["source"].partition("\n")[0].strip("# ")
     page.call("Page.navigate", url=f"{address}/notebooks/index.html?path=notebooks/{path.name}")
-    return page.wait("This copy runs in your browser", "%pip install", title, seconds=120)
+    return page.wait("This copy runs in your browser", "%pip install", title, *words, seconds=120)
 
 
 def test_a_notebook_opens_with_its_note_its_first_words_and_its_results(address, site):
     path = site / "files/notebooks/08_lora.ipynb"
+    cells = json.loads(path.read_text())["cells"]
+    result = next(o["text"] for cell in cells for o in cell.get("outputs", []) if "text" in o).splitlines()[0]
     with chrome.Page() as page:
-        text = open_notebook(page, address, path)
+        text = open_notebook(page, address, path, result)  # which is drawn after the words
         picture(page, "notebook")
     assert not [line for line in text.splitlines() if line.startswith(",")]
-    cells = json.loads(path.read_text())["cells"]
-    assert next(o["text"] for cell in cells for o in cell.get("outputs", []) if "text" in o).splitlines()[0] in text
+    assert result in text
 
 
 WITHOUT_STORAGE = """
