@@ -21,7 +21,7 @@ from minilora.errors import MiniloraError, escape, print_notes
 
 if TYPE_CHECKING:
     from minilora.measure.held_out import Selection
-    from minilora.measure.task import TaskScore
+    from minilora.train.scoring import TaskScore
 
 SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
 
@@ -146,8 +146,8 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
 
 def _score(arguments: Namespace, model: Any, tokenizer: Any, chosen: Selection, shots: list) -> TaskScore | None:
     """None, with a note, where there is nothing to measure."""
-    from minilora.measure.task import measure_task
     from minilora.train.progress import progress_bar
+    from minilora.train.scoring import measure_task
 
     labels = chosen.labels
     if labels is not None and len(labels) == 1:

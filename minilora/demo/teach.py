@@ -32,7 +32,6 @@ from minilora.formats.atomic import show_path
 from minilora.measure.footprint import peak_rss
 from minilora.measure.lab import BASE_DATA
 from minilora.measure.records import machine
-from minilora.measure.task import after, answered
 from minilora.peft.files import WEIGHTS
 from minilora.quant import in_float
 from minilora.show.grids import drawn, show_bytes
@@ -40,6 +39,7 @@ from minilora.train import methods, recipes
 from minilora.train.answers import answers
 from minilora.train.loop import TrainConfig, train
 from minilora.train.progress import progress_bar
+from minilora.train.scoring import after, answered
 
 SHORT = "Answer in a few words."
 UNFINISHED = {"adapter"}  # in the folder of a run that was interrupted

@@ -35,13 +35,13 @@ from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.processor import in_words, processor
 from minilora.measure.records import Records
-from minilora.measure.task import Row, after, label_scores, row_scores
 from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import METHODS, Options, base_fingerprint
 from minilora.train import defaults, methods, recipes
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.loop import History
 from minilora.train.progress import progress_bar
+from minilora.train.scoring import Row, after, label_scores, row_scores
 from minilora.train.tasks import TASKS
 
 KIND = "comparison on a model"

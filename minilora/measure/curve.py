@@ -25,7 +25,6 @@ from minilora.formats.atomic import show_path
 from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.naive_bayes import NaiveBayes
 from minilora.measure.records import Records
-from minilora.measure.task import TaskScore, after, check_prompts, measure_task
 from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
@@ -33,6 +32,7 @@ from minilora.train import defaults, methods, recipes, tasks
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.loop import History
 from minilora.train.progress import progress_bar
+from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
 
 KIND = "curve"
 RECORDS = "records.jsonl"

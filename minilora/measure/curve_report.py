@@ -9,9 +9,9 @@ from minilora.errors import escape
 from minilora.measure.curve import KIND, RECORDS
 from minilora.measure.few_shot import crossover
 from minilora.measure.records import Records
-from minilora.measure.task import wilson
 from minilora.show import style
 from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, in_order, listed, seeds_in_words, show_seconds
+from minilora.train.scoring import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,8 +1,8 @@
 """A task's score for the terminal: its figures in lines, and the confusion table."""
 
 from minilora.errors import escape
-from minilora.measure.task import TaskScore
 from minilora.show.grids import WIDTH, Grid
+from minilora.train.scoring import TaskScore
 
 MOST_SHOWN = 12  # labels of the confusion table
 WIDEST = 20  # characters of a label

@@ -11,10 +11,10 @@ from minilora.data.chat import read_jsonl
 from minilora.errors import MiniloraError
 from minilora.formats.atomic import write_json
 from minilora.formats.safetensors import load_file, save_file
-from minilora.measure.task import TaskScore, measure_task
 from minilora.measure.task_report import confusion_grid, score_lines
 from minilora.show.grids import drawn, render
 from minilora.train import recipes
+from minilora.train.scoring import TaskScore, measure_task
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
