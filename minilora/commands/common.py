@@ -46,10 +46,10 @@ class Parser(argparse.ArgumentParser):
             add(self)
         args = sys.argv[1:] if args is None else list(args)
         self._check_flags(args)
-        if "--config" in self._option_string_actions and (found := _value_of("--config", args)):
+        if "--config" in self._option_string_actions and (run := _recorded_run(args)):
             from minilora.commands import rerun
 
-            rerun.set_defaults(found, self._actions, args)
+            rerun.set_defaults(run, self._actions, args)
         return super().parse_known_args(args, namespace)
 
     def _check_flags(self, args: Sequence[str]) -> None:
@@ -65,6 +65,12 @@ class Parser(argparse.ArgumentParser):
         """Raise MiniloraError; "argument --steps: must be …" becomes "--steps must be …"."""
         message = re.sub("^argument ([^:]+): must", r"\1 must", message)
         raise MiniloraError(f"{escape(message, 200)} (see {self.prog} --help)")
+
+
+def _recorded_run(args: Sequence[str]) -> str | None:
+    """The run whose settings are the defaults: the one that --resume goes on with, else that of --config."""
+    out = _value_of("--out", args) if "--resume" in args else None
+    return out if out and os.path.lexists(os.path.join(out, "run.json")) else _value_of("--config", args)
 
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:
@@ -129,7 +135,7 @@ def add_json(parser: Parser) -> None:
 
 
 def add_resume(parser: Parser, what: str) -> None:
-    parser.add_argument("--resume", action="store_true", help=f"go on with the {what} in --out")
+    parser.add_argument("--resume", action="store_true", help=f"go on with the {what} in --out, by its settings")
     parser.add_argument("--overwrite", action="store_true", help=f"replace the {what} in --out")
 
 
@@ -231,9 +237,6 @@ def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: in
         help="compute blocks again in backward: less memory, a quarter to a half more time",
     )
     add_resume(parser, "run")
-    parser.add_argument(
-        "--allow-changes", action="store_true", help="let --resume go on with another text, model or method"
-    )
     add_json(parser)
 
 

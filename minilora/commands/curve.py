@@ -17,7 +17,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--test", help=held_out)
     for flag, least, default, what in (
         ("--shots", 0, "0,2,4,8", "examples in the prompt"),
-        ("--sizes", 2, "32,128,512", "examples to train on"),
+        ("--sizes", 2, "32,128,512,all", "examples to train on, all of --data among them"),
     ):
         parser.add_argument(flag, type=_wholes(least), default=default, help=f"{what} (default: {default})")
     parser.add_argument("--methods", default="lora", help="to train by, with commas: lora,full,qlora (default: lora)")
@@ -47,12 +47,17 @@ def run(arguments: Namespace) -> None:
         print(json.dumps(records.as_json()))
 
 
-def _wholes(least: int) -> Callable[[str], tuple[int, ...]]:
-    """A flag's type: whole numbers of at least `least`, with commas between them; sorted, each once."""
+def _wholes(least: int) -> Callable[[str], tuple[int | str, ...]]:
+    """A flag's type: whole numbers of at least `least`, with commas between them; sorted, each once, "all" last.
 
-    def parse(text: str) -> tuple[int, ...]:
+    "all" is for --sizes, whose least is above 0.
+    """
+
+    def parse(text: str) -> tuple[int | str, ...]:
+        parts = {part.strip() for part in text.split(",")}
+        ends = ("all",) if least and "all" in parts else ()
         try:
-            return tuple(sorted({whole(least)(part.strip()) for part in text.split(",")}))
+            return (*sorted({whole(least)(part) for part in parts.difference(ends)}), *ends)
         except ArgumentTypeError as error:
             raise ArgumentTypeError(f"{error}; with commas between them: 2,4,8") from None
 

@@ -23,6 +23,7 @@ def add(parser: Parser) -> None:
         "--model", help="teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"
     )
     parser.add_argument("--jsonl", metavar="FILE", help="with --model: your own questions with answers, see finetune")
+    parser.add_argument("--test", metavar="FILE", help="with --jsonl: questions to test on (default: a tenth of it)")
     parser.add_argument("--text", metavar="FILE", help="with --model: your own text")
     add_json(parser)
 
@@ -33,12 +34,14 @@ def run(arguments: Namespace) -> None:
     if arguments.model is not None:
         if arguments.own is not None or None not in (arguments.jsonl, arguments.text):
             raise MiniloraError("with --model give at most one of --jsonl and --text, and no --with")
+        if arguments.test is not None and arguments.jsonl is None:
+            raise MiniloraError("--test goes with --jsonl: it holds questions about what that teaches")
         from minilora.demo import teach
 
-        teach.run(out, arguments.model, **settings, jsonl=arguments.jsonl, text=arguments.text)
+        teach.run(out, arguments.model, **settings, jsonl=arguments.jsonl, text=arguments.text, test=arguments.test)
         return
-    if arguments.jsonl is not None or arguments.text is not None:
-        raise MiniloraError("--jsonl and --text go with --model: they are what a pretrained model is taught")
+    if any(given is not None for given in (arguments.jsonl, arguments.text, arguments.test)):
+        raise MiniloraError("--jsonl, --test and --text go with --model: they are what a pretrained model is taught")
     from minilora.demo.story import run_demo
 
     if arguments.own is None:

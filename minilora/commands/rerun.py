@@ -1,4 +1,4 @@
-"""`--config`: the settings of a run's record in place of the defaults of a command's flags."""
+"""The settings of a run's record in place of the defaults of a command's flags: `--config RUN`, and `--resume`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_record(path: str | Path) -> dict:
             raise
         record = {}  # it is no JSON
     if record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
-        raise MiniloraError(f"--config {show_path(path)} is no record of a run; give a {RECORD} or its folder")
+        raise MiniloraError(f"{show_path(path)} is no record of a run; give a {RECORD} or its folder")
     return record
 
 
@@ -49,7 +49,7 @@ def set_defaults(path: str, actions: Iterable[Action], args: Sequence[str]) -> N
     flags = {action.dest: action for action in actions}
     if strange := sorted(config.keys() - flags.keys()):
         raise MiniloraError(
-            f"--config {show_path(path)} is of another command: no flag here sets {escape(', '.join(strange))}"
+            f"the run in {show_path(path)} is of another command: no flag here sets {escape(', '.join(strange))}"
         )
     typed, told = _flags(args), _flags(str(record.get("command")).split())
     left_out = {name for flag in typed for name in DECIDES.get(flag, ()) if flag_of(name) not in told}

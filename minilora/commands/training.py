@@ -13,6 +13,7 @@ from minilora.data.tokenizer import Tokenizer
 from minilora.errors import NotLearned, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.lr_search import find_lr, search_config
+from minilora.measure.task_report import share_with_interval
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
 from minilora.peft import Options
@@ -95,7 +96,6 @@ def train_in_folder(
         settings,
         text.sha256,
         accept=lambda checkpoint: check_own_checkpoint(trainable(model), checkpoint),
-        allow_changes=arguments.allow_changes,
     )
     world.check_same_on_all_ranks(lambda: recipes.fingerprints(model, text, settings))
     trains, total = recipes.count_parameters(model)
@@ -118,12 +118,14 @@ def train_in_folder(
         )
         tested = recipes.sample(text.test, defaults.test_examples(config, batch_size, examples), seq_len)
         test = recipes.evaluator(model, tested, seq_len, at_once, world=world)()
-        learned = history.best_step > 0
+        scored = isinstance(text, recipes.Chats) and text.has_labels
+        score = defaults.score(model, text, tested) if scored else None  # type: ignore[arg-type]
         facts = {
             "validation": history.best,
             "best_step": history.best_step,
-            "learned": learned,
+            "learned": history.learned,
             "test": test,
+            **({} if score is None else {"test_accuracy": score.accuracy}),
             "test_examples": recipes.num_examples(tested, seq_len),
             "seconds": history.seconds,
             "trainable": trains,
@@ -139,12 +141,15 @@ def train_in_folder(
         arguments,
         facts | {"saved": str(saved)},
         f"validation {history.best:.3f} {text.unit} at step {history.best_step}, test {test:.3f} on "
-        f"{_share_of(tested, text.test, seq_len)} sequences; {history.seconds:.0f} s\nsaved {saved}",
+        f"{_share_of(tested, text.test, seq_len)} sequences; {history.seconds:.0f} s\n"
+        + ("" if score is None else f"test accuracy {share_with_interval(score.accuracy, score.accuracy_interval)}\n")
+        + f"saved {saved}",
     )
-    if not learned:
+    if not history.learned:
         raise NotLearned(
-            f"no evaluation beat the start: {history.best:.3f} {text.unit}, and {history.evaluations[-1]['value']:.3f} "
-            f"at the end; {saved} holds what training began with: try a smaller --lr than {config.peak_lr:g}"
+            f"no evaluation beat the start: {history.evaluations[0]['value']:.3f} {text.unit}, and "
+            f"{history.evaluations[-1]['value']:.3f} at the end; {saved} is no better than what training began with: "
+            f"try a smaller --lr than {config.peak_lr:g}"
         )
 
 
@@ -172,10 +177,11 @@ def _searched_lr(arguments: Namespace, model, text, config: TrainConfig, **pack)
 def _plan_of(config: TrainConfig, text, validation, batch_size: int, seq_len: int) -> str:
     """What is about to be done, in a line."""
     rows = config.steps * config.accumulate * batch_size
+    keeps = "; these are too few to choose a step by, so the end is kept" if defaults.too_few(validation) else ""
     return (
         f"{config.steps:,} steps of {config.accumulate * batch_size:,} sequences of up to {seq_len:,} tokens "
         f"({rows / recipes.num_examples(text.train, seq_len):.2g} epochs), learning rate {config.peak_lr:g}; every "
-        f"{config.eval_every:,} steps on {_share_of(validation, text.validation, seq_len)} validation sequences"
+        f"{config.eval_every:,} steps on {_share_of(validation, text.validation, seq_len)} validation sequences{keeps}"
     )
 
 

@@ -453,20 +453,39 @@ def question_of(messages: Conversation) -> str:
 
 
 def split(conversations: Sequence[Conversation], where: str) -> Splits:
-    """Train, validation and test, about 80, 10 and 10 of each 100, each at least one; by hash, as `corpora.split`.
+    """Divide into train, validation and test: 80, 10 and 10 of each 100 questions exactly, and at least one each.
 
-    Conversations that begin with one question stay together, so that no answer is tested that was learned.
-    MiniloraError where fewer than three different questions are asked.
+    If the responses are labels, each part has them in about the proportions of the whole: test gets one of every label
+    before a second of any, and a label that comes once is trained on. The hash of a question decides where it goes, so
+    the order of the file does not matter. Conversations that begin with one question stay together, so that no answer
+    is tested that was learned. Raises MiniloraError for fewer than three different questions.
     """
-    opening = list(map(question_of, conversations))
-    if len(set(opening)) < 3:
+    groups: dict[str, list[Conversation]] = {}
+    for messages in conversations:
+        groups.setdefault(question_of(messages), []).append(messages)
+    if len(groups) < 3:
         raise MiniloraError(
-            f"{show_path(where)} has {len(conversations)} conversations with {len(set(opening))} different questions, "
+            f"{show_path(where)} has {len(conversations)} conversations with {len(groups)} different questions, "
             "too few to divide into train, validation and test; give at least 3, better 30"
         )
-    documents = tuple(corpora.Document(str(i), "", question) for i, question in enumerate(opening))
-    parts = corpora.split(corpora.Corpus(where, documents, ""))
-    return Splits(*([conversations[int(document.name)] for document in part] for part in parts))
+    has_labels = labels_of(conversations) is not None
+    by_label: dict[str, list[str]] = {}
+    for question in sorted(groups, key=corpora.place):
+        by_label.setdefault(response_of(groups[question][0]) if has_labels else "", []).append(question)
+    # Spread each label evenly over one order: whatever is cut from its beginning then has a fair share of every label.
+    spread = [
+        (rank / len(questions) if len(questions) > 1 else 1.0, corpora.place(question), question)
+        for questions in by_label.values()
+        for rank, question in enumerate(questions)
+    ]
+    order = [question for _, _, question in sorted(spread)]
+    held_out = max(1, round(corpora.HELD_OUT * len(order)))
+    test, validation = set(order[:held_out]), set(order[held_out : 2 * held_out])
+    parts = Splits([], [], [])
+    for question, ones in groups.items():
+        part = parts.test if question in test else parts.validation if question in validation else parts.train
+        part += ones
+    return parts
 
 
 def response_of(messages: Conversation) -> str:
@@ -480,9 +499,37 @@ def labels_of(conversations: Sequence[Conversation]) -> list[str] | None:
     return sorted(found) if len(found) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE) else None
 
 
+def doubts(conversations: Sequence[Conversation]) -> list[str]:
+    """Notes on what is probably a slip in data with labels: spellings of one label, and a prompt with two labels; and
+    in any data, rows that come twice.
+    """
+    notes, labels = [], labels_of(conversations)
+    if labels:
+        spellings: dict[str, list[str]] = {}
+        for label in labels:
+            spellings.setdefault(" ".join(label.casefold().split()), []).append(label)
+        for same in spellings.values():
+            if len(same) > 1:
+                notes.append(f"{' and '.join(escape(repr(label), 40) for label in same)} count as different labels")
+        answers: dict[str, set[str]] = {}
+        for messages in conversations:
+            answers.setdefault(json.dumps(messages[:-1]), set()).add(response_of(messages))
+        if several := [prompt for prompt, responses in answers.items() if len(responses) > 1]:
+            example = json.loads(several[0])[-1]["content"]
+            notes.append(f"{len(several):,} prompts have more than one label, such as {escape(repr(example), 60)}")
+    if again := len(conversations) - len(set(map(json.dumps, conversations))):
+        notes.append(f"{again:,} of {len(conversations):,} conversations repeat another one word for word")
+    return notes
+
+
 def sha256(conversations: Sequence[Conversation]) -> str:
-    """Two runs with one hash learned from the same conversations."""
+    """Hash the conversations: two runs with one hash learned from the same ones."""
     return hashlib.sha256(json.dumps(conversations, sort_keys=True).encode()).hexdigest()
+
+
+def split_sha256(conversations: Sequence[Conversation]) -> str:
+    """Hash conversations that `split` divides: another hash than that of versions which divided them otherwise."""
+    return hashlib.sha256(f"split 2 {sha256(conversations)}".encode()).hexdigest()
 
 
 # As tokens.
@@ -494,6 +541,7 @@ class ChatTokens:
 
     rows: list[tuple[np.ndarray, np.ndarray]]  # ids (N,) int64, and a mask (N,) True for what the assistant says
     answer_characters: list[int]  # of the assistant's answers, row by row; what ends them has none
+    conversations: Sequence[Conversation] = ()  # what the rows were made of, if that is still asked for
 
     @property
     def characters(self) -> int:
@@ -502,7 +550,8 @@ class ChatTokens:
     def sample(self, rows: int) -> ChatTokens:
         """So many rows, drawn once and for all; all of them where there are no more."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.rows))[:rows])
-        return ChatTokens([self.rows[i] for i in chosen], [self.answer_characters[i] for i in chosen])
+        conversations = [self.conversations[i] for i in chosen] if self.conversations else ()
+        return ChatTokens([self.rows[i] for i in chosen], [self.answer_characters[i] for i in chosen], conversations)
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -517,4 +566,4 @@ def encode_conversations(
     for start in range(0, len(conversations), _PORTION):
         rows += chat_format.encode_many(tokenizer, conversations[start : start + _PORTION])
     answers = [[m["content"] for m in messages if m["role"] == "assistant"] for messages in conversations]
-    return ChatTokens(rows, [sum(map(len, contents)) for contents in answers])
+    return ChatTokens(rows, [sum(map(len, contents)) for contents in answers], conversations)

@@ -78,13 +78,15 @@ class Subject:
     """What to teach, as questions with answers.
 
     tests: by name, questions that are not trained on. notes: {test: for each question, lines of the subject, the one
-    that it asks for among them}, for a prompt with an open book; empty where there is no such thing.
+    that it asks for among them}, for a prompt with an open book; empty where there is no such thing. warning: what the
+    reader should know of the test's figures.
     """
 
     name: str  # as it is shown
     train: list[chat.Conversation]
     tests: dict[str, list[tuple[chat.Conversation, str]]]
     notes: dict[str, list[str]]
+    warning: str = ""
 
 
 def glossary(settings: TeachSettings, quick: bool, seed: int = 0) -> Subject:
@@ -112,12 +114,24 @@ def glossary(settings: TeachSettings, quick: bool, seed: int = 0) -> Subject:
     )
 
 
-def own_questions(path: str, settings: TeachSettings) -> Subject:
-    """Those of a JSONL file; a tenth of them, chosen by hash, is the test, or so much of it as the settings allow."""
-    parts = chat.split(chat.read_jsonl(path), path)
-    every = -(-len(parts.test) // settings.most_tests)
-    tests = [(messages[:-1], messages[-1]["content"]) for messages in parts.test[::every]]
-    return Subject(show_path(path), [*parts.train, *parts.validation], {"questions": tests}, {})
+NOT_FACTS = (
+    "the test is a tenth of your questions, none of which is trained on, so it tells what carries over to new ones. A "
+    "fact that stands in one row alone cannot be known there: to test facts, ask them in other words in a --test file"
+)
+
+
+def own_questions(path: str, settings: TeachSettings, test: str | None = None) -> Subject:
+    """Build the subject from a JSONL file. test: a file of questions to test on; None: a tenth of the first file's."""
+    conversations, warning = chat.read_jsonl(path), ""
+    if test is None:
+        parts = chat.split(conversations, path)
+        train, tested = [*parts.train, *parts.validation], parts.test
+        warning = "" if chat.labels_of(conversations) else NOT_FACTS
+    else:
+        train, tested = conversations, chat.read_jsonl(test)
+    every = -(-len(tested) // settings.most_tests)
+    tests = [(messages[:-1], messages[-1]["content"]) for messages in tested[::every]]
+    return Subject(show_path(path), train, {"questions": tests}, {}, warning)
 
 
 def run(
@@ -128,9 +142,10 @@ def run(
     as_json: bool = False,
     jsonl: str | None = None,
     text: str | None = None,
+    test: str | None = None,
 ) -> dict:
     """Teach the model, say on the terminal how it goes, and leave results.json, report.html and the folder adapter in
-    `out`. jsonl, text: a file of the reader's own in place of the glossary.
+    `out`. jsonl, text: a file of the reader's own in place of the glossary. test: with `jsonl`, a file to test on.
 
     MiniloraError before anything slow, and before `out` is made, where the model or the file will not do.
     """
@@ -144,9 +159,15 @@ def run(
             corpus = corpora.load(text)
             results = _Lesson(settings, model, seed, console).on_text(corpus, out)
         else:
-            subject = glossary(settings, quick, seed) if jsonl is None else own_questions(jsonl, settings)
+            subject = glossary(settings, quick, seed) if jsonl is None else own_questions(jsonl, settings, test)
             results = _Lesson(settings, model, seed, console).on_questions(subject, out)
-        given = {"--model": model, "--jsonl": jsonl, "--text": text, "--seed": str(seed) if seed else None}
+        given = {
+            "--model": model,
+            "--jsonl": jsonl,
+            "--test": test,
+            "--text": text,
+            "--seed": str(seed) if seed else None,
+        }
         words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
         results |= {
             "command": shlex.join(["minilora", "demo", *words, *["--quick"] * quick]),
@@ -217,6 +238,8 @@ class _Lesson:
         self.conversations(subject.train, subject.name)  # now, rather than after minutes: one of them fits at least
         counts = ", ".join(f"{len(questions)} {name}" for name, questions in subject.tests.items())
         self.begin(out, f"{subject.name}: {len(subject.train)} answers to learn; the test has {counts}.")
+        if subject.warning:
+            self.say(f"Note: {subject.warning}.")
         with in_float(self.model):
             before, texts = self.measure(self.model, subject, "before")
             rows, told = {"before": before}, {"before": texts}
@@ -228,7 +251,7 @@ class _Lesson:
         batches = self.conversations(self.joined([*subject.train * copies, *replayed]), subject.name)
         for note in batches.notes:
             self.say(f"Note: {note}.")
-        learned = {"data": subject.name, "data_sha256": chat.sha256(subject.train)}
+        learned = {"data": subject.name, "data_sha256": chat.sha256(subject.train), "unit": recipes.Chats.unit}
         adapted, training = self.train(batches, batches.notes, out, learned)
         with in_float(adapted):
             rows["after"], told["after"] = self.measure(adapted, subject, "after")

@@ -3,16 +3,18 @@
     ("prompt", k, seed)            the model as it is, with k examples as earlier turns
     ("bayes", n, seed)             naive Bayes on n examples, where the responses are labels
     ("trained", method, n, seed)   trained on n examples as `minilora finetune` trains by default, to the end
-    ("cost", "prompt", k)          milliseconds and tokens of a query, one at a time on one thread
+    ("cost", "prompt", k)          milliseconds of processor time and tokens of a query, one at a time on one thread
     ("cost", method)               the same of an adapted model
 
 Both ways draw on one order of the training examples for each seed: the first k and the first n of it, the labels in
 turn. So k examples are among 2k, and n among 4n. All cells answer the same held-out questions.
 """
 
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ import numpy as np
 from minilora import threads
 from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
-from minilora.errors import MiniloraError, escape, print_notes
+from minilora.errors import MiniloraError, Stopped, escape, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.naive_bayes import NaiveBayes
@@ -48,7 +50,7 @@ class CurveSettings:
     data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora tasks list`
     test: str | None = None  # a .jsonl file; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
-    sizes: tuple[int, ...] = (32, 128, 512)
+    sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
     methods: tuple[str, ...] = ("lora",)
     seeds: tuple[int, ...] = (0, 1, 2)
     test_examples: int = 200
@@ -100,6 +102,7 @@ def read_task(data: str, test: str | None = None) -> TaskData:
     parts = [
         chat.read_jsonl(_jsonl(flag, source), notes) for flag, source in (("--data", data), ("--test", test)) if source
     ]
+    notes += chat.doubts(parts[0])
     if test is None:
         train, *held_out = chat.split(parts[0], data)
         parts = [train, [one for part in held_out for one in part]]
@@ -161,25 +164,45 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
     records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
     print_notes(notes + records.notes)
     cells = curve.cells()
-    with progress_bar("curve", len(cells)) as advance:
-        for key in cells:
-            records.measured(key, curve.measure, *key)
-            advance(1, " ".join(map(str, key)))
+    try:
+        with progress_bar("curve", len(cells)) as advance:
+            for key in cells:
+                records.measured(key, curve.measure, *key)
+                advance(1, " ".join(map(str, key)))
+    except (KeyboardInterrupt, Stopped) as error:
+        done = f"{sum(key in records for key in cells)} of {len(cells)} cells are measured; go on with --resume"
+        raise Stopped(getattr(error, "signum", signal.SIGINT), done) from error
     return records
 
 
 def _fitting(settings: CurveSettings, task: TaskData) -> tuple[CurveSettings, list[str]]:
-    """The settings with the sizes that there are examples for, and notes on what is left out."""
+    """The settings with numbers of examples that there are (larger ones become all), and notes on what was changed."""
     there, notes = len(task.train), list(task.notes)
-    sizes = tuple(n for n in settings.sizes if n <= there)
-    if not sizes or max(settings.shots, default=0) > there:
-        least = max(min(settings.sizes), *settings.shots)
-        raise MiniloraError(f"--data has {there:,} examples to learn from, and --sizes and --shots ask for {least:,}")
-    if left_out := [f"{n:,}" for n in settings.sizes if n > there]:
-        notes.append(f"--sizes {', '.join(left_out)} left out: there are {there:,} examples to learn from")
+    if max(settings.shots, default=0) > there:
+        raise MiniloraError(
+            f"--data has {there:,} examples to learn from, and --shots asks for {max(settings.shots):,}"
+        )
+    asked = [there if n == "all" else int(n) for n in settings.sizes]
+    if too_large := [f"{n:,}" for n in asked if n > there]:
+        notes.append(f"--sizes {', '.join(too_large)}: there are {there:,} examples to learn from, so all are the most")
+    sizes = tuple(sorted({min(n, there) for n in asked}))
     if min(sizes) < (labels := len(task.labels or ())):
         raise MiniloraError(f"--sizes {min(sizes)} is too small for {labels} labels, each of which needs an example")
     return replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), notes
+
+
+def cells_of(facts: dict) -> list[tuple]:
+    """The keys of a curve whose header has these settings, in the order in which they are measured."""
+    shots, sizes, seeds = facts["shots"], facts["sizes"], facts["seeds"]
+    prompts: list[tuple] = [("prompt", k, seed) for k in shots for seed in (seeds if k else seeds[:1])]
+    bayes = [("bayes", n, seed) for n in sizes for seed in seeds if facts["labels"]]
+    costs = [("cost", "prompt", k) for k in shots]
+    trained = [
+        cell
+        for method in facts["methods"]
+        for cell in (("cost", method), *(("trained", method, n, seed) for n in sizes for seed in seeds))
+    ]
+    return [*prompts, *bayes, *costs, *trained]
 
 
 class Curve:
@@ -216,17 +239,7 @@ class Curve:
         }
 
     def cells(self) -> list[tuple]:
-        """The keys, in the order in which they are measured."""
-        s = self.settings
-        prompts: list[tuple] = [("prompt", k, seed) for k in s.shots for seed in (s.seeds if k else s.seeds[:1])]
-        bayes = [("bayes", n, seed) for n in s.sizes for seed in s.seeds if self.task.labels]
-        costs = [("cost", "prompt", k) for k in s.shots]
-        trained = [
-            cell
-            for method in s.methods
-            for cell in (("cost", method), *(("trained", method, n, seed) for n in s.sizes for seed in s.seeds))
-        ]
-        return [*prompts, *bayes, *costs, *trained]
+        return cells_of(self.facts())
 
     def measure(self, kind: str, *key: Any) -> dict:
         """The numbers of a cell."""
@@ -258,7 +271,8 @@ class Curve:
             def ask(one: Conversation) -> None:
                 tokens.append(self.score(model, [one], shots).prompt_tokens)
 
-            taken = 1000 * seconds_in_turns({"query": ask}, self.test[: self.settings.timed])["query"]
+            # Processor time: beside other work the same query took from 5.5 to 18.8 s of clock.
+            taken = 1000 * seconds_in_turns({"query": ask}, self.test[: self.settings.timed], process_time)["query"]
         return {"milliseconds": taken, "tokens": float(np.mean(tokens))}
 
     # What cells are made of

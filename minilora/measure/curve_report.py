@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minilora.errors import escape
-from minilora.measure.curve import KIND, RECORDS
+from minilora.measure.curve import KIND, RECORDS, cells_of
 from minilora.measure.few_shot import crossover
 from minilora.measure.records import Records
+from minilora.measure.task_report import CALIBRATED
 from minilora.show import style
 from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, in_order, listed, seeds_in_words, show_seconds
 from minilora.train.scoring import wilson
@@ -65,6 +66,14 @@ class CurveResult:
         """The highest accuracy of naive Bayes."""
         return max((self.reached("bayes", n) for n in self.measured("bayes")), key=lambda one: one.mean, default=None)
 
+    def unfinished(self) -> str:
+        """How much is measured, if not all is: "12 of 33 cells are measured; …"."""
+        cells = cells_of(self.settings)
+        done = sum(cell in self.records for cell in cells)
+        return (
+            "" if done == len(cells) else f"{done} of {len(cells)} cells are measured; minilora curve --resume goes on"
+        )
+
     def cost(self, *kind) -> dict:
         """milliseconds and tokens of a query; nothing where they were not measured."""
         return self.records.rows.get(("cost", *kind), {})
@@ -77,7 +86,7 @@ class CurveResult:
         """Queries after which the time of training is saved, against the best prompt."""
         best = self.best_prompt()
         costs = [self.cost("prompt", best[0]) if best else {}, self.cost(method)]
-        if not all(costs):
+        if not all(costs) or costs[0]["tokens"] <= costs[1]["tokens"]:  # as many tokens take as long: nothing is saved
             return None
         return crossover(self.seconds(method, n), *(cost["milliseconds"] for cost in costs))
 
@@ -115,7 +124,11 @@ class CurveResult:
         count, best, trained = self.settings["test_examples"], self.best_prompt(), self.best_trained()
         top = max([one[-1].mean for one in (best, trained) if one], default=50)
         words = interval_in_words(count, top) if self.has_labels else f"On {count:,} held-out examples."
-        words += " Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
+        if self.has_labels:
+            words += f" Calibrated: {CALIBRATED}."
+        words += (
+            " Tokens and ms of processor time per query, one at a time on one thread, the whole prompt read for each. "
+        )
         if best:
             words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
         if rates := sorted({row["lr"] for row in self.records.of("trained") if "lr" in row}):
@@ -172,7 +185,7 @@ class CurveResult:
         """What the numbers say to do, and the numbers."""
         outcome = self.outcome()
         if outcome is None:
-            return "Not all is measured yet."
+            return f"Not enough is measured yet: {self.unfinished()}."
         said = f"{outcome.capitalize()}: {self.figures()}."
         if outcome == "count words":
             return f"{said} No language model is needed for this task."
@@ -213,7 +226,8 @@ def show(records: Records, out: Path, console: Console) -> None:
     """Print the table and the sentence, and write the figure to `out`."""
     result = CurveResult(records)
     console.print(drawn(result.grid()))
-    for line in (result.sentence(), *result.notes()):
+    unfinished = [f"So far: {result.unfinished()}."] if result.unfinished() and result.outcome() else []
+    for line in (result.sentence(), *unfinished, *result.notes()):
         console.print(f"\n{line}", markup=False)
     paths = style.save_all({"curve": CurveResult.figure}, result, out)
     console.print(f"\nFigure: {', '.join(path.name for path in paths) or 'none yet'} in {out}", markup=False)

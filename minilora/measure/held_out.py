@@ -46,7 +46,7 @@ def select(
     """
     notes: list[str] = []
     conversations = chat.read_jsonl(source, notes)
-    digest = chat.sha256(conversations)
+    digest, earlier = chat.split_sha256(conversations), chat.sha256(conversations)
     trainings = [it for it in trainings if it.get("data_sha256") == digest or is_chat_data(str(it.get("data")))]
     is_own = [training.get("data_sha256") == digest for training in trainings]
     split = split or ("test" if any(is_own) else "all")
@@ -61,7 +61,10 @@ def select(
     for training, part in zip(trainings, parts, strict=True):
         if part is None:
             name = show_path(str(training.get("data")))
-            notes.append(f"the training data ({name}) are not here, so what the two share is not known")
+            why = "are not here"
+            if training.get("data_sha256") == earlier:
+                why = "were divided in another way by an earlier version"
+            notes.append(f"the training data ({name}) {why}, so what the two share is not known")
     if learned:
         known = set(map(json.dumps, learned))
         if trained_on := sum(json.dumps(messages) in known for messages in measured):

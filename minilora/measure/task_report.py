@@ -6,25 +6,33 @@ from minilora.train.scoring import TaskScore
 
 MOST_SHOWN = 12  # labels of the confusion table
 WIDEST = 20  # characters of a label
+CALIBRATED = "less each label's mean over all prompts"
 
 
 def score_lines(score: TaskScore) -> list[str]:
     """What was reached, how far chance reaches, and what a query cost."""
     spread = f"in brackets the 95 % interval that {score.count:,} conversations leave"
     if score.kind == "answers":
-        lines = [f"exact match {_share(score.exact, score.exact_interval)}", f"F1 {100 * (score.f1 or 0):.1f} %"]
+        lines = [
+            f"exact match {share_with_interval(score.exact, score.exact_interval)}",
+            f"F1 {100 * (score.f1 or 0):.1f} %",
+        ]
         if score.f1_error is not None:
             lines[-1] += f" ± {100 * score.f1_error:.1f}"
             spread += ", after ± the standard error"
     else:
-        lines = [f"accuracy {_share(score.accuracy, score.accuracy_interval)} among {len(score.labels or [])} labels"]
+        lines = [
+            f"accuracy {share_with_interval(score.accuracy, score.accuracy_interval)} "
+            f"among {len(score.labels or [])} labels"
+        ]
         if score.calibrated is not None:
-            lines.append(f"calibrated {_share(score.calibrated, score.calibrated_interval)}")
+            lines.append(f"calibrated {share_with_interval(score.calibrated, score.calibrated_interval)}: {CALIBRATED}")
         lines.append(f"the most frequent label alone {100 * (score.majority or 0):.1f} %")
     return [*lines, spread, f"{score.prompt_tokens:,.0f} tokens and {1000 * score.seconds:,.0f} ms per query"]
 
 
-def _share(share: float | None, interval: tuple[float, float] | None) -> str:
+def share_with_interval(share: float | None, interval: tuple[float, float] | None) -> str:
+    """Format a share of 1 and its 95 % interval in percent: "87.5 % (73.9 to 94.5)"."""
     low, high = interval or (0, 1)
     return f"{100 * (share or 0):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 

@@ -185,6 +185,8 @@ def advise(situation: Situation, measured: Measured) -> Advice:
     weights = {side: sum(r.weight for r in reasons if r.towards == side) for side in ("prompt", "fine-tune")}
     choice = "fine-tune" if weights["fine-tune"] > weights["prompt"] else "prompt"
     notes = [note for note in (measured.forgetting(),) if note and choice == "fine-tune"]
+    if measured.curve is not None and (unfinished := measured.curve.unfinished()):
+        notes.append(f"The curve is not finished: {unfinished}.")
     return Advice(choice, weights["fine-tune"] == weights["prompt"], measured.best_adapter(), reasons, notes)
 
 

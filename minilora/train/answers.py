@@ -28,8 +28,15 @@ class Chats:
     test: chat.ChatTokens
 
     notes: tuple[str, ...] = ()  # for the reader, of what the files hold
+    labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
+    tokenizer: Tokenizer | None = None  # needed to ask for labels during training
 
     unit: ClassVar[str] = "bits/response character"
+
+    @property
+    def has_labels(self) -> bool:
+        """True if the model can be asked which of several labels is right."""
+        return self.tokenizer is not None and len(self.labels or ()) > 1
 
 
 def is_chat_data(source: str | os.PathLike) -> bool:
@@ -51,7 +58,8 @@ def read_chats(
     chat_format = chat.find_format(tokenizer)
     notes += _what_training_lacks(parts)
     tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
-    return Chats(str(source), digest, notes=tuple(notes), **tokens)
+    labels = chat.labels_of([messages for part in parts for messages in part])
+    return Chats(str(source), digest, notes=tuple(notes), labels=labels, tokenizer=tokenizer, **tokens)
 
 
 def split_chats(
@@ -62,12 +70,15 @@ def split_chats(
 ) -> tuple[chat.Splits, str]:
     """The parts that `read_chats` makes of the files, and the SHA-256 of all that they hold."""
     conversations = chat.read_jsonl(source, notes)
+    if notes is not None:
+        notes += chat.doubts(conversations)
     files = {"validation": validation, "test": test}
     own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
     parts = chat.Splits(conversations, [], []) if len(own) == 2 else chat.split(conversations, str(source))
     train = parts.train + [messages for name in own for messages in getattr(parts, name)]
     read = [*conversations, *(messages for part in own.values() for messages in part)]
-    return chat.Splits(**parts._asdict() | {"train": train} | own), chat.sha256(read)
+    digest = chat.sha256(read) if len(own) == 2 else chat.split_sha256(read)
+    return chat.Splits(**parts._asdict() | {"train": train} | own), digest
 
 
 def _what_training_lacks(parts: chat.Splits) -> list[str]:

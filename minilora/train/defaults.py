@@ -11,6 +11,8 @@ history = fit(model, data, finetune_config(model, METHODS["lora"], data))
 from math import ceil
 from typing import Any
 
+from minilora.data.chat import ChatTokens
+from minilora.data.tokenizer import TokenStream
 from minilora.errors import MiniloraError
 from minilora.peft import Method, PeftModel
 from minilora.train import recipes
@@ -18,6 +20,7 @@ from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
 from minilora.train.loop import History, train
 from minilora.train.recipes import Text, count_parameters, longest
+from minilora.train.scoring import TaskScore, measure_task
 from minilora.train.world import World
 
 BATCH_SIZE = 8
@@ -31,6 +34,7 @@ EVALUATION_SHARE = 4  # one row is evaluated for so many that are trained
 EXAMPLES = 32  # of an evaluation: there are fewer evaluations before there are fewer of these,
 LEAST_EXAMPLES = 8  # and even in the shortest run so many
 TEST_EXAMPLES = 100  # in the end, at least, but no more than half of the rows that were trained
+LEAST_CHOICE = 24  # validation conversations that a step is chosen by: `python -m benchmarks.choice`
 EVALUATION_BATCH = 4  # rows at a time, at least: without gradients they take little memory
 
 
@@ -70,26 +74,46 @@ def fit(
     world: World | None = None,
     **training: Any,
 ) -> History:
-    """Train `model`, adapted in place, on the training part of `data`; the best weights that were evaluated stay.
+    """Train `model`, adapted in place, on the training part of `data`.
 
-    A sample of the validation part is evaluated; where that part is empty, nothing is. examples: how many of it each
-    time; None: `eval_examples`. batches: what to train on, with its notes known; None: `recipes.training_batches`, and
-    its notes come first in the history's. world: the ranks that train together. training: of `loop.train`, whose errors
-    are raised; MiniloraError, too, where sequences pass the model's positions.
+    A sample of the validation part is evaluated, and the best weights are kept: those with the most right answers if
+    the responses are labels (of equals, the later), else those with the fewest bits per character. The end of the run
+    is kept if the sample is too small to choose by (`too_few`), or if there is no validation part.
+
+    examples: how many are evaluated each time; None: `eval_examples`. batches: what to train on, with its notes known;
+    None: `recipes.training_batches`, whose notes come first in the history's. world: the ranks that train together.
+    training: further arguments of `loop.train`, whose errors are raised; MiniloraError, too, if sequences pass the
+    model's positions.
     """
     seq_len = seq_len or seq_len_for(model, data)
     notes: list[str] = []
     if batches is None:
         recipes.check_length(model, data, seq_len, pack)
         batches = recipes.training_batches(data.train, batch_size, seq_len, config.seed, pack)
-        notes = getattr(batches, "notes", [])
-    evaluate = None
+        notes += getattr(batches, "notes", [])
     if data.validation.characters:
         validation = recipes.sample(data.validation, examples or eval_examples(config, batch_size), seq_len)
-        evaluate = recipes.evaluator(model, validation, seq_len, max(batch_size, EVALUATION_BATCH), world=world)
-    history = train(model, batches, config, evaluate=evaluate, world=world, **training)
+        at_once = max(batch_size, EVALUATION_BATCH)
+        training["evaluate"] = recipes.evaluator(model, validation, seq_len, at_once, world=world)
+        if too_few(validation):
+            training["keep"] = "last"
+        elif isinstance(data, Chats) and data.has_labels:
+            ranks = world or World()
+            training["accuracy"] = lambda: ranks.broadcast(score(model, data, validation).accuracy)
+    history = train(model, batches, config, world=world, **training)
     history.notes = [*notes, *history.notes]
     return history
+
+
+def too_few(validation: TokenStream | ChatTokens) -> bool:
+    """True for a handful of conversations: which of them are right at a step is more chance than training."""
+    return isinstance(validation, ChatTokens) and len(validation.rows) < LEAST_CHOICE
+
+
+def score(model, data: Chats, part: Any) -> TaskScore:
+    """Score the answers to a part (ChatTokens) of conversations with labels."""
+    assert data.tokenizer is not None  # whoever calls has asked `has_labels`
+    return measure_task(model, data.tokenizer, part.conversations, labels=data.labels)
 
 
 def base_size(model) -> int:

@@ -34,11 +34,28 @@ class History:
     """What happened: one record a step, and the evaluations."""
 
     steps: list[dict] = field(default_factory=list)  # step, loss, lr, norm
-    evaluations: list[dict] = field(default_factory=list)  # step, value
-    best: float = inf
+    evaluations: list[dict] = field(default_factory=list)  # step, value, and accuracy if it was measured
+    best: float = inf  # the value of the evaluation whose weights stay
     best_step: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def kept(self) -> dict | None:
+        """The evaluation whose weights stay; None before the first."""
+        return next((one for one in self.evaluations if one["step"] == self.best_step), None)
+
+    @property
+    def learned(self) -> bool:
+        """True if the weights that stay are better than those of the start: more right answers, or a smaller value."""
+        return self.kept is not None and (
+            _score(self.kept) > _score(self.evaluations[0]) or self.kept["value"] < self.evaluations[0]["value"]
+        )
+
+
+def _score(evaluation: dict) -> float:
+    """Greater is better: the accuracy, or the negative value if no accuracy was measured."""
+    return evaluation.get("accuracy", -evaluation["value"])
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -81,6 +98,8 @@ def train(
     config: TrainConfig,
     *,
     evaluate: Callable[[], float] | None = None,
+    accuracy: Callable[[], float] | None = None,
+    keep: str = "best",
     run: RunFolder | None = None,
     world: World | None = None,
     description: str = "training",
@@ -88,15 +107,19 @@ def train(
 ) -> History:
     """Train what requires a gradient, in place; with an evaluation, the best weights seen are the ones that stay.
 
-    batches: has `next_batch()`, `state()` and `load_state()`. evaluate: a number, smaller is better. run: where
-    metrics and checkpoints go; if it was opened on a checkpoint, training goes on from there. Raises MiniloraError
-    where nothing is trainable, or where loss, gradient, weights or evaluation are not finite: before the step, and
-    nothing of it is saved. Raises Stopped after SIGINT or SIGTERM, when the step was finished and saved; in the first
-    step at once. world: the ranks that train together: all of them call this alike, and rank 0 alone gives `run`.
+    batches: has `next_batch()`, `state()` and `load_state()`. evaluate: returns a number, smaller is better. accuracy:
+    returns the share of right answers, by which the best weights are then chosen; of equal ones the later, since bits
+    rise with confidence while the answers get no worse. keep: "last" keeps the end of the run whatever the evaluations
+    say. run: where metrics and checkpoints go; if it was opened on a checkpoint, training goes on from there. world:
+    the ranks that train together: all of them call this alike, and rank 0 alone gives `run`.
+
+    Raises MiniloraError if nothing is trainable, or if loss, gradient, weights or evaluation are not finite: before the
+    step, and nothing of it is saved. Raises Stopped after SIGINT or SIGTERM, when the step was finished and saved; in
+    the first step at once.
     """
     with backend.errstate():  # what overflows is found by its result
         world = world or World()
-        loop = _Loop(model, batches, config, evaluate, run, world)
+        loop = _Loop(model, batches, config, evaluate, accuracy, keep, run, world)
         started = perf_counter()
         model.train()
         try:
@@ -130,11 +153,14 @@ class _Loop:
         batches,
         config: TrainConfig,
         evaluate: Callable[[], float] | None,
+        accuracy: Callable[[], float] | None,
+        keep: str,
         run: RunFolder | None,
         world: World,
     ):
         self.model, self.batches, self.config = model, batches, config
-        self.evaluate, self.run, self.world = evaluate, run, world
+        self.evaluate, self.accuracy, self.keep = evaluate, accuracy, keep
+        self.run, self.world = run, world
         self.parameters = trainable(model)
         if not self.parameters:
             raise MiniloraError("nothing to train: every parameter is frozen")
@@ -154,7 +180,7 @@ class _Loop:
         if checkpoint is not None:
             self.restore(checkpoint)
         elif evaluate is not None:
-            self.log({"step": 0, "evaluation": self.record_evaluation()})
+            self.log({"step": 0} | self.record_evaluation())
 
     def is_exhausted(self) -> bool:
         return bool(self.config.patience) and self.bad_evaluations >= self.config.patience
@@ -183,7 +209,7 @@ class _Loop:
         self.history.steps.append(record)
         due = self.step == config.steps or (config.eval_every and self.step % config.eval_every == 0)
         if self.evaluate is not None and due:
-            record = record | {"evaluation": self.record_evaluation()}
+            record = record | self.record_evaluation()
         self.log(record)
 
     def log(self, record: dict) -> None:
@@ -208,20 +234,25 @@ class _Loop:
         where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"
         raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
 
-    def record_evaluation(self) -> float:
+    def record_evaluation(self) -> dict:
+        """Evaluate, and note whether these weights are the ones to keep; returns the numbers for the log."""
         assert self.evaluate is not None  # whoever calls has looked
         value = float(self.evaluate())
         if not isfinite(value):
             if not self.step:
                 raise MiniloraError(f"the evaluation is {value} before the first step: the model's weights are broken")
             self.refuse(f"the evaluation became {value} after step {self.step}")
-        self.history.evaluations.append({"step": self.step, "value": value})
-        if value < self.history.best:
-            self.history.best, self.history.best_step, self.bad_evaluations = value, self.step, 0
+        right = {} if self.accuracy is None else {"accuracy": float(self.accuracy())}
+        evaluation, kept = {"step": self.step, "value": value} | right, self.history.kept
+        self.history.evaluations.append(evaluation)
+        gain = inf if kept is None else _score(evaluation) - _score(kept)
+        self.bad_evaluations = 0 if gain > 0 else self.bad_evaluations + 1
+        if self.keep == "last":
+            self.history.best, self.history.best_step = value, self.step
+        elif gain > 0 or (gain == 0 and right):
+            self.history.best, self.history.best_step = value, self.step
             self.best = {name: p.data.copy() for name, p in self.parameters.items()}
-        else:
-            self.bad_evaluations += 1
-        return value
+        return {"evaluation": value} | right
 
     def finish(self) -> None:
         """Save the end of the run, then put the best weights seen in place."""

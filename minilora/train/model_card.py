@@ -7,6 +7,7 @@ from pathlib import Path
 
 from minilora.errors import escape
 from minilora.peft import METHODS
+from minilora.train.answers import Chats
 from minilora.train.catalog import BASE, CATALOG
 
 FACTS = {  # row: what it says of a training
@@ -21,7 +22,7 @@ USE = """
 
 From the folder above this one, called `adapter` here:
 
-    minilora generate --model {model} --adapter adapter --prompt "…"
+    minilora generate --model {model} --adapter adapter {chat}--prompt "…"
 
 ```python
 from minilora.train import recipes
@@ -69,6 +70,7 @@ def model_card(training: dict, in_peft: bool) -> str:
     lines = [f"{key}: {json.dumps(value)}" for key, value in front.items()]  # JSON is YAML
     table = [f"| {name} | {_cell(words)} |" for name, words in rows.items()]
     names = {"model": shlex.quote(escape(model, 400)), "python": json.dumps(model)}
+    names["chat"] = "--chat " if training.get("unit") == Chats.unit else ""
     names["hub"] = "recipes.base_folder()" if model == BASE else json.dumps(hub)
     use = (USE + in_peft * USE_IN_PEFT).format_map(names)
     return "\n".join(["---", *lines, "---", "", f"# {method.label} adapter", "", "| | |", "| --- | --- |", *table, use])

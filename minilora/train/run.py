@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, first_few, flag_of
 from minilora.formats import atomic
 from minilora.formats.atomic import show_path
 from minilora.train import checkpoint
@@ -38,6 +38,7 @@ RECORD = "run.json"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
 FORMAT = "minilora run"
+MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
 
 
 class RunFolder:
@@ -51,8 +52,7 @@ class RunFolder:
     `resume` goes on from the newest whole checkpoint (`.checkpoint`), or starts anew where there is no run or no
     checkpoint; `overwrite` removes the record, metrics and checkpoints of the run that is there and starts anew.
     Either touches only a folder that a run wrote. `.notes` holds lines for the reader: what was started anew, which
-    checkpoint was damaged, which settings differ from the run's. A run that would go on with another text, model or
-    method than it began with is refused, unless with `allow_changes`.
+    checkpoint was damaged. A run does not go on with another text or other settings than it began with.
 
     `accept` is called with the checkpoint that a resumed run would go on from, and raises where it must not.
 
@@ -70,7 +70,6 @@ class RunFolder:
         text_hash: str | None = None,
         command: str | None = None,
         accept: Callable[[checkpoint.Checkpoint], None] | None = None,
-        allow_changes: bool = False,
     ):
         if resume and overwrite:
             raise MiniloraError("resume goes on with a run and overwrite removes it: give one of the two")
@@ -82,7 +81,6 @@ class RunFolder:
         self._config = json.loads(json.dumps(config or {}))  # as the file will have it: lists for tuples, text for keys
         self._text_hash = text_hash
         self._accept = accept
-        self._allow_changes = allow_changes
         self._command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         self._last_step = -1
         self._record: dict = {}  # what run.json holds
@@ -213,33 +211,24 @@ class RunFolder:
         if previous and self.checkpoint:
             record |= {key: previous.get(key) for key in start}
             record["resumed"] = [*previous["resumed"], {"step": self.checkpoint.step, **start}]
-            self._note_changes(previous)
         self._record = record
         atomic.write_json(self.path / RECORD, record)
 
     def _check_changes(self, previous: dict) -> None:
-        """Raise MiniloraError where the training would go on as another one."""
-        changes = []
-        for name in ("model", "method"):
-            before, now = previous["config"].get(name), self._config.get(name)
-            if before != now:
-                changes.append(f"--{name} was {escape(before)}, not {escape(now)}")
-        if previous.get("text_sha256") != self._text_hash:
-            changes.append("--data was another text")
-        if changes and not self._allow_changes:
-            raise MiniloraError(
-                f"--resume goes on with the run in {show_path(self.path)}, whose {' and whose '.join(changes)}; "
-                "give it what it began with, or add --allow-changes"
-            )
-
-    def _note_changes(self, previous: dict) -> None:
+        """Raise MiniloraError for other settings or another text: a resumed run is to end as an unbroken one would."""
         before, now = previous["config"], self._config
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                old, new = escape(before.get(key)), escape(now.get(key))
-                self.notes.append(f"{escape(key)} was {old} in the run so far and is {new} from here")
+        changes = [
+            f"{flag_of(name)} was {escape(before.get(name))}, not {escape(now.get(name))}"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name) and name not in MAY_CHANGE
+        ]
         if previous.get("text_sha256") != self._text_hash:
-            self.notes.append("the text is not the one that the run was trained on so far")
+            changes.append("--data was another text, or was divided in another way")
+        if changes:
+            raise MiniloraError(
+                f"--resume goes on with the run in {show_path(self.path)}, whose {first_few(changes, separator='; ')}: "
+                "leave such flags out, or choose another --out"
+            )
 
 
 def _plain(value: object) -> object:

@@ -53,6 +53,30 @@ def test_a_run_is_run_again(place, tmp_path, capsys, command, name):
     assert "is not the one" not in capsys.readouterr().err
 
 
+def test_a_resumed_run_has_the_settings_of_its_folder(place, tmp_path, capsys):
+    """Without its flags, a run of 2 rows of 32 tokens at 0.001 went on as one of 8 rows of 128 at the default rate."""
+    out = tmp_path / "run"
+    own = ["--seq-len", 16, "--batch-size", 2, "--lr", 0.001, "--rank", 2, "--steps", 4, "--save-every", 2]
+    assert run("finetune", "--model", place / "base", "--data", place / "text.txt", *own, "--out", out) in (0, 3)
+    before = record(out)
+    for typed, message in (
+        (["--batch-size", 8], "--batch-size was 2, not 8"),
+        (["--steps", 9], "--steps was 4, not 9"),
+        (["--epochs", 0.5], "--steps was 4, not "),
+        (["--method", "ia3"], "--method was lora, not ia3"),
+        (["--lr", 0.1, "--rank", 4], "--lr was 0.001, not 0.1; --rank was 2, not 4"),
+    ):
+        assert run("finetune", "--resume", "--out", out, *typed) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1, err
+        assert record(out) == before
+    assert run("finetune", "--resume", "--out", out) in (0, 3)  # nothing else has to be said again
+    after = record(out)
+    assert after["config"] == before["config"] and after["command"] == before["command"]
+    assert [one["step"] for one in after["resumed"]] == [4]
+    assert run("finetune", "--resume", "--out", out, *own, "--model", place / "base") in (0, 3)  # nor does it harm
+
+
 def test_flags_beside_it_win(place, tmp_path, capsys):
     (tmp_path / "other.txt").write_text((place / "text.txt").read_text() + "one more line\n" * 50)
     other = ["--data", tmp_path / "other.txt", "--epochs", 0.1, "--seq-len", 16]

@@ -248,13 +248,44 @@ def test_a_deep_line_and_a_long_line(tmp_path):
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("count", [16, 80, 81, 400])
+def test_a_split_of_labels_is_exact_and_fair(count):
+    labels = ["a", "b", "c", "d", "rare"]
+    rows = [turns(f"ticket {i}", labels[i % 4] if i % 8 else labels[4]) for i in range(count)]
+    rows = [*rows, turns("the only one", "once")]
+    for order in (rows, rows[::-1]):  # the order of the file does not matter
+        parts = chat.split(order, "x.jsonl")
+        assert [len(part) for part in parts[1:]] == [round((count + 1) / 10)] * 2
+        assert {question for part in parts for question in map(chat.question_of, part)} == set(
+            map(chat.question_of, rows)
+        )
+        assert "once" in map(chat.response_of, parts.train)
+        tested = [chat.response_of(one) for one in parts.test]
+        assert len(set(tested)) == min(len(tested), 5)
+        if count == 400:
+            assert all(tested.count(label) == pytest.approx(rows_of / 10, abs=1.5) for label, rows_of in
+                ((label, sum(chat.response_of(one) == label for one in rows)) for label in labels))  # fmt: skip
+        assert sorted(map(chat.question_of, parts.test)) == sorted(map(chat.question_of, chat.split(rows, "y").test))
+
+
+def test_slips_in_labelled_data_are_said():
+    rows = [turns(f"ticket {i}", ("billing", "Billing", "returns")[i % 3]) for i in range(30)]
+    rows += [turns("ticket 0", "returns"), turns("ticket 2", "returns")]
+    assert chat.doubts(rows) == [
+        "'Billing' and 'billing' count as different labels",
+        "1 prompts have more than one label, such as 'ticket 0'",
+        "1 of 32 conversations repeat another one word for word",
+    ]
+    assert chat.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)]) == []
+
+
 def test_a_split_keeps_questions_together_and_stays():
     conversations = [turns(f"question {i % 60}", f"answer {i}") for i in range(180)]
     parts = chat.split(conversations, "x.jsonl")
     asked = [{messages[0]["content"] for messages in part} for part in parts]
     assert sum(map(len, parts)) == 180 and sum(map(len, asked)) == 60
     assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
-    assert 100 < len(parts.train) < 170 and min(map(len, parts)) >= 3
+    assert list(map(len, asked)) == [48, 6, 6]
     again = chat.split(conversations[:90], "y.jsonl")
     assert all(messages in parts.test for messages in again.test)
     assert len(chat.split(conversations[:3], "x")) == 3

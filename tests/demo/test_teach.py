@@ -359,7 +359,8 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
         (*model, "--text", tmp_path / "few.txt", *out): "few.txt",
         (*model, *own, "--text", place / "own.txt", *out): "at most one of --jsonl and --text",
         (*model, "--with", "mine.py", *out): "no --with",
-        (*own, *out): "--jsonl and --text go with --model",
+        (*own, *out): "--jsonl, --test and --text go with --model",
+        (*model, "--test", place / "own.jsonl", *out): "--test goes with --jsonl",
         (*model, *own, "--out", tmp_path / "full"): "holds other things and no report",
         (*model, *own, "--out", tmp_path / "few.txt"): "few.txt",
     }

@@ -24,7 +24,7 @@ def write(path, rows) -> str:
 def seen(tmp_path) -> tuple[str, dict]:
     """A file that a model was trained on, and the record of that."""
     path = write(tmp_path / "seen.jsonl", [(f"Film {i}?", LABELS[i % 2]) for i in range(60)])
-    return path, {"data": path, "data_sha256": chat.sha256(chat.read_jsonl(path)), "seq_len": 64}
+    return path, {"data": path, "data_sha256": chat.split_sha256(chat.read_jsonl(path)), "seq_len": 64}
 
 
 @pytest.fixture
@@ -66,6 +66,12 @@ def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path
     assert found.trained_on is None
     assert found.notes == [f"the training data ({path}) are not here, so what the two share is not known"]
     assert select(fresh, trainings=[{"data": "python-docs", "data_sha256": "x"}]).notes == []
+    earlier = {"data": fresh, "data_sha256": chat.sha256(chat.read_jsonl(fresh))}  # of a version that divided by hash
+    found = select(fresh, trainings=[earlier])
+    assert found.trained_on is None and found.notes == [
+        f"the training data ({fresh}) were divided in another way by an earlier version, so what the two share is not "
+        "known"
+    ]
 
 
 def test_all_adapters_count(seen, fresh, tmp_path):
@@ -73,7 +79,7 @@ def test_all_adapters_count(seen, fresh, tmp_path):
     plays = write(tmp_path / "plays.jsonl", [(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)])
     first, second, own = (
         seen[1],
-        *({"data": path, "data_sha256": chat.sha256(chat.read_jsonl(path))} for path in (plays, fresh)),
+        *({"data": path, "data_sha256": chat.split_sha256(chat.read_jsonl(path))} for path in (plays, fresh)),
     )
     alone = [select(fresh, trainings=[one]).trained_on for one in (first, second)]
     both = select(fresh, trainings=[first, second])

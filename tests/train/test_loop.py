@@ -149,6 +149,33 @@ def test_early_stop_leaves_the_best_weights():
     assert same(weights(model), seen[1]) and not same(seen[1], seen[3])
 
 
+@pytest.mark.parametrize(
+    "values, shares, keep, best_step, learned",
+    [
+        ([3.0, 1.0, 2.0, 2.5], [0.2, 0.5, 0.8, 0.8], "best", 6, True),  # bits rise with confidence: the later of equals
+        ([3.0, 1.0, 2.0, 2.5], [0.2, 0.9, 0.8, 0.8], "best", 2, True),
+        ([3.0, 1.0, 2.0, 2.5], None, "best", 2, True),
+        ([3.0, 1.0, 2.0, 2.5], None, "last", 6, True),
+        ([3.0, 4.0, 4.0, 4.0], [0.2, 0.2, 0.2, 0.2], "best", 6, False),
+        ([3.0, 4.0, 4.0, 4.0], None, "best", 0, False),
+        ([3.0, 4.0, 4.0, 4.0], None, "last", 6, False),
+        ([3.0, 2.0, 2.0, 2.0], [0.9, 0.5, 0.5, 0.5], "best", 0, False),
+    ],
+)
+def test_which_weights_are_kept(values, shares, keep, best_step, learned):
+    model, seen, left = tiny(), {}, iter(values)
+
+    def evaluate() -> float:
+        seen[2 * len(seen)] = weights(model)
+        return next(left)
+
+    accuracy = None if shares is None else iter(shares).__next__
+    settings = TrainConfig(steps=6, eval_every=2, peak_lr=1e-2)
+    history = quiet(model, batches(), settings, evaluate=evaluate, accuracy=accuracy, keep=keep)
+    assert (history.best_step, history.best, history.learned) == (best_step, values[best_step // 2], learned)
+    assert same(weights(model), seen[best_step]) and not same(seen[0], seen[6])
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
     def config():
