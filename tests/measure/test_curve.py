@@ -97,8 +97,17 @@ def test_orders_are_nested_and_balanced(folder):
 def test_a_file_alone_is_divided_by_question(folder, tmp_path):
     alone = write(tmp_path / "alone.jsonl", rows(60))
     task = read_task(str(alone))
-    assert len(task.train) + len(task.test) == 120 and 12 <= len(task.test) <= 40
+    assert (len(task.train), len(task.test)) == (96, 24)
     assert not {str(one[:-1]) for one in task.train} & {str(one[:-1]) for one in task.test}
+
+
+def test_eighty_rows_of_five_labels_are_enough_whatever_they_say(tmp_path):
+    """A hash put fewer than ten of them into the test, or a label into it alone, and the command refused them."""
+    labels = ("billing", "delivery", "returns", "technical", "account")
+    for start in range(0, 1600, 16):
+        task = read_task(str(write(tmp_path / f"{start}.jsonl", rows(16, labels, start))))
+        assert (len(task.train), len(task.test)) == (64, 16)
+        assert set(map(response_of, task.test)) == set(labels) == set(map(response_of, task.train))
 
 
 def test_what_stands_in_both_is_not_learned_from(tmp_path):
@@ -154,6 +163,21 @@ def test_free_answers_are_measured_by_f1(folder, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "F1" in out and "naive Bayes" not in out and "calibrated" not in out
     assert max(map(len, out.splitlines())) <= 80 and (tmp_path / "c" / "curve.png").is_file()
+
+
+def test_an_interrupted_curve_says_how_to_go_on(folder, tmp_path, capsys, monkeypatch):
+    def interrupted(self, kind, *key):
+        if kind == "cost":
+            raise KeyboardInterrupt
+        return {"accuracy": 1.0, "notes": []}
+
+    monkeypatch.setattr(curve.Curve, "measure", interrupted)
+    flags = ["--data", folder / "train.jsonl", "--test", folder / "test.jsonl", "--model", folder / "model"]
+    flags += ["--shots", "0", "--sizes", "4,all", "--seeds", "1", "--out", tmp_path / "c"]
+    assert main(["curve", *map(str, flags)]) == 130
+    assert "3 of 7 cells are measured; go on with --resume" in capsys.readouterr().err
+    records = Records.read(tmp_path / "c" / "records.jsonl", curve.KIND)
+    assert records.header["settings"]["sizes"] == [4, 40] and list(records.rows)[-1] == ("bayes", 40, 0)
 
 
 # What the records say

@@ -91,7 +91,7 @@ def test_a_card_names_base_method_data_and_figures():
         r"| data | reviews\|of \*films\*.jsonl, SHA-256 abab",  # no cell and no emphasis of its own
         "1,200 steps of 8 sequences of at most 128 tokens, learning rate 0.003",
         "1.2346 bits/response character, at step 1,100",
-        "minilora generate --model smollm2 --adapter adapter",
+        "minilora generate --model smollm2 --adapter adapter --chat --prompt",
         'from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")',
     ):
         assert words in card
