@@ -4,8 +4,8 @@ Names are loaded when they are first asked for, so that the command line starts 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing's own takes as long to import as all else that is loaded before Ctrl-C is handled
 if TYPE_CHECKING:  # what type checkers and editors see of the names below
     from minilora import backend, data, functional, gradcheck, models, nn, ops, optim, peft, quant, train
     from minilora.tensor import Tensor, no_grad

@@ -4,13 +4,17 @@ Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad inp
 training in which no evaluation beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
 """
 
+import codecs
 import io
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from typing import NoReturn
+from types import FrameType
+from typing import Any
 
 from minilora import __version__
 from minilora.commands.common import Parser
@@ -41,54 +45,94 @@ COMMANDS = {  # the module in commands/, and what it does
     "similar": "find answers of a class that are alike, for teachers",
 }
 
+PLAIN = str.maketrans(dict(zip("─–−×·µ±…", ("-", "-", "-", "x", "*", "u", "+-", "..."), strict=True)))
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")  # for characters that the stream's encoding lacks
+    _prepare_streams()
     with launch.only_rank_zero_prints():
         code, message, seen_by_all = _run(argv)
     if message:
-        launch.report_fatal(" ".join(message.split()), seen_by_all)
+        with suppress(OSError):  # standard error is closed or full: the code still tells
+            launch.report_fatal(" ".join(message.split()), seen_by_all)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # what is left cannot be written: Python would try again at its end, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return code
 
 
+def _prepare_streams() -> None:
+    """Open what the shell closed (`>&-`), and replace or escape characters that an output's encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as the process lives)
+    codecs.register_error("minilora.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):  # the C locale's
+            stream.reconfigure(errors="minilora.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What to write in place of characters that an encoding lacks: the error handler's text, and where to go on."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(PLAIN)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
 def _run(argv: list[str] | None) -> tuple[int, str, bool]:
-    """Exit code, last word, and whether every rank has the same."""
+    """Return (exit code, error message, whether all ranks agree)."""
+    before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
     try:
-        for argument in sys.argv[1:] if argv is None else argv:
-            to_utf8(argument)  # a record that names it could not be written
-        arguments = _parser().parse_args(argv)
-        launch.check(arguments.command)
-        with launch.on_signals((signal.SIGTERM,), _terminate):
-            return arguments.run(arguments) or 0, "", True
+        with launch.on_signals(heard, partial(_interrupt, before)):
+            code = _dispatch(argv)
+            sys.stdout.flush()  # a full disk is told here, and not after the last word
+            return code, "", True
     except MiniloraError as error:
         return error.exit_code, str(error), isinstance(error, SeenByAll)
     except Stopped as error:
         return error.exit_code, str(error), True
     except KeyboardInterrupt:
         return 130, "interrupted", False
-    except BrokenPipeError:
-        return _cut_off()
-    except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # in rich, which ends the program
-            return _cut_off()
-        raise
+    except BrokenPipeError:  # whoever reads the output has closed it: the command ends there, as by SIGPIPE
+        return 128 + 13, "", True
     except OSError as error:
         return 2, f"{error.strerror or error}" + (f": {show_path(error.filename)}" if error.filename else ""), False
     except MemoryError:
         return 2, "out of memory; try a smaller --batch-size, --seq-len or model", False
 
 
-def _cut_off() -> tuple[int, str, bool]:
-    """Whoever reads the output has closed it: the command ends there, as by SIGPIPE."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + 13, "", True
+def _dispatch(argv: list[str] | None) -> int:
+    """Read the arguments and run their command; returns its exit code."""
+    for argument in sys.argv[1:] if argv is None else argv:
+        to_utf8(argument)  # a record that names it could not be written
+    try:
+        arguments = _parser().parse_args(argv)
+        launch.check(arguments.command)
+        return arguments.run(arguments) or 0
+    except SystemExit as error:  # argparse, after --help and --version; rich, when whoever reads has left
+        if isinstance(error.__context__, BrokenPipeError):
+            raise error.__context__ from None
+        return int(error.code or 0)
 
 
-def _terminate(signum: int, frame: object) -> NoReturn:
-    """End the command as Ctrl-C does, with what must be cleaned up."""
+def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) -> None:
+    """End the command, with what must be cleaned up; within an import, do as the handler that was there `before`.
+
+    The machinery of imports swallows an exception that hits it, and NumPy takes one for a broken installation. So the
+    process ends there and then: see __main__.py. In an import, nothing is half written.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            signal.signal(signum, before[signum])
+            signal.raise_signal(signum)
+            return
+        frame = frame.f_back
+    if signum == signal.SIGINT:
+        raise KeyboardInterrupt
     raise Stopped(signum, "terminated")
 
 
@@ -110,7 +154,3 @@ def _load(name: str, parser: Parser) -> None:
     command = import_module(f"minilora.commands.{name}")
     command.add(parser)
     parser.set_defaults(run=command.run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,6 +14,9 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import zip_longest
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Any, NoReturn, TypeVar
 
 from minilora import fields
@@ -28,22 +31,81 @@ DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
 DATA_OR_CHAT = f"{DATA}; a .jsonl file of conversations, or a task of `minilora tasks list`, such as reviews or r8"
 
 
+FOREIGN = {  # flags of transformers, PEFT, TRL and llama.cpp, by ours that do the same
+    "--lr": "learning-rate peak-lr max-lr",
+    "--steps": "max-steps max-iters num-steps num-train-steps",
+    "--epochs": "num-train-epochs num-epochs",
+    "--batch-size": "per-device-train-batch-size per-device-eval-batch-size train-batch-size micro-batch-size",
+    "--accumulate": "gradient-accumulation-steps grad-accum",
+    "--seq-len": "max-length max-seq-length max-seq-len block-size context-length model-max-length ctx-size",
+    "--max-new-tokens": "max-length max-tokens n-predict n",
+    "--warmup": "warmup-steps warmup-ratio num-warmup-steps",
+    "--schedule": "lr-scheduler-type lr-scheduler",
+    "--optimizer": "optim",
+    "--patience": "early-stopping-patience",
+    "--eval-every": "eval-steps eval-interval eval-strategy evaluation-strategy",
+    "--save-every": "save-steps save-interval save-strategy",
+    "--checkpointing": "gradient-checkpointing",
+    "--resume": "resume-from-checkpoint",
+    "--overwrite": "overwrite-output-dir force",
+    "--out": "output-dir output out-dir save-dir o",
+    "--model": "model-name-or-path model-name model-id model-path base-model pretrained-model-name-or-path m",
+    "--adapter": "adapter-name-or-path adapter-path peft-model-id peft-model lora lora-path",
+    "--data": "dataset dataset-name dataset-path train-file train-data data-path input",
+    "--validation": "validation-file eval-file eval-data val-data",
+    "--test": "test-file test-data",
+    "--examples": "max-eval-samples max-samples num-examples limit",
+    "--method": "peft-type peft-method use-peft use-dora use-rslora load-in-4bit",
+    "--rank": "lora-r lora-rank lora-dim r",
+    "--alpha": "lora-alpha",
+    "--dropout": "lora-dropout",
+    "--targets": "target-modules lora-target-modules lora-target",
+    "--quant-type": "bnb-4bit-quant-type",
+    "--double-quantization": "bnb-4bit-use-double-quant use-double-quant",
+    "--virtual-tokens": "num-virtual-tokens",
+    "--pack": "packing",
+    "--hidden-size": "n-embd d-model dim",
+    "--intermediate-size": "ffn-dim d-ff n-inner",
+    "--num-layers": "num-hidden-layers n-layer n-layers",
+    "--num-heads": "num-attention-heads n-head n-heads",
+    "--num-kv-heads": "num-key-value-heads n-kv-heads",
+    "--prompt": "text question p",
+    "--system": "system-prompt system-message",
+    "--quantize": "quantization outtype",
+}
+_NUMBER = re.compile(r"-\.?[0-9].*")  # a value, right or wrong, that is no flag
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 80 columns, also in a wide terminal."""
+
+    def __init__(self, prog: str, **kwargs: Any):
+        super().__init__(prog, width=min(get_terminal_size().columns, 80) - 2, **kwargs)
+
+    def _fill_text(self, text, width, indent):
+        """Wrap each line of a description or epilog by itself: lists and examples keep their lines."""
+        indents = [line[: len(line) - len(line.lstrip())] for line in text.splitlines()]
+        lines = zip(text.splitlines(), indents, strict=True)
+        return "\n".join(fill(line, width, subsequent_indent=i, break_on_hyphens=False) for line, i in lines)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse that reports an error in one line, as everything else does, and first of all a flag that is unknown.
 
     add: gives the parser its flags; called when the parser is first used.
     """
 
-    def __init__(self, *args, add: Callable[[Parser], None] | None = None, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        kwargs.setdefault("allow_abbrev", False)
-        super().__init__(*args, **kwargs)
+    def __init__(self, add: Callable[[Parser], None] = lambda parser: None, **kwargs: Any):
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **kwargs)
         self._add = add
 
+    def complete(self) -> None:
+        """Give the parser its flags, if it has not got them yet."""
+        add, self._add = self._add, lambda parser: None
+        add(self)
+
     def parse_known_args(self, args=None, namespace=None):
-        if self._add is not None:
-            add, self._add = self._add, None
-            add(self)
+        self.complete()
         args = sys.argv[1:] if args is None else list(args)
         self._check_flags(args)
         if "--config" in self._option_string_actions and (run := _recorded_run(args)):
@@ -58,13 +120,26 @@ class Parser(argparse.ArgumentParser):
             flag = argument.partition("=")[0]
             if argument == "--" or (self._subparsers is not None and not argument.startswith("-")):
                 return
-            if flag.startswith("--") and " " not in argument and flag not in self._option_string_actions:
-                self.error(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions, before='; ')}")
+            if flag[0:1] != "-" or flag == "-" or " " in flag or _NUMBER.fullmatch(flag):
+                continue  # a value
+            if flag not in self._option_string_actions:
+                self.error(f"unknown flag {flag}{self._suggestion(flag)}")
+
+    def _suggestion(self, flag: str) -> str:
+        """Ask for the flag of this parser that does what `flag` does elsewhere, or that is spelled most like it."""
+        name = flag.lower().lstrip("-").replace("_", "-")
+        if meant := [ours for ours, theirs in FOREIGN.items() if name in theirs.split()]:
+            return next((f"; did you mean {ours!r}?" for ours in meant if ours in self._option_string_actions), "")
+        return did_you_mean(f"--{name}", self._option_string_actions, before="; ")
 
     def error(self, message: str) -> NoReturn:
         """Raise MiniloraError; "argument --steps: must be …" becomes "--steps must be …"."""
         message = re.sub("^argument ([^:]+): must", r"\1 must", message)
         raise MiniloraError(f"{escape(message, 200)} (see {self.prog} --help)")
+
+    def _print_message(self, message, file=None):
+        """Write help as everything else is written: argparse swallows what goes wrong."""
+        (file or sys.stderr).write(message)
 
 
 def _recorded_run(args: Sequence[str]) -> str | None:
@@ -75,7 +150,7 @@ def _recorded_run(args: Sequence[str]) -> str | None:
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:
     """What a flag is given in `args`; None where it is not there."""
-    pairs = zip(args, [*args[1:], ""], strict=True)
+    pairs = zip_longest(args, args[1:], fillvalue="")
     return next((a.partition("=")[2] or after for a, after in pairs if a.partition("=")[0] == flag), None)
 
 

@@ -10,8 +10,9 @@ from minilora.errors import MiniloraError
 
 def add(parser: Parser) -> None:
     parser.epilog = (
-        "examples: minilora compare --quick --methods lora,full; "
-        "minilora compare --model smollm2 --data reviews --methods lora,full,prefix"
+        "examples:\n"
+        "  minilora compare --quick --methods lora,full\n"
+        "  minilora compare --model smollm2 --data reviews --methods lora,full,prefix"
     )
     parser.add_argument("--out", default="runs/compare", help="folder of the results (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: three minutes")

@@ -8,7 +8,7 @@ from minilora.errors import MiniloraError
 
 
 def add(parser: Parser) -> None:
-    parser.epilog = "examples: minilora course mycourse --lessons 02,08; minilora course --kit students.zip"
+    parser.epilog = "examples:\n  minilora course mycourse --lessons 02,08\n  minilora course --kit students.zip"
     parser.add_argument("folder", nargs="?", help="of an nbgrader course; a new or an empty folder")
     kit = "what students get without nbgrader: readings, exercises, notebooks, checks without answers"
     parser.add_argument("--kit", metavar="FILE.zip", help=kit)

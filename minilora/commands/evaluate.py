@@ -28,11 +28,12 @@ SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest e
 
 def add(parser: Parser) -> None:
     parser.epilog = (
-        "Of conversations whose responses are few and recur (at most 20 different ones, 3 times each on average), the\n"
-        "accuracy is measured: the answer is the likeliest response. Of others, the greedy answer is compared by\n"
+        "Of conversations whose responses are few and recur (at most 20 different ones, 3 times each on average), the "
+        "accuracy is measured: the answer is the likeliest response. Of others, the greedy answer is compared by "
         "exact match and by the F1 of its words. An adapter is measured in the sequence length of its training.\n\n"
-        "examples: minilora evaluate --adapter runs/numpy --data numpy-docs\n"
-        "          minilora evaluate --model smollm2 --data reviews --shots 4 --shots-from reviews"
+        "examples:\n"
+        "  minilora evaluate --adapter runs/numpy --data numpy-docs\n"
+        "  minilora evaluate --model smollm2 --data r8 --shots 4 --shots-from r8"
     )
     add_model(parser)
     parser.add_argument("--data", required=True, help=DATA_OR_CHAT)

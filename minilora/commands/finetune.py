@@ -8,7 +8,7 @@ from minilora.train import methods, tasks
 
 
 def add(parser: Parser) -> None:
-    example = "minilora finetune --model base --data numpy-docs --method lora --out runs/numpy"
+    example = "minilora finetune --data numpy-docs --method lora --out runs/numpy"
     parser.epilog = f"methods:\n{methods.method_list()}\n\nexample: {example}"
     add_model(parser, adapter=False)
     parser.add_argument("--data", required=True, help=f"{DATA_OR_CHAT}; of conversations the responses are learned")

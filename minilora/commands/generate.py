@@ -14,7 +14,7 @@ NEW_TOKENS = 60  # of a text that is continued
 
 
 def add(parser: common.Parser) -> None:
-    parser.epilog = 'example: minilora generate --model base --prompt "Return the" --max-new-tokens 40'
+    parser.epilog = 'example: minilora generate --prompt "Return the" --max-new-tokens 40'
     common.add_model(parser)
     parser.add_argument("--prompt", required=True, help="text to continue; - reads standard input")
     parser.add_argument(

@@ -13,9 +13,10 @@ KINDS = ("f16", "q8_0")
 
 def add(parser: Parser) -> None:
     parser.epilog = (
-        "example: minilora merge --model base --adapter runs/numpy --out runs/numpy-merged\n"
-        "         minilora merge --model smollm2 --adapter runs/x --out merged.gguf --quantize q8_0\n"
-        "         minilora merge --adapter runs/x --adapter-only --out lora.gguf"
+        "examples:\n"
+        "  minilora merge --adapter runs/numpy --out runs/numpy-merged\n"
+        "  minilora merge --adapter runs/x --out merged.gguf --quantize q8_0\n"
+        "  minilora merge --adapter runs/x --adapter-only --out lora.gguf"
     )
     add_model(parser)
     parser.add_argument(

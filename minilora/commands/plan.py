@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from math import ceil
 from pathlib import Path
-from textwrap import fill
 
 from minilora import blas
 from minilora.commands.common import Parser, add_json, choice, number, print_result, share, whole
@@ -39,9 +38,8 @@ TOKENS = 1e9  # of a run of which no length is given
 
 
 def add(parser: Parser) -> None:
-    presets = fill(", ".join(PRESETS), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-    example = "minilora plan llama-65b --method qlora --rank 64 --double-quantization"
-    parser.epilog = f"models:\n{presets}\n\nmethods:\n{method_list()}\n\nexample: {example}"
+    example = "minilora plan llama-65b --method qlora --rank 64"
+    parser.epilog = f"models:\n  {', '.join(PRESETS)}\n\nmethods:\n{method_list()}\n\nexample: {example}"
     parser.add_argument("shape", nargs="?", metavar="model", help="a preset, a config.json or a model folder")
     parser.add_argument("--model", help="the same as a flag")
     parser.add_argument("--method", help="see below (default: all of them)")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from minilora.errors import FormatError, MiniloraError, escape, flag_of
-from minilora.formats.atomic import read_json, show_path
+from minilora.formats.atomic import show_path
 from minilora.peft.method import known_options
-from minilora.train.run import FORMAT, RECORD
+from minilora.train.run import RECORD, read_record
 
 # Flags, and what does not suit any more where they are typed: always, and where a default had been derived from them.
 REPLACES = {
@@ -23,18 +23,13 @@ DECIDES = dict.fromkeys(("--steps", "--epochs", "--batch-size", "--accumulate"),
 DECIDES |= {"--eval-every": ("eval_examples",), "--data": ("steps", "seq_len", *BY_STEPS)}
 
 
-def read_record(path: str | Path) -> dict:
-    """The record of a run, in its file or in the run's folder. MiniloraError where it is none."""
+def read_config(path: str | Path) -> dict:
+    """Read the record of a run, by its file or by the run's folder. FormatError if there is none."""
     path = Path(path) / RECORD if Path(path).is_dir() else Path(path)
     try:
-        record = read_json(path)
+        return read_record(path)
     except FormatError as error:
-        if not isinstance(error.__cause__, ValueError):  # it cannot be read
-            raise
-        record = {}  # it is no JSON
-    if record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
-        raise MiniloraError(f"{show_path(path)} is no record of a run; give a {RECORD} or its folder")
-    return record
+        raise FormatError(f"{error}; give a {RECORD} of minilora, or its folder") from None
 
 
 def set_defaults(path: str, actions: Iterable[Action], args: Sequence[str]) -> None:
@@ -44,7 +39,7 @@ def set_defaults(path: str, actions: Iterable[Action], args: Sequence[str]) -> N
     what the run had not been told itself but derived, as the warmup from the steps. MiniloraError for settings that no
     flag has.
     """
-    record = read_record(path)
+    record = read_config(path)
     config = {name: value for name, value in record["config"].items() if value is not None}
     flags = {action.dest: action for action in actions}
     if strange := sorted(config.keys() - flags.keys()):

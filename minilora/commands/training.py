@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from minilora.commands.common import print_result
-from minilora.commands.rerun import read_record
+from minilora.commands.rerun import read_config
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import NotLearned, print_notes
 from minilora.formats.atomic import show_path
@@ -21,7 +21,7 @@ from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch, recipes, session
 from minilora.train.loop import TrainConfig, check_own_checkpoint, trainable
-from minilora.train.run import RECORD, RunFolder
+from minilora.train.run import RECORD, RunFolder, read_record
 from minilora.train.world import this_world
 
 AUTO = "auto"  # --lr: searched for
@@ -103,7 +103,7 @@ def train_in_folder(
         print(f"{text.name}: {len(text.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
         print(_plan_of(config, text, validation, batch_size, seq_len), flush=True)
     notes = [*text.notes, *getattr(batches, "notes", [])]
-    if arguments.config and read_record(arguments.config).get("text_sha256") != text.sha256:
+    if arguments.config and read_config(arguments.config).get("text_sha256") != text.sha256:
         notes.append(f"the text is not the one that the run of --config {show_path(arguments.config)} was trained on")
     print_notes(notes)
     with world.shared_cores(), run_folder if world.is_rank_zero else nullcontext() as run:

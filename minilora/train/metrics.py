@@ -8,7 +8,7 @@ from typing import Any
 
 from minilora.errors import FormatError
 from minilora.formats import atomic
-from minilora.train.run import FORMAT, METRICS, RECORD, parse_metrics
+from minilora.train.run import METRICS, RECORD, parse_metrics, read_record
 
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
 Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
@@ -48,10 +48,8 @@ def read_metrics(folder: str | os.PathLike[str]) -> RunMetrics:
     where = atomic.show_path(folder)
     if not os.path.lexists(path := Path(folder) / RECORD):
         raise FormatError(f"{where} is no run folder: there is no {RECORD} in it")
-    record = atomic.read_json(path)
-    config, result = record.get("config"), record.get("result")
-    if record.get("format") != FORMAT or not isinstance(config, dict):
-        raise FormatError(f"{where} is no run folder: its {RECORD} is not one of minilora")
+    record = read_record(path)
+    result = record.get("result")
     series: dict[str, Points] = {name: {} for name in SERIES}
     last = -1
     if os.path.lexists(path := Path(folder) / METRICS):
@@ -62,7 +60,7 @@ def read_metrics(folder: str | os.PathLike[str]) -> RunMetrics:
                     last = step
                     for name in SERIES & row.keys():
                         series[name][step] = _number(row[name])
-    return RunMetrics(config, result if isinstance(result, dict) else None, series)
+    return RunMetrics(record["config"], result if isinstance(result, dict) else None, series)
 
 
 def _number(value: object) -> float:

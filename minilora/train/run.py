@@ -21,10 +21,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from minilora.errors import MiniloraError, escape, first_few, flag_of
+from minilora.errors import FormatError, MiniloraError, escape, first_few, flag_of
 from minilora.formats import atomic
 from minilora.formats.atomic import show_path
 from minilora.train import checkpoint
@@ -152,11 +153,12 @@ class RunFolder:
                 f"the run folder {where} is not empty: add --resume to go on with its run, --overwrite to start it "
                 "again, or choose another"
             )
-        record = atomic.read_json(self.path / RECORD) if RECORD in names else {}
-        config, resumed = record.get("config"), record.get("resumed")
-        if record.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(resumed, list):
-            raise MiniloraError(f"{where} is not empty and has no run.json of minilora: choose another folder")
-        return record
+        if RECORD not in names:
+            raise MiniloraError(f"{where} is not empty and has no {RECORD}: choose another folder")
+        try:
+            return read_record(self.path / RECORD)
+        except FormatError as error:
+            raise FormatError(f"{error}; choose another folder") from error
 
     def _open(self, previous: dict | None) -> None:
         """Bring the folder into its state at the start: leftovers gone, metrics cut back, run.json written."""
@@ -234,6 +236,19 @@ class RunFolder:
 def _plain(value: object) -> object:
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a run.json. FormatError for one that is damaged, or that something else wrote."""
+    record = atomic.read_json(path)
+    kinds = {"format": str, "config": dict, "text_sha256": str | None, "resumed": list}
+    wrong = [key for key, kind in kinds.items() if key not in record or not isinstance(record[key], kind)]
+    if not wrong and record["format"] != FORMAT:
+        wrong = ["format"]
+    if wrong:
+        keys = ", ".join(wrong)
+        raise FormatError(f"{show_path(path)} is damaged, or not the record of a run: it has no valid {keys}")
+    return record
 
 
 def parse_metrics(line: bytes) -> dict:

@@ -17,6 +17,7 @@ from minilora.train.config import TrainConfig
 
 pytestmark = pytest.mark.host
 
+EMPTY = {"format": "minilora run", "config": {}, "text_sha256": None, "resumed": []}
 SIZES = ["--hidden-size", 16, "--intermediate-size", 16, "--num-layers", 1, "--num-heads", 2, "--vocab-size", 300]
 
 
@@ -108,7 +109,7 @@ def defaults(command: str, path, *args) -> dict:
 def test_what_follows_from_a_typed_flag_is_not_taken_from_the_record(tmp_path, typed, anew):
     config = {"steps": 600, "warmup": 30, "eval_every": 60, "eval_examples": 64, "seq_len": 32, "lr": 0.1}
     config |= {"validation": "v", "test": "t", "data": "d", "rank": 4, "alpha": None}
-    (tmp_path / "run.json").write_text(json.dumps({"format": "minilora run", "config": config}))
+    (tmp_path / "run.json").write_text(json.dumps(EMPTY | {"config": config}))
     found = defaults("finetune", tmp_path, *typed)
     assert {name for name, value in config.items() if value is not None and found[name] != str(value)} == anew
     assert found["alpha"] is None  # twice the rank, whichever it is
@@ -116,12 +117,8 @@ def test_what_follows_from_a_typed_flag_is_not_taken_from_the_record(tmp_path, t
 
 def test_what_the_run_was_told_is_no_default(tmp_path):
     config = {"steps": 600, "warmup": 30, "seq_len": 32, "test": "t"}
-    record = {
-        "format": "minilora run",
-        "config": config,
-        "command": "minilora finetune --warmup 30 --seq-len=32 --test t",
-    }
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    told = {"config": config, "command": "minilora finetune --warmup 30 --seq-len=32 --test t"}
+    (tmp_path / "run.json").write_text(json.dumps(EMPTY | told))
     found = defaults("finetune", tmp_path, "--data", "z")
     assert [found[name] for name in config] == [None, "30", "32", None]
 
@@ -133,8 +130,8 @@ def test_what_cannot_be_run_again_is_refused(place, tmp_path, capsys):
     words = {
         ("pretrain", place / "lora"): "is of another command: no flag here sets dropout, method",
         ("finetune", place / "base"): "is of another command: no flag here sets hidden_size, ",
-        ("finetune", tmp_path / "text.json"): "is no record of a run; give a run.json or its folder",
-        ("finetune", tmp_path / "lab.jsonl"): "lab.jsonl is no record of a run; give a run.json or its folder",
+        ("finetune", tmp_path / "text.json"): "; give a run.json of minilora, or its folder",
+        ("finetune", tmp_path / "lab.jsonl"): "lab.jsonl is not valid JSON",
         ("finetune", tmp_path / "rank.json"): "argument --rank",
         ("finetune", tmp_path / "nothing"): "No such file",
     }

@@ -118,7 +118,7 @@ def test_an_encoding_without_blocks_gets_ascii(tmp_path, monkeypatch, encoding, 
     "arguments, words",
     [
         (["{folder}/none"], "none is no run folder: there is no run.json in it"),
-        (["{folder}/other"], "its run.json is not one of minilora"),
+        (["{folder}/other"], "other/run.json is damaged, or not the record of a run: it has no valid format, config,"),
         (["{folder}/run", "--out", "{folder}/run.pdf"], "--out must end in .png, not "),
         ([], "required: RUN"),
     ],

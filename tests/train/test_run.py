@@ -11,6 +11,7 @@ import pytest
 
 from minilora.errors import FormatError, MiniloraError
 from minilora.train import run as run_module
+from minilora.train.metrics import read_metrics
 from minilora.train.run import RunFolder
 
 pytestmark = pytest.mark.host
@@ -74,6 +75,19 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, flags, re
     before = contents(tmp_path)
     with pytest.raises(MiniloraError):
         train(home, [1], **flags)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("key", ["format", "config", "text_sha256", "resumed", "minilora run"])
+def test_one_flipped_bit_in_a_key_is_called_damage(tmp_path, key):
+    path = tmp_path / "run"
+    train(path, [1], save_at=[1])
+    flipped = f'"{key[:-1]}{chr(ord(key[-1]) ^ 1)}"'
+    (path / "run.json").write_text((path / "run.json").read_text().replace(f'"{key}"', flipped, 1))
+    before, wrong = contents(tmp_path), "format" if key == "minilora run" else key
+    for use in (lambda: train(path, [2], resume=True), lambda: read_metrics(path)):
+        with pytest.raises(FormatError, match=f"run/run.json is damaged, .*: it has no valid {wrong}(;|$)"):
+            use()
     assert contents(tmp_path) == before
 
 
