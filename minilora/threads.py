@@ -16,7 +16,6 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import cache
 from math import prod
-from threading import Event
 from typing import Any, TypeVar
 
 from minilora import backend, blas
@@ -79,7 +78,7 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
     calls = list(zip(*arguments, strict=True))
     if len(calls) < 2 or count() == 1:
         return [function(*call) for call in calls]
-    given_up = Event()
+    given_up: list[bool] = []
 
     def run(call: tuple[Any, ...]) -> Result:
         with using(1):
@@ -97,11 +96,11 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
             rest = zip(calls[1:], tasks, strict=True)
             return [run(calls[0]), *(run(call) if task.cancel() else task.result() for call, task in rest)]
         finally:
-            given_up.set()
+            given_up.append(True)
             wait([task for task in tasks if not task.cancel()])
 
 
-_given_up: ContextVar[Event | None] = ContextVar("given up", default=None)  # set: nobody needs the task's result
+_given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # not empty: nobody needs the task's result
 
 
 def stop_if_given_up() -> None:
@@ -109,7 +108,7 @@ def stop_if_given_up() -> None:
 
     For loops that run for seconds: Python cannot interrupt a thread, and the error waits for it.
     """
-    if (given_up := _given_up.get()) is not None and given_up.is_set():
+    if _given_up.get():
         raise CancelledError
 
 
