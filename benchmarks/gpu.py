@@ -62,7 +62,7 @@ def no_gpu() -> str | None:
         with warnings.catch_warnings(action="ignore"), backend.use("cupy"):
             ones = backend.xp.ones((2, 2), dtype="float32")
             (ones @ ones + 1).sum().item()  # the matrix library and the compiler must be there, too
-    except Exception as error:  # CuPy has a class for each reason
+    except Exception as error:  # noqa: BLE001 (returned; CuPy has a class for each reason)
         return escape(" ".join(str(error).split()) or type(error).__name__, 300)
 
 
@@ -299,7 +299,7 @@ def measure(rounds: int) -> dict:
         before = len(failed)
         try:
             return function(*arguments)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (reported, and the other parts are measured)
             print(getattr(error, "said", ""), end="", file=sys.stderr)
             failed.append(str(error) or type(error).__name__)
         finally:

@@ -153,6 +153,11 @@ def to_numpy(a: Any) -> Any:
     return _active.to_host(a) if isinstance(a, _active.array_type) else np.asarray(a)
 
 
+def implicitly_to_numpy(a: Array, dtype: Any, copy: bool | None) -> np.ndarray:
+    """`np.array(a, dtype, copy=copy)`, which is no border to cross: an array on a device raises its TypeError."""
+    return np.array(a, dtype=dtype, copy=copy)
+
+
 def checked_indices(indices: Any, size: int, what: str) -> Array:
     """A copy of integer `indices` as an array of the backend, after each was seen to lie in 0 … size-1.
 

@@ -25,12 +25,17 @@ class NotLearned(SeenByAll):
     exit_code = 3
 
 
-class Stopped(Exception):  # noqa: N818 (not an error)
-    """A signal that asked for the end, after what there was has been saved."""
+class Stopped(BaseException):
+    """A signal that asked for the end, after what there was has been saved. Like KeyboardInterrupt it is no Exception,
+    so that nothing which handles errors takes it for one.
+    """
 
     def __init__(self, signum: int, message: str = "stopped; go on with --resume"):
-        super().__init__(message)
+        super().__init__(signum, message)  # the arguments that unpickling it, from a process of a sweep, needs
         self.signum, self.exit_code = signum, 128 + signum
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def print_notes(notes: Iterable[str]) -> None:

@@ -153,6 +153,10 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Give NumPy the array, for `np.asarray(t)` and the like; TypeError from an array on a device."""
+        return backend.implicitly_to_numpy(self._data, dtype, copy)
+
     def numpy(self) -> Array:
         """A copy on the host, as a NumPy array."""
         return backend.to_numpy(self._data).copy()

@@ -11,7 +11,7 @@ and waits for its threads where the machine has other work. So matrix products u
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import cache
@@ -71,25 +71,45 @@ def split_work(rows: int, elements: int) -> list[range]:
 def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Result]:
     """`function` of each, as `map`, on `count()` threads, of which the caller's is one.
 
-    Each runs in the caller's context (gradients on or off, dropout), with nothing in it split again. An error waits
-    until nothing runs any more; of several, the first in order is raised.
+    Each runs in the caller's context (gradients on or off, dropout), with nothing in it split again. An error, or what
+    a signal raises here, waits until nothing runs any more (see `stop_if_given_up`); of several errors, the first in
+    order is raised.
     """
     calls = list(zip(*arguments, strict=True))
     if len(calls) < 2 or count() == 1:
         return [function(*call) for call in calls]
+    given_up: list[bool] = []
 
     def run(call: tuple[Any, ...]) -> Result:
         with using(1):
             return function(*call)
 
+    def run_task(call: tuple[Any, ...]) -> Result:
+        _given_up.set(given_up)  # in the task's own context
+        return run(call)
+
     with blas.one_thread():
         pool = _pool(count() - 1)
-        tasks = [pool.submit(copy_context().run, run, call) for call in calls[1:]]
+        tasks: list[Future[Result]] = []
         try:  # those that no thread has begun when their turn comes are the caller's
+            tasks += (pool.submit(copy_context().run, run_task, call) for call in calls[1:])
             rest = zip(calls[1:], tasks, strict=True)
             return [run(calls[0]), *(run(call) if task.cancel() else task.result() for call, task in rest)]
         finally:
+            given_up.append(True)
             wait([task for task in tasks if not task.cancel()])
+
+
+_given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # not empty: nobody needs the task's result
+
+
+def stop_if_given_up() -> None:
+    """Raise CancelledError in a task of `side_by_side` whose result nobody needs, after an error or a signal elsewhere.
+
+    For loops that run for seconds: Python cannot interrupt a thread, and the error waits for it.
+    """
+    if _given_up.get():
+        raise CancelledError
 
 
 @cache

@@ -183,6 +183,22 @@ def test_numpy_gives_a_copy():
     np.testing.assert_array_equal(t.numpy(), [1, 2])
 
 
+def test_numpy_reads_the_numbers_and_a_device_refuses():
+    t = trained([[1.0, 2.0], [3.0, 4.0]])
+    calls = [np.asarray, np.array, np.linalg.norm, lambda t: np.array([t, t]), lambda t: np.asarray(t[0, 0])]
+    if backend.name != "numpy":
+        for call in calls:
+            with pytest.raises(TypeError, match="(?i)implicit conversion"):
+                call(t)
+        return
+    assert [call(t).dtype.kind for call in calls] == ["f"] * 5 and np.asarray(t * 2).tolist() == [[2, 4], [6, 8]]
+    assert np.asarray(t, dtype="float32").dtype == "float32"
+    assert np.asarray(t) is t.data  # with the rules of `.data`
+    copy = np.array(t)
+    copy[...] = 0
+    np.testing.assert_array_equal(t, [[1, 2], [3, 4]])
+
+
 def test_a_read_only_array_trains():
     a = np.ones(3)
     a.flags.writeable = False

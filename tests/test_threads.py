@@ -1,8 +1,14 @@
 """pytest tests/test_threads.py: the plain loop over all cores, held to the whole batch on one thread."""
 
+import gc
+import itertools
+import os
+import signal
 import subprocess
 import sys
 import threading
+import traceback
+from concurrent.futures import CancelledError
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -15,7 +21,7 @@ from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.quant import quantize_model
-from minilora.tensor import Tensor, gradients, no_grad
+from minilora.tensor import Tensor, gradients, no_grad, record
 from tests.helpers.peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
 
 pytestmark = pytest.mark.host  # a GPU computes all rows at once
@@ -35,7 +41,7 @@ def two_threads(monkeypatch):
 
 
 def llama(sizes: str = "tied", **fields) -> LlamaForCausalLM:
-    return LlamaForCausalLM(LlamaConfig(**SIZES, **MODELS[sizes], **fields), seed=0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES, **MODELS[sizes] | fields), seed=0)
 
 
 def classifier() -> LlamaForSequenceClassification:
@@ -252,8 +258,11 @@ def test_dropout_draws_by_rows_whatever_the_threads(checkpointing, seed, monkeyp
         ({"labels": LABELS[:2]}, r"labels \(2, 7\) do not fit input_ids \(3, 7\)"),
         ({"labels": np.concatenate([LABELS, LABELS])}, r"labels \(6, 7\) do not fit input_ids \(3, 7\)"),
         ({"labels": LABELS[:, :4]}, r"labels \(3, 4\) do not fit input_ids \(3, 7\)"),
+        ({"labels": LABELS[:, 0]}, r"labels \(3,\) do not fit input_ids \(3, 7\)"),
         ({"labels": np.full_like(LABELS, -100)}, "no target that counts"),
         ({"attention_mask": MASK[:, 1:]}, r"attention_mask \(3, 6\) does not fit \(3, 7\)"),
+        ({"attention_mask": MASK[:, 0]}, r"attention_mask \(3,\) does not fit \(3, 7\)"),
+        ({"num_items_in_batch": 0}, "must be positive, not 0"),
         ({"input_ids": np.ones((3, 65), dtype=int), "labels": np.ones((3, 65), dtype=int)}, "pass the model's"),
     ],
 )
@@ -264,6 +273,93 @@ def test_an_error_is_that_of_the_whole_batch(arguments, error):
     with threads.using(1), pytest.raises(type(split.value)) as whole:
         model(**{"input_ids": IDS, "labels": LABELS} | arguments)
     assert str(split.value) == str(whole.value)
+    model(IDS, labels=LABELS).loss.backward()  # and it works again
+
+
+def test_a_classifiers_labels_that_do_not_fit_are_those_of_the_whole_batch():
+    with pytest.raises(ValueError, match=r"targets of shape \(3, 7\) do not fit logits of shape \(3, 3\)"):
+        classifier()(IDS, labels=LABELS)
+
+
+class Passing(nn.Module):
+    """A layer in front of which `forward` is called in the forward pass and `backward` in the backward pass."""
+
+    def __init__(self, layer: nn.Module, forward=lambda: None, backward=lambda: None):
+        self.layer, self.calls = layer, (forward, backward)
+
+    def forward(self, x: Tensor, *arguments, **keywords) -> Tensor:
+        before, in_backward = self.calls
+        before()
+
+        def rule(g):
+            in_backward()
+            return g
+
+        return self.layer(record(x.data.copy(), (x, rule)), *arguments, **keywords)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, ValueError, IndexError, MemoryError])
+@pytest.mark.parametrize("in_main", [True, False], ids=["caller", "worker"])
+def test_an_error_in_a_layer_is_raised_and_not_tried_again(error, in_main, monkeypatch):
+    """A second try would find the layer mended."""
+    model, raised = llama(), []
+    meet, parts = threading.Barrier(2), iter(range(2))
+
+    def meet_other_part():  # so that each has a thread
+        if next(parts, None) is not None:
+            meet.wait(10)
+
+    def fail_once():
+        if not raised and in_main == (threading.current_thread() is threading.main_thread()):
+            raised.append(True)
+            raise error("planted")
+
+    model.model.layers[0] = Passing(model.model.layers[0], meet_other_part)
+    model.model.norm = Passing(model.model.norm, fail_once)
+    calls = seen_rows(model, monkeypatch)
+    with pytest.raises(error, match="planted") as caught:
+        model(IDS, labels=LABELS)
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "fail_once"
+    assert sorted(rows for _, rows in calls) == [1, 2]
+
+
+class Alarm(Exception):
+    """What a signal's handler raises. An Exception, as many programs' own."""
+
+
+@pytest.fixture
+def alarm():
+    """Sends this process SIGALRM, whose handler raises Alarm."""
+
+    def handle(signum, frame):
+        raise Alarm
+
+    gc.disable()  # Python drops what is raised while garbage, such as the graphs of other tests, is collected
+    before = signal.signal(signal.SIGALRM, handle)
+    yield lambda: os.kill(os.getpid(), signal.SIGALRM)
+    signal.signal(signal.SIGALRM, before)
+    gc.enable()
+
+
+@pytest.mark.parametrize("moment", range(20))
+@pytest.mark.parametrize("walk", ["forward", "backward"])
+def test_a_signal_within_a_batch_is_heard(walk, moment, alarm):
+    """At each of 20 layers, while the other part runs or is done.
+
+    In backward it is sent from the main thread alone: Python drops what a handler raises while a node is being deleted.
+    """
+    model, passed = llama(num_hidden_layers=20), itertools.count()
+
+    def pass_by():
+        counts = walk == "forward" or threading.current_thread() is threading.main_thread()
+        if counts and next(passed) == moment:
+            alarm()
+
+    for layer in model.model.layers:
+        layer.input_layernorm = Passing(layer.input_layernorm, **{walk: pass_by})
+    with pytest.raises(Alarm):
+        model(IDS, labels=LABELS).loss.backward()
+    assert next(passed) > moment
     model(IDS, labels=LABELS).loss.backward()  # and it works again
 
 
@@ -284,20 +380,42 @@ def test_ctrl_c_comes_when_nothing_runs_any_more():
     assert threads.side_by_side(str, range(3)) == ["0", "1", "2"]
 
 
+def test_a_task_that_nobody_needs_ends_early():
+    begun, ended = threading.Event(), []
+
+    def run(i):
+        if i == 0:
+            assert begun.wait(10)
+            raise Alarm
+        begun.set()
+        for _ in range(6000):  # a minute
+            threads.stop_if_given_up()
+            threading.Event().wait(0.01)
+        ended.append(i)
+
+    with pytest.raises(Alarm):
+        threads.side_by_side(run, range(2))
+    assert not ended
+    threads.stop_if_given_up()  # what is no such task goes on
+
+
+def test_generation_ends_early(monkeypatch):
+    given_up: list[bool] = []
+    monkeypatch.setattr(threads, "_given_up", SimpleNamespace(get=lambda: given_up))
+    stream = llama().generate_stream(IDS, 5)
+    next(stream)
+    given_up.append(True)
+    with pytest.raises(CancelledError):
+        next(stream)
+
+
 def test_a_gradient_that_fails_reaches_the_caller():
     model = llama()
-    weight = model.model.norm.weight
 
-    class Failing(nn.Module):
-        def forward(self, x):
-            from minilora.tensor import record
+    def fail():
+        raise ZeroDivisionError("in backward")
 
-            def rule(g):
-                raise ZeroDivisionError("in backward")
-
-            return record(x.data * weight.data, (x, rule))
-
-    model.model.norm = Failing()
+    model.model.norm = Passing(model.model.norm, backward=fail)
     with pytest.raises(ZeroDivisionError, match="in backward"):
         model(IDS, labels=LABELS).loss.backward()
 

@@ -128,7 +128,7 @@ class Tokenizer:
 
     def _encodings(self, texts: Sequence[str], inner: Any) -> list[Any]:
         try:
-            with guarded("the tokenizer"):
+            with format_errors("the tokenizer fails"):
                 return inner.encode_batch(list(texts), add_special_tokens=False)
         except (TypeError, UnicodeEncodeError) as error:  # half a surrogate pair: bytes of the command line, mostly
             raise MiniloraError(f"not a text that UTF-8 can hold: {escape(_without_utf8(texts))}") from error
@@ -177,15 +177,10 @@ class Tokenizer:
         model = (parsed := parse_json(raw, where)).get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
             raise FormatError(f"{where} holds no byte-pair encoding")  # on such a prefix the library can panic
-        try:
-            with guarded(where):
-                library = _library()
-                inner = library.Tokenizer.from_str(raw.decode()) if library else bpe.ByteLevelBPE(parsed, where)
-                return cls(inner, eos_token, **settings)
-        except FormatError:
-            raise
-        except Exception as error:  # the library raises plain Exception
-            raise FormatError(f"{where} is no tokenizer.json: {escape(str(error), 160)}") from error
+        with format_errors(f"{where} is no tokenizer.json", *_OF_DAMAGED_FILES):
+            library = _library()
+            inner = library.Tokenizer.from_str(raw.decode()) if library else bpe.ByteLevelBPE(parsed, where)
+            return cls(inner, eos_token, **settings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         write_atomic(path, self.to_json().encode())
@@ -203,14 +198,9 @@ class Tokenizer:
     def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
         """The tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError where it
         describes none, or one that is not known here."""
-        try:
-            with guarded(where):
-                inner, settings = gguf_tokenizer.build(metadata, where)
-                return cls(inner, **settings)
-        except FormatError:
-            raise
-        except Exception as error:  # the library raises plain Exception
-            raise FormatError(f"{where} holds no tokenizer: {escape(str(error), 160)}") from error
+        with format_errors(f"{where} holds no tokenizer", *_OF_DAMAGED_FILES):
+            inner, settings = gguf_tokenizer.build(metadata, where)
+            return cls(inner, **settings)
 
     def check_fit(self, vocab_size: int, where: str) -> None:
         """FormatError where a model of `vocab_size` tokens, in the file `where`, has no place for all of this one's."""
@@ -218,15 +208,25 @@ class Tokenizer:
             raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
 
 
+# What reading a damaged file raises. Neither MemoryError nor what a signal raises is the file's fault.
+_OF_DAMAGED_FILES = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
+
+
 @contextmanager
-def guarded(where: str) -> Iterator[None]:
-    """In the block, a panic of the `tokenizers` library, which is no Exception, becomes a FormatError."""
+def format_errors(message: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of `kinds`, and those of the `tokenizers` library, into a FormatError that begins with `message`.
+
+    The library raises plain Exceptions, and PanicExceptions, which are BaseExceptions that cannot be imported.
+    """
     try:
         yield
+    except FormatError:
+        raise
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        by_library = type(error) is Exception or type(error).__name__ == "PanicException"
+        if not by_library and not isinstance(error, kinds):
             raise
-        raise FormatError(f"{where} makes the tokenizers library fail: {escape(str(error), 160)}") from error
+        raise FormatError(f"{message}: {escape(str(error), 160)}") from error
 
 
 def _library() -> Any:

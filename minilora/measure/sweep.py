@@ -80,16 +80,17 @@ def side_by_side(work: Callable, tasks: Sequence[tuple], jobs: int, take: Callab
                 read()
                 sleep(0.05)
         finally:
+            ended_by_pool = -signal.SIGTERM
+            dead = [p.pid for p in processes if p.exitcode not in (None, ended_by_pool)]
             if not finished or errors:
                 for process in processes:
-                    process.terminate()
+                    process.kill()  # a training would finish its step after SIGTERM, and its process take another task
             pool.shutdown(cancel_futures=True)
     if caught:
         raise Stopped(caught[0])
     for error in errors:
         if isinstance(error, BrokenProcessPool):
-            lost = [p.pid for p in processes if p.exitcode != -signal.SIGTERM]  # by which the pool ends the others
-            cell = " ".join(map(str, begun.get(lost[0] or 0, ()))) if lost else ""
+            cell = " ".join(map(str, begun.get(dead[0] or 0, ()))) if dead else ""
             raise MiniloraError(
                 f"the process that measured {cell or 'a cell'} was killed, perhaps for want of memory; go on with "
                 "--resume and fewer --jobs"

@@ -64,28 +64,28 @@ def by_rows(forward: Callable[..., Output]) -> Callable[..., Output]:
         given["input_ids"] = ids = token_ids(given["input_ids"])
         rngs = nn.row_generators(given["self"], len(ids))
         with nullcontext() if rngs is None else nn.dropout_rng(rngs):
-            if parts := threads.split_work(len(ids), ids.size * given["self"].config.hidden_size):
-                try:
-                    return _in_parts(forward, given, parts, rngs)
-                except Exception:  # what is wrong is said of the whole batch
-                    pass
-            return forward(**given)
+            parts = threads.split_work(len(ids), ids.size * given["self"].config.hidden_size)
+            output = _in_parts(forward, given, parts, rngs) if parts else None
+            return forward(**given) if output is None else output
 
     return run
 
 
 def _in_parts(
     forward: Callable[..., Output], given: dict[str, Any], parts: list[range], rngs: nn.RowGenerators | None
-) -> Output:
-    """The output for all rows, of which `forward` computes `parts`. ValueError where not all arguments have the rows
-    of the first, or no label counts.
+) -> Output | None:
+    """Compute `parts` of the batch by `forward` and join their outputs; None if the arguments do not fit each other or
+    no label counts: `forward` of the whole batch then says so in the batch's terms, where a part has other shapes.
     """
-    names = ("input_ids", "attention_mask", "labels")
-    batch = {name: host_ids(given[name]) for name in names if given.get(name) is not None}
+    model, shape = given["self"], given["input_ids"].shape
+    shapes = {"input_ids": shape, "attention_mask": shape, "labels": shape[: model.label_axes]}
+    batch = {name: host_ids(given[name]) for name in shapes if given.get(name) is not None}
+    if any(array.shape != shapes[name] for name, array in batch.items()):
+        return None
     num_items = given.get("num_items_in_batch")
-    num_items = given["self"].count_targets(batch["labels"]) if num_items is None else num_items
-    if not num_items or len({len(array) for array in batch.values()}) > 1:
-        raise ValueError("the arguments do not fit")
+    num_items = model.count_targets(batch["labels"]) if num_items is None else num_items
+    if not num_items:
+        return None
 
     def part(rows: range) -> Output:
         mine = {name: array[rows.start : rows.stop] for name, array in batch.items()}
@@ -249,6 +249,7 @@ class LanguageModel(Pretrained):
     """A body and a head over the vocabulary, `lm_head`: hidden states to logits, the loss, and `generate`."""
 
     lm_head: nn.Module
+    label_axes = 2  # labels (B, T)
 
     @property
     def body(self) -> Any:
@@ -290,7 +291,7 @@ class LanguageModel(Pretrained):
         else:
             beginning, shared = None, 0
         hidden = self.body(ids[:, shared:], attention_mask, past_key_values)  # (B, T - P, C)
-        targets = shifted(labels[:, shared:], ids[:, shared:].shape, hidden.shape[1] - ids.shape[1] + shared)
+        targets = shifted(labels[..., shared:], ids[:, shared:].shape, hidden.shape[1] - ids.shape[1] + shared)
         recording = is_recording()
 
         def make_logits() -> Tensor:

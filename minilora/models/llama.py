@@ -141,6 +141,8 @@ class LlamaForCausalLM(_LlamaPretrained, LanguageModel):
 class LlamaForSequenceClassification(_LlamaPretrained):
     """A classifier: the hidden state of each sequence's last real token, through the linear map `score`."""
 
+    label_axes = 1  # labels (B,)
+
     def __init__(self, config: LlamaConfig, seed: int | None = 0):
         rng = None if seed is None else np.random.default_rng(seed)
         self.config = config

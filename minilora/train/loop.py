@@ -321,14 +321,15 @@ def _named(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
 def collected_signals(at_once: Callable[[], bool] = lambda: False) -> Iterator[list[int]]:
     """Within the block, SIGINT and SIGTERM are collected in a list instead of stopping the process at once.
 
-    at_once: whether nothing would be lost now; then a signal raises Stopped.
+    at_once: whether nothing would be lost now; then a signal raises Stopped, too. (Python drops what is raised while an
+    object is being deleted. The list still has it.)
     """
     caught: list[int] = []
 
     def take(signum: int, frame: object) -> None:
+        caught.append(signum)
         if at_once():
             raise Stopped(signum, "stopped before the first step was done")
-        caught.append(signum)
 
     with on_signals(SIGNALS, take):
         yield caught

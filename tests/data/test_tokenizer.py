@@ -16,10 +16,9 @@ from minilora.data.tokenizer import (
     Tokenizer,
     encode_documents,
     folder_tokenizer,
-    guarded,
     train_tokenizer,
 )
-from minilora.errors import FormatError, MiniloraError
+from minilora.errors import FormatError, MiniloraError, Stopped
 
 pytestmark = pytest.mark.host
 
@@ -279,8 +278,32 @@ def test_a_panic_of_the_library_is_a_format_error(monkeypatch):
         raise panic("index out of bounds\nat line 3")
 
     monkeypatch.setattr(tokenizers, "Tokenizer", type("Broken", (), {"from_str": staticmethod(fail)}))
-    with pytest.raises(FormatError, match="the file makes the tokenizers library fail: index out of bounds") as caught:
+    with pytest.raises(FormatError, match="the file is no tokenizer.json: index out of bounds") as caught:
         Tokenizer.from_json(TOKENIZER.to_json(), where="the file")
     assert "\n" not in str(caught.value)
-    with pytest.raises(KeyboardInterrupt), guarded("the file"):
-        raise KeyboardInterrupt
+
+
+class Alarm(Exception):
+    """What a signal's handler raises. An Exception, as many programs' own."""
+
+
+@pytest.mark.parametrize("error", [Alarm, Stopped, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize(
+    "moment", ["minilora.data.tokenizer._library", "minilora.data.tokenizer._without_prefix", "tokenizers.Tokenizer"]
+)
+@pytest.mark.parametrize("kind", ["json", "gguf"])
+def test_a_signal_while_a_tokenizer_loads_says_nothing_of_the_file(kind, moment, error, monkeypatch):
+    metadata = TOKENIZER.gguf_metadata(320)
+    content = TOKENIZER.to_json()
+
+    def fail(*_):
+        raise error(15, "terminated")
+
+    class Broken:
+        from_str = __init__ = fail
+
+    monkeypatch.setattr(moment, Broken if moment == "tokenizers.Tokenizer" else fail)
+    if kind == "gguf" and moment.endswith("_library"):
+        monkeypatch.setattr("minilora.data.gguf_tokenizer.build", fail)
+    with pytest.raises(error, match="terminated"):
+        Tokenizer.from_json(content) if kind == "json" else Tokenizer.from_gguf(metadata, "the file")

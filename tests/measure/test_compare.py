@@ -1,6 +1,9 @@
 """pytest tests/measure/test_compare.py: the comparison with everything made tiny: measured, resumed, shown, refused."""
 
 import json
+import os
+import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +16,7 @@ from minilora.measure.base import Base
 from minilora.measure.few_shot import bits_after, classify_by_prompt, prompt_for
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
+from minilora.models.llama import LlamaModel
 from minilora.show import grids
 from minilora.train.loop import TrainConfig
 
@@ -105,6 +109,26 @@ def test_bad_flags_are_one_line(tiny, capsys, flags, said):
     assert main(["compare", "--quick", "--out", str(tiny), *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not tiny.exists()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_comparison(tiny, monkeypatch, capsys, signum):
+    """It is sent once, from a part of a batch of an evaluation; all that was measured before is kept."""
+    sent = []
+
+    def run_block(self, *arguments, plain=LlamaModel.run_block, **keywords):
+        if not sent and threading.current_thread() is threading.main_thread() and not self.training:
+            sent.append(signum)
+            os.kill(os.getpid(), signum)
+        return plain(self, *arguments, **keywords)
+
+    BASE.cached()
+    monkeypatch.setattr(threads, "WORTH_A_PART", 1)
+    monkeypatch.setattr(LlamaModel, "run_block", run_block)
+    with threads.using(2):
+        assert main(["compare", "--quick", "--out", str(tiny), "--methods", "base"]) == 128 + signum
+    assert capsys.readouterr().err.splitlines()[-1] in ("minilora: interrupted", "minilora: terminated")
+    assert Records.read(tiny / compare.RECORDS, compare.KIND).rows.keys() == {("classes",)}
 
 
 def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -315,6 +316,47 @@ def test_a_signal_in_the_first_step_ends_it_at_once():
 
     with pytest.raises(Stopped, match="before the first step"):
         quiet(tiny(), Endless(IDS, batch_size=3, seq_len=12, seed=5), TrainConfig(steps=50))
+
+
+class Signalling(nn.Module):
+    """A layer that sends this process a signal, in the way that `send` does."""
+
+    def __init__(self, layer: nn.Module, send):
+        self.layer, self.send, self.weight = layer, send, layer.weight
+
+    def forward(self, x):
+        self.send(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        return self.layer(x)
+
+
+def test_a_signal_within_the_first_batch_ends_it_at_once(monkeypatch):
+    def send_once(send):  # a second try of the batch would be heard
+        if not sent and threading.current_thread() is threading.main_thread():
+            sent.append(True)
+            send()
+
+    model, sent = tiny(), []
+    model.model.norm = Signalling(model.model.norm, send_once)
+    monkeypatch.setattr(threads, "WORTH_A_PART", 1)
+    with threads.using(2), pytest.raises(Stopped, match="before the first step"):
+        quiet(model, batches(), TrainConfig(steps=50))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_of_the_first_step_whose_exception_python_drops_is_heard_after_it():
+    class Deleted:
+        def __del__(self):
+            send()
+
+    def delete(how):
+        nonlocal send
+        send = how
+        Deleted()
+
+    model, send = tiny(), None
+    model.model.norm = Signalling(model.model.norm, delete)
+    with threads.using(1), pytest.raises(Stopped, match="stopped at step 1;"):
+        quiet(model, batches(), TrainConfig(steps=50))
 
 
 class Decay(TrainingHook):

@@ -204,7 +204,7 @@ def mark(lesson: Lesson, path: Path, sandbox: Sandbox, closed: tuple[str, ...] =
         reason = str(error)
     except MemoryError:
         reason = ENDED
-    except Exception as error:  # of a check
+    except Exception as error:  # noqa: BLE001 (of a check; the report says so)
         reason = f"the checks came to no verdict ({type(error).__name__}: {escape(str(error))}); grade it by hand"
     return {"results": [result.to_dict() for result in results], "reason": reason, "held": sandbox.held}
 
