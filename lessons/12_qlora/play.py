@@ -10,7 +10,14 @@ SHAPES = ("smollm2-135m", "llama-7b", "llama-13b", "llama-33b", "llama-65b")
 WAYS = ("full", "lora", "qlora", "bottleneck", "prefix")
 BATCHES, LENGTHS = (1, 4, 16, 64), (128, 512, 2048)
 KINDS = ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "workspace")
-BODY = """
+
+
+def plan_of(shape: str, way: str, batch: int, length: int):
+    return make_plan(PRESETS[shape], way, step=Step(batch, length, 2, fused=True))
+
+
+FULL, LORA, QLORA = (plan_of("llama-65b", way, 1, 512) for way in ("full", "lora", "qlora"))
+BODY = f"""
 <p>One graphics card has 48 GB. LLaMA-65B has 65 billion weights. What does fine-tuning it take, and which part of
 that does QLoRA make smaller? The bar is what <code>minilora plan</code> computes for one training step, in 16
 bits, and 4 for QLoRA's base. (The reading's 1,045 GB are in 32 bits.)</p>
@@ -21,9 +28,10 @@ bits, and 4 for QLoRA's base. (The reading's 1,045 GB are in 32 bits.)</p>
   <button>Commit</button>
 </form>
 <p class="answer" id="verdict" role="status"></p>
-<noscript><p>Scripts are off here, so nothing is drawn. Full fine-tuning of LLaMA-65B needs 795 GB, LoRA 143 GB and
-QLoRA 50 GB; with checkpointing QLoRA needs 40 GB, which fits into 48. <code>minilora plan llama-65b --method
-qlora</code> prints it.</p></noscript>
+<noscript><p>Scripts are off here, so nothing is drawn. Full fine-tuning of LLaMA-65B needs
+{FULL.memory.peak / 1e9:.0f} GB, LoRA {LORA.memory.peak / 1e9:.0f} GB and QLoRA {QLORA.memory.peak / 1e9:.0f} GB; with
+checkpointing QLoRA needs {QLORA.checkpointed.peak / 1e9:.0f} GB, which fits into 48. <code>minilora plan llama-65b
+--method qlora</code> prints it.</p></noscript>
 <div class="after">
   <div class="row">
     <label>model <select id="shape"></select></label>
@@ -41,14 +49,14 @@ qlora</code> prints it.</p></noscript>
 """
 
 
-def measure() -> dict:
+def data() -> dict:
     """Megabytes by kind of every choice: {"shape way batch length checkpointing": [weights, …]}."""
     plans = {}
     for shape in SHAPES:
         for way in WAYS:
             for batch in BATCHES:
                 for length in LENGTHS:
-                    plan = make_plan(PRESETS[shape], way, step=Step(batch, length, 2, fused=True))
+                    plan = plan_of(shape, way, batch, length)
                     for flag, memory in enumerate((plan.memory, plan.checkpointed)):
                         megabytes = [round(memory.kinds.get(kind, 0) / 1e6, 1) for kind in KINDS]
                         plans[f"{shape} {way} {batch} {length} {flag}"] = megabytes

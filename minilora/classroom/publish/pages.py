@@ -1,12 +1,12 @@
-"""The pages that answer: from a lesson's play.py, play.js and play.json one self-contained file, play.html.
+"""The pages that answer: from a lesson's play.py, play.js and data one self-contained file, play.html.
 
     python -m minilora.classroom.publish.pages               writes every lessons/NN_name/play.html
     python -m minilora.classroom.publish.pages --check       names those that are not what is committed
     python -m minilora.classroom.publish.pages --measure 08  first measures the data of a lesson's page anew
 
-play.py says TITLE and BODY, the page's HTML, which tells the story where no script runs; its measure() returns the
-data, from runs of minilora, of which play.json keeps what play.js draws. `play.js` beside this file is what the pages
-share.
+play.py says TITLE and BODY, the page's HTML, which tells the story where no script runs. What play.js draws comes from
+play.py's data(), called each time, if it is in the records already or is mere arithmetic; if it takes runs of
+minilora, from measure(), whose result play.json keeps. `play.js` beside this file is what the pages share.
 """
 
 import argparse
@@ -60,19 +60,27 @@ def scripts() -> list[Path]:
 def written(script: Path) -> bytes:
     """The page. Raises MiniloraError where it is larger than it may be, or has no data yet."""
     names = runpy.run_path(str(script))
-    data = script.with_suffix(".json")
-    if not data.is_file():
+    kept = script.with_suffix(".json")
+    if "data" in names:
+        data = as_json(names["data"]())
+    elif kept.is_file():
+        data = kept.read_text("utf-8").strip()
+    else:
         raise MiniloraError(
             f"{escape(script.parent.name)} has no play.json: --measure {script.parent.name[:2]} makes it"
         )
     code = [
-        f"const DATA = {data.read_text('utf-8').strip()};",
+        f"const DATA = {data};",
         *(p.read_text("utf-8") for p in (SHARED, script.with_suffix(".js"))),
     ]
     page = html.page(names["TITLE"], f"<h1>{names['TITLE']}</h1>", names["BODY"], script="\n".join(code), style=STYLE)
     if len(page.encode()) > LARGEST:
         raise MiniloraError(f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes of {LARGEST:,}")
     return page.encode()
+
+
+def as_json(data: dict[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"))
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:
@@ -105,8 +113,10 @@ def main() -> int:
         return 1 if wrong else 0
     for script in scripts():
         if script.parent.name[:2] in arguments.measure:
-            data = json.dumps(runpy.run_path(str(script))["measure"](), separators=(",", ":"))
-            write_atomic(script.with_suffix(".json"), f"{data}\n".encode())
+            names = runpy.run_path(str(script))
+            if "measure" not in names:
+                parser.error(f"--measure {script.parent.name[:2]}: this page's data are made anew each time")
+            write_atomic(script.with_suffix(".json"), f"{as_json(names['measure']())}\n".encode())
         write_atomic(script.with_name(PAGE), written(script))
         print(script.with_name(PAGE).relative_to(ROOT))
     return 0
