@@ -108,10 +108,8 @@ class Parser(argparse.ArgumentParser):
         self.complete()
         args = sys.argv[1:] if args is None else list(args)
         self._check_flags(args)
-        if "--config" in self._option_string_actions and (run := _recorded_run(args)):
-            from minilora.commands import rerun
-
-            rerun.set_defaults(run, self._actions, args)
+        if "--config" in self._option_string_actions:
+            self._take_settings(args)
         return super().parse_known_args(args, namespace)
 
     def _check_flags(self, args: Sequence[str]) -> None:
@@ -124,6 +122,15 @@ class Parser(argparse.ArgumentParser):
                 continue  # a value
             if flag not in self._option_string_actions:
                 self.error(f"unknown flag {flag}{self._suggestion(flag)}")
+
+    def _take_settings(self, args: Sequence[str]) -> None:
+        """Make the settings of a run the defaults: of the run that --resume goes on with, else of --config's."""
+        out = _value_of("--out", args) if "--resume" in args else None
+        resumes = bool(out) and os.path.lexists(os.path.join(str(out), "run.json"))
+        if run := out if resumes else _value_of("--config", args):
+            from minilora.commands import rerun  # with NumPy, which --help does without
+
+            rerun.set_defaults(run, self._actions, args, resumes)
 
     def _suggestion(self, flag: str) -> str:
         """Ask for the flag of this parser that does what `flag` does elsewhere, or that is spelled most like it."""
@@ -140,12 +147,6 @@ class Parser(argparse.ArgumentParser):
     def _print_message(self, message, file=None):
         """Write help as everything else is written: argparse swallows what goes wrong."""
         (file or sys.stderr).write(message)
-
-
-def _recorded_run(args: Sequence[str]) -> str | None:
-    """The run whose settings are the defaults: the one that --resume goes on with, else that of --config."""
-    out = _value_of("--out", args) if "--resume" in args else None
-    return out if out and os.path.lexists(os.path.join(out, "run.json")) else _value_of("--config", args)
 
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:

@@ -32,12 +32,12 @@ def read_config(path: str | Path) -> dict:
         raise FormatError(f"{error}; give a {RECORD} of minilora, or its folder") from None
 
 
-def set_defaults(path: str, actions: Iterable[Action], args: Sequence[str]) -> None:
+def set_defaults(path: str, actions: Iterable[Action], args: Sequence[str], resumes: bool = False) -> None:
     """Give the flags in `actions` the values of the run recorded at `path`, as if they were typed before `args`.
 
     What follows from a setting that `args` change does not come along: the rate and the options from the method, and
-    what the run had not been told itself but derived, as the warmup from the steps. MiniloraError for settings that no
-    flag has.
+    what the run had not been told itself but derived, as the warmup from the steps. The latter stays if `args` resume
+    the run, which refuses every change. MiniloraError for settings that no flag has.
     """
     record = read_config(path)
     config = {name: value for name, value in record["config"].items() if value is not None}
@@ -47,7 +47,8 @@ def set_defaults(path: str, actions: Iterable[Action], args: Sequence[str]) -> N
             f"the run in {show_path(path)} is of another command: no flag here sets {escape(', '.join(strange))}"
         )
     typed, told = _flags(args), _flags(str(record.get("command")).split())
-    left_out = {name for flag in typed for name in DECIDES.get(flag, ()) if flag_of(name) not in told}
+    derived = {} if resumes else DECIDES
+    left_out = {name for flag in typed for name in derived.get(flag, ()) if flag_of(name) not in told}
     left_out |= {name for flag in typed for name in REPLACES.get(flag, ())}
     config = {name: value for name, value in config.items() if name not in left_out}
     for name, value in config.items():

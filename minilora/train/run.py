@@ -225,7 +225,7 @@ class RunFolder:
             if before.get(name) != now.get(name) and name not in MAY_CHANGE
         ]
         if previous.get("text_sha256") != self._text_hash:
-            changes.append("--data was another text, or was divided in another way")
+            changes.insert(0, "--data was another text, or was divided in another way")
         if changes:
             raise MiniloraError(
                 f"--resume goes on with the run in {show_path(self.path)}, whose {first_few(changes, separator='; ')}: "

@@ -177,7 +177,7 @@ def test_resume_without_a_run_or_checkpoint_starts_anew_and_says_so(tmp_path):
     [
         ({"text_hash": "b"}, "whose --data was another text, or was divided in another way: leave such flags out"),
         ({"config": {"model": "base", "method": "rslora"}}, "whose --method was lora, not rslora: leave such flags"),
-        ({"config": {"method": "lora"}, "text_hash": None}, "--model was base, not None; --data was another text"),
+        ({"config": {"method": "lora"}, "text_hash": None}, "--data was another text, .*; --model was base, not None"),
         ({"config": {"model": "base", "method": "lora", "batch_size": 8}}, "whose --batch-size was None, not 8: leave"),
     ],
 )
