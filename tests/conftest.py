@@ -9,12 +9,16 @@ MINILORA_BACKEND=numpy, =strict or =cupy restricts the others to that one backen
 runs as kernels (minilora/kernels.py) made by the host's C++ compiler. HYPOTHESIS_PROFILE=ci tries 200
 examples a property in place of 25.
 
-`pytest -m "not slow"` is the quick tier. It leaves out what is marked slow (runs of seconds, every wrong answer to
-every lesson, processes that are killed) and, but for the engine's own tests beside this file, all backends but NumPy.
+`pytest` runs the quick tier. It leaves out what is marked slow (runs of seconds, every wrong answer to every lesson,
+processes that are killed) and, but for the engine's own tests beside this file, all backends but NumPy. What is named
+with `::` runs in any case. Tests start with an empty home, but for those that download: `pytest -m download`.
 """
 
 import os
 import random
+import shutil
+import signal
+import tempfile
 import warnings
 from importlib.util import find_spec
 from math import inf
@@ -68,17 +72,39 @@ def _backends() -> list[str]:
     return known[:3] if _gpu_works() else known[:2]
 
 
+def _start_as_a_stranger(config) -> None:
+    """Give this process, and all that it starts, an empty home: no settings of the user's, and nothing downloaded."""
+    home = tempfile.mkdtemp(prefix="minilora-home-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    for name in list(os.environ):
+        if name.startswith(("XDG_", "MPL", "MINILORA_")):
+            del os.environ[name]
+    os.environ["HOME"] = home
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a script's background jobs, which pass it on
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_configure(config):
+    is_worker = hasattr(config, "workerinput")  # of pytest-xdist
+    if not is_worker and config.option.markexpr != "download":
+        _start_as_a_stranger(config)
+    if any("::" in name for name in config.args) and config.option.markexpr in config.getini("addopts"):
+        config.option.markexpr = ""
     config.addinivalue_line("markers", "host: touches no array of the backend, and so runs once, on NumPy")
-    config.minilora_backends = _backends()
+    config.minilora_backends = config.workerinput["backends"] if is_worker else _backends()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["backends"] = node.config.minilora_backends  # workers do not inherit MINILORA_BACKEND
 
 
 def pytest_generate_tests(metafunc):
     if metafunc.definition.get_closest_marker("host") is None:
         is_engine = metafunc.definition.path.parent == HERE
         backends = [
-            pytest.param(name, marks=[] if name == "numpy" or is_engine else pytest.mark.slow)
-            for name in metafunc.config.minilora_backends
+            pytest.param(name, marks=pytest.mark.slow if number and not is_engine else [])
+            for number, name in enumerate(metafunc.config.minilora_backends)
         ]
         metafunc.parametrize("backend_name", backends, indirect=True, scope="module")
 
@@ -92,10 +118,14 @@ def backend_name(request) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _same_start(backend_name):
+def _same_start(request, backend_name):
     """Each test starts on its backend, whatever the one before did, with the global generators seeded."""
     random.seed(0)
     np.random.seed(0)
     nn.manual_seed(0)
     with backend.use(backend_name):
         yield
+    if request.node.get_closest_marker("download") is None:
+        assert not Path("~/.cache/minilora").expanduser().exists(), (
+            "the test leaves files in the cache: give it a MINILORA_CACHE of its own"
+        )

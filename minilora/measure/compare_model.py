@@ -148,6 +148,7 @@ class ModelComparison:
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
+        recipes.path_of_model(settings.model)  # a wrong name is told before a download of the data is asked for
         self.subject = (LabelledTask if settings.data in TASKS or is_chat_data(settings.data) else DomainText)(settings)
         self.config = self.subject.base.config
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)

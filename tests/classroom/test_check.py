@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -500,20 +500,23 @@ def test_watch_checks_again_when_the_file_changes(tmp_path):
     command = [sys.executable, "-u", "-m", "minilora", "check", "08", "--file", str(path), "--watch"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
-            until(process.stdout, "ran with")
+            until(process, process.stdout, "ran with")
             path.write_text("def count_parameters(:")
-            until(process.stderr, "line 1")
+            until(process, process.stderr, "line 1")
             path.write_text(source.text)
-            assert "passed 6 of 6" in until(process.stdout, "ran with")
+            assert "passed 6 of 6" in until(process, process.stdout, "ran with")
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
 
 
-def until(stream, text: str) -> str:
-    seen, deadline = "", time.monotonic() + 30
-    while text not in seen and time.monotonic() < deadline:
-        seen += stream.readline()
+def until(process, stream, text: str) -> str:
+    """Read the process's output up to the line with `text`. A process that is silent for a minute is killed."""
+    seen, limit = "", threading.Timer(60, process.kill)
+    limit.start()
+    while text not in seen and (line := stream.readline()):
+        seen += line
+    limit.cancel()
     assert text in seen
     return seen
 

@@ -1,7 +1,6 @@
 """pytest tests/parity/test_smollm2_parity.py: a real pretrained model next to transformers, and its adapters in PEFT.
 
-Needs SmolLM2 in the cache (`minilora models get smollm2`). `python -m benchmarks.smollm2` prints the same checks with
-more prompts.
+Fetches SmolLM2 if it is not in the cache. `python -m benchmarks.smollm2` prints the same checks with more prompts.
 """
 
 import pytest
@@ -15,12 +14,14 @@ from minilora.train import catalog  # noqa: E402
 pytestmark = [
     pytest.mark.parity,
     pytest.mark.host,
+    pytest.mark.download,
     pytest.mark.filterwarnings("default"),  # theirs are not ours to mend
-    pytest.mark.skipif(
-        not catalog.in_cache(checks.NAME),
-        reason="SmolLM2 is not in the cache, and tests download nothing: minilora models get smollm2",
-    ),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def smollm2():
+    catalog.get(checks.NAME)
 
 
 def test_equal(tmp_path):
