@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_json
+from minilora.commands.common import Parser, add_json, choice, whole
 from minilora.errors import MiniloraError, flag_of
 
 QUESTIONS = {  # each a field of `results.advise.Situation`
@@ -29,8 +29,8 @@ def add(parser: Parser) -> None:
         "             --strict-format no --changes no --prototype no"
     )
     for name, question in QUESTIONS.items():
-        kind: dict = {"type": int, "metavar": "N"} if name in NUMBERS else {"choices": ("yes", "no")}
-        parser.add_argument(flag_of(name), **kind, help=question)
+        kind, metavar = (whole(0, 10**12), "N") if name in NUMBERS else (choice(("yes", "no")), "{yes,no}")
+        parser.add_argument(flag_of(name), type=kind, metavar=metavar, help=question)
     parser.add_argument(
         "--curve", help=f"folder of a minilora curve on your own data (default: {CURVE}, if it is there)"
     )

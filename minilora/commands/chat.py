@@ -16,7 +16,7 @@ def add(parser: common.Parser) -> None:
     parser.description = f"{parser.description}\n\nA line is a message.\n{HELP}."
     parser.epilog = "example: minilora chat --model smollm2 --system 'Answer in one sentence.'"
     common.add_model(parser, base=MODEL)
-    parser.add_argument("--system", metavar="TEXT", help="the system message (default: the model's own)")
+    parser.add_argument("--system", type=str, metavar="TEXT", help="the system message (default: the model's own)")
     parser.add_argument(
         "--max-new-tokens", type=common.whole(1), default=512, help="of an answer (default: %(default)s)"
     )

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 
 from minilora import fields
 from minilora.data.corpora import CORPORA
-from minilora.errors import MiniloraError, did_you_mean, escape
+from minilora.errors import MiniloraError, did_you_mean, escape, unknown
 from minilora.train.config import OPTIMIZERS
 from minilora.train.schedule import SCHEDULES
 
@@ -72,6 +72,13 @@ FOREIGN = {  # flags of transformers, PEFT, TRL and llama.cpp, by ours that do t
     "--prompt": "text question p",
     "--system": "system-prompt system-message",
     "--quantize": "quantization outtype",
+}
+WORDS = {  # of argparse's errors, which begin with "argument --flag: ", and ours
+    "must": r"\1 must",
+    "expected one argument": r"\1 needs a value",
+    "invalid int value: '(.*)'": r"\1 must be a whole number, not \2",
+    "invalid float value: '(.*)'": r"\1 must be a number, not \2",
+    "not allowed with argument (.*)": r"\1 and \2 exclude each other",
 }
 _NUMBER = re.compile(r"-\.?[0-9].*")  # a value, right or wrong, that is no flag
 
@@ -139,10 +146,22 @@ class Parser(argparse.ArgumentParser):
             return next((f"; did you mean {ours!r}?" for ours in meant if ours in self._option_string_actions), "")
         return did_you_mean(f"--{name}", self._option_string_actions, before="; ")
 
+    def _check_value(self, action, value):
+        """Refuse a command or an action that there is not, with the one that may be meant."""
+        if action.choices is not None and value not in action.choices:
+            self.error(unknown(action.dest, value, action.choices))
+
+    def _get_value(self, action, arg_string):
+        """Refuse an empty value, such as the shell makes of a variable that is not set, where no `type` accepts it."""
+        if arg_string == "" and action.type is None and action.default != "" and action.nargs != argparse.PARSER:
+            raise argparse.ArgumentError(action, "must not be empty")
+        return super()._get_value(action, arg_string)
+
     def error(self, message: str) -> NoReturn:
-        """Raise MiniloraError; "argument --steps: must be …" becomes "--steps must be …"."""
-        message = re.sub("^argument ([^:]+): must", r"\1 must", message)
-        raise MiniloraError(f"{escape(message, 200)} (see {self.prog} --help)")
+        """Raise MiniloraError; argparse's words for what is wrong with a flag become those that other errors have."""
+        for pattern, words in WORDS.items():
+            message = re.sub(f"^argument ([^:]+): {pattern}", words, message)
+        raise MiniloraError(f"{escape(message, 400)} (see {self.prog} --help)")
 
     def _print_message(self, message, file=None):
         """Write help as everything else is written: argparse swallows what goes wrong."""
@@ -211,8 +230,9 @@ def add_json(parser: Parser) -> None:
 
 
 def add_resume(parser: Parser, what: str) -> None:
-    parser.add_argument("--resume", action="store_true", help=f"go on with the {what} in --out, by its settings")
-    parser.add_argument("--overwrite", action="store_true", help=f"replace the {what} in --out")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--resume", action="store_true", help=f"go on with the {what} in --out")
+    either.add_argument("--overwrite", action="store_true", help=f"replace the {what} in --out")
 
 
 def add_model(parser: Parser, adapter: bool = True, base: str = "base") -> None:

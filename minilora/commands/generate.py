@@ -20,7 +20,9 @@ def add(parser: common.Parser) -> None:
     parser.add_argument(
         "--chat", action="store_true", help="put the prompt as a question to a chat model and print its answer"
     )
-    parser.add_argument("--system", metavar="TEXT", help="the system message of --chat (default: the model's own)")
+    parser.add_argument(
+        "--system", type=str, metavar="TEXT", help="the system message of --chat (default: the model's own)"
+    )
     parser.add_argument(
         "--max-new-tokens", type=whole(0), help=f"(default: {NEW_TOKENS}; with --chat 512, or what the model can hold)"
     )

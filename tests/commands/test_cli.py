@@ -211,7 +211,7 @@ def refused(capsys, arguments: list, words: str) -> None:
 TRAIN = ["pretrain", "--steps", "2", *TINY]
 BAD = {
     "no command": ([], "required"),
-    "unknown command": (["pretrian"], "pretrian"),
+    "unknown command": (["pretrian"], "unknown command 'pretrian': did you mean 'pretrain'?"),
     "unknown flag": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--stpes", "3"], "--stpes"),
     "not a number": (["pretrain", "--data", "{text}", "--out", "{out}", "--steps", "many"], "many"),
     "unknown corpus": ([*TRAIN, "--data", "python-doc", "--out", "{out}"], "python-docs"),
@@ -281,7 +281,10 @@ BAD = {
     "heads that do not divide": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--num-heads", "3"], "3 heads"),
     "tiny vocabulary": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--vocab-size", "9"], "at least 257"),
     "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
-    "both flags": ([*TRAIN, "--data", "{text}", "--out", "{run}", "--resume", "--overwrite"], "one of the two"),
+    "both flags": (
+        [*TRAIN, "--data", "{text}", "--out", "{run}", "--resume", "--overwrite"],
+        "--overwrite and --resume exclude each other",
+    ),
     "output under a file": ([*TRAIN, "--data", "{text}", "--out", "{text}/run"], "text.txt"),
     "no such model": (["generate", "--model", "{out}", "--prompt", "x"], "is no model"),
     "empty prompt": (["generate", "--model", "{run}", "--prompt", ""], "empty"),

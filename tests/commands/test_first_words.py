@@ -111,6 +111,14 @@ def test_a_file_that_is_not_there(capsys, empty, name, arguments):
     code, _, _ = first_words(capsys, empty, arguments)
 
 
+@pytest.mark.parametrize("name", text_flags())
+def test_a_value_that_is_empty(capsys, empty, name):
+    """As the shell makes it of a variable that is not set: `--out "$OUT"` is not the folder in which one stands."""
+    flag = text_flags()[name]
+    code, _, err = first_words(capsys, empty, [*flag[:-1], ""])
+    assert code == 2 and ("must not be empty" in err or "TEXT" in name or "SECRET" in name)
+
+
 @pytest.mark.parametrize(
     ("command", "flag", "ours"),
     [

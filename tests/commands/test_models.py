@@ -111,7 +111,7 @@ def test_get_refuses_in_one_line(capsys, cache, tmp_path):
     assert "cannot read" in refused(capsys, "get", "tiny", "--file", tmp_path / "no.whl")
     assert "required" in refused(capsys, "get")
     assert "list | get | info" in refused(capsys)
-    assert "invalid choice" in refused(capsys, "lst")
+    assert "unknown action 'lst': did you mean 'list'?" in refused(capsys, "lst")
 
 
 # info: models

@@ -132,14 +132,14 @@ def test_what_cannot_be_run_again_is_refused(place, tmp_path, capsys):
         ("finetune", place / "base"): "is of another command: no flag here sets hidden_size, ",
         ("finetune", tmp_path / "text.json"): "; give a run.json of minilora, or its folder",
         ("finetune", tmp_path / "lab.jsonl"): "lab.jsonl is not valid JSON",
-        ("finetune", tmp_path / "rank.json"): "argument --rank",
+        ("finetune", tmp_path / "rank.json"): "--rank must be a whole number, not 0.5",
         ("finetune", tmp_path / "nothing"): "No such file",
     }
     for (command, path), expected in words.items():
         assert run(command, "--config", path, "--out", tmp_path / "out") == 2
         assert expected in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert run("finetune", "--steps", 3, "--epochs", 1, "--data", place / "text.txt", "--out", tmp_path / "out") == 2
-    assert "--epochs: not allowed with argument --steps" in capsys.readouterr().err
+    assert "--epochs and --steps exclude each other" in capsys.readouterr().err
 
 
 def test_a_search_finds_the_rate_and_leaves_the_model():

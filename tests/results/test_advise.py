@@ -122,7 +122,7 @@ def test_a_curve_of_one_s_own_speaks_for_the_better_side(measured, tmp_path, cap
     ("flags", "said"),
     [
         (FLAGS[:4], "missing: --jargon, --strict-format, --changes, --prototype"),
-        (["--examples", "-1", *FLAGS[2:]], "--examples must be a number from 0 on, not -1"),
+        (["--examples", "-1", *FLAGS[2:]], "--examples must be from 0 to 1,000,000,000,000, not -1"),
         (["--jargon", "perhaps"], "--jargon"),
     ],
 )
