@@ -148,6 +148,23 @@ def asarray(a: Any, dtype: Any = None) -> Array:
     return _active.from_host(np.asarray(a, dtype=dtype))
 
 
+def number_array(a: Any) -> Array:
+    """A copy of anything array-like, in a dtype that a tensor can have: an array keeps its own, but float16 becomes
+    float32, as Python's numbers do. TypeError for anything but numbers and booleans.
+    """
+    if is_array(a) or hasattr(a, "dtype"):
+        array = asarray(a)
+        array = array.astype(xp.float32) if array.dtype == xp.float16 else array.copy()
+    else:
+        for item in np.asarray(a, dtype=object).flat:
+            if item is None or isinstance(item, str):  # NaN and what the text says, to NumPy
+                raise TypeError(f"a tensor holds numbers or booleans, not {escape(repr(item))}")
+        array = asarray(a, dtype=xp.float32)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a tensor holds numbers or booleans, not {array.dtype}")
+    return array
+
+
 def to_numpy(a: Any) -> Any:
     """`a` as a NumPy array on the host; on CuPy a copy that waits for the device, on NumPy the array itself."""
     return _active.to_host(a) if isinstance(a, _active.array_type) else np.asarray(a)

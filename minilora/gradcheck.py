@@ -43,7 +43,7 @@ def gradcheck(
             raise GradientError(f"input {i} was changed in place")
 
     def objective(i: int, array: Any) -> float:
-        changed = Tensor(backend.asarray(array))
+        changed = Tensor(backend.asarray(array), requires_grad=True)  # a parameter, if it takes the place of one
         trial = [changed if x is inputs[i] else x for x in inputs]  # one that is given twice changes twice
         with no_grad():
             return float((backend.to_numpy(fn(*trial).data) * weights).sum())

@@ -8,6 +8,8 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, TypeAlias
@@ -18,6 +20,34 @@ from minilora.backend import Array
 Rule: TypeAlias = Callable[[Array], Any]  # the gradient of the result -> one array or None, or a tuple of them
 Leaf: TypeAlias = Any  # a Tensor without a node
 Edge: TypeAlias = tuple[tuple["Node | Leaf | None", ...], Rule]  # the inputs (None: frozen), and their rule
+
+_recording = ContextVar("recording", default=True)
+
+
+def no_grad() -> AbstractContextManager[None]:
+    """Within the block (and this thread), operations record nothing and results need no gradient."""
+    return _set_recording(False)
+
+
+def enable_grad() -> AbstractContextManager[None]:
+    """Within the block (and this thread), operations record, inside `no_grad` too."""
+    return _set_recording(True)
+
+
+@contextmanager
+def _set_recording(flag: bool) -> Iterator[None]:
+    token = _recording.set(flag)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # entered by hand, never left, and collected in another context
+            _recording.reset(token)
+
+
+def is_recording() -> bool:
+    """False inside `no_grad`."""
+    return _recording.get()
+
 
 clock = count()  # nodes are numbered in the order of their making, which is a topological order
 lease_lock = threading.RLock()

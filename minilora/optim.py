@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from minilora import backend, kernels
 from minilora.backend import Array, xp
+from minilora.errors import unknown
 from minilora.ops import number
 from minilora.tensor import Tensor, writable_data
 from minilora.threads import spread
@@ -18,6 +19,7 @@ from minilora.threads import spread
 Group: TypeAlias = dict[str, Any]  # "params", a list of Tensors, and the settings of its own
 Params: TypeAlias = Iterable[Tensor] | Iterable[Group]
 Betas: TypeAlias = tuple[float, float]
+USED_UP = " (a generator, such as model.parameters(), is empty after its first use)"
 
 
 class Optimizer:
@@ -30,11 +32,14 @@ class Optimizer:
         groups: list[Any] = list(params)
         if groups and not isinstance(groups[0], dict):
             groups = [{"params": groups}]
+        known = {"params", *defaults}
+        if strange := [name for group in groups for name in group if name not in known]:
+            raise ValueError(unknown("setting of a parameter group", strange[0], sorted(known)))
         if any(isinstance(given, Tensor) for given in (params, *(group["params"] for group in groups))):
             raise TypeError(f"{type(self).__name__} takes Tensors in a list: [tensor], not the tensor itself")
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
         if not any(group["params"] for group in self.param_groups):
-            raise ValueError(f"{type(self).__name__} was given no parameters")
+            raise ValueError(f"{type(self).__name__} was given no parameters{USED_UP}")
         everything = [p for group in self.param_groups for p in group["params"]]
         if not all(isinstance(p, Tensor) for p in everything):
             raise TypeError(f"{type(self).__name__} takes a list of Tensors, or of dictionaries with such a list")
@@ -56,6 +61,8 @@ class Optimizer:
             for p in group["params"]:
                 position += 1
                 if p.requires_grad and p.grad is not None:
+                    if not backend.is_array(p.grad):
+                        raise TypeError(f"the gradient of parameter {position} must be an array, not {type(p.grad)}")
                     if p.grad.shape != p.shape:
                         raise ValueError(f"parameter {position}, of shape {p.shape}, has a gradient of {p.grad.shape}")
                     yield position, p, group
@@ -160,8 +167,9 @@ class AdamW(Optimizer):
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         for group in self.param_groups:
-            if not all(0 <= beta < 1 for beta in group["betas"]) or not group["eps"] >= 0:
-                raise ValueError(f"betas must lie in [0, 1) and eps be at least 0: {group['betas']}, {group['eps']}")
+            betas, eps = group["betas"], group["eps"]
+            if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
+                raise ValueError(f"betas must be two numbers in [0, 1) and eps be at least 0: {betas}, {eps}")
 
     def _update(self, p: Tensor, g: Array, state: dict[str, Any], group: Group) -> None:
         if "m" not in state:
@@ -198,11 +206,13 @@ def clip_grad_norm_(params: Tensor | Iterable[Tensor], max_norm: float) -> Array
     """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
 
     params: a lone Tensor, too, as in PyTorch. Nothing is fetched from a GPU: there the norm is a 0-d array. Raises
-    ValueError for a max_norm that is not positive.
+    ValueError for a max_norm that is not positive, and for no parameters at all.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
-    params = [params] if isinstance(params, Tensor) else params
+    params = [params] if isinstance(params, Tensor) else list(params)
+    if not params:
+        raise ValueError(f"there are no parameters to clip{USED_UP}")
     max_norm, grads = number(max_norm), [p.grad for p in params if p.grad is not None]
     if not grads:
         return xp.zeros(())

@@ -9,44 +9,18 @@ That is what makes fine-tuning a few parameters cheaper than training all of the
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from minilora import backend
 from minilora.backend import Array, xp
 from minilora.errors import escape
 from minilora.graph import Edge, Lease, Node, Rule, clock, lease_lock, leases_since, walk
+from minilora.graph import enable_grad as enable_grad
+from minilora.graph import is_recording as is_recording
+from minilora.graph import no_grad as no_grad
 
 Operand: TypeAlias = Any  # a Tensor, an array of the backend or of NumPy, a number or a list of numbers
 Axis: TypeAlias = int | tuple[int, ...] | None  # None: all axes
-
-_recording = ContextVar("recording", default=True)
-
-
-def no_grad() -> AbstractContextManager[None]:
-    """Within the block (and this thread), operations record nothing and results need no gradient."""
-    return _set_recording(False)
-
-
-def enable_grad() -> AbstractContextManager[None]:
-    """Within the block (and this thread), operations record, inside `no_grad` too."""
-    return _set_recording(True)
-
-
-@contextmanager
-def _set_recording(flag: bool) -> Iterator[None]:
-    token = _recording.set(flag)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # entered by hand, never left, and collected in another context
-            _recording.reset(token)
-
-
-def is_recording() -> bool:
-    """False inside `no_grad`."""
-    return _recording.get()
 
 
 class Tensor:
@@ -80,8 +54,8 @@ class Tensor:
         self._lease = None
         self.grad = None
         self._requires_grad = None
-        if requires_grad:
-            self.requires_grad = True
+        if requires_grad is not False:
+            self.requires_grad = requires_grad
 
     # What it holds
 
@@ -106,6 +80,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, flag: bool) -> None:
+        if flag not in (True, False):  # a dtype, say, which NumPy's functions take in this place
+            raise TypeError(f"requires_grad must be True or False, not {escape(repr(flag))}")
         if self._node is not None and not flag:
             raise RuntimeError("a computed tensor cannot be frozen; use detach()")
         if flag:
@@ -148,6 +124,10 @@ class Tensor:
         return f"Tensor({body}, dtype={self._data.dtype}{grad})"
 
     def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"a tensor of shape {self.shape} is neither true nor false; ask its numpy(): .all() or .any()"
+            )
         return bool(self._data)
 
     def __float__(self) -> float:
@@ -156,6 +136,20 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Give NumPy the array, for `np.asarray(t)` and the like; TypeError from an array on a device."""
         return backend.implicitly_to_numpy(self._data, dtype, copy)
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.3f}" formats the only element; without a format, as `str`."""
+        return format(self.item() if spec else str(self), spec)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """np.sum(t) is ops.sum(t), with its gradient; likewise whatever else `ops` has under NumPy's name."""
+        own: Any = getattr(ops, function.__name__, None)
+        if getattr(own, "__module__", "") != ops.__name__:
+            own = function._implementation  # what it does without this method
+        return own(*args, **kwargs)
 
     def numpy(self) -> Array:
         """A copy on the host, as a NumPy array."""
@@ -239,6 +233,16 @@ class Tensor:
 
     def __abs__(self) -> "Tensor":
         return ops.absolute(self)
+
+    def _not_in_place(self, other: Operand) -> Any:
+        """x += y is x = x + y, for which Python asks after NotImplemented. RuntimeError for a parameter: the module and
+        the optimizer that hold it would not see the new tensor.
+        """
+        if self.is_parameter and self._node is None:
+            raise RuntimeError("a parameter does not change in place; change its array: p.data -= lr * p.grad")
+        return NotImplemented
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _not_in_place
 
     def __getitem__(self, index: Any) -> "Tensor":
         return ops.getitem(self, index)
@@ -341,7 +345,7 @@ def record(array: Array, *edges: tuple[Operand, Rule]) -> Tensor:
     out = wrap(array)
     if out._data.base is not None:  # perhaps a view of an input, through which nothing may change
         backend.lock(out._data)
-    if not _recording.get():
+    if not is_recording():
         return out
     kept: list[Edge] = []
     for inputs, rule in edges:
@@ -452,19 +456,7 @@ def _leaf(data: Operand, requires_grad: bool | None) -> Tensor:
 
 
 def _own_array(data: Operand) -> Array:
-    """A copy of anything array-like, as an array of the backend of a dtype that a tensor can have."""
-    if isinstance(data, Tensor):
-        data = data._data
-    if backend.is_array(data) or hasattr(data, "dtype"):
-        array = backend.asarray(data)
-        array = array.astype(xp.float32) if array.dtype == xp.float16 else array.copy()
-    else:
-        if data is None or isinstance(data, str):  # NaN and what the text says, to NumPy
-            raise TypeError(f"a tensor holds numbers or booleans, not {escape(repr(data))}")
-        array = backend.asarray(data, dtype=xp.float32)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"a tensor holds numbers or booleans, not {array.dtype}")
-    return array
+    return backend.number_array(data._data if isinstance(data, Tensor) else data)
 
 
 def _check_can_train(array: Array) -> None:

@@ -55,7 +55,9 @@ def few_rows_product(rows: Array, weight: Array) -> Array:
 
 
 def _product(rows: Array, weight: Array) -> Array:
-    """rows @ weight.T by the faster way."""
+    """rows @ weight.T by the faster way. ValueError if the rows do not have the weight's width."""
+    if rows.shape[1:] != weight.shape[1:]:
+        raise ValueError(f"an input of width {rows.shape[1]} does not fit a weight of shape {weight.shape}, (out, in)")
     is_few = 1 < rows.shape[0] <= _FEW_ROWS and weight.size >= _LARGE_WEIGHT and backend.is_cpu()
     if is_few and weight.flags.c_contiguous and rows.dtype == weight.dtype:
         return few_rows_product(rows, weight)

@@ -26,13 +26,21 @@ def plain_layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | Non
 # The fused forms
 
 
+def _factor(x: Operand, width: int, name: str) -> Array:
+    """The array of a weight or a bias, None if there is none. ValueError if it does not have the rows' width."""
+    array = None if x is None else raw(x)
+    if array is not None and array.shape != (width,):  # PyTorch's normalized_shape, say, or what would broadcast
+        raise ValueError(f"a {name} of shape {array.shape} does not fit rows of width {width}")
+    return array
+
+
 def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
     """x / sqrt(mean(x²) + eps) · w over the last axis (Zhang & Sennrich 2019). x: (..., C); weight: (C,)."""
     a, eps = raw(x), number(eps)
     if a.dtype.kind != "f":  # integers: as NumPy's mean and root have them
         a = a.astype(xp.float64)
-    w = None if weight is None else raw(weight)
     width = a.shape[-1]
+    w = _factor(weight, width, "weight")
     rows = as_rows(a)
     factor = 1 if w is None else w.astype(a.dtype, copy=False)
     inverse = xp.empty((rows.shape[0], 1), dtype=a.dtype)  # 1 / rms of each row
@@ -82,12 +90,11 @@ def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
 def layer_norm(x: Operand, weight: Operand = None, bias: Operand = None, eps: float = 1e-5) -> Tensor:
     """(x - mean) / sqrt(var + eps) · w + b over the last axis (Ba et al. 2016). x: (..., C); weight, bias: (C,)."""
     a, eps = raw(x), number(eps)
-    w = None if weight is None else raw(weight)
+    w, shift = _factor(weight, a.shape[-1], "weight"), _factor(bias, a.shape[-1], "bias")
     rows = as_rows(a)
     normal = rows - rows.mean(axis=1, keepdims=True)
     inverse = 1 / xp.sqrt((normal * normal).mean(axis=1, keepdims=True) + eps)
     normal *= inverse  # (N, C): mean 0, variance 1
-    shift = None if bias is None else raw(bias)
 
     def scaled() -> Array:
         y = normal.copy() if w is None else normal * w

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from minilora import backend, threads
+from minilora import backend, nn, threads
 from minilora.errors import MiniloraError, escape
-from minilora.fields import checked, checked_value, is_number, number, whole
+from minilora.fields import checked, checked_value, is_number, number, token, whole
 from minilora.models.cache import KVCache
-from minilora.models.lookup import Drafts, lookup_stream
+from minilora.models.lookup import Drafts, host_logits, lookup_stream
 from minilora.ops import raw
 from minilora.tensor import no_grad
 
@@ -75,6 +75,10 @@ def generate_stream(
     top_k = checked_value("top_k", top_k, whole(None, least=1, optional=True))
     top_p = checked_value("top_p", top_p, checked(None, "a number above 0 and at most 1", _is_share, optional=True))
     ids, mask = _prompts(input_ids, attention_mask)
+    if nn.active_dropouts(model):
+        raise MiniloraError(
+            "the model is in training mode and would drop out at random: model.eval() before generating"
+        )
     batch, length = ids.shape
     _check_lookup(prompt_lookup_num_tokens, batch, temperature)
     virtual = model.body.virtual_tokens
@@ -84,6 +88,7 @@ def generate_stream(
     if eos.size and eos.dtype.kind not in "iu":
         raise MiniloraError(f"eos_token_id must be token ids, not {escape(repr(eos.tolist()))}")
     eos = eos.astype(np.int64)
+    pad_token_id = checked_value("pad_token_id", pad_token_id, token(None))
     pad = model.config.pad_token_id if pad_token_id is None else pad_token_id
     pad = (int(eos[0]) if eos.size else 0) if pad is None else pad
     seeds = seed if isinstance(seed, list) else [seed] * batch
@@ -106,7 +111,7 @@ def generate_stream(
             threads.stop_if_given_up()
             with no_grad():  # not around the yield: the flag is the caller's there
                 hidden = model.body(step_ids, attention_mask=seen, past_key_values=cache)  # (b, T, C)
-                logits = backend.to_numpy(model.lm_head(hidden[:, -1]).data)  # (b, V)
+                logits = host_logits(model.lm_head(hidden[:, -1]))  # (b, V)
             tokens = np.where(ended, pad, _sample(logits, temperature, top_k, top_p, [rngs[row] for row in rows]))
             column = np.full(batch, pad, dtype=np.int64)
             column[rows] = tokens
@@ -183,7 +188,7 @@ def _prompts(input_ids: Any, attention_mask: Any) -> tuple[np.ndarray, np.ndarra
     ids = ids.astype(np.int64)
     if attention_mask is None:
         return ids, np.ones_like(ids)
-    mask = (backend.to_numpy(raw(attention_mask)) != 0).astype(np.int64)
+    mask = backend.to_numpy(raw(attention_mask)).astype(np.int64)
     if mask.shape != ids.shape or not (mask[:, -1] == 1).all() or (np.diff(mask, axis=1) < 0).any():
-        raise MiniloraError("attention_mask must have the shape of input_ids, with its zeros on the left")
+        raise MiniloraError("attention_mask must have the shape of input_ids, with zeros on the left and then ones")
     return ids, mask

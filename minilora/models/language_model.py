@@ -129,7 +129,10 @@ class Body(nn.Module):
         past = cache.length if cache is not None else 0
         mask, positions = None, np.arange(past, past + length)
         if attention_mask is not None:
-            real = host_ids(attention_mask) != 0
+            real = host_ids(attention_mask)
+            if not ((real == 0) | (real == 1)).all():  # one that is added to scores, or labels in the mask's place
+                raise ValueError("attention_mask must hold 1 for a token and 0 for padding, and nothing else")
+            real = real != 0
             if real.shape != (batch, past + length):
                 raise ValueError(f"attention_mask {real.shape} does not fit {(batch, past + length)} tokens")
             if not real.all():
@@ -319,7 +322,7 @@ class LanguageModel(Pretrained):
     def count_targets(self, labels: Any) -> int:
         """How many of the labels (B, T) count in the loss."""
         first = 0 if self.body.virtual_outputs else 1
-        return int((host_ids(labels)[:, first:] != IGNORED).sum())
+        return int((host_ids(labels)[..., first:] != IGNORED).sum())
 
     generate = generate
     generate_stream = generate_stream
@@ -344,9 +347,9 @@ def host_ids(ids: Any) -> np.ndarray:
 
 
 def token_ids(ids: Any) -> np.ndarray:
-    """Token ids (B, T) on the host. Raises ValueError for another number of axes."""
+    """Token ids (B, T) on the host. Raises ValueError for another number of axes, and if there are none."""
     ids = host_ids(ids)
-    if ids.ndim != 2:
+    if ids.ndim != 2 or not ids.size:
         raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")
     return ids
 

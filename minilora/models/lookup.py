@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from minilora import backend
+from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
-from minilora.tensor import no_grad
+from minilora.tensor import Tensor, no_grad
 
 NUM_TOKENS = 7  # of a draft at most, in the commands: see benchmarks/lookup.py
 NGRAMS = (4, 3, 2)  # lengths that are looked up, the longest first
@@ -63,6 +64,14 @@ class Drafts:
             self._length = min(2 * self._length, self._most) if accepted == drafted else max(accepted, 1)
 
 
+def host_logits(logits: Tensor) -> np.ndarray:
+    """The logits on the host. MiniloraError if one is NaN, beside which no token is the likeliest."""
+    host: np.ndarray = backend.to_numpy(logits.data)
+    if np.isnan(host).any():
+        raise MiniloraError("the model's logits are NaN: its weights are NaN or infinite, or too large for their dtype")
+    return host
+
+
 def lookup_stream(
     model: Any, drafts: Drafts, mask: np.ndarray, max_new_tokens: int, eos: np.ndarray, cache: KVCache
 ) -> Iterator[np.ndarray]:
@@ -79,8 +88,8 @@ def lookup_stream(
         seen = np.concatenate([mask, new], axis=1)
         with no_grad():  # not around the yield: the flag is the caller's there
             hidden = model.body(np.array([unread + draft]), attention_mask=seen, past_key_values=cache)  # (1, T, C)
-            logits = model.lm_head(hidden[:, -1 - len(draft) :]).data[0]  # (k + 1, V)
-        likeliest = backend.to_numpy(logits).argmax(axis=1)
+            logits = host_logits(model.lm_head(hidden[:, -1 - len(draft) :]))  # (1, k + 1, V)
+        likeliest = logits[0].argmax(axis=1)
         accepted = int(np.append(likeliest[:-1] == draft, False).argmin())
         drafts.report(len(draft), accepted)
         for token in likeliest[: accepted + 1]:

@@ -36,16 +36,17 @@ def _trained(array: Array) -> Tensor:
 class Linear(Module):
     """y = x Wᵀ + b, with weight (out_features, in_features) and bias (out_features,).
 
-    Starts uniform in ±1/sqrt(in_features), as PyTorch's does. rng: a NumPy Generator; None: that of `manual_seed`.
+    Starts uniform in ±1/sqrt(in_features), as PyTorch's does. rng: a NumPy Generator or a seed; None: that of
+    `manual_seed`.
     """
 
     bias: Tensor | None
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, rng: np.random.Generator | None = None
+        self, in_features: int, out_features: int, bias: bool = True, *, rng: np.random.Generator | int | None = None
     ) -> None:
-        rng = rng or _default_rng
-        bound = 1 / sqrt(in_features) if in_features else 0.0
+        rng = _default_rng if rng is None else np.random.default_rng(rng)
+        bound = 1 / sqrt(in_features) if in_features > 0 else 0.0
         self.in_features = in_features
         self.out_features = out_features
         self.weight = Parameter(rng.uniform(-bound, bound, (out_features, in_features)).astype("float32"))
@@ -80,11 +81,13 @@ class Linear(Module):
 class Embedding(Module):
     """A table of vectors, weight (num_embeddings, embedding_dim), looked up by integer ids.
 
-    Starts normal(0, 1). rng: a NumPy Generator; None: that of `manual_seed`.
+    Starts normal(0, 1). rng: a NumPy Generator or a seed; None: that of `manual_seed`.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
-        rng = rng or _default_rng
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | int | None = None
+    ) -> None:
+        rng = _default_rng if rng is None else np.random.default_rng(rng)
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.weight = Parameter(rng.standard_normal((num_embeddings, embedding_dim), dtype="float32"))

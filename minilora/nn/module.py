@@ -19,7 +19,7 @@ Kind = TypeVar("Kind")
 def Parameter(data: Operand, requires_grad: bool = True) -> Tensor:  # noqa: N802 (PyTorch's name)
     """A Tensor that trains, or one that is frozen: it stays a parameter, where a plain Tensor is a buffer."""
     tensor = Tensor(data, requires_grad)
-    tensor._requires_grad = requires_grad
+    tensor._requires_grad = bool(requires_grad)
     return tensor
 
 
@@ -34,6 +34,13 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        old = vars(self).get(name)
+        fits = value is None or isinstance(value, Tensor) and value.is_parameter
+        if isinstance(old, Tensor) and old.is_parameter and not fits:  # it would be lost to `parameters`
+            raise TypeError(f"{type(self).__name__}.{name} is a parameter: assign an nn.Parameter, or set its .data")
+        super().__setattr__(name, value)
 
     # Walking
 

@@ -21,6 +21,8 @@ from minilora.quant import dequantize_model, quantization
 
 
 def _check_plain(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"an adapter goes on a model, which comes first, not on {escape(repr(model))}")
     if nn.adapted_modules(model):
         raise MiniloraError(
             "the model is adapted already: take the plain model that merge_and_unload() or unload() returns"

@@ -70,8 +70,10 @@ class Linear4bit(nn.Linear):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # cannot be assigned here
-        """A frozen Tensor of the weight, made anew."""
-        return wrap(self.dequantize())
+        """A frozen Tensor of the weight, made anew, and read-only: what is written into it would be lost."""
+        array = self.dequantize()
+        backend.lock(array)
+        return wrap(array)
 
     @property
     def product_weight(self) -> Any:
