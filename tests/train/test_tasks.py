@@ -73,7 +73,7 @@ def index(tmp_path, monkeypatch) -> Path:
     monkeypatch.setitem(tasks.TASKS, "reviews", entry)
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(archive.parent))
+    monkeypatch.setenv("PIP_FIND_LINKS", archive.parent.as_uri())  # a list, split at blanks
     return archive.parent
 
 

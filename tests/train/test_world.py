@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def folder(tmp_path) -> Path:
 
 def start(folder: Path, ranks: int, command: str, wrap: str = "") -> subprocess.Popen:
     """`python -m mpi4py -m minilora` on so many ranks; `wrap` is shell code that each runs before it."""
-    program = f"{wrap} exec {sys.executable} -m mpi4py -m minilora {command}"
+    program = f"{wrap} exec {shlex.quote(sys.executable)} -m mpi4py -m minilora {command}"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([MPIEXEC, "-n", str(ranks), "bash", "-c", program], cwd=folder, **pipes)
 
