@@ -188,11 +188,23 @@ def test_a_mask_is_shown_in_full_up_to_a_size():
 
 
 def test_a_loop_at_the_top_of_the_file_is_waited_for_once(lesson, sandbox, monkeypatch):
-    text = answered().replace("\n\nclass", "\nwhile True:\n    pass\n\nclass")
+    text = answered().replace("\n\nclass", "\nwhile True: pass\n\n\nclass")
     submission, starts, start = Submission(write(lesson, text), lesson), [], sandbox.start
-    monkeypatch.setattr(sandbox, "start", lambda job: starts.append(job) or start(job, 0.3))
+    monkeypatch.setattr(sandbox, "start", lambda job: starts.append(job) or start(job, 1))
+    monkeypatch.setattr(sandbox, "patience", 60)
     results = grade(lesson, submission, sandbox)
-    assert [(r.verdict, r.got, r.place) for r in results] == [("failed", "still running after 0.3 s", "line 7")] * 2
+    says = "still running after 1 s of processor time"
+    assert [(r.verdict, r.got, r.place) for r in results] == [("failed", says, "line 7")] * 2
+    assert len(starts) == 1
+
+
+def test_memory_that_the_top_of_the_file_takes_is_waited_for_once(lesson, sandbox, monkeypatch):
+    text = answered().replace("\n\nclass", "\nkept = []\nwhile True:\n    kept.append([0] * 10**6)\n\nclass")
+    submission, starts, start = Submission(write(lesson, text), lesson), [], sandbox.start
+    monkeypatch.setattr(sandbox, "start", lambda job: starts.append(job) or start(job))
+    results = grade(lesson, submission, sandbox)
+    facts = ("failed", "MemoryError", "It asked for more memory than an exercise may have.", "line 9")
+    assert [(r.verdict, r.got, r.hint, r.place) for r in results] == [facts] * 2
     assert len(starts) == 1
 
 

@@ -60,11 +60,11 @@ def test_a_blank_exercise_is_not_started(lesson, sandbox, tmp_path):
 
 
 @every_lesson
-def test_the_solution_passes_within_ten_seconds(lesson, sandbox, tmp_path):
-    start = time.monotonic()
+def test_the_solution_passes_within_ten_seconds_of_processor_time(lesson, sandbox, tmp_path):
+    before = time.process_time() + sandbox.used
     results = results_of(lesson, lesson.source.text, sandbox, tmp_path)
     assert {result.verdict for result in results} == {PASSED}, results
-    assert time.monotonic() - start < 10  # not a timing: what a student may be asked to wait
+    assert time.process_time() + sandbox.used - before < 10  # not a timing: what a student may be asked to wait
 
 
 @every_lesson

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from minilora.classroom.sandbox import wire
-from minilora.classroom.sandbox.runner import KINDS, TOO_MUCH_MEMORY, Job, Raised, RunFailed, Sandbox
+from minilora.classroom.sandbox.runner import KINDS, TOO_MUCH_MEMORY, WAITED, Job, Raised, RunFailed, Sandbox
 
 pytestmark = pytest.mark.host
 
@@ -24,12 +24,12 @@ import ctypes, os, signal, sys, time
 import numpy as np
 libc = ctypes.CDLL(None)  # past the hooks that only Python's own functions meet
 """
-LIMIT = 0.4  # seconds, for what is to run out of them
-SLACK = 3
+LIMIT = 1  # second of processor time, for what is to run out of it
+PATIENCE = 60  # times as many on the clock, for a machine that is busy
 
 
-def sandbox_of(seconds: float, kinds):
-    with Sandbox(seconds=seconds, kinds=kinds) as sandbox:
+def sandbox_of(seconds: float, kinds, patience: float = PATIENCE):
+    with Sandbox(seconds=seconds, kinds=kinds, patience=patience) as sandbox:
         yield sandbox
 
 
@@ -43,6 +43,11 @@ def brief(request):
     yield from sandbox_of(LIMIT, request.param)
 
 
+@pytest.fixture(scope="module", params=[KINDS, ()], ids=["fenced", "limits"])
+def impatient(request):
+    yield from sandbox_of(10, request.param, patience=0.2)  # so that waiting ends long before processor time does
+
+
 @pytest.fixture(scope="module")
 def fenced():
     yield from sandbox_of(6, KINDS)
@@ -50,7 +55,7 @@ def fenced():
 
 @pytest.fixture(scope="module")
 def only_namespaces():
-    yield from sandbox_of(LIMIT, ("namespaces",))
+    yield from sandbox_of(LIMIT, ("namespaces",), patience=2)
 
 
 def attempt(sandbox, body: str, *arguments, **job):
@@ -63,7 +68,7 @@ def attempt(sandbox, body: str, *arguments, **job):
             result = session.call("f", *arguments)
     except RunFailed as failure:
         result = failure
-    assert time.monotonic() - begin < sandbox.seconds + SLACK
+    assert time.monotonic() - begin < sandbox.seconds * max(sandbox.patience, PATIENCE)
     assert processes(sandbox) <= 2  # the supervisor, and the one that waits for it outside the namespaces
     return result
 
@@ -103,12 +108,10 @@ def test_what_does_not_end_is_ended(brief, body):
     "body",
     [
         "a = np.ones((1500, 1500))\nwhile True: a = a @ a * 0",
-        "libc.sleep(100)",
         "for n in range(1, 32):\n    n not in (9, 19) and signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
-        "while True:\n    try:\n        while True: time.sleep(1)\n    except BaseException: pass",
-        "signal.raise_signal(signal.SIGSTOP)\nwhile True: pass",
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
     ],
-    ids=["matmul", "asleep in C", "signals ignored", "exceptions eaten", "stopped"],
+    ids=["matmul", "signals ignored", "exceptions eaten"],
 )
 @pytest.mark.parametrize("brief", [KINDS], indirect=True, ids=["fenced"])
 def test_what_resists_is_ended(brief, body):
@@ -116,13 +119,52 @@ def test_what_resists_is_ended(brief, body):
 
 
 def out_of_time(sandbox, body: str):
-    failure = attempt(sandbox, body)
-    assert isinstance(failure, RunFailed) and f"still running after {LIMIT} s" in str(failure)
+    used, failure = sandbox.used, attempt(sandbox, body)
+    assert isinstance(failure, RunFailed) and f"still running after {LIMIT} s of processor time" == str(failure)
+    assert failure.hint == "Does a loop end?" and 0 < sandbox.used - used < LIMIT + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "body",
+    [
+        "time.sleep(100)",
+        "libc.sleep(100)",
+        "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
+        "r, w = os.pipe(); os.read(r, 1)",
+        "while True:\n    try:\n        while True: time.sleep(1)\n    except BaseException: pass",
+        "signal.raise_signal(signal.SIGSTOP)\nwhile True: pass",
+    ],
+    ids=["asleep", "asleep in C", "lock", "pipe", "exceptions eaten", "stopped"],
+)
+def test_what_waits_is_ended_and_is_not_asked_for_a_loop(impatient, body):
+    failure = attempt(impatient, body)
+    assert isinstance(failure, RunFailed) and str(failure).startswith(
+        "no answer after 2 s, in which it computed for 0."
+    )
+    assert failure.hint == WAITED
+    assert failure.line == (None if "SIGSTOP" in body else 8 if "try" in body else 6)
+
+
+@pytest.mark.slow
+def test_a_machine_that_gives_it_no_processor_fails_no_answer():
+    stopped_for_a_while = "os.kill(pid, signal.SIGSTOP); time.sleep(2 * seconds); os.kill(pid, signal.SIGCONT)"
+    with (
+        Sandbox(seconds=1, kinds=()) as sandbox,
+        sandbox.start(Job("import time\ndef f(): return 2", "e.py")) as session,
+    ):
+        (child,) = map(
+            int, Path(f"/proc/{sandbox._process.pid}/task/{sandbox._process.pid}/children").read_text().split()
+        )
+        code = f"import os, signal, time; pid, seconds = {child}, 1; {stopped_for_a_while}"
+        with subprocess.Popen([sys.executable, "-c", code]):
+            time.sleep(1)
+            assert session.call("f") == 2
 
 
 @pytest.mark.slow
 def test_the_line_that_does_not_end_is_named():
-    with Sandbox(seconds=1.5) as sandbox:
+    with Sandbox(seconds=1, patience=PATIENCE) as sandbox:
         assert attempt(sandbox, "y = 1\nwhile True:\n    y += 1").line in (7, 8)
         with pytest.raises(RunFailed, match="still running") as caught:
             sandbox.start(Job("x = 1\nwhile True: pass", "/nowhere/exercise.py"))
@@ -474,20 +516,10 @@ def test_lines_that_fail_do_no_harm_to_the_rest(sandbox):
         assert session.error.types[0] == "ZeroDivisionError" and session.error.line == 2
 
 
-def test_of_lines_that_fail_one_that_wants_too_much_memory_is_told(sandbox):
-    with sandbox.start(Job("1 / 0\n\nx = bytes(10**13)\nundefined", "exercise.py")) as session:
-        assert session.error.types[0] == "MemoryError" and session.error.statement == 3
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "libc.kill(os.getpid(), 9)",  # as the system does where memory ends
-        "raise SystemExit from None\nfinally: pass".replace("raise", "try: raise"),
-    ],
-)
-def test_a_memory_bomb_is_called_one(fenced, body):
-    pass
+def test_a_line_that_wants_too_much_memory_ends_the_run(sandbox):
+    with pytest.raises(RunFailed, match="MemoryError") as caught:
+        sandbox.start(Job("1 / 0\n\nx = bytes(10**13)\nprint(1)", "exercise.py"))
+    assert (caught.value.line, caught.value.statement, caught.value.hint) == (3, 3, TOO_MUCH_MEMORY)
 
 
 def test_the_sandbox_leaves_nothing():
@@ -497,10 +529,11 @@ def test_the_sandbox_leaves_nothing():
     assert processes(sandbox) == 0 and not os.path.exists(sandbox.scratch)
 
 
-def test_a_killed_checker_leaves_no_process():
+@pytest.mark.parametrize("kinds", [KINDS, ()], ids=["fenced", "limits"])
+def test_a_killed_checker_leaves_no_process_and_no_folder(kinds):
     code = (
         "from minilora.classroom.sandbox.runner import *\n"
-        "k = Sandbox(60)\ns = k.start(Job('def f():\\n    while True: pass', 'e.py'))\n"
+        f"k = Sandbox(60, kinds={kinds})\ns = k.start(Job('def f():\\n    while True: pass', 'e.py'))\n"
         "print(k.scratch, flush=True)\ns.call('f')"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as checker:
@@ -511,8 +544,7 @@ def test_a_killed_checker_leaves_no_process():
     deadline = time.monotonic() + 10
     while processes(sandbox) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert processes(sandbox) == 0
-    os.rmdir(scratch)
+    assert processes(sandbox) == 0 and not os.path.exists(scratch)
 
 
 def test_a_supervisor_that_died_is_replaced():

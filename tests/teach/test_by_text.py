@@ -1,7 +1,6 @@
 """pytest tests/teach/test_by_text.py: what is read of a notebook, and which cells count. Needs the teach extra."""
 
 import json
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +19,7 @@ from minilora.errors import MiniloraError
 
 pytestmark = pytest.mark.host
 
-SLACK = 3  # seconds, for a busy machine
+SLACK = 3  # seconds of processor time, which the system cuts into whole ones
 SOURCE = [("given", True), ("answer", False), ("test", True), ("text", True), ("last-test", True)]
 
 
@@ -102,11 +101,11 @@ def test_a_folder_that_is_a_link_is_not_read(tmp_path):
 def test_endless_cells_share_the_time():
     loop = "while True: pass"
     cells = [(1, "x = 1"), (2, loop), (3, "def f():\n    while True: pass"), (4, "f()"), (5, "y = ("), (6, "z = 1")]
-    with Sandbox(seconds=4) as sandbox:
+    with Sandbox(seconds=4, patience=60) as sandbox:
         out = find_endless(cells, find_lesson("08"), sandbox, ())
         assert list(out) == [2, 4, 5]
         assert out[2].startswith("still running after 2 s") and out[4].startswith("still running after ")
-        begin = time.monotonic()
+        used = sandbox.used
         out = find_endless([(n, loop) for n in range(9)], find_lesson("08"), sandbox, ())
-        assert time.monotonic() - begin < 4 + SLACK
+        assert sandbox.used - used < 4 + SLACK
     assert list(out) == list(range(9)) and out[8] == "a cell above used up the time"

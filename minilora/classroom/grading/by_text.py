@@ -12,7 +12,6 @@ runs in nbgrader's process or in a kernel, and where the code runs it may not re
 
 import ast
 import json
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from minilora.classroom.grading.nbcheck import CONFIG, HIDDEN, judge, task_of
 from minilora.classroom.grading.submission import Cells, is_check
 from minilora.classroom.lessons.checking import seed_of
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
-from minilora.classroom.sandbox.runner import SECONDS, TOO_MUCH_MEMORY, RunFailed, Sandbox
+from minilora.classroom.sandbox.runner import SECONDS, WAITED, RunFailed, Sandbox
 from minilora.errors import MiniloraError
 
 FILE_LIMIT, CELLS_LIMIT, TEXT_LIMIT = 500_000_000, 1_000, 100_000  # bytes with all outputs; cells; characters
@@ -145,7 +144,7 @@ def safe_html(text: str) -> str:
 class GradeByText(NbGraderPreprocessor):
     """Gives each test cell its output. A preprocessor that is no NbGraderPreprocessor would be off by default."""
 
-    seconds = Float(SECONDS, help="Seconds that the code may run for a task, and once for all cells.").tag(config=True)
+    seconds = Float(SECONDS, help="Seconds of processor time for a task, and once for all cells.").tag(config=True)
 
     variants = Unicode("", help="A secret: each student is checked on inputs of their own.").tag(config=True)
 
@@ -208,22 +207,19 @@ def find_endless(
     All are run together, and again without the one that failed, for half of the time that is left of a task's. When
     that is used up, what follows is left out too.
     """
-    left, out = sandbox.seconds, dict[int, str]()
+    left, out = float(sandbox.seconds), dict[int, str]()
     while True:
         text = Cells([(number, code) for number, code in cells if number not in out], lesson)
-        start = time.monotonic()
+        used = sandbox.used
         try:
-            with sandbox.start(job_of(lesson, text, closed), round(left / 2, 1)) as session:
-                error = session.error
-            if error is None or "MemoryError" not in error.types:
-                return out | {n: f"it is no Python: {why}" for n, why in text.unreadable.items()}
-            line, why = error.statement, TOO_MUCH_MEMORY
+            sandbox.start(job_of(lesson, text, closed), max(1, round(left / 2))).close()
+            return out | {n: f"it is no Python: {why}" for n, why in text.unreadable.items()}
         except RunFailed as failure:
             line, why = failure.statement, f"{failure}. {failure.hint}".strip()
+            left -= left / 2 if failure.hint == WAITED else sandbox.used - used
         if line is None:  # the sandbox did not come as far as the student's text
             raise MiniloraError(why)
         number = text.cell_at(line)
         out[number] = why
-        left -= time.monotonic() - start
         if left < sandbox.seconds / 10:
             return out | {n: "a cell above used up the time" for n, _ in cells if n > number and n not in out}

@@ -51,7 +51,6 @@ def main(settings: dict[str, Any], socket_fd: int, printed_fd: int, trace_fd: in
             with suppress(OSError):
                 os.close(number)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        faulthandler.dump_traceback_later(0.9 * settings["seconds"], file=trace_fd)  # a thread: there may be none later
         _serve(socket.socket(fileno=socket_fd), settings, trace_fd)
     except MemoryError:  # of what the student's code still holds there was no room for the answer
         os._exit(OUT_OF_MEMORY)
@@ -63,8 +62,10 @@ def _serve(connection: socket.socket, settings: dict[str, Any], trace_fd: int) -
     from minilora.classroom.sandbox import limits  # which a browser has not: see in_process.py
 
     job: Any = wire.receive(connection)
+    faulthandler.register(signal.SIGXCPU, file=trace_fd, chain=True)  # where it is as its processor time ends
+    faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace_fd)  # a thread: there may be none later
     hidden = files_below(job["hidden"])
-    held = limits.apply(**settings, hidden=[path for path in (job["hidden"], *job["closed"]) if path])
+    held = limits.apply(job["seconds"], **settings, hidden=[path for path in (job["hidden"], *job["closed"]) if path])
     for path in job["closed"]:  # what Landlock closes, which cannot be listed, is one entry
         hidden |= files_below(path)
     driver = driver_of(job)
@@ -176,8 +177,9 @@ def run_statements(
 ) -> dict[str, Any] | None:
     """Run a file statement by statement, past those whose exception is `caught`; returns the first error.
 
-    So a line that tries out what is not written yet does no harm to what is. A MemoryError goes before others.
-    begins: called with the first line of each statement before it runs.
+    So a line that tries out what is not written yet does no harm to what is. A MemoryError ends the run: what follows
+    would have no room, and every task would wait for it anew. begins: called with the first line of each statement
+    before it runs.
     """
     first, flags = None, 0
     for statement in ast.parse(source, file).body:
@@ -188,8 +190,10 @@ def run_statements(
             code = compile(ast.Module([statement], []), file, "exec", flags=flags, dont_inherit=True)
             exec(code, vars(module))
         except caught as error:
-            if first is None or isinstance(error, MemoryError):
-                first = _describe(error, file) | {"statement": statement.lineno}
+            described = _describe(error, file) | {"statement": statement.lineno}
+            if isinstance(error, MemoryError):
+                return described
+            first = first or described
     return first
 
 

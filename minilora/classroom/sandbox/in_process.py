@@ -13,10 +13,12 @@ import io
 import os
 import random
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import copy_context
+from shutil import rmtree
 from types import ModuleType
 from typing import Any
 
@@ -40,17 +42,25 @@ def sandbox_here() -> Sandbox:
 class InProcess(Sandbox):
     """As Sandbox, without processes and limits."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.scratch = tempfile.mkdtemp(prefix="minilora-check-")
+
     def start(self, job: Job, seconds: float | None = None) -> "LocalSession":
         """The file run; seconds means nothing."""
         self.held = [IN_PROCESS]
         return LocalSession(self, job)
+
+    def close(self) -> None:
+        """Remove the scratch folder."""
+        rmtree(self.scratch, ignore_errors=True)
 
 
 class LocalSession(Session):
     """As Session, with the student's file in this process."""
 
     def __init__(self, sandbox: InProcess, job: Job):
-        self.sandbox, self.job, self.seconds = sandbox, job, sandbox.seconds
+        self.sandbox, self.job, self.seconds = sandbox, job, int(sandbox.seconds)
         self._output = io.TextIOWrapper(io.BytesIO(), "utf-8", "replace", write_through=True)
         self._attempts: Attempts = []
         self._guard = guard(sandbox.scratch, files_below(job.hidden), job.file, self._attempts)
@@ -101,9 +111,9 @@ class LocalSession(Session):
         self.failed = RunFailed(says, line, hint)
         return self.failed
 
-    def close(self) -> int | None:
+    def close(self) -> tuple[int | None, float]:
         self.printed = self._output.buffer.getvalue()[:PRINTED_KEPT]
-        return None
+        return None, 0.0
 
 
 def _set_random(state: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-NEW_NAMESPACES = 0x00020000 | 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000  # mount, user, pid, network, ipc
+NEW_MOUNTS = 0x00020000
+NEW_NAMESPACES = 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000  # user, pid, network, ipc
 MS_REC_PRIVATE, MS_NOSUID_NODEV = 0x4000 | 0x40000, 2 | 4
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
 PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 22, 36, 38, 4
@@ -74,12 +75,13 @@ def enter_namespaces() -> bool:
 
 
 def make_files_read_only(scratch: str) -> bool:
-    """All that is mounted, in this mount namespace, but for an empty file system in memory on `scratch`.
+    """All that is mounted, for this process and its children, but for an empty file system in memory on `scratch`.
 
     False where that is refused.
     """
     attributes = struct.pack("<4Q", MOUNT_ATTR_RDONLY, 0, 0, 0)
     try:
+        _call(_libc.unshare, NEW_MOUNTS)
         _call(_libc.mount, b"none", b"/", None, MS_REC_PRIVATE, None)
         _call(_libc.syscall, SYS_MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, attributes, len(attributes))
         _call(_libc.mount, b"scratch", os.fsencode(scratch), b"tmpfs", MS_NOSUID_NODEV, b"size=64m,mode=700")
@@ -88,11 +90,10 @@ def make_files_read_only(scratch: str) -> bool:
     return True
 
 
-def apply(seconds: float, memory: int, scratch: str, kinds: tuple[str, ...], hidden: list[str]) -> list[str]:
+def apply(seconds: int, memory: int, scratch: str, kinds: tuple[str, ...], hidden: list[str]) -> list[str]:
     """Limit this process for good; returns which of landlock and seccomp hold.
 
-    seconds: of processor time, as a second line behind the parent's clock; memory: bytes of address space; hidden:
-    folders and files that may not be read.
+    seconds: of processor time; memory: bytes of address space; hidden: folders and files that may not be read.
     """
     os.chdir(scratch)
     held = []
@@ -106,7 +107,7 @@ def apply(seconds: float, memory: int, scratch: str, kinds: tuple[str, ...], hid
         _drop_capabilities()
     limits = {
         "RLIMIT_AS": memory,
-        "RLIMIT_CPU": int(seconds) + 5,
+        "RLIMIT_CPU": seconds,
         "RLIMIT_FSIZE": 16 * 2**20,
         "RLIMIT_NOFILE": 64,
         "RLIMIT_CORE": 0,
@@ -116,8 +117,9 @@ def apply(seconds: float, memory: int, scratch: str, kinds: tuple[str, ...], hid
     for name, most in limits.items():
         hard = resource.getrlimit(number := getattr(resource, name))[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        later = int(name == "RLIMIT_CPU" and most != hard)  # a second from SIGXCPU, which can be ignored, to SIGKILL
         with suppress(OSError, ValueError):  # macOS refuses some
-            resource.setrlimit(number, (most, most))
+            resource.setrlimit(number, (most, most + later))
     return held
 
 

@@ -4,7 +4,8 @@
         session.call("lora_forward", x, W, A, B, 16.0, 8)
 
 Inputs and judgement stay here; what comes back are plain values. Whatever the code does, `call` returns or raises
-RunFailed within the time limit, and nothing that it started outlives the session.
+RunFailed, and nothing that it started outlives the session. The limit is of processor time, so that a right answer is
+right on a busy machine, too; code that waits uses none, and is ended by the wall clock much later.
 """
 
 import json
@@ -19,6 +20,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from shutil import rmtree
 from typing import IO, Any
@@ -29,15 +31,18 @@ from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.child import GIVE, OUT_OF_MEMORY
 from minilora.errors import MiniloraError, escape
 
-SECONDS = 10.0  # for one task, loading the file included
+SECONDS = 10.0  # of processor time for one task, loading the file included
+PATIENCE = 6  # times as many seconds on the wall clock
 MEMORY = 2_500_000_000  # bytes
 KINDS = ("namespaces", "landlock", "seccomp")
 IN_PROCESS = "in this process"  # in place of all of them: see in_process.py
 PRINTED_KEPT = 20_000  # bytes of what the code prints
 PRINTED_LIMIT = 20_000_000
 NO_ANSWER, ENDED = "what came back is no answer", "the process ended before it gave an answer"
+NOT_IN_TIME = "no answer after {} s, in which it computed for {:.1f} s"
 MAY_NOT_READ = "An exercise may not read the lesson's solution, checks or mistakes: write your own answer."
 TOO_MUCH_MEMORY = "It asked for more memory than an exercise may have."
+WAITED = "It waited: for a sleep, a lock or input? If there is none of these, the machine is busy: check again."
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
 
@@ -94,12 +99,19 @@ class Raised:
 class Sandbox:
     """Starts children and ends them; see `supervisor.py`. Close it, or use it as a context.
 
-    seconds: for each session; memory: bytes; kinds: which of KINDS to try beside limits. `held` says which hold.
+    seconds: of processor time for each session, in whole ones; memory: bytes; kinds: which of KINDS to try beside
+    limits; patience: times as many seconds may pass while the code is waited for. `held` says which kinds hold.
     """
 
-    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY, kinds: tuple[str, ...] = KINDS):
-        self.seconds, self.memory, self.kinds = seconds, memory, kinds
-        self.scratch = tempfile.mkdtemp(prefix="minilora-check-")
+    def __init__(
+        self,
+        seconds: float = SECONDS,
+        memory: int = MEMORY,
+        kinds: tuple[str, ...] = KINDS,
+        patience: float = PATIENCE,
+    ):
+        self.seconds, self.memory, self.kinds, self.patience = seconds, memory, kinds, patience
+        self.used = 0.0  # seconds of processor time, by all sessions so far
         self.held: list[str] | None = None  # until something has run
         self._process: subprocess.Popen | None = None
 
@@ -120,7 +132,8 @@ class Sandbox:
 
     def _launch_with(self, kinds: tuple[str, ...]) -> None:
         ours, theirs = socket.socketpair()
-        settings = {"seconds": self.seconds, "memory": self.memory, "scratch": self.scratch, "kinds": kinds}
+        self.scratch = tempfile.mkdtemp(prefix="minilora-check-")  # the supervisor removes it, also if this is killed
+        settings = {"memory": self.memory, "scratch": self.scratch, "kinds": kinds}
         code = (
             f"import sys; sys.path.insert(0, {PACKAGE_ROOT!r}); "
             f"from minilora.classroom.sandbox import supervisor; supervisor.main({theirs.fileno()}, {settings!r})"
@@ -148,7 +161,7 @@ class Sandbox:
         return json.loads(line)
 
     def start(self, job: Job, seconds: float | None = None) -> "Session":
-        """A child that runs the job, for so long. Raises RunFailed where the file does not come to its end."""
+        """Start a child that runs the job. Raises RunFailed if the file does not come to its end."""
         if self._process is not None and self._process.poll() is not None:
             self._stop()
         if self._process is None:
@@ -170,14 +183,16 @@ class Sandbox:
             os.close(printed_end)
         return Session(self, job, ours, printed, trace, seconds or self.seconds)
 
-    def _end_child(self) -> int | None:
-        """How the child ended; negative for a signal."""
+    def _end_child(self) -> tuple[int | None, float]:
+        """End the child; return its exit code, negative for a signal, and the processor time that it took."""
         try:
             self._control.sendall(b"q")
-            return self._reply()
+            code, used = self._reply()
         except (OSError, ValueError):
             self._stop()
-            return None
+            return None, 0.0
+        self.used += used
+        return code, used
 
     def _stop(self, seconds: float = 0) -> None:
         """End the supervisor and all that it runs: it does so itself when its socket closes, and has so long for it."""
@@ -192,11 +207,11 @@ class Sandbox:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._process = None
+        rmtree(self.scratch, ignore_errors=True)
 
     def close(self) -> None:
-        """End whatever runs and remove the scratch folder."""
+        """End whatever runs."""
         self._stop(8)
-        rmtree(self.scratch, ignore_errors=True)
 
 
 class Session:
@@ -209,19 +224,21 @@ class Session:
     def __init__(
         self, sandbox: Sandbox, job: Job, connection: socket.socket, printed: int, trace: IO[bytes], seconds: float
     ):
-        self.sandbox, self.job, self.seconds = sandbox, job, seconds
+        self.sandbox, self.job, self.seconds = sandbox, job, ceil(seconds)  # the system counts in whole ones
         self._connection, self._trace = connection, trace
         self._printed: int | None = printed
         self._printed_count = 0
-        self._deadline = time.monotonic() + seconds
+        self._patience = patience = self.seconds * sandbox.patience  # what is left of it
         self._is_open = self._is_loading = True
         connection.setblocking(False)
         os.set_blocking(printed, False)
-        match self._exchange(job.message()):
+        match self._exchange(job.message() | {"seconds": self.seconds, "patience": patience}):
             case {"held": [*held], "error": error}:
                 before = sandbox.held or []
                 sandbox.held = before + [kind for kind in KINDS if kind in held and kind not in before]
                 self.error = None if error is None else self._raised(error)
+                if self.error is not None and "MemoryError" in self.error.types:
+                    raise self._failure(self.error.types[0], self.error.line, TOO_MUCH_MEMORY)
                 self._is_loading = False
             case _:
                 raise self._failure(NO_ANSWER)
@@ -268,11 +285,11 @@ class Session:
     def _exchange(self, request: object) -> object:
         """Send, and read what is printed, until the answer is whole."""
         frame, outgoing = wire.read_frame(), memoryview(wire.pack(request))
-        wanted = next(frame)
+        wanted, deadline = next(frame), time.monotonic() + self._patience
         while True:
-            left = self._deadline - time.monotonic()
+            self._patience = left = deadline - time.monotonic()
             if left <= 0:
-                raise self._failure(f"still running after {self.seconds:g} s", self._where(), "Does a loop end?")
+                raise self._failure(NOT_IN_TIME, hint=WAITED)
             watched: list[Any] = [self._connection] + ([] if self._printed is None else [self._printed])
             readable, writable, _ = select.select(watched, [self._connection] if outgoing else [], [], left)
             try:
@@ -307,11 +324,16 @@ class Session:
 
     def _failure(self, says: str, line: int | None = None, hint: str = "") -> RunFailed:
         """End the session; the error to raise."""
-        statement = self._statement() if self._is_loading else None
+        statement, where = self._statement() if self._is_loading else None, self._where()
         if says == ENDED:
             time.sleep(0.02)  # so that how it ended is known
-        code = self.close()
-        if code == OUT_OF_MEMORY:
+        code, used = self.close()
+        is_killed = code in (None, -signal.SIGKILL) and used > 0.8 * self.seconds  # the system counts in ticks
+        if code == -signal.SIGXCPU or is_killed:
+            says, line, hint = f"still running after {self.seconds} s of processor time", where, "Does a loop end?"
+        elif says == NOT_IN_TIME:
+            says, line = says.format(f"{self.seconds * self.sandbox.patience:g}", used), where
+        elif code == OUT_OF_MEMORY:
             says, hint = ENDED, TOO_MUCH_MEMORY
         elif code == -signal.SIGKILL:
             says, hint = "the system killed the process before it gave an answer", TOO_MUCH_MEMORY
@@ -338,16 +360,16 @@ class Session:
         self.close()
         return self.sandbox.start(self.job, self.seconds)
 
-    def close(self) -> int | None:
-        """End the child and all that it started; how it ended."""
+    def close(self) -> tuple[int | None, float]:
+        """End the child and all that it started; return its exit code and the processor time that it took."""
         if not self._is_open:
-            return None
+            return None, 0.0
         self._is_open = False
-        code = self.sandbox._end_child()
+        ended = self.sandbox._end_child()
         self._connection.close()
         if self._printed is not None:
             with suppress(OSError):
                 self.printed = (self.printed + os.read(self._printed, 2**16))[:PRINTED_KEPT]
             os.close(self._printed)
         self._trace.close()
-        return code
+        return ended

@@ -9,7 +9,6 @@ verdicts are the same, and come in half of the time.
 
 import hashlib
 import json
-import tempfile
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -112,8 +111,7 @@ def mark_all(
             todo[key] = (whose[1], path.absolute(), seed)
     several = {name for name, count in Counter(name for name, *_ in todo.values()).items() if count >= SEVERAL}
     kits = {name: (out / RECORDS / f"{name}-{hashes[name]}.kit").absolute() for name in several if not variants}
-    scratch = tempfile.TemporaryDirectory(prefix="minilora-grade-")
-    with scratch, progress_bar("grade", len(todo), unit="files") as advance:
+    with progress_bar("grade", len(todo), unit="files") as advance:
 
         def take(key: str, facts: dict) -> None:
             write_json(out / RECORDS / f"{key}.json", facts)
@@ -121,8 +119,7 @@ def mark_all(
             advance()
 
         try:
-            more = (places, scratch.name)
-            tasks = [(key, folders[name], kits.get(name), *rest, *more) for key, (name, *rest) in todo.items()]
+            tasks = [(key, folders[name], kits.get(name), *rest, places) for key, (name, *rest) in todo.items()]
             _in_processes(tasks, jobs, take)
         except Stopped as signal:
             raise Stopped(signal.signum, "stopped; the same command goes on from here") from None
@@ -180,11 +177,9 @@ def _hash_of_lesson(lesson: Lesson) -> str:
 # In the processes that grade
 
 
-def _mark(
-    key: str, folder: Path, kit: Path | None, path: Path, seed: int, closed: tuple[str, ...], scratch: str, tell
-) -> None:
+def _mark(key: str, folder: Path, kit: Path | None, path: Path, seed: int, closed: tuple[str, ...], tell) -> None:
     tell((key,), {})
-    tell((key,), mark(_lesson(folder, kit), path, _sandbox(scratch), closed, seed))
+    tell((key,), mark(_lesson(folder, kit), path, _sandbox(), closed, seed))
 
 
 def mark(lesson: Lesson, path: Path, sandbox: Sandbox, closed: tuple[str, ...] = (), seed: int = SEED) -> dict:
@@ -236,9 +231,8 @@ def _lesson(folder: Path, kit: Path | None) -> Lesson:
 
 
 @cache
-def _sandbox(scratch: str) -> Sandbox:
-    """One for all files of a process; its folders lie in one that the first process removes, whatever happens."""
-    tempfile.tempdir = scratch
+def _sandbox() -> Sandbox:
+    """One for all files of a process."""
     sandbox = Sandbox()
     util.Finalize(None, sandbox.close, exitpriority=10)
     return sandbox
