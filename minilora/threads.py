@@ -106,7 +106,7 @@ _given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # no
 def stop_if_given_up() -> None:
     """Raise CancelledError in a task of `side_by_side` whose result nobody needs, after an error or a signal elsewhere.
 
-    For loops that run for seconds: Python cannot interrupt a thread, and the error waits for it.
+    Python cannot interrupt a thread, and the error waits for it: a model asks between its blocks.
     """
     if _given_up.get():
         raise CancelledError

@@ -399,14 +399,14 @@ def test_a_task_that_nobody_needs_ends_early():
     threads.stop_if_given_up()  # what is no such task goes on
 
 
-def test_generation_ends_early(monkeypatch):
-    given_up: list[bool] = []
-    monkeypatch.setattr(threads, "_given_up", SimpleNamespace(get=lambda: given_up))
-    stream = llama().generate_stream(IDS, 5)
-    next(stream)
-    given_up.append(True)
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_model_asks_between_its_blocks(family, monkeypatch):
+    model = llama("deep") if family == "llama" else GPT2LMHeadModel(GPT2Config(**GPT2), seed=0)
+    blocks = itertools.count()
+    monkeypatch.setattr(threads, "_given_up", SimpleNamespace(get=lambda: next(blocks) == 1))
     with pytest.raises(CancelledError):
-        next(stream)
+        model(IDS)
+    assert next(blocks) == 2
 
 
 def test_a_gradient_that_fails_reaches_the_caller():

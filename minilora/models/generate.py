@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minilora import backend, nn, threads
+from minilora import backend, nn
 from minilora.errors import MiniloraError, escape
 from minilora.fields import checked, checked_value, is_number, number, token, whole
 from minilora.models.cache import KVCache
@@ -108,7 +108,6 @@ def generate_stream(
         ended: np.ndarray = np.zeros(batch, dtype=bool)
         seen, step_ids = mask, ids[:, held:]
         for _ in range(max_new_tokens):
-            threads.stop_if_given_up()
             with no_grad():  # not around the yield: the flag is the caller's there
                 hidden = model.body(step_ids, attention_mask=seen, past_key_values=cache)  # (b, T, C)
                 logits = host_logits(model.lm_head(hidden[:, -1]))  # (b, V)

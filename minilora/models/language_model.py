@@ -144,6 +144,7 @@ class Body(nn.Module):
         """`block(x, *arguments, cache)`: with gradient checkpointing, and in training, computed again in backward. A
         cache that would take the keys and values twice rules it out.
         """
+        threads.stop_if_given_up()
         within = F.selective_recomputation if self.selective_recomputation else nullcontext
         if self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None):
             return checkpoint(block, x, *arguments, cache, within=within)
