@@ -65,7 +65,7 @@ def unbroadcast_to(x: Array) -> Callable[[Array], Array]:
 def _positive_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
-    return tuple(a + ndim if a < 0 else a for a in (axis if isinstance(axis, tuple) else (axis,)))
+    return tuple(a + ndim if a < 0 else a for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
 
 
 def restore_axes(shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Callable[[Array], Array]:
@@ -214,6 +214,8 @@ def absolute(a: Operand) -> Tensor:
 
 def clip(a: Operand, min: float | None = None, max: float | None = None) -> Tensor:
     """a limited to [min, max] (numbers); the gradient passes where a lies within, borders included."""
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        raise TypeError("clip takes numbers; ops.maximum and ops.minimum take tensors, and have their gradients")
     x, minimum, maximum = raw(a), number(min), number(max)
 
     def rule(g: Array) -> Array:

@@ -37,8 +37,9 @@ def generate(
     row its seed. prompt_lookup_num_tokens: of one row at temperature 0, at most so many tokens are guessed from the
     text so far and verified in one pass (see `lookup`): the same tokens, sooner where the text repeats itself. (A pass
     of several tokens can round otherwise than one of a single token, by about 2e-6 of the largest logit: where the two
-    best tokens are closer than that, either may come.) Raises MiniloraError for settings out of range and for prompts
-    whose continuation would pass the model's positions.
+    best tokens are closer than that, either may come.) Raises MiniloraError for settings out of range, for prompts
+    whose continuation would pass the model's positions, for a model that drops out, being in training mode, and for
+    logits that are NaN.
     """
     ids, _ = _prompts(input_ids, attention_mask)
     drawing = (temperature, top_k, top_p, eos_token_id, pad_token_id, seed, prompt_lookup_num_tokens)

@@ -323,7 +323,7 @@ class LanguageModel(Pretrained):
     def count_targets(self, labels: Any) -> int:
         """How many of the labels (B, T) count in the loss."""
         first = 0 if self.body.virtual_outputs else 1
-        return int((host_ids(labels)[..., first:] != IGNORED).sum())
+        return int((host_ids(labels)[:, first:] != IGNORED).sum())
 
     generate = generate
     generate_stream = generate_stream

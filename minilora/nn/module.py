@@ -153,7 +153,7 @@ class Module:
 
         Raises MiniloraError that lists all missing, unexpected and misshapen names at once, or names two that are tied
         here and differ in the state, and changes nothing then.
-        strict=False ignores missing and unexpected names, but not wrong shapes.
+        strict=False ignores missing and unexpected names, but neither wrong shapes nor a state of which no name fits.
         """
         states.load(self, state, strict)
 

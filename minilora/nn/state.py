@@ -57,8 +57,8 @@ def _put(root: "Module", path: str, each: Callable[[str, "Module"], "Module"]) -
 
 
 def _check(module: "Module", state: Mapping[str, Any], strict: bool) -> None:
-    """Raise MiniloraError that lists the names of `state` that are missing, unexpected (both if strict) or have another
-    shape.
+    """Raise MiniloraError that lists the names of `state` that are missing, unexpected (both if strict, or if no name
+    fits) or have another shape.
     """
     own = dict(module.named_tensors())
     shared = {own[name] for name in state if name in own}
@@ -69,6 +69,7 @@ def _check(module: "Module", state: Mapping[str, Any], strict: bool) -> None:
         for name in state
         if name in own and tuple(state[name].shape) != own[name].shape
     ]
+    strict = strict or len(unexpected) == len(state) > 0  # a prefix too many, say
     problems = [f"missing {first_few(missing)}"] if strict and missing else []
     problems += [f"unexpected {first_few(unexpected)}"] if strict and unexpected else []
     problems += [first_few(misshapen, separator="; ")] if misshapen else []
