@@ -430,6 +430,16 @@ def test_what_is_left_to_the_student_may_not_be_imported(lesson, capsys, line, n
     assert "Of minilora there is minilora.Tensor, minilora.functional.linear." in flat(out)
 
 
+def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
+    for use in (
+        "from minilora import functional as F; return F.silu(x)",
+        "from minilora.peft import lora; return 2 * x",
+    ):
+        facts = json.loads(run(capsys, "03", "--json", "--file", write(lesson, answered(double=use)))[1])
+        assert [task["verdict"] for task in facts["tasks"]] == ["failed", "passed"]
+        assert "This uses minilora." in facts["tasks"][0]["hint"]
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -67,6 +67,21 @@ def test_the_solution_passes_within_ten_seconds_of_processor_time(lesson, sandbo
     assert time.process_time() + sandbox.used - before < 10  # not a timing: what a student may be asked to wait
 
 
+ODD = ("np.array([np.inf])", "float('nan')", "10**400", "[[10**15], {'a': np.zeros((0, 3))}]", "'text'")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", ODD)
+@every_lesson
+def test_whatever_a_function_returns_is_judged(lesson, odd, sandbox, tmp_path):
+    text = lesson.source.filled(
+        lambda gap: [gap.indent + ("pass" if gap.where.endswith("__init__") else f"return {odd}")]
+    )
+    results = results_of(lesson, text, sandbox, tmp_path)
+    assert {result.verdict for result in results} == {FAILED}
+    assert all(result.hint for result in results)
+
+
 @every_lesson
 def test_a_lesson_is_whole(lesson):
     found = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}

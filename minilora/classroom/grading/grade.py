@@ -3,8 +3,10 @@
 import ast
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.checking import Failure, NotStarted, Run, Student, Task
+from minilora.classroom.lessons.checking import UNEXPECTED_VALUE_ERRORS, Failure, NotStarted, Run, Student, Task
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
 from minilora.errors import MiniloraError
@@ -49,16 +51,16 @@ def grade_task(
 ) -> Result:
     """One task's result; the check need not be one of the lesson's own. closed, given: see `job_of`."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
-    if submission.forbidden:
-        place, name = submission.forbidden
-        result.place = submission.place(place)
+    line: int | None = None
+    if use := submission.forbidden(task.number):
+        line, name = use
+        result.place = submission.place(line)
         result.hint = f"This uses {name}, which the lesson leaves for you to write."
         result.hint += f" Of minilora there is {', '.join(lesson.uses)}." if lesson.uses else " It needs NumPy alone."
         return result
     if missing := submission.missing(task.number):
         result.verdict, result.hint = NOT_STARTED, f"{submission.shown} does not define {', '.join(missing)}."
         return result
-    line: int | None = None
     run: Run | None = None
     try:
         if submission.failed is not None:  # it would take as long again
@@ -107,12 +109,13 @@ def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | 
     try:
         found = surprise = None
         try:
-            task.check(Student(run))
+            with np.errstate(all="ignore"):  # whatever it is compared with
+                task.check(Student(run))
         except Failure as failure:
             found = failure
         except MiniloraError:  # of the lesson, whatever the answer
             raise
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error_of_check:
+        except UNEXPECTED_VALUE_ERRORS as error_of_check:
             surprise = error_of_check
         if worst := run.worst(found):
             raise worst

@@ -72,7 +72,6 @@ class Submission:
         if self._cells:
             self.source = self._with_named_stubs()
         self.defined = dict(_defined(self.tree.body))
-        self.forbidden = self._find_forbidden()  # (line, dotted name), or None
 
     def place(self, line: int) -> str:
         """What a line of the source is called in the file that the student sees."""
@@ -183,10 +182,18 @@ class Submission:
                     f"than the lesson's {name}({ast.unparse(asked.args)})"
                 )
 
-    def _find_forbidden(self) -> tuple[int, str] | None:
-        """The first use of a part of minilora that the lesson keeps for the student to write, or of its solution."""
+    def forbidden(self, task: int) -> tuple[int, str] | None:
+        """(line, name) of the first use of a part of minilora that the lesson does not open, or of its solution.
+
+        What the functions of other tasks use is theirs alone.
+        """
         uses, found = self.lesson.uses, []
+        others = set(_names_of(self.lesson)) - set(self.lesson.source.names(task))
+        blocks = [node for name, node in self.defined.items() if name in others and hasattr(node, "body")]
+        theirs = [(node.lineno, node.end_lineno or 0) for node in blocks]
         for line, name in used_names(self.tree):
+            if any(first <= line <= last for first, last in theirs):
+                continue
             plain = name.removesuffix(".*")  # all of a module: not even where the lesson uses a part of it
             holds_used = plain == name and any(covers([plain], use) for use in uses)
             is_closed = covers(["minilora"], plain) and not (covers(uses, plain) or holds_used)

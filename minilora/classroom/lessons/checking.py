@@ -33,6 +33,16 @@ EXCEPTIONS = {
     "RecursionError": "A function calls itself without end.",
     "SystemExit": "Your code ends the program; return in place of that.",
 }
+UNEXPECTED_VALUE_ERRORS = (  # raised within a check by a value whose kind or size it does not expect
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,  # int(np.inf), for one
+    MemoryError,
+    RecursionError,
+)
 SEED = 8  # of searches, where a class has no secret
 TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, which counts as at least 1e-2
 
@@ -322,7 +332,7 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
     """A value of a form that the condition did not reckon with does not hold."""
     try:
         return bool(condition(value))
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+    except UNEXPECTED_VALUE_ERRORS:
         return False
 
 

@@ -19,7 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from minilora.classroom.lessons.checking import TOLERANCE, Answer, Failure, Function, difference, raised, show_value
+from minilora.classroom.lessons.checking import (
+    UNEXPECTED_VALUE_ERRORS,
+    TOLERANCE,
+    Answer,
+    Failure,
+    Function,
+    difference,
+    raised,
+    show_value,
+)
 from minilora.classroom.lessons.reference import Example, Recording
 from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
@@ -284,7 +293,7 @@ class _Search:
 
     def _compared(self, value: Any) -> Any:
         if self.facts is not None and not isinstance(value, Raised):
-            with suppress(TypeError, ValueError, KeyError, IndexError, AttributeError):  # a value of another form
+            with suppress(*UNEXPECTED_VALUE_ERRORS):
                 return self.facts(value)
         if self.parts is None or not isinstance(value, dict):
             return value
