@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 
 from minilora import __version__
-from minilora.data import chat, corpora, jargon
+from minilora.data import chat, chat_split, corpora, jargon
 from minilora.data.chat_batches import ChatBatches
 from minilora.data.tasks import first_sentence
 from minilora.data.tokenizer import TokenStream, encode_documents
@@ -124,7 +124,7 @@ def own_questions(path: str, settings: TeachSettings, test: str | None = None) -
     """Build the subject from a JSONL file. test: a file of questions to test on; None: a tenth of the first file's."""
     conversations, warning = chat.read_jsonl(path), ""
     if test is None:
-        parts = chat.split(conversations, path)
+        parts = chat_split.split(conversations, path)
         train, tested = [*parts.train, *parts.validation], parts.test
         warning = "" if chat.labels_of(conversations) else NOT_FACTS
     else:

@@ -126,9 +126,7 @@ class CurveResult:
         words = interval_in_words(count, top) if self.has_labels else f"On {count:,} held-out examples."
         if self.has_labels:
             words += f" Calibrated: {CALIBRATED}."
-        words += (
-            " Tokens and ms of processor time per query, one at a time on one thread, the whole prompt read for each. "
-        )
+        words += " Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
         if best:
             words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
         if rates := sorted({row["lr"] for row in self.records.of("trained") if "lr" in row}):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilora.data import chat
+from minilora.data import chat, chat_split
 from minilora.data.batches import IGNORED
 from minilora.data.chat_batches import ChatBatches, chat_windows
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
@@ -177,7 +177,7 @@ def test_labels_lose_the_spaces_around_them_and_other_answers_keep_them(tmp_path
 
 def test_a_conversation_begins_with_its_system_message(tmp_path):
     rows = [turns("Classify.", "a", system=f"text {i}") for i in range(40)]
-    parts = chat.split(rows, "x.jsonl")
+    parts = chat_split.split(rows, "x.jsonl")
     assert len(parts.test) >= 2 and chat.question_of(rows[3]) == "text 3\n\nClassify."
 
 
@@ -254,7 +254,7 @@ def test_a_split_of_labels_is_exact_and_fair(count):
     rows = [turns(f"ticket {i}", labels[i % 4] if i % 8 else labels[4]) for i in range(count)]
     rows = [*rows, turns("the only one", "once")]
     for order in (rows, rows[::-1]):  # the order of the file does not matter
-        parts = chat.split(order, "x.jsonl")
+        parts = chat_split.split(order, "x.jsonl")
         assert [len(part) for part in parts[1:]] == [round((count + 1) / 10)] * 2
         assert {question for part in parts for question in map(chat.question_of, part)} == set(
             map(chat.question_of, rows)
@@ -265,34 +265,37 @@ def test_a_split_of_labels_is_exact_and_fair(count):
         if count == 400:
             assert all(tested.count(label) == pytest.approx(rows_of / 10, abs=1.5) for label, rows_of in
                 ((label, sum(chat.response_of(one) == label for one in rows)) for label in labels))  # fmt: skip
-        assert sorted(map(chat.question_of, parts.test)) == sorted(map(chat.question_of, chat.split(rows, "y").test))
+        again = chat_split.split(rows, "y").test
+        assert sorted(map(chat.question_of, parts.test)) == sorted(map(chat.question_of, again))
+            map(chat.question_of, chat_split.split(rows, "y").test)
+        )
 
 
 def test_slips_in_labelled_data_are_said():
     rows = [turns(f"ticket {i}", ("billing", "Billing", "returns")[i % 3]) for i in range(30)]
     rows += [turns("ticket 0", "returns"), turns("ticket 2", "returns")]
-    assert chat.doubts(rows) == [
+    assert chat_split.doubts(rows) == [
         "'Billing' and 'billing' count as different labels",
         "1 prompts have more than one label, such as 'ticket 0'",
         "1 of 32 conversations repeat another one word for word",
     ]
-    assert chat.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)]) == []
+    assert chat_split.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)]) == []
 
 
 def test_a_split_keeps_questions_together_and_stays():
     conversations = [turns(f"question {i % 60}", f"answer {i}") for i in range(180)]
-    parts = chat.split(conversations, "x.jsonl")
+    parts = chat_split.split(conversations, "x.jsonl")
     asked = [{messages[0]["content"] for messages in part} for part in parts]
     assert sum(map(len, parts)) == 180 and sum(map(len, asked)) == 60
     assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
     assert list(map(len, asked)) == [48, 6, 6]
-    again = chat.split(conversations[:90], "y.jsonl")
+    again = chat_split.split(conversations[:90], "y.jsonl")
     assert all(messages in parts.test for messages in again.test)
-    assert len(chat.split(conversations[:3], "x")) == 3
+    assert len(chat_split.split(conversations[:3], "x")) == 3
     with pytest.raises(
         MiniloraError, match="x.jsonl has 9 conversations with 2 different questions, too few to divide"
     ):
-        chat.split([turns(f"question {i % 2}", "a") for i in range(9)], "x.jsonl")
+        chat_split.split([turns(f"question {i % 2}", "a") for i in range(9)], "x.jsonl")
 
 
 # Batches.
