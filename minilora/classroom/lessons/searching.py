@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from minilora.classroom.lessons.checking import (
-    UNEXPECTED_VALUE_ERRORS,
     TOLERANCE,
+    UNEXPECTED_VALUE_ERRORS,
     Answer,
     Failure,
     Function,
