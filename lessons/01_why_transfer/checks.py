@@ -491,8 +491,8 @@ NOT_HALF = "That is the whole range: from the mean to either side it is half of 
     ),
 )
 def scattering(student):
-    search(student.summarize, lambda d: [d.array(d.size(), d.size())])
-    search(student.is_better, lambda d: [d.eighths(n := d.choice(1, 2, 4)), d.eighths(n)])
+    search(student.summarize, lambda d: [d.eighths(d.size(), d.size())])
+    search(student.is_better, ours_and_theirs)
     rng = np.random.default_rng(5)
     for budgets, seeds in ((1, 3), (2, 3), (3, 5)):
         a = rng.uniform(0.2, 0.9, (budgets, seeds)).round(2)
@@ -544,6 +544,12 @@ def scattering(student):
             [0.48, 0.56, 0.56, 0.56, 0.64],
             {"The standard deviations are added: the seeds scatter by half their range.": True},
         ),
+        (
+            [0.5, 0.7, 0.7, 0.8, 0.8],
+            [0.38, 0.38, 0.48, 0.48, 0.68],
+            {"The range of all seeds together was taken: take half of ours and half of theirs, and add them.": True},
+        ),
+        ([0.5, 0.5, 0.8], [0.3, 0.4, 0.4], {"The medians are compared: take the means.": False}),
         ([0.5, 1.0], [0.0, 0.5], {"As far apart as the half ranges together is not further: > and not >=.": True}),
     ]
     for ours, theirs, instead in cases:
@@ -552,6 +558,14 @@ def scattering(student):
         no_bool = {"Return True or False, as a comparison gives it.": lambda got: type(got) in (int, float, str)}
         right = bool(ours.mean() - theirs.mean() > sum(half_ranges))
         student.is_better(ours, theirs).equals(right, instead=no_bool | instead)
+
+
+def ours_and_theirs(d):
+    """Seeds whose means lie just as far apart as the half ranges together, or a little less or more; sums are exact."""
+    scale = d.choice(0.125, 128.0, 2.0**-14)
+    ours, theirs = (d.whole(n, least=-8, below=9) * scale for n in [d.choice(1, 2, 4)] * 2)
+    gap = np.ptp(ours) / 2 + np.ptp(theirs) / 2 + scale * d.number(0, 0.25, -0.25, 2, -4)
+    return [(ours + gap - ours.mean() + theirs.mean()).astype(d.dtype), theirs.astype(d.dtype)]
 
 
 def curves(d):

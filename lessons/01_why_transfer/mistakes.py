@@ -658,6 +658,24 @@ MISTAKES = [
     ),
     Mistake(
         "is_better",
+        "medians",
+        "return np.median(ours) - np.median(theirs) > (np.ptp(ours) + np.ptp(theirs)) / 2",
+        "The medians are compared",
+    ),
+    Mistake(
+        "is_better",
+        "half the range of all together",
+        "return ours.mean() - theirs.mean() > np.ptp(np.concatenate([ours, theirs])) / 2",
+        "The range of all seeds together",
+    ),
+    Mistake(
+        "draw_budget",
+        "an infinite index",
+        "return np.array([np.inf])",
+        "Return indices into labels",
+    ),
+    Mistake(
+        "is_better",
         "standard deviations",
         "return ours.mean() - theirs.mean() > ours.std() + theirs.std()",
         "standard deviations are added",

@@ -563,6 +563,21 @@ RIGHT = [
     ),
     Right(
         "next_token_probabilities",
+        "the likeliest by their probabilities",
+        """
+        p = np.zeros(len(logits))
+        if temperature == 0:
+            p[logits.argmax()] = 1
+            return p
+        p = np.exp((logits - logits.max()) / temperature)
+        p = p / p.sum()
+        if top_k is not None:
+            p[np.argsort(p)[::-1][top_k:]] = 0
+        return p / p.sum()
+        """,
+    ),
+    Right(
+        "next_token_probabilities",
         "of the chosen alone",
         """
         order = np.argsort(logits, kind="stable")[::-1]

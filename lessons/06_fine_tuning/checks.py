@@ -4,7 +4,8 @@ import numpy as np
 
 from minilora.classroom import draw, promise, raised, search, task
 
-USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn", "minilora.functional.cross_entropy")
+USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn")
+USES += tuple(f"minilora.functional.{name}" for name in ("cross_entropy", "log_softmax", "softmax"))
 PROMISES = {"extract_features": promise(switches=True)}
 
 EMBED, LAYER, NORM, SCALE, HEAD = 4 * 3, 4 * 4 + 4, 4 + 4, 4, 2 * 4 + 2  # numbers in the driver's model
@@ -526,6 +527,13 @@ def moved(answer, head, times):
     return {name: start[name] + times * (head[name] - start[name]) for name in head}
 
 
+def loss_of_shares(head, hidden, labels):
+    """The cross-entropy where the softmax of the scores is taken for scores."""
+    scores = hidden @ head["head.weight"].T + head["head.bias"]
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return float((np.log(np.exp(shares).sum(axis=1)) - shares[np.arange(len(labels)), labels]).mean())
+
+
 def loss_and_step(head, hidden, labels):
     """Loss, and the head after a step of 0.5."""
     scores = hidden @ head["head.weight"].T + head["head.bias"]
@@ -565,6 +573,7 @@ def stepping(student):
             loss, head = loss_and_step(head, hidden, labels)
             losses.append(loss)
         after = loss_and_step(head, hidden, labels)[0]
+        twice = loss_of_shares(answer["start"].value, hidden, labels)
         answer["trains"].equals(
             ["head.weight", "head.bias"],
             instead={"What was frozen trains now: a step leaves requires_grad alone.": lambda names: len(names) > 2},
@@ -588,6 +597,9 @@ def stepping(student):
                 ),
                 "The loss is a sum: take the mean over the batch.": lambda got: (
                     abs(got[0] - n * losses[0]) < 1e-5 < n - 1
+                ),
+                "The softmax is taken twice: F.cross_entropy takes it itself, so hand it the scores.": lambda got: (
+                    abs(got[0] - twice) < 1e-5
                 ),
                 "Gradients of earlier steps are still there: zero_grad() first.": lambda got: (
                     steps > 1 and abs(got[0] - losses[0]) < 1e-5
@@ -627,6 +639,8 @@ def stepping(student):
         answer.returns({MANY: raised("IndexError")})
         answer.equals(float(loss), instead={MANY: lambda got: True})
     x = draw(rng, 3, 3).astype("float32")
+    ids = student.driver.stepped_once([""], [""], np.array([[7, 0], [2, 2], [8, 5]]), np.array([0, 3, 1]), 0.5, 0.1)
+    ids.returns({IDS: raised("TypeError", "must be integers")})
     answer = student.driver.stepped_once([""], [""], x, np.array([0, 3, 1]), 0.5, 0.1)
     for part in ("dropout is on", "training mode"):
         answer[part].equals(True, instead={STEPPED[part]: False})
@@ -658,6 +672,7 @@ STEPPED = {
 
 LEFT = "A gradient that was left from before the call counts: zero_grad() comes before backward, not after the step."
 MANY = "Wrong where there are many classes: are labels kept in too few bits?"
+IDS = "x may hold token ids, for which the body's Embedding looks up rows: hand it on as it is, not as floats."
 LOUD = "The loss is wrong where scores are large: F.cross_entropy takes the largest off before exp."
 
 
@@ -665,9 +680,13 @@ def loud_inputs(d):
     return [["loud"], *step_inputs(d)[1:]]
 
 
+def floats_or_ids(d, kind, *shape):
+    return d.array(*shape) if kind == "floats" else d.whole(*shape, below=9, dtype=d.choice("int64", "uint8"))
+
+
 def step_inputs(d):
     n = d.size()
-    x = d.array(n, *d.shape((0, 1)), d.size())
+    x = floats_or_ids(d, d.choice("floats", "ids"), n, *d.shape((0, 1)), d.size())
     paths = d.choice(["head"], [""], ["body"], ["head", "body.layers.1"], ["body.embed"])
     labels = d.whole(n, below=4, dtype=d.choice("int64", "int32", "uint8", "uint64", "int16"))
     return [d.choice("", "tied")], paths, x, labels, d.number(0.5, 0.1), d.number(0.0, 0.1)
@@ -752,6 +771,8 @@ def extracting(student):
         answer["what trains"].holds(
             lambda names: len(names) > 2, "all parameters to train, as before", EXTRACTED["what trains"]
         )
+    ids = student.driver.extracted([np.array([[7, 0], [2, 2], [8, 5]])], [""])
+    ids.returns({IDS: raised("TypeError", "must be integers")})
 
 
 EXTRACTED = {
@@ -768,6 +789,6 @@ EXTRACTED = {
 
 
 def feature_inputs(d):
-    further, inputs = d.shape((0, 1)), d.size()
-    batches = [d.array(d.choice(1, 2, 3, 4, 0), *further, inputs) for _ in range(d.size(1, 3))]
+    further, inputs, kind = d.shape((0, 1)), d.size(), d.choice("floats", "ids")
+    batches = [floats_or_ids(d, kind, d.choice(1, 2, 3, 4, 0), *further, inputs) for _ in range(d.size(1, 3))]
     return batches, d.choice([""], ["head"], [])

@@ -13,10 +13,10 @@ from minilora.tensor import is_recording
 
 class Body(nn.Module):
     """x (n, …, inputs) -> (n, 4), the mean of further axes: an input layer, others (with eleven, one path begins
-    another), a norm and dropout."""
+    another), a norm and dropout. inputs None: x holds ids, 0 … 8."""
 
     def __init__(self, rng, depth=2, dropout=0.0, inputs=3):
-        self.embed = nn.Linear(inputs, 4, bias=False, rng=rng)
+        self.embed = nn.Linear(inputs, 4, bias=False, rng=rng) if inputs else nn.Embedding(9, 4, rng=rng)
         self.layers = [nn.Linear(4, 4, rng=rng) for _ in range(depth)]
         self.norm = nn.LayerNorm(4)
         self.dropout = nn.Dropout(dropout)
@@ -67,6 +67,10 @@ class Model(nn.Module):
 
     def forward(self, x):
         return self.head(self.body(x))
+
+
+def inputs_of(x):
+    return x.shape[-1] if x.dtype.kind == "f" else None
 
 
 def training(model):
@@ -250,7 +254,7 @@ def stepped(student, names, x, labels, steps, left=None):
 
 def stepped_once(student, kinds, paths, x, labels, lr, weight_decay):
     """loss = train_step(model, SGD(lr, weight_decay), x, labels), where the modules at `paths` train, with gradients"""
-    model = Model(kinds=kinds, inputs=x.shape[-1], classes=4)
+    model = Model(kinds=kinds, inputs=inputs_of(x), classes=4)
     mark_below(model, paths)
     leave(model, 3.0)
     start = arrays(model)
@@ -289,7 +293,7 @@ def features(x):
 
 def extracted(student, batches, paths):
     """extract_features(model, batches), of a model in training mode, with dropout, where the modules at `paths`"""
-    model, clean = (Model(dropout=0.5, inputs=batches[0].shape[-1]) for _ in range(2))
+    model, clean = (Model(dropout=0.5, inputs=inputs_of(batches[0])) for _ in range(2))
     model.train()
     mark_below(model, paths)
     start = arrays(model)

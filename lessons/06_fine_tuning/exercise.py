@@ -94,8 +94,8 @@ def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: 
 
 # %%
 def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -> float:
-    """One step on a batch, x (n, …) and labels (n,) of any integer dtype. The body runs once. Returns the loss before
-    the step, as a number.
+    """One step on a batch, x (n, …) of floats or of token ids, and labels (n,) of any integer dtype. The body runs
+    once. Returns the loss before the step, as a number.
 
     The model is in training mode and stays there. Gradients that are left from before do not count. Only what trains,
     and has a part in the loss, gets a gradient and moves.
@@ -114,7 +114,8 @@ def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -
 
 # %%
 def extract_features(model: nn.Module, batches: list[np.ndarray]) -> np.ndarray:
-    """The hidden states (n, d) of model.body for all batches, each (some of n, …), in order; a batch may have no
-    rows. Each call runs the body as it is now, and leaves the model in eval mode, and all else in it as it was.
+    """The hidden states (n, d) of model.body for all batches, each (some of n, …) of floats or of token ids, in order;
+    a batch may have no rows. Each call runs the body as it is now, and leaves the model in eval mode, and all else in
+    it as it was.
     """
     raise NotImplementedError("lesson 06, task 6: run the body once, without a graph")

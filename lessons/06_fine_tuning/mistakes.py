@@ -927,7 +927,41 @@ MISTAKES = [
         """,
         "optimizer.step() makes",
     ),
+    Mistake(
+        "train_step",
+        "the softmax twice",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(F.softmax(model(x)), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "The softmax is taken twice",
+    ),
+    Mistake(
+        "train_step",
+        "x as floats",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(Tensor(x.astype("float32"))), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+        "not as floats",
+    ),
     # Task 6
+    Mistake(
+        "extract_features",
+        "batches as floats",
+        """
+        model.eval()
+        with no_grad():
+            return np.concatenate([model.body(Tensor(np.asarray(x, "float32"))).numpy() for x in batches])
+        """,
+        "not as floats",
+    ),
     Mistake(
         "extract_features",
         "a graph",
@@ -1365,7 +1399,7 @@ RIGHT = [
         "forgotten at the end, too",
         """
         optimizer.zero_grad()
-        hidden = model.body(Tensor(np.asarray(x, dtype="float32")))
+        hidden = model.body(Tensor(np.asarray(x)))
         loss = F.cross_entropy(model.head(hidden), labels)
         before = loss.item()
         loss.backward()
@@ -1386,6 +1420,37 @@ RIGHT = [
         loss.backward()
         optimizer.step()
         return loss.numpy()
+        """,
+    ),
+    Right(
+        "train_step",
+        "log_softmax of the scores, which a second one leaves as they are",
+        """
+        optimizer.zero_grad()
+        loss = F.cross_entropy(F.log_softmax(model(x)), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+    ),
+    Right(
+        "train_step",
+        "log_softmax, and picked by hand",
+        """
+        optimizer.zero_grad()
+        loss = -F.log_softmax(model(x), axis=-1)[np.arange(len(labels)), labels.astype("int64")].mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+        """,
+    ),
+    Right(
+        "extract_features",
+        "all batches at once",
+        """
+        model.eval()
+        with no_grad():
+            return model.body(np.concatenate(batches)).numpy()
         """,
     ),
     Right(

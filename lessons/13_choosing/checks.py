@@ -4,9 +4,10 @@ from math import ceil, floor
 
 import numpy as np
 
-from minilora.classroom import raised, search, task
+from minilora.classroom import promise, raised, search, task
 
 USES = ()
+PROMISES = {"adapter_sum": promise(shares=True)}  # one adapter's arrays may come back as they are
 
 
 def some(d, *options):
@@ -88,14 +89,19 @@ def crossing(student):
             },
             tolerance=0,
         )
-    answer = student.crossover(1_000_000, 2, 1)
-    answer.equals(1_000_000, instead={"It gives up: the lines may meet as far out as you like.": None}, tolerance=0)
-    answer.holds(
-        lambda n: np.asarray(n).dtype.kind in "iu",
-        "an int",
-        "A number of queries is an int, and this is a float: math.ceil gives an int, np.ceil does not.",
+    student.crossover(1_000_000, 2, 1).equals(
+        1_000_000, instead={"It gives up: the lines may meet as far out as you like.": None}, tolerance=0
     )
+    for costs in ((1_000_000, 2, 1), (9, 2, 1.5)):
+        student.crossover(*costs).holds(
+            lambda n: np.asarray(n).dtype.kind in "iu",
+            "an int",
+            "A number of queries is an int, and this is a float: math.ceil gives an int, np.ceil and // of floats give "
+            "floats.",
+        )
     student.crossover(1, 1 + 2**-17, 1).equals(2**17, instead={NEARLY: None})
+    little = "With one query fewer, training has not quite been paid for: round up, however little is missing."
+    student.crossover(1 + 2**-36, 2.0, 1.0).equals(2, instead={little: 1}, tolerance=0)
 
 
 NEARLY = (
@@ -107,7 +113,11 @@ FINE, COARSE = 2.0**-30, 1024.0  # units other than 1, in which sums and quotien
 def crossover_inputs(d):
     """In any unit; a query may cost nearly as much by both ways."""
     unit = d.choice(1, FINE, COARSE)
-    costs = some(d, 10, 0, 7.5, 12.5, 1000), some(d, 3, 2, 4.5, 8.5, 0, 2 + 2**-9), some(d, 1, 2, 0.5, 3.5, 0)
+    costs = (
+        some(d, 10, 0, 7.5, 12.5, 1000, 10 + 2**-36),
+        some(d, 3, 2, 4.5, 8.5, 0, 2 + 2**-9),
+        some(d, 1, 2, 0.5, 3.5, 0),
+    )
     return [cost * unit for cost in costs]
 
 
@@ -444,7 +454,7 @@ def levelling(student):
 
 def measured_inputs(d):
     """Means are exact, so that methods may lie just so far apart as is allowed; one alone has the fewest bits."""
-    unit = d.choice(1 / 8, 2**-20)
+    unit = d.choice(1 / 8, 2**-18)  # exact in float32, too
     counts = [d.choice(2, 1, 4) for _ in range(d.size(1, 5))]
     least, step = d.choice((1, unit), (0, 1), (3e9, 1e9))
     costs = [least + step * place for place in d.shuffled(range(len(counts)))]
@@ -572,6 +582,8 @@ CASES = [
             [("a", (0, 10)), ("b", (60, 2)), ("c", (50, 3))],
             [("a", (60, 2)), ("b", (40, 4)), ("c", (50, 3))],
             [("a", (50, 3)), ("b", (60, 2))],
+            [("a", (60, 5)), ("b", (80, 2))],
+            [("a", (28, 1)), ("b", (0, 4))],
         )
     ),
 ]
@@ -612,6 +624,19 @@ def least(case: dict, key) -> list[str | None]:
     return [n for n in fit if fit[n] == min(fit.values())] or [None]
 
 
+def one_by_one(case: dict, is_late: bool) -> str | None:
+    """What comes of asking each option, by its training, whether all of that pays compared with the best so far."""
+    best, options = None, case["options"]
+    for name in sorted(options, key=lambda name: options[name]["training"]):
+        one = options[name]
+        if one["bits"] > case["bar"] or one["memory"] > case["memory"]:
+            continue
+        saved = options[best]["query"] - one["query"] if best else 1
+        if best is None or saved > 0 and case["queries"] >= ceil(one["training"] / saved) + is_late:
+            best = name
+    return best
+
+
 NOT_CHOSEN = {
     "Only the price of a query was compared: training costs something as well.": (
         lambda case: least(case, lambda one: one["query"])
@@ -630,6 +655,12 @@ NOT_CHOSEN = {
     ),
     "Two cost the same in all: take the one whose training costs less.": (
         lambda case: least(case, lambda one: price(case, one))
+    ),
+    "One query too late: with exactly so many queries, the one that costs more to train is already the cheaper.": (
+        lambda case: least(case, lambda one: one["training"] + max(case["queries"] - 1, 0) * one["query"])
+    ),
+    "Where both are trained, cheaper queries need to pay for the difference between the two trainings alone.": (
+        lambda case: [one_by_one(case, is_late) for is_late in (False, True)]
     ),
 }
 
@@ -672,14 +703,18 @@ def choosing(student):
 def case_inputs(d):
     """Totals are often equal, and options often at a limit, or nearly; no two options have the same training."""
     names = d.shuffled(["prompt", "lora", "qlora", "full", "norms"])[: d.size(0, 5)]
-    unit, query, little = d.choice((10, 1, 0), (2**-10, 1, 0), (2**-10, 2**-10, 0), (10, 1, 2**-10))
+    unit, query, little = d.choice((10, 1, 0), (7, 1, 0), (2**-10, 1, 0), (2**-10, 2**-10, 0), (10, 1, 2**-10))
     rows = {
         name: (2 + int(d.whole(below=4)) / 4 + little * d.choice(0, 1), 1000 * d.size(0, 3) + d.choice(0, 1))
         + (unit * place, 1 + query * d.size(0, 3))
         for place, name in zip(d.shuffled(range(len(names))), names, strict=True)
     }
-    bar, memory = 2 + int(d.whole(below=5)) / 4, 1000 * d.size(0, 4)
-    return ({"bar": bar, "memory": memory, "queries": some(d, 10, 0, 1, 5, 10**10), "options": options(**rows)},)
+    bar, memory, queries = 2 + int(d.whole(below=5)) / 4, 1000 * d.size(0, 4), some(d, 10, 0, 1, 5, 10**10)
+    pairs = [(a, b) for a in rows.values() for b in rows.values() if a[2] > b[2] and a[3] < b[3]]
+    if d.choice(False, True) and pairs:  # about where two cost the same
+        (*_, training, query), (*_, less, more) = pairs[int(d.whole(below=len(pairs)))]
+        queries = max(0, ceil((training - less) / (more - query)) + int(d.whole(below=3)) - 1)
+    return ({"bar": bar, "memory": memory, "queries": queries, "options": options(**rows)},)
 
 
 def price(case: dict, one: dict) -> float:

@@ -92,6 +92,34 @@ MISTAKES = [
     # Task 1
     Mistake(
         "crossover",
+        "the floor of floats",
+        """
+        if training <= 0:
+            return 0
+        return -(-training // (prompted - trained)) if prompted > trained else None
+        """,
+        "this is a float",
+    ),
+    Mistake(
+        "crossover",
+        "a billionth taken off",
+        """
+        saved = prompted - trained
+        return 0 if training <= 0 else ceil(training / saved - 1e-9) if saved > 0 else None
+        """,
+        "however little is missing",
+    ),
+    Mistake(
+        "crossover",
+        "rounded to a billionth",
+        """
+        saved = prompted - trained
+        return 0 if training <= 0 else ceil(round(training / saved, 9)) if saved > 0 else None
+        """,
+        "however little is missing",
+    ),
+    Mistake(
+        "crossover",
         "rounded before",
         """
         saved = prompted - trained
@@ -424,6 +452,44 @@ for name in sorted(measured, key=means.get):
     ),
     Mistake(
         "choose",
+        "one query late",
+        FIT
+        + """
+names = sorted(fit, key=lambda n: fit[n]["training"])
+best = names[0]
+for n in names[1:]:
+    meets = crossover(fit[n]["training"] - fit[best]["training"], fit[best]["query"], fit[n]["query"])
+    if meets is not None and case["queries"] > meets:
+        best = n
+return best
+""",
+        "One query too late",
+    ),
+    Mistake(
+        "choose",
+        "a query not counted",
+        FIT
+        + 'q = max(case["queries"] - 1, 0)\n'
+        + 'return min(fit, key=lambda n: (fit[n]["training"] + q * fit[n]["query"], fit[n]["training"]))',
+        "One query too late",
+    ),
+    Mistake(
+        "choose",
+        "the whole training against one that is trained, too",
+        FIT
+        + """
+names = sorted(fit, key=lambda n: fit[n]["training"])
+best = names[0]
+for n in names[1:]:
+    meets = crossover(fit[n]["training"], fit[best]["query"], fit[n]["query"])
+    if meets is not None and case["queries"] > meets:
+        best = n
+return best
+""",
+        "the difference between the two trainings",
+    ),
+    Mistake(
+        "choose",
         "training of the first kept",
         FIT
         + """
@@ -512,6 +578,18 @@ MISTAKES += [
     ),
     Mistake(
         "adapter_sum",
+        "one array for all calls",
+        """
+        A = np.concatenate([A for A, _, _, _ in adapters])
+        B = np.concatenate([B * A.dtype.type(strength * w * s) for A, B, s, w in adapters], axis=1)
+        kept = vars(count).setdefault((A.shape, B.shape, A.dtype), (A, B))
+        kept[0][:], kept[1][:] = A, B
+        return kept
+        """,
+        "is an array kept",
+    ),
+    Mistake(
+        "adapter_sum",
         "in place",
         """
         for A, B, s, w in adapters:
@@ -523,6 +601,15 @@ MISTAKES += [
 ]
 
 RIGHT = [
+    Right(
+        "adapter_sum",
+        "one adapter's A as it is",
+        """
+        A = adapters[0][0] if len(adapters) == 1 else np.concatenate([A for A, _, _, _ in adapters])
+        B = np.concatenate([B * A.dtype.type(strength * w * s) for A, B, s, w in adapters], axis=1)
+        return A, B
+        """,
+    ),
     Right(
         "adapter_sum",
         "scaled at A, filled in",

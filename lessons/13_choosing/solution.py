@@ -197,7 +197,8 @@ def adapter_sum(adapters: list, strength: float = 1.0) -> tuple[np.ndarray, np.n
     """(A (R, d_in), B (d_out, R)) with B A = strength · (w₁ s₁ B₁ A₁ + w₂ s₂ B₂ A₂ + …), of A's and B's dtype.
 
     adapters: one or more (A (r, d_in), B (d_out, r), s, w). s: the adapter's own alpha / r; w: its weight in the sum,
-    which may be 0 or negative. Ranks may differ; R is the sum of them. strength 0 gives the base, 1 the whole sum.
+    which may be 0 or negative. Ranks may differ; R is the sum of them. strength 0 gives the base, 1 the whole sum. An
+    adapter's array that needs no change may be returned as it is.
     """
     ### BEGIN SOLUTION task 7: several adapters, one update
     A = np.concatenate([A for A, _, _, _ in adapters])  # (R, d_in)
