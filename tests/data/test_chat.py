@@ -267,8 +267,6 @@ def test_a_split_of_labels_is_exact_and_fair(count):
                 ((label, sum(chat.response_of(one) == label for one in rows)) for label in labels))  # fmt: skip
         again = chat_split.split(rows, "y").test
         assert sorted(map(chat.question_of, parts.test)) == sorted(map(chat.question_of, again))
-            map(chat.question_of, chat_split.split(rows, "y").test)
-        )
 
 
 def test_slips_in_labelled_data_are_said():
