@@ -154,3 +154,7 @@ def _load(name: str, parser: Parser) -> None:
     command = import_module(f"minilora.commands.{name}")
     command.add(parser)
     parser.set_defaults(run=command.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

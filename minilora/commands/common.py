@@ -193,6 +193,8 @@ def share(text: str) -> float:
 
 def weighted_adapter(text: str) -> tuple[str, float]:
     """A flag's type: FOLDER, or FOLDER=WEIGHT."""
+    if not text:
+        raise ArgumentTypeError("must not be empty")
     folder, equals, weight = text.rpartition("=")
     if not equals or os.path.isdir(text):
         return text, 1.0

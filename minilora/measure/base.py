@@ -18,7 +18,7 @@ from minilora import __version__
 from minilora.data import corpora
 from minilora.formats.atomic import write_json
 from minilora.train import recipes
-from minilora.train.download import cache_folder
+from minilora.train.download import cache_folder, make_cache_folder
 from minilora.train.loop import TrainConfig, train
 from minilora.train.run import RunFolder
 
@@ -95,6 +95,7 @@ class Base:
         folder = cache_folder() / f"base-{sha256(facts.encode()).hexdigest()[:16]}"
         there = (folder / "model" / "config.json").is_file()
         if not there:
+            make_cache_folder(folder)
             self.make(folder, seed)
         return folder / "model", there
 

@@ -5,6 +5,8 @@ They are plain matplotlib Figures, made without pyplot: no window opens, and the
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
@@ -65,6 +67,8 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(draw)
     def styled(*arguments: P.args, **named: P.kwargs) -> R:
+        if "matplotlib" not in sys.modules:  # it warns of a home that it cannot write into, and does without
+            logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from matplotlib import style
 
         with style.context(STYLE, after_reset=True):

@@ -89,6 +89,14 @@ def cache_folder() -> Path:
         raise MiniloraError(f"there is no home folder to keep models in; set {CACHE} to a folder") from None
 
 
+def make_cache_folder(folder: Path) -> None:
+    """Create a folder of the cache. MiniloraError, which says how to move the cache, if that cannot be done."""
+    try:
+        make_folder(folder)
+    except MiniloraError as error:
+        raise MiniloraError(f"{error}; set {CACHE} to a folder that can be written") from error
+
+
 def bring(
     archive: Archive,
     folder: Path,
@@ -108,10 +116,9 @@ def bring(
             with suppress(MiniloraError), single_writer(folder / LOCK, "the cache"):
                 _remove_downloads(folder)
         return
-    try:
-        make_folder(folder)
-    except MiniloraError as error:
-        raise MiniloraError(f"{error}; set {CACHE} to another folder") from error
+    if given is not None and not os.path.exists(given):  # before a folder is made for it
+        raise FormatError(f"cannot read {show_path(given)}: No such file or directory")
+    make_cache_folder(folder)
     with single_writer(folder / LOCK, "the cache"):
         remove_leftovers(folder)
         try:

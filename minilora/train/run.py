@@ -143,6 +143,9 @@ class RunFolder:
         try:
             names = {name for name in os.listdir(self.path) if name != LOCK and not atomic.is_leftover(name)}
         except FileNotFoundError:
+            above = next(folder for folder in self.path.absolute().parents if folder.exists())
+            if not os.access(above, os.W_OK):
+                raise MiniloraError(f"cannot create the folder {where}: Permission denied") from None
             return None
         except OSError as error:
             raise MiniloraError(f"cannot use {where} as a run folder: {error.strerror}") from error

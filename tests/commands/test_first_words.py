@@ -5,7 +5,6 @@ The commands, their actions and flags are those of the parser, so a new one is t
 
 import io
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -14,10 +13,12 @@ from importlib import import_module
 import pytest
 
 from minilora.cli import _parser, main
-from minilora.commands.common import FOREIGN, Parser
+from minilora.commands import doctor
+from minilora.commands.common import FOREIGN, Parser, weighted_adapter
 
 pytestmark = pytest.mark.host
 
+WRITTEN = ("--out", "course folder")  # flags and arguments that name what is made
 BEGIN_AT_ONCE = ("demo", "compare", "check")  # without an argument these work for minutes: they are only parsed here
 
 
@@ -35,18 +36,18 @@ each_command = pytest.mark.parametrize("path", COMMANDS.values(), ids=COMMANDS)
 
 
 def text_flags() -> dict[str, list[str]]:
-    """For each flag or argument that any text may be given for: the command with what it requires, and that flag.
+    """For each flag or argument that takes any text: its command, what that requires, and last the flag with a text.
 
-    Each text is the path of a file that is not there. What a command writes is left out.
+    Each text is the path of a file that is not there.
     """
     lines = {}
-    for name, path in COMMANDS.items():
-        actions = [a for a in PARSERS[path]._actions if a.nargs in (None, "?") and a.option_strings != ["--out"]]
-        required = [word for action in PARSERS[path]._actions if action.required for word in typed(action)]
-        for action in actions:
-            if action.type is None and not action.choices and action.dest not in ("command", "action"):
-                more = [] if action.required else typed(action)
-                lines[f"{name} {action.metavar or action.dest}"] = [*path, *required, *more]
+    for command, path in COMMANDS.items():
+        for action in PARSERS[path]._actions:
+            takes_text = action.type in (None, weighted_adapter) and action.nargs in (None, "?") and not action.choices
+            name = f"{command} {action.metavar or action.dest}"
+            if takes_text and not {*action.option_strings, name} & {*WRITTEN}:
+                others = [one for one in PARSERS[path]._actions if one.required and one is not action]
+                lines[name] = [*path, *(word for one in others for word in typed(one)), *typed(action)]
     return lines
 
 
@@ -88,8 +89,10 @@ def test_nothing(capsys, empty, monkeypatch, path):
 @each_command
 def test_help_is_no_wider_than_80_columns(capsys, empty, path):
     code, out, _ = first_words(capsys, empty, [*path, "--help"])
-    assert code == 0 and out.startswith(f"usage: {' '.join(('minilora', *path))} ") and "example" in out
+    assert code == 0 and out.startswith(f"usage: {' '.join(('minilora', *path))} ")
     assert [line for line in out.splitlines() if len(line) > 80] == []
+    examples = [line for line in PARSERS[path].epilog.splitlines() if "minilora " in line]
+    assert examples and all(line in out for line in examples)  # whole, so that they can be copied
 
 
 @each_command
@@ -106,17 +109,17 @@ def test_a_wrong_flag(capsys, empty, path):
         assert code == 2 and f"unknown flag {flag.partition('=')[0]}" in err
 
 
-@pytest.mark.parametrize(("name", "arguments"), text_flags().items(), ids=text_flags())
-def test_a_file_that_is_not_there(capsys, empty, name, arguments):
-    code, _, _ = first_words(capsys, empty, arguments)
+@pytest.mark.parametrize("name", text_flags())
+def test_a_file_that_is_not_there(capsys, empty, name):
+    code, _, _ = first_words(capsys, empty, text_flags()[name])
+    assert code == 2 or name == "generate prompt"
 
 
 @pytest.mark.parametrize("name", text_flags())
 def test_a_value_that_is_empty(capsys, empty, name):
     """As the shell makes it of a variable that is not set: `--out "$OUT"` is not the folder in which one stands."""
-    flag = text_flags()[name]
-    code, _, err = first_words(capsys, empty, [*flag[:-1], ""])
-    assert code == 2 and ("must not be empty" in err or "TEXT" in name or "SECRET" in name)
+    code, _, err = first_words(capsys, empty, [*text_flags()[name][:-1], ""])
+    assert code == 2 and (name.endswith(("TEXT", "SECRET")) or "must not be empty" in err)
 
 
 @pytest.mark.parametrize(
@@ -178,15 +181,21 @@ def test_an_output_that_cannot_be_written(arguments, unbuffered):
     assert (done.returncode, done.stderr) == (141, b"")
     with open("/dev/full", "wb") as full:
         done = start(*arguments, stdout=full, env=environment)
-        assert (done.returncode, done.stderr) == (2, b"minilora: No space left on device\n")
-        assert start(arguments[0], "--no-such-flag", stderr=full, env=environment).returncode == 2
+    assert (done.returncode, done.stderr) == (2, b"minilora: No space left on device\n")
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize(("command", "code"), [("models list", 0), ("advise", 2), ("finetune", 2)])
-def test_a_stream_that_the_shell_has_closed(command, code, closed):
-    done = subprocess.run(["sh", "-c", f"{sys.executable} -m minilora {command} {closed}"], capture_output=True)
-    assert done.returncode == code and done.stderr.count(b"\n") == (code == 2 and "2>" not in closed)
+def test_an_error_that_cannot_be_written_keeps_its_code():
+    with open("/dev/full", "wb") as full:
+        assert start("finetune", stderr=full).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "lines"),
+    [("advise <&-", 2, 1), ("models list >&-", 0, 0), ("finetune 2>&-", 2, 0), ("chat <&- >&- 2>&-", 2, 0)],
+)
+def test_a_stream_that_the_shell_has_closed(command, code, lines):
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m minilora {command}"], capture_output=True)
+    assert (done.returncode, done.stderr.count(b"\n"), done.stdout) == (code, lines, b"")
 
 
 INTERRUPTED_IMPORT = """
@@ -215,8 +224,29 @@ def test_a_signal_within_an_import_ends_the_command_without_a_traceback(empty, m
     assert (done.stdout, done.stderr) == (b"", b"") and not list(empty.glob("here/*"))
 
 
-def test_ctrl_c_is_ignored_where_it_was_when_the_command_started():
+def test_ctrl_c_is_ignored_if_it_was_when_the_command_started(capsys, monkeypatch):
     """As in a job that a script has put into the background."""
-    command = [sys.executable, "-c", INTERRUPTED_IMPORT, "numpy", str(int(signal.SIGINT)), "models", "list"]
-    done = subprocess.run(["sh", "-c", f"trap '' INT; {shlex.join(command)}"], capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"") and done.stdout.startswith(b"name ")
+    monkeypatch.setattr(doctor, "run", lambda arguments: os.kill(os.getpid(), signal.SIGINT))
+    assert main(["doctor"]) == 130 and capsys.readouterr().err == "minilora: interrupted\n"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(["doctor"]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["models", "list"], ""),
+        (["plan", "base", "--out", "plan.png"], ""),  # matplotlib would say that it cannot keep its fonts there
+        (["models", "get", "smollm2"], "set MINILORA_CACHE to a folder that can be written\n"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_a_home_that_cannot_be_written(arguments, error):
+    elsewhere = ("MINILORA_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")
+    environment = {name: value for name, value in os.environ.items() if name not in elsewhere}
+    done = start(*arguments, env=environment | {"HOME": "/dev/null/home"}, text=True)
+    assert done.returncode == (2 if error else 0) and done.stderr.count("\n") == bool(error)
+    assert done.stderr.endswith(error)

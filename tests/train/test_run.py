@@ -91,6 +91,12 @@ def test_one_flipped_bit_in_a_key_is_called_damage(tmp_path, key):
     assert contents(tmp_path) == before
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
+    with pytest.raises(MiniloraError, match="cannot create the folder .*run: Permission denied"):
+        RunFolder(tmp_path / "new" / "run").check()
+
+
 def test_an_empty_folder_is_as_good_as_none(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").write_text("99999")  # a writer killed before its first file
