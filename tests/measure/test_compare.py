@@ -102,7 +102,7 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
         (["--jobs", "0"], "--jobs must be from 1 to 64, not 0"),
         (["--jobs", "-2"], "not -2"),
         (["--jobs", "1000000"], "not 1,000,000"),
-        (["--jobs", "two"], "invalid int value: 'two'"),
+        (["--jobs", "two"], "--jobs must be a whole number, not two"),
     ],
 )
 def test_bad_flags_are_one_line(tiny, capsys, flags, said):
