@@ -19,7 +19,6 @@ QUESTIONS = {  # each a field of `results.advise.Situation`
     "prototype": "are you still finding out what you want?",
 }
 CURVE = "runs/curve"
-RECORDS = "records.jsonl"
 NUMBERS = ("examples", "queries")
 
 
@@ -38,7 +37,7 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from experiments.results.advise import Measured, Situation, advise, in_words, results_folder
+    from experiments.results.advise import RECORDS, Measured, Situation, advise, in_words
 
     answers = {name: getattr(arguments, name) for name in QUESTIONS}
     answers = {name: {"yes": True, "no": False}.get(value, value) for name, value in answers.items()}
@@ -47,8 +46,8 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError(f"advise needs an answer to each question; missing: {', '.join(map(flag_of, missing))}")
     for name in missing:
         answers[name] = _ask(name)
-    curve = arguments.curve or (CURVE if (Path(CURVE) / RECORDS).is_file() else None)
-    advice = advise(Situation(**answers), Measured(results_folder(), Path(curve) if curve else None))
+    curve = arguments.curve or (CURVE if (Path(CURVE) / "records.jsonl").is_file() else None)
+    advice = advise(Situation(**answers), Measured(RECORDS, Path(curve) if curve else None))
     print(json.dumps(asdict(advice)) if arguments.json else in_words(advice))
 
 

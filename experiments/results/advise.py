@@ -19,6 +19,7 @@ from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.show.grids import IN_SENTENCES, Spread
 
+RECORDS = Path(__file__).parents[1] / "records"  # that the advice cites
 FEW, MANY, VERY_MANY = 16, 100, 1000  # examples
 RARE = 100  # queries per day
 ADAPTERS = tuple(name for name, method in METHODS.items() if method.config is not None)
@@ -211,8 +212,3 @@ def in_words(advice: Advice) -> str:
             ]
     said += [fill(note, 80) for note in advice.notes]
     return "\n".join(said)
-
-
-def results_folder() -> Path:
-    """Where the records are that the advice cites."""
-    return Path(__file__).parents[1] / "records"

@@ -498,7 +498,7 @@ def test_a_command_that_has_gone_names_what_does_its_work(typed, capsys):
 
 
 def test_what_has_gone_is_told_of_its_own_place_alone(capsys):
-    assert main(["show", "study"]) == 2 and "study does not exist" in capsys.readouterr().err
+    assert main(["show", "study"]) == 2 and "study is no run folder" in capsys.readouterr().err
     assert main(["generate", "--model", "no-such-model", "x"]) == 2 and "is gone" not in capsys.readouterr().err
 
 
