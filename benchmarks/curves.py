@@ -5,7 +5,7 @@
 One size in the middle, and each axis doubled four times around it: minilora, PyTorch and minilora's matrix products
 alone, each in a process of its own, take turns; so do small programs that measure the rates of the machine for the
 cost model (`minilora.plan.step_time`). What the rounds took goes to a file of records, one line an axis and method,
-with which a run that was cut off goes on. `python -m minilora.results.page` shows them beside the model.
+with which a run that was cut off goes on. `python -m experiments.results.page` shows them beside the model.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks.harness import Runner, seconds_of, serve, take_turns
 from benchmarks.step import RANK, STEPS, step_runner
 from minilora import threads
 
-OUT = Path("minilora") / "assets" / "results" / "curves.jsonl"
+OUT = Path("experiments") / "records" / "curves.jsonl"
 METHODS = ("full", "lora")
 MIDDLE = {
     **{"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8},
@@ -120,7 +120,7 @@ def _fixed(seconds: dict[str, list[float]], how: str) -> tuple[list[float], list
 
 def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float]]]:
     """By library and size, the seconds of a step in each round."""
-    from minilora.results.curves import size_at
+    from experiments.results.curves import size_at
 
     with ExitStack() as stack:
         runners = []
@@ -134,9 +134,9 @@ def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float
 
 
 def main() -> int:
+    from experiments.results.curves import KIND
     from minilora.errors import MiniloraError
     from minilora.measure.records import Records
-    from minilora.results.curves import KIND
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)

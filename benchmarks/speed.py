@@ -1,7 +1,7 @@
 """Every row of the speed table: minilora's plain loop and its peers, taking turns; and where the seconds go.
 
     pip install -e ".[parity,gguf]" && minilora models get smollm2
-    python -m benchmarks.speed --out minilora/assets/results
+    python -m benchmarks.speed --out experiments/records
 
 Each library runs in a process of its own and works when it is told to. The peers are transformers (with PEFT for LoRA,
 and with bitsandbytes for QLoRA) and lean PyTorch, both eager; the faster of them counts. Lean PyTorch compiled by
@@ -11,7 +11,7 @@ of the rounds' ratios. A peer that fails is noted with its reason, and the other
 A record holds what one processor measured: --out takes a file, or a folder in which the file has the processor's name.
 The table can be filled in several sittings: --row measures rows whose names contain it, --missing those that the record
 lacks, and the others stay. With --before, the minilora of another checkout takes turns, too (git worktree add --detach
-TREE COMMIT). `python -m minilora.results.page` makes the tables in docs/results.md of the records.
+TREE COMMIT). `python -m experiments.results.page` makes the tables in docs/results.md of the records.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks import decoding, harness, profile, quant, step
+from experiments.results import speed
 from minilora.formats.atomic import read_json, write_json
 from minilora.measure.records import machine
-from minilora.results import speed
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "llama-cpp-python")
 COUNTING = ("transformers", "transformers, look-up", "torch", "bitsandbytes")  # of these peers, the faster counts

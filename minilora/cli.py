@@ -9,7 +9,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -34,8 +34,6 @@ COMMANDS = {  # the module in commands/, and what it does
     "compare": "measure every method on one base, one domain and one task",
     "curve": "prompt or fine-tune? Accuracy by examples in the prompt and by examples trained on",
     "plan": "how much memory and time an adaptation would take",
-    "advise": "fine-tune or prompt? Six questions, answered from what was measured",
-    "study": "reproduce the shape of a published figure in small, or list what there is",
     "models": "pretrained models: which there are, get one, look into one",
     "tasks": "labelled tasks that others published: which there are, get one",
     "doctor": "what this machine offers, and whether minilora works on it",
@@ -45,14 +43,28 @@ COMMANDS = {  # the module in commands/, and what it does
     "similar": "find answers of a class that are alike, for teachers",
 }
 
+CHECKOUT = "in a checkout of minilora, `python -m experiments"
+GONE = {  # a command that there was, or one with a flag, and what does its work now
+    "study": f"{CHECKOUT} study` does its work",
+    "advise": f"{CHECKOUT} advise` does its work",
+    "compare --model": f"{CHECKOUT} compare --model` does its work",
+    "compare --data": f"{CHECKOUT} compare --model smollm2 --data` does its work",
+    "compare --default-rates": f"{CHECKOUT} compare --model smollm2 --default-rates` does its work",
+}
+
 PLAIN = str.maketrans(dict(zip("─–−×·µ±…", ("-", "-", "-", "x", "*", "u", "+-", "..."), strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    return run(_parser(), sys.argv[1:] if argv is None else argv)
+
+
+def run(parser: Parser, argv: Sequence[str]) -> int:
+    """Run the command that a parser reads from `argv`, and tell its error in one line; returns the exit code."""
     _prepare_streams()
     with launch.only_rank_zero_prints():
-        code, message, seen_by_all = _run(argv)
+        code, message, seen_by_all = _run(parser, argv)
     if message:
         with suppress(OSError):  # standard error is closed or full: the code still tells
             launch.report_fatal(" ".join(message.split()), seen_by_all)
@@ -82,13 +94,13 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
-def _run(argv: list[str] | None) -> tuple[int, str, bool]:
+def _run(parser: Parser, argv: Sequence[str]) -> tuple[int, str, bool]:
     """Return (exit code, error message, whether all ranks agree)."""
     before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     heard = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
     try:
         with launch.on_signals(heard, partial(_interrupt, before)):
-            code = _dispatch(argv)
+            code = _dispatch(parser, argv)
             sys.stdout.flush()  # a full disk is told here, and not after the last word
             return code, "", True
     except MiniloraError as error:
@@ -105,12 +117,12 @@ def _run(argv: list[str] | None) -> tuple[int, str, bool]:
         return 2, "out of memory; try a smaller --batch-size, --seq-len or model", False
 
 
-def _dispatch(argv: list[str] | None) -> int:
+def _dispatch(parser: Parser, argv: Sequence[str]) -> int:
     """Read the arguments and run their command; returns its exit code."""
-    for argument in sys.argv[1:] if argv is None else argv:
+    for argument in argv:
         to_utf8(argument)  # a record that names it could not be written
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parser.parse_args(argv)
         launch.check(arguments.command)
         return arguments.run(arguments) or 0
     except SystemExit as error:  # argparse, after --help and --version; rich, when whoever reads has left
@@ -141,6 +153,7 @@ def _parser() -> Parser:
         prog="minilora",
         description="Transfer learning built from arrays up: pretrain a language model, adapt it, measure it.",
         epilog="example: minilora demo --quick",
+        gone=GONE,
     )
     parser.add_argument("--version", action="version", version=f"minilora {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")

@@ -194,7 +194,7 @@ _ = ipywidgets.interact(
 #
 # The task asks for what the model learned by reading: how sentences go. Where a task asks for something else, less is
 # saved, and sometimes nothing. And the test is small: one sentence is more than half a point, so a point more or less
-# means nothing. The course measures another task with whole networks, in `minilora study low-data`.
+# means nothing. The course measures another task with whole networks, in `python -m experiments study low-data`.
 
 # %% [markdown]
 # ## Your turn

@@ -9,8 +9,6 @@
 # sixteen steps on more text?
 
 # %%
-import textwrap  # long lines of text
-
 import ipywidgets  # sliders
 import numpy as np
 
@@ -18,8 +16,8 @@ import minilora.functional as F  # rotary positions
 from minilora import nn, no_grad, optim  # modules, no gradients, AdamW
 from minilora.measure.few_shot import bits_after, prompt_for  # plain prompts
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
+from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from minilora.results.page import measured_studies  # the package's own records
 from minilora.show import internals, pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
@@ -45,7 +43,14 @@ print(f"\n({len(lab.tokenizer.encode(prompt))} tokens, read anew for every query
 # examples in the prompt, and as many trained on.
 
 # %%
-print(textwrap.fill(measured_studies()["prompting"].sentence(), 88))
+record = Records.read(results_folder() / "study-prompting.jsonl", "study prompting")
+print(f"by chance: {1 / record.rows['prompt', 0, 0]['classes']:.1%}")
+for k in (1, 2, 4, 8, 16):
+    prompted, trained = (
+        np.mean([row["accuracy"] for row in record.of(kind, k)])
+        for kind in ("prompt", "trained")
+    )
+    print(f"{k:>2} examples: {prompted:.1%} prompted, {trained:.1%} trained")
 
 # %% [markdown]
 # It does not: to guess one of eight topics is right as often, and a difference between two guesses says nothing. But does

@@ -209,7 +209,7 @@ pictures.show(
 
 # %% [markdown]
 # A weight is off by a tenth of its size, and the model by little: errors of both signs meet in every product. (On one
-# short text, the types are not told apart surely. `minilora study data-types` asks many.)
+# short text, the types are not told apart surely. `python -m experiments study data-types` asks many.)
 
 # %% [markdown]
 # ## Your turn

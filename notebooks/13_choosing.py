@@ -9,20 +9,16 @@
 # more memory? And after how many queries has training by LoRA cost less than 256 tokens of examples in every prompt?
 
 # %%
-import textwrap  # long lines of text
-
 import ipywidgets  # sliders
 import numpy as np
 
-from minilora.demo.teach_report import claims, sample_lines, scores_grid  # its report
+from minilora.demo.teach_report import ROWS, claims, sample_lines, scores_grid
+from minilora.formats.atomic import read_json
 from minilora.measure import compare  # all methods side by side
 from minilora.measure.compare_report import compared
-from minilora.measure.records import Records  # what was measured
+from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.plan.planner import make_plan, published  # memory by arithmetic
 from minilora.plan.shapes import PRESETS  # the shapes of known models
-from minilora.results import jargon  # the record of teaching a company's words
-from minilora.results.advise import Measured, Situation, advise, results_folder
-from minilora.results.page import measured_studies  # records of small studies
 from minilora.show import pictures  # figures
 from minilora.show.grids import NAMES, drawn, render  # tables
 
@@ -180,7 +176,14 @@ for tokens in (64, 256, 1024):
 # task, with few examples, that question has no answer:
 
 # %%
-print(textwrap.fill(measured_studies()["prompting"].sentence(), 88))
+record = Records.read(results_folder() / "study-prompting.jsonl", "study prompting")
+print(f"by chance: {1 / record.rows['prompt', 0, 0]['classes']:.1%}")
+for k in (1, 2, 4, 8, 16):
+    prompted, trained = (
+        np.mean([row["accuracy"] for row in record.of(kind, k)])
+        for kind in ("prompt", "trained")
+    )
+    print(f"{k:>2} examples: {prompted:.1%} prompted, {trained:.1%} trained")
 
 # %% [markdown]
 # A guess among eight topics is right as often. Between two ways at chance level, the one that reads less is not the better
@@ -190,23 +193,30 @@ print(textwrap.fill(measured_studies()["prompting"].sentence(), 88))
 # ## What has no price
 #
 # Some reasons are not in these curves: how many examples there are, whether the wish still changes, whether one exact
-# format is needed. `minilora advise` asks, weighs, and cites what was measured.
+# format is needed. Each answer weighs for training or against it. How much is an opinion, and this is ours; in a checkout
+# of minilora, `python -m experiments advise` asks for the answers, and cites what was measured.
 
 # %%
-measured = Measured(results_folder())
-visitor = Situation(
-    3, 10, jargon=False, strict_format=False, changes=True, prototype=True
-)
-colleague = Situation(
-    2000, 50_000, jargon=True, strict_format=True, changes=False, prototype=False
-)
-for who, situation in (("a prototype", visitor), ("a daily service", colleague)):
-    advice = advise(situation, measured)
-    print(f"{who}: {advice.choice}, because")
-    for reason in advice.reasons:
-        if reason.towards == advice.choice:
-            words = reason.text.split(":")[0].split("(")[0].strip()
-            print(f"  {'+' * reason.weight:<2} {words}")
+weights = {  # above 0: for training
+    "fewer than 16 examples": -2,
+    "1,000 examples or more": 2,
+    "fewer than 100 queries a day": -1,
+    "100 queries a day or more": 2,
+    "a general language": -1,
+    "a special language": 2,
+    "one exact format": 1,
+    "wishes that change": -1,
+    "a prototype": -2,
+}
+visitor = [answer for answer, weight in weights.items() if weight < 0]
+colleague = [answer for answer, weight in weights.items() if weight > 0]
+trial = ["100 queries a day or more", "wishes that change", "a prototype"]
+cases = {"a prototype": visitor, "a daily service": colleague, "a trial": trial}
+for who, answers in cases.items():
+    total = sum(weights[answer] for answer in answers)
+    print(f"{who}: {'fine-tune' if total > 0 else 'prompt'} ({total:+})")
+    for answer in answers:
+        print(f"  {weights[answer]:+} {answer}")
 
 # %% [markdown]
 # ## Standing on a giant
@@ -246,13 +256,21 @@ else:
 # The record of such a run comes with the package.
 
 # %%
-record = jargon.read(results_folder() / jargon.FILE)
+record = read_json(results_folder() / "jargon.json")
 print(render(drawn(scores_grid(record))))
-print(jargon.CAUTION if record["quick"] else f"`{record['command']}`")
+print(f"`{record['command']}`")
 
 # %%
+bars = {
+    ROWS[name]: {test: 100 * score["f1"] for test, score in row["scores"].items()}
+    for name, row in record["rows"].items()
+}
+title, across = (
+    "The glossary, asked in four ways",
+    "F1 (%): words shared with the expected answer",
+)
 pictures.show(
-    jargon.scores(record),
+    pictures.grouped_bars(title, bars, across, 100),
     "Compare the two bars of each way: phrasings ask for a meaning, uses apply it.",
 )
 

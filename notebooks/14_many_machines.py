@@ -13,10 +13,9 @@ import ipywidgets  # sliders
 import numpy as np
 
 from minilora.measure.lab import Lab  # the base, and text in batches
+from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.plan import cluster  # the model of a step's time
 from minilora.plan.shapes import PRESETS  # the shapes of known models
-from minilora.results import scaling  # the record of trainings on many ranks
-from minilora.results.advise import results_folder  # where records are
 from minilora.show import pictures  # figures
 from minilora.show.grids import NAMES  # what methods are called
 from minilora.train import recipes  # where the base is
@@ -118,17 +117,27 @@ for name, count in zip(names, times, strict=True):
 # cores.)
 
 # %%
-rows = scaling.read(results_folder() / scaling.FILE)
+record = Records.read(results_folder() / "scaling.jsonl", "scaling")
+rows = list(record.rows.values())  # of trainings on many ranks
 methods = ("full", "lora")
+
+
+def link_of(row):
+    if row["mbit"] is None:
+        return "memory"
+    rate = row["mbit"]
+    name = f"{rate / 1000:g} Gbit/s" if rate >= 1000 else f"{rate:g} Mbit/s"
+    return name + (f", {1000 * row['delay']:.0f} ms" if row["delay"] else "")
 
 
 def of_link(method, column):
     """{link: (ranks, seconds)} of what was measured."""
     found = {}
-    for row in rows:
-        if row["method"] == method and row["ranks"] > 1:
-            start = [1], [scaling.one_core(rows, method)]
-            counts, times = found.setdefault(scaling.show_link(row), start)
+    mine = [row for row in rows if row["method"] == method]
+    alone = next(row["step"] for row in mine if row["ranks"] == 1)
+    for row in mine:
+        if row["ranks"] > 1:
+            counts, times = found.setdefault(link_of(row), ([1], [alone]))
             counts.append(row["ranks"])
             times.append(row[column])
     return found

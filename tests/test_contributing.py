@@ -86,7 +86,8 @@ def test_the_layer_is_the_formula_and_the_record_counts_it(case, loha):
 def test_one_file_and_one_line_are_all_that_the_commands_need(tmp_path):
     file, line = page()
     assert line.count("\n") == 1
-    shutil.copytree(ROOT / "minilora", tmp_path / "minilora", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("minilora", "experiments"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "minilora" / "peft" / "loha.py").write_text(file, encoding="utf-8")
     init = tmp_path / "minilora" / "peft" / "__init__.py"
     init.write_text(init.read_text("utf-8").replace("# ruff: isort: on", f"{line}# ruff: isort: on"), encoding="utf-8")
@@ -102,6 +103,6 @@ def test_one_file_and_one_line_are_all_that_the_commands_need(tmp_path):
     assert "  loha " in run(*minilora, "finetune", "--help")
     plans = json.loads(run(*minilora, "plan", "base", "--json"))["plans"]
     assert {plan["method"] for plan in plans} == {*METHODS} | {"loha"}
-    lists = "from minilora.show.grids import NAMES; from minilora.results.advise import ADAPTERS; "
+    lists = "from minilora.show.grids import NAMES; from experiments.results.advise import ADAPTERS; "
     lists += "from minilora.measure.compare import METHODS; print(NAMES['loha'], 'loha' in ADAPTERS, 'loha' in METHODS)"
     assert run("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {lists}") == "LoHa True True\n"

@@ -39,7 +39,6 @@ FLOORS = [
     ["train"],
     ["measure"],
     ["demo"],
-    ["results"],
     ["classroom"],
     ["commands"],
     ["cli"],
@@ -165,6 +164,24 @@ def home(name: str, modules) -> str | None:
     while name and name not in modules:
         name = name.rpartition(".")[0]
     return name or None
+
+
+def strangers(source: str, module: str) -> set[str]:
+    """What a module imports of the checkout beside the package, which an installed package has not got."""
+    beside = {path.stem for path in PACKAGE.parent.iterdir() if path.is_dir()} - {"minilora"}
+    return {name for name in imported(source, module, False) if name.partition(".")[0] in beside}
+
+
+def test_the_package_needs_nothing_beside_it():
+    found = {name: strangers(path.read_text("utf-8"), name) for name, path in modules().items()}
+    assert {"experiments", "benchmarks"} <= {path.name for path in PACKAGE.parent.iterdir()}
+    assert {name: names for name, names in found.items() if names} == {}
+    assert strangers("def f():\n    from experiments.results import page", "cli") == {"experiments.results.page"}
+
+
+def test_notebooks_need_the_package_alone():
+    for path in sorted((PACKAGE.parent / "notebooks").glob("*.py")):
+        assert strangers(path.read_text("utf-8"), path.stem) == set(), path.name
 
 
 def test_no_circle():

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from minilora.results.advise import FEW, MANY, RARE, VERY_MANY, Measured, Situation, advise
+from experiments.results.advise import FEW, MANY, RARE, VERY_MANY, Measured, Situation, advise
 from minilora.show.diagram import SECOND, SMALL, THIRD, Diagram
 
 FROM_NOTEBOOK = {

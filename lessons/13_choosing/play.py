@@ -3,7 +3,7 @@
 See minilora/classroom/publish/pages.py.
 """
 
-from minilora.results.page import measured_curves
+from experiments.results.page import measured_curves
 
 CURVE = measured_curves()["reviews"]
 SIZES = CURVE.measured("trained", "lora")

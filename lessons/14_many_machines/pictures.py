@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from experiments.results import page, scaling
 from minilora.plan.cluster import Link, best_ranks
-from minilora.results import page, scaling
 from minilora.show.diagram import FOURTH, SECOND, SMALL, THIRD, Diagram
 
 
@@ -45,7 +45,7 @@ def ring() -> Diagram:
 
 
 def step() -> Diagram:
-    rows = [r for r in scaling.read(page.ROOT / page.RECORDS / scaling.FILE) if r["delay"] == 0]
+    rows = [r for r in scaling.read(page.ROOT / page.PACKAGED / scaling.FILE) if r["delay"] == 0]
     d = Diagram(
         520,
         330,

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from shutil import get_terminal_size
@@ -100,11 +100,14 @@ class Parser(argparse.ArgumentParser):
     """argparse that reports an error in one line, as everything else does, and first of all a flag that is unknown.
 
     add: gives the parser its flags; called when the parser is first used.
+    gone: commands that there were, alone or with a flag, each with what does its work now.
     """
 
-    def __init__(self, add: Callable[[Parser], None] = lambda parser: None, **kwargs: Any):
+    def __init__(
+        self, add: Callable[[Parser], None] = lambda parser: None, gone: Mapping[str, str] | None = None, **kwargs: Any
+    ):
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **kwargs)
-        self._add = add
+        self._add, self._gone = add, gone or {}
 
     def complete(self) -> None:
         """Give the parser its flags, if it has not got them yet."""
@@ -114,6 +117,10 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         self.complete()
         args = sys.argv[1:] if args is None else list(args)
+        for typed, instead in self._gone.items():
+            command, *flags = typed.split()
+            if args[:1] == [command] and {*flags} <= {argument.partition("=")[0] for argument in args}:
+                raise MiniloraError(f"{self.prog} {typed} is gone: {instead}")
         self._check_flags(args)
         if "--config" in self._option_string_actions:
             self._take_settings(args)

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,11 @@ class Records:
     def as_json(self) -> dict:
         """Header and cells, for a script."""
         return {"header": self.header, "cells": list(self.rows.values())}
+
+
+def results_folder() -> Path:
+    """Where the package keeps the records that notebooks show."""
+    return Path(str(resources.files("minilora"))) / "assets" / "results"
 
 
 def _line(value: dict) -> bytes:

@@ -5,8 +5,8 @@ from importlib import import_module
 
 import pytest
 
+from experiments.results import speed as results
 from minilora.formats.atomic import read_json
-from minilora.results import speed as results
 
 pytestmark = pytest.mark.host
 

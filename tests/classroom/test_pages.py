@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.results.page import measured_curves
 from minilora import functional as F
 from minilora.classroom.publish import pages, share
 from minilora.measure.curve_report import CurveResult
@@ -23,7 +24,6 @@ from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
-from minilora.results.page import measured_curves
 from minilora.tensor import no_grad
 from minilora.train import recipes
 from tests.helpers import chrome
@@ -209,7 +209,7 @@ OTHER_CURVES = {
 def test_lesson_13_follows_another_record(page, case, tmp_path):
     curve = OTHER_CURVES[case]
     (script,) = [script for script in SCRIPTS if script.parent.name.startswith("13")]
-    with patch("minilora.results.page.measured_curves", return_value={"reviews": curve}):
+    with patch("experiments.results.page.measured_curves", return_value={"reviews": curve}):
         assert curve.sentence() in without_scripts("13")
         (tmp_path / pages.PAGE).write_bytes(pages.written(script))
     page.open(tmp_path / pages.PAGE)

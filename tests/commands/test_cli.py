@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from minilora.cli import main
+from minilora.cli import COMMANDS, GONE, main
 from minilora.formats.gguf import read_gguf
 from minilora.formats.safetensors import load_file, save_file
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
@@ -478,14 +478,28 @@ def test_sigterm_before_the_run_begins_is_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", [["study", "--list"], ["models", "list"]], ids=" ".join)
-def test_a_reader_who_leaves_is_no_success(command):
-    """By print, and by rich, which ends the program itself."""
+def test_a_reader_who_leaves_is_no_success():
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as output:
-        done = subprocess.run([sys.executable, "-m", "minilora", *command], stdout=output, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, "-m", "minilora", "models", "list"], stdout=output, stderr=subprocess.PIPE
+        )
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("typed", GONE)
+def test_a_command_that_has_gone_names_what_does_its_work(typed, capsys):
+    command, *flags = typed.split()
+    for arguments in ([command, *flags, "x"], [command, "--quick", *(f"{flag}=x" for flag in flags)]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err == f"minilora: minilora {typed} is gone: {GONE[typed]}\n"
+    assert not flags or command in COMMANDS
+
+
+def test_what_has_gone_is_told_of_its_own_place_alone(capsys):
+    assert main(["show", "study"]) == 2 and "study is no run folder" in capsys.readouterr().err
+    assert main(["generate", "--model", "no-such-model", "x"]) == 2 and "is gone" not in capsys.readouterr().err
 
 
 def start(*arguments) -> subprocess.Popen:

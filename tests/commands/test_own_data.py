@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.__main__ import main as experiments
 from minilora.cli import main
 from minilora.data.chat import read_jsonl
 from minilora.formats.gguf import read_gguf
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
 BLOCK = re.compile(r"^```(json|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAMS = {"minilora": main, "python -m experiments": experiments}
 TEXTS = {"positive": "a joy", "negative": "dull"}
 ROWS = [{"text": f"{TEXTS[label]}, number {i}", "label": label} for i in range(30) for label in TEXTS]
 
@@ -46,8 +48,9 @@ def test_the_page_runs(blocks, monkeypatch, capsys):
         elif kind == "bash":
             for line in code.splitlines():
                 monkeypatch.setattr(sys, "stdin", io.StringIO("Positive or negative? Dull.\n/quit\n"))
-                program, *flags = shlex.split(line)
-                assert program == "minilora" and main(flags) == 0, (line, capsys.readouterr().err)
+                program = next(one for one in PROGRAMS if line.startswith(f"{one} "))
+                flags = shlex.split(line.removeprefix(program))
+                assert PROGRAMS[program](flags) == 0, (line, capsys.readouterr().err)
         else:
             Path("shown.jsonl").write_text(code)
             assert [one[-1]["content"] for one in read_jsonl("shown.jsonl")] == ["positive", "negative", "negative"]

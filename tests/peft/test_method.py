@@ -4,13 +4,13 @@ from argparse import ArgumentParser
 
 import pytest
 
+from experiments.results import advise
 from minilora import peft
 from minilora.errors import MiniloraError
 from minilora.measure import compare
 from minilora.peft import CONFIGS, METHODS, LoraConfig, Options
 from minilora.peft.method import Counts, find, known_options, method_of
 from minilora.plan.shapes import PRESETS
-from minilora.results import advise
 from minilora.show.grids import IN_SENTENCES, NAMES, in_order
 from minilora.show.style import LOOKS
 from minilora.train.methods import add_option_flags, method_list, read_options

@@ -1,0 +1,287 @@
+"""What a comparison on a published model says: tables and figures, each a function of the records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.compare_model import KIND, PROMPTED, RECORDS, ROWS
+from minilora.errors import escape
+from minilora.measure.compare_report import megabytes, show_size
+from minilora.measure.curve_report import interval_in_words
+from minilora.measure.records import Records
+from minilora.show import style
+from minilora.show.grids import NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_share, show_signed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+LABELS = NAMES | {
+    "pfeiffer": "adapters",
+    "houlsby": "adapters, two per block",
+    "lora-qv": "LoRA on q and v",
+    "lora": "LoRA on all linears",
+}
+REFERENCE = "lora"  # that rows are compared with, example by example
+
+
+def look_of(row: str) -> dict[str, Any]:
+    """That of the method; rows of one method differ in their fill."""
+    if row not in ROWS or row in style.LOOKS:
+        return style.LOOKS[row]
+    filled = {} if row == "pfeiffer" else {"markerfacecolor": "white"}
+    return style.LOOKS[ROWS[row].method] | filled
+
+
+class ModelResult:
+    """The records of a comparison, which may be half measured. Accuracies are in percent."""
+
+    def __init__(self, records: Records):
+        self.records, self.settings = records, records.header["settings"]
+        self.has_labels = "labels" in self.settings
+        self.number, self.scale, self.digits = ("accuracy", 100, 1) if self.has_labels else ("bits", 1, 3)
+        self.base = records.rows.get(("base",), {})
+        self.rows = [row for row in ROWS if any(records.of("trained", row))]
+        model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
+        self.where = f"{model} on {data}"
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelResult:
+        """The records in a comparison's folder. Raises FormatError."""
+        return cls(Records.read(Path(folder) / RECORDS, KIND))
+
+    def bases(self) -> dict[str, dict]:
+        """The model as it is, and as methods start that quantize it, by label."""
+        name = lambda rows: LABELS["base"] + "".join(f", for {LABELS[row]}" for row in rows)  # noqa: E731
+        return {name(one["key"][1:]): one for one in self.records.of("base")}
+
+    def level(self, one: dict) -> str:
+        """Accuracy, or bits per character, of a record, as it is shown."""
+        return f"{self.scale * one[self.number]:.{self.digits}f}"
+
+    def reached(self, row: str) -> Spread:
+        """Accuracy, or bits per character, over the seeds."""
+        start = ("prompt",) if row == PROMPTED else ("trained", row)
+        return Spread.of(self.scale * one[self.number] for one in self.records.of(*start))
+
+    def prompted(self) -> Spread:
+        """What the few-shot prompt reached: of accuracies as they are and calibrated (`calibrated`), the better."""
+        plain = self.reached(PROMPTED)
+        calibrated = [self.scale * one["calibrated"] for one in self.records.of("prompt") if "calibrated" in one]
+        return max([plain, Spread.of(calibrated)], key=lambda one: one.mean) if calibrated else plain
+
+    def gain(self, reached: Spread) -> float:
+        """Points of accuracy more than the base has, or bits per character fewer."""
+        return (1 if self.has_labels else -1) * (reached.mean - self.scale * self.base[self.number])
+
+    def share(self, row: str) -> float:
+        """Of the base's parameters, how many train."""
+        return next(self.records.of("trained", row))["trainable"] / self.base["total"]
+
+    def best_rate(self, row: str) -> float | None:
+        """Of the learning rates that were searched; None where none was."""
+        found = {one["key"][2]: one["loss"] for one in self.records.of("rate", row) if one["loss"] is not None}
+        return min(found, key=found.__getitem__, default=None)
+
+    def forgot(self, row: str, number: str, scale: float = 1) -> Spread:
+        """How much more of "english" or "quiz" an adapted model has than the base."""
+        return Spread.of(scale * (one[number] - self.base[number]) for one in self.records.of("trained", row))
+
+    def ahead(self, row: str, other: str = REFERENCE) -> tuple[float, float] | None:
+        """By how much `row` is better than `other`, seed by seed, and the standard error of that: in points of
+        accuracy, over seeds and questions (`mean_and_error`); in bits per character saved, over the seeds.
+
+        None where no seed was measured of both, or one alone on a text: only questions tell then how far they scatter.
+        """
+        ours, others = ({one["key"][2]: one for one in self.records.of("trained", name)} for name in (row, other))
+        seeds = sorted(ours.keys() & others.keys())
+        if row == other or len(seeds) < (1 if self.has_labels else 2):
+            return None
+        if self.has_labels:
+            return mean_and_error(np.array([100 * (self._right(ours[s]) - self._right(others[s])) for s in seeds]))
+        differences = np.array([others[s]["bits"] - ours[s]["bits"] for s in seeds])
+        return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
+
+    def _right(self, one: dict) -> np.ndarray:
+        """(N,): 1 for each question that was answered as expected."""
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(one["right"]), dtype=np.uint8))
+        return bits[: self.settings["tested"]].astype(float)
+
+    # Tables
+
+    def quality_grid(self) -> Grid:
+        """What each row learned, and what it forgot."""
+        unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
+        rows: list[tuple[str, ...]] = []
+        for name, one in self.bases().items():
+            rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", _points(one["quiz"])))
+        if any(self.records.of("prompt")):
+            rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
+        for row in self.rows:
+            first = next(self.records.of("trained", row))
+            rows.append(
+                (
+                    LABELS[row],
+                    show_share(self.share(row)),
+                    f"{first['lr']:g}",
+                    self.reached(row).show(self.digits),
+                    self._ahead_in_words(row),
+                    show_signed(self.forgot(row, "english").mean),
+                    f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−"),
+                )
+            )
+        header = (
+            "",
+            "trains",
+            "rate",
+            unit,
+            f"against\n{LABELS[REFERENCE].split()[0]}",
+            "English",
+            "quiz\n%",
+        )
+        return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
+
+    def _ahead_in_words(self, row: str) -> str:
+        found = self.ahead(row)
+        if found is None:
+            return "–"
+        mean, error = (f"{value:.{self.digits}f}" for value in found)
+        return f"{mean} ± {error}".replace("-", "−")
+
+    def _caption(self) -> str:
+        settings = self.settings
+        if self.has_labels:
+            top = max((self.reached(row).mean for row in self.rows), default=50)
+            words = f"{settings['examples']} examples to learn from. {interval_in_words(settings['tested'], top)} "
+        else:
+            words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
+        prompts = {LABELS["base"]: [self.base] * bool(self.base), LABELS[PROMPTED]: list(self.records.of("prompt"))}
+        if known := {name: ones for name, ones in prompts.items() if ones and self.has_labels}:
+            levels = (
+                f"{name} {Spread.of(100 * o['calibrated'] for o in ones).show(1)} %" for name, ones in known.items()
+            )
+            words += f"Calibrated: {', '.join(levels)}. "
+        if given := [row for row in self.rows if len(list(self.records.of("rate", row))) < settings["rates"]]:
+            which = "All" if given == self.rows else listed(LABELS[row] for row in given)
+            words += f"{which} at the default rates of `finetune`, without a search. "
+        words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
+        paired = "seeds and questions" if self.has_labels else "seeds"
+        return words + (
+            f"Against LoRA: better by so much on the same {paired}, ± the standard error. English and quiz: the base's "
+            "level, and what an adapted model has more: bits/char of plain English lost, points of 60 questions won."
+        )
+
+    def cost_grid(self) -> Grid:
+        """What each row needs, as far as it was measured."""
+        rows = []
+        for row in self.rows:
+            memory = self.records.rows.get(("memory", row), {})
+            cost = self.records.rows.get(("cost", row), {})
+            if not memory and not cost:
+                continue
+            bytes_ = [megabytes(memory[kind]) if memory.get(kind) is not None else "–" for kind in MEMORY]
+            size = next(self.records.of("trained", row))["file_bytes"]
+            speeds = [f"{cost[name]:.{digits}f}" if name in cost else "–" for name, digits in COSTS.items()]
+            rows.append((LABELS[row], *bytes_, show_size(size), *speeds))
+        header = ("", *(kind[:3] for kind in MEMORY[:-1]), "all", "file", "s per\nstep", "tok/s", "ms per\nquery")
+        caption = (
+            "MB of a training step on one thread: weights, gradients, optimizer and activations alive after a forward "
+            "pass, the most bytes alive at once (pea), the whole process with Python (all). File: what is saved. "
+            "Seconds of a step with all cores; tokens per second and milliseconds of a question on one thread."
+        )
+        if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
+            caption += f" Times: {escape(listed(names))}."
+        return Grid(f"What it costs: {self.where}", header, rows, caption)
+
+    def grids(self) -> list[Grid]:
+        """The tables of which anything was measured."""
+        return [grid for grid in (self.quality_grid(), self.cost_grid()) if grid.rows]
+
+    # Figures
+
+    @style.styled
+    def quality_against_share(self) -> Figure | None:
+        """Quality on held-out data against the share of the parameters that trains."""
+        if not self.rows:
+            return None
+        figure, axes = style.single(f"Quality against what trains: {self.where}", style.TALL)
+        points, levels = {row: (100 * self.share(row), self.reached(row)) for row in self.rows}, self._levels()
+        for row, (share, one) in points.items():
+            look = look_of(row) | {"linestyle": ""}
+            axes.errorbar([share], [one.mean], [one.half_range], **look, label=LABELS[row])
+        for name, level in levels.items():
+            axes.axhline(level, **style.LOOKS[name] | {"marker": ""}, label=LABELS[name])
+        axes.set_xscale("log")
+        if not self.has_labels:  # then less is better, and far up is bad
+            style.name_far_point(axes, points, levels.values())
+        axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=self._unit())
+        return style.with_legend(figure, 3)
+
+    def _levels(self) -> dict[str, float]:
+        found = {"base": self.scale * self.base[self.number]} if self.base else {}
+        return found | ({PROMPTED: self.prompted().mean} if any(self.records.of("prompt")) else {})
+
+    def _unit(self) -> str:
+        return "right on held-out questions (%)" if self.has_labels else f"domain, {style.BITS}"
+
+    @style.styled
+    def learned_against_forgotten(self) -> Figure | None:
+        """What was learned against what was forgotten: of plain English where labels were learned, of general knowledge
+        where a text was, since training on a text brings a chat model closer to any plain text.
+        """
+        aside = {"scratch"} | ({"feature-extraction"} if self.has_labels else set())  # a head for labels writes no text
+        rows = [row for row in self.rows if row not in aside]
+        if not rows or not self.base:
+            return None
+        figure, axes = style.single(f"Learned against forgotten: {self.where}", style.TALL)
+        style.origin_lines(axes)
+        number = ("english", 1) if self.has_labels else ("quiz", -100)
+        for row in rows:
+            learned, forgot = self.reached(row), self.forgot(row, *number)
+            x, y = [self.gain(learned)], [forgot.mean]
+            look = look_of(row) | {"linestyle": ""}
+            axes.errorbar(x, y, [forgot.half_range], [learned.half_range], **look, markersize=8, label=LABELS[row])
+        learned_unit = "points of accuracy" if self.has_labels else "bits/character saved on the domain"
+        lost = "bits/character\nlost on plain English" if self.has_labels else "points lost\non general knowledge"
+        axes.set(xlabel=f"learned: {learned_unit}", ylabel=f"forgotten: {lost}")
+        axes.margins(0.12)
+        return style.with_legend(figure, 3)
+
+
+MEMORY = ("weights", "gradients", "optimizer", "activations", "peak", "process")
+COSTS = {"step_seconds": 2, "adapted": 0, "milliseconds": 0}  # with the digits after the point
+FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, ModelResult.learned_against_forgotten)}
+
+
+def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
+    """The mean of differences (S, N) on N questions after trainings with S seeds, and its standard error.
+
+    Other questions would change it, and other seeds: the variances of both add up, that of seeds less what the scatter
+    of single answers has put there (a two-way layout of random effects). One seed tells of questions alone.
+    """
+    seeds, questions = differences.shape
+    by_seed, by_question = differences.mean(axis=1), differences.mean(axis=0)
+    variance = by_question.var(ddof=1) / questions
+    if seeds > 1:
+        rest = differences - by_seed[:, None] - by_question + differences.mean()
+        of_answers = (rest**2).sum() / ((seeds - 1) * (questions - 1)) / differences.size
+        variance += max(by_seed.var(ddof=1) / seeds - of_answers, 0.0)
+    return float(differences.mean()), float(np.sqrt(variance))
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def show(records: Records, out: Path, console: Console) -> None:
+    """Print the tables and write the figures to `out`."""
+    result = ModelResult(records)
+    for grid in result.grids():
+        console.print(drawn(grid))
+        console.print()
+    paths: Sequence[Path] = style.save_all(FIGURES, result, out)
+    console.print(f"Figures: {', '.join(path.name for path in paths) or 'none yet'} in {out}", markup=False)

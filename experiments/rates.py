@@ -1,0 +1,122 @@
+"""The learning rates that `minilora finetune` takes: python -m experiments.rates --model base --method lora
+
+Each method is trained as `finetune` trains it where no flag is given, at rates a factor of 3 apart around its default,
+until the best is not outermost. Each rate is a record of records/rates.jsonl; what is there is not measured again. For
+SmolLM2, the searches of `python -m experiments compare --model smollm2` are taken, on film reviews, Reuters' topics and
+a text. What is best stands in the methods' records (`lr` and `large_lr` in `minilora.peft`).
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from math import inf
+from pathlib import Path
+
+from experiments.compare_model import BASE, row_of
+from minilora import threads
+from minilora.measure.lr_search import SEED, best_rate, measured, rate_loss
+from minilora.measure.records import Records
+from minilora.peft import METHODS
+from minilora.peft.method import SIZES, find
+from minilora.show.grids import Grid
+from minilora.train import defaults, methods, recipes
+
+MOST = 9  # rates of a method
+KIND, FILE = "rates", "rates.jsonl"
+MODELS = ("base", "smollm2")  # of SIZES
+Losses = Mapping[float, float]  # by learning rate; infinite where training diverged
+
+
+def measure(records: Records, source: str, name: str, data: str) -> float:
+    """The best learning rate of a method on a model and data; each rate that is tried becomes a record."""
+    method, options = METHODS[name], methods.Options()
+    model, tokenizer = recipes.load_model(source, quantization=options.quantization if method.is_quantized else None)
+    text = recipes.read_data(data, tokenizer)
+    model = methods.adapt(model, name, options, text.train.ids, SEED)
+    config = defaults.finetune_config(model, method, text, seed=SEED)
+    loss = rate_loss(model, text, config)
+    parameters = defaults.base_size(model)
+
+    def tried(rate: float) -> float | None:
+        key = (source, Path(data).name, name, rate)
+        if key not in records:
+            facts = {"steps": config.steps, "parameters": parameters, "text_sha256": text.sha256}
+            print(records.add(key, **measured(lambda: loss(rate)), **facts), flush=True)
+        return records.rows[key]["loss"]
+
+    return best_rate(method.rate(parameters), 3, tried, MOST)
+
+
+def tried_on_base(records: Records, name: str) -> Losses:
+    """Bits per character of the validation part, by `measure`."""
+    rows = records.of(MODELS[0])
+    return {row["key"][3]: _loss(row) for row in rows if row["key"][2] == name}
+
+
+def tried_on_large(records: Records, name: str) -> Losses:
+    """What a comparison on SmolLM2 (`compare_model`) searched: nats per label, or bits per character of a text; those
+    of the model as it is at a rate of 0. Nothing where nothing was tried.
+    """
+    found = {row["key"][2]: _loss(row) for row in records.of("rate", row_of(name))}
+    return {row["key"][2]: row["loss"] for row in records.of("rate", BASE)} | found if found else {}
+
+
+def regrets(*found: Losses) -> Losses:
+    """Of the rates that were tried on each of several data: the shares, added, of what training can win there (from the
+    loss at a rate of 0 to the least) that they do not win. Data on which nothing was tried do not count.
+    """
+    searched = [losses for losses in found if losses]
+    common = set.intersection(*map(set, searched)) - {0}
+
+    def lost(losses: Losses, rate: float) -> float:
+        least = min(losses.values())
+        return (losses[rate] - least) / (losses[0] - least)
+
+    return {rate: sum(lost(losses, rate) for losses in searched) for rate in sorted(common)}
+
+
+def _loss(row: dict) -> float:
+    return inf if row["loss"] is None else row["loss"]  # it diverged
+
+
+def grid(on_base: Records, on_large: Sequence[Records]) -> Grid:
+    """The rate that each method takes, by the size of the model, and the validation losses that it was chosen by."""
+    rows = []
+    for name, method in METHODS.items():
+        small, *large = (tried_on_base(on_base, name), *(tried_on_large(records, name) for records in on_large))
+        rates_of = [f"{method.rate(size):g}" for size in SIZES]
+        rows.append((method.label, rates_of[0], _in_words(small), rates_of[1], *map(_in_words, large)))
+    examples, *_, characters = (records.header["settings"] for records in on_large)
+    caption = (
+        f"For models of {' and '.join(f'{size:,}' for size in SIZES)} parameters; in between, the rate's logarithm is "
+        "interpolated. Tried on the base: bits per character of the validation part, trained as `finetune` trains. On "
+        f"SmolLM2: nats per label of {examples['validation_examples']} film reviews, and for some methods of as many "
+        f"news of Reuters, after training on {examples['examples']} others as `finetune` trains, at the temperature "
+        "that suits the model best; and bits per character of NumPy's documentation after "
+        f"{characters['text_steps']} steps. At 0: the model as it is. Taken is the rate that was tried on all and wins "
+        "most of what can be won (from the loss at 0 to the least), the shares added up."
+    )
+    header = ("method", "base", "tried", "smollm2", "tried on reviews", "tried on topics", "tried on text")
+    return Grid("Learning rates", header, rows, caption)
+
+
+def _in_words(losses: Losses) -> str:
+    words = (f"{rate:g}: {'diverged' if loss == inf else f'{loss:.3f}'}" for rate, loss in sorted(losses.items()))
+    return ", ".join(words) or "–"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="base")
+    parser.add_argument("--method", nargs="*", default=list(METHODS), type=find, help="(default: all)")
+    parser.add_argument("--data", default="numpy-docs")
+    parser.add_argument("--out", type=Path, default=Path("experiments/records", FILE))
+    parser.add_argument("--threads", type=int, help="(default: one per core)")
+    arguments = parser.parse_args()
+    records = Records.open(arguments.out, KIND, {}, resume=True)
+    with threads.using(arguments.threads):
+        for name in arguments.method:
+            print(name, measure(records, arguments.model, name, arguments.data), flush=True)
+
+
+if __name__ == "__main__":
+    main()

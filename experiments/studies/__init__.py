@@ -1,0 +1,42 @@
+"""Studies that reproduce the shapes of published figures in small: one file per study, and this registry.
+
+A study more is a file with its class, and a name in the list below.
+"""
+
+from experiments.studies.adapter_width import AdapterWidth
+from experiments.studies.capacity import Capacity
+from experiments.studies.data_types import DataTypes
+from experiments.studies.forgetting import Forgetting
+from experiments.studies.intruders import Intruders
+from experiments.studies.low_data import LowData
+from experiments.studies.merge_trap import MergeTrap
+from experiments.studies.prefix_length import PrefixLength
+from experiments.studies.prompting import Prompting
+from experiments.studies.rank import Rank
+from experiments.studies.strength import Strength
+from experiments.studies.study import Study
+from experiments.studies.targets import Targets
+from minilora.errors import MiniloraError, unknown
+
+ALL = (
+    Rank,
+    Targets,
+    DataTypes,
+    AdapterWidth,
+    PrefixLength,
+    LowData,
+    Forgetting,
+    Strength,
+    Prompting,
+    MergeTrap,
+    Capacity,
+    Intruders,
+)
+STUDIES: dict[str, type[Study]] = {study.name: study for study in ALL}
+
+
+def find(name: str) -> type[Study]:
+    """The study called so. Raises MiniloraError with the nearest name."""
+    if name not in STUDIES:
+        raise MiniloraError(unknown("study", name, STUDIES))
+    return STUDIES[name]

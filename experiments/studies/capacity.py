@@ -1,0 +1,281 @@
+"""How many bits of made-up facts does an update of rank r hold?
+
+A fact is a made-up name of two words and four attributes, each one of 256 words drawn at random: 4 · log2 256 = 32 bits
+that nothing else tells. LoRA is on one matrix alone: with more of them, all facts that a short run can learn fit.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from math import ceil, log, log2, log10
+
+import numpy as np
+
+from experiments.studies.study import Study, StudyBench, StudySettings
+from minilora.data.batches import IGNORED
+from minilora.data.tokenizer import Tokenizer
+from minilora.measure.lr_search import SEED
+from minilora.show.grids import Grid, Spread, listed
+from minilora.show.style import LOOKS, SERIES, base_line, log_ticks, single, styled, with_legend
+from minilora.tensor import no_grad
+from minilora.train import recipes
+from minilora.train.config import TrainConfig
+from minilora.train.loop import History, train
+from minilora.train.methods import Options
+
+NAME = 2  # words
+ATTRIBUTES, ALTERNATIVES = 4, 256
+BITS = round(ATTRIBUTES * log2(ALTERNATIVES))  # of a fact
+FULL = 0  # among the ranks: full fine-tuning
+LEVEL = 0.9  # recalled up to the knee
+PUBLISHED = (1, 2)  # bits per parameter
+
+
+@dataclass(frozen=True)
+class CapacitySettings(StudySettings):
+    """values: ranks."""
+
+    facts: tuple[int, ...] = (2, 8, 32, 128)
+    searched: int = 32  # facts with which learning rates are searched
+    target: str = "layers.3.mlp.down_proj"  # the matrix that LoRA changes
+    lora_rate: float = 0.1  # where the search begins
+    longer: tuple[tuple[int, int], ...] = ((1, 8), (4, 32), (8, 128))  # (rank, facts) trained longer, too
+    times: int = 3  # as many steps for these
+    adapt: TrainConfig = field(default_factory=lambda: TrainConfig(steps=100, warmup=5, weight_decay=0.0))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """rows (N, 6): the tokens of N facts; alternatives (256,): the tokens that an attribute may be, in order."""
+
+    rows: np.ndarray
+    alternatives: np.ndarray
+
+    def next_batch(self) -> dict[str, np.ndarray]:
+        """All of them, so that a step is an epoch. The names are given."""
+        labels = self.rows.copy()
+        labels[:, :NAME] = IGNORED
+        return {"input_ids": self.rows, "labels": labels}
+
+
+def made_up(tokenizer: Tokenizer, count: int, seed: int) -> Facts:
+    """So many facts about different names, of words that are one token each."""
+    rng = np.random.default_rng([seed, count])
+    pieces = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+    words = rng.permutation([token for token, piece in enumerate(pieces) if re.fullmatch(" ?[a-zA-Z]{2,}", piece)])
+    alternatives, names = np.sort(words[:ALTERNATIVES]), words[ALTERNATIVES:]
+    pairs = rng.choice(len(names) ** NAME, count, replace=False)
+    drawn = alternatives[rng.integers(ALTERNATIVES, size=(count, ATTRIBUTES))]
+    return Facts(np.column_stack([names[pairs // len(names)], names[pairs % len(names)], drawn]), alternatives)
+
+
+def known(model, facts: Facts) -> dict:
+    """The share of attributes that are the likeliest of the alternatives, and the bits fewer than by chance that all
+    attributes cost, of the probabilities of the alternatives.
+    """
+    with no_grad():
+        logits = model(facts.rows).logits.numpy()[:, NAME - 1 : -1][..., facts.alternatives]  # (N, 4, 256)
+    answers = np.searchsorted(facts.alternatives, facts.rows[:, NAME:])  # (N, 4)
+    logits = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    found = np.take_along_axis(log_probs, answers[..., None], axis=-1)
+    recalled = float((logits.argmax(axis=-1) == answers).mean())
+    return {"recalled": recalled, "known": float((log2(ALTERNATIVES) + found / log(2)).sum())}
+
+
+def learn(bench: StudyBench, rank: int, facts: Facts, rate: float, seed: int, times: int = 1) -> tuple[object, History]:
+    """A model that was trained on the facts."""
+    method = "full" if rank == FULL else "lora"
+    options = None if rank == FULL else Options(rank=rank, targets=[bench.settings.target])
+    model = bench.lab.fresh(method, seed, options)
+    config = bench.trained_by(bench.settings.adapt, method, rate, seed)
+    config.steps *= times
+    return model, train(model, facts, config, show_progress=False)
+
+
+def rate_of(bench: StudyBench, rank: int) -> float:
+    """The learning rate of a rank, by search."""
+    facts = made_up(bench.lab.tokenizer, bench.settings.searched, SEED)
+
+    def missing(rate: float) -> float:
+        return 1 - known(learn(bench, rank, facts, rate, SEED)[0], facts)["known"] / (BITS * len(facts.rows))
+
+    start = bench.first_rate("full") if rank == FULL else bench.settings.lora_rate
+    return bench.rate(("facts", rank), start, missing)
+
+
+def knee(shares: Mapping[int, float]) -> float:
+    """Bits up to which LEVEL is recalled: between the amounts {bits: share} on a logarithmic axis, below the first
+    by a line from no bits, of which all is recalled. The last amount where it is nowhere less.
+    """
+    before = (0, 1.0)
+    for bits, share in shares.items():
+        if share < LEVEL:
+            part = (before[1] - LEVEL) / (before[1] - share)
+            return before[0] ** (1 - part) * bits**part if before[0] else part * bits
+        before = bits, share
+    return float(bits)
+
+
+class Capacity(Study):
+    name = "capacity"
+    question = "How many bits of made-up facts does an update of rank r hold?"
+    published = (
+        "LoRA learns as full fine-tuning does until the data hold more than the adapter can, and falls behind from "
+        "there on (Schulman et al. 2025, LoRA without regret). A model that sees each fact 1000 times keeps 2 bits per "
+        "parameter, one that sees it 100 times 1 bit (Allen-Zhu & Li 2024, Physics of language models 3.3)."
+    )
+    full = CapacitySettings(values=(1, 2, 4, 8, 16))
+    quick = full.quick(longer=((1, 8), (4, 32)), target="layers.1.mlp.down_proj")
+    large = full.large(values=(1, 4), facts=(8, 32, 128), longer=(), target="layers.15.mlp.down_proj", adapt=full.adapt)
+
+    @staticmethod
+    def runs(settings: CapacitySettings) -> list[tuple]:
+        longer = [("longer", *run) for run in settings.longer]
+        return [*product(["facts"], (FULL, *settings.values), settings.facts), *longer]
+
+    @staticmethod
+    def measure_base(bench: StudyBench) -> dict:
+        return {"total": recipes.count_parameters(bench.lab.base())[1]}
+
+    @staticmethod
+    def measure(bench: StudyBench, kind: str, rank: int, count: int, seed: int) -> dict:
+        rate, facts = rate_of(bench, rank), made_up(bench.lab.tokenizer, count, seed)
+        times = bench.settings.times if kind == "longer" else 1
+        model, history = learn(bench, rank, facts, rate, seed, times)
+        trainable = recipes.count_parameters(model)[0]
+        return {"lr": rate, "trainable": trainable, "seconds": history.seconds} | known(model, facts)
+
+    def __init__(self, records):
+        super().__init__(records)
+        self.amounts = {count: BITS * count for count in self.settings["facts"]}  # in bits
+        self.longer = [("longer", *run) for run in self.settings["longer"]]
+
+    def recalled(self, kind: str, rank: int, count: int) -> Spread:
+        """The percentage of the attributes."""
+        return self.spread("recalled", kind, rank, count, scale=100)
+
+    def trainable(self, rank: int) -> int:
+        return next(self.records.of("facts", rank))["trainable"]
+
+    def kept(self, kind: str, rank: int, count: int) -> Spread:
+        """Bits known per trainable parameter."""
+        return self.spread("known", kind, rank, count, scale=1 / self.trainable(rank))
+
+    def knee(self, rank: int) -> Spread:
+        """In bits, over the seeds."""
+        rows = {count: list(self.records.of("facts", rank, count)) for count in self.amounts}
+        curves = zip(*rows.values(), strict=True)
+        shares = ({self.amounts[count]: row["recalled"] for count, row in zip(rows, c, strict=True)} for c in curves)
+        return Spread.of(map(knee, shares))
+
+    def knee_in_words(self, rank: int) -> str:
+        """As the table and the sentence have it: past the amounts, only on which side."""
+        one, least, most = self.knee(rank), min(self.amounts.values()), max(self.amounts.values())
+        if self.recalled("facts", rank, min(self.amounts)).mean < 100 * LEVEL:
+            return f"below {least:,}"
+        return f"above {most:,}" if one.mean + one.half_range >= most else one.show(0)
+
+    def grid(self) -> Grid:
+        rows = []
+        for rank in (*self.values, FULL):
+            recalled = [self.recalled("facts", rank, count).show(0) for count in self.amounts]
+            kept = max((self.kept("facts", rank, count) for count in self.amounts), key=lambda one: one.mean)
+            digits = max(3, 1 + ceil(-log10(kept.mean))) if kept.mean > 0 else 3
+            numbers = (*recalled, self.knee_in_words(rank), kept.show(digits))
+            rows.append((str(rank) if rank else "full", f"{self.trainable(rank):,}", *numbers))
+        rates = listed(f"{next(self.records.of('facts', rank))['lr']:g}" for rank in (*self.values, FULL))
+        steps = self.settings["adapt"]["steps"]
+        return Grid(
+            f"Percent recalled of facts: LoRA on {self.settings['target']}, by rank",
+            (
+                "r",
+                "trainable",
+                *(f"{bits:,}\nbits" for bits in self.amounts.values()),
+                "knee\nbits",
+                "bits per\nparam.",
+            ),
+            rows,
+            f"A fact is {BITS} bits. Recalled: attributes that are the likeliest of {ALTERNATIVES} words; chance is "
+            f"{100 / ALTERNATIVES:.1f} %. Knee: bits up to which {100 * LEVEL:.0f} % are recalled, between the amounts "
+            "on a logarithmic axis. Bits per parameter: known, and trained, at the amount of which most is known. "
+            f"{steps} steps with all facts in each; rates by search: {rates}. "
+            f"{self.in_words(self.knee(rank).count for rank in self.values)}",
+        )
+
+    @styled
+    def figure(self):
+        """Facts recalled against their bits, a curve for each rank and full fine-tuning."""
+        figure, axes = single("Capacity: made-up facts recalled, by rank")
+        bits = [*self.amounts.values()]
+        looks = {FULL: LOOKS["full"]} | dict(zip(self.values, SERIES[1:], strict=False))
+        for rank, look in looks.items():
+            found = [self.recalled("facts", rank, count) for count in self.amounts]
+            label = f"r = {rank}: {self.trainable(rank):,} parameters" if rank else "full fine-tuning"
+            axes.errorbar(bits, [one.mean for one in found], [one.half_range for one in found], **look, label=label)
+        for kind, rank, count in self.longer:
+            look = looks[rank] | {"fillstyle": "none", "linestyle": "", "markersize": 11}
+            words = f"hollow: {self.settings['times']} times the steps" if rank == self.longer[0][1] else None
+            axes.plot(self.amounts[count], self.recalled(kind, rank, count).mean, **look, label=words)
+        base_line(axes, 100 * LEVEL, f"{100 * LEVEL:.0f} %")
+        log_ticks(axes, bits)
+        axes.set(xlabel="bits of the facts (logarithmic)", ylabel="attributes recalled (%)", ylim=(-3, 105))
+        return with_legend(figure)
+
+    def sentence(self) -> str:
+        full = {bits: self.recalled("facts", FULL, count) for count, bits in self.amounts.items()}
+        short = [bits for bits, one in full.items() if one.mean < 100 * LEVEL]
+        if short:
+            return (
+                f"Full fine-tuning itself recalls only {full[short[0]].show(0)} % of {short[0]:,} bits: the steps end "
+                "before a capacity shows."
+            )
+        knees = {rank: self.knee(rank) for rank in self.values}
+        most, (first, *_, last) = max(full), knees
+        where = listed(f"{self.knee_in_words(rank)} at rank {rank}" for rank in self.values)
+        least = min(one.mean for one in full.values())
+        said = (
+            f"Full fine-tuning recalls {'all' if least == 100 else f'at least {least:.1f} %'} of every amount up to "
+            f"{most:,} bits. The knee, up to which LoRA on one "
+            f"matrix recalls {100 * LEVEL:.0f} %, is in bits {where}: "
+        )
+        if min(one.mean for one in knees.values()) >= most:
+            return said + "no rank is full."
+        rises = sorted(knees, key=lambda rank: knees[rank].mean) == [*knees] and knees[last].above(knees[first])
+        said += "it moves up with the rank, as published" if rises else "unlike published, it does not move up"
+        inside = [rank for rank in self.values if self.knee_in_words(rank)[0].isdigit()]
+        if rises and len(inside) > 1:
+            low, high = inside[0], inside[-1]
+            times = knees[high].mean / knees[low].mean
+            said += f" (from rank {low} to {high}, {high // low} times the parameters, {times:.1f} times as far)"
+        return said + f". {self.kept_in_words()}" + (f" {self.longer_in_words()}" if self.longer else "")
+
+    def kept_in_words(self) -> str:
+        """The most bits per parameter, beside the published ones."""
+        kept = {run: self.kept(*run) for run in [*product(["facts"], self.values, self.amounts), *self.longer]}
+        best = max(kept, key=lambda run: kept[run].mean)
+        rank, steps = best[1], self.settings["adapt"]["steps"] * (self.settings["times"] if best[0] == "longer" else 1)
+        shows = "do not show" if kept[best].mean < PUBLISHED[0] else "show"
+        return (
+            f"The most that is kept is {kept[best].show(2)} bits per trained parameter (rank {rank}, {steps} steps); "
+            f"the published {PUBLISHED[0]} to {PUBLISHED[1]} {shows}."
+        )
+
+    def longer_in_words(self) -> str:
+        """Whether more steps bring what was missing."""
+        words: list[str] = []
+        bind: dict[bool, list[int]] = {False: [], True: []}  # by whether the steps bind, or the parameters
+        for kind, rank, count in self.longer:
+            one, before = self.recalled(kind, rank, count), self.recalled("facts", rank, count)
+            words.append(f"{one.show(0)} % of {BITS * count:,} bits at rank {rank} (before: {before.show(0)})")
+            bind[one.mean - before.mean > (100 - before.mean) / 2].append(rank)
+        said = f"After {self.settings['times']} times the steps LoRA recalls {listed(words)}: "
+        if not bind[True]:
+            return said + "less than half of what was missing, so that the parameters bind."
+        if not bind[False]:
+            return said + "more than half of what was missing, so that the steps bind."
+        return said + (
+            f"less than half of what was missing at rank {listed(bind[False])}, where the parameters bind, and more at "
+            f"rank {listed(bind[True])}, where the steps do."
+        )

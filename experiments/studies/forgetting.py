@@ -1,0 +1,134 @@
+"""What is forgotten for what is learned, and what replay saves."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+from experiments.studies.study import Point, Study, StudyBench, StudySettings, compared, draw_curve
+from minilora.data.batches import MixedBatches
+from minilora.show.grids import NAMES, Grid
+from minilora.show.style import GREY, LOOKS, single, styled, with_legend
+
+REPLAY = {"full": ("v", "#56B4E9"), "lora": ("P", "#E69F00")}  # marker and colour of the curves
+
+
+@dataclass(frozen=True)
+class ForgettingSettings(StudySettings):
+    """values: learning rates, in multiples of the method's own."""
+
+    kinds: tuple[str, ...] = ("full", "lora")
+    replay: tuple[float, ...] = (0.1, 0.5)  # shares of a batch that are the base's text
+    replay_at: float = 1.0  # the learning rate of these, as in values
+    base_characters: int = 24_000  # of the base's text to replay
+
+
+def forgot_at(points: list[Point], learned: float) -> float | None:
+    """What a curve of learning rates forgets where it has learned so much: between its points, None outside them."""
+    start = (0.0, 0.0)  # with no training, nothing is learned or forgotten
+    for won, lost in points:
+        end = (won.mean, lost.mean)
+        if start[0] <= learned <= end[0] and end[0] > start[0]:
+            return start[1] + (end[1] - start[1]) * (learned - start[0]) / (end[0] - start[0])
+        start = end
+    return None
+
+
+class Forgetting(Study):
+    name = "forgetting"
+    question = "What is forgotten for what is learned, and what does replay save?"
+    published = (
+        "LoRA learns less and forgets less than full fine-tuning on code and mathematics; for the same learning both "
+        "forget about as much, LoRA rather less (Biderman et al. 2024, sections 4.1 to 4.3). A few per cent of "
+        "replayed text hold most forgetting off (Ibrahim et al. 2024)."
+    )
+    full = ForgettingSettings(values=(1 / 9, 1 / 3, 1.0, 3.0))
+    quick = full.quick(values=(1 / 3, 1.0, 3.0, 9.0), replay_at=3.0)
+
+    @staticmethod
+    def runs(settings: ForgettingSettings) -> list[tuple]:
+        plain = product(settings.kinds, settings.values, (0.0,))
+        return [*plain, *product(settings.kinds, (settings.replay_at,), settings.replay)]
+
+    @staticmethod
+    def measure(bench: StudyBench, method: str, factor: float, share: float, seed: int) -> dict:
+        lab, settings, rate = bench.lab, bench.settings, float(f"{factor * bench.first_rate(method):.2g}")
+        stream = lab.domain_text(settings.characters, seed)
+        model = lab.fresh(method, seed)
+        domain = lab.batches(stream, 1, seed)
+        replayed = lab.batches(lab.base_text(settings.base_characters, seed), 1, seed)
+        mixed = MixedBatches(domain, replayed, share, lab.batch_size)
+        history = lab.train_on(model, mixed, replace(settings.adapt, peak_lr=rate, seed=seed))
+        return bench.facts(model, history, rate)
+
+    def point(self, method: str, factor: float, share: float = 0.0) -> Point:
+        return self.gained(method, factor, share), self.forgot(method, factor, share)
+
+    def by_rate(self, method: str) -> list[Point]:
+        return [self.point(method, factor) for factor in self.values]
+
+    def shares(self) -> list[float]:
+        """Of replay, from none on."""
+        return [0.0, *self.settings["replay"]]
+
+    def grid(self) -> Grid:
+        rows, counts = [], []
+        for method in self.kinds:
+            runs = [(factor, 0.0) for factor in self.values]
+            for run in runs + [(self.settings["replay_at"], share) for share in self.settings["replay"]]:
+                rate, (won, lost) = next(self.records.of(method, *run))["lr"], self.point(method, *run)
+                counts.append(won.count)
+                step = self.spread("best_step", method, *run).mean
+                replay = f"{100 * run[1]:.0f} %" if run[1] else "–"
+                rows.append((NAMES[method], f"{rate:g}", replay, won.show(3), lost.show(3), f"{step:.0f}"))
+        return Grid(
+            "Learned and forgotten, by learning rate and replay",
+            ("method", "rate", "replay", "gained", "forgot", "best\nstep"),
+            rows,
+            "Bits/char gained on held-out numpy-docs and lost on held-out python-docs, at the step that validation "
+            f"text of the domain found best. Replay: share of each batch. {self.in_words(counts)}",
+        )
+
+    @styled
+    def figure(self):
+        """Bits forgotten against bits learned: a curve of learning rates for each method, and one of replay."""
+        figure, axes = single("Forgetting: right is learned, up is forgotten")
+        axes.axhline(0, color=GREY, linewidth=1)
+        words = ", ".join(f"{100 * share:.0f}" for share in self.shares())
+        for method in self.kinds:
+            draw_curve(axes, self.by_rate(method), f"{NAMES[method]}, by learning rate", LOOKS[method])
+            points = [self.point(method, self.settings["replay_at"], share) for share in self.shares()]
+            marker, color = REPLAY.get(method, ("X", GREY))
+            look = {"color": color, "marker": marker, "linestyle": ":", "markersize": 8}
+            draw_curve(axes, points, f"{NAMES[method]}, {words} % replay", look)
+        axes.set(xlabel="bits/character gained on the domain", ylabel="bits/character\nlost on the base's text")
+        axes.margins(0.1)
+        return with_legend(figure)
+
+    def sentence(self) -> str:
+        curves = {method: self.by_rate(method) for method in ("full", "lora")}
+        (full_won, full_lost), (lora_won, lora_lost) = (max(c, key=lambda p: p[0].mean) for c in curves.values())
+        less = compared(lora_won, full_won, "more", "less", "as much")
+        fewer = compared(lora_lost, full_lost, "more", "less", "as much")
+        agrees = (less, fewer) in (("less", "less"), ("as much", "less"))
+        said = (
+            f"Compared with full fine-tuning, each at the rate at which it gains most, LoRA gains {less} and forgets "
+            f"{fewer}: {'as published' if agrees else 'the published pattern does not show'}. "
+        )
+        level = 0.9 * min(full_won.mean, lora_won.mean)  # short of the peak, where more training only forgets
+        full, lora = (forgot_at(curve, level) for curve in curves.values())
+        if full is not None and lora is not None:
+            less = "LoRA" if lora < full else "full"
+            said += (
+                f"{'But where' if agrees and less == 'full' else 'Where'} both have gained {level:.3f} bits/character, "
+                f"full fine-tuning has forgotten {full:.3f} and LoRA {lora:.3f}. "
+            )
+        factor, share = self.settings["replay_at"], self.shares()[1]
+        (won, lost), (won_more, lost_more) = self.point("full", factor), self.point("full", factor, share)
+        forgets = compared(lost_more, lost, "more", "less", "as much")
+        gains = compared(won_more, won, "more", "less", "as much")
+        rate = next(self.records.of("full", factor))["lr"]
+        said += (
+            f"With {100 * share:.0f} % replay, full fine-tuning at a rate of {rate:g} forgets {forgets} "
+            f"({lost_more.show(3)}, without {lost.show(3)}) and gains {gains}"
+        )
+        better = full_lost.mean < lost_more.mean  # a lower rate alone has saved more
+        return said + (f"; where it gains most, it forgets {full_lost.show(3)} without." if better else ".")

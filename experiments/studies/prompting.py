@@ -1,0 +1,170 @@
+"""Examples in the prompt, or examples to train on?"""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from experiments.studies.study import Study, StudyBench, StudySettings, apart
+from minilora import threads
+from minilora.data.tasks import Example
+from minilora.measure.few_shot import classify_by_prompt, crossover
+from minilora.measure.footprint import seconds_in_turns
+from minilora.show.grids import Grid, Spread, listed
+from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
+from minilora.tensor import no_grad
+
+
+@dataclass(frozen=True)
+class PromptingSettings(StudySettings):
+    """values: how many examples."""
+
+    values: tuple = (0, 1, 2, 4, 8, 16)
+    labels: int = 2
+    timed: int = 24  # queries whose time is taken, one by one
+
+
+def examples(bench: StudyBench, k: int, seed: int) -> list[Example]:
+    """The same k examples for both ways: the classes in turn, so that fewer than one per class leave some out."""
+    task = bench.lab.task
+    return task.few(ceil(k / len(task.classes)), seed)[:k] if k else []
+
+
+def cost(bench: StudyBench, k: int) -> dict:
+    """Milliseconds per query, one query at a time, of a prompt with k examples and of a classifier that was trained;
+    the two take turns, on one thread, and the median counts.
+    """
+    lab, base, classifier = bench.lab, bench.lab.base(), bench.lab.classifier("lora", 0)
+    shots = examples(bench, k, 0)
+    with threads.using(1):
+
+        def prompt(text: str) -> None:
+            classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, [text])
+
+        def trained(text: str) -> None:
+            with no_grad():
+                classifier(lab.tokenizer.encode(text)[None]).logits.numpy()
+
+        queries = [example.text for example in lab.test_examples[: bench.settings.timed]]
+        found = seconds_in_turns({"prompt_ms": prompt, "trained_ms": trained}, queries)
+    return {name: 1000 * seconds for name, seconds in found.items()}
+
+
+class Prompting(Study):
+    name = "prompting"
+    question = "k examples in the prompt or k examples trained: what is better, and what is cheaper?"
+    published = (
+        "Training few parameters on few examples is more accurate than putting them into the prompt, and far cheaper a "
+        "query (Liu et al. 2022, T-Few); what a prompt teaches grows with the model (Brown et al. 2020)."
+    )
+    full = PromptingSettings()
+    quick = full.quick()
+
+    @staticmethod
+    def cells(settings: PromptingSettings) -> list[tuple]:
+        seeds = settings.seeds
+        shots = [("prompt", k, seed) for k in settings.values for seed in (seeds if k else seeds[:1])]
+        trained = [("trained", k, seed) for k in settings.values if k for seed in seeds]
+        return shots + trained + [("cost", k) for k in settings.values]
+
+    @staticmethod
+    def measure(bench: StudyBench, kind: str, k: int, seed: int = 0) -> dict:
+        lab = bench.lab
+        if kind == "cost":
+            return cost(bench, k)
+        texts = [example.text for example in lab.test_examples]
+        if kind == "prompt":
+            base, shots = lab.base(), examples(bench, k, seed)
+            found, tokens = classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, texts)
+            right = found == np.array([example.label for example in lab.test_examples])
+            return {"accuracy": float(right.mean()), "tokens": tokens, "classes": len(lab.task.classes)}
+        rate = bench.task_rate("lora")
+        model, history = bench.classify("lora", rate, examples(bench, k, seed), seed)
+        mean = float(np.mean([len(ids) for ids in lab.tokenizer.encode_many(texts)]))
+        return {"lr": rate, "accuracy": lab.accuracy(model), "tokens": mean, "seconds": history.seconds}
+
+    def reached(self, kind: str, k: int) -> Spread:
+        """Accuracy in percent."""
+        return self.spread("accuracy", kind, k, scale=100)
+
+    def above_chance(self, kind: str, k: int) -> bool:
+        """Whether more is right, beyond the scatter, than by chance, and of a prompt than without examples."""
+        one, floor = self.reached(kind, k), self.chance()
+        if kind == "prompt" and 0 in self.values:
+            floor = max(floor, self.reached("prompt", 0).mean)
+        return one.mean - one.half_range > floor
+
+    def cost(self, k: int) -> dict:
+        return self.records.rows["cost", k]
+
+    def crossover(self, k: int) -> int | None:
+        """Queries after which the time that training k examples took is saved; None where a prompt is no slower."""
+        cost = self.cost(k)
+        return crossover(self.spread("seconds", "trained", k).mean, cost["prompt_ms"], cost["trained_ms"])
+
+    def grid(self) -> Grid:
+        rows = []
+        for k in self.values:
+            cost, tokens = self.cost(k), next(self.records.of("prompt", k))["tokens"]
+            prompted = (str(k), self.reached("prompt", k).show(1), f"{tokens:.0f}", f"{cost['prompt_ms']:.1f}")
+            if not k:
+                rows.append((*prompted, *["–"] * 5))
+                continue
+            tokens = next(self.records.of("trained", k))["tokens"]
+            queries = self.crossover(k) if self.above_chance("trained", k) else None
+            trained = (self.reached("trained", k).show(1), f"{tokens:.0f}", f"{cost['trained_ms']:.1f}")
+            seconds = f"{self.spread('seconds', 'trained', k).mean:.1f}"
+            rows.append((*prompted, *trained, seconds, "–" if queries is None else f"{queries:,}"))
+        return Grid(
+            "k examples in the prompt, or k examples trained (LoRA)",
+            ("k", "prompt\n%", "tokens", "ms", "trained\n%", "tokens", "ms", "train\ns", "pays off\nafter"),
+            rows,
+            f"Accuracy on held-out sentences (chance {self.chance():.1f} %), tokens and milliseconds per query, one at "
+            "a time on one thread; seconds of training, and the queries after which they are saved, where training is "
+            "above chance. "
+            f"{self.in_words(self.reached('prompt', k).count for k in self.values if k)}",
+        )
+
+    @styled
+    def figure(self):
+        """Accuracy and cost a query against the number of examples, prompted and trained."""
+        figure = figure_of("Prompting against fine-tuning: k examples", 4.2)
+        left, right = figure.subplots(1, 2)
+        looks = {"prompt": ("in the prompt", "few-shot"), "trained": ("trained (LoRA)", "lora")}
+        for kind, (words, method) in looks.items():
+            amounts = [k for k in self.values if k or kind == "prompt"]
+            errorbar(left, method, amounts, [self.reached(kind, k) for k in amounts], words)
+            right.plot(amounts, [self.cost(k)[f"{kind}_ms"] for k in amounts], **LOOKS[method])
+        base_line(left, self.chance(), "chance")
+        left.set(xlabel="examples k", ylabel="accuracy (%)", ylim=(0, None))
+        right.set(xlabel="examples k", ylabel="milliseconds per query", ylim=(0, None))
+        for axes in (left, right):
+            axes.set_xscale("symlog", base=2, linthresh=1)
+            axes.set_xticks(self.values, [str(k) for k in self.values])
+            axes.set_xticks([], minor=True)
+            axes.set_xlim(-0.4, 1.3 * self.values[-1])
+        return with_legend(figure)
+
+    def sentence(self) -> str:
+        prompted, trained = ({k: self.reached(kind, k) for k in self.values if k} for kind in ("prompt", "trained"))
+        ahead, behind = apart(trained, prompted)
+        most, chance = self.values[-1], self.chance()
+        queries, cost = self.crossover(most), self.cost(most)
+        said = f"With {most} examples, {prompted[most].show(1)} % are right by prompt and "
+        said += f"{trained[most].show(1)} % after training"
+        per_query = f"A query takes {cost['prompt_ms']:.1f} ms by prompt and {cost['trained_ms']:.1f} ms trained"
+        if not any(self.above_chance(kind, k) for kind in ("prompt", "trained") for k in prompted):
+            return f"{said}; both are at chance ({chance:.1f} %), so that neither way is the better one. {per_query}."
+        if all(one.mean - one.half_range <= chance for one in prompted.values()):
+            said += f"; no prompt is clearly above chance ({chance:.1f} %)"
+        if ahead and behind:
+            said += f". Training is ahead at k = {listed(ahead)}, the prompt, unlike published, at k = {listed(behind)}"
+        elif ahead:
+            said += f". Training is ahead at k = {listed(ahead)}, as published"
+        elif behind:
+            said += f". Unlike published, the prompt is ahead at k = {listed(behind)}"
+        else:
+            said += ". At no k are they apart by more than the seeds scatter, unlike published"
+        if queries is None:
+            return said + ". A query by prompt is no slower here, so the time of training never pays off."
+        return f"{said}. {per_query}, so that training has paid off after {queries:,} queries."

@@ -1,0 +1,300 @@
+"""pytest tests/measure/test_compare_model.py: the cells of a comparison on a tiny chat model, its tables, bad input."""
+
+import json
+import re
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from experiments import compare_model, compare_model_report
+from experiments.__main__ import main
+from experiments.compare_model import ROWS, ModelComparison, ModelSettings
+from experiments.compare_model_report import ModelResult, mean_and_error
+from experiments.results import founding
+from minilora.data import knowledge
+from minilora.errors import MiniloraError
+from minilora.measure.records import Records
+from minilora.peft import METHODS
+from minilora.train import defaults
+from tests.helpers import tiny_chat
+from tests.measure.test_curve import rows, write
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny chat model, 60 examples of two labels, and a text."""
+    folder = tmp_path_factory.mktemp("compare")
+    texts = [row["prompt"] + row["response"] for row in rows(30)] + [one.beginning for one in knowledge.questions()]
+    tiny_chat.save(folder / "model", texts)
+    write(folder / "train.jsonl", rows(60))
+    (folder / "text").mkdir()
+    for i in range(40):
+        (folder / "text" / f"{i}.txt").write_text(f"Part {i} is a joy. " * 20)
+    (folder / "text" / "latin.txt").write_bytes(b"caf\xe9")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(defaults, "LEAST_STEPS", 2)
+
+
+def settings(folder, data: str = "train.jsonl", **other) -> ModelSettings:
+    small = ModelSettings(
+        str(folder / "model"),
+        str(folder / data),
+        str(folder / "train.jsonl"),
+        rows=("lora", "full"),
+        examples=8,
+        validation_examples=12,
+        test_examples=20,
+        shots=(1, 2),
+        contexts=(4, 8),
+        characters=2_000,
+        text_steps=2,
+        test_characters=800,
+        validation_characters=400,
+        seeds=(0, 1),
+        most_rates=3,
+    )
+    return replace(small, **other)
+
+
+@pytest.fixture(scope="module")
+def measured(folder, tmp_path_factory):
+    """Records of the task and of the text."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(defaults, "LEAST_STEPS", 2)
+        out = tmp_path_factory.mktemp("records")
+        for data in ("train.jsonl", "text"):
+            compare_model.run(out / data, settings(folder, data))
+        return out
+
+
+def read(measured, data: str = "train.jsonl") -> ModelResult:
+    return ModelResult.read(measured / data)
+
+
+def test_every_cell_is_measured(measured):
+    keys = [tuple(key) for key in read(measured).records.rows]
+    assert {key for key in keys if key[0] != "rate"} == {
+        ("base",),
+        *(("prompt", seed) for seed in (0, 1)),
+        *(("trained", row, seed) for row in ("lora", "full") for seed in (0, 1)),
+        *((kind, row) for kind in ("memory", "cost") for row in ("lora", "full")),
+    }
+    assert {key[1] for key in keys if key[0] == "rate"} == {"base", "few-shot", "lora", "full"}
+
+
+def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path, capsys):
+    compare_model.run(tmp_path, settings(folder, "text", rows=("qlora",), seeds=(0,)))
+    result = ModelResult.read(tmp_path)
+    assert result.records.rows["base", "qlora"]["bits"] != result.base["bits"]
+    assert [row[0] for row in result.quality_grid().rows[:2]] == ["base as it is", "base as it is, for QLoRA"]
+    assert "note: left out of" in capsys.readouterr().err  # the file that is not text
+
+
+def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
+    for data in ("train.jsonl", "text"):
+        records = read(measured, data).records
+        for row in ("lora", "full"):
+            losses = {one["key"][2]: one["loss"] for one in records.of("rate", row)}
+            assert len(losses) == 3
+            assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
+
+
+def test_without_a_search_rates_are_those_of_finetune(folder, tmp_path):
+    asked = settings(folder, rows=("lora",), seeds=(0,), default_rates=True)
+    records = compare_model.run(tmp_path, asked)
+    lr = METHODS["lora"].rate(defaults.base_size(ModelComparison(asked).subject.base))
+    assert records.rows["trained", "lora", 0]["lr"] == lr and not any(records.of("rate", "lora"))
+    assert "All at the default rates of `finetune`, without a search." in ModelResult(records).quality_grid().caption
+    compare_model.run(tmp_path, replace(asked, default_rates=False), resume=True)  # the search may follow
+    result = ModelResult.read(tmp_path)
+    assert len(list(result.records.of("rate", "lora"))) == 3 and "default" not in result.quality_grid().caption
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_run_again_is_the_same(folder, measured):
+    """Whoever measures one cell anew finds what the records say."""
+    again = ModelComparison(settings(folder))
+    for row in read(measured).records.of("trained", "lora"):
+        found = again.trained("lora", row["lr"], row["key"][2])
+        assert {name: row[name] for name in found if name != "seconds"} == {
+            n: found[n] for n in found if n != "seconds"
+        }
+
+
+def test_a_run_that_was_stopped_goes_on(folder, measured, tmp_path, capsys):
+    lines = (measured / "train.jsonl" / "records.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"trained", "full"' not in line]
+    (tmp_path / "records.jsonl").write_text("".join(kept))
+    compare_model.run(tmp_path, settings(folder), resume=True)
+    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == len(lines)
+
+
+def test_rows_and_seeds_may_be_added_later(folder, measured):
+    facts = [ModelComparison(one).facts() for one in (settings(folder), settings(folder, rows=("ia3",), seeds=(7,)))]
+    assert facts[0] == facts[1]
+    assert ModelComparison(settings(folder, examples=4)).facts() != facts[0]
+
+
+def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
+    task = ModelComparison(settings(folder)).subject
+    asked = lambda ones: {one[0]["content"] for one in ones}  # noqa: E731
+    learned, held_back, tested = map(asked, (task.task.train, task.held_back, task.curve.test))
+    assert len(held_back) == 12 and len(tested) == task.facts()["tested"] and learned
+    assert not learned & held_back and not learned & tested and not held_back & tested
+
+
+def test_questions_that_are_right_are_kept_one_by_one(folder, measured):
+    comparison = ModelComparison(settings(folder))
+    for row in read(measured).records.of("trained"):
+        assert read(measured)._right(row).mean() == row["accuracy"]
+    score = comparison.subject.curve.score(comparison.subject.base, comparison.subject.curve.test)
+    expected = [one[-1]["content"] for one in comparison.subject.curve.test]
+    right = read(measured)._right(read(measured).base)
+    assert right.tolist() == [float(a == b) for a, b in zip(score.predicted, expected, strict=True)]
+
+
+def test_one_seed_on_a_text_is_not_compared(tmp_path):
+    header = {"model": "m", "data": "d"}
+    records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
+    for row, bits in (("lora", 1.0), ("dora", 0.9)):
+        records.add(("trained", row, 0), bits=bits)
+    assert ModelResult(records).ahead("dora") is None
+    for row, bits in (("lora", 1.1), ("dora", 1.02)):
+        records.add(("trained", row, 1), bits=bits)
+    assert ModelResult(records).ahead("dora") == (pytest.approx(0.09), pytest.approx(0.01))
+    said = founding.variants(ModelResult(records))
+    assert said.endswith("its own learning rates. Two seeds, too few to tell: DoRA.")
+    for row, bits in (("lora", 1.2), ("dora", 1.1)):
+        records.add(("trained", row, 2), bits=bits)
+    assert founding.variants(ModelResult(records)).endswith("DoRA by more than two standard errors.")
+
+
+def test_being_too_sure_of_itself_does_not_count_against_a_rate():
+    """Scores that are eight times as far apart say the same, and lose the same; wrong ones do not."""
+    gold = np.array([0, 1, 1, 0, 1])
+    scores = np.array([[2.0, 0], [0, 1], [0.5, 0], [3, 0], [0, 2]])
+    losses = [
+        min(compare_model.cross_entropy(scores * sure / t, gold) for t in compare_model.TEMPERATURES) for sure in (1, 8)
+    ]
+    assert losses[0] == pytest.approx(losses[1]) and losses[0] < compare_model.cross_entropy(8 * scores, gold)
+    assert compare_model.cross_entropy(np.zeros((5, 2)), gold) == pytest.approx(np.log(2))
+
+
+def test_other_questions_and_other_seeds_would_both_change_a_difference():
+    seeds, questions = np.array([0.0, 1.0, 11.0]), np.random.default_rng(0).integers(-1, 2, 200).astype(float)
+    of_seeds, of_questions = seeds.std(ddof=1) / np.sqrt(3), questions.std(ddof=1) / np.sqrt(200)
+    assert mean_and_error(np.tile(seeds[:, None], 200)) == (pytest.approx(4), pytest.approx(of_seeds))
+    assert mean_and_error(np.tile(questions, (3, 1))) == (pytest.approx(questions.mean()), pytest.approx(of_questions))
+    mean, error = mean_and_error(seeds[:, None] + questions)
+    assert mean == pytest.approx(4 + questions.mean()) and error == pytest.approx(np.hypot(of_seeds, of_questions))
+
+
+def test_the_scatter_of_single_answers_is_no_scatter_of_seeds():
+    """Answers that differ at random alone: the error is that of all of them, as 3 x 200 questions would have it."""
+    drawn = np.random.default_rng(0).integers(-1, 2, (500, 3, 200)).astype(float)
+    errors = np.array([mean_and_error(one)[1] for one in drawn])
+    assert errors.mean() == pytest.approx(drawn.std() / np.sqrt(600), rel=0.2)
+    assert errors.mean() == pytest.approx(drawn.mean(axis=(1, 2)).std(ddof=1), rel=0.2)
+
+
+def test_rows_are_compared_on_the_same_questions(tmp_path):
+    """Two of eight questions gained and none lost: 25 points, whatever each accuracy scatters by."""
+    header = {"model": "m", "data": "d", "labels": ["a", "b"], "tested": 8, "examples": 4}
+    records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
+    records.add(("base",), accuracy=0.5, calibrated=0.5, english=1.0, quiz=0.5, total=100)
+    for seed in (0, 1):
+        for row, right in (("lora", 0b11110000), ("full", 0b11111100)):
+            facts = {"lr": 1e-3, "trainable": 1, "english": 1.1, "quiz": 0.5, "file_bytes": 1}
+            records.add(("trained", row, seed), accuracy=bin(right).count("1") / 8, right=f"{right:02x}", **facts)
+    result = ModelResult(records)
+    mean, error = result.ahead("full")
+    assert mean == 25 and error == pytest.approx(100 * np.std([0, 0, 0, 0, 1, 1, 0, 0], ddof=1) / np.sqrt(8))
+    assert result.ahead("lora") is None
+    full = {name: value for name, value in records.rows["trained", "full", 1].items() if name != "key"}
+    records.add(("trained", "dora", 1), **full)  # one seed: the questions scatter anyway
+    assert ModelResult(records).ahead("dora") == (mean, pytest.approx(error))
+    said = founding.variants(ModelResult(records))
+    assert said.startswith("DoRA differs from LoRA by +25.0 points") and said.endswith(
+        ". One seed, too few to tell: DoRA."
+    )
+    assert result.forgot("full", "english").mean == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("data, unit", [("train.jsonl", "accuracy"), ("text", "bits/char")])
+def test_tables_and_figures(measured, data, unit, tmp_path):
+    from io import StringIO
+
+    from rich.console import Console
+
+    file = StringIO()
+    compare_model_report.show(read(measured, data).records, tmp_path, Console(file=file, width=80))
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80 and unit in text
+    for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Times: ", "Figures: "):
+        assert words in text
+    assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
+
+
+def test_every_row_has_a_name_and_a_look():
+    looks = [compare_model_report.look_of(row) for row in ROWS]
+    assert len({compare_model_report.LABELS[row] for row in ROWS}) == len(ROWS) == len({str(look) for look in looks})
+
+
+def test_the_quiz():
+    questions = knowledge.questions()
+    assert len(questions) == 60 == len({one.beginning for one in questions})
+    for one in questions:
+        assert len(set(one.ends)) == 4 and all(re.fullmatch(r" \w[\w ]*", end) for end in one.ends)
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--data", "reviews"], "the following arguments are required: --model"),
+        (["--model", "smollm2", "--quick"], "unknown flag --quick"),
+        (["--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
+        (["--model", "smollm2", "--seeds", "0"], "--seeds must be at least 1"),
+        (["--model", "no-such-model"], "no-such-model"),
+    ],
+)
+def test_bad_flags_are_one_line(flags, words, tmp_path, capsys):
+    assert main(["compare", "--out", str(tmp_path / "out"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_free_answers_are_refused(folder, tmp_path, capsys):
+    data = write(tmp_path / "free.jsonl", [{"prompt": f"Say {i}", "response": f"This is {i}"} for i in range(100)])
+    with pytest.raises(compare_model.MiniloraError, match="free responses"):
+        ModelComparison(replace(settings(folder), data=str(data)))
+
+
+def test_the_process_that_measures_memory_is_told_the_settings(folder):
+    asked = json.loads(json.dumps(asdict(settings(folder))))
+    found = compare_model.of_process("experiments.compare_model", json.dumps(asked), "lora")
+    assert found["weights"] > 0 and found["gradients"] > 0 and found["peak"] >= found["weights"]
+
+
+def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
+    write(tmp_path / "few.jsonl", rows(40, start=300))
+    asked = settings(folder, examples=128, validation_examples=128, test_examples=5)
+    facts = compare_model.LabelledTask(replace(asked, data=str(tmp_path / "few.jsonl"))).facts()
+    assert facts["validation_examples"] < facts["examples"] < 64
+    write(tmp_path / "fewest.jsonl", rows(26, start=300))
+    with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
+        compare_model.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))
+
+
+def test_costs_that_were_not_measured_are_no_table(measured):
+    records = Records.read(measured / "text" / "records.jsonl", compare_model.KIND)
+    assert [grid.title.partition(":")[0] for grid in ModelResult(records).grids()][1:] == ["What it costs"]
+    for row in ("lora", "full"):
+        del records.rows["memory", row], records.rows["cost", row]
+    assert len(ModelResult(records).grids()) == 1

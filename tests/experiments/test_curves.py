@@ -1,0 +1,243 @@
+"""pytest tests/results/test_curves.py
+
+The curves of a step's speed, the cost model beside them, and their benchmark."""
+
+import json
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from benchmarks.curves import AXES, MIDDLE
+from experiments.results import curves, page
+from minilora.measure.records import Records
+from minilora.plan.activations import Step
+from minilora.plan.planner import flops, trainable
+from minilora.plan.shapes import Shape
+from minilora.plan.step_time import Rates, step_seconds, step_work
+from minilora.train.methods import Options
+
+pytestmark = pytest.mark.host
+ROOT = Path(__file__).parents[2]
+SHAPE, STEP, OPTIONS = Shape(2, 32, 48, 2, 2, 64, tied=True), Step(4, 128, workers=2), Options(rank=4)
+FIXED = {"layer": 0.002, "step": 0.003, "split_layer": 0.02, "split_step": 0.03}
+RATES = Rates(products=1e9, elements=1e8, exponentials=1e7, memory=1e6, **FIXED)
+
+
+# The cost model
+
+
+def test_the_work_of_a_step_by_hand():
+    n, h, f, layers = 512, 32, 48, 2
+    scores = 4 * 2 * layers * 128 * (128 + 64) // 2  # of each block of 64 queries, all keys up to its end
+    weights = layers * (4 * h * h + 3 * h * f) + 64 * h
+    work = step_work(SHAPE, "full", OPTIONS, STEP)
+    attention = 3 * 2 * 4 * 128 * 128 * h * layers
+    norms = (2 * layers + 1) * h
+    assert work["products"] == 2 * n * (3 * weights + 2 * layers * h) + attention
+    assert work["exponentials"] == scores + n * 64 + 2 * n * f * layers
+    a_token = layers * (52 * h + 2 * h + 15 * f) + 3 * 64
+    assert work["elementwise"] == n * a_token + 7 * scores + 2 * 3 * 64 * h
+    assert work["updates"] == 15 * (weights + norms)
+    assert work["memory"] == (weights + norms) * (40 + 12)  # two workers, one sum
+
+
+def test_lora_adds_its_updates_to_the_weights_where_the_rows_are_many():
+    few, many = Step(1, 8, workers=2), STEP  # 4 and 256 rows a worker, weights of 32 and 48 rows
+    assert step_work(SHAPE, "lora", OPTIONS, few)["products"] == _planned("lora", few)
+    made = 2 * 2 * 2 * (4 * 32 * 32 + 3 * 32 * 48)  # forward and backward, by 2 workers, in 2 layers
+    assert step_work(SHAPE, "lora", OPTIONS, many)["products"] == _planned("lora", many) + 2 * 4 * made
+
+
+def _planned(method: str, step: Step) -> float:
+    operations = flops(SHAPE, method, OPTIONS, step)
+    return sum(operations.values()) - operations["again"]
+
+
+@pytest.mark.parametrize("method", curves.METHODS)
+def test_what_grows_with_what(method):
+    work = step_work(SHAPE, method, OPTIONS, STEP)
+    twice = step_work(SHAPE, method, OPTIONS, replace(STEP, batch=8))
+    constant = 2 * 3 * 64 * 32 if method == "full" else 2 * 2 * 2 * 2 * (4 * 32 * 32 + 3 * 32 * 48)
+    assert work["updates"] == trainable(SHAPE, method, OPTIONS).counts.total(2) * 15
+    assert twice["elementwise"] - constant == 2 * (work["elementwise"] - constant)
+
+
+@pytest.mark.parametrize("method", curves.METHODS)
+@pytest.mark.parametrize(
+    ("step", "parts", "product_cores"),
+    [(replace(STEP, batch=16), 2, 2), (STEP, 1, 1), (Step(1, 2048, workers=2), 1, 2), (replace(STEP, workers=1), 1, 1)],
+    ids=["two parts", "worth one thread", "one sequence, its products shared out", "one core"],
+)
+def test_seconds_are_of_the_cores_that_work(step, parts, product_cores, method):
+    work = step_work(SHAPE, method, OPTIONS, replace(step, workers=parts))
+    seconds = step_seconds(SHAPE, method, OPTIONS, step, RATES)
+    assert seconds["products"] == work["products"] / 1e9 * step.workers / product_cores
+    assert seconds["elementwise"] == work["elementwise"] / 1e8 * step.workers / parts
+    assert seconds["updates"] == work["updates"] / 1e8
+    assert seconds["exponentials"] == work["exponentials"] / 1e7 * step.workers / parts
+    assert seconds["memory"] == work["memory"] / 1e6
+    assert seconds["fixed"] == pytest.approx(0.03 + 2 * 0.02 if parts == 2 else 0.003 + 2 * 0.002)
+
+
+# The record
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A cell of two sizes, three rounds each, the last of which was disturbed."""
+    settings = {"middle": MIDDLE, "axes": {"layers": [1, 2]}, "rank": 8, "rounds": 3}
+    records = Records.open(tmp_path / "curves.jsonl", curves.KIND, settings)
+    records.header["machine"]["cores"] = 2
+    rates = {"products": 1e11, "elements": 1e10, "exponentials": 1e9, "memory": 1e10, "layer": 1e-3}
+    rates |= {"step": 2e-3, "split_layer": 3e-3}
+    rates = {name: [rate] * 3 for name, rate in rates.items()} | {"split_step": [1e-3, 4e-3, 9e-3]}
+    seconds = {
+        "minilora": [[0.1, 0.1, 0.4], [0.2, 0.21, 0.6]],
+        "torch": [[0.15, 0.2, 0.8], [0.3, 0.42, 0.6]],
+        "products": [[0.05, 0.05, 0.05], [0.08, 0.08, 0.09]],
+    }
+    records.add(("full", "rates"), **rates)
+    records.add(("full", "layers"), **seconds)
+    return records
+
+
+def test_growth_and_ratio_are_medians_of_the_rounds_own(measured):
+    first, second = curves.curve(measured, "full", "layers")
+    assert (first.growth, first.expected, first.with_products, first.off) == (None,) * 4
+    assert second.growth == pytest.approx(2.0)  # of 2.0, 2.1 and 1.5; of the medians it would be 2.1
+    assert second.ratio == pytest.approx(1.5)  # of 1.5, 2.0 and 1.0
+    assert (first.minilora, first.torch, second.torch, first.tokens) == (0.1, 0.2, 0.42, 512)
+
+
+def test_the_cost_model_beside_it(measured):
+    fixed = {"layer": 1e-3, "step": 2e-3, "split_layer": 3e-3, "split_step": 4e-3}
+    rates, sizes = Rates(1e11, 1e10, 1e9, 1e10, **fixed), []
+    for layers in (1, 2):
+        shape = Shape(layers, 256, 688, 8, 8, 2048, tied=True)
+        sizes.append(step_seconds(shape, "full", Options(rank=8), Step(4, 128, workers=2), rates))
+    one, two = (sum(parts.values()) for parts in sizes)
+    point = curves.curve(measured, "full", "layers")[1]
+    assert point.theory == pytest.approx(two) and point.expected == pytest.approx(two / one)
+    assert point.off == pytest.approx(2.0 / (two / one) - 1)
+    one, two = one - sizes[0]["products"] + 0.05, two - sizes[1]["products"] + 0.08
+    assert point.with_products == pytest.approx(two / one)
+
+
+def test_the_table(measured):
+    grid = curves.grid(measured, "full")
+    assert [row[:6] for row in grid.rows] == [
+        ("layers", "1", "5,120", "2,560", "2.00", "–"),
+        ("", "2", "2,438", "1,219", "1.50", "2.00"),
+    ]
+    assert all(len(row) == len(grid.header) for row in grid.rows)
+    assert curves.grid(measured, "lora").rows == []  # not measured yet
+
+
+def test_a_growth_that_is_off_is_counted_and_asks_for_its_cause(measured):
+    point = curves.curve(measured, "full", "layers")[1]
+    measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.8] * 3
+    assert "Of 1 doublings, 0 make" in curves.in_words(measured)
+    assert "−20 %: full fine-tuning, layers 1 to 2" in curves.in_words(measured)
+    assert curves.causes(measured) == "- **Layers.** Not known yet."
+    measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.897] * 3  # shown as 10 %
+    assert "Of 1 doublings, 1 make" in curves.in_words(measured) and curves.causes(measured) == ""
+
+
+def test_the_figure_has_a_panel_an_axis_and_a_line_each(measured):
+    figure = curves.figure(measured, "full")
+    panel = figure.axes[0]
+    assert [line.get_label() for line in panel.get_lines()] == ["minilora", "PyTorch", "cost model"]
+    assert panel.get_lines()[0].get_ydata() == pytest.approx([5.12, 512 / 0.21 / 1000])
+    assert panel.get_xlabel() == "layers"
+
+
+def test_with_the_width_grow_mlp_and_heads():
+    size = curves.size_at(MIDDLE, "hidden", 1024)
+    assert (size["hidden"], size["intermediate"], size["heads"], size["layers"]) == (1024, 2752, 32, 4)
+    assert curves.size_at(MIDDLE, "batch", 1) == MIDDLE | {"batch": 1}
+
+
+def test_the_committed_record_is_whole_and_every_growth_off_has_its_cause():
+    records = Records.read(page.ROOT / page.RECORDS / curves.FILE, curves.KIND)
+    assert records.header["settings"]["axes"] == AXES
+    for method in curves.METHODS:
+        for axis, points in curves.curves(records, method).items():
+            assert len(points) == 5
+            for before, point in zip(points, points[1:], strict=False):
+                if not point.is_near:
+                    assert axis in curves.CAUSES, (method, axis, before.value, point.value, point.off)
+        assert set(curves.curves(records, method)) == set(AXES)
+
+
+# The benchmark
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """`benchmarks.curves`, where its processes are stand-ins that take known times."""
+    monkeypatch.syspath_prepend(ROOT)
+    module = import_module("benchmarks.curves")
+    known = {"product": 0.01, "element": 0.001, "exponential": 0.002, "memory": 0.1}
+    known |= {"1 whole": 0.003, "9 whole": 0.011, "1 split": 0.009, "9 split": 0.033}
+    started = {}
+
+    class Stand:
+        def __init__(self, name, *arguments):
+            self.name = name
+            started[name] = arguments
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *error: None  # noqa: E731
+
+    def take_turns(runners, rounds, seconds):
+        return {r.name: [{"seconds": known.get(r.name, len(r.name))}] * rounds for r in runners}
+
+    monkeypatch.setattr(module, "Runner", Stand)
+    monkeypatch.setattr(module, "step_runner", lambda *arguments, name: Stand(name, *arguments))
+    monkeypatch.setattr(module, "take_turns", take_turns)
+    monkeypatch.setattr("minilora.blas.cores", lambda: 2)
+    return module, started
+
+
+def test_what_the_benchmark_keeps_of_the_machine(benchmark):
+    module, started = benchmark
+    found = module.measure_rates({"rounds": 2}, "lora")
+    assert found["products"] == [pytest.approx(2 * 2 * 1024**3 / 0.01)] * 2
+    assert found["elements"] == [pytest.approx(2 * module.BLOCK * module.BLOCKS / 0.001)] * 2
+    assert found["exponentials"] == [pytest.approx(2 * module.BLOCK * module.BLOCKS / 0.002)] * 2
+    assert found["memory"] == [pytest.approx(2 * 2 * 4 * module.LARGE / 0.1)] * 2
+    assert found["layer"] == pytest.approx([0.001] * 2)  # (0.011 - 0.003) / 8
+    assert found["step"] == pytest.approx([0.002] * 2)
+    assert found["split_layer"] == pytest.approx([0.003] * 2) and found["split_step"] == pytest.approx([0.006] * 2)
+    assert (started["9 split"][0], started["9 split"][1:]) == ("all threads", started["9 whole"][1:])
+    library, size, method = started["9 whole"]
+    assert (library, method) == ("minilora", "lora") and '"layers": 9' in size and '"batch": 2' in size
+
+
+def test_what_the_benchmark_keeps_of_an_axis(benchmark):
+    module, started = benchmark
+    settings = {"middle": MIDDLE, "axes": {"batch": [1, 16]}, "rounds": 2}
+    found = module.measure(settings, "lora", "batch")
+    assert found["torch"] == [[7, 7], [8, 8]]  # the lengths of "torch 1" and "torch 16"
+    assert set(found) == {"minilora", "torch", "products"}
+    library, size, method = started["minilora 16"]
+    assert (library, method) == ("minilora", "lora") and '"batch": 16' in size
+
+
+def test_a_size_is_a_name_or_json(benchmark):
+    step = import_module("benchmarks.step")
+    assert step.find_size("hidden 64, 2 layers")["hidden"] == 64
+    assert step.find_size('{"hidden": 3, "batch": 1}') == {"hidden": 3, "batch": 1}
+    for wrong in ("hidden 3", "{hidden}"):
+        with pytest.raises(step.argparse.ArgumentTypeError, match="no JSON"):
+            step.size_argument(wrong)
+
+
+@pytest.mark.parametrize("name", ["minilora", "products"])
+def test_a_process_serves_a_size_with_a_batch_of_its_own(name, benchmark, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    size = {"vocab": 8, "hidden": 8, "intermediate": 8, "layers": 1, "heads": 2, "length": 70, "batch": 1}
+    with import_module("benchmarks.step").step_runner(name, json.dumps(size), "full") as runner:
+        assert runner.steps(1)["loss"] >= 0

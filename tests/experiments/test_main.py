@@ -1,0 +1,49 @@
+"""pytest tests/experiments/test_main.py: the command line of the experiments is as minilora's own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from experiments.__main__ import COMMANDS, main
+
+pytestmark = pytest.mark.host
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
+def test_help_has_an_example_and_is_no_wider_than_80_columns(command, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert main([*command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: {' '.join(('python -m experiments', *command))} ") and "example" in out
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "required: command"),
+        (["studdy"], "did you mean 'study'"),
+        (["study", "--no-such-flag"], "unknown flag --no-such-flag"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, words, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and words in err and err.count("\n") == 1
+
+
+def test_a_reader_who_leaves_is_no_success():
+    """By rich, which ends the program itself."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as output:
+        done = subprocess.run([sys.executable, "-m", "experiments", "study"], stdout=output, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", "experiments", "study"], stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (2, b"minilora: No space left on device\n")

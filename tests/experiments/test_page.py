@@ -1,0 +1,183 @@
+"""pytest tests/results/test_page.py: measured numbers in the project's texts are what the committed records say."""
+
+import copy
+import json
+import re
+from shutil import copytree
+
+import pytest
+
+from experiments.compare_model_report import FIGURES as MODEL_FIGURES
+from experiments.results import curves, founding
+from experiments.results import jargon as jargon_record
+from experiments.results import page as results
+from experiments.studies import STUDIES
+from minilora.demo import teach_report
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats.atomic import to_json
+from minilora.measure import compare_report
+
+pytestmark = pytest.mark.host
+JARGON = results.ROOT / results.PACKAGED / jargon_record.FILE
+KNOWN = {"comparison.lora.share": "5.9 %"}
+
+
+def test_the_page_is_what_the_records_say():
+    assert (results.ROOT / results.PAGE).read_text() == results.page()
+    figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
+    ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES}
+    ours |= {f"curve-{task}" for task in results.measured_curves()}
+    models = founding.Founding(results.ROOT / results.RECORDS).results
+    ours |= {f"model-{subject}-{name}" for subject, one in models.items() if one.rows for name in MODEL_FIGURES}
+    assert figures == ours | {f"study-{name}" for name in STUDIES}
+    assert set(results.measured_studies()) == set(STUDIES)
+
+
+@pytest.mark.parametrize("path", results.texts(), ids=lambda path: str(path.relative_to(results.ROOT)))
+def test_marked_numbers_are_what_the_records_say(path):
+    text = path.read_text()
+    assert text == results.fill(text, results.values())
+
+
+@pytest.mark.parametrize("path", results.texts(), ids=lambda path: str(path.relative_to(results.ROOT)))
+def test_no_line_within_a_paragraph_begins_with_a_marked_number(path):
+    """For Markdown, a line that begins with a comment ends the paragraph; what fills a line may."""
+    begins = re.compile(r"^[ \t]*<!-- measured: [^>]*-->[^\n]+<!-- / -->[ \t]*[^\s]", re.MULTILINE)
+    assert not begins.findall(path.read_text())
+
+
+def test_readme_has_such_numbers():
+    assert results.MARKED.search((results.ROOT / "README.md").read_text())
+
+
+def test_a_number_is_replaced_where_it_is_marked_and_nowhere_else():
+    text = "5 % and <!-- measured: comparison.lora.share -->5 %<!-- / -->, 5 %"
+    filled = "5 % and <!-- measured: comparison.lora.share -->5.9 %<!-- / -->, 5 %"
+    assert results.fill(text, KNOWN) == filled == results.fill(filled, KNOWN)
+
+
+def test_a_name_that_was_not_measured_is_an_error():
+    with pytest.raises(MiniloraError, match=r"README.md: nothing measured is called comparison\.lorra\.share"):
+        results.fill("<!-- measured: comparison.lorra.share -->1<!-- / -->", KNOWN, "README.md")
+
+
+# The record of the jargon
+
+
+@pytest.fixture
+def jargon():
+    """The results of a full run, of which some round numbers are known."""
+    record = copy.deepcopy(jargon_record.read(JARGON))
+    record |= {"quick": False, "command": "minilora demo --model smollm2", "adapter": "/tmp/here", "replay": 50}
+    record["training"] |= {"losses": [3.0, 2.0], "seconds": 100.0}
+    times = {"before": 0.5, "few-shot": 0.6, "open book": 0.3, "after": 0.4}
+    for number, (name, seconds) in enumerate(times.items(), start=1):
+        row = record["rows"][name]
+        row |= {"seconds": seconds, "prompt_tokens": 10.2 * number}
+        row["scores"] = {"phrasings": {"f1": number / 5, "exact": 0.1, "count": 80}, "uses": row["scores"]["uses"]}
+    record["rows"]["after"] |= {"quiz": 27}
+    record["samples"] = [
+        {
+            "test": test,
+            "question": f"{test} {i}?",
+            "expected": "It.",
+            **dict.fromkeys(teach_report.ROWS, "a | *b*\n<i>"),
+        }
+        for test in ("phrasings", "uses")
+        for i in range(9)
+    ]
+    return record
+
+
+@pytest.fixture
+def a_root(tmp_path, jargon):
+    """A project with the committed records but for that of the jargon, and a text."""
+    for folder in (results.RECORDS, results.PACKAGED):
+        copytree(results.ROOT / folder, tmp_path / folder)
+    (tmp_path / results.PAGE).parent.mkdir()
+    (tmp_path / "README.md").write_text("<!-- measured: jargon.after.phrasings.f1 -->1 %<!-- / -->")
+    (tmp_path / "results.json").write_bytes(to_json(jargon))
+    return tmp_path
+
+
+def test_the_committed_record_is_what_is_kept_of_a_run():
+    """If this fails: python -m experiments.results.page"""
+    assert JARGON.read_bytes() == to_json(jargon_record.read(JARGON))
+
+
+def test_a_lesson_and_a_notebook_show_it():
+    page = (results.ROOT / "lessons" / "13_choosing" / "giant.md").read_text()
+    named = {match["name"] for match in results.MARKED.finditer(page)}
+    assert {"jargon.caution", "jargon.table", "jargon.after.phrasings.f1", "jargon.few-shot.pays_off"} <= named
+    notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text())
+    printed = "".join("".join(out.get("text", "")) for cell in notebook["cells"] for out in cell.get("outputs", []))
+    for sentence in teach_report.claims(jargon_record.read(JARGON)):
+        assert sentence in printed, "python -m minilora.classroom.publish.notebooks 13"
+
+
+@pytest.mark.slow
+def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
+    results.keep_jargon(a_root / "results.json", a_root)
+    results.write(a_root)
+    record = jargon_record.read(a_root / results.PACKAGED / jargon_record.FILE)
+    assert "losses" not in record["training"] and "adapter" not in record
+    assert [sample["question"] for sample in record["samples"]] == [
+        f"{test} {i}?" for test in ("phrasings", "uses") for i in range(jargon_record.SAMPLES)
+    ]
+    assert "/tmp/here" not in (a_root / results.PACKAGED / jargon_record.FILE).read_text()
+    assert "-->80 %<!--" in (a_root / "README.md").read_text()
+    page = (a_root / results.PAGE).read_text()
+    assert "| fine-tuned | 80 % |" in page and jargon_record.CAUTION not in page
+    assert r"| a \| \*b\* \<i\> |" in page
+    assert (a_root / results.FIGURES / "jargon.png").is_file()
+
+
+def test_a_quick_run_says_so(a_root, jargon):
+    quick = jargon | {"quick": True, "command": "minilora demo --model smollm2 --quick"}
+    (a_root / "results.json").write_bytes(to_json(quick))
+    results.keep_jargon(a_root / "results.json", a_root)
+    assert f"**{jargon_record.CAUTION}**" in results.page(a_root)
+    assert jargon_record.values(quick)["jargon.caution"] == jargon_record.CAUTION
+    assert jargon_record.values(jargon)["jargon.caution"] == ""
+
+
+def test_values_of_the_jargon(jargon):
+    known = jargon_record.values(jargon)
+    expected = {
+        "before.phrasings.f1": "20 %",
+        "open-book.phrasings.exact": "10 %",
+        "after.tokens": "41",
+        "after.quiz": "27",
+        "few-shot.pays_off": "after 500 questions",  # 100 s / (0.6 s - 0.4 s)
+        "open-book.pays_off": "never (a question by prompt took no longer)",
+        "trainable": "1,221,120",
+        "replay": "50",
+    }
+    assert {name: known[f"jargon.{name}"] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"command": "minilora demo --model smollm2 --jsonl own.jsonl"}, "it is of 'minilora demo.*own.jsonl'"),
+        ({"quick": True}, "should be of 'minilora demo --model smollm2 --quick'"),
+        ({"rows": {"before": {}, "after": {}}}, "no results of minilora demo"),
+        ({"rows": 3}, "no record of the jargon"),
+        ({"samples": [{}]}, "no record of the jargon"),
+        ({"training": {}}, "trainable"),
+    ],
+)
+def test_other_results_are_no_record(change, words, jargon, tmp_path):
+    (tmp_path / "r.json").write_bytes(to_json(jargon | change))
+    with pytest.raises(FormatError, match=words):
+        jargon_record.read(tmp_path / "r.json")
+    assert results.main(["--jargon", str(tmp_path / "r.json")]) == 2
+
+
+def test_what_a_picture_of_the_scores_shows(jargon):
+    figure = jargon_record.scores(jargon)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*teach_report.ROWS.values()]
+    assert [bar.get_width() for bar in axes.containers[0]] == pytest.approx([20, 40, 60, 80])
+    assert "quick" not in figure.get_suptitle()
+    assert "quick" in jargon_record.scores(jargon | {"quick": True}).get_suptitle()

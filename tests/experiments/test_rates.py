@@ -1,0 +1,48 @@
+"""pytest tests/measure/test_rates.py: the learning rates that methods take are the best of those in the records."""
+
+from math import inf
+
+import pytest
+
+from experiments import compare_model, rates
+from experiments.results.founding import SUBJECTS
+from experiments.results.page import RECORDS, ROOT
+from minilora.measure.records import Records
+from minilora.peft import METHODS
+from minilora.peft.method import SIZES
+
+RESULTS = ROOT / RECORDS
+
+
+ON_BASE = Records.read(RESULTS / rates.FILE, rates.KIND)
+ON_LARGE = [Records.read(RESULTS / f"model-{data}.jsonl", compare_model.KIND) for data in SUBJECTS]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_takes_the_best_rate_that_was_tried_on_the_base(name):
+    losses = rates.tried_on_base(ON_BASE, name)
+    assert METHODS[name].rate(SIZES[0]) == pytest.approx(min(losses, key=losses.get), rel=0.1)  # to a digit
+    assert min(losses) < METHODS[name].rate(SIZES[0]) < max(losses)  # none is outermost
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_takes_the_rate_that_does_well_on_all_data(name):
+    found = [rates.tried_on_large(records, name) for records in ON_LARGE]
+    for losses in filter(None, found):
+        rates_tried = losses.keys() - {0}
+        assert min(rates_tried) < min(rates_tried, key=losses.get) < max(rates_tried)  # none is outermost
+    regrets = rates.regrets(*found)
+    assert METHODS[name].rate(SIZES[1]) == pytest.approx(min(regrets, key=regrets.get), rel=0.1)
+
+
+def test_regrets_are_of_rates_that_were_tried_everywhere():
+    found = {0: 0.8, 1e-3: 0.5, 3e-3: 0.4, 9e-3: inf}, {0: 2.5, 3e-4: 3.0, 1e-3: 2.0, 3e-3: 2.2, 9e-3: 2.1}, {}
+    assert rates.regrets(*found) == pytest.approx({1e-3: 0.25, 3e-3: 0.4, 9e-3: inf})
+
+
+def test_the_table_has_what_was_tried():
+    grid = rates.grid(ON_BASE, ON_LARGE)
+    assert [row[0] for row in grid.rows] == [method.label for method in METHODS.values()]
+    assert not any(cell == "–" for row in grid.rows for cell in row)
+    lora = next(row for row in grid.rows if row[0] == "LoRA")
+    assert "0.0005: 0.362" in lora[4] and "0.0015: 0.294" in lora[5] and "0.0045: 1.087" in lora[6]
