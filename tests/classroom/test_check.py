@@ -92,7 +92,7 @@ def lesson(tmp_path, monkeypatch, sandbox):
     (folder / "solution.py").write_text(SOLUTION)
     (folder / "checks.py").write_text(CHECKS)
     (folder / "driver.py").write_text(DRIVER)
-    (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n")
+    (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n", "utf-8")
     (folder / "exercise.py").write_text(Lesson(folder).source.exercise())
     monkeypatch.setattr("minilora.classroom.lessons.lesson.lessons_folder", lambda: tmp_path / "lessons")
     monkeypatch.setattr("minilora.commands.check.sandbox_here", lambda: nullcontext(sandbox))  # one for all is faster
@@ -254,7 +254,7 @@ def test_the_next_command_is_for_the_same_file(lesson, capsys, monkeypatch):
 
 def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 columns
     title = "Full fine-tuning and feature extraction: how much of the expert changes?"
-    (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n")
+    (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n", "utf-8")
     out = run(capsys, "03")[1]
     assert flat(out).startswith(f"Lesson 03, {title} not started ")
 

@@ -277,11 +277,14 @@ def term(tmp_path_factory):
     for i, name in enumerate(NAMES):
         student = name.split()[0].lower()
         lines.append(f"{student},{name},{student}@uni.example,{1000 + i}")
-        put(root / f"class/{student}/02_autograd.py", AUTOGRAD.source.text if i % 3 else AUTOGRAD.exercise.read_text())
+        put(
+            root / f"class/{student}/02_autograd.py",
+            AUTOGRAD.source.text if i % 3 else AUTOGRAD.exercise.read_text("utf-8"),
+        )
         if i % 10 == 3:
             text = wrong(LORA, "lora_forward", "no scale")
         else:
-            text = LORA.source.text if i % 10 != 4 else LORA.exercise.read_text()
+            text = LORA.source.text if i % 10 != 4 else LORA.exercise.read_text("utf-8")
         put(root / f"class/{student}/08_lora.py", text)
     (root / "class/åsa/08_lora.py").unlink()
     (root / "class/åsa/08_lora.py").symlink_to(root / "class/ada/08_lora.py")

@@ -202,7 +202,7 @@ def test_a_part_that_does_not_go_with_the_file_gives_nothing(lesson, sandbox):
 def test_the_report_counts_it_apart(lesson, sandbox, capsys, monkeypatch):
     monkeypatch.setattr("minilora.classroom.lessons.lesson.lessons_folder", lambda: lesson.folder.parent)
     monkeypatch.setattr("minilora.commands.check.sandbox_here", lambda: nullcontext(sandbox))
-    (lesson.folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n")
+    (lesson.folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n", "utf-8")
     path = submitted(lesson, double=HALF).path
     (lesson.folder / "exercise.py").write_text(path.read_text())
     assert main(["check", "03"]) == 1

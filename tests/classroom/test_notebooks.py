@@ -26,7 +26,7 @@ WITH_NAMES = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.st
 def cells_of(source: Path) -> list[str]:
     """The cells of a py:percent file, as a notebook holds them."""
     cells = []
-    for part in re.split(r"^# %%(.*)\n", source.read_text(), flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^# %%(.*)\n", source.read_text("utf-8"), flags=re.MULTILINE)[1:]:
         cells.append(part)
     kinds, bodies = cells[::2], cells[1::2]
     as_text = lambda body: "\n".join(line[2:] for line in body.strip().splitlines())  # noqa: E731
@@ -35,7 +35,7 @@ def cells_of(source: Path) -> list[str]:
 
 @WITH_NAMES
 def test_the_notebook_is_its_source_run_once_with_pictures(source):
-    notebook = json.loads(source.with_suffix(".ipynb").read_text())
+    notebook = json.loads(source.with_suffix(".ipynb").read_text("utf-8"))
     assert ["".join(cell["source"]) for cell in notebook["cells"]] == cells_of(source)
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     outputs = [output for cell in code for output in cell["outputs"]]
@@ -73,7 +73,7 @@ def names_called(tree: ast.AST) -> set[str]:
 
 @WITH_NAMES
 def test_a_slider_redraws_a_picture(source):
-    tree = ast.parse(source.read_text())
+    tree = ast.parse(source.read_text("utf-8"))
     functions = {node.name: names_called(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
     sliders = [
         ast.unparse(node.args[0])
@@ -126,7 +126,7 @@ def test_a_line_is_found_however_it_is_broken():
 
 @WITH_NAMES
 def test_code_is_shown_without_a_scroll_bar(source):
-    notebook = json.loads(source.with_suffix(".ipynb").read_text())
+    notebook = json.loads(source.with_suffix(".ipynb").read_text("utf-8"))
     code = "".join("".join(cell["source"]) + "\n" for cell in notebook["cells"] if cell["cell_type"] == "code")
     assert [line for line in code.splitlines() if len(line) > 88] == []
 

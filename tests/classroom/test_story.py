@@ -213,7 +213,8 @@ def test_a_file_is_either_read_or_held_out(story, tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "t.py").write_text('"""[test 1]"""')
     for i in range(40):
-        (tmp_path / f"m{i}.py").write_text(f'"""[module {i}]"""\ndef f():\n    """[function {i}] \\d é"""\n    "[no]"')
+        text = f'"""[module {i}]"""\ndef f():\n    """[function {i}] \\d é"""\n    "[no]"'
+        (tmp_path / f"m{i}.py").write_text(text, "utf-8")
     parts = [re.findall(r"\[(.+?)\]", bytes(part).decode()) for part in story.docstrings(tmp_path, "**/*.py")]
     assert sorted(parts[0] + parts[1]) == sorted(f"{kind} {i}" for kind in ("module", "function") for i in range(40))
     files = [{name.split()[1] for name in part} for part in parts]

@@ -143,7 +143,7 @@ def test_a_merged_model_goes_out_as_gguf(place, capsys):
 def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path, model, out, expected):
     (tmp_path / "there.gguf").write_bytes(b"there")
     (tmp_path / "link.gguf").symlink_to(tmp_path / "nothing")
-    tokenizer = json.loads((place / "run" / "model" / "tokenizer.json").read_text())
+    tokenizer = json.loads((place / "run" / "model" / "tokenizer.json").read_text("utf-8"))
     gpt2 = GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1, n_positions=32, eos_token_id=0, bos_token_id=0)
     GPT2LMHeadModel(gpt2).save_pretrained(tmp_path / "gpt2", json.dumps(tokenizer))
     shutil.copytree(place / "run" / "model", tmp_path / "lower")
@@ -428,8 +428,8 @@ def test_schedule_and_optimizer_are_those_of_the_flags(place, tmp_path):
 
 def test_an_output_whose_encoding_lacks_a_character_has_it_escaped(place, tmp_path):
     command = [sys.executable, "-m", "minilora", "generate", "--model", place / "run", "--max-new-tokens", "1"]
-    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-    done = subprocess.run([*command, "--prompt", "漢字"], capture_output=True, env=environment)
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "1"}
+    done = subprocess.run([*command, "--prompt", "漢字".encode()], capture_output=True, env=environment)
     assert done.returncode == 0 and done.stderr == b"" and done.stdout.startswith(rb"\u6f22\u5b57")
 
 

@@ -217,7 +217,7 @@ def test_a_file(tmp_path):
 
 def test_two_thousand_characters_of_anything_can_be_split(tmp_path):
     for text in (PROSE[:2000], "x" * 2000, "word " * 400, "line\n" * 400, "é" * 2000):
-        (tmp_path / "a.txt").write_text(text)
+        (tmp_path / "a.txt").write_text(text, "utf-8")
         assert all(split(load(tmp_path / "a.txt")))
 
 

@@ -61,10 +61,10 @@ def test_half_a_surrogate_pair_is_refused():
 
 
 def test_training_is_the_same_in_every_process():
-    code = f"from minilora.data.tokenizer import train_tokenizer as t; print(t({TEXTS!r}, 320).to_json())"
+    code = f"from minilora.data.tokenizer import train_tokenizer as t; print(t({TEXTS!a}, 320).to_json())"
     for seed in ("1", "2"):
-        env = os.environ | {"PYTHONHASHSEED": seed}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+        env = os.environ | {"PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, env=env)
         assert done.stdout == TOKENIZER.to_json() + "\n"
 
 
@@ -72,7 +72,7 @@ def test_files(tmp_path):
     path = tmp_path / "tokenizer.json"
     TOKENIZER.save(path)
     again = Tokenizer.from_file(path)
-    assert again.to_json() == TOKENIZER.to_json() == path.read_text()
+    assert again.to_json() == TOKENIZER.to_json() == path.read_text("utf-8")
     text = f"The value {END_OF_TEXT} of é"
     assert again.encode(text).tolist() == TOKENIZER.encode(text).tolist()
 
@@ -200,7 +200,7 @@ def test_a_chat_template_is_read_from_where_folders_have_it(tmp_path):
     assert read("b", {"chat_template": "x"}) == "x"
     several = [{"name": "tool_use", "template": "y"}, {"name": "default", "template": "z"}]
     assert read("c", {"chat_template": several}) == "z"
-    (folder(tmp_path / "d") / "chat_template.jinja").write_text("{{ é }}")
+    (folder(tmp_path / "d") / "chat_template.jinja").write_text("{{ é }}", "utf-8")
     assert read("d", {"chat_template": "x"}) == "{{ é }}"
     for bad in (3, "x" * 200_001):
         with pytest.raises(FormatError, match="the chat template must be text"):

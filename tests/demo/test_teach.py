@@ -91,8 +91,8 @@ def lesson(place):
 @each_subject
 def test_results_page_and_table_say_the_same(ran, subject):
     results, out = ran[subject]
-    assert json.loads((out / "results.json").read_text()) == results
-    page = (out / "report.html").read_text()
+    assert json.loads((out / "results.json").read_text("utf-8")) == results
+    page = (out / "report.html").read_text("utf-8")
     grid = teach_report.scores_grid(results)
     for row in grid.rows:
         assert "".join(f"<td>{cell}</td>" for cell in row) in page

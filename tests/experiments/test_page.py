@@ -23,7 +23,7 @@ KNOWN = {"comparison.lora.share": "5.9 %"}
 
 
 def test_the_page_is_what_the_records_say():
-    assert (results.ROOT / results.PAGE).read_text() == results.page()
+    assert (results.ROOT / results.PAGE).read_text("utf-8") == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
     ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES}
     ours |= {f"curve-{task}" for task in results.measured_curves()}
@@ -35,7 +35,7 @@ def test_the_page_is_what_the_records_say():
 
 @pytest.mark.parametrize("path", results.texts(), ids=lambda path: str(path.relative_to(results.ROOT)))
 def test_marked_numbers_are_what_the_records_say(path):
-    text = path.read_text()
+    text = path.read_text("utf-8")
     assert text == results.fill(text, results.values())
 
 
@@ -43,11 +43,11 @@ def test_marked_numbers_are_what_the_records_say(path):
 def test_no_line_within_a_paragraph_begins_with_a_marked_number(path):
     """For Markdown, a line that begins with a comment ends the paragraph; what fills a line may."""
     begins = re.compile(r"^[ \t]*<!-- measured: [^>]*-->[^\n]+<!-- / -->[ \t]*[^\s]", re.MULTILINE)
-    assert not begins.findall(path.read_text())
+    assert not begins.findall(path.read_text("utf-8"))
 
 
 def test_readme_has_such_numbers():
-    assert results.MARKED.search((results.ROOT / "README.md").read_text())
+    assert results.MARKED.search((results.ROOT / "README.md").read_text("utf-8"))
 
 
 def test_a_number_is_replaced_where_it_is_marked_and_nowhere_else():
@@ -106,10 +106,10 @@ def test_the_committed_record_is_what_is_kept_of_a_run():
 
 
 def test_a_lesson_and_a_notebook_show_it():
-    page = (results.ROOT / "lessons" / "13_choosing" / "giant.md").read_text()
+    page = (results.ROOT / "lessons" / "13_choosing" / "giant.md").read_text("utf-8")
     named = {match["name"] for match in results.MARKED.finditer(page)}
     assert {"jargon.caution", "jargon.table", "jargon.after.phrasings.f1", "jargon.few-shot.pays_off"} <= named
-    notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text())
+    notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text("utf-8"))
     printed = "".join("".join(out.get("text", "")) for cell in notebook["cells"] for out in cell.get("outputs", []))
     for sentence in teach_report.claims(jargon_record.read(JARGON)):
         assert sentence in printed, "python -m minilora.classroom.publish.notebooks 13"

@@ -101,7 +101,7 @@ def test_a_profile_is_shown_once_and_none_is_no_list():
 
 
 def test_the_page_has_every_row_of_every_record():
-    records, text = speed.read_all(page.ROOT / page.RECORDS), (page.ROOT / page.PAGE).read_text()
+    records, text = speed.read_all(page.ROOT / page.RECORDS), (page.ROOT / page.PAGE).read_text("utf-8")
     assert records
     for one in records:
         assert speed.heading(one) in text and all(f"| {each['name']} |" in text for each in one["rows"])

@@ -56,7 +56,7 @@ def test_a_folder_says_how_its_adapter_came_to_be(tmp_path, capsys):
     folder = tmp_path / "lora" / "adapter"
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == base
     assert folder_tokenizer(folder).config() == folder_tokenizer(tmp_path / "base" / "model").config()
-    assert training["data_sha256"] in (folder / "README.md").read_text()
+    assert training["data_sha256"] in (folder / "README.md").read_text("utf-8")
 
 
 def test_a_file_typed_elsewhere_is_found_from_the_adapter(tmp_path, monkeypatch):
