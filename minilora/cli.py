@@ -88,7 +88,7 @@ def _prepare_streams() -> None:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """What to write in place of characters that an encoding lacks: the error handler's text, and where to go on."""
+    """Replace characters that an encoding lacks; returns the text to write, and where to go on."""
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end].translate(PLAIN)
     return text.encode("ascii", "backslashreplace").decode(), error.end

@@ -1,1 +1,1 @@
-"""Where and how methods are measured: the lab, records of what was found, the comparison, the curve."""
+"""Measuring methods: the lab, records, the comparison, the curve."""

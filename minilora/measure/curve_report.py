@@ -67,7 +67,7 @@ class CurveResult:
         return max((self.reached("bayes", n) for n in self.measured("bayes")), key=lambda one: one.mean, default=None)
 
     def unfinished(self) -> str:
-        """How much is measured, if not all is: "12 of 33 cells are measured; …"."""
+        """Say how many cells are measured, and how to go on; "" if all are."""
         cells = cells_of(self.settings)
         done = sum(cell in self.records for cell in cells)
         return (

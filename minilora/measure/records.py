@@ -136,7 +136,7 @@ class Records:
 
 
 def results_folder() -> Path:
-    """Where the package keeps the records that notebooks show."""
+    """Return the folder of the records that come with the package, which notebooks show."""
     return Path(str(resources.files("minilora"))) / "assets" / "results"
 
 
