@@ -261,7 +261,7 @@ def test_the_quiz():
         (["--default-rates"], "--default-rates is of a comparison on a published model: give --model, too"),
         (["--model", "smollm2", "--quick"], "with --model, leave out --quick and --jobs"),
         (["--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
-        (["--model", "smollm2", "--seeds", "0"], "--seeds must be at least 1"),
+        (["--model", "smollm2", "--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
         (["--model", "no-such-model"], "no-such-model"),
     ],
 )

@@ -772,7 +772,7 @@ def test_the_list_names_every_question(capsys):
         (["data_types"], "did you mean 'data-types'"),
         (["--quick"], "--quick needs the name of a study"),
         (["--list", "--out", "x"], "--out needs the name of a study"),
-        (["rank", "--quick", "--model", "smollm2"], "--model: not allowed with argument --quick"),
+        (["rank", "--quick", "--model", "smollm2"], "--model and --quick exclude each other"),
         (["rank", "--model", "smolm2"], "did you mean"),
     ],
 )
