@@ -151,16 +151,6 @@ MISTAKES = [
     ),
     Mistake(
         "rotate",
-        "joined by NumPy",
-        """
-        half = x.shape[-1] // 2
-        a, b, cos, sin = x[..., :half], x[..., half:], np.cos(angles), np.sin(angles)
-        return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
-        """,
-        "NumPy function",
-    ),
-    Mistake(
-        "rotate",
         "a overwritten",
         """
         half = x.shape[-1] // 2
@@ -567,6 +557,15 @@ RIGHT = [
         )
         mlp = (self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
         return swiglu(rms_norm(x, self.post_attention_layernorm), *mlp) + x
+        """,
+    ),
+    Right(
+        "rotate",
+        "joined by NumPy",
+        """
+        half = x.shape[-1] // 2
+        a, b, cos, sin = x[..., :half], x[..., half:], np.cos(angles), np.sin(angles)
+        return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
         """,
     ),
 ]

@@ -483,21 +483,6 @@ MISTAKES = [
     ),
     Mistake(
         "merge",
-        "a Tensor as bias",
-        """
-        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
-        if not layers:
-            raise ValueError
-        for path, layer in layers:
-            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
-            bias = layer.base.bias
-            model.replace(path, nn.Linear.from_arrays(weight, bias))
-        return [path for path, _ in layers]
-        """,
-        "takes arrays",
-    ),
-    Mistake(
-        "merge",
         "merged, and still added",
         """
         layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
@@ -788,6 +773,20 @@ RIGHT = [
         if paths:
             return paths
         raise ValueError("no LoraLayer")
+        """,
+    ),
+    Right(
+        "merge",
+        "a Tensor as bias",
+        """
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+        if not layers:
+            raise ValueError
+        for path, layer in layers:
+            weight = layer.base.weight.data + layer.scaling * (layer.B.data @ layer.A.data)
+            bias = layer.base.bias
+            model.replace(path, nn.Linear.from_arrays(weight, bias))
+        return [path for path, _ in layers]
         """,
     ),
 ]

@@ -274,7 +274,7 @@ def module(student):
         answer.returns(
             instead={
                 "A product has the wrong shape: down.weight is (m, d), and up.weight is (d, m).": (
-                    raised("ValueError", "matmul")
+                    raised("ValueError", "does not fit")
                 ),
                 "NumPy's functions do not take Tensors: F.relu does.": raised("TypeError", "ufunc"),
             }
@@ -535,7 +535,7 @@ def inserting(student):
             instead={
                 INSIDE: raised("AttributeError"),
                 "Adapter(d, m, …): the width of the stream comes first, then the adapter's.": raised(
-                    "ValueError", "matmul"
+                    "ValueError", "does not fit"
                 ),
             }
         )

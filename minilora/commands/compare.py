@@ -4,7 +4,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_json, add_resume
+from minilora.commands.common import Parser, add_json, add_resume, whole
 
 
 def add(parser: Parser) -> None:
@@ -12,7 +12,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--out", default="runs/compare", help="folder of the results (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: three minutes")
     parser.add_argument("--methods", help="only these, with commas: lora,full,few-shot")
-    parser.add_argument("--seeds", type=int, help="how many (default: 3)")
+    parser.add_argument("--seeds", type=whole(1, 100), help="how many (default: 3)")
     parser.add_argument(
         "--jobs",
         type=int,

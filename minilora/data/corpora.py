@@ -355,7 +355,10 @@ def read_file(path: str | os.PathLike[str]) -> str:
 def _read(path: str | os.PathLike[str]) -> bytes:
     with open_regular(path) as file:
         _check_size(os.fstat(file.fileno()).st_size, show_path(path))
-        return _limited(file.read(SIZE_LIMIT + 1), show_path(path))
+        raw = file.read(SIZE_LIMIT + 1)
+        if raw is None:  # such as /proc/kmsg has nothing to say and would wait for more
+            raise FormatError(f"cannot read {show_path(path)}: there is nothing to read in it yet")
+        return _limited(raw, show_path(path))
 
 
 def _limited(raw: bytes, where: str) -> bytes:

@@ -104,7 +104,7 @@ def test_help_in_the_c_locale(monkeypatch, path):
 
 @each_command
 def test_a_wrong_flag(capsys, empty, path):
-    for flag in ("--no-such-flag", "-z", "--no_such_flag=3"):
+    for flag in ("--no-such-flag", "-z", "--no_such_flag=3", "-z=3"):
         code, _, err = first_words(capsys, empty, [*path, flag])
         assert code == 2 and f"unknown flag {flag.partition('=')[0]}" in err
 

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -311,6 +313,19 @@ def test_what_is_no_file(tmp_path):
     os.symlink(tmp_path / "nowhere", tmp_path / "broken")
     for path in (tmp_path / "pipe", tmp_path / "broken", "/dev/zero"):
         assert isinstance(refused(path, os.path.basename(path)), FormatError)
+
+
+def test_a_file_that_would_wait_for_more_is_refused(tmp_path, monkeypatch):
+    """As some of /proc are: regular files, from which nothing can be read yet."""
+
+    @contextmanager
+    def nothing_yet(path):
+        with open(path, "rb") as file:
+            yield SimpleNamespace(fileno=file.fileno, read=lambda size: None)
+
+    (tmp_path / "kmsg").write_text("x")
+    monkeypatch.setattr(corpora, "open_regular", nothing_yet)
+    refused(tmp_path, "kmsg", "nothing to read in it yet")
 
 
 def test_help_and_readme_name_every_corpus():

@@ -98,7 +98,7 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     [
         (["--methods", "lorra"], "did you mean 'lora'"),
         (["--methods", "few-shots"], "did you mean 'few-shot'"),
-        (["--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
         (["--jobs", "0"], "--jobs must be from 1 to 64, not 0"),
         (["--jobs", "-2"], "not -2"),
         (["--jobs", "1000000"], "not 1,000,000"),
