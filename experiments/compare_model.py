@@ -112,8 +112,6 @@ def settings_for(
     model: str, data: str, chosen: str | None = None, seeds: int | None = None, default_rates: bool = False
 ) -> ModelSettings:
     """The settings with only the rows in `chosen` (names with commas) and so many seeds. Raises MiniloraError."""
-    if seeds is not None and seeds < 1:
-        raise MiniloraError(f"--seeds must be at least 1, not {seeds}")
     rows = tuple(ROWS) if chosen is None else tuple(name.strip() for name in chosen.split(","))
     if strange := [name for name in rows if name not in ROWS]:
         raise MiniloraError(unknown("method", strange[0], ROWS))

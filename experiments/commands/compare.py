@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments import compare_model, compare_model_report
-from minilora.commands.common import Parser, add_json, add_resume
+from minilora.commands.common import Parser, add_json, add_resume, whole
 
 
 def add(parser: Parser) -> None:
@@ -23,7 +23,7 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument("--out", default="runs/compare", help="folder of the results (default: %(default)s)")
     parser.add_argument("--methods", help="only these, with commas: lora,full,few-shot")
-    parser.add_argument("--seeds", type=int, help="how many (default: 3)")
+    parser.add_argument("--seeds", type=whole(1, 100), help="how many (default: 3)")
     parser.add_argument("--default-rates", action="store_true", help="the learning rates of finetune, without a search")
     add_resume(parser, "comparison")
     add_json(parser)
