@@ -10,7 +10,7 @@ from pathlib import Path
 from minilora.commands.common import print_result
 from minilora.commands.rerun import read_config
 from minilora.data.tokenizer import Tokenizer
-from minilora.errors import NotLearned, print_notes
+from minilora.errors import MiniloraError, NotLearned, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.lr_search import find_lr, search_config
 from minilora.measure.task_report import share_with_interval
@@ -163,6 +163,8 @@ def _searched_lr(arguments: Namespace, model, text, config: TrainConfig, **pack)
     """The learning rate that a search finds; of a run that is resumed, the one that it found then."""
     if (lr := _resumed_settings(arguments).get("lr")) is not None:
         return float(lr)
+    if isinstance(text, recipes.Chats) and not text.chooses:
+        raise MiniloraError("--lr auto has too few validation rows to tell rates apart: give a file as --validation")
     tell = print if not arguments.json else lambda line: None
     sizes = {"batch_size": arguments.batch_size, "seq_len": arguments.seq_len} | pack
     tell(f"--lr auto: each rate for {search_config(config).steps} steps")
@@ -177,11 +179,16 @@ def _searched_lr(arguments: Namespace, model, text, config: TrainConfig, **pack)
 def _plan_of(config: TrainConfig, text, validation, batch_size: int, seq_len: int) -> str:
     """What is about to be done, in a line."""
     rows = config.steps * config.accumulate * batch_size
-    keeps = "; these are too few to choose a step by, so the end is kept" if defaults.too_few(validation) else ""
+    part, keeps = "validation", ""
+    if not defaults.chooses(text, validation):
+        keeps = ",\nwhich are too few to choose a step by: the end of the run is kept"
+    if isinstance(text, recipes.Chats) and not text.chooses:
+        part = "test"
+        keeps = "\nA validation part would be too small to choose a step by: it is trained on, too, and the end is kept"
     return (
         f"{config.steps:,} steps of {config.accumulate * batch_size:,} sequences of up to {seq_len:,} tokens "
         f"({rows / recipes.num_examples(text.train, seq_len):.2g} epochs), learning rate {config.peak_lr:g}; every "
-        f"{config.eval_every:,} steps on {_share_of(validation, text.validation, seq_len)} validation sequences{keeps}"
+        f"{config.eval_every:,} steps on {_share_of(validation, text.validation, seq_len)} {part} sequences{keeps}"
     )
 
 

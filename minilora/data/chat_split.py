@@ -12,6 +12,8 @@ from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import show_path
 
+LEAST_CHOICE = 24  # validation conversations that a step is chosen by: `python -m benchmarks.choice`
+
 
 class Splits(NamedTuple):
     train: list[Conversation]

@@ -30,6 +30,7 @@ class Chats:
     notes: tuple[str, ...] = ()  # for the reader, of what the files hold
     labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
     tokenizer: Tokenizer | None = None  # needed to ask for labels during training
+    chooses: bool = True  # False if `validation` only watches the run: it is the test part, see `split_chats`
 
     unit: ClassVar[str] = "bits/response character"
 
@@ -56,10 +57,14 @@ def read_chats(
     notes: list[str] = []
     parts, digest = split_chats(source, validation, test, notes)  # what is wrong with a file comes first
     chat_format = chat.find_format(tokenizer)
+    if not (chooses := validation is not None or len(parts.validation) >= chat_split.LEAST_CHOICE):
+        parts = parts._replace(validation=[])  # it is in the training part
     notes += _what_training_lacks(parts)
     tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
+    if not chooses:
+        tokens["validation"] = tokens["test"]
     labels = chat.labels_of([messages for part in parts for messages in part])
-    return Chats(str(source), digest, notes=tuple(notes), labels=labels, tokenizer=tokenizer, **tokens)
+    return Chats(str(source), digest, notes=tuple(notes), labels=labels, tokenizer=tokenizer, chooses=chooses, **tokens)
 
 
 def split_chats(
@@ -68,7 +73,11 @@ def split_chats(
     test: str | os.PathLike | None = None,
     notes: list[str] | None = None,
 ) -> tuple[chat_split.Splits, str]:
-    """The parts that `read_chats` makes of the files, and the SHA-256 of all that they hold."""
+    """Return the parts that `read_chats` makes of the files, and the SHA-256 of all that they hold.
+
+    A validation part of fewer than `chat_split.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
+    too, unless it is a file of its own.
+    """
     conversations = chat.read_jsonl(source, notes)
     if notes is not None:
         notes += chat_split.doubts(conversations)
@@ -76,6 +85,8 @@ def split_chats(
     own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
     parts = chat_split.Splits(conversations, [], []) if len(own) == 2 else chat_split.split(conversations, str(source))
     train = parts.train + [messages for name in own for messages in getattr(parts, name)]
+    if validation is None and len(parts.validation) < chat_split.LEAST_CHOICE:
+        train = train + parts.validation
     read = [*conversations, *(messages for part in own.values() for messages in part)]
     digest = chat.sha256(read) if len(own) == 2 else chat_split.split_sha256(read)
     return chat_split.Splits(**parts._asdict() | {"train": train} | own), digest

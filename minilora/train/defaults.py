@@ -12,6 +12,7 @@ from math import ceil
 from typing import Any
 
 from minilora.data.chat import ChatTokens
+from minilora.data.chat_split import LEAST_CHOICE
 from minilora.data.tokenizer import TokenStream
 from minilora.errors import MiniloraError
 from minilora.peft import Method, PeftModel
@@ -19,7 +20,7 @@ from minilora.train import recipes
 from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
 from minilora.train.loop import History, train
-from minilora.train.recipes import Text, count_parameters, longest
+from minilora.train.recipes import Text, count_parameters, longest, num_examples
 from minilora.train.scoring import TaskScore, measure_task
 from minilora.train.world import World
 
@@ -34,7 +35,6 @@ EVALUATION_SHARE = 4  # one row is evaluated for so many that are trained
 EXAMPLES = 32  # of an evaluation: there are fewer evaluations before there are fewer of these,
 LEAST_EXAMPLES = 8  # and even in the shortest run so many
 TEST_EXAMPLES = 100  # in the end, at least, but no more than half of the rows that were trained
-LEAST_CHOICE = 24  # validation conversations that a step is chosen by: `python -m benchmarks.choice`
 EVALUATION_BATCH = 4  # rows at a time, at least: without gradients they take little memory
 
 
@@ -78,7 +78,7 @@ def fit(
 
     A sample of the validation part is evaluated, and the best weights are kept: those with the most right answers if
     the responses are labels (of equals, the later), else those with the fewest bits per character. The end of the run
-    is kept if the sample is too small to choose by (`too_few`), or if there is no validation part.
+    is kept if the sample is too small to choose by (`chooses`), or if there is no validation part.
 
     examples: how many are evaluated each time; None: `eval_examples`. batches: what to train on, with its notes known;
     None: `recipes.training_batches`, whose notes come first in the history's. world: the ranks that train together.
@@ -95,7 +95,7 @@ def fit(
         validation = recipes.sample(data.validation, examples or eval_examples(config, batch_size), seq_len)
         at_once = max(batch_size, EVALUATION_BATCH)
         training["evaluate"] = recipes.evaluator(model, validation, seq_len, at_once, world=world)
-        if too_few(validation):
+        if not chooses(data, validation):
             training["keep"] = "last"
         elif isinstance(data, Chats) and data.has_labels:
             ranks = world or World()
@@ -105,9 +105,11 @@ def fit(
     return history
 
 
-def too_few(validation: TokenStream | ChatTokens) -> bool:
-    """True for a handful of conversations: which of them are right at a step is more chance than training."""
-    return isinstance(validation, ChatTokens) and len(validation.rows) < LEAST_CHOICE
+def chooses(data: Text | Chats, validation: TokenStream | ChatTokens) -> bool:
+    """True if a step can be chosen by the evaluated part. A handful of conversations are right more by chance than by
+    training, and the test part may only watch.
+    """
+    return not isinstance(data, Chats) or (data.chooses and num_examples(validation, 1) >= LEAST_CHOICE)
 
 
 def score(model, data: Chats, part: Any) -> TaskScore:

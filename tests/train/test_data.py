@@ -7,7 +7,7 @@ import pytest
 from minilora.cli import main
 from minilora.data import corpora
 from minilora.errors import MiniloraError
-from minilora.train import recipes
+from minilora.train import defaults, recipes
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -40,10 +40,9 @@ def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
         found = recipes.read_data(data, tokenizer, *files)
         return [len(part.rows) for part in (found.train, found.validation, found.test)]
 
-    train, validation, test = sizes()
-    assert train + validation + test == 40
-    assert sizes(own) == [train + validation, 7, test]
-    assert sizes(None, own) == [train + test, validation, 7]
+    assert sizes() == [36, 4, 4]  # 4 validation rows could choose nothing: they are learned, and the test part watches
+    assert sizes(own) == [36, 7, 4]
+    assert sizes(None, own) == [40, 7, 7]
     assert sizes(own, own) == [40, 7, 7]
     hashes = {recipes.read_data(data, tokenizer, *files).sha256 for files in ((), (own,), (own, own))}
     assert len(hashes) == 3
@@ -52,6 +51,17 @@ def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
     )
     few = write(tmp_path / "few.jsonl", ("one?", "good"))
     assert len(recipes.read_data(few, tokenizer, own, own).train.rows) == 1  # nothing to divide
+
+
+@pytest.mark.parametrize("rows, sizes", [(230, [207, 23, 23]), (240, [192, 24, 24])])
+def test_a_validation_part_that_could_choose_nothing_is_trained_on(tmp_path, tokenizer, rows, sizes):
+    found = recipes.read_data(write(tmp_path / "x.jsonl", *reviews(range(rows), "good", "bad")), tokenizer)
+    parts = [found.train, found.validation, found.test]
+    assert [len(part.rows) for part in parts] == sizes and found.notes == ()
+    learned, validation, test = (set(map(str, part.conversations)) for part in parts)
+    assert len(learned | test) == rows - 24 * found.chooses and not learned & test
+    assert found.chooses == (rows == 240) == (validation != test)
+    assert defaults.chooses(found, found.validation) == found.chooses
 
 
 def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
