@@ -60,7 +60,7 @@ def _gpu_works() -> bool:
     try:
         with warnings.catch_warnings(action="ignore"), backend.use("cupy"):
             return backend.xp.ones(3).sum().item() == 3
-    except Exception:  # no CuPy, no device, no driver, or one that cannot compile: each has its own class
+    except Exception:  # noqa: BLE001 (no CuPy, device or driver, or one that cannot compile: a class for each)
         return False
 
 
@@ -75,11 +75,13 @@ def _backends() -> list[str]:
 
 def _start_as_a_stranger(config) -> None:
     """Give this process, and all that it starts, an empty home: no settings of the user's, and nothing downloaded."""
-    home = tempfile.mkdtemp(prefix="minilora-home-")
-    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     for name in list(os.environ):
         if name.startswith(USERS):
             del os.environ[name]
+    if hasattr(config, "workerinput"):  # its home came with it; COLUMNS did, too, which readline sets
+        return
+    home = tempfile.mkdtemp(prefix="minilora-home-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     os.environ["HOME"] = home
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a script's background jobs, which pass it on
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -87,7 +89,7 @@ def _start_as_a_stranger(config) -> None:
 
 def pytest_configure(config):
     is_worker = hasattr(config, "workerinput")  # of pytest-xdist
-    if not is_worker and config.option.markexpr != "download":
+    if config.option.markexpr != "download":
         _start_as_a_stranger(config)
     if any("::" in name for name in config.args) and config.option.markexpr in config.getini("addopts"):
         config.option.markexpr = ""
