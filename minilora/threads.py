@@ -11,11 +11,12 @@ and waits for its threads where the machine has other work. So matrix products u
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
-from functools import cache
+from functools import cache, partial
 from math import prod
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 from minilora import backend, blas
@@ -72,49 +73,102 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
     """`function` of each, as `map`, on `count()` threads, of which the caller's is one.
 
     Each runs in the caller's context (gradients on or off, dropout), with nothing in it split again. An error, or what
-    a signal raises here, waits until nothing runs any more (see `stop_if_given_up`); of several errors, the first in
-    order is raised.
+    a signal raises here, waits until nothing runs any more (see `stop_if_given_up`). Of several, the first in order is
+    raised, but Ctrl-C and its like before errors.
     """
     calls = list(zip(*arguments, strict=True))
     if len(calls) < 2 or count() == 1:
         return [function(*call) for call in calls]
+    # A signal can raise nearly anywhere, so each of these changes in a single step, and nothing is locked.
+    left = iter(range(len(calls)))  # not begun; each thread takes the next
+    finished: list[int] = []
+    dropped: list[int] = []
     given_up: list[bool] = []
+    wake: SimpleQueue[None] = SimpleQueue()
+    results: dict[int, Result] = {}
+    errors: dict[int, BaseException] = {}
 
-    def run(call: tuple[Any, ...]) -> Result:
-        with using(1):
-            return function(*call)
+    def give_up() -> None:
+        given_up.append(True)
+        dropped.extend(left)
 
-    def run_task(call: tuple[Any, ...]) -> Result:
-        _given_up.set(given_up)  # in the task's own context
-        return run(call)
+    def compute() -> None:
+        for index in left:
+            try:
+                with using(1):
+                    results[index] = function(*calls[index])
+            except BaseException as error:  # noqa: BLE001 (raised below)
+                if not isinstance(error, _GivenUp):
+                    errors[index] = error
+                give_up()
+            finally:
+                finished.append(index)
+                wake.put(None)
+
+    def help_out() -> None:
+        _given_up.set(given_up)
+        compute()
+
+    def wait() -> None:
+        while len(finished) + len(dropped) < len(calls):
+            wake.get()
 
     with blas.one_thread():
-        pool = _pool(count() - 1)
-        tasks: list[Future[Result]] = []
-        try:  # those that no thread has begun when their turn comes are the caller's
-            tasks += (pool.submit(copy_context().run, run_task, call) for call in calls[1:])
-            rest = zip(calls[1:], tasks, strict=True)
-            return [run(calls[0]), *(run(call) if task.cancel() else task.result() for call, task in rest)]
-        finally:
-            given_up.append(True)
-            wait([task for task in tasks if not task.cancel()])
+        jobs = _pool(count() - 1)
+        try:
+            for _ in range(min(count(), len(calls)) - 1):
+                jobs.put(partial(copy_context().run, help_out))
+            compute()
+            wait()
+        except BaseException:
+            give_up()
+            wait()
+            raise
+    _raise_first(errors)
+    return [results.pop(index) for index in range(len(calls))]  # a helper that comes late holds on to none
 
 
-_given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # not empty: nobody needs the task's result
+def _raise_first(errors: dict[int, BaseException]) -> None:
+    """Raise one of the errors of `side_by_side`, if there are any."""
+    try:
+        for index in sorted(errors, key=lambda index: (isinstance(errors[index], Exception), index)):
+            raise errors[index]
+    finally:
+        errors.clear()  # which their tracebacks lead to
+
+
+class _GivenUp(BaseException):
+    """Ends a call whose result nobody needs."""
+
+
+_given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # not empty: nobody needs this call's result
 
 
 def stop_if_given_up() -> None:
-    """Raise CancelledError in a task of `side_by_side` whose result nobody needs, after an error or a signal elsewhere.
+    """End this call of `side_by_side` if nobody needs its result, after an error or a signal elsewhere.
 
     Python cannot interrupt a thread, and the error waits for it: a model asks between its blocks.
     """
     if _given_up.get():
-        raise CancelledError
+        raise _GivenUp
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="minilora")
+def _pool(threads: int) -> SimpleQueue[Callable[[], None]]:
+    """A queue of jobs, and so many threads that do them.
+
+    Executors and futures take locks in Python code, where what a signal raises can leave one locked for ever. A
+    SimpleQueue waits in C.
+    """
+    jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            jobs.get()()
+
+    for number in range(threads):
+        Thread(target=work, name=f"minilora_{number}", daemon=True).start()
+    return jobs
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import traceback
-from concurrent.futures import CancelledError
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -381,6 +380,53 @@ def test_ctrl_c_comes_when_nothing_runs_any_more():
     assert threads.side_by_side(str, range(3)) == ["0", "1", "2"]
 
 
+def test_the_first_error_in_order_is_raised_and_ctrl_c_before_all():
+    meet = threading.Barrier(2)
+
+    def fail(error):
+        meet.wait(10)
+        raise error
+
+    for errors, first in (((ZeroDivisionError, ValueError), 0), ((ValueError, KeyboardInterrupt), 1)):
+        with pytest.raises(errors[first]):
+            threads.side_by_side(fail, errors)
+
+
+def test_what_a_signal_raises_anywhere_leaves_nothing_locked_and_nothing_waiting():
+    """Raised where Python looks for signals: before a function's first line, and after a function in C returns."""
+    files = (threads.__file__, threading.__file__, "concurrent/futures")  # of what waits; not of `function`
+    heard = []
+
+    def interrupt(moment: int) -> None:
+        passed = itertools.count()
+
+        def look(frame, event, argument):
+            ours = any(file in frame.f_code.co_filename for file in files)
+            if ours and event in ("call", "c_return") and next(passed) == moment:
+                sys.setprofile(None)
+                raise Alarm
+
+        sys.setprofile(look)
+        try:
+            threads.side_by_side(str, range(3))
+        except Alarm:
+            heard.append(moment)
+        finally:
+            sys.setprofile(None)
+
+    def run() -> None:
+        with threads.using(2):
+            for moment in range(80):
+                threads.side_by_side(str, range(3))
+                interrupt(moment)
+            heard.append("all")
+
+    thread = threading.Thread(target=run, daemon=True)  # so that the test ends if it does not
+    thread.start()
+    thread.join(60)
+    assert heard[-1:] == ["all"] and len(heard) > 10
+
+
 def test_a_task_that_nobody_needs_ends_early():
     begun, ended = threading.Event(), []
 
@@ -405,7 +451,7 @@ def test_a_model_asks_between_its_blocks(family, monkeypatch):
     model = llama("deep") if family == "llama" else GPT2LMHeadModel(GPT2Config(**GPT2), seed=0)
     blocks = itertools.count()
     monkeypatch.setattr(threads, "_given_up", SimpleNamespace(get=lambda: next(blocks) == 1))
-    with pytest.raises(CancelledError):
+    with pytest.raises(threads._GivenUp):
         model(IDS)
     assert next(blocks) == 2
 

@@ -1,7 +1,6 @@
 """The 4-bit forms of `plain.py` for a CPU, bit for bit the same: blocks that stay in a core's cache, over threads."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from minilora import backend
 from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
+from minilora.threads import side_by_side, using
 
 
 def quantize_4bit(values: np.ndarray, blocksize: int, quant_type: str, threads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,5 +95,5 @@ def spread(work: Callable[[slice], None], rows: int, row_bytes: int, threads: in
 
     if threads <= 1:
         return share(0) if slices else None
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(share, range(threads)))
+    with using(threads):
+        side_by_side(share, range(threads))
