@@ -47,7 +47,7 @@ def batch_gradients(model, batches: list[Batch], seed: tuple[int, ...] = (0,), w
 
     def streamed(number: int, batch: Batch, index: int, rows: range):
         loss = loss_of(number, batch, rows)
-        for parameter, gradient in each_gradient(loss, early=True):
+        for parameter, gradient in each_gradient(loss):
             stream.take(index, parameter, gradient)
         return loss.data
 
