@@ -5,7 +5,7 @@ from math import log
 from typing import Any
 
 from minilora import backend
-from minilora.models.language_model import Output
+from minilora.models.batch import Output
 from minilora.tensor import no_grad
 from minilora.train.parallel import Batch, rows_of, take
 from minilora.train.world import World
