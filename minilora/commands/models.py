@@ -27,13 +27,13 @@ from minilora.models.registry import family_of
 from minilora.peft import CONFIGS, adapter_quantization
 from minilora.peft.files import CONFIG, FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 from minilora.peft.method import method_of
+from minilora.quant import BLOCKSIZE
 from minilora.show.grids import render, show_size
 from minilora.train import catalog, recipes
 from minilora.train.download import cache_folder
 
 BASE_WORDS = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
 BASE_LICENCE = "MIT"
-BLOCKSIZE = 64  # weights of a model in NF4 that share a scale
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")  # in old files, beside the parameters
 TABLES = ("embed_tokens.weight", "wte.weight", "wpe.weight")  # of tokens and of positions
 SIZES = {  # what `info` says of a model: the field of its configuration

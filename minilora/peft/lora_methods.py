@@ -10,7 +10,7 @@ from minilora.ops import number as plain_number
 from minilora.peft.config import is_list_of_names
 from minilora.peft.lora import LoraConfig
 from minilora.peft.method import Counts, Method, Option, Trainable, register
-from minilora.quant import CODEBOOKS
+from minilora.quant import CODEBOOKS, blocksize_field
 
 TARGETS = checked("all-linear", "names", lambda value: isinstance(value, str) or is_list_of_names(value))
 RANK = Option(whole(8, least=1), "rank of LoRA's updates", int)
@@ -24,7 +24,7 @@ LORA = {
 }
 FOUR_BIT = {
     "quant_type": Option(choice("nf4", *CODEBOOKS), f"codes of qlora's base: {', '.join(CODEBOOKS)}"),
-    "blocksize": Option(whole(64, least=1), "weights that share a scale in qlora's base", int),
+    "blocksize": Option(blocksize_field(), "weights that share a scale in qlora's base", int),
     "double_quantization": Option(flag(False), "quantize the scales of qlora's base, too", bool),
 }
 
