@@ -1,6 +1,6 @@
 """Lessons, the checker for their exercises, and what is made of them: notebooks, an nbgrader course, a site.
 
-    lessons/    a lesson's folder: tasks, checks, the mistakes that checks are tried on
+    lessons/    a lesson's folder: tasks, checks
     sandbox/    runs a student's code: runner (this process), supervisor and child (their own), limits, audit and
                 imports (what the child may not do), wire (what passes between them)
     grading/    a submission against a lesson's checks
@@ -16,7 +16,6 @@ container or under an account of its own.
 """
 
 from minilora.classroom.lessons.checking import draw, promise, raised, task
-from minilora.classroom.lessons.mistakes import Mistake, Right
 from minilora.classroom.lessons.searching import search
 
-__all__ = ["Mistake", "Right", "draw", "promise", "raised", "search", "task"]
+__all__ = ["draw", "promise", "raised", "search", "task"]

@@ -18,6 +18,7 @@ from minilora.classroom.teaching.collecting import collect, why_unreadable
 from minilora.classroom.teaching.rosters import read_roster
 from minilora.cli import main
 from minilora.errors import MiniloraError
+from tests.helpers import bank
 from tests.helpers.answers import with_answers
 
 pytestmark = pytest.mark.host
@@ -44,8 +45,8 @@ def put(path: Path, text: str) -> Path:
 
 def wrong(lesson, where: str, name: str) -> str:
     """The solution with one of the lesson's known mistakes."""
-    (found,) = [mistake for mistake in lesson.mistakes.MISTAKES if (mistake.where, mistake.name) == (where, name)]
-    return with_answers(lesson.source, {where: found.code, **dict(found.also)})
+    (found,) = [answer for answer in bank.wrong(lesson) if (answer.where, answer.name) == (where, name)]
+    return with_answers(lesson.source, found.codes)
 
 
 def rows_of(path: Path) -> list[list[str]]:

@@ -15,6 +15,7 @@ from minilora.classroom.lessons.reference import Recorded, Recording
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
 from minilora.errors import FormatError, MiniloraError
+from tests.helpers import bank
 from tests.helpers.answers import solution_lines, with_answers
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
@@ -94,9 +95,9 @@ def test_the_wheel_records_what_is_in_it(archive):
 def test_the_same_verdicts_and_hints_as_with_the_solution(lesson, unpacked, sandbox, tmp_path):
     kit = Lesson(unpacked / "lessons" / lesson.name)
     assert isinstance(kit.reference, Recorded)
-    mistakes = {mistake.name: mistake for mistake in lesson.mistakes.MISTAKES[1::4]}
-    answers = {name: {m.where: m.code, **dict(m.also)} for name, m in mistakes.items()}
-    answers |= {right.name: {right.where: right.code, **dict(right.also)} for right in lesson.mistakes.RIGHT[:2]}
+    mistakes = {mistake.name: mistake for mistake in bank.wrong(lesson)[1::4]}
+    answers = {name: m.codes for name, m in mistakes.items()}
+    answers |= {right.name: right.codes for right in bank.right(lesson)[:2]}
     hints = {name: mistake.hint for name, mistake in mistakes.items()} | SABOTAGED
     if lesson == LORA:
         answers |= {code: {"lora_forward": code} for code in SABOTAGED}

@@ -54,10 +54,6 @@ class Lesson:
         return self._run("checks.py", self._text("checks.py"))
 
     @cached_property
-    def mistakes(self) -> ModuleType:
-        return self._run("mistakes.py")
-
-    @cached_property
     def driver(self) -> str:
         """The text of driver.py, which runs beside the student's code; empty where there is none."""
         return self._text("driver.py") if self.kit or (self.folder / "driver.py").is_file() else ""

@@ -8,7 +8,6 @@ two have it, less where more do, and 0 where everybody does. A short answer has 
 
 import ast
 import builtins
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,9 +54,7 @@ def find_pairs(handed_in: HandedIn, lesson: Lesson, least: float) -> tuple[list[
                 found[student] = submission.source, parts_of(submission.tree)
             except (MiniloraError, OSError, RecursionError) as error:
                 left_out[student] = str(error)
-    rights = [code for right in lesson.mistakes.RIGHT for code in (right.code, *(code for _, code in right.also))]
-    texts = [lesson.source.text, lesson.source.exercise(), *map(textwrap.dedent, rights)]
-    known = {form for text in texts for form in parts_of(ast.parse(text))}
+    known = {form for text in (lesson.source.text, lesson.source.exercise()) for form in parts_of(ast.parse(text))}
     having = Counter(form for _, parts in found.values() for form in parts if form not in known)
     most = log(max(2, len(found) - 1))
     weight = {form: 1 - log(max(1, times - 1)) / most for form, times in having.items()}
