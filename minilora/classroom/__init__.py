@@ -6,7 +6,6 @@
     grading/    a submission against a lesson's checks
     publish/    notebooks, course, site
     teaching/   a class: what was handed in, marks, rosters, answers that are alike, kits
-    saboteurs/  answers that try to slip past a lesson's checks
     device.py   lesson 03's stand-in for a GPU
 
 `docs/lessons.md` says how a lesson is written, from the names below.
