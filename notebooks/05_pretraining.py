@@ -57,7 +57,7 @@ for name, loss in landmarks.items():
 # Two blocks of lesson 04 with 96 channels, AdamW, a short warm-up, then half a cosine. Every 60 steps the model reads the
 # held-out text, and writes on from "Return the".
 
-# %% tags=["record"]
+# %%
 prompt = tokenizer.encode("Return the")
 
 
@@ -168,7 +168,7 @@ pictures.show(
 # The same model for 80 steps by AdamW, and by plain gradient descent at three learning rates. (Gradients are clipped to a
 # norm of 1, or the highest would not end well.)
 
-# %% tags=["record"]
+# %%
 runs = {"AdamW, 0.008": school(fresh(), 80, peak_lr=8e-3)}
 for rate in (0.01, 0.1, 1.0):
     settings = {"peak_lr": rate, "optimizer": "sgd"}

@@ -61,7 +61,7 @@ pictures.show(
 # graph, and keep the last hidden state of each. From here on the body is not needed any more. What is left is one matrix
 # on fixed numbers, for which plain gradient descent will do.
 
-# %% tags=["record"]
+# %%
 test_labels = np.array([example.label for example in lab.test_examples])
 
 
@@ -99,7 +99,7 @@ print(f"a sentence's step of the head: {of_head:,}")
 # which we check, and the optimizer must hold what trains and nothing else. (The loop takes its parameters from
 # `requires_grad`, so the one follows from the other.)
 
-# %% tags=["record"]
+# %%
 upper = ["score", "model.norm", "model.layers.5", "model.layers.4"]
 settings = {
     "head and two layers": (upper, 2e-3),

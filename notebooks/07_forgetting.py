@@ -37,7 +37,7 @@ print(f"          {before[1]:.2f} bits/character on Python's")
 # of each batch of eight are old text: replay. The third is LoRA (lesson 08): the weights stay frozen, and a thin part
 # beside them trains. The learning rates are high, so that twenty steps show what longer trainings do.
 
-# %% tags=["record"]
+# %%
 settings = {"steps": 20, "warmup": 2, "eval_every": 5}
 
 

@@ -4,7 +4,7 @@
     python -m experiments.results.page --jargon runs/demo/results.json
 
 keeps of the demo's results what they need, and brings page and texts up to date. Notebook 13, which shows the record
-too, is made anew by `python -m minilora.classroom.publish.notebooks 13`.
+too, is made anew by `python -m notebooks.make 13`.
 """
 
 from __future__ import annotations

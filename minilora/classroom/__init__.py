@@ -1,10 +1,10 @@
-"""Lessons, the checker for their exercises, and what is made of them: notebooks, an nbgrader course, a site.
+"""Lessons, the checker for their exercises, and a class's course and marks.
 
     lessons/    a lesson's folder: tasks, checks
     sandbox/    runs a student's code: runner (this process), supervisor and child (their own), limits, audit and
                 imports (what the child may not do), wire (what passes between them)
     grading/    a submission against a lesson's checks
-    publish/    notebooks, course, site
+    publish/    an nbgrader course
     teaching/   a class: what was handed in, marks, rosters, answers that are alike, kits
     device.py   lesson 03's stand-in for a GPU
 

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from minilora.classroom.publish.share import BROWSERS as NAMES
+from lessons.share import BROWSERS as NAMES
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

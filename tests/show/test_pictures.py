@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minilora.show import graph, internals, pictures, style
+from minilora.show import pictures, style
 from minilora.show.grids import Spread
+from notebooks import graph, internals
 
 pytestmark = pytest.mark.host
 WAYS = {"one": ([0, 1, 2], [0, 1, 0.5]), "two": ([0, 2, 3], [0, 0.1, 0.2])}
