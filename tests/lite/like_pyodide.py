@@ -5,6 +5,7 @@ python -m tests.lite.like_pyodide [NN …]
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,9 @@ exec(compile(sys.stdin.read(), "cells", "exec"))
 """
 
 
-def run(code: str, folder: Path) -> subprocess.CompletedProcess:
-    """Run code in `folder`. TimeoutExpired after LIMIT."""
-    more = {"OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONPATH": str(make.FOLDER.parent)}
+def run(code: str, folder: Path, package: Path = make.FOLDER.parent) -> subprocess.CompletedProcess:
+    """Run code in `folder`, with the minilora that lies in `package`. Raises TimeoutExpired after LIMIT."""
+    more = {"OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONPATH": str(package)}
     return subprocess.run(
         [sys.executable, "-c", START],
         input=code,
@@ -61,11 +62,11 @@ def not_printed(notebook: Path, printed: str) -> list[str]:
     return [line for text in texts for line in text.splitlines() if not any(make.alike(line, now) for now in left)]
 
 
-def outcome(code: str, folder: Path, notebook: Path | None = None) -> str:
+def outcome(code: str, folder: Path, package: Path, notebook: Path | None = None) -> str:
     """Return "yes" and the seconds, or why not."""
     start = perf_counter()
     try:
-        done = run(code, folder)
+        done = run(code, folder, package)
     except subprocess.TimeoutExpired:
         return f"not within {LIMIT} s"
     if done.returncode:
@@ -80,13 +81,15 @@ def main(numbers: list[str]) -> int:
     with TemporaryDirectory() as folder:
         files = Path(folder, "files")
         lite.stage(files)
+        package = Path(folder, "package")  # apart from the checkout, whose lessons come before those in `files`
+        shutil.copytree(make.FOLDER.with_name("minilora"), package / "minilora")
         for source in make.sources(numbers):
             lesson = find_lesson(source.stem[:2])
             (files / "lessons" / lesson.name / "exercise.py").write_text(lesson.source.text, encoding="utf-8")
             check = f"from minilora.cli import main\nassert not main(['check', '{lesson.number:02d}'])"
             notebook = files / "notebooks" / f"{source.stem}.ipynb"
-            outcomes.append(outcome(code_of(notebook), notebook.parent, notebook))
-            outcomes.append(outcome(check, notebook.parent))
+            outcomes.append(outcome(code_of(notebook), notebook.parent, package, notebook))
+            outcomes.append(outcome(check, notebook.parent, package))
             print(f"{source.stem}: the notebook ends: {outcomes[-2]}; the solution passes: {outcomes[-1]}", flush=True)
     return 0 if all(outcome.startswith("yes") for outcome in outcomes) else 1
 

@@ -97,9 +97,10 @@ main(["check", "08", "--task", "3", "--hint"])
 """
 
 
-def test_an_exercise_is_checked_in_the_page(site, tmp_path):
+def test_an_exercise_is_checked_in_the_page(site, wheel, tmp_path):
     """The command in a notebook's cell, with the site's files around it, and no processes."""
     shutil.copytree(site / "files", tmp_path / "drive")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "package")
     exercise = tmp_path / "drive/lessons/08_lora/exercise.py"
     (gap,) = [line for line in exercise.read_text("utf-8").splitlines() if "lesson 08, task 3:" in line]
     right = "    return x @ W.T + alpha / r * ((x @ A.T) @ B.T)"
@@ -107,7 +108,7 @@ def test_an_exercise_is_checked_in_the_page(site, tmp_path):
     for answer in (right, "    return x @ W.T + (x @ A.T) @ B.T"):
         exercise.write_text(exercise.read_text("utf-8").replace(gap, answer), "utf-8")
         gap = answer
-        done = like_pyodide.run(CHECK, tmp_path / "drive/notebooks")
+        done = like_pyodide.run(CHECK, tmp_path / "drive/notebooks", tmp_path / "package")
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)
     assert "task 3 passed\n" in said[0] and "(ran in this process, without limits)" in said[0]
