@@ -12,8 +12,8 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import pictures  # in the folder beside this notebook
 from minilora.measure import word_order  # the task: sentences, labels, learners
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # loads the language model
 from minilora.train.loop import TrainConfig  # how a network is trained
 

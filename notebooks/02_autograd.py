@@ -12,10 +12,8 @@
 import ipywidgets  # sliders
 import numpy as np
 
-import graph  # figures, of graph.py beside this notebook
-import internals  # figures, of internals.py beside this notebook
+from figures import graph, internals, pictures  # in the folder beside this notebook
 from minilora import Tensor  # an array that remembers how it was computed
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # loads the language model
 
 # %% [markdown]

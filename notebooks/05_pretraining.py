@@ -15,10 +15,10 @@ import ipywidgets  # sliders
 import numpy as np
 
 import minilora.functional as F  # softmax
+from figures import pictures  # in the folder beside this notebook
 from minilora import Tensor  # an array with gradients
 from minilora.data import corpora  # Python's documentation
 from minilora.data.tokenizer import encode_documents, train_tokenizer  # text to ids
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # new models, batches, the base
 from minilora.train.loop import TrainConfig, train  # how a model is trained
 from minilora.train.schedule import lr_factor  # the learning rate, step by step

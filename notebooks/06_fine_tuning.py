@@ -12,10 +12,10 @@ import ipywidgets  # sliders
 import numpy as np
 
 import minilora.functional as F  # cross-entropy
+from figures import pictures  # in the folder beside this notebook
 from minilora import Tensor, no_grad  # arrays with gradients, and without
 from minilora.data.batches import ClassificationBatches, classification_windows
 from minilora.measure.lab import Lab  # the base, labelled sentences, a test
-from minilora.show import pictures  # figures
 from minilora.show.grids import Spread  # a mean and its scatter
 from minilora.tensor import gradients  # of a loss, for each parameter
 from minilora.train import recipes  # where the base is

@@ -12,11 +12,10 @@
 import ipywidgets  # sliders
 import numpy as np
 
-import internals  # figures, of internals.py beside this notebook
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.models.llama import LlamaForCausalLM  # the kind of model the base is
 from minilora.peft import LoraConfig, get_peft_model  # puts LoRA into a model
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings

@@ -12,12 +12,11 @@
 import ipywidgets  # sliders
 import numpy as np
 
-import internals  # figures, of internals.py beside this notebook
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora import nn  # modules, of which models are built
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.peft import BottleneckConfig, get_peft_model  # puts adapters in
 from minilora.peft.bottleneck import BottleneckLayer  # a module with its adapter
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings

@@ -12,14 +12,13 @@
 import ipywidgets  # sliders
 import numpy as np
 
-import internals  # figures, of internals.py beside this notebook
 import minilora.functional as F  # rotary positions
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora import nn, no_grad, optim  # modules, no gradients, AdamW
 from minilora.measure.few_shot import bits_after, prompt_for  # plain prompts
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 

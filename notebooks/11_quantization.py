@@ -11,7 +11,7 @@
 import ipywidgets  # sliders
 import numpy as np
 
-import internals  # figures, of internals.py beside this notebook
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, and text to test it on
 from minilora.quant import (
     CODEBOOKS,  # the sixteen values of each type
@@ -21,7 +21,6 @@ from minilora.quant import (
     quantize_4bit,  # an array to codes
     quantize_model,  # all of a model
 )
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # where the base is
 
 lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=1_000)

@@ -11,7 +11,7 @@
 import ipywidgets  # sliders
 import numpy as np
 
-import internals  # figures, of internals.py beside this notebook
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.measure.memory import live_bytes  # what is in memory, by kind
 from minilora.optim import AdamW  # the optimizer
@@ -19,7 +19,6 @@ from minilora.peft.lora import LoraLinear  # a layer with its adapter
 from minilora.plan.planner import make_plan  # memory by arithmetic
 from minilora.plan.shapes import PRESETS  # the shapes of known models
 from minilora.quant import dequantize_4bit, quantize_4bit, quantize_model
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig, trainable  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings

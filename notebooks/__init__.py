@@ -1,1 +1,1 @@
-"""The walk-through notebooks, what makes them of their sources, and figures that they alone draw."""
+"""The walk-through notebooks, and what makes them of their sources."""

@@ -40,7 +40,7 @@ STORAGE = {
 STORAGE |= {"workspacesStorageDrivers": DRIVERS}
 MARK = "jupyter-lite.json"  # a folder with this file in it is a site, and may be built anew
 
-FIGURES = ("graph.py", "internals.py")  # modules that notebooks import from beside them
+FIGURES = "figures"  # the folder of modules that notebooks import from beside them
 CHECKED = (
     "exercise.py",
     "solution.py",
@@ -80,8 +80,11 @@ def stage(folder: Path) -> None:
         notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
         text = json.dumps(for_the_browser(notebook), ensure_ascii=False, indent=1)
         (folder / "notebooks" / f"{path.stem}.ipynb").write_text(text, "utf-8")
-    for name in FIGURES:
-        shutil.copyfile(make.FOLDER / name, folder / "notebooks" / name)
+    shutil.copytree(
+        make.FOLDER / FIGURES,
+        folder / "notebooks" / FIGURES,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     for lesson in [
         Lesson(path.parent)
         for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))

@@ -56,7 +56,8 @@ def test_a_kit_has_what_a_student_needs_and_no_line_of_a_solution(archive):
     with zipfile.ZipFile(archive) as file:
         files = {name.removeprefix("students/"): file.read(name) for name in file.namelist()}
     (wheel,) = [name for name in files if name.endswith(".whl")]
-    expected = {"README.md", wheel, ".github/workflows/minilora.yml", "notebooks/graph.py", "notebooks/internals.py"}
+    expected = {"README.md", wheel, ".github/workflows/minilora.yml"}
+    expected |= {f"notebooks/figures/{name}.py" for name in ("__init__", "graph", "internals", "pictures")}
     for lesson in (AUTOGRAD, LORA):
         expected |= {f"lessons/{lesson.name}/{name}" for name in (*lesson.readings, "exercise.py", KIT)}
         expected |= {f"notebooks/{lesson.name}.ipynb"}

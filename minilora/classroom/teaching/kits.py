@@ -24,7 +24,6 @@ from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 from minilora.train.progress import progress_bar
 
-FIGURES = ("graph.py", "internals.py")  # modules that notebooks import from beside them
 SECONDS = 100.0  # for a task, of which most go into the recording
 README = """# Lessons
 
@@ -81,7 +80,8 @@ def write_kit(path: Path, lessons: list[Lesson]) -> None:
             files[f"{folder}/{KIT}"] = checks_of(lesson)
             if (source := lesson.folder.parents[1] / notebook).is_file():
                 files[notebook.as_posix()] = source.read_bytes()
-                files |= {f"notebooks/{name}": source.with_name(name).read_bytes() for name in FIGURES}
+                for figure in source.parent.glob("figures/*.py"):  # which notebooks import
+                    files[f"notebooks/figures/{figure.name}"] = figure.read_bytes()
             advance()
     write_atomic(path, _zip({f"{path.stem}/{name}": data for name, data in files.items()}))
 

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 @styled
 def graph_of(
-    result: Tensor,
-    names: Mapping[Tensor, str],
-    title: str = "The graph behind a result",
-    numbers: bool = False,
+    result: Tensor, names: Mapping[Tensor, str], title: str = "The graph behind a result", numbers: bool = False
 ) -> Figure:
     """The graph that backward would walk: parameters and operations as boxes, the result at the right.
 
@@ -42,39 +39,15 @@ def graph_of(
     ends = {end for _, end in edges}
     boxes = {}
     for key, (x, y) in places.items():
-        color = (
-            "#E8F0F7" if key not in ends else "#FFFFFF" if key in starts else "#FBEFE3"
-        )
+        color = "#E8F0F7" if key not in ends else "#FFFFFF" if key in starts else "#FBEFE3"
         box = {"boxstyle": "round,pad=0.4", "facecolor": color, "edgecolor": "#333333"}
-        boxes[key] = axes.text(
-            x,
-            y,
-            labels[key],
-            ha="center",
-            va="center",
-            bbox=box,
-            fontsize=size,
-            parse_math=False,
-        )
-    for (
-        start,
-        end,
-    ) in edges:  # from box to box, and under the boxes where the way leads past one
+        boxes[key] = axes.text(x, y, labels[key], ha="center", va="center", bbox=box, fontsize=size, parse_math=False)
+    for start, end in edges:  # from box to box, and under the boxes where the way leads past one
         (x0, y0), (x1, y1) = places[start], places[end]
         bend = 0.0 if x1 - x0 <= 1 else -0.15 if y0 > y1 else 0.15
-        arrow = {
-            "arrowstyle": "->",
-            "color": GREY,
-            "connectionstyle": f"arc3,rad={bend}",
-            "zorder": 0,
-        }
-        arrow |= {
-            "patchA": boxes[start].get_bbox_patch(),
-            "patchB": boxes[end].get_bbox_patch(),
-        }
-        axes.annotate(
-            "", (x1, y1), (x0, y0), arrowprops=arrow | {"shrinkA": 2, "shrinkB": 2}
-        )
+        arrow = {"arrowstyle": "->", "color": GREY, "connectionstyle": f"arc3,rad={bend}", "zorder": 0}
+        arrow |= {"patchA": boxes[start].get_bbox_patch(), "patchB": boxes[end].get_bbox_patch()}
+        axes.annotate("", (x1, y1), (x0, y0), arrowprops=arrow | {"shrinkA": 2, "shrinkB": 2})
     axes.set_xlim(-0.5, deepest + 0.5)
     axes.set_ylim(-0.5, rows - 0.5)
     axes.axis("off")
@@ -96,11 +69,7 @@ def _layout(
             found = parents(item)
             depth[id(item)] = max((visit(parent) + 1 for parent in found), default=0)
             name = named.get(id(item))
-            labels[id(item)] = (
-                "\n".join(filter(None, (operation(item), name)))
-                if found
-                else name or str(item.shape)
-            )
+            labels[id(item)] = "\n".join(filter(None, (operation(item), name))) if found else name or str(item.shape)
             edges.extend((id(parent), id(item)) for parent in dict.fromkeys(found))
         return depth[id(item)]
 
@@ -110,16 +79,12 @@ def _layout(
         columns.setdefault(column, []).append(key)
     most = max(map(len, columns.values()))
     places = {
-        key: (column, row + (most - len(keys)) / 2)
-        for column, keys in columns.items()
-        for row, key in enumerate(keys)
+        key: (column, row + (most - len(keys)) / 2) for column, keys in columns.items() for row, key in enumerate(keys)
     }
     return places, edges, labels
 
 
-def _add_numbers(
-    labels: dict[int, str], result: Tensor, names: Mapping[Tensor, str]
-) -> None:
+def _add_numbers(labels: dict[int, str], result: Tensor, names: Mapping[Tensor, str]) -> None:
     """A value behind each name and a gradient under each label."""
     for tensor in names:
         if (key := id(tensor._node or tensor)) in labels:
@@ -133,32 +98,22 @@ def _short(array: ArrayLike) -> str:
     array = np.asarray(array)
     if array.size > 4:
         return "×".join(map(str, array.shape))
-    text = ", ".join(f"{round(float(x), 2):g}" for x in array.ravel()).replace(
-        "-", "\N{MINUS SIGN}"
-    )
+    text = ", ".join(f"{round(float(x), 2):g}" for x in array.ravel()).replace("-", "\N{MINUS SIGN}")
     return f"[{text}]" if array.ndim else text
 
 
 def _all_gradients(result: Tensor) -> dict[int, np.ndarray]:
     """The gradient of result.sum() with respect to each node and leaf {id: array}; the graph is not used up."""
     nodes: dict[int, Any] = {id(result._node): result._node}
-    found: dict[int, Any] = {
-        id(result._node): xp.ones(result.shape, dtype=result.dtype)
-    }
+    found: dict[int, Any] = {id(result._node): xp.ones(result.shape, dtype=result.dtype)}
     while nodes:
-        node = nodes.pop(
-            max(nodes, key=lambda key: nodes[key].index)
-        )  # newest first: all that used it were there
+        node = nodes.pop(max(nodes, key=lambda key: nodes[key].index))  # newest first: all that used it were there
         for group, rule in node.edges:
             parts = rule(found[id(node)])
-            for parent, part in zip(
-                group, parts if type(parts) is tuple else (parts,), strict=True
-            ):
+            for parent, part in zip(group, parts if type(parts) is tuple else (parts,), strict=True):
                 if parent is None or part is None:
                     continue
-                found[id(parent)] = (
-                    part if id(parent) not in found else found[id(parent)] + part
-                )
+                found[id(parent)] = part if id(parent) not in found else found[id(parent)] + part
                 if parents(parent):
                     nodes[id(parent)] = parent
     return {key: to_numpy(array) for key, array in found.items()}
@@ -166,18 +121,11 @@ def _all_gradients(result: Tensor) -> dict[int, np.ndarray]:
 
 def parents(item: Any) -> list[Any]:
     """What a Node was made from; nothing for a leaf."""
-    return [
-        parent
-        for group, _ in getattr(item, "edges", None) or []
-        for parent in group
-        if parent is not None
-    ]
+    return [parent for group, _ in getattr(item, "edges", None) or [] for parent in group if parent is not None]
 
 
 def operation(node: Any) -> str:
     """The name of the function in which the Node's rules were written; x - constant is "add a constant", too."""
     names = [rule.__qualname__.split(".")[0].strip("_") for _, rule in node.edges]
-    own = [
-        name for name in names if name != "unbroadcast_to"
-    ]  # a sum's rule: it only hands the gradient on
+    own = [name for name in names if name != "unbroadcast_to"]  # a sum's rule: it only hands the gradient on
     return own[0] if own else "add" if len(names) == 2 else "add a constant"
