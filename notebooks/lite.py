@@ -80,11 +80,9 @@ def stage(folder: Path) -> None:
         notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
         text = json.dumps(for_the_browser(notebook), ensure_ascii=False, indent=1)
         (folder / "notebooks" / f"{path.stem}.ipynb").write_text(text, "utf-8")
-    shutil.copytree(
-        make.FOLDER / FIGURES,
-        folder / "notebooks" / FIGURES,
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    (folder / "notebooks" / FIGURES).mkdir()
+    for path in make.FOLDER.glob(f"{FIGURES}/*.py"):
+        shutil.copyfile(path, folder / "notebooks" / FIGURES / path.name)
     for lesson in [
         Lesson(path.parent)
         for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))
