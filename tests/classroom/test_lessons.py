@@ -11,9 +11,9 @@ from collections import Counter
 
 import pytest
 
+from lessons.build import build
 from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.build import build
 from minilora.classroom.lessons.lesson import all_lessons
 from minilora.classroom.sandbox.runner import Sandbox
 from tests.helpers import bank
@@ -146,7 +146,7 @@ def test_the_librarys_own_code_is_no_answer(lesson, sandbox, tmp_path):
 
 
 def test_exercises_are_in_step_with_solutions():
-    assert build(check=True) == [], "run python -m minilora.classroom.lessons.build"
+    assert build(check=True) == [], "run python -m lessons.build"
 
 
 @every_lesson

@@ -318,6 +318,7 @@ def test_lesson_11_weights_can_be_dragged(page):
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_lesson_07_moves_the_point_that_was_measured(page):
     data = data_of("07")
     ways = {way["name"]: way for way in data["ways"]}

@@ -1,6 +1,5 @@
 """Headless Chromium by the DevTools protocol over two pipes, and a folder served on this machine: no package needed."""
 
-import base64
 import contextlib
 import functools
 import http.server
@@ -153,6 +152,3 @@ class Page:
             assert time.monotonic() < end, f"{wanted} is not on the page:\n{text}\nthe console:\n{console}"
             time.sleep(0.5)
         return text
-
-    def picture(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
