@@ -28,8 +28,9 @@ from minilora.peft import CONFIGS, adapter_quantization
 from minilora.peft.files import CONFIG, FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 from minilora.peft.method import method_of
 from minilora.show.grids import show_size
-from minilora.train import catalog, recipes
+from minilora.train import catalog
 from minilora.train.download import cache_folder
+from minilora.train.load import base_folder, path_of_model, tokenizer_of
 
 BASE_WORDS = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
 BASE_LICENCE = "MIT"
@@ -89,8 +90,8 @@ def run(arguments: Namespace) -> None:
 
 def known_names() -> dict:
     """The models and tasks that have a name, each with its licence, its size, and its files if they are here."""
-    weights = recipes.base_folder() / MODEL_WEIGHTS
-    base: dict = {"name": recipes.BASE, "description": BASE_WORDS, "licence": BASE_LICENCE, "terms": None}
+    weights = base_folder() / MODEL_WEIGHTS
+    base: dict = {"name": catalog.BASE, "description": BASE_WORDS, "licence": BASE_LICENCE, "terms": None}
     base |= {"bytes": weights.stat().st_size, "is_here": True, "paths": [str(weights.parent)], "get": None}
     return {
         "cache": str(cache_folder()),
@@ -125,8 +126,8 @@ def list_text(facts: dict) -> str:
 
 
 def _get(name: str, file: str | None) -> None:
-    if name == recipes.BASE:
-        print(f"base comes with minilora: {show_path(recipes.base_folder(), WHOLE)}", flush=True)
+    if name == catalog.BASE:
+        print(f"base comes with minilora: {show_path(base_folder(), WHOLE)}", flush=True)
         return
     entry = catalog.entry(name)
     print(f"{name}: licence {entry.licence}{'; ' if entry.terms else ''}{entry.terms}", flush=True)
@@ -143,7 +144,7 @@ def describe(source: str) -> dict:
     for folder in (Path(source), Path(source) / "adapter"):  # a run folder has its adapter inside
         if (folder / CONFIG).is_file():
             return _of_adapter(source, folder)
-    return _of_model(source, recipes.path_of_model(source))
+    return _of_model(source, path_of_model(source))
 
 
 def _of_model(source: str, path: Path) -> dict:
@@ -160,7 +161,7 @@ def _of_model(source: str, path: Path) -> dict:
         raise FormatError(
             f"{where}: a model of this shape has at least {least:,} parameters, and the files hold {parameters:,}"
         )
-    known = BASE_LICENCE if source == recipes.BASE else getattr(catalog.CATALOG.get(source), "licence", None)
+    known = BASE_LICENCE if source == catalog.BASE else getattr(catalog.CATALOG.get(source), "licence", None)
     return {
         "source": source,
         "path": str(path),
@@ -246,7 +247,7 @@ def _of_tokenizer(path: Path, metadata: dict, vocab_size: int, where: str) -> di
     is_there = "tokenizer.ggml.model" in metadata if path.suffix == ".gguf" else (path / "tokenizer.json").exists()
     if not is_there:
         return {"tokenizer": None, "tokens": None, "chat_format": None}
-    tokenizer = Tokenizer.from_gguf(metadata, where) if metadata else recipes.tokenizer_of(path)
+    tokenizer = Tokenizer.from_gguf(metadata, where) if metadata else tokenizer_of(path)
     tokenizer.check_fit(vocab_size, where)
     chat_format = None if tokenizer.chat_template is None else "unknown"
     if chat_format is not None:
