@@ -6,7 +6,7 @@
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from textwrap import wrap
@@ -21,7 +21,6 @@ from minilora.formats.gguf import read_gguf
 from minilora.formats.huggingface import INDEX, open_folder
 from minilora.formats.huggingface import WEIGHTS as MODEL_WEIGHTS
 from minilora.formats.safetensors import open_file
-from minilora.formats.stored import StoredTensor
 from minilora.models.llama_gguf import llama_of
 from minilora.models.registry import family_of
 from minilora.peft import CONFIGS, adapter_quantization
@@ -34,7 +33,6 @@ from minilora.train.load import base_folder, path_of_model, tokenizer_of
 
 BASE_WORDS = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
 BASE_LICENCE = "MIT"
-BLOCKSIZE = 64  # weights of a model in NF4 that share a scale
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")  # in old files, beside the parameters
 TABLES = ("embed_tokens.weight", "wte.weight", "wpe.weight")  # of tokens and of positions
 SIZES = {  # what `info` says of a model: the field of its configuration
@@ -174,7 +172,6 @@ def _of_model(source: str, path: Path) -> dict:
         "stored": _kinds(tensors.values()),
         "bytes_on_disk": sum(file.stat().st_size for file in _files(path)),
         "bytes_in_float32": 4 * parameters,
-        "bytes_in_nf4": bytes_in_nf4(counted),
         **_of_tokenizer(path, metadata, config.vocab_size, where),
     }
 
@@ -222,18 +219,6 @@ def _kinds(tensors: Iterable[Any]) -> dict[str, int]:
     return dict(stored.most_common())
 
 
-def bytes_in_nf4(tensors: Mapping[str, StoredTensor]) -> int:
-    """Bytes of the model once `quantize_model` has put the linear layers of its blocks into 4 bits."""
-    total = 0
-    for name, tensor in tensors.items():
-        in_block = any(part.isdigit() for part in name.split("."))
-        if in_block and name.endswith(".weight") and len(tensor.shape) == 2:
-            total += (tensor.size + 1) // 2 + 4 * -(-tensor.size // BLOCKSIZE)
-        else:
-            total += 4 * tensor.size
-    return total
-
-
 def _files(path: Path) -> set[Path]:
     """Those that hold the weights."""
     if path.suffix == ".gguf":
@@ -260,59 +245,23 @@ def _of_tokenizer(path: Path, metadata: dict, vocab_size: int, where: str) -> di
 
 
 def info_text(facts: dict) -> str:
-    counts = [f"{kind} {_count(number)}" for kind, number in facts["stored"].items()]
-    stored = {"stored as": ", ".join(counts), "on disk": show_size(facts["bytes_on_disk"])}
-    rows = _adapter_rows(facts) | stored if facts["kind"] == "adapter folder" else _model_rows(facts, stored)
-    said = [f"{facts['kind']} {show_path(facts['path'], WHOLE)}"]
-    for name, value in rows.items():
-        for index, line in enumerate(wrap(escape(value, 400), WIDTH - 17, break_on_hyphens=False)):
-            said.append(f"  {'' if index else name:<15}{line}")
-    return "\n".join(said)
+    """A line for each fact that is known."""
+    lines = [f"{facts['kind']} {show_path(facts['path'], WHOLE)}"]
+    for name, value in facts.items():
+        if name not in ("kind", "path", "source") and value is not None and value != []:
+            words = wrap(_in_words(name, value), WIDTH - 23, break_on_hyphens=False)
+            lines += [f"  {'' if i else name.replace('_', ' '):<21}{line}" for i, line in enumerate(words)]
+    return "\n".join(lines)
 
 
-def _model_rows(facts: dict, stored: dict[str, str]) -> dict[str, str]:
-    positions = f"{facts['positions']:,}, learned"
-    if facts["rotary_base"] is not None:
-        scaling = facts["rotary_scaling"]
-        stretched = f", stretched ({scaling['rope_type']}, factor {scaling['factor']:g})" if scaling else ""
-        positions = f"{facts['positions']:,}, rotary, base {facts['rotary_base']:,.10g}{stretched}"
-    head = "which are the head, too" if facts["is_tied"] else "beside a head of its own"
-    chats = {None: "none: a base model", "unknown": "none that is known: its template is not run"}
-    return {
-        **{name: escape(facts[name], 160) for name in ("name", "licence", "family") if facts[name]},
-        "layers": f"{facts['layers']:,}",
-        "hidden size": f"{facts['hidden_size']:,}, in the MLP {facts['intermediate_size']:,}",
-        "heads": f"{facts['heads']:,} of {facts['head_size']:,}; key/value heads {facts['kv_heads']:,}",
-        "vocabulary": f"{facts['vocabulary']:,}",
-        "positions": positions,
-        "parameters": f"{facts['parameters']:,}, of them {facts['embedding_parameters']:,} in embeddings, {head}",
-        **stored,
-        "loaded": f"{show_size(facts['bytes_in_float32'])} in float32, {show_size(facts['bytes_in_nf4'])} in NF4",
-        "tokenizer": f"{facts['tokenizer']}, {facts['tokens']:,} tokens" if facts["tokenizer"] else "none",
-        "chat format": chats.get(facts["chat_format"], facts["chat_format"]),
-    }
-
-
-def _adapter_rows(facts: dict) -> dict[str, str]:
-    quantized, fingerprint = facts["base_quantization"], facts["base_fingerprint"]
-    base = escape(facts["base"], 160) if facts["base"] else "not named"
-    base += f", in 4 bits ({escape(quantized['quant_type'], 20)})" if quantized else ""
-    base += f", fingerprint {escape(fingerprint, 13)}" if fingerprint else ", no fingerprint: it cannot be checked"
-    modules = {"targets": facts["targets"], "trained whole": facts["modules_to_save"]}
-    return {
-        "method": facts["method"],
-        **{name.replace("_", " "): f"{facts[name]:,g}" for name in SETTINGS if facts.get(name) is not None},
-        **{name: _names(paths) for name, paths in modules.items() if paths},
-        "base": base,
-        "parameters": f"{facts['parameters']:,}",
-    }
-
-
-def _names(paths: list[str]) -> str:
-    """The last names of modules, each once: an adapter's file lists every path."""
-    names = dict.fromkeys(path.rpartition(".")[2] for path in paths)
-    return escape(", ".join(names), 240) + (f" ({len(paths):,} modules)" if len(paths) > len(names) else "")
-
-
-def _count(number: int) -> str:
-    return f"{number / 1e6:,.1f} M" if number >= 999_950 else f"{number:,}"
+def _in_words(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return show_size(value) if "bytes" in name else f"{value:,.10g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{escape(key, 40)} {_in_words(key, one)}" for key, one in value.items())
+    if isinstance(value, list):  # modules: an adapter's file lists every path
+        names = dict.fromkeys(path.rpartition(".")[2] for path in value)
+        return escape(", ".join(names), 240) + (f" ({len(value):,} modules)" if len(value) > len(names) else "")
+    return escape(value, 160)

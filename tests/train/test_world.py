@@ -17,6 +17,7 @@ import pytest
 from minilora.cli import main
 from minilora.errors import SeenByAll
 from minilora.train import checkpoint, launch
+from minilora.train.lock import LOCK
 from minilora.train.world import World, split_rows
 
 pytestmark = pytest.mark.host
@@ -103,6 +104,7 @@ def test_losses_are_those_of_one_process(folder, ranks, monkeypatch):
     assert out.count("parameters train") == out.count("saved together") == 1  # the first rank alone speaks
     np.testing.assert_allclose(losses(folder / "together"), losses(folder / "alone"), rtol=1e-6)
     assert sorted(p.name for p in (folder / "together").iterdir()) == [
+        LOCK,
         "checkpoints",
         "metrics.jsonl",
         "model",
