@@ -1,7 +1,6 @@
 """`minilora finetune`: a model adapted to a text or to conversations, by one of the methods."""
 
 from argparse import Namespace
-from pathlib import Path
 
 from minilora.commands.common import (
     CHATS,
@@ -42,8 +41,8 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.commands.training import Training, check_folder, check_memory, train_settings
-    from minilora.train import defaults, load, methods, save, text
+    from minilora.commands.training import Training, check_folder, train_settings
+    from minilora.train import defaults, load, methods, text
 
     check_folder(arguments)
     arguments.data = catalog.resolve(arguments.data)
@@ -60,14 +59,4 @@ def run(arguments: Namespace) -> None:
     settings = {"model": arguments.model, "method": name}
     settings |= {part: path for part in ("validation", "test") if (path := getattr(arguments, part)) is not None}
     settings |= {option: getattr(options, option) for option in method.options}
-
-    def fits() -> None:
-        longest = text.longest(data, arguments.seq_len, arguments.pack)
-        check_memory(arguments, model.config, name, options, seq_len=longest)
-
-    def save_result(folder: Path, training: dict) -> Path:
-        if method.config is not None:
-            return save.save_adapter(model, tokenizer, folder / "adapter", training)
-        return save.save_model(model, tokenizer, folder / "model")
-
-    Training(arguments, model, tokenizer, data, settings, config, save_result, fits).run()
+    Training(arguments, model, tokenizer, data, name, options, settings, config).run()

@@ -1,7 +1,6 @@
 """`minilora pretrain`: a tokenizer and a language model from nothing."""
 
 from argparse import Namespace
-from pathlib import Path
 
 from minilora.commands.common import (
     DATA,
@@ -50,7 +49,8 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     from minilora.commands.training import Training, check_folder, check_memory, train_settings
     from minilora.data import corpora
-    from minilora.train import defaults, load, save, text
+    from minilora.peft import Options
+    from minilora.train import defaults, load, text
 
     check_folder(arguments)
     sizes = _sizes(arguments)
@@ -65,11 +65,8 @@ def run(arguments: Namespace) -> None:
     flags["steps"] = flags["steps"] or STEPS
     config = defaults.train_config(arguments.batch_size, weight_decay=0.1, betas=(0.9, 0.95), **flags)
 
-    def save_result(folder: Path, training: dict) -> Path:
-        return save.save_model(model, tokenizer, folder / "model")
-
     settings = {name: getattr(arguments, name) for name in FIELDS}
-    Training(arguments, model, tokenizer, data, settings, config, save_result).run()
+    Training(arguments, model, tokenizer, data, "full", Options(), settings, config).run()
 
 
 def _sizes(arguments: Namespace) -> dict[str, int | bool]:

@@ -2,7 +2,6 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from minilora.measure.lr_search import find_lr, search_config
 from minilora.measure.task_report import share_with_interval
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
-from minilora.peft import Options, base_fingerprint
+from minilora.peft import Options, PeftModel, base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch
@@ -26,9 +25,9 @@ from minilora.train.evaluate import evaluator
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, check_own_checkpoint, trainable
 from minilora.train.run import RECORD, RunFolder, read_record
-from minilora.train.save import training_record
+from minilora.train.save import save_adapter, save_model, training_record
 from minilora.train.session import write_sample
-from minilora.train.text import Text, check_length, num_examples, sample, training_batches
+from minilora.train.text import Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import this_world
 
 AUTO = "auto"  # --lr: searched for
@@ -68,9 +67,7 @@ def train_settings(arguments: Namespace) -> dict:
 class Training:
     """A training that a command asks for.
 
-    settings: what run.json is to tell of the model and the method. save: writes the result into the run folder, with
-    the training's record, and returns its path. fits: raises MiniloraError if the machine cannot hold a step; it is
-    called when the data are known to suit.
+    model: adapted by `method`, if it is to be. settings: what run.json is to tell of the two.
     """
 
     def __init__(
@@ -79,13 +76,13 @@ class Training:
         model,
         tokenizer: Tokenizer,
         data: Text | Chats,
+        method: str,
+        options: Options,
         settings: dict,
         config: TrainConfig,
-        save: Callable[[Path, dict], Path],
-        fits: Callable[[], None] = lambda: None,
     ):
         self.arguments, self.model, self.tokenizer, self.data = arguments, model, tokenizer, data
-        self.settings, self.config, self.save, self.fits = settings, config, save, fits
+        self.method, self.options, self.settings, self.config = method, options, settings, config
         self.world, self.batch_size, self.seq_len = this_world(), arguments.batch_size, arguments.seq_len
 
     def run(self) -> None:
@@ -105,7 +102,7 @@ class Training:
             facts = self.test(history)
             saved = None
             if run is not None:
-                saved = self.save(run.path, training_record(self.data, self.settings, facts))
+                saved = self.save(run.path, facts)
                 run.finish(facts | {"samples": [*before, self.sample(history.best_step)]})
             self.world.barrier()  # for what rank 0 saves
         print_notes(getattr(run, "notes", []) + history.notes)
@@ -119,7 +116,8 @@ class Training:
         pack = {"pack": True} if getattr(arguments, "pack", False) else {}
         self.batches = training_batches(data.train, self.batch_size, self.seq_len, arguments.seed, **pack)
         check_length(self.model, data, self.seq_len, **pack)
-        self.fits()
+        seq_len = longest(data, self.seq_len, **pack)
+        check_memory(arguments, self.model.config, self.method, self.options, seq_len=seq_len)
         if arguments.lr == AUTO:
             self.config = replace(self.config, peak_lr=self.searched_lr(**pack))
         # Evaluations of a run that is resumed are compared with those before.
@@ -161,6 +159,13 @@ class Training:
             "trainable": self.trains,
             "parameters": self.total,
         }
+
+    def save(self, folder: Path, facts: dict) -> Path:
+        """Write the adapter, or the model if it is not adapted by one; returns the folder."""
+        if isinstance(self.model, PeftModel):
+            record = training_record(self.data, self.settings, facts)
+            return save_adapter(self.model, self.tokenizer, folder / "adapter", record)
+        return save_model(self.model, self.tokenizer, folder / "model")
 
     def report(self, history: History, facts: dict, saved: Path | None) -> None:
         unit, lines = self.data.unit, []
