@@ -1,6 +1,6 @@
 """A training step on conversations that begin alike, with the beginning read once and read by each row, taking turns.
 
-    minilora models get smollm2 && minilora tasks get reviews && python -m benchmarks.beginning
+    minilora models get smollm2 && minilora models get reviews && python -m benchmarks.beginning
 
 Loss and gradients are compared as well; the largest difference is relative to the largest gradient of its parameter.
 """

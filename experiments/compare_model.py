@@ -39,10 +39,10 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import METHODS, Options, base_fingerprint
 from minilora.train import defaults, methods, recipes
 from minilora.train.answers import Chats, is_chat_data
+from minilora.train.catalog import TASKS
 from minilora.train.loop import History
 from minilora.train.progress import progress_bar
 from minilora.train.scoring import Row, after, label_scores, row_scores
-from minilora.train.tasks import TASKS
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"

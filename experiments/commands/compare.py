@@ -18,7 +18,7 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--data",
         default="reviews",
-        help="what it learns: labelled conversations (a .jsonl file, or a name of minilora tasks list), or a corpus "
+        help="what it learns: labelled conversations (a .jsonl file, or a name of minilora models list), or a corpus "
         "(default: %(default)s)",
     )
     parser.add_argument("--out", default="runs/compare", help="folder of the results (default: %(default)s)")
