@@ -9,7 +9,7 @@ from minilora.data.batches import evaluation_windows
 from minilora.data.chat import ChatTokens
 from minilora.data.chat_batches import chat_windows
 from minilora.data.tokenizer import TokenStream
-from minilora.models.language_model import Output
+from minilora.models.batch import Output
 from minilora.tensor import no_grad
 from minilora.train.parallel import Batch, rows_of, take
 from minilora.train.progress import progress_bar
