@@ -22,7 +22,7 @@ from minilora.data import bpe, gguf_tokenizer
 from minilora.data.corpora import Document
 from minilora.data.gguf_tokenizer import TEMPLATE_LIMIT
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import open_regular, parse_json, read_json, show_path, write_atomic
+from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, write_atomic
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
@@ -183,16 +183,12 @@ class Tokenizer:
             return cls(inner, eos_token, **settings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        write_atomic(path, self.to_json().encode())
+        write_atomic(path, self.to_json())
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], eos_token: str | int = END_OF_TEXT, **settings: Any) -> Tokenizer:
         """The tokenizer in the tokenizer.json at `path`. FormatError where it is missing or not one."""
-        with open_regular(path) as file:
-            raw = file.read(FILE_LIMIT + 1)
-        if len(raw) > FILE_LIMIT:
-            raise FormatError(f"{show_path(path)} is larger than the {FILE_LIMIT:,} bytes that a tokenizer may have")
-        return cls.from_json(raw, eos_token, show_path(path), **settings)
+        return cls.from_json(read_bytes(path, FILE_LIMIT), eos_token, show_path(path), **settings)
 
     @classmethod
     def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
@@ -298,10 +294,8 @@ def _token_id(value: object, where: str) -> int | None:
 def _chat_template(folder: Path, maps: list[dict[str, Any]]) -> str | None:
     """The chat template of a folder: its own file, else the default one of tokenizer_config.json."""
     if os.path.lexists(path := folder / "chat_template.jinja"):
-        with open_regular(path) as file:
-            raw = file.read(TEMPLATE_LIMIT + 1)
         try:
-            template: object = raw.decode()
+            template: object = read_bytes(path, 4 * TEMPLATE_LIMIT).decode()  # a character has up to four bytes
         except UnicodeDecodeError as error:
             raise FormatError(f"{show_path(path)} is not UTF-8") from error
     else:

@@ -10,15 +10,7 @@ from typing import Any
 import numpy as np
 
 from minilora.errors import FormatError, MiniloraError, escape, first_few
-from minilora.formats.atomic import (
-    make_folder,
-    read_json,
-    remove_file,
-    remove_leftovers,
-    show_path,
-    to_json,
-    write_atomic,
-)
+from minilora.formats.atomic import make_folder, read_json, remove_file, show_path, to_json, write_atomic
 from minilora.formats.safetensors import open_file, save_file
 from minilora.formats.stored import StoredTensor
 
@@ -107,7 +99,6 @@ def write_folder(
     config_json = to_json(config)
     make_folder(folder)
     earlier_shards = [name for name in os.listdir(folder) if name == INDEX or _SHARD.fullmatch(name)]
-    remove_leftovers(folder)
     save_file(folder / WEIGHTS, tensors, metadata={"format": "pt"})  # as transformers marks its own
     for name in earlier_shards:
         remove_file(folder / name)

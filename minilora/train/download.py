@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import make_folder, open_regular, remove_leftovers, show_path
+from minilora.formats.atomic import make_folder, open_regular, show_path
 from minilora.train.run import LOCK, single_writer
 
 CACHE = "MINILORA_CACHE"  # environment variable: the cache's folder
@@ -120,7 +120,6 @@ def bring(
         raise FormatError(f"cannot read {show_path(given)}: No such file or directory")
     make_cache_folder(folder)
     with single_writer(folder / LOCK, "the cache"):
-        remove_leftovers(folder)
         try:
             here = Path(given) if given is not None else _left_whole(archive, folder)
             _unpack(archive, here or _download(archive, folder, size), unpack)

@@ -55,7 +55,7 @@ def test_round_trip(tmp_path):
 def test_writing_again_replaces_and_clears_earlier_shards(tmp_path):
     folder = write_sharded(tmp_path / "model")
     (folder / "README.md").write_text("mine")
-    (folder / ".config.json.0123abcd.tmp").write_text("left by a killed writer")
+    (folder / ".config.json.tmp").write_text("left by a killed writer")
     new = {"w": np.zeros(2)}
     write_folder(folder, CONFIG, new)
     assert_same(folder, new)
