@@ -13,6 +13,8 @@ import json
 import math
 from typing import Any
 
+from minilora.data import bpe
+from minilora.data.pretokenization import PRETOKENIZATIONS, WRITTEN, Pretokenization
 from minilora.errors import FormatError, MiniloraError, escape, unknown
 
 TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
@@ -20,24 +22,6 @@ LARGEST = 2_000_000  # tokens; the largest vocabularies in use have 262,144
 _MERGE_WORK = 100_000_000  # characters looked at while merges are derived from scores; 256,000 tokens take 20 million
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
-
-# How a text is cut into words: the regular expressions of the published tokenizers, by the name that GGUF gives them.
-_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = rf"{_LETTERS}|\p{{N}}{{1,3}}|{_REST}"  # up to three digits at a time
-_QWEN2 = rf"{_LETTERS}|\p{{N}}|{_REST}"  # each digit alone
-WRITTEN = ("gpt-2", "smollm", "llama-bpe", "qwen2")  # the names that a file is given, one for each way to cut
-_GPT2, _SMOLLM = "gpt-2", "smollm"  # not a regular expression, but parts that the library has
-PRE_TOKENIZERS = {
-    "default": _GPT2,
-    "gpt-2": _GPT2,
-    "smollm": _SMOLLM,
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _QWEN2,
-}
 
 
 def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
@@ -147,26 +131,16 @@ def _same_length(read: _Reader, name: str, values: list[Any], tokens: list[str])
 
 def _byte_level(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
     """Byte-pair encoding on bytes, and whether a text begins with the token for that unless the file says."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer, models
 
     name = read.text("pre", "default")
-    if name not in PRE_TOKENIZERS:
-        raise FormatError(f"{read.where}: {unknown('pre-tokenizer', name, PRE_TOKENIZERS)}")
-    pattern, vocab = PRE_TOKENIZERS[name], _ids(tokens)
-    # Llama 3 looks a whole word up before it merges its pieces.
-    model = models.BPE(vocab=vocab, merges=_merges(read, vocab), ignore_merges=pattern == _LLAMA3)
-    inner = Tokenizer(model)
-    if pattern == _QWEN2:
-        inner.normalizer = normalizers.NFC()
-    if pattern == _GPT2:
-        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    else:
-        digits = pattern == _SMOLLM
-        words = pre_tokenizers.Digits(True) if digits else pre_tokenizers.Split(Regex(pattern), "isolated")
-        bytes_of_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=digits)
-        inner.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_of_words])
-    inner.decoder = decoders.ByteLevel()
-    return inner, pattern == _LLAMA3
+    if name not in PRETOKENIZATIONS:
+        raise FormatError(f"{read.where}: {unknown('pre-tokenizer', name, PRETOKENIZATIONS)}")
+    cut, vocab = PRETOKENIZATIONS[name], _ids(tokens)
+    rules = bpe.RULES | {"pre_tokenizer": cut.pre_tokenizer, "normalizer": cut.normalizer}
+    inner = Tokenizer.from_str(json.dumps(rules))
+    inner.model = models.BPE(vocab=vocab, merges=_merges(read, vocab), ignore_merges=cut.ignore_merges)
+    return inner, cut.begins_with_bos
 
 
 def _merges(read: _Reader, vocab: dict[str, int]) -> list[tuple[str, str]]:
@@ -259,17 +233,15 @@ def describe(inner: Any, size: int) -> dict[str, object]:
     size: the number of tokens that the model knows; ids that mean none are filled up. MiniloraError for a tokenizer
     that such metadata cannot describe, or that cuts a text into words in a way that has no name here.
     """
-    from tokenizers import pre_tokenizers
-
     state = json.loads(inner.to_str())
-    rules, model = _rules(state), state["model"]
-    pre = next((pre for pre in WRITTEN if rules == _rules(json.loads(_empty_as(pre).to_str()))), None)
+    model = state["model"]
+    pre = next((pre for pre in WRITTEN if _cuts_as(state, PRETOKENIZATIONS[pre])), None)
     if pre is None:
         raise MiniloraError(
             "the tokenizer cannot be written as GGUF: it is no byte-level byte-pair encoding that cuts a text into "
             f"words as one of {', '.join(WRITTEN)} does"
         )
-    if model.get("unk_token") is not None and not model["vocab"].keys() >= set(pre_tokenizers.ByteLevel.alphabet()):
+    if model.get("unk_token") is not None and not model["vocab"].keys() >= set(bpe.CHARACTERS.values()):
         raise MiniloraError("the tokenizer cannot be written as GGUF: some bytes are no token, and unknown")
     vocab = inner.get_vocab(with_added_tokens=True)
     names = {index: name for name, index in vocab.items()}
@@ -293,13 +265,15 @@ def describe(inner: Any, size: int) -> dict[str, object]:
     return {f"tokenizer.ggml.{name}": value for name, value in described.items()}
 
 
-_MODEL_RULES = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
-
-
-def _rules(state: dict[str, Any]) -> dict[str, Any]:
-    """What the tokenizer.json says besides vocabulary and merges, where that makes a difference to ids."""
-    said = {name: state["model"].get(name) or None for name in ("type", *_MODEL_RULES)}
-    return {"model": said, "normalizer": state["normalizer"], "words": _words(state["pre_tokenizer"])}
+def _cuts_as(state: dict[str, Any], cut: Pretokenization) -> bool:
+    """True if a tokenizer.json gives the ids that byte-pair encoding on bytes gives, with words cut in this way."""
+    rules = bpe.RULES["model"] | {"ignore_merges": cut.ignore_merges}
+    names = ("type", "dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
+    return (
+        all((state["model"].get(name) or None) == (rules[name] or None) for name in names)
+        and state["normalizer"] == cut.normalizer
+        and _words(state["pre_tokenizer"]) == _words(cut.pre_tokenizer)
+    )
 
 
 def _words(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -309,9 +283,3 @@ def _words(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
     if rule.get("type") == "Sequence":
         return [step for part in rule["pretokenizers"] for step in _words(part)]
     return [{name: value for name, value in rule.items() if name != "trim_offsets"}]
-
-
-def _empty_as(pre: str) -> Any:
-    """A tokenizer without tokens that has the rules of this name."""
-    metadata = {"tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": []}
-    return _byte_level(_Reader(metadata, pre), [], [])[0]

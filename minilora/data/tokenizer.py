@@ -317,13 +317,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")
     if not (library := _library()):
         return Tokenizer(bpe.ByteLevelBPE.trained(texts, vocab_size, END_OF_TEXT))
-    inner = library.Tokenizer(library.models.BPE())
-    inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = library.decoders.ByteLevel()
+    inner = library.Tokenizer.from_str(json.dumps(bpe.RULES))
     trainer = library.trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[END_OF_TEXT],
-        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=list(bpe.CHARACTERS.values()),
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)
