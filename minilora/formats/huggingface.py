@@ -60,7 +60,7 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
     there = set(os.listdir(index.parent))
     if missing := [shard for shard in names_in if shard not in there]:
         raise FormatError(f"{where} does not match its files: no file {first_few(missing)}")
-    tensors = {}
+    tensors: dict[str, StoredTensor] = {}
     for shard, names in names_in.items():
         present, _ = open_file(index.parent / shard)
         if lacking := [name for name in names if name not in present]:
