@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from minilora.data import bpe
@@ -30,7 +31,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     metadata that describes no tokenizer that is known here.
     """
     read = _Reader(metadata, where)
-    if (kind := read.text("model")) not in KINDS:
+    if (kind := read.get("model", str, "text")) not in KINDS:
         known = ", ".join(KINDS)
         raise FormatError(f"{where}: a tokenizer of the kind {escape(repr(kind))} is not supported; there are {known}")
     make, usual_bos, usual_eos = KINDS[kind]
@@ -38,7 +39,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     inner, add_bos = make(read, tokens, types)
     _add_special(inner, tokens, types)
 
-    add_bos = read.flag("add_bos_token", add_bos)
+    add_bos = read.get("add_bos_token", bool, "true or false", add_bos)
     bos = read.token("bos_token_id", len(tokens), usual_bos)
     eos = read.token("eos_token_id", len(tokens), usual_eos)
     if eos is None:
@@ -59,81 +60,55 @@ class _Reader:
     def __init__(self, metadata: dict[str, Any], where: str):
         self.metadata, self.where = metadata, where
 
-    def get(self, name: str, default: object = None) -> Any:
+    def get(self, name: str, kind: type, words: str, default: Any = None) -> Any:
         value = self.metadata.get(f"tokenizer.ggml.{name}")
-        return default if value is None else value
-
-    def wrong(self, name: str, value: object, words: str) -> FormatError:
+        value = default if value is None else value
         if value is None:
-            return FormatError(f"{self.where}: tokenizer.ggml.{name} is missing")
-        found = type(value).__name__ if isinstance(value, list | dict) else escape(repr(value))
-        return FormatError(f"{self.where}: tokenizer.ggml.{name} must be {words}, not {found}")
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self.get(name, default)
-        if not isinstance(value, str):
-            raise self.wrong(name, value, "text")
+            raise FormatError(f"{self.where}: tokenizer.ggml.{name} is missing")
+        self.check(name, type(value) is kind, words, value)  # a bool is no int here
         return value
 
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.get(name, default)
-        if not isinstance(value, bool):
-            raise self.wrong(name, value, "true or false")
-        return value
+    def check(self, name: str, is_right: bool, words: str, value: object) -> None:
+        if not is_right:
+            shown = type(value).__name__ if isinstance(value, list | dict) else escape(repr(value))
+            raise FormatError(f"{self.where}: tokenizer.ggml.{name} must be {words}, not {shown}")
 
     def token(self, name: str, size: int, default: int | None) -> int | None:
-        """A token id. A default outside of the vocabulary counts as none."""
-        value = self.get(name, default if default is not None and default < size else None)
+        """Read a token id. A default outside of the vocabulary counts as none."""
+        value = self.metadata.get(f"tokenizer.ggml.{name}")
         if value is None:
-            return None
-        if type(value) is not int or not 0 <= value < size:
-            raise self.wrong(name, value, f"the id of one of {size:,} tokens")
+            return default if default is not None and default < size else None
+        self.check(name, type(value) is int and 0 <= value < size, f"the id of one of {size:,} tokens", value)
         return value
 
-    def values(self, name: str, kinds: tuple[type, ...], words: str) -> list[Any]:
-        """A list of values of `kinds`. (A bool is no int here.)"""
-        values = self.get(name)
-        if not isinstance(values, list):
-            raise self.wrong(name, values, f"a list of {words}")
+    def values(self, name: str, kinds: tuple[type, ...], words: str, count: int | None = None) -> list[Any]:
+        """Read a list of values of `kinds`; count: one for each of so many tokens."""
+        values = self.get(name, list, f"a list of {words}")
         for index, value in enumerate(values):
-            if type(value) not in kinds:
-                raise self.wrong(f"{name}[{index}]", value, f"one of the list's {words}")
+            self.check(f"{name}[{index}]", type(value) in kinds, f"one of the list's {words}", value)
+        if count is not None and len(values) != count:
+            raise FormatError(f"{self.where}: {count:,} tokens, but {len(values):,} in tokenizer.ggml.{name}")
         return values
 
 
 def _vocabulary(read: _Reader) -> tuple[list[str], list[int]]:
-    """The tokens by id, and the type of each."""
+    """Read the tokens by id, and the type of each."""
     tokens = read.values("tokens", (str,), "texts")
     if not 0 < len(tokens) <= LARGEST:
         raise FormatError(f"{read.where}: a vocabulary of {len(tokens):,} tokens; from 1 to {LARGEST:,} are possible")
-    for index, token in enumerate(tokens):
-        try:
-            token.encode()
-        except UnicodeEncodeError as error:
-            raise FormatError(f"{read.where}: token {index} is not text that UTF-8 can hold") from error
     if len(set(tokens)) < len(tokens):
-        first: dict[str, int] = {}
-        second = next(i for i, token in enumerate(tokens) if first.setdefault(token, i) != i)
-        raise FormatError(
-            f"{read.where}: tokens {first[tokens[second]]} and {second} are both {escape(tokens[second])}"
-        )
-    if read.get("token_type") is None:
+        token = next(token for token, count in Counter(tokens).items() if count > 1)
+        raise FormatError(f"{read.where}: the token {escape(token)} appears twice")
+    if read.metadata.get("tokenizer.ggml.token_type") is None:
         return tokens, [NORMAL] * len(tokens)
-    types = read.values("token_type", (int,), "whole numbers")
-    _same_length(read, "token_type", types, tokens)
-    return tokens, types
-
-
-def _same_length(read: _Reader, name: str, values: list[Any], tokens: list[str]) -> None:
-    if len(values) != len(tokens):
-        raise FormatError(f"{read.where}: {len(tokens):,} tokens, but {len(values):,} in tokenizer.ggml.{name}")
+    return tokens, read.values("token_type", (int,), "whole numbers", len(tokens))
 
 
 def _byte_level(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
     """Byte-pair encoding on bytes, and whether a text begins with the token for that unless the file says."""
     from tokenizers import Tokenizer, models
 
-    name = read.text("pre", "default")
+    name = read.get("pre", str, "text", "default")
     if name not in PRETOKENIZATIONS:
         raise FormatError(f"{read.where}: {unknown('pre-tokenizer', name, PRETOKENIZATIONS)}")
     cut, vocab = PRETOKENIZATIONS[name], _ids(tokens)
@@ -162,11 +137,11 @@ def _sentencepiece(read: _Reader, tokens: list[str], types: list[int]) -> tuple[
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     unk, vocab = read.token("unknown_token_id", len(tokens), 0) or 0, _ids(tokens)
-    listed = read.get("merges") is not None
+    listed = read.metadata.get("tokenizer.ggml.merges") is not None
     merges = _merges(read, vocab) if listed else _merges_by_score(read, tokens, types, vocab)
     model = models.BPE(vocab=vocab, merges=merges, unk_token=tokens[unk], fuse_unk=True, byte_fallback=True)
     inner = Tokenizer(model)
-    prefix = read.flag("add_space_prefix", True)
+    prefix = read.get("add_space_prefix", bool, "true or false", True)
     space = [normalizers.Prepend("▁")] if prefix else []
     inner.normalizer = normalizers.Sequence([*space, normalizers.Replace(" ", "▁")])
     strip = [decoders.Strip(" ", 1, 0)] if prefix else []
@@ -179,11 +154,9 @@ def _merges_by_score(
 ) -> list[tuple[str, str]]:
     """Every two tokens that make up a third, the highest score of the third first. Control tokens, the unknown one and
     the spelled bytes are not made of text."""
-    scores = read.values("scores", (float, int), "numbers")
-    _same_length(read, "scores", scores, tokens)
+    scores = read.values("scores", (float, int), "numbers", len(tokens))
     for index, score in enumerate(scores):
-        if not math.isfinite(score):
-            raise read.wrong(f"scores[{index}]", score, "a finite number")
+        read.check(f"scores[{index}]", math.isfinite(score), "a finite number", score)
     if sum(len(token) ** 2 for token in tokens) > _MERGE_WORK:
         raise FormatError(f"{read.where}: tokens of up to {max(map(len, tokens)):,} characters are too long to merge")
     of_text = {token: index for token, index in vocab.items() if types[index] in (NORMAL, UNUSED)}

@@ -22,7 +22,7 @@ from minilora.data import bpe, gguf_tokenizer
 from minilora.data.corpora import Document
 from minilora.data.gguf_tokenizer import TEMPLATE_LIMIT
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, write_atomic
+from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, to_utf8, write_atomic
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
@@ -130,8 +130,10 @@ class Tokenizer:
         try:
             with format_errors("the tokenizer fails"):
                 return inner.encode_batch(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError) as error:  # half a surrogate pair: bytes of the command line, mostly
-            raise MiniloraError(f"not a text that UTF-8 can hold: {escape(_without_utf8(texts))}") from error
+        except (TypeError, UnicodeEncodeError):  # half a surrogate pair, as broken JSON may hold one
+            for text in texts:
+                to_utf8(text)  # names it
+            raise
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`. Special tokens give nothing; a character that is cut in two gives U+FFFD."""
@@ -358,8 +360,3 @@ def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> Tok
     ids = np.concatenate(parts) if parts else np.empty(0, np.int64)
     sizes = tuple((len(part) + 1, len(document.text)) for part, document in zip(parts[::2], documents, strict=True))
     return TokenStream(ids, sum(characters for _, characters in sizes), sizes)
-
-
-def _without_utf8(texts: Sequence[str]) -> str:
-    """The first of `texts` that UTF-8 cannot hold."""
-    return next((json.dumps(text) for text in texts if any("\ud800" <= c <= "\udfff" for c in text)), "")
