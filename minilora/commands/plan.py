@@ -12,7 +12,7 @@ from pathlib import Path
 from minilora import blas
 from minilora.commands.common import Parser, add_json, choice, number, print_result, share, whole
 from minilora.errors import MiniloraError, escape, flag_of
-from minilora.formats.atomic import write_atomic
+from minilora.formats.atomic import make_folder, write_atomic
 from minilora.peft.method import METHODS, Options, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
@@ -122,6 +122,7 @@ def run(arguments: Namespace) -> None:
         said += [] if of_run is None else [run_text(facts)]
         if out is not None:
             figure = plan_figure(facts)
+            make_folder(out.parent)
             write_atomic(out, partial(write_png, figure, dpi=150))
             facts["figure"] = str(out)
             said.append(f"saved {out}")

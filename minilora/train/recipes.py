@@ -23,7 +23,7 @@ from minilora.data.tokenizer import (
     train_tokenizer,
 )
 from minilora.errors import FormatError, MiniloraError, did_you_mean, escape
-from minilora.formats.atomic import read_json, show_path, write_atomic, write_json
+from minilora.formats.atomic import read_json, show_path, to_utf8, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
@@ -317,7 +317,7 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     write_atomic(folder / "tokenizer.json", tokenizer.to_json().encode())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     write_json(folder / TRAINING, training)
-    write_atomic(folder / "README.md", model_card(training, model.peft_config.in_peft))
+    write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
     return folder
 
 
