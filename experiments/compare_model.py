@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import knowledge
 from minilora import threads
-from minilora.data import chat, corpora, knowledge
+from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, print_notes, unknown
 from minilora.measure.bench import SCRATCH_RATE

@@ -26,7 +26,6 @@ from minilora.models.registry import family_of
 from minilora.peft import CONFIGS, adapter_quantization
 from minilora.peft.files import CONFIG, FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 from minilora.peft.method import method_of
-from minilora.quant import BLOCKSIZE
 from minilora.show.grids import show_size
 from minilora.train import catalog
 from minilora.train.download import cache_folder

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import make_folder, open_regular, remove_leftovers, show_path
+from minilora.formats.atomic import make_folder, open_regular, show_path
 from minilora.train.lock import single_writer
 
 CACHE = "MINILORA_CACHE"  # environment variable: the cache's folder
@@ -76,7 +76,6 @@ def opened(archive: Archive, folder: Path, file: str | None = None) -> Iterator[
         raise FormatError(f"cannot read {show_path(file)}: No such file or directory")
     make_cache_folder(folder)
     with single_writer(folder, "the cache"):
-        remove_leftovers(folder)
         for path in folder.glob("download-*"):  # of one that was killed
             shutil.rmtree(path, ignore_errors=True)
         try:

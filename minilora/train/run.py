@@ -132,7 +132,7 @@ class RunFolder:
         """
         where = show_path(self.path)
         try:
-            names = {name for name in os.listdir(self.path) if name != LOCK and not atomic.is_leftover(name)}
+            names = {name for name in os.listdir(self.path) if name != LOCK and not name.endswith(".tmp")}
         except FileNotFoundError:
             above = next(folder for folder in self.path.absolute().parents if folder.exists())
             if not os.access(above, os.W_OK):
@@ -155,7 +155,7 @@ class RunFolder:
             raise FormatError(f"{error}; choose another folder") from error
 
     def _open(self, previous: dict | None) -> None:
-        """Bring the folder into its state at the start: leftovers gone, metrics cut back, run.json written."""
+        """Bring the folder into its state at the start: metrics cut back, run.json written."""
         if previous and self._resume:
             self.checkpoint = checkpoint.latest(self.checkpoints)
             self.notes += self.checkpoint.notes if self.checkpoint else ()
@@ -167,7 +167,6 @@ class RunFolder:
             self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
         resumed_from = self.checkpoint.step if self.checkpoint else -1
 
-        atomic.remove_leftovers(self.path)
         if previous and self._overwrite:
             checkpoint.clear(self.checkpoints)
         self._cut_metrics(resumed_from)

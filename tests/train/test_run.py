@@ -105,7 +105,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path, mon
 def test_an_empty_folder_is_as_good_as_none(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").write_text("99999")  # a writer killed before its first file
-    (tmp_path / "run" / ".run.json.0123abcd.tmp").write_text("{")
+    (tmp_path / "run" / ".run.json.tmp").write_text("{")
     train(tmp_path / "run", [1])
     assert files_of(tmp_path / "run") == ["metrics.jsonl", "run.json"]
 
