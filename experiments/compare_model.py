@@ -23,14 +23,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.bench import SCRATCH_RATE
+from experiments.costs import file_bytes, memory_of_steps, of_process, tokens_per_second
 from minilora import threads
 from minilora.data import chat, corpora, knowledge
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, print_notes, unknown
-from minilora.measure.bench import SCRATCH_RATE
 from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.few_shot import bits_after
-from minilora.measure.footprint import file_bytes, memory_of_steps, of_process, seconds_in_turns, tokens_per_second
+from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.processor import in_words, processor

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.compare_model import KIND, PROMPTED, RECORDS, ROWS
+from experiments.comparison_report import megabytes, show_size
 from minilora.errors import escape
-from minilora.measure.compare_report import megabytes, show_size
 from minilora.measure.curve_report import interval_in_words
 from minilora.measure.records import Records
 from minilora.show import style

@@ -31,7 +31,6 @@ COMMANDS = {  # the module in commands/, and what it does
     "chat": "talk to a chat model, which remembers the conversation",
     "merge": "add an adapter's update into the weights of its base",
     "show": "a run's loss, validation, learning rate and gradient norm, in the terminal and as a picture",
-    "compare": "measure every method on one base, one domain and one task",
     "curve": "prompt or fine-tune? Accuracy by examples in the prompt and by examples trained on",
     "plan": "how much memory and time an adaptation would take",
     "models": "pretrained models: which there are, get one, look into one",
@@ -47,9 +46,7 @@ CHECKOUT = "in a checkout of minilora, `python -m experiments"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
-    "compare --model": f"{CHECKOUT} compare --model` does its work",
-    "compare --data": f"{CHECKOUT} compare --model smollm2 --data` does its work",
-    "compare --default-rates": f"{CHECKOUT} compare --model smollm2 --default-rates` does its work",
+    "compare": f"{CHECKOUT} compare` does its work",
 }
 
 PLAIN = str.maketrans(dict(zip("─–−×·µ±…", ("-", "-", "-", "x", "*", "u", "+-", "..."), strict=True)))

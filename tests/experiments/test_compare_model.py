@@ -257,8 +257,6 @@ def test_the_quiz():
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (["--data", "reviews"], "the following arguments are required: --model"),
-        (["--model", "smollm2", "--quick"], "unknown flag --quick"),
         (["--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
         (["--model", "smollm2", "--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
         (["--model", "no-such-model"], "no-such-model"),
