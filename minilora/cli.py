@@ -47,6 +47,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
     "compare": f"{CHECKOUT} compare` does its work",
+    "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
 }
 
 PLAIN = str.maketrans(dict(zip("─–−×·µ±…", ("-", "-", "-", "x", "*", "u", "+-", "..."), strict=True)))
