@@ -40,7 +40,6 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     "decide": {
         "curve": "prompt or fine-tune? Accuracy by the number of examples",
         "plan": "how much memory and time an adaptation would take",
-        "compare": "measure every method on one base, one domain and one task",
     },
     "get": {
         "models": "pretrained models and labelled tasks: list, get, look into",
@@ -59,10 +58,9 @@ IN_PYTHON = "in Python does its work"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
+    "compare": f"{CHECKOUT} compare` does its work",
+    "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
     "tasks": "`minilora models list` and `minilora models get reviews` do its work",
-    "compare --model": f"{CHECKOUT} compare --model` does its work",
-    "compare --data": f"{CHECKOUT} compare --model smollm2 --data` does its work",
-    "compare --default-rates": f"{CHECKOUT} compare --model smollm2 --default-rates` does its work",
     **{
         f"{command} {flag}": instead
         for command in ("pretrain", "finetune")

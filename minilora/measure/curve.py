@@ -10,7 +10,6 @@ Both ways draw on one order of the training examples for each seed: the first k 
 turn. So k examples are among 2k, and n among 4n. All cells answer the same held-out questions.
 """
 
-import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from minilora import threads
 from minilora.data import chat, chat_split
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
-from minilora.errors import MiniloraError, Stopped, escape, print_notes
+from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.naive_bayes import NaiveBayes
@@ -33,7 +32,6 @@ from minilora.plan.fits import check_fits
 from minilora.train import catalog, defaults, methods, recipes
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.loop import History
-from minilora.train.progress import progress_bar
 from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
 
 KIND = "curve"
@@ -162,16 +160,8 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
     settings, notes = _fitting(settings, task)
     curve = Curve(settings, task)
     records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
-    print_notes(notes + records.notes)
-    cells = curve.cells()
-    try:
-        with progress_bar("curve", len(cells)) as advance:
-            for key in cells:
-                records.measured(key, curve.measure, *key)
-                advance(1, " ".join(map(str, key)))
-    except (KeyboardInterrupt, Stopped) as error:
-        done = f"{sum(key in records for key in cells)} of {len(cells)} cells are measured; go on with --resume"
-        raise Stopped(getattr(error, "signum", signal.SIGINT), done) from error
+    print_notes(notes)
+    records.complete(cells_of(records.header["settings"]), curve.measure, "curve")
     return records
 
 
@@ -237,9 +227,6 @@ class Curve:
             "base": base_fingerprint(self.base),
             **{f"{part}_sha256": chat.sha256(ones) for part, ones in hashes.items()},
         }
-
-    def cells(self) -> list[tuple]:
-        return cells_of(self.facts())
 
     def measure(self, kind: str, *key: Any) -> dict:
         """The numbers of a cell."""

@@ -19,7 +19,7 @@ from minilora.commands.common import FOREIGN, Parser, adapter_folder
 pytestmark = pytest.mark.host
 
 WRITTEN = ("--out", "course folder")  # flags and arguments that name what is made
-BEGIN_AT_ONCE = ("demo", "compare", "check")  # without an argument these work for minutes: they are only parsed here
+BEGIN_AT_ONCE = ("demo", "check")  # without an argument these work for minutes: they are only parsed here
 
 
 def parsers(parser: Parser, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Parser]:

@@ -2,10 +2,10 @@
 
 import pytest
 
+from experiments import comparison
 from experiments.results import advise
 from minilora import peft
 from minilora.errors import MiniloraError
-from minilora.measure import compare
 from minilora.peft import CONFIGS, METHODS, LoraConfig, Options
 from minilora.peft.method import Counts, find, method_of
 from minilora.plan.shapes import PRESETS
@@ -21,7 +21,7 @@ def test_a_record_is_in_every_list(name):
     assert method.name == name == find(name) == find((method.other_names or (name,))[-1])
     assert NAMES[name] == method.label and LOOKS[name] == method.look and IN_SENTENCES[name]
     assert (name in advise.ADAPTERS) == (method.config is not None) == (method.make_trainable is None)
-    assert (name in compare.METHODS) == method.is_compared
+    assert (name in comparison.METHODS) == method.is_compared
     counts = method.plan(PRESETS["base"], Options()).counts
     assert isinstance(counts, Counts) and counts.total(6) > 0
 
