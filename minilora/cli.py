@@ -38,13 +38,13 @@ COMMANDS = {  # the module in commands/, and what it does
     "tasks": "labelled tasks that others published: which there are, get one",
     "doctor": "what this machine offers, and whether minilora works on it",
     "check": "check a lesson's exercise, or show the progress",
-    "course": "write the lessons as an nbgrader course, for teachers",
-    "grade": "grade what a class handed in, for teachers",
-    "similar": "find answers of a class that are alike, for teachers",
+    "course": "for teachers: an nbgrader course of the lessons, and marks",
 }
 
 CHECKOUT = "in a checkout of minilora, `python -m experiments"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
+    "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
+    "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
     "compare --model": f"{CHECKOUT} compare --model` does its work",

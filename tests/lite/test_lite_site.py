@@ -11,7 +11,6 @@ import pytest
 from nbclient import NotebookClient
 
 import minilora
-from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import all_lessons
 from minilora.classroom.publish import lite, records
 from minilora.errors import MiniloraError
@@ -53,12 +52,12 @@ def test_texts_are_joined(site):
             assert all(isinstance(text, str) for text in [cell["source"], *texts])
 
 
-def test_readings_and_exercises_are_there_and_solutions_are_not(site):
-    files = [path for path in site.glob("files/lessons/**/*") if path.is_file()]
-    found = {path.relative_to(site / "files/lessons").as_posix() for path in files}
-    assert found == {
-        f"{lesson.name}/{name}" for lesson in all_lessons() for name in (*lesson.readings, "exercise.py", KIT)
-    }
+def test_of_each_lesson_there_is_what_its_check_reads(site):
+    for lesson in all_lessons():
+        folder = site / "files/lessons" / lesson.name
+        for name in (*lesson.readings, "exercise.py", "solution.py", "checks.py"):
+            assert (folder / name).read_bytes() == (lesson.folder / name).read_bytes()
+        assert (folder / "driver.py").is_file() == bool(lesson.driver)
 
 
 def test_the_wheel_is_pure_whole_and_leaves_out_what_pyodide_lacks(wheel):

@@ -20,10 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.publish import notebooks, records
-from minilora.classroom.teaching.kits import checks_of
 from minilora.errors import MiniloraError, escape
 from minilora.train.progress import progress_bar
 
@@ -46,6 +44,9 @@ NOTE = (
     "which some cells read, is that of the Python there, without the manual: numbers differ from those that the copy "
     "came with. A cell that does not end is ended by Kernel → Restart Kernel; what you changed stays.*"
 )
+
+
+CODE = ("exercise.py", "solution.py", "checks.py", "driver.py")  # of a lesson: what `minilora check` reads
 
 
 def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -79,10 +80,10 @@ def stage(folder: Path, numbers: list[str] | None = None) -> None:
     for lesson in [Lesson(path.parent) for path in sorted((ROOT / "lessons").glob("[0-9][0-9]_*/solution.py"))]:
         target = folder / "lessons" / lesson.name
         target.mkdir(parents=True)
-        for name, path in {**lesson.readings, "exercise.py": lesson.exercise}.items():
+        code = [path for path in lesson.folder.glob("*.py") if path.name in CODE]
+        for name, path in {**lesson.readings, **{path.name: path for path in code}}.items():
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, target / name)
-        (target / KIT).write_bytes(checks_of(lesson))
 
 
 def run(folder: Path, *command: str) -> None:
