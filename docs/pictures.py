@@ -1,10 +1,10 @@
-"""The three pictures of the site's front page: python -m minilora.classroom.publish.diagrams"""
+"""The three pictures of the site's front page: python -m lessons.diagrams"""
 
 from pathlib import Path
 
+from lessons.drawing import FROZEN, MASKED, PLAIN, SMALL, TRAINED, Diagram
 from minilora.measure import compare, compare_report
 from minilora.measure.records import Records
-from minilora.show.diagram import FROZEN, MASKED, PLAIN, SMALL, TRAINED, Diagram
 
 RECORDS = Records.read(Path(__file__).parents[1] / "minilora/assets/results/compare.jsonl", compare.KIND)
 COMPARED = compare_report.compared(RECORDS)

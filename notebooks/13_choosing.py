@@ -12,6 +12,7 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import pictures  # in the folder beside this notebook
 from minilora.demo.teach_report import ROWS, claims, sample_lines, scores_grid
 from minilora.formats.atomic import read_json
 from minilora.measure import compare  # all methods side by side
@@ -19,7 +20,6 @@ from minilora.measure.compare_report import compared
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.plan.planner import make_plan, published  # memory by arithmetic
 from minilora.plan.shapes import PRESETS  # the shapes of known models
-from minilora.show import pictures  # figures
 from minilora.show.grids import NAMES, drawn, render  # tables
 
 # %%

@@ -12,11 +12,11 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, and text in batches
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.plan import cluster  # the model of a step's time
 from minilora.plan.shapes import PRESETS  # the shapes of known models
-from minilora.show import pictures  # figures
 from minilora.show.grids import NAMES  # what methods are called
 from minilora.train import recipes  # where the base is
 from minilora.train.world import split_rows  # the rows of each rank

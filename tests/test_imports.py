@@ -181,7 +181,8 @@ def test_the_package_needs_nothing_beside_it():
 
 def test_notebooks_need_the_package_alone():
     for path in sorted((PACKAGE.parent / "notebooks").glob("*.py")):
-        assert strangers(path.read_text("utf-8"), path.stem) == set(), path.name
+        if path.stem not in ("make", "lite"):  # which make the notebooks, and are not imported by them
+            assert strangers(path.read_text("utf-8"), path.stem) == set(), path.name
 
 
 def test_no_circle():

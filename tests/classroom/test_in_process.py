@@ -25,6 +25,7 @@ from minilora.classroom.sandbox.in_process import InProcess, sandbox_here
 from minilora.classroom.sandbox.runner import Job, Raised, Sandbox
 from minilora.errors import MiniloraError
 from minilora.tensor import is_recording
+from tests.helpers import bank
 from tests.helpers.answers import with_answers
 from tests.lite import like_pyodide
 
@@ -38,15 +39,15 @@ ENDLESS = "Does a loop end?"
 def both(lesson, answer, sandboxes, folder: Path) -> list[Result]:
     """The results of its task, in each of the sandboxes."""
     path = folder / "answer.py"
-    path.write_text(with_answers(lesson.source, {answer.where: answer.code, **dict(answer.also)}), encoding="utf-8")
+    path.write_text(with_answers(lesson.source, answer.codes), encoding="utf-8")
     task = next(gap.task for gap in lesson.source.gaps if gap.where == answer.where)
     return [grade(lesson, Submission(path, lesson), sandbox, task)[0] for sandbox in sandboxes]
 
 
 def differing(lesson, sandboxes, folder: Path, part: slice) -> tuple[int, list]:
     """How many answers were compared, and those with another verdict or hint."""
-    answers = [*lesson.mistakes.MISTAKES, *lesson.mistakes.RIGHT][part]
-    answers = [a for a in answers if getattr(a, "hint", "") != ENDLESS and "id(self)" not in a.code]
+    answers = bank.answers(lesson)[part]
+    answers = [a for a in answers if a.hint != ENDLESS and "id(self)" not in "".join(a.codes.values())]
     pairs = [both(lesson, answer, sandboxes, folder) for answer in answers]
     return len(pairs), [pair for pair in pairs if len({(result.verdict, result.hint) for result in pair}) > 1]
 

@@ -11,11 +11,11 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import Failure, Run
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.searching import _same
-from minilora.classroom.saboteurs.tried import NOTICED, try_all
 from minilora.classroom.sandbox.duties import Duties, arrays_in, first_change, outline
 from minilora.classroom.sandbox.runner import Raised, Sandbox
 from minilora.errors import MiniloraError
 from tests.helpers.answers import with_answers
+from tests.saboteurs.tried import NOTICED, try_all
 
 pytestmark = pytest.mark.host
 

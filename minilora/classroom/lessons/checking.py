@@ -101,7 +101,7 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True)
 class promise:  # noqa: N801 (reads as a word in checks.py)
-    """What a function's docstring promises beyond, or short of, what every function owes; see `saboteurs/`.
+    """What a function's docstring promises beyond, or short of, what every function owes; see `tests/saboteurs`.
 
     changes: it may change its arguments; shares: its result may share memory with them, or with another result;
     switches: it may leave a model in another mode.

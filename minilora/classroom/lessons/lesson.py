@@ -49,10 +49,6 @@ class Lesson:
         return self._run("checks.py")
 
     @cached_property
-    def mistakes(self) -> ModuleType:
-        return self._run("mistakes.py")
-
-    @cached_property
     def driver(self) -> str:
         """The text of driver.py, which runs beside the student's code; empty if there is none."""
         path = self.folder / "driver.py"

@@ -79,7 +79,7 @@ class Source:
     def exercise(self) -> str:
         """The text of exercise.py."""
         command = f"minilora check {self.number:02}"
-        note = f"# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: {command}\n"
+        note = f"# Made from solution.py by `python -m lessons.build`. Write here, then: {command}\n"
         return note + self.filled(lambda gap: [self.stub_line(gap)])
 
     def filled(self, lines: Callable[[Gap], list[str]]) -> str:

@@ -1,1 +1,1 @@
-"""What is made from the lessons: notebooks, an nbgrader course, a site for the browser."""
+"""An nbgrader course, made from the lessons."""

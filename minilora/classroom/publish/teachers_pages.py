@@ -6,7 +6,7 @@
     ### Rubric          what deserves 2, 1 and 0 points
     ## Question 2       as the first
 
-What students get wrong comes from mistakes.py, with the hint that each mistake gets.
+What students get wrong comes from the bank of answers in the clone's tests/bank, with the hint that each gets.
 """
 
 import ast
@@ -18,6 +18,7 @@ from pathlib import Path
 from minilora.classroom.lessons.lesson import Lesson
 
 NAME, RUBRIC = "teaching.md", "### Rubric"
+WRONG = re.compile(r"^### (\S+): (.+)\n\n> (.+)$", re.MULTILINE)  # in the bank: function, name, hint
 POINTS = 2  # of an open question, which a person marks
 TABLE = "| in the code | what the checker says |\n|---|---|\n"
 
@@ -57,14 +58,16 @@ def teachers_page(lesson: Lesson) -> str:
 
 
 def wrong_in(lesson: Lesson, task: int) -> dict[str, list[str]]:
-    """What the checker says of known mistakes in a task -> those mistakes."""
+    """Return {what the checker says: the known mistakes in a task of which it says so}."""
     places = {gap.where for gap in lesson.source.gaps if gap.task == task}
-    found: dict[str, list[str]] = {}
-    for mistake in lesson.mistakes.MISTAKES:
-        if mistake.where in places:
-            said = next((text for text in _texts(lesson.folder / "checks.py", task) if mistake.hint in text), "")
-            found.setdefault(said or f"… {mistake.hint} …", []).append(f"`{mistake.where}`: {mistake.name}")
-    return found
+    bank = lesson.folder.parents[1] / "tests" / "bank" / f"{lesson.name}.md"
+    texts = _texts(lesson.folder / "checks.py", task)
+    mistakes: dict[str, list[str]] = {}
+    for where, name, hint in WRONG.findall(bank.read_text(encoding="utf-8") if bank.is_file() else ""):
+        if where in places:
+            message = next((text for text in texts if hint in text), f"… {hint} …")
+            mistakes.setdefault(message, []).append(f"`{where}`: {name}")
+    return mistakes
 
 
 @cache

@@ -1,7 +1,7 @@
 """What a shared link to the site shows: docs/static/share.png, the front page's three pictures under its name.
 
-    python -m minilora.classroom.publish.share          draws it, by headless Chromium
-    python -m minilora.classroom.publish.share --check  says whether it shows what the three pictures now are
+    python -m lessons.share          draws it, by headless Chromium
+    python -m lessons.share --check  says whether it shows what the three pictures now are
 
 Letters are other ones on another machine, so that the file holds the hash of what it was drawn from.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from minilora.classroom.publish import diagrams
+from lessons import diagrams
 from minilora.errors import MiniloraError
 from minilora.formats.atomic import write_atomic
 

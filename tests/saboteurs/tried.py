@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 from minilora.classroom.grading.grade import PASSED, Result, grade_task
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.saboteurs.kit import ACTED, SEEN
-from minilora.classroom.saboteurs.made import Saboteur, Seen, saboteurs
 from minilora.classroom.sandbox.runner import Sandbox
+from tests.saboteurs.kit import ACTED, SEEN
+from tests.saboteurs.made import Saboteur, Seen, saboteurs
 
 NOTICED, SURVIVED, IDLE = "noticed", "survived", "idle"
 # Where one of these is idle, the checks lack an input: with that property, with another value of that argument

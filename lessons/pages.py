@@ -1,8 +1,8 @@
 """The pages that answer: from a lesson's play.py, play.js and data one self-contained file, play.html.
 
-    python -m minilora.classroom.publish.pages               writes every lessons/NN_name/play.html
-    python -m minilora.classroom.publish.pages --check       names those that are not what is committed
-    python -m minilora.classroom.publish.pages --measure 08  first measures the data of a lesson's page anew
+    python -m lessons.pages               writes every lessons/NN_name/play.html
+    python -m lessons.pages --check       names those that are not what is committed
+    python -m lessons.pages --measure 08  first measures the data of a lesson's page anew
 
 play.py says TITLE and BODY, the page's HTML, which tells the story where no script runs. What play.js draws comes from
 play.py's data(), called each time, if it is in the records already or is mere arithmetic; if it takes runs of
@@ -23,7 +23,7 @@ from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 from minilora.show import html
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).with_name("play.js")
 SCRIPT, PAGE = "play.py", "play.html"
 LARGEST = 200_000  # bytes of a page

@@ -1,8 +1,8 @@
-"""The walk-through notebooks: made from py:percent sources in notebooks/, run, and kept with their pictures.
+"""The walk-through notebooks: made from the py:percent sources beside this file, run, and kept with their pictures.
 
-    python -m minilora.classroom.publish.notebooks          makes each notebooks/NN_name.ipynb from NN_name.py
-    python -m minilora.classroom.publish.notebooks 08       just this one
-    python -m minilora.classroom.publish.notebooks --check  runs them, and names those that are not what is committed
+    python -m notebooks.make          makes each notebooks/NN_name.ipynb from NN_name.py
+    python -m notebooks.make 08       just this one
+    python -m notebooks.make --check  runs them, and names those that are not what is committed
 
 Needs the extra `notebooks`. The same source, library and machine give the same bytes: cells have fixed names, nothing
 says when it ran, and sliders, which a page cannot show without a kernel, leave their place to the picture beside them.
@@ -17,7 +17,7 @@ from typing import Any
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 
-FOLDER = Path(__file__).parents[3] / "notebooks"
+FOLDER = Path(__file__).parent
 SECONDS = 120  # for one cell; a whole notebook takes under 60 s on two idle cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -25,9 +25,13 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def sources(numbers: list[str], folder: Path = FOLDER) -> list[Path]:
     """The sources in `folder`, or those with these numbers. Raises MiniloraError for one that there is not."""
     found = sorted(folder.glob("[0-9][0-9]_*.py"))
-    if unknown := [n for n in numbers if not any(path.name.startswith(f"{n}_") for path in found)]:
+    if unknown := [
+        n for n in numbers if not any(path.name.startswith(f"{n}_") for path in found)
+    ]:
         there = ", ".join(path.stem for path in found)
-        raise MiniloraError(f"no notebook {escape(', '.join(unknown))} in {escape(str(folder))}; there are: {there}")
+        raise MiniloraError(
+            f"no notebook {escape(', '.join(unknown))} in {escape(str(folder))}; there are: {there}"
+        )
     return [path for path in found if not numbers or path.name[:2] in numbers]
 
 
@@ -45,17 +49,23 @@ def made(source: Path) -> Any:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{source.stem.replace('_', '-')}-{number:02d}"
     client = NotebookClient(
-        notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": source.parent}}
+        notebook,
+        timeout=SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": source.parent}},
     )
     client.execute()
     for widget in client.comm_objects.values():
         for output in getattr(widget, "outputs", []):
             if output["output_type"] == "error":
-                raise MiniloraError(f"{source.stem}: a slider fails: {output['ename']}: {escape(output['evalue'])}")
+                raise MiniloraError(
+                    f"{source.stem}: a slider fails: {output['ename']}: {escape(output['evalue'])}"
+                )
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags")  # the rest is times, and what jupytext notes about blank lines
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.metadata = nbformat.from_dict(
+            {}
+        )  # without times, and what jupytext notes about blank lines
         if cell.cell_type == "code":
             cell.outputs = _kept(cell.outputs)
     return notebook
@@ -67,7 +77,11 @@ def _kept(outputs: list) -> list:
     for output in outputs:
         if WIDGET in output.get("data", {}):
             continue
-        if kept and output.output_type == "stream" == kept[-1].output_type and output.name == kept[-1].name:
+        if (
+            kept
+            and output.output_type == "stream" == kept[-1].output_type
+            and output.name == kept[-1].name
+        ):
             kept[-1].text += output.text
         else:
             kept.append(output)
@@ -87,7 +101,9 @@ def said(notebook: Any) -> list[tuple]:
     for cell in notebook.cells:
         outputs = cell.get("outputs", [])
         texts = ["".join(output.get("text", "")) for output in outputs]
-        texts += [output.data.get("text/plain", "") for output in outputs if "data" in output]
+        texts += [
+            output.data.get("text/plain", "") for output in outputs if "data" in output
+        ]
         pictures = sum("text/html" in output.get("data", {}) for output in outputs)
         cells.append((cell.id, cell.cell_type, cell.source, *texts, pictures))
     return cells
@@ -98,27 +114,36 @@ def is_stale(source: Path, notebook: Any) -> bool:
     import nbformat
 
     target = source.with_suffix(".ipynb")
-    return not target.is_file() or not alike(repr(said(nbformat.read(target, as_version=4))), repr(said(notebook)))
+    return not target.is_file() or not alike(
+        repr(said(nbformat.read(target, as_version=4))), repr(said(notebook))
+    )
 
 
 def alike(some: str, other: str) -> bool:
     """Whether texts are equal, numbers in them within 5 %: other processors round otherwise; training enlarges that."""
     (words, numbers), (words_now, numbers_now) = _apart(some), _apart(other)
     return words == words_now and all(
-        abs(a - b) <= 0.05 * max(abs(a), abs(b)) for a, b in zip(numbers, numbers_now, strict=True)
+        abs(a - b) <= 0.05 * max(abs(a), abs(b))
+        for a, b in zip(numbers, numbers_now, strict=True)
     )
 
 
 def _apart(text: str) -> tuple[str, list[float]]:
     """The text with its numbers left out, and the numbers."""
     pattern = r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
-    return re.sub(pattern, "#", text), [float(n.replace(",", "").rstrip(".")) for n in re.findall(pattern, text)]
+    return re.sub(pattern, "#", text), [
+        float(n.replace(",", "").rstrip(".")) for n in re.findall(pattern, text)
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("numbers", nargs="*", metavar="NN")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where one is stale")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 where one is stale"
+    )
     arguments = parser.parse_args(argv)
     try:
         chosen = sources(arguments.numbers)
@@ -137,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
             print("made")
     if stale:
         print(
-            f"stale: {', '.join(stale)}; make them anew by python -m minilora.classroom.publish.notebooks",
+            f"stale: {', '.join(stale)}; make them anew by python -m notebooks.make",
             file=sys.stderr,
         )
     return 1 if stale else 0

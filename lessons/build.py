@@ -1,4 +1,4 @@
-"""python -m minilora.classroom.lessons.build: writes every lesson's exercise.py from its solution.py.
+"""python -m lessons.build: writes every lesson's exercise.py from its solution.py.
 
 With --check nothing is written; it says what is out of step, and exits 1.
 """

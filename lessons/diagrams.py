@@ -1,7 +1,7 @@
 """Drawn pictures: from each pictures.py, of a lesson or of the site's front page, into the folder pictures/ beside it.
 
-    python -m minilora.classroom.publish.diagrams          draws them all
-    python -m minilora.classroom.publish.diagrams --check  names those that are not what is committed
+    python -m lessons.diagrams          draws them all
+    python -m lessons.diagrams --check  names those that are not what is committed
 
 A function of pictures.py without an underscore returns a `Diagram`, which becomes NAME.svg. FROM_NOTEBOOK says which
 pictures are taken from the committed notebook of the same name: {"file.png": "title of the figure"}.
@@ -18,7 +18,7 @@ from pathlib import Path
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 SCRIPT, FOLDER = "pictures.py", "pictures"
 PICTURE = re.compile(r'src="data:image/png;base64,([^"]+)"')
 

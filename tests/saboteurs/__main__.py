@@ -1,4 +1,4 @@
-"""python -m minilora.classroom.saboteurs 08: do a lesson's checks notice its sabotaged solutions?
+"""python -m tests.saboteurs 08: do a lesson's checks notice its sabotaged solutions?
 
 Without a lesson: all of them. --sample N: every Nth saboteur. --of: one function's. Ends with 1 where one survives.
 """
@@ -7,8 +7,8 @@ import argparse
 import sys
 
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
-from minilora.classroom.saboteurs.tried import NOTICED, table, try_all
 from minilora.classroom.sandbox.runner import Sandbox
+from tests.saboteurs.tried import NOTICED, table, try_all
 
 
 def main() -> int:
