@@ -11,11 +11,11 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from minilora.classroom.course import POINTS
 from minilora.classroom.grading.grade import PASSED, SHARE, Result, grade_all
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.text_report import numbered
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.publish.course import POINTS
 from minilora.classroom.sandbox.isolated import Isolated, bubblewrap
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic

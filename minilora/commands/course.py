@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> None:
         out = arguments.out or "marks.csv"
         print(f"wrote {out}: {write_marks(Path(mark), lessons, Path(out))} students")
     else:
-        from minilora.classroom.publish.course import write_course
+        from minilora.classroom.course import write_course
 
         notebooks = write_course(Path(folder), lessons, None if hidden is None else Path(hidden))
         print("\n".join(f"wrote {path}" for path in notebooks))
