@@ -46,9 +46,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
         "doctor": "what this machine offers, and whether minilora works on it",
     },
     "teach": {
-        "course": "write the lessons as an nbgrader course",
-        "grade": "grade what a class handed in",
-        "similar": "find answers of a class that are alike",
+        "course": "an nbgrader course of the lessons, and marks",
     },
 }
 COMMANDS = {name: does for commands in GROUPS.values() for name, does in commands.items()}
@@ -56,6 +54,8 @@ COMMANDS = {name: does for commands in GROUPS.values() for name, does in command
 CHECKOUT = "in a checkout of minilora, `python -m experiments"
 IN_PYTHON = "in Python does its work"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
+    "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
+    "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
     "compare": f"{CHECKOUT} compare` does its work",

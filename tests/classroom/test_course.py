@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from minilora.classroom import teachers_pages
+from minilora.classroom.course import CONFIG, POINTS, notebook, write_course
 from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_task
 from minilora.classroom.grading.submission import Cells, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
-from minilora.classroom.publish import teachers_pages
-from minilora.classroom.publish.course import CONFIG, POINTS, notebook, write_course
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
 from minilora.errors import MiniloraError

@@ -115,26 +115,6 @@ def test_an_odd_but_right_answer_passes(lesson, right, sandbox, tmp_path):
     assert {result.verdict for result in results} == {PASSED}, results
 
 
-TRICKS = [
-    "from solution import *",
-    "import runpy; globals().update(runpy.run_path({path!r}))",
-    "exec(open({path!r}).read())",
-    "import sys; sys.path.insert(0, {folder!r}); globals().update(vars(__import__('solution')))",
-    "import linecache; exec(''.join(linecache.getlines({path!r})))",
-]
-
-
-@pytest.mark.slow
-@every_lesson
-@pytest.mark.parametrize("trick", TRICKS)
-def test_the_solutions_file_is_no_answer(lesson, trick, sandbox, tmp_path):
-    path = (lesson.folder / "solution.py").resolve()
-    text = lesson.source.exercise() + trick.format(path=str(path), folder=str(path.parent)) + "\n"
-    results = results_of(lesson, text, sandbox, tmp_path)
-    assert {result.verdict for result in results} == {FAILED}
-    assert all("solution" in result.got + result.hint for result in results)
-
-
 @every_lesson
 def test_the_librarys_own_code_is_no_answer(lesson, sandbox, tmp_path):
     for room in ("peft", "quant", "models", "functional", "train", "classroom"):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from minilora.classroom import teachers_pages
+from minilora.classroom.course import POINTS
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
-from minilora.classroom.publish import teachers_pages
-from minilora.classroom.publish.course import POINTS
 from tests.helpers import bank
 from tests.helpers.answers import solution_lines
 from tests.teach.hostile import (

@@ -15,13 +15,13 @@ import re
 from collections.abc import Set
 from pathlib import Path
 
+from minilora.classroom import teachers_pages
 from minilora.classroom.grading.grade import PASSED, grade_task
 from minilora.classroom.grading.nbcheck import CONFIG, HIDDEN
 from minilora.classroom.grading.submission import NBCHECK, Submission
 from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.lessons.source import BEGIN
-from minilora.classroom.publish import teachers_pages
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic

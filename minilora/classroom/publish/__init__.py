@@ -1,1 +1,0 @@
-"""An nbgrader course, made from the lessons."""
