@@ -3,10 +3,11 @@
 import json
 from argparse import Namespace
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from minilora.commands.common import print_result
 from minilora.data.tokenizer import Tokenizer
@@ -64,26 +65,24 @@ def train_settings(arguments: Namespace) -> dict:
     return {name: getattr(arguments, name) for name in ("steps", *FLAGS)} | {"peak_lr": lr}
 
 
+@dataclass
 class Training:
     """A training that a command asks for.
 
     model: adapted by `method`, if it is to be. settings: what run.json is to tell of the two.
     """
 
-    def __init__(
-        self,
-        arguments: Namespace,
-        model,
-        tokenizer: Tokenizer,
-        data: Text | Chats,
-        method: str,
-        options: Options,
-        settings: dict,
-        config: TrainConfig,
-    ):
-        self.arguments, self.model, self.tokenizer, self.data = arguments, model, tokenizer, data
-        self.method, self.options, self.settings, self.config = method, options, settings, config
-        self.world, self.batch_size, self.seq_len = this_world(), arguments.batch_size, arguments.seq_len
+    arguments: Namespace
+    model: Any
+    tokenizer: Tokenizer
+    data: Text | Chats
+    method: str
+    options: Options
+    settings: dict
+    config: TrainConfig
+
+    def __post_init__(self) -> None:
+        self.world, self.batch_size, self.seq_len = this_world(), self.arguments.batch_size, self.arguments.seq_len
 
     def run(self) -> None:
         """Raises NotLearned, when all is written, if no evaluation beat the start."""
