@@ -20,7 +20,7 @@ from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
 from minilora.tensor import Tensor, no_grad
 
-NUM_TOKENS = 7  # of a draft at most, in the commands: see benchmarks/lookup.py
+NUM_TOKENS = 7  # of a draft at most, in the commands: measured, see docs/log.md
 NGRAMS = (4, 3, 2)  # lengths that are looked up, the longest first
 _FIRST = 2  # tokens of the first draft
 
