@@ -351,8 +351,6 @@ def test_rotary_as_its_plain_form():
         )
 
 
-
-
 # Attention's small print
 
 
@@ -379,14 +377,6 @@ def test_a_row_with_nothing_to_attend_to_harms_no_other():
     for t, u in zip(with_hole, without, strict=True):
         np.testing.assert_allclose(backend.to_numpy(t.grad), backend.to_numpy(u.grad), rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(backend.to_numpy(with_hole[0].grad)[:, :, 2], 0)
-
-
-
-
-
-
-
-
 
 
 @pytest.mark.parametrize(
@@ -443,8 +433,6 @@ def test_attention_says_which_shapes_do_not_pair(shapes):
     q, k, v = (Tensor(np.ones(shape)) for shape in shapes)
     with pytest.raises(ValueError, match=r"queries \("):
         attention(q, k, v)
-
-
 
 
 def test_attention_of_large_scores():
@@ -626,8 +614,6 @@ def test_an_id_out_of_range_is_refused(bad, kind):
         F.embedding(ids, Tensor(np.ones((5, 2))))
 
 
-
-
 @given(shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3), layout=layouts, seed=seeds)
 def test_embedding_adds_up_repeated_ids(shape, layout, seed):
     rng = np.random.default_rng(seed)
@@ -655,8 +641,6 @@ def test_dropout_follows_its_generator():
     np.testing.assert_array_equal(draws[0], draws[1])
     assert (draws[0] != draws[2]).any()
     np.testing.assert_array_equal(draws[0] != 0, np.random.default_rng(1).random(50, dtype="float32") >= 0.5)
-
-
 
 
 @pytest.mark.parametrize("p", [-0.1, 1, 1.5, math.nan])
@@ -758,8 +742,6 @@ def test_a_result_is_not_a_view_of_an_input():
     out = F.dropout(x, 0, np.random.default_rng(0))
     out.data[...] = 5
     np.testing.assert_array_equal(x.numpy(), 1)
-
-
 
 
 @pytest.mark.parametrize("rows", [2, 12])  # low_rank_linear computes few rows and many rows in two ways
