@@ -123,7 +123,7 @@ def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[L
 
 
 def gradients_as_they_come(root: Node, gradient: Array) -> Iterator[tuple[Leaf, Array]]:
-    """As `gradients_of`, pair by pair: each leaf comes as soon as its last use has been passed."""
+    """Yield what `gradients_of` returns, pair by pair: each leaf as soon as its last use has been passed."""
     uses = Counter(x for node in nodes_since([root], 0) for inputs, _ in node.edges or () for x in inputs)
     sums: dict[Leaf, tuple[Array, bool]] = {}
     for leaf, array, ours in walk({root: gradient}):
@@ -156,7 +156,7 @@ def inputs_of(nodes: Iterable[Node]) -> tuple[Any, ...]:
 
 
 def _fitted(result: Array, x: Node | Leaf, g: Array) -> tuple[Array, bool]:
-    """What a rule returned as the gradient of the input `x`, in its dtype, and whether nobody else holds that array."""
+    """Check the gradient that a rule returned for the input `x`: (in its dtype, does nobody else hold that array?)."""
     if not backend.is_array(result):  # NumPy's reductions give scalars
         result = backend.asarray(result)
     if result.shape != x.shape:

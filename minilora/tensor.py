@@ -89,7 +89,7 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether `backward` leaves a gradient in `.grad`."""
+        """True if `backward` leaves a gradient in `.grad`."""
         return self._requires_grad is True
 
     @requires_grad.setter
@@ -105,7 +105,7 @@ class Tensor:
 
     @property
     def is_parameter(self) -> bool:
-        """Whether it requires a gradient or, being frozen, once did. Other tensors are constants."""
+        """True if it requires a gradient or, being frozen, once did. Other tensors are constants."""
         return self._requires_grad is not None
 
     @property
@@ -176,7 +176,7 @@ class Tensor:
         return self._data.item()  # type: ignore[no-any-return]
 
     def detach(self) -> "Tensor":
-        """The same array outside every graph."""
+        """Return the same array outside every graph."""
         out = wrap(self._data)
         if self._node is None:
             out._guard = _guard_of(self)
