@@ -27,9 +27,10 @@ MEMORY = {
 def memory_bars(
     title: str, memories: Mapping[str, Mapping[str, float]], gpus: Sequence[int], peaks: Sequence[float] = ()
 ) -> Figure:
-    """Bytes of a training step {name: {kind of MEMORY: bytes}} as stacked bars. gpus: GB that GPUs have, as lines.
+    """Draw the bytes of a training step {name: {kind of MEMORY: bytes}} as stacked bars.
 
-    peaks: the most bytes alive at once, as marks, where the kinds are not all at their largest together.
+    gpus: GB that GPUs have, as lines; peaks: the most bytes alive at once, as marks, if the kinds are not all at their
+    largest together.
     """
     figure, axes = style.single(title, 2.2 + 0.34 * len(memories))
     sums = [sum(kinds.get(kind, 0) for kind in MEMORY) for kinds in memories.values()]

@@ -77,7 +77,7 @@ class Lesson:
 
     @property
     def tasks(self) -> list[Task]:
-        """In order. Raises MiniloraError where checks.py and solution.py have different ones."""
+        """The tasks in order. Raises MiniloraError if checks.py and solution.py have different ones."""
         found = _tasks_in(self.checks)
         numbers = [task.number for task in found]
         if numbers != sorted(self.source.titles):
@@ -85,7 +85,7 @@ class Lesson:
         return found
 
     def private_tasks(self, path: Path) -> list[Task]:
-        """The checks in a teacher's file, written like checks.py. Raises MiniloraError."""
+        """Return the checks in a teacher's file, written like checks.py. Raises MiniloraError."""
         shown = escape(str(path))
         try:
             found = _tasks_in(self._run(str(path)))
@@ -131,13 +131,13 @@ def lessons_folder() -> Path:
 
 
 def all_lessons() -> list[Lesson]:
-    """In order of their numbers."""
+    """Return the lessons in order of their numbers."""
     folders = [folder for folder in lessons_folder().iterdir() if NAME.fullmatch(folder.name)]
     return [Lesson(folder) for folder in sorted(folders) if (folder / "solution.py").is_file()]
 
 
 def find_lesson(word: str) -> Lesson:
-    """By number ("8", "08"), name ("lora") or folder name. Raises MiniloraError that lists what there is."""
+    """Find a lesson by number ("8", "08"), name ("lora") or folder name. Raises MiniloraError, with a list of all."""
     lessons = all_lessons()
     names = {name: lesson for lesson in lessons for name in (lesson.name, lesson.name[3:], lesson.name[:2])}
     key = Path(word).name.lower()
@@ -149,7 +149,7 @@ def find_lesson(word: str) -> Lesson:
 
 
 def chosen_lessons(words: str | None) -> list[Lesson]:
-    """What --lessons names, with commas, each once; None: all. Raises MiniloraError."""
+    """Return what --lessons names, with commas, each once; None: all. Raises MiniloraError."""
     if words is None:
         return all_lessons()
     found = {(lesson := find_lesson(word.strip())).name: lesson for word in words.split(",") if word.strip()}
