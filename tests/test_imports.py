@@ -140,7 +140,7 @@ def test_an_arrow_that_points_up_is_seen(source, module):
         ("from ..nn import Module\nfrom .llama import x\nfrom . import generate", "models.llama", False),
         ("from .lora import LoraConfig\nfrom ..nn import Linear\nfrom . import model", "peft", True),
         ("from .. import __version__\nimport numpy as np, os.path", "train.run", False),
-        ("from minilora.peft import lora", "measure.compare", False),
+        ("from minilora.peft import lora", "measure.curve", False),
     ],
 )
 def test_an_arrow_that_points_down_is_fine(source, module, is_package):
@@ -192,7 +192,8 @@ def test_the_package_needs_nothing_beside_it():
 
 def test_notebooks_need_the_package_alone():
     for path in sorted((PACKAGE.parent / "notebooks").glob("*.py")):
-        assert strangers(path.read_text("utf-8"), path.stem) == set(), path.name
+        if path.stem not in ("make", "lite"):  # which make the notebooks, and are not imported by them
+            assert strangers(path.read_text("utf-8"), path.stem) == set(), path.name
 
 
 def test_no_circle():

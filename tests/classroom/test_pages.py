@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from experiments.results.page import measured_curves
+from lessons import pages, share
 from minilora import functional as F
-from minilora.classroom.publish import pages, share
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
@@ -80,7 +80,7 @@ def number_in(words: str, before: str, after: str) -> float:
 
 
 def test_pages_are_what_their_sources_make():
-    assert pages.stale() == [], "run python -m minilora.classroom.publish.pages"
+    assert pages.stale() == [], "run python -m lessons.pages"
 
 
 @every_page
@@ -166,11 +166,11 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     opened(page, "13", "1")
     verdict = page.value("byId('verdict').textContent")
     assert verdict.startswith(f"You said 128. {curve.sentence()}"), "as the README has it"
-    close = [n for n in curve.measured("trained", "lora") if f"On {n} examples, LoRA's mean" in verdict]
+    close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, LoRA's mean" in verdict]
     best = curve.best_prompt()[1]
     assert close == [
         n
-        for n in curve.measured("trained", "lora")
+        for n in curve.parts("trained", "lora")
         if best.mean < (reached := curve.reached("trained", "lora", n)).mean and reached.overlaps(best)
     ]
     choose(page, size="512 examples", queries="3")
@@ -213,7 +213,7 @@ def test_lesson_13_follows_another_record(page, case, tmp_path):
         assert curve.sentence() in without_scripts("13")
         (tmp_path / pages.PAGE).write_bytes(pages.written(script))
     page.open(tmp_path / pages.PAGE)
-    sizes = curve.measured("trained", "lora")
+    sizes = curve.parts("trained", "lora")
     options = page.value("[...document.querySelectorAll('#guess option')].map((option) => option.value)")
     assert options == ["", *map(str, sizes), "0"]
     page.value("byId('guess').elements.guess.selectedIndex = 1, byId('guess').requestSubmit()")
@@ -318,6 +318,7 @@ def test_lesson_11_weights_can_be_dragged(page):
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_lesson_07_moves_the_point_that_was_measured(page):
     data = data_of("07")
     ways = {way["name"]: way for way in data["ways"]}

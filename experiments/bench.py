@@ -1,0 +1,103 @@
+"""Where a comparison and a study measure: cells of records, each measured where it is not there yet."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from minilora.data.tasks import Example
+from minilora.demo.base import Base
+from minilora.measure.lab import SCRATCH, Lab
+from minilora.measure.lr_search import SEED, best_rate, measured
+from minilora.measure.records import Records
+from minilora.train import methods
+from minilora.train.loop import History, TrainConfig
+from minilora.train.methods import Options
+
+SCRATCH_RATE = 3e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much of everything is done."""
+
+    base: Base | None = None  # pretrained first; None: the base that comes with the package
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rates: int = 3  # learning rates that a search tries, and at most two more where the best is the first or last
+    characters: int = 12_000  # of the domain's text
+    adapt: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=60, eval_every=10, patience=3, warmup=3, lr_floor=0.3)
+    )
+    labels: int = 32  # labelled sentences per class
+    classify: TrainConfig = field(default_factory=lambda: TrainConfig(steps=48, warmup=5))
+    test_characters: int = 20_000  # of each held-out text
+    test_examples: int | None = None  # of the labelled task; None: all
+
+
+class Bench:
+    """The settings, the lab and the records."""
+
+    def __init__(self, settings: Any, lab: Lab, records: Records):
+        self.settings, self.lab, self.records = settings, lab, records
+
+    def cell(self, key: tuple, measure: Callable[..., dict], *arguments) -> dict:
+        """The record of `key`: `measure(*arguments)`, if it is not there."""
+        return self.records.measured(key, measure, *arguments)
+
+    def rate(self, key: tuple, start: float, loss: Callable[[float], float]) -> float:
+        """The learning rate with the least loss by a search around `start`, each that is tried a record."""
+
+        def tried(rate: float) -> float | None:
+            return self.cell(("rate", *key, rate), measured, lambda: loss(rate))["loss"]
+
+        return best_rate(start, self.settings.rates, tried)
+
+    def rate_key(self, part: str, method: str) -> tuple:
+        """What a search for the learning rate of a method on "text" or on the "task" is kept under."""
+        return part, method
+
+    @staticmethod
+    def trained_by(config: TrainConfig, method: str, rate: float, seed: int) -> TrainConfig:
+        """The configuration with what is the method's own."""
+        lora_plus = 1.0 if method == SCRATCH else methods.METHODS[method].lora_plus
+        return replace(config, peak_lr=rate, lora_plus=lora_plus, seed=seed)
+
+    def first_rate(self, method: str) -> float:
+        """Where a search for the learning rate on text begins."""
+        return SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].rate(self.lab.base_size)
+
+    # On text
+
+    def adapt(self, method: str, rate: float, seed: int, options: Options | None = None) -> tuple[Any, History]:
+        """A model adapted to the domain's text, which the seed draws as well, and its history."""
+        config = self.trained_by(self.settings.adapt, method, rate, seed)
+        return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config, options)
+
+    def text_rate(self, method: str, options: Options | None = None, key: tuple | None = None) -> float:
+        """The learning rate on text, by search; later calls for the method, or of the same key, give the same."""
+        loss = lambda rate: self.adapt(method, rate, SEED, options)[1].best  # noqa: E731
+        return self.rate(key or self.rate_key("text", method), self.first_rate(method), loss)
+
+    def quality(self, model) -> dict:
+        """Bits per character on held-out text of the domain, and of what the base was pretrained on."""
+        lab = self.lab
+        return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
+
+    # On the labelled task
+
+    def classify(
+        self, method: str, rate: float, examples: Sequence[Example], seed: int, steps: int | None = None
+    ) -> tuple[Any, History]:
+        """A classifier trained on the examples, and its history. steps: None: as many as the settings say."""
+        config = self.trained_by(self.settings.classify, method, rate, seed)
+        config = replace(config, steps=steps or config.steps)
+        return self.lab.classify(method, examples, config, batch_size=min(32, len(examples)))
+
+    def task_rate(self, method: str) -> float:
+        """The learning rate on the task, by search at the settings' number of labels."""
+        task, start = self.lab.task, self.first_rate(method) * (1 / 2 if method == SCRATCH else 2)
+
+        def error(rate: float) -> float:
+            model, _ = self.classify(method, rate, task.few(self.settings.labels, SEED), SEED)
+            return 1 - self.lab.accuracy(model, task.validation)
+
+        return self.rate(self.rate_key("task", method), start, error)

@@ -1,0 +1,121 @@
+"""Make a base: pretrain a model on python-docs and keep it with its history.
+
+The manifest says from what text a base was made, with which settings and to which loss. `python -m experiments.base`
+makes the one that comes with the package.
+"""
+
+import json
+import platform
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from minilora import __version__
+from minilora.data import corpora
+from minilora.formats.atomic import write_json
+from minilora.train import recipes
+from minilora.train.download import cache_folder, make_cache_folder
+from minilora.train.loop import TrainConfig, train
+from minilora.train.run import RunFolder
+
+DATA = "python-docs"
+PROMPT = "Return the "
+
+
+@dataclass(frozen=True)
+class Base:
+    """A recipe: the shape of a model, and how it is trained."""
+
+    sizes: dict
+    config: TrainConfig
+    vocab_size: int = 2048
+    seq_len: int = 128
+    batch_size: int = 16
+
+    def make(self, folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
+        """Pretrain in the run folder `folder`, going on where an earlier try stopped; returns the model's folder."""
+        corpus = corpora.load(DATA)
+        tokenizer = recipes.tokenizer_for(corpus, self.vocab_size)
+        text = recipes.read_text(corpus, tokenizer)
+        model = recipes.new_model(tokenizer, seed, **self.sizes)
+        evaluate = recipes.evaluator(model, text.validation, self.seq_len, self.batch_size)
+        samples = []
+
+        def evaluate_and_sample() -> float:
+            ids = tokenizer.encode(PROMPT)
+            out = model.generate(ids[None], 24, temperature=0.7, seed=seed)
+            samples.append(PROMPT + tokenizer.decode(out[0, len(ids) :]))
+            return evaluate()
+
+        batches = recipes.training_batches(text.train, self.batch_size, self.seq_len, seed)
+        with RunFolder(folder, resume=True, config=asdict(self), text_hash=text.sha256) as run:
+            history = train(
+                model,
+                batches,
+                self.config,
+                evaluate=evaluate_and_sample,
+                run=run,
+                description="pretraining",
+            )
+            test = recipes.evaluator(model, text.test, self.seq_len, self.batch_size)()
+            model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
+        evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
+        facts = {
+            "minilora": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "data": text.name,
+            "text_sha256": text.sha256,
+            "tokens": len(text.train.ids),
+            "parameters": recipes.count_parameters(model)[1],
+            "train": asdict(self.config),
+            "batch_size": self.batch_size,
+            "seq_len": self.seq_len,
+            "seed": seed,
+            "seconds": round(history.seconds),
+            "validation_bits_per_character": history.best,
+            "test_bits_per_character": test,
+            "evaluations": evaluations,
+            "losses": [[r["step"], round(r["loss"], 4)] for r in history.steps[:: max(1, self.config.steps // 100)]],
+            "samples": [
+                [step, sample] for (step, _), sample in zip(evaluations[-len(samples) :], samples, strict=True)
+            ],
+            "weights_sha256": sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest(),
+        }
+        write_json(folder / "model" / "manifest.json", facts)
+        return folder / "model"
+
+    def cached(self, seed: int = 0) -> tuple[Path, bool]:
+        """The model's folder in the cache, and whether it was there already; if not, it is made."""
+        facts = json.dumps([asdict(self), corpora.load(DATA).sha256, seed, __version__], sort_keys=True)
+        folder = cache_folder() / f"base-{sha256(facts.encode()).hexdigest()[:16]}"
+        there = (folder / "model" / "config.json").is_file()
+        if not there:
+            make_cache_folder(folder)
+            self.make(folder, seed)
+        return folder / "model", there
+
+
+PACKAGE_BASE = Base(
+    sizes={
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+    },
+    config=TrainConfig(
+        steps=1600, peak_lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=100
+    ),
+)
+QUICK_BASE = Base(  # for a story of a minute
+    sizes=PACKAGE_BASE.sizes
+    | {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | {"num_key_value_heads": 2},
+    vocab_size=1024,
+    config=replace(PACKAGE_BASE.config, steps=400, peak_lr=6e-3, warmup=20, eval_every=40),
+)
