@@ -1,7 +1,13 @@
-"""How good is a model: bits per character of a text, accuracy on a labelled task."""
+"""Every metric: of a model on batches (bits per character, accuracy), of answers in words, and how sure a share is.
 
+What asks a model for those answers, and chooses among labels, is `scoring`.
+"""
+
+import re
+import string
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from math import log
+from math import log, sqrt
 from typing import Any
 
 from minilora import backend
@@ -80,3 +86,47 @@ def accuracy(model: Any, batches: Iterable[Batch]) -> float:
         right += int((backend.to_numpy(out.logits.data).argmax(axis=1) == batch["labels"]).sum())
         total += len(batch["labels"])
     return right / total
+
+
+# Answers in words: the scores of SQuAD (Rajpurkar et al. 2016, section 6.1, and its evaluation script)
+
+
+def normalise(text: str) -> str:
+    """Reduce to lower case, no punctuation, no articles, single spaces: 'The  cat, a "Tom"!' becomes 'cat tom'.
+
+    As in SQuAD's script, a hyphen or an apostrophe leaves no space ("it's" becomes 'its')."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(answer: str, gold: str) -> bool:
+    """Compare an answer to the expected one, word for word, after `normalise`."""
+    return normalise(answer) == normalise(gold)
+
+
+def token_f1(answer: str, gold: str) -> float:
+    """Return the harmonic mean of precision and recall of the answer's words, each counted as often as it is in both.
+
+    precision = shared / answer and recall = shared / gold, so F1 = 2 shared / (answer + gold); 0 if nothing is shared.
+    """
+    answer_words, gold_words = Counter(normalise(answer).split()), Counter(normalise(gold).split())
+    shared = (answer_words & gold_words).total()
+    return 2 * shared / (answer_words.total() + gold_words.total()) if shared else 0.0
+
+
+def contains(answer: str, accepted: Iterable[str]) -> bool:
+    """Look in an answer for one of the accepted ones, as whole words after `normalise`.
+
+    'It is Paris.' contains 'paris', and 'a comparison' does not.
+    """
+    padded = f" {normalise(answer)} "
+    return any(f" {words} " in padded for words in map(normalise, accepted) if words)
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, `right` of `count` (Wilson 1927): within 0 and 1, and good for few."""
+    z = 1.96
+    share, spread = right / count, z * z / count
+    middle = share + spread / 2
+    half = z * sqrt(share * (1 - share) / count + spread / count / 4)
+    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
