@@ -1,7 +1,7 @@
-"""The three pictures of the site's front page: python -m minilora.classroom.publish.diagrams"""
+"""The three pictures of the site's front page: python -m lessons.diagrams"""
 
 from experiments.results.page import measured_comparison
-from minilora.show.diagram import FROZEN, MASKED, PLAIN, SMALL, TRAINED, Diagram
+from lessons.drawing import FROZEN, MASKED, PLAIN, SMALL, TRAINED, Diagram
 
 COMPARED = measured_comparison()
 LAYERS, WIDTH, HEIGHT = 6, 260, 210

@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import knowledge
 from experiments.bench import SCRATCH_RATE
 from experiments.costs import file_bytes, memory_of_steps, of_process, tokens_per_second
 from experiments.processor import in_words
 from minilora import threads
-from minilora.data import chat, corpora, knowledge
+from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, print_notes, unknown
 from minilora.measure.curve import Curve, CurveSettings, read_task
@@ -40,9 +41,9 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import METHODS, Options, base_fingerprint
 from minilora.train import defaults, methods, recipes
 from minilora.train.answers import Chats, is_chat_data
+from minilora.train.catalog import TASKS
 from minilora.train.loop import History
 from minilora.train.scoring import Row, after, label_scores, row_scores
-from minilora.train.tasks import TASKS
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"

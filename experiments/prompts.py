@@ -36,7 +36,7 @@ def classify_by_prompt(
     def choose(batch: dict) -> np.ndarray:
         with no_grad():
             hidden = model.model(batch["input_ids"], attention_mask=batch["attention_mask"])
-            logits = model.lm_head(hidden[:, -1]).numpy()
+            logits = model.logits(hidden[:, -1]).numpy()
         return logits[:, first].argmax(axis=1)
 
     predicted = []

@@ -12,8 +12,8 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import pictures  # in the folder beside this notebook
 from minilora.measure import word_order  # the task: sentences, labels, learners
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # loads the language model
 from minilora.train.loop import TrainConfig  # how a network is trained
 
@@ -53,7 +53,7 @@ pictures.show(
 # a reader who knows only how often each piece occurs. What is left is one number for each sentence. Here it is for all
 # of them:
 
-# %% tags=["record"]
+# %%
 texts = [example.text for example in (*task.train, *task.test)]
 labels = np.array([example.label for example in (*task.train, *task.test)])
 known = texts[: len(task.train)]  # the test's own words are not counted
@@ -123,7 +123,7 @@ for name, points in accuracies.items():
 # Is counting too simple an opponent? The same network can be trained from scratch: it starts from random weights, all
 # 2.8 million of them train, and it sees nothing but the labelled sentences.
 
-# %% tags=["record"]
+# %%
 scratch = {}
 for budget in (4, 32):
     runs = [

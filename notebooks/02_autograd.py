@@ -12,8 +12,8 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import graph, internals, pictures  # in the folder beside this notebook
 from minilora import Tensor  # an array that remembers how it was computed
-from minilora.show import graph, internals, pictures  # figures
 from minilora.train import recipes  # loads the language model
 
 # %% [markdown]

@@ -14,8 +14,8 @@ from time import perf_counter  # a clock
 import ipywidgets  # sliders and a button
 import numpy as np
 
+from figures import pictures  # in the folder beside this notebook
 from minilora.classroom import device  # a stand-in for a graphics card
-from minilora.show import pictures  # figures
 
 # %% [markdown]
 # ## The picture: time against size

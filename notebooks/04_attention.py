@@ -13,9 +13,9 @@ import ipywidgets  # sliders
 import numpy as np
 
 import minilora.functional as F  # softmax, rotary positions
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora import Tensor, nn, no_grad  # arrays with gradients, and their modules
 from minilora.models import llama  # the kind of model that the base is
-from minilora.show import internals, pictures  # figures
 from minilora.train import recipes  # loads the language model
 
 model, tokenizer = recipes.load_model("base")

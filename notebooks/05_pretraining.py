@@ -15,10 +15,10 @@ import ipywidgets  # sliders
 import numpy as np
 
 import minilora.functional as F  # softmax
+from figures import pictures  # in the folder beside this notebook
 from minilora import Tensor  # an array with gradients
 from minilora.data import corpora  # Python's documentation
 from minilora.data.tokenizer import encode_documents, train_tokenizer  # text to ids
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # new models, batches, the base
 from minilora.train.loop import TrainConfig, train  # how a model is trained
 from minilora.train.schedule import lr_factor  # the learning rate, step by step
@@ -57,7 +57,7 @@ for name, loss in landmarks.items():
 # Two blocks of lesson 04 with 96 channels, AdamW, a short warm-up, then half a cosine. Every 60 steps the model reads the
 # held-out text, and writes on from "Return the".
 
-# %% tags=["record"]
+# %%
 prompt = tokenizer.encode("Return the")
 
 
@@ -168,7 +168,7 @@ pictures.show(
 # The same model for 80 steps by AdamW, and by plain gradient descent at three learning rates. (Gradients are clipped to a
 # norm of 1, or the highest would not end well.)
 
-# %% tags=["record"]
+# %%
 runs = {"AdamW, 0.008": school(fresh(), 80, peak_lr=8e-3)}
 for rate in (0.01, 0.1, 1.0):
     settings = {"peak_lr": rate, "optimizer": "sgd"}

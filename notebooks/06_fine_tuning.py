@@ -12,10 +12,10 @@ import ipywidgets  # sliders
 import numpy as np
 
 import minilora.functional as F  # cross-entropy
+from figures import pictures  # in the folder beside this notebook
 from minilora import Tensor, no_grad  # arrays with gradients, and without
 from minilora.data.batches import ClassificationBatches, classification_windows
 from minilora.measure.lab import Lab  # the base, labelled sentences, a test
-from minilora.show import pictures  # figures
 from minilora.show.grids import Spread  # a mean and its scatter
 from minilora.tensor import gradients  # of a loss, for each parameter
 from minilora.train import recipes  # where the base is
@@ -61,7 +61,7 @@ pictures.show(
 # graph, and keep the last hidden state of each. From here on the body is not needed any more. What is left is one matrix
 # on fixed numbers, for which plain gradient descent will do.
 
-# %% tags=["record"]
+# %%
 test_labels = np.array([example.label for example in lab.test_examples])
 
 
@@ -99,7 +99,7 @@ print(f"a sentence's step of the head: {of_head:,}")
 # which we check, and the optimizer must hold what trains and nothing else. (The loop takes its parameters from
 # `requires_grad`, so the one follows from the other.)
 
-# %% tags=["record"]
+# %%
 upper = ["score", "model.norm", "model.layers.5", "model.layers.4"]
 settings = {
     "head and two layers": (upper, 2e-3),

@@ -11,9 +11,9 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import pictures  # in the folder beside this notebook
 from minilora.data.batches import MixedBatches  # rows of two texts in one batch
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
-from minilora.show import pictures  # figures
 from minilora.train import recipes  # where the base is
 from minilora.train.loop import TrainConfig, train  # how a model is trained
 
@@ -37,7 +37,7 @@ print(f"          {before[1]:.2f} bits/character on Python's")
 # of each batch of eight are old text: replay. The third is LoRA (lesson 08): the weights stay frozen, and a thin part
 # beside them trains. The learning rates are high, so that twenty steps show what longer trainings do.
 
-# %% tags=["record"]
+# %%
 settings = {"steps": 20, "warmup": 2, "eval_every": 5}
 
 

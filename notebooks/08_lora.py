@@ -12,10 +12,10 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.models.llama import LlamaForCausalLM  # the kind of model the base is
 from minilora.peft import LoraConfig, get_peft_model  # puts LoRA into a model
-from minilora.show import internals, pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings
@@ -33,7 +33,7 @@ print(f"the text to learn: {len(text.ids):,} tokens")
 # since B starts at zero and has to grow first. (The package's default for LoRA is 0.009. On a text as short as this one, it
 # gains little more than half as much as 0.004 does.)
 
-# %% tags=["record"]
+# %%
 config = TrainConfig(steps=20, warmup=2, eval_every=10)
 start = lab.bits(lab.base(), lab.domain_test)
 print(f"the base as it is: {start:.2f} bits/character")

@@ -12,11 +12,11 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora import nn  # modules, of which models are built
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.peft import BottleneckConfig, get_peft_model  # puts adapters in
 from minilora.peft.bottleneck import BottleneckLayer  # a module with its adapter
-from minilora.show import internals, pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings
@@ -85,7 +85,7 @@ for name, model in fresh.items():
 #
 # Twenty steps each. The base has no adapters, and is there to compare.
 
-# %% tags=["record"]
+# %%
 config = TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=3e-3)
 trained = {}
 for name in ("Houlsby", "Pfeiffer"):

@@ -13,12 +13,12 @@ import ipywidgets  # sliders
 import numpy as np
 
 import minilora.functional as F  # rotary positions
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora import nn, no_grad, optim  # modules, no gradients, AdamW
 from minilora.measure.few_shot import bits_after, prompt_for  # plain prompts
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from minilora.show import internals, pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 
@@ -57,7 +57,7 @@ for k in (1, 2, 4, 8, 16):
 # the model at least read on more easily after some text of the same kind? We let it read NumPy's documentation in windows
 # of 128 tokens, each after so many tokens of another part of that documentation.
 
-# %% tags=["record"]
+# %%
 base, lengths = lab.base(), (0, 64, 256)
 bits = [bits_after(base, text.ids[:n], lab.domain_test, 128, 8) for n in lengths]
 for n, value in zip(lengths, bits, strict=True):
@@ -71,7 +71,7 @@ for n, value in zip(lengths, bits, strict=True):
 # Now what stands in front trains. Four ways, each on three sentences of NumPy's documentation, and the mean of their losses
 # before each step.
 
-# %% tags=["record"]
+# %%
 P = 8
 first = [int(token) for token in text.ids[:P]]
 ways = {
@@ -131,7 +131,7 @@ for way, values in losses.items():
 #
 # Sixteen steps on eight windows each, for the two prefixes.
 
-# %% tags=["record"]
+# %%
 config = TrainConfig(steps=16, warmup=2, eval_every=16, peak_lr=0.3)
 trained = {}
 print(f"the base: {lab.bits(lab.base(), lab.domain_validation):.2f} bits/character")

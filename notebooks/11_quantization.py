@@ -11,6 +11,7 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, and text to test it on
 from minilora.quant import (
     CODEBOOKS,  # the sixteen values of each type
@@ -20,7 +21,6 @@ from minilora.quant import (
     quantize_4bit,  # an array to codes
     quantize_model,  # all of a model
 )
-from minilora.show import internals, pictures  # figures
 from minilora.train import recipes  # where the base is
 
 lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=1_000)
@@ -186,7 +186,7 @@ pictures.show(
 # A mean error says how far the numbers are off. What the model makes of them is another question: bits per character on
 # held-out text that is like what the base was trained on.
 
-# %% tags=["record"]
+# %%
 before = lab.bits(base, lab.base_test)
 lost = {}
 for name, kind, is_double in (

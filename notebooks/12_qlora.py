@@ -11,6 +11,7 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import internals, pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.measure.memory import live_bytes  # what is in memory, by kind
 from minilora.optim import AdamW  # the optimizer
@@ -18,7 +19,6 @@ from minilora.peft.lora import LoraLinear  # a layer with its adapter
 from minilora.plan.planner import make_plan  # memory by arithmetic
 from minilora.plan.shapes import PRESETS  # the shapes of known models
 from minilora.quant import dequantize_4bit, quantize_4bit, quantize_model
-from minilora.show import internals, pictures  # figures
 from minilora.train import recipes  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig, trainable  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings
@@ -33,7 +33,7 @@ print(f"the base: {recipes.count_parameters(lab.base())[1]:,} parameters")
 #
 # One step of training with a batch of two rows, and then the forward pass of the next. What is alive at its end, by kind?
 
-# %% tags=["record"]
+# %%
 batches = lab.batches(text, rows=2, seed=0)
 alive = {}
 for name, method in (("full", "full"), ("LoRA", "lora"), ("QLoRA", "qlora")):
@@ -76,7 +76,7 @@ pictures.show(
 #
 # Before and after, we look at the codes: nothing may have written into the pocket edition.
 
-# %% tags=["record"]
+# %%
 before = quantize_model(lab.base())
 config = TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=1e-3)
 model, history = lab.adapt("qlora", text, config, Options(rank=8))
@@ -103,7 +103,7 @@ for name, value in bits.items():
 # Into the original weights; into the dequantized ones, which the adapter was trained on; and the latter, rounded to 4
 # bits again.
 
-# %% tags=["record"]
+# %%
 plain = lab.base()
 
 

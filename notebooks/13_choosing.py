@@ -12,13 +12,14 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import pictures  # in the folder beside this notebook
 from minilora.demo.claims import AdaptedResult  # all methods side by side
 from minilora.demo.teach_report import ROWS, claims, sample_lines, scores_grid
 from minilora.formats.atomic import read_json
 from minilora.measure.records import Records, results_folder  # what was measured
-from minilora.plan.planner import make_plan, published  # memory by arithmetic
+from minilora.peft import Options  # of the methods
+from minilora.plan.planner import make_plan  # memory by arithmetic
 from minilora.plan.shapes import PRESETS  # the shapes of known models
-from minilora.show import pictures  # figures
 from minilora.show.grids import NAMES, drawn, render  # tables
 
 # %%
@@ -123,9 +124,11 @@ pictures.show(
 # round, which is why QLoRA's 4 bits pay there. The planner beside what was published:
 
 # %%
-for row in published()[:4]:
-    ours, theirs = row.planned / 1e9, row.published / 1e9
-    print(f"{row.what}: {theirs:.1f} GB published, {ours:.1f} GB planned")
+published = {"7B": 6.9, "13B": 11.3, "33B": 24.7, "65B": 45.0}  # QLoRA, figure 6
+qlora = Options(rank=64, double_quantization=True)
+for size, theirs in published.items():
+    ours = make_plan(PRESETS[f"llama-{size.lower()}"], "qlora", qlora).least / 1e9
+    print(f"LLaMA-{size}, QLoRA, a step: {theirs} GB published, {ours:.1f} GB planned")
 
 # %% [markdown]
 # ## Prompting against fine-tuning: where the lines meet

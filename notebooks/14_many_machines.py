@@ -12,11 +12,11 @@
 import ipywidgets  # sliders
 import numpy as np
 
+from figures import pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, and text in batches
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.plan import cluster  # the model of a step's time
 from minilora.plan.shapes import PRESETS  # the shapes of known models
-from minilora.show import pictures  # figures
 from minilora.show.grids import NAMES  # what methods are called
 from minilora.train import recipes  # where the base is
 from minilora.train.world import split_rows  # the rows of each rank
@@ -167,7 +167,9 @@ print(f"no point is further than {off:.0%} from its line")
 # %%
 ranks = [2**i for i in range(9)]
 links = {
-    name: cluster.parse_link(name) for name in ("30Mbit/20ms", "100Mbit/1ms", "1Gbit")
+    "30Mbit/20ms": cluster.Link(bandwidth=30e6 / 8, latency=20e-3),
+    "100Mbit/1ms": cluster.Link(bandwidth=100e6 / 8, latency=1e-3),
+    "1Gbit": cluster.Link(bandwidth=1e9 / 8, latency=50e-6),
 }
 seconds = {"full": 1.0, "lora": 2 / 3}
 nbytes = {m: cluster.gradient_bytes(PRESETS["base"], m) for m in seconds}

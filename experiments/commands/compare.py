@@ -20,7 +20,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--model", help="a chat model, as of evaluate; a method takes some 10 minutes on smollm2")
     parser.add_argument(
         "--data",
-        help="with --model, what it learns: labelled conversations (a .jsonl file, or a name of minilora tasks list; "
+        help="with --model, what it learns: labelled conversations (a .jsonl file, or a name of minilora models list; "
         "default: reviews), or a corpus",
     )
     parser.add_argument(

@@ -4,7 +4,7 @@
     python -m experiments.results.page --jargon runs/demo/results.json
 
 keeps of the demo's results what they need, and brings page and texts up to date. Notebook 13, which shows the record
-too, is made anew by `python -m minilora.classroom.publish.notebooks 13`.
+too, is made anew by `python -m notebooks.make 13`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from minilora.demo import teach_report
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import read_json, show_path
-from minilora.show import pictures
 from minilora.show.grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share
+from notebooks.figures import pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from experiments import compare_model, compare_model_report, comparison, comparison_report, rates
+from experiments.published import published
 from experiments.results import curves, founding, jargon, scaling, speed
 from experiments.results.advise import curve_file
 from experiments.studies import STUDIES, Study
@@ -26,7 +27,6 @@ from minilora.formats.atomic import write_atomic, write_json
 from minilora.measure import curve
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
-from minilora.plan import planner
 from minilora.show.grids import Grid, markdown, show_bytes
 from minilora.show.style import save_all
 
@@ -267,7 +267,7 @@ def planned_grid() -> Grid:
             show_bytes(row.planned),
             f"{row.planned / row.published - 1:+.1%}",
         )
-        for row in planner.published()
+        for row in published()
     ]
     header = ("what", "source", "published", "planned", "difference")
     return Grid("Memory and files", header, rows, "GB are 10⁹ bytes.")

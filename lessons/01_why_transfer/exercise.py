@@ -1,4 +1,4 @@
-# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: minilora check 01
+# Made from solution.py by `python -m lessons.build`. Write here, then: minilora check 01
 # %% [markdown]
 # # Lesson 01: why transfer
 #

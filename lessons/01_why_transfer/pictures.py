@@ -1,8 +1,8 @@
-"""The diagrams of lesson 01: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 01: python -m lessons.diagrams"""
 
 import json
 
-from minilora.show.diagram import FROZEN, SMALL, TRAINED, Diagram
+from lessons.drawing import FROZEN, SMALL, TRAINED, Diagram
 from minilora.train.recipes import base_folder
 
 FROM_NOTEBOOK = {"hills.png": "One number for each sentence", "accuracy.png": "Is this sentence mixed up?"}

@@ -1,8 +1,8 @@
-"""The diagrams of lesson 02: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 02: python -m lessons.diagrams"""
 
 import numpy as np
 
-from minilora.show.diagram import GRADIENT, MASKED, NOTE, PLAIN, SECOND, SMALL, Diagram
+from lessons.drawing import GRADIENT, MASKED, NOTE, PLAIN, SECOND, SMALL, Diagram
 
 FROM_NOTEBOOK = {"wiggle.png": "Error of a wiggled gradient"}
 

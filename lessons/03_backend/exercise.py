@@ -1,4 +1,4 @@
-# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: minilora check 03
+# Made from solution.py by `python -m lessons.build`. Write here, then: minilora check 03
 # %% [markdown]
 # # Lesson 03: one backend switch
 #

@@ -1,6 +1,6 @@
-"""The diagrams of lesson 03: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 03: python -m lessons.diagrams"""
 
-from minilora.show.diagram import MASKED, NOTE, SECOND, SMALL, THIRD, Diagram
+from lessons.drawing import MASKED, NOTE, SECOND, SMALL, THIRD, Diagram
 
 FROM_NOTEBOOK = {"time.png": "Time of one addition, by round figures"}
 

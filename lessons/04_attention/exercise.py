@@ -1,4 +1,4 @@
-# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: minilora check 04
+# Made from solution.py by `python -m lessons.build`. Write here, then: minilora check 04
 # %% [markdown]
 # # Lesson 04: the attention block
 #

@@ -1,8 +1,8 @@
-"""The diagrams of lesson 04: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 04: python -m lessons.diagrams"""
 
 import numpy as np
 
-from minilora.show.diagram import FOURTH, SECOND, SMALL, THIRD, Diagram
+from lessons.drawing import FOURTH, SECOND, SMALL, THIRD, Diagram
 
 FROM_NOTEBOOK = {"heads.png": "Four heads, one sentence"}
 

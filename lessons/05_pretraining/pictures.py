@@ -1,8 +1,8 @@
-"""The diagrams of lesson 05: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 05: python -m lessons.diagrams"""
 
 from math import exp
 
-from minilora.show.diagram import MASKED, NOTE, PLAIN, SECOND, SMALL, TRAINED, Diagram
+from lessons.drawing import MASKED, NOTE, PLAIN, SECOND, SMALL, TRAINED, Diagram
 from minilora.train.schedule import lr_factor
 
 FROM_NOTEBOOK = {"base.png": "The base's pretraining"}

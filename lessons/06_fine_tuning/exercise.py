@@ -1,4 +1,4 @@
-# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: minilora check 06
+# Made from solution.py by `python -m lessons.build`. Write here, then: minilora check 06
 # %% [markdown]
 # # Lesson 06: full fine-tuning and feature extraction
 #

@@ -1,7 +1,7 @@
-"""The diagrams of lesson 06: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 06: python -m lessons.diagrams"""
 
+from lessons.drawing import FROZEN, GRADIENT, SMALL, TRAINED, Diagram
 from minilora.models.llama import LlamaForSequenceClassification
-from minilora.show.diagram import FROZEN, GRADIENT, SMALL, TRAINED, Diagram
 from minilora.train import recipes
 
 FROM_NOTEBOOK = {"how_much.png": "How much of the model has to move?"}

@@ -1,6 +1,6 @@
-"""The diagrams of lesson 07: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 07: python -m lessons.diagrams"""
 
-from minilora.show.diagram import FROZEN, SECOND, SMALL, THIRD, TRAINED, Diagram
+from lessons.drawing import FROZEN, SECOND, SMALL, THIRD, TRAINED, Diagram
 
 FROM_NOTEBOOK = {"learned_forgotten.png": "Right is learned, up is forgotten"}
 

@@ -1,4 +1,4 @@
-"""Lesson 07's page: learned and forgotten in training, and by λ after it. See minilora/classroom/publish/pages.py."""
+"""Lesson 07's page: learned and forgotten in training, and by λ after it. See lessons/pages.py."""
 
 import numpy as np
 

@@ -1,6 +1,6 @@
-"""The diagrams of lesson 08: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 08: python -m lessons.diagrams"""
 
-from minilora.show.diagram import FROZEN, MASKED, SMALL, TRAINED, Diagram
+from lessons.drawing import FROZEN, MASKED, SMALL, TRAINED, Diagram
 
 FROM_NOTEBOOK = {"singular_values.png": "Singular values of a weight and of two changes to it"}
 

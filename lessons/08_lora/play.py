@@ -1,8 +1,8 @@
-"""Lesson 08's page: a real ΔW as a sum of thin pieces. See minilora/classroom/publish/pages.py."""
+"""Lesson 08's page: a real ΔW as a sum of thin pieces. See lessons/pages.py."""
 
 import numpy as np
 
-from minilora.classroom.publish.pages import packed
+from lessons.pages import packed
 from minilora.measure.lab import Lab
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig

@@ -1,8 +1,8 @@
-"""The diagrams of lesson 09: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 09: python -m lessons.diagrams"""
 
 import numpy as np
 
-from minilora.show.diagram import FROZEN, MASKED, SMALL, TRAINED, Diagram
+from lessons.drawing import FROZEN, MASKED, SMALL, TRAINED, Diagram
 
 FROM_NOTEBOOK = {"where.png": "Where adapters sit in a block", "width.png": "What adapters of width m train"}
 

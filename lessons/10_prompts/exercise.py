@@ -1,4 +1,4 @@
-# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: minilora check 10
+# Made from solution.py by `python -m lessons.build`. Write here, then: minilora check 10
 # %% [markdown]
 # # Lesson 10: prefix, soft prompts and plain prompts
 #

@@ -1,8 +1,8 @@
-"""The diagrams of lesson 10: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 10: python -m lessons.diagrams"""
 
 import numpy as np
 
-from minilora.show.diagram import FROZEN, MASKED, PLAIN, SECOND, SMALL, TRAINED, Diagram
+from lessons.drawing import FROZEN, MASKED, PLAIN, SECOND, SMALL, TRAINED, Diagram
 
 FROM_NOTEBOOK = {
     "race.png": "Eight virtual tokens learn a sentence",

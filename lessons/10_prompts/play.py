@@ -1,11 +1,11 @@
-"""Lesson 10's page: attention with and without a prefix. See minilora/classroom/publish/pages.py."""
+"""Lesson 10's page: attention with and without a prefix. See lessons/pages.py."""
 
 from unittest.mock import patch
 
 import numpy as np
 
+from lessons.pages import packed, unpacked
 from minilora import functional as F
-from minilora.classroom.publish.pages import packed, unpacked
 from minilora.measure.lab import Lab
 from minilora.tensor import no_grad
 from minilora.train import recipes

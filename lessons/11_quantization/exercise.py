@@ -1,4 +1,4 @@
-# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: minilora check 11
+# Made from solution.py by `python -m lessons.build`. Write here, then: minilora check 11
 # %% [markdown]
 # # Lesson 11: 4-bit quantization
 #

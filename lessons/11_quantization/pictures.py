@@ -1,11 +1,11 @@
-"""The diagrams of lesson 11: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 11: python -m lessons.diagrams"""
 
 from statistics import NormalDist
 
 import numpy as np
 
+from lessons.drawing import FROZEN, NOTE, PLAIN, SECOND, SMALL, Diagram
 from minilora.quant.codebooks import NF4_OFFSET, int4, nf4
-from minilora.show.diagram import FROZEN, NOTE, PLAIN, SECOND, SMALL, Diagram
 
 FROM_NOTEBOOK = {
     "weights.png": "The base's weights, and NF4's sixteen values",

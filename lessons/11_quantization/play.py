@@ -1,4 +1,4 @@
-"""Lesson 11's page: weights of the base, and the marks that they go to. See minilora/classroom/publish/pages.py."""
+"""Lesson 11's page: weights of the base, and the marks that they go to. See lessons/pages.py."""
 
 from minilora.models.llama import LlamaForCausalLM
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order

@@ -1,9 +1,9 @@
-"""The diagrams of lesson 12: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 12: python -m lessons.diagrams"""
 
 import numpy as np
 
+from lessons.drawing import FROZEN, SECOND, SMALL, THIRD, TRAINED, Diagram
 from minilora.quant.codebooks import nf4
-from minilora.show.diagram import FROZEN, SECOND, SMALL, THIRD, TRAINED, Diagram
 
 FROM_NOTEBOOK = {"survives.png": "What survives of an update that is rounded to 4 bits"}
 

@@ -1,4 +1,4 @@
-"""Lesson 12's page: where the memory goes. See minilora/classroom/publish/pages.py."""
+"""Lesson 12's page: where the memory goes. See lessons/pages.py."""
 
 from minilora.peft import METHODS
 from minilora.plan.activations import Step

@@ -1,4 +1,4 @@
-# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: minilora check 13
+# Made from solution.py by `python -m lessons.build`. Write here, then: minilora check 13
 # %% [markdown]
 # # Lesson 13: choosing
 #

@@ -1,11 +1,11 @@
-"""The diagrams of lesson 13: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 13: python -m lessons.diagrams"""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.results.advise import FEW, MANY, RARE, VERY_MANY, Measured, Situation, advise
-from minilora.show.diagram import SECOND, SMALL, THIRD, Diagram
+from lessons.drawing import SECOND, SMALL, THIRD, Diagram
 
 FROM_NOTEBOOK = {
     "crossing.png": "What was read, after so many queries",

@@ -1,6 +1,6 @@
 """Lesson 13's page: prompt or fine-tune? Its words and points are those of the record of film reviews.
 
-See minilora/classroom/publish/pages.py.
+See lessons/pages.py.
 """
 
 from experiments.results.page import measured_curves

@@ -1,4 +1,4 @@
-# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: minilora check 14
+# Made from solution.py by `python -m lessons.build`. Write here, then: minilora check 14
 # %% [markdown]
 # # Lesson 14: one machine is not enough
 #

@@ -1,10 +1,10 @@
-"""The diagrams of lesson 14: python -m minilora.classroom.publish.diagrams"""
+"""The diagrams of lesson 14: python -m lessons.diagrams"""
 
 import numpy as np
 
 from experiments.results import page, scaling
+from lessons.drawing import FOURTH, SECOND, SMALL, THIRD, Diagram
 from minilora.plan.cluster import Link, best_ranks
-from minilora.show.diagram import FOURTH, SECOND, SMALL, THIRD, Diagram
 
 
 def ring() -> Diagram:

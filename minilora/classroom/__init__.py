@@ -1,22 +1,18 @@
-"""Lessons, the checker for their exercises, and what is made of them: notebooks, an nbgrader course, a site.
+"""Lessons, the checker for their exercises, and a class's course and marks.
 
-    lessons/    a lesson's folder: tasks, checks, the mistakes that checks are tried on
-    sandbox/    runs a student's code: runner (this process), supervisor and child (their own), limits, audit and
-                imports (what the child may not do), wire (what passes between them)
-    grading/    a submission against a lesson's checks
-    publish/    notebooks, course, site
-    teaching/   a class: what was handed in, marks, rosters, answers that are alike, kits
-    saboteurs/  answers that try to slip past a lesson's checks
+    lessons/    a lesson's folder: tasks, checks
+    sandbox/    runs a student's code: runner (this process), server and child (their own), isolated (in bubblewrap),
+                in_process (where there are no processes), duties (what is watched), wire (what passes between them)
+    grading/    a submission against a lesson's checks: of a file, of a notebook's cells, of an nbgrader course
+    course.py   an nbgrader course; mark.py: marks of .py files; kit.py: a zip for students
     device.py   lesson 03's stand-in for a GPU
 
 `docs/lessons.md` says how a lesson is written, from the names below.
 
-Limits are no security boundary. They protect against accidents and cheap tricks; the code of strangers belongs in a
-container or under an account of its own.
+Limits protect a student against accidents of their own code. Code of others runs in bubblewrap alone.
 """
 
 from minilora.classroom.lessons.checking import draw, promise, raised, task
-from minilora.classroom.lessons.mistakes import Mistake, Right
 from minilora.classroom.lessons.searching import search
 
-__all__ = ["Mistake", "Right", "draw", "promise", "raised", "search", "task"]
+__all__ = ["draw", "promise", "raised", "search", "task"]

@@ -1,7 +1,7 @@
 """Properties of a call's arguments on which an answer may be right or wrong: "an axis has length 1", "values repeat".
 
 The checker names the one that an answer fails on (`lessons/searching.py`), and saboteurs are wrong on one alone
-(`saboteurs/`). This file stands alone: its text also runs beside sabotaged answers.
+(`tests/saboteurs`). This file stands alone: its text also runs beside sabotaged answers.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -6,14 +6,13 @@ import sys
 import textwrap
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from minilora.classroom.grading.given import grade_all
-from minilora.classroom.grading.grade import PASSED, PASSED_GIVEN, Result
+from minilora.classroom.grading.grade import PASSED, PASSED_GIVEN, Result, grade_all
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.text_report import hints_for, lesson_report, limits_line, summary
-from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
 from minilora.commands.common import Parser, add_json, whole
@@ -42,7 +41,6 @@ def run(arguments: Namespace) -> int:
             raise MiniloraError(f"{typed} needs a lesson: minilora check 08 {typed}")
         return _progress(arguments.json)
     lesson = find_lesson(arguments.lesson)
-    _note_changed(lesson)
     if arguments.task is not None and arguments.task not in lesson.source.titles:
         raise MiniloraError(f"--task {arguments.task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
     if arguments.solution:
@@ -55,18 +53,9 @@ def run(arguments: Namespace) -> int:
     return _check_once(lesson, path, arguments)
 
 
-def _note_changed(lesson: Lesson) -> None:
-    """Say so where the checks of a kit are not those that it came with."""
-    if lesson.kit is not None and not lesson.kit.is_as_made:
-        what = f"note: lessons/{lesson.name}/{KIT} was changed since the kit was made"
-        print(f"{what}; what your teacher's checks say may differ", file=sys.stderr)
-
-
 def _show_answer(lesson: Lesson, task: int, as_json: bool) -> int:
-    """Print the solution's lines of a task. Raises MiniloraError where the lessons came without solutions."""
+    """Print the solution's lines of a task."""
     answer, title = lesson.source.answer(task), lesson.source.titles[task]
-    if not answer:
-        raise MiniloraError(f"--solution: these lessons came without solutions; try --task {task} --hint")
     if as_json:
         print(json.dumps({"lesson": lesson.name, "task": task, "title": title, "answer": answer}))
         return 0
@@ -116,7 +105,6 @@ def _progress(as_json: bool) -> int:
     with sandbox_here() as sandbox:
         for lesson in all_lessons():
             try:
-                _note_changed(lesson)
                 submission = Submission(lesson.exercise, lesson)
                 results = grade_all(lesson, submission, sandbox)
                 facts.append(_facts(lesson, submission.shown, results, sandbox.held))
@@ -131,7 +119,7 @@ def _progress(as_json: bool) -> int:
     return int(any(lesson["passed"] < lesson["of"] for lesson in facts))
 
 
-def _facts(lesson: Lesson, shown: str, results: list[Result], held: list[str] | None) -> dict:
+def _facts(lesson: Lesson, shown: str, results: list[Result], held: Sequence[str]) -> dict:
     return {
         "lesson": lesson.name,
         "title": lesson.title,
@@ -139,6 +127,6 @@ def _facts(lesson: Lesson, shown: str, results: list[Result], held: list[str] | 
         "passed": sum(result.verdict == PASSED for result in results),
         "passed_given": sum(result.verdict == PASSED_GIVEN for result in results),
         "of": len(results),
-        "ran_with": [] if held is None else ["limits", *held],
+        "ran_with": list(held),
         "tasks": [result.to_dict() for result in results],
     }

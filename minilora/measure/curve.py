@@ -29,7 +29,7 @@ from minilora.measure.records import Records
 from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
-from minilora.train import defaults, methods, recipes, tasks
+from minilora.train import catalog, defaults, methods, recipes
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.loop import History
 from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
@@ -45,7 +45,7 @@ class CurveSettings:
     """What is measured, and on what."""
 
     model: str = "smollm2"  # as `recipes.load_model` takes it
-    data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora tasks list`
+    data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora models list`
     test: str | None = None  # a .jsonl file; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
     sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
@@ -94,8 +94,8 @@ def read_task(data: str, test: str | None = None) -> TaskData:
 
     MiniloraError where there are too few, or where labels do not suit: one alone, or one that is never learned.
     """
-    if test is None and data in tasks.TASKS:
-        test = str(tasks.find(data, "test"))
+    if test is None and data in catalog.TASKS:
+        test = str(catalog.find(data, "test"))
     notes: list[str] = []
     parts = [
         chat.read_jsonl(_jsonl(flag, source), notes) for flag, source in (("--data", data), ("--test", test)) if source
@@ -123,9 +123,9 @@ def read_task(data: str, test: str | None = None) -> TaskData:
 
 
 def _jsonl(flag: str, source: str) -> str:
-    source = tasks.resolve(source)
+    source = catalog.resolve(source)
     if not is_chat_data(source):
-        names = f", or {' or '.join(tasks.TASKS)}" if flag == "--data" else ""
+        names = f", or {' or '.join(catalog.TASKS)}" if flag == "--data" else ""
         raise MiniloraError(f"{flag} must be a .jsonl file of prompts and responses{names}, not {show_path(source)}")
     return source
 

@@ -88,7 +88,7 @@ def lookup_stream(
         seen = np.concatenate([mask, new], axis=1)
         with no_grad():  # not around the yield: the flag is the caller's there
             hidden = model.body(np.array([unread + draft]), attention_mask=seen, past_key_values=cache)  # (1, T, C)
-            logits = host_logits(model.lm_head(hidden[:, -1 - len(draft) :]))  # (1, k + 1, V)
+            logits = host_logits(model.logits(hidden[:, -1 - len(draft) :]))  # (1, k + 1, V)
         likeliest = logits[0].argmax(axis=1)
         accepted = int(np.append(likeliest[:-1] == draft, False).argmin())
         drafts.report(len(draft), accepted)

@@ -1,28 +1,15 @@
-"""Pictures of numbers: curves, bars, methods at their cost. (Those of a model are in `internals` and `graph`.)
-
-Each is a function of plain numbers and gives a matplotlib Figure; `show` puts it into a notebook. The look is that of
-`style.py`: readable in grey and by colour-blind readers.
-"""
+"""The picture of a training step's memory. (Those of notebooks alone are in notebooks/figures.)"""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from html import escape
-from io import BytesIO
-from itertools import cycle
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from minilora.show import style
-from minilora.show.grids import NAMES, Spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 220  # of a figure in a notebook
-Curve = tuple[Sequence[float], Sequence[float]]  # x and y values
 # Kinds of memory, in colours whose neighbours differ in grey, too; hatches tell the rest apart.
 MEMORY = {
     "weights": ("#0072B2", ""),
@@ -34,199 +21,6 @@ MEMORY = {
     "logits": ("#CC79A7", "xxxx"),
     "workspace": ("#FFFFFF", "----"),
 }
-
-
-def show(figure: Figure, caption: str) -> None:
-    """The figure as a picture in a notebook, with a caption under it and `style.in_words` as its alternative text.
-
-    It is shown as HTML, since JupyterLab takes no alternative text for a picture of any other kind; as plain text it is
-    its title. The same figure gives the same bytes each time.
-    """
-    from IPython.display import display
-
-    data, width = base64.b64encode(_in_few_colours(figure)).decode(), round(figure.get_figwidth() * 100)
-    picture = f'<img src="data:image/png;base64,{data}" width="{width}" alt="{escape(style.in_words(figure))}">'
-    page = f'<figure style="margin: 0">{picture}<figcaption>{escape(caption, quote=False)}</figcaption></figure>'
-    display({"text/plain": figure.get_suptitle(), "text/html": page}, raw=True)
-
-
-def _in_few_colours(figure: Figure) -> bytes:
-    """A PNG at DPI with at most 256 colours, which takes less than half the bytes of all of them."""
-    from PIL import Image
-
-    drawn, few = BytesIO(), BytesIO()
-    style.write_png(figure, drawn, DPI)
-    picture = Image.open(drawn).convert("RGB")
-    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(few, "png", optimize=True)
-    return few.getvalue()
-
-
-@style.styled
-def curves(
-    title: str, series: Mapping[str, Curve], x: str, y: str, log: str = "", spreads: Mapping[str, Sequence[float]] = {}
-) -> Figure:
-    """Lines {name: (x values, y values)}. log: "x", "y" or "xy"; spreads: {name: half ranges}, drawn as error bars."""
-    figure, axes = style.single(title)
-    for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
-        marker = look["marker"] if len(xs) <= 30 else ""
-        axes.errorbar(xs, ys, spreads.get(name), **look | {"marker": marker}, label=name)
-    axes.set(xlabel=x, ylabel=y, **{f"{axis}scale": "log" for axis in log})
-    return style.with_legend(figure) if len(series) > 1 else figure
-
-
-@style.styled
-def step_times(
-    title: str,
-    lines: Mapping[str, Mapping[str, Curve]],
-    points: Mapping[str, Mapping[str, Curve]] = {},
-) -> Figure:
-    """Seconds of a step over the number of ranks, a panel a method: {method: {link: (ranks, seconds)}}.
-
-    lines: what a model says; points: what was measured, in the look of their link. Both axes are logarithmic, and the
-    seconds have one scale for all panels.
-    """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    links = list(dict.fromkeys(link for panels in (lines, points) for panel in panels.values() for link in panel))
-    figure = style.figure_of(title, 4.4)
-    panels = figure.subplots(1, len(lines), sharey=True, squeeze=False)[0]
-    ranks = sorted({n for panel in lines.values() for line, _ in panel.values() for n in line})
-    for axes, (method, panel) in zip(panels, lines.items(), strict=True):
-        for look, link in zip(style.SERIES, links, strict=False):
-            label = link if axes is panels[0] else None  # once in the legend
-            axes.plot(*panel.get(link, ([], [])), **look | {"marker": ""}, label=label)
-            axes.plot(*points.get(method, {}).get(link, ([], [])), **look | {"linestyle": ""})
-        axes.set_title(method, fontsize=11)
-        axes.set(xlabel="ranks", yscale="log")
-        style.log_ticks(axes, ranks[:: -(-len(ranks) // 6)])
-    panels[0].set_ylabel("seconds per step")
-    panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # 0.1, not a power of ten
-    panels[0].yaxis.set_minor_formatter(NullFormatter())
-    if points:
-        panels[0].plot([], [], color=style.GREY, marker="o", linestyle="", label="measured")
-    return style.with_legend(figure)
-
-
-@style.styled
-def learning_curve(title: str, curve: Curve, samples: Sequence[tuple[int, str]], levels: Mapping[str, float]) -> Figure:
-    """A loss by steps, (steps, losses), with what the model wrote at some of them, (step, text), below it. levels:
-    {name: loss} as lines across.
-    """
-    figure = style.figure_of(title, style.HEIGHT + 0.24 * len(samples))
-    axes, below = figure.subplots(2, 1, height_ratios=(style.HEIGHT, 0.05 + 0.24 * len(samples)))
-    steps, losses = curve
-    axes.plot(steps, losses, color=style.SERIES[0]["color"])
-    for name, level in levels.items():
-        axes.axhline(level, color=style.GREY, linestyle="--", linewidth=1.2)
-        named = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
-        axes.annotate(name, (1, level), (0, 3), **named, color=style.GREY)
-    axes.set(xlabel="step", ylabel="loss (nats per token)")
-    axes.margins(y=0.12)
-    below.axis("off")
-    for number, (step, text) in enumerate(samples, start=1):
-        point = (step, float(np.interp(step, steps, losses)))
-        look = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": style.SERIES[1]["color"]}
-        axes.annotate(str(number), point, ha="center", va="center", fontsize=9, bbox=look)
-        height = 1 - (number - 0.5) / len(samples)
-        line = "".join(c if c.isprintable() else " " for c in text.replace("\ufffd", "·"))  # half a character
-        line = f"{number}  step {step:,}: " + " ".join(line.split())
-        line = line if len(line) <= 78 else f"{line[:77]}…"
-        written = below.text(0, height, line, transform=below.transAxes, va="center", fontsize=9, parse_math=False)
-        written.set_in_layout(False)  # a long line is cut off, and does not narrow the plot
-    return figure
-
-
-@style.styled
-def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
-    """Ways {name: (x values, y values)} through a plane that begin at one point; the end of each is a large mark."""
-    figure, axes = style.single(title)
-    style.origin_lines(axes)
-    for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
-        axes.plot(xs, ys, **look, markersize=5, label=name)
-        axes.plot(xs[-1], ys[-1], color=look["color"], marker=look["marker"], markersize=12, markeredgecolor="white")
-    beginning = next(iter(series.values()))
-    axes.plot(
-        beginning[0][0], beginning[1][0], color=style.GREY, marker="X", markersize=10, linestyle="", label="the base"
-    )
-    axes.set(xlabel=x, ylabel=y)
-    axes.margins(0.12)
-    return style.with_legend(figure)
-
-
-@style.styled
-def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[float]]], chance: float) -> Figure:
-    """Accuracy against labels on a logarithmic axis: {name: {labels per class: accuracy of each seed}}, shares of one.
-
-    Points are means over seeds, bars half their range. chance: the accuracy of a guess.
-    """
-    figure, axes = style.single(title)
-    curves = {
-        name: {labels: Spread.of(100 * share for share in shares) for labels, shares in points.items()}
-        for name, points in accuracies.items()
-    }
-    style.label_curves(axes, curves, style.SERIES, 100 * chance, spacing=1.05)
-    axes.set_ylabel("accuracy on the test (%)")
-    return style.with_legend(figure)
-
-
-@style.styled
-def methods_at_cost(
-    title: str,
-    points: Mapping[str, tuple[float, Spread]],
-    x: str,
-    y: str,
-    levels: Mapping[str, float] = {},
-    frontier: Sequence[str] = (),
-) -> Figure:
-    """Every method {name: (cost, quality)} one point in its own look; less is better in both.
-
-    levels: of methods that have no such cost, as lines. frontier: methods to join by a staircase. A point that lies so
-    far up that it would squeeze all the others is named at the upper edge.
-    """
-    figure, axes = style.single(title, style.TALL)
-    for method, (cost, quality) in points.items():
-        style.errorbar(axes, method, [cost], [quality], NAMES[method], linestyle="", markersize=8)
-    for method, level in levels.items():
-        axes.axhline(level, **style.LOOKS[method] | {"marker": ""}, label=NAMES[method])
-    steps = sorted((points[method][0], points[method][1].mean) for method in frontier)
-    if steps:
-        axes.step(*zip(*steps, strict=True), where="post", color="#BBBBBB", linewidth=4, zorder=0, label="frontier")
-    axes.set_xlim(0, 1.08 * max(cost for cost, _ in points.values()))
-    axes.set(xlabel=x, ylabel=y)
-    style.name_far_point(axes, points, levels.values())
-    return style.with_legend(figure, 3)
-
-
-@style.styled
-def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> Figure:
-    """Horizontal bars {name: value}, the first at the top, each with its value."""
-    figure, axes = style.single(title, 1.2 + 0.42 * len(values))
-    drawn = axes.barh(list(values), list(values.values()), color=style.SERIES[0]["color"], height=0.65)
-    axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}", padding=4)
-    style.bars_downward(axes)
-    axes.set(xlabel=x, xscale="log" if log else "linear")
-    axes.margins(x=0.15)
-    return figure
-
-
-@style.styled
-def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -> Figure:
-    """Horizontal bars {name: {kind: value}}, the first at the top, each made of its kinds, with their sum behind it."""
-    figure, axes = style.single(title, 1.8 + 0.5 * len(parts))
-    kinds = list(dict.fromkeys(kind for values in parts.values() for kind in values))
-    looks = {
-        kind: {"color": look["color"], "hatch": hatch, "height": 0.65, "edgecolor": "white"}
-        for kind, look, hatch in zip(kinds, cycle(style.SERIES), cycle(style.HATCHES), strict=False)
-    }
-    widths = {kind: [of_name.get(kind, 0) for of_name in parts.values()] for kind in kinds}
-    sums = style.stack_bars(axes, list(parts), widths, looks)
-    labels = [f"{total:,.0f}" if total >= 1000 else f"{total:.3g}" for total in sums]
-    last: Any = axes.containers[-1]
-    axes.bar_label(last, labels, padding=4)
-    axes.set_xlabel(x)
-    axes.margins(x=0.15)
-    return style.with_legend(figure)
 
 
 @style.styled
@@ -260,28 +54,3 @@ def memory_bars(
     entries = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "peak")
     figure.legend(*zip(*entries, strict=True), loc="outside lower center", ncols=4, handlelength=1.6)
     return figure
-
-
-@style.styled
-def grouped_bars(title: str, groups: Mapping[str, Mapping[str, float]], x: str, top: float | None = None) -> Figure:
-    """Horizontal bars {group: {name: value}}, the first group at the top, its names side by side, each with its value.
-
-    top: where the axis ends at least.
-    """
-    names = list(dict.fromkeys(name for values in groups.values() for name in values))
-    figure, axes = style.single(title, 1.6 + 0.36 * len(groups) * len(names))
-    height = 0.8 / len(names)
-    for number, (name, look, hatch) in enumerate(zip(names, cycle(style.SERIES), cycle(style.HATCHES), strict=False)):
-        places = [row + (number - (len(names) - 1) / 2) * height for row in range(len(groups))]
-        heights = [values.get(name, 0) for values in groups.values()]
-        drawn = axes.barh(
-            places, heights, 0.9 * height, color=look["color"], hatch=hatch, edgecolor="white", label=name
-        )
-        axes.bar_label(drawn, fmt=lambda value: f"{value:.0f}", padding=4)
-    axes.set_yticks(range(len(groups)), list(groups))
-    style.bars_downward(axes)
-    axes.set_xlabel(x)
-    axes.margins(x=0.12)
-    if top is not None:
-        axes.set_xlim(0, 1.05 * max(top, *(value for values in groups.values() for value in values.values())))
-    return style.with_legend(figure)

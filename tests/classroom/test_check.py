@@ -1,7 +1,6 @@
 """pytest tests/classroom/test_check.py"""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.lessons.source import Source
+from minilora.classroom.sandbox.isolated import Isolated
 from minilora.classroom.sandbox.runner import Raised, Sandbox
 from minilora.cli import main
 from minilora.errors import FormatError, MiniloraError
@@ -81,6 +81,12 @@ def shifted(student, x, step):
 @pytest.fixture(scope="module")
 def sandbox():
     with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def marks():
+    with Isolated() as sandbox:
         yield sandbox
 
 
@@ -229,7 +235,7 @@ def test_json_says_it_all(lesson, capsys):
     first, second = facts["tasks"]
     assert first["verdict"] == "failed" and first["hint"] == "That is x." and first["expected"] == "[6.]"
     assert second == {"task": 2, "title": "shift it", "verdict": "passed"}
-    assert facts["ran_with"][0] == "limits"
+    assert facts["ran_with"] == ["limits"]
     code, out, _ = run(capsys, "--json")
     assert [lesson["passed"] for lesson in json.loads(out)["lessons"]] == [0]
 
@@ -307,12 +313,6 @@ def test_the_answer_is_shown_where_it_is_asked_for_and_is_there(lesson, capsys):
         assert (code, out) == (2, "") and "--solution takes --task" in err
     every_hint = run(capsys, "03", "--task", 1, "--hint", 3)[1]
     assert not any(line in every_hint for line in answer["double"].splitlines())
-    stubs = SOLUTION.replace("return x + self.step", "raise NotImplementedError()").replace(
-        "self.step = step + step", "raise NotImplementedError()"
-    )
-    lesson.source.path.write_text(stubs)
-    code, out, err = run(capsys, "03", "--task", 2, "--solution")
-    assert (code, out) == (2, "") and "came without solutions" in err
 
 
 BAD = {
@@ -481,37 +481,27 @@ def test_no_trick_passes(lesson, capsys, double):
     assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
 
 
-READS = [
-    ("exec(open({path!r}).read())", "it tried to read the lesson's solution.py (line 2"),
-    ("import io, pathlib; exec(io.FileIO(pathlib.Path({path!r})).read())", "it tried to read the lesson's solution.py"),
-    ("import os; d = os.open({folder!r}, 0); os.open('solution.py', 0, dir_fd=d)", "may not read the lessons' files"),
-    ("import subprocess; subprocess.run(['cat', {path!r}])", "may not start or signal processes"),
-    ("from importlib import import_module as i; i('minilora.classroom')", "may not use minilora.classroom"),
+def test_a_line_that_imports_the_library_as_it_runs_is_told(lesson, capsys):
+    line = "from importlib import import_module as i; i('minilora.classroom')"
+    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{lesson.source.exercise()}\n{line}\n"))
+    assert code == 1 and "passed 0 of 2" in out and "may not use minilora.classroom" in flat(out)
+
+
+TRICKS = [
+    "import runpy; globals().update(runpy.run_path({path!r}))",
+    "exec(open({path!r}).read())",
+    "import sys; sys.path.insert(0, {folder!r}); globals().update(vars(__import__('solution')))",
+    "import linecache; exec(''.join(linecache.getlines({path!r})) or '1 / 0')",
+    "import subprocess; exec(subprocess.check_output(['cat', {path!r}]))",
 ]
 
 
-@pytest.mark.parametrize("line, says", READS)
-def test_a_submission_that_loads_the_solution_fails(lesson, capsys, line, says):
+@pytest.mark.parametrize("trick", TRICKS)
+def test_where_marks_are_given_the_solution_is_not_there(lesson, marks, trick):
     path = (lesson.folder / "solution.py").resolve()
-    line = line.format(path=str(path), folder=str(path.parent))
-    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{lesson.source.exercise()}\n{line}\n"))
-    assert code == 1 and "passed 0 of 2" in out and out.count("failed") >= 2 and says in flat(out)
-    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{answered()}\ntry:\n    {line}\nexcept OSError: pass\n"))
-    assert "tried to read" not in says or (
-        code == 1 and "passed 0 of 2" in out and "write your own answer" in flat(out)
-    )
-
-
-@pytest.mark.slow
-def test_a_lesson_is_checked_from_pytest(lesson):
-    (lesson.folder.parent.parent / "pytest.ini").write_text("[pytest]\n")
-    (lesson.folder.parent / "conftest.py").write_text((ROOT / "lessons" / "conftest.py").read_text())
-    lesson.exercise.write_text(lesson.source.exercise().replace("raise NotImplementedError(", "return (", 1))
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", str(lesson.folder)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=lesson.folder, timeout=60)
-    assert "1 failed, 1 skipped" in done.stdout and "not started" in done.stdout
-    assert "expected: [6.]" in done.stdout and "Traceback" not in done.stdout
+    text = lesson.source.exercise() + trick.format(path=str(path), folder=str(path.parent)) + "\n"
+    results = grade(lesson, Submission(write(lesson, text), lesson), marks)
+    assert {result.verdict for result in results} <= {"not started", "failed"}
 
 
 @pytest.mark.slow

@@ -6,15 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from minilora.classroom import teachers_pages
+from minilora.classroom.course import CONFIG, POINTS, notebook, write_course
 from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_task
 from minilora.classroom.grading.submission import Cells, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
-from minilora.classroom.publish import teachers_pages
-from minilora.classroom.publish.course import CONFIG, POINTS, notebook, write_course
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
 from minilora.errors import MiniloraError
+from tests.helpers import bank
 from tests.helpers.answers import solution_lines
 
 pytestmark = pytest.mark.host
@@ -109,7 +110,7 @@ def test_a_teachers_page_says_how_to_begin_and_what_goes_wrong(lesson):
     page = teachers_pages.teachers_page(lesson)
     assert list(teachers_pages.sections_of(lesson)) == ["Opener", "Discussion", "Question 1", "Question 2"]
     assert f"{lesson.title}\n\n" in page and page.count("\n### Task ") == len(lesson.source.titles)
-    mistakes = lesson.mistakes.MISTAKES
+    mistakes = bank.wrong(lesson)
     assert all(f"`{mistake.where}`: {mistake.name}".replace("|", "\\|") in page for mistake in mistakes)
     assert page.count("| … ") < 0.15 * len(mistakes)  # whole sentences, but where a search makes them as it runs
 

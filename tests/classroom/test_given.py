@@ -5,17 +5,13 @@ from contextlib import nullcontext
 
 import pytest
 
-from minilora.classroom.grading import given
-from minilora.classroom.grading.given import grade_all
-from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, PASSED_GIVEN, grade, job_of
+from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, PASSED_GIVEN, grade, grade_all, job_of
 from minilora.classroom.grading.nbcheck import judge
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.kit import KIT
+from minilora.classroom.grading.text_report import numbered
 from minilora.classroom.lessons.lesson import Lesson, all_lessons
 from minilora.classroom.sandbox.in_process import InProcess
 from minilora.classroom.sandbox.runner import Sandbox
-from minilora.classroom.teaching.kits import checks_of
-from minilora.classroom.teaching.marking import Mark
 from minilora.cli import main
 from tests.helpers.answers import with_answers
 
@@ -141,7 +137,6 @@ def test_a_task_is_right_given_what_it_builds_on(lesson, sandbox):
     results = grade_all(lesson, wrong, sandbox)
     assert verdicts(results) == [FAILED, PASSED, (1,), (1,), (1,)]
     assert results[2].to_dict() == {"task": 3, "title": "double it again", "verdict": PASSED_GIVEN, "given": (1,)}
-    assert Mark(results).points == 10 + 5 + 5 + 5
     assert [r.verdict for r in grade(lesson, wrong, sandbox)] == [FAILED, PASSED, FAILED, FAILED, FAILED]
     # one alone: what it builds on is looked at then; methods with super(), private names and class attributes
     results = grade_all(lesson, submitted(lesson, double=HALF, Shift__init__=NO_STEP), sandbox, only=4)
@@ -169,13 +164,6 @@ def test_a_task_before_it_may_be_blank_or_missing_but_not_itself(lesson, sandbox
     monkeypatch.setattr(sandbox, "start", lambda job: starts.append(job) or start(job))
     assert verdicts(grade_all(lesson, Submission(blank.path, lesson), sandbox)) == [NOT_STARTED] * 5
     assert len(starts) == 5
-
-
-def test_a_kit_without_solutions_has_nothing_to_try(lesson, sandbox):
-    folder, wrong = lesson.folder.parent / "04_kit", submitted(lesson, double=HALF)
-    folder.mkdir()
-    (folder / KIT).write_bytes(checks_of(lesson))
-    assert verdicts(grade_all(Lesson(folder), wrong, sandbox)) == [FAILED, PASSED, FAILED, FAILED, FAILED]
 
 
 def test_the_students_text_does_not_read_the_solution(lesson):
@@ -216,7 +204,7 @@ def test_the_report_counts_it_apart(lesson, sandbox, capsys, monkeypatch):
     assert "passed 1 of 5: task 1 failed" in capsys.readouterr().out
     result, report = judge(lesson, lesson.tasks[2], [(1, path.read_text())], sandbox)
     assert result.given == (1,) and report.startswith("task 3   right, given task 1: double it again\n")
-    assert given.numbered((1, 2, 4)) == "tasks 1, 2 and 4"
+    assert numbered((1, 2, 4)) == "tasks 1, 2 and 4"
 
 
 @pytest.mark.slow

@@ -11,27 +11,36 @@ from collections import Counter
 
 import pytest
 
+from lessons.build import build
 from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.build import build
 from minilora.classroom.lessons.lesson import all_lessons
 from minilora.classroom.sandbox.runner import Sandbox
+from tests.helpers import bank
 from tests.helpers.answers import solution_lines, with_answers
 
 pytestmark = pytest.mark.host
 
 LESSONS = all_lessons()
-FILES = {"README.md", "solution.py", "exercise.py", "checks.py", "mistakes.py", "teaching.md"}
+FILES = {"README.md", "solution.py", "exercise.py", "checks.py", "teaching.md"}
 HEAD = re.compile(r"\*\d+ minutes · (easy|medium|hard) · needs .+\*")
 
 
-def of(kind: str) -> list:
-    """A parameter for each of a lesson's MISTAKES or RIGHT answers."""
-    return [
-        pytest.param(lesson, answer, id=f"{lesson.name[:2]}-{answer.where}-{answer.name}".replace(" ", "_"))
-        for lesson in LESSONS
-        for answer in getattr(lesson.mistakes, kind)
-    ]
+def task_of(lesson, answer) -> int:
+    return next(gap.task for gap in lesson.source.gaps if gap.where == answer.where)
+
+
+def each(answers_of) -> list:
+    """Return a parameter for each answer of every lesson; the first to each task is in the quick tier."""
+    parameters, seen = [], set()
+    for lesson in LESSONS:
+        for answer in answers_of(lesson):
+            task = lesson.number, task_of(lesson, answer)
+            marks = [pytest.mark.slow] if task in seen else []
+            seen.add(task)
+            name = f"{lesson.name[:2]}-{answer.where}-{answer.name}".replace(" ", "_")
+            parameters.append(pytest.param(lesson, answer, id=name, marks=marks))
+    return parameters
 
 
 every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
@@ -41,10 +50,6 @@ every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: les
 def sandbox():
     with Sandbox() as sandbox:
         yield sandbox
-
-
-def task_of(lesson, answer) -> int:
-    return next(gap.task for gap in lesson.source.gaps if gap.where == answer.where)
 
 
 def results_of(lesson, text, sandbox, folder, only=None):
@@ -87,49 +92,27 @@ def test_a_lesson_is_whole(lesson):
     found = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
     assert found - {"driver.py", "pictures.py", "play.py", *lesson.readings} | {"README.md"} == FILES
     assert len(lesson.tasks) == len(lesson.source.titles) == max(lesson.source.titles)
-    count = Counter(task_of(lesson, mistake) for mistake in lesson.mistakes.MISTAKES)
+    count = Counter(task_of(lesson, mistake) for mistake in bank.wrong(lesson))
     assert all(count[task.number] >= 5 for task in lesson.tasks), f"mistakes a task: {dict(count)}"
-    assert {task_of(lesson, right) for right in lesson.mistakes.RIGHT} == {task.number for task in lesson.tasks}
+    assert {task_of(lesson, right) for right in bank.right(lesson)} == {task.number for task in lesson.tasks}
     reading = (lesson.folder / "README.md").read_text(encoding="utf-8")
     assert HEAD.fullmatch(reading.splitlines()[0]), "first line: *45 minutes · medium · needs lessons 02 and 06*"
     assert f"\n# {lesson.number:02} " in reading
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lesson, mistake", of("MISTAKES"))
-def test_a_mistake_fails_with_its_hint(lesson, mistake, sandbox, tmp_path):
-    text = with_answers(lesson.source, {mistake.where: mistake.code, **dict(mistake.also)})
-    (result,) = results_of(lesson, text, sandbox, tmp_path, task_of(lesson, mistake))
+@pytest.mark.parametrize("lesson, wrong", each(bank.wrong))
+def test_a_wrong_answer_fails_with_its_hint(lesson, wrong, sandbox, tmp_path):
+    text = with_answers(lesson.source, wrong.codes)
+    (result,) = results_of(lesson, text, sandbox, tmp_path, task_of(lesson, wrong))
     assert result.verdict == FAILED
-    assert mistake.hint in result.hint, result
+    assert wrong.hint in result.hint, result
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lesson, right", of("RIGHT"))
+@pytest.mark.parametrize("lesson, right", each(bank.right))
 def test_an_odd_but_right_answer_passes(lesson, right, sandbox, tmp_path):
-    text = with_answers(lesson.source, {right.where: right.code, **dict(right.also)})
-    results = results_of(lesson, text, sandbox, tmp_path)
+    results = results_of(lesson, with_answers(lesson.source, right.codes), sandbox, tmp_path)
     assert {result.verdict for result in results} == {PASSED}, results
-
-
-TRICKS = [
-    "from solution import *",
-    "import runpy; globals().update(runpy.run_path({path!r}))",
-    "exec(open({path!r}).read())",
-    "import sys; sys.path.insert(0, {folder!r}); globals().update(vars(__import__('solution')))",
-    "import linecache; exec(''.join(linecache.getlines({path!r})))",
-]
-
-
-@pytest.mark.slow
-@every_lesson
-@pytest.mark.parametrize("trick", TRICKS)
-def test_the_solutions_file_is_no_answer(lesson, trick, sandbox, tmp_path):
-    path = (lesson.folder / "solution.py").resolve()
-    text = lesson.source.exercise() + trick.format(path=str(path), folder=str(path.parent)) + "\n"
-    results = results_of(lesson, text, sandbox, tmp_path)
-    assert {result.verdict for result in results} == {FAILED}
-    assert all("solution" in result.got + result.hint for result in results)
 
 
 @every_lesson
@@ -143,7 +126,7 @@ def test_the_librarys_own_code_is_no_answer(lesson, sandbox, tmp_path):
 
 
 def test_exercises_are_in_step_with_solutions():
-    assert build(check=True) == [], "run python -m minilora.classroom.lessons.build"
+    assert build(check=True) == [], "run python -m lessons.build"
 
 
 @every_lesson

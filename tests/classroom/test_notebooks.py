@@ -1,7 +1,7 @@
 """pytest tests/classroom/test_notebooks.py
 
 Each notebook is its source, run, with its pictures. Running them is a step of CI:
-python -m minilora.classroom.publish.notebooks --check
+python -m notebooks.make --check
 """
 
 import ast
@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from minilora.classroom.lessons.lesson import all_lessons
-from minilora.classroom.publish import notebooks, records
 from minilora.errors import MiniloraError
+from notebooks import make
 from tests.helpers.answers import solution_lines
 
 pytestmark = pytest.mark.host
 
-SOURCES = sorted(notebooks.FOLDER.glob("[0-9][0-9]_*.py"))
+SOURCES = sorted(make.FOLDER.glob("[0-9][0-9]_*.py"))
 WITH_NAMES = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
 
@@ -50,10 +50,8 @@ def test_the_notebook_is_its_source_run_once_with_pictures(source):
     for title, page in shown.items():
         assert f'alt="{html.escape(title)}: ' in page and re.search("<figcaption>[^<]+[.?]</figcaption>", page), title
     assert source.with_suffix(".ipynb").stat().st_size < 1_500_000
-    assert not any(notebooks.WIDGET in output.get("data", {}) for output in outputs)
-    assert "widgets" not in notebook["metadata"] and all(
-        cell["metadata"] in ({}, {"tags": [records.TAG]}) for cell in notebook["cells"]
-    )
+    assert not any(make.WIDGET in output.get("data", {}) for output in outputs)
+    assert "widgets" not in notebook["metadata"] and not any(cell["metadata"] for cell in notebook["cells"])
 
 
 @WITH_NAMES
@@ -63,7 +61,7 @@ def test_it_asks_first_and_closes_with_the_exercise_and_three_questions(source):
     assert last.startswith("## Your turn") and last.count("<details><summary>") == 3
     links = re.findall(r"\]\((\.\./[^)]+)\)", first + last)
     assert f"../lessons/{source.stem}/exercise.py" in links
-    assert all((notebooks.FOLDER / link).exists() for link in links)
+    assert all((make.FOLDER / link).exists() for link in links)
 
 
 def names_called(tree: ast.AST) -> set[str]:
@@ -93,7 +91,7 @@ def test_a_slider_that_fails_is_named(tmp_path):
     pytest.importorskip("nbclient")
     pytest.importorskip("jupytext")
     with pytest.raises(MiniloraError, match="a slider fails: ZeroDivisionError"):
-        notebooks.made(source)
+        make.made(source)
 
 
 def squeezed(code: str) -> str:
@@ -133,11 +131,11 @@ def test_code_is_shown_without_a_scroll_bar(source):
 
 def test_stale_is_another_text_or_number_but_not_another_rounding():
     text = "loss 2.31, 1,024 tokens"
-    assert notebooks.alike(text, "loss 2.30, 1,000 tokens")
-    assert not notebooks.alike(text, "loss 2.31, 1,124 tokens") and not notebooks.alike(text, "loss 2.31, 1,024 ids")
+    assert make.alike(text, "loss 2.30, 1,000 tokens")
+    assert not make.alike(text, "loss 2.31, 1,124 tokens") and not make.alike(text, "loss 2.31, 1,024 ids")
 
 
 def test_an_unknown_number_lists_what_there_is():
     with pytest.raises(MiniloraError, match="08_lora"):
-        notebooks.sources(["99"])
-    assert notebooks.main(["99"]) == 2
+        make.sources(["99"])
+    assert make.main(["99"]) == 2

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from experiments.results.page import measured_curves
+from lessons import pages, share
 from minilora import functional as F
-from minilora.classroom.publish import pages, share
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
@@ -80,7 +80,7 @@ def number_in(words: str, before: str, after: str) -> float:
 
 
 def test_pages_are_what_their_sources_make():
-    assert pages.stale() == [], "run python -m minilora.classroom.publish.pages"
+    assert pages.stale() == [], "run python -m lessons.pages"
 
 
 @every_page
@@ -318,6 +318,7 @@ def test_lesson_11_weights_can_be_dragged(page):
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_lesson_07_moves_the_point_that_was_measured(page):
     data = data_of("07")
     ways = {way["name"]: way for way in data["ways"]}

@@ -1,12 +1,15 @@
 """pytest tests/classroom/test_runner.py
 
-Code that loops, crashes, floods, forges, deletes and hides must end in a verdict in time, and change nothing outside.
+Code that loops, crashes, floods and forges must end in a verdict in time; for marks, it must change and see nothing
+outside. The latter needs bubblewrap (apt install bubblewrap).
 """
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom.sandbox import wire
-from minilora.classroom.sandbox.runner import KINDS, TOO_MUCH_MEMORY, WAITED, Job, Raised, RunFailed, Sandbox
+from minilora.classroom.sandbox import isolated, wire
+from minilora.classroom.sandbox.isolated import Isolated
+from minilora.classroom.sandbox.runner import TOO_MUCH_MEMORY, WAITED, Job, Raised, RunFailed, Sandbox
+from minilora.errors import MiniloraError
 
 pytestmark = pytest.mark.host
 
+ROOT = Path(__file__).parents[2]
 START = """
 import ctypes, os, signal, sys, time
 import numpy as np
@@ -28,34 +34,28 @@ LIMIT = 1  # second of processor time, for what is to run out of it
 PATIENCE = 60  # times as many on the clock, for a machine that is busy
 
 
-def sandbox_of(seconds: float, kinds, patience: float = PATIENCE):
-    with Sandbox(seconds=seconds, kinds=kinds, patience=patience) as sandbox:
+@pytest.fixture(scope="module", params=[Sandbox, Isolated], ids=["check", "marks"])
+def sandbox(request):
+    with request.param(6, patience=PATIENCE) as sandbox:
         yield sandbox
 
 
-@pytest.fixture(scope="module", params=[KINDS, ()], ids=["fenced", "limits"])
-def sandbox(request):
-    yield from sandbox_of(6, request.param)
-
-
-@pytest.fixture(scope="module", params=[KINDS, ()], ids=["fenced", "limits"])
+@pytest.fixture(scope="module", params=[Sandbox, Isolated], ids=["check", "marks"])
 def brief(request):
-    yield from sandbox_of(LIMIT, request.param)
-
-
-@pytest.fixture(scope="module", params=[KINDS, ()], ids=["fenced", "limits"])
-def impatient(request):
-    yield from sandbox_of(10, request.param, patience=0.2)  # so that waiting ends long before processor time does
+    with request.param(LIMIT, patience=PATIENCE) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(scope="module")
-def fenced():
-    yield from sandbox_of(6, KINDS)
+def impatient():
+    with Sandbox(10, patience=0.2) as sandbox:  # so that waiting ends long before processor time does
+        yield sandbox
 
 
 @pytest.fixture(scope="module")
-def only_namespaces():
-    yield from sandbox_of(LIMIT, ("namespaces",), patience=2)
+def marks():
+    with Isolated(6, patience=PATIENCE) as sandbox:
+        yield sandbox
 
 
 def attempt(sandbox, body: str, *arguments, **job):
@@ -69,17 +69,20 @@ def attempt(sandbox, body: str, *arguments, **job):
     except RunFailed as failure:
         result = failure
     assert time.monotonic() - begin < sandbox.seconds * max(sandbox.patience, PATIENCE)
-    assert processes(sandbox) <= 2  # the supervisor, and the one that waits for it outside the namespaces
+    # at most bubblewrap's two, and the server
+    while sandbox._process is not None and len(descendants(sandbox._process.pid)) > 3:
+        assert time.monotonic() - begin < 2 * PATIENCE  # who was killed may take a moment to be gone
+        time.sleep(0.01)
     return result
 
 
-def processes(sandbox) -> int:
-    """How many have the supervisor's command line; its children inherit it."""
-    count = 0
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def descendants(pid: int) -> list[int]:
+    """The process and all that came from it, but for orphans."""
+    found = [pid]
+    for process in found:
         with suppress(OSError):
-            count += sandbox.scratch.encode() in path.read_bytes()
-    return count
+            found += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+    return found
 
 
 def test_values_go_there_and_back(sandbox):
@@ -113,7 +116,6 @@ def test_what_does_not_end_is_ended(brief, body):
     ],
     ids=["matmul", "signals ignored", "exceptions eaten"],
 )
-@pytest.mark.parametrize("brief", [KINDS], indirect=True, ids=["fenced"])
 def test_what_resists_is_ended(brief, body):
     out_of_time(brief, body)
 
@@ -150,7 +152,7 @@ def test_what_waits_is_ended_and_is_not_asked_for_a_loop(impatient, body):
 def test_a_machine_that_gives_it_no_processor_fails_no_answer():
     stopped_for_a_while = "os.kill(pid, signal.SIGSTOP); time.sleep(2 * seconds); os.kill(pid, signal.SIGCONT)"
     with (
-        Sandbox(seconds=1, kinds=()) as sandbox,
+        Sandbox(seconds=1) as sandbox,
         sandbox.start(Job("import time\ndef f(): return 2", "e.py")) as session,
     ):
         (child,) = map(
@@ -189,9 +191,6 @@ def test_the_statement_that_a_file_ended_in_is_told(brief, end):
         ("os.abort()", "ended before|SIG"),
         ("libc.kill(os.getpid(), 9)", "the system killed"),  # as it does where its memory ends
         ("os.close(1)\nfor n in range(3, 64):\n    try: os.close(n)\n    except OSError: pass", "ended before"),
-        ("while True: print('x' * 10000)", "printed more"),
-        ("while True: os.write(2, b'x' * 10000)", "printed more"),
-        ("while True: libc.write(1, b'y' * 4096, 4096)", "printed more"),
     ],
 )
 def test_what_breaks_the_process_is_a_failure(sandbox, body, says):
@@ -209,24 +208,14 @@ def test_what_breaks_the_process_is_a_failure(sandbox, body, says):
         ("a = []\nwhile True: a.append(bytes(10**8))", "MemoryError"),
         ("g = lambda n: g(n + 1)\nreturn g(0)", "RecursionError"),
         ("return 1 / 0", "ArithmeticError"),
-        ("os.fork()", "OSError"),
-        ("os.system('true')", "OSError"),
-        ("os.kill(os.getppid(), 9)", "OSError"),
+        ("while True: print('x' * 10000)", "OSError"),
+        ("while True: os.write(2, b'x' * 10000)", "OSError"),
     ],
 )
 def test_exceptions_come_back_with_their_line(sandbox, body, kind):
     raised = attempt(sandbox, body)
     assert isinstance(raised, Raised) and kind in raised.types
     assert raised.line in (6, 7)
-
-
-def test_a_bomb_of_processes(only_namespaces):
-    body = "while True:\n    if libc.fork() == 0: time.sleep(100)"
-    assert isinstance(attempt(only_namespaces, body), RunFailed)
-
-
-def test_a_bomb_of_processes_does_not_begin(fenced):
-    assert attempt(fenced, "return libc.fork(), libc.vfork(), libc.fork()") == (-1, -1, -1)
 
 
 ORPHANS = """
@@ -240,65 +229,73 @@ return 1
 """
 
 
-def test_orphans_are_found(sandbox, only_namespaces):
-    for each in (sandbox, only_namespaces):
-        assert attempt(each, ORPHANS) == 1  # and `attempt` finds no process
+@pytest.mark.parametrize("body", [ORPHANS, "for n in range(300):\n    if libc.fork() == 0: time.sleep(100)\nreturn 1"])
+def test_no_process_is_left_of_what_gets_marks(marks, body):
+    assert attempt(marks, body) == 1  # and `attempt` finds none
+
+
+def test_a_group_of_processes_is_ended(sandbox):
+    assert attempt(sandbox, "if libc.fork() == 0: time.sleep(100)\nreturn 1") == 1
 
 
 OUTSIDE = [
     "os.unlink(x[0])",
     "os.rename(x[0], x[0] + '.gone')",
     "open(x[0], 'w').write('changed')",
-    "open(x[0], 'a').write('changed')",
     "open(x[0] + '.new', 'w').close()",
-    "os.chmod(x[0], 0)",
     "os.mkdir(x[0] + '.folder')",
-    "os.symlink('/', x[0] + '.link')",
-    "os.truncate(x[0], 0)",
     "import shutil; shutil.rmtree(os.path.dirname(x[0]))",
-    "import pathlib; pathlib.Path(x[0]).write_text('changed')",
-    "np.save(x[0], np.ones(3))",
-]
-IN_C = [
     "return libc.unlink(x[0].encode())",
-    "return libc.truncate(x[0].encode(), 0)",
-    "return libc.rename(x[0].encode(), (x[0] + '.gone').encode())",
     "return libc.open((x[0] + '.new').encode(), os.O_CREAT | os.O_WRONLY, 0o600)",
-    "return libc.mkdir((x[0] + '.folder').encode(), 0o700)",
+    "return open(x[0]).read()",
+    "import socket; socket.create_connection(('127.0.0.1', int(x[1])), 1)",
+    "os.kill(int(x[2]), 9)",
+    "import ctypes; return -1 if libc.mount(b'a', b'/scratch', b'tmpfs', 0, None) else 0",
 ]
 
 
 @pytest.mark.parametrize("body", OUTSIDE)
-def test_nothing_outside_changes(sandbox, tmp_path, body):
-    unchanged(sandbox, tmp_path, body)
-
-
-@pytest.mark.parametrize("body", IN_C)
-def test_nothing_outside_changes_by_c_code(fenced, tmp_path, body):
-    attempt(fenced, "return 1")
-    if not set(fenced.held) & {"read-only files", "landlock"}:
-        pytest.skip("this system offers neither namespaces nor Landlock")
-    unchanged(fenced, tmp_path, body)
-
-
-def unchanged(sandbox, tmp_path, body):
+def test_what_gets_marks_neither_sees_nor_changes_anything_outside(marks, tmp_path, body):
     (tmp_path / "kept").write_text("as it was")
-    mode = (tmp_path / "kept").stat().st_mode
-    result = attempt(sandbox, body, str(tmp_path / "kept"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        result = attempt(marks, body, str(tmp_path / "kept"), server.getsockname()[1], os.getpid())
     assert result == -1 or isinstance(result, Raised), result
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert (tmp_path / "kept").read_text() == "as it was" and (tmp_path / "kept").stat().st_mode == mode
+    assert (tmp_path / "kept").read_text() == "as it was"
 
 
-@pytest.mark.parametrize("kind, held", [("landlock", "landlock"), ("namespaces", "read-only files")])
-def test_each_fence_around_files_holds_alone(tmp_path, kind, held):
-    (tmp_path / "kept").write_text("as it was")
-    with Sandbox(kinds=(kind,)) as sandbox:
-        result = attempt(sandbox, IN_C[0], str(tmp_path / "kept"))
-        if held not in sandbox.held:
-            pytest.skip(f"this system does not offer {kind}")
-        assert sandbox.held[-1] == held
-    assert result == -1 and (tmp_path / "kept").exists()
+def test_what_gets_marks_sees_python_packages_and_minilora_alone(marks, monkeypatch):
+    monkeypatch.setenv("SECRET", "a password")
+    look = "try: return os.listdir(x[0])\nexcept OSError: return []"
+    assert not {"home", "work", "proc", "sys", "var"} & set(attempt(marks, look, "/"))
+    assert attempt(marks, look, str(ROOT / "lessons")) == []
+    assert set(attempt(marks, look, str(ROOT))) <= {"minilora", "lessons", ".venv"}
+    assert attempt(marks, "return list(os.environ)").count("SECRET") == 0
+
+
+@pytest.mark.parametrize("path", ["/dev/shm/a", "/a", "/scratch/a", "/usr/a", str(Path(np.__file__).parent / "a")])
+def test_nothing_of_a_run_is_there_in_the_next(marks, path):
+    attempt(marks, "open(x[0], 'w').close()\nos.mkdir('/scratch/b')\nos.chmod('/scratch/b', 0)", path)
+    assert attempt(marks, "return os.path.exists(x[0]) or os.path.exists('/scratch/b')", path) is False
+
+
+@pytest.mark.parametrize(
+    "which, says",
+    [
+        (lambda name: None, "which is not installed: apt install bubblewrap, or grade in a Linux container"),
+        (lambda name: "/bin/false", "which does not work here"),
+    ],
+)
+def test_without_bubblewrap_there_are_no_marks_and_checks_all_the_same(monkeypatch, which, says):
+    monkeypatch.setattr(isolated.shutil, "which", which)
+    isolated.bubblewrap.cache_clear()
+    try:
+        with Isolated() as sandbox, pytest.raises(MiniloraError, match=says):
+            sandbox.start(Job("x = 1", "e.py"))
+    finally:
+        isolated.bubblewrap.cache_clear()
+    with Sandbox() as sandbox:
+        assert attempt(sandbox, "return 1") == 1
 
 
 def test_the_scratch_folder_is_writable_and_each_time_empty(sandbox):
@@ -322,7 +319,7 @@ def test_one_session_does_not_see_another(sandbox):
 FORGED = wire.pack({"value": "passed"})
 
 
-@pytest.mark.parametrize("forged", [b"passed\n", b'{"verdict": "passed"}\n', b"mlc1" + b"\xff" * 12, FORGED[:20]])
+@pytest.mark.parametrize("forged", [b"passed\n", b'{"verdict": "passed"}\n', b"\xff" * 12, FORGED[:20]])
 def test_writing_to_every_open_file_gives_no_answer(sandbox, forged):
     body = f"for n in range(256):\n    try: os.write(n, {forged!r})\n    except OSError: pass\nos._exit(0)"
     assert isinstance(attempt(sandbox, body), RunFailed)
@@ -365,24 +362,17 @@ def test_what_cannot_be_sent_is_odd(sandbox, body):
 @pytest.mark.parametrize(
     "body",
     [
-        "import minilora.peft",
         "from minilora.peft.lora import LoraLinear",
-        "from minilora import peft",
         "import importlib; importlib.import_module('minilora.peft')",
-        "__import__('minilora.peft')",
-        "sys.modules['minilora.functional'].low_rank_linear",
-        "import minilora.functional as F; F.low_rank_linear",
+        "exec('from minilora import peft')",
         "import minilora; minilora.peft",
-        "from minilora.nn.layers import F",
-        "from minilora import nn; getattr(nn.layers, 'F')",
+        "sys.modules['minilora.ops']",
         "import minilora.classroom.lessons.checking",
     ],
 )
-def test_the_rest_of_the_library_is_closed(sandbox, body):
+def test_the_rest_of_the_library_is_not_imported(sandbox, body):
     result = attempt(sandbox, body, uses=("minilora.Tensor", "minilora.nn", "minilora.functional.linear"))
-    assert isinstance(result, Raised) and {"ImportError", "AttributeError", "KeyError"} & set(result.types), result
-    if "ModuleNotFoundError" in result.types or "importlib" in body:
-        assert "this lesson may not use" in result.message
+    assert isinstance(result, Raised) and {"ImportError", "KeyError"} & set(result.types), result
 
 
 def test_what_the_lesson_uses_is_open(sandbox):
@@ -400,96 +390,6 @@ def test_what_the_lesson_uses_is_open(sandbox):
 def test_nothing_of_minilora_is_open_where_nothing_is_used(sandbox):
     for body in ("import minilora", "import minilora.tensor", "from minilora import Tensor"):
         assert "ImportError" in attempt(sandbox, body).types
-
-
-READING = {
-    "open": "return open(x[0]).read()",
-    "caught": "try: open(x[0]).read()\nexcept OSError: return 1",
-    "pathlib": "import pathlib; return pathlib.Path(x[0]).read_text()",
-    "bytes": "import io; return io.FileIO(x[0].encode()).read()",
-    "a path": "import io, pathlib; return io.FileIO(pathlib.Path(x[0])).read()",
-    "a path that changes": "x = [x[0]] * 2\nclass P: __fspath__ = lambda self: x.pop()\n__import__('io').FileIO(P())",
-    "os.open": "return os.read(os.open(x[0], os.O_RDONLY), 100)",
-    "other text": "class S(str):\n    split = partition = __getitem__ = startswith = lambda *a: '/'\nopen(S(x[0]))",
-    "other os": "os.chdir(os.path.dirname(x[0])); os.getcwd = lambda: '/usr'; return open('solution.py').read()",
-    "link": "libc.symlink(x[0].encode(), b'link'); return open('link').read()",
-    "hard link": "libc.link(x[0].encode(), b'link'); return open('link').read()",
-    "runpy": "import runpy; return runpy.run_path(x[0])",
-    "importlib": "from importlib import util\nutil.spec_from_file_location('s', x[0]).loader.get_code('s')",
-    "loader": "return np.__loader__.get_data(x[0])",
-    "sys.path": "sys.path.insert(0, os.path.dirname(x[0])); import solution",
-    "__import__": "return __import__('solution').f()",
-    "numpy": "return np.fromfile(x[0], 'uint8')",
-    "linecache": "import linecache; return linecache.getlines(x[0])",
-    "copy": "import shutil; shutil.copy(x[0], 'copy.py')",
-    "compile": "import py_compile; return py_compile.compile(x[0], 'a.pyc', doraise=True)",
-}
-
-
-@pytest.mark.parametrize("way", READING)
-def test_who_reads_a_lessons_answers_fails(sandbox, tmp_path, way):
-    (tmp_path / "solution.py").write_text("def f(): return 1")
-    result = attempt(sandbox, READING[way], str(tmp_path / "solution.py"), hidden=str(tmp_path))
-    if way == "hard link" and isinstance(result, Raised):  # Landlock makes none
-        assert "FileNotFoundError" in result.types and "landlock" in sandbox.held
-        return
-    assert isinstance(result, RunFailed), result
-    assert str(result) == "it tried to read the lesson's solution.py" and result.line is not None
-
-
-FOLDER = "d = os.open(os.path.dirname({}), os.O_RDONLY)\nreturn os.read(os.open({!r}, os.O_RDONLY, dir_fd=d), 99)"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        FOLDER.format("x[0]", "solution.py"),
-        FOLDER.format("os.path.dirname(x[0])", "lessons/solution.py"),
-        FOLDER.format("os.getcwd()", "../lessons/solution.py"),
-        "os.link(x[0], 'link')",
-        "os.rename(x[0], 'mine.py')",
-        "import subprocess; return subprocess.check_output(['cat', x[0]])",
-    ],
-)
-def test_a_lessons_files_are_not_reached_by_folders_links_or_programs(sandbox, tmp_path, body):
-    (tmp_path / "lessons").mkdir()
-    path = tmp_path / "lessons" / "solution.py"
-    path.write_text("def f(): return 1")
-    result = attempt(sandbox, body, str(path), hidden=str(path.parent))
-    assert isinstance(result, Raised) and "OSError" in result.types, result
-
-
-@pytest.mark.parametrize("way", ["open(x[0])", "import sqlite3; sqlite3.connect(x[0])"])
-def test_further_files_may_not_be_read(sandbox, tmp_path, way):
-    for path in (tmp_path / "lessons", tmp_path / "course" / "submitted"):
-        path.mkdir(parents=True)
-        (path / "a.txt").write_text("1")
-    closed = (str(tmp_path / "course" / "submitted"), str(tmp_path / "gradebook.db"))
-    for path in (closed[1], f"{closed[0]}/a.txt", str(tmp_path / "other")):
-        Path(path).write_text("1")
-        result = attempt(sandbox, way, path, hidden=str(tmp_path / "lessons"), closed=closed)
-        if path.endswith("other") and "sqlite" not in way:
-            assert not isinstance(result, Raised)
-        else:
-            assert "PermissionError" in result.types
-
-
-def test_c_code_does_not_read_a_lessons_files(fenced, tmp_path):
-    (tmp_path / "solution.py").write_text("def f(): return 1")
-    (tmp_path / "other.py").write_text("1")
-    body = "return [libc.open(path.encode(), os.O_RDONLY) for path in x]"
-    paths = [str(tmp_path / "solution.py"), str(tmp_path / "other.py"), "/etc/passwd", os.__file__]
-    result = attempt(fenced, body, *paths, hidden=str(tmp_path))
-    if "landlock" not in fenced.held:
-        pytest.skip("this system does not offer Landlock")
-    assert result[:2] == [-1, -1] and min(result[2:]) > 2
-    assert min(attempt(fenced, body, *paths)) > 2  # where nothing is hidden
-
-
-def test_a_submission_may_read_and_show_its_own_lines(sandbox, tmp_path):
-    (tmp_path / "exercise.py").write_text("x = 1")
-    body = "import warnings; warnings.warn_explicit('w', UserWarning, x[0], 1); return len(open(os.__file__).read(3))"
-    assert attempt(sandbox, body, str(tmp_path / "exercise.py"), hidden=str(tmp_path)) == 3
 
 
 @pytest.mark.parametrize(
@@ -522,32 +422,32 @@ def test_a_line_that_wants_too_much_memory_ends_the_run(sandbox):
     assert (caught.value.line, caught.value.statement, caught.value.hint) == (3, 3, TOO_MUCH_MEMORY)
 
 
-def test_the_sandbox_leaves_nothing():
-    with Sandbox() as sandbox:
-        attempt(sandbox, "return 1")
-        assert processes(sandbox) >= 1 and os.path.isdir(sandbox.scratch)
-    assert processes(sandbox) == 0 and not os.path.exists(sandbox.scratch)
-
-
-@pytest.mark.parametrize("kinds", [KINDS, ()], ids=["fenced", "limits"])
-def test_a_killed_checker_leaves_no_process_and_no_folder(kinds):
+@pytest.mark.parametrize("kind", ["runner import Sandbox", "isolated import Isolated"])
+def test_a_killed_checker_leaves_no_process_and_no_folder(tmp_path, kind):
     code = (
-        "from minilora.classroom.sandbox.runner import *\n"
-        f"k = Sandbox(60, kinds={kinds})\ns = k.start(Job('def f():\\n    while True: pass', 'e.py'))\n"
-        "print(k.scratch, flush=True)\ns.call('f')"
+        f"from minilora.classroom.sandbox.{kind} as Kind\nfrom minilora.classroom.sandbox.runner import Job\n"
+        "k = Kind(60)\ns = k.start(Job('def f():\\n    while True: pass', 'e.py'))\n"
+        "print(k._process.pid, flush=True)\ns.call('f')"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as checker:
-        scratch = checker.stdout.readline().strip()
-        sandbox = type("Seen", (), {"scratch": scratch})
-        assert processes(sandbox) >= 2
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as checker:
+        left = descendants(int(checker.stdout.readline()))
+        assert len(left) >= 2 and len(list(tmp_path.iterdir())) == (kind.startswith("runner"))
         checker.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while processes(sandbox) and time.monotonic() < deadline:
+    while (alive := [pid for pid in left if is_running(pid)]) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert processes(sandbox) == 0 and not os.path.exists(scratch)
+    assert not alive and not list(tmp_path.iterdir())
 
 
-def test_a_supervisor_that_died_is_replaced():
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_server_that_died_is_replaced():
     with Sandbox() as sandbox:
         attempt(sandbox, "return 1")
         os.killpg(sandbox._process.pid, signal.SIGKILL)
@@ -555,27 +455,26 @@ def test_a_supervisor_that_died_is_replaced():
         assert attempt(sandbox, "return 2") == 2
 
 
-@pytest.mark.parametrize("seed", range(20))
+def test_a_job_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Sandbox() as sandbox:
+        attempt(sandbox, "return 1")
+        assert sandbox._process is not None
+    assert sandbox._process is None and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_damaged_frames_are_refused_or_read(seed):
     rng = np.random.default_rng(seed)
-    frame = bytearray(wire.pack({"value": [np.arange(4.0), "text", (1, None, {"a": 2.5})]}))
-    for _ in range(50):
-        damaged = frame.copy()
+    frame = wire.pack({"value": [np.arange(4.0), "text", (1, None, {"a": 2.5})]})
+    for _ in range(200):
+        damaged = bytearray(frame)
         for place in rng.integers(0, len(frame), rng.integers(1, 4)):
             damaged[place] = rng.integers(256)
-        reader = wire.read_frame()
-        wanted = next(reader)
-        try:
-            while damaged:
-                piece = bytes(damaged[:wanted])
-                damaged = damaged[len(piece) :]
-                wanted = reader.send(piece)
-                assert wanted <= wire.PAYLOAD_LIMIT
-        except (wire.WireError, StopIteration):
-            pass
+        with suppress(wire.WireError):
+            wire.unpack(bytes(damaged))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "lengths, header",
     [
@@ -586,8 +485,9 @@ def test_damaged_frames_are_refused_or_read(seed):
     ],
 )
 def test_a_frame_that_claims_too_much_is_refused_before_memory_is_asked_for(lengths, header):
-    reader = wire.read_frame()
-    next(reader)
-    with pytest.raises(wire.WireError):
-        reader.send(wire.PREFIX.pack(wire.MAGIC, lengths[0] or len(header), lengths[1]))
-        reader.send(header)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        prefix = wire.PREFIX.pack(lengths[0] or len(header), lengths[1])
+        threading.Thread(target=theirs.sendall, args=[prefix + header + bytes(min(lengths[1], 8))]).start()
+        with pytest.raises(wire.WireError):
+            wire.receive(ours, time.monotonic() + 10)

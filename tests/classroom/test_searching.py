@@ -8,14 +8,14 @@ import pytest
 from minilora import nn
 from minilora.classroom.grading.grade import FAILED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.checking import SEED, Failure, Run, seed_of
+from minilora.classroom.lessons.checking import Failure, Run
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.searching import _same
-from minilora.classroom.saboteurs.tried import NOTICED, try_all
 from minilora.classroom.sandbox.duties import Duties, arrays_in, first_change, outline
 from minilora.classroom.sandbox.runner import Raised, Sandbox
 from minilora.errors import MiniloraError
 from tests.helpers.answers import with_answers
+from tests.saboteurs.tried import NOTICED, try_all
 
 pytestmark = pytest.mark.host
 
@@ -186,27 +186,13 @@ def sandbox():
         yield sandbox
 
 
-def graded(lesson, sandbox, folder, answers, task=1, seed=SEED):
+def graded(lesson, sandbox, folder, answers, task=1):
     (folder / "answer.py").write_text(with_answers(lesson.source, answers), encoding="utf-8")
-    submission = Submission(folder / "answer.py", lesson)
-    submission.seed = seed
-    return grade(lesson, submission, sandbox, task)[0]
+    return grade(lesson, Submission(folder / "answer.py", lesson), sandbox, task)[0]
 
 
 def test_the_solution_agrees_with_itself(lesson, sandbox, tmp_path):
     assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2, 3, 4)} == {PASSED}
-
-
-def test_an_answer_that_knows_the_public_inputs_fails_on_a_students_own(lesson, sandbox, tmp_path):
-    tell = f"print(round(float(abs(scores).sum()), 1), end=' ')\n{RIGHT}"
-    inputs = {float(word) for word in graded(lesson, sandbox, tmp_path, {"shares": tell}).printed.split()}
-    crammed = f"if round(float(abs(scores).sum()), 1) not in {inputs}: return scores * 0\n{RIGHT}"
-    verdicts = [
-        graded(lesson, sandbox, tmp_path, {"shares": crammed}, seed=seed_of(secret, "ada")).verdict
-        for secret in ("", "sesame", "mellon")
-    ]
-    assert verdicts == [PASSED, FAILED, FAILED]
-    assert graded(lesson, sandbox, tmp_path, {}, seed=seed_of("sesame", "ada")).verdict == PASSED
 
 
 def test_a_result_that_nobody_can_change_may_be_given_twice(lesson, sandbox, tmp_path):
@@ -311,7 +297,7 @@ def test_a_search_of_inputs_that_the_solution_refuses_is_no_check(lesson, sandbo
         text = text.replace("lambda d: [d.eighths(d.size())]", "lambda d: [7]")
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     useless = Lesson(tmp_path.rename(tmp_path.with_name("96_useless")))
-    with pytest.raises(MiniloraError, match="the search of 4 ends 1 compares nothing"):
+    with pytest.raises(MiniloraError, match="the search of ends compares nothing"):
         graded(useless, sandbox, useless.folder, {}, 4)
 
 
@@ -368,7 +354,7 @@ def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):
     from minilora.classroom.sandbox import wire
 
     pair = type("Pair", (tuple,), {})((1, {"a": [2]}))
-    assert wire.plain(pair) == (1, {"a": [2]})
+    assert wire.unpack(wire.pack(pair)) == (1, {"a": [2]})
 
 
 def test_saboteurs_are_noticed(lesson, sandbox):

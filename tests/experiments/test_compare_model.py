@@ -7,12 +7,11 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from experiments import compare_model, compare_model_report
+from experiments import compare_model, compare_model_report, knowledge
 from experiments.__main__ import main
 from experiments.compare_model import ROWS, ModelComparison, ModelSettings
 from experiments.compare_model_report import ModelResult, mean_and_error
 from experiments.results import founding
-from minilora.data import knowledge
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
 from minilora.peft import METHODS

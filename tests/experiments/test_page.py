@@ -112,7 +112,7 @@ def test_a_lesson_and_a_notebook_show_it():
     notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text("utf-8"))
     printed = "".join("".join(out.get("text", "")) for cell in notebook["cells"] for out in cell.get("outputs", []))
     for sentence in teach_report.claims(jargon_record.read(JARGON)):
-        assert sentence in printed, "python -m minilora.classroom.publish.notebooks 13"
+        assert sentence in printed, "python -m notebooks.make 13"
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Headless Chromium by the DevTools protocol over two pipes, and a folder served on this machine: no package needed."""
 
-import base64
 import contextlib
 import functools
 import http.server
@@ -15,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from minilora.classroom.publish.share import BROWSERS as NAMES
+from lessons.share import BROWSERS as NAMES
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -153,6 +152,3 @@ class Page:
             assert time.monotonic() < end, f"{wanted} is not on the page:\n{text}\nthe console:\n{console}"
             time.sleep(0.5)
         return text
-
-    def picture(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

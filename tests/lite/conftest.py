@@ -1,11 +1,11 @@
 import pytest
 
-from minilora.classroom.publish import lite
+from notebooks import lite
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The site, built once, with records of notebook 08."""
+    """The site, built once."""
     out = tmp_path_factory.mktemp("lite") / "site"
-    lite.build(out, ["08"])
+    lite.build(out)
     return out

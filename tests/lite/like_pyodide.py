@@ -5,6 +5,7 @@ python -m tests.lite.like_pyodide [NN …]
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from minilora.classroom.lessons.lesson import find_lesson
-from minilora.classroom.publish import lite, notebooks
+from notebooks import lite, make
 
 LIMIT = 900  # seconds for one notebook
 # These modules are not there, no process and no thread starts, one core computes.
@@ -27,17 +28,13 @@ def refuse(self):
 threading.Thread.start = refuse
 from minilora import blas
 blas.cores = lambda: 1
-from minilora import tensor
-walks, walk = [], tensor.walk
-tensor.walk = lambda *args, **kwargs: walks.append(1) or walk(*args, **kwargs)
 exec(compile(sys.stdin.read(), "cells", "exec"))
-print(len(walks), "backward passes")
 """
 
 
-def run(code: str, folder: Path) -> subprocess.CompletedProcess:
-    """Run code in `folder`. TimeoutExpired after LIMIT."""
-    more = {"OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONPATH": str(notebooks.FOLDER.parent)}
+def run(code: str, folder: Path, package: Path = make.FOLDER.parent) -> subprocess.CompletedProcess:
+    """Run code in `folder`, with the minilora that lies in `package`. Raises TimeoutExpired after LIMIT."""
+    more = {"OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONPATH": str(package)}
     return subprocess.run(
         [sys.executable, "-c", START],
         input=code,
@@ -54,50 +51,45 @@ def cells_of(notebook: Path) -> list[dict]:
 
 
 def code_of(notebook: Path) -> str:
-    """The code of the site's copy, without its installation. A record that does not fit its cell is an error."""
-    code = ["from minilora.classroom.publish import records as _records"]
-    for cell in cells_of(notebook)[1:]:
-        magic, _, source = "".join(cell["source"]).partition("\n")
-        if magic.startswith("%%recorded "):
-            code.append(f"_records.recorded({magic.partition(' ')[2]!r}, {source!r}, globals(), None)")
-        else:
-            code.append("".join(cell["source"]))
-    return "\n".join(code)
+    """The code of the site's copy, without its installation."""
+    return "\n".join("".join(cell["source"]) for cell in cells_of(notebook)[1:])
 
 
 def not_printed(notebook: Path, printed: str) -> list[str]:
     """The lines that the notebook came with and a run did not print, in their order, up to 5 % of their numbers."""
     texts = ["".join(output.get("text", "")) for cell in cells_of(notebook) for output in cell["outputs"]]
     left = iter(printed.splitlines())
-    return [line for text in texts for line in text.splitlines() if not any(notebooks.alike(line, now) for now in left)]
+    return [line for text in texts for line in text.splitlines() if not any(make.alike(line, now) for now in left)]
 
 
-def outcome(code: str, folder: Path, notebook: Path | None = None) -> str:
-    """ "yes" and how, or why not."""
+def outcome(code: str, folder: Path, package: Path, notebook: Path | None = None) -> str:
+    """Return "yes" and the seconds, or why not."""
     start = perf_counter()
     try:
-        done = run(code, folder)
+        done = run(code, folder, package)
     except subprocess.TimeoutExpired:
         return f"not within {LIMIT} s"
     if done.returncode:
         return f"no: {(done.stderr or done.stdout).splitlines()[-1]}"
     if notebook and (missing := not_printed(notebook, done.stdout)):
         return f"no: it did not print {missing[0]!r}"
-    return f"yes ({perf_counter() - start:.0f} s, {done.stdout.splitlines()[-1]})"
+    return f"yes ({perf_counter() - start:.0f} s)"
 
 
 def main(numbers: list[str]) -> int:
     outcomes = []
     with TemporaryDirectory() as folder:
         files = Path(folder, "files")
-        lite.stage(files, numbers or None)
-        for source in notebooks.sources(numbers):
+        lite.stage(files)
+        package = Path(folder, "package")  # apart from the checkout, whose lessons come before those in `files`
+        shutil.copytree(make.FOLDER.with_name("minilora"), package / "minilora")
+        for source in make.sources(numbers):
             lesson = find_lesson(source.stem[:2])
             (files / "lessons" / lesson.name / "exercise.py").write_text(lesson.source.text, encoding="utf-8")
             check = f"from minilora.cli import main\nassert not main(['check', '{lesson.number:02d}'])"
             notebook = files / "notebooks" / f"{source.stem}.ipynb"
-            outcomes.append(outcome(code_of(notebook), notebook.parent, notebook))
-            outcomes.append(outcome(check, notebook.parent))
+            outcomes.append(outcome(code_of(notebook), notebook.parent, package, notebook))
+            outcomes.append(outcome(check, notebook.parent, package))
             print(f"{source.stem}: the notebook ends: {outcomes[-2]}; the solution passes: {outcomes[-1]}", flush=True)
     return 0 if all(outcome.startswith("yes") for outcome in outcomes) else 1
 

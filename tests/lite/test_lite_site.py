@@ -8,13 +8,11 @@ import zipfile
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 import minilora
-from minilora.classroom.lessons.kit import KIT
 from minilora.classroom.lessons.lesson import all_lessons
-from minilora.classroom.publish import lite, records
 from minilora.errors import MiniloraError
+from notebooks import lite
 from tests.lite import like_pyodide
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
@@ -30,16 +28,11 @@ def wheel(site):
 
 
 def test_every_notebook_is_there_with_its_pictures_and_two_cells_in_front(site):
-    found = sorted((site / "files/notebooks").iterdir())
-    assert [path.name for path in found] == [*(path.name for path in NOTEBOOKS), records.FOLDER]
-    listed = json.loads((site / "api/contents/notebooks/records/all.json").read_text())["content"]
-    assert [entry["name"] for entry in listed] == ["08_lora_03.npz"]
+    found = {path.name for path in (site / "files/notebooks").iterdir()}
+    assert found == {*(path.name for path in NOTEBOOKS), lite.FIGURES}
     for path in NOTEBOOKS:
         built = json.loads((site / "files/notebooks" / path.name).read_text())
-        notebook = nbformat.read(path, as_version=4)
-        if path.name.startswith("08"):
-            notebook = records.with_magic(notebook, path.stem, "recorded")
-        assert built["cells"][2:] == notebook["cells"]
+        assert built["cells"][2:] == nbformat.read(path, as_version=4)["cells"]
         assert [cell["source"] for cell in built["cells"][:2]] == [lite.NOTE, lite.INSTALL]
         listed = json.loads((site / "api/contents/notebooks/all.json").read_text())["content"]
         assert path.name in {entry["name"] for entry in listed}
@@ -53,12 +46,12 @@ def test_texts_are_joined(site):
             assert all(isinstance(text, str) for text in [cell["source"], *texts])
 
 
-def test_readings_and_exercises_are_there_and_solutions_are_not(site):
-    files = [path for path in site.glob("files/lessons/**/*") if path.is_file()]
-    found = {path.relative_to(site / "files/lessons").as_posix() for path in files}
-    assert found == {
-        f"{lesson.name}/{name}" for lesson in all_lessons() for name in (*lesson.readings, "exercise.py", KIT)
-    }
+def test_readings_and_what_a_check_needs_are_there(site):
+    found = {path.relative_to(site / "files").as_posix() for path in site.glob("files/lessons/**/*") if path.is_file()}
+    for lesson in all_lessons():
+        for name in (*lesson.readings, "exercise.py", "solution.py", "checks.py"):
+            assert f"lessons/{lesson.name}/{name}" in found
+    assert not any(path.endswith(("teaching.md", "pictures.py", "play.py")) for path in found)
 
 
 def test_the_wheel_is_pure_whole_and_leaves_out_what_pyodide_lacks(wheel):
@@ -104,9 +97,10 @@ main(["check", "08", "--task", "3", "--hint"])
 """
 
 
-def test_an_exercise_is_checked_in_the_page(site, tmp_path):
+def test_an_exercise_is_checked_in_the_page(site, wheel, tmp_path):
     """The command in a notebook's cell, with the site's files around it, and no processes."""
     shutil.copytree(site / "files", tmp_path / "drive")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "package")
     exercise = tmp_path / "drive/lessons/08_lora/exercise.py"
     (gap,) = [line for line in exercise.read_text("utf-8").splitlines() if "lesson 08, task 3:" in line]
     right = "    return x @ W.T + alpha / r * ((x @ A.T) @ B.T)"
@@ -114,7 +108,7 @@ def test_an_exercise_is_checked_in_the_page(site, tmp_path):
     for answer in (right, "    return x @ W.T + (x @ A.T) @ B.T"):
         exercise.write_text(exercise.read_text("utf-8").replace(gap, answer), "utf-8")
         gap = answer
-        done = like_pyodide.run(CHECK, tmp_path / "drive/notebooks")
+        done = like_pyodide.run(CHECK, tmp_path / "drive/notebooks", tmp_path / "package")
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)
     assert "task 3 passed\n" in said[0] and "(ran in this process, without limits)" in said[0]
@@ -123,27 +117,9 @@ def test_an_exercise_is_checked_in_the_page(site, tmp_path):
 
 @pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)
 def test_a_notebook_runs_to_its_end_in_the_page(path, site):
-    """All of them: python -m tests.lite.like_pyodide. With its record, notebook 08 does not train."""
+    """All of them: python -m tests.lite.like_pyodide."""
     built = site / "files/notebooks" / path.name
     assert json.loads(built.read_text())["cells"][0]["source"] == lite.NOTE
     done = like_pyodide.run(like_pyodide.code_of(built), built.parent)
     assert done.returncode == 0, done.stderr
     assert like_pyodide.not_printed(built, done.stdout) == []
-    if path.name.startswith("08"):
-        assert done.stdout.splitlines()[-1] == "0 backward passes"
-        assert "read from a record" in done.stdout
-
-
-def test_a_magic_in_a_kernel_reads_and_computes_what_was_changed(tmp_path):
-    code = ["import os", "n = int(os.environ.get('N', 3))\nprint('computed', n)", "print('found', n)"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in code])
-    notebook.cells[1].metadata["tags"] = [records.TAG]
-    reading = records.make(notebook, "small", tmp_path)
-    changed = reading.cells[1].source + " # changed"
-    cells = [records.EXTENSION, "%env N=5", "import os", reading.cells[1].source, code[2], changed, code[2]]
-    running = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(running, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
-    said = ["".join(output.text for output in cell.outputs) for cell in running.cells[3:]]
-    assert said[0].startswith("computed 3\n(") and "read from a record" in said[0]
-    assert said[1::2] == ["found 3\n", "found 5\n"]
-    assert said[2].startswith("(There is no record") and said[2].endswith(")\ncomputed 5\n")

@@ -5,7 +5,7 @@ import pytest
 
 from minilora import Tensor
 from minilora import functional as F
-from minilora.show import graph
+from notebooks.figures import graph
 
 pytestmark = pytest.mark.host
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minilora.show import graph, internals, pictures, style
+from minilora.show import style
 from minilora.show.grids import Spread
+from minilora.show.pictures import MEMORY, memory_bars
+from notebooks.figures import graph, internals, pictures
 
 pytestmark = pytest.mark.host
 WAYS = {"one": ([0, 1, 2], [0, 1, 0.5]), "two": ([0, 2, 3], [0, 0.1, 0.2])}
@@ -118,13 +120,13 @@ def test_a_picture_shows_what_it_was_given(name):
 
 
 def test_bars_of_memory_fill_the_axis_and_show_gpus_and_peaks():
-    kinds = dict.fromkeys(pictures.MEMORY, 1e9) | {"peak": 7e9}
-    figure = pictures.memory_bars("The title", {"full": kinds, "lora": kinds}, [4, 80], [7e9, 9e9])
+    kinds = dict.fromkeys(MEMORY, 1e9) | {"peak": 7e9}
+    figure = memory_bars("The title", {"full": kinds, "lora": kinds}, [4, 80], [7e9, 9e9])
     (axes,) = figure.axes
     assert axes.get_xlim() == pytest.approx((0, 1.04 * 9)) and axes.get_xlabel() == "GB (dashed: GPUs)"
     assert [text.get_text() for text in axes.texts] == ["4 GB"]
     assert list(axes.lines[-1].get_xdata()) == [7, 9]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*pictures.MEMORY, "peak"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*MEMORY, "peak"]
 
 
 @pytest.mark.parametrize("source", sorted((Path(__file__).parents[2] / "notebooks").glob("*.py")), ids=lambda p: p.stem)

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from minilora.classroom.course import POINTS, parts_of, write_course
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.publish.course import POINTS, parts_of, write_course
 from tests.helpers.answers import with_answers
 
 ROOT = Path(__file__).parents[2]

@@ -102,10 +102,10 @@ def test_endless_cells_share_the_time():
     loop = "while True: pass"
     cells = [(1, "x = 1"), (2, loop), (3, "def f():\n    while True: pass"), (4, "f()"), (5, "y = ("), (6, "z = 1")]
     with Sandbox(seconds=4, patience=60) as sandbox:
-        out = find_endless(cells, find_lesson("08"), sandbox, ())
+        out = find_endless(cells, find_lesson("08"), sandbox)
         assert list(out) == [2, 4, 5]
         assert out[2].startswith("still running after 2 s") and out[4].startswith("still running after ")
         used = sandbox.used
-        out = find_endless([(n, loop) for n in range(9)], find_lesson("08"), sandbox, ())
+        out = find_endless([(n, loop) for n in range(9)], find_lesson("08"), sandbox)
         assert sandbox.used - used < 4 + SLACK
     assert list(out) == list(range(9)) and out[8] == "a cell above used up the time"

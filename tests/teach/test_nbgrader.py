@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from minilora.classroom import teachers_pages
+from minilora.classroom.course import POINTS
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
-from minilora.classroom.publish import teachers_pages
-from minilora.classroom.publish.course import POINTS
+from tests.helpers import bank
 from tests.helpers.answers import solution_lines
 from tests.teach.hostile import (
     HOSTILE,
@@ -65,22 +66,22 @@ def gap_of(lesson: Lesson, task: int) -> str:
 def first(answers: list, lesson: Lesson, task: int):
     """The first answer to a task that leaves the other functions as they are."""
     where = {gap.where for gap in lesson.source.gaps if gap.task == task}
-    return next(answer for answer in answers if answer.where in where and {name for name, _ in answer.also} <= where)
+    return next(answer for answer in answers if answer.codes.keys() <= where)
 
 
 # Students: each changes a copy of the released notebook. Those in ALL hand in every lesson, the others lesson 08.
 
 
 def right(notebook, lesson):
-    chosen = first(lesson.mistakes.RIGHT, lesson, free_task(lesson))
-    fill(notebook, lesson, {chosen.where: chosen.code, **dict(chosen.also)})
+    chosen = first(bank.right(lesson), lesson, free_task(lesson))
+    fill(notebook, lesson, chosen.codes)
     (words,) = [cell for cell in notebook["cells"] if cell["metadata"]["nbgrader"]["grade_id"] == "words-1"]
     words["source"] = "Because each gradient contains the other matrix."
 
 
 def wrong(notebook, lesson):
-    chosen = first(lesson.mistakes.MISTAKES, lesson, free_task(lesson))
-    fill(notebook, lesson, {chosen.where: chosen.code, **dict(chosen.also)})
+    chosen = first(bank.wrong(lesson), lesson, free_task(lesson))
+    fill(notebook, lesson, chosen.codes)
 
 
 def blank(notebook, lesson):
@@ -183,7 +184,7 @@ def test_a_blank_page_gets_none(course, lesson):
 @every_lesson
 def test_a_mistake_costs_its_task_and_is_named(course, lesson):
     assert course.of(lesson, wrong) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
-    hint = first(lesson.mistakes.MISTAKES, lesson, free_task(lesson)).hint
+    hint = first(bank.wrong(lesson), lesson, free_task(lesson)).hint
     assert hint in course.feedback(lesson, wrong)
     assert "most recent call last" not in course.feedback(lesson, wrong)
 

@@ -21,20 +21,20 @@ from nbconvert.exporters import NotebookExporter
 from nbconvert.filters import markdown2html
 from nbformat import v4
 from nbgrader.api import Gradebook
+from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Float, Unicode
+from traitlets import Float
 
 from minilora.classroom.grading.grade import SHARE, job_of
-from minilora.classroom.grading.nbcheck import CONFIG, HIDDEN, judge, task_of
+from minilora.classroom.grading.nbcheck import judge, task_of
 from minilora.classroom.grading.submission import Cells, is_check
-from minilora.classroom.lessons.checking import seed_of
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
+from minilora.classroom.sandbox.isolated import Isolated, bubblewrap
 from minilora.classroom.sandbox.runner import SECONDS, WAITED, RunFailed, Sandbox
 from minilora.errors import MiniloraError
 
 FILE_LIMIT, CELLS_LIMIT, TEXT_LIMIT = 500_000_000, 1_000, 100_000  # bytes with all outputs; cells; characters
-FOLDERS = ("source", "release", "submitted", "autograded", "feedback")
 TAGS = "br dd del div dl dt h1 h2 h3 h4 h5 h6 hr img p pre s span sub sup table tbody td th thead tr".split()
 ATTRIBUTES = {"*": ["class", "id"], "a": ["href"], "img": ["src", "alt"]}
 METADATA = {
@@ -45,6 +45,14 @@ METADATA = {
 
 class HandedIn(NotebookExporter):
     """Reads a student's notebook. What is none is one without answers, and says so on its page."""
+
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, **named)
+        try:
+            bubblewrap()
+        except MiniloraError as error:  # here, before anything is written
+            self.log.error(str(error))
+            raise NbGraderException(str(error)) from error
 
     def from_filename(self, filename: str, resources: Any = None, **named: Any) -> Any:
         names = resources["nbgrader"]
@@ -146,24 +154,18 @@ class GradeByText(NbGraderPreprocessor):
 
     seconds = Float(SECONDS, help="Seconds of processor time for a task, and once for all cells.").tag(config=True)
 
-    variants = Unicode("", help="A secret: each student is checked on inputs of their own.").tag(config=True)
-
     def preprocess(self, nb: Any, resources: Any) -> Any:
-        course = CourseDirectory(config=self.config)
-        root = Path(course.root)
-        names = [getattr(course, f"{folder}_directory") for folder in FOLDERS]
-        closed = tuple(str(p) for p in (root / n for n in [*names, HIDDEN, "gradebook.db", CONFIG]) if p.exists())
-        seed = seed_of(self.variants, resources["nbgrader"]["student"])
+        root = Path(CourseDirectory(config=self.config).root)
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         for number, cell in enumerate(code, start=1):
             cell.execution_count, cell.outputs = number, []
         tests = {cell.execution_count: cell for cell in code if is_test(cell.metadata.get("nbgrader", {}))}
         answers = [(cell.execution_count, cell.source) for cell in code if cell.execution_count not in tests]
         calls = {number: calls_of(cell.source) for number, cell in tests.items()}
-        with Sandbox(self.seconds) as sandbox:
+        with Isolated(self.seconds) as sandbox:
             left_out: dict[str, dict[int, str]] = {}
             for word in {word for found in calls.values() for _, word, _ in found}:
-                left_out[word] = find_endless(answers, lesson_of(word), sandbox, closed)
+                left_out[word] = find_endless(answers, lesson_of(word), sandbox)
                 for number, why in left_out[word].items():
                     code[number - 1].outputs = [failed(f"This cell counts as not there. {why[0].upper()}{why[1:]}")]
             for number, cell in tests.items():
@@ -172,7 +174,7 @@ class GradeByText(NbGraderPreprocessor):
                     above = [(n, text) for n, text in answers if n < number and n not in left_out[word]]
                     lesson = lesson_of(word)
                     check = task_of(lesson, task, root if kind == "hidden" else None)
-                    result, report = judge(lesson, check, above, sandbox, closed, seed=seed)
+                    result, report = judge(lesson, check, above, sandbox)
                     shares.append(SHARE.get(result.verdict, 0.0))
                     out = v4.new_output("stream", name="stdout", text=report) if shares[-1] else failed(report)
                     cell.outputs.append(out)
@@ -199,9 +201,7 @@ def calls_of(text: str) -> list[tuple[str, str, int]]:
     return [(ast.unparse(call.func)[8:], *(ast.literal_eval(a) for a in call.args)) for call in calls]
 
 
-def find_endless(
-    cells: list[tuple[int, str]], lesson: Lesson, sandbox: Sandbox, closed: tuple[str, ...]
-) -> dict[int, str]:
+def find_endless(cells: list[tuple[int, str]], lesson: Lesson, sandbox: Sandbox) -> dict[int, str]:
     """Cells (number, text) that do not come to their end, or ask for too much memory: number -> what is said of it.
 
     All are run together, and again without the one that failed, for half of the time that is left of a task's. When
@@ -212,7 +212,7 @@ def find_endless(
         text = Cells([(number, code) for number, code in cells if number not in out], lesson)
         used = sandbox.used
         try:
-            sandbox.start(job_of(lesson, text, closed), max(1, round(left / 2))).close()
+            sandbox.start(job_of(lesson, text), max(1, round(left / 2))).close()
             return out | {n: f"it is no Python: {why}" for n, why in text.unreadable.items()}
         except RunFailed as failure:
             line, why = failure.statement, f"{failure}. {failure.hint}".strip()

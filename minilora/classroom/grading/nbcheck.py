@@ -13,11 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from minilora.classroom.grading.given import grade_given
-from minilora.classroom.grading.grade import FAILED, PASSED, Result
+from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_given
 from minilora.classroom.grading.submission import Cells
 from minilora.classroom.grading.text_report import task_report
-from minilora.classroom.lessons.checking import SEED, Task
+from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
 from minilora.classroom.sandbox.runner import Sandbox
@@ -73,19 +72,12 @@ def judge(
     task: Task,
     cells: list[tuple[int, str]],
     sandbox: Sandbox,
-    closed: tuple[str, ...] = (),
     more: str = "",
-    seed: int = SEED,
 ) -> tuple[Result, str]:
-    """A task's result for the code cells, (number, text) each, and the report.
-
-    closed: folders and files that the code may not read, beside the lessons. more: said where a name is missing.
-    seed: of the inputs that searches draw.
-    """
+    """Return a task's result for the code cells, (number, text) each, and the report. more: if a name is missing."""
     try:
         answer = Cells(cells, lesson, task.number)
-        answer.seed = seed
-        result = grade_given(lesson, task, answer, sandbox, closed)
+        result = grade_given(lesson, task, answer, sandbox)
         if answer.missing(task.number):
             result.hint += f" A cell is no Python: {[*answer.unreadable.values()][-1]}." if answer.unreadable else ""
             result.hint += more

@@ -12,15 +12,14 @@ from difflib import get_close_matches
 from math import inf
 from pathlib import Path
 
-from minilora.classroom.lessons.checking import SEED
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import functions, used_names
-from minilora.classroom.sandbox.audit import ANSWERS
-from minilora.classroom.sandbox.imports import covers
+from minilora.classroom.sandbox.child import covers
 from minilora.classroom.sandbox.runner import RunFailed
 from minilora.errors import MiniloraError, escape
 
 SIZE_LIMIT = 5_000_000  # bytes
+ANSWERS = ("solution", "checks", "mistakes")  # of a lesson's files, those that no submission may import
 NO_EXERCISE = "is no exercise of lesson"  # in the message of a file that has none of a lesson's names
 NBCHECK = "from minilora.classroom.grading import nbcheck"
 MAGIC = re.compile(r"%%(time|capture|prun)\b")  # of cells, those below which Python stands that counts
@@ -33,31 +32,19 @@ class Submission:
     """The text of a file for a lesson, and what it defines.
 
     Raises MiniloraError where the file cannot be read as Python, holds none of the lesson's names, has one of them
-    misspelled, or gives one of them other arguments. by_task: what costs a single task raises nothing here: a name that
-    is wrong (see `check_task`), and a notebook's cell that is no Python, which is left out. shown: its name in reports;
-    without: numbers of cells, and why they are left out.
+    misspelled, or gives one of them other arguments.
     """
 
-    seed = SEED  # of the inputs that it is tried on
-
-    def __init__(
-        self, path: Path, lesson: Lesson, shown: str = "", by_task: bool = False, without: dict[int, str] | None = None
-    ):
-        self.path, self.lesson = path, lesson
-        self.shown = shown or _shorter(path)
+    def __init__(self, path: Path, lesson: Lesson):
+        self.path, self.lesson, self.shown = path, lesson, _shorter(path)
         self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
-        self.verdicts: dict[int, str] = {}  # of the tasks that were graded: see given.py
-        self.failed: RunFailed | None = None  # where a run of the file's own lines did not come to their end
-        self.unreadable = dict(without or {})  # number of a cell that was left out -> what is wrong
+        self.verdicts: dict[int, str] = {}  # of the tasks that were graded
+        self.failed: RunFailed | None = None  # if a run of the file's own lines did not come to their end
         text = _read(path, self.shown)
-        if path.suffix == ".ipynb":
-            cells = [cell for cell in self._cells_of(text) if cell[0] not in self.unreadable]
-            text = self._join_cells(self._readable(cells) if by_task else cells)
-        self._take(text)
+        self._take(self._join_cells(self._cells_of(text)) if path.suffix == ".ipynb" else text)
         names = _names_of(lesson)
         self._check_some_are_defined(names)
-        if not by_task:
-            self._check_names(names)
+        self._check_names(names)
 
     def _take(self, source: str) -> None:
         """Read the text, as far as that needs no lesson's names."""
@@ -87,23 +74,6 @@ class Submission:
     def missing(self, task: int) -> list[str]:
         """The names that a task asks for and the file does not define."""
         return [name for name in self.lesson.source.names(task) if name not in self.defined]
-
-    def check_task(self, task: int) -> None:
-        """Raises MiniloraError where a name of this task is misspelled or has other arguments."""
-        self._check_names(self.lesson.source.names(task))
-
-    def _readable(self, cells: list[tuple[int | str, str]]) -> list[tuple[int | str, str]]:
-        """The cells that are Python; of the others, `unreadable` says what is wrong."""
-        readable = []
-        for cell in cells:
-            self._cells = []
-            try:
-                self._take(self._join_cells([cell]))
-                readable.append(cell)
-            except MiniloraError as error:
-                self.unreadable[int(str(cell[0]).strip("[]"))] = str(error).removeprefix(f"{self.shown}, ")
-        self._cells = []
-        return readable
 
     def _cells_of(self, text: str) -> list[tuple[int | str, str]]:
         """(number, code) of a notebook's code cells."""
@@ -213,10 +183,21 @@ class Cells(Submission):
         self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
         self.failed, self.verdicts = None, {}
         self._cells = []
-        self.unreadable = {}
-        self._take(self._join_cells(self._readable([(f"[{number}]", code) for number, code in cells])))
+        self.unreadable: dict[int, str] = {}
+        readable = [cell for cell in cells if self._is_readable(*cell)]
+        self._cells = []
+        self._take(self._join_cells([(f"[{number}]", code) for number, code in readable]))
         if task is not None:
-            self.check_task(task)
+            self._check_names(lesson.source.names(task))
+
+    def _is_readable(self, number: int, code: str) -> bool:
+        """True if a cell is Python; if not, `unreadable` says what is wrong."""
+        self._cells = []
+        try:
+            self._take(self._join_cells([(f"[{number}]", code)]))
+        except MiniloraError as error:
+            self.unreadable[number] = str(error).removeprefix(f"{self.shown}, ")
+        return number not in self.unreadable
 
 
 def _read(path: Path, shown: str) -> str:

@@ -1,11 +1,10 @@
 """Results as text of at most 80 columns."""
 
 import textwrap
+from collections.abc import Sequence
 
-from minilora.classroom.grading.given import numbered
 from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, SHARE, Result
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.sandbox.runner import IN_PROCESS
 
 WIDTH = 80
 MARGIN = 12  # where the text of a row begins
@@ -15,7 +14,7 @@ def lesson_report(
     lesson: Lesson,
     shown: str,
     results: list[Result],
-    held: list[str] | None,
+    held: Sequence[str],
     hint_steps: int = 0,
     file: str = "",
     chosen: int | None = None,
@@ -43,7 +42,7 @@ def lesson_report(
         text = f"{'Next hint' if hint_steps else 'A hint'} for task {number}: {more}"
         if hint_steps < len(hints):
             lines += _wrapped("", text + file if len(text + file) <= WIDTH else text, 0)
-    return "\n".join([*lines, *_wrapped("", limits_line(held), 0)])
+    return "\n".join([*lines, limits_line(held)])
 
 
 def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
@@ -52,9 +51,9 @@ def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tupl
     return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 
 
-def task_report(result: Result, held: list[str] | None) -> str:
+def task_report(result: Result, held: Sequence[str]) -> str:
     """One task alone."""
-    return "\n".join([*_task_lines(result), *_wrapped("", limits_line(held), 0)])
+    return "\n".join([*_task_lines(result), limits_line(held)])
 
 
 def _task_lines(result: Result) -> list[str]:
@@ -71,13 +70,15 @@ def _task_lines(result: Result) -> list[str]:
     return lines + (_wrapped("    printed", printed, MARGIN + 2) if printed else [])
 
 
-def limits_line(held: list[str] | None) -> str:
-    """What kept the code in; None: nothing was run."""
-    if held is None:
-        return "(nothing was run)"
-    if held == [IN_PROCESS]:
-        return "(ran in this process, without limits)"
-    return f"(ran with {', '.join(['limits', *held])})" if held else "(ran with limits alone)"
+def limits_line(held: Sequence[str]) -> str:
+    """Say what kept the code in."""
+    return f"(ran with {', '.join(held)})" if held else "(ran in this process, without limits)"
+
+
+def numbered(tasks: tuple[int, ...]) -> str:
+    """Say "task 2", or "tasks 2 and 3"."""
+    *first, last = map(str, tasks)
+    return f"tasks {', '.join(first)} and {last}" if first else f"task {last}"
 
 
 def _verdict(result: Result) -> str:

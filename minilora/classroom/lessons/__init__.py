@@ -1,1 +1,1 @@
-"""What a lesson's folder holds: tasks, their checks, the mistakes that the checks know."""
+"""What a lesson's folder holds: tasks and their checks."""

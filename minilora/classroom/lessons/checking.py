@@ -13,10 +13,8 @@ A check ends at the first answer that is wrong, so inputs that come small first 
 maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
 """
 
-import hmac
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -43,13 +41,8 @@ UNEXPECTED_VALUE_ERRORS = (  # raised within a check by a value whose kind or si
     MemoryError,
     RecursionError,
 )
-SEED = 8  # of searches, where a class has no secret
+SEED = 8  # of the inputs that searches draw
 TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, which counts as at least 1e-2
-
-
-def seed_of(secret: str, student: str) -> int:
-    """Of a student's own inputs, which nobody knows who does not know the secret; without one, everybody's."""
-    return int.from_bytes(hmac.digest(secret.encode(), student.encode(), "sha256")[:4]) if secret else SEED
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True)
 class promise:  # noqa: N801 (reads as a word in checks.py)
-    """What a function's docstring promises beyond, or short of, what every function owes; see `saboteurs/`.
+    """What a function's docstring promises beyond, or short of, what every function owes; see `tests/saboteurs`.
 
     changes: it may change its arguments; shares: its result may share memory with them, or with another result;
     switches: it may leave a model in another mode.
@@ -130,16 +123,8 @@ class Run:
     number: int  # of the lesson
     signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
     reference: Reference
-    task: int = 0
-    seed: int = SEED  # of the inputs that searches draw
-    searches: Counter[str] = field(default_factory=Counter)  # so far, by function
     breach: Failure | None = None  # a duty that was neglected, whatever the values
     searched: Failure | None = None  # what a search found
-
-    def name_of_search(self, function: str) -> str:
-        """What a recording calls the next search of a function: "3 lora_forward 1", with the task in front."""
-        self.searches[function] += 1
-        return f"{self.task} {function} {self.searches[function]}"
 
     def worst(self, failure: Failure | None) -> Failure | None:
         """Of what the check came to, a neglected duty and what a search found: what says most about the cause."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 
 from minilora.classroom.lessons.checking import Task, promise
-from minilora.classroom.lessons.kit import KIT, Kit, read_kit
-from minilora.classroom.lessons.reference import Recorded, Reference
+from minilora.classroom.lessons.reference import Reference
 from minilora.classroom.lessons.source import Source
 from minilora.errors import MiniloraError, did_you_mean, escape
 
 NAME = re.compile(r"(\d\d)_([a-z0-9_]+)")
+OLD_KIT = "checks.kit"  # earlier in place of a lesson's solution and checks, in what students got
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,17 @@ class Lesson:
 
     @cached_property
     def source(self) -> Source:
-        return Source(self.folder / "solution.py", self.number, self._text("solution.py"))
-
-    @cached_property
-    def kit(self) -> Kit | None:
-        """Where the lesson came in a kit for students, what is there in place of its solution, checks and driver."""
-        return None if (self.folder / "solution.py").is_file() else read_kit(self.folder / KIT)
+        return Source(self.folder / "solution.py", self.number)
 
     @cached_property
     def checks(self) -> ModuleType:
-        return self._run("checks.py", self._text("checks.py"))
-
-    @cached_property
-    def mistakes(self) -> ModuleType:
-        return self._run("mistakes.py")
+        return self._run("checks.py")
 
     @cached_property
     def driver(self) -> str:
-        """The text of driver.py, which runs beside the student's code; empty where there is none."""
-        return self._text("driver.py") if self.kit or (self.folder / "driver.py").is_file() else ""
+        """The text of driver.py, which runs beside the student's code; empty if there is none."""
+        path = self.folder / "driver.py"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     @property
     def readings(self) -> dict[str, Path]:
@@ -81,7 +73,7 @@ class Lesson:
 
     @cached_property
     def reference(self) -> Reference:
-        return Recorded(self.kit.recording) if self.kit else Reference(self.source.text, self.driver)
+        return Reference(self.source.text, self.driver)
 
     @property
     def tasks(self) -> list[Task]:
@@ -108,17 +100,11 @@ class Lesson:
             )
         return found
 
-    def _text(self, name: str) -> str:
-        if self.kit is not None:
-            return self.kit.texts[name]
-        return (self.folder / name).read_text(encoding="utf-8")
-
-    def _run(self, name: str, text: str | None = None) -> ModuleType:
+    def _run(self, name: str) -> ModuleType:
         path = self.folder / name
         module = ModuleType(f"lesson_{self.name}_{path.stem}")
         module.__file__ = str(path)
-        text = path.read_text(encoding="utf-8") if text is None else text
-        exec(compile(text, str(path), "exec"), vars(module))
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
         return module
 
 
@@ -127,15 +113,17 @@ def _tasks_in(module: ModuleType) -> list[Task]:
 
 
 def lessons_folder() -> Path:
-    """The folder `lessons` of a kit here or above, else of this checkout, else of a clone here or above.
-
-    Raises MiniloraError.
-    """
+    """Return the folder `lessons` of this checkout, else of a clone or a kit here or above. Raises MiniloraError."""
     here, checkout = [Path.cwd(), *Path.cwd().parents], Path(__file__).resolve().parents[3]
-    for file, places in ((KIT, here), ("solution.py", [checkout, *here])):
-        for place in places:
-            if any(place.glob(f"lessons/[0-9][0-9]_*/{file}")):
-                return place / "lessons"
+    for place in here:
+        if any(place.glob(f"lessons/[0-9][0-9]_*/{OLD_KIT}")):
+            raise MiniloraError(
+                f"the lessons in {escape(str(place))} are a kit of an earlier version: install the wheel that is in it "
+                "(pip install ./minilora-*.whl), or check in a clone: minilora check 08 --file exercise.py"
+            )
+    for place in (checkout, *here):
+        if any(place.glob("lessons/[0-9][0-9]_*/solution.py")):
+            return place / "lessons"
     raise MiniloraError(
         "no lessons here or in a folder above: they come with minilora's repository, not with the installed package; "
         "clone it and run this in it"
@@ -144,9 +132,8 @@ def lessons_folder() -> Path:
 
 def all_lessons() -> list[Lesson]:
     """In order of their numbers."""
-    names = (KIT, "solution.py")
     folders = [folder for folder in lessons_folder().iterdir() if NAME.fullmatch(folder.name)]
-    return [Lesson(folder) for folder in sorted(folders) if any((folder / name).is_file() for name in names)]
+    return [Lesson(folder) for folder in sorted(folders) if (folder / "solution.py").is_file()]
 
 
 def find_lesson(word: str) -> Lesson:

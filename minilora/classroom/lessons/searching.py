@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from minilora.classroom.lessons.checking import (
+    SEED,
     TOLERANCE,
     UNEXPECTED_VALUE_ERRORS,
     Answer,
@@ -29,7 +30,6 @@ from minilora.classroom.lessons.checking import (
     raised,
     show_value,
 )
-from minilora.classroom.lessons.reference import Example, Recording
 from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
@@ -44,6 +44,7 @@ NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
 KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # of an array's values; a search shrinks to the first
 
 Inputs = Callable[["Draws"], Sequence[object]]
+Example = tuple[str, Sequence[Any], Sequence[Any]]  # the layout of arrays, arguments, and others of the same shapes
 
 
 class Draws:
@@ -132,16 +133,16 @@ def search(
     their bounds).
     """
     run = function.run
-    name = run.name_of_search(function.key)
-    searching = _Search(name, function, inputs, parts, hints or {}, tolerance, dtypes, layouts, facts)
-    if run.reference.recording is not None:
-        searching.record(run.reference.recording, examples)
-    elif run.searched is None and run.breach is None:
-        searching.each(searching.example, examples)
-        if searching.found is not None:
-            run.searched = searching.explained(examples)
-        elif not searching.is_answered and run.breach is None:
-            raise MiniloraError(f"the search of {name} compares nothing: the solution raises on every input it draws")
+    if run.searched is not None or run.breach is not None:
+        return
+    searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, layouts, facts)
+    _try_each(searching.example, examples)
+    if searching.found is not None:
+        run.searched = searching.explained(examples)
+    elif not searching.is_answered and run.breach is None:
+        raise MiniloraError(
+            f"the search of {function.key} compares nothing: the solution raises on every input it draws"
+        )
 
 
 class _Choices:
@@ -172,10 +173,10 @@ class _Choices:
 Asked = Callable[[_Choices], None]
 
 
-def _run(example: Asked, examples: int, seed: int) -> None:
-    """example(choices) for so many choices, the simplest first; after a Failure for smaller ones, and no more."""
+def _try_each(example: Asked, examples: int) -> None:
+    """Call example(choices) for so many choices, the simplest first; after a Failure for smaller ones, and no more."""
     for i in range(examples):
-        choices = _Choices(rng=np.random.default_rng([seed, i]) if i else None)
+        choices = _Choices(rng=np.random.default_rng([SEED, i]) if i else None)
         if choices.fail(example):
             return _shrink(example, choices.made)
 
@@ -210,7 +211,6 @@ class _Found:
 class _Search:
     """One search; for what it is given, see `search`."""
 
-    name: str
     function: Function
     inputs: Inputs
     parts: Sequence[str] | None
@@ -222,37 +222,17 @@ class _Search:
     found: _Found | None = None  # the last one, which is the smallest
     is_answered: bool = False  # by the solution, on some input
 
-    def each(self, example: Callable[[Any], None], examples: int) -> None:
-        """example(data) for so many inputs: those that were recorded, where some were, else choices."""
-        replay = self.function.run.reference.replay
-        if replay is None:
-            return _run(example, examples, self.function.run.seed)
-        with suppress(Failure):
-            for data in replay.examples.get(self.name, [])[:examples]:
-                example(data)
-
-    def record(self, recording: Recording, examples: int) -> None:
-        """Note examples for a kit, and ask the solution all that may be asked about them."""
-        drawn: list[Example] = []
-        _run(lambda data: drawn.append(self._drawn(data)), examples, self.function.run.seed)
-        recording.examples[self.name] = drawn
-        for _, arguments, twin in drawn:
-            for values in (arguments, twin, *(other for _, other in self._others(arguments, twin))):
-                self.expected(values)
-
-    def example(self, data: Any) -> None:
-        """The three calls of one example; Failure at the first that is wrong."""
-        layout, arguments, other = self._drawn(data)
+    def example(self, choices: _Choices) -> None:
+        """Make the three calls of one example; raise Failure at the first that is wrong."""
+        layout, arguments, other = self._drawn(choices)
         for call, values in enumerate((arguments, other, arguments)):
             if failure := self.failure(values, layout):
                 self.found = _Found(failure, arguments, other, call, layout)
                 raise failure
 
-    def _drawn(self, data: Any) -> Example:
-        """A layout, arguments, and others of the same shapes."""
-        if isinstance(data, tuple):  # recorded
-            return data
-        draws = Draws(data)
+    def _drawn(self, choices: _Choices) -> Example:
+        """Draw a layout, arguments, and others of the same shapes."""
+        draws = Draws(choices)
         layout = draws.choice(*self.layouts)
         arguments = tuple(self.inputs(draws))
         twin = draws.twin()
@@ -344,8 +324,9 @@ class _Search:
         effects = self._effects(found.layout, found.arguments, found.twin)
         names, heeded = [name for name, has in effects.items() if not has], set[str]()
         if names:
-            self.each(
-                lambda data: heeded.update(n for n, has in self._effects(*self._drawn(data)).items() if has), CONFIRMED
+            _try_each(
+                lambda choices: heeded.update(n for n, has in self._effects(*self._drawn(choices)).items() if has),
+                CONFIRMED,
             )
         ignored = next((name for name in names if name not in heeded), "")
         return ignored and f"Another value of {ignored} makes no difference to the result, and it should."
@@ -365,7 +346,7 @@ class _Search:
     def _property(self, examples: int) -> str:
         """What all inputs that are answered wrong have, and few of the others."""
         drawn: list[Example] = []
-        self.each(lambda data: drawn.append(self._drawn(data)), examples)
+        _try_each(lambda choices: drawn.append(self._drawn(choices)), examples)
         calls: list[tuple[Sequence[Any], str]] = []
         tags: list[set[_Tag]] = []
         for layout, arguments, other in drawn:  # the calls of `example`

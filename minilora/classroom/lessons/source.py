@@ -34,9 +34,8 @@ class Gap:
 class Source:
     """solution.py read. Raises FormatError for markers that do not pair or do not stand in a function."""
 
-    def __init__(self, path: Path, number: int, text: str | None = None):
-        self.path, self.number = path, number
-        self.text = path.read_text(encoding="utf-8") if text is None else text
+    def __init__(self, path: Path, number: int):
+        self.path, self.number, self.text = path, number, path.read_text(encoding="utf-8")
         self.lines = self.text.splitlines()
         self.tree = ast.parse(self.text, str(path))
         self.gaps = self._find_gaps()
@@ -80,7 +79,7 @@ class Source:
     def exercise(self) -> str:
         """The text of exercise.py."""
         command = f"minilora check {self.number:02}"
-        note = f"# Made from solution.py by `python -m minilora.classroom.lessons.build`. Write here, then: {command}\n"
+        note = f"# Made from solution.py by `python -m lessons.build`. Write here, then: {command}\n"
         return note + self.filled(lambda gap: [self.stub_line(gap)])
 
     def filled(self, lines: Callable[[Gap], list[str]]) -> str:
@@ -92,13 +91,12 @@ class Source:
         return "\n".join(out + self.lines[at:]) + "\n"
 
     def answer(self, task: int) -> dict[str, str]:
-        """What the solution has in the gaps of a task, by function; nothing where stubs stand in them, as in a kit."""
-        found = {
+        """Return what the solution has in the gaps of a task, by function."""
+        return {
             gap.where: textwrap.dedent("\n".join(self.lines[gap.first : gap.last])).strip("\n")
             for gap in self.gaps
             if gap.task == task
         }
-        return {where: code for where, code in found.items() if code and not code.startswith("raise NotImplemented")}
 
     def parts(self, task: int) -> str:
         """The text of the solution's functions in which a task has gaps; of a class, its methods with gaps alone."""

@@ -1,7 +1,7 @@
 """The process in which a student's code runs. It computes and answers; nothing is judged here.
 
-It answers requests over its socket (see `runner.Session`): first a job, then calls of functions by name. What a
-function returns goes back as plain values, what it raises as the exception's names, message and line.
+It answers requests over its socket (see `runner.Session`): first a job, then calls of functions by name. A function's
+result goes back as plain values, an exception as its types' names, message and line.
 """
 
 import __future__
@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
@@ -23,67 +23,77 @@ from typing import Any
 import numpy as np
 
 from minilora.classroom.sandbox import wire
-from minilora.classroom.sandbox.audit import Attempts, files_below, line_in, watch
 from minilora.classroom.sandbox.duties import Duties
-from minilora.classroom.sandbox.imports import close_library
 from minilora.tensor import Tensor
 
 GIVE = "<give>"  # in place of a function's name: its argument is the text of what comes in place of the student's
 OUT_OF_MEMORY = 12  # the exit code of a child that could not answer for want of memory
 
 
-def preload() -> None:
-    """Import what most lessons use, once, before the first child is forked."""
-    for name in ("optim", "nn", "ops"):
-        import_module(f"minilora.{name}")
-
-
-def main(settings: dict[str, Any], socket_fd: int, printed_fd: int, trace_fd: int) -> None:
-    """Serve one job and end the process."""
+def main(socket_fd: int, trace_fd: int, limit: Callable[[int], None]) -> None:
+    """Serve one job and end the process. limit: called with the seconds of processor time that there are."""
     try:
-        os.setsid()
-        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(printed_fd, 1)
-        os.dup2(printed_fd, 2)
-        for number in set(range(3, 256)) - {socket_fd, trace_fd}:
-            with suppress(OSError):
-                os.close(number)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        _serve(socket.socket(fileno=socket_fd), settings, trace_fd)
+        _serve(socket.socket(fileno=socket_fd), trace_fd, limit)
     except MemoryError:  # of what the student's code still holds there was no room for the answer
         os._exit(OUT_OF_MEMORY)
     finally:
         os._exit(0)
 
 
-def _serve(connection: socket.socket, settings: dict[str, Any], trace_fd: int) -> None:
-    from minilora.classroom.sandbox import limits  # which a browser has not: see in_process.py
-
-    job: Any = wire.receive(connection)
+def _serve(connection: socket.socket, trace_fd: int, limit: Callable[[int], None]) -> None:
+    job = wire.receive(connection)
     faulthandler.register(signal.SIGXCPU, file=trace_fd, chain=True)  # where it is as its processor time ends
     faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace_fd)  # a thread: there may be none later
-    hidden = files_below(job["hidden"])
-    held = limits.apply(job["seconds"], **settings, hidden=[path for path in (job["hidden"], *job["closed"]) if path])
-    for path in job["closed"]:  # what Landlock closes, which cannot be listed, is one entry
-        hidden |= files_below(path)
+    limit(job["seconds"])
     driver = driver_of(job)
-    attempts: Attempts = []
-    close_library(job["uses"], lambda name: attempts.append((name, line_in(job["file"]))))
-    watch(settings["scratch"], hidden, job["file"], attempts)
+    close_library(job["uses"])
 
     def note(line: int, write: Callable[[int, bytes], int] = os.write) -> None:
         with suppress(OSError):
             write(trace_fd, b"%d\n" % line)
 
     exercise = Exercise(job, driver, note)
-    connection.sendall(wire.pack({"held": held, "error": exercise.error}))
+    connection.sendall(wire.pack({"error": exercise.error}))
     while True:
-        request: Any = wire.receive(connection)
-        reply = exercise.answer(request)
+        reply = exercise.answer(wire.receive(connection))
         sys.stdout.flush()
-        connection.sendall(wire.pack({"refused": attempts[0]}) if attempts else reply)
+        connection.sendall(reply)
+
+
+def covers(uses: Collection[str], name: str) -> bool:
+    """True if `name` is one of the dotted names `uses`, or stands in one of them."""
+    return any(name == use or name.startswith(f"{use}.") for use in uses)
+
+
+def close_library(uses: Collection[str]) -> None:
+    """Refuse to import anything of minilora that the lesson does not use: what it teaches is written, not imported.
+
+    A submission's text is read for such imports before it runs (`submission.py`); this finds those that it makes up
+    as it runs.
+    """
+    for name in uses:
+        parent, _, last = name.rpartition(".")
+        owner = import_module(parent)
+        if hasattr(owner, last):
+            setattr(owner, last, getattr(owner, last))  # minilora's own names are imported as they are asked for
+        else:
+            import_module(name)
+    for name in [name for name in sys.modules if covers(["minilora"], name)]:
+        if not (covers(uses, name) or any(covers([name], use) for use in uses)):
+            del sys.modules[name]
+    sys.meta_path.insert(0, _OnlyUsed(uses))
+
+
+class _OnlyUsed:
+    """An importer that stands first in line."""
+
+    def __init__(self, uses: Collection[str]):
+        self.uses = uses
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if covers(["minilora"], name) and not covers(self.uses, name):
+            raise ImportError(f"this lesson may not use {name}: what it teaches is written here, not imported")
 
 
 def driver_of(job: dict[str, Any]) -> ModuleType:
@@ -105,19 +115,19 @@ class Exercise:
         sys.modules["exercise"] = student
         student.__file__ = self.file
         self.error = run_statements(job["source"].tobytes().decode(), student, self.file, begins=begins)
-        self._module, self.duties = student, Duties(job["names"], job["changes"], job["shares"], job["switches"])
+        self.module, self.duties = student, Duties(job["names"], job["changes"], job["shares"], job["switches"])
 
     @cached_property
     def student(self) -> Any:
         """The student's module, watched from now on."""
-        return self.duties.watched(self._module)
+        return self.duties.watched(self.module)
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """The reply to a call: what it gave or raised, and the first duty that has been neglected."""
         arguments = [_laid_out(x, request["layout"]) for x in request["arguments"]]
         try:
             if request["name"] == GIVE:
-                put_in_place(self._module, *arguments)
+                put_in_place(self.module, *arguments)
                 value = None
             elif request["driver"]:
                 value = getattr(self.driver, request["name"])(self.student, *arguments)

@@ -1,6 +1,6 @@
 """Plain values over a socket: numbers, text, lists, tuples, dictionaries and numeric arrays, and nothing that runs.
 
-    frame     magic (4 bytes), length of the header (4), length of the payload (8), header, payload
+    frame     length of the header (4 bytes), length of the payload (8), header, payload
     header    JSON: {"tree": value, "arrays": [[dtype, shape], ...]}
     payload   the arrays' bytes in C order, one after the other
 
@@ -10,15 +10,13 @@ Every size is checked before memory is asked for it, since the other side may ru
 import json
 import socket
 import struct
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from math import prod
+import time
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 
-MAGIC = b"mlc1"
-PREFIX = struct.Struct("<4sIQ")
+PREFIX = struct.Struct("<IQ")
 HEADER_LIMIT = 2**20  # bytes
 PAYLOAD_LIMIT = 2**28
 DEPTH_LIMIT = 20  # of values in values
@@ -33,23 +31,23 @@ _as_contiguous, _dtype, _ndarray, _generic = np.ascontiguousarray, np.dtype, np.
 
 
 class WireError(Exception):
-    """What came is no frame."""
+    """The received bytes are not a valid frame."""
 
 
-@dataclass
 class Unserializable:
-    """In place of a value that cannot be sent: the name of its type."""
+    """Stands for a value that cannot be sent, by the name of its type."""
 
-    kind: str
+    def __init__(self, kind: str):
+        self.kind = kind
 
     def __repr__(self) -> str:
         return f"an object of type {self.kind}"
 
 
 def pack(value: object, tensor_type: type[Any] | None = None) -> bytes:
-    """A frame. Objects of `tensor_type` are sent as their arrays, what cannot be sent as its type's name.
+    """Make a frame. Objects of `tensor_type` are sent as their arrays; what cannot be sent, as its type's name.
 
-    Raises OverflowError where it would have too many parts.
+    Raises OverflowError if it would have too many parts.
     """
     arrays: list[np.ndarray] = []
     count = 0
@@ -84,100 +82,86 @@ def pack(value: object, tensor_type: type[Any] | None = None) -> bytes:
     if len(header) > HEADER_LIMIT:
         raise OverflowError
     payload = b"".join(a.tobytes() for a in arrays)
-    return PREFIX.pack(MAGIC, len(header), len(payload)) + header + payload
-
-
-def receive(connection: socket.socket) -> object:
-    """The next value of a blocking socket. Raises EOFError at its end."""
-    frame = read_frame()
-    wanted = next(frame)
-    try:
-        while piece := connection.recv(min(wanted, 2**20)):
-            wanted = frame.send(piece)
-    except StopIteration as whole:
-        return whole.value
-    raise EOFError
-
-
-def read_frame() -> Generator[int, bytes, object]:
-    """Puts a frame together from pieces: yields how many bytes it wants, is sent at most so many, returns the value.
-
-    Raises WireError where it is none.
-    """
-    magic, header_length, payload_length = PREFIX.unpack((yield from _exactly(PREFIX.size)))
-    if magic != MAGIC or header_length > HEADER_LIMIT or payload_length > PAYLOAD_LIMIT:
-        raise WireError("no frame")
-    header = yield from _exactly(header_length)
-    try:
-        content = json.loads(header)
-        tree, sizes = content["tree"], []
-        for kind, shape in content["arrays"]:
-            if kind not in DTYPES or len(shape) > 32 or any(type(n) is not int or n < 0 for n in shape):
-                raise WireError("an array of a kind that is not sent")
-            sizes.append(prod(shape) * np.dtype(kind).itemsize)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise WireError("the header cannot be read") from error
-    if sum(sizes) != payload_length:
-        raise WireError("the arrays' sizes do not add up")
-    arrays = []
-    for (kind, shape), size in zip(content["arrays"], sizes, strict=True):
-        arrays.append(np.frombuffer((yield from _exactly(size)), kind).reshape(shape))
-    return _value(tree, arrays)
-
-
-def _exactly(count: int) -> Generator[int, bytes, bytearray]:
-    buffer = bytearray()
-    while len(buffer) < count:
-        buffer += yield count - len(buffer)
-    return buffer
-
-
-def _value(tree: Any, arrays: list[np.ndarray], depth: int = 0) -> object:
-    """What `pack` made a tree of."""
-    if tree is None or type(tree) in (bool, int, float):
-        return tree
-    if type(tree) is not dict or len(tree) != 1 or depth > DEPTH_LIMIT + 1:
-        raise WireError("a value of a kind that is not sent")
-    try:
-        match *tree, *tree.values():
-            case "text", str() as text:
-                return text
-            case "odd", str() as kind:
-                return Unserializable(kind)
-            case "array", int() as number:
-                return arrays[number]
-            case "list", list() as items:
-                return [_value(item, arrays, depth + 1) for item in items]
-            case "tuple", list() as items:
-                return tuple(_value(item, arrays, depth + 1) for item in items)
-            case "dict", list() as items:
-                return {key: _value(item, arrays, depth + 1) for key, item in items}
-    except (ValueError, TypeError, IndexError) as error:
-        raise WireError("the value cannot be read") from error
-    raise WireError("a value of a kind that is not sent")
+    return PREFIX.pack(len(header), len(payload)) + header + payload
 
 
 def unpack(frame: bytes) -> Any:
-    """What `pack` made the frame of: plain values, with arrays of their own."""
-    return next(unpack_all(frame))
+    """Read a frame that is there as a whole. Raises WireError."""
+    header, payload = _lengths(frame[: PREFIX.size])
+    start = PREFIX.size + header
+    if len(frame) != start + payload:
+        raise WireError("the frame has another length than it says")
+    return _read(frame[PREFIX.size : start], frame[start:])
 
 
-def unpack_all(data: bytes) -> Iterator[Any]:
-    """The values of frames that stand one after the other. Raises WireError."""
-    left = memoryview(data)
-    while left:
-        reader = read_frame()
-        wanted = next(reader)
-        try:
-            while piece := left[:wanted]:
-                left = left[len(piece) :]
-                wanted = reader.send(bytes(piece))
-        except StopIteration as whole:
-            yield whole.value
-            continue
+def receive(connection: socket.socket, deadline: float = inf) -> Any:
+    """Read the next value from a socket.
+
+    Raises EOFError at its end, TimeoutError at the deadline (by time.monotonic()), and WireError.
+    """
+
+    def exactly(count: int) -> bytes:
+        buffer = bytearray()
+        while len(buffer) < count:
+            if (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            connection.settimeout(None if left == inf else left)
+            piece = connection.recv(min(count - len(buffer), 2**20))
+            if not piece:
+                raise EOFError
+            buffer += piece
+        return bytes(buffer)
+
+    header, payload = _lengths(exactly(PREFIX.size))
+    return _read(exactly(header), exactly(payload))
+
+
+def _lengths(prefix: bytes) -> tuple[int, int]:
+    """Return the lengths of header and payload."""
+    if len(prefix) < PREFIX.size:
         raise WireError("a frame is cut off")
+    header, payload = PREFIX.unpack(prefix)
+    if header > HEADER_LIMIT or payload > PAYLOAD_LIMIT:
+        raise WireError("a frame is too long")
+    return header, payload
 
 
-def plain(value: object, tensor_type: type[Any] | None = None) -> Any:
-    """What the other side would get."""
-    return unpack(pack(value, tensor_type))
+def _read(header: bytes, payload: bytes) -> Any:
+    arrays, start = [], 0
+    try:
+        content = json.loads(header)
+        for kind, shape in content["arrays"]:
+            if kind not in DTYPES or len(shape) > 32 or any(type(n) is not int or n < 0 for n in shape):
+                raise WireError("an array of a kind that is not sent")
+            end = start + prod(shape) * np.dtype(kind).itemsize
+            if end > len(payload):
+                raise WireError("the arrays' sizes do not add up")
+            arrays.append(np.frombuffer(bytearray(payload[start:end]), kind).reshape(shape))
+            start = end
+        if start != len(payload):
+            raise WireError("the arrays' sizes do not add up")
+        return _value(content["tree"], arrays)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise WireError("the header cannot be read") from error
+
+
+def _value(tree: Any, arrays: list[np.ndarray]) -> Any:
+    """Return the value that `pack` made a tree of."""
+    if tree is None or type(tree) in (bool, int, float):
+        return tree
+    if type(tree) is not dict or len(tree) != 1:
+        raise WireError("a value of a kind that is not sent")
+    match next(iter(tree.items())):
+        case "text", str() as text:
+            return text
+        case "odd", str() as kind:
+            return Unserializable(kind)
+        case "array", int() as number:
+            return arrays[number]
+        case "list", list() as items:
+            return [_value(item, arrays) for item in items]
+        case "tuple", list() as items:
+            return tuple(_value(item, arrays) for item in items)
+        case "dict", list() as items:
+            return {key: _value(item, arrays) for key, item in items}
+    raise WireError("a value of a kind that is not sent")

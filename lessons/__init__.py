@@ -1,0 +1,1 @@
+"""The lessons, and what draws their pictures and makes their pages."""

@@ -1,0 +1,51 @@
+"""Running the code of others, for marks: the runner of `check`, in a namespace that bubblewrap makes.
+
+There, files are those of Python, its packages and minilora alone, and cannot be changed; SCRATCH is empty before each
+run. There is no home, no lesson and so no solution, no course, no network, and no process but its own.
+"""
+
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from minilora.classroom.sandbox.runner import PACKAGE, Sandbox
+from minilora.errors import MiniloraError
+
+SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/nix/store")
+SCRATCH = "/scratch"
+CONTAINER = "or grade in a Linux container that has it (docs/teachers.md, Containers)"
+
+
+class Isolated(Sandbox):
+    """A Sandbox for marks: one for each student. Raises MiniloraError if bubblewrap cannot be used here."""
+
+    held = ("limits", "bubblewrap")
+
+    def _command(self) -> tuple[Sequence[str], dict[str, str]]:
+        return bubblewrap(), {"LANG": "C.UTF-8", "HOME": SCRATCH, "TMPDIR": SCRATCH}
+
+
+@cache
+def bubblewrap() -> list[str]:
+    """Return the command that stands in front of Python. Raises MiniloraError if it does not work here."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise MiniloraError(f"marks need bubblewrap, which is not installed: apt install bubblewrap, {CONTAINER}")
+    packages = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    folders = dict.fromkeys([*SYSTEM, sys.base_prefix, sys.prefix, *packages, str(Path(sys.executable).parent)])
+    command = [program, "--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    for folder in folders:
+        command += ["--ro-bind-try", folder, folder]
+    command += ["--ro-bind", str(PACKAGE), str(PACKAGE)]
+    if (lessons := PACKAGE.parent / "lessons").is_dir():  # also if Python's own folder is the clone
+        command += ["--tmpfs", str(lessons), "--remount-ro", str(lessons)]
+    command += ["--dev", "/dev", "--remount-ro", "/dev", "--tmpfs", SCRATCH, "--remount-ro", "/", "--chdir", SCRATCH]
+    tried = subprocess.run([*command, sys.executable, "-c", ""], capture_output=True, text=True)
+    if tried.returncode:
+        why = " ".join(tried.stderr.split())[:200]
+        raise MiniloraError(f"marks need bubblewrap, which does not work here ({why}): allow it, {CONTAINER}")
+    return command

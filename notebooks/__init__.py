@@ -1,0 +1,1 @@
+"""The walk-through notebooks, and what makes them of their sources."""

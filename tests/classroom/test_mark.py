@@ -1,0 +1,138 @@
+"""pytest tests/classroom/test_mark.py: marks of .py files in one CSV, and the kit. Needs bubblewrap."""
+
+import csv
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from minilora.classroom.lessons.lesson import find_lesson
+from minilora.classroom.sandbox import isolated
+from minilora.cli import main
+from tests.helpers.answers import with_answers
+
+pytestmark = pytest.mark.host
+
+LORA, AUTOGRAD = find_lesson("08"), find_lesson("02")
+READS = f"exec(open({str(LORA.folder.resolve() / 'solution.py')!r}).read())\n"
+HANDED_IN = {  # student: file, text
+    "ada": ("08_lora.py", LORA.source.text),
+    "ben": ("lessons/08_lora/exercise.py", with_answers(LORA.source, {"start_matrices": "return None, None"})),
+    "cem": ("08.py", LORA.source.exercise()),
+    "dan": ("08_lora.py", LORA.source.exercise() + READS),
+    "eve": ("08.py", "def count_parameters(:"),
+    "fay": ("notes.py", "x = 1"),
+    "=1+1": ("08_lora.py", with_answers(LORA.source, {"count_parameters": "while True: pass"})),
+    "hal": ("08_lora.py", None),  # a link
+}
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_class_gets_a_table(tmp_path, capsys):
+    for student, (name, text) in HANDED_IN.items():
+        if text is not None:
+            put(tmp_path / "in" / student / name, text)
+    (tmp_path / "in" / "hal").mkdir()
+    (tmp_path / "in" / "hal" / "08_lora.py").symlink_to(LORA.folder.resolve() / "solution.py")
+    out = tmp_path / "marks.csv"
+    assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08,02", "--out", str(out)]) == 0
+    assert f"wrote {out}: 8 students" in capsys.readouterr().out
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert list(rows["ada"]) == [
+        "student",
+        "08_lora (of 60)",
+        f"02_autograd (of {10 * len(AUTOGRAD.tasks)})",
+        "sum",
+        "notes",
+    ]
+    points = {student: row["sum"] for student, row in rows.items()}
+    assert points == {
+        "ada": "60",
+        "ben": "35",
+        "cem": "0",
+        "dan": "0",
+        "eve": "0",
+        "fay": "0",
+        "'=1+1": "50",
+        "hal": "0",
+    }
+    assert rows["ada"]["notes"] == "" and {row["02_autograd (of 50)"] for row in rows.values()} <= {""}
+    for student, says in {
+        "ben": "task 4 right, given task 2",
+        "cem": "08_lora: task 1 not started",
+        "dan": "task 1 not started",
+        "eve": "line 1, at the ^",
+        "'=1+1": "task 1 failed still running after 10 s of processor time Does a loop end?",
+        "hal": "it is a link",
+    }.items():
+        assert says in rows[student]["notes"], student
+    assert rows["fay"]["08_lora (of 60)"] == ""
+
+
+def test_with_one_lesson_a_file_is_a_student(tmp_path):
+    put(tmp_path / "in" / "ada.py", LORA.source.exercise())
+    assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 0
+    assert (tmp_path / "m.csv").read_text("utf-8").splitlines()[1].startswith("ada,0,0,")
+
+
+@pytest.mark.parametrize(
+    "typed, says",
+    [
+        (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
+        (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 08_lora.py in it"),
+        (["--mark", "in"], "two answers of one student to lesson 08: in/ada/08.py and in/ada/08_lora.py"),
+        (["--mark", "in", "--kit", "a.zip"], "course takes one of three"),
+        (["--mark", "in", "--hidden", "in"], "--hidden goes with an nbgrader course"),
+        (["folder", "--out", "a.csv"], "--out goes with --mark"),
+        (["--kit", "in"], "is to be a new .zip file"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(tmp_path, monkeypatch, capsys, typed, says):
+    for name in ("08.py", "08_lora.py"):
+        put(tmp_path / "in" / "ada" / name, "x = 1")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["course", "--lessons", "08", *typed]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and not (tmp_path / "marks.csv").exists()
+
+
+def test_without_bubblewrap_marks_are_refused_in_a_line(tmp_path, monkeypatch, capsys):
+    put(tmp_path / "in" / "ada.py", LORA.source.exercise())
+    isolated.bubblewrap.cache_clear()
+    monkeypatch.setattr(isolated.shutil, "which", lambda name: None)
+    assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 2
+    error = capsys.readouterr().err
+    assert "marks need bubblewrap" in error and "Linux container" in error and error.count("\n") == 1
+    isolated.bubblewrap.cache_clear()
+
+
+def test_a_kit_checks_as_a_clone_does(tmp_path):
+    assert main(["course", "--kit", str(tmp_path / "students.zip"), "--lessons", "08"]) == 0
+    with zipfile.ZipFile(tmp_path / "students.zip") as archive:
+        archive.extractall(tmp_path)
+    kit = tmp_path / "students"
+    assert [path.name for path in (kit / "lessons").iterdir()] == ["08_lora"]
+    assert (kit / "lessons/08_lora/exercise.py").read_text("utf-8") == LORA.source.exercise()
+    assert "minilora check 08" in (kit / "README.md").read_text("utf-8") and not list(kit.rglob("teaching.md"))
+    command = [sys.executable, "-m", "minilora", "check"]
+    environment = os.environ | {"PYTHONPATH": str(kit)}
+    done = subprocess.run(command, cwd=kit, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stdout.startswith("08  LoRA") and "not started" in done.stdout, done.stderr
+
+
+def test_a_kit_of_an_earlier_version_says_what_to_do(tmp_path, monkeypatch, capsys):
+    put(tmp_path / "lessons" / "08_lora" / "checks.kit", "minilora kit 1 ")
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "08"]) == 2
+    error = capsys.readouterr().err
+    assert "a kit of an earlier version: install the wheel that is in it" in error and error.count("\n") == 1

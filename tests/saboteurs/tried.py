@@ -1,0 +1,80 @@
+"""What a lesson's checks say of its saboteurs."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from minilora.classroom.grading.grade import PASSED, Result, grade_task
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.lesson import Lesson
+from minilora.classroom.sandbox.runner import Sandbox
+from tests.saboteurs.kit import ACTED, SEEN
+from tests.saboteurs.made import Saboteur, Seen, saboteurs
+
+NOTICED, SURVIVED, IDLE = "noticed", "survived", "idle"
+# Where one of these is idle, the checks lack an input: with that property, with another value of that argument
+ASKED = ("wrong_where", "wrong_later", "keeps", "cuts_gradient", "remembers")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One saboteur: whether the check noticed it, and whether its message names what is wrong."""
+
+    saboteur: Saboteur
+    verdict: str
+    is_named: bool
+    result: Result
+
+    @property
+    def counts(self) -> bool:
+        """Whether it lies within a promise, and could be noticed."""
+        return self.saboteur.is_promised and (self.verdict != IDLE or self.saboteur.kind in ASKED)
+
+
+def try_all(lesson: Lesson, sandbox: Sandbox, part: slice = slice(None), only: str = "") -> list[Trial]:
+    """All saboteurs of a lesson, or a part of them; only: those of one function."""
+    with TemporaryDirectory(prefix="minilora-saboteurs-") as folder:
+        path = Path(folder) / "sabotaged.py"
+        seen = _seen(lesson, sandbox, path)
+        chosen = [made for made in saboteurs(lesson, seen) if only in ("", made.where)][part]
+        return [_try(lesson, saboteur, sandbox, path) for saboteur in chosen]
+
+
+def _grade(lesson: Lesson, text: str, task: int, sandbox: Sandbox, path: Path) -> Result:
+    path.write_text(text, encoding="utf-8")
+    check = next(one for one in lesson.tasks if one.number == task)
+    return grade_task(lesson, check, Submission(path, lesson), sandbox)
+
+
+def _seen(lesson: Lesson, sandbox: Sandbox, path: Path) -> dict[str, Seen]:
+    """For each gap, the kinds of arrays that the checks pass it."""
+    seen: dict[str, Seen] = defaultdict(set)
+    for gap in lesson.source.gaps:
+        result = _grade(
+            lesson, Saboteur(gap.where, gap.task, "observe", None, False).text(lesson), gap.task, sandbox, path
+        )
+        for line in result.printed.splitlines():
+            if line.startswith(SEEN):
+                name, kind, dtype, axes = line.removeprefix(SEEN).split()
+                seen[gap.where].add((name, kind, dtype, int(axes)))
+    return seen
+
+
+def _try(lesson: Lesson, saboteur: Saboteur, sandbox: Sandbox, path: Path) -> Trial:
+    result = _grade(lesson, saboteur.text(lesson), saboteur.task, sandbox, path)
+    verdict = NOTICED if result.verdict != PASSED else SURVIVED if ACTED in result.printed else IDLE
+    return Trial(saboteur, verdict, saboteur.is_named_by(result.hint), result)
+
+
+def table(trials: list[Trial]) -> dict[str, int]:
+    """How many were made, lie outside, count, were noticed, and were named."""
+    counted = [trial for trial in trials if trial.counts]
+    noticed = [trial for trial in counted if trial.verdict == NOTICED]
+    return {
+        "made": len(trials),
+        "outside": sum(not trial.saboteur.is_promised for trial in trials),
+        "within": len(counted),
+        "noticed": len(noticed),
+        "named": sum(trial.is_named for trial in noticed),
+    }
