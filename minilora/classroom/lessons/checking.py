@@ -261,7 +261,7 @@ class Answer:
             self.fail("a result", hint or _why(self.raw), is_known=hint is not None)
 
     def equals(self, expected: object, instead: dict[str, object] | None = None, tolerance: float = TOLERANCE) -> None:
-        """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. expected: also raised(...)."""
+        """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...)."""
         if isinstance(expected, raised):
             if expected.fits(self.raw):
                 return
