@@ -4,7 +4,7 @@
 
 One size in the middle, and each axis doubled four times around it: minilora, PyTorch and minilora's matrix products
 alone, each in a process of its own, take turns; so do small programs that measure the rates of the machine for the
-cost model (`minilora.plan.step_time`). What the rounds took goes to a file of records, one line an axis and method,
+cost model (`experiments.step_time`). What the rounds took goes to a file of records, one line an axis and method,
 with which a run that was cut off goes on. `python -m experiments.results.page` shows them beside the model.
 """
 
@@ -84,7 +84,7 @@ RATES = {"product": product_step, "element": element_step, "exponential": expone
 
 
 def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
-    """Of each round, the rates of the machine (`minilora.plan.step_time.Rates`)."""
+    """Of each round, the rates of the machine (`experiments.step_time.Rates`)."""
     from minilora import blas
 
     cores = blas.cores()

@@ -2,55 +2,37 @@
 
     pip install -e ".[cuda12,test,parity]" && python -m benchmarks.gpu      (or cuda13, to match the driver)
 
-1. The test suite on CuPy.
-2. The losses of 20 training steps on NumPy and on CuPy, which must agree to 1e-4.
-3. Training steps against PyTorch, for LoRA with PEFT, for QLoRA with bitsandbytes, too.
-4. NF4 dequantize against bitsandbytes' kernel: bytes read and written a second, and the share that this is of what a
+1. The losses of 20 training steps on NumPy and on CuPy, which must agree to 1e-4.
+2. Training steps against PyTorch, for LoRA with PEFT, for QLoRA with bitsandbytes, too.
+3. NF4 dequantize against bitsandbytes' kernel: bytes read and written a second, and the share that this is of what a
    plain copy of as many bytes on the card reaches.
 
-Each part has processes of its own; libraries that are compared take turns. Times are the device's own (CUDA events), in
-medians over the rounds; float32 throughout, TF32 switched off on both sides. Libraries that are not installed are shown
-as "–". A part that fails does not stop the rest.
+Each library has a process of its own; those that are compared take turns. Times are the device's own (CUDA events), in
+medians over the rounds; float32 throughout, TF32 switched off on both sides. What fails, or is not installed, is shown
+as "–", with its reason below the table, and does not stop the rest.
 
-Exit status: 0; 1 where a part failed, and the table says which; 2, with one line, where there is no GPU to use.
+Exit status: 0; 1 where minilora failed; 2, with one line, where there is no GPU to use.
 """
 
 import argparse
-import json
 import os
-import re
-import shutil
-import subprocess
 import sys
 import textwrap
 import warnings
 from contextlib import ExitStack
 from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 from benchmarks import harness, step
 from benchmarks.harness import Runner, RunnerError, median_ratio
 from benchmarks.quant import weight
 
-ROOT = Path(__file__).parent.parent
 CHECKED_SIZE, CHECKED_STEPS, LARGEST_DIFFERENCE = "hidden 256, 4 layers", 20, 1e-4
 SIDES = (4096, 8192)  # of the square weights to dequantize
 BLOCKSIZE = 64
 NF4_ERROR = 0.0728  # mean absolute error of NF4 on N(0, 1) in blocks of 64
-PEERS = {  # what the other side of a comparison needs
-    "full": {"torch"},
-    "lora": {"torch", "peft"},
-    "qlora": {"torch", "peft", "bitsandbytes"},
-    "dequantize": {"torch", "bitsandbytes"},
-}
-LABELS = {"torch": "PyTorch", "peft": "PEFT", "bitsandbytes": "bitsandbytes", "cupy": "CuPy"}
-ABSENT = "is not installed"
-
-
-# What there is
+PACKAGES = ("minilora", "cupy", "torch", "peft", "bitsandbytes")
 
 
 def no_gpu() -> str | None:
@@ -66,70 +48,23 @@ def no_gpu() -> str | None:
         return escape(" ".join(str(error).split()) or type(error).__name__, 300)
 
 
-def card() -> dict[str, str]:
-    """Name and driver of the card."""
+def about() -> str:
+    """The card, its driver, and the versions of what is installed."""
+    import cupy
     from cupy.cuda import runtime
 
-    version = runtime.driverGetVersion()
-    driver = f"CUDA {version // 1000}.{version % 1000 // 10}"
-    if shutil.which("nvidia-smi"):
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        said = subprocess.run(command, capture_output=True, text=True).stdout.split()
-        driver = f"{said[0]} ({driver})" if said else driver
-    return {"name": runtime.getDeviceProperties(runtime.getDevice())["name"].decode(), "driver": driver}
-
-
-def missing_peers() -> dict[str, str]:
-    """The peers that cannot be compared with, and why."""
-    missing = {name: ABSENT for name in ("torch", "peft", "bitsandbytes") if find_spec(name) is None}
-    if "torch" not in missing:
-        code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-        if subprocess.run([sys.executable, "-c", code], capture_output=True).returncode:
-            missing["torch"] = "sees no GPU: install its build for CUDA"
-    return missing
-
-
-def versions() -> dict[str, str]:
-    """Versions of what takes part and is installed."""
-    import cupy
-
-    from minilora import __version__
-
-    own = {"minilora": __version__, "cupy": cupy.__version__}
-    return own | {name: metadata.version(name) for name in ("torch", "peft", "bitsandbytes") if find_spec(name)}
+    name = runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
+    driver = runtime.driverGetVersion()
+    versions = {package: metadata.version(package) for package in PACKAGES if package != "cupy" and find_spec(package)}
+    software = ", ".join(f"{package} {version}" for package, version in (versions | {"cupy": cupy.__version__}).items())
+    return f"{name}, driver CUDA {driver // 1000}.{driver % 1000 // 10}; {software}"
 
 
 # The parts
 
 
-def run_tests(failed: list[str]) -> dict:
-    """Runs the test suite on CuPy; what pytest counts, and the seconds that it took."""
-    command = [sys.executable, "-m", "pytest", "--tb=short", "-m", "not download"]
-    environment = os.environ | {"MINILORA_BACKEND": "cupy"}
-    started = perf_counter()
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    tests = {"seconds": perf_counter() - started}
-    if done.returncode:
-        print(done.stdout, file=sys.stderr)
-    tests |= counted(done.stdout)
-    if done.returncode:
-        failed.append(f"{tests['failed']} tests")
-    return tests
-
-
-def counted(output: str) -> dict[str, int]:
-    """Tests that passed and failed, by the last line of pytest; errors count as failures."""
-    last = output.strip().splitlines()[-1] if output.strip() else "pytest said nothing"
-    found = {word: int(count) for count, word in re.findall(r"(\d+) (passed|failed|error)", last)}
-    if not found:
-        raise RuntimeError(last)
-    return {"passed": found.get("passed", 0), "failed": found.get("failed", 0) + found.get("error", 0)}
-
-
-def loss_difference(method: str, failed: list[str]) -> float:
-    """The largest difference between the losses of the same training steps on NumPy and on CuPy."""
+def loss_difference(method: str) -> float:
+    """The largest difference between the losses of the same training steps on NumPy and on CuPy; NaN where one is."""
     import numpy as np
 
     with ExitStack() as stack:
@@ -137,18 +72,7 @@ def loss_difference(method: str, failed: list[str]) -> float:
             stack.enter_context(step.step_runner("minilora", CHECKED_SIZE, method, device)) for device in step.BACKENDS
         ]
         losses = [[runner.steps(1)["loss"] for _ in range(CHECKED_STEPS)] for runner in runners]
-    difference = float(np.abs(np.subtract(*losses)).max())  # NaN where any is
-    if not difference <= LARGEST_DIFFERENCE:
-        failed.append(f"they differ by {difference:.1e}")
-    return difference
-
-
-def take_turns(runners: list[Runner], rounds: int, failed: list[str]) -> dict[str, list[float]]:
-    """Seconds of each runner in each round. A peer that fails is noted in `failed`, and the others go on without it."""
-    errors: list[RunnerError] = []
-    answers = harness.take_turns_with_peers(runners, rounds, errors)
-    failed += map(str, errors)
-    return harness.seconds_of(answers)
+    return float(np.abs(np.subtract(*losses)).max())
 
 
 def length_of(size: str) -> int:
@@ -156,10 +80,10 @@ def length_of(size: str) -> int:
     return (step.SIZES | step.LARGE)[size]["length"]
 
 
-def step_rates(size: str, method: str, libraries: list[str], rounds: int, failed: list[str]) -> dict:
+def step_rates(size: str, method: str, rounds: int, failed: list[RunnerError]) -> dict[str, float]:
     """Tokens per second of each library, and how many times faster than PyTorch minilora is."""
-    runners = [step.step_runner(library, size, method, "cuda") for library in libraries]
-    seconds = take_turns(runners, rounds, failed)
+    runners = [step.step_runner(library, size, method, "cuda") for library in ("minilora", "torch")]
+    seconds = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, failed))
     tokens = step.BATCH * length_of(size)
     rates = {library: tokens / median(of_library) for library, of_library in seconds.items()}
     if "torch" in seconds:
@@ -172,19 +96,18 @@ def moved_bytes(side: int) -> int:
     return side * side // 2 + 4 * (side * side // BLOCKSIZE) + 4 * side * side
 
 
-def dequantize_rates(side: int, libraries: list[str], rounds: int, failed: list[str]) -> dict:
+def dequantize_rates(side: int, rounds: int, failed: list[RunnerError]) -> dict[str, dict[str, float]]:
     """Time, bytes moved a second and share of a plain copy's speed of each library, and how minilora compares."""
-    names = [*libraries, "copy"]
-    runners = [Runner(name, "benchmarks.gpu", "--serve", name, "--side", str(side)) for name in names]
-    seconds = take_turns(runners, rounds, failed)
+    runners = [Runner(name, "benchmarks.gpu", "--serve", name, "--side", str(side)) for name in WORK]
+    seconds = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, failed))
     rates = {}
     for library in seconds.keys() - {"copy"}:
         time = median(seconds[library])
-        rates[library] = {"us": 1e6 * time, "GB/s": moved_bytes(side) / time / 1e9}
+        rates[library] = {"µs": 1e6 * time, "GB/s": moved_bytes(side) / time / 1e9}
         if "copy" in seconds:
             rates[library]["of copy"] = median_ratio(seconds["copy"], seconds[library])
-    if "torch" in seconds:
-        rates["ratio"] = median_ratio(seconds["torch"], seconds["minilora"])
+        if "torch" in seconds:
+            rates[library]["ratio"] = median_ratio(seconds["torch"], seconds[library])
     return rates
 
 
@@ -237,99 +160,53 @@ def copy(side: int):
 WORK = {"minilora": minilora_dequantize, "torch": bitsandbytes_dequantize, "copy": copy}
 
 
-# The table
-
-
-def table(results: dict) -> str:
-    """All results for a terminal of 80 columns."""
-    missing, tests = results["missing"], results["tests"]
-    software = ", ".join(f"{LABELS.get(name, name)} {version}" for name, version in results["versions"].items())
-    about = f"Medians of {results['rounds']} rounds by device events; float32, TF32 off. Ratio: how many times as fast "
-    about += "minilora is. Copy: a plain one of as many bytes, on the card."
-    counts = "{passed:,} passed, {failed:,} failed, {seconds:.0f} s".format(**tests) if tests else "failed"
-    differences = ", ".join(f"{method} {cell(value, '.1e')}" for method, value in results["losses"].items())
-    lines = [
-        "{name}, driver {driver}".format(**results["card"]),
-        software,
-        about,
-        "",
-        f"{'test suite on CuPy':<28}{counts}",
-        f"{'losses, NumPy against CuPy':<28}{differences}",
-        f"{'':<28}(largest difference in {CHECKED_STEPS} steps; may be {LARGEST_DIFFERENCE:.0e})",
-        "",
-        f"{'training step, tokens/s':<38}{'minilora':>12}{'PyTorch':>12}{'ratio':>8}",
-    ]
-    for row in results["steps"]:
-        absent = "–" if PEERS[row["method"]] & missing.keys() else "failed"
-        line = f"{row['size']}, {step.BATCH} × {length_of(row['size'])}".ljust(32) + row["method"].ljust(6)
-        line += f"{cell(row.get('minilora'), ',.0f'):>12}{cell(row.get('torch'), ',.0f', absent):>12}"
-        lines.append(line + f"{cell(row.get('ratio'), '.2f', absent):>8}")
-    lines += ["", f"{'':<16}{'minilora':>23}{'bitsandbytes':>23}"]
-    lines.append(f"{'NF4 dequantize':<16}" + f"{'µs':>8}{'GB/s':>7}{'of copy':>8}" * 2 + f"{'ratio':>8}")
-    absent = "–" if PEERS["dequantize"] & missing.keys() else "failed"
-    for row in results["dequantize"]:
-        line = f"{row['side']}²".ljust(16)
-        for library, without in (("minilora", "failed"), ("torch", absent)):
-            rates = row.get(library, {})
-            line += f"{cell(rates.get('us'), '.1f', without):>8}{cell(rates.get('GB/s'), ',.0f', without):>7}"
-            line += f"{cell(rates.get('of copy'), '.0%', without):>8}"
-        lines.append(line + f"{cell(row.get('ratio'), '.2f', absent):>8}")
-    lines += ["", *(f"–: {LABELS[name]} {reason}" for name, reason in missing.items())]
-    if ABSENT in missing.values():
-        lines.append("   pip install -e '.[parity]' brings PyTorch, PEFT and bitsandbytes")
-    lines += [f"failed: {reason}" for reason in results["failed"]]
-    return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ") for line in lines).rstrip()
-
-
-def cell(value: float | None, form: str, without: str = "failed") -> str:
-    return without if value is None else format(value, form)
-
-
 # The command
 
 
-def measure(rounds: int) -> dict:
-    """All parts, one after the other."""
-    from minilora.errors import escape
+def measure(rounds: int) -> int:
+    """Print each part as it is measured; returns the exit status."""
+    failed: list[RunnerError] = []
 
-    failed: list[str] = []
-
-    def attempt(what: str, function, *arguments):
-        """What `function` gives; None where it fails. Notes of failures begin with `what`."""
-        print(f"{what} …", file=sys.stderr)
-        before = len(failed)
+    def attempt(function, *arguments):
+        """What `function` gives; nothing where minilora's process fails, which is noted."""
         try:
             return function(*arguments)
-        except Exception as error:  # noqa: BLE001 (reported, and the other parts are measured)
-            print(getattr(error, "said", ""), end="", file=sys.stderr)
-            failed.append(str(error) or type(error).__name__)
-        finally:
-            failed[before:] = [f"{what}: {escape(reason, 300)}" for reason in failed[before:]]
+        except RunnerError as error:
+            failed.append(error)
 
-    missing = missing_peers()
-    results = {"rounds": rounds, "missing": missing, "failed": failed, "versions": versions(), "card": card()}
-    results["tests"] = attempt("test suite on CuPy", run_tests, failed)
-    results["losses"] = {
-        method: attempt(f"losses, {method}", loss_difference, method, failed) for method in step.METHODS
-    }
-    libraries = {what: ["minilora", "torch"][: 1 if peers & missing.keys() else 2] for what, peers in PEERS.items()}
-    results["steps"] = []
+    print(f"losses, NumPy against CuPy: largest difference in {CHECKED_STEPS} steps, at most {LARGEST_DIFFERENCE:.0e}")
+    differences = {method: attempt(loss_difference, method) for method in step.METHODS}
+    for method, difference in differences.items():
+        print(f"  {method:<8}{_cell(difference, '.1e')}")
+    print(f"\n{'training step, tokens/s':<40}{'minilora':>12}{'PyTorch':>12}{'ratio':>8}")
     for size in step.SIZES | step.LARGE:
         for method in step.METHODS:
-            what = f"training step, {size}, {method}"
-            rates = attempt(what, step_rates, size, method, libraries[method], rounds, failed)
-            results["steps"].append({"size": size, "method": method} | (rates or {}))
-    results["dequantize"] = []
+            rates = attempt(step_rates, size, method, rounds, failed) or {}
+            cells = (_cell(rates.get(name), form) for name, form in (("minilora", ",.0f"), ("torch", ",.0f")))
+            name = f"{size}, {step.BATCH} × {length_of(size)}, {method}"
+            print(f"{name:<40}{''.join(f'{cell:>12}' for cell in cells)}{_cell(rates.get('ratio'), '.2f'):>8}")
+    print(f"\n{'NF4 dequantize':<32}{'µs':>12}{'GB/s':>12}{'of copy':>12}{'ratio':>8}")
     for side in SIDES:
-        rates = attempt(f"NF4 dequantize, {side}²", dequantize_rates, side, libraries["dequantize"], rounds, failed)
-        results["dequantize"].append({"side": side} | (rates or {}))
-    return results
+        rates = attempt(dequantize_rates, side, rounds, failed) or {}
+        for library in ("minilora", "torch"):
+            row = rates.get(library, {})
+            cells = (_cell(row.get(name), form) for name, form in (("µs", ".1f"), ("GB/s", ",.0f"), ("of copy", ".0%")))
+            name = f"{side}², {'bitsandbytes' if library == 'torch' else library}"
+            ratio = _cell(row.get("ratio") if library == "minilora" else None, ".2f")
+            print(f"{name:<32}{''.join(f'{cell:>12}' for cell in cells)}{ratio:>8}")
+    for reason in dict.fromkeys(map(str, failed)):
+        print(textwrap.fill(f"–: {reason}", 80, subsequent_indent="   "))
+    agree = all(difference is not None and difference <= LARGEST_DIFFERENCE for difference in differences.values())
+    return int(not agree or any(error.name == "minilora" for error in failed))
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 rounds in place of 7")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     parser.add_argument("--serve", choices=WORK, help=argparse.SUPPRESS)
     parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -342,14 +219,8 @@ def main() -> int:
     if reason := no_gpu():
         print(f"there is no GPU to measure: {reason}", file=sys.stderr)
         return 2
-    if arguments.json and not arguments.json.parent.is_dir():
-        print(f"there is no folder {arguments.json.parent} to write to", file=sys.stderr)
-        return 2
-    results = measure(3 if arguments.quick else 7)
-    print(table(results))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 1 if results["failed"] else 0
+    print(about())
+    return measure(3 if arguments.quick else 7)
 
 
 if __name__ == "__main__":

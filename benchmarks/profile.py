@@ -211,8 +211,8 @@ def works() -> dict[str, Callable]:
     for size in step.IN_DEPTH:
         for method in step.METHODS:
             found[f"{size}, {method}"] = partial(step.minilora_step, step.find_size(size), method, None)
-    for name in ("dequantize", "quantize"):
-        found[f"{name} 4096 x 4096"] = partial(quant.Minilora().work, name, 4096, "nf4")
+    for name in quant.WORKS:
+        found[f"{name} 4096 x 4096"] = partial(quant.minilora_work, name, 4096)
     found["SmolLM2-135M, greedy"] = lambda threads: decoding.minilora_work("any", lookup=False)
     return found
 

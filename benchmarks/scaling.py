@@ -54,7 +54,6 @@ def serve(method: str, sums: bool, count: int) -> None:
     from minilora.train.world import this_world
 
     world = this_world()
-    world.overlaps = False
     all_reduce, seconds, sent = world.all_reduce, {"sum": 0.0, "wait": 0.0}, 0
 
     def timed(arrays):
@@ -99,10 +98,6 @@ def serve(method: str, sums: bool, count: int) -> None:
         seconds.update(sum=0.0, wait=0.0)
         parted, inside = steps()
         apart = {name: value / count for name, value in seconds.items()}
-        if sums and world.size > 1:
-            world.overlaps = True
-            step()
-            apart["overlapped"], _ = steps()
         link = ping(world) if world.size > 1 else {}
     if world.is_rank_zero:
         compute = inside - apart["sum"] - apart["wait"]

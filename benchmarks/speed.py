@@ -97,15 +97,11 @@ def of_decoding(name: str, prompt: str, lookup: bool, before: Path | None, round
 
 
 def of_quant(name: str, before: Path | None, rounds: int) -> Iterator[dict]:
-    runners = {"minilora": quant.Runner("minilora")}
-    if before:
-        runners["before"] = quant.Runner("minilora", before)
-    if find_spec("bitsandbytes"):
-        runners["bitsandbytes"] = quant.Runner("bitsandbytes")
-    for threads, words in ((1, "1 thread"), (0, "all cores")):
-        yield row(f"{name}, {words}", quant.take_turns(runners, (name.split()[0], 4096, "nf4", threads), 2 * rounds))
-    for runner in runners.values():
-        runner.close()
+    for threads, words in ((1, "1 thread"), (None, "all cores")):
+        libraries = {
+            library: quant.arguments_of(library, name.split()[0], 4096, threads) for library in quant.LIBRARIES
+        }
+        yield from beside_peers(f"{name}, {words}", libraries, before, 2 * rounds)
 
 
 def of_start(name: str, arguments: list[str], before: Path | None, rounds: int) -> Iterator[dict]:
@@ -132,8 +128,8 @@ def groups() -> dict[str, Callable[..., Iterator[dict]]]:
     for prompt in decoding.QUESTIONS:
         name = f"SmolLM2-135M, look-up, {prompt}"
         found[name] = partial(of_decoding, name, prompt, True)
-    for name in ("dequantize 4096 x 4096", "quantize 4096 x 4096"):
-        found[name] = partial(of_quant, name)
+    for name in quant.WORKS:
+        found[f"{name} 4096 x 4096"] = partial(of_quant, f"{name} 4096 x 4096")
     found["import minilora"] = partial(of_start, "import minilora", ["-c", "import minilora"])
     found["minilora --help"] = partial(of_start, "minilora --help", ["-m", "minilora", "--help"])
     return found

@@ -1,13 +1,9 @@
 """The three pictures of the site's front page: python -m lessons.diagrams"""
 
-from pathlib import Path
-
+from experiments.results.page import measured_comparison
 from lessons.drawing import FROZEN, MASKED, PLAIN, SMALL, TRAINED, Diagram
-from minilora.measure import compare, compare_report
-from minilora.measure.records import Records
 
-RECORDS = Records.read(Path(__file__).parents[1] / "minilora/assets/results/compare.jsonl", compare.KIND)
-COMPARED = compare_report.compared(RECORDS)
+COMPARED = measured_comparison()
 LAYERS, WIDTH, HEIGHT = 6, 260, 210
 SHOWN = {  # a name, and where it stands beside its point
     "full": ("full", -2, -17, "middle"),
@@ -29,12 +25,11 @@ def pretrain() -> Diagram:
     for i in range(LAYERS):
         d.box(12 + 5 * (i % 3), 40 + 21 * i, 70, 16, kind=PLAIN, corner=2)
         d.flow((92 + 5 * (i % 3), 48 + 21 * i), (146, 48 + 21 * i))
-    d.text(12, 188, f"much text, once: {COMPARED['full'].trainable / 1e6:.1f} M weights", SMALL, "start", "soft")
+    d.text(12, 188, f"much text, once: {COMPARED.trainable('full') / 1e6:.1f} M weights", SMALL, "start", "soft")
     return d
 
 
 def adapt() -> Diagram:
-    lora = COMPARED["lora"]
     d = Diagram(
         WIDTH, HEIGHT, "Adapt: a little text flows in. The six layers are frozen, and thin strips beside them train."
     )
@@ -45,13 +40,13 @@ def adapt() -> Diagram:
         d.box(228, 40 + 21 * i, 20, 5, kind=TRAINED, corner=1)
     d.box(12, 92, 46, 16, kind=PLAIN, corner=2)
     d.flow((62, 100), (116, 100))
-    d.text(12, 188, f"a few pages: {100 * lora.share:.0f} % of it trains", SMALL, "start", "soft")
+    d.text(12, 188, f"a few pages: {100 * COMPARED.share('lora'):.0f} % of it trains", SMALL, "start", "soft")
     return d
 
 
 def measure() -> Diagram:
-    base = COMPARED["base"]
-    points = {name: (base.domain.mean - COMPARED[name].domain.mean, COMPARED[name].forgot) for name in SHOWN}
+    base = COMPARED.domain("base").mean
+    points = {name: (base - COMPARED.domain(name).mean, COMPARED.forgot(name)) for name in SHOWN}
     listed = "; ".join(f"{SHOWN[name][0]} {learned:.2f} and {forgot:.2f}" for name, (learned, forgot) in points.items())
     d = Diagram(WIDTH, HEIGHT, f"Measure: bits per character that each method learned and forgot. {listed}.")
     d.text(12, 18, "3  Measure", anchor="start", look="bold")

@@ -9,7 +9,7 @@ from minilora.commands.common import Parser
 
 COMMANDS = {  # the module in commands/, and what it does
     "study": "reproduce the shape of a published figure in small, or list what there is",
-    "compare": "measure methods on a published model, each at its own learning rate",
+    "compare": "measure every method on one base, one domain and one task, each at its own learning rate",
     "advise": "fine-tune or prompt? Six questions, answered from what was measured",
 }
 

@@ -16,21 +16,23 @@ English text and on a quiz of general knowledge, both of which the model knew be
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import knowledge
+from experiments.bench import SCRATCH_RATE
+from experiments.costs import file_bytes, memory_of_steps, of_process, tokens_per_second
 from minilora import threads
-from minilora.data import chat, corpora, knowledge
+from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, print_notes, unknown
-from minilora.measure.bench import SCRATCH_RATE
 from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.few_shot import bits_after
-from minilora.measure.footprint import file_bytes, memory_of_steps, of_process, seconds_in_turns, tokens_per_second
+from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.processor import in_words, processor
@@ -39,10 +41,9 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import METHODS, Options, base_fingerprint
 from minilora.train import defaults, methods, recipes
 from minilora.train.answers import Chats, is_chat_data
+from minilora.train.catalog import TASKS
 from minilora.train.loop import History
-from minilora.train.progress import progress_bar
 from minilora.train.scoring import Row, after, label_scores, row_scores
-from minilora.train.tasks import TASKS
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"
@@ -122,27 +123,28 @@ def settings_for(
 def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: bool = False) -> Records:
     """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records."""
     comparison = ModelComparison(settings)
-    records = Records.open(Path(out) / RECORDS, KIND, comparison.facts(), resume, overwrite)
-    print_notes(records.notes)
-    expected = (
-        3 + len(settings.shots) + len(settings.seeds) + len(settings.rows) * (settings.rates + len(settings.seeds))
-    )
-    counted: set[tuple] = set()
-    with progress_bar("comparing", expected) as advance:
-
-        def cell(key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
-            row = records.measured(key, measure, *arguments)
-            if key not in counted and len(counted) < expected:
-                advance(1, " ".join(map(str, key)))
-            counted.add(key)
-            return row
-
-        comparison.measure(cell)
+    records = comparison.records = Records.open(Path(out) / RECORDS, KIND, comparison.facts(), resume, overwrite)
+    records.complete(cells_of(settings), comparison.measure, "comparing")
     return records
 
 
+def cells_of(settings: ModelSettings) -> list[tuple]:
+    """The keys of what is measured, in this order; searches come with the cells that need them."""
+    cells: list[tuple] = [("base",), ("rate", BASE, 0), *(("prompt", seed) for seed in settings.seeds)]
+    for row in settings.rows:
+        cells += [("base", row)] * METHODS[ROWS[row].method].is_quantized
+        cells += [("trained", row, seed) for seed in settings.seeds]
+        cells += [("memory", row), ("cost", row)]
+    return cells
+
+
 class ModelComparison:
-    """Measures the cells. The model is read anew for each training: what one leaves is nowhere."""
+    """Measures the cells, each by the method that its key begins with.
+
+    The model is read anew for each training: what one leaves is nowhere.
+    """
+
+    records: Records  # of `run`
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
@@ -154,37 +156,40 @@ class ModelComparison:
     def facts(self) -> dict:
         """What a resumed run must have alike."""
         s = asdict(self.settings)
-        del s["rows"], s["seeds"], s["default_rates"]  # more may be measured later, and searched
+        del s["rows"], s["seeds"]  # more may be measured later
+        if not self.settings.default_rates:
+            del s["default_rates"]
         return s | {"base": base_fingerprint(self.subject.base)} | self.subject.facts()
 
-    def measure(self, cell: Callable[..., dict]) -> None:
-        """All cells, each after those that it depends on. cell(key, measure, *arguments): the record of a key."""
-        settings, base = self.settings, self.subject.base
-        cell(("base",), lambda: self.quality(base))
-        cell(("rate", BASE, 0), lambda: self.subject.validation(base))
-        self.prompts(cell)
-        for row in settings.rows:
-            if METHODS[ROWS[row].method].is_quantized:
-                cell(("base", row), lambda row: self.quality(self.load(row)), row)
-            rate = self.rate(cell, row)
-            for seed in settings.seeds:
-                cell(("trained", row, seed), self.trained, row, rate, seed)
-            cell(("memory", row), of_process, __name__, json.dumps(asdict(settings)), row)
-            cell(("cost", row), self.cost, row)
+    def measure(self, kind: str, *key: Any) -> dict:
+        return getattr(self, f"measure_{kind}")(*key)
 
-    def prompts(self, cell: Callable[..., dict]) -> None:
-        """What needs no training."""
-        subject = self.subject
-        losses = {n: cell(("rate", PROMPTED, n), subject.prompted, n, SEED, True)["loss"] for n in subject.amounts}
-        best = min(losses, key=losses.__getitem__)
-        for seed in self.settings.seeds:
-            cell(("prompt", seed), subject.prompted, best, seed, False)
+    def measure_base(self, row: str | None = None) -> dict:
+        return self.quality(self.subject.base if row is None else self.load(row))
 
-    def rate(self, cell: Callable[..., dict], row: str) -> float:
+    def measure_rate(self, row: str, rate: float) -> dict:
+        """A training at a learning rate, or the model as it is, on validation data."""
+        if row == BASE:
+            return self.subject.validation(self.subject.base)
+        try:
+            model, history = self.train(row, rate, SEED)
+        except MiniloraError as error:  # it diverged
+            return {"loss": None, "error": str(error)}
+        return self.subject.validation(model) | {"seconds": history.seconds}
+
+    def measure_prompt(self, seed: int) -> dict:
+        """What needs no training, with as much in the prompt as helps most on validation data."""
+        tried = {n: ("rate", PROMPTED, n) for n in self.subject.amounts}
+        losses = {
+            n: self.records.measured(key, self.subject.prompted, n, SEED, True)["loss"] for n, key in tried.items()
+        }
+        return self.subject.prompted(min(losses, key=losses.__getitem__), seed, False)
+
+    def rate(self, row: str) -> float:
         """The learning rate at which a row does best on validation data; or the default."""
 
         def tried(rate: float) -> float | None:
-            return cell(("rate", row, rate), self.searched, row, rate)["loss"]
+            return self.records.measured(("rate", row, rate), self.measure_rate, row, rate)["loss"]
 
         start = (
             SCRATCH_RATE if row == SCRATCH else METHODS[ROWS[row].method].rate(defaults.base_size(self.subject.base))
@@ -193,14 +198,8 @@ class ModelComparison:
             return start
         return best_rate(start, self.settings.rates, tried, self.settings.most_rates)
 
-    def searched(self, row: str, rate: float) -> dict:
-        try:
-            model, history = self.train(row, rate, SEED)
-        except MiniloraError as error:  # it diverged
-            return {"loss": None, "error": str(error)}
-        return self.subject.validation(model) | {"seconds": history.seconds}
-
-    def trained(self, row: str, rate: float, seed: int) -> dict:
+    def measure_trained(self, row: str, seed: int) -> dict:
+        rate = self.rate(row)
         model, history = self.train(row, rate, seed)
         facts = {"lr": rate, "steps": len(history.steps), "seconds": history.seconds, "file_bytes": file_bytes(model)}
         return facts | self.quality(model)
@@ -235,7 +234,7 @@ class ModelComparison:
         config = defaults.finetune_config(model, METHODS[ROWS[row].method], data, **given)
         return defaults.fit(model, data, config, show_progress=False)
 
-    def cost(self, row: str) -> dict:
+    def measure_cost(self, row: str) -> dict:
         """Seconds of a training step with all cores; of generating and of a query, on one thread."""
         data = self.subject.data(0)
         model = self.fresh(row, 0, data)
@@ -247,8 +246,11 @@ class ModelComparison:
             found |= tokens_per_second({"base": self.subject.base, "adapted": model}, self.subject.tokenizer, rounds=3)
             return found | self.subject.query(model)
 
-    def memory(self, row: str) -> dict:
-        """Of this process, which has done nothing else."""
+    def measure_memory(self, row: str) -> dict:
+        return of_process(__name__, json.dumps(asdict(self.settings)), row)
+
+    def memory_here(self, row: str) -> dict:
+        """The memory of this process, which has done nothing else."""
         data = self.subject.data(0)
         seq_len = defaults.seq_len_for(self.subject.base, data)
         batches = recipes.training_batches(data.train, defaults.BATCH_SIZE, seq_len, 0)
@@ -420,4 +422,4 @@ class GeneralKnowledge:
 if __name__ == "__main__":
     asked, its_row = json.loads(sys.argv[1]), sys.argv[2]
     asked = {name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
-    print(json.dumps(ModelComparison(ModelSettings(**asked)).memory(its_row)))
+    print(json.dumps(ModelComparison(ModelSettings(**asked)).memory_here(its_row)))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.compare_model import KIND, PROMPTED, RECORDS, ROWS
+from experiments.comparison_report import megabytes, show_size
 from minilora.errors import escape
-from minilora.measure.compare_report import megabytes, show_size
 from minilora.measure.curve_report import interval_in_words
 from minilora.measure.records import Records
+from minilora.measure.results import Column, Result, table
 from minilora.show import style
 from minilora.show.grids import NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_share, show_signed
 
@@ -37,11 +38,11 @@ def look_of(row: str) -> dict[str, Any]:
     return style.LOOKS[ROWS[row].method] | filled
 
 
-class ModelResult:
+class ModelResult(Result):
     """The records of a comparison, which may be half measured. Accuracies are in percent."""
 
     def __init__(self, records: Records):
-        self.records, self.settings = records, records.header["settings"]
+        super().__init__(records)
         self.has_labels = "labels" in self.settings
         self.number, self.scale, self.digits = ("accuracy", 100, 1) if self.has_labels else ("bits", 1, 3)
         self.base = records.rows.get(("base",), {})
@@ -66,7 +67,7 @@ class ModelResult:
     def reached(self, row: str) -> Spread:
         """Accuracy, or bits per character, over the seeds."""
         start = ("prompt",) if row == PROMPTED else ("trained", row)
-        return Spread.of(self.scale * one[self.number] for one in self.records.of(*start))
+        return self.spread(self.number, *start, scale=self.scale)
 
     def prompted(self) -> Spread:
         """What the few-shot prompt reached: of accuracies as they are and calibrated (`calibrated`), the better."""
@@ -177,17 +178,22 @@ class ModelResult:
 
     def cost_grid(self) -> Grid:
         """What each row needs, as far as it was measured."""
-        rows = []
-        for row in self.rows:
-            memory = self.records.rows.get(("memory", row), {})
-            cost = self.records.rows.get(("cost", row), {})
-            if not memory and not cost:
-                continue
-            bytes_ = [megabytes(memory[kind]) if memory.get(kind) is not None else "–" for kind in MEMORY]
-            size = next(self.records.of("trained", row))["file_bytes"]
-            speeds = [f"{cost[name]:.{digits}f}" if name in cost else "–" for name, digits in COSTS.items()]
-            rows.append((LABELS[row], *bytes_, show_size(size), *speeds))
-        header = ("", *(kind[:3] for kind in MEMORY[:-1]), "all", "file", "s per\nstep", "tok/s", "ms per\nquery")
+        memory, cost = (
+            {row: self.records.rows.get((kind, row), {}) for row in self.rows} for kind in ("memory", "cost")
+        )
+
+        def column(of: dict[str, dict], name: str, header: str, show: Callable[[Any], str]) -> Column:
+            return Column(header, lambda row: of[row].get(name), show)
+
+        columns = [
+            *(column(memory, kind, kind[:3], megabytes) for kind in MEMORY[:-1]),
+            column(memory, "process", "all", megabytes),
+            Column("file", lambda row: next(self.records.of("trained", row))["file_bytes"], show_size),
+            column(cost, "step_seconds", "s per\nstep", "{:.2f}".format),
+            column(cost, "adapted", "tok/s", "{:.0f}".format),
+            column(cost, "milliseconds", "ms per\nquery", "{:.0f}".format),
+        ]
+        rows = {LABELS[row]: (row,) for row in self.rows if memory[row] or cost[row]}
         caption = (
             "MB of a training step on one thread: weights, gradients, optimizer and activations alive after a forward "
             "pass, the most bytes alive at once (pea), the whole process with Python (all). File: what is saved. "
@@ -195,7 +201,7 @@ class ModelResult:
         )
         if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
             caption += f" Times: {escape(listed(names))}."
-        return Grid(f"What it costs: {self.where}", header, rows, caption)
+        return table(f"What it costs: {self.where}", columns, rows, caption, first="")
 
     def grids(self) -> list[Grid]:
         """The tables of which anything was measured."""
@@ -253,7 +259,6 @@ class ModelResult:
 
 
 MEMORY = ("weights", "gradients", "optimizer", "activations", "peak", "process")
-COSTS = {"step_seconds": 2, "adapted": 0, "milliseconds": 0}  # with the digits after the point
 FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, ModelResult.learned_against_forgotten)}
 
 

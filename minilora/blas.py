@@ -90,15 +90,12 @@ def fit_container() -> None:
 def _quota() -> float | None:
     """Cores' worth of time that the process's container may use; None where it has no limit."""
     with suppress(OSError, ValueError):  # no such file, or "max"
-        most, period = (CGROUP / "cpu.max").read_text(encoding="ascii").split()
+        most, period = CPU_MAX.read_text(encoding="ascii").split()
         return int(most) / int(period)
-    with suppress(OSError, ValueError):  # the first version of control groups
-        most, period = ((CGROUP / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return int(most) / int(period) if int(most) > 0 else None
     return None
 
 
-CGROUP = Path("/sys/fs/cgroup")  # the container's, on Linux
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # the container's, on Linux
 
 
 def usable_cores() -> set[int]:

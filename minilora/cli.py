@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,34 +23,61 @@ from minilora.errors import MiniloraError, SeenByAll, Stopped
 from minilora.formats.atomic import show_path, to_utf8
 from minilora.train import launch
 
-COMMANDS = {  # the module in commands/, and what it does
-    "demo": "pretrain a base, adapt it every way, show tables and pictures",
-    "pretrain": "train a language model from nothing",
-    "finetune": "adapt a model to a text, or to conversations",
-    "evaluate": "measure a model on a text in bits per character, on a task by its answers",
-    "generate": "continue a prompt, or answer a question",
-    "chat": "talk to a chat model, which remembers the conversation",
-    "merge": "add an adapter's update into the weights of its base",
-    "show": "a run's loss, validation, learning rate and gradient norm, in the terminal and as a picture",
-    "compare": "measure every method on one base, one domain and one task",
-    "curve": "prompt or fine-tune? Accuracy by examples in the prompt and by examples trained on",
-    "plan": "how much memory and time an adaptation would take",
-    "models": "pretrained models: which there are, get one, look into one",
-    "tasks": "labelled tasks that others published: which there are, get one",
-    "doctor": "what this machine offers, and whether minilora works on it",
-    "check": "check a lesson's exercise, or show the progress",
-    "course": "for teachers: an nbgrader course of the lessons, and marks",
+GROUPS = {  # by what one wants: commands, which are modules in commands/, and what each does
+    "learn": {
+        "demo": "pretrain a base, adapt it every way, show tables and pictures",
+        "check": "check a lesson's exercise, or show the progress",
+    },
+    "adapt": {
+        "pretrain": "train a language model from nothing",
+        "finetune": "adapt a model to a text, or to conversations",
+        "evaluate": "measure a model: bits per character, right answers",
+        "generate": "continue a prompt, or answer a question",
+        "chat": "talk to a chat model, which remembers the conversation",
+        "merge": "add an adapter's update into the weights of its base",
+        "show": "how a run went, in the terminal and as a picture",
+    },
+    "decide": {
+        "curve": "prompt or fine-tune? Accuracy by the number of examples",
+        "plan": "how much memory and time an adaptation would take",
+    },
+    "get": {
+        "models": "pretrained models and labelled tasks: list, get, look into",
+        "doctor": "what this machine offers, and whether minilora works on it",
+    },
+    "teach": {
+        "course": "an nbgrader course of the lessons, and marks",
+    },
 }
+COMMANDS = {name: does for commands in GROUPS.values() for name, does in commands.items()}
 
 CHECKOUT = "in a checkout of minilora, `python -m experiments"
+IN_PYTHON = "in Python does its work"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
     "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
-    "compare --model": f"{CHECKOUT} compare --model` does its work",
-    "compare --data": f"{CHECKOUT} compare --model smollm2 --data` does its work",
-    "compare --default-rates": f"{CHECKOUT} compare --model smollm2 --default-rates` does its work",
+    "compare": f"{CHECKOUT} compare` does its work",
+    "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
+    "tasks": "`minilora models list` and `minilora models get reviews` do its work",
+    **{
+        f"{command} {flag}": instead
+        for command in ("pretrain", "finetune")
+        for flag, instead in {
+            "--config": "type the run's command again, which is in its run.json; --resume goes on by its settings",
+            "--eval-examples": f"`minilora.train.defaults.fit(…, examples=…)` {IN_PYTHON}",
+        }.items()
+    },
+    "plan --model": "name the model without a flag: minilora plan llama-7b",
+    "plan --all": "without --method, all methods are planned",
+    "plan --workers": f"`minilora.plan.planner.make_plan` with a Step(workers=…) {IN_PYTHON}",
+    "plan --tflops": f"`minilora.plan.planner.tokens_per_second` {IN_PYTHON}",
+    "plan --utilization": f"`minilora.plan.planner.tokens_per_second` {IN_PYTHON}",
+    **{
+        f"plan {flag}": f"`minilora.plan.cluster` {IN_PYTHON}, as lesson 14 shows"
+        for flag in ("--machines", "--link", "--link-efficiency", "--tokens", "--steps")
+    },
 }
 
 PLAIN = str.maketrans(dict(zip("─–−×·µ±…", ("-", "-", "-", "x", "*", "u", "+-", "..."), strict=True)))
@@ -151,15 +179,23 @@ def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) 
 def _parser() -> Parser:
     parser = Parser(
         prog="minilora",
+        usage="minilora command [flags]",
         description="Transfer learning built from arrays up: pretrain a language model, adapt it, measure it.",
-        epilog="example: minilora demo --quick",
+        epilog=_command_list(),
         gone=GONE,
     )
-    parser.add_argument("--version", action="version", version=f"minilora {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    parser.add_argument("--version", action="version", version=f"minilora {__version__}", help="show the version")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command", help=SUPPRESS)
     for name, does in COMMANDS.items():
-        commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", add=partial(_load, name))
+        commands.add_parser(name, description=f"{does[0].upper()}{does[1:]}.", add=partial(_load, name))
     return parser
+
+
+def _command_list() -> str:
+    lines = []
+    for group, commands in GROUPS.items():
+        lines += [f"{group}", *(f"  {name:<10}{does}" for name, does in commands.items())]
+    return "\n".join([*lines, "", "example: minilora demo --quick; minilora finetune --help tells of a command"])
 
 
 def _load(name: str, parser: Parser) -> None:

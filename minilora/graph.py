@@ -4,14 +4,14 @@ A `Node` holds one operation's rules: functions from the gradient of its result 
 (vector-Jacobian products). A graph holds no values; an array stays alive only as long as some rule needs it.
 """
 
-import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
+from threading import Lock
 from typing import Any, TypeAlias
 
 from minilora import backend
@@ -50,83 +50,109 @@ def is_recording() -> bool:
 
 
 clock = count()  # nodes are numbered in the order of their making, which is a topological order
-lease_lock = threading.RLock()
 
 
 class Node:
     """One recorded operation: where gradients go from here.
 
-    `edges` becomes None when the walk has passed. An edge without inputs has a rule that finds them: it returns a tuple
-    of nodes and leaves, and one of their gradients.
+    `edges` becomes None when the walk has passed. `reads` are the leaves' arrays that its rules may read.
 
     `recompute` is None, or computes the result's array again from what the rules hold anyway, for a rule of a later
     operation that would have to save it otherwise.
     """
 
-    __slots__ = ("dtype", "edges", "index", "leases", "recompute", "shape")
+    __slots__ = ("dtype", "edges", "index", "reads", "recompute", "shape")
 
-    def __init__(self, array: Array, edges: list[Edge], leases: Sequence["Lease"]) -> None:
+    def __init__(self, array: Array, edges: list[Edge], reads: Sequence["Reading"]) -> None:
         self.index = next(clock)
         self.recompute: Callable[[], Array] | None = None
         self.shape = array.shape
         self.dtype = array.dtype
         self.edges: list[Edge] | None = edges
-        self.leases = leases
+        self.reads = reads
 
-    def release(self) -> list[Edge] | None:
-        """Hand over the edges and give back the arrays that they hold on to."""
+    def release(self) -> list[Edge]:
+        """Hand over the edges and give the arrays that they read back for writing."""
+        if self.edges is None:
+            raise RuntimeError("backward() through a graph that was used before; run the forward pass again")
         edges, self.edges, self.recompute = self.edges, None, None
-        for lease in self.leases:
-            lease.release()
-        self.leases = ()
+        guards = [reading.guard for reading in self.reads]
+        self.reads = ()
+        for guard in guards:
+            guard.unlock_if_unread()
         return edges
 
-    def __del__(self) -> None:
-        for lease in self.leases:
-            lease.release()
 
+def walk(roots: dict[Node, Array], ends: Collection[Any] = ()) -> Iterator[tuple[Leaf, Array | None, bool]]:
+    """Walk back through the graph behind `roots`, {node: gradient}, and use it up. Yields (leaf, part of its gradient,
+    is the array ours to write into), once for each use of each leaf; the part is None if a rule has none.
 
-def walk(roots: dict[Node, Array], early: bool = False, since: int = 0) -> Iterator[tuple[Leaf, Array]]:
-    """The gradients behind `roots`, {node: gradient}, as pairs of a leaf and its array; the graph is used up.
-
-    Nodes are visited newest first, so each has all of its gradient when its turn comes. early: a leaf comes as soon as
-    nothing more can be added to its gradient; but at the end, as without `early`, where a rule finds its inputs itself.
-    since: nodes made before are leaves.
+    Nodes are visited newest first, so each has all of its gradient when its turn comes. ends: nodes at which the walk
+    stops, as at leaves.
     """
-    pending: dict[Any, tuple[Array, bool]] = {}  # (gradient so far, may we write into it?)
-    pending |= {root: (gradient, False) for root, gradient in roots.items()}
+    pending: dict[Any, tuple[Array, bool]] = {root: (gradient, False) for root, gradient in roots.items()}
     heap = sorted((-root.index, root) for root in roots)
-    leaves = []
-    uses = _uses(roots) if early else None
     while heap:
         node = heappop(heap)[1]
         g, _ = pending.pop(node)
         edges = node.release()
-        if edges is None:
-            raise RuntimeError("backward() through a graph that was used before; run the forward pass again")
         while edges:
             inputs, rule = edges.pop()
             results = rule(g)
-            if not inputs:  # newer than all nodes that are left, or older than this one
-                inputs, results = results
             for x, result in zip(inputs, results if type(results) is tuple else (results,), strict=True):
-                if x is None or result is None:
+                if x is None:
                     continue
-                result, ours = _fitted(result, x, g)
-                if x in pending:
-                    pending[x] = _add(*pending[x], result, ours)
-                    continue
-                pending[x] = result, ours
-                if isinstance(x, Node) and x.index >= since:
-                    heappush(heap, (-x.index, x))
-                else:
-                    leaves.append(x)
-            del rule, results, result
-            if uses:
-                uses.subtract(inputs)
-                whole = [x for x in inputs if not isinstance(x, Node) and uses[x] == 0 and x in pending]
-                yield from ((leaf, _own(*pending.pop(leaf))) for leaf in dict.fromkeys(whole))
-    yield from ((leaf, _own(*pending.pop(leaf))) for leaf in leaves if leaf in pending)
+                part = (None, False) if result is None else _fitted(result, x, g)
+                if not isinstance(x, Node) or x in ends:
+                    yield x, *part
+                elif result is not None:
+                    if x not in pending:
+                        heappush(heap, (-x.index, x))
+                    pending[x] = _add(pending.get(x), part)
+            del rule, results, result, part
+
+
+def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[Leaf, Array]:
+    """The gradients behind `roots`, {node: gradient}: {leaf: array that nobody else holds}. ends: as of `walk`."""
+    sums: dict[Leaf, tuple[Array, bool]] = {}
+    for leaf, array, ours in walk(roots, ends):
+        if array is not None:
+            sums[leaf] = _add(sums.get(leaf), (array, ours))
+        del array
+    return {leaf: _own(sums.pop(leaf)) for leaf in list(sums)}
+
+
+def gradients_as_they_come(root: Node, gradient: Array) -> Iterator[tuple[Leaf, Array]]:
+    """As `gradients_of`, pair by pair: each leaf comes as soon as its last use has been passed."""
+    uses = Counter(x for node in nodes_since([root], 0) for inputs, _ in node.edges or () for x in inputs)
+    sums: dict[Leaf, tuple[Array, bool]] = {}
+    for leaf, array, ours in walk({root: gradient}):
+        if array is not None:
+            sums[leaf] = _add(sums.get(leaf), (array, ours))
+        del array
+        uses[leaf] -= 1
+        if not uses[leaf] and leaf in sums:
+            yield leaf, _own(sums.pop(leaf))
+    yield from ((leaf, _own(sums.pop(leaf))) for leaf in list(sums))  # some of whose uses no gradient has reached
+
+
+def nodes_since(roots: Iterable[Node], since: int) -> list[Node]:
+    """The nodes of the graph behind `roots` that were made from number `since` on."""
+    seen = dict.fromkeys(root for root in roots if root.index >= since)
+    waiting = list(seen)
+    while waiting:
+        for inputs, _ in waiting.pop().edges or ():
+            new = [x for x in inputs if isinstance(x, Node) and x.index >= since and x not in seen]
+            seen |= dict.fromkeys(new)
+            waiting += new
+    return list(seen)
+
+
+def inputs_of(nodes: Iterable[Node]) -> tuple[Any, ...]:
+    """The leaves, and the nodes that are none of `nodes`, to which their gradients go."""
+    nodes = set(nodes)
+    inputs = (x for node in nodes for group, _ in node.edges or () for x in group)
+    return tuple(dict.fromkeys(x for x in inputs if x is not None and x not in nodes))
 
 
 def _fitted(result: Array, x: Node | Leaf, g: Array) -> tuple[Array, bool]:
@@ -140,26 +166,17 @@ def _fitted(result: Array, x: Node | Leaf, g: Array) -> tuple[Array, bool]:
     return result, result is not g and result.base is None
 
 
-def _uses(roots: Iterable[Node]) -> Counter[Any] | None:
-    """How often each leaf and node is read in the graph behind `roots`; None where a rule finds its inputs itself."""
-    uses: Counter[Any] = Counter()
-    waiting = list(roots)
-    while waiting:
-        for inputs, _ in waiting.pop().edges or ():
-            if not inputs:
-                return None
-            waiting += [x for x in dict.fromkeys(inputs) if isinstance(x, Node) and x not in uses]
-            uses.update(inputs)
-    return uses
+def _own(part: tuple[Array, bool]) -> Array:
+    """The array, or a copy if somebody else holds it."""
+    array, ours = part
+    return array if ours else array.copy()
 
 
-def _own(g: Array, ours: bool) -> Array:
-    """The array, or a copy where somebody else holds it."""
-    return g if ours else g.copy()
-
-
-def _add(a: Array, a_is_ours: bool, b: Array, b_is_ours: bool) -> tuple[Array, bool]:
-    """a + b, written into whichever of the two nobody else holds."""
+def _add(part: tuple[Array, bool] | None, other: tuple[Array, bool]) -> tuple[Array, bool]:
+    """The sum of both, written into whichever of the two nobody else holds; `other` if there is no first."""
+    if part is None:
+        return other
+    (a, a_is_ours), (b, b_is_ours) = part, other
     if a_is_ours:
         a += b
         return a, True
@@ -172,41 +189,44 @@ def _add(a: Array, a_is_ours: bool, b: Array, b_is_ours: bool) -> tuple[Array, b
 # Armour: what a graph reads does not change
 
 
-class Lease:
-    """Keeps a leaf's array read-only while live graphs rely on its values (NumPy only: CuPy has no such flag).
+guard_lock = Lock()
 
-    It does not keep the array alive: that is up to the rules that need it.
+
+class Guard:
+    """Keeps a leaf's array read-only while live graphs read it (NumPy only: CuPy has no such flag).
+
+    A node whose rules may read the array holds a `Reading`. Python's reference counts end that with the last of those
+    nodes, also if their graph is dropped without a walk; then the next look at the tensor's `data` unlocks the array.
+    (A counter that a node's finalizer counts down would do so at once, but what a signal handler raises within a
+    finalizer is lost. A version number, as PyTorch has, cannot see NumPy's `t.data[...] = 0`.)
     """
 
-    __slots__ = ("array", "count")
+    __slots__ = ("_reading", "array")
 
     def __init__(self, array: Array) -> None:
-        self.array = weakref.ref(array)
-        self.count = 0
+        self.array = weakref.ref(array)  # how long it lives is up to the rules that need it
+        self._reading: Callable[[], Reading | None] = lambda: None
 
-    def take(self) -> None:
-        with lease_lock:
-            if self.count == 0:
+    def read(self) -> "Reading":
+        """Lock the array for as long as the result is held."""
+        with guard_lock:
+            reading = self._reading()
+            if reading is None:
+                reading = Reading(self)
+                self._reading = weakref.ref(reading)
                 backend.lock(self.array())
-            self.count += 1
+            return reading
 
-    def release(self) -> None:
-        with lease_lock:
-            self.count -= 1
-            array = self.array()
-            if self.count == 0 and array is not None:
+    def unlock_if_unread(self) -> None:
+        with guard_lock:
+            if self._reading() is None and (array := self.array()) is not None:
                 backend.unlock(array)
 
 
-def leases_since(node: Node, start: int) -> list[Lease]:
-    """The leases of the graph behind `node`, of nodes younger than `start`, each once."""
-    found: dict[Lease, None] = {}
-    waiting: list[Any] = [node]
-    seen = set()
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Node) and node.index > start and node not in seen:
-            seen.add(node)
-            found |= dict.fromkeys(node.leases)
-            waiting += [x for inputs, _ in node.edges or () for x in inputs]
-    return list(found)
+class Reading:
+    """Held by all that rely on the values of a guarded array."""
+
+    __slots__ = ("__weakref__", "guard")
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard

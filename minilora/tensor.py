@@ -14,7 +14,19 @@ from typing import Any, TypeAlias
 from minilora import backend
 from minilora.backend import Array, xp
 from minilora.errors import escape
-from minilora.graph import Edge, Lease, Node, Rule, clock, lease_lock, leases_since, walk
+from minilora.graph import (
+    Edge,
+    Guard,
+    Node,
+    Reading,
+    Rule,
+    clock,
+    gradients_as_they_come,
+    gradients_of,
+    guard_lock,
+    inputs_of,
+    nodes_since,
+)
 from minilora.graph import enable_grad as enable_grad
 from minilora.graph import is_recording as is_recording
 from minilora.graph import no_grad as no_grad
@@ -39,19 +51,19 @@ class Tensor:
     `[a, b].index(t)` compare values: look for a tensor by `is`, or in a set.
     """
 
-    __slots__ = ("__weakref__", "_data", "_lease", "_node", "_requires_grad", "grad")
+    __slots__ = ("__weakref__", "_data", "_guard", "_node", "_requires_grad", "grad")
     __array_ufunc__ = None  # NumPy steps aside in `array + tensor`
 
     _data: Array
     _node: Node | None
-    _lease: Lease | None
+    _guard: Guard | None  # of a leaf's array, once a graph has read it
     _requires_grad: bool | None  # None: it never did
     grad: Array
 
     def __init__(self, data: Operand, requires_grad: bool = False) -> None:
         self._data = _own_array(data)
         self._node = None
-        self._lease = None
+        self._guard = None
         self.grad = None
         self._requires_grad = None
         if requires_grad is not False:
@@ -62,6 +74,8 @@ class Tensor:
     @property
     def data(self) -> Array:
         """The array, of the active backend. Assigning copies, by the constructor's rules."""
+        if self._guard is not None:
+            self._guard.unlock_if_unread()
         return self._data
 
     @data.setter
@@ -165,8 +179,7 @@ class Tensor:
         """The same array outside every graph."""
         out = wrap(self._data)
         if self._node is None:
-            with lease_lock:
-                out._lease = _lease_of(self)
+            out._guard = _guard_of(self)
         return out
 
     def __deepcopy__(self, memo: object) -> "Tensor":
@@ -354,58 +367,65 @@ def record(array: Array, *edges: tuple[Operand, Rule]) -> Tensor:
         if any(parent is not None for parent in parents):
             kept.append((parents, rule))
     if kept:
-        # Whatever a kept rule closes over must not change before it runs, so every leaf that went in is leased.
+        # Whatever a kept rule closes over must not change before it runs, so every leaf that went in is locked.
         leaves = {
             id(x): x
             for inputs, _ in edges
             for x in (inputs if type(inputs) is tuple else (inputs,))
             if isinstance(x, Tensor) and x._node is None
         }
-        leases = [lease for lease in map(_take_lease, leaves.values()) if lease is not None]
-        backend.lock(out._data)
-        out._node = Node(out._data, kept, leases)
-        out._requires_grad = True
+        guards = [guard for guard in map(_guard_of, leaves.values()) if guard is not None]
+        _attach(out, kept, [guard.read() for guard in guards])
+    return out
+
+
+def _attach(out: Tensor, edges: list[Edge], reads: Sequence[Reading]) -> None:
+    """Make `out` the result of a new node."""
+    backend.lock(out._data)
+    out._node = Node(out._data, edges, reads)
+    out._requires_grad = True
+
+
+def record_graph(array: Array, inputs: tuple[Any, ...], rule: Rule, reads: Sequence[Reading] = ()) -> Tensor:
+    """The result of an operation whose rule walks a graph of its own. inputs: the nodes and leaves at which that ends
+    (`graph.inputs_of`), for each of which the rule returns a gradient or None. reads: what must not change until then.
+    """
+    out = wrap(array)
+    _attach(out, [(inputs, rule)], reads)
     return out
 
 
 def deferred(make: Callable[[], Tensor], recompute: Callable[[], Tensor]) -> Tensor:
-    """The Tensor `make()` without its graph: in backward, `recompute()` makes the same Tensor again, and the walk goes
-    on from there.
+    """The Tensor `make()` without its graph: in backward, `recompute()` makes the same Tensor again, and its graph is
+    walked then.
 
-    All that the graph needs is leased until then, as for a graph that is kept. RuntimeError in backward where a leaf
-    has another array by then.
+    What the graph reads is read-only until then, as for a graph that is kept. RuntimeError in backward if a leaf has
+    another array by then.
     """
     start = next(clock)
     out = make()
     if out._node is None or out._node.index < start:  # nothing in it trains, or it made nothing
         return out
-    leases = leases_since(out._node, start)
-    for lease in leases:
-        lease.take()
+    nodes = nodes_since([out._node], start)
+    inputs = inputs_of(nodes)
+    reads = list({reading for node in nodes for reading in node.reads})
     array = out._data
-    del out  # and with it the graph, and what only the graph held
-    lasting = [lease for lease in leases if lease.array() is not None]
+    del out, nodes  # and with them the graph, and what only the graph held
+    lasting = {reading for reading in reads if reading.guard.array() is not None}
 
-    def rule(g: Array) -> tuple[tuple[Node], Array]:
+    def rule(g: Array) -> tuple[Array | None, ...]:
         now = next(clock)
         with enable_grad():
             made = recompute()
-        if made._node is None or not set(lasting) <= set(leases_since(made._node, now)):
+        again = [] if made._node is None else nodes_since([made._node], now)
+        if made._node is None or not lasting <= {reading for node in again for reading in node.reads}:
             raise RuntimeError("a weight was replaced between the forward pass and backward, which computes it again")
-        return (made._node,), g
+        del again  # the walk frees node by node
+        lasting.clear()  # the new graph reads them
+        found = gradients_of({made._node: g}, ends=set(inputs))
+        return tuple(found.get(x) for x in inputs)
 
-    return record_rule(array, rule, leases)
-
-
-def record_rule(array: Array, rule: Rule, leases: Sequence[Lease] = ()) -> Tensor:
-    """The result of an operation whose rule finds its inputs itself: it returns them, nodes and leaves, and their
-    gradients. leases: on what must not change until then.
-    """
-    out = wrap(array)
-    backend.lock(out._data)
-    out._node = Node(out._data, [((), rule)], leases)
-    out._requires_grad = True
-    return out
+    return record_graph(array, inputs, rule, reads)
 
 
 def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
@@ -413,11 +433,17 @@ def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
 
     Errors as for `Tensor.backward`.
     """
-    return dict(each_gradient(root, gradient))
+    node, gradient = _start_of_walk(root, gradient)
+    return gradients_of({node: gradient})
 
 
-def each_gradient(root: Tensor, gradient: Operand = None, early: bool = False) -> Iterator[tuple[Tensor, Array]]:
-    """The gradients of `root`, as pairs of a leaf and its array, by `graph.walk`; the graph is used up."""
+def each_gradient(root: Tensor) -> Iterator[tuple[Tensor, Array]]:
+    """`gradients` of `root` pair by pair, each as soon as nothing more can be added to it."""
+    return gradients_as_they_come(*_start_of_walk(root, None))
+
+
+def _start_of_walk(root: Tensor, gradient: Operand) -> tuple[Node, Array]:
+    """The node of `root` and the gradient that flows into it."""
     if root._node is None:
         raise RuntimeError(
             "backward() from a tensor that has no graph: nothing it was computed from requires a gradient, or it is a "
@@ -426,12 +452,11 @@ def each_gradient(root: Tensor, gradient: Operand = None, early: bool = False) -
     if gradient is None:
         if root.size != 1:
             raise RuntimeError(f"backward() from a tensor of shape {root.shape} needs a gradient of that shape")
-        gradient = xp.ones(root.shape, dtype=root.dtype)
-    else:
-        gradient = backend.asarray(gradient._data if isinstance(gradient, Tensor) else gradient, dtype=root.dtype)
-        if gradient.shape != root.shape:
-            raise ValueError(f"a gradient of shape {gradient.shape} does not fit a tensor of shape {root.shape}")
-    yield from walk({root._node: gradient}, early)
+        return root._node, xp.ones(root.shape, dtype=root.dtype)
+    gradient = backend.asarray(gradient._data if isinstance(gradient, Tensor) else gradient, dtype=root.dtype)
+    if gradient.shape != root.shape:
+        raise ValueError(f"a gradient of shape {gradient.shape} does not fit a tensor of shape {root.shape}")
+    return root._node, gradient
 
 
 # The arrays of tensors
@@ -442,7 +467,7 @@ def wrap(array: Array) -> Tensor:
     out = Tensor.__new__(Tensor)
     out._data = array if backend.is_array(array) else backend.asarray(array)
     out._node = None
-    out._lease = None
+    out._guard = None
     out._requires_grad = None
     out.grad = None
     return out
@@ -467,31 +492,25 @@ def _check_can_train(array: Array) -> None:
 def adopt(tensor: Tensor, array: Array) -> None:
     """Make `array`, of the backend, the leaf's array without a copy: nobody else may hold on to it."""
     tensor._data = array
-    tensor._lease = None
+    tensor._guard = None
 
 
 def writable_data(tensor: Tensor) -> Array:
     """A leaf's array, C-contiguous, for writing in place. One that is read-only, as while a live graph needs it, is
     replaced by a copy first.
     """
-    if not backend.is_writable(tensor._data) or not tensor._data.flags.c_contiguous:
+    if not backend.is_writable(tensor.data) or not tensor._data.flags.c_contiguous:
         adopt(tensor, tensor._data.copy(order="C"))
     return tensor._data
 
 
-def _lease_of(tensor: Tensor) -> Lease | None:
-    """The lease on a leaf's array; None where there is nothing to lock."""
-    if tensor._lease is None and backend.is_lockable(tensor._data):
-        tensor._lease = Lease(tensor._data)
-    return tensor._lease
-
-
-def _take_lease(tensor: Tensor) -> Lease | None:
-    with lease_lock:
-        lease = _lease_of(tensor)
-        if lease is not None:
-            lease.take()
-        return lease
+def _guard_of(tensor: Tensor) -> Guard | None:
+    """The guard of a leaf's array; None if there is nothing to lock."""
+    if tensor._guard is None:
+        with guard_lock:
+            if tensor._guard is None and backend.is_lockable(tensor._data):
+                tensor._guard = Guard(tensor._data)
+    return tensor._guard
 
 
 from minilora import ops  # noqa: E402 (it makes Tensors, and their methods call it)

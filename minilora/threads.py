@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 from minilora import backend, blas
 from minilora.backend import Array, xp
-from minilora.graph import clock, walk
-from minilora.tensor import Tensor, record, record_rule, wrap
+from minilora.graph import clock, gradients_of, inputs_of, nodes_since
+from minilora.tensor import Tensor, record, record_graph, wrap
 
 Result = TypeVar("Result")
 
@@ -182,7 +182,7 @@ class Parts:
     """
 
     def __init__(self, run: Callable[[Any], Any], parts: Sequence[Any]):
-        self.since = next(clock)
+        self._since = next(clock)
         with blas.one_thread():
             self.results = side_by_side(run, parts)
         self._more: list[dict[Any, Array]] = [{} for _ in parts]  # gradients that begin elsewhere than in the losses
@@ -190,22 +190,22 @@ class Parts:
 
     def _joined_loss(self) -> Tensor:
         """The sum of the losses."""
-        losses, more, since = [result.loss for result in self.results], self._more, self.since
+        losses, more = [result.loss for result in self.results], self._more
         total = sum(loss.data for loss in losses)
         if any(loss._node is None for loss in losses):  # nothing trains
             return wrap(total)
+        inputs = inputs_of(nodes_since([loss._node for loss in losses], self._since))
 
-        def rule(g: Array) -> tuple[tuple[Any, ...], tuple[Array, ...]]:
+        def rule(g: Array) -> tuple[Array | None, ...]:
             def walk_back(loss: Tensor, others: dict[Any, Array]) -> dict[Any, Array]:
                 roots: dict[Any, Array] = {loss._node: g} if g or not others else {}  # 0 beside others adds nothing
-                return dict(walk(roots | others, since=since))
+                return gradients_of(roots | others, ends=set(inputs))
 
             with blas.one_thread():
-                found = side_by_side(walk_back, losses, more)
-                sums = add_up(found)
-            return tuple(sums), tuple(sums.values())
+                sums = add_up(side_by_side(walk_back, losses, more))
+            return tuple(sums.get(x) for x in inputs)
 
-        return record_rule(total, rule)
+        return record_graph(total, inputs, rule)
 
     def concatenated(self, pieces: list[Tensor]) -> Tensor:
         """The rows of all parts' `pieces`, which the results' graphs lead to, as one Tensor."""

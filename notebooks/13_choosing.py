@@ -2,8 +2,8 @@
 # # 13 Choosing: which method, on which card, and is training worth it at all?
 #
 # The reading is [lessons/13_choosing](../lessons/13_choosing/README.md). All methods of this course were measured on one
-# base, one domain and one task; the numbers come with the package (`minilora compare` measures them anew). Here we lay
-# them out, and choose.
+# base, one domain and one task; the numbers come with the package (in a checkout, `python -m experiments compare`
+# measures them anew). Here we lay them out, and choose.
 #
 # **Write down two guesses first.** Of all the methods, how many are beaten by another that is no worse *and* needs no
 # more memory? And after how many queries has training by LoRA cost less than 256 tokens of examples in every prompt?
@@ -13,27 +13,23 @@ import ipywidgets  # sliders
 import numpy as np
 
 from figures import pictures  # in the folder beside this notebook
+from minilora.demo.claims import AdaptedResult  # all methods side by side
 from minilora.demo.teach_report import ROWS, claims, sample_lines, scores_grid
 from minilora.formats.atomic import read_json
-from minilora.measure import compare  # all methods side by side
-from minilora.measure.compare_report import compared
 from minilora.measure.records import Records, results_folder  # what was measured
-from minilora.plan.planner import make_plan, published  # memory by arithmetic
+from minilora.peft import Options  # of the methods
+from minilora.plan.planner import make_plan  # memory by arithmetic
 from minilora.plan.shapes import PRESETS  # the shapes of known models
 from minilora.show.grids import NAMES, drawn, render  # tables
 
 # %%
-methods = compared(Records.read(results_folder() / "compare.jsonl", compare.KIND))
+found = AdaptedResult(Records.read(results_folder() / "compare.jsonl", "comparison"))
 points = {
-    name: (one.memory["peak"] / 1e6, one.domain)
-    for name, one in methods.items()
-    if one.memory
+    name: (peak / 1e6, found.domain(name))
+    for name in found.methods
+    if (peak := found.peak(name))
 }
-levels = {
-    name: one.domain.mean
-    for name, one in methods.items()
-    if name in ("base", "few-shot")
-}
+levels = {name: found.domain(name).mean for name in ("base", "few-shot")}
 print(f"{'method':<20}{'MB':>6}  bits/character")
 for name, (cost, quality) in points.items():
     print(f"{NAMES[name]:<20}{cost:>6.0f}  {quality.show(3)}")
@@ -128,9 +124,11 @@ pictures.show(
 # round, which is why QLoRA's 4 bits pay there. The planner beside what was published:
 
 # %%
-for row in published()[:4]:
-    ours, theirs = row.planned / 1e9, row.published / 1e9
-    print(f"{row.what}: {theirs:.1f} GB published, {ours:.1f} GB planned")
+published = {"7B": 6.9, "13B": 11.3, "33B": 24.7, "65B": 45.0}  # QLoRA, figure 6
+qlora = Options(rank=64, double_quantization=True)
+for size, theirs in published.items():
+    ours = make_plan(PRESETS[f"llama-{size.lower()}"], "qlora", qlora).least / 1e9
+    print(f"LLaMA-{size}, QLoRA, a step: {theirs} GB published, {ours:.1f} GB planned")
 
 # %% [markdown]
 # ## Prompting against fine-tuning: where the lines meet

@@ -167,7 +167,9 @@ print(f"no point is further than {off:.0%} from its line")
 # %%
 ranks = [2**i for i in range(9)]
 links = {
-    name: cluster.parse_link(name) for name in ("30Mbit/20ms", "100Mbit/1ms", "1Gbit")
+    "30Mbit/20ms": cluster.Link(bandwidth=30e6 / 8, latency=20e-3),
+    "100Mbit/1ms": cluster.Link(bandwidth=100e6 / 8, latency=1e-3),
+    "1Gbit": cluster.Link(bandwidth=1e9 / 8, latency=50e-6),
 }
 seconds = {"full": 1.0, "lora": 2 / 3}
 nbytes = {m: cluster.gradient_bytes(PRESETS["base"], m) for m in seconds}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minilora.train import catalog, tasks
+from minilora.train import catalog
 
 pytestmark = pytest.mark.host
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_nothing_was_downloaded_and_nothing_is_set():
-    assert not any(map(catalog.in_cache, catalog.CATALOG)) and not any(map(tasks.in_cache, tasks.TASKS))
+    assert not any(map(catalog.in_cache, catalog.CATALOG | catalog.TASKS))
     left = {"XDG_CACHE_HOME", "MINILORA_CACHE", "COLUMNS", "FORCE_COLOR"}.intersection(os.environ)
     assert not left
 

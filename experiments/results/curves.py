@@ -15,10 +15,10 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
+from experiments.step_time import Rates, product_cores, step_seconds
 from minilora.measure.records import Records
 from minilora.plan.activations import Step
 from minilora.plan.shapes import Shape
-from minilora.plan.step_time import Rates, product_cores, step_seconds
 from minilora.show.grids import IN_SENTENCES, Grid
 from minilora.show.style import GREY, LOOKS, figure_of, log_ticks, styled
 from minilora.train.methods import Options

@@ -16,17 +16,17 @@ import re
 import sys
 from pathlib import Path
 
-from experiments import compare_model, compare_model_report, rates
+from experiments import compare_model, compare_model_report, comparison, comparison_report, rates
+from experiments.published import published
 from experiments.results import curves, founding, jargon, scaling, speed
 from experiments.results.advise import curve_file
 from experiments.studies import STUDIES, Study
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic, write_json
-from minilora.measure import compare, compare_report, curve
+from minilora.measure import curve
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
-from minilora.plan import planner
 from minilora.show.grids import Grid, markdown, show_bytes
 from minilora.show.style import save_all
 
@@ -50,15 +50,16 @@ def texts(root: Path = ROOT) -> list[Path]:
 def values(root: Path = ROOT) -> dict[str, str]:
     """{name: as it is printed}.
 
-    `comparison.METHOD.COLUMN` with a name from `compare_report.COLUMNS`; `comparison.table`, all methods;
+    `comparison.METHOD.COLUMN` with a name from `comparison_report.COLUMNS`; `comparison.table`, all methods;
     `study.NAME`, a sentence, and `study.NAME.smollm2`; `study.NAME.table`, all its runs; `jargon.NAME`, see
     `jargon.values`; `scaling.speeds`, two ranks over each link; `scaling.sentence`, `reviews.table` and
     `reviews.sentence`, and so of each task of CURVES; those of `Founding.values`.
     """
-    records = Records.read(root / PACKAGED / COMPARISON, compare.KIND)
-    found = {"comparison.table": f"\n\n{markdown(compare_report.quality_grid(records))}\n\n"}
-    for method, one in compare_report.compared(records).items():
-        found |= {f"comparison.{method}.{name}": text for name, text in compare_report.in_texts(one).items()}
+    compared = measured_comparison(root)
+    found = {"comparison.table": f"\n\n{markdown(comparison_report.quality_grid(compared))}\n\n"}
+    for method in compared.methods:
+        texts = comparison_report.in_texts(compared, method)
+        found |= {f"comparison.{method}.{name}": text for name, text in texts.items()}
     for task, result in measured_curves(root).items():
         found |= {f"{task}.table": f"\n\n{markdown(result.grid())}\n\n", f"{task}.sentence": result.sentence()}
     found |= founding.Founding(root / RECORDS).values()
@@ -93,7 +94,7 @@ def measured_studies(root: Path = ROOT, model: str = "") -> dict[str, Study]:
 
 def page(root: Path = ROOT) -> str:
     """The content of docs/results.md."""
-    records = Records.read(root / PACKAGED / COMPARISON, compare.KIND)
+    compared = measured_comparison(root)
     parts = [
         "# Results",
         "Made by `python -m experiments.results.page` from the records in `experiments/records` and, for what "
@@ -101,9 +102,9 @@ def page(root: Path = ROOT) -> str:
         "with those that a table sums up. Numbers over seeds are means ± half their range. Bits per character of the "
         "same model on the same text differ between sections, which test on excerpts of different lengths.",
         "## Methods on one base, one domain and one task",
-        provenance(records.header, "minilora compare"),
-        *(_table(grid(records)) for grid in (compare_report.quality_grid, compare_report.cost_grid)),
-        *(_figure(name, draw.__doc__) for name, draw in compare_report.FIGURES.items()),
+        provenance(compared.records.header, "minilora compare"),
+        *(_table(grid(compared)) for grid in (comparison_report.quality_grid, comparison_report.cost_grid)),
+        *(_figure(name, draw.__doc__) for name, draw in comparison_report.FIGURES.items()),
     ]
     large = measured_studies(root, LARGE)
     for name, study in measured_studies(root).items():
@@ -142,6 +143,11 @@ def page(root: Path = ROOT) -> str:
     parts += ["## The planner beside published figures", "`minilora plan`; arithmetic, so that no machine matters."]
     parts.append(_table(planned_grid()))
     return "\n\n".join(parts) + "\n"
+
+
+def measured_comparison(root: Path = ROOT) -> comparison_report.ComparisonResult:
+    """Every method on the package's base."""
+    return comparison_report.ComparisonResult(Records.read(root / PACKAGED / COMPARISON, comparison.KIND))
 
 
 def measured_curves(root: Path = ROOT) -> dict[str, CurveResult]:
@@ -261,7 +267,7 @@ def planned_grid() -> Grid:
             show_bytes(row.planned),
             f"{row.planned / row.published - 1:+.1%}",
         )
-        for row in planner.published()
+        for row in published()
     ]
     header = ("what", "source", "published", "planned", "difference")
     return Grid("Memory and files", header, rows, "GB are 10⁹ bytes.")
@@ -288,9 +294,8 @@ def _figure(name: str, words: str | None) -> str:
 
 def write(root: Path = ROOT) -> None:
     """Write the page and its figures, and bring the marked numbers of all texts up to date."""
-    records = Records.read(root / PACKAGED / COMPARISON, compare.KIND)
     write_atomic(root / PAGE, page(root).encode())
-    save_all(compare_report.FIGURES, records, root / FIGURES)
+    save_all(comparison_report.FIGURES, measured_comparison(root), root / FIGURES)
     for name, study in measured_studies(root).items():
         save_all({f"study-{name}": STUDIES[name].figure}, study, root / FIGURES)
     for subject, result in founding.Founding(root / RECORDS).results.items():

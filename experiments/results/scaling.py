@@ -13,7 +13,7 @@ def read(path: Path) -> list[dict]:
     """The measured points in the file at `path`, in order. FormatError for any other file.
 
     ranks of 0 are one process with a thread a core. mbit and delay (seconds) are of the link, None of memory. step,
-    compute, sum (of gradients), overlapped (a step whose sums go on beside backward) and predicted are seconds.
+    compute, sum (of gradients) and predicted are seconds.
     """
     return list(Records.read(path, KIND).rows.values())
 
@@ -43,7 +43,6 @@ def grid(rows: list[dict]) -> Grid:
                 f"{1000 * row['step']:,.0f}",
                 f"{one_core(rows, row['method']) / row['step']:.2f}",
                 f"{row['sum'] / row['step']:.1%}".replace("%", " %") if several else "–",
-                f"{1000 * row['overlapped']:,.0f}" if several and row["mbit"] is not None else "–",
                 f"{1000 * row['predicted']:,.0f}" if several else "–",
                 f"{row['predicted'] / row['step'] - 1:+.0%}".replace("%", " %").replace("-", "−") if several else "–",
             )
@@ -55,10 +54,9 @@ def grid(rows: list[dict]) -> Grid:
         "Milliseconds of a step of 16 × 128 tokens, hidden size 256, 4 layers; LoRA of rank 8 on q and v. Threads: one "
         "process with two; a rank has one thread. Speed: as a multiple of one core's. Sum: the share of the step in "
         f"which gradients are summed: {show_bytes(full)} for full fine-tuning and {lora / 1000:.0f} kB for LoRA, "
-        f"{full / lora:.0f} times fewer. Overlapped: the step when sums go on beside backward, as they do between "
-        "machines. Model: `minilora.plan.cluster.step_seconds`, for the step that is not overlapped."
+        f"{full / lora:.0f} times fewer. Model: `minilora.plan.cluster.step_seconds`."
     )
-    header = ("ranks", "method", "link", "step", "speed", "sum", "overlapped", "model", "off")
+    header = ("ranks", "method", "link", "step", "speed", "sum", "model", "off")
     return Grid("Data-parallel steps", header, lines, caption)
 
 
@@ -87,12 +85,7 @@ def further(rows: list[dict]) -> str:
     """What the table says besides."""
     at = _by_setting(rows)
     two, threads = (at[ranks, "full", None, 0.0]["step"] for ranks in (2, 0))
-    wide = at[2, "full", 1000, 0.0]
-    saved = 1 - wide["overlapped"] / wide["step"]
-    return (
-        f"Over 1 Gbit/s, summing beside backward saves {100 * saved:.0f} % of a step of full fine-tuning. Two ranks of "
-        f"one thread reach {threads / two:.2f} times the speed of one process with two threads."
-    )
+    return f"Two ranks of one thread reach {threads / two:.2f} times the speed of one process with two threads."
 
 
 def _by_setting(rows: list[dict]) -> dict[tuple, dict]:

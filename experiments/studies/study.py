@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from minilora.errors import escape, print_notes
-from minilora.measure.base import QUICK_BASE
-from minilora.measure.bench import Bench, Settings
+from experiments.bench import Bench, Settings
+from minilora.demo.base import QUICK_BASE
+from minilora.errors import escape
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
+from minilora.measure.results import Result
 from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_count, show_share, show_signed
 from minilora.train import recipes
 from minilora.train.loop import History, TrainConfig
 from minilora.train.methods import Options
-from minilora.train.progress import progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ class StudySettings(Settings):
         return replace(self, model="smollm2", seeds=(0,), rates=2, **settings | changes)
 
 
-class Study:
+class Study(Result):
     """A question and how it is answered: a class each. An instance is what records of it say."""
 
     name: ClassVar[str]
@@ -73,7 +73,7 @@ class Study:
             cls.large = cls.full.large()
 
     def __init__(self, records: Records):
-        self.records, self.settings = records, records.header["settings"]
+        super().__init__(records)
         self.values, self.kinds = self.settings["values"], self.settings["kinds"]
 
     @staticmethod
@@ -115,15 +115,15 @@ class Study:
         """
         source = recipes.path_of_model(settings.model or recipes.BASE)
         records = Records.open(Path(out) / RECORDS, cls.kind, asdict(settings), resume, overwrite)
-        print_notes(records.notes)
         tests = ("test_characters", "validation_characters", "test_examples")
         folder = source if settings.base is None else settings.base.cached()[0]
         lab = Lab(folder, **{name: getattr(settings, name) for name in tests})
-        bench, cells = StudyBench(settings, lab, records), cls.cells(settings)
-        with progress_bar(cls.name, len(cells)) as advance:
-            for key in cells:
-                bench.cell(key, *((cls.measure_base, bench) if key == ("base",) else (cls.measure, bench, *key)))
-                advance(1, " ".join(map(str, key)))
+        bench = StudyBench(settings, lab, records)
+
+        def measure(*key: Any) -> dict:
+            return cls.measure_base(bench) if key == ("base",) else cls.measure(bench, *key)
+
+        records.complete(cls.cells(settings), measure, cls.name)
         return records
 
     # What the cells whose key begins with `start` say
@@ -131,10 +131,6 @@ class Study:
     @property
     def base(self) -> dict:
         return next(self.records.of("base"))
-
-    def spread(self, number: str, *start, scale: float = 1) -> Spread:
-        """A number over the seeds."""
-        return Spread.of(scale * row[number] for row in self.records.of(*start))
 
     def gained(self, *start) -> Spread:
         """Bits per character fewer on the domain than the base needs."""

@@ -6,7 +6,7 @@ See lessons/pages.py.
 from experiments.results.page import measured_curves
 
 CURVE = measured_curves()["reviews"]
-SIZES = CURVE.measured("trained", "lora")
+SIZES = CURVE.parts("trained", "lora")
 TITLE = "Prompt or fine-tune?"
 BODY = f"""
 <p>SmolLM2-135M is to say whether film reviews are positive or negative. You may put labelled examples into the
@@ -42,7 +42,7 @@ lowest and the highest.</span></figcaption></figure>
 def data() -> dict:
     """What the record has of prompts, of LoRA and of their costs, and what it says to do."""
     prompts = []
-    for k in CURVE.measured("prompt"):
+    for k in CURVE.parts("prompt"):
         spreads = (CURVE.reached("prompt", k), CURVE.calibrated("prompt", k))
         accuracy = round(max(spread.mean for spread in spreads if spread), 2)
         prompts.append({"examples": k, "accuracy": accuracy, "ms": round(CURVE.cost("prompt", k)["milliseconds"], 1)})

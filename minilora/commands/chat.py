@@ -24,11 +24,11 @@ def add(parser: common.Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import recipes
+    from minilora.train.load import load_model
     from minilora.train.session import ChatSession
 
     source = MODEL if arguments.model is arguments.adapter is None else arguments.model
-    model, tokenizer = recipes.load_model(source, arguments.adapter, strength=arguments.strength)
+    model, tokenizer = load_model(source, common.adapters(arguments), strength=arguments.strength)
     print_notes(getattr(model, "notes", []))
     how = common.drawing(arguments, temperature=0)
     session = ChatSession(model, tokenizer, arguments.system, arguments.max_new_tokens, **how)

@@ -11,9 +11,10 @@ import json
 import os
 import re
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import zip_longest
 from shutil import get_terminal_size
 from textwrap import fill
@@ -28,7 +29,7 @@ from minilora.train.schedule import SCHEDULES
 T = TypeVar("T")
 
 DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
-DATA_OR_CHAT = f"{DATA}; a .jsonl file of conversations, or a task of `minilora tasks list`, such as reviews or r8"
+CHATS = "conversations (.jsonl), or a task (reviews)"
 
 
 FOREIGN = {  # flags of transformers, PEFT, TRL and llama.cpp, by ours that do the same
@@ -84,10 +85,17 @@ _NUMBER = re.compile(r"-\.?[0-9].*")  # a value, right or wrong, that is no flag
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help of at most 80 columns, also in a wide terminal."""
+    """Help of at most 80 columns, also in a wide terminal, in which a flag takes a line where that is possible."""
 
     def __init__(self, prog: str, **kwargs: Any):
-        super().__init__(prog, width=min(get_terminal_size().columns, 80) - 2, **kwargs)
+        super().__init__(prog, width=min(get_terminal_size().columns, 80) - 2, max_help_position=25, **kwargs)
+
+    def _format_usage(self, usage, actions, groups, prefix):
+        """Show what must be given; a list of all flags follows."""
+        if usage is not None:
+            return super()._format_usage(usage, actions, groups, prefix)
+        required = [action for action in actions if action.required or not action.option_strings]
+        return super()._format_usage(usage, required, [], prefix).rstrip() + " [flags]\n\n"
 
     def _fill_text(self, text, width, indent):
         """Wrap each line of a description or epilog by itself: lists and examples keep their lines."""
@@ -101,12 +109,16 @@ class Parser(argparse.ArgumentParser):
 
     add: gives the parser its flags; called when the parser is first used.
     gone: commands that there were, alone or with a flag, each with what does its work now.
+
+    A command may append to `before` what is to look at its arguments before they are parsed.
     """
 
     def __init__(
         self, add: Callable[[Parser], None] = lambda parser: None, gone: Mapping[str, str] | None = None, **kwargs: Any
     ):
-        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **kwargs)
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, add_help=False, **kwargs)
+        self.add_argument("-h", "--help", action="help", help=SUPPRESS)
+        self.before: list[Callable[[Sequence[str]], None]] = []
         self._add, self._gone = add, gone or {}
 
     def complete(self) -> None:
@@ -122,9 +134,16 @@ class Parser(argparse.ArgumentParser):
             if args[:1] == [command] and {*flags} <= {argument.partition("=")[0] for argument in args}:
                 raise MiniloraError(f"{self.prog} {typed} is gone: {instead}")
         self._check_flags(args)
-        if "--config" in self._option_string_actions:
-            self._take_settings(args)
+        for look_at in self.before:
+            look_at(args)
         return super().parse_known_args(args, namespace)
+
+    def format_help(self):
+        """Format the help with no empty line between groups of flags."""
+        return re.sub(r"(\n +[^\n]*)\n\n(?=[^\n]+:\n  -)", r"\1\n", super().format_help())
+
+    def add_subparsers(self, **kwargs):
+        return super().add_subparsers(prog=self.prog, **kwargs)
 
     def _check_flags(self, args: Sequence[str]) -> None:
         """Before anything is missed, the flags that this parser is to read: those before a command's name, or all."""
@@ -136,15 +155,6 @@ class Parser(argparse.ArgumentParser):
                 continue  # a value
             if flag not in self._option_string_actions:
                 self.error(f"unknown flag {flag}{self._suggestion(flag)}")
-
-    def _take_settings(self, args: Sequence[str]) -> None:
-        """Make the settings of a run the defaults: of the run that --resume goes on with, else of --config's."""
-        out = _value_of("--out", args) if "--resume" in args else None
-        resumes = bool(out) and os.path.lexists(os.path.join(str(out), "run.json"))
-        if run := out if resumes else _value_of("--config", args):
-            from minilora.commands import rerun  # with NumPy, which --help does without
-
-            rerun.set_defaults(run, self._actions, args, resumes)
 
     def _suggestion(self, flag: str) -> str:
         """Ask for the flag of this parser that does what `flag` does elsewhere, or that is spelled most like it."""
@@ -181,7 +191,7 @@ class Parser(argparse.ArgumentParser):
         (file or sys.stderr).write(message)
 
 
-def _value_of(flag: str, args: Sequence[str]) -> str | None:
+def value_of(flag: str, args: Sequence[str]) -> str | None:
     """What a flag is given in `args`; None where it is not there."""
     pairs = zip_longest(args, args[1:], fillvalue="")
     return next((a.partition("=")[2] or after for a, after in pairs if a.partition("=")[0] == flag), None)
@@ -204,17 +214,13 @@ def share(text: str) -> float:
     return _checked(float, fields.checked(None, "above 0 and at most 1", lambda part: 0 < part <= 1))(text)
 
 
-def weighted_adapter(text: str) -> tuple[str, float]:
-    """A flag's type: FOLDER, or FOLDER=WEIGHT."""
+def adapter_folder(text: str) -> str:
+    """A flag's type: the folder of an adapter."""
     if not text:
         raise ArgumentTypeError("must not be empty")
-    folder, equals, weight = text.rpartition("=")
-    if not equals or os.path.isdir(text):
-        return text, 1.0
-    with suppress(ArgumentTypeError):
-        if folder:
-            return folder, number()(weight)
-    raise ArgumentTypeError(f"must be a folder, or one with a number as its weight, such as runs/a=0.5, not {text}")
+    if re.fullmatch(r".+=[-+0-9.e]+", text) and not os.path.isdir(text):
+        raise ArgumentTypeError(f"must be a folder, not {text}: for weights use peft.load_adapters in Python")
+    return text
 
 
 def choice(names: Iterable[str]) -> Callable[[str], str]:
@@ -240,115 +246,110 @@ def _checked(convert: Callable[[str], T], checked_field: Any) -> Callable[[str],
 # Flags
 
 
-def add_json(parser: Parser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def add_resume(parser: Parser, what: str) -> None:
+def add_resume(parser: argparse._ActionsContainer, what: str) -> None:
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--resume", action="store_true", help=f"go on with the {what} in --out")
+    either.add_argument("--resume", action="store_true", help=f"go on with the {what} in --out, by its settings")
     either.add_argument("--overwrite", action="store_true", help=f"replace the {what} in --out")
 
 
-def add_model(parser: Parser, adapter: bool = True, base: str = "base") -> None:
-    """base: the model where neither --model nor --adapter names one."""
+def add_model(parser: argparse._ActionsContainer, adapter: bool = True, base: str = "base") -> None:
+    """base: the model if neither --model nor --adapter names one."""
     default = f"that of --adapter, else {base}" if adapter else base
-    parser.add_argument(
-        "--model",
-        default=None if adapter else base,
-        help=f"base (comes with the package), a name of `models list`, a folder or a .gguf file (default: {default})",
-    )
+    words = f"a name of `models list`, a folder or a .gguf file (default: {default})"
+    parser.add_argument("--model", default=None if adapter else base, help=words)
     if adapter:
-        parser.add_argument(
-            "--adapter",
-            action="append",
-            type=weighted_adapter,
-            metavar="FOLDER[=WEIGHT]",
-            help="adapter to put on the model; given several times, LoRA adapters are added up, each times its weight "
-            "(default: 1)",
-        )
-        parser.add_argument(
-            "--strength", type=number(), default=1.0, help="multiplies what the adapter changes; 0 is the model alone"
-        )
+        words = "adapter to put on the model; given several times, LoRA adapters are added up"
+        parser.add_argument("--adapter", action="append", type=adapter_folder, metavar="FOLDER", help=words)
+        words = "multiplies what the adapter changes; 0 is the model alone"
+        parser.add_argument("--strength", type=number(), default=1.0, metavar="X", help=words)
+
+
+def adapters(arguments: Namespace) -> list[tuple[str, float]] | None:
+    """The flags --adapter as `load_model` takes them."""
+    return [(folder, 1.0) for folder in arguments.adapter] if arguments.adapter else None
 
 
 def add_drawing(parser: Parser, temperature: str) -> None:
     """How an answer is drawn, token by token. temperature: its default, in words."""
-    parser.add_argument("--temperature", type=number(least=0), help=f"0 is greedy (default: {temperature})")
-    parser.add_argument("--top-k", type=whole(1), help="draw among so many of the likeliest tokens")
-    parser.add_argument("--top-p", type=share, help="draw among the likeliest that reach this share together")
+    words = f"0 is greedy (default: {temperature})"
+    parser.add_argument("--temperature", type=number(least=0), metavar="X", help=words)
+    parser.add_argument("--top-k", type=whole(1), metavar="N", help="draw among so many of the likeliest tokens")
+    words = "draw among the likeliest that reach this share together"
+    parser.add_argument("--top-p", type=share, metavar="SHARE", help=words)
     add_seed(parser)
 
 
 def drawing(arguments: Namespace, temperature: float) -> dict[str, Any]:
-    """The flags of `add_drawing` as arguments of `generate`, with look-up where it is greedy. temperature: where none
-    was asked for.
-    """
+    """The flags of `add_drawing` as arguments of `generate`, with look-up if it is greedy. temperature: the default."""
     from minilora.models.lookup import NUM_TOKENS
 
-    given = {name: getattr(arguments, name) for name in ("temperature", "top_k", "top_p", "seed")}
-    if given["temperature"] is None:
-        given["temperature"] = temperature
-    return given | {"prompt_lookup_num_tokens": None if given["temperature"] else NUM_TOKENS}
+    settings = {name: getattr(arguments, name) for name in ("temperature", "top_k", "top_p", "seed")}
+    if settings["temperature"] is None:
+        settings["temperature"] = temperature
+    return settings | {"prompt_lookup_num_tokens": None if settings["temperature"] else NUM_TOKENS}
 
 
-def add_seed(parser: Parser) -> None:
-    parser.add_argument("--seed", type=whole(0), default=0, help="of all that is drawn (default: %(default)s)")
+def add_seed(parser: argparse._ActionsContainer) -> None:
+    words = "of all that is drawn (default: %(default)s)"
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help=words)
 
 
-def add_batch(parser: Parser, batch_size: int, seq_len: int | None = 128) -> None:
-    """seq_len: None where it depends on the data."""
-    parser.add_argument(
-        "--batch-size", type=whole(1), default=batch_size, help="sequences per step (default: %(default)s)"
-    )
-    by_data = "as many as the longest conversation, up to 512; 128 for a text"
-    parser.add_argument(
-        "--seq-len", type=whole(2), default=seq_len, help=f"tokens per sequence (default: {seq_len or by_data})"
-    )
+def add_seq_len(parser: argparse._ActionsContainer, default: int | None) -> None:
+    """default: None if it depends on the data."""
+    by_data = "128; of conversations up to 512"
+    words = f"tokens per sequence (default: {default or by_data})"
+    parser.add_argument("--seq-len", type=whole(2), default=default, metavar="N", help=words)
 
 
-def add_training(parser: Parser, batch_size: int, steps: int | None, seq_len: int | None = 128) -> None:
-    """steps: the default, which the command fills in. steps, seq_len: None where they depend on the data."""
-    parser.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
-    parser.add_argument(
-        "--config",
-        metavar="RUN",
-        help="a run's folder or run.json: its settings, but for what flags say and what follows from that",
-    )
-    length = parser.add_mutually_exclusive_group()
-    by_data = "2 epochs of conversations, but 60 to 600 steps; 200 for a text"
-    length.add_argument("--steps", type=whole(1), help=f"(default: {steps or by_data})")
-    length.add_argument("--epochs", type=number(above=0), help="passes over the training data, in place of --steps")
-    add_batch(parser, batch_size, seq_len)
-    parser.add_argument(
-        "--accumulate", type=whole(1), default=1, help="batches whose gradients make a step (default: %(default)s)"
-    )
-    parser.add_argument("--warmup", type=whole(0), help="steps to the peak of --lr (default: a twentieth of all)")
-    parser.add_argument("--eval-every", type=whole(1), help="steps between evaluations (default: about 10 in a run)")
-    parser.add_argument(
-        "--eval-examples",
-        type=whole(1),
-        help="sequences of the validation part that each evaluation takes (default: so many that it is a small share "
-        "of the time)",
-    )
-    parser.add_argument(
-        "--patience", type=whole(0), default=0, help="stop after so many evaluations without a gain (default: never)"
-    )
+def add_batch_size(parser: argparse._ActionsContainer, default: int) -> None:
+    words = "sequences per step (default: %(default)s)"
+    parser.add_argument("--batch-size", type=whole(1), default=default, metavar="N", help=words)
+
+
+def add_training(parser: Parser) -> None:
+    """The flags of `pretrain` and `finetune` that are no longer the first to think of, in two groups."""
+    training = parser.add_argument_group("training")
+    words = "batches whose gradients make a step (default: %(default)s)"
+    training.add_argument("--accumulate", type=whole(1), default=1, metavar="N", help=words)
+    words = "steps to the peak of --lr (default: a 20th of all)"
+    training.add_argument("--warmup", type=whole(0), metavar="N", help=words)
     for flag, names, default in (("--schedule", SCHEDULES, "cosine"), ("--optimizer", OPTIMIZERS, "adamw")):
-        parser.add_argument(
-            flag, type=choice(names), default=default, help=f"{', '.join(names)} (default: %(default)s)"
-        )
-    add_seed(parser)
-    parser.add_argument(
-        "--save-every", type=whole(0), default=100, help="steps between checkpoints (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--checkpointing",
-        action="store_true",
-        help="compute blocks again in backward: less memory, a quarter to a half more time",
-    )
-    add_resume(parser, "run")
-    add_json(parser)
+        words = f"{', '.join(names)} (default: %(default)s)"
+        training.add_argument(flag, type=choice(names), default=default, metavar="NAME", help=words)
+    words = "compute blocks twice: less memory, a third more time"
+    training.add_argument("--checkpointing", action="store_true", help=words)
+    add_seed(training)
+    run = parser.add_argument_group("run")
+    words = "steps between evaluations (default: some 10 in all)"
+    run.add_argument("--eval-every", type=whole(1), metavar="N", help=words)
+    words = "stop after so many evaluations without a gain"
+    run.add_argument("--patience", type=whole(0), default=0, metavar="N", help=words)
+    words = "steps between checkpoints (default: %(default)s)"
+    run.add_argument("--save-every", type=whole(0), default=100, metavar="N", help=words)
+    add_resume(run, "run")
+    add_json(run)
+    parser.before.append(partial(_take_settings, parser))
+
+
+def add_length(flags: argparse._ActionsContainer, steps: str) -> None:
+    """How long to train. steps: the default, in words."""
+    length = flags.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=whole(1), metavar="N", help=f"(default: {steps})")
+    words = "passes over the training data, in place of --steps"
+    length.add_argument("--epochs", type=number(above=0), metavar="X", help=words)
+
+
+def _take_settings(parser: Parser, args: Sequence[str]) -> None:
+    """Make the settings of a run that is resumed the defaults of the flags."""
+    out = value_of("--out", args)
+    if "--resume" in args and out and os.path.lexists(os.path.join(out, "run.json")):
+        from minilora.commands import rerun  # with NumPy, which --help does without
+
+        rerun.set_defaults(out, parser._actions, args)
 
 
 # Input and results

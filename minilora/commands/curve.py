@@ -11,7 +11,7 @@ from minilora.commands.common import Parser, add_json, add_model, add_resume, wh
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora curve --data mine.jsonl --model smollm2 --out runs/curve"
     add_model(parser, adapter=False, base="smollm2")
-    data = "a .jsonl file of prompts and responses, some 50 or more without --test, or a name of minilora tasks list"
+    data = "a .jsonl file of prompts and responses, some 50 or more without --test, or a name of minilora models list"
     parser.add_argument("--data", required=True, help=data)
     held_out = "a .jsonl file of at least 10 held-out examples (default: the task's own, or a fifth of --data)"
     parser.add_argument("--test", help=held_out)

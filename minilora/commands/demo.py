@@ -24,7 +24,6 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument("--jsonl", metavar="FILE", help="with --model: your own questions with answers, see finetune")
     parser.add_argument("--test", metavar="FILE", help="with --jsonl: questions to test on (default: a tenth of it)")
-    parser.add_argument("--text", metavar="FILE", help="with --model: your own text")
     add_json(parser)
 
 
@@ -32,16 +31,16 @@ def run(arguments: Namespace) -> None:
     out, settings = Path(arguments.out), {name: getattr(arguments, name) for name in ("quick", "seed")}
     settings["as_json"] = arguments.json
     if arguments.model is not None:
-        if arguments.own is not None or None not in (arguments.jsonl, arguments.text):
-            raise MiniloraError("with --model give at most one of --jsonl and --text, and no --with")
+        if arguments.own is not None:
+            raise MiniloraError("--with goes without --model: it is code for the base that the demo pretrains")
         if arguments.test is not None and arguments.jsonl is None:
             raise MiniloraError("--test goes with --jsonl: it holds questions about what that teaches")
         from minilora.demo import teach
 
-        teach.run(out, arguments.model, **settings, jsonl=arguments.jsonl, text=arguments.text, test=arguments.test)
+        teach.run(out, arguments.model, **settings, jsonl=arguments.jsonl, test=arguments.test)
         return
-    if any(given is not None for given in (arguments.jsonl, arguments.text, arguments.test)):
-        raise MiniloraError("--jsonl, --test and --text go with --model: they are what a pretrained model is taught")
+    if arguments.jsonl is not None or arguments.test is not None:
+        raise MiniloraError("--jsonl and --test go with --model: they are what a pretrained model is taught")
     from minilora.demo.story import run_demo
 
     if arguments.own is None:

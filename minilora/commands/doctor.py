@@ -13,7 +13,7 @@ from minilora.commands.common import Parser, add_json, print_result
 from minilora.errors import MiniloraError
 from minilora.gradcheck import gradcheck
 from minilora.tensor import Tensor
-from minilora.train import recipes
+from minilora.train.load import base_folder
 
 
 def add(parser: Parser) -> None:
@@ -39,7 +39,7 @@ def examine() -> dict[str, str]:
         "disk free": f"{shutil.disk_usage('.').free / 2**30:.1f} GiB here",
         "backend": backend.name,
         "cupy": _cupy(),
-        "base model": "here" if (recipes.base_folder() / "config.json").is_file() else "missing",
+        "base model": "here" if (base_folder() / "config.json").is_file() else "missing",
     }
     rng = np.random.default_rng(0)
     q, k, v = (Tensor(backend.asarray(rng.standard_normal((1, 2, 5, 4))), requires_grad=True) for _ in range(3))

@@ -7,12 +7,15 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from minilora.commands.common import (
-    DATA_OR_CHAT,
+    CHATS,
+    DATA,
     Parser,
-    add_batch,
+    adapters,
+    add_batch_size,
     add_json,
     add_model,
     add_seed,
+    add_seq_len,
     choice,
     print_result,
     whole,
@@ -28,58 +31,63 @@ SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest e
 
 def add(parser: Parser) -> None:
     parser.epilog = (
-        "Of conversations whose responses are few and recur (at most 20 different ones, 3 times each on average), the "
-        "accuracy is measured: the answer is the likeliest response. Of others, the greedy answer is compared by "
-        "exact match and by the F1 of its words. An adapter is measured in the sequence length of its training.\n\n"
+        "Of conversations with few, recurring responses (at most 20, 3 times each on\naverage), the answer is the "
+        "likeliest response, and the accuracy is measured;\nof others the greedy answer, by exact match and the F1 of "
+        "its words.\n\n"
         "examples:\n"
         "  minilora evaluate --adapter runs/numpy --data numpy-docs\n"
         "  minilora evaluate --model smollm2 --data r8 --shots 4 --shots-from r8"
     )
-    add_model(parser)
-    parser.add_argument("--data", required=True, help=DATA_OR_CHAT)
-    parser.add_argument(
-        "--split",
-        type=choice(("train", "validation", "test", "all")),
-        help="which part of it (default: test; all of a .jsonl file that the model was not trained on)",
-    )
-    parser.add_argument("--examples", type=whole(1), help="measure at most so many conversations (default: all)")
-    parser.add_argument("--shots", type=whole(0), default=0, help="conversations in front of each question")
-    parser.add_argument("--shots-from", help="the .jsonl file that they are drawn from")
-    add_batch(parser, batch_size=16, seq_len=None)
-    add_seed(parser)
-    add_json(parser)
+    flags = parser.add_argument_group("flags")
+    add_model(flags)
+    flags.add_argument("--data", required=True, help=f"{DATA}; {CHATS}")
+    words = "part to measure (default: test; all of a .jsonl file that the model was not trained on)"
+    flags.add_argument("--split", type=choice(("train", "validation", "test", "all")), help=words)
+    words = "measure at most so many conversations (default: all)"
+    flags.add_argument("--examples", type=whole(1), metavar="N", help=words)
+    words = "conversations in front of each question"
+    flags.add_argument("--shots", type=whole(0), default=0, metavar="N", help=words)
+    flags.add_argument("--shots-from", metavar="FILE", help="the .jsonl file that they are drawn from")
+    add_batch_size(flags, 16)
+    add_seq_len(flags, None)
+    add_seed(flags)
+    add_json(flags)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import recipes, tasks
+    from minilora.train import catalog
+    from minilora.train.answers import is_chat_data
+    from minilora.train.load import path_of_model
+    from minilora.train.save import training_of
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
-    arguments.data = tasks.resolve(arguments.data, "test")
-    folders = [folder for folder, _ in arguments.adapter or ()]
-    folders += [recipes.path_of_model(arguments.model)] if arguments.model else []
-    trainings = [found for folder in folders if (found := recipes.training_of(folder))]
-    (_conversations if recipes.is_chat_data(arguments.data) else _text)(arguments, trainings)
+    arguments.data = catalog.resolve(arguments.data, "test")
+    folders: list = list(arguments.adapter or ())
+    folders += [path_of_model(arguments.model)] if arguments.model else []
+    trainings = [training for folder in folders if (training := training_of(folder))]
+    (_conversations if is_chat_data(arguments.data) else _text)(arguments, trainings)
 
 
 def _text(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.data import corpora
-    from minilora.train import recipes
+    from minilora.data.tokenizer import encode_documents
+    from minilora.train.load import load_model
+    from minilora.train.text import Text
 
     if arguments.shots or arguments.examples:
         raise MiniloraError(f"--{'shots' if arguments.shots else 'examples'} is for a .jsonl file of conversations")
     corpus, split = corpora.load(arguments.data), arguments.split or "test"
-    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
+    model, tokenizer = load_model(arguments.model, adapters(arguments), strength=arguments.strength)
     print_notes([*corpus.notes, *getattr(model, "notes", [])])
     documents = corpus.documents if split == "all" else getattr(corpora.split(corpus), split)
-    none = recipes.encode_documents(tokenizer, [])
-    stream = recipes.encode_documents(tokenizer, documents)
-    facts = _bits(arguments, model, recipes.Text(corpus.name, corpus.sha256, none, none, stream), trainings, split)
-    unit, part = recipes.Text.unit, "" if split == "all" else f"the {split} part of "
+    none, stream = encode_documents(tokenizer, []), encode_documents(tokenizer, documents)
+    facts = _bits(arguments, model, Text(corpus.name, corpus.sha256, none, none, stream), trainings, split)
+    part = "" if split == "all" else f"the {split} part of "
     print_result(
         arguments,
         facts,
-        f"{facts['bits_per_character']:.4f} {unit} on {part}{corpus.name} "
+        f"{facts['bits_per_character']:.4f} {Text.unit} on {part}{corpus.name} "
         f"({stream.characters:,} characters, {len(stream.ids):,} tokens)",
     )
 
@@ -88,15 +96,17 @@ def _bits(arguments: Namespace, model: Any, data: Any, trainings: list[dict], sp
     """Bits per character of the test part of `data`, in the length that the model was trained with, and what it has."""
     from minilora.plan.activations import Step
     from minilora.plan.fits import check_fits
-    from minilora.train import defaults, recipes
+    from minilora.train import defaults
+    from minilora.train.evaluate import evaluator
+    from minilora.train.text import check_length, longest, num_examples
 
     stream, trained_with = data.test, next(iter(trainings), {}).get("seq_len")
     known = trained_with if isinstance(trained_with, int) else None
     seq_len = arguments.seq_len or known or defaults.seq_len_for(model, data)
-    recipes.check_length(model, data, seq_len)
-    length = recipes.longest(data, seq_len)
-    check_fits(model.config, None, Step(min(arguments.batch_size, recipes.num_examples(stream, length)), length))
-    bits = recipes.evaluator(model, stream, seq_len, arguments.batch_size, "bits")()
+    check_length(model, data, seq_len)
+    length = longest(data, seq_len)
+    check_fits(model.config, None, Step(min(arguments.batch_size, num_examples(stream, length)), length))
+    bits = evaluator(model, stream, seq_len, arguments.batch_size, "bits")()
     if not isfinite(bits):
         raise MiniloraError(f"the evaluation is {bits}: the model's weights or an adapter's strength are of no use")
     return {
@@ -116,23 +126,25 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.measure.held_out import draw_shots, select
     from minilora.measure.task_report import confusion_grid, score_lines
     from minilora.show.grids import drawn
-    from minilora.train import recipes, tasks
+    from minilora.train import catalog
+    from minilora.train.answers import Chats
+    from minilora.train.load import load_model
 
     source, seed = arguments.data, arguments.seed
-    pool = chat.read_jsonl(tasks.resolve(arguments.shots_from)) if arguments.shots else []
+    pool = chat.read_jsonl(catalog.resolve(arguments.shots_from)) if arguments.shots else []
     chosen = select(source, arguments.split, trainings, arguments.examples, seed, pool)
     shots = draw_shots(pool, arguments.shots, seed, chosen.conversations)
-    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
+    model, tokenizer = load_model(arguments.model, adapters(arguments), strength=arguments.strength)
     print_notes([*getattr(model, "notes", []), *chosen.notes])
     tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), chosen.conversations)
     none = chat.ChatTokens([], [])
-    facts = _bits(arguments, model, recipes.Chats(source, chosen.sha256, none, none, tokens), trainings, chosen.split)
+    facts = _bits(arguments, model, Chats(source, chosen.sha256, none, none, tokens), trainings, chosen.split)
     count = len(chosen.conversations)
     facts |= {"conversations": count, "of": chosen.of, "trained_on": chosen.trained_on, "shots": len(shots)}
     part = "" if chosen.split == "all" else f"the {chosen.split} part of "
     of = f"{count:,} of {chosen.of:,}" if count < chosen.of else f"{count:,}"
     lines = [
-        f"{facts['bits_per_character']:.4f} {recipes.Chats.unit} on {part}{source} "
+        f"{facts['bits_per_character']:.4f} {Chats.unit} on {part}{source} "
         f"({of} conversations, {tokens.characters:,} characters, {len(tokens.ids):,} tokens)"
     ]
     score = _score(arguments, model, tokenizer, chosen, shots)

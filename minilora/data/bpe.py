@@ -8,15 +8,14 @@ in each word, in the order in which they were learned.
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from types import SimpleNamespace
 from typing import Any
 
+from minilora.data.pretokenization import GPT2, gpt2_words
 from minilora.errors import FormatError
 
 # A token is written with one visible character per byte; the bytes that have none get one from 256 on (a space: Ġ).
@@ -24,31 +23,6 @@ _VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in _VISIBLE]
 CHARACTERS = {byte: chr(byte) for byte in _VISIBLE} | {byte: chr(256 + i) for i, byte in enumerate(_OTHERS)}
 _BYTE_OF = {character: byte for byte, character in CHARACTERS.items()}
-
-# GPT-2's words: an English ending; letters, digits or signs, with the space before them; white space.
-_WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII)
-
-
-class _StandIns(dict[int, str]):
-    """For each character an ASCII one of its kind, so that _WORD need not list the letters and digits of Unicode."""
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        if code < 128:
-            self[code] = "!" if 0x1C <= code <= 0x1F else character  # these four are white space in Python alone
-        else:
-            signs = "\t" if character.isspace() else "!"
-            self[code] = {"L": "A", "N": "0"}.get(unicodedata.category(character)[0], signs)
-        return self[code]
-
-
-_STAND_INS = _StandIns()
-
-
-def words(text: str) -> Iterator[tuple[int, str]]:
-    """The words of a text, which together are the text, each after the place where it begins."""
-    for match in _WORD.finditer(text.translate(_STAND_INS)):
-        yield match.start(), text[match.start() : match.end()]
 
 
 def merged(parts: Sequence[str], pair: tuple[str, str]) -> list[str]:
@@ -67,7 +41,7 @@ def learn(texts: Iterable[str], vocab: dict[str, int], vocab_size: int) -> list[
 
     Of pairs that are as frequent, the one with the smaller ids comes first.
     """
-    frequency = Counter(word for text in texts for _, word in words(text))
+    frequency = Counter(word for text in texts for _, word in gpt2_words(text))
     parts_of = {word: [CHARACTERS[byte] for byte in word.encode()] for word in frequency}
     counts: Counter[tuple[str, str]] = Counter()
     found_in: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
@@ -94,14 +68,17 @@ def learn(texts: Iterable[str], vocab: dict[str, int], vocab_size: int) -> list[
 
 
 # A tokenizer.json without its tokens. These are the only rules that are followed here.
-RULES: dict[str, Any] = json.loads("""{
-"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-"post_processor": null,
-"decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-"model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-"end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-"vocab": {}, "merges": []}}""")
+RULES: dict[str, Any] = {
+    **{"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None},
+    "pre_tokenizer": GPT2.pre_tokenizer,
+    "post_processor": None,
+    "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+    "model": {
+        **{"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None},
+        **{"end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False},
+        **{"vocab": {}, "merges": []},
+    },
+}
 _SPECIAL = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
 
@@ -157,7 +134,9 @@ class ByteLevelBPE:
 
     def encode(self, text: str) -> SimpleNamespace:
         """`ids`, and `offsets`: which characters of the text each stands for, from and to."""
-        tokens = [(i, (at + first, at + last)) for at, word in words(text) for i, first, last in self._tokens(word)]
+        tokens = [
+            (i, (at + first, at + last)) for at, word in gpt2_words(text) for i, first, last in self._tokens(word)
+        ]
         return SimpleNamespace(ids=[i for i, _ in tokens], offsets=[offset for _, offset in tokens])
 
     def encode_batch(self, texts: Iterable[str], add_special_tokens: bool = False) -> list[SimpleNamespace]:

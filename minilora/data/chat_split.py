@@ -12,7 +12,7 @@ from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import show_path
 
-LEAST_CHOICE = 24  # validation conversations that a step is chosen by: `python -m benchmarks.choice`
+LEAST_CHOICE = 24  # validation conversations that a step is chosen by: measured, see docs/log.md
 
 
 class Splits(NamedTuple):

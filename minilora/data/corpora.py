@@ -27,7 +27,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, NoReturn
 
 from minilora.errors import FormatError, MiniloraError, did_you_mean, first_few
-from minilora.formats.atomic import open_regular, show_path
+from minilora.formats.atomic import read_bytes, show_path
 
 SIZE_LIMIT = 256 * 2**20  # bytes of a reader's text; in memory, text, pieces and token ids are about six times that
 SHORTEST = 40  # characters; a docstring below this is mostly a repetition of the object's name
@@ -85,7 +85,9 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     if name in CORPORA:
         return _documentation(name)
     if name == "-":
-        texts = {"stdin": _decode(_limited(sys.stdin.buffer.read(SIZE_LIMIT + 1), "standard input"), "standard input")}
+        raw = sys.stdin.buffer.read(SIZE_LIMIT + 1)
+        _check_size(len(raw), "standard input")
+        texts = {"stdin": _decode(raw, "standard input")}
     elif os.path.isdir(name):
         texts, strange = _read_folder(Path(name))
     elif os.path.lexists(name):
@@ -326,7 +328,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, str], list[str]]:
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_file():  # links to files are followed; FIFOs, sockets and devices are not waited for
-            raw = _read(path)
+            raw = read_bytes(path, SIZE_LIMIT)
             try:
                 texts[name] = _decode(raw, name)
                 total += len(raw)
@@ -349,21 +351,7 @@ def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]
 
 def read_file(path: str | os.PathLike[str]) -> str:
     """The text in a file of UTF-8, of at most SIZE_LIMIT bytes. MiniloraError, one line, otherwise."""
-    return _decode(_read(path), show_path(path))
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    with open_regular(path) as file:
-        _check_size(os.fstat(file.fileno()).st_size, show_path(path))
-        raw = file.read(SIZE_LIMIT + 1)
-        if raw is None:  # such as /proc/kmsg has nothing to say and would wait for more
-            raise FormatError(f"cannot read {show_path(path)}: there is nothing to read in it yet")
-        return _limited(raw, show_path(path))
-
-
-def _limited(raw: bytes, where: str) -> bytes:
-    _check_size(len(raw), where)
-    return raw
+    return _decode(read_bytes(path, SIZE_LIMIT), show_path(path))
 
 
 def _check_size(size: int, where: str) -> None:

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
+from minilora.data import bpe
+from minilora.data.pretokenization import PRETOKENIZATIONS, WRITTEN, Pretokenization
 from minilora.errors import FormatError, MiniloraError, escape, unknown
 
 TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
@@ -21,24 +24,6 @@ _MERGE_WORK = 100_000_000  # characters looked at while merges are derived from 
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
 
-# How a text is cut into words: the regular expressions of the published tokenizers, by the name that GGUF gives them.
-_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = rf"{_LETTERS}|\p{{N}}{{1,3}}|{_REST}"  # up to three digits at a time
-_QWEN2 = rf"{_LETTERS}|\p{{N}}|{_REST}"  # each digit alone
-WRITTEN = ("gpt-2", "smollm", "llama-bpe", "qwen2")  # the names that a file is given, one for each way to cut
-_GPT2, _SMOLLM = "gpt-2", "smollm"  # not a regular expression, but parts that the library has
-PRE_TOKENIZERS = {
-    "default": _GPT2,
-    "gpt-2": _GPT2,
-    "smollm": _SMOLLM,
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _QWEN2,
-}
-
 
 def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     """The tokenizers.Tokenizer of a GGUF file, and what `Tokenizer` is to know of it: `eos_token` and `bos_token` (ids,
@@ -46,7 +31,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     metadata that describes no tokenizer that is known here.
     """
     read = _Reader(metadata, where)
-    if (kind := read.text("model")) not in KINDS:
+    if (kind := read.get("model", str, "text")) not in KINDS:
         known = ", ".join(KINDS)
         raise FormatError(f"{where}: a tokenizer of the kind {escape(repr(kind))} is not supported; there are {known}")
     make, usual_bos, usual_eos = KINDS[kind]
@@ -54,7 +39,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     inner, add_bos = make(read, tokens, types)
     _add_special(inner, tokens, types)
 
-    add_bos = read.flag("add_bos_token", add_bos)
+    add_bos = read.get("add_bos_token", bool, "true or false", add_bos)
     bos = read.token("bos_token_id", len(tokens), usual_bos)
     eos = read.token("eos_token_id", len(tokens), usual_eos)
     if eos is None:
@@ -75,98 +60,62 @@ class _Reader:
     def __init__(self, metadata: dict[str, Any], where: str):
         self.metadata, self.where = metadata, where
 
-    def get(self, name: str, default: object = None) -> Any:
+    def get(self, name: str, kind: type, words: str, default: Any = None) -> Any:
         value = self.metadata.get(f"tokenizer.ggml.{name}")
-        return default if value is None else value
-
-    def wrong(self, name: str, value: object, words: str) -> FormatError:
+        value = default if value is None else value
         if value is None:
-            return FormatError(f"{self.where}: tokenizer.ggml.{name} is missing")
-        found = type(value).__name__ if isinstance(value, list | dict) else escape(repr(value))
-        return FormatError(f"{self.where}: tokenizer.ggml.{name} must be {words}, not {found}")
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self.get(name, default)
-        if not isinstance(value, str):
-            raise self.wrong(name, value, "text")
+            raise FormatError(f"{self.where}: tokenizer.ggml.{name} is missing")
+        self.check(name, type(value) is kind, words, value)  # a bool is no int here
         return value
 
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.get(name, default)
-        if not isinstance(value, bool):
-            raise self.wrong(name, value, "true or false")
-        return value
+    def check(self, name: str, is_right: bool, words: str, value: object) -> None:
+        if not is_right:
+            shown = type(value).__name__ if isinstance(value, list | dict) else escape(repr(value))
+            raise FormatError(f"{self.where}: tokenizer.ggml.{name} must be {words}, not {shown}")
 
     def token(self, name: str, size: int, default: int | None) -> int | None:
-        """A token id. A default outside of the vocabulary counts as none."""
-        value = self.get(name, default if default is not None and default < size else None)
+        """Read a token id. A default outside of the vocabulary counts as none."""
+        value = self.metadata.get(f"tokenizer.ggml.{name}")
         if value is None:
-            return None
-        if type(value) is not int or not 0 <= value < size:
-            raise self.wrong(name, value, f"the id of one of {size:,} tokens")
+            return default if default is not None and default < size else None
+        self.check(name, type(value) is int and 0 <= value < size, f"the id of one of {size:,} tokens", value)
         return value
 
-    def values(self, name: str, kinds: tuple[type, ...], words: str) -> list[Any]:
-        """A list of values of `kinds`. (A bool is no int here.)"""
-        values = self.get(name)
-        if not isinstance(values, list):
-            raise self.wrong(name, values, f"a list of {words}")
+    def values(self, name: str, kinds: tuple[type, ...], words: str, count: int | None = None) -> list[Any]:
+        """Read a list of values of `kinds`; count: one for each of so many tokens."""
+        values = self.get(name, list, f"a list of {words}")
         for index, value in enumerate(values):
-            if type(value) not in kinds:
-                raise self.wrong(f"{name}[{index}]", value, f"one of the list's {words}")
+            self.check(f"{name}[{index}]", type(value) in kinds, f"one of the list's {words}", value)
+        if count is not None and len(values) != count:
+            raise FormatError(f"{self.where}: {count:,} tokens, but {len(values):,} in tokenizer.ggml.{name}")
         return values
 
 
 def _vocabulary(read: _Reader) -> tuple[list[str], list[int]]:
-    """The tokens by id, and the type of each."""
+    """Read the tokens by id, and the type of each."""
     tokens = read.values("tokens", (str,), "texts")
     if not 0 < len(tokens) <= LARGEST:
         raise FormatError(f"{read.where}: a vocabulary of {len(tokens):,} tokens; from 1 to {LARGEST:,} are possible")
-    for index, token in enumerate(tokens):
-        try:
-            token.encode()
-        except UnicodeEncodeError as error:
-            raise FormatError(f"{read.where}: token {index} is not text that UTF-8 can hold") from error
     if len(set(tokens)) < len(tokens):
-        first: dict[str, int] = {}
-        second = next(i for i, token in enumerate(tokens) if first.setdefault(token, i) != i)
-        raise FormatError(
-            f"{read.where}: tokens {first[tokens[second]]} and {second} are both {escape(tokens[second])}"
-        )
-    if read.get("token_type") is None:
+        token = next(token for token, count in Counter(tokens).items() if count > 1)
+        raise FormatError(f"{read.where}: the token {escape(token)} appears twice")
+    if read.metadata.get("tokenizer.ggml.token_type") is None:
         return tokens, [NORMAL] * len(tokens)
-    types = read.values("token_type", (int,), "whole numbers")
-    _same_length(read, "token_type", types, tokens)
-    return tokens, types
-
-
-def _same_length(read: _Reader, name: str, values: list[Any], tokens: list[str]) -> None:
-    if len(values) != len(tokens):
-        raise FormatError(f"{read.where}: {len(tokens):,} tokens, but {len(values):,} in tokenizer.ggml.{name}")
+    return tokens, read.values("token_type", (int,), "whole numbers", len(tokens))
 
 
 def _byte_level(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
     """Byte-pair encoding on bytes, and whether a text begins with the token for that unless the file says."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer, models
 
-    name = read.text("pre", "default")
-    if name not in PRE_TOKENIZERS:
-        raise FormatError(f"{read.where}: {unknown('pre-tokenizer', name, PRE_TOKENIZERS)}")
-    pattern, vocab = PRE_TOKENIZERS[name], _ids(tokens)
-    # Llama 3 looks a whole word up before it merges its pieces.
-    model = models.BPE(vocab=vocab, merges=_merges(read, vocab), ignore_merges=pattern == _LLAMA3)
-    inner = Tokenizer(model)
-    if pattern == _QWEN2:
-        inner.normalizer = normalizers.NFC()
-    if pattern == _GPT2:
-        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    else:
-        digits = pattern == _SMOLLM
-        words = pre_tokenizers.Digits(True) if digits else pre_tokenizers.Split(Regex(pattern), "isolated")
-        bytes_of_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=digits)
-        inner.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_of_words])
-    inner.decoder = decoders.ByteLevel()
-    return inner, pattern == _LLAMA3
+    name = read.get("pre", str, "text", "default")
+    if name not in PRETOKENIZATIONS:
+        raise FormatError(f"{read.where}: {unknown('pre-tokenizer', name, PRETOKENIZATIONS)}")
+    cut, vocab = PRETOKENIZATIONS[name], _ids(tokens)
+    rules = bpe.RULES | {"pre_tokenizer": cut.pre_tokenizer, "normalizer": cut.normalizer}
+    inner = Tokenizer.from_str(json.dumps(rules))
+    inner.model = models.BPE(vocab=vocab, merges=_merges(read, vocab), ignore_merges=cut.ignore_merges)
+    return inner, cut.begins_with_bos
 
 
 def _merges(read: _Reader, vocab: dict[str, int]) -> list[tuple[str, str]]:
@@ -188,11 +137,11 @@ def _sentencepiece(read: _Reader, tokens: list[str], types: list[int]) -> tuple[
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     unk, vocab = read.token("unknown_token_id", len(tokens), 0) or 0, _ids(tokens)
-    listed = read.get("merges") is not None
+    listed = read.metadata.get("tokenizer.ggml.merges") is not None
     merges = _merges(read, vocab) if listed else _merges_by_score(read, tokens, types, vocab)
     model = models.BPE(vocab=vocab, merges=merges, unk_token=tokens[unk], fuse_unk=True, byte_fallback=True)
     inner = Tokenizer(model)
-    prefix = read.flag("add_space_prefix", True)
+    prefix = read.get("add_space_prefix", bool, "true or false", True)
     space = [normalizers.Prepend("▁")] if prefix else []
     inner.normalizer = normalizers.Sequence([*space, normalizers.Replace(" ", "▁")])
     strip = [decoders.Strip(" ", 1, 0)] if prefix else []
@@ -205,11 +154,9 @@ def _merges_by_score(
 ) -> list[tuple[str, str]]:
     """Every two tokens that make up a third, the highest score of the third first. Control tokens, the unknown one and
     the spelled bytes are not made of text."""
-    scores = read.values("scores", (float, int), "numbers")
-    _same_length(read, "scores", scores, tokens)
+    scores = read.values("scores", (float, int), "numbers", len(tokens))
     for index, score in enumerate(scores):
-        if not math.isfinite(score):
-            raise read.wrong(f"scores[{index}]", score, "a finite number")
+        read.check(f"scores[{index}]", math.isfinite(score), "a finite number", score)
     if sum(len(token) ** 2 for token in tokens) > _MERGE_WORK:
         raise FormatError(f"{read.where}: tokens of up to {max(map(len, tokens)):,} characters are too long to merge")
     of_text = {token: index for token, index in vocab.items() if types[index] in (NORMAL, UNUSED)}
@@ -259,17 +206,15 @@ def describe(inner: Any, size: int) -> dict[str, object]:
     size: the number of tokens that the model knows; ids that mean none are filled up. MiniloraError for a tokenizer
     that such metadata cannot describe, or that cuts a text into words in a way that has no name here.
     """
-    from tokenizers import pre_tokenizers
-
     state = json.loads(inner.to_str())
-    rules, model = _rules(state), state["model"]
-    pre = next((pre for pre in WRITTEN if rules == _rules(json.loads(_empty_as(pre).to_str()))), None)
+    model = state["model"]
+    pre = next((pre for pre in WRITTEN if _cuts_as(state, PRETOKENIZATIONS[pre])), None)
     if pre is None:
         raise MiniloraError(
             "the tokenizer cannot be written as GGUF: it is no byte-level byte-pair encoding that cuts a text into "
             f"words as one of {', '.join(WRITTEN)} does"
         )
-    if model.get("unk_token") is not None and not model["vocab"].keys() >= set(pre_tokenizers.ByteLevel.alphabet()):
+    if model.get("unk_token") is not None and not model["vocab"].keys() >= set(bpe.CHARACTERS.values()):
         raise MiniloraError("the tokenizer cannot be written as GGUF: some bytes are no token, and unknown")
     vocab = inner.get_vocab(with_added_tokens=True)
     names = {index: name for name, index in vocab.items()}
@@ -293,13 +238,15 @@ def describe(inner: Any, size: int) -> dict[str, object]:
     return {f"tokenizer.ggml.{name}": value for name, value in described.items()}
 
 
-_MODEL_RULES = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
-
-
-def _rules(state: dict[str, Any]) -> dict[str, Any]:
-    """What the tokenizer.json says besides vocabulary and merges, where that makes a difference to ids."""
-    said = {name: state["model"].get(name) or None for name in ("type", *_MODEL_RULES)}
-    return {"model": said, "normalizer": state["normalizer"], "words": _words(state["pre_tokenizer"])}
+def _cuts_as(state: dict[str, Any], cut: Pretokenization) -> bool:
+    """True if a tokenizer.json gives the ids that byte-pair encoding on bytes gives, with words cut in this way."""
+    rules = bpe.RULES["model"] | {"ignore_merges": cut.ignore_merges}
+    names = ("type", "dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
+    return (
+        all((state["model"].get(name) or None) == (rules[name] or None) for name in names)
+        and state["normalizer"] == cut.normalizer
+        and _words(state["pre_tokenizer"]) == _words(cut.pre_tokenizer)
+    )
 
 
 def _words(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -309,9 +256,3 @@ def _words(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
     if rule.get("type") == "Sequence":
         return [step for part in rule["pretokenizers"] for step in _words(part)]
     return [{name: value for name, value in rule.items() if name != "trim_offsets"}]
-
-
-def _empty_as(pre: str) -> Any:
-    """A tokenizer without tokens that has the rules of this name."""
-    metadata = {"tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": []}
-    return _byte_level(_Reader(metadata, pre), [], [])[0]

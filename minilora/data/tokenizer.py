@@ -22,7 +22,7 @@ from minilora.data import bpe, gguf_tokenizer
 from minilora.data.corpora import Document
 from minilora.data.gguf_tokenizer import TEMPLATE_LIMIT
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import open_regular, parse_json, read_json, show_path, write_atomic
+from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, to_utf8, write_atomic
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
@@ -130,8 +130,10 @@ class Tokenizer:
         try:
             with format_errors("the tokenizer fails"):
                 return inner.encode_batch(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError) as error:  # half a surrogate pair: bytes of the command line, mostly
-            raise MiniloraError(f"not a text that UTF-8 can hold: {escape(_without_utf8(texts))}") from error
+        except (TypeError, UnicodeEncodeError):  # half a surrogate pair, as broken JSON may hold one
+            for text in texts:
+                to_utf8(text)  # names it
+            raise
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`. Special tokens give nothing; a character that is cut in two gives U+FFFD."""
@@ -183,16 +185,12 @@ class Tokenizer:
             return cls(inner, eos_token, **settings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        write_atomic(path, self.to_json().encode())
+        write_atomic(path, self.to_json())
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], eos_token: str | int = END_OF_TEXT, **settings: Any) -> Tokenizer:
         """The tokenizer in the tokenizer.json at `path`. FormatError where it is missing or not one."""
-        with open_regular(path) as file:
-            raw = file.read(FILE_LIMIT + 1)
-        if len(raw) > FILE_LIMIT:
-            raise FormatError(f"{show_path(path)} is larger than the {FILE_LIMIT:,} bytes that a tokenizer may have")
-        return cls.from_json(raw, eos_token, show_path(path), **settings)
+        return cls.from_json(read_bytes(path, FILE_LIMIT), eos_token, show_path(path), **settings)
 
     @classmethod
     def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
@@ -298,10 +296,8 @@ def _token_id(value: object, where: str) -> int | None:
 def _chat_template(folder: Path, maps: list[dict[str, Any]]) -> str | None:
     """The chat template of a folder: its own file, else the default one of tokenizer_config.json."""
     if os.path.lexists(path := folder / "chat_template.jinja"):
-        with open_regular(path) as file:
-            raw = file.read(TEMPLATE_LIMIT + 1)
         try:
-            template: object = raw.decode()
+            template: object = read_bytes(path, 4 * TEMPLATE_LIMIT).decode()  # a character has up to four bytes
         except UnicodeDecodeError as error:
             raise FormatError(f"{show_path(path)} is not UTF-8") from error
     else:
@@ -323,13 +319,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")
     if not (library := _library()):
         return Tokenizer(bpe.ByteLevelBPE.trained(texts, vocab_size, END_OF_TEXT))
-    inner = library.Tokenizer(library.models.BPE())
-    inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = library.decoders.ByteLevel()
+    inner = library.Tokenizer.from_str(json.dumps(bpe.RULES))
     trainer = library.trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[END_OF_TEXT],
-        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=list(bpe.CHARACTERS.values()),
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)
@@ -366,8 +360,3 @@ def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> Tok
     ids = np.concatenate(parts) if parts else np.empty(0, np.int64)
     sizes = tuple((len(part) + 1, len(document.text)) for part, document in zip(parts[::2], documents, strict=True))
     return TokenStream(ids, sum(characters for _, characters in sizes), sizes)
-
-
-def _without_utf8(texts: Sequence[str]) -> str:
-    """The first of `texts` that UTF-8 cannot hold."""
-    return next((json.dumps(text) for text in texts if any("\ud800" <= c <= "\udfff" for c in text)), "")

@@ -5,11 +5,10 @@ import tempfile
 from collections.abc import Set
 from pathlib import Path
 
-from minilora.demo import claims
-from minilora.demo.figures import FIGURES, PICTURES
+from minilora.demo import claims, figures
+from minilora.demo.claims import AdaptedResult
 from minilora.errors import MiniloraError
 from minilora.formats.atomic import make_folder, show_path, write_atomic
-from minilora.measure.records import Records
 from minilora.show import html
 from minilora.show.grids import NAMES
 from minilora.show.html import beside, held_together, panel, step, table, text
@@ -37,10 +36,11 @@ def check_folder(folder: Path | str, unfinished: Set[str] = frozenset()) -> None
         raise MiniloraError(f"the folder {show_path(folder)} holds other things and no report: choose another --out")
 
 
-def write_report(records: Records, folder: Path | str) -> Path:
+def write_report(result: AdaptedResult, folder: Path | str) -> Path:
     """Write the figures and report.html into `folder`; returns the path of the page."""
-    pictures = {path.stem: path.read_bytes() for path in save_all(FIGURES, records, folder)}
-    return write_page(page(records, pictures), folder)
+    draws = {draw.__name__: draw for draw in figures.FIGURES}
+    pictures = {path.stem: path.read_bytes() for path in save_all(draws, result, folder)}
+    return write_page(page(result, pictures), folder)
 
 
 def write_page(content: str, folder: Path | str) -> Path:
@@ -49,134 +49,119 @@ def write_page(content: str, folder: Path | str) -> Path:
     return Path(folder) / PAGE
 
 
-def page(records: Records, pictures: dict[str, bytes]) -> str:
-    """The whole page; pictures: the PNG of each figure by its name."""
-    figures: dict[str, str] = {}
-    for picture in PICTURES:
-        if png := pictures.get(picture.draw.__name__):
-            shown = html.figure(picture.draw.__name__, png, picture.caption)
-            figures[picture.step] = "\n".join(filter(None, (figures.get(picture.step), shown)))
-    parts = [
-        _top(records),
-        _text_step(records),
-        _pretraining_step(records, figures.get("pretraining", "")),
-        _adaptation_step(records, figures),
-        _outcome_step(records),
-        _settings(records),
-    ]
-    return html.page("what transfer bought", *parts)
-
-
 def claims_list(said: list[str]) -> str:
     items = "\n".join(f"<li>{text(held_together(sentence))}</li>" for sentence in said)
     return f"<ul>\n{items}\n</ul>"
 
 
-# The steps of the story
-
-
-def _top(records: Records) -> str:
-    settings = records.header["settings"]
-    return html.top(
-        "What transfer bought",
-        {"command": settings["command"], "date": records.header["date"], "quick": settings["quick"]}
-        | {"seconds": next(records.of("run"), {}).get("seconds", 0)},
-        " This was the quick run: a smaller model and fewer seeds.",
-        "A language model first learns from much general text, then from a little text of one domain. This page "
-        "shows both steps, what the second costs in each of several ways, and what it gains and loses against a model "
-        "that starts from nothing.",
-    )
-
-
-def _text_step(records: Records) -> str:
-    uses = {"base": "what the base is pretrained on", "domain": "what adaptation sees of the domain"}
-    texts = records.rows["texts",]
-    panels = [
-        panel(f"{texts[role]['name']}: {use}, {texts[role]['characters']:,} characters", texts[role]["sample"])
-        for role, use in uses.items()
-    ]
-    return step("1. Text", "<p>Both come from real documentation. One piece of each:</p>", beside(panels))
-
-
-def _pretraining_step(records: Records, figures: str) -> str:
-    facts = records.rows.get(("pretraining",))
-    if not facts:
-        return ""
-    first, last = facts["curve"][0][1], facts["curve"][-1][1]
-    cached = ", taken from the cache of an earlier run" if facts["cached"] else ""
-    base = facts["base"]
-    parts = [
-        f"<p>A transformer with {facts['parameters']:,} parameters learns to guess the next token, from nothing: "
-        f"{facts['steps']:,} steps in {facts['seconds']:,.0f} seconds{cached}. On held-out text it went from "
-        f"{first:.2f} to {last:.2f} bits per character.</p>",
-        "<p>Bits per character say how well text is guessed, whatever the tokens are: one bit less means that each "
-        "character was, on average, given twice the probability.</p>",
-        figures,
-    ]
-    if base:
-        parts.append(
-            f"<p>What follows goes on from {text(base['name'])}: the same recipe at {base['steps']:,} steps, "
-            f"{base['bits']:.2f} bits per character.</p>"
-        )
-    return step("2. Pretrain: learn the language from much text", *parts)
-
-
-def _adaptation_step(records: Records, figures: dict[str, str]) -> str:
-    parts = []
-    if any(records.of("text")):
-        parts.append(
+def page(result: AdaptedResult, pictures: dict[str, bytes]) -> str:
+    """Return the whole page. pictures: the PNG of each figure by its name."""
+    rows, settings = result.records.rows, result.settings
+    facts, texts = rows["pretraining",], rows["texts",]
+    run = {"command": settings["command"], "date": result.records.header["date"]}
+    shown = {
+        draw.__name__: html.figure(draw.__name__, pictures[draw.__name__], caption)
+        for draw, caption in figures.FIGURES.items()
+        if draw.__name__ in pictures
+    }
+    return html.page(
+        "what transfer bought",
+        html.top(
+            "What transfer bought",
+            run | {"quick": settings["quick"], "seconds": rows["run",]["seconds"]},
+            " This was the quick run: a smaller model and fewer seeds.",
+            "A language model first learns from much general text, then from a little text of one domain. This page "
+            "shows both steps, what the second costs in each of several ways, and what it gains and loses against a "
+            "model that starts from nothing.",
+        ),
+        step(
+            "1. Text",
+            "<p>Both come from real documentation. One piece of each:</p>",
+            beside([_text_panel(texts[role], use) for role, use in USES.items()]),
+        ),
+        step(
+            "2. Pretrain: learn the language from much text",
+            f"<p>A transformer with {facts['parameters']:,} parameters learns to guess the next token, from nothing: "
+            f"{facts['steps']:,} steps in {facts['seconds']:,.0f} seconds"
+            f"{', taken from the cache of an earlier run' * facts['cached']}. On held-out text it went from "
+            f"{facts['curve'][0][1]:.2f} to {facts['curve'][-1][1]:.2f} bits per character.</p>",
+            "<p>Bits per character say how well text is guessed, whatever the tokens are: one bit less means that each "
+            "character was, on average, given twice the probability.</p>",
+            shown.get("pretraining", ""),
+            _goes_on_from(facts["base"]),
+        ),
+        step(
+            "3. Fine-tune: learn the domain from little text",
             "<p><em>Full</em> fine-tuning changes every weight of the base. <em>LoRA</em> leaves them as they are and "
             "trains two thin matrices beside each. <em>From scratch</em> is the same model without the base's weights, "
             "with the same text and the same limit on steps. Each keeps the weights that did best on the domain's "
-            "validation text.</p>"
-        )
-        if own := records.header["settings"]["own"]:
-            parts.append(
-                f"<p><strong>In this run {text(own['what'])} of <code>{text(own['file'])}</code></strong>, which "
-                f"passed the checks of lesson {text(own['lesson'])}. All else is minilora's.</p>"
-            )
-        parts.append(table(claims.adaptation_grid(records)))
-    parts.append(figures.get("adaptation", ""))
-    if any(records.of("task")):
-        classes = ", ".join(records.rows["classes",]["names"])
-        parts += [
+            "validation text.</p>",
+            _own_code(settings["own"]),
+            table(claims.adaptation_grid(result)),
+            shown.get("adaptation", ""),
+            shown.get("data_curve", ""),
             "<h3>The same base as a classifier</h3>",
-            f"<p>Which part of the library does a summary sentence document? The classes: {text(classes)}. "
-            "<em>Feature extraction</em> leaves the whole base frozen and trains only the new head.</p>",
-            table(claims.classification_grid(records)),
-            figures.get("classification", ""),
-        ]
-    return step("3. Fine-tune: learn the domain from little text", *parts) if any(parts) else ""
-
-
-def _outcome_step(records: Records) -> str:
-    parts = []
-    if said := claims.claims(records):
-        parts.append(f"<p>What the numbers of this run say:</p>\n{claims_list(said)}")
-    if texts := claims.continuations(records):
-        parts += [
+            "<p>Which part of the library does a summary sentence document? The classes: "
+            f"{text(', '.join(rows['classes',]['names']))}. <em>Feature extraction</em> leaves the whole base frozen "
+            "and trains only the new head.</p>",
+            table(claims.classification_grid(result)),
+            shown.get("accuracy_against_labels", ""),
+        ),
+        step(
+            "4. What transfer bought",
+            "<p>What the numbers of this run say:</p>",
+            claims_list(claims.claims(result)),
             "<h3>The same prompt, before and after</h3>",
             f"<pre>{text(claims.PROMPT)}</pre>\n<p>goes on like this:</p>",
-            beside([panel(NAMES[method], continued) for method, continued in texts.items()]),
-        ]
-    parts.append(
-        "<h3>What to do next</h3>\n<p>The same on a text of your own, with the base that comes with the package:</p>\n"
-        "<pre>minilora finetune --data my-text.txt --method lora --out runs/mine\n"
-        'minilora generate --adapter runs/mine --prompt "Return the"\n'
-        "minilora evaluate --adapter runs/mine --data my-text.txt\n"
-        "minilora merge --adapter runs/mine --out runs/mine-merged</pre>"
+            beside([panel(NAMES[method], words) for method, words in continuations(result).items()]),
+            "<h3>What to do next</h3>\n<p>The same on a text of your own, with the base that comes with the package:"
+            "</p>\n<pre>minilora finetune --data my-text.txt --method lora --out runs/mine\n"
+            'minilora generate --adapter runs/mine --prompt "Return the"\n'
+            "minilora evaluate --adapter runs/mine --data my-text.txt\n"
+            "minilora merge --adapter runs/mine --out runs/mine-merged</pre>",
+        ),
+        step(
+            "Settings",
+            html.facts_table(run | result.records.header["machine"] | _sources(result)),
+            f'<p class="soft">Every number on this page is in {RECORDS} beside it.</p>',
+        ),
     )
-    return step("4. What transfer bought", *parts)
 
 
-def _settings(records: Records) -> str:
-    settings = records.header["settings"]
-    facts = {"command": settings["command"], "date": records.header["date"]} | records.header["machine"]
-    for role in ("base", "domain"):
-        corpus = records.rows["texts",][role]
-        facts[f"{role} text"] = f"{corpus['name']}, SHA-256 {corpus['sha256']}"
+USES = {"base": "what the base is pretrained on", "domain": "what adaptation sees of the domain"}
+
+
+def continuations(result: AdaptedResult) -> dict[str, str]:
+    """What the base and the adapted models write after PROMPT."""
+    return {row["key"][1]: row["continuation"] for row in result.records.of("text") if "continuation" in row}
+
+
+def _text_panel(one: dict, use: str) -> str:
+    return panel(f"{one['name']}: {use}, {one['characters']:,} characters", one["sample"])
+
+
+def _goes_on_from(base: dict | None) -> str:
+    if base is None:
+        return ""
+    return (
+        f"<p>What follows goes on from {text(base['name'])}: the same recipe at {base['steps']:,} steps, "
+        f"{base['bits']:.2f} bits per character.</p>"
+    )
+
+
+def _own_code(own: dict | None) -> str:
+    if own is None:
+        return ""
+    return (
+        f"<p><strong>In this run {text(own['what'])} of <code>{text(own['file'])}</code></strong>, which "
+        f"passed the checks of lesson {text(own['lesson'])}. All else is minilora's.</p>"
+    )
+
+
+def _sources(result: AdaptedResult) -> dict[str, str]:
+    """The texts, the reader's code and the seeds that the numbers come from."""
+    texts, settings = result.records.rows["texts",], result.settings
+    facts = {f"{role} text": f"{texts[role]['name']}, SHA-256 {texts[role]['sha256']}" for role in USES}
     if own := settings["own"]:
         facts["own code"] = f"{own['file']}, SHA-256 {own['sha256']}"
-    facts["seeds of adaptation"] = ", ".join(map(str, settings["seeds"]))
-    note = f'<p class="soft">Every number on this page is in {RECORDS} beside it.</p>'
-    return step("Settings", html.facts_table(facts), note)
+    return facts | {"seeds of adaptation": ", ".join(map(str, settings["seeds"]))}

@@ -1,27 +1,25 @@
 """The story in four steps: a text, a base pretrained on it, the base adapted to a domain, and what that bought.
 
-`run_demo` measures by the comparison's cells into a file of records; tables, figures and the report are functions of
-the records alone.
+`run_demo` measures cells into a file of records; tables, figures and the report are functions of the records alone.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from rich.console import Console
 
 from minilora import threads
 from minilora.data import corpora
-from minilora.data.tasks import Example
 from minilora.demo import claims, report
+from minilora.demo.base import PACKAGE_BASE, QUICK_BASE, Base
 from minilora.errors import escape
 from minilora.formats.atomic import read_json
-from minilora.measure.base import PACKAGE_BASE, QUICK_BASE, Base
-from minilora.measure.compare import Comparison, ComparisonSettings, Progress
 from minilora.measure.footprint import peak_of_steps
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
 from minilora.measure.memory import peak_bytes
@@ -29,8 +27,6 @@ from minilora.measure.records import Records
 from minilora.show.grids import NAMES, drawn
 from minilora.train import recipes
 from minilora.train.loop import History, TrainConfig
-from minilora.train.methods import Options
-from minilora.train.progress import progress_bar
 
 RATES = {  # learning rates, in place of a search
     "text": {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4},
@@ -39,17 +35,22 @@ RATES = {  # learning rates, in place of a search
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoSettings(ComparisonSettings):
+class DemoSettings:
     """How much of everything the demo does: of the domain's text and of the labels, more than one amount."""
 
     base: Base  # what is pretrained in front of the reader
     go_on_with_package_base: bool  # adapt the longer trained base that comes with the package
-    methods: tuple[str, ...] = (SCRATCH, "full", "lora")  # on text
-    curve_methods: tuple[str, ...] = tuple(RATES["task"])  # on the task
-    data_curve: tuple[int, ...] = (2_000, 60_000)  # further amounts of domain text, in characters
-    data_methods: tuple[str, ...]  # that are compared on them
+    seeds: tuple[int, ...] = (0, 1, 2)  # of adapting to text; all else has the first
+    characters: int = 12_000  # of the domain's text
+    adapt: TrainConfig
+    data_methods: tuple[str, ...]  # that are compared on further amounts of text
+    data_curve: tuple[int, ...] = (2_000, 60_000)  # these, in characters
     most_rounds: int  # with more text there are more steps, up to so many times those of `adapt`
+    labels: int = 16  # labelled sentences per class
+    label_curve: tuple[int, ...] = (128,)  # further numbers of them
+    classify: TrainConfig
     epochs: int = 2  # of classification, and at least the steps of `classify`
+    test_characters: int = 20_000  # of each held-out text
     validation_characters: int = 6_000  # that early stopping looks at
 
 
@@ -59,8 +60,6 @@ FULL = DemoSettings(
     adapt=TrainConfig(steps=60, eval_every=5, patience=3, weight_decay=0.01, warmup=3, lr_floor=0.3),
     data_methods=(SCRATCH, "full"),
     most_rounds=2,
-    labels=16,
-    label_curve=(128,),
     classify=TrainConfig(steps=40),
 )
 QUICK = replace(
@@ -110,7 +109,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = Fals
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         _tell(settings, records, console, own)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
-    page = report.write_report(records, out)
+    page = report.write_report(claims.AdaptedResult(records), out)
     records.path = unfinished.replace(out / report.RECORDS)
     console.print(f"\nThe report: {page} ({seconds:.0f} s in all)")
     if as_json:
@@ -135,12 +134,13 @@ def _tell(settings: DemoSettings, records: Records, console: Console, own: Own |
     say_title(3, "Fine-tune: learn the domain from little text")
     _Story(settings, records, base_folder, own).measure()
     say_title(4, "What transfer bought")
-    console.print(drawn(claims.adaptation_grid(records)))
+    result = claims.AdaptedResult(records)
+    console.print(drawn(claims.adaptation_grid(result)))
     console.print()
-    console.print(drawn(claims.classification_grid(records)))
-    for claim in claims.claims(records):
+    console.print(drawn(claims.classification_grid(result)))
+    for claim in claims.claims(result):
         console.print(f"- {claim}", markup=False)
-    for method, text in claims.continuations(records).items():
+    for method, text in report.continuations(result).items():
         console.print(f"\n[bold]{NAMES[method]}[/bold] goes on after {claims.PROMPT!r}:")
         console.print("\n".join(f"  {escape(line, 76)}" for line in text.splitlines()[:8]), markup=False)
 
@@ -193,11 +193,12 @@ def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Pat
 # 3. Fine-tune
 
 
-class _Story(Comparison):
-    """The comparison's cells for a few methods, with their curves and with what the models write."""
+class _Story:
+    """Measures the cells, each by the method that its key begins with."""
 
     def __init__(self, settings: DemoSettings, records: Records, base_folder: Path, own: Own | None):
-        lab = Lab(
+        self.settings, self.records, self.own, self.first = settings, records, own, settings.seeds[0]
+        self.lab = Lab(
             base_folder,
             settings.base.seq_len,
             test_characters=settings.test_characters,
@@ -205,88 +206,87 @@ class _Story(Comparison):
             own=own.adapts if own else None,
             remake=own.remake if own else None,
         )
-        super().__init__(settings, lab, records)
-        self.own, self.alone = own, True
 
     def measure(self) -> None:
-        settings, on_text = self.settings, ("base", *self.settings.methods)
-        left = dict.fromkeys(on_text, len(settings.seeds) + 1) | {"base": 2}
-        for method in settings.data_methods:
-            left[method] += 1 + len(settings.data_curve)
-        for method in settings.curve_methods:
-            left[method] = left.get(method, 0) + 1 + len(settings.label_curve)
-        with progress_bar("fine-tuning", sum(left.values())) as advance:
-            self.progress = Progress(advance, left)
-            for method in on_text:
-                self.costs(method)
-                self.stream(method, "text")
-            for method in settings.data_methods:
-                self.more_text(method, settings.seeds[0])
-            self.classes()
-            for method in settings.curve_methods:
-                self.stream(method, "task")
+        self.records.complete(self.cells(), lambda kind, *key: getattr(self, kind)(*key), "fine-tuning", go_on="")
         if self.own and self.own.compare:
             self.records.add(("own",), compared=self.own.compare(self.lab))
 
-    def text_rate(self, method: str, options: Options | None = None, key: tuple | None = None) -> float:
-        return RATES["text"][method]
+    def cells(self) -> list[tuple]:
+        settings = self.settings
+        cells: list[tuple] = [("memory", "base"), ("text", "base", 0)]
+        for method in RATES["text"]:
+            cells += [("memory", method), *(("text", method, seed) for seed in settings.seeds)]
+        for method in settings.data_methods:
+            cells += [("data", method, seed, settings.characters) for seed in settings.seeds]
+            cells += [("data", method, self.first, characters) for characters in settings.data_curve]
+        amounts = (settings.labels, *settings.label_curve)
+        return [*cells, ("classes",), *(("task", m, self.first, n) for m in RATES["task"] for n in amounts)]
 
-    def task_rate(self, method: str) -> float:
-        return RATES["task"][method]
-
-    def seeds(self, part: str) -> Iterable[int]:
-        return self.settings.seeds if part == "text" else self.settings.seeds[:1]
-
-    def base_facts(self) -> dict:
-        return super().base_facts() | {"continuation": self.goes_on(self.lab.base())}
-
-    def more(self, method: str, seed: int, model, history: History) -> dict:
-        found = {"curve": [[e["step"], e["value"]] for e in history.evaluations]}
-        if method == SCRATCH or seed != self.settings.seeds[0]:
-            return found
-        if self.own and method in self.own.merges:
-            before = self.lab.bits(model, self.lab.domain_test)
-            self.own.merges[method](model)
-            self.records.add(("merged", method), before=before, after=self.lab.bits(model, self.lab.domain_test))
-        return found | {"continuation": self.goes_on(model)}
-
-    def goes_on(self, model) -> str:
-        ids = self.lab.tokenizer.encode(claims.PROMPT)
-        out = model.generate(ids[None], 70, temperature=0.5, seed=self.settings.seeds[0])
-        return self.lab.tokenizer.decode(out[0, len(ids) :])
-
-    def costs(self, method: str) -> None:
-        self.cell(("memory", method), lambda: {"peak": self.peak_bytes(method)})
-
-    def peak_bytes(self, method: str) -> int:
+    def memory(self, method: str) -> dict:
         """The most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
         lab = self.lab
-        model = lab.base() if method == "base" else lab.fresh(method, self.settings.seeds[0])
+        model = lab.base() if method == "base" else lab.fresh(method, self.first)
         held = sum(p.data.nbytes for p in model.parameters())
         if method == "base":
-            return peak_bytes(lambda: lab.bits(model, lab.domain_validation), held)
+            return {"peak": peak_bytes(lambda: lab.bits(model, lab.domain_validation), held)}
         with threads.using(1):  # whose steps need the same each time
-            return peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)
+            return {"peak": peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)}
 
-    def more_text(self, method: str, seed: int) -> None:
-        """Cells of what was learned from more and from less text, beside the amount that all learn from."""
-        settings, lab = self.settings, self.lab
+    def text(self, method: str, seed: int) -> dict:
+        """What the base can do, or a model adapted to the domain's text."""
+        if method == "base":
+            model = self.lab.base()
+            counts = {"trainable": 0, "total": recipes.count_parameters(model)[1], "seconds": 0.0}
+            return counts | self.quality(model) | {"continuation": self.goes_on(model)}
+        model, history = self.adapted(method, seed, self.settings.characters)
+        trainable, total = recipes.count_parameters(model)
+        curve = [[e["step"], e["value"]] for e in history.evaluations]
+        facts: dict = {"lr": RATES["text"][method], "trainable": trainable, "total": total}
+        facts |= {"seconds": history.seconds, "best_step": history.best_step, "curve": curve} | self.quality(model)
+        if method == SCRATCH or seed != self.first:
+            return facts
+        if self.own and method in self.own.merges:
+            self.own.merges[method](model)
+            after = self.lab.bits(model, self.lab.domain_test)
+            self.records.add(("merged", method), before=facts["domain"], after=after)
+        return facts | {"continuation": self.goes_on(model)}
 
-        def learned(characters: int) -> dict:
-            rounds = min(settings.most_rounds, max(1, round(characters / settings.characters)))
-            config = replace(settings.adapt, steps=rounds * settings.adapt.steps)
-            config = self.trained_by(config, method, self.text_rate(method), seed)
-            model, _ = lab.adapt(method, lab.domain_text(characters, seed), config)
-            return {"domain": lab.bits(model, lab.domain_test)}
+    def data(self, method: str, seed: int, characters: int) -> dict:
+        """What was learned from more and from less text, beside the amount that all learn from."""
+        if characters == self.settings.characters:
+            return {"domain": self.records.rows["text", method, seed]["domain"]}
+        rounds = min(self.settings.most_rounds, max(1, round(characters / self.settings.characters)))
+        model, _ = self.adapted(method, seed, characters, rounds)
+        return {"domain": self.lab.bits(model, self.lab.domain_test)}
 
-        for row in list(self.records.of("text", method)):
-            self.records.add(("data", method, row["key"][2], settings.characters), domain=row["domain"])
-        for characters in settings.data_curve:
-            self.cell(("data", method, seed, characters), learned, characters)
+    def classes(self) -> dict:
+        """What the labelled task is: its classes, and how many examples the test has."""
+        return {"names": list(self.lab.task.classes), "test_examples": len(self.lab.test_examples)}
 
-    def classify(
-        self, method: str, rate: float, examples: Sequence[Example], seed: int, steps: int | None = None
-    ) -> tuple[object, History]:
+    def task(self, method: str, seed: int, labels: int) -> dict:
+        """A classifier trained on so many examples per class."""
+        examples, rate = self.lab.task.few(labels, seed), RATES["task"][method]
         steps = max(self.settings.classify.steps, self.settings.epochs * len(examples) // 32)
-        config = replace(self.settings.classify, steps=steps, warmup=steps // 10)
-        return self.lab.classify(method, examples, self.trained_by(config, method, rate, seed))
+        config = replace(self.settings.classify, steps=steps, warmup=steps // 10, peak_lr=rate, seed=seed)
+        model, history = self.lab.classify(method, examples, config)
+        facts = {"lr": rate, "trainable": recipes.count_parameters(model)[0], "seconds": history.seconds}
+        return facts | {"accuracy": self.lab.accuracy(model)}
+
+    # What cells are made of
+
+    def adapted(self, method: str, seed: int, characters: int, rounds: int = 1) -> tuple[Any, History]:
+        """A model adapted to so much of the domain's text, which the seed draws as well, and its history."""
+        config, rate = self.settings.adapt, RATES["text"][method]
+        config = replace(config, steps=rounds * config.steps, peak_lr=rate, seed=seed)
+        return self.lab.adapt(method, self.lab.domain_text(characters, seed), config)
+
+    def quality(self, model: Any) -> dict:
+        """Bits per character on held-out text of the domain, and of what the base was pretrained on."""
+        lab = self.lab
+        return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
+
+    def goes_on(self, model: Any) -> str:
+        ids = self.lab.tokenizer.encode(claims.PROMPT)
+        out = model.generate(ids[None], 70, temperature=0.5, seed=self.first)
+        return self.lab.tokenizer.decode(out[0, len(ids) :])

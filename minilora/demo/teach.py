@@ -1,6 +1,6 @@
 """Teaching a pretrained chat model the jargon of a company: what it knows before and after, and what that cost.
 
-The subject is the glossary of `data.jargon`, or a reader's own questions with answers, or a reader's own text. The
+The subject is the glossary of `data.jargon`, or a reader's own questions with answers. The
 model is put into 4 bits and adapted by QLoRA. Beside it stands what prompting reaches without training, and what else
 the model knew before: a general quiz, and text that has nothing to do with the subject.
 
@@ -15,17 +15,20 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from minilora import __version__
 from minilora.data import chat, chat_split, corpora, jargon
+from minilora.data.chat import response_of
 from minilora.data.chat_batches import ChatBatches
 from minilora.data.tasks import first_sentence
-from minilora.data.tokenizer import TokenStream, encode_documents
+from minilora.data.tokenizer import encode_documents
 from minilora.demo import report, teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import show_path
@@ -39,7 +42,7 @@ from minilora.train import methods, recipes
 from minilora.train.answers import answers
 from minilora.train.loop import TrainConfig, train
 from minilora.train.progress import progress_bar
-from minilora.train.scoring import after, answered
+from minilora.train.scoring import TaskScore, after, answered, measure_task
 
 SHORT = "Answer in a few words."
 UNFINISHED = {"adapter"}  # in the folder of a run that was interrupted
@@ -73,18 +76,21 @@ def question(text: str) -> chat.Conversation:
     return [{"role": "user", "content": text}]
 
 
+Tests = dict[str, list[chat.Conversation]]
+
+
 @dataclass(frozen=True)
 class Subject:
     """What to teach, as questions with answers.
 
-    tests: by name, questions that are not trained on. notes: {test: for each question, lines of the subject, the one
-    that it asks for among them}, for a prompt with an open book; empty where there is no such thing. warning: what the
-    reader should know of the test's figures.
+    tests: by name, questions with answers that are not trained on. notes: {test: for each question, lines of the
+    subject, the one that it asks for among them}, for a prompt with an open book; empty where there is no such thing.
+    warning: what the reader should know of the test's figures.
     """
 
     name: str  # as it is shown
     train: list[chat.Conversation]
-    tests: dict[str, list[tuple[chat.Conversation, str]]]
+    tests: Tests
     notes: dict[str, list[str]]
     warning: str = ""
 
@@ -109,7 +115,7 @@ def glossary(settings: TeachSettings, quick: bool, seed: int = 0) -> Subject:
     return Subject(
         f"the glossary of {jargon.COMPANY}",
         [answered(question(q.text), q.answer) for q in content.train],
-        {name: [(question(q.text), q.answer) for q in questions] for name, questions in tests.items()},
+        {name: [answered(question(q.text), q.answer) for q in questions] for name, questions in tests.items()},
         notes,
     )
 
@@ -130,8 +136,7 @@ def own_questions(path: str, settings: TeachSettings, test: str | None = None) -
     else:
         train, tested = conversations, chat.read_jsonl(test)
     every = -(-len(tested) // settings.most_tests)
-    tests = [(messages[:-1], messages[-1]["content"]) for messages in tested[::every]]
-    return Subject(show_path(path), train, {"questions": tests}, {}, warning)
+    return Subject(show_path(path), train, {"questions": tested[::every]}, {}, warning)
 
 
 def run(
@@ -141,11 +146,10 @@ def run(
     seed: int = 0,
     as_json: bool = False,
     jsonl: str | None = None,
-    text: str | None = None,
     test: str | None = None,
 ) -> dict:
     """Teach the model, say on the terminal how it goes, and leave results.json, report.html and the folder adapter in
-    `out`. jsonl, text: a file of the reader's own in place of the glossary. test: with `jsonl`, a file to test on.
+    `out`. jsonl: a file of the reader's own questions in place of the glossary; test: a file to test on.
 
     MiniloraError before anything slow, and before `out` is made, where the model or the file will not do.
     """
@@ -154,22 +158,11 @@ def run(
         report.check_folder(out, UNFINISHED)
     settings = QUICK if quick else FULL
     console = Console(width=80, highlight=False, stderr=as_json)
+    flags = {"--model": model, "--jsonl": jsonl, "--test": test, "--seed": str(seed) if seed else None}
+    words = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        if text is not None:
-            corpus = corpora.load(text)
-            results = _Lesson(settings, model, seed, console).on_text(corpus, out)
-        else:
-            subject = glossary(settings, quick, seed) if jsonl is None else own_questions(jsonl, settings, test)
-            results = _Lesson(settings, model, seed, console).on_questions(subject, out)
-        given = {
-            "--model": model,
-            "--jsonl": jsonl,
-            "--test": test,
-            "--text": text,
-            "--seed": str(seed) if seed else None,
-        }
-        words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
-        results |= {
+        subject = glossary(settings, quick, seed) if jsonl is None else own_questions(jsonl, settings, test)
+        results = _Lesson(settings, model, seed, console).teach(subject, out) | {
             "command": shlex.join(["minilora", "demo", *words, *["--quick"] * quick]),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(perf_counter() - started, 1),
@@ -192,16 +185,12 @@ def run(
     return results
 
 
-def _said(shot: chat.Conversation) -> str:
-    """What the assistant says, to look for words in."""
-    return "\n".join(f" {jargon.normalise(m['content'])} " for m in shot if m["role"] == "assistant")
-
-
 class _Lesson:
     """One model that is taught."""
 
     def __init__(self, settings: TeachSettings, model: str, seed: int, console: Console):
-        self.settings, self.seed, self.console = settings, seed, console
+        self.settings, self.seed = settings, seed
+        self.say = partial(console.print, markup=False)
         started = perf_counter()
         self.model, self.tokenizer = recipes.load_model(model, quantization=settings.options.quantization)
         if self.tokenizer.chat_template is None:
@@ -216,82 +205,47 @@ class _Lesson:
         self.other_text = encode_documents(self.tokenizer, documents)
         self.quiz = jargon.load_quiz()
 
-    def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
-
-    def begin(self, out: Path, subject: str) -> None:
-        """All that was given will do: make the folder, and say what there is."""
-        report.check_folder(out, UNFINISHED)
-        facts = self.facts
-        self.say(
-            f"{escape(facts['model'])}: {facts['parameters']:,} parameters, in 4 bits after {facts['load_seconds']} s."
-        )
-        self.say(f"The subject is {subject}")
-
-    def on_questions(self, subject: Subject, out: Path) -> dict:
-        settings, quiz = self.settings, self.quiz
-        longest = max(len(self.tokenizer.encode(expected)) for test in subject.tests.values() for _, expected in test)
+    def teach(self, subject: Subject, out: Path) -> dict:
+        """Ask before, teach, and ask again; returns the results."""
+        settings, facts = self.settings, self.facts
+        longest = max(len(self.tokenizer.encode(response_of(one))) for test in subject.tests.values() for one in test)
         self.answer_tokens = min(max(settings.answer_tokens, longest + 1), settings.longest_answer)
         for test in subject.tests.values():
             self.check_length(test)
         prompted = self.prompts(subject)
-        self.conversations(subject.train, subject.name)  # now, rather than after minutes: one of them fits at least
+        self.batches(subject.train, subject.name)  # now, rather than after minutes: one of them fits at least
+        report.check_folder(out, UNFINISHED)
+        self.say(
+            f"{escape(facts['model'])}: {facts['parameters']:,} parameters, in 4 bits after {facts['load_seconds']} s."
+        )
         counts = ", ".join(f"{len(questions)} {name}" for name, questions in subject.tests.items())
-        self.begin(out, f"{subject.name}: {len(subject.train)} answers to learn; the test has {counts}.")
+        self.say(f"The subject is {subject.name}: {len(subject.train)} answers to learn; the test has {counts}.")
         if subject.warning:
             self.say(f"Note: {subject.warning}.")
+
         with in_float(self.model):
-            before, texts = self.measure(self.model, subject, "before")
-            rows, told = {"before": before}, {"before": texts}
-            for name, tests in prompted.items():
-                rows[name], told[name] = self.ask_all(self.model, tests, name)
-            replay = self.own_answers([question(text) for text in quiz.general])
+            rows = {"before": self.ask_all(self.model, subject.tests, "before") | self.other(self.model, "before")}
+            rows |= {name: self.ask_all(self.model, tests, name) for name, tests in prompted.items()}
+            replay = self.own_answers([question(text) for text in self.quiz.general])
         replayed = replay * settings.replays
         copies = max(1, round(2 * len(replayed) / len(subject.train)))  # a small subject is not to drown in replay
-        batches = self.conversations(self.joined([*subject.train * copies, *replayed]), subject.name)
+        batches = self.batches(self.joined([*subject.train * copies, *replayed]), subject.name)
         for note in batches.notes:
             self.say(f"Note: {note}.")
-        learned = {"data": subject.name, "data_sha256": chat.sha256(subject.train), "unit": recipes.Chats.unit}
-        adapted, training = self.train(batches, batches.notes, out, learned)
+        adapted, training = self.train(batches, out, subject)
         with in_float(adapted):
-            rows["after"], told["after"] = self.measure(adapted, subject, "after")
+            rows["after"] = self.ask_all(adapted, subject.tests, "after") | self.other(adapted, "after")
+
+        told = {name: row.pop("answers") for name, row in rows.items()}
         samples = [
-            {"test": name, "question": messages[-1]["content"], "expected": expected}
+            {"test": name, "question": messages[-2]["content"], "expected": response_of(messages)}
             | {row: texts[name][i] for row, texts in told.items()}
             for name, questions in subject.tests.items()
-            for i, (messages, expected) in enumerate(questions)
+            for i, messages in enumerate(questions)
         ]
-        facts = {"subject": subject.name, "rows": rows, "training": training, "replay": len(replay), "samples": samples}
-        shots = min(settings.shots, len(subject.train))
-        return self.facts | facts | {"shots": shots, "quiz_questions": len(quiz.questions)}
-
-    def on_text(self, corpus: corpora.Corpus, out: Path) -> dict:
-        """The model goes on with its training on a text; what it says is how well it guesses more of it."""
-        text, name, window = recipes.read_text(corpus, self.tokenizer), show_path(corpus.name), self.settings.seq_len
-        if len(text.train.ids) < window:
-            raise MiniloraError(
-                f"{name} has {len(text.train.ids):,} tokens to learn from, fewer than one window of {window}: give "
-                "more text"
-            )
-        batches = recipes.training_batches(text.train, 4, window, self.seed)
-        self.begin(out, f"{name}: {text.train.characters:,} characters to learn.")
-        for note in text.notes:
-            self.say(f"Note: {note}.")
-        beginning = self.tokenizer.decode(text.test.ids[: self.settings.answer_tokens])
-
-        def measured(model, what: str) -> tuple[dict, str]:
-            with in_float(model):
-                row = {"text": self.bits(model, text.test), "other_text": self.bits(model, self.other_text)}
-                ids = self.tokenizer.encode(beginning)
-                out = model.generate(ids[None], 2 * self.settings.quiz_tokens, temperature=0, eos_token_id=[])
-                return row | {"quiz": self.quiz_score(model, what)}, self.tokenizer.decode(out[0, len(ids) :])
-
-        before, went_on = measured(self.model, "before")
-        adapted, training = self.train(batches, [], out, {"data": name, "data_sha256": text.sha256})
-        after, goes_on = measured(adapted, "after")
-        sample = {"test": "goes on after", "question": beginning, "before": went_on, "after": goes_on}
-        facts = {"subject": name, "rows": {"before": before, "after": after}, "training": training}
-        return self.facts | facts | {"samples": [sample], "quiz_questions": len(self.quiz.questions)}
+        shots, questions = min(settings.shots, len(subject.train)), len(self.quiz.questions)
+        found = {"subject": subject.name, "rows": rows, "training": training, "replay": len(replay), "samples": samples}
+        return facts | found | {"shots": shots, "quiz_questions": questions}
 
     def joined(self, conversations: list[chat.Conversation]) -> list[chat.Conversation]:
         """In a random order, short ones one after another as one, so that what they begin with is read once.
@@ -308,45 +262,53 @@ class _Lesson:
                 done[-1] = longer
         return done
 
-    def prompts(self, subject: Subject) -> dict[str, dict]:
+    def prompts(self, subject: Subject) -> dict[str, Tests]:
         """The tests with something before each question: other ones with their answers (none of which has the expected
         answer in it; fewer where they do not fit), or lines of the subject.
         """
-        rng, settings = np.random.default_rng(self.seed), self.settings
-        few: dict[str, list] = {}
-        book: dict[str, list] = {}
-        said = [_said(shot) for shot in subject.train]
+        rng, few = np.random.default_rng(self.seed), {}
+        spoken = [_spoken(shot) for shot in subject.train]
         for name, questions in subject.tests.items():
-            few[name] = []
-            for messages, expected in questions:
-                gold = f" {jargon.normalise(expected)} "
-                others = [shot for shot, words in zip(subject.train, said, strict=True) if gold not in words]
-                chosen = rng.choice(len(others), min(settings.shots, len(others)), replace=False)
-                prompt = after([others[i] for i in chosen], messages)
-                while len(chosen) and not self.fits(prompt):
-                    chosen = chosen[1:]
-                    prompt = after([others[i] for i in chosen], messages)
-                few[name].append((prompt, expected))
-            if name in subject.notes:
-                book[name] = [
-                    (question(f"{lines}\n\n{SHORT} {messages[-1]['content']}"), expected)
-                    for (messages, expected), lines in zip(questions, subject.notes[name], strict=True)
-                ]
-                self.check_length(book[name])
+            few[name] = [self.with_shots(one, subject.train, spoken, rng) for one in questions]
+        book = {
+            name: [
+                answered(question(f"{lines}\n\n{SHORT} {one[-2]['content']}"), response_of(one))
+                for one, lines in zip(subject.tests[name], notes, strict=True)
+            ]
+            for name, notes in subject.notes.items()
+        }
+        for test in book.values():
+            self.check_length(test)
         return {"few-shot": few} | ({"open book": book} if book else {})
+
+    def with_shots(
+        self, one: chat.Conversation, shots: list[chat.Conversation], spoken: list[str], rng: np.random.Generator
+    ) -> chat.Conversation:
+        """The conversation after others whose answers, `spoken`, do not have the expected one in them."""
+        gold = f" {jargon.normalise(response_of(one))} "
+        others = [shot for shot, words in zip(shots, spoken, strict=True) if gold not in words]
+        chosen = rng.choice(len(others), min(self.settings.shots, len(others)), replace=False)
+        prompt = after([others[i] for i in chosen], one)
+        while len(chosen) and not self.fits(prompt):
+            chosen = chosen[1:]
+            prompt = after([others[i] for i in chosen], one)
+        return prompt
 
     def fits(self, messages: chat.Conversation) -> bool:
         return len(self.prompt_ids(messages)) + self.answer_tokens <= self.limit
 
-    def check_length(self, questions: list[tuple[chat.Conversation, str]]) -> None:
-        for messages, _ in questions:
+    def check_length(self, questions: list[chat.Conversation]) -> None:
+        for messages in questions:
             if not self.fits(messages):
                 raise MiniloraError(
                     f"a question of {len(self.prompt_ids(messages)):,} tokens and its answer pass the model's "
-                    f"{self.limit:,} positions: shorten {escape(messages[-1]['content'], 60)!r}"
+                    f"{self.limit:,} positions: shorten {escape(messages[-2]['content'], 60)!r}"
                 )
 
-    def conversations(self, conversations: list[chat.Conversation], name: str) -> ChatBatches:
+    def prompt_ids(self, messages: chat.Conversation) -> np.ndarray:
+        return self.chat_format.encode(self.tokenizer, messages[:-1], add_generation_prompt=True)[0]
+
+    def batches(self, conversations: list[chat.Conversation], name: str) -> ChatBatches:
         """Batches to learn from. MiniloraError where no answer fits."""
         settings, longest = self.settings, min(self.settings.longest, self.limit)
         tokens = chat.encode_conversations(self.tokenizer, self.chat_format, conversations)
@@ -355,36 +317,31 @@ class _Lesson:
         except MiniloraError:
             raise MiniloraError(f"no answer of {name} fits into {longest:,} tokens: give shorter ones") from None
 
-    def measure(self, model, subject: Subject, what: str) -> tuple[dict, dict]:
-        """Scores of the tests, the quiz and the other text; and the answers to the tests."""
-        row, texts = self.ask_all(model, subject.tests, what)
-        return row | {"quiz": self.quiz_score(model, what), "other_text": self.bits(model, self.other_text)}, texts
-
-    def quiz_score(self, model, what: str) -> int:
-        """How many questions of the quiz are answered right."""
-        asked = [question(q.text) for q in self.quiz.questions]
-        found = self.ask(model, asked, self.settings.quiz_tokens, f"{what}: quiz")
-        return sum(jargon.contains(text, q.answers) for text, q in zip(found, self.quiz.questions, strict=True))
-
-    def ask_all(self, model, tests: dict, what: str) -> tuple[dict, dict]:
-        """{"scores": by test, "prompt_tokens" and "seconds": a question}, and the answers, by test."""
-        scores, texts, started = {}, {}, perf_counter()
+    def ask_all(self, model: Any, tests: Tests, what: str) -> dict:
+        """{"scores" and "answers": by test, "prompt_tokens" and "seconds": a question}."""
+        found: dict[str, TaskScore] = {}
         for name, questions in tests.items():
-            asked = [messages for messages, _ in questions]
-            texts[name] = self.ask(model, asked, self.answer_tokens, f"{what}: {name}")
-            pairs = list(zip(texts[name], (expected for _, expected in questions), strict=True))
-            f1 = float(np.mean([jargon.token_f1(text, expected) for text, expected in pairs]))
-            exact = float(np.mean([jargon.exact_match(text, expected) for text, expected in pairs]))
-            scores[name] = {"f1": f1, "exact": exact, "count": len(pairs)}
-        count = sum(score["count"] for score in scores.values())
-        seconds = (perf_counter() - started) / count
-        lengths = [len(self.prompt_ids(messages)) for questions in tests.values() for messages, _ in questions]
-        return {"scores": scores, "prompt_tokens": float(np.mean(lengths)), "seconds": seconds}, texts
+            with progress_bar(f"{what}: {name}", len(questions)) as advance:
+                found[name] = measure_task(
+                    model, self.tokenizer, questions, max_new_tokens=self.answer_tokens, advance=advance
+                )
+        counts = [score.count for score in found.values()]
+        return {
+            "scores": {name: {"f1": one.f1, "exact": one.exact, "count": one.count} for name, one in found.items()},
+            "prompt_tokens": float(np.average([one.prompt_tokens for one in found.values()], weights=counts)),
+            "seconds": float(np.average([one.seconds for one in found.values()], weights=counts)),
+            "answers": {name: one.predicted for name, one in found.items()},
+        }
 
-    def prompt_ids(self, messages: chat.Conversation) -> np.ndarray:
-        return self.chat_format.encode(self.tokenizer, messages, add_generation_prompt=True)[0]
+    def other(self, model: Any, what: str) -> dict:
+        """What has nothing to do with the subject: right answers of the quiz, and bits per character of a text."""
+        asked = [question(q.text) for q in self.quiz.questions]
+        told = self.ask(model, asked, self.settings.quiz_tokens, f"{what}: quiz")
+        right = sum(jargon.contains(text, q.answers) for text, q in zip(told, self.quiz.questions, strict=True))
+        bits = recipes.evaluator(model, self.other_text, self.settings.seq_len, 16)()
+        return {"quiz": right, "other_text": bits}
 
-    def ask(self, model, conversations: Sequence[chat.Conversation], tokens: int, what: str) -> list[str]:
+    def ask(self, model: Any, conversations: Sequence[chat.Conversation], tokens: int, what: str) -> list[str]:
         with progress_bar(what, len(conversations)) as advance:
             return answers(model, self.tokenizer, conversations, tokens, advance=advance)
 
@@ -394,17 +351,15 @@ class _Lesson:
         firsts = [first_sentence(text) for text in texts]
         return [answered(q, first) for q, first in zip(asked, firsts, strict=True) if first.endswith((".", "!", "?"))]
 
-    def bits(self, model, stream: TokenStream) -> float:
-        return recipes.evaluator(model, stream, self.settings.seq_len, 16)()
-
-    def train(self, batches, notes: list[str], out: Path, learned: dict[str, str]):
-        """The adapted model, saved to the folder `adapter`, and how it went. learned: of what, for its model card."""
+    def train(self, batches: ChatBatches, out: Path, subject: Subject) -> tuple[Any, dict]:
+        """The adapted model, saved to the folder `adapter`, and how it went."""
         settings = self.settings
         adapted = methods.adapt(self.model, "qlora", settings.options, seed=self.seed)
         trainable, _ = recipes.count_parameters(adapted)
         config = replace(settings.train, seed=self.seed)
         history = train(adapted, batches, config, description="fine-tuning by QLoRA")
-        record = learned | {"model": self.facts["model"], "method": "qlora", "minilora": __version__, "seed": self.seed}
+        record: dict = {"data": subject.name, "data_sha256": chat.sha256(subject.train), "unit": recipes.Chats.unit}
+        record |= {"model": self.facts["model"], "method": "qlora", "minilora": __version__, "seed": self.seed}
         record |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": settings.seq_len}
         recipes.save_adapter(adapted, self.tokenizer, out / "adapter", record)
         size = (out / "adapter" / WEIGHTS).stat().st_size
@@ -420,5 +375,10 @@ class _Lesson:
             "rank": settings.options.rank,
             "losses": [round(step["loss"], 4) for step in history.steps],
             "adapter_bytes": size,
-            "notes": notes,
+            "notes": batches.notes,
         }
+
+
+def _spoken(shot: chat.Conversation) -> str:
+    """What the assistant says, to look for words in."""
+    return "\n".join(f" {jargon.normalise(m['content'])} " for m in shot if m["role"] == "assistant")

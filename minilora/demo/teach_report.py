@@ -6,6 +6,7 @@ from pathlib import Path
 from minilora.demo.report import RESULTS, claims_list, write_page
 from minilora.errors import escape
 from minilora.formats.atomic import make_folder, write_json
+from minilora.measure.results import Column, table
 from minilora.show import html
 from minilora.show.grids import Grid, show_bytes, show_count, show_share
 
@@ -19,35 +20,34 @@ QUICK = " This was the quick run, whose few steps teach next to nothing."
 
 
 def scores_grid(results: dict) -> Grid:
-    """One row for each way to ask. A text of the reader's own has no questions: its rows are bits per character."""
+    """One row for each way to ask."""
     rows = results["rows"]
-    quiz = f"quiz\n(of {results['quiz_questions']})"
-    if "text" in rows["before"]:
-        header: tuple[str, ...] = ("", "more of\nthe text", quiz, "other\ntext")
-        cells: list[tuple[str, ...]] = [
-            (ROWS[name], f"{row['text']:.3f}", f"{row['quiz']}", f"{row['other_text']:.3f}")
-            for name, row in rows.items()
-        ]
-        caption = "Texts in bits per character, less is better. "
-    else:
-        tests = list(rows["before"]["scores"])
-        columns = [(test, what) for test in tests for what in ("f1", "exact")]
-        header = ("", *(f"{test}\n{what.upper() if what == 'f1' else what}" for test, what in columns), quiz,
-                  "other\ntext", "prompt\ntokens", "s")  # fmt: skip
-        cells = []
-        for name, row in rows.items():
-            scores = [f"{100 * row['scores'][test][what]:.0f} %" for test, what in columns]
-            kept = [str(row["quiz"]), f"{row['other_text']:.3f}"] if "quiz" in row else ["", ""]
-            cells.append((ROWS[name], *scores, *kept, f"{row['prompt_tokens']:.0f}", f"{row['seconds']:.2f}"))
-        caption = (
-            "F1: words shared with the expected answer (SQuAD's measure); exact: all of them. Few-shot: "
-            f"{results['shots']} other questions with their answers come first, none with the expected one. "
-        )
-        if "open book" in rows:
-            caption += f"Open book: {results['shots']} lines of the glossary, the one that is asked for among them. "
-        caption += "Tokens and seconds are a question's. Other text: bits per character. "
-    caption += "Quiz and other text, from Python's documentation, have nothing to do with the subject."
-    return Grid(f"What the model knows of {results['subject']}", header, cells, caption)
+    tests = [(test, what) for test in rows["before"]["scores"] for what in ("f1", "exact")]
+
+    def score(test: str, what: str) -> Column:
+        header = f"{test}\n{what.upper() if what == 'f1' else what}"
+        return Column(header, lambda row: f"{100 * row['scores'][test][what]:.0f} %")
+
+    caption = (
+        "F1: words shared with the expected answer (SQuAD's measure); exact: all of them. Few-shot: "
+        f"{results['shots']} other questions with their answers come first, none with the expected one. "
+    )
+    if "open book" in rows:
+        caption += f"Open book: {results['shots']} lines of the glossary, the one that is asked for among them. "
+    return table(
+        f"What the model knows of {results['subject']}",
+        [
+            *(score(*test) for test in tests),
+            Column(f"quiz\n(of {results['quiz_questions']})", lambda row: row.get("quiz", "")),
+            Column("other\ntext", lambda row: f"{row['other_text']:.3f}" if "other_text" in row else ""),
+            Column("prompt\ntokens", lambda row: f"{row['prompt_tokens']:.0f}"),
+            Column("s", lambda row: f"{row['seconds']:.2f}"),
+        ],
+        {ROWS[name]: (row,) for name, row in rows.items()},
+        f"{caption}Tokens and seconds are a question's. Other text: bits per character. Quiz and other text, from "
+        "Python's documentation, have nothing to do with the subject.",
+        first="",
+    )
 
 
 def claims(results: dict) -> list[str]:
@@ -58,16 +58,11 @@ def claims(results: dict) -> list[str]:
         f"{show_count(training['trainable'])} parameters were trained, {share} of the model's, in "
         f"{training['seconds']:.0f} seconds; the adapter has {show_bytes(training['adapter_bytes'])}."
     ]
-    if "text" in before:
-        said.append(
-            f"More of the text takes {before['text']:.3f} bits per character before and {after['text']:.3f} after."
-        )
-    else:
-        for test, score in after["scores"].items():
-            rows = {name: f"{100 * row['scores'][test]['f1']:.0f} %" for name, row in results["rows"].items()}
-            beside = "".join(f", {rows[name]} with {words}" for name, words in PROMPTED.items() if name in rows)
-            asked = f"{score['count']} {test} that it was not trained on: {rows['before']} F1"
-            said.append(f"{asked}{beside}; {rows['after']} after fine-tuning.")
+    for test, score in after["scores"].items():
+        rows = {name: f"{100 * row['scores'][test]['f1']:.0f} %" for name, row in results["rows"].items()}
+        beside = "".join(f", {rows[name]} with {words}" for name, words in PROMPTED.items() if name in rows)
+        asked = f"{score['count']} {test} that it was not trained on: {rows['before']} F1"
+        said.append(f"{asked}{beside}; {rows['after']} after fine-tuning.")
     quiz = f"{before['quiz']} of {results['quiz_questions']} quiz questions before and {after['quiz']} after"
     text = f"{before['other_text']:.3f} bits per character before and {after['other_text']:.3f} after"
     said.append(f"What it knew besides: {quiz}; other text takes {text}.")
@@ -133,7 +128,6 @@ def page(results: dict) -> str:
 
 
 def next_command(results: dict) -> str:
-    sample = results["samples"][0]
-    chat = ["--chat"] if "expected" in sample else []
+    asked = " ".join(results["samples"][0]["question"].split())
     named = ["--model", results["model"], "--adapter", results["adapter"]]
-    return shlex.join(["minilora", "generate", *named, *chat, "--prompt", " ".join(sample["question"].split())])
+    return shlex.join(["minilora", "generate", *named, "--chat", "--prompt", asked])

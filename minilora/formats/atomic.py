@@ -1,20 +1,17 @@
-"""Files that are whole or absent, and files that are really files.
+"""Files that are whole or absent, and files from elsewhere.
 
 Writing: the bytes go to a temporary name in the same folder, are flushed to the disk, and take the real name in one
-step (POSIX `rename`). A reader sees the old file or the new one, never a part of either, also after a power cut.
+step (POSIX `rename`). A reader sees the old file or the new one, never a part of either, also after a power cut. What
+a killed writer leaves under the temporary name, the next one overwrites.
 
-Reading: a file that somebody else made is opened without waiting (a FIFO would never answer), must be a regular file,
-and is read up to a stated size.
+Reading: a file that somebody else made must be a regular file (a pipe might never answer), and is read up to a stated
+size.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import secrets
-import stat
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -24,26 +21,32 @@ from typing import Any, BinaryIO
 from minilora.errors import FormatError, MiniloraError, escape
 
 JSON_LIMIT = 50_000_000  # bytes; the index of a model with 100,000 tensors has about 10 million
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 def show_path(path: str | os.PathLike[str], limit: int = 160) -> str:
-    """`path` for an error message: as `show`, but a long one keeps its end, where the name of the file is."""
+    """Show `path` in an error message: escaped, and a long one by its end, which has the name of the file."""
     text = escape(str(path), limit=100_000)
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
-def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
-    """Write `content` (bytes, or a function that writes to the open file it is given) to `path`, whole or not at all.
+# Writing
 
-    A failure (no space, no permission) is a MiniloraError; what was at `path` before is then still there, and the
-    temporary file is gone. Only a process killed outright leaves one behind: see `remove_leftovers`.
+
+def write_atomic(path: str | os.PathLike[str], content: bytes | str | Callable[[BinaryIO], None]) -> None:
+    """Write `content` to `path`, whole or not at all, in a folder that is created if it is missing.
+
+    content: bytes, text (as UTF-8), or a function that writes to the open file it gets. A failure (no space, no
+    permission) is a MiniloraError; what was at `path` before is then still there, and the temporary file is gone. Only
+    one process may write the same file at a time.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    if isinstance(content, str):
+        content = to_utf8(content)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         try:
-            with open(temporary, "xb") as file:
+            with open(temporary, "wb") as file:
                 if callable(content):
                     content(file)
                 else:
@@ -54,23 +57,28 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         except BaseException:  # Ctrl-C included: nothing half-written stays
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if os.name != "nt":  # a file's own fsync does not cover its name; Windows has no such call for a folder
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
     except OSError as error:
         raise MiniloraError(f"cannot write {show_path(path)}: {error.strerror}") from error
 
 
 def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` as indented JSON with `write_atomic`."""
     write_atomic(path, to_json(value))
 
 
 def to_json(value: dict[str, Any]) -> bytes:
-    """`value` as indented UTF-8 JSON with a newline at the end: what `write_json` writes."""
+    """Encode `value` as `write_json` writes it: indented UTF-8 with a newline at the end."""
     return to_utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def to_utf8(text: str) -> bytes:
-    """`text` in UTF-8. MiniloraError for what has none, such as a path that is in another encoding."""
+    """Encode `text`. MiniloraError if it has no UTF-8, such as a path that is in another encoding."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -78,19 +86,8 @@ def to_utf8(text: str) -> bytes:
         raise MiniloraError(f"{part} is not UTF-8, which paths and texts must be") from None
 
 
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Flush the names in `folder` to the disk: a file's own fsync does not cover the name it is found by."""
-    if os.name == "nt":  # Windows cannot open a folder and has no such call
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def make_folder(folder: str | os.PathLike[str]) -> None:
-    """Create `folder` and its parents where they are missing. MiniloraError where that cannot be done."""
+    """Create `folder` and its parents if they are missing. MiniloraError if that cannot be done."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,75 +95,52 @@ def make_folder(folder: str | os.PathLike[str]) -> None:
         raise MiniloraError(f"cannot create the folder {show_path(folder)}: {reason}") from error
 
 
-def is_leftover(name: str) -> bool:
-    """Whether `name` is one that `write_atomic` uses while it writes."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
-def remove_leftovers(folder: str | os.PathLike[str], of: str | None = None) -> None:
-    """Remove what a killed `write_atomic` left in `folder`, or of the file of one name in it. Only where nobody else is
-    writing the same. A folder that cannot be read is a MiniloraError."""
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        raise MiniloraError(f"cannot write into {show_path(folder)}: {error.strerror}") from error
-    for name in names:
-        if is_leftover(name) and (of is None or name[1:-13] == of):  # without ".", and ".01234567.tmp"
-            remove_file(Path(folder) / name)
-
-
 def remove_file(path: str | os.PathLike[str]) -> None:
-    """Remove the file at `path`, if there is one. MiniloraError where that cannot be done."""
+    """Remove the file at `path`, if there is one. MiniloraError if that cannot be done."""
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
         raise MiniloraError(f"cannot remove {show_path(path)}: {error.strerror}") from error
 
 
+# Reading
+
+
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a regular file for reading. A folder, FIFO, device or socket, a missing file and a read that fails inside
-    the `with` block are each a FormatError."""
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
-
+    """Open a regular file for reading. Anything else, a missing file and a read that fails inside the `with` block are
+    each a FormatError.
+    """
     try:
-        with open(path, "rb", opener=opener) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise FormatError(f"cannot read {show_path(path)}: not a regular file")
+        if not os.path.isfile(path) and os.path.exists(path):
+            raise FormatError(f"cannot read {show_path(path)}: not a regular file")
+        with open(path, "rb") as file:
             yield file
     except OSError as error:
         raise FormatError(f"cannot read {show_path(path)}: {error.strerror}") from error
 
 
-def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> dict[str, Any]:
-    """The JSON object in the file at `path`, which may have at most `limit` bytes. FormatError otherwise."""
+def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Read a whole file of at most `limit` bytes. FormatError otherwise."""
     with open_regular(path) as file:
-        raw = file.read(limit + 1)
-    if len(raw) > limit:
-        raise FormatError(f"{show_path(path)} has more than the {limit:,} bytes that such a file may have")
-    return parse_json(raw, show_path(path))
+        if os.fstat(file.fileno()).st_size > limit:
+            raise FormatError(f"{show_path(path)} has more than {limit:,} bytes, the most that is read of such a file")
+        return file.read(limit)
+
+
+def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> dict[str, Any]:
+    """Read the JSON object in a file of at most `limit` bytes. FormatError otherwise."""
+    return parse_json(read_bytes(path, limit), show_path(path))
 
 
 def parse_json(raw: bytes, where: str) -> dict[str, Any]:
-    """The JSON object in `raw`; `where` names it in errors. Not UTF-8, not JSON, nested too deep, not an object, or a
-    key twice (readers differ on which one counts): FormatError."""
+    """Parse a JSON object; `where` names it in errors. FormatError if it is not UTF-8, not JSON, nested too deep, or
+    not an object.
+    """
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_object)
+        value = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is not valid JSON: {escape(str(error))}") from error
     if not isinstance(value, dict):
         raise FormatError(f"{where} holds JSON, but not an object in braces")
     return value
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {escape(twice)} appears twice")
-    for text in (*result, *result.values()):
-        if isinstance(text, str):
-            text.encode()  # half a surrogate pair ("\ud800") is no text: UnicodeEncodeError, a ValueError
-    return result

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minilora.errors import MiniloraError, escape
-from minilora.formats.atomic import remove_leftovers, write_atomic
+from minilora.formats.atomic import write_atomic
 from minilora.formats.gguf import ALIGNMENT, GGUF
 from minilora.formats.stored import StoredTensor
 
@@ -52,7 +52,6 @@ def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
             file.write(array.view(np.uint8).data)
             file.write(bytes(_padded(array.nbytes) - array.nbytes))
 
-    remove_leftovers(os.path.dirname(path) or ".", of=os.path.basename(path))  # they are as large as a model
     write_atomic(path, write)
 
 

@@ -9,16 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from minilora.errors import FormatError, MiniloraError, escape, first_few
-from minilora.formats.atomic import (
-    make_folder,
-    read_json,
-    remove_file,
-    remove_leftovers,
-    show_path,
-    to_json,
-    write_atomic,
-)
+from minilora.errors import FormatError, escape, first_few
+from minilora.formats.atomic import make_folder, read_json, remove_file, show_path, to_json, write_atomic
 from minilora.formats.safetensors import open_file, save_file
 from minilora.formats.stored import StoredTensor
 
@@ -33,7 +25,7 @@ def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
     """The configuration of a model folder, which need not be trusted, and its tensors, still in their files.
 
     Links are followed, as the Hugging Face cache needs (its files are links to blobs): the names in an index are judged
-    as text instead. Errors: FormatError; where an index and its shards disagree, one that lists everything wrong.
+    as text instead. Errors: FormatError, which names the files or tensors that are missing.
     """
     folder = Path(folder)
     try:
@@ -66,24 +58,14 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
         names_in.setdefault(shard, []).append(name)
 
     there = set(os.listdir(index.parent))
-    missing = [shard for shard in names_in if shard not in there]
-    tensors, damaged, lacking = {}, [], []
-    for shard in (shard for shard in names_in if shard in there):
-        try:
-            present, _ = open_file(index.parent / shard)
-        except FormatError as error:
-            damaged.append(str(error))
-            continue
-        for name in names_in[shard]:
-            if name in present:
-                tensors[name] = present[name]
-            else:
-                lacking.append(f"{name} in {shard}")
-    problems = [f"no file {first_few(missing)}"] if missing else []
-    problems += [f"no tensor {first_few(lacking)}"] if lacking else []
-    problems += [first_few(damaged, separator="; ")] if damaged else []
-    if problems:
-        raise FormatError(f"{where} does not match its files: {'; '.join(problems)}")
+    if missing := [shard for shard in names_in if shard not in there]:
+        raise FormatError(f"{where} does not match its files: no file {first_few(missing)}")
+    tensors: dict[str, StoredTensor] = {}
+    for shard, names in names_in.items():
+        present, _ = open_file(index.parent / shard)
+        if lacking := [name for name in names if name not in present]:
+            raise FormatError(f"{where} does not match its files: {escape(shard)} has no tensor {first_few(lacking)}")
+        tensors |= {name: present[name] for name in names}
     return tensors
 
 
@@ -100,22 +82,17 @@ def write_folder(
     weights stand. config.json comes last: a new folder without it is one whose writer was stopped.
     """
     folder = Path(folder)
-    extra_files = extra_files or {}
-    for name in extra_files:
-        if not _is_plain_name(name) or name in (CONFIG, WEIGHTS, INDEX):
-            raise MiniloraError(f"an extra file of a model folder cannot be called {escape(name)}")
     config_json = to_json(config)
     make_folder(folder)
     earlier_shards = [name for name in os.listdir(folder) if name == INDEX or _SHARD.fullmatch(name)]
-    remove_leftovers(folder)
     save_file(folder / WEIGHTS, tensors, metadata={"format": "pt"})  # as transformers marks its own
     for name in earlier_shards:
         remove_file(folder / name)
-    for name, content in extra_files.items():
+    for name, content in (extra_files or {}).items():
         write_atomic(folder / name, content)
     write_atomic(folder / CONFIG, config_json)
 
 
 def _is_plain_name(name: object) -> bool:
-    """Whether `name`, judged as text, can only mean a file directly in a folder, on any system."""
+    """True if `name`, judged as text, can only mean a file directly in a folder, on any system."""
     return isinstance(name, str) and name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\:")

@@ -10,7 +10,6 @@ Both ways draw on one order of the training examples for each seed: the first k 
 turn. So k examples are among 2k, and n among 4n. All cells answer the same held-out questions.
 """
 
-import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from minilora import threads
 from minilora.data import chat, chat_split
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
-from minilora.errors import MiniloraError, Stopped, escape, print_notes
+from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.naive_bayes import NaiveBayes
@@ -30,10 +29,9 @@ from minilora.measure.records import Records
 from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
-from minilora.train import defaults, methods, recipes, tasks
+from minilora.train import catalog, defaults, methods, recipes
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.loop import History
-from minilora.train.progress import progress_bar
 from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
 
 KIND = "curve"
@@ -47,7 +45,7 @@ class CurveSettings:
     """What is measured, and on what."""
 
     model: str = "smollm2"  # as `recipes.load_model` takes it
-    data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora tasks list`
+    data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora models list`
     test: str | None = None  # a .jsonl file; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
     sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
@@ -96,8 +94,8 @@ def read_task(data: str, test: str | None = None) -> TaskData:
 
     MiniloraError where there are too few, or where labels do not suit: one alone, or one that is never learned.
     """
-    if test is None and data in tasks.TASKS:
-        test = str(tasks.find(data, "test"))
+    if test is None and data in catalog.TASKS:
+        test = str(catalog.find(data, "test"))
     notes: list[str] = []
     parts = [
         chat.read_jsonl(_jsonl(flag, source), notes) for flag, source in (("--data", data), ("--test", test)) if source
@@ -125,9 +123,9 @@ def read_task(data: str, test: str | None = None) -> TaskData:
 
 
 def _jsonl(flag: str, source: str) -> str:
-    source = tasks.resolve(source)
+    source = catalog.resolve(source)
     if not is_chat_data(source):
-        names = f", or {' or '.join(tasks.TASKS)}" if flag == "--data" else ""
+        names = f", or {' or '.join(catalog.TASKS)}" if flag == "--data" else ""
         raise MiniloraError(f"{flag} must be a .jsonl file of prompts and responses{names}, not {show_path(source)}")
     return source
 
@@ -162,16 +160,8 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
     settings, notes = _fitting(settings, task)
     curve = Curve(settings, task)
     records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
-    print_notes(notes + records.notes)
-    cells = curve.cells()
-    try:
-        with progress_bar("curve", len(cells)) as advance:
-            for key in cells:
-                records.measured(key, curve.measure, *key)
-                advance(1, " ".join(map(str, key)))
-    except (KeyboardInterrupt, Stopped) as error:
-        done = f"{sum(key in records for key in cells)} of {len(cells)} cells are measured; go on with --resume"
-        raise Stopped(getattr(error, "signum", signal.SIGINT), done) from error
+    print_notes(notes)
+    records.complete(cells_of(records.header["settings"]), curve.measure, "curve")
     return records
 
 
@@ -237,9 +227,6 @@ class Curve:
             "base": base_fingerprint(self.base),
             **{f"{part}_sha256": chat.sha256(ones) for part, ones in hashes.items()},
         }
-
-    def cells(self) -> list[tuple]:
-        return cells_of(self.facts())
 
     def measure(self, kind: str, *key: Any) -> dict:
         """The numbers of a cell."""

@@ -9,9 +9,10 @@ from minilora.errors import escape
 from minilora.measure.curve import KIND, RECORDS, cells_of
 from minilora.measure.few_shot import crossover
 from minilora.measure.records import Records
+from minilora.measure.results import Column, Result, table
 from minilora.measure.task_report import CALIBRATED
 from minilora.show import style
-from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, in_order, listed, seeds_in_words, show_seconds
+from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_seconds
 from minilora.train.scoring import wilson
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class CurveResult:
-    """The records of a curve, which may be half measured. Accuracy and F1 are in percent."""
+class CurveResult(Result):
+    """What a curve came to, which may be half measured. Accuracy and F1 are in percent."""
 
     def __init__(self, records: Records):
-        self.records, self.settings = records, records.header["settings"]
+        super().__init__(records)
         self.has_labels = self.settings["labels"] is not None
         self.number, self.unit = ("accuracy", "right") if self.has_labels else ("f1", "F1")
         model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
@@ -34,14 +35,9 @@ class CurveResult:
         """The records in a curve's folder. Raises FormatError."""
         return cls(Records.read(Path(folder) / RECORDS, KIND))
 
-    def measured(self, *start) -> list:
-        """What comes after `start` in the keys, each once, sorted: numbers of examples, or methods in their order."""
-        found = {key[len(start)] for key in self.records.rows if key[: len(start)] == start}
-        return in_order(found) if start == ("trained",) else sorted(found)
-
     def reached(self, *start) -> Spread:
         """Accuracy or F1 over the seeds."""
-        return Spread.of(100 * row[self.number] for row in self.records.of(*start))
+        return self.spread(self.number, *start, scale=100)
 
     def calibrated(self, *start) -> Spread | None:
         """Accuracy after calibration; None where it was not measured."""
@@ -51,20 +47,20 @@ class CurveResult:
     def best_prompt(self) -> tuple[int, Spread] | None:
         """The number of examples in the prompt with the highest accuracy, calibrated or not, and that accuracy."""
         found = {}
-        for k in self.measured("prompt"):
+        for k in self.parts("prompt"):
             plain, calibrated = self.reached("prompt", k), self.calibrated("prompt", k)
             found[k] = calibrated if calibrated and calibrated.mean > plain.mean else plain
         return max(found.items(), key=lambda item: (item[1].mean, -item[0])) if found else None
 
     def best_trained(self) -> tuple[str, int, Spread] | None:
         """The method and the number of examples with the highest accuracy."""
-        cells = [(method, n) for method in self.measured("trained") for n in self.measured("trained", method)]
+        cells = [(method, n) for method in self.parts("trained") for n in self.parts("trained", method)]
         found = [(method, n, self.reached("trained", method, n)) for method, n in cells]
         return max(found, key=lambda one: one[2].mean) if found else None
 
     def best_bayes(self) -> Spread | None:
         """The highest accuracy of naive Bayes."""
-        return max((self.reached("bayes", n) for n in self.measured("bayes")), key=lambda one: one.mean, default=None)
+        return max((self.reached("bayes", n) for n in self.parts("bayes")), key=lambda one: one.mean, default=None)
 
     def unfinished(self) -> str:
         """Say how many cells are measured, and how to go on; "" if all are."""
@@ -93,32 +89,30 @@ class CurveResult:
     # Shown
 
     def grid(self) -> Grid:
-        rows: list[tuple[str, ...]] = []
-        for k in self.measured("prompt"):
-            rows.append((_prompted(k), *self._accuracies("prompt", k), *_costs(self.cost("prompt", k)), "–", "–"))
-        for n in self.measured("bayes"):
-            rows.append((f"naive Bayes, {n:,} examples", *self._accuracies("bayes", n), *["–"] * 4))
-        for method in self.measured("trained"):
-            for n in self.measured("trained", method):
-                queries = self.crossover(method, n)
-                rows.append(
-                    (
-                        f"{NAMES[method]}, {n:,} examples",
-                        *self._accuracies("trained", method, n),
-                        *_costs(self.cost(method)),
-                        show_seconds(self.seconds(method, n)),
-                        "–" if queries is None else f"{queries:,}",
-                    )
-                )
-        if not self.has_labels:
-            rows = [(row[0], row[1], *row[3:]) for row in rows]
-        accuracy = ("accuracy\n%", "calibrated\n%") if self.has_labels else ("F1\n%",)
-        header = ("", *accuracy, "tokens", "ms", "training", "pays off\nafter")
-        return Grid(f"Prompt or fine-tune? {self.where}", header, rows, self._caption())
+        rows: dict[str, tuple] = {_prompted(k): ("prompt", k) for k in self.parts("prompt")}
+        rows |= {f"naive Bayes, {n:,} examples": ("bayes", n) for n in self.parts("bayes")}
+        for method in self.parts("trained"):
+            name = NAMES[method]
+            rows |= {f"{name}, {n:,} examples": ("trained", method, n) for n in self.parts("trained", method)}
 
-    def _accuracies(self, *start) -> tuple[str, str]:
-        calibrated = self.calibrated(*start)
-        return self.reached(*start).show(1), calibrated.show(1) if calibrated else "–"
+        def accuracy(spread: Spread) -> str:
+            return spread.show(1)
+
+        columns = [
+            Column("accuracy\n%" if self.has_labels else "F1\n%", self.reached, accuracy),
+            *[Column("calibrated\n%", self.calibrated, accuracy)] * self.has_labels,
+            Column("tokens", lambda *row: self.query(*row).get("tokens"), "{:.0f}".format),
+            Column("ms", lambda *row: self.query(*row).get("milliseconds"), "{:,.0f}".format),
+            Column("training", lambda kind, *of: self.seconds(*of) if kind == "trained" else None, show_seconds),
+            Column(
+                "pays off\nafter", lambda kind, *of: self.crossover(*of) if kind == "trained" else None, "{:,}".format
+            ),
+        ]
+        return table(f"Prompt or fine-tune? {self.where}", columns, rows, self._caption(), first="")
+
+    def query(self, kind: str, *of) -> dict:
+        """The cost of a query to what a row is about."""
+        return self.cost(of[0]) if kind == "trained" else self.cost(kind, *of)
 
     def _caption(self) -> str:
         count, best, trained = self.settings["test_examples"], self.best_prompt(), self.best_trained()
@@ -137,15 +131,15 @@ class CurveResult:
     @style.styled
     def figure(self) -> Figure | None:
         """Accuracy against the examples that were trained on, and the prompts as levels."""
-        sizes = sorted({n for method in self.measured("trained") for n in self.measured("trained", method)})
+        sizes = sorted({n for method in self.parts("trained") for n in self.parts("trained", method)})
         if not sizes:
             return None
         figure, axes = style.single(f"Prompt or fine-tune? {self.where}")
-        for method in self.measured("trained"):
+        for method in self.parts("trained"):
             self._line(axes, method, NAMES[method], "trained", method)
-        if self.measured("bayes"):
+        if self.parts("bayes"):
             self._line(axes, "scratch", "naive Bayes", "bayes")
-        for look, k in zip(style.SERIES, self.measured("prompt"), strict=False):
+        for look, k in zip(style.SERIES, self.parts("prompt"), strict=False):
             calibrated = self.calibrated("prompt", k)
             level = calibrated or self.reached("prompt", k)
             label = f"{_prompted(k)}{', calibrated' if calibrated else ''}"
@@ -156,7 +150,7 @@ class CurveResult:
         return style.with_legend(figure)
 
     def _line(self, axes, look: str, label: str, *start) -> None:
-        sizes = self.measured(*start)
+        sizes = self.parts(*start)
         style.errorbar(axes, look, sizes, [self.reached(*start, n) for n in sizes], label)
 
     def outcome(self) -> str | None:
@@ -190,7 +184,7 @@ class CurveResult:
         if outcome == "prompt":
             return f"{said} Training is not ahead by more than the seeds scatter."
         (method, most, _), best = self.best_trained(), self.best_prompt()[1]  # type: ignore[index, misc]
-        sizes = self.measured("trained", method)
+        sizes = self.parts("trained", method)
         behind = [n for n in sizes if not self.reached("trained", method, n).above(best)]
         ahead = [n for n in sizes if not behind or n > behind[-1]]
         if not ahead:
@@ -214,10 +208,6 @@ def _prompted(k: int) -> str:
 
 def _in_words(k: int) -> str:
     return f"the prompt with {k} example{'' if k == 1 else 's'}" if k else "the prompt without examples"
-
-
-def _costs(cost: dict) -> tuple[str, str]:
-    return (f"{cost['tokens']:.0f}", f"{cost['milliseconds']:,.0f}") if cost else ("–", "–")
 
 
 def show(records: Records, out: Path, console: Console) -> None:

@@ -1,50 +1,15 @@
-"""What a method needs at work: the memory of a training step by kind, the size of its file, the speed of generating.
+"""What work costs: the peak of the process's memory and of a training's arrays, and the seconds of a query."""
 
-The memory is measured in a process of its own (`python -m minilora.measure.footprint`), where nothing else is alive.
-"""
-
-import json
-import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-from minilora import threads
-from minilora.errors import MiniloraError
-from minilora.measure.lab import Lab
-from minilora.measure.memory import live_bytes, peak_bytes
-from minilora.optim import AdamW
-from minilora.train import recipes
-from minilora.train.loop import TrainConfig, train, trainable
-from minilora.train.parallel import batch_gradients
-
-CHARACTERS = 6_000  # of domain text, for the two steps
-PROMPT = "Return the "
-
-
-def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:
-    """Bytes that training by `method` needs, measured in a fresh process on one thread.
-
-    "weights", "gradients", "optimizer", "activations": bytes of the arrays alive at the end of a forward pass, when
-    a step has been done before. "peak": the most bytes alive in two steps, weights included. "process": the peak of
-    the whole process (resident set), with Python and the libraries.
-    """
-    return of_process("minilora.measure.footprint", base_folder, method, seq_len, batch_size)
-
-
-def of_process(module: str, *arguments: object) -> dict:
-    """What `python -m module *arguments` prints as JSON. Raises MiniloraError, with the last line of its errors."""
-    done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-        raise MiniloraError(f"measuring the memory of {arguments[1]} failed: {reason[0]}")
-    return json.loads(done.stdout)
+from minilora.measure.memory import peak_bytes
+from minilora.train.loop import TrainConfig, train
 
 
 def peak_rss() -> int | None:
@@ -65,52 +30,9 @@ def peak_rss() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def memory_of_steps(fresh: Callable[[], Any], batches: Any) -> dict[str, int | None]:
-    """What `memory_of` gives, of training steps on one thread in this process. fresh: makes a model to train."""
-    with threads.using(1):
-        model = fresh()
-        optimizer = AdamW(list(trainable(model).values()), lr=1e-4)
-        batch_gradients(model, [batches.next_batch()])
-        optimizer.step()
-        gradients = {name: p.grad for name, p in trainable(model).items()}
-        optimizer.zero_grad()
-        loss = model(**batches.next_batch()).loss
-        for name, p in trainable(model).items():
-            p.grad = gradients[name]
-        kinds = live_bytes(model, optimizer, loss)
-        process = peak_rss()
-        del model, optimizer, gradients, loss
-
-        model = fresh()
-        peak = peak_of_steps(model, batches, live_bytes(model)["weights"])
-        return {**kinds, "peak": peak, "process": process}
-
-
-def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int | None]:
-    lab = Lab(base_folder, seq_len, batch_size, test_characters=1000, validation_characters=1000)
-    stream = lab.domain_text(CHARACTERS, 0)
-    batches = recipes.training_batches(stream, batch_size, seq_len, 0)
-    return memory_of_steps(lambda: lab.fresh(method, 0, tokens=stream.ids), batches)
-
-
 def peak_of_steps(model, batches, held: int) -> int:
     """The most bytes alive in two training steps, with the `held` bytes of the weights."""
     return peak_bytes(lambda: train(model, batches, TrainConfig(steps=2), show_progress=False), held)
-
-
-def file_bytes(model) -> int:
-    """Bytes of the weights that `save_pretrained` writes: an adapter, or the whole model."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        return sum(os.path.getsize(path) for path in Path(folder).glob("*.safetensors"))
-
-
-def tokens_per_second(models: dict, tokenizer, tokens: int = 48, rounds: int = 5) -> dict[str, float]:
-    """{name: tokens per second} of greedy generation, batch 1, for models that take turns; medians over the rounds."""
-    prompt = tokenizer.encode(PROMPT)[None]
-    ask = lambda model: lambda prompt: model.generate(prompt, tokens, temperature=0, eos_token_id=[])  # noqa: E731
-    found = seconds_in_turns({name: ask(model) for name, model in models.items()}, [prompt] * rounds)
-    return {name: tokens / seconds for name, seconds in found.items()}
 
 
 def seconds_in_turns(
@@ -128,8 +50,3 @@ def seconds_in_turns(
             if number:
                 taken[name].append(clock() - started)
     return {name: median(seconds) for name, seconds in taken.items()}
-
-
-if __name__ == "__main__":
-    folder, name, length, rows = sys.argv[1:]
-    print(json.dumps(_measure(Path(folder), name, int(length), int(rows))))

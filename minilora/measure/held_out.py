@@ -40,7 +40,7 @@ def select(
     """What to measure of the JSONL file `source`.
 
     split: None means "test" for the file that the model was trained on, and "all" for any other. trainings: how the
-    model and its adapters came to be (`recipes.training_of`). examples: at most so many conversations, drawn by `seed`.
+    model and its adapters came to be (`save.training_of`). examples: at most so many conversations, drawn by `seed`.
     pool: what shots come from. The labels are those of the file, the training data and the pool together; where these
     together have none, those of the file.
     """
@@ -77,7 +77,7 @@ def select(
 def learned_from(training: dict, source: str | os.PathLike | None = None) -> list[Conversation] | None:
     """The training part of the conversations that a model learned from; None where their file is another today.
 
-    training: of `recipes.training_of`. source: where the file lies, if not where it did.
+    training: of `save.training_of`. source: where the file lies, if not where it did.
     """
     validation, test = (
         str(path) if (path := training.get(f"{part}_data")) else None for part in ("validation", "test")

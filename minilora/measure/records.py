@@ -1,13 +1,15 @@
 """Measurements as they come: a file of JSON lines that a run that was cut off goes on with.
 
 The first line says what the measurements are of: kind, version, settings, machine. Every other line is one cell: `key`,
-what was measured, and the numbers. Tables, figures and sentences are functions of what such a file holds.
+what was measured, and the numbers. `complete` measures the cells that are missing; `Result` reads them for tables,
+figures and sentences.
 """
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -16,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from minilora import __version__, blas
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, Stopped, escape, print_notes
 from minilora.formats.atomic import make_folder, open_regular, parse_json, show_path, write_atomic
 from minilora.measure.processor import processor
+from minilora.train.progress import progress_bar
 
 VERSION = 1  # of the format; one more whenever older files cannot be read any more
 LIMIT = 50_000_000  # bytes
@@ -103,9 +106,6 @@ class Records:
             records.notes.append(f"the last line of {where} was cut off; it is measured again")
         return records
 
-    def begin(self, key: Iterable) -> None:
-        """Said before a cell is measured, for records that somebody watches."""
-
     def add(self, key: Iterable, **numbers) -> dict:
         """Append a cell, on the disk when this returns."""
         row = {"key": list(key)} | numbers
@@ -119,9 +119,25 @@ class Records:
     def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
         """The cell of `key`: `measure(*arguments)`, if it is not there."""
         if key not in self:
-            self.begin(key)
             self.add(key, **measure(*arguments))
         return self.rows[key]
+
+    def complete(
+        self, keys: Sequence[tuple], measure: Callable[..., dict], title: str, go_on: str = "; go on with --resume"
+    ) -> None:
+        """Measure the cells of `keys` that are missing, in this order, each by `measure(*key)`, with a progress bar.
+
+        Raises Stopped where that is interrupted, with how many cells there are and how to go on.
+        """
+        print_notes(self.notes)
+        try:
+            with progress_bar(title, len(keys)) as advance:
+                for key in keys:
+                    self.measured(key, measure, *key)
+                    advance(1, " ".join(map(str, key)))
+        except (KeyboardInterrupt, Stopped) as error:
+            done = f"{sum(key in self for key in keys)} of {len(keys)} cells are measured{go_on}"
+            raise Stopped(getattr(error, "signum", signal.SIGINT), done) from error
 
     def __contains__(self, key: Iterable) -> bool:
         return tuple(key) in self.rows

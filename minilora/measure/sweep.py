@@ -13,12 +13,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 from threading import Thread
 from time import sleep
 
 from minilora.errors import MiniloraError, Stopped
-from minilora.measure.records import Records
 from minilora.train.loop import collected_signals
 
 MOST_JOBS = 64
@@ -28,22 +26,6 @@ def check_jobs(jobs: int) -> None:
     """Raise MiniloraError for a number of processes that cannot be."""
     if not 1 <= jobs <= MOST_JOBS:
         raise MiniloraError(f"--jobs must be from 1 to {MOST_JOBS}, not {jobs:,}")
-
-
-class SentRecords(Records):
-    """The cells of a file that another process keeps: a new one is sent there. rows: what it has already."""
-
-    def __init__(self, rows: dict[tuple, dict], tell: Callable):
-        super().__init__(path=Path(), header={}, rows=rows)
-        self.tell = tell
-
-    def begin(self, key) -> None:
-        self.tell(tuple(key), None)
-
-    def add(self, key, **numbers) -> dict:
-        row = self.rows[tuple(key)] = {"key": list(key)} | numbers
-        self.tell(tuple(key), numbers)
-        return row
 
 
 def side_by_side(work: Callable, tasks: Sequence[tuple], jobs: int, take: Callable) -> None:

@@ -5,12 +5,32 @@ the same, so are their hidden states, keys and values; they are computed for one
 their gradient is the sum over the rows. A batch (B, T) then costs P + B (T - P) tokens in place of B T.
 """
 
+from typing import Any
+
 import numpy as np
 
-from minilora import ops
+from minilora import nn, ops
+from minilora.models.batch import host_ids
 from minilora.tensor import Tensor
 
 LEAST_SAVED = 2**15  # numbers of hidden states; a second pass over the layers costs more than fewer save
+
+
+def read_rows(model: Any, ids: np.ndarray, attention_mask: Any, unlabelled: np.ndarray) -> tuple[Tensor | None, Tensor]:
+    """Hidden states by the model's body: of what all rows begin with (1, P, C), None if each row is read whole, and of
+    the rest (B, T - P, C).
+
+    unlabelled: (B, T), whether a token has no label that counts. Dropout draws for each row, and so rules out a shared
+    beginning.
+    """
+    mask = np.ones_like(ids) if attention_mask is None else host_ids(attention_mask)
+    fits = ids.shape == mask.shape == unlabelled.shape  # if not, the body or the loss says so
+    shared = shared_length(ids, unlabelled & (mask != 0), model.config.hidden_size) if fits else 0
+    if not shared or nn.active_dropouts(model):
+        return None, model.body(ids, attention_mask)
+    cache = SharedCache()
+    beginning = model.body(ids[:1, :shared], None, cache)
+    return beginning, model.body(ids[:, shared:], attention_mask, cache.rows())
 
 
 class SharedCache:

@@ -111,7 +111,7 @@ def generate_stream(
         for _ in range(max_new_tokens):
             with no_grad():  # not around the yield: the flag is the caller's there
                 hidden = model.body(step_ids, attention_mask=seen, past_key_values=cache)  # (b, T, C)
-                logits = host_logits(model.lm_head(hidden[:, -1]))  # (b, V)
+                logits = host_logits(model.logits(hidden[:, -1]))  # (b, V)
             tokens = np.where(ended, pad, _sample(logits, temperature, top_k, top_p, [rngs[row] for row in rows]))
             column = np.full(batch, pad, dtype=np.int64)
             column[rows] = tokens

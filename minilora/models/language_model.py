@@ -6,15 +6,12 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import wraps
-from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, blas, nn, ops, threads
+from minilora import backend, nn, ops, threads
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
 from minilora.errors import FormatError, MiniloraError, first_few, unknown
@@ -22,78 +19,12 @@ from minilora.formats import huggingface
 from minilora.formats.atomic import show_path
 from minilora.formats.gguf import GGUF, is_gguf, read_gguf
 from minilora.formats.stored import StoredTensor
-from minilora.models.beginning import SharedCache, shared_length
+from minilora.models.batch import Output, host_ids, over_rows, token_ids
+from minilora.models.beginning import read_rows
 from minilora.models.generate import generate, generate_stream
 from minilora.tensor import Tensor, is_recording, no_grad
 
 IGNORED = -100  # a label where nothing is to be predicted
-
-
-@dataclass
-class Output:
-    """What a model returns. `logits` are those of a classifier (B, num_labels) or of a language model (B, T, V).
-
-    A language model that was given labels makes its logits only when they are asked for: its loss does not need them
-    whole.
-    """
-
-    loss: Tensor | None
-    make_logits: Tensor | Callable[[], Tensor] = field(repr=False)
-
-    @property
-    def logits(self) -> Tensor:
-        if not isinstance(self.make_logits, Tensor):
-            self.make_logits = self.make_logits()
-        return self.make_logits
-
-
-def by_rows(forward: Callable[..., Output]) -> Callable[..., Output]:
-    """A model's `forward` that, where it is given labels, computes parts of the batch side by side (see `threads`).
-
-    Modules then see some of the rows each time, and are called from several threads; within `threads.using(1)` they see
-    all. Dropout draws for each row from a stream of its own, split or not.
-    """
-    names = signature(forward)
-
-    @wraps(forward)
-    def run(*args: Any, **kwargs: Any) -> Output:
-        given = names.bind(*args, **kwargs).arguments
-        if given.get("labels") is None or given.get("past_key_values") is not None:
-            return forward(*args, **kwargs)
-        blas.keep_freed_memory()
-        given["input_ids"] = ids = token_ids(given["input_ids"])
-        rngs = nn.row_generators(given["self"], len(ids))
-        with nullcontext() if rngs is None else nn.dropout_rng(rngs):
-            parts = threads.split_work(len(ids), ids.size * given["self"].config.hidden_size)
-            output = _in_parts(forward, given, parts, rngs) if parts else None
-            return forward(**given) if output is None else output
-
-    return run
-
-
-def _in_parts(
-    forward: Callable[..., Output], given: dict[str, Any], parts: list[range], rngs: nn.RowGenerators | None
-) -> Output | None:
-    """Compute `parts` of the batch by `forward` and join their outputs; None if the arguments do not fit each other or
-    no label counts: `forward` of the whole batch then says so in the batch's terms, where a part has other shapes.
-    """
-    model, shape = given["self"], given["input_ids"].shape
-    shapes = {"input_ids": shape, "attention_mask": shape, "labels": shape[: model.label_axes]}
-    batch = {name: host_ids(given[name]) for name in shapes if given.get(name) is not None}
-    if any(array.shape != shapes[name] for name, array in batch.items()):
-        return None
-    num_items = given.get("num_items_in_batch")
-    num_items = model.count_targets(batch["labels"]) if num_items is None else num_items
-    if not num_items:
-        return None
-
-    def part(rows: range) -> Output:
-        mine = {name: array[rows.start : rows.stop] for name, array in batch.items()}
-        with nullcontext() if rngs is None else nn.dropout_rng(rngs.of(rows)):
-            return forward(**given | mine | {"num_items_in_batch": num_items})
-
-    joined = threads.Parts(part, parts)
-    return Output(joined.loss, lambda: joined.concatenated([output.logits for output in joined.results]))
 
 
 class Body(nn.Module):
@@ -269,7 +200,6 @@ class LanguageModel(Pretrained):
         head.weight = table.weight
         return head
 
-    @by_rows
     def forward(
         self,
         input_ids: Any,
@@ -286,39 +216,40 @@ class LanguageModel(Pretrained):
         """
         ids = token_ids(input_ids)
         if labels is None:
-            return Output(None, self.lm_head(self.body(ids, attention_mask, past_key_values)))
+            return Output(None, self.logits(self.body(ids, attention_mask, past_key_values)))
+        if past_key_values is not None:
+            return self._with_loss(ids, attention_mask, labels, num_items_in_batch, past_key_values)
+        return over_rows(self, self._with_loss, ids, attention_mask, labels, num_items_in_batch)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., C) of the body to logits over the vocabulary (..., V)."""
+        return self.lm_head(hidden)
+
+    def _with_loss(
+        self, ids: np.ndarray, attention_mask: Any, labels: Any, num_items: int | None, past_key_values: Any = None
+    ) -> Output:
         labels = host_ids(labels)
-        if past_key_values is None and (shared := self._shared_length(ids, attention_mask, labels)):
-            cache = SharedCache()
-            beginning = self.body(ids[:1, :shared], None, cache)  # (1, P, C)
-            past_key_values = cache.rows()
+        if past_key_values is None:
+            beginning, hidden = read_rows(self, ids, attention_mask, labels == IGNORED)  # (1, P, C), (B, T - P, C)
         else:
-            beginning, shared = None, 0
-        hidden = self.body(ids[:, shared:], attention_mask, past_key_values)  # (B, T - P, C)
-        targets = shifted(labels[..., shared:], ids[:, shared:].shape, hidden.shape[1] - ids.shape[1] + shared)
+            beginning, hidden = None, self.body(ids, attention_mask, past_key_values)
+        shared = 0 if beginning is None else beginning.shape[1] - self.body.virtual_outputs  # tokens
+        own = ids[:, shared:]
+        targets = shifted(labels[..., shared:], own.shape, hidden.shape[1] - own.shape[1])
         recording = is_recording()
 
         def make_logits() -> Tensor:
             with nullcontext() if recording else no_grad():
                 if beginning is None:
-                    return self.lm_head(hidden)
+                    return self.logits(hidden)
                 before = beginning.broadcast_to((len(ids), *beginning.shape[1:]))
-                return self.lm_head(ops.concatenate([before, hidden], axis=1))
+                return self.logits(ops.concatenate([before, hidden], axis=1))
 
         if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
-            loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items_in_batch)
+            loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items)
             return Output(loss, make_logits)
-        logits = self.lm_head(hidden)
-        loss = F.cross_entropy(logits, targets, num_items=num_items_in_batch)
-        return Output(loss, make_logits if shared else logits)
-
-    def _shared_length(self, ids: np.ndarray, attention_mask: Any, labels: np.ndarray) -> int:
-        """How many tokens are read once for all rows; dropout draws for each row, and so rules it out."""
-        mask = np.ones_like(ids) if attention_mask is None else host_ids(attention_mask)
-        if not ids.shape == mask.shape == labels.shape:  # an error, which is said elsewhere
-            return 0
-        shared = shared_length(ids, (labels == IGNORED) & (mask != 0), self.config.hidden_size)
-        return 0 if shared and nn.active_dropouts(self) else shared
+        logits = self.logits(hidden)
+        return Output(F.cross_entropy(logits, targets, num_items=num_items), make_logits if shared else logits)
 
     def count_targets(self, labels: Any) -> int:
         """How many of the labels (B, T) count in the loss."""
@@ -340,19 +271,6 @@ def shifted(labels: Any, shape: tuple[int, ...], virtual: int = 0) -> np.ndarray
     targets = np.full((shape[0], virtual + shape[1]), IGNORED, dtype=kind)
     targets[:, max(virtual - 1, 0) : -1] = host if virtual else host[:, 1:]
     return targets
-
-
-def host_ids(ids: Any) -> np.ndarray:
-    """Token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
-    return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
-
-
-def token_ids(ids: Any) -> np.ndarray:
-    """Token ids (B, T) on the host. Raises ValueError for another number of axes, and if there are none."""
-    ids = host_ids(ids)
-    if ids.ndim != 2 or not ids.size:
-        raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")
-    return ids
 
 
 def normal(shape: tuple[int, ...], deviation: float, rng: np.random.Generator | None) -> Any:

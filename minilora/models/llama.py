@@ -18,7 +18,8 @@ from minilora import backend, nn
 from minilora import functional as F
 from minilora.errors import MiniloraError, escape
 from minilora.formats.stored import StoredTensor
-from minilora.models.language_model import Body, LanguageModel, Output, Pretrained, by_rows, host_ids, normal, token_ids
+from minilora.models.batch import Output, host_ids, over_rows, token_ids
+from minilora.models.language_model import Body, LanguageModel, Pretrained, normal
 from minilora.models.llama_config import LlamaConfig
 from minilora.models.llama_gguf import llama_of
 from minilora.models.rotary import inverse_frequencies, rotary_tables
@@ -166,7 +167,6 @@ class LlamaForSequenceClassification(_LlamaPretrained):
             tensors["score.weight"] = StoredTensor(shape, lambda: fresh)
         return super().named_as_here(tensors)
 
-    @by_rows
     def forward(
         self, input_ids: Any, attention_mask: Any = None, labels: Any = None, num_items_in_batch: int | None = None
     ) -> Output:
@@ -176,12 +176,18 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         cross-entropy.
         """
         ids = token_ids(input_ids)
+        if labels is None:
+            return Output(None, self.logits(ids, attention_mask))
         kind = self.config.extra.get("problem_type") or "single_label_classification"
-        if labels is not None and (self.config.num_labels == 1 or kind != "single_label_classification"):
+        if self.config.num_labels == 1 or kind != "single_label_classification":
             raise MiniloraError(
                 f"the loss is of one class out of several, not of num_labels={self.config.num_labels} with "
                 f"problem_type {escape(repr(kind))}: take the logits, without labels, and a loss of your own"
             )
+        return over_rows(self, self._with_loss, ids, attention_mask, labels, num_items_in_batch)
+
+    def logits(self, ids: np.ndarray, attention_mask: Any = None) -> Tensor:
+        """Token ids (B, T) to logits over the classes (B, num_labels)."""
         if attention_mask is not None:
             real = host_ids(attention_mask) != 0
         elif self.config.pad_token_id is not None:
@@ -191,10 +197,11 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         last = np.where(real.any(axis=1), ids.shape[1] - 1 - real[:, ::-1].argmax(axis=1), ids.shape[1] - 1)
         hidden = self.model(ids, attention_mask)  # (B, T, C), virtual tokens of the body first
         last += hidden.shape[1] - ids.shape[1]
-        logits = self.score(hidden[np.arange(len(ids)), last])  # (B, num_labels)
-        if labels is None:
-            return Output(None, logits)
-        return Output(F.cross_entropy(logits, labels, num_items=num_items_in_batch), logits)
+        return self.score(hidden[np.arange(len(ids)), last])
+
+    def _with_loss(self, ids: np.ndarray, attention_mask: Any, labels: Any, num_items: int | None) -> Output:
+        logits = self.logits(ids, attention_mask)
+        return Output(F.cross_entropy(logits, labels, num_items=num_items), logits)
 
     @staticmethod
     def count_targets(labels: Any) -> int:

@@ -20,7 +20,7 @@ from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
 from minilora.tensor import Tensor, no_grad
 
-NUM_TOKENS = 7  # of a draft at most, in the commands: see benchmarks/lookup.py
+NUM_TOKENS = 7  # of a draft at most, in the commands: measured, see docs/log.md
 NGRAMS = (4, 3, 2)  # lengths that are looked up, the longest first
 _FIRST = 2  # tokens of the first draft
 
@@ -88,7 +88,7 @@ def lookup_stream(
         seen = np.concatenate([mask, new], axis=1)
         with no_grad():  # not around the yield: the flag is the caller's there
             hidden = model.body(np.array([unread + draft]), attention_mask=seen, past_key_values=cache)  # (1, T, C)
-            logits = host_logits(model.lm_head(hidden[:, -1 - len(draft) :]))  # (1, k + 1, V)
+            logits = host_logits(model.logits(hidden[:, -1 - len(draft) :]))  # (1, k + 1, V)
         likeliest = logits[0].argmax(axis=1)
         accepted = int(np.append(likeliest[:-1] == draft, False).argmin())
         drafts.report(len(draft), accepted)

@@ -8,7 +8,6 @@ tables, looks and the planner are made), `sites.py` and `model.py` (adapting), `
 
 from minilora.peft.config import AdapterLayer, PeftConfig, TrainingHook
 from minilora.peft.files import adapter_quantization, base_fingerprint
-from minilora.peft.lora_plus import lora_plus_groups
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
 from minilora.peft.model import PeftModel, get_peft_model, load_adapters
 
@@ -20,7 +19,7 @@ from minilora.peft.ia3 import IA3Config as IA3Config
 from minilora.peft.prompt import PromptTuningConfig as PromptTuningConfig
 from minilora.peft.prefix import PrefixTuningConfig as PrefixTuningConfig
 from minilora.peft.bottleneck import BottleneckConfig as BottleneckConfig
-from minilora.peft.lora_methods import LoraConfig as LoraConfig  # and its descendants
+from minilora.peft.lora_methods import LoraConfig as LoraConfig, lora_plus_groups as lora_plus_groups
 from minilora.peft.vera import VeraConfig as VeraConfig
 from minilora.peft.adalora import AdaLoraConfig as AdaLoraConfig
 # ruff: isort: on

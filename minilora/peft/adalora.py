@@ -28,8 +28,7 @@ from minilora.backend import xp
 from minilora.errors import MiniloraError
 from minilora.fields import checked, is_list_of, number, whole
 from minilora.peft.config import AdapterLayer, TargetedConfig, TrainingHook, changed, few, with_weight
-from minilora.peft.lora_files import LoraRules
-from minilora.peft.lora_methods import LORA, alpha_of, planned_linears
+from minilora.peft.lora_methods import LORA, LoraConfig, alpha_of, planned_linears
 from minilora.peft.lora_methods import plan as plan_lora
 from minilora.peft.method import Counts, Method, Trainable, register
 from minilora.tensor import Tensor
@@ -76,9 +75,9 @@ class AdaLoraConfig(TargetedConfig):
     lora_dropout: float = number(0.0, least=0, below=1)
 
     peft_type: ClassVar[str] = "ADALORA"
-    unused: ClassVar[frozenset[str]] = LoraRules.unused | {"r", "init_lora_weights"}
-    means_off: ClassVar[dict[str, tuple]] = LoraRules.means_off
-    defaults: ClassVar[dict[str, list[str]]] = LoraRules.defaults
+    unused: ClassVar[frozenset[str]] = LoraConfig.unused | {"r", "init_lora_weights"}
+    means_off: ClassVar[dict[str, tuple]] = LoraConfig.means_off
+    defaults: ClassVar[dict[str, list[str]]] = LoraConfig.defaults
 
     def __post_init__(self):
         super().__post_init__()

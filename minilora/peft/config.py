@@ -183,12 +183,11 @@ class PeftConfig:
         return cls(**{name: value for name, value in content.items() if name in known})
 
 
-class NamedTargets(PeftConfig):
-    """What `target_modules` means, for a configuration that gives the field a place among its own (as LoRA's does,
-    whose files have it there); the others take it from `TargetedConfig`.
-    """
+@dataclass(kw_only=True)
+class TargetedConfig(PeftConfig):
+    """The configuration of a method that adapts the modules that `target_modules` names."""
 
-    target_modules: list[str] | str | None
+    target_modules: list[str] | str | None = targets()  # names or paths; None: `default_targets` of the model
 
     target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
     defaults: ClassVar[dict[str, list[str]]]  # what target_modules = None means, by the model's family
@@ -230,13 +229,6 @@ def refuse_pattern(content: dict, field: str) -> None:
     """MiniloraError for a field with a lone string, which PEFT reads as a pattern."""
     if isinstance(names := content.get(field), str):
         raise MiniloraError(f"{field} is the regular expression {escape(repr(names))}; a list of names is needed")
-
-
-@dataclass(kw_only=True)
-class TargetedConfig(NamedTargets):
-    """The configuration of a method that adapts the modules that `target_modules` names."""
-
-    target_modules: list[str] | str | None = targets()  # names or paths; None: `default_targets` of the model
 
 
 class AdapterLayer(nn.Module):
@@ -306,6 +298,11 @@ def is_transposed(model: nn.Module, name: str) -> bool:
 
 
 # Finding
+
+
+def means(name: str, path: str) -> bool:
+    """Whether `name` is the path, or the end of it, cut at a dot."""
+    return f".{path}".endswith(f".{name}")
 
 
 def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module] | tuple) -> list[str]:

@@ -19,10 +19,8 @@ from minilora import backend, nn
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats import safetensors
 from minilora.formats.atomic import (
-    make_folder,
     parse_json,
     read_json,
-    remove_leftovers,
     show_path,
     write_json,
 )
@@ -93,8 +91,6 @@ def write_adapter(
     if adapts_linears and any(is_transposed(base, f"{path}.weight") for path in targets):
         content[FAN_IN_FAN_OUT] = True  # PEFT finds it out for itself, and warns
     folder = Path(folder)
-    make_folder(folder)
-    remove_leftovers(folder)
     safetensors.save_file(folder / WEIGHTS, tensors, metadata)
     write_json(folder / CONFIG, {name: value for name, value in content.items() if name not in config.own})
 

@@ -27,13 +27,13 @@ from minilora.peft.config import (
     as_list,
     changed,
     is_list_of_names,
+    means,
     names,
     of_family,
     refuse_pattern,
     with_weight,
 )
 from minilora.peft.method import Counts, Method, Trainable, register
-from minilora.peft.patterns import means
 from minilora.tensor import Tensor
 
 DEFAULT_FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}

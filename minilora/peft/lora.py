@@ -11,44 +11,24 @@
     DoRA        the lengths of W's rows train apart: y = m ⊙ x (W + s · B A)ᵀ / n + b, where n (out,) is ‖W + s · B A‖
                 row by row, a constant for the gradient, and m (out,) starts at ‖W‖ (Liu et al. 2024, equation 5)
 
-LoRA's descendants are in `lora_methods.py`, what its configuration and PEFT's files need in `lora_files.py`.
+The records of LoRA and its descendants are in `lora_methods.py`, PiSSA's start in `pissa.py`.
 """
 
+import re
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
-from minilora.fields import flag, number, whole
-from minilora.peft.config import AdapterLayer, targets, with_weight
-from minilora.peft.lora_files import LoraRules, lora_start, pattern
-from minilora.peft.pissa import principal_start, relative_to_the_weight
+from minilora.errors import MiniloraError, did_you_mean, escape
+from minilora.fields import Kind, checked, flag, kind_of, number, whole
+from minilora.peft.config import AdapterLayer, TargetedConfig, changed, few, means, tied, with_weight
+from minilora.peft.pissa import principal_start
 from minilora.tensor import Tensor, wrap
-
-
-@dataclass
-class LoraConfig(LoraRules):
-    """What to adapt by LoRA and how, in PEFT's names and with its defaults."""
-
-    r: int = whole(8, least=1)  # rank of the update
-    lora_alpha: float = number(8, above=0)  # α
-    target_modules: list[str] | str | None = targets()  # names or paths, or "all-linear"; None: queries and values
-    lora_dropout: float = number(0.0, least=0, below=1)  # on the input of the update
-    use_rslora: bool = flag(False)  # scale by lora_alpha / sqrt(r)
-    use_dora: bool = flag(False)  # train the lengths of the weight's rows, too
-    init_lora_weights: bool | str = lora_start(True)  # True: as above; "gaussian": A normal with deviation 1/r
-    rank_pattern: dict[str, int] = pattern()  # name or path -> r, where it is another
-    alpha_pattern: dict[str, float] = pattern()  # name or path -> lora_alpha, where it is another
-
-    @property
-    def scaling(self) -> float:
-        return self.lora_alpha / (sqrt(self.r) if self.use_rslora else self.r)
-
-    def adapt(self, module: nn.Linear, rng: np.random.Generator) -> "LoraLinear":
-        return LoraLinear.from_linear(module, self, rng)
 
 
 class LoraLinear(AdapterLayer):
@@ -59,17 +39,15 @@ class LoraLinear(AdapterLayer):
         self.lora_A, self.lora_B = nn.Linear.from_arrays(a), nn.Linear.from_arrays(b)
         self.scaling, self.lora_dropout = scaling, lora_dropout
         self.lora_magnitude_vector: Tensor | None = None
-        self.first: tuple | None = None  # the arrays A and B at the start, where a file needs them (`pissa.py`)
 
     @classmethod
-    def from_linear(cls, linear: nn.Linear, config: LoraConfig, rng: np.random.Generator) -> "LoraLinear":
+    def from_linear(cls, linear: nn.Linear, config: "LoraConfig", rng: np.random.Generator) -> "LoraLinear":
         """A fresh update of rank config.r on `linear`."""
         base, a, b = (principal_start if config.is_pissa else random_start)(linear, config, rng)
         dropout = nn.Dropout(config.lora_dropout, int(rng.spawn(1)[0].integers(2**63)))  # A is the same without it
         layer = cls(base, a, b, config.scaling, dropout)
         if config.use_dora:
             layer.lora_magnitude_vector = nn.Parameter(row_norms(layer.changed_weight()))
-        layer.first = (a.copy(), b.copy()) if config.pissa_iterations else None
         return layer
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,15 +86,11 @@ class LoraLinear(AdapterLayer):
     def neutral(self) -> dict[str, float] | None:
         return {"lora_B.weight": 0.0} if self.lora_magnitude_vector is None else None
 
-    def saved_parameters(self) -> dict[str, Tensor]:
-        parameters = self.adapter_parameters()
-        return parameters if self.first is None else relative_to_the_weight(parameters, *self.first)
-
     def extra_repr(self) -> str:
         return f"r={self.lora_A.out_features}, scaling={self.scaling:g}"
 
 
-def random_start(linear: nn.Linear, config: LoraConfig, rng: np.random.Generator):
+def random_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Generator):
     """(linear, A, B). With init_lora_weights False, for tests, B is random as well."""
     r, kind = config.r, config.init_lora_weights
     shape_a, shape_b = (r, linear.in_features), (linear.out_features, r)
@@ -128,3 +102,140 @@ def random_start(linear: nn.Linear, config: LoraConfig, rng: np.random.Generator
 
 def row_norms(weight):  # (out, in) -> (out,)
     return xp.sqrt(xp.einsum("ij,ij->i", weight, weight))
+
+
+# The configuration
+
+STARTS = ("gaussian", "pissa")
+
+
+def _start() -> Any:
+    return checked(
+        True,
+        "True, False, 'gaussian' or 'pissa'",
+        lambda v: type(v) is bool or v in STARTS,
+        hint=lambda value: did_you_mean(value, STARTS, before="; "),
+    )
+
+
+def _pattern() -> Any:
+    return checked({}, "a dictionary from names", lambda v: isinstance(v, dict) and all(isinstance(n, str) for n in v))
+
+
+@dataclass
+class LoraConfig(TargetedConfig):
+    """What to adapt by LoRA and how, in PEFT's names and with its defaults.
+
+    A name in a pattern means every target whose path is the name or ends with it, cut at a dot: "v_proj",
+    "layers.0.self_attn.v_proj". PEFT, which reads it as the end of a regular expression, finds the same; if two names
+    mean one module, it takes the first, and sorts them when it saves. Here they may not differ.
+    """
+
+    r: int = whole(8, least=1)  # rank of the update
+    lora_alpha: float = number(8, above=0)  # α
+    lora_dropout: float = number(0.0, least=0, below=1)  # on the input of the update
+    use_rslora: bool = flag(False)  # scale by lora_alpha / sqrt(r)
+    use_dora: bool = flag(False)  # train the lengths of the weight's rows, too
+    init_lora_weights: bool | str = _start()  # True: as above; "gaussian": A normal with deviation 1/r; "pissa"
+    rank_pattern: dict[str, int] = _pattern()  # name or path -> r, where it is another
+    alpha_pattern: dict[str, float] = _pattern()  # name or path -> lora_alpha, where it is another
+
+    peft_type: ClassVar[str] = "LORA"
+    unused: ClassVar[frozenset[str]] = TargetedConfig.unused | {"megatron_core", "qalora_group_size"}
+    means_off: ClassVar[dict[str, tuple]] = {"bias": ("none",)}
+    # As PEFT has it. Spreading a budget over queries and values is best in table 5; GPT-2 computes both, and keys, by
+    # one layer.
+    defaults: ClassVar[dict[str, list[str]]] = {"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
+
+    def __post_init__(self):
+        self.rank_pattern = {} if self.rank_pattern is None else self.rank_pattern
+        self.alpha_pattern = {} if self.alpha_pattern is None else self.alpha_pattern
+        super().__post_init__()
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        found += _pattern_problems("rank_pattern", self.rank_pattern, kind_of(self, "r"))
+        return found + _pattern_problems("alpha_pattern", self.alpha_pattern, kind_of(self, "lora_alpha"))
+
+    @property
+    def scaling(self) -> float:
+        return self.lora_alpha / (sqrt(self.r) if self.use_rslora else self.r)
+
+    @property
+    def is_pissa(self) -> bool:
+        """Whether A and B start at the principal part of the weight."""
+        return self.init_lora_weights == "pissa"
+
+    def targets(self, model: nn.Module) -> list[str]:
+        paths = super().targets(model)
+        problems = _unmet("rank_pattern", self.rank_pattern, paths) + _unmet("alpha_pattern", self.alpha_pattern, paths)
+        if self.is_pissa:  # PEFT takes the principal part out of both, and computes something else
+            problems += [f"PiSSA would change what shares its weight with {path}" for path in tied(model, paths)]
+        if problems:
+            raise MiniloraError(few(problems))
+        return paths
+
+    def at(self, path: str) -> Self:
+        r, alpha = _value_at(path, self.rank_pattern, self.r), _value_at(path, self.alpha_pattern, self.lora_alpha)
+        return changed(self, r=r, lora_alpha=alpha, rank_pattern={}, alpha_pattern={})
+
+    def check(self, path: str, module: nn.Linear) -> list[str]:
+        problems = []
+        width = min(module.in_features, module.out_features)
+        if self.r > width:
+            sizes = f"{module.in_features} to {module.out_features}"
+            problems.append(f"r = {self.r} is above the width {width} of {path} ({sizes})")
+        if self.use_dora and not bool((abs(module.weight.data).sum(axis=1) > 0).all()):
+            problems.append(f"{path} has a row of zeros or NaN: DoRA finds no direction in it")
+        return problems
+
+    def base_of(self, module: nn.Linear) -> nn.Linear:
+        return principal_start(module, self)[0] if self.is_pissa else module
+
+    def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
+        shapes = {"lora_A.weight": (self.r, module.in_features), "lora_B.weight": (module.out_features, self.r)}
+        return shapes | ({"lora_magnitude_vector": (module.out_features,)} if self.use_dora else {})
+
+    def adapt(self, module: nn.Linear, rng: np.random.Generator) -> LoraLinear:
+        return LoraLinear.from_linear(module, self, rng)
+
+    @classmethod
+    def from_dict(cls, content: dict) -> Self:
+        start = content.get("init_lora_weights")
+        if isinstance(start, str) and start.startswith("pissa_niter_"):
+            raise MiniloraError(
+                f"init_lora_weights is {escape(repr(start))}: the base of such an adapter depends on random numbers "
+                "that the file does not hold; save it from PEFT with path_initial_model_for_weight_conversion"
+            )
+        return super().from_dict(content)
+
+
+def _value_at(path: str, pattern: dict, default):
+    """What the pattern says for the module at `path`; the default if no name means it."""
+    return next((value for name, value in pattern.items() if means(name, path)), default)
+
+
+def _pattern_problems(option: str, pattern: Any, kind: Kind) -> list[str]:
+    """What is wrong with the values of a pattern, all of a kind."""
+    values = pattern.items() if isinstance(pattern, dict) else ()
+    return [p for name, value in values for p in kind.problems(f"{option}[{escape(repr(name))}]", value)]
+
+
+def _unmet(option: str, pattern: dict, targets: list[str]) -> list[str]:
+    """Names in the pattern that mean none of the targets (paths), and targets for which two names differ."""
+    last_names = sorted({path.rpartition(".")[2] for path in targets})
+    meant: dict[str, str] = {}  # target -> the first name that means it
+    problems = []
+    for name, value in pattern.items():
+        paths = [path for path in targets if means(name, path)]
+        if not paths and not re.fullmatch(r"[\w.-]*", name):
+            problems.append(f"{option}: {escape(repr(name))} is not a name (regular expressions are not read)")
+        elif not paths:
+            hint = did_you_mean(name, last_names) if len(problems) < 10 else ""
+            hint = hint or f"there are: {escape(', '.join(last_names), 400)}"
+            problems.append(f"{option}: {escape(repr(name))} is none of the targets, {hint}")
+        for path in paths:
+            first = meant.setdefault(path, name)
+            if pattern[first] != value:
+                problems.append(f"{option}: {escape(repr(first))} and {escape(repr(name))} differ for {path}")
+    return problems

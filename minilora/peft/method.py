@@ -160,7 +160,7 @@ class Method:
     sentence: str = ""  # its name in sentences, where it is not `label`
     color: str = ""  # where it is not the family's
     lora_plus: float = 1.0  # the learning rate of LoRA's B, in multiples of A's
-    is_compared: bool = True  # measured by `minilora compare` where no methods are named
+    is_compared: bool = True  # measured by `python -m experiments compare` where no methods are named
 
     @property
     def look(self) -> dict[str, Any]:

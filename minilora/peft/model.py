@@ -15,7 +15,7 @@ from minilora.errors import MiniloraError, escape, unknown
 from minilora.peft.config import PeftConfig, TrainingHook, is_transposed
 from minilora.peft.files import write_adapter
 from minilora.peft.method import method_of
-from minilora.peft.mixing import Summand, checked_number, weighted_sum
+from minilora.peft.mixing import checked_number, weighted_sum
 from minilora.peft.sites import Adapter, Site, fresh_adapter, loaded_adapter, plan_of
 from minilora.quant import dequantize_model, quantization
 
@@ -129,23 +129,18 @@ class PeftModel(nn.Module):
     def add_weighted_adapter(
         self, adapters: list[str], weights: list[float], adapter_name: str, combination_type: str
     ) -> None:
-        """Add the weighted sum of LoRA adapters as a new one, not yet in place: `mixing.py` has the formulas.
+        """Add the weighted sum of LoRA adapters as a new one, not yet in place: `mixing.py` has the formula.
 
-        combination_type: "cat", the exact sum, whose ranks add up, or "linear", of one rank. Each enters at the
-        strength that it has, and later changes of it do not change the sum. Raises MiniloraError for other methods, for
-        modules that were trained whole and, in "linear", for different ranks.
+        combination_type: "cat", the exact sum, whose ranks add up. Each enters at the strength that it has, and later
+        changes of it do not change the sum. Raises MiniloraError for other methods and combinations, and for modules
+        that were trained whole.
         """
         self._check_new(adapter_name)
-        found = [self._named(name) for name in adapters]
-        if len(weights) != len(found):
-            raise MiniloraError(f"{len(found)} adapters need as many weights, not {len(weights)}")
-        parts = [
-            Summand(a.name, a.config, {site.path: site.adapted for site in a.sites}, weight)
-            for a, weight in zip(found, weights, strict=True)
-        ]
+        if combination_type != "cat":
+            raise MiniloraError(f"combination_type must be 'cat', the exact sum, not {escape(repr(combination_type))}")
         with self.disable_adapter():
             paths = [path for path, _ in self.base_model.named_modules()]
-            config, factors = weighted_sum(parts, combination_type, paths)
+            config, factors = weighted_sum([self._named(name) for name in adapters], weights, paths)
             adapter = plan_of(self.base_model, config).restored(adapter_name)
         for site in adapter.sites:
             site.adapted.lora_A.weight.data, site.adapted.lora_B.weight.data = factors[site.path]

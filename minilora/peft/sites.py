@@ -138,7 +138,6 @@ def plan_of(model: nn.Module, config: PeftConfig) -> Plan:
 def _trainable_copy(module: nn.Module) -> nn.Module:
     copy = deepcopy(module)
     for parameter in copy.parameters():
-        parameter.data = parameter.data.copy()  # leaves behind the lease of a live graph on the original
         parameter.grad = None
     return copy
 

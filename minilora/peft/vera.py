@@ -22,8 +22,7 @@ from minilora import nn
 from minilora.backend import asarray, xp
 from minilora.fields import number, whole
 from minilora.peft.config import AdapterLayer, TargetedConfig, with_weight
-from minilora.peft.lora_files import LoraRules
-from minilora.peft.lora_methods import LORA, planned_linears
+from minilora.peft.lora_methods import LORA, LoraConfig, planned_linears
 from minilora.peft.method import Counts, Method, Option, Trainable, register
 from minilora.tensor import Tensor
 
@@ -38,7 +37,7 @@ class VeraConfig(TargetedConfig):
 
     peft_type: ClassVar[str] = "VERA"
     means_off: ClassVar[dict] = {"bias": ("none",), "init_weights": (True,), "save_projection": (True,)}
-    defaults: ClassVar[dict[str, list[str]]] = LoraRules.defaults
+    defaults: ClassVar[dict[str, list[str]]] = LoraConfig.defaults
 
     def complete(self, model: nn.Module) -> None:
         super().complete(model)

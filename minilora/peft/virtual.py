@@ -14,7 +14,8 @@ import numpy as np
 from minilora import nn
 from minilora.errors import MiniloraError, escape
 from minilora.fields import checked, is_list_of, is_whole, whole
-from minilora.models.language_model import Body, host_ids, token_ids
+from minilora.models.batch import host_ids, token_ids
+from minilora.models.language_model import Body
 from minilora.models.llama import LlamaForSequenceClassification
 from minilora.peft.config import AdapterLayer, PeftConfig
 from minilora.peft.method import Option

@@ -19,12 +19,11 @@ A library picks one by size and ranks, so the faster is counted unless one is na
 itself, runs at the speed of memory and is left out.
 """
 
-import re
 from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from minilora.errors import MiniloraError, did_you_mean, escape, unknown
+from minilora.errors import MiniloraError, escape, unknown
 from minilora.peft.method import Options, find
 from minilora.plan.planner import trainable
 from minilora.plan.shapes import Shape
@@ -60,53 +59,6 @@ LINKS = {
     "infiniband": (Link(400e9 / 8, 2e-6), "InfiniBand NDR, 400 Gbit/s a port"),
     "nvlink": (Link(450e9, 3e-6), "NVLink 4 of an H100: 900 GB/s, half of it in each direction"),
 }
-_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}  # the micro sign and the Greek mu
-_NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
-_RATE = re.compile(rf"{_NUMBER}\s*([kKmMgGtT]?)([bB]it|BIT|bps|B(?:ps)?)(?:/s)?")
-_TIME = re.compile(rf"{_NUMBER}\s*({'|'.join(_SECONDS)})")
-LEAST_RATE, MOST_RATE, MOST_LATENCY = 1e3 / 8, 1e15 / 8, 10.0  # bytes per second and seconds: beyond them, a mistake
-
-
-def parse_link(text: str) -> Link:
-    """The link that `100Mbit`, `25Gbit/s`, `10Gbit/50us`, `12GB` (bytes) or a name of LINKS (`home`, `home/5ms`) means.
-
-    A rate is a second's and nominal; without a latency it has LATENCY. Raises MiniloraError for anything else.
-    """
-    what, latency = text.strip(), None
-    head, slash, tail = what.rpartition("/")
-    if slash and tail.lower() != "s":
-        what, latency = head.strip(), _latency(text, tail.strip())
-    link = LINKS[what.lower()][0] if what.lower() in LINKS else Link(_rate(text, what), LATENCY)
-    return link if latency is None else Link(link.bandwidth, latency)
-
-
-def _rate(text: str, what: str) -> float:
-    """Bytes per second. B are bytes, b alone could be a slip of either: 1Gb is refused."""
-    found = _RATE.fullmatch(what)
-    if found is None:
-        hint = did_you_mean(what, LINKS, after=" ")
-        if number := re.match(rf"{_NUMBER}\s*([kmgt])", what, re.IGNORECASE):
-            hint = f"did you mean '{number[1]}{number[2].upper().replace('K', 'k')}bit'? "
-        raise _refused(text, "cannot be read", hint)
-    rate = float(found[1]) * _PREFIXES[found[2].lower()] / (1 if found[3] in ("B", "Bps") else 8)
-    if not LEAST_RATE <= rate <= MOST_RATE:
-        raise _refused(text, "is outside 1 kbit to 1,000 Tbit per second")
-    return rate
-
-
-def _latency(text: str, what: str) -> float:
-    found = _TIME.fullmatch(what)
-    if found is None:
-        raise _refused(text, f"has no latency in {escape(repr(what), 20)}, such as 50us or 20ms")
-    if (seconds := float(found[1]) * _SECONDS[found[2]]) > MOST_LATENCY:
-        raise _refused(text, f"has a latency above {MOST_LATENCY:g} s")
-    return seconds
-
-
-def _refused(text: str, why: str, hint: str = "") -> MiniloraError:
-    give = "Give a rate (100Mbit, 25Gbit, 12GB), with a latency if you know it (10Gbit/50us), or one of"
-    return MiniloraError(f"link {escape(repr(text), 40)} {why}: {hint}{give} {', '.join(LINKS)}")
 
 
 # What is sent
@@ -201,12 +153,3 @@ def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **h
     For a ring and a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
     """
     return max(range(1, most + 1), key=lambda ranks: speedup(compute_seconds, nbytes, ranks, link, **how))
-
-
-def efficient_ranks(
-    compute_seconds: float, nbytes: float, link: Link, most: int, least: float = 0.5, **how: Any
-) -> int:
-    """The most ranks, up to `most`, of which each does at least that share of the work that it would do alone."""
-    counts = range(most, 1, -1)
-    found = (n for n in counts if speedup(compute_seconds, nbytes, n, link, **how) >= least * n)
-    return next(found, 1)

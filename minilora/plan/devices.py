@@ -31,7 +31,7 @@ DEVICES = {
     "rtx-4090": Device(165.0, 24),
 }
 MEMORIES = sorted({8, 40} | {device.memory for device in DEVICES.values()})  # GB; 8 and 40: smaller GPUs, a first A100
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # what a container may use
+_CONTAINER = "/sys/fs/cgroup/memory.max"  # what a container may use
 
 
 def machine_memory() -> int | None:
@@ -41,9 +41,8 @@ def machine_memory() -> int | None:
     found = []
     with suppress(AttributeError, OSError, ValueError):  # not on Windows
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for path in _CGROUPS:
-        with suppress(OSError, ValueError):  # no such file, or "max"
-            found.append(int(Path(path).read_text(encoding="ascii")))
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        found.append(int(Path(_CONTAINER).read_text(encoding="ascii")))
     return min((size for size in found if size > 0), default=None)
 
 

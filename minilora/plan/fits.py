@@ -43,34 +43,22 @@ def check_fits(
     if memory is None:
         return
     shape = model if isinstance(model, Shape) else shape_of(model)
-    sizes = {name: getattr(shape, name) for name in SHAPE_FLAGS} | {name: getattr(step, name) for name in STEP_FLAGS}
+    sizes = {flag: getattr(step, name) for name, flag in STEP_FLAGS.items()}
+    if new_model:
+        sizes |= {flag: getattr(shape, name) for name, flag in SHAPE_FLAGS.items()}
     options = options or Options()
     if set(shape.linears).isdisjoint(options.targets):  # "all-linear", or names that only another family has
         options = options.with_(targets="all-linear")
-
-    def needed(**smaller: int) -> float:
-        now = {name: max(1, min(size, MOST)) for name, size in (sizes | smaller).items()}
-        of_step = replace(step, **{name: now.pop(name) for name in STEP_FLAGS})
-        now["head_dim"] = min(shape.head_dim, now["hidden"])  # follows where the hidden size is made smaller
-        of_shape = replace(shape, **now)
-        if method is None:
-            peaks = engine_peaks(
-                of_shape, of_step, Trainable(Counts()), Counts(), copies=0, tied=False, checkpointing=False
-            )
-            return max(peaks.phases.values())
-        return engine_memory(of_shape, find(method), options, of_step, checkpointing).peak
-
-    if (there := needed()) <= memory:
-        return
-    flags = STEP_FLAGS | (SHAPE_FLAGS if new_model else {})
-    flags = {name: flag for name, flag in flags.items() if sizes[name] > 1}
-    alone = [name for name in flags if needed(**{name: 1}) <= memory]
-    if not alone and needed(**dict.fromkeys(flags, 1)) > memory:
-        advice = "--model"
+    shape = replace(shape, **{name: min(getattr(shape, name), MOST) for name in SHAPE_FLAGS})
+    step = replace(step, **{name: min(getattr(step, name), MOST) for name in STEP_FLAGS})
+    if method is None:
+        none = Trainable(Counts())
+        needed = max(engine_peaks(shape, step, none, Counts(), 0, tied=False, checkpointing=False).phases.values())
     else:
-        words = [f"{flags[name]} than {sizes[name]:,}" for name in alone or flags]
-        advice = (" or " if alone else " and ").join(words)
-    raise MiniloraError(
-        f"{'a batch of evaluation' if method is None else 'a training step'} takes {show_size(there)} of memory, and "
-        f"this machine has {show_size(memory)}: choose a smaller {advice}"
-    )
+        needed = engine_memory(shape, find(method), options, step, checkpointing).peak
+    if needed > memory:
+        flags = ", ".join(f"{flag} ({size:,})" for flag, size in sizes.items())
+        raise MiniloraError(
+            f"{'a batch of evaluation' if method is None else 'a training step'} takes {show_size(needed)} of memory, "
+            f"and this machine has {show_size(memory)}: choose a smaller {flags}{'' if new_model else ' or --model'}"
+        )

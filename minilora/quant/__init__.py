@@ -1,8 +1,10 @@
 """Weights in 4 bits, in the names of bitsandbytes: codebooks, blockwise quantization, linear layers."""
 
 from minilora.quant.blockwise import (
+    BLOCKSIZE,
     BLOCKSIZES,
     QuantState,
+    blocksize_field,
     dequantize_4bit,
     dequantize_blockwise,
     quantize_4bit,
@@ -22,10 +24,12 @@ from minilora.quant.linear4bit import (
 )
 
 __all__ = [
+    "BLOCKSIZE",
     "BLOCKSIZES",
     "CODEBOOKS",
     "Linear4bit",
     "QuantState",
+    "blocksize_field",
     "dequantize_4bit",
     "dequantize_blockwise",
     "dequantize_model",

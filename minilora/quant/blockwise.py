@@ -24,13 +24,14 @@ import numpy as np
 
 from minilora import backend, blas
 from minilora.backend import Array, xp
-from minilora.errors import MiniloraError, escape, unknown
+from minilora.errors import MiniloraError, unknown
+from minilora.fields import checked
 from minilora.kernels import elementwise
 from minilora.quant import fast, plain
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order
 from minilora.tensor import Tensor
 
-BLOCKSIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+BLOCKSIZE, BLOCKSIZES = 64, (32, 64, 128, 256, 512, 1024, 2048, 4096)  # by default, and all that there are
 STATISTICS_BLOCKSIZE = 256  # of the absmax values, in double quantization
 WORTH_THREADS = 2**21  # numbers from which on several threads are faster than one
 
@@ -75,7 +76,7 @@ class QuantState:
 
 def quantize_4bit(
     array: Any,
-    blocksize: int = 64,
+    blocksize: int = BLOCKSIZE,
     quant_type: str = "nf4",
     compress_statistics: bool = False,
     threads: int | None = None,
@@ -189,12 +190,16 @@ def _codes_of_bins() -> np.ndarray:
 # What can be quantized
 
 
+def blocksize_field() -> Any:
+    """A field for a number of weights that share a scale."""
+    words = f"one of {', '.join(map(str, BLOCKSIZES))}"
+    return checked(BLOCKSIZE, words, lambda value: type(value) is int and value in BLOCKSIZES)
+
+
 def check_options(blocksize: int, quant_type: str | None = "nf4") -> str:
     """The quant_type. Raises MiniloraError for a blocksize or a quant_type that is not offered."""
-    if type(blocksize) is not int or blocksize not in BLOCKSIZES:
-        raise MiniloraError(
-            f"blocksize must be one of {', '.join(map(str, BLOCKSIZES))}, not {escape(repr(blocksize))}"
-        )
+    if problems := blocksize_field().metadata["kind"].problems("blocksize", blocksize):
+        raise MiniloraError(problems[0])
     if not isinstance(quant_type, str) or quant_type not in CODEBOOKS:
         raise MiniloraError(unknown("quant_type", quant_type, CODEBOOKS))
     return quant_type

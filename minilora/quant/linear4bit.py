@@ -22,7 +22,7 @@ import numpy as np
 from minilora import backend, nn
 from minilora.backend import Array
 from minilora.errors import MiniloraError, first_few
-from minilora.quant.blockwise import QuantState, check_array, check_options, dequantize_4bit, quantize_4bit
+from minilora.quant.blockwise import BLOCKSIZE, QuantState, check_array, check_options, dequantize_4bit, quantize_4bit
 from minilora.tensor import Tensor, wrap
 
 
@@ -43,7 +43,7 @@ class Linear4bit(nn.Linear):
 
     @classmethod
     def from_linear(
-        cls, linear: nn.Linear, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False
+        cls, linear: nn.Linear, blocksize: int = BLOCKSIZE, quant_type: str = "nf4", compress_statistics: bool = False
     ) -> "Linear4bit":
         """`linear` with its weight in 4 bits and a frozen copy of its bias. Changes nothing in `linear`.
 
@@ -125,7 +125,7 @@ def _in_block(path: str) -> bool:
 
 
 def quantize_model(
-    model: nn.Module, blocksize: int = 64, quant_type: str = "nf4", compress_statistics: bool = False
+    model: nn.Module, blocksize: int = BLOCKSIZE, quant_type: str = "nf4", compress_statistics: bool = False
 ) -> nn.Module:
     """Put the Linears of the model's blocks into 4 bits, in place and frozen; the rest stays as it is. Returns `model`.
 
@@ -155,7 +155,7 @@ def quantize_model(
 def load_4bit(
     family: Any,
     path: str | os.PathLike[str],
-    blocksize: int = 64,
+    blocksize: int = BLOCKSIZE,
     quant_type: str = "nf4",
     compress_statistics: bool = False,
 ) -> nn.Module:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from minilora.errors import escape
-from minilora.show.grids import Grid, drawn, render, show_rate, show_share, show_size, show_time
+from minilora.show.grids import Grid, drawn, render, show_share, show_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
-COMMUNICATION = "comm.: communication's share of a step."
 WIDTH = 79
 
 
@@ -58,9 +56,7 @@ def largest_text(facts: dict) -> str:
 
 
 def _title(facts: dict) -> str:
-    """Of one machine's step."""
-    rows = facts["run"]["rows_a_machine"] if "run" in facts else facts["batch_size"]
-    return f"{escape(facts['model'], 30)}, {rows:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
+    return f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
 
 
 def _one(plan: dict) -> Grid:
@@ -113,70 +109,3 @@ def plan_figure(facts: dict) -> Figure:
     peaks = [memory["peak"] for memory in bars.values()] if is_own else []
     gpus = [int(name.split()[0]) for name in plans[0]["fits"]]
     return memory_bars(f"Memory of a training step, {how}\n{_title(facts)}", bars, gpus, peaks)
-
-
-# A run on several machines
-
-
-def run_text(facts: dict) -> str:
-    """The run of a plan in lines."""
-    run, plans = facts["run"], facts["plans"]
-    machines, share = run["machines"], run["rows_a_machine"]
-    title = f"A run of {run['steps']:,} steps of {facts['batch_size']:,} × {facts['seq_len']:,} tokens"
-    if machines > 1:
-        most = "" if machines * share == facts["batch_size"] else "up to "
-        title += f" on {machines:,} machines, {most}{show_rows(share)} each (bytes above are of one)"
-    ends = []
-    if len(plans) == 1 and run["link"] is not None and facts["batch_size"] > 1:
-        ends = [fill(line, WIDTH) for line in _where_it_ends(facts, plans[0]["run"])] + [""]
-    return "\n".join(["", fill(title, WIDTH), render(drawn(_scaling(plans))), *ends, fill(run["assumptions"], WIDTH)])
-
-
-def _scaling(plans: list[dict]) -> Grid:
-    """A row per number of machines, or per method where there are several."""
-    rows: list[tuple[str, ...]] = []
-    if len(plans) == 1:
-        rows = [(f"{on['machines']:,}", *_cells(on)) for on in plans[0]["run"]["scaling"]]
-        header: tuple[str, ...] = ("machines", "step", "tokens/s", "speed-up", "comm.", "run", "device-hours")
-        return Grid("", header, rows, COMMUNICATION)
-    for plan in plans:
-        on = plan["run"]
-        fastest = [f"{on['fastest']['machines']:,}"] if "fastest" in on else []
-        rows.append((plan["method"], show_size(on["gradient_bytes"]), *_cells(on), *fastest))
-    header = ("method", "gradi-\nents", "step", "tokens/s", "speed-\nup", "comm.", "run", "device-\nhours", "best")
-    best = " best: the number of machines that is fastest." if len(rows[0]) == len(header) else ""
-    return Grid("", header[: len(rows[0])], rows, COMMUNICATION + best)
-
-
-def _cells(on: dict) -> list[str]:
-    return [
-        show_time(on["step_seconds"]),
-        show_rate(on["tokens_per_second"]),
-        show_rate(on["speedup"]),
-        show_share(on["communication_share"]) if on["communication_share"] else "–",
-        show_time(on["days"] * 86400),
-        show_rate(on["device_hours"]),
-    ]
-
-
-def _where_it_ends(facts: dict, run: dict) -> Iterator[str]:
-    """Up to which number of machines the link leaves a gain."""
-    sent, best, link = run["gradient_bytes"], run["fastest"], facts["run"]["link"]
-    yield (
-        f"A step's gradients are {show_size(sent)}; each machine sends and receives nearly twice that, which takes "
-        f"{show_time(2 * sent / (link['bytes_per_second'] * link['efficiency']))} on this link, however many machines "
-        "there are."
-    )
-    if best["machines"] == 1:
-        yield "The link eats the whole gain: no number of machines, up to one for each row, is as fast as one alone."
-        return
-    gain = f"{best['machines']:,} machines are {show_rate(best['speedup'])} times as fast as one"
-    if best["machines"] == run["most_machines"]:
-        yield f"More machines pay, up to one for each row: {gain}."
-    else:
-        yield f"{gain}; with more of them, the link eats the gain."
-    yield f"Up to {run['at_least_half_efficient']:,} machines, each does at least half of what it would do alone."
-
-
-def show_rows(count: int) -> str:
-    return f"{count:,} row{'s' * (count != 1)}"

@@ -12,7 +12,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
 
-from minilora.formats.atomic import make_folder, remove_file, write_atomic
+from minilora.formats.atomic import remove_file, write_atomic
 from minilora.peft import METHODS
 from minilora.show.grids import NAMES, Spread
 
@@ -83,7 +83,6 @@ def save_all(figures: Mapping[str, Callable], measured: Any, folder: Path | str,
     A figure that is None for lack of measurements is left out, and an older file of its name is removed. The same
     measurements give the same bytes under the same matplotlib. MiniloraError where the folder cannot be written.
     """
-    make_folder(folder)
     written = []
     for name, draw in figures.items():
         path, figure = Path(folder) / f"{name}.png", draw(measured)

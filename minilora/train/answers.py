@@ -19,7 +19,7 @@ from minilora.train.parallel import split_batch
 
 @dataclass(frozen=True)
 class Chats:
-    """Conversations as tokens, split by question; the counterpart of `recipes.Text`."""
+    """Conversations as tokens, split by question; the counterpart of `text.Text`."""
 
     name: str
     sha256: str

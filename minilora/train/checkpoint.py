@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from minilora.errors import FormatError, MiniloraError
-from minilora.formats.atomic import make_folder, parse_json, remove_file, remove_leftovers, show_path
+from minilora.formats.atomic import parse_json, remove_file, show_path
 from minilora.formats.safetensors import load_file, on_disk, save_file
 
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
@@ -47,8 +47,8 @@ def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], st
     arrays = {name: on_disk(name, array) for name, array in arrays.items()}
     content = json.dumps({"step": step, "state": state})
 
-    make_folder(folder)
-    remove_leftovers(folder)
+    for leftover in folder.glob(".step-*.tmp"):  # of a training that was killed while it saved
+        remove_file(leftover)
     path = folder / f"step-{step:08d}.safetensors"
     save_file(path, arrays, metadata={"checkpoint": content, "sha256": _checksum(content, arrays)})
 

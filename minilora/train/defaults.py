@@ -16,12 +16,13 @@ from minilora.data.chat_split import LEAST_CHOICE
 from minilora.data.tokenizer import TokenStream
 from minilora.errors import MiniloraError
 from minilora.peft import Method, PeftModel
-from minilora.train import recipes
 from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
+from minilora.train.evaluate import evaluator
+from minilora.train.load import count_parameters
 from minilora.train.loop import History, train
-from minilora.train.recipes import Text, count_parameters, longest, num_examples
 from minilora.train.scoring import TaskScore, measure_task
+from minilora.train.text import Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World
 
 BATCH_SIZE = 8
@@ -81,20 +82,20 @@ def fit(
     is kept if the sample is too small to choose by (`chooses`), or if there is no validation part.
 
     examples: how many are evaluated each time; None: `eval_examples`. batches: what to train on, with its notes known;
-    None: `recipes.training_batches`, whose notes come first in the history's. world: the ranks that train together.
+    None: `text.training_batches`, whose notes come first in the history's. world: the ranks that train together.
     training: further arguments of `loop.train`, whose errors are raised; MiniloraError, too, if sequences pass the
     model's positions.
     """
     seq_len = seq_len or seq_len_for(model, data)
     notes: list[str] = []
     if batches is None:
-        recipes.check_length(model, data, seq_len, pack)
-        batches = recipes.training_batches(data.train, batch_size, seq_len, config.seed, pack)
+        check_length(model, data, seq_len, pack)
+        batches = training_batches(data.train, batch_size, seq_len, config.seed, pack)
         notes += getattr(batches, "notes", [])
     if data.validation.characters:
-        validation = recipes.sample(data.validation, examples or eval_examples(config, batch_size), seq_len)
+        validation = sample(data.validation, examples or eval_examples(config, batch_size), seq_len)
         at_once = max(batch_size, EVALUATION_BATCH)
-        training["evaluate"] = recipes.evaluator(model, validation, seq_len, at_once, world=world)
+        training["evaluate"] = evaluator(model, validation, seq_len, at_once, world=world)
         if not chooses(data, validation):
             training["keep"] = "last"
         elif isinstance(data, Chats) and data.has_labels:

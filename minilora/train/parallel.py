@@ -1,15 +1,13 @@
 """One training step of one process or of several ranks: the rows of each batch are shared out, gradients added up."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from minilora import backend, nn, threads
 from minilora.backend import xp
-from minilora.tensor import Tensor, each_gradient, gradients
+from minilora.tensor import Tensor, gradients
 from minilora.threads import split_rows
-from minilora.train.stream import Stream, worth_streaming
 from minilora.train.world import World
 
 Batch = dict[str, np.ndarray]
@@ -45,27 +43,13 @@ def batch_gradients(model, batches: list[Batch], seed: tuple[int, ...] = (0,), w
         with nn.dropout_rng(nn.RowGenerators([(*seed, number, row) for row in rows])):
             return model(**take(batch, rows), num_items_in_batch=num_items).loss
 
-    def streamed(number: int, batch: Batch, index: int, rows: range):
-        loss = loss_of(number, batch, rows)
-        for parameter, gradient in each_gradient(loss, early=True):
-            stream.take(index, parameter, gradient)
-        return loss.data
-
-    last, parameters = len(batches) - 1, [p for p in model.parameters() if p.requires_grad]
-    streams = world.overlaps and worth_streaming(parameters)
     for number, batch in enumerate(batches):
-        mine = world.share(rows_of(batch))
-        if number == last and streams:
-            parts = [rows for rows in split_rows(mine, threads.count()) if rows]
-            with Stream(world, parameters, len(parts), totals) as stream:
-                losses = threads.side_by_side(partial(streamed, number, batch), range(len(parts)), parts)
-                loss, totals = stream.finish(loss + sum(losses))
-        elif mine:
+        if mine := world.share(rows_of(batch)):
             of_batch = loss_of(number, batch, mine)
             loss = loss + of_batch.data
             totals = threads.add_up([totals, gradients(of_batch)])
-    if world.size > 1 and not streams:
-        loss, totals = _of_all_ranks(world, parameters, loss, totals)
+    if world.size > 1:
+        loss, totals = _of_all_ranks(world, [p for p in model.parameters() if p.requires_grad], loss, totals)
     for parameter, gradient in totals.items():
         parameter.grad = gradient
     return loss

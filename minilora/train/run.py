@@ -3,7 +3,7 @@
     run.json           configuration, versions, hash of the text, command, times, result: the run described by itself
     metrics.jsonl      one JSON object a line, each step once; step 0 is the evaluation before the first
     checkpoints/       see `minilora.train.checkpoint`
-    .lock              while somebody writes here: the process's number
+    .lock              see `minilora.train.lock`
 
 Nothing else in the folder is read or removed here; what else a run leaves in it (a model, a report) is its own affair.
 """
@@ -17,7 +17,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,15 +29,10 @@ from minilora.errors import FormatError, MiniloraError, escape, first_few, flag_
 from minilora.formats import atomic
 from minilora.formats.atomic import show_path
 from minilora.train import checkpoint
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from minilora.train.lock import LOCK, single_writer
 
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
-LOCK = ".lock"
 FORMAT = "minilora run"
 MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
 
@@ -90,7 +85,7 @@ class RunFolder:
         self.check()  # refuse before anything is written ...
         atomic.make_folder(self.path)
         with ExitStack() as stack:
-            stack.enter_context(single_writer(self.path / LOCK, "the run folder"))
+            stack.enter_context(single_writer(self.path, "the run folder"))
             self._open(self.check())  # ... and again under the lock: a run may have ended here in between
             stack.callback(self._metrics.close)
             self._stack = stack.pop_all()
@@ -109,19 +104,15 @@ class RunFolder:
         if type(step) is not int or step <= self._last_step:
             raise MiniloraError(f"a record needs a step after {self._last_step}, not {escape(step)}")
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        try:
+        with self._writing_metrics():
             if self._metrics.write(line) != len(line):
                 raise OSError(0, "no space for the whole line")
-        except OSError as error:
-            raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
         self._last_step = step
 
     def save(self, step: int, arrays: dict[str, np.ndarray], state: dict, keep: int = 2) -> Path:
         """Save a checkpoint (see `checkpoint.save`) of a training whose metrics up to `step` are safe on the disk."""
-        try:
+        with self._writing_metrics():
             os.fsync(self._metrics.fileno())
-        except OSError as error:
-            raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
         return checkpoint.save(self.checkpoints, step, arrays, state, keep)
 
     def remove_checkpoints(self, step: int) -> Path | None:
@@ -141,7 +132,7 @@ class RunFolder:
         """
         where = show_path(self.path)
         try:
-            names = {name for name in os.listdir(self.path) if name != LOCK and not atomic.is_leftover(name)}
+            names = {name for name in os.listdir(self.path) if name != LOCK and not name.endswith(".tmp")}
         except FileNotFoundError:
             above = next(folder for folder in self.path.absolute().parents if folder.exists())
             if not os.access(above, os.W_OK):
@@ -164,7 +155,7 @@ class RunFolder:
             raise FormatError(f"{error}; choose another folder") from error
 
     def _open(self, previous: dict | None) -> None:
-        """Bring the folder into its state at the start: leftovers gone, metrics cut back, run.json written."""
+        """Bring the folder into its state at the start: metrics cut back, run.json written."""
         if previous and self._resume:
             self.checkpoint = checkpoint.latest(self.checkpoints)
             self.notes += self.checkpoint.notes if self.checkpoint else ()
@@ -176,13 +167,17 @@ class RunFolder:
             self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
         resumed_from = self.checkpoint.step if self.checkpoint else -1
 
-        atomic.remove_leftovers(self.path)
         if previous and self._overwrite:
             checkpoint.clear(self.checkpoints)
         self._cut_metrics(resumed_from)
         self._write_record(previous if self.checkpoint else None)
-        try:
+        with self._writing_metrics():
             self._metrics = open(self.path / METRICS, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
+
+    @contextmanager
+    def _writing_metrics(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
 
@@ -268,59 +263,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # run from a checkout that was not installed
         return None
-
-
-@contextmanager
-def single_writer(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file at `path`, with this process's number in it; `what` names its folder in errors.
-
-    The system frees the lock of a process that is killed, so a file that stays behind bars nobody.
-    """
-    try:
-        handle = _lock(path, what) if fcntl else _lock_by_existence(path, what)
-    except OSError as error:
-        raise MiniloraError(f"cannot lock {what} {show_path(path.parent)}: {error.strerror}") from error
-    try:
-        with suppress(OSError):  # the number only makes the refusal of others clearer
-            os.truncate(handle, 0)
-            os.write(handle, str(os.getpid()).encode())
-        yield
-    finally:
-        if fcntl:
-            path.unlink(missing_ok=True)  # while still locked: the name must not be another's by then
-            os.close(handle)
-        else:
-            os.close(handle)
-            path.unlink(missing_ok=True)
-
-
-def _lock(path: Path, what: str) -> int:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
-                    return handle
-        except OSError as error:
-            owner = os.read(handle, 20).decode(errors="replace")
-            os.close(handle)
-            if isinstance(error, BlockingIOError):
-                raise MiniloraError(_in_use(path, what, owner)) from None
-            raise
-        os.close(handle)  # its holder left, and removed the name, between our two calls: lock the new file
-
-
-def _lock_by_existence(path: Path, what: str) -> int:
-    """For systems without flock: the file's existence is the lock, and a killed process leaves it locked."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        owner = path.read_text(errors="replace")[:20]
-        raise MiniloraError(
-            f"{_in_use(path, what, owner)}; if there is no such process, delete {show_path(path)}"
-        ) from None
-
-
-def _in_use(path: Path, what: str, owner: str) -> str:
-    return f"{what} {show_path(path.parent)} is in use by process {escape(owner) or 'unknown'}"

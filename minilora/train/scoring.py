@@ -308,7 +308,7 @@ def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> 
 
 def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
     """(B, T, C) -> (B, T, V), float64 on the host."""
-    logits = backend.to_numpy(model.lm_head(hidden).data).astype(np.float64)
+    logits = backend.to_numpy(model.logits(hidden).data).astype(np.float64)
     logits -= logits.max(axis=-1, keepdims=True)
     logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     return logits

@@ -40,8 +40,6 @@ class World:
         self.size: int = 1 if comm is None else comm.Get_size()
         self.asked: list[int] = []  # the signals that this rank was sent
         self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
-        # Over a network, sums go on beside backward; in a machine's memory they are too quick for it to pay.
-        self.overlaps = self.size > 1 and backend.is_cpu() and len(set(comm.allgather(_machine()))) > 1
         self._sum_flat = self._over_devices() if self.size > 1 and backend.device_count() else self._over_mpi
 
     @property
@@ -83,32 +81,12 @@ class World:
         """
         if self.size == 1:
             return arrays
-        flat = self._sum_flat(xp.concatenate([a.reshape(-1) for a in (*arrays, backend.asarray(self.stop_flags()))]))
+        flags = backend.asarray(np.array([s in self.asked for s in SIGNALS], dtype=np.float32))
+        flat = self._sum_flat(xp.concatenate([a.reshape(-1) for a in (*arrays, flags)]))
         ends = np.cumsum([a.size for a in arrays]).tolist()
-        self.read_stop_flags(backend.to_numpy(flat[ends[-1] :]))
-        return [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
-
-    def stop_flags(self) -> np.ndarray:
-        """For each of SIGNALS, 1 where this rank was sent it: what travels beside the gradients."""
-        return np.array([s in self.asked for s in SIGNALS], dtype=np.float32)
-
-    def read_stop_flags(self, counts: np.ndarray) -> None:
-        """Set `stop` by the sum of the stop flags of all ranks."""
+        counts = backend.to_numpy(flat[ends[-1] :])
         self._agreed = max((s for s, count in zip(SIGNALS, counts, strict=True) if count), default=0)
-
-    # Sums that overlap with other work
-
-    def begin_all_reduce(self, array: np.ndarray):
-        """Begin to sum a NumPy array over the ranks, in place; returns MPI's request."""
-        return self._comm.Iallreduce(sys.modules["mpi4py.MPI"].IN_PLACE, array)
-
-    def advance(self, requests: list) -> None:
-        """Let MPI move the data of what has begun a little further."""
-        sys.modules["mpi4py.MPI"].Request.Testall(requests)
-
-    def complete(self, requests: list) -> None:
-        """Wait until all that has begun is summed."""
-        sys.modules["mpi4py.MPI"].Request.Waitall(requests)
+        return [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
 
     def _over_mpi(self, flat):
         """The sum of `flat` over the ranks, by MPI; on NumPy in place."""

@@ -33,3 +33,12 @@ def test_the_ratio_is_the_rounds_own(harness):
 def test_runners_take_turns_after_two_calls_to_warm_up(harness, fake_runner):
     runners = [fake_runner("a", [9, 0.5, 1, 2]), fake_runner("b", [9, 0.5, 3, 4])]
     assert harness.seconds_of(harness.take_turns(runners, 2)) == {"a": [1, 2], "b": [3, 4]}
+
+
+def test_a_peer_that_fails_is_noted_and_left_out(harness, fake_runner):
+    failed = []
+    runners = [fake_runner("minilora", [9, 1, 9, 1, 2, 2]), fake_runner("torch", [9])]
+    assert harness.seconds_of(harness.take_turns_with_peers(runners, 2, failed)) == {"minilora": [2, 2]}
+    assert list(map(str, failed)) == ["torch: no memory"]
+    with pytest.raises(harness.RunnerError, match="minilora: no memory"):
+        harness.take_turns_with_peers([fake_runner("minilora", [9])], 2, failed)

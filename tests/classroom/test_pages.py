@@ -166,11 +166,11 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     opened(page, "13", "1")
     verdict = page.value("byId('verdict').textContent")
     assert verdict.startswith(f"You said 128. {curve.sentence()}"), "as the README has it"
-    close = [n for n in curve.measured("trained", "lora") if f"On {n} examples, LoRA's mean" in verdict]
+    close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, LoRA's mean" in verdict]
     best = curve.best_prompt()[1]
     assert close == [
         n
-        for n in curve.measured("trained", "lora")
+        for n in curve.parts("trained", "lora")
         if best.mean < (reached := curve.reached("trained", "lora", n)).mean and reached.overlaps(best)
     ]
     choose(page, size="512 examples", queries="3")
@@ -213,7 +213,7 @@ def test_lesson_13_follows_another_record(page, case, tmp_path):
         assert curve.sentence() in without_scripts("13")
         (tmp_path / pages.PAGE).write_bytes(pages.written(script))
     page.open(tmp_path / pages.PAGE)
-    sizes = curve.measured("trained", "lora")
+    sizes = curve.parts("trained", "lora")
     options = page.value("[...document.querySelectorAll('#guess option')].map((option) => option.value)")
     assert options == ["", *map(str, sizes), "0"]
     page.value("byId('guess').elements.guess.selectedIndex = 1, byId('guess').requestSubmit()")

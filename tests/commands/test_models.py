@@ -10,7 +10,7 @@ import pytest
 
 from minilora import quant
 from minilora.cli import main
-from minilora.commands.models import BLOCKSIZE, describe
+from minilora.commands.models import describe
 from minilora.data.tokenizer import train_tokenizer
 from minilora.formats import gguf as gguf_format
 from minilora.formats import safetensors
@@ -18,7 +18,8 @@ from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import BottleneckConfig, LoraConfig, PrefixTuningConfig, get_peft_model
 from minilora.train import catalog
-from minilora.train.catalog import CatalogEntry
+from minilora.train.catalog import CachedFile, Entry
+from minilora.train.download import Archive
 from tests.data.test_chat import CHATML, make_tokenizer
 
 pytestmark = pytest.mark.host
@@ -26,16 +27,12 @@ pytestmark = pytest.mark.host
 TOKENIZER = train_tokenizer(["to be or not to be"] * 3, 270)
 SIZES = dict(vocab_size=TOKENIZER.vocab_size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64)  # fmt: skip
-TINY = CatalogEntry(
+TINY = Entry(
     description="a tiny model",
     licence="MIT",
-    package="tiny-model",
-    version="1.0",
-    archive_sha256="0" * 64,
-    archive_size=9,
-    member="tiny_model/tiny.gguf",
-    sha256="1" * 64,
-    size=4_000_000,
+    archive=Archive(package="tiny-model", version="1.0", sha256="0" * 64),
+    read=catalog.member("tiny_model/tiny.gguf"),
+    files={"tiny.gguf": CachedFile(4_000_000, "1" * 64)},
 )
 
 
@@ -67,7 +64,7 @@ def refused(capsys, *arguments) -> str:
 def cache(tmp_path, monkeypatch):
     monkeypatch.setitem(catalog.CATALOG, "tiny", TINY)
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return tmp_path / "cache" / "tiny"
 
 
 @pytest.fixture
@@ -84,32 +81,41 @@ def no_weight_is_read(monkeypatch):
 
 def test_list_says_what_is_here_and_how_to_get_the_rest(capsys, cache):
     out = run(capsys, "list")
-    assert all(len(line) <= 80 for line in out.replace(str(cache), "").splitlines())
-    assert "tiny is not here yet: minilora models get tiny" in out
-    assert out.endswith(f"the cache, which MINILORA_CACHE names: {cache}\n")
+    assert all(
+        len(line) <= 80
+        for line in out.replace(str(cache), "").splitlines()
+        if "here" not in line and "cache" not in line
+    )
+    assert "  tiny     a tiny model; 4.00 MB\n" in out and "not here yet: minilora models get tiny\n" in out
+    assert "not here yet: minilora models get reviews\n" in out and "licence: for research use only; copyright" in out
+    assert out.endswith(f"the cache, which MINILORA_CACHE names: {cache.parent}\n")
     facts = json.loads(run(capsys, "list", "--json"))
-    here = {model["name"]: model["is_here"] for model in facts["models"]}
-    assert facts["cache"] == str(cache) and here == {"base": True, "smollm2": False, "tiny": False}
-    catalog.path_of("tiny").parent.mkdir(parents=True)
-    catalog.path_of("tiny").write_bytes(bytes(TINY.size))
+    here = {one["name"]: one["is_here"] for kind in ("models", "tasks") for one in facts[kind]}
+    assert here == {"base": True, "smollm2": False, "tiny": False, "reviews": False, "r8": False}
+    cache.mkdir(parents=True)
+    (cache / "tiny.gguf").write_bytes(bytes(TINY.size))
     tiny = json.loads(run(capsys, "list", "--json"))["models"][-1]
-    assert tiny["is_here"] and tiny["path"] == str(cache / "tiny" / "tiny.gguf") and tiny["get"] is None
+    assert tiny["is_here"] and tiny["paths"] == [str(cache / "tiny.gguf")] and tiny["get"] is None
     assert "models get tiny" not in run(capsys, "list")
 
 
 def test_get_says_where_it_is(capsys, cache, monkeypatch):
-    monkeypatch.setattr(catalog, "get", lambda name, wheel: cache / f"{name} from {wheel}")
-    assert run(capsys, "get", "tiny") == f"tiny is here: {cache}/tiny from None\n"
-    assert run(capsys, "get", "tiny", "--file", "w.whl") == f"tiny is here: {cache}/tiny from w.whl\n"
+    calls = []
+    monkeypatch.setattr(catalog, "get", lambda *typed: calls.append(typed))
+    is_here = f"tiny: licence MIT\ntiny is here: {cache}/tiny.gguf\n"
+    assert run(capsys, "get", "tiny") == run(capsys, "get", "tiny", "--file", "w.whl") == is_here
+    assert calls == [("tiny", None), ("tiny", "w.whl")]
     assert run(capsys, "get", "base").startswith("base comes with minilora: ")
 
 
 def test_get_refuses_in_one_line(capsys, cache, tmp_path):
     assert "did you mean 'smollm2'?" in refused(capsys, "get", "smolm2")
     (tmp_path / "w.whl").write_bytes(b"x")
-    assert "cannot read" in refused(capsys, "get", "tiny", "--file", tmp_path / "no.whl")
-    assert not (cache / "tiny").exists()
-    assert "its SHA-256 is another" in refused(capsys, "get", "tiny", "--file", tmp_path / "w.whl")
+    capsys.readouterr()
+    assert main(["models", "get", "tiny", "--file", str(tmp_path / "no.whl")]) == 2
+    assert "cannot read" in capsys.readouterr().err and not cache.exists()
+    assert main(["models", "get", "tiny", "--file", str(tmp_path / "w.whl")]) == 2
+    assert "its SHA-256 is another" in capsys.readouterr().err
     assert "required" in refused(capsys, "get")
     assert "list | get | info" in refused(capsys)
     assert "unknown action 'lst': did you mean 'list'?" in refused(capsys, "lst")
@@ -146,13 +152,9 @@ def test_a_folder_is_described_as_it_loads(tmp_path, capsys, no_weight_is_read, 
     assert facts["bytes_on_disk"] == (tmp_path / "model.safetensors").stat().st_size
     assert (facts["tokenizer"], facts["chat_format"]) == ("BPE on bytes", None)
 
-    quantized = quant.quantize_model(model, blocksize=BLOCKSIZE)
-    in_codes = sum(m.nbytes for _, m in quantized.named_modules() if isinstance(m, quant.Linear4bit))
-    assert facts["bytes_in_nf4"] == in_codes + 4 * sum(p.size for p in quantized.parameters())
-
     out = run(capsys, "info", tmp_path)
-    assert f"{total:,}, of them" in out and "chat format    none: a base model" in out
-    assert ("learned" in out) == (name == "gpt2") and ("(linear, factor 4)" in out) == (name == "scaled")
+    assert f"  parameters           {total:,}\n" in out and "chat format" not in out
+    assert ("rotary base" in out) == (name != "gpt2") and ("rope_type linear, factor 4" in out) == (name == "scaled")
     assert all(len(line) <= 80 for line in out.splitlines()[1:])
 
 
@@ -193,7 +195,7 @@ def test_the_chat_format_is_named(tmp_path, capsys):
     for template, expected in ((CHATML, "ChatML"), ("{{ evil }}\x1b[31m", "unknown")):
         (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer.config() | {"chat_template": template}))
         assert json.loads(run(capsys, "info", tmp_path, "--json"))["chat_format"] == expected  # as of a run folder
-    assert "none that is known: its template is not run" in run(capsys, "info", tmp_path)
+    assert "  chat format          unknown\n" in run(capsys, "info", tmp_path)
 
 
 def test_base_and_a_name_of_the_list(capsys, cache):
@@ -214,7 +216,7 @@ def test_a_gguf_file_and_what_its_makers_wrote(tmp_path, capsys, no_weight_is_re
     write(tmp_path / "tiny.gguf", model, change)
     out = run(capsys, "info", tmp_path / "tiny.gguf")
     assert all(line.isprintable() for line in out.splitlines()) and "\nminilora" not in out and "…" in out
-    assert "Tiny\\x1b[31m\\n" in out and "licence        mit\\x07" in out
+    assert "Tiny\\x1b[31m\\n" in out and "licence              mit\\x07" in out
     facts = json.loads(run(capsys, "info", tmp_path / "tiny.gguf", "--json"))
     total = sum(p.size for p in model.parameters())
     assert (facts["kind"], facts["parameters"], facts["stored"]) == ("GGUF file", total, {"F32": total})
@@ -235,8 +237,8 @@ def test_an_adapter_says_so(tmp_path, capsys, no_weight_is_read):
     assert facts["base"] == "base\x1b[31m" and facts["base_quantization"]["quant_type"] == "nf4"
     assert facts["parameters"] == adapted.get_nb_trainable_parameters()[0] and len(facts["targets"]) == 14
     out = run(capsys, "info", tmp_path / "run" / "adapter")
-    assert out.startswith("adapter folder ") and "rank           3\n" in out and "(14 modules)" in out
-    assert "base\\x1b[31m, in 4 bits (nf4), fingerprint " in out
+    assert out.startswith("adapter folder ") and "rank                 3\n" in out and "(14 modules)" in out
+    assert "  base                 base\\x1b[31m\n" in out and "quant_type nf4" in out
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_methods_have_their_names(tmp_path, capsys, config, expected):
     get_peft_model(llama(), config).save_pretrained(tmp_path)
     facts = describe(str(tmp_path))
     assert {key: facts[key] for key in expected} == expected and facts["base"] is None
-    assert "not named, fingerprint" in run(capsys, "info", tmp_path)
+    assert "base fingerprint " in run(capsys, "info", tmp_path)
 
 
 # info: what is wrong
@@ -337,7 +339,7 @@ def test_names_from_files_bring_no_control_characters(tmp_path, capsys, folder):
     for part in "ma":
         assert all(line.isprintable() for line in run(capsys, "info", tmp_path / "c" / part).splitlines())
         assert "\x1b" not in run(capsys, "info", tmp_path / "c" / part, "--json")
-    assert "targets        \\x1b[31mevil" in run(capsys, "info", tmp_path / "c" / "a")
+    assert "targets              \\x1b[31mevil" in run(capsys, "info", tmp_path / "c" / "a")
     weights = tmp_path / "c/m/model.safetensors"
     (weights.parent / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {EVIL: EVIL}}))
     weights.unlink()

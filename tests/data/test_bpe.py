@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from minilora.data import bpe, corpora
+from minilora.data import bpe, corpora, pretokenization
 from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, train_tokenizer
 from minilora.errors import FormatError
 from minilora.train import recipes
@@ -80,10 +80,10 @@ def test_documents_give_equal_merges():
 
 MISTAKES = {
     "the first pair, whatever its rank": lambda patch: patch.setattr(OURS, "_ranks", dict.fromkeys(OURS._ranks, 0)),
-    "white space as Python has it": lambda patch: patch.setattr(bpe, "_STAND_INS", {0x1C: " ", 0xE9: "A"}),
-    "letters of ASCII alone": lambda patch: patch.setattr(bpe, "_STAND_INS", {0xE9: "!"}),
+    "white space as Python has it": lambda patch: patch.setattr(pretokenization, "_STAND_INS", {0x1C: " ", 0xE9: "A"}),
+    "letters of ASCII alone": lambda patch: patch.setattr(pretokenization, "_STAND_INS", {0xE9: "!"}),
     "no English endings": lambda patch: patch.setattr(
-        bpe, "_WORD", re.compile(bpe._WORD.pattern.partition(")|")[2], re.ASCII)
+        pretokenization, "_WORD", re.compile(pretokenization._WORD.pattern.partition(")|")[2], re.ASCII)
     ),
     "one occurrence of a pair": lambda patch: patch.setattr(bpe, "merged", once),
 }

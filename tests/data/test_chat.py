@@ -188,8 +188,6 @@ def lines(**changes) -> dict:
 BAD_LINES = {
     "{": "line 2: it is not valid JSON",
     "[1]": "not an object",
-    '{"prompt": "a", "prompt": "b"}': "appears twice",
-    '{"prompt": "\\ud800", "response": "b"}': "not valid JSON",
     "{}": "has the keys none; give prompt and response, or messages",
     '{"prompt": "a"}': "has the keys prompt; give",
     json.dumps(lines(messages=[])): "has the keys prompt, response, messages",

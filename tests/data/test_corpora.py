@@ -5,9 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -296,9 +294,7 @@ def test_text_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypat
     path = tmp_path / "huge.txt"
     with open(path, "wb") as file:
         file.truncate(2**40)  # a hole: takes no room on the disk, and would not fit in memory
-    with monkeypatch.context() as patch:
-        patch.delattr(corpora, "_limited")  # what looks at the bytes that were read
-        refused(path, "huge.txt", "268,435,456 bytes")
+    refused(path, "huge.txt", "268,435,456 bytes")
     monkeypatch.setattr(corpora, "SIZE_LIMIT", 10)
     path.write_text("seven..")
     assert load(tmp_path).documents
@@ -313,19 +309,6 @@ def test_what_is_no_file(tmp_path):
     os.symlink(tmp_path / "nowhere", tmp_path / "broken")
     for path in (tmp_path / "pipe", tmp_path / "broken", "/dev/zero"):
         assert isinstance(refused(path, os.path.basename(path)), FormatError)
-
-
-def test_a_file_that_would_wait_for_more_is_refused(tmp_path, monkeypatch):
-    """As some of /proc are: regular files, from which nothing can be read yet."""
-
-    @contextmanager
-    def nothing_yet(path):
-        with open(path, "rb") as file:
-            yield SimpleNamespace(fileno=file.fileno, read=lambda size: None)
-
-    (tmp_path / "kmsg").write_text("x")
-    monkeypatch.setattr(corpora, "open_regular", nothing_yet)
-    refused(tmp_path, "kmsg", "nothing to read in it yet")
 
 
 def test_help_and_readme_name_every_corpus():

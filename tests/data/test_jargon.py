@@ -1,6 +1,7 @@
 """The jargon of the invented company, the quiz and their scores: `pytest tests/data/test_jargon.py`."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -15,14 +16,11 @@ from minilora.data.jargon import (
     HELD_OUT_PHRASINGS,
     TRAINING_PHRASINGS,
     Question,
-    QuizQuestion,
     contains,
     exact_match,
     normalise,
     token_f1,
 )
-from minilora.errors import FormatError
-from tests.helpers.jargon_files import check_quiz, check_terms
 
 pytestmark = pytest.mark.host
 
@@ -201,66 +199,20 @@ def test_contains_looks_for_whole_words():
 # Files
 
 
-def term_line(**changes):
-    use = {"question": "A brindle again. Why?", "answer": "No heating."}
-    return json.dumps({"term": "brindle", "meaning": "a cabin whose heating has failed", "use": use} | changes) + "\n"
+def test_each_line_has_its_fields_and_is_read_whole():
+    def lines(name: str) -> list[dict]:
+        return [json.loads(line) for line in (ASSETS / f"{name}.jsonl").read_text("utf-8").splitlines()]
 
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "g.jsonl, line 2 is not valid JSON"),
-        ("[]", "g.jsonl, line 2 holds JSON, but not an object"),
-        ("", "g.jsonl, line 2 is not valid JSON"),
-        ("{}", "line 2 must have term, meaning, use; it has nothing"),
-        (term_line(extra=1), "line 2 must have term, meaning, use; it has term, meaning, use, extra"),
-        (term_line(term=7), "line 2: term must be a text, not 7"),
-        (term_line(meaning=" "), "line 2: meaning must be a text, not ' '"),
-        (term_line(use="x"), "line 2: use must be an object, not 'x'"),
-        (term_line(use={"question": "x"}), "line 2, use must have question, answer; it has question"),
-        (term_line(term="quill"), "line 2: the question does not use 'quill': A brindle again. Why?"),
-        (term_line(term="brin"), "does not use 'brin'"),
-        (term_line(), "line 2: 'brindle' is already in g.jsonl, line 1"),
-    ],
-)
-def test_a_glossary_with_a_fault(line, message):
-    with pytest.raises(FormatError) as caught:
-        check_terms((term_line() + line + "\n").encode(), "g.jsonl")
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("quiz", "general", "message"),
-    [
-        ({"question": "Who?"}, {"question": "Why?"}, "q, line 1 must have question, answers; it has question"),
-        ({"question": "Who?", "answers": "x"}, {"question": "Why?"}, "q, line 1: answers must be a list, not 'x'"),
-        ({"question": "Who?", "answers": []}, {"question": "Why?"}, "q, line 1: answers must be a list of words"),
-        ({"question": "Who?", "answers": ["A"]}, {"question": "Why?"}, "to look for, not ['A']"),  # only an article
-        ({"question": "Who?", "answers": [8]}, {"question": "Why?"}, "to look for, not [8]"),
-        (
-            {"question": "Who?", "answers": ["x"]},
-            {"question": "The who?"},
-            "g, line 1: 'The who?' is already in q, line 1",
-        ),
-        ({"question": "Who?", "answers": ["x"]}, {"question": None}, "g, line 1: question must be a text, not None"),
-    ],
-)
-def test_a_quiz_with_a_fault(quiz, general, message):
-    with pytest.raises(FormatError) as caught:
-        check_quiz(json.dumps(quiz).encode(), "q", json.dumps(general).encode(), "g")
-    assert message in str(caught.value)
-
-
-def test_the_files_have_no_fault_and_are_read_whole():
-    glossary, quiz, general = ((ASSETS / f"{name}.jsonl").read_bytes() for name in ("glossary", "quiz", "general"))
-    check_terms(glossary, "glossary.jsonl")
-    check_quiz(quiz, "quiz.jsonl", general, "general.jsonl")
-    for term, line in zip(TERMS, map(json.loads, glossary.splitlines()), strict=True):
-        assert (term.term, term.meaning) == (line["term"], line["meaning"])
-        assert term.use == Question(line["use"]["question"], line["use"]["answer"], line["term"])
-    for question, line in zip(QUIZ.questions, map(json.loads, quiz.splitlines()), strict=True):
-        assert question == QuizQuestion(line["question"], tuple(line["answers"]))
-    assert list(QUIZ.general) == [json.loads(line)["question"] for line in general.splitlines()]
+    for term, line in zip(TERMS, lines("glossary"), strict=True):
+        assert line == {
+            "term": term.term,
+            "meaning": term.meaning,
+            "use": {"question": term.use.text, "answer": term.use.answer},
+        }
+        assert re.search(rf"(?<!\w){re.escape(term.term)}(?!\w)", term.use.text) and term.use.term == term.term
+    for question, line in zip(QUIZ.questions, lines("quiz"), strict=True):
+        assert line == {"question": question.text, "answers": list(question.answers)} and all(question.answers)
+    assert lines("general") == [{"question": question} for question in QUIZ.general]
 
 
 def test_the_files_are_plain_ascii_lines():

@@ -56,7 +56,7 @@ def test_decode_drops_ends_and_marks_cut_characters():
 
 def test_half_a_surrogate_pair_is_refused():
     argument = b"caf\xe9".decode(errors="surrogateescape")  # as Python decodes a command line that is not UTF-8
-    with pytest.raises(MiniloraError, match=r'UTF-8 can hold: "caf\\udce9"'):
+    with pytest.raises(MiniloraError, match=r"caf\\udce9 is not UTF-8"):
         TOKENIZER.encode(argument)
 
 
@@ -288,22 +288,14 @@ class Alarm(Exception):
 
 
 @pytest.mark.parametrize("error", [Alarm, Stopped, KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize(
-    "moment", ["minilora.data.tokenizer._library", "minilora.data.tokenizer._without_prefix", "tokenizers.Tokenizer"]
-)
 @pytest.mark.parametrize("kind", ["json", "gguf"])
-def test_a_signal_while_a_tokenizer_loads_says_nothing_of_the_file(kind, moment, error, monkeypatch):
+def test_a_signal_while_a_tokenizer_loads_says_nothing_of_the_file(kind, error, monkeypatch):
     metadata = TOKENIZER.gguf_metadata(320)
     content = TOKENIZER.to_json()
 
     def fail(*_):
         raise error(15, "terminated")
 
-    class Broken:
-        from_str = __init__ = fail
-
-    monkeypatch.setattr(moment, Broken if moment == "tokenizers.Tokenizer" else fail)
-    if kind == "gguf" and moment.endswith("_library"):
-        monkeypatch.setattr("minilora.data.gguf_tokenizer.build", fail)
+    monkeypatch.setattr("minilora.data.tokenizer._without_prefix", fail)
     with pytest.raises(error, match="terminated"):
         Tokenizer.from_json(content) if kind == "json" else Tokenizer.from_gguf(metadata, "the file")

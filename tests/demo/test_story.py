@@ -8,7 +8,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.demo import report, story
-from minilora.measure.base import Base
+from minilora.demo.base import Base
 from minilora.measure.memory import peak_bytes
 from minilora.measure.records import Records
 from minilora.train.loop import TrainConfig

@@ -39,13 +39,12 @@ SYSTEM = {"role": "system", "content": "Be kind."}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a chat model, questions, and a text."""
+    """A folder with a chat model and questions."""
     folder = tmp_path_factory.mktemp("jargon")
     glossary = content.load_glossary()
     texts = [f"{q.text} {q.answer}" for q in (*glossary.train, *glossary.uses)]
     tiny_chat.save(folder / "model", texts, 1200, max_position_embeddings=512, initializer_range=0.3)
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-    (folder / "own.txt").write_text("\n\n".join(f"{q.text} {q.answer}" for q in glossary.train[:200]))
     return folder
 
 
@@ -73,7 +72,7 @@ def ran(place):
     return found
 
 
-SUBJECTS = {"glossary": {}, "questions": {"jsonl": "own.jsonl"}, "text": {"text": "own.txt"}}
+SUBJECTS = {"glossary": {}, "questions": {"jsonl": "own.jsonl"}}
 each_subject = pytest.mark.parametrize("subject", SUBJECTS)
 
 
@@ -111,12 +110,9 @@ def test_results_page_and_table_say_the_same(ran, subject):
 def test_a_row_for_each_way_to_ask(ran, subject):
     results, _ = ran[subject]
     ways = {"glossary": ["before", "few-shot", "open book", "after"], "questions": ["before", "few-shot", "after"]}
-    assert list(results["rows"]) == ways.get(subject, ["before", "after"])
+    assert list(results["rows"]) == ways[subject]
     before, after = results["rows"]["before"], results["rows"]["after"]
     assert before["other_text"] != after["other_text"] and len(results["training"]["losses"]) == 3
-    if subject == "text":
-        assert after["text"] < before["text"]
-        return
     counts = {name: score["count"] for name, score in before["scores"].items()}
     assert counts == ({"phrasings": 10, "uses": 3} if subject == "glossary" else {"questions": counts["questions"]})
     assert len(results["samples"]) == sum(counts.values()) > 0
@@ -147,13 +143,11 @@ def test_the_adapter_can_be_asked_by_the_command_that_is_shown(ran, subject, cap
 
     results, out = ran[subject]
     words = shlex.split(teach_report.next_command(results))
-    assert words[0] == "minilora" and ("--chat" in words) == (subject != "text")
+    assert words[0] == "minilora" and "--chat" in words
     assert words[-1] == " ".join(results["samples"][0]["question"].split())
     capsys.readouterr()
     assert main([*words[1:], "--temperature", "0", "--max-new-tokens", "3", "--json"]) == 0
-    continuation = json.loads(capsys.readouterr().out)["continuation"]
-    if subject == "text":
-        assert results["samples"][0]["after"].startswith(continuation[:1])
+    assert json.loads(capsys.readouterr().out)["continuation"] is not None
     shown = shlex.split(results["command"])
     assert shown[:2] == ["minilora", "demo"] and shown[-3:] == ["--seed", "3", "--quick"]
 
@@ -184,15 +178,15 @@ def test_the_glossary_s_tests_are_not_in_training_and_the_notes_tell():
         meanings = {term.term: term.meaning for term in content.load_terms()}
         for name, questions in subject.tests.items():
             assert len(subject.notes[name]) == len(questions)
-            for (messages, _), lines in zip(questions, subject.notes[name], strict=True):
-                asked = messages[-1]["content"]
+            for messages, lines in zip(questions, subject.notes[name], strict=True):
+                asked = messages[-2]["content"]
                 assert asked not in trained
                 lines = lines.split("\n")
                 assert len(set(lines)) == PLAN.shots and f"{terms[asked]}: {meanings[terms[asked]]}" in lines
     full = teach.glossary(PLAN, False)
-    assert len({terms[messages[-1]["content"]] for messages, _ in full.tests["phrasings"]}) == 80
+    assert len({terms[messages[-2]["content"]] for messages in full.tests["phrasings"]}) == 80
     places = {lines.split("\n").index(next(line for line in lines.split("\n") if line.startswith(f"{term}:")))
-              for lines, term in zip(full.notes["phrasings"], (terms[m[-1]["content"]] for m, _ in
+              for lines, term in zip(full.notes["phrasings"], (terms[m[-2]["content"]] for m in
               full.tests["phrasings"]), strict=True)}  # fmt: skip
     assert places == set(range(PLAN.shots))  # the line asked for stands anywhere
     assert teach.glossary(PLAN, False, seed=1).notes != full.notes
@@ -209,13 +203,11 @@ def test_few_shot_prompts_tell_no_answer_and_open_books_do(lesson):
     few, book = lesson.prompts(subject).values()
     for name, questions in subject.tests.items():
         assert len(few[name]) == len(book[name]) == len(questions)
-        for i, (messages, expected) in enumerate(questions):
-            prompt, gold = few[name][i]
-            assert gold == expected and prompt[-1] == messages[-1] and len(said(prompt)) == PLAN.shots
-            assert not any(content.normalise(expected) in content.normalise(text) for text in said(prompt))
-            prompt, gold = book[name][i]
-            asked = prompt[-1]["content"]
-            assert gold == expected and len(prompt) == 1 and asked.endswith(messages[-1]["content"])
+        for messages, prompt, opened in zip(questions, few[name], book[name], strict=True):
+            expected, asked = messages[-1]["content"], opened[0]["content"]
+            assert prompt[-2:] == messages[-2:] and len(said(prompt)) == PLAN.shots + 1
+            assert not any(content.normalise(expected) in content.normalise(text) for text in said(prompt)[:-1])
+            assert opened[1:] == messages[-1:] and asked.endswith(messages[-2]["content"])
             if name == "phrasings":
                 assert content.normalise(expected) in content.normalise(asked)
 
@@ -241,16 +233,15 @@ def test_prompts_with_system_messages_and_of_many_turns(lesson):
     turns = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, "abcd", strict=True)]
     train = [[SYSTEM, *turns], turns[:2], [*turns[:2], {"role": "user", "content": "x"}, {"role": "assistant",
              "content": "the gold"}]]  # fmt: skip
-    asked = [({**SYSTEM, "content": "Be brief."}, {"role": "user", "content": "?"})]
-    subject = teach.Subject("s", train, {"t": [([*asked[0]], "Gold")]}, {})
+    asked = teach.answered([{**SYSTEM, "content": "Be brief."}, {"role": "user", "content": "?"}], "Gold")
+    subject = teach.Subject("s", train, {"t": [asked]}, {})
     lesson.answer_tokens = 1
-    ((prompt, _),) = lesson.prompts(subject)["few-shot"]["t"]
+    (prompt,) = lesson.prompts(subject)["few-shot"]["t"]
     assert [m["role"] for m in prompt].count("system") == 1 and prompt[0]["content"] == "Be brief."
-    assert sorted(said(prompt)) == ["b", "b", "d"]  # the third conversation ends in the answer
+    assert sorted(said(prompt)[:-1]) == ["b", "b", "d"]  # the third conversation ends in the answer
     lesson.prompt_ids(prompt)  # an order that can be encoded
-    lesson.limit = len(lesson.prompt_ids(asked[0])) + 1
-    ((prompt, _),) = lesson.prompts(subject)["few-shot"]["t"]
-    assert prompt == [*asked[0]]  # no shot fits
+    lesson.limit = len(lesson.prompt_ids(asked)) + 1
+    assert lesson.prompts(subject)["few-shot"]["t"] == [asked]  # no shot fits
     lesson.check_length(subject.tests["t"])
     lesson.limit -= 1
     with pytest.raises(MiniloraError, match=r"pass the model's \d+ positions: shorten '\?'"):
@@ -263,8 +254,8 @@ def test_own_questions_are_split_and_not_too_many_are_tested(tmp_path):
     subject = teach.own_questions(str(path), PLAN)
     trained = {messages[0]["content"] for messages in subject.train}
     tests = subject.tests["questions"]
-    assert not trained & {messages[-1]["content"] for messages, _ in tests}
-    assert len(tests) + len(trained) == 300 and all(messages[-1]["role"] == "user" for messages, _ in tests)
+    assert not trained & {messages[-2]["content"] for messages in tests}
+    assert len(tests) + len(trained) == 300
     fewer = teach.own_questions(str(path), replace(PLAN, most_tests=5)).tests["questions"]
     assert 3 <= len(fewer) <= 5 and all(test in tests for test in fewer)
 
@@ -282,12 +273,12 @@ def test_a_small_subject_does_not_drown_in_replay(lesson, monkeypatch, tmp_path)
     seen = {}
     general = [teach.answered(teach.question(f"g{i}"), "Yes.") for i in range(30)]
     monkeypatch.setattr(lesson, "own_answers", lambda asked: general)
-    monkeypatch.setattr(lesson, "train", lambda batches, notes, out, learned: (_ for _ in ()).throw(KeyboardInterrupt))
-    whole = lesson.conversations
-    monkeypatch.setattr(lesson, "conversations", lambda c, name: seen.update(rows=c) or whole(c, name))
+    monkeypatch.setattr(lesson, "train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    whole = lesson.batches
+    monkeypatch.setattr(lesson, "batches", lambda c, name: seen.update(rows=c) or whole(c, name))
     few = [teach.answered(teach.question(text), "It is.") for text in "ab"]
     with pytest.raises(KeyboardInterrupt):
-        lesson.on_questions(teach.Subject("s", few, {"t": [(teach.question("x"), "y")]}, {}), tmp_path)
+        lesson.teach(teach.Subject("s", few, {"t": [teach.answered(teach.question("x"), "y")]}, {}), tmp_path)
     told = [text for row in seen["rows"] for text in said(row)]
     assert told.count("Yes.") == 30 * PLAN.replays and told.count("It is.") == 2 * 30 * PLAN.replays
 
@@ -297,18 +288,18 @@ def test_the_quiz_is_counted_right(lesson, monkeypatch):
     monkeypatch.setattr(
         teach, "answers", lambda m, t, asked, *_, **__: [right.get(a[-1]["content"], "Perhaps.") for a in asked]
     )
-    assert lesson.quiz_score(lesson.model, "x") == len(right) == 3
+    assert lesson.other(lesson.model, "x")["quiz"] == len(right) == 3
 
 
 def test_what_was_in_4_bits_is_so_in_training_and_float_when_asked(place, lesson, monkeypatch, tmp_path):
     kinds = []
-    whole = teach.answers
-    monkeypatch.setattr(
-        teach, "answers", lambda m, *a, **k: kinds.append(len(quantized_linears(m))) or whole(m, *a, **k)
-    )
-    train = teach.train
-    monkeypatch.setattr(teach, "train", lambda m, *a, **k: kinds.append(len(quantized_linears(m))) or train(m, *a, **k))
-    lesson.on_questions(teach.own_questions(str(place / "own.jsonl"), PLAN), tmp_path)
+
+    def noting(work):
+        return lambda model, *a, **k: kinds.append(len(quantized_linears(model))) or work(model, *a, **k)
+
+    for name in ("answers", "measure_task", "train"):
+        monkeypatch.setattr(teach, name, noting(getattr(teach, name)))
+    lesson.teach(teach.own_questions(str(place / "own.jsonl"), PLAN), tmp_path)
     assert kinds == [0, 0, 0, 0, 7, 0, 0]  # test, quiz, few-shot, own answers; training; test, quiz
     layer = lesson.model.get_submodule(quantized_linears(lesson.model)[0])
     assert isinstance(layer, Linear4bit)
@@ -342,7 +333,6 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
     own = ["--jsonl", place / "own.jsonl"]
     cases = {
         ("--model", tmp_path / "base model", *out): "is a base model: it has no chat format",
-        ("--model", tmp_path / "base model", "--text", place / "own.txt", *out): "is a base model",
         ("--model", "base", *out): "is a base model",
         ("--model", tmp_path / "unknown", *out): "template is none of those known",
         ("--model", "smollm2", *out): "minilora models get smollm2",
@@ -350,16 +340,14 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
         ("--model", tmp_path / "none", *out): "is no model",
         ("--model", tmp_path / "short", *out): "pass the model's 40 positions: shorten",
         (*model, "--jsonl", tmp_path / "none.jsonl", *out): "none.jsonl",
-        (*model, "--text", tmp_path / "none.txt", *out): "none.txt",
         (*model, "--jsonl", "", *out): "--jsonl must not be empty",
         (*model, "--jsonl", tmp_path / "few.jsonl", *out): "1 conversations with 1 different questions",
         (*model, "--jsonl", tmp_path / "bad.jsonl", *out): "line 1",
         (*model, "--jsonl", tmp_path / "long.jsonl", *out): "pass the model's 512 positions",
         (*model, "--jsonl", tmp_path / "answers.jsonl", *out): "no answer of",
-        (*model, "--text", tmp_path / "few.txt", *out): "few.txt",
-        (*model, *own, "--text", place / "own.txt", *out): "at most one of --jsonl and --text",
-        (*model, "--with", "mine.py", *out): "no --with",
-        (*own, *out): "--jsonl, --test and --text go with --model",
+        (*model, "--text", tmp_path / "few.txt", *out): "demo --text is gone: `minilora finetune --model smollm2",
+        (*model, "--with", "mine.py", *out): "--with goes without --model",
+        (*own, *out): "--jsonl and --test go with --model",
         (*model, "--test", place / "own.jsonl", *out): "--test goes with --jsonl",
         (*model, *own, "--out", tmp_path / "full"): "holds other things and no report",
         (*model, *own, "--out", tmp_path / "few.txt"): "few.txt",

@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks.curves import AXES, MIDDLE
 from experiments.results import curves, page
+from experiments.step_time import Rates, step_seconds, step_work
 from minilora.measure.records import Records
 from minilora.plan.activations import Step
 from minilora.plan.planner import flops, trainable
 from minilora.plan.shapes import Shape
-from minilora.plan.step_time import Rates, step_seconds, step_work
 from minilora.train.methods import Options
 
 pytestmark = pytest.mark.host

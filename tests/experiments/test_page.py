@@ -7,6 +7,7 @@ from shutil import copytree
 
 import pytest
 
+from experiments import comparison_report
 from experiments.compare_model_report import FIGURES as MODEL_FIGURES
 from experiments.results import curves, founding
 from experiments.results import jargon as jargon_record
@@ -15,7 +16,6 @@ from experiments.studies import STUDIES
 from minilora.demo import teach_report
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats.atomic import to_json
-from minilora.measure import compare_report
 
 pytestmark = pytest.mark.host
 JARGON = results.ROOT / results.PACKAGED / jargon_record.FILE
@@ -25,7 +25,7 @@ KNOWN = {"comparison.lora.share": "5.9 %"}
 def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text("utf-8") == results.page()
     figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
-    ours = {*compare_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES}
+    ours = {*comparison_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES}
     ours |= {f"curve-{task}" for task in results.measured_curves()}
     models = founding.Founding(results.ROOT / results.RECORDS).results
     ours |= {f"model-{subject}-{name}" for subject, one in models.items() if one.rows for name in MODEL_FIGURES}

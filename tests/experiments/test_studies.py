@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
+from experiments.bench import SCRATCH_RATE, Bench
 from experiments.studies import (
     STUDIES,
     capacity,
@@ -25,10 +26,9 @@ from experiments.studies import (
 )
 from experiments.studies.study import RECORDS
 from minilora.data.tokenizer import Tokenizer
+from minilora.demo.base import Base
 from minilora.errors import MiniloraError
 from minilora.measure import lr_search
-from minilora.measure.base import Base
-from minilora.measure.bench import SCRATCH_RATE, Bench
 from minilora.measure.lab import SCRATCH
 from minilora.measure.records import Records
 from minilora.peft import METHODS
@@ -196,7 +196,7 @@ def test_records_with_one_rate_for_all_matrices_are_not_gone_on_with(tmp_path):
 
 
 def test_the_full_plan_has_ranks_that_the_package_base_allows():
-    from minilora.measure.base import PACKAGE_BASE, QUICK_BASE
+    from minilora.demo.base import PACKAGE_BASE, QUICK_BASE
     from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 
     for base in (PACKAGE_BASE, QUICK_BASE):

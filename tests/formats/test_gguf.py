@@ -168,14 +168,6 @@ def test_cut_while_it_is_read(tmp_path):
         tensors["w.f32"].read()
 
 
-def test_only_regular_files_are_opened(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    with time_limit(5):
-        for path in (tmp_path / "fifo", "/dev/zero", tmp_path, tmp_path / "nothing"):
-            with pytest.raises(FormatError, match="cannot read"):
-                read_gguf(path)
-
-
 def test_without_the_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MiniloraError, match=r"pip install"):

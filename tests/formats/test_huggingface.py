@@ -9,7 +9,6 @@ import safetensors.numpy as library
 from safetensors import safe_open
 
 from minilora.errors import FormatError, MiniloraError
-from minilora.formats import huggingface
 from minilora.formats.huggingface import open_folder, write_folder
 from minilora.formats.safetensors import save_file
 
@@ -55,7 +54,7 @@ def test_round_trip(tmp_path):
 def test_writing_again_replaces_and_clears_earlier_shards(tmp_path):
     folder = write_sharded(tmp_path / "model")
     (folder / "README.md").write_text("mine")
-    (folder / ".config.json.0123abcd.tmp").write_text("left by a killed writer")
+    (folder / ".config.json.tmp").write_text("left by a killed writer")
     new = {"w": np.zeros(2)}
     write_folder(folder, CONFIG, new)
     assert_same(folder, new)
@@ -70,15 +69,6 @@ def test_a_blob_behind_a_link_is_not_written_through(tmp_path):
         (tmp_path / "snapshot" / name).symlink_to(f"../blobs/{name}")
     write_folder(tmp_path / "snapshot", CONFIG, {"w": np.zeros(2)})
     assert_same(tmp_path / "blobs")
-
-
-@pytest.mark.parametrize(
-    "name", ["../x", "a/b", "a\\b", "", ".", "..", "c:x", "\0", "config.json", "model.safetensors"]
-)
-def test_extra_files_stay_in_the_folder(tmp_path, name):
-    with pytest.raises(MiniloraError, match="cannot be called"):
-        write_folder(tmp_path / "model", CONFIG, TENSORS, {name: b""})
-    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
@@ -138,38 +128,21 @@ def test_shard_names_are_judged_as_text(tmp_path, shard):
         open_folder(write_sharded(tmp_path / "model", {"w": shard}))
 
 
-def test_everything_missing_is_listed_at_once(tmp_path):
+def test_what_is_missing_is_named(tmp_path):
     first = "model-00001-of-00002.safetensors"
-    present = {"a": first, "b": first, "model.embed_tokens.weight": first}
-    folder = write_sharded(tmp_path / "model", present | {"c": "gone.safetensors", "d": "cut.safetensors"})
-    (folder / "cut.safetensors").write_bytes(b"123")
-    with pytest.raises(FormatError) as caught:
+    present = {f"t{i}": first for i in range(1_000)} | {"model.embed_tokens.weight": first}
+    folder = write_sharded(tmp_path / "tensors", present)
+    with pytest.raises(FormatError, match=f"{first} has no tensor t0, t1, t2 and 997 more$"):
         open_folder(folder)
-    message = str(caught.value)
-    for part in (f"no tensor a in {first}, b in {first};", "no file gone.safetensors;", "3 bytes, too few"):
-        assert part in message
-    assert "embed_tokens" not in message and "\n" not in message
-
-
-def test_a_long_list_is_shortened(tmp_path):
-    first = "model-00001-of-00002.safetensors"
-    with pytest.raises(FormatError, match=f"no tensor t0 in {first}, .*, t2 in {first} and 997 more$"):
-        open_folder(write_sharded(tmp_path / "model", {f"t{i}": first for i in range(1_000)}))
-
-
-@pytest.mark.slow
-def test_many_missing_shards_are_counted_and_none_is_opened(tmp_path, monkeypatch):
-    """Opening 300,000 files that are not there, and writing a sentence for each, took 47 seconds."""
-    monkeypatch.setattr(huggingface, "open_file", None)
-    folder = write_sharded(tmp_path / "model", {f"t{i}": f"s{i}.safetensors" for i in range(300_000)})
-    with pytest.raises(FormatError, match="no file s0.safetensors, .*, s2.safetensors and 299,997 more$"):
+    (folder / first).write_bytes(b"123")
+    with pytest.raises(FormatError, match=f"{first} has 3 bytes, too few"):
         open_folder(folder)
+    gone = {f"s{i}": f"s{i}.safetensors" for i in range(1_000)}
+    with pytest.raises(FormatError, match="no file s0.safetensors, s1.safetensors, s2.safetensors and 997 more$"):
+        open_folder(write_sharded(tmp_path / "files", present | gone))
 
 
-TWICE = '{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}'
-
-
-@pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {}}', "[]", "{", TWICE])
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {}}', "[]", "{"])
 def test_a_bad_index(tmp_path, index):
     folder = write_sharded(tmp_path / "model")
     (folder / "model.safetensors.index.json").write_text(index)
@@ -201,7 +174,4 @@ def test_a_missing_or_bad_config(tmp_path):
             open_folder(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(FormatError, match="config.json: No such file"):
-        open_folder(tmp_path)
-    os.mkfifo(tmp_path / "config.json")
-    with pytest.raises(FormatError, match="config.json: not a regular file"):
         open_folder(tmp_path)

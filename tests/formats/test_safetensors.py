@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats import atomic, safetensors
-from minilora.formats.atomic import read_json, remove_leftovers, write_atomic, write_json
+from minilora.formats.atomic import read_json, write_atomic, write_json
 from minilora.formats.safetensors import header, load_file, save_file
 
 pytestmark = pytest.mark.host
@@ -215,9 +215,6 @@ BAD = {
     "leading space": (b" {}", 0, "brace"),
     "no JSON": (b"{]", 0, "not valid JSON"),
     "not UTF-8": (b'{"\xff": 1}', 0, "not valid JSON"),
-    "half a surrogate pair": (b'{"\\ud800": 1}', 0, "not valid JSON"),
-    "half a pair in metadata": (b'{"__metadata__": {"a": "\\ud800"}}', 0, "not valid JSON"),
-    "a key twice": (b'{"a": 1, "b": 1, "a": 1}', 0, "the key a appears twice"),
     "nested deep": (b'{"a":' * 100_000, 0, "not valid JSON"),
     "a number of 5,000 digits": (b'{"a": ' + b"1" * 5_000 + b"}", 0, "not valid JSON"),
 }
@@ -393,8 +390,8 @@ def test_an_ordinary_file_mode(tmp_path):
 
 def test_unwritable_places_are_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "a", tmp_path / "missing" / "a", "/proc/a"):
-        with pytest.raises(MiniloraError, match="cannot write"):
+    for path, words in ((tmp_path / "file" / "a", "cannot create the folder"), ("/proc/a", "cannot write")):
+        with pytest.raises(MiniloraError, match=words):
             write_atomic(path, b"x")
     (tmp_path / "folder").mkdir()
     with pytest.raises(MiniloraError, match="cannot write"):
@@ -402,18 +399,13 @@ def test_unwritable_places_are_one_line(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
-def test_only_leftovers_are_removed(tmp_path):
-    names = [".a.0123abcd.tmp", ".a.tmp", "a.0123abcd.tmp", ".a.0123abcd.tmp.txt", "a"]
-    for name in names:
-        (tmp_path / name).write_text("")
-    remove_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted(names[1:])
-
-
-def test_a_killed_writer_leaves_what_leftovers_finds(tmp_path):
-    seen = []
-    write_atomic(tmp_path / "model.safetensors", lambda file: seen.append(os.path.basename(file.name)))
-    assert atomic.is_leftover(seen[0]) and os.listdir(tmp_path) == ["model.safetensors"]
+def test_what_a_killed_writer_left_is_overwritten(tmp_path):
+    (tmp_path / "deep").mkdir()
+    write_atomic(tmp_path / "deep" / "a", lambda file: (tmp_path / os.path.basename(file.name)).write_text("left"))
+    (left,) = set(os.listdir(tmp_path)) - {"deep"}
+    write_atomic(tmp_path / "a", b"whole")
+    assert left.startswith(".") and (tmp_path / "a").read_text() == "whole"
+    assert sorted(os.listdir(tmp_path)) == ["a", "deep"]
 
 
 def test_a_long_path_keeps_the_name_of_its_file():
@@ -429,9 +421,9 @@ def test_json_round_trip_and_limits(tmp_path):
     write_json(path, {"ü": [1, 2**100], "nested": {"a": None}})
     assert read_json(path) == {"ü": [1, 2**100], "nested": {"a": None}}
     assert read_json(path, limit=path.stat().st_size)
-    with pytest.raises(FormatError, match="more than the"):
+    with pytest.raises(FormatError, match="more than [0-9]+ bytes"):
         read_json(path, limit=path.stat().st_size - 1)
-    for raw, message in [(b"[1]", "not an object"), (b"", "not valid JSON"), (b'{"a":1,"a":1}', "appears twice")]:
+    for raw, message in [(b"[1]", "not an object"), (b"", "not valid JSON")]:
         path.write_bytes(raw)
         with pytest.raises(FormatError, match=message):
             read_json(path)

@@ -14,7 +14,6 @@ from minilora.errors import SeenByAll
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, TrainingHook, get_peft_model
 from minilora.tensor import Tensor
-from minilora.train import stream
 from minilora.train import world as world_module
 from minilora.train.evaluate import bits_per_character
 from minilora.train.loop import TrainConfig, train
@@ -67,28 +66,6 @@ def gradients():
     assert abs(found - expected) <= 1e-6 * expected, (found, expected)
     for name, g in host_gradients(alone).items():
         np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
-
-
-def streamed():
-    """So does a sum that begins while backward goes on: in many pieces, with rows for some ranks only, in threads."""
-    if backend.name != "numpy":
-        return  # arrays that are not the host's are summed at once
-    stream.PIECE = 300
-    batches = [{"input_ids": IDS[:4], "labels": IDS[:4]}, {"input_ids": IDS[:2], "labels": IDS[:2]}]
-    for accumulated in (batches[:1], batches):
-        for checkpointing in (False, True):
-            alone, together = model(), model()
-            with threads.using(2):
-                expected = float(batch_gradients(alone, accumulated, seed=(7, 3)))
-            together.gradient_checkpointing_enable(checkpointing)
-            world = World(this_world()._comm)
-            assert not world.overlaps  # all ranks are on this machine
-            world.overlaps = True
-            with threads.using(2):
-                found = float(batch_gradients(together, accumulated, (7, 3), world))
-            assert abs(found - expected) <= 1e-6 * expected, (found, expected)
-            for name, g in host_gradients(alone).items():
-                np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
 
 
 def hooked():

@@ -91,9 +91,6 @@ def test_one_of_several_trains_alike(both):
 @pytest.mark.parametrize(
     "kind, names, weights",
     [
-        ("linear", ["a", "b"], (0.7, 0.3)),
-        ("linear", ["a", "b"], (1, -0.5)),
-        ("linear", ["b"], (-2,)),
         ("cat", ["a", "b"], (0.7, 0.3)),
         ("cat", ["a", "wide"], (1, -0.5)),
         ("cat", ["b", "wide", "a"], (0.4, 0, 1.5)),

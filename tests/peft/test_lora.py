@@ -58,23 +58,6 @@ def test_forward_is_the_formula(size, seed, rows):
     np.testing.assert_allclose(layer(Tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [2, 64])
-@pytest.mark.parametrize("size", SHAPES)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_it_starts_as_the_base_bit_for_bit_and_yet_can_learn(size, seed, rows):
-    layer = layer_of(size, seed)
-    x = Tensor(inputs(rows, size[0]))
-    assert np.array_equal(layer(x).numpy(), layer.base_layer(x).numpy())
-    a = layer.lora_A.weight.numpy()
-    bound = 1 / sqrt(size[0])
-    assert abs(a).max() <= bound and abs(a).max() > 0.7 * bound and abs(a.mean()) < 0.35 * bound
-    assert not layer.lora_B.weight.numpy().any()
-    (layer(x) * layer(x)).sum().backward()
-    assert not raw_grad(layer.lora_A.weight).any()  # B is zero ...
-    assert abs(raw_grad(layer.lora_B.weight)).max() > 1e-4  # ... and is what moves first
-    assert layer.base_layer.weight.grad is None and layer.base_layer.bias.grad is None
-
-
 def raw_grad(parameter: Tensor) -> np.ndarray:
     return backend.to_numpy(parameter.grad)
 
@@ -142,21 +125,6 @@ def test_gradients_with_dropout_are_those_of_the_fused_form_where_nothing_is_dro
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", SHAPES)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_merging_gives_a_plain_linear_and_changes_nothing(size, seed):
-    layer = layer_of(size, seed)
-    fill_b(layer)
-    before = [p.numpy() for p in layer.parameters()]
-    merged = layer.merged()
-    assert type(merged) is nn.Linear
-    x = Tensor(inputs(5, size[0]))
-    y = layer(x).numpy()
-    assert abs(merged(x).numpy() - y).max() <= 2e-6 * abs(y).max()
-    assert abs(merged.weight.numpy() - layer.base_layer.weight.numpy()).max() > 0.1
-    assert all(np.array_equal(a, p.numpy()) for a, p in zip(before, layer.parameters(), strict=True))
-
-
 @pytest.mark.parametrize("use_dora", [False, True])
 def test_float64_stays_float64(use_dora):
     linear = nn.Linear.from_arrays(backend.asarray(np.ones((4, 5))))
@@ -219,18 +187,6 @@ def test_doras_forward_is_the_formula(size, rows, bias):
     weight = m[:, None] * v / np.linalg.norm(v, axis=1, keepdims=True)  # a length for each output
     expected = x @ weight.T + (layer.base_layer.bias.numpy() if bias else 0)
     np.testing.assert_allclose(layer(Tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("rows", [2, 64])
-@pytest.mark.parametrize("size", SHAPES)
-def test_dora_starts_as_the_base_bit_for_bit(size, rows, bias, dropout):
-    layer = layer_of(size, 0, bias, use_dora=True, lora_dropout=dropout).train()
-    x = Tensor(inputs(rows, size[0]))
-    assert np.array_equal(layer(x).numpy(), layer.base_layer(x).numpy())
-    norms = np.linalg.norm(layer.base_layer.weight.numpy(), axis=1)
-    np.testing.assert_allclose(layer.lora_magnitude_vector.numpy(), norms, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [2, 64])
@@ -354,7 +310,7 @@ def test_over_4_bits_adapters_and_the_merged_weight_are_floats(use_dora):
     assert np.array_equal(backend.to_numpy(layer.base_layer.packed), packed)
 
 
-@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4"])
+@pytest.mark.parametrize("start", ["pissa"])
 def test_pissa_over_4_bits_is_refused(start):
     model = Pair()
     model.second = Linear4bit.from_linear(model.second)
@@ -381,8 +337,7 @@ def test_pissa_over_4_bits_is_refused(start):
         ({"use_rslora": 1}, ["use_rslora must be"]),
         ({"use_dora": "yes"}, ["use_dora must be True or False", "'yes'"]),
         ({"init_lora_weights": "gausian"}, ["init_lora_weights must be", "'gausian'", "did you mean 'gaussian'?"]),
-        ({"init_lora_weights": "pissa_niter"}, ["init_lora_weights must be", "did you mean 'pissa_niter_4'?"]),
-        ({"init_lora_weights": "pissa_niter_-1"}, ["init_lora_weights must be"]),
+        ({"init_lora_weights": "pisa"}, ["init_lora_weights must be", "did you mean 'pissa'?"]),
         ({"init_lora_weights": 1}, ["init_lora_weights must be", "not 1"]),
         ({"init_lora_weights": None}, ["init_lora_weights must be"]),
         ({"rank_pattern": {"q": 0, "v": 2.5, "k": 3}}, ["rank_pattern['q'] must be", "rank_pattern['v'] must be"]),

@@ -19,9 +19,9 @@ def test_on_a_gpu_its_own_memory_counts(monkeypatch):
 def test_a_container_may_use_less_than_the_machine_has(monkeypatch, tmp_path):
     (tmp_path / "limit").write_text("1000000\n", encoding="ascii")
     (tmp_path / "none").write_text("max\n", encoding="ascii")
-    monkeypatch.setattr(devices, "_CGROUPS", (str(tmp_path / "limit"), str(tmp_path / "missing")))
+    monkeypatch.setattr(devices, "_CONTAINER", str(tmp_path / "limit"))
     assert devices.machine_memory() == 1_000_000
-    monkeypatch.setattr(devices, "_CGROUPS", (str(tmp_path / "none"),))
+    monkeypatch.setattr(devices, "_CONTAINER", str(tmp_path / "none"))
     assert devices.machine_memory() > 2**28
 
 

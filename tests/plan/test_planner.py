@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments.published import published
 from minilora import threads
 from minilora.errors import FormatError, MiniloraError
 from minilora.measure.memory import live_bytes, peak_bytes
@@ -15,7 +16,6 @@ from minilora.plan.planner import (
     held,
     largest,
     make_plan,
-    published,
     tokens_per_second,
 )
 from minilora.plan.shapes import PRESETS, find_shape, shape_from_config

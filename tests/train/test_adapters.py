@@ -14,8 +14,8 @@ from minilora.formats.atomic import make_folder, write_json
 from minilora.formats.safetensors import load_file, save_file
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.peft.files import named_base
-from minilora.train import recipes
-from minilora.train.catalog import CATALOG
+from minilora.train import load
+from minilora.train.catalog import CATALOG, CachedFile
 from minilora.train.methods import METHODS
 from minilora.train.model_card import model_card
 from minilora.train.recipes import base_of, load_model, save_model, training_of
@@ -135,8 +135,8 @@ def forget_fingerprint(folder):
 @pytest.fixture
 def catalog(tmp_path, monkeypatch):
     """The package's base under the name "tiny", in the cache as a file that is never read: only its size counts."""
-    named = {"member": "tiny.gguf", "size": 9, "hub_name": "Org/Tiny", "fingerprint": "f" * 64}
-    entry = replace(CATALOG["smollm2"], **named)
+    files = {"tiny.gguf": CachedFile(9, "0" * 64)}
+    entry = replace(CATALOG["smollm2"], files=files, hub_name="Org/Tiny", fingerprint="f" * 64)
     monkeypatch.setitem(CATALOG, "tiny", entry)
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache" / "tiny").mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_a_base_is_found_by_name_or_by_fingerprint(tmp_path, catalog, monkeypatc
     assert base_of(adapter(tmp_path / "moved", "runs/gone")) == "base"
     own = str(save_model(*load_model("base"), tmp_path / "own model"))
     assert base_of(adapter(tmp_path / "own", own)) == own
-    monkeypatch.setattr(recipes, "load_model", lambda *args: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(load, "load_model", lambda *args: pytest.fail("a model was loaded"))
     assert base_of(tmp_path / "own") == own
     monkeypatch.setitem(CATALOG, "tiny", replace(catalog, fingerprint=named_base(tmp_path / "own")[1]))
     assert base_of(tmp_path / "moved") == "tiny"

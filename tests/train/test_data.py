@@ -7,7 +7,7 @@ import pytest
 from minilora.cli import main
 from minilora.data import corpora
 from minilora.errors import MiniloraError
-from minilora.train import defaults, recipes
+from minilora.train import defaults, load, recipes
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -108,7 +108,7 @@ def test_a_table_is_refused_with_a_word(tmp_path, name):
 
 
 def test_data_are_read_before_the_model(tmp_path, model, monkeypatch, capsys):
-    monkeypatch.setattr(recipes, "load_model", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr(load, "load_model", lambda *a, **k: pytest.fail("loaded"))
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"prompt": "a"}\n')
     for data in (bad, tmp_path / "no.jsonl", tmp_path / "no.txt"):

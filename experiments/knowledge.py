@@ -4,7 +4,7 @@ Each question is the beginning of a sentence, and four ends of it, the right one
 it finds likeliest after the beginning; guessing gets a quarter right.
 """
 
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -17,6 +17,6 @@ class Question(NamedTuple):
 
 def questions() -> list[Question]:
     """All of the quiz, of which each line of the file is a question."""
-    text = (resources.files("minilora") / "assets" / "knowledge.txt").read_text("utf-8")
+    text = Path(__file__).with_suffix(".txt").read_text("utf-8")
     rows = (line.split("|") for line in text.splitlines())
     return [Question(beginning, [f" {end}" for end in ends]) for beginning, *ends in rows]

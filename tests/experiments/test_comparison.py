@@ -1,4 +1,4 @@
-"""pytest tests/measure/test_compare.py: the comparison with everything made tiny: measured, resumed, shown, refused."""
+"""pytest tests/experiments/test_comparison.py: the comparison, made tiny: measured, resumed, shown, refused."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments import comparison, comparison_report, costs
+from experiments.__main__ import main
+from experiments.prompts import classify_by_prompt
 from minilora import threads
-from minilora.cli import main
-from minilora.measure import compare, compare_report, footprint
-from minilora.measure.base import Base
-from minilora.measure.few_shot import bits_after, classify_by_prompt, prompt_for
+from minilora.demo.base import Base
+from minilora.measure.few_shot import bits_after, prompt_for
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.models.llama import LlamaModel
@@ -31,7 +32,7 @@ BASE = Base(
     batch_size=4,
 )
 TINY = replace(
-    compare.QUICK,
+    comparison.QUICK,
     base=BASE,
     methods=("base", "few-shot", "scratch", "lora", "prefix"),
     seeds=(0, 1),
@@ -55,7 +56,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path, cache):
-    monkeypatch.setattr(compare, "QUICK", TINY)
+    monkeypatch.setattr(comparison, "QUICK", TINY)
     monkeypatch.setenv("MINILORA_CACHE", str(cache))
     return tmp_path / "out"
 
@@ -76,9 +77,9 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     assert {key[1] for key in keys if key[0] == "memory"} == {"scratch", "lora", "prefix"}
     cells = {tuple(cell["key"]): cell for cell in results["cells"]}
     assert "merged" in cells["speed", "lora"] and "merged" not in cells["speed", "prefix"]
-    assert all((tiny / f"{name}.png").is_file() for name in compare_report.FIGURES)
+    assert all((tiny / f"{name}.png").is_file() for name in comparison_report.FIGURES)
 
-    path = tiny / compare.RECORDS
+    path = tiny / comparison.RECORDS
     lines = path.read_text().splitlines(keepends=True)
     cut = next(i for i, line in enumerate(lines) if '"text", "lora", 1' in line)
     path.write_text("".join(lines[:cut]) + lines[cut][:-20])
@@ -86,7 +87,7 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     assert "--resume" in capsys.readouterr().err
     assert main(["compare", "--quick", "--out", str(tiny), "--resume"]) == 0
     assert "cut off" in capsys.readouterr().err
-    again = Records.read(path, compare.KIND).rows
+    again = Records.read(path, comparison.KIND).rows
     same = ("domain", "base_text", "accuracy", "loss", "lr", "trainable")
     assert again.keys() == cells.keys()
     for key, cell in cells.items():
@@ -97,12 +98,9 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     ("flags", "said"),
     [
         (["--methods", "lorra"], "did you mean 'lora'"),
-        (["--methods", "few-shots"], "did you mean 'few-shot'"),
         (["--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
-        (["--jobs", "0"], "--jobs must be from 1 to 64, not 0"),
-        (["--jobs", "-2"], "not -2"),
-        (["--jobs", "1000000"], "not 1,000,000"),
-        (["--jobs", "two"], "--jobs must be a whole number, not two"),
+        (["--data", "r8"], "--data and --default-rates go with --model"),
+        (["--model", "smollm2"], "--quick is of the package's base"),
     ],
 )
 def test_bad_flags_are_one_line(tiny, capsys, flags, said):
@@ -127,75 +125,45 @@ def test_a_signal_ends_the_comparison(tiny, monkeypatch, capsys, signum):
     monkeypatch.setattr(LlamaModel, "run_block", run_block)
     with threads.using(2):
         assert main(["compare", "--quick", "--out", str(tiny), "--methods", "base"]) == 128 + signum
-    assert capsys.readouterr().err.splitlines()[-1] in ("minilora: interrupted", "minilora: terminated")
-    assert Records.read(tiny / compare.RECORDS, compare.KIND).rows.keys() == {("classes",)}
-
-
-def test_two_processes_measure_what_one_does_and_go_on_for_each_other(tiny, monkeypatch):
-    monkeypatch.setattr(compare, "QUICK", replace(TINY, methods=("base", "few-shot", "lora", "prefix")))
-    monkeypatch.setattr(compare, "memory_of", lambda *a: dict.fromkeys((*compare_report.KINDS, "peak", "process"), 1))
-    costs = ("time", "speed", "memory")
-
-    def measured(name: str, jobs: int, *flags: str) -> tuple[Records, dict[tuple, dict]]:
-        """The records, and their cells without costs and seconds."""
-        command = ["compare", "--quick", "--out", str(tiny / name), "--jobs", str(jobs)]
-        assert main([*command, *flags]) == 0
-        records = Records.read(tiny / name / compare.RECORDS, compare.KIND)
-        rows = {key: row for key, row in records.rows.items() if key[0] not in costs}
-        return records, {key: row | {"seconds": None} for key, row in rows.items()}
-
-    def cut(name: str, cells: int) -> None:
-        path = tiny / name / compare.RECORDS
-        lines = path.read_bytes().splitlines(keepends=True)
-        path.write_bytes(b"".join(lines[: cells + 1]) + lines[cells + 1][:-5])
-
-    one, expected = measured("one", 1)
-    two, found = measured("two", 2)
-    assert found == expected and {key[0] for key in found} >= {"rate", "text", "task", "classes"}
-    assert compare_report.quality_grid(two) == compare_report.quality_grid(one)
-    assert {key for key in two.rows if key[0] in costs} == {
-        ("speed", "base"),
-        *((kind, method) for kind in costs for method in ("lora", "prefix")),
-    }
-    for key, row in two.rows.items():  # what another process disturbed was not timed
-        assert row.get("seconds") in (None, 0.0) or key[0] == "time"
-    assert compare_report.compared(two)["lora"].seconds == two.rows["time", "lora"]["seconds"] > 0
-
-    cut("one", 14)
-    cut("two", 20)
-    assert measured("one", 2, "--resume")[1] == measured("two", 1, "--resume")[1] == expected
+    assert capsys.readouterr().err.endswith("1 of 3 cells are measured; go on with --resume\n")
+    assert Records.read(tiny / comparison.RECORDS, comparison.KIND).rows.keys() == {("classes",)}
 
 
 def test_the_search_goes_on_while_the_best_is_outermost(tmp_path):
     def found(losses: dict[float, float]) -> tuple[float, int]:
-        records = Records.open(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", compare.KIND, {})
-        comparison = compare.Comparison(replace(TINY, rates=3), None, records)
+        records = Records.open(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", comparison.KIND, {})
+        measuring = comparison.Comparison(replace(TINY, rates=3), None, records)
         tried = []
 
         def loss(rate):
             tried.append(rate)
             return losses[rate]
 
-        return comparison.rate(("text", "lora"), 1e-3, loss), len(tried)
+        return measuring.rate(("text", "lora"), 1e-3, loss), len(tried)
 
     assert found({1e-3: 1.0, 3e-3: 2.0, 3.3e-4: 2.0}) == (1e-3, 3)
     assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 9.0}) == (9e-3, 5)
     assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 1.0}) == (0.027, 5)
 
 
-def test_tables_show_means_and_spreads(tmp_path):
-    records = Records.open(tmp_path / "r.jsonl", compare.KIND, {"labels": 4, "characters": 10, "curve_methods": []})
+@pytest.fixture
+def result(tmp_path) -> comparison_report.ComparisonResult:
+    records = Records.open(tmp_path / "r.jsonl", comparison.KIND, {"labels": 4, "characters": 10})
     facts = {"total": 1000, "file_bytes": 2000, "seconds": 2.0}
     records.add(("text", "base", 0), domain=2.0, base_text=1.0, trainable=0, **facts)
     for seed, domain in ((0, 1.5), (1, 1.7)):
         records.add(("text", "lora", seed), domain=domain, base_text=1.25, trainable=10, lr=0.003, **facts)
         records.add(("task", "lora", seed, 4), accuracy=0.5, lr=0.003)
         records.add(("task", "lora", seed, 8), accuracy=0.9, lr=0.003)
-    base, lora = compare_report.quality_grid(records).rows
+    return comparison_report.ComparisonResult(records)
+
+
+def test_tables_show_means_and_spreads(result):
+    base, lora = comparison_report.quality_grid(result).rows
     assert lora == ("LoRA", "10", "1.0 %", "0.003", "1.600 ± 0.100", "+0.250", "50.0 ± 0.0 %")
     assert base[0] == "base as it is" and base[5] == "–"
-    assert compare_report.cost_grid(records).rows[1][7:9] == ("2 kB", "2.0 s")
-    assert compare_report.in_texts(compare_report.compared(records)["lora"]) == {
+    assert comparison_report.cost_grid(result).rows[1][7:9] == ("2 kB", "2.0 s")
+    assert comparison_report.in_texts(result, "lora") == {
         "trainable": "10",
         "share": "1.0 %",
         "rate": "0.003",
@@ -208,32 +176,25 @@ def test_tables_show_means_and_spreads(tmp_path):
     }
 
 
-def test_chance_is_that_of_the_records_classes(tmp_path):
-    settings = {"labels": 4, "characters": 10, "curve_methods": ["lora"]}
-    records = Records.open(tmp_path / "r.jsonl", compare.KIND, settings)
-    for labels in (4, 8):
-        records.add(("task", "lora", 0, labels), accuracy=0.5)
-
-    def levels() -> list[float]:
-        (axes,) = compare_report.accuracy_against_labels(records).axes
-        return [line.get_ydata()[0] for line in axes.lines if line.get_label() == "chance"]
-
-    assert compare_report.chance(records) is None and levels() == []
-    records.add(("classes",), names=["a", "b", "c", "d"], test_examples=9)
-    assert levels() == [25.0]
+def test_a_column_is_one_entry_of_the_list(result, monkeypatch):
+    column = comparison_report.Named("seeds", lambda one, method: one.domain(method).count, str, "seeds", ("quality",))
+    monkeypatch.setattr(comparison_report, "COLUMNS", (*comparison_report.COLUMNS, column))
+    grid = comparison_report.quality_grid(result)
+    assert (grid.header[-1], grid.rows[1][-1]) == ("seeds", "2")
+    assert "seeds" not in comparison_report.cost_grid(result).header
+    assert comparison_report.in_texts(result, "base")["seeds"] == "1"
 
 
-def test_a_column_is_one_entry_of_the_list(tmp_path, monkeypatch):
-    settings = {"labels": 4, "characters": 10, "curve_methods": []}
-    records = Records.open(tmp_path / "r.jsonl", compare.KIND, settings)
-    records.add(("text", "base", 0), domain=2.0, base_text=1.0, trainable=0, total=1000, seconds=0.0)
-    column = compare_report.Column("seeds", "seeds", lambda one: one.domain.count, str, ("quality", "demo"))
-    monkeypatch.setattr(compare_report, "COLUMNS", (*compare_report.COLUMNS, column))
-    grid = compare_report.quality_grid(records)
-    assert (grid.header[-1], grid.rows[0][-1]) == ("seeds", "1") and "seeds" not in compare_report.cost_grid(
-        records
-    ).header
-    assert compare_report.in_texts(compare_report.compared(records)["base"])["seeds"] == "1"
+def points(axes, label):
+    line = next(c for c in axes.containers if c.get_label() == label)[0]
+    return [tuple(point) for point in line.get_xydata()]
+
+
+def test_figures_show_the_numbers(result):
+    (axes,) = comparison_report.quality_against_parameters(result).axes
+    assert points(axes, "LoRA") == [(10, pytest.approx(1.6))]
+    (axes,) = comparison_report.learned_against_forgotten(result).axes
+    assert points(axes, "LoRA") == [(pytest.approx(0.4), pytest.approx(0.25))]
 
 
 @pytest.fixture(scope="module")
@@ -268,12 +229,12 @@ def test_the_prompts_class_is_the_likeliest_next_token(lab):
 
 @pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own(lab):
-    full, lora = (footprint.memory_of(lab.base_folder, method, 32, 4) for method in ("full", "lora"))
+    full, lora = (costs.memory_of(lab.base_folder, method, 32, 4) for method in ("full", "lora"))
     assert full["gradients"] == full["weights"] and full["optimizer"] == 2 * full["weights"]
     assert lora["gradients"] < full["gradients"] and lora["weights"] > full["weights"]
     for memory in (full, lora):
-        assert memory["process"] > 10 * memory["peak"] > 10 * sum(memory[kind] for kind in compare_report.KINDS) / 2
+        assert memory["process"] > 10 * memory["peak"] > 10 * sum(memory[kind] for kind in comparison_report.KINDS) / 2
 
 
 def test_every_name_has_a_look():
-    assert set(compare.METHODS) <= set(grids.NAMES)
+    assert set(comparison.METHODS) <= set(grids.NAMES)

@@ -1,11 +1,11 @@
-"""Where a comparison, a study and the demo measure: cells of records, each measured where it is not there yet."""
+"""Where a comparison and a study measure: cells of records, each measured where it is not there yet."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minilora.data.tasks import Example
-from minilora.measure.base import Base
+from minilora.demo.base import Base
 from minilora.measure.lab import SCRATCH, Lab
 from minilora.measure.lr_search import SEED, best_rate, measured
 from minilora.measure.records import Records

@@ -1,13 +1,11 @@
 """Make a base: pretrain a model on python-docs and keep it with its history.
 
-`python -m minilora.measure.base` makes the one that comes with the package, in about half an hour on two cores. Its
-weights are stored as float16, under 6 MB; the manifest says from what text, with which settings and to which loss.
+The manifest says from what text a base was made, with which settings and to which loss. `python -m experiments.base`
+makes the one that comes with the package.
 """
 
 import json
 import platform
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -121,9 +119,3 @@ QUICK_BASE = Base(  # for a story of a minute
     vocab_size=1024,
     config=replace(PACKAGE_BASE.config, steps=400, peak_lr=6e-3, warmup=20, eval_every=40),
 )
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        made = PACKAGE_BASE.make(Path(scratch) / "run", dtype="float16")
-        shutil.copytree(made, recipes.base_folder(), dirs_exist_ok=True)
-    print((recipes.base_folder() / "manifest.json").read_text())

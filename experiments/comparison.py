@@ -1,0 +1,211 @@
+"""Every method on one base, one domain, one task and one budget: what each learns, forgets, needs and costs.
+
+    ("classes",)                         what the labelled task is
+    ("text", method, seed)               adapted to the domain's text, at the best rate
+    ("task", method, seed, labels)       trained on so many labels per class, at the best rate
+    ("rate", part, method, rate)         what a search tried on validation data
+    ("speed", method), ("memory", method)
+
+A method's learning rates, on text and on the task, are what a small search finds best on validation data. Prompting,
+which trains nothing, searches the length of its prompt in the same way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.bench import Bench, Settings
+from experiments.costs import file_bytes, memory_of, tokens_per_second
+from experiments.prompts import classify_by_prompt
+from minilora.data.tasks import Example
+from minilora.data.tokenizer import TokenStream
+from minilora.demo.base import QUICK_BASE
+from minilora.errors import MiniloraError
+from minilora.measure.few_shot import bits_after
+from minilora.measure.lab import SCRATCH, Lab
+from minilora.measure.lr_search import SEED
+from minilora.measure.records import Records
+from minilora.train import methods, recipes
+
+KIND = "comparison"
+RECORDS = "records.jsonl"
+PROMPTED = "few-shot"
+METHODS = ("base", PROMPTED, SCRATCH, *(name for name, method in methods.METHODS.items() if method.is_compared))
+
+
+@dataclass(frozen=True)
+class ComparisonSettings(Settings):
+    """How much of everything a comparison does."""
+
+    methods: tuple[str, ...] = METHODS
+    label_curve: tuple[int, ...] = (8, 128)  # further numbers of labels, for the methods of `curve_methods`
+    curve_methods: tuple[str, ...] = (SCRATCH, "full", "lora")
+    contexts: tuple[int, ...] = (16, 32, 64, 128, 256)  # tokens in front, that prompting tries on text
+    shots: tuple[int, ...] = (2, 4, 8, 16)  # examples in front, that prompting tries on the task
+    speed_rounds: int = 5
+
+
+FULL = ComparisonSettings()
+QUICK = ComparisonSettings(
+    base=QUICK_BASE,
+    rates=2,
+    characters=8_000,
+    adapt=replace(FULL.adapt, steps=30),
+    labels=16,
+    label_curve=(),
+    classify=replace(FULL.classify, steps=40),
+    contexts=(32, 64),
+    shots=(4, 8),
+    test_characters=8_000,
+    test_examples=160,
+    speed_rounds=3,
+)
+
+
+def settings_for(quick: bool, chosen: str | None = None, seeds: int | None = None) -> ComparisonSettings:
+    """The settings with only the methods in `chosen` (names with commas) and so many seeds. Raises MiniloraError."""
+    settings = QUICK if quick else FULL
+    if seeds is not None:
+        settings = replace(settings, seeds=tuple(range(seeds)))
+    if chosen is not None:
+        names = [methods.find(name.strip(), ("base", PROMPTED, SCRATCH)) for name in chosen.split(",")]
+        settings = replace(settings, methods=tuple(dict.fromkeys(["base", *names])))
+    return settings
+
+
+def run(out: Path, settings: ComparisonSettings, resume: bool = False, overwrite: bool = False) -> Records:
+    """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
+
+    Raises MiniloraError where the file is there already or was measured with other settings.
+    """
+    records = Records.open(Path(out) / RECORDS, KIND, asdict(settings), resume, overwrite)
+    folder = recipes.base_folder() if settings.base is None else settings.base.cached()[0]
+    lab = Lab(folder, test_characters=settings.test_characters, test_examples=settings.test_examples)
+    records.complete(cells_of(settings), Comparison(settings, lab, records).measure, "comparing")
+    return records
+
+
+def cells_of(settings: ComparisonSettings) -> list[tuple]:
+    """The keys of what is measured, in this order; searches and speeds come with the cells that need them."""
+    cells: list[tuple] = [("classes",)]
+    for method in settings.methods:
+        if method == "base":
+            cells += [("text", method, 0), ("task", method, 0, 0)]
+            continue
+        amounts: tuple[int, ...] = (0,) if method == PROMPTED else (settings.labels,)
+        amounts += settings.label_curve if method in settings.curve_methods else ()
+        cells += [("text", method, seed) for seed in settings.seeds]
+        cells += [("task", method, seed, labels) for labels in amounts for seed in settings.seeds]
+        cells += [("memory", method)] * (method != PROMPTED)
+    return cells
+
+
+class Comparison(Bench):
+    """Measures the cells, each by the method that its key begins with."""
+
+    def measure(self, kind: str, *key: Any) -> dict:
+        return getattr(self, f"measure_{kind}")(*key)
+
+    def measure_classes(self) -> dict:
+        return {"names": list(self.lab.task.classes), "test_examples": len(self.lab.test_examples)}
+
+    # Text
+
+    def measure_text(self, method: str, seed: int) -> dict:
+        lab = self.lab
+        if method == PROMPTED:
+            best = self.best_context()
+            streams = {"domain": lab.domain_test, "base_text": lab.base_test}
+            bits = {name: self.bits_after(best, seed, stream) for name, stream in streams.items()}
+            return bits | {"context": best, "trainable": 0, "total": 0, "file_bytes": 0, "seconds": 0.0}
+        if method == "base":
+            model = lab.base()
+            self.speed(method, None)
+            total = recipes.count_parameters(model)[1]
+            return self.quality(model) | {"trainable": 0, "total": total, "file_bytes": 0, "seconds": 0.0}
+        rate = self.text_rate(method)
+        model, history = self.adapt(method, rate, seed)
+        trainable, total = recipes.count_parameters(model)
+        facts = {"lr": rate, "trainable": trainable, "total": total, "file_bytes": file_bytes(model)}
+        facts |= {"seconds": history.seconds, "best_step": history.best_step} | self.quality(model)
+        self.speed(method, model)
+        return facts
+
+    def best_context(self) -> int:
+        """How many tokens of the domain in front of each window help most on validation text."""
+
+        def tried(length: int) -> dict:
+            return {"loss": self.bits_after(length, SEED, self.lab.domain_validation)}
+
+        longest = self.lab.base().config.max_position_embeddings - self.lab.seq_len
+        lengths = [length for length in self.settings.contexts if length <= longest]
+        return self.least({length: self.cell(("rate", "text", PROMPTED, length), tried, length) for length in lengths})
+
+    def bits_after(self, length: int, seed: int, stream: TokenStream) -> float:
+        """Bits per character of the stream after so many tokens of the domain's text, in place of training on it."""
+        context = self.lab.domain_text(self.settings.characters, seed).ids[:length]
+        return bits_after(self.lab.base(), context, stream, self.lab.seq_len, self.lab.batch_size)
+
+    @staticmethod
+    def least(cells: dict[int, dict]) -> int:
+        return min(cells, key=lambda tried: cells[tried]["loss"])
+
+    # The labelled task
+
+    def measure_task(self, method: str, seed: int, labels: int) -> dict:
+        lab = self.lab
+        if method in ("base", PROMPTED):
+            shots = 0 if method == "base" else self.best_shots()
+            return self.accuracy_by_prompt(shots, seed, lab.test_examples)
+        rate = self.task_rate(method)
+        model, history = self.classify(method, rate, lab.task.few(labels, seed), seed)
+        facts = {"lr": rate, "trainable": recipes.count_parameters(model)[0], "seconds": history.seconds}
+        return facts | {"accuracy": lab.accuracy(model)}
+
+    def best_shots(self) -> int:
+        """How many examples in the prompt help most on validation data."""
+
+        def tried(shots: int) -> dict:
+            return {"loss": 1 - self.accuracy_by_prompt(shots, SEED, self.lab.task.validation)["accuracy"]}
+
+        return self.least({n: self.cell(("rate", "task", PROMPTED, n), tried, n) for n in self.settings.shots})
+
+    def accuracy_by_prompt(self, shots: int, seed: int, examples: Sequence[Example]) -> dict:
+        lab = self.lab
+        classes = len(lab.task.classes)
+        chosen = lab.task.few(-(-shots // classes), seed)[:shots] if shots else []
+        np.random.default_rng(seed).shuffle(chosen)
+        texts, labels = [e.text for e in examples], np.array([e.label for e in examples])
+        predicted, tokens = classify_by_prompt(lab.base(), lab.tokenizer, lab.task.classes, chosen, texts)
+        return {"accuracy": float((predicted == labels).mean()), "shots": shots, "tokens": tokens}
+
+    # Costs
+
+    def measure_memory(self, method: str) -> dict:
+        lab = self.lab
+        return memory_of(lab.base_folder, method, lab.seq_len, lab.batch_size)
+
+    def speed(self, method: str, adapted: Any) -> None:
+        """Tokens per second of generation by the base, the adapted model, and the merged one where there is one.
+
+        On one thread of the matrix library for all.
+        """
+        base = self.lab.base()
+
+        def speeds(**models: Any) -> dict[str, float]:
+            return tokens_per_second(models, self.lab.tokenizer, rounds=self.settings.speed_rounds)
+
+        def measure() -> dict:
+            found = speeds(base=base) if adapted is None else speeds(base=base, adapted=adapted)
+            if hasattr(adapted, "merge_and_unload"):
+                try:
+                    merged = adapted.merge_and_unload()
+                except MiniloraError:  # no change of weights
+                    return found
+                found["merged"] = speeds(base=base, merged=merged)["merged"]
+            return found
+
+        self.cell(("speed", method), measure)

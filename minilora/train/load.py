@@ -1,0 +1,148 @@
+"""Models with their tokenizers: new, by name, or from files, with or without adapters on top."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from minilora.data.tokenizer import Tokenizer, folder_tokenizer
+from minilora.errors import FormatError, MiniloraError, did_you_mean, escape
+from minilora.formats.atomic import show_path
+from minilora.formats.gguf import read_gguf
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+from minilora.models.registry import family_of
+from minilora.peft import adapter_quantization, base_fingerprint, load_adapters
+from minilora.peft.files import named_base
+from minilora.quant import load_4bit
+from minilora.train.catalog import BASE, CATALOG, find, in_cache
+
+Adapters = str | os.PathLike | Sequence[tuple[str | os.PathLike, float]]  # a folder, or several with their weights
+
+
+def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM:
+    """An untrained model for the tokenizer; `sizes` are fields of LlamaConfig."""
+    end = tokenizer.eos_token_id
+    tokens: dict[str, Any] = {
+        "vocab_size": tokenizer.vocab_size,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": end,
+    }
+    return LlamaForCausalLM(LlamaConfig(**tokens, **sizes), seed=seed)
+
+
+def base_folder() -> Path:
+    """The folder of the pretrained model that comes with the package."""
+    return Path(str(resources.files("minilora"))) / "assets" / "base"
+
+
+def load_model(
+    source: str | None, adapter: Adapters | None = None, quantization: dict | None = None, strength: float = 1.0
+):
+    """The language model of that name or in a folder or GGUF file, and its tokenizer.
+
+    source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder, or a
+    run folder, which stands for the `model` folder in it (as `adapter`: the `adapter` folder); None: `base_of` the
+    adapter. quantization: arguments of `quantize_model`, to have the model in 4 bits without ever holding all of it in
+    float32. With `adapter`, the adapter in that folder is on top of it, or the sum of several, times `strength`
+    (`peft.load_adapters`), and the model in 4 bits where the first was trained so. Raises MiniloraError where there is
+    none, FormatError for files that are damaged.
+    """
+    if adapter is None and strength != 1:
+        raise MiniloraError(f"--strength {strength:g} is that of an adapter: give one by --adapter")
+    source = base_of(adapter) if source is None else source
+    path = path_of_model(source)
+    family = family_of(path)
+    tokenizer = tokenizer_of(path)
+    quantization = quantization if adapter is None else adapter_quantization(adapter_folder(adapter))
+    model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
+    tokenizer.check_fit(model.config.vocab_size, escape(source))
+    return (model if adapter is None else load_adapters(model, weighted(adapter), strength)), tokenizer
+
+
+def weighted(adapters: Adapters) -> list[tuple[Path, float]]:
+    """(folder, weight) of each; of a lone folder, with a weight of 1."""
+    given = [(adapters, 1.0)] if isinstance(adapters, str | os.PathLike) else adapters
+    return [(adapter_folder(folder), weight) for folder, weight in given]
+
+
+def adapter_folder(source: Adapters) -> Path:
+    """The folder of an adapter: `source`, or `adapter` in it where that is a run folder; of several, the first's."""
+    source = source if isinstance(source, str | os.PathLike) else source[0][0]
+    inside = Path(source) / "adapter"
+    return inside if (inside / "adapter_config.json").is_file() else Path(source)
+
+
+def base_of(adapter: Adapters | None) -> str:
+    """The base of the adapter in a folder or run folder, as `load_model` takes it; of None, what comes with minilora.
+
+    Of several adapters, that of the first: whether it is also the others' is seen when they are loaded.
+    Raises MiniloraError, which says what the adapter was trained on, where that is not here.
+    """
+    if adapter is None:
+        return BASE
+    folder = adapter_folder(adapter)
+    name, fingerprint = named_base(folder)
+    found = _found_base(name, fingerprint)
+    if found in CATALOG and not in_cache(found):
+        raise MiniloraError(f"{show_path(folder)} belongs to {found}; get it first: minilora models get {found}")
+    if found is None:
+        what = show_path(name) if name else "a base without a name"
+        what += f" (fingerprint {escape(fingerprint, 13)})" if fingerprint else ""
+        raise MiniloraError(f"{show_path(folder)} belongs to {what}, not found here: give the base as --model")
+    return found
+
+
+def _found_base(name: str | None, fingerprint: str | None) -> str | None:
+    """By the catalog's fingerprints; by name, which may be a path, or the Hub's for a model of the catalog; or as the
+    package's base, which is small. No other model is read.
+    """
+    for known, entry in CATALOG.items():
+        if known == name or (fingerprint and entry.fingerprint == fingerprint):
+            return known
+    if name:
+        with suppress(MiniloraError, OSError):
+            if path_of_model(name).exists():
+                return name
+    if fingerprint is None:  # PEFT writes none
+        return next((known for known, entry in CATALOG.items() if name and entry.hub_name == name), None)
+    return BASE if fingerprint == base_fingerprint(load_model(BASE)[0]) else None
+
+
+def path_of_model(source: str) -> Path:
+    """The folder or GGUF file that `source` means, for a model. Raises MiniloraError where there is none."""
+    if source == BASE:
+        return base_folder()
+    if source in CATALOG:
+        return find(source)
+    path = Path(source)
+    if path.suffix == ".gguf":
+        return path
+    if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
+        path = path / "model"
+    if not (path / "config.json").is_file():
+        names = [BASE, *CATALOG]
+        hint = did_you_mean(source, names, after=" Else ")
+        raise MiniloraError(
+            f"{show_path(source)} is no model: {hint}give {', '.join(names)}, a .gguf file, or a folder with "
+            "config.json and model.safetensors"
+        )
+    return path
+
+
+def tokenizer_of(path: Path) -> Tokenizer:
+    """The tokenizer in a model's folder or GGUF file. Raises FormatError."""
+    if path.suffix == ".gguf":
+        return Tokenizer.from_gguf(read_gguf(path).metadata, show_path(path))
+    if not (path / "tokenizer.json").is_file():
+        raise FormatError(f"{show_path(path)} has no tokenizer.json, without which text cannot be read")
+    return folder_tokenizer(path)
+
+
+def count_parameters(model) -> tuple[int, int]:
+    """(trainable, all) parameters; a weight in 4 bits counts as one."""
+    sizes = [(p.size, p.requires_grad) for p in model.parameters()]
+    stored = sum(module.num_quantized for _, module in model.named_modules())
+    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes) + stored

@@ -1,0 +1,106 @@
+"""Models and adapters written to disk, with what is known of their training, and that read back."""
+
+import os
+from pathlib import Path
+
+from minilora import __version__
+from minilora.data.tokenizer import Tokenizer
+from minilora.formats.atomic import read_json, to_utf8, write_atomic, write_json
+from minilora.formats.gguf import GGUF, read_gguf
+from minilora.formats.gguf_writer import write_gguf
+from minilora.models.llama_gguf import gguf_of
+from minilora.peft import PeftModel
+from minilora.peft.lora_gguf import lora_gguf
+from minilora.train.answers import Chats, is_chat_data
+from minilora.train.load import adapter_folder, path_of_model
+from minilora.train.model_card import model_card
+from minilora.train.run import RECORD
+from minilora.train.text import Text
+
+
+def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
+    """Write the model and its tokenizer, with what `load_model` and transformers are to know of the latter."""
+    model.save_pretrained(folder, tokenizer.to_json())
+    write_json(folder / "tokenizer_config.json", tokenizer.config())
+    return folder
+
+
+TRAINING = "training.json"
+
+
+def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
+    """How a model or an adapter came to be: the settings of its training, what it learned from, and what it reached."""
+    learned = {"data": data.name, "data_sha256": data.sha256, "unit": data.unit}
+    learned |= {f"{part}_data": settings[part] for part in ("validation", "test") if part in settings}  # files
+    return settings | learned | figures | {"minilora": __version__}
+
+
+def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training: dict) -> Path:
+    """Write the adapter, its base's tokenizer, training.json, and a model card: README.md.
+
+    training: of `training_record`, or at least model, method, data, data_sha256 and minilora. Its "model", the base as
+    the reader named it, is what PEFT calls base_model_name_or_path.
+    """
+    model.save_pretrained(folder, training["model"])
+    write_atomic(folder / "tokenizer.json", tokenizer.to_json().encode())
+    write_json(folder / "tokenizer_config.json", tokenizer.config())
+    write_json(folder / TRAINING, training)
+    write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
+    return folder
+
+
+def training_of(folder: str | os.PathLike) -> dict | None:
+    """How the model or adapter in that folder or run folder came to be, as `training_record` says it, without figures
+    where only the run's record is there. None where nothing is known. FormatError for damaged files.
+
+    A file of conversations is looked for as it was typed, then from each folder above: it may have been typed there.
+    """
+    folder = adapter_folder(folder)
+    if os.path.lexists(folder / TRAINING):
+        training = read_json(folder / TRAINING)
+    else:
+        run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
+        if not isinstance(config := run.get("config"), dict):
+            return None
+        files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
+        training = config | files | {"data_sha256": run.get("text_sha256")}
+    for part in ("data", "validation_data", "test_data"):
+        if is_chat_data(path := str(training.get(part))):
+            places = (path, *(os.path.join(parent, path) for parent in folder.resolve().parents))
+            training[part] = next(filter(os.path.exists, places), path)
+    return training
+
+
+LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")
+
+
+def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None, matrices: str = "F16") -> Path:
+    """Write the model and its tokenizer as a GGUF file for llama.cpp's tools: matrices in F16 or Q8_0, vectors in F32.
+
+    source: what the model was loaded from, as of `load_model`. From a GGUF file the tokenizer and the licence are
+    carried over as they are there; else the tokenizer must be a byte-level byte-pair encoding. MiniloraError for a
+    model or a tokenizer that GGUF cannot hold; there is no file then.
+    """
+    content = gguf_of(model, matrices)
+    origin = None if source is None else path_of_model(source)
+    metadata: dict[str, object] = {"general.name": path.stem}
+    if origin is not None and origin.suffix == ".gguf":
+        found = read_gguf(origin).metadata
+        metadata |= {name: value for name, value in found.items() if name in LICENCES and isinstance(value, str)}
+        if isinstance(name := found.get("general.name"), str):
+            metadata |= {"general.base_model.count": 1, "general.base_model.0.name": name}
+        metadata |= {name: value for name, value in found.items() if name.startswith("tokenizer.")}
+    else:
+        metadata |= tokenizer.gguf_metadata(model.config.vocab_size)
+        if model.config.pad_token_id is not None:
+            metadata["tokenizer.ggml.padding_token_id"] = model.config.pad_token_id
+    write_gguf(path, GGUF(content.metadata | metadata, content.tensors))
+    return path
+
+
+def save_lora_gguf(adapted: PeftModel, path: Path, source: str) -> Path:
+    """Write the LoRA adapter alone as a GGUF file, which llama.cpp's tools take as --lora. source: its base."""
+    content = lora_gguf(adapted)
+    names = {"general.name": path.stem, "general.base_model.count": 1, "general.base_model.0.name": source}
+    write_gguf(path, GGUF(content.metadata | names, content.tensors))
+    return path

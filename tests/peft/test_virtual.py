@@ -1,0 +1,660 @@
+"""pytest tests/peft/test_virtual.py: prefix and prompt tuning: what virtual tokens are, starts, generation, files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minilora import backend, nn, no_grad, optim, quant, threads
+from minilora.data.batches import evaluation_windows
+from minilora.errors import FormatError, MiniloraError
+from minilora.formats import safetensors
+from minilora.gradcheck import gradcheck
+from minilora.models.cache import KVCache
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from minilora.tensor import Tensor
+from minilora.train.evaluate import bits_per_character
+from tests.helpers import strict
+from tests.helpers.peft_invariants import edit_config, edit_tensors, same, state
+from tests.peft.test_model import refused
+
+SEEDS = [0, 1, 2]
+SIZES = {"vocab_size": 40, "initializer_range": 0.3, "max_position_embeddings": 32, "eos_token_id": None}
+MODELS = {
+    "grouped, tied": {
+        **{"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "tie_word_embeddings": True},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2},
+    },
+    "biases, wide": {
+        **{"hidden_size": 18, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3},
+        **{"attention_bias": True},
+    },
+    "one key head, deep": {
+        **{"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "head_dim": 6},
+        **{"num_attention_heads": 2, "num_key_value_heads": 1},
+    },
+}
+WIDTHS = {"grouped, tied": 2 * 2 * 2 * 4, "biases, wide": 2 * 1 * 3 * 6, "one key head, deep": 2 * 3 * 1 * 6}
+IDS = np.random.default_rng(9).integers(1, 40, (3, 7))
+MASK = np.array([[1] * 7, [0, 0] + [1] * 5, [0] * 6 + [1]])
+P = 3
+FIRST = [5, 30, 12]  # tokens to start from
+PREFIX, PROMPT = PrefixTuningConfig, PromptTuningConfig
+PROJECTION = {"prefix_projection": True, "encoder_hidden_size": 5}
+TEXT = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "Say it:", "tokenizer_name_or_path": "some/tokenizer"}
+STARTS = {  # a method and a way to start, each with another model and seed
+    "prefix": (PREFIX, {}, "grouped, tied", 0),
+    "prefix, projection": (PREFIX, PROJECTION, "biases, wide", 1),
+    "prefix, tokens": (PREFIX, {"init_token_ids": FIRST}, "one key head, deep", 2),
+    "prompt": (PROMPT, {}, "one key head, deep", 0),
+    "prompt, vocabulary": (PROMPT, {"prompt_tuning_init": "SAMPLE_VOCAB"}, "grouped, tied", 1),
+    "prompt, tokens": (PROMPT, {"init_token_ids": FIRST}, "biases, wide", 2),
+}
+models = pytest.mark.parametrize("model", MODELS)
+seeds = pytest.mark.parametrize("seed", SEEDS)
+starts = pytest.mark.parametrize("kind, options, model, seed", STARTS.values(), ids=STARTS)
+both = pytest.mark.parametrize("kind", [PREFIX, PROMPT], ids=["prefix", "prompt"])
+
+
+def base_of(model: str = "grouped, tied", seed: int = 0) -> LlamaForCausalLM:
+    base = LlamaForCausalLM(LlamaConfig(**SIZES, **MODELS[model]), seed=seed)
+    rng = np.random.default_rng(seed)
+    for name, p in base.named_parameters():
+        if name.endswith("bias"):
+            p.data = backend.asarray(rng.standard_normal(p.shape).astype("float32"))
+    return base
+
+
+def classifier_of(model: str = "grouped, tied", seed: int = 0) -> LlamaForSequenceClassification:
+    return LlamaForSequenceClassification.from_language_model(base_of(model, seed), num_labels=3, seed=5)
+
+
+def adapted(kind, model: str = "grouped, tied", seed: int = 0, **options) -> PeftModel:
+    return get_peft_model(base_of(model, seed), kind(**{"num_virtual_tokens": P, **options}), seed=seed)
+
+
+def logits(model, ids=IDS, **settings) -> np.ndarray:
+    with no_grad():
+        return model(ids, **settings).logits.numpy()
+
+
+def close(a: np.ndarray, b: np.ndarray, tolerance: float = 2e-6) -> None:
+    """Equal up to `tolerance` of the largest."""
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+def train(model, steps: int = 3, lr: float = 0.05, ids=IDS, labels=IDS) -> PeftModel:
+    """Some steps of AdamW over everything that the model has."""
+    optimizer = optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(ids, labels=labels).loss.backward()
+        optimizer.step()
+    return model
+
+
+def prompt(model) -> np.ndarray:
+    return model.base_model.model.prompt_embeddings.numpy()
+
+
+def read_first(base, ids=IDS) -> np.ndarray:
+    """Logits for FIRST and then the ids."""
+    return logits(base, np.concatenate([np.tile(FIRST, (len(ids), 1)), ids], axis=1))
+
+
+# What virtual tokens are
+
+
+@models
+@seeds
+def test_the_keys_and_values_of_tokens_are_worth_the_tokens(model, seed):
+    """The layout on disk, by hand: (P, 2L, H_kv, D), keys at 2l and as attention uses them, values at 2l + 1."""
+    base = base_of(model, seed)
+    cache = KVCache(P)
+    with no_grad():
+        base.model(np.array([FIRST]), past_key_values=cache)
+    by_hand = np.zeros((P, WIDTHS[model]), "float32")
+    heads, size = base.config.num_key_value_heads, base.config.head_dim
+    for layer in range(base.config.num_hidden_layers):
+        for which, array in enumerate(cache._layers[layer]):
+            host = backend.to_numpy(array)  # (1, H_kv, P, D)
+            for position in range(P):
+                for head in range(heads):
+                    start = ((2 * layer + which) * heads + head) * size
+                    by_hand[position, start : start + size] = host[0, head, position]
+
+    read = read_first(base)[:, P:]
+    m = adapted(PREFIX, model, seed)
+    assert np.abs(logits(m) - read).max() > 0.05
+    m.base_model.model.prompt_embeddings.data = backend.asarray(by_hand)
+    close(logits(m), read, 5e-6)
+    started = adapted(PREFIX, model, seed, init_token_ids=FIRST)
+    np.testing.assert_array_equal(prompt(started), by_hand)
+    close(logits(started), read, 5e-6)
+
+
+@models
+@seeds
+def test_the_embeddings_of_tokens_are_worth_the_tokens(model, seed):
+    base = base_of(model, seed)
+    m = adapted(PROMPT, model, seed, init_token_ids=FIRST)
+    np.testing.assert_array_equal(prompt(m), base.model.embed_tokens.weight.numpy()[FIRST])
+    np.testing.assert_array_equal(logits(m), read_first(base))
+    out = m(IDS, labels=IDS)
+    assert out.logits.shape == (3, P + 7, 40) and out.logits.dtype == np.float32
+    labels = np.concatenate([np.full((3, P), -100), IDS], axis=1)
+    assert out.loss.item() == base(np.concatenate([np.tile(FIRST, (3, 1)), IDS], axis=1), labels=labels).loss.item()
+
+
+@starts
+def test_gradients(kind, options, model, seed):
+    m = adapted(kind, model, seed, **options)
+    for p in m.parameters():
+        p.data = p.numpy().astype("float64")
+    layer = m.base_model.model
+    has_encoder = getattr(layer, "prompt_encoder", None) is not None
+    holder, name = (layer.prompt_encoder.up, "weight") if has_encoder else (layer, "prompt_embeddings")
+
+    def loss(p):
+        setattr(holder, name, p)
+        return m(IDS, attention_mask=MASK, labels=np.where(MASK, IDS, -100)).loss
+
+    gradcheck(loss, Tensor(getattr(holder, name).numpy(), requires_grad=True), rtol=1e-5)
+
+
+@starts
+def test_float64_stays_float64(kind, options, model, seed):
+    base = base_of(model)
+    for p in base.parameters():
+        p.data = p.numpy().astype("float64")
+    m = get_peft_model(base, kind(num_virtual_tokens=P, **options))
+    assert {p.dtype.name for p in m.parameters()} == {"float64"}
+    assert m(IDS).logits.dtype == np.float64
+
+
+# Labels
+
+
+def test_the_last_virtual_token_predicts_the_first_token():
+    m = adapted(PROMPT)
+    out = logits(m).astype(float)
+    log_p = out - np.log(np.exp(out).sum(axis=-1, keepdims=True))
+    for first in (False, True):
+        labels = IDS.copy()
+        labels[:, 0] = labels[:, 0] if first else -100
+        labels[1, 3:5] = -100
+        losses = [
+            -log_p[row, P + t - 1, labels[row, t]] for row in range(3) for t in range(7) if labels[row, t] != -100
+        ]
+        assert m.count_targets(labels) == len(losses) == (19 if first else 16)
+        assert m(IDS, labels=labels).loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
+        parts = [m(IDS[i : i + 1], labels=labels[i : i + 1], num_items_in_batch=len(losses)) for i in range(3)]
+        assert sum(part.loss.item() for part in parts) == pytest.approx(np.mean(losses), rel=1e-5)
+    with m.disable_adapter():
+        assert m.count_targets(IDS) == 18
+    with pytest.raises(ValueError, match=r"labels \(3, 10\) do not fit input_ids \(3, 7\)"):
+        m(IDS, labels=np.zeros((3, P + 7), int))
+
+
+def test_a_text_is_evaluated_token_by_token():
+    """Each token once: the first of a window is the last of the one before."""
+    m = adapted(PROMPT, init_token_ids=FIRST)
+    text = np.random.default_rng(3).integers(0, 40, 23)
+    nats = 0
+    for start in range(0, 22, 6):
+        window = text[start : start + 7]
+        labels = np.concatenate([np.full(P + 1, -100), window[1:]])
+        read = np.concatenate([FIRST, window])
+        nats += base_of()(read[None], labels=labels[None], num_items_in_batch=1).loss.item()
+    with threads.using(1):
+        found = bits_per_character(m, evaluation_windows(text, 7, 2), 50)
+    assert found == pytest.approx(nats / np.log(2) / 50, rel=1e-5)
+
+
+def test_another_head_counts_the_same():
+    """A head that is no plain Linear makes its logits whole."""
+    m = adapted(PROMPT)
+    expected = m(IDS, labels=IDS).loss.item()
+    m.base_model.lm_head.bias = Tensor(np.zeros(40, "float32"))
+    assert m(IDS, labels=IDS).loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+# What trains
+
+
+@models
+def test_as_many_train_as_the_formula_says_and_the_loss_falls(model):
+    layers, hidden = MODELS[model]["num_hidden_layers"], MODELS[model]["hidden_size"]
+    width, d = WIDTHS[model], WIDTHS[model] // (2 * layers)
+    counts = {
+        P * width: adapted(PREFIX, model),
+        P * d + 5 * (d + 1) + width * (5 + 1): adapted(PREFIX, model, **PROJECTION),
+        P * hidden: adapted(PROMPT, model),
+    }
+    for count, m in counts.items():
+        assert m.get_nb_trainable_parameters() == (count, count + sum(p.size for p in base_of(model).parameters()))
+        loss = m(IDS, labels=IDS).loss.item()
+        assert train(m)(IDS, labels=IDS).loss.item() < loss
+        assert all(p.grad is None for p in m.base_model.model.base_layer.parameters())
+
+
+@models
+def test_the_projection_leaves_the_base_alone_too(model):
+    """What the promises of every method say of a prefix, of the MLP that makes one: it is not what is saved."""
+    before, base = state(base_of(model)), logits(base_of(model))
+    m = adapted(PREFIX, model, **PROJECTION)
+    start = state(m)
+    trained = logits(train(m))
+    after, live = state(m), {name for name, p in m.named_parameters() if p.requires_grad}
+    assert {name for name in after if not np.array_equal(start[name], after[name])} == live
+    assert np.abs(trained - base).max() > 0.05
+    with m.disable_adapter():
+        assert same(state(m.base_model), before)
+        np.testing.assert_array_equal(logits(m), base)
+    np.testing.assert_array_equal(logits(m), trained)
+    modules = dict(m.base_model.model.base_layer.named_modules())
+    plain = m.unload()
+    assert dict(plain.model.named_modules()) == modules
+    np.testing.assert_array_equal(logits(plain), base)
+
+
+@both
+def test_a_tied_head_stays_tied(kind, tmp_path):
+    m = train(adapted(kind))
+    assert m.config.tie_word_embeddings
+    assert m.base_model.lm_head.weight is m.base_model.model.base_layer.embed_tokens.weight
+    m.save_pretrained(tmp_path)
+    assert "minilora.untied" not in safetensors.load_file(tmp_path / "adapter_model.safetensors")[1]
+
+
+def test_a_norm_inside_the_body_can_train_along(tmp_path):
+    m = train(adapted(PREFIX, modules_to_save=["model.norm"]))
+    assert not np.array_equal(m.base_model.model.base_layer.norm.weight.numpy(), np.ones(16))
+    expected = logits(m)
+    m.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(logits(PeftModel.from_pretrained(base_of(), tmp_path)), expected)
+    np.testing.assert_array_equal(logits(m.unload()), logits(base_of()))
+
+
+@both
+def test_over_four_bits(kind):
+    base, twin = base_of(), base_of()
+    quant.quantize_model(base, blocksize=32)
+    quant.quantize_model(twin, blocksize=32)
+    m = get_peft_model(base, kind(num_virtual_tokens=P, init_token_ids=FIRST))
+    read = read_first(twin)[:, P if kind is PREFIX else 0 :]
+    close(logits(m), read, 5e-6)
+    assert np.abs(logits(train(m)) - read).max() > 0.05
+    with m.disable_adapter():
+        np.testing.assert_array_equal(logits(m), logits(twin))
+
+
+@both
+def test_a_training_step_waits_for_no_device(kind):
+    m = adapted(kind, **(PROJECTION if kind is PREFIX else {}))
+    strict.reset_syncs()
+    train(m, steps=1)
+    assert strict.sync_count() == 0
+
+
+# Starts
+
+
+@both
+def test_a_random_start_is_normal_and_of_the_seed(kind):
+    normal, again, other = (prompt(adapted(kind, seed=seed, num_virtual_tokens=30)) for seed in (0, 0, 1))
+    assert abs(normal.mean()) < 0.1 and abs(normal.std() - 1) < 0.1
+    np.testing.assert_array_equal(normal, again)
+    assert not np.array_equal(normal, other)
+
+
+def test_starts_of_a_prefix():
+    assert not prompt(adapted(PREFIX, init_weights="zero")).any()
+    encoder = adapted(PREFIX, **PROJECTION).base_model.model.prompt_encoder
+    assert encoder.embedding.weight.shape == (P, 8) and encoder.up.weight.shape == (32, 5)
+    e, (w1, b1), (w2, b2) = (
+        encoder.embedding.weight.numpy(),
+        *((part.weight.numpy(), part.bias.numpy()) for part in (encoder.down, encoder.up)),
+    )
+    np.testing.assert_allclose(encoder().numpy(), np.tanh(e @ w1.T + b1) @ w2.T + b2, rtol=1e-4, atol=1e-5)
+    zero = adapted(PREFIX, init_weights="zero", **PROJECTION).base_model.model
+    assert not zero.prefix().numpy().any() and zero.prompt_encoder.embedding.weight.numpy().any()
+    wide = adapted(PREFIX, prefix_projection=True).base_model.model.prompt_encoder
+    assert wide.down.out_features == 8  # encoder_hidden_size: H_kv · D
+
+
+def test_starts_of_a_prompt():
+    table = base_of().model.embed_tokens.weight.numpy()
+    sampled = prompt(adapted(PROMPT, num_virtual_tokens=25, prompt_tuning_init="SAMPLE_VOCAB"))
+    ids = (sampled[:, None] == table).all(axis=-1).argmax(axis=1)
+    np.testing.assert_array_equal(sampled, table[ids])
+    assert len(set(ids)) > 10
+    for given, taken in (([9], [9, 9, 9]), ([1, 2], [1, 2, 1]), ([1, 2, 3, 4, 5], [1, 2, 3])):
+        for options in ({}, TEXT):
+            np.testing.assert_array_equal(prompt(adapted(PROMPT, init_token_ids=given, **options)), table[taken])
+
+
+@both
+def test_a_start_from_tokens_does_not_change_the_base_or_its_gradients(kind):
+    base = base_of()
+    base(IDS, labels=IDS).loss.backward()
+    before, grads = state(base), {id(p): p.grad for p in base.parameters()}
+    m = get_peft_model(base, kind(num_virtual_tokens=P, init_token_ids=FIRST))
+    assert all(p.grad is grads[id(p)] for p in base.model.base_layer.parameters())
+    assert same(state(train(m).unload()), before)  # what trained was a copy
+
+
+# Batches, generation
+
+
+@starts
+def test_a_row_in_a_left_padded_batch_gives_what_it_gives_alone(kind, options, model, seed):
+    m = adapted(kind, model, seed, **options)
+    virtual = np.ones(P if kind is PROMPT else 0, bool)
+    out = logits(m, np.where(MASK, IDS, 0), attention_mask=MASK)
+    text = m.generate(np.where(MASK, IDS, 0), 6, attention_mask=MASK, temperature=0)
+    for row, real in enumerate(MASK == 1):
+        close(out[row][np.concatenate([virtual, real])], logits(m, IDS[row : row + 1, real])[0], 5e-6)
+        alone = m.generate(IDS[row : row + 1, real], 6, temperature=0)[0]
+        np.testing.assert_array_equal(text[row, 7:], alone[real.sum() :])
+
+
+@starts
+def test_with_the_cache_as_without(kind, options, model, seed):
+    m = train(adapted(kind, model, seed, **options))
+    for mask in (None, MASK):
+        whole = logits(m, attention_mask=mask)
+        real = np.ones(whole.shape[:2], bool)
+        real[:, -7:] = True if mask is None else MASK == 1
+        for pieces in ([7], [3, 1, 1, 2]):
+            cache, seen, end = KVCache(P + 7), [], 0
+            for length in pieces:
+                end += length
+                part_mask = None if mask is None else mask[:, :end]
+                seen.append(logits(m, IDS[:, end - length : end], attention_mask=part_mask, past_key_values=cache))
+            assert cache.length == P + 7
+            close(np.concatenate(seen, axis=1)[real], whole[real], 5e-6)
+    text = m.generate(IDS[:, :3], 8, temperature=0)
+    for end in range(3, 11):
+        np.testing.assert_array_equal(logits(m, text[:, :end])[:, -1].argmax(axis=1), text[:, end])
+
+
+@both
+def test_rows_that_end_leave_the_cache(kind):
+    m = adapted(kind)
+    free = m.generate(IDS, 8, temperature=0)
+    eos = int(free[0, 8])
+    out = m.generate(IDS, 8, temperature=0, eos_token_id=eos, pad_token_id=0)
+    assert (out[0, 9:] == 0).all()
+    for row in range(3):
+        alone = m.generate(IDS[row : row + 1], 8, temperature=0, eos_token_id=eos, pad_token_id=0)[0]
+        np.testing.assert_array_equal(out[row, : len(alone)], alone)
+
+
+@both
+def test_virtual_tokens_take_positions(kind):
+    m = adapted(kind, num_virtual_tokens=20)
+    assert m.generate(IDS, 5).shape == (3, 12)
+    with pytest.raises(MiniloraError, match="20 virtual tokens, a prompt of 7 and 6 new tokens pass the model's 32"):
+        m.generate(IDS, 6)
+    logits(m, np.ones((1, 12), int))
+    with pytest.raises(MiniloraError, match="20 virtual tokens and 13 tokens pass the model's 32 positions; shorten"):
+        logits(m, np.ones((1, 13), int))
+    cache = KVCache(40)
+    logits(m, np.ones((1, 12), int), past_key_values=cache)
+    with pytest.raises(MiniloraError, match="20 virtual tokens and 13 tokens"):
+        logits(m, np.ones((1, 1), int), past_key_values=cache)
+    with pytest.raises(MiniloraError, match="cache of 26 positions cannot take 27"):
+        logits(m, past_key_values=KVCache(26))
+
+
+# Classification
+
+
+@starts
+def test_a_classifier_pools_the_last_real_token_and_its_head_trains(kind, options, model, seed, tmp_path):
+    """It pools the last real token on whichever side the padding is, its head trains, and its file holds both."""
+    m = get_peft_model(classifier_of(model, seed), kind(num_virtual_tokens=P, **options), seed=seed)
+    assert m.peft_config.task_type == "SEQ_CLS" and not m.notes
+    assert m.count_targets(np.array([0, -100, 2])) == 2
+    train(m, labels=np.array([0, 1, 2]))
+    out = logits(m)
+    assert out.shape == (3, 3)
+    right = np.where(MASK[:, ::-1], np.take_along_axis(IDS, np.argsort(1 - MASK, axis=1, kind="stable"), axis=1), 0)
+    for ids, mask in ((np.where(MASK, IDS, 0), MASK), (right, MASK[:, ::-1])):
+        both = logits(m, ids, attention_mask=mask)
+        for row, real in enumerate(MASK == 1):
+            close(both[row], logits(m, IDS[row : row + 1, real])[0], 1e-5)
+    assert not np.array_equal(m.base_model.score.weight.numpy(), classifier_of(model, seed).score.weight.numpy())
+
+    m.save_pretrained(tmp_path)
+    tensors, _ = safetensors.load_file(tmp_path / "adapter_model.safetensors")
+    shapes = {name: array.shape for name, array in tensors.items()}
+    hidden = MODELS[model]["hidden_size"]
+    width = WIDTHS[model] if kind is PREFIX else hidden
+    assert shapes == {"prompt_embeddings": (P, width), "base_model.score.weight": (3, hidden)}
+    np.testing.assert_array_equal(logits(PeftModel.from_pretrained(classifier_of(model, seed), tmp_path)), out)
+    with m.disable_adapter():
+        np.testing.assert_array_equal(logits(m), logits(classifier_of(model, seed)))
+
+
+# Files
+
+
+@starts
+def test_a_round_trip_keeps_the_settings(kind, options, model, seed, tmp_path):
+    m = train(adapted(kind, model, seed, **options))
+    expected = logits(m)
+    m.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(logits(m), expected)
+    loaded = PeftModel.from_pretrained(base_of(model, seed), tmp_path)
+    np.testing.assert_array_equal(logits(loaded), expected)
+    assert not loaded.notes and loaded.peft_config == m.peft_config
+
+
+@models
+def test_more_training_goes_on_with_the_prefix_itself(model, tmp_path):
+    m = train(adapted(PREFIX, model, **PROJECTION))
+    m.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(base_of(model), tmp_path, is_trainable=True)
+    assert len(loaded.notes) == 1 and all("MLP" in note and "dropped" in note for note in loaded.notes)
+    assert loaded.get_nb_trainable_parameters()[0] == P * WIDTHS[model]
+    before = loaded(IDS, labels=IDS).loss.item()
+    assert train(loaded)(IDS, labels=IDS).loss.item() < before
+    expected = logits(loaded)
+    loaded.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(logits(PeftModel.from_pretrained(base_of(model), tmp_path)), expected)
+
+
+@pytest.mark.parametrize(
+    "kind, options, width, fields",
+    [
+        (
+            PREFIX,
+            {},
+            36,
+            {"token_dim": 6, "num_attention_heads": 1, "encoder_hidden_size": 6}
+            | {"prefix_projection": False, "init_weights": None},
+        ),
+        (PROMPT, TEXT, 16, {"token_dim": 16, "num_attention_heads": 2, **TEXT}),
+    ],
+    ids=["prefix", "prompt"],
+)
+def test_the_files_say_what_peft_needs_and_nothing_that_it_does_not_know(kind, options, width, fields, tmp_path):
+    m = train(adapted(kind, "one key head, deep", init_token_ids=FIRST, **options))
+    m.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text()) == {
+        "peft_type": kind.peft_type,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "modules_to_save": None,
+        "task_type": "CAUSAL_LM",
+        "num_virtual_tokens": P,
+        "num_transformer_submodules": 1,
+        "num_layers": 3,
+        **fields,
+    }
+    tensors, metadata = safetensors.load_file(tmp_path / "adapter_model.safetensors")
+    assert {name: array.shape for name, array in tensors.items()} == {"prompt_embeddings": (P, width)}
+    assert json.loads(metadata["minilora.config"])["init_token_ids"] == FIRST
+
+
+@pytest.fixture
+def saved(kind, tmp_path):
+    """The folder of a trained prefix or prompt of `base_of()`."""
+    train(adapted(kind)).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize(
+    "kind, changes, words",
+    [
+        (PREFIX, {"num_virtual_tokens": None}, ["num_virtual_tokens must be a whole number of at least 1, not None"]),
+        (PREFIX, {"num_virtual_tokens": 4}, ["has shape (3, 32), not (4, 32)", "num_virtual_tokens is 4"]),
+        (PREFIX, {"num_virtual_tokens": 10**12}, ["1000000000000 virtual tokens leave no room in the model's 32"]),
+        (PREFIX, {"token_dim": 16}, ["token_dim is 16, and the model's is 8"]),
+        (PREFIX, {"num_layers": 3, "num_attention_heads": 4}, ["num_layers is 3, and the model's is 2", "heads is 4"]),
+        (PREFIX, {"num_transformer_submodules": 2}, ["num_transformer_submodules is 2"]),
+        (PREFIX, {"task_type": "SEQ_CLS"}, ["task_type is 'SEQ_CLS', and the model's is 'CAUSAL_LM'"]),
+        (PREFIX, {"prefix_projection": True}, ["prefix_projection is True in adapter_config.json, but was False"]),
+        (PREFIX, {"prefix_length": 3}, ["prefix_length = 3"]),
+        (PREFIX, {"peft_type": "PROMPT_TUNING"}, ["PROMPT_TUNING does not have: encoder_hidden_size = 8"]),
+        (PROMPT, {"token_dim": 8, "num_attention_heads": 2}, ["token_dim is 8, and the model's is 16", "heads is 2"]),
+        (PROMPT, {"prompt_tuning_init": "TEXT"}, ["'TEXT' needs prompt_tuning_init_text", "needs tokenizer_name"]),
+        (PROMPT, {"peft_type": "PREFIX_TUNING"}, ["PREFIX_TUNING does not have: prompt_tuning_init"]),
+        (PROMPT, {"peft_type": "P_TUNING"}, ["peft_type is 'P_TUNING'"]),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_by_name(saved, changes, words):
+    edit_config(saved, **changes)
+    refused(saved, *words, model=base_of())
+
+
+@both
+def test_the_smallest_file_that_peft_loads_loads(kind, saved):
+    expected = logits(PeftModel.from_pretrained(base_of(), saved))
+    edit_tensors(saved, lambda tensors: None, keep_metadata=False)
+    if kind is PROMPT:  # no text is tokenized
+        edit_config(saved, **TEXT, tokenizer_kwargs={"use_fast": True}, peft_version="0.21.2", revision="main")
+        loaded = PeftModel.from_pretrained(base_of(), saved)
+        np.testing.assert_array_equal(logits(loaded), expected)
+        assert loaded.peft_config.prompt_tuning_init_text == "Say it:"
+    smallest = {"peft_type": kind.peft_type, "num_virtual_tokens": 3, "task_type": "CAUSAL_LM"}
+    (saved / "adapter_config.json").write_text(json.dumps(smallest))
+    loaded = PeftModel.from_pretrained(base_of(), saved)
+    np.testing.assert_array_equal(logits(loaded), expected)
+    assert len(loaded.notes) == 1 and "no fingerprint" in loaded.notes[0]
+    (saved / "adapter_config.json").write_text(json.dumps({**smallest, "num_virtual_tokens": None}))
+    with pytest.raises(FormatError, match="num_virtual_tokens"):
+        PeftModel.from_pretrained(base_of(), saved)
+
+
+@pytest.mark.parametrize("kind", [PREFIX])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda t: t.clear(), ["missing prompt_embeddings"]),
+        (
+            lambda t: {"base_model.model.prompt_embeddings": t["prompt_embeddings"]},
+            ["missing", "unexpected base_model"],
+        ),
+        (lambda t: {"prompt_embeddings": t["prompt_embeddings"].reshape(6, 16)}, ["(6, 16), not (3, 32)"]),
+        (lambda t: {"prompt_embeddings": t["prompt_embeddings"] * np.nan}, ["NaN"]),
+        (lambda t: t | {"prompt_encoder.embedding.weight": np.ones(3, "f4")}, ["unexpected prompt_encoder"]),
+        (
+            lambda t: t | {"base_model.lm_head.weight": np.ones((40, 16), "f4")},
+            ["base_model.lm_head.weight, which modules_to_save does not name"],
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(saved, change, words):
+    edit_tensors(saved, change, keep_metadata=False)
+    refused(saved, *words, model=base_of())
+
+
+# Settings
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "kind, options, words",
+    [
+        (PREFIX, {}, ["num_virtual_tokens must be", "None"]),
+        (PREFIX, {"num_virtual_tokens": 2, "init_token_ids": [1, 2, 3]}, ["init_token_ids are 3, for 2 virtual"]),
+        (PREFIX, {"num_virtual_tokens": 2, "init_token_ids": []}, ["init_token_ids must be a list of token ids"]),
+        (PREFIX, {"num_virtual_tokens": 2, "init_token_ids": [1, 2.0]}, ["init_token_ids must be a list of token"]),
+        (PREFIX, {"num_virtual_tokens": 2, "init_token_ids": "ab"}, ["init_token_ids must be a list of token ids"]),
+        (PREFIX, {"num_virtual_tokens": 1, "init_token_ids": [1], **PROJECTION}, ["prefix_projection makes it by an"]),
+        (PREFIX, {"num_virtual_tokens": 1, "init_token_ids": [1], "init_weights": "zero"}, ["two starts"]),
+        (
+            PREFIX,
+            {"num_virtual_tokens": -1, "encoder_hidden_size": 1.5, "init_weights": 3, "task_type": "x"},
+            ["num_virtual_tokens", "encoder_hidden_size", "init_weights", "task_type"],
+        ),
+        (
+            PROMPT,
+            {"num_virtual_tokens": 2, "prompt_tuning_init": "TEXT"},
+            ["needs prompt_tuning_init_text", "needs tokenizer_name_or_path", "init_token_ids alone"],
+        ),
+        (
+            PROMPT,
+            {"num_virtual_tokens": 2.5, "prompt_tuning_init": 1, "prompt_tuning_init_text": 3, "task_type": "x"},
+            ["num_virtual", "init must be one of RANDOM, SAMPLE_VOCAB, TEXT", "text or None, not 3", "task"],
+        ),
+    ],
+)
+def test_bad_settings_are_all_named(kind, options, words):
+    with pytest.raises(MiniloraError) as error:
+        kind(**options)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.host
+def test_ids_may_come_from_a_tokenizer():
+    for ids in (np.array([1, 2], "int32"), (1, 2), (np.int64(1), np.int64(2))):
+        assert PrefixTuningConfig(num_virtual_tokens=2, init_token_ids=ids).init_token_ids == [1, 2]
+
+
+class Perceptron(nn.Module):
+    """A model without a body."""
+
+    def __init__(self):
+        self.fc = nn.Linear(4, 4)
+
+
+def without_layers() -> LlamaForCausalLM:
+    return LlamaForCausalLM(LlamaConfig(**SIZES, **MODELS["grouped, tied"] | {"num_hidden_layers": 0}))
+
+
+@pytest.mark.parametrize(
+    "kind, make, options, words",
+    [
+        (PREFIX, Perceptron, {}, ["PREFIX_TUNING", "Llama or GPT-2 body; Perceptron has none"]),
+        (PREFIX, lambda: base_of().model, {}, ["LlamaModel has none"]),
+        (PREFIX, base_of, {"num_virtual_tokens": 32}, ["32 virtual tokens leave no room in the model's 32 positions"]),
+        (PREFIX, base_of, {"init_token_ids": [39, 40]}, ["[40] are outside the vocabulary of 40"]),
+        (PREFIX, base_of, {"task_type": "SEQ_CLS"}, ["task_type is 'SEQ_CLS', and the model's is 'CAUSAL_LM'"]),
+        (PREFIX, classifier_of, {"task_type": "CAUSAL_LM"}, ["task_type is 'CAUSAL_LM', and the model's is 'SEQ_CLS'"]),
+        (PREFIX, base_of, {"token_dim": 16, "num_layers": 1}, ["token_dim is 16", "num_layers is 1"]),
+        (PREFIX, base_of, {"modules_to_save": ["model"]}, ["model is in both"]),
+        (PREFIX, without_layers, {}, ["a model without layers has no place for a prefix"]),
+        (PROMPT, base_of, TEXT, ["'TEXT' needs init_token_ids"]),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_and_changes_nothing(kind, make, options, words):
+    model, config = make(), kind(**{"num_virtual_tokens": 2, **options})
+    given = kind(**{"num_virtual_tokens": 2, **options})
+    before, flags = state(model), [p.requires_grad for p in model.parameters()]
+    with pytest.raises(MiniloraError) as error:
+        get_peft_model(model, config)
+    for word in words:
+        assert word in str(error.value)
+    assert same(state(model), before) and [p.requires_grad for p in model.parameters()] == flags and config == given
+
+
+def test_a_model_without_layers_can_have_a_prompt():
+    m = get_peft_model(without_layers(), PROMPT(num_virtual_tokens=2))
+    with no_grad():
+        assert m(IDS).logits.shape == (3, 9, 40)
