@@ -173,8 +173,8 @@ _look_ups = frozenset("take take_along_axis put_along_axis put".split())
 _left_out = (
     frozenset(
         "random frombuffer fromfile fromfunction fromiter fromstring from_dlpack genfromtxt loadtxt load save savetxt "
-        "savez savez_compressed apply_along_axis apply_over_axes piecewise set_printoptions get_printoptions printoptions "
-        "show_config typename mintypecode iterable".split()
+        "savez savez_compressed apply_along_axis apply_over_axes piecewise set_printoptions get_printoptions "
+        "printoptions show_config typename mintypecode iterable".split()
     )
     | _look_ups
 )

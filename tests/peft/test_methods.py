@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.peft_invariants import CASES, INVARIANTS
+from tests.helpers.peft_invariants import CASES, INVARIANTS, SEEDS
 
 
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda invariant: invariant.__name__)
