@@ -159,19 +159,10 @@ def test_defaults_are_hugging_faces():
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"vocab_size": 0}, "vocab_size"),
-        ({"n_embd": -8}, "n_embd"),
-        ({"n_layer": -1}, "n_layer"),
+        ({"vocab_size": 0, "n_embd": -8, "n_inner": 0, "n_positions": "16"}, "n_positions"),
         ({"n_head": 3}, "3 heads"),
-        ({"n_head": 2.0}, "2.0"),
-        ({"n_inner": 0}, "n_inner"),
-        ({"n_positions": "16"}, "'16'"),
         ({"activation_function": "relu"}, "activation_function must be 'gelu_new', not 'relu'"),
-        ({"activation_function": "gelu"}, "'gelu'"),
-        ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon"),
-        ({"initializer_range": float("nan")}, "initializer_range"),
-        ({"tie_word_embeddings": "no"}, "tie_word_embeddings"),
-        ({"eos_token_id": 1.5}, "eos_token_id"),
+        ({"layer_norm_epsilon": 0.0, "tie_word_embeddings": "no", "eos_token_id": 1.5}, "eos_token_id"),
     ],
     ids=str,
 )

@@ -320,51 +320,6 @@ def test_pissa_over_4_bits_is_refused(start):
 
 
 @pytest.mark.host
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        ({"r": 0}, ["r must be", "0"]),
-        ({"r": 2.0}, ["r must be", "2.0"]),
-        ({"r": True}, ["r must be"]),
-        ({"lora_alpha": 0}, ["lora_alpha must be"]),
-        ({"lora_alpha": float("nan")}, ["lora_alpha must be", "nan"]),
-        ({"lora_alpha": float("inf")}, ["lora_alpha must be"]),
-        ({"lora_alpha": 10**400}, ["lora_alpha must be"]),
-        ({"lora_alpha": -1}, ["lora_alpha must be"]),
-        ({"lora_dropout": 1.0}, ["lora_dropout must be"]),
-        ({"lora_dropout": -0.1}, ["lora_dropout must be"]),
-        ({"lora_dropout": float("nan")}, ["lora_dropout must be"]),
-        ({"use_rslora": 1}, ["use_rslora must be"]),
-        ({"use_dora": "yes"}, ["use_dora must be True or False", "'yes'"]),
-        ({"init_lora_weights": "gausian"}, ["init_lora_weights must be", "'gausian'", "did you mean 'gaussian'?"]),
-        ({"init_lora_weights": "pisa"}, ["init_lora_weights must be", "did you mean 'pissa'?"]),
-        ({"init_lora_weights": 1}, ["init_lora_weights must be", "not 1"]),
-        ({"init_lora_weights": None}, ["init_lora_weights must be"]),
-        ({"rank_pattern": {"q": 0, "v": 2.5, "k": 3}}, ["rank_pattern['q'] must be", "rank_pattern['v'] must be"]),
-        ({"alpha_pattern": {"q": 0, "v": float("nan")}}, ["alpha_pattern['q'] must be", "alpha_pattern['v'] must be"]),
-        ({"rank_pattern": ["q"], "alpha_pattern": {1: 2}}, ["rank_pattern must be a dictionary", "alpha_pattern must"]),
-        ({"target_modules": []}, ["target_modules must be names, one or more"]),
-        ({"target_modules": ""}, ["target_modules must be names, one or more"]),
-        ({"target_modules": [1]}, ["target_modules must be names"]),
-        ({"target_modules": {"q_proj": 1}}, ["target_modules must be names"]),
-        ({"modules_to_save": [None]}, ["modules_to_save must be"]),
-        ({"task_type": "DIVINATION"}, ["task_type must be", "SEQ_CLS", "DIVINATION"]),
-        (
-            {"r": 0, "lora_alpha": 0, "lora_dropout": 2, "task_type": "x", "init_lora_weights": "x", "use_dora": 0}
-            | {"rank_pattern": {"q": "x"}, "alpha_pattern": 3},
-            ["r must", "alpha", "dropout", "task_type", "init_lora_weights", "use_dora", "rank_pattern", "alpha_patt"],
-        ),
-    ],
-)
-def test_bad_settings_are_all_named(options, words):
-    with pytest.raises(MiniloraError) as error:
-        LoraConfig(**options)
-    assert isinstance(error.value, ValueError)
-    for word in words:
-        assert word in str(error.value)
-
-
-@pytest.mark.host
 def test_pefts_names_and_defaults():
     config = LoraConfig()
     assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (8, 8, 0.0, None)

@@ -1,7 +1,7 @@
 """pytest tests/peft/test_vera.py: VeRA: what trains, the pair of arrays that all layers share, files, errors."""
 
 from dataclasses import replace
-from math import inf, nan, sqrt
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -132,14 +132,6 @@ def test_the_pair_of_the_file_counts_not_the_key(case, saved):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"r": 0}, ["r must be a whole number of at least 1, not 0"]),
-        ({"r": 2.0, "d_initial": 0}, ["r must be", "not 2.0", "d_initial must be a number other than 0, not 0"]),
-        ({"d_initial": nan}, ["d_initial"]),
-        ({"d_initial": -inf}, ["d_initial"]),
-        ({"d_initial": "small"}, ["d_initial", "'small'"]),
-        ({"projection_prng_key": -1}, ["projection_prng_key must be a whole number of at least 0, not -1"]),
-        ({"projection_prng_key": True}, ["projection_prng_key", "not True"]),
-        ({"target_modules": []}, ["target_modules must be names, one or more"]),
         ({"target_modules": ["q_prj"]}, ["'q_prj' matches nothing, did you mean 'q_proj'?"]),
         ({"target_modules": ["norm"]}, ["'norm' is not a Linear"]),
     ],

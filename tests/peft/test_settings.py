@@ -1,0 +1,114 @@
+"""pytest tests/peft/test_settings.py: every field of every configuration refuses what it may not hold, all at once.
+
+What a kind of field allows is asked in tests/test_fields.py.
+"""
+
+from math import nan
+
+import pytest
+
+from minilora.errors import MiniloraError
+from minilora.peft import (
+    AdaLoraConfig,
+    BitFitConfig,
+    BottleneckConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    VeraConfig,
+)
+
+pytestmark = pytest.mark.host
+TWO = {"num_virtual_tokens": 2}
+BAD = [  # a configuration, {field: value}, and what the message says of each
+    (
+        LoraConfig,
+        {"r": 0, "lora_alpha": nan, "lora_dropout": 1.0, "use_rslora": 1, "use_dora": "yes", "rank_pattern": ["q"]}
+        | {"init_lora_weights": "pisa", "target_modules": [], "modules_to_save": [None], "task_type": "DIVINATION"},
+        ["r must be a whole number of at least 1, not 0", "lora_alpha must", "not nan", "lora_dropout must"]
+        + ["use_rslora must be True or False", "use_dora must", "did you mean 'pissa'?", "target_modules must be names"]
+        + ["rank_pattern must be a dictionary", "modules_to_save must", "task_type must be", "SEQ_CLS", "DIVINATION"],
+    ),
+    (LoraConfig, {"rank_pattern": {"q": 0, "v": 2.5, "k": 3}}, ["rank_pattern['q'] must be", "rank_pattern['v'] must"]),
+    (LoraConfig, {"alpha_pattern": {"q": 0, "v": nan}}, ["alpha_pattern['q'] must be", "alpha_pattern['v'] must be"]),
+    (LoraConfig, {"target_modules": ""}, ["target_modules must be names, one or more"]),
+    (LoraConfig, {"target_modules": {"q_proj": 1}}, ["target_modules must be names"]),
+    (LoraConfig, {"init_lora_weights": 1}, ["init_lora_weights must be", "not 1"]),
+    (BitFitConfig, {"norms": None, "target_modules": 3}, ["norms must be True or False, not None", "target_modules"]),
+    (LNTuningConfig, {"target_modules": 3, "modules_to_save": [1]}, ["target_modules must", "modules_to_save must"]),
+    (
+        IA3Config,
+        {"feedforward_modules": {"a": 1}, "init_ia3_weights": "no"},
+        ["feedforward_modules must be names", "init_ia3_weights must be True or False"],
+    ),
+    (
+        BottleneckConfig,
+        {"bottleneck_size": -1, "placement": "houlsbi", "activation": "tanh", "scaling": 0},
+        ["bottleneck_size must be a whole number of at least 1", "placement must be one of pfeiffer, houlsby, parallel"]
+        + [
+            "did you mean 'houlsby'?",
+            "activation must be one of gelu",
+            "scaling must be a number other than 0 or None",
+        ],
+    ),
+    (
+        VeraConfig,
+        {"r": 2.0, "d_initial": 0, "projection_prng_key": -1},
+        ["r must be", "d_initial must be a number other than 0", "projection_prng_key must be a whole number"],
+    ),
+    (
+        AdaLoraConfig,
+        {"target_r": 0, "init_r": 0, "deltaT": 0, "beta1": 1, "beta2": 0, "orth_reg_weight": -1, "tinit": -1}
+        | {"rank_pattern": {"a": [1]}},
+        [
+            "target_r must be a whole",
+            "init_r must",
+            "deltaT must",
+            "beta1 must be a number above 0 and below 1",
+            "beta2",
+        ]
+        + ["beta2 must", "orth_reg_weight must", "tinit must", "rank_pattern must be lists of True and False by name"],
+    ),
+    (AdaLoraConfig, {"target_r": 13}, ["target_r is 13, and a rank of init_r = 12 can only fall"]),
+    (
+        AdaLoraConfig,
+        {"total_step": 10, "tinit": 5, "tfinal": 5},
+        ["from step 5 = tinit to step 5 = total_step - tfinal"],
+    ),
+    (PrefixTuningConfig, {}, ["num_virtual_tokens must be", "None"]),
+    (PrefixTuningConfig, TWO | {"init_token_ids": [1, 2, 3]}, ["init_token_ids are 3, for 2 virtual tokens"]),
+    (PrefixTuningConfig, TWO | {"init_token_ids": []}, ["init_token_ids must be a list of token ids"]),
+    (PrefixTuningConfig, TWO | {"init_token_ids": [1, 2.0]}, ["init_token_ids must be a list of token ids"]),
+    (
+        PrefixTuningConfig,
+        TWO | {"init_token_ids": [1, 2], "prefix_projection": True},
+        ["prefix_projection makes it"],
+    ),
+    (PrefixTuningConfig, TWO | {"init_token_ids": [1, 2], "init_weights": "zero"}, ["two starts"]),
+    (
+        PrefixTuningConfig,
+        {"num_virtual_tokens": -1, "encoder_hidden_size": 1.5, "init_weights": 3, "task_type": "x"},
+        ["num_virtual_tokens", "encoder_hidden_size", "init_weights", "task_type"],
+    ),
+    (
+        PromptTuningConfig,
+        TWO | {"prompt_tuning_init": "TEXT"},
+        ["needs prompt_tuning_init_text", "needs tokenizer_name_or_path", "init_token_ids alone"],
+    ),
+    (
+        PromptTuningConfig,
+        {"num_virtual_tokens": 2.5, "prompt_tuning_init": 1, "prompt_tuning_init_text": 3, "task_type": "x"},
+        ["num_virtual", "init must be one of RANDOM, SAMPLE_VOCAB, TEXT", "text or None, not 3", "task"],
+    ),
+]
+
+
+@pytest.mark.parametrize("config, options, words", BAD)
+def test_bad_settings_are_all_named(config, options, words):
+    with pytest.raises(MiniloraError) as error:
+        config(**options)
+    assert isinstance(error.value, ValueError)
+    for word in words:
+        assert word in str(error.value)
