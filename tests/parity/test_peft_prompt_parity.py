@@ -20,25 +20,14 @@ from minilora.formats import safetensors  # noqa: E402
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: E402
 from minilora.optim import AdamW  # noqa: E402
 from minilora.peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model  # noqa: E402
+from tests.parity import test_peft_parity  # noqa: E402
+from tests.parity.test_peft_parity import IDS, steps_of  # noqa: E402
 
 pytestmark = [pytest.mark.parity, pytest.mark.host, pytest.mark.filterwarnings("ignore")]
 
-SIZES = {
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.3,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": 0,
-}
+SIZES = test_peft_parity.SIZES | {"bos_token_id": None, "eos_token_id": None}
 PROJECTION = {"prefix_projection": True, "encoder_hidden_size": 5}
 TEXT = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "w7 w30 w12"}
-torch.set_num_threads(1)  # several would wait for each other on models this small
-IDS = np.random.default_rng(9).integers(1, 40, (3, 7))
 MASK = np.array([[1] * 7, [0, 0] + [1] * 5, [0] * 6 + [1]])
 P = 4
 
@@ -131,26 +120,12 @@ def theirs(model, ids=IDS, **settings) -> np.ndarray:
 
 
 def train_ours(model, task: str, steps: int = 4, lr: float = 0.05) -> list[float]:
-    optimizer, losses = AdamW(model.parameters(), lr=lr), []
-    for _ in range(steps):
-        loss = model(**batch(task)).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+    return steps_of(model, AdamW(model.parameters(), lr=lr), batch(task), steps)
 
 
 def train_theirs(model, task: str, steps: int = 4, lr: float = 0.05) -> list[float]:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr)
-    losses = []
-    for _ in range(steps):
-        loss = model(**tensors_of(batch(task))).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+    return steps_of(model, optimizer, tensors_of(batch(task)), steps)
 
 
 @pytest.mark.parametrize("method", [*METHODS, "prefix, tokens"])
