@@ -29,7 +29,7 @@ TRAINING = "training.json"
 
 
 def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
-    """How a model or an adapter came to be: the settings of its training, what it learned from, and what it reached."""
+    """Tell how a model or an adapter came to be: the settings of its training, its data, and what it reached."""
     learned = {"data": data.name, "data_sha256": data.sha256, "unit": data.unit}
     learned |= {f"{part}_data": settings[part] for part in ("validation", "test") if part in settings}  # files
     return settings | learned | figures | {"minilora": __version__}
@@ -50,10 +50,10 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
 
 
 def training_of(folder: str | os.PathLike) -> dict | None:
-    """How the model or adapter in that folder or run folder came to be, as `training_record` says it, without figures
-    where only the run's record is there. None where nothing is known. FormatError for damaged files.
+    """Read how the model or adapter in that folder or run folder came to be, as `training_record` tells it.
 
-    A file of conversations is looked for as it was typed, then from each folder above: it may have been typed there.
+    There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files. A
+    file of conversations is looked for as it was typed, then from each folder above: it may have been typed there.
     """
     folder = adapter_folder(folder)
     if os.path.lexists(folder / TRAINING):
