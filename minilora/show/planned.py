@@ -32,7 +32,7 @@ MEMORY = {
 
 
 def plan_text(facts: dict) -> str:
-    """The plan of a model in lines."""
+    """Write the plan of a model in lines."""
     plans = facts["plans"]
     one = plans[0] if len(plans) == 1 else None
     grid = _one(one) if one else _several(plans)
@@ -57,7 +57,7 @@ def plan_text(facts: dict) -> str:
 
 
 def largest_text(facts: dict) -> str:
-    """Which preset is the largest that fits, by each method."""
+    """Write which preset is the largest that fits, by each method."""
     said = [f"The largest preset of which a step fits {show_size(facts['memory'])}:"]
     for found in facts["largest"]:
         answer = "none"
@@ -106,7 +106,7 @@ def _share(plan: dict) -> str:
 
 
 def plan_figure(facts: dict) -> Figure:
-    """Bytes by kind: one method with and without checkpointing, or several with it; in float32, without it.
+    """Draw bytes by kind: one method with and without checkpointing, or several with it; in float32, without it.
 
     In float32 each kind is at its largest, and a mark shows the peak.
     """
@@ -126,9 +126,9 @@ def plan_figure(facts: dict) -> Figure:
 def memory_bars(
     title: str, memories: Mapping[str, Mapping[str, float]], gpus: Sequence[int], peaks: Sequence[float] = ()
 ) -> Figure:
-    """Bytes of a training step {name: {kind of MEMORY: bytes}} as stacked bars. gpus: GB that GPUs have, as lines.
+    """Draw bytes of a training step {name: {kind of MEMORY: bytes}} as stacked bars. gpus: GB that GPUs have, as lines.
 
-    peaks: the most bytes alive at once, as marks, where the kinds are not all at their largest together.
+    peaks: the most bytes alive at once, as marks, if the kinds are not all at their largest together.
     """
     figure, axes = style.single(title, 2.2 + 0.34 * len(memories))
     sums = [sum(kinds.get(kind, 0) for kind in MEMORY) for kinds in memories.values()]
