@@ -40,16 +40,16 @@ class ShuffledEpochs:
 
     def _next_items(self) -> np.ndarray:
         """Return the next B items; if an epoch ends inside a batch, the rest are the first of the next epoch."""
-        taken: list[int] = []
-        while len(taken) < self.batch_size:
+        items: list[int] = []
+        while len(items) < self.batch_size:
             epoch, index = self._position
             if index == len(self._items):
                 epoch, index = epoch + 1, 0
                 self._items = self._shuffled(epoch)
-            part = self._items[index : index + self.batch_size - len(taken)]
-            taken.extend(part)
+            part = self._items[index : index + self.batch_size - len(items)]
+            items.extend(part)
             self._position = epoch, index + len(part)
-        return np.array(taken)
+        return np.array(items)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self

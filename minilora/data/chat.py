@@ -48,16 +48,16 @@ def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
         raise MiniloraError(f"{show_path(path)}: {first_few(problems, separator='; ')}")
     if not conversations:
         raise MiniloraError(f"there is no conversation in {show_path(path)}")
-    said = []
+    remarks = []
     if ignored:
-        said.append(f"what lines have under {escape(first_few(list(ignored)))} is not read")
+        remarks.append(f"what lines have under {escape(first_few(list(ignored)))} is not read")
     spaced = [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]
     if spaced and labels_of(conversations):  # labels are compared without, so they are learned without
-        said.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
+        remarks.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
         for message in spaced:
             message["content"] = message["content"].strip()
     if notes is not None:
-        notes += [f"{show_path(path)}: {words}" for words in said]
+        notes += [f"{show_path(path)}: {words}" for words in remarks]
     return conversations
 
 
@@ -87,11 +87,11 @@ def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, A
     used, messages = {"messages"}, row.get("messages")
     if len(known) == 2 and known[0] in QUESTIONS and known[1] in ANSWERS:
         question, answer = known
-        asked = [question, "input"] if question == "instruction" and row.get("input") else [question]
-        used = {*asked, answer}
-        for name in (*asked, answer):
+        parts = [question, "input"] if question == "instruction" and row.get("input") else [question]
+        used = {*parts, answer}
+        for name in (*parts, answer):
             _check_text(name, row[name])
-        content = "\n\n".join(row[name] for name in asked)
+        content = "\n\n".join(row[name] for name in parts)
         messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row[answer]}]
     elif "messages" not in known or set(known) & set(ANSWERS):  # a prompt beside messages is theirs
         raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
@@ -128,8 +128,8 @@ def response_of(messages: Conversation) -> str:
 
 def labels_of(conversations: Sequence[Conversation]) -> list[str] | None:
     """Return the different responses, sorted, if they are at most 20 and come 3 times each on average; else None."""
-    found = set(map(response_of, conversations))
-    return sorted(found) if len(found) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE) else None
+    labels = set(map(response_of, conversations))
+    return sorted(labels) if len(labels) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE) else None
 
 
 def sha256(conversations: Sequence[Conversation]) -> str:

@@ -94,8 +94,8 @@ class ChatFormat:
         for is_first in (True, False):
             chosen = (part for parts in all_parts for part in (parts[:1] if is_first else parts[1:]))
             texts = list({text for part in chosen if (text := _joined(part)) is not None})
-            for text, found in zip(texts, tokenizer.encode_placed(texts, is_first), strict=True):
-                encoded[text, is_first] = found
+            for text, tokens in zip(texts, tokenizer.encode_placed(texts, is_first), strict=True):
+                encoded[text, is_first] = tokens
         rows = []
         for parts in all_parts:
             row = []
@@ -244,14 +244,14 @@ def find_format(tokenizer: Tokenizer) -> ChatFormat:
             "the model has no chat format: it is a base model; choose a chat model: --model smollm2 is one (minilora "
             "models get smollm2)"
         )
-    found = _recognise(template, tokenizer)
-    if found is None:
+    chat_format = _recognise(template, tokenizer)
+    if chat_format is None:
         raise MiniloraError(
             "the model's chat template is none of those known here (ChatML, Llama 2 and 3, Mistral, Zephyr); templates "
             "from files are not run"
         )
     tokenizer.keep_out_of_text([*MARKS, tokenizer.eos_token])
-    return found
+    return chat_format
 
 
 MARKS = (

@@ -81,7 +81,7 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     out; a note names the latter. MiniloraError for an unknown name and for text that is empty, binary, not UTF-8 or
     larger than SIZE_LIMIT; FormatError for what cannot be read, or is neither file nor folder.
     """
-    name, strange = os.fspath(source), list[str]()
+    name, skipped = os.fspath(source), list[str]()
     if name in CORPORA:
         return _documentation(name)
     if name == "-":
@@ -89,7 +89,7 @@ def load(source: str | os.PathLike[str]) -> Corpus:
         _check_size(len(raw), "standard input")
         texts = {"stdin": _decode(raw, "standard input")}
     elif os.path.isdir(name):
-        texts, strange = _read_folder(Path(name))
+        texts, skipped = _read_folder(Path(name))
     elif os.path.lexists(name):
         if name.lower().endswith(TABLES):
             raise MiniloraError(
@@ -100,15 +100,17 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     else:
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
-    if told := next((title for title, text in texts.items() if CONVERSATION.match(text)), None):
-        raise MiniloraError(f"{show_path(told)} holds conversations: give them as a .jsonl file, one object a line")
+    if chat_file := next((title for title, text in texts.items() if CONVERSATION.match(text)), None):
+        raise MiniloraError(
+            f"{show_path(chat_file)} holds conversations: give them as a .jsonl file, one object a line"
+        )
     size = piece_size(sum(map(len, texts.values())))
     documents = [
         Document(f"{title}:{number}", piece)
         for title, text in texts.items()
         for number, piece in enumerate(pieces(text, size))
     ]
-    notes = [f"left out of {show_path(name)}, not being text in UTF-8: {first_few(strange)}"] if strange else []
+    notes = [f"left out of {show_path(name)}, not being text in UTF-8: {first_few(skipped)}"] if skipped else []
     if not documents:
         where = "standard input" if name == "-" else show_path(name)
         raise MiniloraError("; ".join([f"there is no text in {where}", *notes]))
@@ -154,16 +156,16 @@ def take(documents: Sequence[Document], characters: int, seed: int) -> list[Docu
     """
     if characters < 1:
         raise MiniloraError(f"cannot take {characters} characters of text; at least 1")
-    taken: list[Document] = []
+    chosen: list[Document] = []
     import numpy as np  # here, so that --help, which lists the corpora, need not wait for it
 
     for i in np.random.default_rng(seed).permutation(len(documents)):
         document = documents[i]
         if len(document.text) >= characters:
-            return [*taken, Document(document.name, document.text[:characters], document.group)]
-        taken.append(document)
+            return [*chosen, Document(document.name, document.text[:characters], document.group)]
+        chosen.append(document)
         characters -= len(document.text)
-    return taken
+    return chosen
 
 
 # Documentation.
@@ -196,10 +198,10 @@ def _standard_library() -> Iterator[Document]:
 
 
 def _package(name: str) -> Iterator[Document]:
-    found = importlib.util.find_spec(name)  # finds a top-level package without importing it
-    if found is None or not found.origin:
+    spec = importlib.util.find_spec(name)  # finds a top-level package without importing it
+    if spec is None or not spec.origin:
         raise MiniloraError(f"{name}-docs needs {name}: pip install {name}")
-    return docstrings(Path(found.origin).parent, name)
+    return docstrings(Path(spec.origin).parent, name)
 
 
 CORPORA: dict[str, Callable[[], Iterator[Document]]] = {
@@ -324,7 +326,7 @@ def pieces(text: str, size: int) -> Iterator[str]:
 
 def _read_folder(folder: Path) -> tuple[dict[str, str], list[str]]:
     """Read each file under `folder` that is text, by its path from there; second, the paths of the others."""
-    texts, strange, total = {}, [], 0
+    texts, skipped, total = {}, [], 0
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_file():  # links to files are followed; FIFOs, sockets and devices are not waited for
@@ -333,9 +335,9 @@ def _read_folder(folder: Path) -> tuple[dict[str, str], list[str]]:
                 texts[name] = _decode(raw, name)
                 total += len(raw)
             except MiniloraError:
-                strange.append(name)
+                skipped.append(name)
             _check_size(total, show_path(folder))
-    return texts, strange
+    return texts, skipped
 
 
 def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]:

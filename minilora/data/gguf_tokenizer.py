@@ -123,9 +123,11 @@ def _merges(read: _Reader, vocab: dict[str, int]) -> list[tuple[str, str]]:
     merges = []
     for index, merge in enumerate(read.values("merges", (str,), "texts")):
         left, _, right = merge.partition(" ")
-        strange = [part for part in (left, right, left + right) if part not in vocab]
-        if not left or not right or strange:
-            why = f"{escape(strange[0])} is no token" if left and right else "it is not two tokens with a space between"
+        strangers = [part for part in (left, right, left + right) if part not in vocab]
+        if not left or not right or strangers:
+            why = (
+                f"{escape(strangers[0])} is no token" if left and right else "it is not two tokens with a space between"
+            )
             raise FormatError(f"{read.where}: merge {index} is {escape(repr(merge))}: {why}")
         merges.append((left, right))
     return merges

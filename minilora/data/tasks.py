@@ -104,18 +104,18 @@ def build_task(
     label_of = {module: label for label, topic in enumerate(classes) for module in topics[topic].split()}
     already_read = "\n".join(" ".join(document.text.split()) for document in pretraining)
 
-    found: dict[str, list[tuple[float, Example]]] = {}  # by sentence, upper and lower case alike
+    copies_of: dict[str, list[tuple[float, Example]]] = {}  # by sentence, upper and lower case alike
     for document in documents:
         label = label_of.get(document.name.split(".")[0])
         sentence = first_sentence(document.text)
         is_prose = FEWEST_WORDS <= len(sentence.split()) and len(sentence) <= LONGEST and ">>>" not in sentence
         if label is not None and is_prose:
             at = place(document.group or document.name)
-            found.setdefault(sentence.lower(), []).append((at, Example(sentence, label)))
+            copies_of.setdefault(sentence.lower(), []).append((at, Example(sentence, label)))
 
     parts: list[list[list[Example]]] = [[[] for _ in classes] for _ in range(3)]  # each by class
     train, validation, test = parts
-    for copies in found.values():
+    for copies in copies_of.values():
         if len({example.label for _, example in copies}) > 1:
             continue
         at, example = max(copies)  # what train and test both have goes to train

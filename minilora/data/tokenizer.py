@@ -71,8 +71,8 @@ class Tokenizer:
     def _find(self, token: str | int) -> tuple[int, str]:
         """Find the id and the name of a token, given either."""
         if isinstance(token, str):
-            if (found := self._inner.token_to_id(token)) is not None:
-                return found, token
+            if (token_id := self._inner.token_to_id(token)) is not None:
+                return token_id, token
         elif 0 <= token < self.vocab_size and (name := self._inner.id_to_token(token)) is not None:
             return token, name
         raise MiniloraError(f"the tokenizer has no token {escape(token)}")
@@ -96,11 +96,11 @@ class Tokenizer:
         """See to it that no text gives the special tokens of these names, also where the tokenizer's maker allowed it
         (a chat's text must not be able to end its own message)."""
         for inner in {id(t): t for t in (self._inner, self._inside)}.values():
-            found = inner.get_added_tokens_decoder()
-            if found := [t for t in found.values() if t.content in names and not t.special]:
+            added = inner.get_added_tokens_decoder().values()
+            if tokens := [t for t in added if t.content in names and not t.special]:
                 from tokenizers import AddedToken
 
-                inner.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in found])
+                inner.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in tokens])
 
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
@@ -264,16 +264,16 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         for names in (("tokenizer_config.json", "special_tokens_map.json"), ("config.json",))
     ]
     where = show_path(folder)
-    found: dict[str, str | int | None] = {}
+    named: dict[str, str | int | None] = {}
     for role in ("eos_token", "bos_token"):
         names: list[str | int | None] = [_token_name(content.get(role), f"{where}: {role}") for content in maps]
         names += [_token_id(content.get(f"{role}_id"), f"{where}: {role}_id") for content in ids]
-        found[role] = next((name for name in names if name is not None), None)
-    eos_token = END_OF_TEXT if found["eos_token"] is None else found["eos_token"]
+        named[role] = next((name for name in names if name is not None), None)
+    eos_token = END_OF_TEXT if named["eos_token"] is None else named["eos_token"]
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json", eos_token)
-    if found["bos_token"] is not None and tokenizer.bos_token_id is None:
+    if named["bos_token"] is not None and tokenizer.bos_token_id is None:
         with suppress(MiniloraError):  # some configurations name one that no text has
-            tokenizer.bos_token_id = tokenizer._find(found["bos_token"])[0]
+            tokenizer.bos_token_id = tokenizer._find(named["bos_token"])[0]
     begins = next((content["add_bos_token"] for content in maps if "add_bos_token" in content), None)
     if isinstance(begins, bool):  # overrules tokenizer.json, as in transformers' Llama tokenizers
         tokenizer.add_bos_token = begins and tokenizer.bos_token_id is not None

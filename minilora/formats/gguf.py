@@ -134,28 +134,28 @@ class _Head:
         return self.count(24, "tensors"), self.count(13, "metadata entries")  # the least that one can take
 
     def metadata(self, count: int) -> dict[str, object]:
-        found: dict[str, object] = {}
+        entries: dict[str, object] = {}
         for _ in range(count):
             key = self.text()
-            if key in found:
+            if key in entries:
                 raise FormatError(f"{self.where}: the metadata key {escape(key)} appears twice")
-            found[key] = self.value(self.number("I"), key)
-        return found
+            entries[key] = self.value(self.number("I"), key)
+        return entries
 
     def tensors(self, count: int) -> dict[str, tuple[tuple[int, ...], int, int]]:
         """Read shape, type and offset by name."""
-        found: dict[str, tuple[tuple[int, ...], int, int]] = {}
+        infos: dict[str, tuple[tuple[int, ...], int, int]] = {}
         for _ in range(count):
             name = self.text()
             axes = self.number("I")
-            if name in found or axes > MOST_AXES:
-                fault = "appears twice" if name in found else f"has {axes:,} axes"
+            if name in infos or axes > MOST_AXES:
+                fault = "appears twice" if name in infos else f"has {axes:,} axes"
                 raise FormatError(f"{self.where}: tensor {escape(name)} {fault}")
             shape = tuple(self.number("Q") for _ in range(axes))[::-1]
             if prod(n or 1 for n in shape) >= 2**48:  # NumPy multiplies the other axes even when one of them is 0
                 raise FormatError(f"{self.where}: tensor {escape(name)} has the impossible shape {escape(shape)}")
-            found[name] = shape, self.number("I"), self.number("Q")
-        return found
+            infos[name] = shape, self.number("I"), self.number("Q")
+        return infos
 
     def value(self, kind: int, key: str, depth: int = 0) -> Any:
         if kind == _STRING:

@@ -27,8 +27,8 @@ WIDTH = 80
 def in_order(names: Iterable[str]) -> list[str]:
     """Sort names of what was measured, each once, as NAMES has them. MiniloraError for one that is not there."""
     measured = set(names)
-    if strange := sorted(measured - NAMES.keys()):
-        raise MiniloraError(unknown("method in the records", strange[0], NAMES))
+    if unknown_names := sorted(measured - NAMES.keys()):
+        raise MiniloraError(unknown("method in the records", unknown_names[0], NAMES))
     return [name for name in NAMES if name in measured]
 
 

@@ -105,8 +105,8 @@ def sample_lines(samples: Sequence[Mapping[str, Any]], width: int = 80) -> list[
     if samples:
         lines = ["", *fill(f"after {escape(str(samples[0]['prompt'])[-100:], 100)!r} it writes", width).splitlines()]
     for one in samples:
-        said = f"step {one['step']:<6,} {escape(str(one['continuation']), 200)}"
-        lines += fill(said, width, initial_indent="  ", subsequent_indent=" " * 14).splitlines()
+        sample = f"step {one['step']:<6,} {escape(str(one['continuation']), 200)}"
+        lines += fill(sample, width, initial_indent="  ", subsequent_indent=" " * 14).splitlines()
     return lines
 
 
