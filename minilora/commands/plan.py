@@ -11,7 +11,7 @@ from minilora import blas
 from minilora.commands.common import Parser, add_json, choice, print_result
 from minilora.commands.options import add_option_flags, names, read_options
 from minilora.errors import MiniloraError, escape
-from minilora.formats.atomic import make_folder, write_atomic
+from minilora.formats.atomic import write_atomic
 from minilora.peft.method import METHODS, Options, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
@@ -92,7 +92,6 @@ def run(arguments: Namespace) -> None:
         lines.append(plan_text(facts))
         if out is not None:
             figure = plan_figure(facts)
-            make_folder(out.parent)
             write_atomic(out, partial(write_png, figure, dpi=150))
             facts["figure"] = str(out)
             lines.append(f"saved {out}")
