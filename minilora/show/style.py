@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
 
 from minilora.formats.atomic import remove_file, write_atomic
 from minilora.peft import METHODS
-from minilora.show.grids import NAMES, Spread
+from minilora.show.grids import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,29 +144,6 @@ def log_ticks(axes: Axes, amounts: Sequence[float]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
     axes.set_xticks([], minor=True)
-
-
-def origin_lines(axes: Axes) -> None:
-    """Draw lines through zero, where nothing is gained or lost."""
-    axes.axhline(0, color=GREY, linewidth=1)
-    axes.axvline(0, color=GREY, linewidth=1)
-
-
-def name_far_point(axes: Axes, points: Mapping[str, tuple[float, Spread]], levels: Collection[float] = ()) -> None:
-    """End the axis below a point of {method: (x, height)} that lies so far up that it would squeeze all the others and
-    the levels, and name it at the edge with an arrow.
-    """
-    far = max(points, key=lambda method: points[method][1].mean)
-    x, one = points[far]
-    others = [other for method, (_, other) in points.items() if method != far]
-    heights = [other.mean for other in others] + list(levels)
-    if len(heights) < 2 or one.mean <= 2 * max(heights) - min(heights):
-        return
-    low = min([other.mean - other.half_range for other in others] + list(levels))
-    room = max(heights) - low
-    axes.set_ylim(low - 0.1 * room, max(heights) + 0.25 * room)
-    text, edge = f"{NAMES[far]}: {one.show(2)} ↑", ("data", "axes fraction")
-    axes.annotate(text, (x, 1), (8, -4), xycoords=edge, textcoords="offset points", ha="right", va="top")
 
 
 def stack_bars(
