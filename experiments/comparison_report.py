@@ -16,6 +16,7 @@ from minilora.measure.records import Records
 from minilora.measure.results import Column, table
 from minilora.show import grids, style
 from minilora.show.grids import NAMES, Grid, Spread
+from notebooks.figures.pictures import name_far_point, origin_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,7 +172,7 @@ def quality_against_parameters(result: ComparisonResult) -> Figure:
     axes.set_xlim(min(trained.values()) / 3, max(trained.values()) * 3)
     axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{style.BITS}")
     axes.margins(y=0.1)
-    style.name_far_point(axes, points, [*levels.values()])
+    name_far_point(axes, points, [*levels.values()])
     return style.with_legend(figure, 3)
 
 
@@ -180,7 +181,7 @@ def learned_against_forgotten(result: ComparisonResult) -> Figure:
     """Bits gained on the domain against bits lost on the base's text."""
     base = {name: result.base[name] for name in ("domain", "base_text")}
     figure, axes = style.single("Learned against forgotten: right is learned, up is forgotten", style.TALL)
-    style.origin_lines(axes)
+    origin_lines(axes)
     for method in result.methods:
         if result.forgot(method) is None:
             continue

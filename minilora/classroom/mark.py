@@ -44,7 +44,7 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
             total = sum(gained for gained, _ in marks.values())
             rows.writerow([plain(student), *points, f"{total:g}", plain("; ".join(notes))])
             advance()
-    write_atomic(out, table.getvalue().encode())
+    write_atomic(out, table.getvalue())
     return len(students)
 
 

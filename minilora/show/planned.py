@@ -15,40 +15,40 @@ WIDTH = 79
 
 
 def plan_text(facts: dict) -> str:
-    """The plan of a model in lines."""
+    """Write the plan of a model in lines."""
     plans = facts["plans"]
     one = plans[0] if len(plans) == 1 else None
     grid = _one(one) if one else _several(plans)
     what = f"{one['method']}, " if one else ""
-    said = [f"A training step: {what}{_title(facts)}", render(drawn(grid)), fill(facts["assumptions"], WIDTH), ""]
+    lines = [f"A training step: {what}{_title(facts)}", render(drawn(grid)), fill(facts["assumptions"], WIDTH), ""]
     if one:
         work = sum(work for kind, work in one["flops"].items() if kind != "again")
-        said += [
+        lines += [
             f"trains {_count(one['trainable'])} of {_count(one['total'])} parameters ({_share(one)})",
             f"saves  {show_size(one['saved_bytes'])}",
             f"takes  {f'{work / 1e12:,.3g} T' if work >= 1e11 else f'{work / 1e9:,.3g} G'}FLOP a step",
         ]
-        said += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
+        lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
     else:
-        said.append(render(drawn(_fitting(plans))))
+        lines.append(render(drawn(_fitting(plans))))
     if "device" in facts:
-        said.append(f"Tokens per second at {100 * facts['utilization']:g} % of {facts['device']}:")
+        lines.append(f"Tokens per second at {100 * facts['utilization']:g} % of {facts['device']}:")
         for plan in plans:
             again = f"({plan['tokens_per_second_with_checkpointing']:,.0f} with checkpointing)"
-            said.append(f"  {plan['method']:<20}{plan['tokens_per_second']:,.0f} {again}")
-    return "\n".join(said)
+            lines.append(f"  {plan['method']:<20}{plan['tokens_per_second']:,.0f} {again}")
+    return "\n".join(lines)
 
 
 def largest_text(facts: dict) -> str:
-    """Which preset is the largest that fits, by each method."""
-    said = [f"The largest preset of which a step fits {show_size(facts['memory'])}:"]
-    for found in facts["largest"]:
+    """Write which preset is the largest that fits, by each method."""
+    lines = [f"The largest preset of which a step fits {show_size(facts['memory'])}:"]
+    for one in facts["largest"]:
         answer = "none"
-        if found["model"] is not None:
-            how = "" if found["fits"] == "yes" else f", {found['fits']}"
-            answer = f"{found['model']} ({show_size(found['peak'])}{how})"
-        said.append(f"  {found['method']:<20}{answer}")
-    return "\n".join(said)
+        if one["model"] is not None:
+            how = "" if one["fits"] == "yes" else f", {one['fits']}"
+            answer = f"{one['model']} ({show_size(one['peak'])}{how})"
+        lines.append(f"  {one['method']:<20}{answer}")
+    return "\n".join(lines)
 
 
 def _title(facts: dict) -> str:

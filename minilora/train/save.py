@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
-from minilora.formats.atomic import read_json, to_utf8, write_atomic, write_json
+from minilora.formats.atomic import read_json, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
 from minilora.models.llama_gguf import gguf_of
@@ -42,10 +42,10 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     the reader named it, is what PEFT calls base_model_name_or_path.
     """
     model.save_pretrained(folder, training["model"])
-    write_atomic(folder / "tokenizer.json", tokenizer.to_json().encode())
+    write_atomic(folder / "tokenizer.json", tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     write_json(folder / TRAINING, training)
-    write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
+    write_atomic(folder / "README.md", model_card(training, model.peft_config.in_peft))
     return folder
 
 

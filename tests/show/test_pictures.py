@@ -92,7 +92,7 @@ def drawn_at(heights, levels=()):
     points = {name: (1, Spread(height, 0.1, 3)) for name, height in zip(names, heights, strict=False)}
     for x, one in points.values():
         axes.plot([x], [one.mean])
-    style.name_far_point(axes, points, levels)
+    pictures.name_far_point(axes, points, levels)
     return axes
 
 
