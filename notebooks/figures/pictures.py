@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 220  # of a figure in a notebook
+HATCHES = ("", "//", "..", "", "xx", "--")  # of stacked bars, so that neighbours differ in grey
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y values
 
 
 def show(figure: Figure, caption: str) -> None:
-    """Show the figure in a notebook, with a caption under it and `style.in_words` as its alternative text.
+    """Show the figure in a notebook, with a caption under it and `in_words` as its alternative text.
 
     It is shown as HTML, since JupyterLab takes no alternative text for a picture of any other kind; as plain text it is
     its title. The same figure gives the same bytes each time.
@@ -34,9 +35,23 @@ def show(figure: Figure, caption: str) -> None:
     from IPython.display import display
 
     data, width = base64.b64encode(_in_few_colours(figure)).decode(), round(figure.get_figwidth() * 100)
-    picture = f'<img src="data:image/png;base64,{data}" width="{width}" alt="{escape(style.in_words(figure))}">'
+    picture = f'<img src="data:image/png;base64,{data}" width="{width}" alt="{escape(in_words(figure))}">'
     page = f'<figure style="margin: 0">{picture}<figcaption>{escape(caption, quote=False)}</figcaption></figure>'
     display({"text/plain": figure.get_suptitle(), "text/html": page}, raw=True)
+
+
+def in_words(figure: Figure) -> str:
+    """Return the figure for those who hear the page: its title, what is on the axes, and all that is written in it."""
+    said: list[str] = []
+    for axes in figure.axes:
+        said += [axes.get_title(), " by ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))]
+        for axis in (axes.yaxis, axes.xaxis):
+            if type(axis.get_major_formatter()).__name__ == "StrCategoryFormatter":  # names
+                said += [label.get_text() for label in axis.get_ticklabels()]
+        said += [text.get_text() for text in axes.texts]
+    said += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    words = [" ".join(text.split()) for text in said]
+    return f"{figure.get_suptitle()}: {', '.join(dict.fromkeys(filter(None, words)))}"
 
 
 def _in_few_colours(figure: Figure) -> bytes:
@@ -206,7 +221,7 @@ def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -
     kinds = list(dict.fromkeys(kind for values in parts.values() for kind in values))
     looks = {
         kind: {"color": look["color"], "hatch": hatch, "height": 0.65, "edgecolor": "white"}
-        for kind, look, hatch in zip(kinds, cycle(style.SERIES), cycle(style.HATCHES), strict=False)
+        for kind, look, hatch in zip(kinds, cycle(style.SERIES), cycle(HATCHES), strict=False)
     }
     widths = {kind: [of_name.get(kind, 0) for of_name in parts.values()] for kind in kinds}
     sums = style.stack_bars(axes, list(parts), widths, looks)
@@ -227,7 +242,7 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, float]], x: str, 
     names = list(dict.fromkeys(name for values in groups.values() for name in values))
     figure, axes = style.single(title, 1.6 + 0.36 * len(groups) * len(names))
     height = 0.8 / len(names)
-    for number, (name, look, hatch) in enumerate(zip(names, cycle(style.SERIES), cycle(style.HATCHES), strict=False)):
+    for number, (name, look, hatch) in enumerate(zip(names, cycle(style.SERIES), cycle(HATCHES), strict=False)):
         places = [row + (number - (len(names) - 1) / 2) * height for row in range(len(groups))]
         heights = [values.get(name, 0) for values in groups.values()]
         drawn = axes.barh(
