@@ -260,24 +260,33 @@ class Answer:
             hint = next((hint for hint, wrong in (instead or {}).items() if wrong.fits(self.raw)), None)
             self.fail("a result", hint or _why(self.raw), is_known=hint is not None)
 
-    def equals(self, expected: object, instead: dict[str, object] | None = None, tolerance: float = TOLERANCE) -> None:
-        """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...)."""
+    def equals(
+        self,
+        expected: object,
+        instead: dict[str, object] | None = None,
+        hint: str = "",
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...).
+
+        instead: hints of wrong answers that are known; hint: of any other value.
+        """
         if isinstance(expected, raised):
-            if expected.fits(self.raw):
-                return
-            hint = "That input should be refused."
-        elif (found := difference(expected, self.raw, tolerance)) is not None:
-            hint = found
+            problem = "" if expected.fits(self.raw) else "That input should be refused."
         else:
+            problem = difference(expected, self.raw, tolerance) or ""
+        if not problem:
             return
         for known, wrong in (instead or {}).items():
             if self._is(wrong, tolerance):
                 self.fail(show_value(expected), known, is_known=True)
         if isinstance(self.raw, Raised):
-            hint = _why(self.raw)
+            problem = _why(self.raw)
+        elif hint:
+            self.fail(show_value(expected), hint, is_known=True)
         elif self.raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
-            hint = "The function gave None: is a return missing?"
-        self.fail(show_value(expected), hint)
+            problem = "The function gave None: is a return missing?"
+        self.fail(show_value(expected), problem)
 
     def holds(
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
