@@ -105,6 +105,17 @@ class Runner:
         self.errors.close()
 
 
+def fresh(module: str, *arguments) -> dict:
+    """What `python -m module --fresh`, with these arguments as JSON, prints in a new process; and the seconds of it."""
+    started = perf_counter()
+    command = [sys.executable, "-m", module, "--fresh", json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise SystemExit(f"{' '.join(map(str, arguments))}: {reason}")
+    return json.loads(done.stdout.splitlines()[-1]) | {"process": perf_counter() - started}
+
+
 def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict[str, list[dict]]:
     """By name, what each runner answers in each round, with about so many seconds a turn."""
     counts = {}
