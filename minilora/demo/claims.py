@@ -1,6 +1,5 @@
 """The demo's records as two tables that fit 80 columns, and as the plain sentences that the numbers support."""
 
-from math import exp, log
 from typing import Any
 
 from minilora.measure.records import Records
@@ -53,22 +52,13 @@ class AdaptedResult(Result):
         """Bits per character more on the base's own text than the base itself needs."""
         return None if method in UNSHARED else self.base_text(method).mean - self.base["base_text"]
 
-    def by_amount(self, part: str, number: str, scale: float = 1) -> dict[str, dict[int, Spread]]:
-        """{method: {amount: a number over the seeds}} of cells whose key is (part, method, seed, amount)."""
-        found: dict[str, dict[int, Spread]] = {}
-        for method in self.parts(part):
-            rows = list(self.records.of(part, method))
-            amounts = sorted({row["key"][3] for row in rows})
-            found[method] = {n: Spread.of(scale * row[number] for row in rows if row["key"][3] == n) for n in amounts}
-        return found
-
     def accuracies(self) -> dict[str, dict[int, Spread]]:
         """Accuracy in percent of each method, by the number of labels per class."""
-        return self.by_amount("task", "accuracy", 100)
-
-    def data_curve(self) -> dict[str, dict[int, Spread]]:
-        """Bits per character on the domain of each method, by the characters that it saw."""
-        return self.by_amount("data", "domain")
+        found: dict[str, dict[int, list[float]]] = {method: {} for method in self.on_task}
+        for row in self.records.of("task"):
+            _, method, _, labels = row["key"]
+            found[method].setdefault(labels, []).append(100 * row["accuracy"])
+        return {m: {n: Spread.of(of_method[n]) for n in sorted(of_method)} for m, of_method in found.items()}
 
     def chance(self) -> float:
         """The percentage of the labelled task that a guess gets right."""
@@ -144,11 +134,9 @@ def claims(result: AdaptedResult) -> list[str]:
 
     Two means that lie no further apart than their seeds scatter are called level.
     """
-    said = [*_own(result), *_on_the_domain(result), _forgetting(result), _cost(result), *_catching_up(result)]
-    said += _labels(result)
+    said = [*_own(result), *_on_the_domain(result), _forgetting(result), _cost(result), *_labels(result)]
     parts = {
         "adaptation": [result.domain(method) for method in result.methods if method != "base"],
-        "the data curve": [one for of_method in result.data_curve().values() for one in of_method.values()],
         "classification": [one for of_method in result.accuracies().values() for one in of_method.values()],
     }
     single = [part for part, spreads in parts.items() if any(one.count == 1 for one in spreads)]
@@ -217,45 +205,6 @@ def _cost(result: AdaptedResult) -> str:
     )
 
 
-def crossover(result: AdaptedResult, method: str) -> float | None:
-    """The characters at which training from scratch catches up with `method`: interpolated on the logarithm of the
-    characters, between the last amount at which it is behind and the next. None where that never happens."""
-    points = _gaps(result, method)
-    for (less, gap), (more, next_gap) in zip(points, points[1:], strict=False):
-        if gap > 0 >= next_gap:
-            return exp(log(less) + (log(more) - log(less)) * gap / (gap - next_gap))
-    return None
-
-
-def _gaps(result: AdaptedResult, method: str) -> list[tuple[int, float]]:
-    """How far from scratch is above `method`, in bits per character, at each amount of text measured for both."""
-    curves = result.data_curve()
-    scratch, other = curves.get("scratch", {}), curves.get(method, {})
-    return [(amount, scratch[amount].mean - other[amount].mean) for amount in scratch if amount in other]
-
-
-def _catching_up(result: AdaptedResult) -> list[str]:
-    """Where training from scratch on more of the domain's text becomes as good as adapting the base."""
-    said = []
-    for method in FROM_THE_BASE:
-        gaps, name = _gaps(result, method), IN_SENTENCES[method]
-        if not gaps:
-            continue
-        where = crossover(result, method)
-        (least, first), (most, last) = gaps[0], gaps[-1]
-        if where is not None:
-            text = f"From scratch catches up with {name} at about {rounded(where):,} characters of the domain"
-            text += "." if last <= 0 else f", but is behind again at {most:,}."
-        elif first <= 0:
-            text = f"From scratch is no worse than {name} from the smallest amount measured, {least:,} characters"
-            text += "." if last <= 0 else f", and {last:.3f} bits/character behind at {most:,}."
-        else:
-            text = f"From scratch does not catch up with {name} within the {most:,} characters measured: there it is "
-            text += f"still {show_share(last / result.data_curve()[method][most].mean)} above."
-        said.append(text)
-    return said
-
-
 def _labels(result: AdaptedResult) -> list[str]:
     """Accuracy: the base's worth at few and at many labels, in labels, and what a frozen body costs."""
     methods, said, best = result.accuracies(), [], {}
@@ -296,8 +245,3 @@ def _points(one: Spread, other: Spread) -> str:
     if one.overlaps(other):
         return "level, within the spread over seeds"
     return f"{abs(one.mean - other.mean):.1f} points {'more' if one.mean > other.mean else 'less'}"
-
-
-def rounded(characters: float) -> int:
-    """Two digits: more would promise what an interpolation cannot hold."""
-    return int(float(f"{characters:.1e}"))

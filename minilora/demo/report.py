@@ -100,7 +100,6 @@ def page(result: AdaptedResult, pictures: dict[str, bytes]) -> str:
             _own_code(settings["own"]),
             table(claims.adaptation_grid(result)),
             shown.get("adaptation", ""),
-            shown.get("data_curve", ""),
             "<h3>The same base as a classifier</h3>",
             "<p>Which part of the library does a summary sentence document? The classes: "
             f"{text(', '.join(rows['classes',]['names']))}. <em>Feature extraction</em> leaves the whole base frozen "

@@ -26,7 +26,7 @@ from minilora.measure.memory import peak_bytes
 from minilora.measure.records import Records
 from minilora.show.grids import NAMES, drawn
 from minilora.train import recipes
-from minilora.train.loop import History, TrainConfig
+from minilora.train.loop import TrainConfig
 
 RATES = {  # learning rates, in place of a search
     "text": {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4},
@@ -36,16 +36,13 @@ RATES = {  # learning rates, in place of a search
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """How much of everything the demo does: of the domain's text and of the labels, more than one amount."""
+    """How much of everything the demo does."""
 
     base: Base  # what is pretrained in front of the reader
     go_on_with_package_base: bool  # adapt the longer trained base that comes with the package
     seeds: tuple[int, ...] = (0, 1, 2)  # of adapting to text; all else has the first
     characters: int = 12_000  # of the domain's text
     adapt: TrainConfig
-    data_methods: tuple[str, ...]  # that are compared on further amounts of text
-    data_curve: tuple[int, ...] = (2_000, 60_000)  # these, in characters
-    most_rounds: int  # with more text there are more steps, up to so many times those of `adapt`
     labels: int = 16  # labelled sentences per class
     label_curve: tuple[int, ...] = (128,)  # further numbers of them
     classify: TrainConfig
@@ -58,16 +55,12 @@ FULL = DemoSettings(
     base=replace(PACKAGE_BASE, config=replace(PACKAGE_BASE.config, steps=200, warmup=20, eval_every=20)),
     go_on_with_package_base=True,
     adapt=TrainConfig(steps=60, eval_every=5, patience=3, weight_decay=0.01, warmup=3, lr_floor=0.3),
-    data_methods=(SCRATCH, "full"),
-    most_rounds=2,
     classify=TrainConfig(steps=40),
 )
 QUICK = replace(
     FULL,
     base=QUICK_BASE,
     go_on_with_package_base=False,
-    data_methods=(SCRATCH, "full", "lora"),
-    most_rounds=5,
     seeds=(0,),
 )
 
@@ -217,9 +210,6 @@ class _Story:
         cells: list[tuple] = [("memory", "base"), ("text", "base", 0)]
         for method in RATES["text"]:
             cells += [("memory", method), *(("text", method, seed) for seed in settings.seeds)]
-        for method in settings.data_methods:
-            cells += [("data", method, seed, settings.characters) for seed in settings.seeds]
-            cells += [("data", method, self.first, characters) for characters in settings.data_curve]
         amounts = (settings.labels, *settings.label_curve)
         return [*cells, ("classes",), *(("task", m, self.first, n) for m in RATES["task"] for n in amounts)]
 
@@ -239,10 +229,12 @@ class _Story:
             model = self.lab.base()
             counts = {"trainable": 0, "total": recipes.count_parameters(model)[1], "seconds": 0.0}
             return counts | self.quality(model) | {"continuation": self.goes_on(model)}
-        model, history = self.adapted(method, seed, self.settings.characters)
+        rate = RATES["text"][method]
+        config = replace(self.settings.adapt, peak_lr=rate, seed=seed)
+        model, history = self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config)
         trainable, total = recipes.count_parameters(model)
         curve = [[e["step"], e["value"]] for e in history.evaluations]
-        facts: dict = {"lr": RATES["text"][method], "trainable": trainable, "total": total}
+        facts: dict = {"lr": rate, "trainable": trainable, "total": total}
         facts |= {"seconds": history.seconds, "best_step": history.best_step, "curve": curve} | self.quality(model)
         if method == SCRATCH or seed != self.first:
             return facts
@@ -251,14 +243,6 @@ class _Story:
             after = self.lab.bits(model, self.lab.domain_test)
             self.records.add(("merged", method), before=facts["domain"], after=after)
         return facts | {"continuation": self.goes_on(model)}
-
-    def data(self, method: str, seed: int, characters: int) -> dict:
-        """What was learned from more and from less text, beside the amount that all learn from."""
-        if characters == self.settings.characters:
-            return {"domain": self.records.rows["text", method, seed]["domain"]}
-        rounds = min(self.settings.most_rounds, max(1, round(characters / self.settings.characters)))
-        model, _ = self.adapted(method, seed, characters, rounds)
-        return {"domain": self.lab.bits(model, self.lab.domain_test)}
 
     def classes(self) -> dict:
         """What the labelled task is: its classes, and how many examples the test has."""
@@ -274,12 +258,6 @@ class _Story:
         return facts | {"accuracy": self.lab.accuracy(model)}
 
     # What cells are made of
-
-    def adapted(self, method: str, seed: int, characters: int, rounds: int = 1) -> tuple[Any, History]:
-        """A model adapted to so much of the domain's text, which the seed draws as well, and its history."""
-        config, rate = self.settings.adapt, RATES["text"][method]
-        config = replace(config, steps=rounds * config.steps, peak_lr=rate, seed=seed)
-        return self.lab.adapt(method, self.lab.domain_text(characters, seed), config)
 
     def quality(self, model: Any) -> dict:
         """Bits per character on held-out text of the domain, and of what the base was pretrained on."""

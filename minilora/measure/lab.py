@@ -7,6 +7,7 @@ because what an adaptation costs there is what it forgets.
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from minilora.data import corpora
 from minilora.data.batches import ClassificationBatches, classification_windows
@@ -100,7 +101,7 @@ class Lab:
 
     def adapt(
         self, method: str, stream: TokenStream, config: TrainConfig, options: Options | None = None
-    ) -> tuple[object, History]:
+    ) -> tuple[Any, History]:
         """A fresh model trained on the stream, with the best state by the domain's validation text, and its history.
 
         Everything random is drawn from config.seed.
@@ -132,7 +133,7 @@ class Lab:
         config: TrainConfig,
         options: Options | None = None,
         batch_size: int = 32,
-    ) -> tuple[object, History]:
+    ) -> tuple[Any, History]:
         """A fresh classifier trained on the examples, and its history. Everything random is drawn from config.seed."""
         ids = self.tokenizer.encode_many([example.text for example in examples])
         tokens = [token for text in ids for token in text]
