@@ -20,10 +20,10 @@ from minilora.classroom.grading.grade import PASSED, grade_task
 from minilora.classroom.grading.nbcheck import CONFIG, HIDDEN
 from minilora.classroom.grading.submission import NBCHECK, Submission
 from minilora.classroom.lessons.checking import Task
-from minilora.classroom.lessons.lesson import Lesson, find_lesson
+from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import BEGIN
 from minilora.classroom.sandbox.runner import Sandbox
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, first_few
 from minilora.formats.atomic import write_atomic
 
 TEACHER = "teacher"  # the folder of pages that students do not get
@@ -52,7 +52,7 @@ says what is wrong. Before you hand in, restart the kernel and run all cells fro
 def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None) -> list[Path]:
     """Write the course; returns the notebooks' paths.
 
-    hidden: a folder of private checks, 08_lora.py or 08.py for a lesson. Raises MiniloraError, and has then written
+    hidden: a folder of private checks, 08_lora.py and so on. Raises MiniloraError, and has then written
     nothing, where the folder has something in it, the lessons have no solution, or it fails a private check.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -79,7 +79,7 @@ def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None
 
 
 def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
-    """The source notebook of a lesson, as nbformat 4.5 writes it. with_hidden: the tasks that have a private check."""
+    """Make the source notebook of a lesson, as nbformat 4.5 has it. with_hidden: tasks that have a private check."""
     cells: list[dict] = []
 
     def add(kind: str, name: str, text: str, **marks: object) -> None:
@@ -121,7 +121,7 @@ def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
 
 
 def parts_of(lines: list[str]) -> list[tuple[int, bool, str]]:
-    """The cells of a py:percent file: (line where it begins, is it Markdown?, text)."""
+    """Read the cells of a py:percent file: (line where it begins, is it Markdown?, text)."""
     parts = []
     starts = [i for i, line in enumerate(lines) if line.startswith("# %%")]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
@@ -133,25 +133,27 @@ def parts_of(lines: list[str]) -> list[tuple[int, bool, str]]:
 
 
 def _private(folder: Path, lessons: list[Lesson]) -> dict[str, tuple[Path, list[Task]]]:
-    """name of a lesson -> (the file of its private checks, the checks), each tried on the solution."""
-    if not (paths := sorted(folder.glob("*.py"))):
-        raise MiniloraError(f"no private checks in {escape(str(folder))}: they stand in 08_lora.py, and so on")
-    found: dict[str, tuple[Path, list[Task]]] = {}
-    for path in paths:
-        lesson = find_lesson(path.stem)
-        if lesson.name not in {chosen.name for chosen in lessons}:
-            raise MiniloraError(f"private checks {escape(str(path))}: lesson {lesson.number:02} is not in this course")
-        if lesson.name in found:
-            both = f"{found[lesson.name][0].name} and {path.name}"
-            raise MiniloraError(f"private checks of lesson {lesson.number:02} stand in two files, {both}; keep one")
-        found[lesson.name] = path, lesson.private_tasks(path)
-        solution = Submission(lesson.folder / "solution.py", lesson)
-        with Sandbox() as sandbox:
-            for task in found[lesson.name][1]:
-                result = grade_task(lesson, task, solution, sandbox)
+    """Return {lesson: (the file of its private checks, the checks)}, each tried on the solution."""
+    others = {path.stem for path in folder.glob("*.py")} - {lesson.name for lesson in lessons}
+    if others:
+        raise MiniloraError(
+            f"private checks in {escape(str(folder))} are of no lesson in this course: {first_few(sorted(others))}"
+        )
+    checks: dict[str, tuple[Path, list[Task]]] = {}
+    for lesson in lessons:
+        if (path := folder / f"{lesson.name}.py").is_file():
+            checks[lesson.name] = path, lesson.private_tasks(path)
+            solution = Submission(lesson.folder / "solution.py", lesson)
+            with Sandbox() as sandbox:
+                results = [grade_task(lesson, task, solution, sandbox) for task in checks[lesson.name][1]]
+            for result in results:
                 if result.verdict != PASSED:
                     says = escape(" ".join([result.call, result.hint]).strip(), 200)
                     raise MiniloraError(
-                        f"private checks {escape(str(path))}: the solution fails task {task.number}: {says}"
+                        f"private checks {escape(str(path))}: the solution fails task {result.task}: {says}"
                     )
-    return found
+    if not checks:
+        raise MiniloraError(
+            f"no private checks in {escape(str(folder))}: they stand in {lessons[0].name}.py, and so on"
+        )
+    return checks

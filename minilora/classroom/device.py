@@ -32,7 +32,7 @@ def count(what: str) -> None:
 
 
 def upload(array: np.ndarray) -> "DeviceArray":
-    """A NumPy array, copied to the device."""
+    """Copy a NumPy array to the device."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"upload takes a NumPy array, not {type(array).__name__}")
     count("uploaded")
@@ -40,7 +40,7 @@ def upload(array: np.ndarray) -> "DeviceArray":
 
 
 def download(array: "DeviceArray") -> np.ndarray:
-    """A device array, copied to the host, which waits until it is computed."""
+    """Copy a device array to the host, which waits until it is computed."""
     if not isinstance(array, DeviceArray):
         raise TypeError(f"download takes a device array, not {type(array).__name__}")
     return array.get()
@@ -92,7 +92,7 @@ class DeviceArray:
 
     @classmethod
     def _plain(cls, value: Any) -> Any:
-        """What NumPy computes with, in place of a value that the device takes; TypeError for one of NumPy's own."""
+        """Return what NumPy computes with in place of a device's value. Raises TypeError for one of NumPy's own."""
         if isinstance(value, DeviceArray):
             return value._array
         if isinstance(value, np.ndarray | np.generic):
@@ -101,7 +101,7 @@ class DeviceArray:
 
     @classmethod
     def _wrap(cls, result: Any, inputs: object = ()) -> Any:
-        """What NumPy gave, as the device has it: no scalars, and for one of `inputs`, that very object."""
+        """Return NumPy's result as the device has it: no scalars, and for one of `inputs`, that very object."""
         if isinstance(result, np.ndarray | np.generic):
             result = np.asarray(result)
             if result.dtype == object:
@@ -117,7 +117,7 @@ class DeviceArray:
 
     @classmethod
     def _compute(cls, function: Callable, /, *arguments: object, **named: object) -> Any:
-        """function(…) on the device, without warnings, which it does not have."""
+        """Call function(…) on the device, without warnings, which it does not have."""
         count("computed")
         plain = {name: cls._plain(value) for name, value in named.items()}
         with np.errstate(all="ignore"):
@@ -136,11 +136,11 @@ class DeviceArray:
 
     @classmethod
     def _in_range(cls, indices: np.ndarray, size: int) -> np.ndarray:
-        """Whole numbers as indices along an axis of `size`: what is out of range wraps."""
+        """Wrap indices along an axis of `size` that are out of range."""
         return indices % max(size, 1)
 
     def _key(self, key: object) -> tuple:
-        """An index as NumPy takes it; of one element it gives a view. A mask makes the host wait."""
+        """Return an index as NumPy takes it; of one element it gives a view. A mask makes the host wait."""
         parts = key if isinstance(key, tuple) else (key,)
         used = [_axes_used(part) for part in parts]
         taken, axis = [], 0
@@ -175,7 +175,7 @@ def kind_of(value: object) -> str:
 
 
 def arrays_in(value: object) -> Iterator[DeviceArray]:
-    """The device arrays in it, lists and tuples included."""
+    """Yield the device arrays in a value, also in lists and tuples."""
     if isinstance(value, DeviceArray):
         yield value
     elif isinstance(value, list | tuple):
@@ -184,7 +184,7 @@ def arrays_in(value: object) -> Iterator[DeviceArray]:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one of Python's numbers (or NumPy's float64, which is a float too: `_plain` refuses it)."""
+    """Return True for one of Python's numbers (or NumPy's float64, a float too: `_plain` refuses it)."""
     return isinstance(value, bool | int | float | complex)
 
 
@@ -231,7 +231,7 @@ for _name in "sum mean max min argmax any all dot reshape transpose astype copy 
 
 
 def _from_numpy(name: str) -> Callable[..., DeviceArray]:
-    """NumPy's function on device arrays."""
+    """Make NumPy's function work on device arrays."""
 
     def call(*arguments: Any, **named: Any) -> DeviceArray:
         if arguments and isinstance(arguments[0], list | tuple) and name in JOINING:

@@ -11,7 +11,7 @@ import numpy as np
 
 
 def arrays(values: Any) -> Iterator[np.ndarray]:
-    """All arrays in values, of Tensors too."""
+    """Yield all arrays in values, of Tensors too."""
     for value in values.values() if isinstance(values, dict) else values:
         if isinstance(value, np.ndarray):
             yield value
@@ -32,13 +32,13 @@ def _is_float(a: np.ndarray) -> bool:
 
 
 def _size(a: np.ndarray) -> float:
-    """The largest magnitude of what is finite."""
+    """Return the largest finite magnitude."""
     finite = np.abs(a[np.isfinite(a)]) if _is_float(a) else a[:0]
     return float(finite.max(initial=0.0))
 
 
 def _is_padded_first(a: np.ndarray) -> bool:
-    """Whether a row of labels or of a mask begins with padding (-100, or 0 where there are but 0 and 1)."""
+    """Return True if a row of labels or of a mask begins with padding (-100, or 0 if there are but 0 and 1)."""
     if a.dtype.kind not in "biu" or a.ndim < 2 or not a.size:
         return False
     return bool((a[..., 0] == -100).any() or (set(np.unique(a)) <= {0, 1} and (a[..., 0] == 0).any()))

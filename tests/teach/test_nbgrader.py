@@ -135,7 +135,7 @@ def students(lesson: Lesson) -> tuple:
 def course(tmp_path_factory) -> Course:
     home = tmp_path_factory.mktemp("home")
     (home / "private").mkdir()
-    (home / "private" / "08.py").write_text(PRIVATE)
+    (home / "private" / "08_lora.py").write_text(PRIVATE)
     environment = environment_in(home)
     folders = {lesson.name: tmp_path_factory.mktemp("teacher") / "course" for lesson in LESSONS}
 

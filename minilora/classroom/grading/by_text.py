@@ -44,7 +44,7 @@ METADATA = {
 
 
 class HandedIn(NotebookExporter):
-    """Reads a student's notebook. What is none is one without answers, and says so on its page."""
+    """Exporter that reads a student's notebook; a file that is none gives a page that says so."""
 
     def __init__(self, *arguments: Any, **named: Any):
         super().__init__(*arguments, **named)
@@ -68,7 +68,7 @@ class HandedIn(NotebookExporter):
 
 
 def read_cells(path: Path) -> list[tuple[str, str, str]]:
-    """("code" or "markdown", text, the id that nbgrader gave it) of each cell of a file that anybody may have made.
+    """Read of each cell ("code" or "markdown", text, the id that nbgrader gave it), whoever made the file.
 
     Raises MiniloraError where it is no notebook of a size that people write.
     """
@@ -95,7 +95,7 @@ def _cell(cell: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def with_teachers_marks(found: list[tuple[str, str, str]], page: Any) -> list:
-    """A notebook's cells, those that are the teacher's marked and locked ones as the gradebook has them.
+    """Return a notebook's cells; the teacher's marked and locked ones are as the gradebook has them.
 
     Of several with one id the last is it. A test that is missing comes back before the next cell that is still there,
     else at the end.
@@ -135,22 +135,22 @@ def with_teachers_marks(found: list[tuple[str, str, str]], page: Any) -> list:
 
 
 def is_test(marks: dict[str, Any]) -> bool:
-    """Whether a cell with these marks of nbgrader's is graded by a check."""
+    """Return True if a cell with these marks of nbgrader's is graded by a check."""
     return bool(marks.get("grade")) and not marks.get("solution")
 
 
 def failed(report: str) -> Any:
-    """The output of a cell that gets no points."""
+    """Make the output of a cell that gets no points."""
     return v4.new_output("error", ename="NotPassed", evalue="", traceback=report.splitlines())
 
 
 def safe_html(text: str) -> str:
-    """The HTML of Markdown, without scripts: who marks a student's page may set marks, and a script in it could."""
+    """Make HTML of Markdown, without scripts: one in a student's page could set marks as its reader can."""
     return bleach.clean(markdown2html(text), tags={*bleach.ALLOWED_TAGS, *TAGS}, attributes=ATTRIBUTES)
 
 
 class GradeByText(NbGraderPreprocessor):
-    """Gives each test cell its output. A preprocessor that is no NbGraderPreprocessor would be off by default."""
+    """Preprocessor that gives each test cell its output. One that is no NbGraderPreprocessor is off by default."""
 
     seconds = Float(SECONDS, help="Seconds of processor time for a task, and once for all cells.").tag(config=True)
 
@@ -189,12 +189,12 @@ class GradeByText(NbGraderPreprocessor):
 
 @cache
 def lesson_of(word: str) -> Lesson:
-    """See `find_lesson`; what a lesson has read is kept."""
+    """Find a lesson; what it has read is kept."""
     return find_lesson(word)
 
 
 def calls_of(text: str) -> list[tuple[str, str, int]]:
-    """("task" or "hidden", lesson, number) of each call of nbcheck in a cell; none where it has other lines."""
+    """Return ("task" or "hidden", lesson, number) of each call of nbcheck in a cell; none if it has other lines."""
     if not is_check(text.splitlines()):
         return []
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
@@ -202,7 +202,7 @@ def calls_of(text: str) -> list[tuple[str, str, int]]:
 
 
 def find_endless(cells: list[tuple[int, str]], lesson: Lesson, sandbox: Sandbox) -> dict[int, str]:
-    """Cells (number, text) that do not come to their end, or ask for too much memory: number -> what is said of it.
+    """Find cells (number, text) that do not come to their end, or ask for too much memory: {number: why}.
 
     All are run together, and again without the one that failed, for half of the time that is left of a task's. When
     that is used up, what follows is left out too.

@@ -32,13 +32,13 @@ from minilora.train import methods
 
 @dataclass(frozen=True, kw_only=True)
 class StudentCode(Own):
-    """With the submission, so that errors can say where in it they arose."""
+    """Own code with its submission, so that errors can say where in it they arose."""
 
     submission: Submission
 
 
 def load_student_code(file: str) -> StudentCode:
-    """The parts of the demo that the file has an answer for.
+    """Return the parts of the demo that the file has an answer for.
 
     Raises MiniloraError, in one line, for a file that cannot be read, that is of no lesson with a part in the demo, or
     whose tasks do not all pass.
@@ -61,7 +61,7 @@ def load_student_code(file: str) -> StudentCode:
 
 @contextmanager
 def errors_named(own: StudentCode) -> Iterator[None]:
-    """What the student's code raises becomes a MiniloraError that names its line."""
+    """Turn what the student's code raises into a MiniloraError that names its line."""
     try:
         yield
     except Exception as error:
@@ -78,7 +78,7 @@ def errors_named(own: StudentCode) -> Iterator[None]:
 
 
 def _read(path: Path) -> tuple[Lesson, Submission]:
-    """The lesson that the file is an exercise of: by its folder, or else by the names that it defines."""
+    """Find the lesson that the file is an exercise of: by its folder, or else by the names that it defines."""
     lessons = all_lessons()
     taking_part = [lesson for number in PARTS for lesson in lessons if lesson.number == number]
     names = ", ".join(sorted(lesson.name for lesson in taking_part))

@@ -185,7 +185,7 @@ def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | 
 
 
 def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
-    """How the calls of the lesson's functions and of its driver's are shown: what is called, and its parameters."""
+    """Return {function of the lesson or its driver: (how its call is shown, its parameters)}."""
     found = {
         node.name: (node.name, [a.arg for a in node.args.args])
         for node in lesson.source.tree.body

@@ -59,7 +59,7 @@ def _check(word: str, number: int, course: Path | None = None) -> None:
 
 
 def task_of(lesson: Lesson, number: int, course: Path | None = None) -> Task:
-    """A lesson's own check of a task; of a course, the teacher's private one. Raises MiniloraError."""
+    """Find a lesson's own check of a task; of a course, the teacher's private one. Raises MiniloraError."""
     tasks = lesson.tasks if course is None else lesson.private_tasks(course / HIDDEN / f"{lesson.name}.py")
     for task in tasks:
         if task.number == number:
@@ -90,7 +90,7 @@ _notes: dict[int, tuple[str | None, bool]] = {}  # number of a run -> (the cell'
 
 
 def _note(result: Any) -> None:
-    """IPython calls this after each cell that was run."""
+    """Note a cell that was run; IPython calls this."""
     _notes[result.execution_count] = (result.info.cell_id, isinstance(result.error_in_exec, KeyboardInterrupt))
 
 
@@ -99,7 +99,7 @@ def _was_one_interrupted() -> bool:
 
 
 def _cells_run() -> list[tuple[int, str]]:
-    """(number, text) of the cells that this kernel has run: of one that was run again, the last text."""
+    """Return (number, text) of the cells that this kernel has run: of one that was run again, the last text."""
     latest: dict[int | str, tuple[int, str]] = {}
     shell = _shell()
     for number, text in enumerate(shell.history_manager.input_hist_raw if shell else ()):
@@ -111,7 +111,7 @@ def _cells_run() -> list[tuple[int, str]]:
 
 
 def _shell() -> Any:
-    """IPython's shell; None outside a notebook."""
+    """Return IPython's shell; None outside a notebook."""
     ipython = sys.modules.get("IPython")  # a kernel has it
     return None if ipython is None else ipython.get_ipython()
 

@@ -61,22 +61,22 @@ class Submission:
         self.defined = dict(_defined(self.tree.body))
 
     def place(self, line: int) -> str:
-        """What a line of the source is called in the file that the student sees."""
+        """Name a line of the source as the student knows it."""
         for number, first in reversed(self._cells):
             if line >= first:
                 return f"cell {number}, line {line - first + 1}"
         return f"line {line}"
 
     def cell_at(self, line: int) -> int:
-        """Of a notebook, the number of the cell that a line of the source is from."""
+        """Return the number of the notebook's cell that a line of the source is from."""
         return int(self.place(line).removeprefix("cell ").partition(",")[0].strip("[]"))
 
     def missing(self, task: int) -> list[str]:
-        """The names that a task asks for and the file does not define."""
+        """Return the names that a task asks for and the file does not define."""
         return [name for name in self.lesson.source.names(task) if name not in self.defined]
 
     def _cells_of(self, text: str) -> list[tuple[int | str, str]]:
-        """(number, code) of a notebook's code cells."""
+        """Return (number, code) of a notebook's code cells."""
         try:
             cells: list[tuple[int | str, str]] = [
                 (number, "".join(cell["source"]))
@@ -98,7 +98,7 @@ class Submission:
         return "\n".join(lines) + "\n"
 
     def _with_named_stubs(self) -> str:
-        """The source with the lesson's own messages in nbgrader's stubs, so that a gap is known by its task."""
+        """Put the lesson's own messages into nbgrader's stubs, so that a gap is known by its task."""
         lines, source = self.source.split("\n"), self.lesson.source
         gaps = {gap.where: gap for gap in source.gaps}
         for name, node in functions(self.tree):
@@ -123,7 +123,7 @@ class Submission:
             )
 
     def _check_names(self, names: list[str]) -> None:
-        """Whether those of the names that are defined look as the lesson's do, and none is misspelled."""
+        """Raise MiniloraError if a name is misspelled, or defined with other arguments than the lesson's."""
         asked = {name: node for name, node in _defined(self.lesson.source.tree.body) if name in names}
         others = [name for name in self.defined if name not in _names_of(self.lesson)]
         if near := _near([name for name in asked if name not in self.defined], others):
@@ -153,7 +153,7 @@ class Submission:
                 )
 
     def forbidden(self, task: int) -> tuple[int, str] | None:
-        """(line, name) of the first use of a part of minilora that the lesson does not open, or of its solution.
+        """Find the first use of a part of minilora that the lesson does not open, or of its solution: (line, name).
 
         What the functions of other tasks use is theirs alone.
         """
@@ -216,7 +216,7 @@ def _read(path: Path, shown: str) -> str:
 
 
 def _shorter(path: Path) -> str:
-    """From the current folder, where it is below that; the end of a long one."""
+    """Shorten a path: from the current folder, if it is below that; the end of a long one."""
     try:
         text = str(path.resolve().relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -226,7 +226,7 @@ def _shorter(path: Path) -> str:
 
 
 def _as_python(code: str) -> list[str]:
-    """A cell's lines with `pass` for what only IPython reads; none where it is in another language."""
+    """Return a cell's lines with `pass` for what only IPython reads; none if it is in another language."""
     lines = code.splitlines()
     for i, line in enumerate(lines):
         if MAGIC.match(line):
@@ -241,7 +241,7 @@ def _as_python(code: str) -> list[str]:
 
 
 def is_check(lines: list[str]) -> bool:
-    """Whether a cell does nothing but check: calls of `nbcheck`, which are no part of the answer."""
+    """Return True if a cell does nothing but call `nbcheck`, which is no part of the answer."""
     text = "\n".join(lines)
     tree = _parsed(text) if "nbcheck" in text else None
     try:
@@ -266,7 +266,7 @@ def _names_of(lesson: Lesson) -> list[str]:
 
 
 def _defined(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
-    """(name, node) of what the top of a file binds, also inside if, try and with."""
+    """Yield (name, node) of what the top of a file binds, also inside if, try and with."""
     for node in statements:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name, node
@@ -281,14 +281,14 @@ def _defined(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def _counts(arguments: ast.arguments) -> tuple[float, float]:
-    """Fewest and most positional arguments that a function takes."""
+    """Return the fewest and most positional arguments that a function takes."""
     most = len(arguments.posonlyargs) + len(arguments.args)
     is_one_named = any(default is None for default in arguments.kw_defaults)  # and then none will do
     return inf if is_one_named else most - len(arguments.defaults), inf if arguments.vararg else most
 
 
 def _near(wanted: list[str], given: list[str]) -> tuple[str, str] | None:
-    """(a wanted name, the given one that looks like it)."""
+    """Return (a wanted name, another that looks like it)."""
     for name in wanted:
         if close := get_close_matches(name, given, n=1, cutoff=0.75):
             return name, close[0]

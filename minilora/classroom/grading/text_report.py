@@ -19,7 +19,7 @@ def lesson_report(
     file: str = "",
     chosen: int | None = None,
 ) -> str:
-    """One lesson: a line a task, what went wrong, and so many hints; for which task, see `hints_for`.
+    """Report a lesson: a line a task, what went wrong, and so many hints; for which task, see `hints_for`.
 
     file: what the command for the next hint ends in (" --file answer.py") where that is not the lesson's exercise.
     """
@@ -46,13 +46,13 @@ def lesson_report(
 
 
 def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
-    """The chosen task, else the first that is not right, and its hints; (0, ()) where all are."""
+    """Return the chosen task, else the first that is not right, and its hints; (0, ()) if all are."""
     number = chosen or next((result.task for result in results if result.verdict not in SHARE), 0)
     return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 
 
 def task_report(result: Result, held: Sequence[str]) -> str:
-    """One task alone."""
+    """Report one task alone."""
     return "\n".join([*_task_lines(result), limits_line(held)])
 
 
@@ -86,7 +86,7 @@ def _verdict(result: Result) -> str:
 
 
 def summary(results: list[Result], is_brief: bool = False) -> str:
-    """ "passed 3 of 6, 1 more right given task 2: task 2 failed"; in brief, without what is given."""
+    """Say "passed 3 of 6, 1 more right given task 2: task 2 failed"; in brief, without what is given."""
     text = f"passed {sum(result.verdict == PASSED for result in results)} of {len(results)}"
     if all(result.verdict == NOT_STARTED for result in results):
         return NOT_STARTED
@@ -97,7 +97,7 @@ def summary(results: list[Result], is_brief: bool = False) -> str:
 
 
 def _wrapped(label: str, text: str, margin: int) -> list[str]:
-    """Lines of `text` behind a label, folded at the width of the page; control characters are made visible."""
+    """Fold `text` behind a label at the width of the page; control characters are made visible."""
     text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
     out = []
     for line in text.split("\n"):

@@ -101,7 +101,7 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True)
 class promise:  # noqa: N801 (reads as a word in checks.py)
-    """What a function's docstring promises beyond, or short of, what every function owes; see `tests/saboteurs`.
+    """Promise of a docstring beyond, or short of, what every function owes; see `tests/saboteurs`.
 
     changes: it may change its arguments; shares: its result may share memory with them, or with another result;
     switches: it may leave a model in another mode.
@@ -127,7 +127,7 @@ class Run:
     searched: Failure | None = None  # what a search found
 
     def worst(self, failure: Failure | None) -> Failure | None:
-        """Of what the check came to, a neglected duty and what a search found: what says most about the cause."""
+        """Choose the failure that says most about the cause: the check's, a neglected duty, or a search's."""
         if self.searched is not None and self.searched.is_state:
             return self.searched
         cause = self.searched.cause if self.searched is not None else ""
@@ -184,7 +184,7 @@ class Function:
 
 
 def _breach(facts: dict[str, Any], call: "_Call") -> Failure:
-    """A neglected duty, for a report."""
+    """Describe a neglected duty, for a report."""
     function, name = escape(facts["function"], 60), escape(facts["name"], 60)
     match facts["duty"]:
         case "shares":
@@ -237,14 +237,14 @@ class _Call:
 
 
 class Answer:
-    """What a call gave. `value` is it as plain values; [key] is a part of it; raw: the value, or a Raised."""
+    """Result of a call. `value`: as plain values; [key]: a part of it; raw: the value, or a Raised."""
 
     def __init__(self, raw: object, call: _Call, part: str = ""):
         self.raw, self._call, self._part = raw, call, part
 
     @property
     def value(self) -> object:
-        """Raises Failure where the call raised an exception."""
+        """Raises Failure if the call raised an exception."""
         self.returns()
         return self.raw
 
@@ -255,13 +255,13 @@ class Answer:
         self.fail(f"something with a part {key!r}", "The result has other parts than those that were asked for.")
 
     def returns(self, instead: dict[str, raised] | None = None) -> None:
-        """The call raised nothing; `instead` has hints for what it may raise."""
+        """Fail if the call raised; `instead` has hints for what it may raise."""
         if isinstance(self.raw, Raised):
             hint = next((hint for hint, wrong in (instead or {}).items() if wrong.fits(self.raw)), None)
             self.fail("a result", hint or _why(self.raw), is_known=hint is not None)
 
     def equals(self, expected: object, instead: dict[str, object] | None = None, tolerance: float = TOLERANCE) -> None:
-        """Within tolerance; shapes are exact, dtypes are free. `expected` may be raised(...)."""
+        """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...)."""
         if isinstance(expected, raised):
             if expected.fits(self.raw):
                 return
@@ -282,7 +282,7 @@ class Answer:
     def holds(
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
     ) -> None:
-        """condition(value) is true. expected: what it asks, in words."""
+        """Fail if condition(value) is not true. expected: what it asks, in words."""
         self.returns({known: wrong for known, wrong in (instead or {}).items() if isinstance(wrong, raised)})
         if _true_of(condition, self.raw):
             return
@@ -304,7 +304,7 @@ class Answer:
 
 
 def _why(exception: Raised) -> str:
-    """A hint for an exception that no check foresaw."""
+    """Make a hint for an exception that no check foresaw."""
     if exception.types[0] == "AttributeError":
         return f"Something that is asked for is not there: {escape(exception.message, 100)}."
     if exception.types[0] == "ModuleNotFoundError" and exception.line is None:
@@ -314,7 +314,7 @@ def _why(exception: Raised) -> str:
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:
-    """A value of a form that the condition did not reckon with does not hold."""
+    """Evaluate the condition; a value of a form that it did not expect does not hold."""
     try:
         return bool(condition(value))
     except UNEXPECTED_VALUE_ERRORS:
@@ -322,7 +322,7 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
 
 
 def difference(expected: Any, got: Any, tolerance: float) -> str | None:
-    """What is other, in a sentence; None where nothing is."""
+    """Say in a sentence what differs; None if nothing does."""
     if isinstance(expected, list) and _is_ragged(expected):
         expected = tuple(expected)
     if isinstance(expected, dict):
@@ -355,7 +355,7 @@ def difference(expected: Any, got: Any, tolerance: float) -> str | None:
 
 
 def _is_ragged(values: list) -> bool:
-    """Whether they have different shapes, so that they make no array."""
+    """Return True if they have different shapes, so that they make no array."""
     try:
         np.asarray(values)
     except ValueError:
@@ -397,7 +397,7 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
 
 
 def show_value(value: object) -> str:
-    """Small arrays in full (masks up to a larger size), large ones by shape and first elements."""
+    """Show small arrays in full (masks up to a larger size), large ones by shape and first elements."""
     if isinstance(value, np.ndarray) and value.ndim:
         if value.size <= (32 if value.dtype == bool else 16):
             return np.array2string(value, precision=4, suppress_small=True, max_line_width=60)
@@ -420,6 +420,6 @@ def _in_one_line(value: object) -> str:
 
 
 def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Normal numbers with one decimal, none of them zero: easy to read in a report, and no mistake hides there."""
+    """Draw normal numbers with one decimal, none of them zero: easy to read, and no mistake hides there."""
     rounded = np.round(rng.standard_normal(shape), 1)
     return np.where(rounded == 0, 0.1, rounded)

@@ -31,7 +31,7 @@ class Lesson:
 
     @cached_property
     def title(self) -> str:
-        """From the reading: "# 08 LoRA: a small update" gives "LoRA: a small update"."""
+        """Read the title: "# 08 LoRA: a small update" in the reading gives "LoRA: a small update"."""
         text = (self.folder / "README.md").read_text(encoding="utf-8")
         found = re.search(r"^# \d\d (.+)$", text, re.MULTILINE)
         return found[1].strip() if found else self.name[3:].replace("_", " ")
@@ -50,25 +50,25 @@ class Lesson:
 
     @cached_property
     def driver(self) -> str:
-        """The text of driver.py, which runs beside the student's code; empty if there is none."""
+        """Read driver.py, which runs beside the student's code; empty if there is none."""
         path = self.folder / "driver.py"
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     @property
     def readings(self) -> dict[str, Path]:
-        """What a student reads: pages and their pictures, by their path in the lesson's folder."""
+        """Return {path in the lesson's folder: file} of the pages that a student reads, and their pictures."""
         pages = [path for path in self.folder.glob("*.md") if path.name != "teaching.md"]
         files = sorted([*pages, *self.folder.glob("pictures/*.*")])
         return {path.relative_to(self.folder).as_posix(): path for path in files}
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """The dotted names of minilora that an exercise may use."""
+        """Return the dotted names of minilora that an exercise may use."""
         return tuple(self.checks.USES)
 
     @property
     def promises(self) -> dict[str, promise]:
-        """Of functions and "Class.method"s, where they differ from what every function owes."""
+        """Return {function or "Class.method": how it differs from what every function owes}."""
         return getattr(self.checks, "PROMISES", {})
 
     @cached_property
@@ -77,7 +77,7 @@ class Lesson:
 
     @property
     def tasks(self) -> list[Task]:
-        """In order. Raises MiniloraError where checks.py and solution.py have different ones."""
+        """Return the tasks in order. Raises MiniloraError if checks.py and solution.py have different ones."""
         found = _tasks_in(self.checks)
         numbers = [task.number for task in found]
         if numbers != sorted(self.source.titles):
@@ -85,7 +85,7 @@ class Lesson:
         return found
 
     def private_tasks(self, path: Path) -> list[Task]:
-        """The checks in a teacher's file, written like checks.py. Raises MiniloraError."""
+        """Read the checks in a teacher's file, written like checks.py. Raises MiniloraError."""
         shown = escape(str(path))
         try:
             found = _tasks_in(self._run(str(path)))
@@ -131,13 +131,13 @@ def lessons_folder() -> Path:
 
 
 def all_lessons() -> list[Lesson]:
-    """In order of their numbers."""
+    """Return the lessons in order of their numbers."""
     folders = [folder for folder in lessons_folder().iterdir() if NAME.fullmatch(folder.name)]
     return [Lesson(folder) for folder in sorted(folders) if (folder / "solution.py").is_file()]
 
 
 def find_lesson(word: str) -> Lesson:
-    """By number ("8", "08"), name ("lora") or folder name. Raises MiniloraError that lists what there is."""
+    """Find a lesson by number ("8", "08"), name ("lora") or folder. Raises MiniloraError that lists what there is."""
     lessons = all_lessons()
     names = {name: lesson for lesson in lessons for name in (lesson.name, lesson.name[3:], lesson.name[:2])}
     key = Path(word).name.lower()
@@ -149,7 +149,7 @@ def find_lesson(word: str) -> Lesson:
 
 
 def chosen_lessons(words: str | None) -> list[Lesson]:
-    """What --lessons names, with commas, each once; None: all. Raises MiniloraError."""
+    """Return the lessons that --lessons names, each once; None: all. Raises MiniloraError."""
     if words is None:
         return all_lessons()
     found = {(lesson := find_lesson(word.strip())).name: lesson for word in words.split(",") if word.strip()}

@@ -48,7 +48,7 @@ Example = tuple[str, Sequence[Any], Sequence[Any]]  # the layout of arrays, argu
 
 
 class Draws:
-    """What `inputs` draws from. Sizes and choices shrink to the first; values are others in the second call."""
+    """Source that `inputs` draws from. Sizes and choices shrink to the first; values are others in the second call."""
 
     def __init__(self, choose: Callable[[int], int], twin_of: "Draws | None" = None):
         self._choose, self._twin_of = choose, twin_of
@@ -58,27 +58,27 @@ class Draws:
         self.dtype = self.choice("float64", "float32")  # of `array`, where it does not say another
 
     def choice(self, *options: Any) -> Any:
-        """One of them, the same in both calls."""
+        """Draw one of them, the same in both calls."""
         twin = self._twin_of
         self._drawn.append(twin._drawn[len(self._drawn)] if twin else options[self._choose(len(options))])
         return self._drawn[-1]
 
     def size(self, least: int = 1, most: int = 4) -> int:
-        """least … most, the same in both calls."""
+        """Draw from least to most, the same in both calls."""
         return self.choice(*range(least, most + 1))
 
     def shape(self, axes: tuple[int, ...], least: int = 1, most: int = 3) -> tuple[int, ...]:
-        """Leading axes: so many as one of `axes` says, each least … most long."""
+        """Draw leading axes: as many as one of `axes` says, each from least to most long."""
         return tuple([self.size(least, most) for _ in range(self.choice(*axes))])
 
     def number(self, *options: float) -> Any:
-        """One of them, another one in the second call."""
+        """Draw one of them, another one in the second call."""
         chosen = self.choice(*options)
         others = [x for x in options if x != chosen]
         return chosen if self._twin_of is None or not others else others[self._rng.integers(len(others))]
 
     def array(self, *shape: int, kinds: Sequence[str] = KINDS, dtype: str | None = None) -> np.ndarray:
-        """Numbers with one decimal; ties: of two values; zeros: half of them; large: to ±1000; tiny: to ±1e-4."""
+        """Draw numbers with one decimal; ties: two values; zeros: half of them; large: to ±1000; tiny: to ±1e-4."""
         kind = self.choice(*kinds)
         array = np.round(self._rng.standard_normal(shape), 1)
         array = np.where(array == 0, 0.1, array)
@@ -91,24 +91,24 @@ class Draws:
         return np.asarray(array).astype(dtype or self.dtype)
 
     def whole(self, *shape: int, below: int, least: int = 0, dtype: str = "int64") -> np.ndarray:
-        """Whole numbers least … below - 1."""
+        """Draw whole numbers from least to below - 1."""
         return self._rng.integers(least, below, shape).astype(dtype)
 
     def eighths(self, *shape: int) -> np.ndarray:
-        """Multiples of 1/8 to ±1, of 128 or of 2⁻¹⁴: sums of a few are the same in any order, to the last bit."""
+        """Draw multiples of 1/8 to ±1, of 128 or of 2⁻¹⁴: sums of a few are the same in any order, to the last bit."""
         scale = self.choice(0.125, 128.0, 2.0**-14)
         return (self._rng.integers(-8, 9, shape) * scale).astype(self.dtype)
 
     def mask(self, *shape: int) -> np.ndarray:
-        """Booleans."""
+        """Draw booleans."""
         return self._rng.integers(0, 2, shape).astype(bool)
 
     def shuffled(self, items: Sequence[Any]) -> list[Any]:
-        """The items in another order in each call."""
+        """Return the items in another order in each call."""
         return [items[i] for i in self._rng.permutation(len(items))]
 
     def twin(self) -> "Draws":
-        """The same sizes and choices, other values."""
+        """Return draws of the same sizes and choices, and other values."""
         return Draws(self._choose, self)
 
 
@@ -162,7 +162,7 @@ class _Choices:
         return index
 
     def fail(self, example: "Asked") -> bool:
-        """Whether the example raises Failure on them."""
+        """Return True if the example raises Failure on them."""
         try:
             example(self)
         except Failure:
@@ -209,7 +209,7 @@ class _Found:
 
 @dataclass
 class _Search:
-    """One search; for what it is given, see `search`."""
+    """One search; for its fields, see `search`."""
 
     function: Function
     inputs: Inputs
@@ -240,7 +240,7 @@ class _Search:
         return layout, arguments, tuple(self.inputs(twin))
 
     def failure(self, arguments: Sequence[Any], layout: str) -> Failure | None:
-        """How the function's answer differs from the solution's; None where it does not."""
+        """Compare the function's answer with the solution's; None if they agree."""
         expected, answer = self.expected(arguments), self.answer(arguments, layout)
         if self.function.run.breach is not None:
             return self.function.run.breach
@@ -282,7 +282,7 @@ class _Search:
     # What a difference depends on
 
     def explained(self, examples: int) -> Failure:
-        """The smallest difference, with what can be said about its cause."""
+        """Return the smallest difference, with what can be said about its cause."""
         found = self.found
         assert found is not None
         if self.function.run.breach is not None:
@@ -297,17 +297,17 @@ class _Search:
         return found.failure
 
     def _fresh(self) -> None:
-        """A child of its own for what follows, where nothing has been called yet."""
+        """Begin a session of its own for what follows, in which nothing has been called yet."""
         self.function.run.session = self.function.run.session.again()
 
     def _others(self, arguments: Sequence[Any], twin: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
-        """(an argument's name, the arguments with another value of it)."""
+        """Yield (an argument's name, the arguments with another value of it)."""
         for i, name in enumerate(self.function.parameters[: len(arguments)]):
             if not _same(arguments[i], twin[i]):
                 yield name, [*arguments[:i], twin[i], *arguments[i + 1 :]]
 
     def _state(self, found: _Found) -> str:
-        """What to say where the same call is answered right when it comes first."""
+        """Say so if the same call is answered right when it comes first."""
         self._fresh()
         if failure := self.failure(found.twin if found.call == 1 else found.arguments, found.layout):
             found.failure = failure
@@ -319,7 +319,7 @@ class _Search:
         return "Right as the first call, wrong after others: something is kept from one call to the next."
 
     def _ignored(self, found: _Found) -> str:
-        """What to say where an argument makes no difference, and should; not where small numbers hide it here."""
+        """Name an argument that makes no difference, and should; not one that small numbers hide here."""
         self._fresh()
         effects = self._effects(found.layout, found.arguments, found.twin)
         names, heeded = [name for name, has in effects.items() if not has], set[str]()
@@ -332,7 +332,7 @@ class _Search:
         return ignored and f"Another value of {ignored} makes no difference to the result, and it should."
 
     def _effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
-        """For each argument that should make a difference, whether it does."""
+        """Tell for each argument that should make a difference if it does."""
         expected, got = self.expected(arguments), self.answer(arguments, layout).raw
         if isinstance(got, Raised) or isinstance(expected, raised) or _lacks(got, expected):
             return {}
@@ -344,7 +344,7 @@ class _Search:
         return effects
 
     def _property(self, examples: int) -> str:
-        """What all inputs that are answered wrong have, and few of the others."""
+        """Name a property of all inputs that are answered wrong, and of few others."""
         drawn: list[Example] = []
         _try_each(lambda choices: drawn.append(self._drawn(choices)), examples)
         calls: list[tuple[Sequence[Any], str]] = []
@@ -389,7 +389,7 @@ _Tag = tuple[str, str]  # an argument ("": any of them), and the name of a prope
 
 
 def _form(expected: Any, got: Any, dtypes: bool) -> str:
-    """What is wrong with the kind of a result, whatever its values."""
+    """Say if a result is of the wrong kind, whatever its values."""
     if dtypes and isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
         return f"An array was asked for; this is a {type(got).__name__}."
     if dtypes and isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
@@ -402,7 +402,7 @@ def _form(expected: Any, got: Any, dtypes: bool) -> str:
 
 
 def _lacks(got: Any, expected: Any) -> bool:
-    """Whether a result lacks a part, or is no numbers at all: then no argument makes a difference to it."""
+    """Return True if a result lacks a part, or has no numbers at all: then no argument makes a difference to it."""
     if isinstance(got, dict) and isinstance(expected, dict):
         return any(_lacks(value, expected.get(key)) for key, value in got.items())
     is_number = isinstance(got, (float, np.ndarray)) and np.size(got) > 0

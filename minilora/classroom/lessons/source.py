@@ -70,20 +70,20 @@ class Source:
         return gaps
 
     def stub(self, gap: Gap) -> str:
-        """The message that stands in a gap of exercise.py."""
+        """Return the message that stands in a gap of exercise.py."""
         return f"{stub_start(self.number, gap.task)}: {gap.title}"
 
     def stub_line(self, gap: Gap) -> str:
         return f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'
 
     def exercise(self) -> str:
-        """The text of exercise.py."""
+        """Make the text of exercise.py."""
         command = f"minilora check {self.number:02}"
         note = f"# Made from solution.py by `python -m lessons.build`. Write here, then: {command}\n"
         return note + self.filled(lambda gap: [self.stub_line(gap)])
 
     def filled(self, lines: Callable[[Gap], list[str]]) -> str:
-        """The text of solution.py with other lines in its gaps."""
+        """Make the text of solution.py with other lines in its gaps."""
         out, at = list[str](), 0
         for gap in self.gaps:
             out += self.lines[at : gap.first - 1] + lines(gap)
@@ -99,7 +99,7 @@ class Source:
         }
 
     def parts(self, task: int) -> str:
-        """The text of the solution's functions in which a task has gaps; of a class, its methods with gaps alone."""
+        """Return the text of the functions in which a task has gaps; of a class, of its methods with gaps alone."""
         places, nodes = {gap.where for gap in self.gaps if gap.task == task}, list[ast.stmt]()
         for node in self.tree.body:
             if isinstance(node, ast.ClassDef):
@@ -110,17 +110,17 @@ class Source:
         return "\n".join(ast.unparse(ast.fix_missing_locations(node)) for node in nodes) + "\n"
 
     def names(self, task: int) -> list[str]:
-        """The functions and classes, at the top of the file, that a task asks for."""
+        """Return the functions and classes, at the top of the file, that a task asks for."""
         return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if gap.task == task))
 
 
 def stub_start(number: int, task: int) -> str:
-    """How the message of a gap begins: this is how the checker tells a task that was not started."""
+    """Return the beginning of a gap's message, by which the checker tells a task that was not started."""
     return f"lesson {number:02}, task {task}"
 
 
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """(dotted name, node) of every function, outer ones first."""
+    """Yield (dotted name, node) of every function, outer ones first."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             name = f"{prefix}{node.name}"
@@ -132,7 +132,7 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.Functi
 
 
 def used_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of all that is imported, and of what is taken from it; "a.*" for `from a import *`."""
+    """Yield (line, dotted name) of all that is imported and of its attributes; "a.*" for `from a import *`."""
     aliases = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

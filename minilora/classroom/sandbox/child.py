@@ -97,7 +97,7 @@ class _OnlyUsed:
 
 
 def driver_of(job: dict[str, Any]) -> ModuleType:
-    """The lesson's driver, which may import what the exercise may not."""
+    """Run the lesson's driver, which may import what the exercise may not."""
     driver = ModuleType("driver")
     exec(compile(job["driver"].tobytes(), "driver.py", "exec"), vars(driver))
     return driver
@@ -119,11 +119,11 @@ class Exercise:
 
     @cached_property
     def student(self) -> Any:
-        """The student's module, watched from now on."""
+        """Return the student's module, watched from now on."""
         return self.duties.watched(self.module)
 
     def answer(self, request: dict[str, Any]) -> bytes:
-        """The reply to a call: what it gave or raised, and the first duty that has been neglected."""
+        """Call, and return the reply: the result or exception, and the first duty that has been neglected."""
         arguments = [_laid_out(x, request["layout"]) for x in request["arguments"]]
         try:
             if request["name"] == GIVE:
@@ -143,7 +143,7 @@ class Exercise:
 
 
 def put_in_place(module: ModuleType, text: str) -> None:
-    """Functions, and methods of the module's classes, in place of those of the same names.
+    """Put functions, and methods of the module's classes, in place of those of the same names.
 
     text: of functions, and of classes with nothing but methods. All of them see the module's names, as if they stood in
     its file.
@@ -164,7 +164,7 @@ def put_in_place(module: ModuleType, text: str) -> None:
 
 
 def _laid_out(value: Any, layout: str) -> Any:
-    """The arrays of an argument, "read-only" or "strided": every second element, the last axis slowest in memory."""
+    """Lay out the arrays of an argument: "read-only", or "strided": every second element, the last axis slowest."""
     if isinstance(value, np.ndarray) and layout == "strided" and value.ndim:
         wide = np.zeros((2 * value.shape[-1], *value.shape[:-1]), value.dtype)
         wide[::2] = np.moveaxis(value, -1, 0)
@@ -208,7 +208,7 @@ def run_statements(
 
 
 def _describe(error: BaseException, file: str) -> dict:
-    """An exception in plain values: its type's names, the message, and the last of the student's lines on its way."""
+    """Describe an exception: its type's names, the message, and the last of the student's lines on its way."""
     try:
         message = str(error)[:500]
     except BaseException:  # noqa: BLE001 (the __str__ is the student's, too)
@@ -218,7 +218,7 @@ def _describe(error: BaseException, file: str) -> dict:
 
 
 def line_of(error: BaseException, file: str) -> int | None:
-    """The last line of the file on the way of the exception; None where it was not there."""
+    """Return the last line of the file on the way of the exception; None if there is none."""
     line, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == file:

@@ -40,7 +40,7 @@ class Duties:
         self._depth = 0
 
     def watched(self, student: Any) -> "View":
-        """The student's module with its functions watched; its methods are watched in their classes from now on."""
+        """Return the student's module with its functions watched; methods are watched in their classes from now on."""
         functions = {}
         for name in self.names:
             owner, _, method = name.partition(".")
@@ -136,7 +136,7 @@ class View:
 
 
 def models_in(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, Module]]:
-    """(where, model) of all models in a value: "model", "replicas[1]"."""
+    """Yield (where, model) of all models in a value: "model", "replicas[1]"."""
     if isinstance(value, Module):
         yield place, value
     elif depth < DEEPEST and isinstance(value, (list, tuple, dict)):
@@ -145,18 +145,18 @@ def models_in(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, Mod
 
 
 def modes_of(module: Module) -> dict[str, bool]:
-    """Path -> whether it is in training mode, of a module and all below it."""
+    """Return {path: is it in training mode?} of a module and all below it."""
     return {path: bool(part.training) for path, part in module.named_modules()}
 
 
 def settings_of_numpy() -> dict[str, Any]:
-    """What a function may leave changed for everybody else."""
+    """Return NumPy's settings, which a function may leave changed for everybody else."""
     drawn: Any = np.random.get_state()
     return {"how NumPy warns (np.seterr)": np.geterr(), "NumPy's global generator": (drawn[2], drawn[1][:3].tobytes())}
 
 
 def outline(value: Any, depth: int = 0) -> Any:
-    """What a value holds: keys, items, numbers and text as they are, of other things which object it is."""
+    """Outline a value: keys, items, numbers and text as they are, of other things which object it is."""
     if depth < DEEPEST and isinstance(value, dict):
         return {key: outline(item, depth + 1) for key, item in value.items()}
     if depth < DEEPEST and isinstance(value, (list, tuple)):
@@ -165,7 +165,7 @@ def outline(value: Any, depth: int = 0) -> Any:
 
 
 def first_change(place: str, was: Any, now: Any) -> tuple[str, Any, Any]:
-    """(where, before, after) of the first difference of two outlines."""
+    """Return (where, before, after) of the first difference of two outlines."""
     if isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys():
         key = next(key for key in was if was[key] != now[key])
     elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
@@ -176,7 +176,7 @@ def first_change(place: str, was: Any, now: Any) -> tuple[str, Any, Any]:
 
 
 def arrays_in(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
-    """(where, array) of all arrays in a value: "x" (for a Tensor's, too), "batch['labels']", "state.absmax"."""
+    """Yield (where, array) of all arrays in a value: "x" (a Tensor's, too), "batch['labels']", "state.absmax"."""
     if isinstance(value, np.ndarray):
         yield place, value
     elif isinstance(value, Tensor):

@@ -57,7 +57,7 @@ class RunFailed(Exception):
 
 @dataclass
 class Job:
-    """What a child runs: the student's text, and what the lesson lets it use."""
+    """Text of a student, with what the lesson lets it use."""
 
     source: str
     file: str  # name for messages
@@ -70,7 +70,7 @@ class Job:
     given: str = ""  # text of functions that come in place of the student's once the file has run
 
     def message(self) -> dict[str, Any]:
-        """As it is sent to a child, the texts as arrays of bytes."""
+        """Return it as it is sent to a child, the texts as arrays of bytes."""
         texts = {name: np.frombuffer(getattr(self, name).encode(), "uint8") for name in ("source", "driver")}
         return {**vars(self), **texts, "given": ""}  # so that the file cannot read it while it runs
 
