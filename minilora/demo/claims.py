@@ -28,44 +28,44 @@ class AdaptedResult(Result):
         return next(self.records.of("text", method))["trainable"] or None
 
     def share(self, method: str) -> float | None:
-        """Of the base's parameters."""
+        """Return what trains as a share of the base's parameters."""
         trainable = self.trainable(method)
         return trainable / self.base["total"] if trainable else None
 
     def seconds(self, method: str) -> float | None:
-        """Of training on text."""
+        """Return the seconds of training on text."""
         return self.spread("seconds", "text", method).mean or None
 
     def peak(self, method: str) -> int | None:
-        """The most bytes alive at once in a training step."""
+        """Return the most bytes alive at once in a training step."""
         return self.records.rows.get(("memory", method), {}).get("peak")
 
     def domain(self, method: str) -> Spread:
-        """Bits per character on the domain's held-out text."""
+        """Return bits per character on the domain's held-out text."""
         return self.spread("domain", "text", method)
 
     def base_text(self, method: str) -> Spread:
-        """Bits per character on held-out text of what the base was pretrained on."""
+        """Return bits per character on held-out text of what the base was pretrained on."""
         return self.spread("base_text", "text", method)
 
     def forgot(self, method: str) -> float | None:
-        """Bits per character more on the base's own text than the base itself needs."""
+        """Return bits per character more on the base's own text than the base itself needs."""
         return None if method in UNSHARED else self.base_text(method).mean - self.base["base_text"]
 
     def accuracies(self) -> dict[str, dict[int, Spread]]:
-        """Accuracy in percent of each method, by the number of labels per class."""
-        found: dict[str, dict[int, list[float]]] = {method: {} for method in self.on_task}
+        """Return accuracy in percent of each method, by the number of labels per class."""
+        by_method: dict[str, dict[int, list[float]]] = {method: {} for method in self.on_task}
         for row in self.records.of("task"):
             _, method, _, labels = row["key"]
-            found[method].setdefault(labels, []).append(100 * row["accuracy"])
-        return {m: {n: Spread.of(of_method[n]) for n in sorted(of_method)} for m, of_method in found.items()}
+            by_method[method].setdefault(labels, []).append(100 * row["accuracy"])
+        return {m: {n: Spread.of(of_method[n]) for n in sorted(of_method)} for m, of_method in by_method.items()}
 
     def chance(self) -> float:
-        """The percentage of the labelled task that a guess gets right."""
+        """Return the percentage of the labelled task that a guess gets right."""
         return 100 / len(self.records.rows["classes",]["names"])
 
     def spreads_in_words(self) -> str:
-        """What ± means, for the text that the methods were trained on."""
+        """Say what ± means, for the text that the methods were trained on."""
         return seeds_in_words(self.domain(method).count for method in self.methods if method != "base")
 
 
@@ -92,7 +92,7 @@ COLUMNS = (
 
 
 def adaptation_grid(result: AdaptedResult) -> Grid:
-    """What each way to adapt costs, what it learns of the domain and what it forgets of the base's own text."""
+    """Tabulate what each way to adapt costs, learns of the domain and forgets of the base's own text."""
     texts = result.records.rows["texts",]
     domain, base_text = texts["domain"]["name"], texts["base"]["name"]
     return table(
@@ -106,7 +106,7 @@ def adaptation_grid(result: AdaptedResult) -> Grid:
 
 
 def classification_grid(result: AdaptedResult) -> Grid:
-    """Accuracy of each way to learn the labelled task, by the number of labels per class."""
+    """Return accuracy of each way to learn the labelled task, by the number of labels per class."""
     accuracies, task = result.accuracies(), result.records.rows["classes",]
     amounts = sorted({amount for of_method in accuracies.values() for amount in of_method})
     trainable = Column(
@@ -130,48 +130,49 @@ def classification_grid(result: AdaptedResult) -> Grid:
 
 
 def claims(result: AdaptedResult) -> list[str]:
-    """What the numbers say, a sentence each, and each with its numbers.
+    """Return what the numbers say, a sentence each, and each with its numbers.
 
     Two means that lie no further apart than their seeds scatter are called level.
     """
-    said = [*_own(result), *_on_the_domain(result), _forgetting(result), _cost(result), *_labels(result)]
+    sentences = [*_own(result), *_on_the_domain(result), _forgetting(result), _cost(result), *_labels(result)]
     parts = {
         "adaptation": [result.domain(method) for method in result.methods if method != "base"],
         "classification": [one for of_method in result.accuracies().values() for one in of_method.values()],
     }
     single = [part for part, spreads in parts.items() if any(one.count == 1 for one in spreads)]
     if single:
-        said.append(f"In {listed(single)} there was one seed, so no spread is known: a small difference may be chance.")
-    return said
+        chance = "so no spread is known: a small difference may be chance"
+        sentences.append(f"In {listed(single)} there was one seed, {chance}.")
+    return sentences
 
 
 def _own(result: AdaptedResult) -> list[str]:
-    """Whose code ran, and what merging by it did."""
+    """Say whose code ran, and what merging by it did."""
     own = result.settings["own"]
     if not own:
         return []
-    said = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
-    said += [row["compared"] for row in result.records.of("own")]
+    sentences = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
+    sentences += [row["compared"] for row in result.records.of("own")]
     for bits in result.records.of("merged"):
         start = f"Merged by it, {IN_SENTENCES[bits['key'][1]]} reads the domain at {bits['after']:.3f} bits/character"
         is_same = abs(bits["after"] - bits["before"]) < 5e-4
-        said.append(f"{start}, as before." if is_same else f"{start}, where it was {bits['before']:.3f} before.")
-    return said
+        sentences.append(f"{start}, as before." if is_same else f"{start}, where it was {bits['before']:.3f} before.")
+    return sentences
 
 
 def _on_the_domain(result: AdaptedResult) -> list[str]:
-    """The methods from the base beside the base, and training from scratch beside them."""
+    """Return the methods from the base beside the base, and training from scratch beside them."""
     base, scratch = result.domain("base"), result.domain("scratch")
-    said, beside = [], []
+    sentences, beside = [], []
     for method in FROM_THE_BASE:
         one, name = result.domain(method), IN_SENTENCES[method]
-        said.append(
+        sentences.append(
             f"{name[0].upper()}{name[1:]} ends {_comparison(one, base)} the base on the domain "
             f"({one.show(3)} against {base.show(3)} bits/character)."
         )
         beside.append(f"{_comparison(scratch, one)} {name}")
     return [
-        *said,
+        *sentences,
         f"From scratch ends {' and '.join(beside)} on the domain, with the same text and the same limit on steps "
         f"({scratch.show(3)} bits/character).",
     ]
@@ -206,13 +207,13 @@ def _cost(result: AdaptedResult) -> str:
 
 
 def _labels(result: AdaptedResult) -> list[str]:
-    """Accuracy: the base's worth at few and at many labels, in labels, and what a frozen body costs."""
-    methods, said, best = result.accuracies(), [], {}
+    """Say what the base is worth at few and at many labels, in labels, and what a frozen body costs."""
+    methods, sentences, best = result.accuracies(), [], {}
     scratch = methods.pop("scratch")
     for labels, fresh in scratch.items():
         best[labels] = max(methods, key=lambda method: methods[method][labels].mean)
         one = methods[best[labels]][labels]
-        said.append(
+        sentences.append(
             f"With {labels} labels per class, the best from the base ({IN_SENTENCES[best[labels]]}) reaches "
             f"{one.show(1)} % and from scratch {fresh.show(1)} %: {_points(one, fresh)} "
             f"(chance is {result.chance():.1f} %)."
@@ -221,20 +222,20 @@ def _labels(result: AdaptedResult) -> list[str]:
     if few < many:
         one, fresh = methods[best[few]][few], scratch[many]
         verdict = "as well as" if one.overlaps(fresh) else "better than" if one.mean > fresh.mean else "worse than"
-        said.append(
+        sentences.append(
             f"From the base, {few} labels per class do {verdict} {many} from scratch "
             f"({one.show(1)} % against {fresh.show(1)} %)."
         )
     frozen, full = methods["feature-extraction"][many], methods["full"][many]
-    said.append(
+    sentences.append(
         f"With {many} labels per class, feature extraction reaches {frozen.show(1)} % and full "
         f"fine-tuning {full.show(1)} %: {_points(frozen, full)}."
     )
-    return said
+    return sentences
 
 
 def _comparison(one: Spread, other: Spread) -> str:
-    """`8.1 % below`, `23 % above` or `level (within the spread over seeds) with`."""
+    """Return `8.1 % below`, `23 % above` or `level (within the spread over seeds) with`."""
     if one.overlaps(other):
         return "level (within the spread over seeds) with"
     change = one.mean / other.mean - 1

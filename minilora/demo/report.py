@@ -49,8 +49,8 @@ def write_page(content: str, folder: Path | str) -> Path:
     return Path(folder) / PAGE
 
 
-def claims_list(said: list[str]) -> str:
-    items = "\n".join(f"<li>{text(held_together(sentence))}</li>" for sentence in said)
+def claims_list(sentences: list[str]) -> str:
+    items = "\n".join(f"<li>{text(held_together(sentence))}</li>" for sentence in sentences)
     return f"<ul>\n{items}\n</ul>"
 
 
@@ -132,7 +132,7 @@ USES = {"base": "what the base is pretrained on", "domain": "what adaptation see
 
 
 def continuations(result: AdaptedResult) -> dict[str, str]:
-    """What the base and the adapted models write after PROMPT."""
+    """Return what the base and the adapted models write after PROMPT."""
     return {row["key"][1]: row["continuation"] for row in result.records.of("text") if "continuation" in row}
 
 
@@ -165,7 +165,7 @@ def _own_code(own: dict | None) -> str:
 
 
 def _sources(result: AdaptedResult) -> dict[str, str]:
-    """The texts, the reader's code and the seeds that the numbers come from."""
+    """Return the texts, the reader's code and the seeds that the numbers come from."""
     texts, settings = result.records.rows["texts",], result.settings
     facts = {f"{role} text": f"{texts[role]['name']}, SHA-256 {texts[role]['sha256']}" for role in USES}
     if own := settings["own"]:

@@ -158,7 +158,7 @@ def _read_texts(settings: DemoSettings, records: Records, console: Console) -> N
 
 
 def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Path:
-    """The folder of the base to adapt, after one was made in front of the reader."""
+    """Return the folder of the base to adapt, after one was made in front of the reader."""
     base = settings.base
     base_folder, cached = base.cached(settings.seeds[0])
     facts, package = read_json(base_folder / "manifest.json"), None
@@ -214,7 +214,7 @@ class _Story:
         return [*cells, ("classes",), *(("task", m, self.first, n) for m in RATES["task"] for n in amounts)]
 
     def memory(self, method: str) -> dict:
-        """The most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
+        """Return the most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
         lab = self.lab
         model = lab.base() if method == "base" else lab.fresh(method, self.first)
         held = sum(p.data.nbytes for p in model.parameters())
@@ -224,7 +224,7 @@ class _Story:
             return {"peak": peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)}
 
     def text(self, method: str, seed: int) -> dict:
-        """What the base can do, or a model adapted to the domain's text."""
+        """Measure the base, or a model adapted to the domain's text."""
         if method == "base":
             model = self.lab.base()
             counts = {"trainable": 0, "total": recipes.count_parameters(model)[1], "seconds": 0.0}
@@ -245,11 +245,11 @@ class _Story:
         return facts | {"continuation": self.goes_on(model)}
 
     def classes(self) -> dict:
-        """What the labelled task is: its classes, and how many examples the test has."""
+        """Return the classes of the labelled task, and how many examples the test has."""
         return {"names": list(self.lab.task.classes), "test_examples": len(self.lab.test_examples)}
 
     def task(self, method: str, seed: int, labels: int) -> dict:
-        """A classifier trained on so many examples per class."""
+        """Measure a classifier trained on so many examples per class."""
         examples, rate = self.lab.task.few(labels, seed), RATES["task"][method]
         steps = max(self.settings.classify.steps, self.settings.epochs * len(examples) // 32)
         config = replace(self.settings.classify, steps=steps, warmup=steps // 10, peak_lr=rate, seed=seed)
@@ -260,7 +260,7 @@ class _Story:
     # What cells are made of
 
     def quality(self, model: Any) -> dict:
-        """Bits per character on held-out text of the domain, and of what the base was pretrained on."""
+        """Return bits per character on held-out text of the domain, and of what the base was pretrained on."""
         lab = self.lab
         return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
 
