@@ -150,5 +150,5 @@ def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:
 
 
 def median_ratio(above: list[float], below: list[float]) -> float:
-    """The median of the rounds' ratios: what slows the machine in one round slows both sides of it."""
+    """Return the median of the rounds' ratios: what slows the machine in one round slows both sides of it."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))

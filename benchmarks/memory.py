@@ -36,7 +36,7 @@ MODULE = "benchmarks.memory"
 
 
 def make_step(model_name: str, method: str, batch: int, length: int, checkpointing: bool):
-    """The model, its token ids, and a function that does one step."""
+    """Return the model, its token ids, and a function that does one step."""
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
@@ -76,7 +76,7 @@ def counted(model_name: str, method: str, batch: int, length: int) -> dict:
 
 
 def process(model_name: str, method: str, batch: int, length: int, mode: str) -> dict:
-    """The peak of this process after three steps."""
+    """Return the peak of this process after three steps."""
     from minilora.measure.footprint import peak_rss
 
     step = make_step(model_name, method, batch, length, MODES[mode])[-1]  # before a step keeps freed memory
@@ -108,7 +108,7 @@ PARTS = {"counted": counted, "process": process, "seconds": seconds}
 
 
 def planned(model_name: str, method: str, batch: int, length: int) -> tuple[dict[str, float], float]:
-    """The planner's peak, by mode, and its ratio of the seconds."""
+    """Return the planner's peak, by mode, and its ratio of the seconds."""
     from minilora.plan.activations import Step
     from minilora.plan.planner import make_plan
     from minilora.plan.shapes import PRESETS

@@ -82,7 +82,7 @@ ROWS = {
 
 
 def row_of(method: str) -> str:
-    """The row that a method is by default. BitFit's is that of the norms, since a Llama has no biases."""
+    """Return the row that a method is by default. BitFit's is that of the norms, since a Llama has no biases."""
     return {"bottleneck": "pfeiffer", "bitfit": "norms"}.get(method, method)
 
 
@@ -129,7 +129,7 @@ def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: boo
 
 
 def cells_of(settings: ModelSettings) -> list[tuple]:
-    """The keys of what is measured, in this order; searches come with the cells that need them."""
+    """Return the keys of what is measured, in this order; searches come with the cells that need them."""
     cells: list[tuple] = [("base",), ("rate", BASE, 0), *(("prompt", seed) for seed in settings.seeds)]
     for row in settings.rows:
         cells += [("base", row)] * METHODS[ROWS[row].method].is_quantized
@@ -154,7 +154,7 @@ class ModelComparison:
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
 
     def facts(self) -> dict:
-        """What a resumed run must have alike."""
+        """Return what a resumed run must have alike."""
         s = asdict(self.settings)
         del s["rows"], s["seeds"]  # more may be measured later
         if not self.settings.default_rates:
@@ -168,7 +168,7 @@ class ModelComparison:
         return self.quality(self.subject.base if row is None else self.load(row))
 
     def measure_rate(self, row: str, rate: float) -> dict:
-        """A training at a learning rate, or the model as it is, on validation data."""
+        """Return a training at a learning rate, or the model as it is, on validation data."""
         if row == BASE:
             return self.subject.validation(self.subject.base)
         try:
@@ -186,7 +186,7 @@ class ModelComparison:
         return self.subject.prompted(min(losses, key=losses.__getitem__), seed, False)
 
     def rate(self, row: str) -> float:
-        """The learning rate at which a row does best on validation data; or the default."""
+        """Return the learning rate at which a row does best on validation data; or the default."""
 
         def tried(rate: float) -> float | None:
             return self.records.measured(("rate", row, rate), self.measure_rate, row, rate)["loss"]
@@ -212,19 +212,19 @@ class ModelComparison:
         return counts | self.subject.test(model) | self.general.measure(model)
 
     def train(self, row: str, rate: float, seed: int) -> tuple[Any, History]:
-        """A fresh model, trained on the data that the seed draws, without evaluations."""
+        """Return a fresh model, trained on the data that the seed draws, without evaluations."""
         data = self.subject.data(seed)
         model = self.fresh(row, seed, data)
         return model, self.fit(model, row, data, seed=seed, peak_lr=rate, steps=self.subject.steps)
 
     def fresh(self, row: str, seed: int, data: Chats | recipes.Text) -> Any:
-        """A model to train as the row says."""
+        """Return a model to train as the row says."""
         if row == SCRATCH:
             return LlamaForCausalLM(self.config, seed=seed)
         return methods.adapt(self.load(row), *ROWS[row], data.train.ids, seed)
 
     def load(self, row: str) -> Any:
-        """The model as the row's method takes it."""
+        """Return the model as the row's method takes it."""
         method, options = ROWS[row]
         quantization = options.quantization if METHODS[method].is_quantized else None
         return recipes.load_model(self.settings.model, quantization=quantization)[0]
@@ -250,7 +250,7 @@ class ModelComparison:
         return of_process(__name__, json.dumps(asdict(self.settings)), row)
 
     def memory_here(self, row: str) -> dict:
-        """The memory of this process, which has done nothing else."""
+        """Return the memory of this process, which has done nothing else."""
         data = self.subject.data(0)
         seq_len = defaults.seq_len_for(self.subject.base, data)
         batches = recipes.training_batches(data.train, defaults.BATCH_SIZE, seq_len, 0)
@@ -333,7 +333,7 @@ class LabelledTask:
         }
 
     def query(self, model: Any) -> dict:
-        """The median time of one question at a time."""
+        """Return the median time of one question at a time."""
         ask = lambda one: self.curve.score(model, [one])  # noqa: E731
         queries = self.curve.test[: self.curve.settings.timed]
         return {"milliseconds": 1000 * seconds_in_turns({"query": ask}, queries)["query"]}
@@ -389,7 +389,7 @@ class DomainText:
 
 
 def bits(model: Any, stream: TokenStream) -> float:
-    """Bits per character."""
+    """Return bits per character."""
     return recipes.evaluator(model, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)()
 
 
