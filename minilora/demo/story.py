@@ -201,7 +201,12 @@ class _Story:
         )
 
     def measure(self) -> None:
-        self.records.complete(self.cells(), lambda kind, *key: getattr(self, kind)(*key), "fine-tuning", go_on="")
+        self.records.complete(
+            self.cells(),
+            lambda kind, *key: getattr(self, kind)(*key),
+            "fine-tuning",
+            "; the demo begins anew next time",
+        )
         if self.own and self.own.compare:
             self.records.add(("own",), compared=self.own.compare(self.lab))
 
