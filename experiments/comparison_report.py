@@ -53,7 +53,7 @@ class ComparisonResult(AdaptedResult):
         return self.records.rows.get(("speed", method), {})
 
     def rate(self, method: str) -> float | None:
-        """The learning rate on text that the search found."""
+        """Return the learning rate on text that the search found."""
         return next(self.records.of("text", method)).get("lr")
 
 
@@ -75,7 +75,7 @@ def megabytes(number: int) -> str:
 
 
 def show_size(number: int) -> str:
-    """`82 kB` or `11.3 MB`."""
+    """Return `82 kB` or `11.3 MB`."""
     return f"{number / 1e3:.0f} kB" if number < 999_500 else f"{number / 1e6:.1f} MB"
 
 
@@ -118,13 +118,13 @@ COLUMNS = (
 
 
 def grid_of(result: ComparisonResult, grid: str, title: str, caption: str) -> Grid:
-    """The table of the columns that `grid` has, a row per method."""
+    """Return the table of the columns that `grid` has, a row per method."""
     columns = [column for column in COLUMNS if grid in column.grids]
     return table(title, columns, {NAMES[method]: (result, method) for method in result.methods}, caption)
 
 
 def in_texts(result: ComparisonResult, method: str) -> dict[str, str]:
-    """{name of a column: as a text says it}, of what there is."""
+    """Return {name of a column: as a text says it}, of what there is."""
     found = ((column, column.value(result, method)) for column in COLUMNS)
     return {column.name: (column.in_texts or column.show)(value) for column, value in found if value is not None}
 
