@@ -50,6 +50,7 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
 
 def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Path]]:
     """Return {student: {lesson: file}}. Raises MiniloraError if there is none, or a student has two for a lesson."""
+    folder = folder.resolve()
     students: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.rglob("*.py")):
         student, *inside = path.relative_to(folder).parts
@@ -59,7 +60,7 @@ def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Pat
         for lesson in lessons_of(path, lessons, is_alone=not inside and len(lessons) == 1):
             answers = students[student if inside else path.stem]
             if lesson.name in answers:
-                both = f"{answers[lesson.name]} and {path}"
+                both = " and ".join(str(one.relative_to(folder)) for one in (answers[lesson.name], path))
                 raise MiniloraError(f"two answers of one student to lesson {lesson.number:02}: {escape(both, 200)}")
             answers[lesson.name] = path
     if not any(students.values()):
@@ -77,7 +78,7 @@ def lessons_of(path: Path, lessons: list[Lesson], is_alone: bool) -> Iterator[Le
 
 def mark(path: Path, lesson: Lesson) -> tuple[float, str]:
     """Return the points of a file, and what is to be said of it. Whatever the file is, it raises nothing."""
-    if path.is_symlink() or any(parent.is_symlink() for parent in path.parents):
+    if path.resolve() != path:
         return 0, "it is a link, or lies in one"
     try:
         with Isolated() as sandbox:

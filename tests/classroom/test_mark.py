@@ -89,7 +89,7 @@ def test_with_one_lesson_a_file_is_a_student(tmp_path):
     [
         (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
         (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 08_lora.py in it"),
-        (["--mark", "in"], "two answers of one student to lesson 08: in/ada/08.py and in/ada/08_lora.py"),
+        (["--mark", "in"], "two answers of one student to lesson 08: ada/08.py and ada/08_lora.py"),
         (["--mark", "in", "--kit", "a.zip"], "course takes one of three"),
         (["--mark", "in", "--hidden", "in"], "--hidden goes with an nbgrader course"),
         (["folder", "--out", "a.csv"], "--out goes with --mark"),
