@@ -50,17 +50,17 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
 
 def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Path]]:
     """Return {student: {lesson: file}}. Raises MiniloraError if there is none, or a student has two for a lesson."""
-    folder = folder.resolve()
+    top = folder.resolve()
     students: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.rglob("*.py")):
-        student, *inside = path.relative_to(folder).parts
+    for path in sorted(top.rglob("*.py")):
+        student, *inside = path.relative_to(top).parts
         if any(part.startswith(".") for part in (student, *inside)):
             continue
         students.setdefault(student if inside else path.stem, {})
         for lesson in lessons_of(path, lessons, is_alone=not inside and len(lessons) == 1):
             answers = students[student if inside else path.stem]
             if lesson.name in answers:
-                both = " and ".join(str(one.relative_to(folder)) for one in (answers[lesson.name], path))
+                both = " and ".join(str(one.relative_to(top)) for one in (answers[lesson.name], path))
                 raise MiniloraError(f"two answers of one student to lesson {lesson.number:02}: {escape(both, 200)}")
             answers[lesson.name] = path
     if not any(students.values()):
