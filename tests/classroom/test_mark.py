@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from minilora.classroom.lessons.lesson import find_lesson
+from minilora.classroom.lessons.lesson import all_lessons, find_lesson
+from minilora.classroom.mark import mark
 from minilora.classroom.sandbox import isolated
 from minilora.cli import main
 from tests.helpers.answers import with_answers
@@ -76,6 +77,12 @@ def test_a_class_gets_a_table(tmp_path, capsys):
     }.items():
         assert says in rows[student]["notes"], student
     assert rows["fay"]["08_lora (of 60)"] == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", all_lessons(), ids=lambda lesson: lesson.name)
+def test_every_solution_gets_all_points(lesson):
+    assert mark(lesson.folder.resolve() / "solution.py", lesson) == (10 * len(lesson.tasks), "")
 
 
 def test_with_one_lesson_a_file_is_a_student(tmp_path):
