@@ -265,14 +265,6 @@ def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 co
     assert flat(out).startswith(f"Lesson 03, {title} not started ")
 
 
-def test_no_folded_line_begins_with_a_space():
-    text = "a" * 67 + " (bc)"  # 68 columns are left behind the label: the space does not fit
-    for length in range(60, 70):
-        lines = text_report._wrapped("hint 3", text[67 - length :], 12)
-        assert all(line[12] != " " for line in lines)
-    assert text_report._wrapped("", "    an indented line", 0) == ["    an indented line"]
-
-
 def test_hints_come_in_three_steps(lesson, capsys):
     steps = [run(capsys, "03", "--hint", *more)[1] for more in ([], ["2"], ["3"])]
     assert ["vague" in s for s in steps] == [True] * 3

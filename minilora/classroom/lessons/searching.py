@@ -137,7 +137,7 @@ def search(
         return
     searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, layouts, facts)
     _try_each(searching.example, examples)
-    if searching.found is not None:
+    if searching.smallest is not None:
         run.searched = searching.explained(examples)
     elif not searching.is_answered and run.breach is None:
         raise MiniloraError(
@@ -146,16 +146,16 @@ def search(
 
 
 class _Choices:
-    """Indices, each below some bound: those that are given, then random ones (0 without an rng)."""
+    """Indices, each below some bound: those in `first`, then random ones (0 without an rng)."""
 
-    def __init__(self, given: Sequence[int] = (), rng: np.random.Generator | None = None):
-        self.given, self.rng = given, rng
+    def __init__(self, first: Sequence[int] = (), rng: np.random.Generator | None = None):
+        self.first, self.rng = first, rng
         self.made: list[int] = []
 
     def __call__(self, bound: int) -> int:
         i = len(self.made)
-        if i < len(self.given):
-            index = min(self.given[i], bound - 1)
+        if i < len(self.first):
+            index = min(self.first[i], bound - 1)
         else:
             index = int(self.rng.integers(bound)) if self.rng is not None else 0
         self.made.append(index)
@@ -197,7 +197,7 @@ def _shrink(example: Asked, made: list[int]) -> None:
 
 
 @dataclass
-class _Found:
+class _Difference:
     """A difference: the inputs of the example, which of its three calls shows it, and how that is reported."""
 
     failure: Failure
@@ -219,7 +219,7 @@ class _Search:
     dtypes: bool
     layouts: Sequence[str]
     facts: Callable[[Any], Any] | None
-    found: _Found | None = None  # the last one, which is the smallest
+    smallest: _Difference | None = None  # the last one, which is the smallest
     is_answered: bool = False  # by the solution, on some input
 
     def example(self, choices: _Choices) -> None:
@@ -227,7 +227,7 @@ class _Search:
         layout, arguments, other = self._drawn(choices)
         for call, values in enumerate((arguments, other, arguments)):
             if failure := self.failure(values, layout):
-                self.found = _Found(failure, arguments, other, call, layout)
+                self.smallest = _Difference(failure, arguments, other, call, layout)
                 raise failure
 
     def _drawn(self, choices: _Choices) -> Example:
@@ -283,18 +283,18 @@ class _Search:
 
     def explained(self, examples: int) -> Failure:
         """Return the smallest difference, with what can be said about its cause."""
-        found = self.found
-        assert found is not None
+        smallest = self.smallest
+        assert smallest is not None
         if self.function.run.breach is not None:
-            return found.failure
-        if hint := self._state(found):
-            known = f" {found.failure.hint}" if found.failure.is_known else ""
-            return replace(found.failure, hint=hint + known, is_known=True, is_state=True)
-        if cause := self._ignored(found) or self._property(examples):
-            hint = found.failure.hint
-            hint = f"{hint} {cause}" if found.failure.is_known else f"{cause} {hint}"
-            return replace(found.failure, hint=hint, cause=cause)
-        return found.failure
+            return smallest.failure
+        if hint := self._state(smallest):
+            known = f" {smallest.failure.hint}" if smallest.failure.is_known else ""
+            return replace(smallest.failure, hint=hint + known, is_known=True, is_state=True)
+        if cause := self._ignored(smallest) or self._property(examples):
+            hint = smallest.failure.hint
+            hint = f"{hint} {cause}" if smallest.failure.is_known else f"{cause} {hint}"
+            return replace(smallest.failure, hint=hint, cause=cause)
+        return smallest.failure
 
     def _fresh(self) -> None:
         """Begin a session of its own for what follows, in which nothing has been called yet."""
@@ -306,22 +306,22 @@ class _Search:
             if not _same(arguments[i], twin[i]):
                 yield name, [*arguments[:i], twin[i], *arguments[i + 1 :]]
 
-    def _state(self, found: _Found) -> str:
+    def _state(self, smallest: _Difference) -> str:
         """Say so if the same call is answered right when it comes first."""
         self._fresh()
-        if failure := self.failure(found.twin if found.call == 1 else found.arguments, found.layout):
-            found.failure = failure
+        if failure := self.failure(smallest.twin if smallest.call == 1 else smallest.arguments, smallest.layout):
+            smallest.failure = failure
             return ""
-        for name, other in self._others(found.arguments, found.twin):
+        for name, other in self._others(smallest.arguments, smallest.twin):
             self._fresh()
-            if not self.failure(found.arguments, found.layout) and self.failure(other, found.layout):
+            if not self.failure(smallest.arguments, smallest.layout) and self.failure(other, smallest.layout):
                 return f"After a call with another {name}, this one is answered wrong: something of {name} is kept."
         return "Right as the first call, wrong after others: something is kept from one call to the next."
 
-    def _ignored(self, found: _Found) -> str:
+    def _ignored(self, smallest: _Difference) -> str:
         """Name an argument that makes no difference, and should; not one that small numbers hide here."""
         self._fresh()
-        effects = self._effects(found.layout, found.arguments, found.twin)
+        effects = self._effects(smallest.layout, smallest.arguments, smallest.twin)
         names, heeded = [name for name, has in effects.items() if not has], set[str]()
         if names:
             _try_each(
