@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from minilora.classroom import draw, raised, task
-from minilora.classroom.grading import text_report
 from minilora.classroom.grading.grade import grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
