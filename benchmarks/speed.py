@@ -30,6 +30,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks import decoding, harness, profile, quant, step
+from experiments.processor import details
 from experiments.results import speed
 from minilora.formats.atomic import read_json, write_json
 from minilora.measure.records import machine
@@ -170,7 +171,7 @@ def main() -> int:
         "minilora": speed.KIND,
         "version": speed.VERSION,
         "command": "python -m benchmarks.speed",
-        "machine": machine(),
+        "machine": machine() | {"processor": machine()["processor"] | details()},
         "peers": versions(),
     }
     out, rows = arguments.out, {}

@@ -26,6 +26,7 @@ import numpy as np
 from experiments import knowledge
 from experiments.bench import SCRATCH_RATE
 from experiments.costs import file_bytes, memory_of_steps, of_process, tokens_per_second
+from experiments.processor import in_words
 from minilora import threads
 from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
@@ -35,8 +36,7 @@ from minilora.measure.few_shot import bits_after
 from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
-from minilora.measure.processor import in_words, processor
-from minilora.measure.records import Records
+from minilora.measure.records import Records, machine
 from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import METHODS, Options, base_fingerprint
 from minilora.train import defaults, methods, recipes
@@ -240,7 +240,7 @@ class ModelComparison:
         model = self.fresh(row, 0, data)
         self.fit(model, row, data, steps=WARM_STEPS, peak_lr=1e-6)
         seconds = self.fit(model, row, data, steps=TIMED_STEPS, peak_lr=1e-6).seconds / TIMED_STEPS
-        found = {"step_seconds": seconds, "processor": in_words(processor())}
+        found = {"step_seconds": seconds, "processor": in_words(machine()["processor"])}
         model.eval()
         with threads.using(1):
             found |= tokens_per_second({"base": self.subject.base, "adapted": model}, self.subject.tokenizer, rounds=3)

@@ -14,7 +14,7 @@ from minilora.demo.figures import accuracy_against_labels
 from minilora.measure.memory import KINDS
 from minilora.measure.records import Records
 from minilora.measure.results import Column, table
-from minilora.show import grids, pictures, style
+from minilora.show import grids, planned, style
 from minilora.show.grids import NAMES, Grid, Spread
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def memory_by_kind(result: ComparisonResult) -> Figure:
     """Bars of the bytes that a training step keeps alive."""
     memories = {NAMES[method]: memory for method in result.methods if (memory := result.memory(method))}
     peaks = [memory["peak"] for memory in memories.values()]
-    return pictures.memory_bars("Memory of a training step, by kind", memories, (), peaks)
+    return planned.memory_bars("Memory of a training step, by kind", memories, (), peaks)
 
 
 FIGURES = {

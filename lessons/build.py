@@ -9,7 +9,7 @@ from minilora.classroom.lessons.lesson import all_lessons
 
 
 def build(check: bool = False) -> list[str]:
-    """The paths that were (or, with `check`, would be) written."""
+    """Write the exercises; return the paths that were (or, with `check`, would be) written."""
     stale = []
     for lesson in all_lessons():
         text = lesson.source.exercise()

@@ -28,10 +28,10 @@ def scripts() -> list[Path]:
 
 
 def drawn(script: Path) -> dict[Path, bytes]:
-    """The pictures of a lesson, by file. Raises MiniloraError where a notebook has no such figure."""
+    """Draw the pictures of a lesson, {file: content}. Raises MiniloraError if a notebook has no such figure."""
     names = runpy.run_path(str(script))
     folder = script.parent / FOLDER
-    found = {
+    pictures = {
         folder / f"{name}.svg": value().svg().encode()
         for name, value in names.items()
         if getattr(value, "__module__", "") == "<run_path>" and not name.startswith("_")
@@ -43,12 +43,12 @@ def drawn(script: Path) -> dict[Path, bytes]:
             raise MiniloraError(
                 f"{script.parent.name}: the notebook has no figure {escape(title)!r}; there are: {there}"
             )
-        found[folder / file] = figures[title]
-    return found
+        pictures[folder / file] = figures[title]
+    return pictures
 
 
 def _figures(notebook: Path) -> dict[str, bytes]:
-    """The figures of a committed notebook, {title: PNG}, as `pictures.show` left them."""
+    """Return the figures of a committed notebook, {title: PNG}, as `pictures.show` left them."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"] if notebook.is_file() else []
     shown = [output["data"] for cell in cells for output in cell.get("outputs", []) if "data" in output]
     return {
@@ -59,7 +59,7 @@ def _figures(notebook: Path) -> dict[str, bytes]:
 
 
 def stale() -> list[Path]:
-    """The pictures that are not what their scripts draw, and files beside them that no script draws."""
+    """Return the pictures that are not what their scripts draw, and files beside them that no script draws."""
     files = {path: data for script in scripts() for path, data in drawn(script).items()}
     there = {path for script in scripts() for path in script.parent.glob(f"{FOLDER}/*")}
     return sorted(there - set(files)) + [p for p, data in files.items() if p not in there or p.read_bytes() != data]

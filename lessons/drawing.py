@@ -82,7 +82,7 @@ class Diagram:
         look: str = "",
         turn: float = 0,
     ) -> None:
-        """Lines of text; (x, y) is the middle (anchor start: the left end, end: the right end) of the first.
+        """Write lines of text; (x, y) is the middle (anchor start: the left end, end: the right end) of the first.
 
         look: of "soft", "bold", "mono" and "gradient", any; turn: degrees, clockwise.
         """
@@ -105,24 +105,24 @@ class Diagram:
         size: float = LETTERS,
         corner: float = 6,
     ) -> None:
-        """A box with its upper left corner at (x, y), and words in the middle."""
+        """Draw a box with its upper left corner at (x, y), and words in the middle."""
         self._area(f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" rx="{_n(corner)}"', kind)
         middle = y + height / 2 - words.count("\n") * size * 0.625
         self.text(x + width / 2, middle, words, size)
 
     def matrix(self, x: float, y: float, width: float, height: float, name: str, kind: str) -> None:
-        """A matrix to scale. A name that is wider than that is given as ""."""
+        """Draw a matrix to scale. Give a name that is wider than that as ""."""
         self.box(x, y, width, height, name, kind, corner=0)
 
     def circle(
         self, x: float, y: float, radius: float, words: str = "", kind: str = PLAIN, size: float = LETTERS
     ) -> None:
-        """A circle around (x, y): a sum, a node of a graph."""
+        """Draw a circle around (x, y): a sum, a node of a graph."""
         self._area(f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}"', kind)
         self.text(x, y, words, size)
 
     def shape(self, *points: Point, kind: str = PLAIN) -> None:
-        """A closed area through points: a slice under a curve."""
+        """Draw a closed area through points: a slice under a curve."""
         way = " ".join(f"{_n(x)} {_n(y)}" for x, y in points)
         self._area(f'<path d="M{way}Z"', kind)
 
@@ -137,26 +137,26 @@ class Diagram:
         words: Callable[[int, int], str] = lambda i, j: "",
         size: float = SMALL,
     ) -> None:
-        """Cells, each of a kind and with words; cell: its side, or (width, height)."""
+        """Draw cells, each of a kind and with words; cell: its side, or (width, height)."""
         width, height = cell if isinstance(cell, tuple) else (cell, cell)
         for i in range(rows):
             for j in range(columns):
                 self.box(x + j * width, y + i * height, width, height, words(i, j), kind(i, j), size, corner=0)
 
     def line(self, *points: Point, look: str = "line") -> None:
-        """A line or a curve through points; look: "line", "line gradient" or "faint"."""
+        """Draw a line or a curve through points; look: "line", "line gradient" or "faint"."""
         self._path(points, look, "")
 
     def arrow(self, *points: Point, kind: str = FORWARD) -> None:
-        """An arrow through points, its head at the last; a gradient's is dashed, in its own colour."""
+        """Draw an arrow through points, its head at the last; a gradient's is dashed, in its own colour."""
         self._path(points, "line gradient" if kind == GRADIENT else "line", f' marker-end="url(#{kind})"')
 
     def flow(self, *points: Point) -> None:
-        """A line of dots that move towards the last point; they stand still for a reader who wants no motion."""
+        """Draw a line of dots that move towards the last point; they stand still for a reader who wants no motion."""
         self._path(points, "line flow", "")
 
     def svg(self) -> str:
-        """The picture as a file's text."""
+        """Return the picture as a file's text."""
         light, dark = (
             "; ".join(f"--{name}: {colour}" for name, colour in colours.items()) for colours in (_LIGHT, _DARK)
         )

@@ -58,7 +58,7 @@ def scripts() -> list[Path]:
 
 
 def written(script: Path) -> bytes:
-    """The page. Raises MiniloraError where it is larger than it may be, or has no data yet."""
+    """Build the page. Raises MiniloraError if it is larger than it may be, or has no data yet."""
     names = runpy.run_path(str(script))
     kept = script.with_suffix(".json")
     if "data" in names:
@@ -84,20 +84,20 @@ def as_json(data: dict[str, Any]) -> str:
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:
-    """Numbers in 16 bits each, off by scale / 2 at most, as `numbers` of play.js reads them."""
+    """Pack numbers in 16 bits each, off by scale / 2 at most, as `numbers` of play.js reads them."""
     scale = float(np.abs(array).max() / 32767) or 1.0
     codes = np.round(array / scale).astype("<i2")
     return {"shape": list(array.shape), "scale": scale, "codes": base64.b64encode(codes.tobytes()).decode()}
 
 
 def unpacked(numbers: dict[str, Any]) -> np.ndarray:
-    """The array (float64) of what `packed` gave."""
+    """Return the array (float64) that `packed` took."""
     codes = np.frombuffer(base64.b64decode(numbers["codes"]), "<i2")
     return (codes * numbers["scale"]).reshape(numbers["shape"])
 
 
 def stale() -> list[Path]:
-    """The pages that are not what is committed."""
+    """Return the pages that are not what is committed."""
     pages = {script.with_name(PAGE): written(script) for script in scripts()}
     return [path for path, page in pages.items() if not path.is_file() or path.read_bytes() != page]
 

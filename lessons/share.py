@@ -38,13 +38,13 @@ img { flex: 1; min-width: 0; }
 
 
 def page() -> bytes:
-    """The HTML that is photographed."""
+    """Return the HTML that is photographed."""
     pictures = map(base64.b64encode, diagrams.drawn(diagrams.ROOT / "docs" / diagrams.SCRIPT).values())
     return (HEAD + "".join(f'<img src="data:image/svg+xml;base64,{one.decode()}">' for one in pictures)).encode()
 
 
 def drawn() -> bytes:
-    """The PNG, with the hash of its page. Raises MiniloraError where there is no Chromium, or it fails."""
+    """Draw the PNG, with the hash of its page. Raises MiniloraError if there is no Chromium, or it fails."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise MiniloraError(f"the picture needs a browser, and there is none of {', '.join(BROWSERS)}")
@@ -62,7 +62,7 @@ def drawn() -> bytes:
 
 
 def is_stale() -> bool:
-    """Whether the committed picture was drawn from something else."""
+    """Return True if the committed picture was drawn from something else."""
     with Image.open(PICTURE) as picture:
         return picture.info.get("Source") != sha256(page()).hexdigest()
 

@@ -31,7 +31,7 @@ class Stopped(BaseException):
     """
 
     def __init__(self, signum: int, message: str = "stopped; go on with --resume"):
-        super().__init__(signum, message)  # the arguments that unpickling it, from a process of a sweep, needs
+        super().__init__(signum, message)  # the arguments that unpickling it needs
         self.signum, self.exit_code = signum, 128 + signum
 
     def __str__(self) -> str:

@@ -57,7 +57,7 @@ NOTE = (
 
 
 def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
-    """The notebook with two cells in front: what differs there, and the installation."""
+    """Return the notebook with two cells in front: what differs there, and the installation."""
     note: dict[str, Any] = {"cell_type": "markdown", "source": NOTE}
     install: dict[str, Any] = {
         "cell_type": "code",
@@ -98,7 +98,7 @@ def stage(folder: Path) -> None:
 
 
 def run(folder: Path, *command: str) -> None:
-    """Run a step in `folder`. MiniloraError, with what it printed, where it fails or warns."""
+    """Run a step in `folder`. Raises MiniloraError, with what it printed, if it fails or warns."""
     process = subprocess.run(
         [sys.executable, *command],
         cwd=folder,

@@ -23,7 +23,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def sources(numbers: list[str], folder: Path = FOLDER) -> list[Path]:
-    """The sources in `folder`, or those with these numbers. Raises MiniloraError for one that there is not."""
+    """Return the sources in `folder`, or those with these numbers. Raises MiniloraError if there is none."""
     found = sorted(folder.glob("[0-9][0-9]_*.py"))
     if unknown := [
         n for n in numbers if not any(path.name.startswith(f"{n}_") for path in found)
@@ -36,8 +36,9 @@ def sources(numbers: list[str], folder: Path = FOLDER) -> list[Path]:
 
 
 def made(source: Path) -> Any:
-    """The notebook of a source, run from top to bottom. Raises nbclient's CellExecutionError where a cell fails, and
-    MiniloraError where a slider's function does.
+    """Run the notebook of a source from top to bottom.
+
+    Raises nbclient's CellExecutionError if a cell fails, MiniloraError if a slider's function does.
     """
     import jupytext
     import nbformat
@@ -72,7 +73,7 @@ def made(source: Path) -> Any:
 
 
 def _kept(outputs: list) -> list:
-    """Outputs without sliders, and what was printed in pieces as one."""
+    """Return outputs without sliders, and what was printed in pieces as one."""
     kept: list[Any] = []
     for output in outputs:
         if WIDGET in output.get("data", {}):
@@ -89,14 +90,14 @@ def _kept(outputs: list) -> list:
 
 
 def content(notebook: Any) -> bytes:
-    """The bytes of the notebook's file."""
+    """Return the bytes of the notebook's file."""
     import nbformat
 
     return (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
 
 
-def said(notebook: Any) -> list[tuple]:
-    """What must be equal on every machine: sources, texts, and how many pictures (whose pixels depend on fonts)."""
+def contents(notebook: Any) -> list[tuple]:
+    """Return what must be equal on every machine: sources, texts, and how many pictures (whose pixels depend on fonts)."""
     cells = []
     for cell in notebook.cells:
         outputs = cell.get("outputs", [])
@@ -110,17 +111,17 @@ def said(notebook: Any) -> list[tuple]:
 
 
 def is_stale(source: Path, notebook: Any) -> bool:
-    """Whether the committed notebook says anything else than `notebook`, which was made now."""
+    """Return True if the committed notebook says anything else than `notebook`, which was made now."""
     import nbformat
 
     target = source.with_suffix(".ipynb")
     return not target.is_file() or not alike(
-        repr(said(nbformat.read(target, as_version=4))), repr(said(notebook))
+        repr(contents(nbformat.read(target, as_version=4))), repr(contents(notebook))
     )
 
 
 def alike(some: str, other: str) -> bool:
-    """Whether texts are equal, numbers in them within 5 %: other processors round otherwise; training enlarges that."""
+    """Return True if texts are equal, numbers in them within 5 %: other processors round otherwise."""
     (words, numbers), (words_now, numbers_now) = _apart(some), _apart(other)
     return words == words_now and all(
         abs(a - b) <= 0.05 * max(abs(a), abs(b))
@@ -129,7 +130,7 @@ def alike(some: str, other: str) -> bool:
 
 
 def _apart(text: str) -> tuple[str, list[float]]:
-    """The text with its numbers left out, and the numbers."""
+    """Return the text with its numbers left out, and the numbers."""
     pattern = r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
     return re.sub(pattern, "#", text), [
         float(n.replace(",", "").rstrip(".")) for n in re.findall(pattern, text)

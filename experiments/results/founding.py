@@ -8,10 +8,11 @@ from pathlib import Path
 
 from experiments.compare_model import KIND, PROMPTED
 from experiments.compare_model_report import LABELS, ModelResult
+from experiments.results.tables import markdown
 from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES
-from minilora.show.grids import Grid, Spread, listed, markdown, show_bytes, show_share, show_signed
+from minilora.show.grids import Grid, Spread, listed, show_bytes, show_share, show_signed
 
 SUBJECTS = {
     "reviews": "film reviews, % ↑",

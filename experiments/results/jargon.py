@@ -13,10 +13,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.results.tables import markdown
 from minilora.demo import teach_report
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import read_json, show_path
-from minilora.show.grids import Grid, markdown, show_bytes, show_count, show_seconds, show_share
+from minilora.show.grids import Grid, show_bytes, show_count, show_seconds, show_share
 from notebooks.figures import pictures
 
 if TYPE_CHECKING:

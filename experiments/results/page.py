@@ -20,6 +20,7 @@ from experiments import compare_model, compare_model_report, comparison, compari
 from experiments.published import published
 from experiments.results import curves, founding, jargon, scaling, speed
 from experiments.results.advise import curve_file
+from experiments.results.tables import markdown
 from experiments.studies import STUDIES, Study
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
@@ -27,7 +28,7 @@ from minilora.formats.atomic import write_atomic, write_json
 from minilora.measure import curve
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
-from minilora.show.grids import Grid, markdown, show_bytes
+from minilora.show.grids import Grid, show_bytes
 from minilora.show.style import save_all
 
 ROOT = Path(__file__).parents[2]

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
+from experiments.processor import in_words
 from minilora.errors import FormatError
 from minilora.formats.atomic import read_json, show_path
-from minilora.measure.processor import in_words
 from minilora.show.grids import Grid
 
 FILES, KIND, VERSION = "speed-*.json", "speed", 2

@@ -123,7 +123,6 @@ def counts(d):
     return frozen, count(d, 10, 0, 7, 40_000_000, 1_100_000_003), d.number(32, 16, 4.5, 4.127)
 
 
-ORIGINAL = "This is the original weight's answer; multiply with what the codes stand for."
 NO_ROWS = (
     "Where there are no rows, the result has none, and all its columns: products of whole arrays need no first row."
 )

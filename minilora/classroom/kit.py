@@ -26,6 +26,7 @@ def write_kit(path: Path, lessons: list[Lesson]) -> None:
         raise MiniloraError(f"--kit {escape(str(path))} is to be a new .zip file: --kit students.zip")
     root = lessons[0].folder.parents[1]
     files = [root / "pyproject.toml", root / "LICENSE", *(root / "minilora").rglob("*")]
+    files += (root / "notebooks" / "figures").glob("*.py")  # which notebooks import from beside them
     for lesson in lessons:
         files += [*lesson.folder.rglob("*"), root / "notebooks" / f"{lesson.name}.ipynb"]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -97,7 +97,7 @@ def _bits(arguments: Namespace, model: Any, data: Any, trainings: list[dict], sp
     from minilora.plan.activations import Step
     from minilora.plan.fits import check_fits
     from minilora.train import defaults
-    from minilora.train.evaluate import evaluator
+    from minilora.train.metrics import evaluator
     from minilora.train.text import check_length, longest, num_examples
 
     stream, trained_with = data.test, next(iter(trainings), {}).get("seq_len")

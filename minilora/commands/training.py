@@ -22,9 +22,9 @@ from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch
 from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
-from minilora.train.evaluate import evaluator
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, check_own_checkpoint, trainable
+from minilora.train.metrics import evaluator
 from minilora.train.run import RECORD, RunFolder, read_record
 from minilora.train.save import save_adapter, save_model, training_record
 from minilora.train.session import write_sample

@@ -10,16 +10,11 @@ only guess, so whatever it answers later comes from the fine-tuning. What is tes
 The quiz asks 50 things that a small model may know ("What is the capital of France?"). Its score before and after says
 what learning the jargon cost. The 131 general questions are for replay, with the model's own answers from before: they
 ask about other things than the quiz, so that replay cannot teach the quiz.
-
-`exact_match` and `token_f1` are the scores of SQuAD (Rajpurkar et al. 2016, section 6.1, and its evaluation script).
 """
 
 from __future__ import annotations
 
 import json
-import re
-import string
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -71,7 +66,7 @@ class Glossary:
 
 @dataclass(frozen=True)
 class QuizQuestion:
-    """An answer is right if it contains one of `answers`: see `contains`."""
+    """An answer is right if it contains one of `answers`: see `train.metrics.contains`."""
 
     text: str
     answers: tuple[str, ...]
@@ -127,38 +122,3 @@ def _ask(term: Term, phrasings: Sequence[str]) -> list[Question]:
 def sentence(meaning: str) -> str:
     """'a cabin whose heating has failed' as an answer: 'A cabin whose heating has failed.'"""
     return meaning[:1].upper() + meaning[1:] + "."
-
-
-# Scores
-
-
-def normalise(text: str) -> str:
-    """Lower case, no punctuation, no articles, single spaces: 'The  cat, a "Tom"!' becomes 'cat tom'.
-
-    As in SQuAD's script, a hyphen or an apostrophe leaves no space ("it's" becomes 'its')."""
-    text = "".join(c for c in text.lower() if c not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def exact_match(answer: str, gold: str) -> bool:
-    """Is the answer the gold answer, word for word, after `normalise`?"""
-    return normalise(answer) == normalise(gold)
-
-
-def token_f1(answer: str, gold: str) -> float:
-    """The harmonic mean of precision and recall of the answer's words, each counted as often as it occurs in both.
-
-    precision = shared / answer and recall = shared / gold, so F1 = 2 shared / (answer + gold); 0 if nothing is shared.
-    """
-    answer_words, gold_words = Counter(normalise(answer).split()), Counter(normalise(gold).split())
-    shared = (answer_words & gold_words).total()
-    return 2 * shared / (answer_words.total() + gold_words.total()) if shared else 0.0
-
-
-def contains(answer: str, accepted: Iterable[str]) -> bool:
-    """Does one of the accepted answers stand in the answer, as whole words after `normalise`?
-
-    'It is Paris.' contains 'paris', and 'a comparison' does not.
-    """
-    padded = f" {normalise(answer)} "
-    return any(f" {words} " in padded for words in map(normalise, accepted) if words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from minilora.demo import claims
@@ -14,53 +13,22 @@ from minilora.show.style import LOOKS, styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LETTERS = "ABCD"  # one for each sample along the pretraining curve
-
 
 @styled
 def pretraining(result: AdaptedResult) -> Figure:
-    """The loss over the steps, and what the model writes at some of them."""
-    from matplotlib.transforms import blended_transform_factory
-
+    """The training loss, and bits per character on held-out text, over the steps."""
     facts = result.records.rows["pretraining",]
-    curve = dict(facts["curve"])
-    samples = _spaced([(step, text) for step, text in facts["samples"] if step in curve])
-    lines = []
-    for letter, (step, text) in zip(LETTERS, samples, strict=False):
-        lines.append(f"{letter}  step {step:,}, {curve[step]:.2f} bits/character")
-        lines += [f"   {line}" for line in textwrap.wrap(style.printable(text), 76, max_lines=2, placeholder=" …")]
-    heights = (1.5, 2.6, 0.17 * len(lines))  # inches, about
-    figure = style.figure_of("Pretraining: the loss, and what the model writes along it", sum(heights) + 1)
-    above, below, under = figure.subplots(3, height_ratios=heights)
-
-    below.plot([*curve], [*curve.values()], color="black", marker="o", markersize=4)
-    below.set(xlabel="training step", ylabel="held-out text\n(bits/character)")
-    for letter, (step, _) in zip(LETTERS, samples, strict=False):
-        below.annotate(letter, (step, curve[step]), (0, 7), textcoords="offset points", ha="center", weight="bold")
-    if base := facts["base"]:
-        style.base_line(below, base["bits"])
-        label = f"{base['name']} ({base['steps']:,} steps): {base['bits']:.2f}"
-        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        below.annotate(label, (0.01, base["bits"]), (0, 4), **place, color=style.GREY, fontsize=10)
-
+    figure = style.figure_of("Pretraining: the training loss, and held-out text", 4.8)
+    above, below = figure.subplots(2, sharex=True, height_ratios=(1.5, 2.6))
     above.plot(*zip(*facts["losses"], strict=True), color="#999999", linewidth=1.2)
-    above.sharex(below)
-    above.tick_params(labelbottom=False)
     above.set_ylabel("training loss\n(nats/token)")
-
-    under.axis("off")
-    text = under.text(0.02, 1, "\n".join(lines), family="monospace", fontsize=9, va="top", parse_math=False)
-    text.set_transform(blended_transform_factory(figure.transFigure, under.transAxes))
-    text.set_in_layout(False)  # it may begin under the axis labels
+    below.plot(*zip(*facts["curve"], strict=True), color="black", marker="o", markersize=4)
+    below.set(xlabel="training step", ylabel="held-out text\n(bits/character)")
+    if base := facts["base"]:
+        label = f"{base['name']} ({base['steps']:,} steps): {base['bits']:.2f}"
+        style.base_line(below, base["bits"], label)
+        return style.with_legend(figure)
     return figure
-
-
-def _spaced(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Return as many as there are LETTERS, evenly spaced, the first and the last included."""
-    count = len(LETTERS)
-    if len(samples) <= count:
-        return samples
-    return [samples[round(index * (len(samples) - 1) / (count - 1))] for index in range(count)]
 
 
 @styled
@@ -124,9 +92,8 @@ def accuracy_against_labels(result: AdaptedResult) -> Figure | None:
 
 FIGURES = {  # each with what to look at in it
     pretraining: (
-        "Above, what training minimizes; below, the same model on text that it never sees. The letters mark the steps "
-        "at which it wrote the lines underneath. Look at what each stretch of the curve brings: letters, words, then "
-        "sentences."
+        "Above, what training minimizes; below, the same model on text that it never sees. Look at what each stretch "
+        "of the curve brings to what the model writes, underneath: letters, words, then sentences."
     ),
     adaptation: (
         "Thin lines are seeds, thick lines their mean over the steps that all of them reached; each mark is a step "

@@ -88,6 +88,7 @@ def page(result: AdaptedResult, pictures: dict[str, bytes]) -> str:
             "<p>Bits per character say how well text is guessed, whatever the tokens are: one bit less means that each "
             "character was, on average, given twice the probability.</p>",
             shown.get("pretraining", ""),
+            beside([panel(f"at step {at:,}", words) for at, words in _spaced(facts["samples"])]),
             _goes_on_from(facts["base"]),
         ),
         step(
@@ -138,6 +139,12 @@ def continuations(result: AdaptedResult) -> dict[str, str]:
 
 def _text_panel(one: dict, use: str) -> str:
     return panel(f"{one['name']}: {use}, {one['characters']:,} characters", one["sample"])
+
+
+def _spaced(samples: list, count: int = 4) -> list:
+    """Return so many of the samples, evenly spaced, the first and the last included."""
+    places = {round(i * (len(samples) - 1) / (count - 1)) for i in range(count)}
+    return [samples[place] for place in sorted(places)]
 
 
 def _goes_on_from(base: dict | None) -> str:

@@ -41,6 +41,7 @@ from minilora.show.grids import drawn, show_bytes
 from minilora.train import methods, recipes
 from minilora.train.answers import answers
 from minilora.train.loop import TrainConfig, train
+from minilora.train.metrics import contains, normalise
 from minilora.train.progress import progress_bar
 from minilora.train.scoring import TaskScore, after, answered, measure_task
 
@@ -285,7 +286,7 @@ class _Lesson:
         self, one: chat.Conversation, shots: list[chat.Conversation], spoken: list[str], rng: np.random.Generator
     ) -> chat.Conversation:
         """The conversation after others whose answers, `spoken`, do not have the expected one in them."""
-        gold = f" {jargon.normalise(response_of(one))} "
+        gold = f" {normalise(response_of(one))} "
         others = [shot for shot, words in zip(shots, spoken, strict=True) if gold not in words]
         chosen = rng.choice(len(others), min(self.settings.shots, len(others)), replace=False)
         prompt = after([others[i] for i in chosen], one)
@@ -337,7 +338,7 @@ class _Lesson:
         """What has nothing to do with the subject: right answers of the quiz, and bits per character of a text."""
         asked = [question(q.text) for q in self.quiz.questions]
         told = self.ask(model, asked, self.settings.quiz_tokens, f"{what}: quiz")
-        right = sum(jargon.contains(text, q.answers) for text, q in zip(told, self.quiz.questions, strict=True))
+        right = sum(contains(text, q.answers) for text, q in zip(told, self.quiz.questions, strict=True))
         bits = recipes.evaluator(model, self.other_text, self.settings.seq_len, 16)()
         return {"quiz": right, "other_text": bits}
 
@@ -381,4 +382,4 @@ class _Lesson:
 
 def _spoken(shot: chat.Conversation) -> str:
     """What the assistant says, to look for words in."""
-    return "\n".join(f" {jargon.normalise(m['content'])} " for m in shot if m["role"] == "assistant")
+    return "\n".join(f" {normalise(m['content'])} " for m in shot if m["role"] == "assistant")

@@ -13,7 +13,7 @@ from minilora.measure.results import Column, Result, table
 from minilora.measure.task_report import CALIBRATED
 from minilora.show import style
 from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_seconds
-from minilora.train.scoring import wilson
+from minilora.train.metrics import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ import numpy as np
 from minilora.data.batches import IGNORED, evaluation_windows
 from minilora.data.tasks import Example
 from minilora.data.tokenizer import TokenStream
-from minilora.train.evaluate import bits_per_character
+from minilora.train.metrics import bits_per_character
 
 SHOT = "{text}\nTopic: {label}\n\n"
 QUERY = "{text}\nTopic:"

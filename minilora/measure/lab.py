@@ -15,9 +15,9 @@ from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.train import methods, recipes
-from minilora.train.evaluate import accuracy
 from minilora.train.loop import History, TrainConfig, train
 from minilora.train.methods import Options
+from minilora.train.metrics import accuracy
 
 BASE_DATA, DOMAIN = "python-docs", "numpy-docs"
 SCRATCH = "scratch"  # training every weight, of a model of the base's shape that has learned nothing

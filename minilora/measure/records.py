@@ -7,9 +7,11 @@ figures and sentences.
 
 import json
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -20,11 +22,11 @@ import numpy as np
 from minilora import __version__, blas
 from minilora.errors import FormatError, MiniloraError, Stopped, escape, print_notes
 from minilora.formats.atomic import make_folder, open_regular, parse_json, show_path, write_atomic
-from minilora.measure.processor import processor
 from minilora.train.progress import progress_bar
 
 VERSION = 1  # of the format; one more whenever older files cannot be read any more
 LIMIT = 50_000_000  # bytes
+CPUINFO = Path("/proc/cpuinfo")
 
 
 class Records:
@@ -169,5 +171,17 @@ def machine() -> dict:
         "minilora": __version__,
         "cores": blas.cores(),
         "blas": kernels,
-        "processor": processor(),
+        "processor": _processor(),
     }
+
+
+def _processor() -> dict[str, str]:
+    """The processor's name and, if Linux says them, the maker's numbers for its family and model."""
+    fields: dict[str, str] = {}
+    with suppress(OSError):
+        for line in CPUINFO.read_text("utf-8").splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), " ".join(value.split()))
+    name = fields.get("model name") or platform.processor() or platform.machine() or "unknown"
+    found = {"name": name, "family": fields.get("cpu family"), "model": fields.get("model")}
+    return {part: value for part, value in found.items() if value}

@@ -19,8 +19,8 @@ from minilora.data.tasks import Example, Task, first_sentence
 from minilora.data.tokenizer import Tokenizer
 from minilora.models.llama import LlamaConfig, LlamaForSequenceClassification
 from minilora.tensor import no_grad
-from minilora.train.evaluate import accuracy
 from minilora.train.loop import TrainConfig, train
+from minilora.train.metrics import accuracy
 
 CLASSES = ("as written", "mixed up")
 TEST = 0.3  # the share of all groups

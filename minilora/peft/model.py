@@ -164,7 +164,7 @@ class PeftModel(nn.Module):
         strength = checked_number("the strength of an adapter", strength)
         neutral = [(site, {} if strength == 1 else site.neutral()) for site in self._sites]
         if any(values is None for _, values in neutral):
-            name = "PiSSA" if getattr(self.peft_config, "is_pissa", False) else method_of(self.peft_config).label
+            name = method_of(self.peft_config).label
             raise MiniloraError(f"{name} has no strength but 1, and {strength:g} was given: its change is not linear")
         for site, values in neutral:
             parameters = site.parameters()

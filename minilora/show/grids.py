@@ -107,13 +107,6 @@ def drawn(grid: Grid) -> Table:
     return table
 
 
-def markdown(grid: Grid, numbers: bool = True) -> str:
-    """The grid for a page. numbers: whether the columns after the first hold numbers, which stand at the right."""
-    header = [name.replace("\n", " ") for name in grid.header]
-    lines = [header, ["---", *["---:" if numbers else "---"] * (len(header) - 1)], *grid.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def seeds_in_words(counts: Iterable[int]) -> str:
     """What `±` means under a table whose numbers are over so many seeds each."""
     counts = sorted(set(counts))
@@ -173,12 +166,8 @@ def show_seconds(seconds: float) -> str:
 def show_time(seconds: float) -> str:
     """Three digits in a unit that suits: 50.0 µs, 90.0 s, 90.0 min, 12.0 days."""
     unit, size = next((unit, size) for least, unit, size in _TIMES if seconds >= 0.9995 * least)
-    return f"{show_rate(seconds / size)} {unit}"
-
-
-def show_rate(number: float) -> str:
-    """Three digits, and of a large number all before the point: 0.0123, 4.50, 78,901."""
-    return f"{number:.3g}" if number < 0.9995 else _three_digits(number)
+    number = seconds / size
+    return f"{number:.3g} {unit}" if number < 0.9995 else f"{_three_digits(number)} {unit}"
 
 
 def _three_digits(number: float) -> str:

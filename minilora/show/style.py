@@ -38,7 +38,6 @@ SERIES: tuple[dict[str, Any], ...] = (
     {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
     {"color": "#E69F00", "linestyle": (0, (2, 1)), "marker": "P"},
 )
-HATCHES = ("", "//", "..", "", "xx", "--")  # of stacked bars, so that neighbours differ in grey
 WIDTH, HEIGHT, TALL = 6.4, 4.6, 5.8  # inches: small, so that the letters stay large on a telephone
 STYLE: dict[str, Any] = {
     "font.size": 11,
@@ -98,20 +97,6 @@ def save_all(figures: Mapping[str, Callable], measured: Any, folder: Path | str,
 def write_png(figure: Figure, file: BinaryIO, dpi: int) -> None:
     """The figure as a PNG that says nothing of when and by what it was made."""
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
-
-
-def in_words(figure: Figure) -> str:
-    """The figure for those who hear the page: its title, what is on the axes, and all that is written in it."""
-    said: list[str] = []
-    for axes in figure.axes:
-        said += [axes.get_title(), " by ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))]
-        for axis in (axes.yaxis, axes.xaxis):
-            if type(axis.get_major_formatter()).__name__ == "StrCategoryFormatter":  # names
-                said += [label.get_text() for label in axis.get_ticklabels()]
-        said += [text.get_text() for text in axes.texts]
-    said += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    words = [" ".join(text.split()) for text in said]
-    return f"{figure.get_suptitle()}: {', '.join(dict.fromkeys(filter(None, words)))}"
 
 
 def printable(text: str) -> str:

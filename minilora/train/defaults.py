@@ -18,9 +18,9 @@ from minilora.errors import MiniloraError
 from minilora.peft import Method, PeftModel
 from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
-from minilora.train.evaluate import evaluator
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, train
+from minilora.train.metrics import evaluator
 from minilora.train.scoring import TaskScore, measure_task
 from minilora.train.text import Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World

@@ -1,67 +1,132 @@
-"""What a run folder says of its training, read back: while it runs, after it was broken off, or when it is done."""
+"""Every metric: of a model on batches (bits per character, accuracy), of answers in words, and how sure a share is.
 
-import os
-from dataclasses import dataclass
-from math import isfinite, nan
-from pathlib import Path
+What asks a model for those answers, and chooses among labels, is `scoring`.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from math import log, sqrt
 from typing import Any
 
-from minilora.errors import FormatError
-from minilora.formats import atomic
-from minilora.train.run import METRICS, RECORD, parse_metrics, read_record
-
-SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
-Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
-
-
-@dataclass(frozen=True)
-class RunMetrics:
-    """The settings of a run, what it came to (None before its end), and its numbers, {name of SERIES: points}."""
-
-    config: dict[str, Any]
-    result: dict[str, Any] | None
-    series: dict[str, Points]
-
-    @property
-    def step(self) -> int:
-        """The last that is known; 0 before the first."""
-        return max((step for points in self.series.values() for step in points), default=0)
-
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Of each series that has a number: first, last, min, max, the step of the min, and how many are no number."""
-        found = {}
-        for name, points in self.series.items():
-            if numbers := {step: value for step, value in points.items() if isfinite(value)}:
-                values, best = list(numbers.values()), min(numbers, key=numbers.__getitem__)
-                found[name] = {
-                    "first": values[0], "last": values[-1], "min": numbers[best], "max": max(values),
-                    "min_step": best, "not_numbers": len(points) - len(numbers),
-                }  # fmt: skip
-        return found
+from minilora import backend
+from minilora.data.batches import evaluation_windows
+from minilora.data.chat import ChatTokens
+from minilora.data.chat_batches import chat_windows
+from minilora.data.tokenizer import TokenStream
+from minilora.models.batch import Output
+from minilora.tensor import no_grad
+from minilora.train.parallel import Batch, rows_of, take
+from minilora.train.progress import progress_bar
+from minilora.train.text import PADDING
+from minilora.train.world import World
 
 
-def read_metrics(folder: str | os.PathLike[str]) -> RunMetrics:
-    """The metrics of the run in a folder. Lines that are no records, as a killed writer leaves one, are passed over.
+def _outputs(model: Any, batches: Iterable[Batch], world: World) -> Iterator[tuple[Batch, Output]]:
+    """This rank's rows of each batch, where it has any, and what the model says of them; the loss is a sum."""
+    was_training = model.training
+    model.eval()
+    try:
+        with no_grad():
+            for batch in batches:
+                if mine := world.share(rows_of(batch)):
+                    rows = take(batch, mine)
+                    yield rows, model(**rows, num_items_in_batch=1)
+    finally:
+        model.train(was_training)
 
-    FormatError for what is no run folder.
+
+def bits_per_character(model: Any, batches: Iterable[Batch], characters: int, world: World | None = None) -> float:
+    """-log2 of the probability that a language model gives to a text, over the number of its characters.
+
+    Comparable between tokenizers, as loss a token is not. batches: windows that hold each token as a label once
+    (`data.batches.evaluation_windows`). world: the ranks that share them.
     """
-    where = atomic.show_path(folder)
-    if not os.path.lexists(path := Path(folder) / RECORD):
-        raise FormatError(f"{where} is no run folder: there is no {RECORD} in it")
-    record = read_record(path)
-    result = record.get("result")
-    series: dict[str, Points] = {name: {} for name in SERIES}
-    last = -1
-    if os.path.lexists(path := Path(folder) / METRICS):
-        with atomic.open_regular(path) as file:
-            for line in file:
-                row = parse_metrics(line)
-                if last < (step := row.get("step", -1)) < 2**53:  # each step once
-                    last = step
-                    for name in SERIES & row.keys():
-                        series[name][step] = _number(row[name])
-    return RunMetrics(record["config"], result if isinstance(result, dict) else None, series)
+    world = world or World()
+    nats = sum(float(out.loss) for _, out in _outputs(model, batches, world) if out.loss is not None)
+    return world.sum(nats) / log(2) / characters
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else nan
+def evaluator(
+    model: Any,
+    stream: TokenStream | ChatTokens,
+    seq_len: int,
+    batch_size: int,
+    bar: str | None = None,
+    world: World | None = None,
+) -> Callable[[], float]:
+    """Return a function that evaluates bits per character on `stream` with the model's current weights.
+
+    Of conversations, the assistant's answers alone count. bar: the words of a progress bar to show; None shows none.
+    world: the ranks that share the work.
+    """
+
+    def evaluate() -> float:
+        if isinstance(stream, ChatTokens):
+            batches = list(chat_windows(stream, seq_len, batch_size, PADDING))
+        else:
+            batches = list(evaluation_windows(stream.ids, seq_len, batch_size))
+        with progress_bar(bar or "", len(batches), show=bar is not None) as advance:
+            return bits_per_character(model, _counted(batches, advance), stream.characters, world)
+
+    return evaluate
+
+
+def _counted(batches: Iterable[Batch], advance: Callable[[], None]) -> Iterator[Batch]:
+    for batch in batches:
+        yield batch
+        advance()
+
+
+def accuracy(model: Any, batches: Iterable[Batch]) -> float:
+    """The share of rows whose most likely class is the label."""
+    right = total = 0
+    for batch, out in _outputs(model, batches, World()):
+        right += int((backend.to_numpy(out.logits.data).argmax(axis=1) == batch["labels"]).sum())
+        total += len(batch["labels"])
+    return right / total
+
+
+# Answers in words: the scores of SQuAD (Rajpurkar et al. 2016, section 6.1, and its evaluation script)
+
+
+def normalise(text: str) -> str:
+    """Reduce to lower case, no punctuation, no articles, single spaces: 'The  cat, a "Tom"!' becomes 'cat tom'.
+
+    As in SQuAD's script, a hyphen or an apostrophe leaves no space ("it's" becomes 'its')."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(answer: str, gold: str) -> bool:
+    """Compare an answer to the expected one, word for word, after `normalise`."""
+    return normalise(answer) == normalise(gold)
+
+
+def token_f1(answer: str, gold: str) -> float:
+    """Return the harmonic mean of precision and recall of the answer's words, each counted as often as it is in both.
+
+    precision = shared / answer and recall = shared / gold, so F1 = 2 shared / (answer + gold); 0 if nothing is shared.
+    """
+    answer_words, gold_words = Counter(normalise(answer).split()), Counter(normalise(gold).split())
+    shared = (answer_words & gold_words).total()
+    return 2 * shared / (answer_words.total() + gold_words.total()) if shared else 0.0
+
+
+def contains(answer: str, accepted: Iterable[str]) -> bool:
+    """Look in an answer for one of the accepted ones, as whole words after `normalise`.
+
+    'It is Paris.' contains 'paris', and 'a comparison' does not.
+    """
+    padded = f" {normalise(answer)} "
+    return any(f" {words} " in padded for words in map(normalise, accepted) if words)
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, `right` of `count` (Wilson 1927): within 0 and 1, and good for few."""
+    z = 1.96
+    share, spread = right / count, z * z / count
+    middle = share + spread / 2
+    half = z * sqrt(share * (1 - share) / count + spread / count / 4)
+    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))

@@ -2,7 +2,6 @@
 
 from minilora.train.answers import Chats as Chats
 from minilora.train.catalog import BASE as BASE
-from minilora.train.evaluate import evaluator as evaluator
 from minilora.train.load import base_folder as base_folder
 from minilora.train.load import base_of as base_of
 from minilora.train.load import count_parameters as count_parameters
@@ -10,6 +9,7 @@ from minilora.train.load import load_model as load_model
 from minilora.train.load import new_model as new_model
 from minilora.train.load import path_of_model as path_of_model
 from minilora.train.load import tokenizer_of as tokenizer_of
+from minilora.train.metrics import evaluator as evaluator
 from minilora.train.save import save_adapter as save_adapter
 from minilora.train.save import save_gguf as save_gguf
 from minilora.train.save import save_lora_gguf as save_lora_gguf

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minilora import backend, threads
-from minilora.data import chat, jargon
+from minilora.data import chat
 from minilora.data.batches import pad_rows, padded_left
 from minilora.data.chat import Conversation, response_of
 from minilora.data.tokenizer import Tokenizer
@@ -32,6 +32,7 @@ from minilora.errors import MiniloraError, escape
 from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
 from minilora.train.answers import answers
+from minilora.train.metrics import exact_match, token_f1, wilson
 from minilora.train.world import split_rows
 
 LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the model
@@ -119,8 +120,8 @@ def measure_task(
 
 def _answers_score(found: list[str], expected: list[str], lengths: Sequence[int], started: float) -> TaskScore:
     pairs = list(zip(found, expected, strict=True))
-    right = sum(jargon.exact_match(*pair) for pair in pairs)
-    f1 = [jargon.token_f1(*pair) for pair in pairs]
+    right = sum(exact_match(*pair) for pair in pairs)
+    f1 = [token_f1(*pair) for pair in pairs]
     count = len(pairs)
     return TaskScore(
         kind="answers",
@@ -160,15 +161,6 @@ def _labels_score(
         majority=max(Counter(expected).values()) / count,
         confusion=confusion.tolist(),
     )
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, `right` of `count` (Wilson 1927): within 0 and 1, and good for small counts."""
-    z = 1.96
-    share, spread = right / count, z * z / count
-    middle = share + spread / 2
-    half = z * sqrt(share * (1 - share) / count + spread / count / 4)
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
 
 
 # What can be measured

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def graph_of(
     result: Tensor, names: Mapping[Tensor, str], title: str = "The graph behind a result", numbers: bool = False
 ) -> Figure:
-    """The graph that backward would walk: parameters and operations as boxes, the result at the right.
+    """Draw the graph that backward would walk: parameters and operations as boxes, the result at the right.
 
     names: what to call the leaves, and computed Tensors where they have names. An operation is called as `operation`
     says. numbers: write into each box its value, where it is in `names`, and the gradient of the result with respect to
@@ -57,14 +57,14 @@ def graph_of(
 def _layout(
     result: Tensor, names: Mapping[Tensor, str]
 ) -> tuple[dict[int, tuple[int, float]], list[tuple[int, int]], dict[int, str]]:
-    """Places {id: (column, row)}, edges (from, to) and labels {id: text} of the graph behind `result`."""
+    """Return places {id: (column, row)}, edges (from, to) and labels {id: text} of the graph behind `result`."""
     depth: dict[int, int] = {}
     labels: dict[int, str] = {}
     edges: list[tuple[int, int]] = []
     named = {id(tensor._node or tensor): name for tensor, name in names.items()}
 
     def visit(item: Any) -> int:
-        """Number of steps from the leaves to `item`, a leaf Tensor or a Node."""
+        """Return the number of steps from the leaves to `item`, a leaf Tensor or a Node."""
         if id(item) not in depth:
             found = parents(item)
             depth[id(item)] = max((visit(parent) + 1 for parent in found), default=0)
@@ -85,7 +85,7 @@ def _layout(
 
 
 def _add_numbers(labels: dict[int, str], result: Tensor, names: Mapping[Tensor, str]) -> None:
-    """A value behind each name and a gradient under each label."""
+    """Add a value behind each name and a gradient under each label."""
     for tensor in names:
         if (key := id(tensor._node or tensor)) in labels:
             labels[key] += f" = {_short(tensor.numpy())}"
@@ -94,7 +94,7 @@ def _add_numbers(labels: dict[int, str], result: Tensor, names: Mapping[Tensor, 
 
 
 def _short(array: ArrayLike) -> str:
-    """Small arrays by their numbers, others by their shape."""
+    """Write small arrays by their numbers, others by their shape."""
     array = np.asarray(array)
     if array.size > 4:
         return "×".join(map(str, array.shape))
@@ -103,7 +103,7 @@ def _short(array: ArrayLike) -> str:
 
 
 def _all_gradients(result: Tensor) -> dict[int, np.ndarray]:
-    """The gradient of result.sum() with respect to each node and leaf {id: array}; the graph is not used up."""
+    """Return the gradient of result.sum() with respect to each node and leaf {id: array}; the graph is not used up."""
     nodes: dict[int, Any] = {id(result._node): result._node}
     found: dict[int, Any] = {id(result._node): xp.ones(result.shape, dtype=result.dtype)}
     while nodes:
@@ -120,12 +120,12 @@ def _all_gradients(result: Tensor) -> dict[int, np.ndarray]:
 
 
 def parents(item: Any) -> list[Any]:
-    """What a Node was made from; nothing for a leaf."""
+    """Return the parents of a Node; nothing for a leaf."""
     return [parent for group, _ in getattr(item, "edges", None) or [] for parent in group if parent is not None]
 
 
 def operation(node: Any) -> str:
-    """The name of the function in which the Node's rules were written; x - constant is "add a constant", too."""
+    """Return the name of the function in which the Node's rules were written; x - constant is "add a constant", too."""
     names = [rule.__qualname__.split(".")[0].strip("_") for _, rule in node.edges]
     own = [name for name in names if name != "unbroadcast_to"]  # a sum's rule: it only hands the gradient on
     return own[0] if own else "add" if len(names) == 2 else "add a constant"

@@ -21,7 +21,7 @@ BLUES = "cividis"  # a map of colours whose brightness rises evenly
 
 @styled
 def matrices(title: str, shown: Mapping[str, np.ndarray], label: str) -> Figure:
-    """Matrices {name: (rows, columns)} of one shape side by side, in colours on one scale that is even around zero."""
+    """Draw matrices {name: (rows, columns)} of one shape side by side, in colours on one scale, even around zero."""
     figure = figure_of(title, 3.6)
     largest = max(float(np.abs(matrix).max()) for matrix in shown.values()) or 1.0
     row = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
@@ -37,8 +37,9 @@ def matrices(title: str, shown: Mapping[str, np.ndarray], label: str) -> Figure:
 
 @styled
 def attention_map(weights: ArrayLike, tokens: Sequence[str], title: str, first: int = 0) -> Figure:
-    """Attention weights (queries, keys) as a map. tokens: names of the keys; first: the key that query 0 stands at,
-    where more keys come before the queries, such as a prefix.
+    """Draw attention weights (queries, keys) as a map.
+
+    tokens: names of the keys; first: the key that query 0 stands at, if more keys come before, such as a prefix.
     """
     weights = np.asarray(weights)
     queries, keys = weights.shape
@@ -59,7 +60,7 @@ def attention_map(weights: ArrayLike, tokens: Sequence[str], title: str, first: 
 def attention_maps(
     maps: Mapping[str, np.ndarray], title: str, tokens: Sequence[str] | None = None, columns: int = 2
 ) -> Figure:
-    """Several maps {name: weights (queries, keys)} in one scale of colours, `columns` in a row.
+    """Draw several maps {name: weights (queries, keys)} in one scale of colours, `columns` in a row.
 
     tokens: names of queries and keys, the same in each; without them, small maps that show their pattern alone.
     """
@@ -84,7 +85,7 @@ def attention_maps(
 
 @styled
 def weight_histogram(weights: ArrayLike, levels: Sequence[float], title: str) -> Figure:
-    """A histogram of weights that were divided by the absmax of their block, with the levels as lines."""
+    """Draw a histogram of weights that were divided by the absmax of their block, with the levels as lines."""
     figure, axes = single(title)
     axes.hist(np.ravel(weights), bins=120, color="#9DB8CC", edgecolor="none", label="weights / absmax")
     for number, level in enumerate(levels):
@@ -95,7 +96,7 @@ def weight_histogram(weights: ArrayLike, levels: Sequence[float], title: str) ->
 
 @styled
 def singular_values(matrices: Mapping[str, np.ndarray], title: str) -> Figure:
-    """The first 64 singular values of matrices, each divided by its largest."""
+    """Draw the first 64 singular values of matrices, each divided by its largest."""
     figure, axes = single(title)
     for look, (name, matrix) in zip(SERIES, matrices.items(), strict=False):
         values = np.linalg.svd(np.asarray(matrix, dtype="float64"), compute_uv=False)[:64]
@@ -113,7 +114,7 @@ def surface(
     names: tuple[str, str],
     path: Sequence[tuple[float, float]],
 ) -> Figure:
-    """Contours of `values`, with a path ((x, y) pairs) that descends on them and is cut off where they end."""
+    """Draw contours of `values`, with a path ((x, y) pairs) that descends on them and is cut off where they end."""
     figure, axes = single(title)
     drawn = axes.contourf(x, y, values, levels=20, cmap=BLUES)
     figure.colorbar(drawn, ax=axes, label="loss")
@@ -131,8 +132,10 @@ FROZEN = {"boxstyle": "round,pad=0.4", "facecolor": "#E8F0F7", "edgecolor": "#33
 
 @styled
 def adapter_places(places: Mapping[str, Collection[str]], d: int, m: int, title: str) -> Figure:
-    """A column per placement, {name: which of a block's modules have an adapter behind them}, and one for the inside of
-    an adapter, d to m to d. The stream runs upward; what trains has a thick edge.
+    """Draw a column per placement, and one for the inside of an adapter, d to m to d.
+
+    places: {name: which of a block's modules have an adapter behind them}. The stream runs upward; what trains has a
+    thick edge.
     """
     figure = figure_of(title, 5.6)
     rows = {

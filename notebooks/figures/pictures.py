@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 220  # of a figure in a notebook
+HATCHES = ("", "//", "..", "", "xx", "--")  # of stacked bars, so that neighbours differ in grey
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y values
 
 
 def show(figure: Figure, caption: str) -> None:
-    """The figure as a picture in a notebook, with a caption under it and `style.in_words` as its alternative text.
+    """Show the figure in a notebook, with a caption under it and `in_words` as its alternative text.
 
     It is shown as HTML, since JupyterLab takes no alternative text for a picture of any other kind; as plain text it is
     its title. The same figure gives the same bytes each time.
@@ -34,13 +35,27 @@ def show(figure: Figure, caption: str) -> None:
     from IPython.display import display
 
     data, width = base64.b64encode(_in_few_colours(figure)).decode(), round(figure.get_figwidth() * 100)
-    picture = f'<img src="data:image/png;base64,{data}" width="{width}" alt="{escape(style.in_words(figure))}">'
+    picture = f'<img src="data:image/png;base64,{data}" width="{width}" alt="{escape(in_words(figure))}">'
     page = f'<figure style="margin: 0">{picture}<figcaption>{escape(caption, quote=False)}</figcaption></figure>'
     display({"text/plain": figure.get_suptitle(), "text/html": page}, raw=True)
 
 
+def in_words(figure: Figure) -> str:
+    """Return the figure for those who hear the page: its title, what is on the axes, and all that is written in it."""
+    said: list[str] = []
+    for axes in figure.axes:
+        said += [axes.get_title(), " by ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))]
+        for axis in (axes.yaxis, axes.xaxis):
+            if type(axis.get_major_formatter()).__name__ == "StrCategoryFormatter":  # names
+                said += [label.get_text() for label in axis.get_ticklabels()]
+        said += [text.get_text() for text in axes.texts]
+    said += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    words = [" ".join(text.split()) for text in said]
+    return f"{figure.get_suptitle()}: {', '.join(dict.fromkeys(filter(None, words)))}"
+
+
 def _in_few_colours(figure: Figure) -> bytes:
-    """A PNG at DPI with at most 256 colours, which takes less than half the bytes of all of them."""
+    """Return a PNG at DPI with at most 256 colours, which takes less than half the bytes of all of them."""
     from PIL import Image
 
     drawn, few = BytesIO(), BytesIO()
@@ -54,7 +69,7 @@ def _in_few_colours(figure: Figure) -> bytes:
 def curves(
     title: str, series: Mapping[str, Curve], x: str, y: str, log: str = "", spreads: Mapping[str, Sequence[float]] = {}
 ) -> Figure:
-    """Lines {name: (x values, y values)}. log: "x", "y" or "xy"; spreads: {name: half ranges}, drawn as error bars."""
+    """Draw lines {name: (x values, y values)}. log: "x", "y" or "xy"; spreads: {name: half ranges}, as error bars."""
     figure, axes = style.single(title)
     for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
         marker = look["marker"] if len(xs) <= 30 else ""
@@ -69,7 +84,7 @@ def step_times(
     lines: Mapping[str, Mapping[str, Curve]],
     points: Mapping[str, Mapping[str, Curve]] = {},
 ) -> Figure:
-    """Seconds of a step over the number of ranks, a panel a method: {method: {link: (ranks, seconds)}}.
+    """Draw the seconds of a step over the number of ranks, a panel a method: {method: {link: (ranks, seconds)}}.
 
     lines: what a model says; points: what was measured, in the look of their link. Both axes are logarithmic, and the
     seconds have one scale for all panels.
@@ -99,7 +114,7 @@ def step_times(
 
 @style.styled
 def learning_curve(title: str, curve: Curve, samples: Sequence[tuple[int, str]], levels: Mapping[str, float]) -> Figure:
-    """A loss by steps, (steps, losses), with what the model wrote at some of them, (step, text), below it. levels:
+    """Draw a loss by steps, (steps, losses), with what the model wrote at some of them, (step, text), below it. levels:
     {name: loss} as lines across.
     """
     figure = style.figure_of(title, style.HEIGHT + 0.24 * len(samples))
@@ -128,7 +143,7 @@ def learning_curve(title: str, curve: Curve, samples: Sequence[tuple[int, str]],
 
 @style.styled
 def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
-    """Ways {name: (x values, y values)} through a plane that begin at one point; the end of each is a large mark."""
+    """Draw ways {name: (x values, y values)} through a plane that begin at one point; a large mark ends each."""
     figure, axes = style.single(title)
     style.origin_lines(axes)
     for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
@@ -145,7 +160,7 @@ def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
 
 @style.styled
 def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[float]]], chance: float) -> Figure:
-    """Accuracy against labels on a logarithmic axis: {name: {labels per class: accuracy of each seed}}, shares of one.
+    """Draw accuracy against labels on a logarithmic axis: {name: {labels per class: accuracy of each seed}}.
 
     Points are means over seeds, bars half their range. chance: the accuracy of a guess.
     """
@@ -168,7 +183,7 @@ def methods_at_cost(
     levels: Mapping[str, float] = {},
     frontier: Sequence[str] = (),
 ) -> Figure:
-    """Every method {name: (cost, quality)} one point in its own look; less is better in both.
+    """Draw every method {name: (cost, quality)} as one point in its own look; less is better in both.
 
     levels: of methods that have no such cost, as lines. frontier: methods to join by a staircase. A point that lies so
     far up that it would squeeze all the others is named at the upper edge.
@@ -189,7 +204,7 @@ def methods_at_cost(
 
 @style.styled
 def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> Figure:
-    """Horizontal bars {name: value}, the first at the top, each with its value."""
+    """Draw horizontal bars {name: value}, the first at the top, each with its value."""
     figure, axes = style.single(title, 1.2 + 0.42 * len(values))
     drawn = axes.barh(list(values), list(values.values()), color=style.SERIES[0]["color"], height=0.65)
     axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}", padding=4)
@@ -201,12 +216,12 @@ def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> 
 
 @style.styled
 def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -> Figure:
-    """Horizontal bars {name: {kind: value}}, the first at the top, each made of its kinds, with their sum behind it."""
+    """Draw horizontal bars {name: {kind: value}}, the first at the top, each made of its kinds, their sum behind it."""
     figure, axes = style.single(title, 1.8 + 0.5 * len(parts))
     kinds = list(dict.fromkeys(kind for values in parts.values() for kind in values))
     looks = {
         kind: {"color": look["color"], "hatch": hatch, "height": 0.65, "edgecolor": "white"}
-        for kind, look, hatch in zip(kinds, cycle(style.SERIES), cycle(style.HATCHES), strict=False)
+        for kind, look, hatch in zip(kinds, cycle(style.SERIES), cycle(HATCHES), strict=False)
     }
     widths = {kind: [of_name.get(kind, 0) for of_name in parts.values()] for kind in kinds}
     sums = style.stack_bars(axes, list(parts), widths, looks)
@@ -220,14 +235,14 @@ def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -
 
 @style.styled
 def grouped_bars(title: str, groups: Mapping[str, Mapping[str, float]], x: str, top: float | None = None) -> Figure:
-    """Horizontal bars {group: {name: value}}, the first group at the top, its names side by side, each with its value.
+    """Draw horizontal bars {group: {name: value}}, the first at the top, its names side by side, each with its value.
 
     top: where the axis ends at least.
     """
     names = list(dict.fromkeys(name for values in groups.values() for name in values))
     figure, axes = style.single(title, 1.6 + 0.36 * len(groups) * len(names))
     height = 0.8 / len(names)
-    for number, (name, look, hatch) in enumerate(zip(names, cycle(style.SERIES), cycle(style.HATCHES), strict=False)):
+    for number, (name, look, hatch) in enumerate(zip(names, cycle(style.SERIES), cycle(HATCHES), strict=False)):
         places = [row + (number - (len(names) - 1) / 2) * height for row in range(len(groups))]
         heights = [values.get(name, 0) for values in groups.values()]
         drawn = axes.barh(

@@ -129,6 +129,7 @@ def test_a_kit_checks_as_a_clone_does(tmp_path):
         archive.extractall(tmp_path)
     kit = tmp_path / "students"
     assert [path.name for path in (kit / "lessons").iterdir()] == ["08_lora"]
+    assert sorted(path.name for path in (kit / "notebooks").iterdir()) == ["08_lora.ipynb", "figures"]
     assert (kit / "lessons/08_lora/exercise.py").read_text("utf-8") == LORA.source.exercise()
     assert "minilora check 08" in (kit / "README.md").read_text("utf-8") and not list(kit.rglob("teaching.md"))
     command = [sys.executable, "-m", "minilora", "check"]

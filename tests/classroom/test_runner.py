@@ -268,8 +268,8 @@ def test_what_gets_marks_sees_python_packages_and_minilora_alone(marks, monkeypa
     monkeypatch.setenv("SECRET", "a password")
     look = "try: return os.listdir(x[0])\nexcept OSError: return []"
     assert not {"home", "work", "proc", "sys", "var"} & set(attempt(marks, look, "/"))
-    assert attempt(marks, look, str(ROOT / "lessons")) == []
-    assert set(attempt(marks, look, str(ROOT))) <= {"minilora", "lessons", ".venv"}
+    assert all(attempt(marks, look, str(ROOT / answers)) == [] for answers in ("lessons", "tests"))
+    assert set(attempt(marks, look, str(ROOT))) <= {"minilora", "lessons", "tests", ".venv"}
     assert attempt(marks, "return list(os.environ)").count("SECRET") == 0
 
 

@@ -223,16 +223,7 @@ BAD = {
         "context of 9,999",
     ),
     "nan learning rate": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--lr", "nan"], "nan"),
-    "batch 0": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--batch-size", "0"], "--batch-size must be a whole"),
-    **{
-        f"{command} and a negative seed": ([*flags, "--seed", "-1"], "--seed must be a whole number of at least 0")
-        for command, flags in {
-            "pretrain": [*TRAIN, "--data", "{text}", "--out", "{out}"],
-            "finetune": ["finetune", "--model", "{run}", "--data", "{text}", "--out", "{out}"],
-            "generate": ["generate", "--model", "{run}", "--prompt", "x"],
-            "demo": ["demo", "--out", "{out}"],
-        }.items()
-    },
+    "a negative seed": (["generate", "--prompt", "x", "--seed", "-1"], "--seed must be a whole number of at least 0"),
     **{
         f"pretrain and a {flag} that no machine holds": (
             [*TRAIN, "--data", "{text}", "--out", "{out}", flag, str(size)],
@@ -250,10 +241,6 @@ BAD = {
         ["finetune", "--model", "{run}", "--data", "{text}", "--out", "{out}", "--batch-size", str(10**12)],
         "choose a smaller --batch-size (1,000,000,000,000)",
     ),
-    "evaluate and no batch": (
-        ["evaluate", "--model", "{run}", "--data", "{text}", "--batch-size", "-1"],
-        "--batch-size must be a whole number of at least 1, not -1",
-    ),
     "evaluate beyond the positions": (
         ["evaluate", "--model", "{run}", "--data", "{text}", "--seq-len", "513"],
         "513 tokens per sequence pass the model's 512 positions",
@@ -264,14 +251,9 @@ BAD = {
         [*TRAIN, "--data", "{text}", "--out", "{out}", "--schedule", "cosin"],
         "--schedule must be one of cosine, linear, constant, wsd, not cosin; did you mean 'cosine'",
     ),
-    "unknown optimizer": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--optimizer", "adam"], "'adamw'"),
     "heads of keys that do not divide": (
         [*TRAIN, "--data", "{text}", "--out", "{out}", "--num-kv-heads", "3"],
         "--num-heads 2 is not a multiple of --num-kv-heads 3",
-    ),
-    "temperature that is not a number": (
-        ["generate", "--model", "{run}", "--prompt", "x", "--temperature", "nan"],
-        "--temperature must be a number of at least 0, not nan",
     ),
     "top-p above 1": (["generate", "--model", "{run}", "--prompt", "x", "--top-p", "1.1"], "--top-p must be above 0"),
     "steps 0": (
@@ -289,7 +271,6 @@ BAD = {
     "no such model": (["generate", "--model", "{out}", "--prompt", "x"], "is no model"),
     "empty prompt": (["generate", "--model", "{run}", "--prompt", ""], "empty"),
     "long continuation": (["generate", "--model", "{run}", "--prompt", "x", "--max-new-tokens", "9999"], "positions"),
-    "negative temperature": (["generate", "--model", "{run}", "--prompt", "x", "--temperature", "-1"], "temperature"),
     "unknown method": (
         ["finetune", "--model", "{run}", "--data", "{text}", "--method", "lara", "--out", "{out}"],
         "lora",
@@ -298,36 +279,15 @@ BAD = {
         ["finetune", "--model", "{run}", "--data", "{text}", "--method", "ia3", "--rank", "4", "--out", "{out}"],
         "method ia3 does not use --rank",
     ),
-    "an unknown 4-bit code": (
-        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "qlora", "--quant-type", "nf5"]
-        + ["--out", "{out}"],
-        "nf4",
-    ),
-    "no virtual tokens": (
-        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "prefix", "--virtual-tokens", "0"]
-        + ["--out", "{out}"],
-        "--virtual-tokens must be a whole number of at least 1, not 0",
-    ),
-    "an unknown placement": (
-        ["finetune", "--model", "{run}", "--data", "{text}", "--method", "adapter", "--placement", "x"]
-        + ["--out", "{out}"],
-        "houlsby",
-    ),
-    "rank 0": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "0", "--out", "{out}"], "--rank must be"),
     "rank above width": (["finetune", "--model", "{run}", "--data", "{text}", "--rank", "17", "--out", "{out}"], "17"),
     "unmatched target": (
         ["finetune", "--model", "{run}", "--data", "{text}", "--targets", "q_proj,qq_proj", "--out", "{out}"],
         "qq_proj",
     ),
     "an adapter alone into a folder": (["merge", "--adapter", "{lora}", "--adapter-only", "--out", "{out}"], "a .gguf"),
-    "no adapter alone": (["merge", "--adapter-only", "--out", "{out}.gguf"], "--adapter-only needs --adapter"),
     "a folder in 8 bits": (
         ["merge", "--adapter", "{lora}", "--quantize", "q8_0", "--out", "{out}"],
         "--quantize is for",
-    ),
-    "8 bits of another kind": (
-        ["merge", "--quantize", "q4_0", "--out", "{out}.gguf"],
-        "--quantize must be one of",
     ),
     "merge without adapter": (["merge", "--model", "{run}", "--out", "{out}"], "--adapter"),
     "adapter of another base": (["merge", "--model", "{full}", "--adapter", "{lora}", "--out", "{out}"], "base"),

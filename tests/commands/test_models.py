@@ -275,10 +275,6 @@ def edit(path, **fields) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def cut(path) -> None:
-    path.write_bytes(path.read_bytes()[:-9])
-
-
 BAD = {
     "another family": (lambda p: edit(p / "m/config.json", model_type="be\x1brt"), "m", "minilora reads llama"),
     "too many layers": (
@@ -292,19 +288,8 @@ BAD = {
         "m",
         "c/m: rotary scaling 'yarn' is not supported",
     ),
-    "no JSON": (lambda p: (p / "m/config.json").write_text("{"), "m", "config.json is not valid JSON"),
-    "cut off": (lambda p: cut(p / "m/model.safetensors"), "m", "model.safetensors: its tensors need"),
-    "no weights": (lambda p: (p / "m/model.safetensors").unlink(), "m", "has neither model.safetensors"),
-    "a damaged tokenizer": (lambda p: (p / "m/tokenizer.json").write_text("{}"), "m", "tokenizer.json holds no"),
     "a tokenizer too large": (lambda p: edit(p / "m/config.json", vocab_size=99), "m", "tokens, the model 99"),
-    "an adapter cut off": (lambda p: cut(p / "a/adapter_model.safetensors"), "a", "its tensors need"),
-    "an unknown method": (lambda p: edit(p / "a/adapter_config.json", peft_type="\x1b"), "a", "; minilora reads "),
     "a rank that is none": (lambda p: edit(p / "a/adapter_config.json", r="\x1b[31m"), "a", "/a: r must be"),
-    "a pickle": (
-        lambda p: (p / "a/adapter_model.safetensors").rename(p / "a/adapter_model.bin"),
-        "a",
-        "holds a pickle",
-    ),
     "nothing there": (lambda p: None, "nowhere", "is no model: give base"),
     "no GGUF file there": (lambda p: None, "no.gguf", "cannot read"),
     "a folder without a model": (lambda p: (p / "e").mkdir(), "e", "is no model"),

@@ -1,4 +1,4 @@
-"""The jargon of the invented company, the quiz and their scores: `pytest tests/data/test_jargon.py`."""
+"""The jargon of the invented company, and the quiz: `pytest tests/data/test_jargon.py`."""
 
 import json
 import re
@@ -16,11 +16,8 @@ from minilora.data.jargon import (
     HELD_OUT_PHRASINGS,
     TRAINING_PHRASINGS,
     Question,
-    contains,
-    exact_match,
-    normalise,
-    token_f1,
 )
+from minilora.train.metrics import contains, normalise, token_f1
 
 pytestmark = pytest.mark.host
 
@@ -150,50 +147,6 @@ def test_quiz_and_general_questions_are_apart():
     for general, question in product(QUIZ.general, QUIZ.questions):
         assert not contains(general, question.answers), (general, question)
         assert likeness(general, question.text) <= 0.5, (general, question)
-
-
-# Scores
-
-
-def test_normalise():
-    assert normalise(' The  cat,\n a "Tom"! ') == "cat tom"
-    assert normalise("An answer: then, another thesis") == "answer then another thesis"
-    assert normalise("It's a well-known U.S. port") == "its wellknown us port"
-    assert normalise("The a an.") == normalise("?!") == normalise("") == ""
-
-
-@pytest.mark.parametrize(
-    ("answer", "gold", "exact", "f1"),
-    [
-        ("a cabin whose heating has failed", "A cabin whose heating has failed.", True, 1),
-        ("Cabin has failed.", "A cabin whose heating has failed.", False, 2 * 3 / (3 + 5)),
-        ("It is a cabin, whose heating has failed!", "A cabin whose heating has failed.", False, 2 * 5 / (7 + 5)),
-        ("failed has heating whose cabin", "A cabin whose heating has failed.", False, 1),  # a bag of words
-        ("soup soup soup", "Soup from yesterday.", False, 2 * 1 / (3 + 3)),  # a word counts once if gold has it once
-        ("cold cold soup", "Cold, cold cold fish", False, 2 * 2 / (3 + 4)),
-        ("a dog", "The owner of the dog.", False, 2 * 1 / (1 + 3)),  # articles do not count
-        ("A ferry.", "A lorry.", False, 0),
-        ("", "A lorry.", False, 0),
-        ("the", "A lorry.", False, 0),
-        ("The!", "a", True, 0),  # nothing is shared where nothing is left, as in SQuAD's script
-    ],
-)
-def test_exact_match_and_token_f1(answer, gold, exact, f1):
-    assert exact_match(answer, gold) is exact_match(gold, answer) is exact
-    assert token_f1(answer, gold) == token_f1(gold, answer) == pytest.approx(f1)
-
-
-def test_contains_looks_for_whole_words():
-    assert contains("The capital of France is **Paris**.", ["Lyon", "Paris"])
-    assert contains("5 plus 3 equals 8.", ["eight", "8"])
-    assert contains("It lived in New\nYork!", ["the new york"])
-    assert not contains("In comparison, none. Parisian?", ["Paris"])
-    assert not contains("It is 18, or 80.", ["8"])
-    assert not contains("York is new.", ["New York"])
-    assert not contains("", ["Paris"])
-    assert not contains("", ["the"])  # what normalises to nothing is found nowhere
-    assert not contains("Paris", [])
-    assert not contains("Paris", ["", "the"])
 
 
 # Files

@@ -366,12 +366,14 @@ def test_mean_curves_end_where_the_shortest_run_stops(results):
     assert low < 2.4 and 3.6 < high < 4.4  # the end of scratch is in sight, its start is not
 
 
-def test_samples_stand_under_the_curve_and_are_no_formulas(results):
+def test_samples_stand_beside_the_curve_of_pretraining(results):
+    text = Page(report.page(results, {})).text
+    assert [f"at step {step}Return the {step}\n" in text for step in (0, 20, 60, 140, 200)] == [1, 0, 1, 1, 1]
+    assert "and $x$ so on \u4e2d \ufffd[31m" in text
     figure = figures.pretraining(results)
-    text = figure.axes[-1].texts[0].get_text()
-    assert text.startswith("A  step 0, 4.20 bits/character\n   Return the 0 and $x$ so on \ufffd \ufffd[31m\nB  step")
-    assert "D  step 200" in text and len(text.splitlines()) == 8
-    assert not figure.axes[-1].texts[0].get_parse_math()
+    assert len(figure.axes) == 2 and figure.axes[1].lines[0].get_ydata()[-1] == pytest.approx(2.6)
+    results.records.rows["pretraining",]["base"] = None
+    assert not figures.pretraining(results).legends
 
 
 @pytest.mark.slow

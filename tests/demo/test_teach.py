@@ -16,6 +16,7 @@ from minilora.demo import teach, teach_report
 from minilora.errors import MiniloraError
 from minilora.quant import Linear4bit, quantized_linears
 from minilora.show import grids
+from minilora.train import metrics
 from minilora.train.loop import TrainConfig
 from minilora.train.recipes import training_of
 from tests.helpers import tiny_chat
@@ -119,8 +120,8 @@ def test_a_row_for_each_way_to_ask(ran, subject):
     for name, row in results["rows"].items():
         for test, score in row["scores"].items():
             told = [(s[name], s["expected"]) for s in results["samples"] if s["test"] == test]
-            assert score["f1"] == pytest.approx(np.mean([content.token_f1(*pair) for pair in told]))
-            assert score["exact"] == pytest.approx(np.mean([content.exact_match(*pair) for pair in told]))
+            assert score["f1"] == pytest.approx(np.mean([metrics.token_f1(*pair) for pair in told]))
+            assert score["exact"] == pytest.approx(np.mean([metrics.exact_match(*pair) for pair in told]))
     prompted = [row["prompt_tokens"] for row in results["rows"].values()]
     assert prompted[0] == prompted[-1] < min(prompted[1:-1])
 
@@ -206,10 +207,10 @@ def test_few_shot_prompts_tell_no_answer_and_open_books_do(lesson):
         for messages, prompt, opened in zip(questions, few[name], book[name], strict=True):
             expected, asked = messages[-1]["content"], opened[0]["content"]
             assert prompt[-2:] == messages[-2:] and len(said(prompt)) == PLAN.shots + 1
-            assert not any(content.normalise(expected) in content.normalise(text) for text in said(prompt)[:-1])
+            assert not any(metrics.normalise(expected) in metrics.normalise(text) for text in said(prompt)[:-1])
             assert opened[1:] == messages[-1:] and asked.endswith(messages[-2]["content"])
             if name == "phrasings":
-                assert content.normalise(expected) in content.normalise(asked)
+                assert metrics.normalise(expected) in metrics.normalise(asked)
 
 
 def test_short_conversations_are_joined(lesson):

@@ -6,7 +6,7 @@ from minilora.errors import FormatError
 
 
 def with_answers(source, answers):
-    """The solution with other code in the gaps of the functions named."""
+    """Return the solution with other code in the gaps of the functions named."""
     known = [gap.where for gap in source.gaps]
     if unknown := set(answers) - set(known):
         raise FormatError(f"{source.path} has no solution in {', '.join(unknown)}; there are {', '.join(known)}")
@@ -20,6 +20,6 @@ def with_answers(source, answers):
 
 
 def solution_lines(source):
-    """The lines between the markers, stripped, that say something: no comments, no short ones."""
+    """Return the lines between the markers, stripped, that say something: no comments, no short ones."""
     lines = {line.strip() for gap in source.gaps for line in source.lines[gap.first : gap.last]}
     return {line for line in lines if len(line) >= 16 and not line.startswith("#")}

@@ -25,12 +25,12 @@ class Answer:
 
 
 def wrong(lesson) -> list[Answer]:
-    """The lesson's wrong answers, as people really make them."""
+    """Return the lesson's wrong answers, as people really make them."""
     return _read(lesson.name)["Wrong"]
 
 
 def right(lesson) -> list[Answer]:
-    """The lesson's odd but right answers."""
+    """Return the lesson's odd but right answers."""
     return _read(lesson.name)["Right"]
 
 

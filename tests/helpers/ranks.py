@@ -15,8 +15,8 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, TrainingHook, get_peft_model
 from minilora.tensor import Tensor
 from minilora.train import world as world_module
-from minilora.train.evaluate import bits_per_character
 from minilora.train.loop import TrainConfig, train
+from minilora.train.metrics import bits_per_character
 from minilora.train.parallel import batch_gradients
 from minilora.train.world import World, this_world
 

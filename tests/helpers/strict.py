@@ -167,12 +167,16 @@ _waiting = frozenset(
 )
 # Functions where NumPy gives a Python number, CuPy a 0-d array.
 _python_in_numpy = frozenset("allclose array_equal array_equiv count_nonzero".split())
-_indexed = frozenset("take take_along_axis put_along_axis".split())
+# Arrays are looked up by a[i] and scattered by add.at, whose indices are checked; take and its like are not offered.
+_look_ups = frozenset("take take_along_axis put_along_axis put".split())
 # Randomness is drawn on the host (minilora/backend.py); files, text and Python callbacks are the host's too.
-_left_out = frozenset(
-    "random frombuffer fromfile fromfunction fromiter fromstring from_dlpack genfromtxt loadtxt load save savetxt "
-    "savez savez_compressed apply_along_axis apply_over_axes piecewise set_printoptions get_printoptions printoptions "
-    "show_config typename mintypecode iterable".split()
+_left_out = (
+    frozenset(
+        "random frombuffer fromfile fromfunction fromiter fromstring from_dlpack genfromtxt loadtxt load save savetxt "
+        "savez savez_compressed apply_along_axis apply_over_axes piecewise set_printoptions get_printoptions "
+        "printoptions show_config typename mintypecode iterable".split()
+    )
+    | _look_ups
 )
 _scatter_dtypes = {
     "add": "float16 float32 float64 int32 uint32 uint64",
@@ -216,10 +220,6 @@ def _function(name: str, parameters: list[str], function):
             and not isinstance(bound.get(parameters[0]), StrictArray)
         ):
             raise TypeError(f"{name} on a device needs a device array, not {type(first).__name__}")
-        if last in _indexed:
-            axis = bound.get("axis")
-            size = first.size if axis is None else first.shape[axis]
-            _in_range(np.asarray(_plain(bound["indices"])), size)
         if (
             last in _waiting
             or (last == "where" and "x" not in bound)
@@ -234,7 +234,7 @@ def _function(name: str, parameters: list[str], function):
 
 
 class StrictUfunc:
-    """A NumPy ufunc with the parameters and methods that CuPy's have."""
+    """A NumPy ufunc with the parameters that CuPy's have, and of its methods `at` alone."""
 
     def __init__(self, name: str, function):
         self.__name__ = name
@@ -260,35 +260,12 @@ class StrictUfunc:
             self._function.at(a._array, key, _plain(b))
         launched()
 
-    def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
-        return self._method("reduce", ("add", "multiply"), array, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
-
-    def accumulate(self, array, axis=0, dtype=None, out=None):
-        return self._method("accumulate", ("add", "multiply"), array, axis=axis, dtype=dtype, out=out)
-
-    def reduceat(self, array, indices, axis=0, dtype=None, out=None):
-        _in_range(np.asarray(_plain(indices)), array.shape[axis])
-        return self._method("reduceat", ("add",), array, indices, axis=axis, dtype=dtype, out=out)
-
-    def outer(self, a, b):
-        return self._method("outer", (self.__name__,), a, b)
-
-    def _method(self, method: str, offered: tuple[str, ...], *args, **kwargs):
-        if self.__name__ not in offered:
-            raise NotImplementedError(f"CuPy has no {self.__name__}.{method}")
-        if not isinstance(args[0], StrictArray):
-            raise TypeError(f"{self.__name__}.{method} on a device needs a device array, not {type(args[0]).__name__}")
-        return _compute(getattr(self._function, method), *args, **kwargs)
-
 
 def _method(name: str, parameters: list[str]):
     function = getattr(np.ndarray, name)
 
     def call(self, *args, **kwargs):
-        bound = _check_call(f"ndarray.{name}", parameters, args, kwargs)
-        if name == "take":
-            axis = bound.get("axis")
-            _in_range(np.asarray(_plain(bound["indices"])), self.size if axis is None else self.shape[axis])
+        _check_call(f"ndarray.{name}", parameters, args, kwargs)
         if name in _waiting:
             count("waited")
         return _compute(function, self, *args, **kwargs)
@@ -298,7 +275,7 @@ def _method(name: str, parameters: list[str]):
 
 
 _own = {"get", "item", "tolist", "tobytes"}  # written out above
-_left_out_methods = {"tofile", "dump", "dumps", "byteswap", "put"}
+_left_out_methods = {"tofile", "dump", "dumps", "byteswap"} | _look_ups
 for _name, _parameters in _names.items():
     _name = _name.removeprefix("ndarray.") if _name.startswith("ndarray.") else ""
     if _parameters is not None and hasattr(np.ndarray, _name) and _name not in _own | _left_out_methods:

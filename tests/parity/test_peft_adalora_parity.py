@@ -13,8 +13,7 @@ peft = pytest.importorskip("peft")
 
 from minilora.optim import AdamW  # noqa: E402
 from minilora.peft import AdaLoraConfig, PeftModel, get_peft_model  # noqa: E402
-from tests.parity.test_peft_parity import IDS, opened_by_transformers, ours, theirs  # noqa: E402
-from tests.parity.test_peft_vera_parity import base  # noqa: E402, F401
+from tests.parity.test_peft_parity import IDS, base, opened_by_transformers, ours, theirs  # noqa: E402, F401
 
 pytestmark = [pytest.mark.parity, pytest.mark.host, pytest.mark.filterwarnings("ignore")]
 STEPS = 9

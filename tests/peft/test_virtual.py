@@ -14,7 +14,7 @@ from minilora.models.cache import KVCache
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import Tensor
-from minilora.train.evaluate import bits_per_character
+from minilora.train.metrics import bits_per_character
 from tests.helpers import strict
 from tests.helpers.peft_invariants import edit_config, edit_tensors, same, state
 from tests.peft.test_model import refused

@@ -15,7 +15,10 @@ SEEN = "-- arguments: "  # what `observe` prints
 
 
 def sabotage(names, where, kind, what, properties):
-    """names: of the module; where: of the function; kind: a function below; what: the argument it asks for."""
+    """Put a wrong function in place of a right one.
+
+    names: of the module; where: of the function; kind: a function below; what: the argument it asks for.
+    """
     owner, _, method = where.rpartition(".")
     place = names[owner] if owner else None
     function = getattr(place, method) if owner else names[where]
@@ -34,28 +37,28 @@ def sabotage(names, where, kind, what, properties):
 
 
 def bound(function, arguments, named):
-    """name -> value, defaults included."""
+    """Return {name: value}, defaults included."""
     found = inspect.signature(function).bind(*arguments, **named)
     found.apply_defaults()
     return found.arguments
 
 
 def call_with(function, given):
-    """The function of what `bound` gave, *args and **kwargs at their places."""
+    """Call the function with what `bound` gave, *args and **kwargs at their places."""
     found = inspect.signature(function).bind_partial()
     found.arguments.update(given)
     return function(*found.args, **found.kwargs)
 
 
 def array_of(x):
-    """The array of an array or of a Tensor; None of anything else."""
+    """Return the array of an array or of a Tensor; None of anything else."""
     if isinstance(x, np.ndarray):
         return x
     return x.data if type(x).__name__ == "Tensor" else x._array if type(x).__name__ == "DeviceArray" else None
 
 
 def spoil(x):
-    """Another value of the same kind."""
+    """Return another value of the same kind."""
     if isinstance(x, bool):
         return not x
     if isinstance(x, str):
@@ -73,7 +76,7 @@ def spoil(x):
 
 
 def spoil_inside(x):
-    """Change a value in place; whether that could be done."""
+    """Change a value in place; return True if that could be done."""
     array = array_of(x)
     if array is not None:
         if array.size and array.flags.writeable:
@@ -89,7 +92,7 @@ def spoil_inside(x):
 
 
 def shapes(values):
-    """What the shapes, sizes and words of a call are (of a list not its words, of a dictionary not its numbers)."""
+    """Return the shapes, sizes and words of a call (of a list not its words, of a dictionary not its numbers)."""
     found: list[object] = []
     for value in values:
         array = array_of(value)

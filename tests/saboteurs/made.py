@@ -23,7 +23,10 @@ DTYPE = re.compile(r"float(32|64)|u?int(8|16|32|64)|dtype|boolean")
 
 @dataclass(frozen=True)
 class Saboteur:
-    """where: a gap of the solution; kind: a function of kit.py; what: its argument, an attribute or a property."""
+    """A way to make one function wrong.
+
+    where: a gap of the solution; kind: a function of kit.py; what: its argument, an attribute or a property.
+    """
 
     where: str
     task: int
@@ -35,17 +38,17 @@ class Saboteur:
         return f"{self.where}: {self.kind.replace('_', ' ')}" + (f" {self.what}" if self.what not in ("", None) else "")
 
     def text(self, lesson: Lesson) -> str:
-        """The solution, sabotaged."""
+        """Return the solution, sabotaged."""
         call = f"({self.where!r}, {self.kind!r}, {self.what!r})"
         return lesson.source.text + PRELUDE + f"_kit['sabotage'](globals(), *{call}, _properties)\n"
 
     def is_named_by(self, hint: str) -> bool:
-        """Whether a report says what is wrong."""
+        """Return True if a report says what is wrong."""
         return any(word in hint for word in self._names)
 
     @property
     def _names(self) -> list[str]:
-        """What it may say, one of these."""
+        """Words of which a report has one."""
         if self.kind == "wrong_where":
             names = {self.what, "one row"} if self.what == "size 1" else {self.what}  # a single row is of size 1
             return [properties.PROPERTIES[name][1] for name in names]
@@ -74,7 +77,7 @@ Seen = set[tuple[str, str, str, int]]  # (argument, "array" or "Tensor" or "Devi
 
 
 def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
-    """All of a lesson. seen: for each gap, what arrays the checks pass it."""
+    """Make all of a lesson. seen: for each gap, what arrays the checks pass it."""
     nodes = dict(functions(lesson.source.tree))
     for where, task in {gap.where: gap.task for gap in lesson.source.gaps}.items():
         node, given = nodes[where], seen.get(where, set())
@@ -122,7 +125,7 @@ def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, said: str, promise
 
 
 def _is_whole(argument: ast.arg) -> bool:
-    """Whether memory tells all values of this argument apart; see `kit.shapes`."""
+    """Return True if memory tells all values of this argument apart; see `kit.shapes`."""
     return argument.annotation is not None and ast.unparse(argument.annotation) in ("int", "str", "bool")
 
 
@@ -139,7 +142,7 @@ def _words(text: str) -> list[str]:
 
 
 def _can_have(name: str, given: Seen) -> bool:
-    """Whether arguments of these kinds can have a property."""
+    """Return True if arguments of these kinds can have a property."""
     if name in ("zeros", "large", "tiny", "float64", "float32", "integers"):
         return any(dtype == "f" for _, _, dtype, _ in given)
     if name in ("strided", "read-only"):
@@ -150,7 +153,7 @@ def _can_have(name: str, given: Seen) -> bool:
 
 
 def _attributes(node: ast.AST) -> list[str]:
-    """The public names that an __init__ gives to self."""
+    """Return the public names that an __init__ gives to self."""
     found = [x.attr for x in ast.walk(node) if isinstance(x, ast.Attribute) and isinstance(x.ctx, ast.Store)]
     return [name for name in dict.fromkeys(found) if not name.startswith("_")]
 

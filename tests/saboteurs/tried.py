@@ -28,12 +28,12 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """Whether it lies within a promise, and could be noticed."""
+        """True if it lies within a promise, and could be noticed."""
         return self.saboteur.is_promised and (self.verdict != IDLE or self.saboteur.kind in ASKED)
 
 
 def try_all(lesson: Lesson, sandbox: Sandbox, part: slice = slice(None), only: str = "") -> list[Trial]:
-    """All saboteurs of a lesson, or a part of them; only: those of one function."""
+    """Try all saboteurs of a lesson, or a part of them; only: those of one function."""
     with TemporaryDirectory(prefix="minilora-saboteurs-") as folder:
         path = Path(folder) / "sabotaged.py"
         seen = _seen(lesson, sandbox, path)
@@ -48,7 +48,7 @@ def _grade(lesson: Lesson, text: str, task: int, sandbox: Sandbox, path: Path) -
 
 
 def _seen(lesson: Lesson, sandbox: Sandbox, path: Path) -> dict[str, Seen]:
-    """For each gap, the kinds of arrays that the checks pass it."""
+    """Return for each gap the kinds of arrays that the checks pass it."""
     seen: dict[str, Seen] = defaultdict(set)
     for gap in lesson.source.gaps:
         result = _grade(
@@ -68,7 +68,7 @@ def _try(lesson: Lesson, saboteur: Saboteur, sandbox: Sandbox, path: Path) -> Tr
 
 
 def table(trials: list[Trial]) -> dict[str, int]:
-    """How many were made, lie outside, count, were noticed, and were named."""
+    """Count how many were made, lie outside, count, were noticed, and were named."""
     counted = [trial for trial in trials if trial.counts]
     noticed = [trial for trial in counted if trial.verdict == NOTICED]
     return {

@@ -11,7 +11,7 @@ from PIL import Image
 
 from minilora.show import style
 from minilora.show.grids import Spread
-from minilora.show.pictures import MEMORY, memory_bars
+from minilora.show.planned import MEMORY, memory_bars
 from notebooks.figures import graph, internals, pictures
 
 pytestmark = pytest.mark.host
@@ -68,7 +68,9 @@ def test_a_notebook_shows_a_picture_with_its_caption_and_is_said_in_words(monkey
 
 
 def test_a_plot_in_words_is_what_is_on_its_axes_and_in_its_legend():
-    assert style.in_words(pictures.curves("The title", WAYS, "steps", "loss")) == "The title: loss by steps, one, two"
+    assert (
+        pictures.in_words(pictures.curves("The title", WAYS, "steps", "loss")) == "The title: loss by steps, one, two"
+    )
 
 
 def test_measured_points_stand_beside_the_lines_of_their_link():

@@ -15,8 +15,8 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, TrainingHook, get_peft_model
 from minilora.train.checkpoint import not_finite
 from minilora.train.config import OPTIMIZERS
-from minilora.train.evaluate import accuracy, bits_per_character
 from minilora.train.loop import TrainConfig, parameter_groups, train
+from minilora.train.metrics import accuracy, bits_per_character
 from minilora.train.parallel import batch_gradients
 from minilora.train.run import RunFolder
 from minilora.train.schedule import SCHEDULES, lr_factor

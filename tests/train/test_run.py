@@ -12,8 +12,8 @@ import pytest
 from minilora.errors import FormatError, MiniloraError
 from minilora.train import run as run_module
 from minilora.train.lock import LOCK
-from minilora.train.metrics import read_metrics
 from minilora.train.run import RunFolder
+from minilora.train.run_log import read_metrics
 
 pytestmark = pytest.mark.host
 

@@ -11,7 +11,7 @@ from minilora.errors import MiniloraError
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import no_grad
 from minilora.train import recipes, scoring
-from minilora.train.scoring import after, answered, common_prefix, label_scores, measure_task, wilson
+from minilora.train.scoring import after, answered, common_prefix, label_scores, measure_task
 from tests.helpers import tiny_chat
 
 WORDS = ("good", "bad", "dull", "a joy", "long", "worth your while, and not too long")
@@ -117,11 +117,6 @@ def test_a_learned_task_is_measured_end_to_end(taught):
     assert measure_task(*taught, ROWS[:9], labels=LABELS).calibrated is None  # too few for a mean
     free = measure_task(*taught, ROWS[:3], max_new_tokens=2)
     assert free.kind == "answers" and len(free.predicted) == 3 and 0 <= free.f1 <= 1
-
-
-def test_the_interval_is_wilsons():
-    assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
-    assert wilson(10, 10)[1] == 1 and wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
 
 
 @pytest.mark.parametrize(

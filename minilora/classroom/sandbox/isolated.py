@@ -41,8 +41,9 @@ def bubblewrap() -> list[str]:
     for folder in folders:
         command += ["--ro-bind-try", folder, folder]
     command += ["--ro-bind", str(PACKAGE), str(PACKAGE)]
-    if (lessons := PACKAGE.parent / "lessons").is_dir():  # also if Python's own folder is the clone
-        command += ["--tmpfs", str(lessons), "--remount-ro", str(lessons)]
+    for answers in ("lessons", "tests"):  # also if Python's own folder is the clone
+        if (hidden := PACKAGE.parent / answers).is_dir():
+            command += ["--tmpfs", str(hidden), "--remount-ro", str(hidden)]
     command += ["--dev", "/dev", "--remount-ro", "/dev", "--tmpfs", SCRATCH, "--remount-ro", "/", "--chdir", SCRATCH]
     tried = subprocess.run([*command, sys.executable, "-c", ""], capture_output=True, text=True)
     if tried.returncode:
