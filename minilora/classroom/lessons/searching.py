@@ -40,6 +40,7 @@ SHRINKS = 200  # calls of an example at most that look for smaller inputs
 # A property of all wrong inputs is named where chance would hardly give it to all, or nearly no input with it is right
 CHANCE, RARE = 0.001, 0.05
 CONFIRMED = 12  # examples in which an argument is to make no difference
+LAYOUTS = ("", "read-only", "strided")  # of the arguments' arrays in memory
 NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
 KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # of an array's values; a search shrinks to the first
 
@@ -120,7 +121,6 @@ def search(
     hints: dict[str, str] | None = None,
     tolerance: float = TOLERANCE,
     dtypes: bool = False,
-    layouts: Sequence[str] = ("", "read-only", "strided"),
     facts: Callable[[Any], Any] | None = None,
 ) -> None:
     """Note, in the run, the smallest inputs found on which the function and the solution differ.
@@ -129,13 +129,12 @@ def search(
 
     inputs: of one call, drawn from a Draws; parts: which keys of a driver's result are compared (None: all), in which
     order; hints: what it means that a part is the first wrong one; dtypes: whether arrays must have the solution's;
-    layouts: of the arguments' arrays in memory; facts: of a result, what is compared in its place (of random numbers,
-    their bounds).
+    facts: of a result, what is compared in its place (of random numbers, their bounds).
     """
     run = function.run
     if run.searched is not None or run.breach is not None:
         return
-    searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, layouts, facts)
+    searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, facts)
     _try_each(searching.example, examples)
     if searching.smallest is not None:
         run.searched = searching.explained(examples)
@@ -217,7 +216,6 @@ class _Search:
     hints: dict[str, str]
     tolerance: float
     dtypes: bool
-    layouts: Sequence[str]
     facts: Callable[[Any], Any] | None
     smallest: _Difference | None = None  # the last one, which is the smallest
     is_answered: bool = False  # by the solution, on some input
@@ -233,7 +231,7 @@ class _Search:
     def _drawn(self, choices: _Choices) -> Example:
         """Draw a layout, arguments, and others of the same shapes."""
         draws = Draws(choices)
-        layout = draws.choice(*self.layouts)
+        layout = draws.choice(*LAYOUTS)
         arguments = tuple(self.inputs(draws))
         twin = draws.twin()
         twin.choice()  # the layout is the same
