@@ -85,6 +85,12 @@ def test_every_solution_gets_all_points(lesson):
     assert mark(lesson.folder.resolve() / "solution.py", lesson) == (10 * len(lesson.tasks), "")
 
 
+def test_a_check_that_fails_itself_stops_no_class(monkeypatch):
+    monkeypatch.setattr("minilora.classroom.mark.grade_all", lambda *_: 1 // 0)
+    points, note = mark(LORA.exercise.resolve(), LORA)
+    assert points == 0 and "the checks came to no verdict (ZeroDivisionError" in note and "grade it by hand" in note
+
+
 def test_with_one_lesson_a_file_is_a_student(tmp_path):
     put(tmp_path / "in" / "ada.py", LORA.source.exercise())
     assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 0
