@@ -20,12 +20,9 @@ from minilora.graph import (
     Node,
     Reading,
     Rule,
-    clock,
     gradients_as_they_come,
     gradients_of,
     guard_lock,
-    inputs_of,
-    nodes_since,
 )
 from minilora.graph import enable_grad as enable_grad
 from minilora.graph import is_recording as is_recording
@@ -393,42 +390,6 @@ def record_graph(array: Array, inputs: tuple[Any, ...], rule: Rule, reads: Seque
     out = wrap(array)
     _attach(out, [(inputs, rule)], reads)
     return out
-
-
-def deferred(make: Callable[[], Tensor], recompute: Callable[[], Tensor]) -> Tensor:
-    """The Tensor `make()` without its graph: in backward, `recompute()` makes the same Tensor again, and its graph is
-    walked then.
-
-    What the graph reads is read-only until then, as for a graph that is kept. RuntimeError in backward if a leaf has
-    another array by then.
-    """
-    start = next(clock)
-    out = make()
-    if out._node is None or out._node.index < start:  # nothing in it trains, or it made nothing
-        return out
-    nodes = nodes_since([out._node], start)
-    inputs = inputs_of(nodes)
-    reads = list({reading for node in nodes for reading in node.reads})
-    array = out._data
-    del out, nodes  # and with them the graph, and what only the graph held
-    lasting = {reading for reading in reads if reading.guard.array() is not None}
-    later = [recompute]  # which holds the inputs: they can go as the walk passes what reads them
-
-    def rule(g: Array) -> tuple[Array | None, ...]:
-        now = next(clock)
-        with enable_grad():
-            root = later.pop()()._node
-        again = {reading for node in nodes_since([root] if root else [], now) for reading in node.reads}
-        if root is None or not lasting <= again:
-            raise RuntimeError("a weight was replaced between the forward pass and backward, which computes it again")
-        lasting.clear()  # the new graph reads them
-        again.clear()
-        roots = {root: g}
-        del g  # the walk frees gradient by gradient
-        found = gradients_of(roots, ends=set(inputs))
-        return tuple(found.get(x) for x in inputs)
-
-    return record_graph(array, inputs, rule, reads)
 
 
 def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
