@@ -16,6 +16,7 @@ from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
 from minilora.show import style
 from minilora.show.grids import NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_share, show_signed
+from notebooks.figures.pictures import name_far_point, origin_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -223,7 +224,7 @@ class ModelResult(Result):
             axes.axhline(level, **style.LOOKS[name] | {"marker": ""}, label=LABELS[name])
         axes.set_xscale("log")
         if not self.has_labels:  # then less is better, and far up is bad
-            style.name_far_point(axes, points, levels.values())
+            name_far_point(axes, points, levels.values())
         axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=self._unit())
         return style.with_legend(figure, 3)
 
@@ -244,7 +245,7 @@ class ModelResult(Result):
         if not rows or not self.base:
             return None
         figure, axes = style.single(f"Learned against forgotten: {self.where}", style.TALL)
-        style.origin_lines(axes)
+        origin_lines(axes)
         number = ("english", 1) if self.has_labels else ("quiz", -100)
         for row in rows:
             learned, forgot = self.reached(row), self.forgot(row, *number)

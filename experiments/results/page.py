@@ -295,7 +295,7 @@ def _figure(name: str, words: str | None) -> str:
 
 def write(root: Path = ROOT) -> None:
     """Write the page and its figures, and bring the marked numbers of all texts up to date."""
-    write_atomic(root / PAGE, page(root).encode())
+    write_atomic(root / PAGE, page(root))
     save_all(comparison_report.FIGURES, measured_comparison(root), root / FIGURES)
     for name, study in measured_studies(root).items():
         save_all({f"study-{name}": STUDIES[name].figure}, study, root / FIGURES)
@@ -312,7 +312,7 @@ def write(root: Path = ROOT) -> None:
     for path in texts(root):
         before = path.read_text()
         if (after := fill(before, known, path.name)) != before:
-            write_atomic(path, after.encode())
+            write_atomic(path, after)
 
 
 def keep_jargon(path: Path, root: Path = ROOT) -> None:

@@ -203,12 +203,10 @@ def freezing(student):
                 "A path that is no module is a typo: raise ValueError, or nothing would train, without a word.": (
                     "nothing"
                 ),
-                "Say it by a ValueError: here the library's own error came through.": lambda kind: True,
             },
+            hint="Say it by a ValueError: here the library's own error came through.",
         )
-        answer["unchanged"].equals(
-            True, instead={"It was refused after the model had been changed: check the paths first.": False}
-        )
+        answer["unchanged"].equals(True, hint="It was refused after the model had been changed: check the paths first.")
     student.driver.frozen(["body.dropout"], [""], [])["trains"].equals(
         [],
         instead={
@@ -224,7 +222,7 @@ def freezing(student):
             "the module at the path for its parameters.": lambda names: len(names) == 0
         },
     )
-    student.driver.frozen(["body"], [], ["table"])[NEW].equals(True, instead={FROZEN[NEW]: False})
+    student.driver.frozen(["body"], [], ["table"])[NEW].equals(True, hint=FROZEN[NEW])
 
 
 NO_PATHS = "No path at all is no mistake, and means that nothing trains: freeze everything then, too."
@@ -299,11 +297,9 @@ def heading(student):
                 "The weight is transposed: it is (classes, hidden size).": lambda w: np.shape(w) == (4, classes),
             },
         )
-        answer["has_bias"].equals(False, instead={"No bias: at first no class is preferred.": True})
-        answer["trains"].equals(True, instead={"The new head is frozen: it is the one thing that must train.": False})
-        answer["same"].equals(
-            True, instead={"Something else was frozen or unfrozen: leave that to freeze_all_but.": False}
-        )
+        answer["has_bias"].equals(False, hint="No bias: at first no class is preferred.")
+        answer["trains"].equals(True, hint="The new head is frozen: it is the one thing that must train.")
+        answer["same"].equals(True, hint="Something else was frozen or unfrozen: leave that to freeze_all_but.")
         answer["weight"].holds(
             lambda weight: weight.dtype == np.float32,
             "a weight in float32",
@@ -579,7 +575,7 @@ def stepping(student):
             instead={"What was frozen trains now: a step leaves requires_grad alone.": lambda names: len(names) > 2},
         )
         answer["is_tensor"].equals(
-            False, instead={"Return a number, loss.item(): a Tensor holds on to what it was computed from.": True}
+            False, hint="Return a number, loss.item(): a Tensor holds on to what it was computed from."
         )
         answer["moved"].equals(
             ["head.weight", "head.bias"],
@@ -631,20 +627,20 @@ def stepping(student):
     answer = student.driver.stepped(below(["head"]), x, labels, 1, 10.0)
     head = {name: answer["start"].value[name].astype("float64") for name in ("head.weight", "head.bias")}
     after = loss_and_step(head, answer["features"].value, labels)[1]
-    answer["head"].equals(after, instead={LEFT: lambda got: True}, tolerance=1e-4)
+    answer["head"].equals(after, hint=LEFT, tolerance=1e-4)
     bias = np.sin(np.arange(70_000.0)).astype("float32")
     for labels in (np.array([150, 3, 255]), np.array([69_999, 40_000])):
         loss = np.log(np.exp(bias).sum()) - bias[labels].mean()
         answer = student.driver.of_many_classes(bias, labels)
         answer.returns({MANY: raised("IndexError")})
-        answer.equals(float(loss), instead={MANY: lambda got: True})
+        answer.equals(float(loss), hint=MANY)
     x = draw(rng, 3, 3).astype("float32")
     ids = student.driver.stepped_once([""], [""], np.array([[7, 0], [2, 2], [8, 5]]), np.array([0, 3, 1]), 0.5, 0.1)
     ids.returns({IDS: raised("TypeError", "must be integers")})
     answer = student.driver.stepped_once([""], [""], x, np.array([0, 3, 1]), 0.5, 0.1)
     for part in ("dropout is on", "training mode"):
-        answer[part].equals(True, instead={STEPPED[part]: False})
-    answer["runs of the body"].equals(1, instead={STEPPED["runs of the body"]: lambda runs: True})
+        answer[part].equals(True, hint=STEPPED[part])
+    answer["runs of the body"].equals(1, hint=STEPPED["runs of the body"])
     answer["frozen, with a gradient"].equals(
         [], instead={STEPPED["frozen, with a gradient"]: lambda names: len(names) > 0}
     )
@@ -726,10 +722,10 @@ def extracting(student):
             },
         )
         answer["dropped"].equals(
-            False, instead={"Dropout was on while the body ran, so that features are random: model.eval() first.": True}
+            False, hint="Dropout was on while the body ran, so that features are random: model.eval() first."
         )
         answer["training"].equals(
-            False, instead={"The model is in training mode afterwards: model.eval(), all of it, and leave it so.": True}
+            False, hint="The model is in training mode afterwards: model.eval(), all of it, and leave it so."
         )
         answer["form"].equals(
             "ndarray",
@@ -762,12 +758,9 @@ def extracting(student):
             },
         )
         answer["recorded"].equals(
-            False,
-            instead={
-                "A graph was recorded, and keeps all the arrays of the forward pass: put it under no_grad().": True
-            },
+            False, hint="A graph was recorded, and keeps all the arrays of the forward pass: put it under no_grad()."
         )
-        answer["recording afterwards"].equals(True, instead={EXTRACTED["recording afterwards"]: False})
+        answer["recording afterwards"].equals(True, hint=EXTRACTED["recording afterwards"])
         answer["what trains"].holds(
             lambda names: len(names) > 2, "all parameters to train, as before", EXTRACTED["what trains"]
         )

@@ -503,12 +503,10 @@ def merging(student):
             },
         )
     student.driver.merged_twice().equals(
-        raised("ValueError"),
-        instead={"A second merge must be refused: raise ValueError where there is no LoraLayer.": lambda paths: True},
+        raised("ValueError"), hint="A second merge must be refused: raise ValueError where there is no LoraLayer."
     )
     student.driver.never_adapted().equals(
-        raised("ValueError"),
-        instead={"A model that never had a LoraLayer must be refused, too: raise ValueError.": lambda paths: True},
+        raised("ValueError"), hint="A model that never had a LoraLayer must be refused, too: raise ValueError."
     )
     student.driver.adapted_anew().equals(
         ["layer"],

@@ -154,12 +154,7 @@ def computing(student):
                 ),
             },
         )
-        answer["h"].equals(
-            h,
-            instead={
-                "Your code changes h itself; for the caller, it stays changed: h + …, not h += ….": lambda after: True
-            },
-        )
+        answer["h"].equals(h, hint="Your code changes h itself; for the caller, it stays changed: h + …, not h += ….")
 
     student.adapter_forward(h[:0], W1, b1, W2, b2).holds(
         lambda y: y == [] if isinstance(y, list) else np.shape(y) == (0, d),
@@ -280,11 +275,10 @@ def module(student):
             }
         )
         answer["kinds"].equals(
-            {"down": "Linear", "up": "Linear"},
-            instead={"The two parts must be nn.Linear, called down and up.": lambda kinds: True},
+            {"down": "Linear", "up": "Linear"}, hint="The two parts must be nn.Linear, called down and up."
         )
         answer["own arrays"].equals(
-            True, instead={"Two parts share one array: what changes one changes the other. Make one for each.": False}
+            True, hint="Two parts share one array: what changes one changes the other. Make one for each."
         )
         start, gradients = answer["start"], answer["gradients"]
         shapes = {"down.weight": (m, d), "down.bias": (m,), "up.weight": (d, m), "up.bias": (d,)}
@@ -299,8 +293,8 @@ def module(student):
             instead={
                 "The residual is missing: a fresh adapter must give h back.": lambda y: not np.any(y),
                 "A ReLU stands over the sum: h itself must pass as it is.": np.maximum(h, 0),
-                "A fresh adapter must give h back, exactly: are up.weight and up.bias zero?": lambda y: True,
             },
+            hint="A fresh adapter must give h back, exactly: are up.weight and up.bias zero?",
             tolerance=0,
         )
         for name in ("up.weight", "up.bias", "down.bias"):
@@ -340,14 +334,10 @@ def module(student):
         )
         gradients["down.weight"].equals(
             np.zeros((m, d)),
-            instead={
-                "At the first step the gradient of down is up.weight's transpose times something: zero.": lambda _: True
-            },
+            hint="At the first step the gradient of down is up.weight's transpose times something: zero.",
         )
     again = student.driver.fresh(d, m, 3, h)
-    again["start"].equals(
-        start.value, instead={"Use the rng that `seed` made: a seed gives one start.": lambda _: True}
-    )
+    again["start"].equals(start.value, hint="Use the rng that `seed` made: a seed gives one start.")
     student.driver.fresh(d, m, 4, h)["start"].holds(
         lambda found: not np.array_equal(found["down.weight"], start["down.weight"].value),
         "another start for another seed",
@@ -540,10 +530,7 @@ def inserting(student):
             }
         )
         answer["gone"].equals(
-            [],
-            instead={
-                "The module itself is gone: what stands there now is Behind(module, Adapter(…)).": lambda paths: True
-            },
+            [], hint="The module itself is gone: what stands there now is Behind(module, Adapter(…))."
         )
         answer["behind"].holds(
             lambda found: found == wanted,
@@ -601,10 +588,8 @@ def inserting(student):
                 "All adapters start alike: the i-th one gets seed + i.": lambda found: all(
                     np.array_equal(found[0], a) for a in found
                 ),
-                "Other starts: the i-th adapter, counted from 0 in the model's order, gets seed + i.": lambda found: (
-                    True
-                ),
             },
+            hint="Other starts: the i-th adapter, counted from 0 in the model's order, gets seed + i.",
         )
     student.driver.deeper("pfeiffer").equals(
         ["model.layers.0.mlp", "model.layers.1.mlp"],
@@ -620,7 +605,7 @@ def inserting(student):
     for where, hint in PLACES.items():
         student.driver.placed(where, "pfeiffer", 2, 5).returns({hint: raised("Exception")})
     student.driver.default_seed("houlsby").equals(
-        True, instead={"Without a seed, the adapters start otherwise than with seed 0, the default.": False}
+        True, hint="Without a seed, the adapters start otherwise than with seed 0, the default."
     )
     refused = "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError."
     student.driver.deeper("houlsbi").equals(
@@ -633,9 +618,7 @@ def inserting(student):
     )
     student.driver.no_place("houlsby").equals(
         raised("ValueError"),
-        instead={
-            "The model has no such module, and no adapter was put in: that must raise ValueError.": lambda result: True
-        },
+        hint="The model has no such module, and no adapter was put in: that must raise ValueError.",
     )
 
 

@@ -45,7 +45,7 @@ def write_report(result: AdaptedResult, folder: Path | str) -> Path:
 
 def write_page(content: str, folder: Path | str) -> Path:
     """Write report.html; returns its path."""
-    write_atomic(Path(folder) / PAGE, content.encode())
+    write_atomic(Path(folder) / PAGE, content)
     return Path(folder) / PAGE
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minilora.demo.report import RESULTS, claims_list, write_page
 from minilora.errors import escape
-from minilora.formats.atomic import make_folder, write_json
+from minilora.formats.atomic import write_json
 from minilora.measure.results import Column, table
 from minilora.show import html
 from minilora.show.grids import Grid, show_bytes, show_count, show_share
@@ -93,7 +93,6 @@ def first_samples(results: dict, count: int) -> list[dict]:
 
 def write(results: dict, folder: Path) -> Path:
     """Write results.json and report.html into `folder`; returns the path of the page."""
-    make_folder(folder)
     write_json(folder / RESULTS, results)
     return write_page(page(results), folder)
 

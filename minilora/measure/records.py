@@ -21,7 +21,7 @@ import numpy as np
 
 from minilora import __version__, blas
 from minilora.errors import FormatError, MiniloraError, Stopped, escape, print_notes
-from minilora.formats.atomic import make_folder, open_regular, parse_json, show_path, write_atomic
+from minilora.formats.atomic import parse_json, read_bytes, show_path, write_atomic
 from minilora.train.progress import progress_bar
 
 VERSION = 1  # of the format; one more whenever older files cannot be read any more
@@ -64,7 +64,6 @@ class Records:
             "machine": machine(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        make_folder(path.parent)
         write_atomic(path, _line(header))
         return cls(path, header, {})
 
@@ -76,10 +75,7 @@ class Records:
         a file that is damaged, half written, of another kind or another version.
         """
         where = show_path(path)
-        with open_regular(path) as file:
-            raw = file.read(LIMIT + 1)
-        if len(raw) > LIMIT:
-            raise FormatError(f"{where} has more than the {LIMIT:,} bytes that measurements may have")
+        raw = read_bytes(path, LIMIT)
         *lines, rest = raw.split(b"\n")
         if rest and not cut_off:
             raise FormatError(f"{where} is half written: its last line has no end; go on with the run by --resume")

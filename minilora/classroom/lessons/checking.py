@@ -168,8 +168,8 @@ class Function:
             start, _, rest = value.message.partition(":")[0].rpartition(" ")
             if rest.isdigit() and value.message.startswith(stub_start(run.number, int(rest))):
                 raise NotStarted(int(rest))
-        said = run.signatures.get(self.key, (self.name, []))[0]
-        call = _Call(said, self.parameters, arguments, self.is_driver, layout)
+        shown = run.signatures.get(self.key, (self.name, []))[0]
+        call = _Call(shown, self.parameters, arguments, self.is_driver, layout)
         if run.session.breach is not None and run.breach is None:
             run.breach = _breach(run.session.breach, call)
         return Answer(value, call)
@@ -214,7 +214,7 @@ def _breach(facts: dict[str, Any], call: "_Call") -> Failure:
 
 @dataclass
 class _Call:
-    said: str  # the function's name; of a driver's, what it does
+    shown: str  # the function's name; of a driver's, what it does
     parameters: list[str]
     arguments: tuple
     is_driver: bool
@@ -225,7 +225,7 @@ class _Call:
         names += [f"argument {i + 1}" for i in range(len(names), len(self.arguments))]
         is_short = not any(isinstance(a, dict) or isinstance(a, np.ndarray) and a.ndim for a in self.arguments)
         if is_short and not self.is_driver:
-            return f"{self.said}({', '.join(show_value(a) for a in self.arguments)})"
+            return f"{self.shown}({', '.join(show_value(a) for a in self.arguments)})"
         lines = []
         for name, argument in zip(names, self.arguments, strict=True):
             if isinstance(argument, (list, tuple)) and any(isinstance(item, np.ndarray) for item in argument):
@@ -233,7 +233,7 @@ class _Call:
             else:
                 lines.append(f"{name} = {show_value(argument)}")
         lines += [f"(the arrays are {self.layout})"] if self.layout else []
-        return "\n".join([self.said if self.is_driver else f"{self.said}({', '.join(names)})", *lines])
+        return "\n".join([self.shown if self.is_driver else f"{self.shown}({', '.join(names)})", *lines])
 
 
 class Answer:
@@ -260,24 +260,33 @@ class Answer:
             hint = next((hint for hint, wrong in (instead or {}).items() if wrong.fits(self.raw)), None)
             self.fail("a result", hint or _why(self.raw), is_known=hint is not None)
 
-    def equals(self, expected: object, instead: dict[str, object] | None = None, tolerance: float = TOLERANCE) -> None:
-        """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...)."""
+    def equals(
+        self,
+        expected: object,
+        instead: dict[str, object] | None = None,
+        hint: str = "",
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...).
+
+        instead: hints of wrong answers that are known; hint: of any other value.
+        """
         if isinstance(expected, raised):
-            if expected.fits(self.raw):
-                return
-            hint = "That input should be refused."
-        elif (found := difference(expected, self.raw, tolerance)) is not None:
-            hint = found
+            problem = "" if expected.fits(self.raw) else "That input should be refused."
         else:
+            problem = difference(expected, self.raw, tolerance) or ""
+        if not problem:
             return
         for known, wrong in (instead or {}).items():
             if self._is(wrong, tolerance):
                 self.fail(show_value(expected), known, is_known=True)
         if isinstance(self.raw, Raised):
-            hint = _why(self.raw)
+            problem = _why(self.raw)
+        elif hint:
+            self.fail(show_value(expected), hint, is_known=True)
         elif self.raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
-            hint = "The function gave None: is a return missing?"
-        self.fail(show_value(expected), hint)
+            problem = "The function gave None: is a return missing?"
+        self.fail(show_value(expected), problem)
 
     def holds(
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
@@ -365,8 +374,8 @@ def _is_ragged(values: list) -> bool:
 
 def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> str | None:
     if isinstance(got, (Unserializable, Raised, str, dict)) or got is None:
-        asked = "A number" if expected.ndim == 0 else "An array"
-        return f"{asked} was asked for; there is none." if got is None else f"{asked} was asked for."
+        kind = "A number" if expected.ndim == 0 else "An array"
+        return f"{kind} was asked for; there is none." if got is None else f"{kind} was asked for."
     try:
         array = np.asarray(got)
     except ValueError:
