@@ -49,30 +49,25 @@ def unbroadcasting(student):
         g = draw(rng, *full)
         right = central_differences(lambda x: np.broadcast_to(x, full), [np.zeros(shape)], 0, g)
         leading = g.sum(axis=tuple(range(len(full) - len(shape))))
-        student.unbroadcast(g, shape).equals(
-            right,
-            instead={
-                "Only the axes in front are summed: those where `shape` has a 1 were repeated, too.": leading,
-                "The gradient is returned as it came: sum it over the repeated axes.": g,
-                "The axes of size 1 are lost: sum with keepdims=True.": lambda got: (
-                    np.shape(got) == tuple(n for n in shape if n > 1) != shape
-                    and np.allclose(np.ravel(got), right.ravel())
-                ),
-                "The parts are averaged: they have to be added.": right * right.size / g.size,
-                "One copy's gradient is taken: all copies' have to be added.": lambda got: (
-                    np.shape(got) == shape and set(np.ravel(got)) <= set(g.ravel())
-                ),
-                "The axes in front, which `shape` does not have, are not summed.": lambda got: (
-                    np.ndim(got) > len(shape)
-                ),
-                "An axis that is summed away is gone, and those behind it have other numbers: sum all at once.": (
-                    raised("AxisError")
-                ),
-                "The right numbers are added up in wrong groups: a reshape does not follow the axes, a sum does.": (
-                    lambda got: np.shape(got) == shape and np.isclose(np.sum(got), right.sum())
-                ),
-            },
-        )
+        mistakes = {
+            "Only the axes in front are summed: those where `shape` has a 1 were repeated, too.": leading,
+            "The gradient is returned as it came: sum it over the repeated axes.": g,
+            "The axes of size 1 are lost: sum with keepdims=True.": lambda got: (
+                np.shape(got) == tuple(n for n in shape if n > 1) != shape and np.allclose(np.ravel(got), right.ravel())
+            ),
+            "The parts are averaged: they have to be added.": right * right.size / g.size,
+            "One copy's gradient is taken: all copies' have to be added.": lambda got: (
+                np.shape(got) == shape and set(np.ravel(got)) <= set(g.ravel())
+            ),
+            "The axes in front, which `shape` does not have, are not summed.": lambda got: np.ndim(got) > len(shape),
+            "An axis that is summed away is gone, and those behind it have other numbers: sum all at once.": (
+                raised("AxisError")
+            ),
+            "The right numbers are added up in wrong groups: a reshape does not follow the axes, a sum does.": (
+                lambda got: np.shape(got) == shape and np.isclose(np.sum(got), right.sum())
+            ),
+        }
+        student.unbroadcast(g, shape).equals(right, mistakes)
 
     for first, hint in ((2.0**30, DIGITS), (np.nan, "A sum with nan in it is nan: leave nothing out.")):
         student.unbroadcast(np.array([[first], [1.0]]), (1,)).equals(
@@ -98,22 +93,17 @@ def rules(student, operation, arrays, instead):
     function = IN_NUMPY[operation]
     g = draw(np.random.default_rng(9), *function(*arrays).shape)
     answer = student.driver.rules_of(operation, arrays, g)
-    answer.returns(
-        {
-            "The shapes do not fit: which of the matrices has to be transposed, and on which side does it stand?": (
-                raised("ValueError", "matmul")
-            )
-        }
-    )
-    answer["value"].equals(
-        function(*arrays),
-        instead={
-            "That is the sum.": lambda y: np.allclose(y, sum(arrays)),
-            "exp overflows for large arguments, and inf / inf is no number; np.tanh is one.": lambda y: np.isnan(
-                y
-            ).any(),
-        },
-    )
+    mistakes = {
+        "The shapes do not fit: which of the matrices has to be transposed, and on which side does it stand?": (
+            raised("ValueError", "matmul")
+        )
+    }
+    answer.returns(mistakes)
+    mistakes = {
+        "That is the sum.": lambda y: np.allclose(y, sum(arrays)),
+        "exp overflows for large arguments, and inf / inf is no number; np.tanh is one.": lambda y: np.isnan(y).any(),
+    }
+    answer["value"].equals(function(*arrays), mistakes)
     for i in range(len(arrays)):
         right = central_differences(function, arrays, i, g)
         wrong = {NO_EDGE: None} | {hint: values(g)[i] for hint, values in instead.items() if values(g)[i] is not None}
@@ -340,14 +330,12 @@ def ordering(student):
             },
         )
     student.driver.doubled("in_order").equals(41, instead=PATHS)
-    student.driver.length_of_chain(20_000).equals(
-        20_000,
-        instead={
-            "The function calls itself for each node, and Python allows about 1,000 calls: use a loop and a list.": (
-                raised("RecursionError")
-            )
-        },
-    )
+    mistakes = {
+        "The function calls itself for each node, and Python allows about 1,000 calls: use a loop and a list.": (
+            raised("RecursionError")
+        )
+    }
+    student.driver.length_of_chain(20_000).equals(20_000, mistakes)
 
 
 WALKS = {
@@ -418,36 +406,31 @@ def walking(student):
         for times in (1, 2):
             answer = student.driver.gradients(program, leaves, times)
             answer.returns({ROOT: raised("AttributeError", "'float' object")})
-            answer[len(leaves) + len(program) - 1].equals(
-                g,
-                instead={
-                    "No gradient was set.": None,
-                    ROOT: lambda got: np.shape(got) != g.shape,
-                    "The gradients are all zero: begin with ones at the root.": lambda got: not np.any(got),
-                    "The walk does not begin with ones at the root.": lambda got: np.allclose(got, run(*leaves)),
-                    "The root's gradient is changed on the way: two nodes share an array, and += changes both.": (
-                        lambda got: np.any(got > 1)
-                    ),
-                },
-            )
+            mistakes = {
+                "No gradient was set.": None,
+                ROOT: lambda got: np.shape(got) != g.shape,
+                "The gradients are all zero: begin with ones at the root.": lambda got: not np.any(got),
+                "The walk does not begin with ones at the root.": lambda got: np.allclose(got, run(*leaves)),
+                "The root's gradient is changed on the way: two nodes share an array, and += changes both.": (
+                    lambda got: np.any(got > 1)
+                ),
+            }
+            answer[len(leaves) + len(program) - 1].equals(g, mistakes)
             answer.raw = tuple(answer.raw[: len(leaves)])
-            answer.equals(
-                right,
-                instead={
-                    "No gradient was set.": lambda found: any(part is None for part in found),
-                    "The second call adds to what the first one left: begin anew each time.": lambda found: (
-                        times == 2 and all(np.allclose(part, 2 * r) for part, r in zip(found, right, strict=True))
-                    ),
-                    "Two nodes share an array, and += changes it for both: make a new one, a = a + b.": lambda found: (
-                        "plus" in program[-1]
-                        and any(np.any(np.abs(part) > np.abs(r) + 1e-3) for part, r in zip(found, right, strict=True))
-                    ),
-                    "A node that is used twice keeps only one part of its gradient: add the parts up.": lambda found: (
-                        any(np.any(np.abs(part) < np.abs(r) - 1e-3) for part, r in zip(found, right, strict=True))
-                    ),
-                },
-                tolerance=1e-6,
-            )
+            mistakes = {
+                "No gradient was set.": lambda found: any(part is None for part in found),
+                "The second call adds to what the first one left: begin anew each time.": lambda found: (
+                    times == 2 and all(np.allclose(part, 2 * r) for part, r in zip(found, right, strict=True))
+                ),
+                "Two nodes share an array, and += changes it for both: make a new one, a = a + b.": lambda found: (
+                    "plus" in program[-1]
+                    and any(np.any(np.abs(part) > np.abs(r) + 1e-3) for part, r in zip(found, right, strict=True))
+                ),
+                "A node that is used twice keeps only one part of its gradient: add the parts up.": lambda found: any(
+                    np.any(np.abs(part) < np.abs(r) - 1e-3) for part, r in zip(found, right, strict=True)
+                ),
+            }
+            answer.equals(right, mistakes, tolerance=1e-6)
     for program, leaves, right, hint in (
         (["tanh(n0)", "multiply(n2, n1)"], [[0.5], [0.0]], {0: 0.0}, PASSED_OVER),
         (["flip(n0)", "flip(n0)", "plus(n1, n2)"], [[0.5, 2.0]], {1: 1.0, 2: 1.0, 0: 2.0}, VIEW),
@@ -457,9 +440,7 @@ def walking(student):
         for i, value in right.items():
             answer[i].equals(np.full(len(leaves[0]), value), hint=hint, tolerance=1e-12)
     student.driver.doubled("backward").equals(2.0**40, instead=PATHS)
-    student.driver.gradient_of_chain(3000).equals(
-        1.0,
-        instead={
-            "The function calls itself along a chain: a loop over in_order(root) is enough.": raised("RecursionError")
-        },
-    )
+    mistakes = {
+        "The function calls itself along a chain: a loop over in_order(root) is enough.": raised("RecursionError")
+    }
+    student.driver.gradient_of_chain(3000).equals(1.0, mistakes)

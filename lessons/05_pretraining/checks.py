@@ -69,48 +69,45 @@ def loss(student):
         logits, ids = draw(rng, batch, length, size), rng.integers(size, size=(batch, length))
         each = surprise(logits[:, :-1], ids[:, 1:])
         answer = student.driver.loss_of(logits, ids)
-        answer.returns(
-            {
-                "Logits and targets differ in their number of places: the last place has no next token.": (
-                    raised("Exception", "broadcast")
-                ),
-                "A NumPy function was used on a Tensor: use the Tensor's own methods.": raised("TypeError", "ufunc"),
-            }
-        )
-        answer["loss"].equals(
-            each.mean(),
-            instead={
-                "Each token is compared with itself: the logits at place t are about the token at t + 1.": (
-                    surprise(logits, ids).mean()
-                ),
-                "Each token is compared with itself: shift the ids by one, and leave out the last logits.": (
-                    lambda y: (
-                        same(y, surprise(logits[:, :-1], ids[:, :-1]).mean())
-                        or same(y, surprise(logits[:, 1:], ids[:, 1:]).mean())
-                    )
-                ),
-                "The shift goes the wrong way: place t is about t + 1, not about t - 1.": (
-                    surprise(logits[:, 1:], ids[:, :-1]).mean()
-                ),
-                "The last place is compared with the first token: it has no next one, leave it out.": (
-                    surprise(logits, np.roll(ids, -1, axis=1)).mean()
-                ),
-                "The sum is taken, not the mean.": each.sum(),
-                "The sum is divided by T or by B alone: it is the mean over all places.": lambda y: (
-                    same(y, each.sum() / batch) or same(y, each.sum() / length) or same(y, each.sum() / (length - 1))
-                ),
-                "The sum is divided by all B · T places: only B · (T - 1) have a next token.": each.sum() / ids.size,
-                "The sign is wrong: the loss is positive.": -each.mean(),
-                "The loss is in bits: in nats, it takes the natural logarithm.": each.mean() / log(2),
-                "The softmax is missing: a logit is no log-probability.": lambda y: np.allclose(
-                    y, -np.mean([logits[b, t, ids[b, t + 1]] for b, t in np.ndindex(ids[:, 1:].shape)])
-                ),
-                "The probability's logarithm is missing: the loss is -log p.": lambda y: (
-                    same(y, -np.exp(-each).mean()) or same(y, 1 - np.exp(-each).mean()) or same(y, np.exp(-each).mean())
-                ),
-                "One number is asked for: the mean over all places.": lambda y: np.size(y) == each.size > 1,
-            },
-        )
+        mistakes = {
+            "Logits and targets differ in their number of places: the last place has no next token.": (
+                raised("Exception", "broadcast")
+            ),
+            "A NumPy function was used on a Tensor: use the Tensor's own methods.": raised("TypeError", "ufunc"),
+        }
+        answer.returns(mistakes)
+        mistakes = {
+            "Each token is compared with itself: the logits at place t are about the token at t + 1.": (
+                surprise(logits, ids).mean()
+            ),
+            "Each token is compared with itself: shift the ids by one, and leave out the last logits.": (
+                lambda y: (
+                    same(y, surprise(logits[:, :-1], ids[:, :-1]).mean())
+                    or same(y, surprise(logits[:, 1:], ids[:, 1:]).mean())
+                )
+            ),
+            "The shift goes the wrong way: place t is about t + 1, not about t - 1.": (
+                surprise(logits[:, 1:], ids[:, :-1]).mean()
+            ),
+            "The last place is compared with the first token: it has no next one, leave it out.": (
+                surprise(logits, np.roll(ids, -1, axis=1)).mean()
+            ),
+            "The sum is taken, not the mean.": each.sum(),
+            "The sum is divided by T or by B alone: it is the mean over all places.": lambda y: (
+                same(y, each.sum() / batch) or same(y, each.sum() / length) or same(y, each.sum() / (length - 1))
+            ),
+            "The sum is divided by all B · T places: only B · (T - 1) have a next token.": each.sum() / ids.size,
+            "The sign is wrong: the loss is positive.": -each.mean(),
+            "The loss is in bits: in nats, it takes the natural logarithm.": each.mean() / log(2),
+            "The softmax is missing: a logit is no log-probability.": lambda y: np.allclose(
+                y, -np.mean([logits[b, t, ids[b, t + 1]] for b, t in np.ndindex(ids[:, 1:].shape)])
+            ),
+            "The probability's logarithm is missing: the loss is -log p.": lambda y: (
+                same(y, -np.exp(-each).mean()) or same(y, 1 - np.exp(-each).mean()) or same(y, np.exp(-each).mean())
+            ),
+            "One number is asked for: the mean over all places.": lambda y: np.size(y) == each.size > 1,
+        }
+        answer["loss"].equals(each.mean(), mistakes)
     for hint, batch, length, size, least in (
         (LONG_LOSS, 33, 70, 2, 0),
         (LARGE_LOSS.format("300"), 2, 70, 300, 0),
@@ -472,15 +469,14 @@ def loop(student):
         arguments = (table, bias, fixed, batches, steps, 0.05, warmup, decay)
         right = run(*arguments)
         answer = student.driver.trained(*arguments)
-        answer.returns(
-            {
-                "A frozen parameter has no gradient: leave out those with requires_grad False.": (
-                    raised("TypeError", "NoneType")
-                ),
-                "The batches are used up before the steps are: begin again from the first.": raised("IndexError"),
-                OWN: raised("ValueError", "shape"),
-            }
-        )
+        mistakes = {
+            "A frozen parameter has no gradient: leave out those with requires_grad False.": (
+                raised("TypeError", "NoneType")
+            ),
+            "The batches are used up before the steps are: begin again from the first.": raised("IndexError"),
+            OWN: raised("ValueError", "shape"),
+        }
+        answer.returns(mistakes)
 
         def is_run(got, change):
             return all(same(got[name], value) for name, value in run(*arguments, change=change).items())
@@ -504,12 +500,9 @@ def loop(student):
 
     idle = draw(rng, 2, 2)
     shrunk = idle * np.prod([1 - 0.05 * 3.0 * height(step, 5, 2) for step in range(5)])
+    mistakes = {"A matrix whose gradient is all zeros was passed over: it trains, so it decays.": idle}
     student.driver.idle(draw(rng, 2, 2), idle, [rng.integers(2, size=(2, 4))], 5, 0.05, 2, 3.0)["idle"].equals(
-        shrunk,
-        instead={
-            "A matrix whose gradient is all zeros was passed over: it trains, so it decays.": idle,
-        },
-        hint=OWN_DECAY,
+        shrunk, mistakes, hint=OWN_DECAY
     )
     for shape in ((33, 3), (2, 64), (1, 70)):
         kind = "few texts, wrong for many at once" if shape[1] == 3 else "short texts, wrong for long ones"
@@ -585,31 +578,29 @@ def probabilities(student):
         hidden = np.where(np.isin(np.arange(len(logits)), kept), logits / temperature, 0)
         smallest = np.argsort(logits)[:top_k]
         upside_down = np.where(np.isin(np.arange(len(logits)), smallest), warm, 0)
+        mistakes = {
+            "Top-k has no effect.": warm,
+            "The logits are multiplied by the temperature: divide.": chosen_from(logits, 1 / temperature, top_k),
+            "The temperature has no effect: divide the logits by it, before exp.": chosen_from(logits, 1, top_k),
+            "The probabilities are divided by the temperature: the logits are, before exp.": plain / temperature,
+            "The forbidden tokens' share is lost: divide by the sum after they are set to 0.": cut,
+            "The least likely tokens were kept.": upside_down / upside_down.sum(),
+            "Forbidden logits were set to 0, and exp(0) is 1: their probability has to be 0.": softmax(hidden),
+            "One token too many was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k + 1)),
+            "One token too few was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k - 1)),
+            "Those are no probabilities: divide by the sum.": lambda p: np.sum(p) > 1.001,
+            "top_k may be larger than the vocabulary.": raised("Exception", "out of bounds"),
+            "top_k None means that all tokens may come.": raised("TypeError"),
+        }
         student.next_token_probabilities(logits, temperature, top_k).equals(
-            chosen_from(logits, temperature, top_k),
-            instead={
-                "Top-k has no effect.": warm,
-                "The logits are multiplied by the temperature: divide.": chosen_from(logits, 1 / temperature, top_k),
-                "The temperature has no effect: divide the logits by it, before exp.": chosen_from(logits, 1, top_k),
-                "The probabilities are divided by the temperature: the logits are, before exp.": plain / temperature,
-                "The forbidden tokens' share is lost: divide by the sum after they are set to 0.": cut,
-                "The least likely tokens were kept.": upside_down / upside_down.sum(),
-                "Forbidden logits were set to 0, and exp(0) is 1: their probability has to be 0.": softmax(hidden),
-                "One token too many was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k + 1)),
-                "One token too few was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k - 1)),
-                "Those are no probabilities: divide by the sum.": lambda p: np.sum(p) > 1.001,
-                "top_k may be larger than the vocabulary.": raised("Exception", "out of bounds"),
-                "top_k None means that all tokens may come.": raised("TypeError"),
-            },
+            chosen_from(logits, temperature, top_k), mistakes
         )
     for logits, top_k in [(two, None), (five, 3), (five, None)]:
-        student.next_token_probabilities(logits, 0.0, top_k).equals(
-            1.0 * (logits == logits.max()),
-            instead={
-                "Temperature 0 divides by zero: all goes to the likeliest token.": lambda p: True,
-                "Temperature 0 divides by zero; all goes to the likeliest token.": raised("ZeroDivisionError"),
-            },
-        )
+        mistakes = {
+            "Temperature 0 divides by zero: all goes to the likeliest token.": lambda p: True,
+            "Temperature 0 divides by zero; all goes to the likeliest token.": raised("ZeroDivisionError"),
+        }
+        student.next_token_probabilities(logits, 0.0, top_k).equals(1.0 * (logits == logits.max()), mistakes)
     close = np.array([1.0, 1.0 + 1e-12, 0.5])
     student.next_token_probabilities(close, 0.0, None).equals(
         np.array([0.0, 1.0, 0.0]),
@@ -617,12 +608,13 @@ def probabilities(student):
     )
     for scale in (1000.0, -1000.0, -1e5):
         logits = scale + five
+        mistakes = {
+            "What is forbidden comes where all logits are far below zero: its probability has to be 0 whatever "
+            "they are, so put -inf in place of its logit, or cut after exp.": lambda p: np.any(p[[2, 4]] > 0)
+        }
         student.next_token_probabilities(logits, 0.5, 3).equals(
             chosen_from(five, 0.5, 3),
-            instead={
-                "What is forbidden comes where all logits are far below zero: its probability has to be 0 whatever "
-                "they are, so put -inf in place of its logit, or cut after exp.": lambda p: np.any(p[[2, 4]] > 0),
-            },
+            mistakes,
             hint="Large logits overflow, or all underflow: take the largest off before exp.",
         )
     tied = np.array([1.0, 2.0, 2.0, 0.0, 2.0])
@@ -691,34 +683,31 @@ def writing(student):
         right, last_alone = sums(vocabulary, plain, count), sums(vocabulary, plain, count, 1)
         for temperature in (1.0, 0.0):
             answer = student.driver.sums(vocabulary, prompt, count, temperature, None, 0)
-            answer.returns(
-                {
-                    "The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)"),
-                    ROOM: raised("OverflowError"),
-                }
-            )
-            answer["ids"].equals(
-                right,
-                instead={
-                    "The model sees the last token alone: it reads all of the text so far.": last_alone,
-                    "The model sees some of the last tokens alone: it reads all of the text so far.": lambda ids: any(
-                        same(ids, sums(vocabulary, plain, count, window)) for window in WINDOWS
-                    ),
-                    "Right in a short text, wrong in a long one: the model reads all of it.": lambda ids: (
-                        len(right) > 70 and same(ids[:8], right[:8])
-                    ),
-                    ROOM: lambda ids: vocabulary >= 300 and len(ids) == 4,
-                    "The prompt is missing: the result begins with it.": right[len(prompt) :],
-                    "The prompt was left out of sight: the text so far includes it.": lambda ids: (
-                        len(ids) < len(prompt) + count
-                    ),
-                    "The prompt was changed: the result begins with it.": lambda ids: list(ids[: len(prompt)]) != plain,
-                    "One token too many was written.": lambda ids: len(ids) == len(right) + 1,
-                    "The wrong place is asked: the logits at the last place say what comes next.": lambda ids: (
-                        len(ids) == len(right)
-                    ),
-                },
-            )
+            mistakes = {
+                "The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)"),
+                ROOM: raised("OverflowError"),
+            }
+            answer.returns(mistakes)
+            mistakes = {
+                "The model sees the last token alone: it reads all of the text so far.": last_alone,
+                "The model sees some of the last tokens alone: it reads all of the text so far.": lambda ids: any(
+                    same(ids, sums(vocabulary, plain, count, window)) for window in WINDOWS
+                ),
+                "Right in a short text, wrong in a long one: the model reads all of it.": lambda ids: (
+                    len(right) > 70 and same(ids[:8], right[:8])
+                ),
+                ROOM: lambda ids: vocabulary >= 300 and len(ids) == 4,
+                "The prompt is missing: the result begins with it.": right[len(prompt) :],
+                "The prompt was left out of sight: the text so far includes it.": lambda ids: (
+                    len(ids) < len(prompt) + count
+                ),
+                "The prompt was changed: the result begins with it.": lambda ids: list(ids[: len(prompt)]) != plain,
+                "One token too many was written.": lambda ids: len(ids) == len(right) + 1,
+                "The wrong place is asked: the logits at the last place say what comes next.": lambda ids: (
+                    len(ids) == len(right)
+                ),
+            }
+            answer["ids"].equals(right, mistakes)
     logits = np.array([2.0, 0.0, 1.0, 2.0])
     student.driver.dice(logits + np.array([0, 0, 0, 1]), 12, 1.0, 1, 0).equals(
         np.array([0] + 12 * [3]),

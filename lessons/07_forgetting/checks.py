@@ -130,11 +130,10 @@ def probing(student):
             costs = [nats_of(table[b["input_ids"]], b["labels"]) / np.log(2) for b in batches]
             right = sum(cost.sum() for cost in costs) / characters
             answer = student.driver.probed(table, batches, characters, training)
-            answer.returns(
-                instead={
-                    "Batches may have other shapes: hand them to the model one by one.": raised("ValueError", "concat")
-                }
-            )
+            mistakes = {
+                "Batches may have other shapes: hand them to the model one by one.": raised("ValueError", "concat")
+            }
+            answer.returns(mistakes)
             answer["modes"].holds(
                 lambda modes: modes == ["evaluation"] * len(batches),
                 f"{len(batches)} calls of the model, in evaluation mode",
@@ -146,34 +145,30 @@ def probing(student):
                 "no graph",
                 "A graph was built, for which all activations are kept: compute under `with no_grad():`.",
             )
-            answer["bits"].equals(
-                right,
-                instead={
-                    "Not divided by the characters.": right * characters,
-                    "These are bits per token: divide by the characters of the text.": (
-                        sum(c.sum() for c in costs) / max(sum(map(len, costs)), 1)
-                    ),
-                    "Each batch was divided apart and the means averaged: add up all bits, then divide once.": (
-                        right / len(batches)
-                    ),
-                    "Only the last batch was counted: add up over all.": costs[-1].sum() / characters,
-                    "Only the first batch was counted: add up over all.": costs[0].sum() / characters,
-                },
-            )
-            answer["after"].equals(
-                {"training": training, "dropout": training},
-                instead={
-                    "The model was left in evaluation mode: put it back into training mode.": (
-                        {"training": False, "dropout": False}
-                    ),
-                    "The model was put into training mode, and had not been in it: put back the mode that it was in.": (
-                        {"training": True, "dropout": True}
-                    ),
-                    "Only the model's own flag was put back, not those of its parts: call model.train(…).": (
-                        lambda after: after["training"] != after["dropout"]
-                    ),
-                },
-            )
+            mistakes = {
+                "Not divided by the characters.": right * characters,
+                "These are bits per token: divide by the characters of the text.": (
+                    sum(c.sum() for c in costs) / max(sum(map(len, costs)), 1)
+                ),
+                "Each batch was divided apart and the means averaged: add up all bits, then divide once.": (
+                    right / len(batches)
+                ),
+                "Only the last batch was counted: add up over all.": costs[-1].sum() / characters,
+                "Only the first batch was counted: add up over all.": costs[0].sum() / characters,
+            }
+            answer["bits"].equals(right, mistakes)
+            mistakes = {
+                "The model was left in evaluation mode: put it back into training mode.": (
+                    {"training": False, "dropout": False}
+                ),
+                "The model was put into training mode, and had not been in it: put back the mode that it was in.": (
+                    {"training": True, "dropout": True}
+                ),
+                "Only the model's own flag was put back, not those of its parts: call model.train(…).": (
+                    lambda after: after["training"] != after["dropout"]
+                ),
+            }
+            answer["after"].equals({"training": training, "dropout": training}, mistakes)
     bits = sum(nats_of(-table[b["input_ids"]], b["labels"]).sum() for b in batches) / np.log(2) / characters
     kept = "A second probe, with other weights and another mode, is wrong: is something kept of the first?"
     student.driver.probed(table, batches, characters, False)["a second probe"].equals(
@@ -226,47 +221,45 @@ def reading(student):
         equals = [i for i in range(k + 1, len(new)) if new[i] == new[k]]
         learned, forgotten = new[0] - new[k], old[k] - old[0]
         both, later = int(np.argmin(np.add(new, old))), 1 + int(np.argmin(new[1:]))
-        student.learned_and_forgotten(new, old).equals(
-            (k, learned, forgotten),
-            instead={
-                "Of probes that are equally good on the new text, the first is kept.": (
-                    lambda got, equals=equals: got[0] in equals
-                ),
-                "The first probe may be the best: then nothing was learned, and nothing was forgotten.": (
-                    lambda got: k == 0 and got[0] == later
-                ),
-                "The probe is the one that is best on the new text; this one is best on both together.": (
-                    lambda got: both not in (k, low, last) and got[0] == both
-                ),
-                "An improvement counts however small: kept is the probe with the fewest bits of all.": (
-                    lambda got: 0 < new[int(got[0])] - new[k] < 1e-3
-                ),
-                "What was forgotten may be negative: then the old text got better, too.": (
-                    k,
-                    learned,
-                    max(forgotten, 0),
-                ),
-                "Most bits are worst: the probe that is kept has the fewest.": lambda got: got[0] == np.argmax(new),
-                "The last probe is not always the best: keep the one with the fewest bits on the new text.": (
-                    (last, new[0] - new[last], old[last] - old[0])
-                ),
-                "The probe is the one that is best on the new text; this one is best on the old.": (
-                    (low, new[0] - new[low], old[low] - old[0])
-                ),
-                "What was learned has the wrong sign: fewer bits than before is a gain.": (k, -learned, forgotten),
-                "What was forgotten has the wrong sign: more bits than before is a loss.": (k, learned, -forgotten),
-                "Both signs are the wrong way round: bits are a cost.": (k, -learned, -forgotten),
-                "Learned is about the new text, forgotten about the old: they have changed places.": (
-                    lambda got: close(got[1], forgotten) and close(got[2], learned)
-                ),
-                "What was forgotten is read at the probe that is kept, not where it is worst.": (
-                    (k, learned, max(old) - old[0])
-                ),
-                "Compared with the probe before, not with the first: the first is from before the training.": (
-                    lambda got: k and close(got[1], new[k - 1] - new[k]) and close(got[2], old[k] - old[k - 1])
-                ),
-            },
-        )
+        mistakes = {
+            "Of probes that are equally good on the new text, the first is kept.": (
+                lambda got, equals=equals: got[0] in equals
+            ),
+            "The first probe may be the best: then nothing was learned, and nothing was forgotten.": (
+                lambda got: k == 0 and got[0] == later
+            ),
+            "The probe is the one that is best on the new text; this one is best on both together.": (
+                lambda got: both not in (k, low, last) and got[0] == both
+            ),
+            "An improvement counts however small: kept is the probe with the fewest bits of all.": (
+                lambda got: 0 < new[int(got[0])] - new[k] < 1e-3
+            ),
+            "What was forgotten may be negative: then the old text got better, too.": (
+                k,
+                learned,
+                max(forgotten, 0),
+            ),
+            "Most bits are worst: the probe that is kept has the fewest.": lambda got: got[0] == np.argmax(new),
+            "The last probe is not always the best: keep the one with the fewest bits on the new text.": (
+                (last, new[0] - new[last], old[last] - old[0])
+            ),
+            "The probe is the one that is best on the new text; this one is best on the old.": (
+                (low, new[0] - new[low], old[low] - old[0])
+            ),
+            "What was learned has the wrong sign: fewer bits than before is a gain.": (k, -learned, forgotten),
+            "What was forgotten has the wrong sign: more bits than before is a loss.": (k, learned, -forgotten),
+            "Both signs are the wrong way round: bits are a cost.": (k, -learned, -forgotten),
+            "Learned is about the new text, forgotten about the old: they have changed places.": (
+                lambda got: close(got[1], forgotten) and close(got[2], learned)
+            ),
+            "What was forgotten is read at the probe that is kept, not where it is worst.": (
+                (k, learned, max(old) - old[0])
+            ),
+            "Compared with the probe before, not with the first: the first is from before the training.": (
+                lambda got: k and close(got[1], new[k - 1] - new[k]) and close(got[2], old[k] - old[k - 1])
+            ),
+        }
+        student.learned_and_forgotten(new, old).equals((k, learned, forgotten), mistakes)
 
 
 def curve_inputs(d):
@@ -342,13 +335,11 @@ def replaying(student):
         "Two Replays disturb each other: what one has counted and taken belongs to self.",
     )
     for share in (-0.25, 1.0, 1.5, np.nan):
-        student.driver.refused(share).equals(
-            raised("ValueError"),
-            instead={
-                "A share below 0, of 1 and more, or nan must be refused: raise ValueError.": lambda made: True,
-                "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
-            },
-        )
+        mistakes = {
+            "A share below 0, of 1 and more, or nan must be refused: raise ValueError.": lambda made: True,
+            "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
+        }
+        student.driver.refused(share).equals(raised("ValueError"), mistakes)
     old, new = np.array([0, 0, 0, 0, 1, 1, 2, 3]), np.array([3, 3, 4, 4, 4, 4, 2, 1])
     lost = {}
     for share in (0.0, 0.25):
@@ -426,44 +417,42 @@ def pricing(student):
         right = (price(p_new, mixture), price(p_old, mixture))
         both = (p_new > 0) & (p_old > 0)
         bounds = (-np.log2(1 - share), -np.log2(share) if share else np.inf)
-        student.replay_price(p_new, p_old, share).equals(
-            right,
-            instead={
-                "A token of one text alone counts too, and is the dearest: leave out what p itself lacks.": tuple(
-                    (p[both] * np.log2(p[both] / mixture[both])).sum() if share else np.nan for p in (p_new, p_old)
-                ),
-                "Without replay, only a token that the new text lacks costs infinitely much; the others do not.": (
-                    lambda got: share == 0 and np.isinf(got[1]) and np.isfinite(right[1])  # noqa: B023
-                ),
-                "This is the most that replay can cost: texts that share tokens pay less.": bounds,
-                "These are nats: use log₂.": tuple(np.log(2) * x for x in right),
-                "The new text's price comes first, then the old text's.": right[::-1],
-                "share is the part that is old text: p = (1 - share) p_new + share p_old.": (
-                    price(p_new, other_way),
-                    price(p_old, other_way),
-                ),
-                "0 · log 0 became nan: leave out the tokens that do not occur.": (
-                    lambda got: np.isnan(np.asarray(got, dtype=float)).any()
-                ),
-                "The sign is the other way round: another text's share costs bits.": tuple(-x for x in right),
-                "This is what a token costs at all. Take off what it costs under p_new, or p_old, itself.": (
-                    lambda got, p_new=p_new, p_old=p_old, m=mixture: all(
-                        close(g, cross(p, m)) for g, p in zip(got, (p_new, p_old), strict=True)
-                    )
-                ),
-                "It is weighed by the mixture: weigh each token by how often it is in the text that is read.": (
-                    price(mixture, p_new),
-                    price(mixture, p_old),
-                ),
-                "A token that occurs, however seldom, and has probability 0 costs infinitely many bits: keep it.": (
-                    lambda got, right=right: np.isinf(right[1]) and np.all(np.isfinite(got))
-                ),
-                "Those are the two pure predictions compared: the model predicts the mixture.": (
-                    price(p_new, p_old),
-                    price(p_old, p_new),
-                ),
-            },
-        )
+        mistakes = {
+            "A token of one text alone counts too, and is the dearest: leave out what p itself lacks.": tuple(
+                (p[both] * np.log2(p[both] / mixture[both])).sum() if share else np.nan for p in (p_new, p_old)
+            ),
+            "Without replay, only a token that the new text lacks costs infinitely much; the others do not.": (
+                lambda got: share == 0 and np.isinf(got[1]) and np.isfinite(right[1])  # noqa: B023
+            ),
+            "This is the most that replay can cost: texts that share tokens pay less.": bounds,
+            "These are nats: use log₂.": tuple(np.log(2) * x for x in right),
+            "The new text's price comes first, then the old text's.": right[::-1],
+            "share is the part that is old text: p = (1 - share) p_new + share p_old.": (
+                price(p_new, other_way),
+                price(p_old, other_way),
+            ),
+            "0 · log 0 became nan: leave out the tokens that do not occur.": (
+                lambda got: np.isnan(np.asarray(got, dtype=float)).any()
+            ),
+            "The sign is the other way round: another text's share costs bits.": tuple(-x for x in right),
+            "This is what a token costs at all. Take off what it costs under p_new, or p_old, itself.": (
+                lambda got, p_new=p_new, p_old=p_old, m=mixture: all(
+                    close(g, cross(p, m)) for g, p in zip(got, (p_new, p_old), strict=True)
+                )
+            ),
+            "It is weighed by the mixture: weigh each token by how often it is in the text that is read.": (
+                price(mixture, p_new),
+                price(mixture, p_old),
+            ),
+            "A token that occurs, however seldom, and has probability 0 costs infinitely many bits: keep it.": (
+                lambda got, right=right: np.isinf(right[1]) and np.all(np.isfinite(got))
+            ),
+            "Those are the two pure predictions compared: the model predicts the mixture.": (
+                price(p_new, p_old),
+                price(p_old, p_new),
+            ),
+        }
+        student.replay_price(p_new, p_old, share).equals(right, mistakes)
 
 
 def price_inputs(d):
@@ -501,16 +490,14 @@ def switching(student):
         x, W, U = draw(rng, n, width), draw(rng, width, width), size * draw(rng, width, width)
         x, W, U = (a.astype("float32") for a in (x, W, U))
         plain, both = x @ W.T, x @ W.T + x @ U.T
-        student.driver.one_layer(x, W, U, True, "training")["y"].equals(
-            both,
-            instead={
-                "The update is missing: on, it is added.": plain,
-                "The base is missing: the update is added to its answer.": x @ U.T,
-                "The update looks at the base's answer: it stands beside the base, and both look at x.": (
-                    lambda y, plain=plain, U=U: near(y, plain + plain @ U.T) or near(y, plain @ U.T)
-                ),
-            },
-        )
+        mistakes = {
+            "The update is missing: on, it is added.": plain,
+            "The base is missing: the update is added to its answer.": x @ U.T,
+            "The update looks at the base's answer: it stands beside the base, and both look at x.": (
+                lambda y, plain=plain, U=U: near(y, plain + plain @ U.T) or near(y, plain @ U.T)
+            ),
+        }
+        student.driver.one_layer(x, W, U, True, "training")["y"].equals(both, mistakes)
         for blown in (U, np.full_like(U, np.inf)):
             answer = student.driver.one_layer(x, W, blown, False, "training")
             answer["y, off"].holds(

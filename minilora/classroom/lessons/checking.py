@@ -4,10 +4,8 @@
     def forward(student):
         for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 3, 2), (4, 5, 3, 2)]:  # small first
             x, W, A, B = ...
-            student.lora_forward(x, W, A, B, 16.0, r).equals(
-                right,
-                instead={"The update is not scaled: multiply it by alpha / r.": x @ W.T + x @ A.T @ B.T},
-            )
+            mistakes = {"The update is not scaled: multiply it by alpha / r.": x @ W.T + x @ A.T @ B.T}
+            student.lora_forward(x, W, A, B, 16.0, r).equals(right, mistakes)
 
 A check ends at the first answer that is wrong, so inputs that come small first show the smallest that is. `instead`
 maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
