@@ -24,17 +24,16 @@ def cleaned(text):
     return text.lower(), letters, letters.lower(), text.replace(" ", "")
 
 
-@task(
-    1,
-    hints=(
-        "How often does each character occur, as a share of all? And how many bits is one of them worth?",
-        "letter_entropy: weigh each character's surprise, -log2(share), with its share, and add up. For "
-        "bits_per_character, each token came once: add up the surprises as they are.",
-        'In "aaab", the shares are 3/4 and 1/4, worth 0.415 and 2 bits: 3/4 · 0.415 + 1/4 · 2 = 0.811 bits. Tokens of '
-        "1/4 and 1/2 are worth 2 and 1 bits; where they make up 6 characters, that is 3 / 6 = 0.5 bits per character.",
-    ),
-)
+@task(1)
 def measuring(student):
+    """How often does each character occur, as a share of all? And how many bits is one of them worth?
+
+    letter_entropy: weigh each character's surprise, -log2(share), with its share, and add up. For bits_per_character,
+    each token came once: add up the surprises as they are.
+
+    In "aaab", the shares are 3/4 and 1/4, worth 0.415 and 2 bits: 3/4 · 0.415 + 1/4 · 2 = 0.811 bits. Tokens of 1/4 and
+    1/2 are worth 2 and 1 bits; where they make up 6 characters, that is 3 / 6 = 0.5 bits per character.
+    """
     search(student.letter_entropy, texts)
     search(student.bits_per_character, probabilities_of_tokens)
     for text in TEXTS:
@@ -119,16 +118,15 @@ NESTED = (
 )
 
 
-@task(
-    2,
-    hints=(
-        "Where are the examples of one class? In which order could you put them so that a budget is a prefix?",
-        "np.flatnonzero(labels == label) are a class's places; rng.permutation shuffles them.",
-        "Labels 0, 1, 1, 0, 1: class 0 is at 0, 3 and class 1 at 1, 2, 4. Shuffled, say, 3, 0 and 2, 4, 1. A budget of "
-        "1 is then 3, 2, and one of 2 is 3, 0, 2, 4, with the smaller one in it; of 3 there are not enough.",
-    ),
-)
+@task(2)
 def drawing(student):
+    """Where are the examples of one class? In which order could you put them so that a budget is a prefix?
+
+    np.flatnonzero(labels == label) are a class's places; rng.permutation shuffles them.
+
+    Labels 0, 1, 1, 0, 1: class 0 is at 0, 3 and class 1 at 1, 2, 4. Shuffled, say, 3, 0 and 2, 4, 1. A budget of 1 is
+    then 3, 2, and one of 2 is 3, 0, 2, 4, with the smaller one in it; of 3 there are not enough.
+    """
     search(student.driver.draws, budgets_to_draw, facts=facts_of_draws, hints={"the same draw again": TWO_DRAWS})
     for labels in ([0, 1, 0, 1], [1, 0, 0, 0, 1, 0, 1], [2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 0, 0], [4, 1, 1, 4]):
         labels = np.array(labels)
@@ -250,17 +248,16 @@ def are_neighbours(places):
     return sum((b - a) % 40 != 2 for a, b in zip(places, places[1:] + places[:1], strict=True)) <= 1
 
 
-@task(
-    3,
-    hints=(
-        "What does each class remember, and with which shape? To what is a new row compared?",
-        "means (classes, d): the mean over axis 0 of a class's rows. Distances (m, classes): sum over d of squares.",
-        "Class 0 at (0, 0) and (2, 0), class 1 at (5, 1): the means are (1, 0) and (5, 1). (3, 3) lies √(2² + 3²) = "
-        "3.6 from the first and √(2² + 2²) = 2.8 from the second: class 1. For all at once, x[:, None] - means "
-        "has an axis of rows and one of classes. accuracy: of 1, 0, 1 against 1, 1, 1, two of three are right: 0.667.",
-    ),
-)
+@task(3)
 def reading(student):
+    """What does each class remember, and with which shape? To what is a new row compared?
+
+    means (classes, d): the mean over axis 0 of a class's rows. Distances (m, classes): sum over d of squares.
+
+    Class 0 at (0, 0) and (2, 0), class 1 at (5, 1): the means are (1, 0) and (5, 1). (3, 3) lies √(2² + 3²) = 3.6 from
+    the first and √(2² + 2²) = 2.8 from the second: class 1. For all at once, x[:, None] - means has an axis of rows and
+    one of classes. accuracy: of 1, 0, 1 against 1, 1, 1, two of three are right: 0.667.
+    """
     search(student.nearest_mean, examples_of_classes)
     search(student.accuracy, lambda d: [d.whole(n := d.size(), below=3), d.whole(n, below=3)])
     rng = np.random.default_rng(3)
@@ -354,16 +351,15 @@ def examples_of_classes(d):
     return train_x, train_y, x[is_clear] if is_clear.any() else means[-1:].astype(d.dtype)
 
 
-@task(
-    4,
-    hints=(
-        "What happens once for each budget and each seed?",
-        "draw_budget(labels, per_class, seed), then learn, then accuracy against test_labels.",
-        "Budgets 1, 4 and seeds 7, 8, 9 are six runs: draw 1 per class by seed 7, learn, score, which gives the number "
-        "in row 0, column 0; 4 per class by seed 9 gives the one in row 1, column 2. The result is (2, 3).",
-    ),
-)
+@task(4)
 def experimenting(student):
+    """What happens once for each budget and each seed?
+
+    draw_budget(labels, per_class, seed), then learn, then accuracy against test_labels.
+
+    Budgets 1, 4 and seeds 7, 8, 9 are six runs: draw 1 per class by seed 7, learn, score, which gives the number in row
+    0, column 0; 4 per class by seed 9 gives the one in row 1, column 2. The result is (2, 3).
+    """
     search(student.driver.experiment, experiments, facts=facts_of_experiments, examples=40)
     rng = np.random.default_rng(4)
     for budgets, seeds in (([2], [0, 1]), ([1, 2, 4], [5, 7]), ([4, 8], [3, 1, 2])):
@@ -452,16 +448,15 @@ def facts_of_experiments(result):
 NOT_HALF = "That is the whole range: from the mean to either side it is half of it."
 
 
-@task(
-    5,
-    hints=(
-        "Over which axis do the seeds lie? What is half the distance from the smallest to the largest?",
-        "axis=1 is the seeds. Half range: (max - min) / 2. Better means: further apart than both half ranges together.",
-        "Seeds that give 0.5, 0.6, 1.0: the mean is 0.7, the half range (1.0 - 0.5) / 2 = 0.25. Another learner's 0.3, "
-        "0.4, 0.2 are 0.3 ± 0.1. The means are 0.4 apart, which is more than 0.25 + 0.1: better.",
-    ),
-)
+@task(5)
 def scattering(student):
+    """Over which axis do the seeds lie? What is half the distance from the smallest to the largest?
+
+    axis=1 is the seeds. Half range: (max - min) / 2. Better means: further apart than both half ranges together.
+
+    Seeds that give 0.5, 0.6, 1.0: the mean is 0.7, the half range (1.0 - 0.5) / 2 = 0.25. Another learner's 0.3, 0.4,
+    0.2 are 0.3 ± 0.1. The means are 0.4 apart, which is more than 0.25 + 0.1: better.
+    """
     search(student.summarize, lambda d: [d.eighths(d.size(), d.size())])
     search(student.is_better, ours_and_theirs)
     rng = np.random.default_rng(5)
@@ -555,16 +550,15 @@ BEST = "The line begins at the point before, and not at the best one so far: the
 LINEAR = "The line between two points is straight in log(labels), not in labels."
 
 
-@task(
-    6,
-    hints=(
-        "Between which two points does the curve first reach the target?",
-        "How far from the lower to the upper mean is the target, as a share? Go that share of the way in log(labels).",
-        "From 0.5 at 10 labels to 0.9 at 1000, 0.6 is a quarter of the way. In logarithms to base 10, the labels go "
-        "from 1 to 3, and a quarter of that way is 1.5. So the answer is 10^1.5 = 31.6, and not 257.",
-    ),
-)
+@task(6)
 def saving(student):
+    """Between which two points does the curve first reach the target?
+
+    How far from the lower to the upper mean is the target, as a share? Go that share of the way in log(labels).
+
+    From 0.5 at 10 labels to 0.9 at 1000, 0.6 is a quarter of the way. In logarithms to base 10, the labels go from 1 to
+    3, and a quarter of that way is 1.5. So the answer is 10^1.5 = 31.6, and not 257.
+    """
     search(student.labels_needed, curves, tolerance=1e-4)
     cases = [
         ([4, 16], [0.4, 0.8], 0.6, {LINEAR: 10.0, "That is the next point: read between the points.": 16.0}),

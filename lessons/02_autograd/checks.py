@@ -25,16 +25,15 @@ def central_differences(function, arrays, i, g):
     return found
 
 
-@task(
-    1,
-    hints=(
-        "Which axes of the gradient does the array not have, and along which does it have size 1?",
-        "First sum away the axes in front that `shape` does not have; then sum, with keepdims, where `shape` has a 1.",
-        "A (1, 3) that met a (5, 2, 3): axis 0 is one that it does not have, which leaves (2, 3); along what is now "
-        "axis 0 it has a 1, so [[1, 2, 3], [4, 5, 6]] becomes [[5, 7, 9]], of shape (1, 3).",
-    ),
-)
+@task(1)
 def unbroadcasting(student):
+    """Which axes of the gradient does the array not have, and along which does it have size 1?
+
+    First sum away the axes in front that `shape` does not have; then sum, with keepdims, where `shape` has a 1.
+
+    A (1, 3) that met a (5, 2, 3): axis 0 is one that it does not have, which leaves (2, 3); along what is now axis 0 it
+    has a 1, so [[1, 2, 3], [4, 5, 6]] becomes [[5, 7, 9]], of shape (1, 3).
+    """
     search(student.unbroadcast, gradients_and_shapes)
     rng = np.random.default_rng(1)
     cases = [((2,), ()), ((2, 3), (3,)), ((2, 3), (2, 1)), ((2, 3), (1, 3)), ((2, 3), (2, 3))]
@@ -110,16 +109,15 @@ def rules(student, operation, arrays, instead):
         answer[f"gradient {i}"].equals(right, instead=wrong, tolerance=1e-6)
 
 
-@task(
-    2,
-    hints=(
-        "What is the derivative of a · b with respect to a?",
-        "The rule for a multiplies g by b. Its result must have a's shape.",
-        "For a quotient, a / b, a's rule would be g / b summed to a's shape, and b's -g a / b² summed to b's: each "
-        "rule multiplies g by the derivative with the other argument in it, and then undoes the broadcasting.",
-    ),
-)
+@task(2)
 def product(student):
+    """What is the derivative of a · b with respect to a?
+
+    The rule for a multiplies g by b. Its result must have a's shape.
+
+    For a quotient, a / b, a's rule would be g / b summed to a's shape, and b's -g a / b² summed to b's: each rule
+    multiplies g by the derivative with the other argument in it, and then undoes the broadcasting.
+    """
     search(student.driver.rules_of, products, parts=PARTS, hints=AFTERWARDS)
     rng = np.random.default_rng(2)
     for one, other in [((2,), (2,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((3, 1, 2), (4, 1))]:
@@ -166,16 +164,15 @@ def products(d):
     return "multiply", [a, b], d.array(*np.broadcast_shapes(a.shape, b.shape), dtype="float64"), is_same
 
 
-@task(
-    3,
-    hints=(
-        "For matmul, write the three shapes down, and find the product of two that gives the third.",
-        "The gradient of a is g times b transposed. The derivative of tanh can be said with tanh alone.",
-        "Were the product a @ b.T, for b (m, k), the shapes would leave g @ b for a and g.T @ a for b. And the "
-        "sigmoid s of a, whose derivative can be said with itself as well, would have the rule g * s * (1 - s).",
-    ),
-)
+@task(3)
 def more_rules(student):
+    """For matmul, write the three shapes down, and find the product of two that gives the third.
+
+    The gradient of a is g times b transposed. The derivative of tanh can be said with tanh alone.
+
+    Were the product a @ b.T, for b (m, k), the shapes would leave g @ b for a and g.T @ a for b. And the sigmoid s of
+    a, whose derivative can be said with itself as well, would have the rule g * s * (1 - s).
+    """
     search(student.driver.rules_of, matrices, parts=PARTS, hints=AFTERWARDS)
     search(student.driver.rules_of, curves, parts=PARTS, hints=AFTERWARDS)
     rng = np.random.default_rng(3)
@@ -287,16 +284,15 @@ def is_in_order(order, parents):
     return all(place[node] < place.get(parent, -1) for node in order for parent in parents[node])
 
 
-@task(
-    4,
-    hints=(
-        "When may a node be taken? What has to have happened to all that use it?",
-        "Count for each node how often it is used. Taking a node lowers its parents' counts; at 0, a parent is ready.",
-        "f comes from d and e, d from a, e from a and d. Used: d 2, e 1, a 2. Take f: d 1, e 0. Take e, the only one "
-        "at 0: d 0, a 1. Take d: a 0. Take a. One loop over everything counts, a second one takes.",
-    ),
-)
+@task(4)
 def ordering(student):
+    """When may a node be taken? What has to have happened to all that use it?
+
+    Count for each node how often it is used. Taking a node lowers its parents' counts; at 0, a parent is ready.
+
+    f comes from d and e, d from a, e from a and d. Used: d 2, e 1, a 2. Take f: d 1, e 0. Take e, the only one at 0: d
+    0, a 1. Take d: a 0. Take a. One loop over everything counts, a second one takes.
+    """
     hints = {
         "each before its parents": TOO_EARLY,
         "again": "A second in_order gives another order: something is kept in the nodes.",
@@ -366,16 +362,15 @@ PASSED_OVER = "A node whose gradient is all zeros is passed over: its parents' g
 VIEW = "A rule may return a view of what it is given, and += changes both: make a new array, a = a + b."
 
 
-@task(
-    5,
-    hints=(
-        "What is the gradient of the sum with respect to the root itself? And what if a node hands down to one twice?",
-        "Root: ones. Then, in order, each node gives rule(node.gradient) to each parent, and the parent adds it up.",
-        "y = x * x at x = 3, then z = y + x. z: 1. z hands 1 to y and 1 to x. y hands 3 · 1 to x by its first edge, "
-        "and 3 · 1 by its second one: x has 1 + 3 + 3 = 7. Each sum is a new array: two nodes may hold one.",
-    ),
-)
+@task(5)
 def walking(student):
+    """What is the gradient of the sum with respect to the root itself? And what if a node hands down to one twice?
+
+    Root: ones. Then, in order, each node gives rule(node.gradient) to each parent, and the parent adds it up.
+
+    y = x * x at x = 3, then z = y + x. z: 1. z hands 1 to y and 1 to x. y hands 3 · 1 to x by its first edge, and 3 · 1
+    by its second one: x has 1 + 3 + 3 = 7. Each sum is a new array: two nodes may hold one.
+    """
     search(student.driver.walks, programs_and_leaves, hints=WALKS, examples=40)
     rng = np.random.default_rng(5)
     programs = [

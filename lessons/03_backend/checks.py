@@ -33,16 +33,15 @@ def nothing_travelled(answer):
     answer["waited"].equals(0, mistakes, hint="The host waited for the device, to read a number: leave it there.")
 
 
-@task(
-    1,
-    hints=(
-        "Who else may hold the object that xp is, and what do they see after your switch?",
-        "Clear xp's dictionary and fill it from the library's functions; never write xp = ….",
-        "A list that others hold is emptied and filled likewise: names.clear(); names.extend(new); names = new would "
-        "leave them with the old one. What is to be returned has to be looked at before `active` is set.",
-    ),
-)
+@task(1)
 def switching(student):
+    """Who else may hold the object that xp is, and what do they see after your switch?
+
+    Clear xp's dictionary and fill it from the library's functions; never write xp = ….
+
+    A list that others hold is emptied and filled likewise: names.clear(); names.extend(new); names = new would leave
+    them with the old one. What is to be returned has to be looked at before `active` is set.
+    """
     at_the_start = student.driver.at_the_start()  # before any other call
     search(student.driver.switches, libraries, examples=25)
     answer = student.driver.switched()
@@ -79,16 +78,15 @@ def libraries(d):
     return [d.shuffled(["numpy", "device", "small", "namesake", "sister"])]
 
 
-@task(
-    2,
-    hints=(
-        "How can you tell on which side an array is? And what has to happen where it is on the right one already?",
-        "isinstance(a, active.array_type) says so. np.asarray makes a NumPy array of lists and numbers.",
-        "So a function that wants a set, of whatever comes in: s if isinstance(s, set) else set(s). What is there "
-        "already stays as it is; the rest is first made what the conversion takes.",
-    ),
-)
+@task(2)
 def crossing(student):
+    """How can you tell on which side an array is? And what has to happen where it is on the right one already?
+
+    isinstance(a, active.array_type) says so. np.asarray makes a NumPy array of lists and numbers.
+
+    So a function that wants a set, of whatever comes in: s if isinstance(s, set) else set(s). What is there already
+    stays as it is; the rest is first made what the conversion takes.
+    """
     search(student.driver.from_host, sides_and_values, parts=FORM, examples=100)
     search(student.driver.from_host_changed, sides_and_arrays, parts=FORM, hints={"values": KEPT}, examples=20)
     search(student.driver.to_host, sides_and_arrays, parts=FORM, examples=100)
@@ -170,16 +168,15 @@ def sides_and_values(d):
     return library, a.tolist() if d.choice(False, True) else a
 
 
-@task(
-    3,
-    hints=(
-        "Which of your functions are NumPy's own, and which are those of the library that x belongs to?",
-        "Methods (x.max, x.sum) go with the array; all functions come from xp. Keep the reduced axis with keepdims.",
-        "Scores 1002, 1000, 1001: less their maximum 0, -2, -1, which exp makes 1, 0.135, 0.368. Their sum is 1.503, "
-        "and the shares 0.665, 0.090, 0.245. To take a mean away from each row: x - x.mean(axis=-1, keepdims=True).",
-    ),
-)
+@task(3)
 def shares(student):
+    """Which of your functions are NumPy's own, and which are those of the library that x belongs to?
+
+    Methods (x.max, x.sum) go with the array; all functions come from xp. Keep the reduced axis with keepdims.
+
+    Scores 1002, 1000, 1001: less their maximum 0, -2, -1, which exp makes 1, 0.135, 0.368. Their sum is 1.503, and the
+    shares 0.665, 0.090, 0.245. To take a mean away from each row: x - x.mean(axis=-1, keepdims=True).
+    """
     search(student.driver.softmax, sides_and_scores, parts=("where", "waited", "values"))
     rng = np.random.default_rng(3)
     inputs = [draw(rng, 1, 2), draw(rng, 2, 3), draw(rng, 2, 3, 4)]
@@ -226,16 +223,15 @@ def sides_and_scores(d):
     return d.choice(*LIBRARIES), whole if d.choice(False, True) else d.array(*shape)
 
 
-@task(
-    4,
-    hints=(
-        "On which side are the ids when they come in, and where does a check cost nothing?",
-        "np.asarray(ids) is on the host. Its min and max say whether all lie in the range; then the ids travel.",
-        "A table of 7 rows has ids 0 … 6: 7 and -1 are refused, and [] is not, though it has no smallest. Likewise, "
-        "dates are checked before they are sent: np.asarray(days), then days.min() and days.max(), and then the trip.",
-    ),
-)
+@task(4)
 def looking_up(student):
+    """On which side are the ids when they come in, and where does a check cost nothing?
+
+    np.asarray(ids) is on the host. Its min and max say whether all lie in the range; then the ids travel.
+
+    A table of 7 rows has ids 0 … 6: 7 and -1 are refused, and [] is not, though it has no smallest. Likewise, dates are
+    checked before they are sent: np.asarray(days), then days.min() and days.max(), and then the trip.
+    """
     search(student.driver.rows, tables_and_ids, parts=("where", "waited", "values"))
     table = draw(np.random.default_rng(4), 4, 3)
     for library in LIBRARIES:
@@ -306,16 +302,15 @@ def tables_and_ids(d):
     return d.choice(*LIBRARIES), table, ids.tolist() if d.choice(False, True) and ids.ndim else ids
 
 
-@task(
-    5,
-    hints=(
-        "Which of the two generators gives the same numbers on every machine?",
-        "Draw with np.random.default_rng(seed) on the host, make the numbers float32 there, and take them across.",
-        "Dice for both sides: rng = np.random.default_rng(5), rng.integers(1, 7, 3), as int8 by .astype, then across: "
-        "the same three numbers on each side. From xp's generator, they would be others on the device.",
-    ),
-)
+@task(5)
 def drawing(student):
+    """Which of the two generators gives the same numbers on every machine?
+
+    Draw with np.random.default_rng(seed) on the host, make the numbers float32 there, and take them across.
+
+    Dice for both sides: rng = np.random.default_rng(5), rng.integers(1, 7, 3), as int8 by .astype, then across: the
+    same three numbers on each side. From xp's generator, they would be others on the device.
+    """
     search(student.driver.normal_start, sides_and_shapes, parts=FORM, examples=40)
     for library in LIBRARIES:
         for shape, seed in [((2,), 0), ((2, 3), 1), ((), 2), ((0, 3), 3)]:
@@ -374,16 +369,15 @@ def descent(x, y, steps, rate, factor=2.0, summed=False, late=False):
     return w, np.array(losses)
 
 
-@task(
-    6,
-    hints=(
-        "Which lines of the loop need a number on the host? And which lines need the data to travel?",
-        "Take x and y across before the loop; keep the losses in a list as they are, and fetch them at the end.",
-        "x = [1, 2], y = [2, 4], rate 0.1: the errors are -2, -4, the loss 10, the gradient 2/2 · (1 · -2 + 2 · -4) = "
-        "-10, and w goes from 0 to 1. Three losses without axes are one array of three by stack, and travel as one.",
-    ),
-)
+@task(6)
 def training(student):
+    """Which lines of the loop need a number on the host? And which lines need the data to travel?
+
+    Take x and y across before the loop; keep the losses in a list as they are, and fetch them at the end.
+
+    x = [1, 2], y = [2, 4], rate 0.1: the errors are -2, -4, the loss 10, the gradient 2/2 · (1 · -2 + 2 · -4) = -10,
+    and w goes from 0 to 1. Three losses without axes are one array of three by stack, and travel as one.
+    """
     search(student.driver.fit, descents, facts=facts_of_fit, tolerance=1e-4)
     rng = np.random.default_rng(6)
     for library in LIBRARIES:

@@ -74,16 +74,15 @@ def norm_inputs(d):
     return x, weight, d.number(1e-6, 0.5, 0.1), g
 
 
-@task(
-    1,
-    hints=(
-        "What is the size of one token's vector? Which axis does it lie along?",
-        "The mean of the squares, over the last axis, with keepdims=True; its root divides x.",
-        "The token [3, 4] has squares 9 and 16, of mean 12.5 and root 3.54: it becomes [0.85, 1.13]. With the weights "
-        "[1, 10] that is [0.85, 11.3].",
-    ),
-)
+@task(1)
 def norm(student):
+    """What is the size of one token's vector? Which axis does it lie along?
+
+    The mean of the squares, over the last axis, with keepdims=True; its root divides x.
+
+    The token [3, 4] has squares 9 and 16, of mean 12.5 and root 3.54: it becomes [0.85, 1.13]. With the weights [1, 10]
+    that is [0.85, 11.3].
+    """
     search(student.driver.normed, norm_inputs, hints=gradients_of("x", "weight"), tolerance=1e-4)
     rng = np.random.default_rng(1)
     for shape, eps in [((1, 2), 1e-6), ((3, 2), 1e-6), ((2, 3, 4), 0.5)]:
@@ -152,17 +151,16 @@ def neighbours_turned(x, angles):
     return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)
 
 
-@task(
-    2,
-    hints=(
-        "How many pairs does a head have? How fast does each turn?",
-        "Angles: the positions as a column times theta ** (-2 i / D) as a row. rotate: split x in two halves, not in "
-        "neighbours.",
-        "With theta = 100 and D = 4, pair 0 turns by 1 per position and pair 1 by 100^(-1/2) = 0.1: row 3 is [3, 0.3]. "
-        "There, [1, 0, 0, 0] becomes [cos 3, 0, sin 3, 0]: channel 0 is paired with channel 2.",
-    ),
-)
+@task(2)
 def positions(student):
+    """How many pairs does a head have? How fast does each turn?
+
+    Angles: the positions as a column times theta ** (-2 i / D) as a row. rotate: split x in two halves, not in
+    neighbours.
+
+    With theta = 100 and D = 4, pair 0 turns by 1 per position and pair 1 by 100^(-1/2) = 0.1: row 3 is [3, 0.3]. There,
+    [1, 0, 0, 0] becomes [cos 3, 0, sin 3, 0]: channel 0 is paired with channel 2.
+    """
     search(student.rotary_angles, angle_inputs)
     search(student.driver.rotated, rotate_inputs, hints=gradients_of("x"))
     for length, size, theta in [(2, 2, 10.0), (3, 4, 10.0), (5, 6, 100.0)]:
@@ -261,17 +259,16 @@ def attention_inputs(d, kinds=MODERATE):
     return values(d, *4 * [shape], kinds=kinds)
 
 
-@task(
-    3,
-    hints=(
-        "Who is compared with whom? Which of these comparisons may not count?",
-        "scores = q kᵀ / √D, (B, H, T, T). Put -inf where the key stands after the query, then the softmax over the "
-        "last axis.",
-        "Scores [2, 5, 9] of token 1 of three: [2, 5, -inf], less their maximum [-3, 0, -inf], after exp [0.05, 1, 0], "
-        "by their sum [0.05, 0.95, 0]. Token 1's result is 0.05 times v of token 0 and 0.95 times its own.",
-    ),
-)
+@task(3)
 def attention(student):
+    """Who is compared with whom? Which of these comparisons may not count?
+
+    scores = q kᵀ / √D, (B, H, T, T). Put -inf where the key stands after the query, then the softmax over the last
+    axis.
+
+    Scores [2, 5, 9] of token 1 of three: [2, 5, -inf], less their maximum [-3, 0, -inf], after exp [0.05, 1, 0], by
+    their sum [0.05, 0.95, 0]. Token 1's result is 0.05 times v of token 0 and 0.95 times its own.
+    """
     search(student.driver.attended, attention_inputs, hints=gradients_of("q", "k", "v"), tolerance=1e-4)
     search(student.driver.attended, lambda d: attention_inputs(d, WIDE), examples=30, hints=OVERFLOWN, tolerance=1e-4)
     rng = np.random.default_rng(3)
@@ -378,17 +375,16 @@ def share_inputs(d):
 MIXED = "The axes are mixed up: reshape splits the channels only; then the head's axis has to move, by swapaxes."
 
 
-@task(
-    4,
-    hints=(
-        "Which axis is split? What has to move where afterwards?",
-        "split: reshape to (B, T, H, D), then swapaxes(1, 2); join goes back. share: a new axis of length 1 after "
-        "H_kv, broadcast to the group's size.",
-        "A text of 3 tokens with 8 channels, for 2 heads: (1, 3, 8), reshaped (1, 3, 2, 4), swapped (1, 2, 3, 4). Rows "
-        "a b c, each twice and side by side: (3, 1), broadcast to (3, 2), reshaped (6,), gives a a b b c c.",
-    ),
-)
+@task(4)
 def heads(student):
+    """Which axis is split? What has to move where afterwards?
+
+    split: reshape to (B, T, H, D), then swapaxes(1, 2); join goes back. share: a new axis of length 1 after H_kv,
+    broadcast to the group's size.
+
+    A text of 3 tokens with 8 channels, for 2 heads: (1, 3, 8), reshaped (1, 3, 2, 4), swapped (1, 2, 3, 4). Rows a b c,
+    each twice and side by side: (3, 1), broadcast to (3, 2), reshaped (6,), gives a a b b c c.
+    """
     for of_driver, inputs in ((student.driver.split, split_inputs), (student.driver.joined, join_inputs)):
         search(of_driver, inputs, hints=gradients_of("x"))
     search(student.driver.shared, share_inputs, hints=gradients_of("x"))
@@ -477,16 +473,15 @@ def mlp_inputs(d, kinds=MODERATE):
     return values(d, (*lead, width), *maps, (*lead, width), kinds=kinds)
 
 
-@task(
-    5,
-    hints=(
-        "Two linear maps lead from C to F. Which of them is activated?",
-        "opening = x gateᵀ; opening · sigmoid(opening); times x upᵀ; then back to C by downᵀ.",
-        "Where gate gives 2 and up gives 3: silu(2) = 2 · 0.88 = 1.76, times 3 is 5.28. Where gate gives -9, silu is "
-        "-0.001, and whatever up says is shut out. A row of such products goes through down, from F numbers to C.",
-    ),
-)
+@task(5)
 def mlp(student):
+    """Two linear maps lead from C to F. Which of them is activated?
+
+    opening = x gateᵀ; opening · sigmoid(opening); times x upᵀ; then back to C by downᵀ.
+
+    Where gate gives 2 and up gives 3: silu(2) = 2 · 0.88 = 1.76, times 3 is 5.28. Where gate gives -9, silu is -0.001,
+    and whatever up says is shut out. A row of such products goes through down, from F numbers to C.
+    """
     names = ("x", "gate", "up", "down")
     search(student.driver.gated, mlp_inputs, hints=gradients_of(*names), tolerance=1e-4)
     search(student.driver.gated, lambda d: mlp_inputs(d, WIDE), examples=30, hints=OVERFLOWN, tolerance=1e-4)
@@ -642,16 +637,15 @@ def texts_inputs(d):
     return *block_inputs(d)[:-1], d.choice([1, 4, 2], [2, 1, 3], [3, 3, 1])
 
 
-@task(
-    6,
-    hints=(
-        "Two sentences: attention on a normalized copy, added; the MLP on a normalized copy, added. What is inside?",
-        "h = rms_norm(x, …); q, k, v: project, split, rotate q and k; share k and v; attend; join; o_proj; add to x.",
-        "Where attention finds nothing for a token, its vector [3, 4] goes on as [3, 4], not as the [0.85, 1.13] that "
-        "attention read. Where it finds [1, -1], the MLP reads [4, 3] normalized, and is added to [4, 3].",
-    ),
-)
+@task(6)
 def whole_block(student):
+    """Two sentences: attention on a normalized copy, added; the MLP on a normalized copy, added. What is inside?
+
+    h = rms_norm(x, …); q, k, v: project, split, rotate q and k; share k and v; attend; join; o_proj; add to x.
+
+    Where attention finds nothing for a token, its vector [3, 4] goes on as [3, 4], not as the [0.85, 1.13] that
+    attention read. Where it finds [1, -1], the MLP reads [4, 3] normalized, and is added to [4, 3].
+    """
     hints = gradients_of("x") | {"dweights": OTHER.format("the weights")}
     search(student.driver.block, block_inputs, examples=40, hints=hints, tolerance=1e-4)
     search(student.driver.texts, texts_inputs, examples=10, facts=facts_of_texts, hints=LATER)

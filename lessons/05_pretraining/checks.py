@@ -52,16 +52,15 @@ NOT_TENSOR = "The loss must be a Tensor, or nothing can learn from it."
 CUT = "The value is right, the gradient is not: compute with Tensors, without .data or .numpy()."
 
 
-@task(
-    1,
-    hints=(
-        "Which places have a next token, and which tokens are next ones?",
-        "Leave out the last place of the logits and the first of the ids; then pick each target's logit.",
-        "For a text [4, 2, 7] two places count: logits 0 for 2, logits 1 for 7. At logits [1, 3, 0] and "
-        "target 1 the loss is log(e + e³ + 1) - 3 = 3.17 - 3 = 0.17. x[[0, 1], [2, 0]] picks x[0, 2] and x[1, 0].",
-    ),
-)
+@task(1)
 def loss(student):
+    """Which places have a next token, and which tokens are next ones?
+
+    Leave out the last place of the logits and the first of the ids; then pick each target's logit.
+
+    For a text [4, 2, 7] two places count: logits 0 for 2, logits 1 for 7. At logits [1, 3, 0] and target 1 the loss is
+    log(e + e³ + 1) - 3 = 3.17 - 3 = 0.17. x[[0, 1], [2, 0]] picks x[0, 2] and x[1, 0].
+    """
     search(student.driver.loss_of, loss_inputs, hints={"kind": NOT_TENSOR, "gradient": CUT})
     search(student.driver.loss_of, lambda d: loss_inputs(d, (NORMAL, LARGE)), examples=30, parts=("kind", "loss"))
     rng = np.random.default_rng(1)
@@ -149,16 +148,15 @@ def rate_inputs(d):
     return step, steps, warmup, d.number(1.0, 0.3, 2.0), d.number(0.1, 0.0, 0.25)
 
 
-@task(
-    2,
-    hints=(
-        "What are the rates at step 0, at step warmup - 1, at step warmup, and at the end?",
-        "Two cases: step < warmup, and all others, where progress must be 0 at step = warmup and 1 at step = steps.",
-        "With peak 1, floor 0.2, warmup 2 of 10 steps: 0.5, 1, then 1 at step 2 (progress 0). Step 6 is halfway down, "
-        "where the cosine is 0: halfway between 1 and 0.2, so 0.6. Step 10 would be 0.2.",
-    ),
-)
+@task(2)
 def schedule(student):
+    """What are the rates at step 0, at step warmup - 1, at step warmup, and at the end?
+
+    Two cases: step < warmup, and all others, where progress must be 0 at step = warmup and 1 at step = steps.
+
+    With peak 1, floor 0.2, warmup 2 of 10 steps: 0.5, 1, then 1 at step 2 (progress 0). Step 6 is halfway down, where
+    the cosine is 0: halfway between 1 and 0.2, so 0.6. Step 10 would be 0.2.
+    """
     search(student.learning_rate, rate_inputs, tolerance=1e-6)
     for steps, warmup, peak, floor in [(10, 4, 1.0, 0.1), (10, 0, 2.0, 0.0), (100, 7, 0.003, 0.25)]:
         for step in dict.fromkeys([0, 1, warmup - 1, warmup, warmup + 1, (steps + warmup) // 2, steps - 1, steps]):
@@ -287,16 +285,15 @@ def step_inputs(d):
     return p, g, m, np.abs(v), step, lr, betas, d.number(1e-8, 0.5, 1e-3), d.number(0.1, 0.0, 0.5)
 
 
-@task(
-    3,
-    hints=(
-        "m and v come in twice: as they are, and corrected. Which are returned, and which move p?",
-        "m and v first, then both corrected by 1 - beta ** step, then p - lr · decay · p - lr · m̂ / (√v̂ + eps).",
-        "g = 4 at step 2, with m = 0.2 and beta 0.9: m is 0.18 + 0.4 = 0.58, and is returned; corrected, by 1 - 0.81, "
-        "it is 3.05. A weight of 2 at lr 0.01 and decay 0.5 loses 0.01 · 0.5 · 2 = 0.01, whatever the gradient is.",
-    ),
-)
+@task(3)
 def optimizer(student):
+    """m and v come in twice: as they are, and corrected. Which are returned, and which move p?
+
+    m and v first, then both corrected by 1 - beta ** step, then p - lr · decay · p - lr · m̂ / (√v̂ + eps).
+
+    g = 4 at step 2, with m = 0.2 and beta 0.9: m is 0.18 + 0.4 = 0.58, and is returned; corrected, by 1 - 0.81, it is
+    3.05. A weight of 2 at lr 0.01 and decay 0.5 loses 0.01 · 0.5 · 2 = 0.01, whatever the gradient is.
+    """
     search(student.adamw_step, step_inputs, tolerance=1e-4)
     # By hand: at the first step m / (1 - 0.9) = g and v / (1 - 0.95) = g², so p moves by lr, whatever g is.
     for g in (0.5, -200.0):
@@ -449,17 +446,16 @@ PARTS = {
 }
 
 
-@task(
-    4,
-    hints=(
-        "What happens once, before the first step? And what in each step, in which order?",
-        "Once: the list of parameters that train, and zeros for their m and v. Each step: loss, backward, rate; for "
-        "each parameter adamw_step, write back, forget the gradient.",
-        "Two batches and five steps: batches 0 1 0 1 0, rates of steps 0 … 4, adamw_step's counts 1 … 5. A matrix and "
-        "a bias: two pairs of means, from zeros, each pair replaced by what adamw_step gives; the bias with decay 0.",
-    ),
-)
+@task(4)
 def loop(student):
+    """What happens once, before the first step? And what in each step, in which order?
+
+    Once: the list of parameters that train, and zeros for their m and v. Each step: loss, backward, rate; for each
+    parameter adamw_step, write back, forget the gradient.
+
+    Two batches and five steps: batches 0 1 0 1 0, rates of steps 0 … 4, adamw_step's counts 1 … 5. A matrix and a bias:
+    two pairs of means, from zeros, each pair replaced by what adamw_step gives; the bias with decay 0.
+    """
     search(student.driver.mixed, training_inputs, examples=25, hints=PARTS, tolerance=1e-4)
     search(student.driver.in_turns, turns_inputs, examples=10, hints=TURNS, tolerance=1e-4)
     rng = np.random.default_rng(4)
@@ -554,17 +550,15 @@ def choice_inputs(d):
     return d.array(d.size(1, 6), dtype=dtype), temperature, d.number(None, 1, 2, 3, 9)
 
 
-@task(
-    5,
-    hints=(
-        "In which order: temperature, forbidding, dividing by the sum?",
-        "exp((logits - max) / temperature); zero for all but the k largest; then divide by the sum. Temperature 0 is "
-        "top-1.",
-        "Logits [1, 3, 2] at temperature 0.5 and k = 2: less the maximum [-2, 0, -1], by 0.5 [-4, 0, -2], "
-        "exp [0.02, 1, 0.14], the third likeliest to 0: [0, 1, 0.14], by the sum [0, 0.88, 0.12].",
-    ),
-)
+@task(5)
 def probabilities(student):
+    """In which order: temperature, forbidding, dividing by the sum?
+
+    exp((logits - max) / temperature); zero for all but the k largest; then divide by the sum. Temperature 0 is top-1.
+
+    Logits [1, 3, 2] at temperature 0.5 and k = 2: less the maximum [-2, 0, -1], by 0.5 [-4, 0, -2], exp [0.02, 1,
+    0.14], the third likeliest to 0: [0, 1, 0.14], by the sum [0, 0.88, 0.12].
+    """
     search(student.driver.shared_out, choice_inputs, examples=100, tolerance=1e-4)
     rng = np.random.default_rng(5)
     two, five = np.array([1.0, 2.0]), np.array([0.5, 2.0, -1.0, 1.0, 0.0])
@@ -656,16 +650,15 @@ WRITTEN = {
 }
 
 
-@task(
-    6,
-    hints=(
-        "What does the model need to see, and which of its answers counts?",
-        "It reads the whole text so far, as (1, T); the logits at the last place say what comes next.",
-        "After the prompt [3, 1]: model([[3, 1]]) gives (1, 2, V), of which [0, 1] counts; say token 4 is drawn. Then "
-        "model([[3, 1, 4]]), of which [0, 2] counts. np.random.default_rng(0).choice(3, p=[0.2, 0.5, 0.3]) draws once.",
-    ),
-)
+@task(6)
 def writing(student):
+    """What does the model need to see, and which of its answers counts?
+
+    It reads the whole text so far, as (1, T); the logits at the last place say what comes next.
+
+    After the prompt [3, 1]: model([[3, 1]]) gives (1, 2, V), of which [0, 1] counts; say token 4 is drawn. Then
+    model([[3, 1, 4]]), of which [0, 2] counts. np.random.default_rng(0).choice(3, p=[0.2, 0.5, 0.3]) draws once.
+    """
     search(student.driver.sums, writing_inputs, hints=WRITTEN)
     for vocabulary, prompt, count in [
         (5, [3, 1], 1),

@@ -16,16 +16,15 @@ PAIRS = "named_parameters() gives pairs: for path, parameter in model.named_para
 WHOLE = '"" is the path of the whole model, which named_modules() gives first: everything trains then.'
 
 
-@task(
-    1,
-    hints=(
-        "How many numbers are in one parameter, and when does it train?",
-        "Go through model.named_parameters(): each has size and requires_grad.",
-        "A Linear from 3 to 2, frozen, with weight (2, 3) and bias (2,): 8 numbers, none of which train. A norm "
-        "of 2 beside it, with scale (2,) and shift (2,), trains: 4 numbers. Together: (4, 12).",
-    ),
-)
+@task(1)
 def counting(student):
+    """How many numbers are in one parameter, and when does it train?
+
+    Go through model.named_parameters(): each has size and requires_grad.
+
+    A Linear from 3 to 2, frozen, with weight (2, 3) and bias (2,): 8 numbers, none of which train. A norm of 2 beside
+    it, with scale (2,) and shift (2,), trains: 4 numbers. Together: (4, 12).
+    """
     search(student.driver.counts, count_inputs, 30, hints=COUNTS)
     sizes = {"body": EMBED + 2 * LAYER + NORM, "body.layers.0": LAYER, "head": HEAD, "twin": NORM, "shelf.one": SHELF}
     for kind, frozen in (
@@ -109,17 +108,16 @@ def below(paths):
     return [name for name in NAMES if any(path == "" or name.startswith(f"{path}.") for path in paths)]
 
 
-@task(
-    2,
-    hints=(
-        "In which order do you freeze and unfreeze, and what do you check before both?",
-        "Every path must be a name of model.named_modules(). Then freeze all, then unfreeze the modules there.",
-        'Paths ["norm", "head"], where only an embedding trained: both are modules, so go on. Freeze embedding, norm '
-        'and head; let the norm train, then the head. Of the four parameters, ["norm.weight", "norm.bias", '
-        '"head.weight"] train. Had one path been "haed", the embedding would still be the one that trains.',
-    ),
-)
+@task(2)
 def freezing(student):
+    """In which order do you freeze and unfreeze, and what do you check before both?
+
+    Every path must be a name of model.named_modules(). Then freeze all, then unfreeze the modules there.
+
+    Paths ["norm", "head"], where only an embedding trained: both are modules, so go on. Freeze embedding, norm and
+    head; let the norm train, then the head. Of the four parameters, ["norm.weight", "norm.bias", "head.weight"] train.
+    Had one path been "haed", the embedding would still be the one that trains.
+    """
     search(student.driver.frozen, freeze_inputs, 30, hints=FROZEN)
     search(student.driver.refused, refuse_inputs, 20, hints=REFUSED)
     cases = [(["body.layers.1"], [""]), (["head"], [""]), (["head"], []), (["body.layers.0", "head"], ["body.norm"])]
@@ -243,16 +241,15 @@ def refuse_inputs(d):
 STILL_OLD = "The head is still the old one: set model.head."
 
 
-@task(
-    3,
-    hints=(
-        "Which of the two sizes does the new head take from the old one?",
-        "Its width is model.head.in_features, its height is classes. Draw from rng, make it small, then a Linear.",
-        "An old head (7, 4), for 5 classes: draw (5, 4) numbers, say 0.3, -1.2, …, which become 0.006, -0.024, …, in "
-        "float32. A Linear of them has 4 in_features and 5 out_features. The old Linear still has its 7 rows.",
-    ),
-)
+@task(3)
 def heading(student):
+    """Which of the two sizes does the new head take from the old one?
+
+    Its width is model.head.in_features, its height is classes. Draw from rng, make it small, then a Linear.
+
+    An old head (7, 4), for 5 classes: draw (5, 4) numbers, say 0.3, -1.2, …, which become 0.006, -0.024, …, in float32.
+    A Linear of them has 4 in_features and 5 out_features. The old Linear still has its 7 rows.
+    """
     search(student.driver.replaced, head_inputs, 30, facts=facts_of_head, hints=HEADED)
     search(
         student.driver.seeded, lambda d: (d.number(2, 1, 3), d.number(0, 1, 7)), 10, facts=facts_of_seeds, hints=HEADED
@@ -361,17 +358,16 @@ def facts_of_seeds(found):
     }
 
 
-@task(
-    4,
-    hints=(
-        "Two questions for each parameter that trains: is it the head's, and how many axes does it have?",
-        "Up to four groups: (head or body) × (matrix or vector). Leave out those that stay empty.",
-        "Lesson 05's decay alone: of a Linear and a norm, the weight (2, 3) goes to the group that decays; the bias "
-        "(2,), the scale (3,) and the shift (3,) go to the other one, with 0. Here the rate divides each once more: "
-        "a scale (3,) in the body gets body_lr and 0.",
-    ),
-)
+@task(4)
 def grouping(student):
+    """Two questions for each parameter that trains: is it the head's, and how many axes does it have?
+
+    Up to four groups: (head or body) × (matrix or vector). Leave out those that stay empty.
+
+    Lesson 05's decay alone: of a Linear and a norm, the weight (2, 3) goes to the group that decays; the bias (2,), the
+    scale (3,) and the shift (3,) go to the other one, with 0. Here the rate divides each once more: a scale (3,) in the
+    body gets body_lr and 0.
+    """
     search(student.driver.groups, group_inputs, 40, hints=GROUPED)
     for paths in (["head"], ["head", "body.layers.1"], ["body.norm", "head"], ["head_scale"], [""]):
         answer = student.driver.grouped(below(paths), [], 0.1, 0.5)
@@ -527,16 +523,15 @@ def loss_and_step(head, hidden, labels):
 NO_GRAPH = "The loss depends on nothing that trains: is the head left out, or is all of it under no_grad()?"
 
 
-@task(
-    5,
-    hints=(
-        "Four things happen in a step. Which comes first, and which number is returned?",
-        "Forget the old gradients, forward to the loss, backward, step. The loss is a Tensor: .item() is its number.",
-        "The same for a fit: error = ((layer(Tensor(x)) - y) ** 2).mean(), after what was left from the last batch is "
-        "forgotten. If error is 0.8 before the step and 0.7 after it, the number to return is 0.8.",
-    ),
-)
+@task(5)
 def stepping(student):
+    """Four things happen in a step. Which comes first, and which number is returned?
+
+    Forget the old gradients, forward to the loss, backward, step. The loss is a Tensor: .item() is its number.
+
+    The same for a fit: error = ((layer(Tensor(x)) - y) ** 2).mean(), after what was left from the last batch is
+    forgotten. If error is 0.8 before the step and 0.7 after it, the number to return is 0.8.
+    """
     search(student.driver.stepped_once, step_inputs, 40, hints=STEPPED, tolerance=1e-4)
     search(student.driver.stepped_once, loud_inputs, 10, parts=("loss",), hints={"loss": LOUD}, tolerance=1e-4)
     rng = np.random.default_rng(5)
@@ -657,16 +652,15 @@ def step_inputs(d):
     return [d.choice("", "tied")], paths, x, labels, d.number(0.5, 0.1), d.number(0.0, 0.1)
 
 
-@task(
-    6,
-    hints=(
-        "What must be off, what need not be recorded, and what comes out?",
-        "model.eval(), then with no_grad(): model.body of each batch, as an array. Join them in order.",
-        "Batches of 3 and 2 examples, hidden states of 4 numbers: the body gives Tensors (3, 4) and (2, 4), the first "
-        "one's array is rows 0 to 2 of a (5, 4) array, the second one's rows 3 and 4. np.vstack([a, b]) does it.",
-    ),
-)
+@task(6)
 def extracting(student):
+    """What must be off, what need not be recorded, and what comes out?
+
+    model.eval(), then with no_grad(): model.body of each batch, as an array. Join them in order.
+
+    Batches of 3 and 2 examples, hidden states of 4 numbers: the body gives Tensors (3, 4) and (2, 4), the first one's
+    array is rows 0 to 2 of a (5, 4) array, the second one's rows 3 and 4. np.vstack([a, b]) does it.
+    """
     search(student.driver.extracted, feature_inputs, 30, parts=tuple(EXTRACTED), hints=EXTRACTED)
     rng = np.random.default_rng(6)
     for sizes in ((1,), (2,), (3, 2), (4, 4, 1)):

@@ -24,16 +24,15 @@ def nats_of(logits: np.ndarray, labels: np.ndarray, shift: int = 1, ignored: boo
     return -np.take_along_axis(log_p_of(logits), index[..., None], axis=-1)[..., 0][counts]
 
 
-@task(
-    1,
-    hints=(
-        "Which label do the logits at position t speak of? And which labels count at all?",
-        "Shift: logits[:, :-1] against labels[:, 1:]. Take the maximum off before np.exp. Leave out where it is -100.",
-        "Logits [1000, 1000] after a first token, and a label 1 for the second: less the maximum they are [0, 0], the "
-        "probabilities are 1/2 each, and -log₂(1/2) is 1 bit. A third token with the label -100 adds nothing.",
-    ),
-)
+@task(1)
 def bits(student):
+    """Which label do the logits at position t speak of? And which labels count at all?
+
+    Shift: logits[:, :-1] against labels[:, 1:]. Take the maximum off before np.exp. Leave out where it is -100.
+
+    Logits [1000, 1000] after a first token, and a label 1 for the second: less the maximum they are [0, 0], the
+    probabilities are 1/2 each, and -log₂(1/2) is 1 bit. A third token with the label -100 adds nothing.
+    """
     search(student.bits_of, bits_inputs, tolerance=1e-4)
     rng = np.random.default_rng(1)
     for shape, padding in [((1, 2, 3), 0), ((1, 3, 3), 0), ((2, 4, 3), 0), ((2, 4, 5), 2)]:
@@ -103,16 +102,15 @@ def close(a, b) -> bool:
     return bool(abs(a - b) <= 1e-6 * max(abs(b), 1e-2))
 
 
-@task(
-    2,
-    hints=(
-        "What must be put back after looking? And what is divided by what, and when?",
-        "Remember model.training first. Add up the bits of all batches; divide once, by the characters.",
-        "Two batches that cost 6 and 2 bits, a text of 4 characters: (6 + 2) / 4 = 2. A borrowed lamp goes back as "
-        "it was: was_on = lamp.is_on; lamp.is_on = False; …; lamp.is_on = was_on, and not lamp.is_on = True.",
-    ),
-)
+@task(2)
 def probing(student):
+    """What must be put back after looking? And what is divided by what, and when?
+
+    Remember model.training first. Add up the bits of all batches; divide once, by the characters.
+
+    Two batches that cost 6 and 2 bits, a text of 4 characters: (6 + 2) / 4 = 2. A borrowed lamp goes back as it was:
+    was_on = lamp.is_on; lamp.is_on = False; …; lamp.is_on = was_on, and not lamp.is_on = True.
+    """
     search(student.driver.probed, probe_inputs, examples=40, hints=PROBED)
     rng = np.random.default_rng(2)
     table = draw(rng, 4, 4)
@@ -197,16 +195,15 @@ def is_in_training(modes: list) -> bool:
     return "training" in modes
 
 
-@task(
-    3,
-    hints=(
-        "Which probe would you keep, if the new text is all that the training was for?",
-        "kept = np.argmin(new). Fewer bits are better: which difference is a gain, and which a loss?",
-        "New text 3.0, 2.0, 2.5 and old text 1.0, 1.5, 4.0: kept is probe 1, by then 3.0 - 2.0 bits were gained on the "
-        "new text, and 1.5 - 1.0 lost on the old one: (1, 1.0, 0.5).",
-    ),
-)
+@task(3)
 def reading(student):
+    """Which probe would you keep, if the new text is all that the training was for?
+
+    kept = np.argmin(new). Fewer bits are better: which difference is a gain, and which a loss?
+
+    New text 3.0, 2.0, 2.5 and old text 1.0, 1.5, 4.0: kept is probe 1, by then 3.0 - 2.0 bits were gained on the new
+    text, and 1.5 - 1.0 lost on the old one: (1, 1.0, 0.5).
+    """
     search(student.learned_and_forgotten, curve_inputs)
     curves = [
         ([3.0, 2.5, 2.75], [1.5, 1.25, 2.0]),
@@ -268,16 +265,15 @@ def curve_inputs(d):
     return [[2 + step * (i // size) for i in d.shuffled(range(n))] for size in (ties, 1)]
 
 
-@task(
-    4,
-    hints=(
-        "How many old rows should there be after one batch, after two, after ten?",
-        "Keep count of all rows and of the old ones so far; each batch takes as many old rows as are due by now.",
-        "A share of 0.3 in batches of 2 rows: after 1 to 5 batches 0.6, 1.2, 1.8, 2.4 and 3 old rows are due: "
-        "rounded down 0, 1, 1, 2 and 3. So the batches hold 0, 1, 0, 1 and 1 old rows.",
-    ),
-)
+@task(4)
 def replaying(student):
+    """How many old rows should there be after one batch, after two, after ten?
+
+    Keep count of all rows and of the old ones so far; each batch takes as many old rows as are due by now.
+
+    A share of 0.3 in batches of 2 rows: after 1 to 5 batches 0.6, 1.2, 1.8, 2.4 and 3 old rows are due: rounded down 0,
+    1, 1, 2 and 3. So the batches hold 0, 1, 0, 1 and 1 old rows.
+    """
     for share, rows, n in SHARES:
         answer = student.driver.mixed(share, rows, n)
         answer.returns({"Any share from 0 on and below 1 can be replayed: refuse others alone.": raised("ValueError")})
@@ -391,16 +387,15 @@ def in_order(batches: list, first: int) -> bool:
     return numbers == list(range(first, first + len(numbers)))
 
 
-@task(
-    5,
-    hints=(
-        "What does the model predict? And what would the best model for one of the texts alone predict?",
-        "A token with the share a in a text and p in the mixture costs log₂(a / p) bits more; weigh that by a.",
-        "p_new = [1, 0], p_old = [0, 1], share 1/4: the mixture is [3/4, 1/4]. The new text has token 0 alone, which "
-        "costs log₂(1 / (3/4)) = 0.415 bits, the old one token 1 alone: log₂(1 / (1/4)) = 2 bits.",
-    ),
-)
+@task(5)
 def pricing(student):
+    """What does the model predict? And what would the best model for one of the texts alone predict?
+
+    A token with the share a in a text and p in the mixture costs log₂(a / p) bits more; weigh that by a.
+
+    p_new = [1, 0], p_old = [0, 1], share 1/4: the mixture is [3/4, 1/4]. The new text has token 0 alone, which costs
+    log₂(1 / (3/4)) = 0.415 bits, the old one token 1 alone: log₂(1 / (1/4)) = 2 bits.
+    """
     search(student.replay_price, price_inputs, tolerance=1e-4)
     cases = [
         ([1.0, 0.0], [0.0, 1.0], 0.5),
@@ -473,16 +468,15 @@ def cross(p: np.ndarray, q: np.ndarray) -> float:
         return float(-(p[occurs] * np.log2(q[occurs])).sum())
 
 
-@task(
-    6,
-    hints=(
-        "Off must cost nothing, not even a rounding. So what is computed where is_on is False?",
-        "if not self.is_on: return self.base(x). In adapter_off: remember, switch off, yield, put back.",
-        "Three lamps that are on, off, on, and must be dark for a while: note [True, False, True], switch all off, "
-        "yield within `try`, and in `finally` give each its own state back. Noted before the first is switched off.",
-    ),
-)
+@task(6)
 def switching(student):
+    """Off must cost nothing, not even a rounding. So what is computed where is_on is False?
+
+    if not self.is_on: return self.base(x). In adapter_off: remember, switch off, yield, put back.
+
+    Three lamps that are on, off, on, and must be dark for a while: note [True, False, True], switch all off, yield
+    within `try`, and in `finally` give each its own state back. Noted before the first is switched off.
+    """
     search(student.driver.one_layer, layer_inputs, parts=LAYER_PARTS, hints=LAYER)
     search(student.driver.switched, model_inputs, hints=SWITCHED)
     rng = np.random.default_rng(6)

@@ -15,16 +15,15 @@ EXACT = 1e-12  # of a count
 OVERFLOW = "The count is too large for 32 bits and wraps around: count with Python's own numbers."
 
 
-@task(
-    1,
-    hints=(
-        "Write down the shapes of A and B. How many numbers are in each?",
-        "A is (r, d_in), B is (d_out, r), W is (d_out, d_in).",
-        "For d_in = 3, d_out = 2 and r = 1, A is (1, 3), 3 numbers; B is (2, 1), 2 numbers; W is (2, 3), 6 numbers. "
-        "So: (5, 6).",
-    ),
-)
+@task(1)
 def counting(student):
+    """Write down the shapes of A and B. How many numbers are in each?
+
+    A is (r, d_in), B is (d_out, r), W is (d_out, d_in).
+
+    For d_in = 3, d_out = 2 and r = 1, A is (1, 3), 3 numbers; B is (2, 1), 2 numbers; W is (2, 3), 6 numbers. So: (5,
+    6).
+    """
     search(student.count_parameters, count_inputs, tolerance=EXACT)
     for d_in, d_out, r in [(3, 5, 2), (4, 3, 6), (65536, 70000, 8), (50257, 12289, 3)]:
         full, lora = d_in * d_out, r * (d_in + d_out)
@@ -49,15 +48,14 @@ def count_inputs(d):
     return d.number(3, 4, 1, 64, 65536, 50257), d.number(5, 4, 1, 65536, 12289), d.number(2, 1, 8)
 
 
-@task(
-    2,
-    hints=(
-        "Which of the two may be zero? If both are, what is the gradient of each?",
-        "B is zero. A is drawn between two bounds that depend on d_in.",
-        "For d_in = 4 and r = 2, A is (2, 4) and each of its 8 numbers lies anywhere between -0.5 and 0.5.",
-    ),
-)
+@task(2)
 def starting(student):
+    """Which of the two may be zero? If both are, what is the gradient of each?
+
+    B is zero. A is drawn between two bounds that depend on d_in.
+
+    For d_in = 4 and r = 2, A is (2, 4) and each of its 8 numbers lies anywhere between -0.5 and 0.5.
+    """
     search(student.driver.started, start_inputs, facts=facts_of_start, hints=START)
     for d_in, d_out, r in [(3, 2, 2), (5, 4, 3), (400, 30, 20), (20, 70, 300)]:
         answer = student.start_matrices(d_in, d_out, r, 0)
@@ -145,16 +143,15 @@ def facts_of_start(result):
     }
 
 
-@task(
-    3,
-    hints=(
-        "There are two paths from x to y. What does each compute, and with which shapes?",
-        "x Aᵀ is (n, r); times Bᵀ it is (n, d_out). Before it is added to x Wᵀ, it is scaled.",
-        "One number each, r = 1: with x = 2, W = 3, A = 4, B = 5 and alpha = 6, the base gives 2 · 3 = 6, the "
-        "update 2 · 4 · 5 = 40, which is scaled by 6 / 1. That is 6 + 240 = 246.",
-    ),
-)
+@task(3)
 def computing(student):
+    """There are two paths from x to y. What does each compute, and with which shapes?
+
+    x Aᵀ is (n, r); times Bᵀ it is (n, d_out). Before it is added to x Wᵀ, it is scaled.
+
+    One number each, r = 1: with x = 2, W = 3, A = 4, B = 5 and alpha = 6, the base gives 2 · 3 = 6, the update 2 · 4 ·
+    5 = 40, which is scaled by 6 / 1. That is 6 + 240 = 246.
+    """
     search(student.lora_forward, forward_inputs)
     rng = np.random.default_rng(3)
     for n, d_in, d_out, r in [(2, 2, 3, 2), (4, 5, 3, 2), (2, 2, 3, 300)]:
@@ -205,16 +202,15 @@ NO_SCALE = "The update is not scaled: multiply it by alpha / r."
 BIAS_TWICE = "The bias is added twice: self.base(x) has it already."
 
 
-@task(
-    4,
-    hints=(
-        "What must the layer remember, and which of it trains?",
-        "self.base is the Linear, frozen; self.A and self.B are nn.Parameter of what task 2 gives.",
-        "A layer that shifts its base's answer: __init__ freezes linear, keeps it as self.base, and sets self.shift = "
-        "nn.Parameter(np.zeros(3)); forward returns self.base(x) + self.shift. Yours adds two F.linear, scaled.",
-    ),
-)
+@task(4)
 def layer(student):
+    """What must the layer remember, and which of it trains?
+
+    self.base is the Linear, frozen; self.A and self.B are nn.Parameter of what task 2 gives.
+
+    A layer that shifts its base's answer: __init__ freezes linear, keeps it as self.base, and sets self.shift =
+    nn.Parameter(np.zeros(3)); forward returns self.base(x) + self.shift. Yours adds two F.linear, scaled.
+    """
     search(student.driver.fresh, fresh_inputs, parts=FRESH_PARTS, hints=FRESH)
     search(student.driver.trained, trained_inputs, hints=TRAINED)
     for x, W, b, A, B, r, alpha in layer_inputs():
@@ -320,17 +316,16 @@ def trained_inputs(d):
     return x, d.array(d_out, d_in), b, d.array(r, d_in), d.array(d_out, r), r, alpha, when
 
 
-@task(
-    5,
-    hints=(
-        "Three jobs: find, freeze, replace. In which order?",
-        "Collect the (path, Linear) pairs first; compare path.split('.')[-1], the last name, with the targets. Freeze "
-        "before the new layers go in, or A and B are frozen with the rest.",
-        "In a model with embed, blocks.0.up, blocks.0.gate_up and head, the target up means blocks.0.up alone: embed, "
-        "gate_up and head are frozen, up becomes a LoraLayer, ['blocks.0.up'] is returned. The target down raises.",
-    ),
-)
+@task(5)
 def injecting(student):
+    """Three jobs: find, freeze, replace. In which order?
+
+    Collect the (path, Linear) pairs first; compare path.split('.')[-1], the last name, with the targets. Freeze before
+    the new layers go in, or A and B are frozen with the rest.
+
+    In a model with embed, blocks.0.up, blocks.0.gate_up and head, the target up means blocks.0.up alone: embed, gate_up
+    and head are frozen, up becomes a LoraLayer, ['blocks.0.up'] is returned. The target down raises.
+    """
     search(student.driver.injected, inject_inputs, examples=30, hints=INJECTED)
     search(student.driver.elsewhere, lambda d: [d.number(["q_proj"], ["v_proj"], ["v_proj", "q_proj"])], 6)
     search(student.driver.seeded, seed_inputs, examples=5, hints=INJECTED)
@@ -421,17 +416,16 @@ TWICE = "The update is counted twice: the merged weight is in place, and A and B
 NOT_ALL = "A LoraLayer was not found: model.named_modules() finds those in lists and in other modules, too."
 
 
-@task(
-    6,
-    hints=(
-        "What single weight computes x Wᵀ + (alpha / r) (x Aᵀ) Bᵀ? Take x out of the sum.",
-        "W + (alpha / r) B A, and the bias stays. Make a new Linear of it; do not write into the base's array. Collect "
-        "the LoraLayers first; if there are none, that is an error.",
-        "With d_in = 2, d_out = 1 and r = 1: W = [[1, 2]], A = [[3, 4]], B = [[5]], alpha = 2. B A = [[15, 20]], so "
-        "the new weight is [[1 + 2 · 15, 2 + 2 · 20]] = [[31, 42]], and the base still has [[1, 2]].",
-    ),
-)
+@task(6)
 def merging(student):
+    """What single weight computes x Wᵀ + (alpha / r) (x Aᵀ) Bᵀ? Take x out of the sum.
+
+    W + (alpha / r) B A, and the bias stays. Make a new Linear of it; do not write into the base's array. Collect the
+    LoraLayers first; if there are none, that is an error.
+
+    With d_in = 2, d_out = 1 and r = 1: W = [[1, 2]], A = [[3, 4]], B = [[5]], alpha = 2. B A = [[15, 20]], so the new
+    weight is [[1 + 2 · 15, 2 + 2 · 20]] = [[31, 42]], and the base still has [[1, 2]].
+    """
     search(student.driver.merged, merge_inputs, hints=MERGED)
     for x, W, b, A, B, r, alpha in layer_inputs():
         answer = student.driver.merged(x, W, b, A, B, r, alpha)

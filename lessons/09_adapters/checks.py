@@ -17,16 +17,15 @@ PROMISES = {
 }
 
 
-@task(
-    1,
-    hints=(
-        "Write down the shapes of the four arrays of one adapter. How many adapters stand in a block?",
-        "W₁ and W₂ have d · m numbers each, b₁ has m, b₂ has d. Houlsby has two adapters per block, Pfeiffer one.",
-        "For d = 3 and m = 2, one adapter has 6 + 2 + 6 + 3 = 17 numbers. 10 blocks have 10 adapters by Pfeiffer, "
-        "170 numbers, and 20 by Houlsby, 340. A placement such as 'both' raises ValueError.",
-    ),
-)
+@task(1)
 def counting(student):
+    """Write down the shapes of the four arrays of one adapter. How many adapters stand in a block?
+
+    W₁ and W₂ have d · m numbers each, b₁ has m, b₂ has d. Houlsby has two adapters per block, Pfeiffer one.
+
+    For d = 3 and m = 2, one adapter has 6 + 2 + 6 + 3 = 17 numbers. 10 blocks have 10 adapters by Pfeiffer, 170
+    numbers, and 20 by Houlsby, 340. A placement such as 'both' raises ValueError.
+    """
     search(student.count_parameters, count_inputs, tolerance=EXACT)
     for d, m, blocks in [(3, 2, 1), (5, 2, 3), (1024, 64, 24), (65537, 40009, 7)]:
         one = 2 * d * m + m + d
@@ -95,16 +94,15 @@ def arrays(seed: int, d: int, m: int):
     return draw(rng, m, d), draw(rng, m), draw(rng, d, m), draw(rng, d)
 
 
-@task(
-    2,
-    hints=(
-        "Four steps: down, ReLU, up, and what must not get lost?",
-        "h W₁ᵀ + b₁ is (n, m). Where is it cut off at zero, and what is added last?",
-        "One number each: with h = 2, W₁ = 3, b₁ = -1, W₂ = 5, b₂ = 4, inside stands 2 · 3 - 1 = 5, the adapter adds "
-        "5 · 5 + 4 = 29, and that makes 2 + 29 = 31. With b₁ = -9, inside is 0, and 2 + 0 + 4 = 6.",
-    ),
-)
+@task(2)
 def computing(student):
+    """Four steps: down, ReLU, up, and what must not get lost?
+
+    h W₁ᵀ + b₁ is (n, m). Where is it cut off at zero, and what is added last?
+
+    One number each: with h = 2, W₁ = 3, b₁ = -1, W₂ = 5, b₂ = 4, inside stands 2 · 3 - 1 = 5, the adapter adds 5 · 5 +
+    4 = 29, and that makes 2 + 29 = 31. With b₁ = -9, inside is 0, and 2 + 0 + 4 = 6.
+    """
     search(student.adapter_forward, forward_inputs)
     for seed, n, d, m in [(1, 2, 2, 3), (0, 1, 3, 2), (1, 4, 5, 3)]:
         h, (W1, b1, W2, b2) = draw(np.random.default_rng(100 + seed), n, d), arrays(seed, d, m)
@@ -163,16 +161,15 @@ def forward_inputs(d):
     return h, d.array(m, size), d.array(m), d.array(size, m), d.array(size)
 
 
-@task(
-    3,
-    hints=(
-        "An entry inside is below zero, or above. What does a small change of h do to its ReLU in each case?",
-        "An open entry (W₁ h + b₁ > 0) passes the change on, a closed one gives nothing. As a matrix?",
-        "Two entries inside, 0.4 and -0.1, W₁ = [[1, 2], [3, 4]], W₂ = [[5, 6], [7, 8]]: the first alone is open, so "
-        "its column of W₂ times its row of W₁ is left: [[5 · 1, 5 · 2], [7 · 1, 7 · 2]].",
-    ),
-)
+@task(3)
 def looking(student):
+    """An entry inside is below zero, or above. What does a small change of h do to its ReLU in each case?
+
+    An open entry (W₁ h + b₁ > 0) passes the change on, a closed one gives nothing. As a matrix?
+
+    Two entries inside, 0.4 and -0.1, W₁ = [[1, 2], [3, 4]], W₂ = [[5, 6], [7, 8]]: the first alone is open, so its
+    column of W₂ times its row of W₁ is left: [[5 · 1, 5 · 2], [7 · 1, 7 · 2]].
+    """
     search(student.change_at, change_inputs)
     for seed, d, m in [(94, 2, 3), (15, 3, 4), (39, 4, 3)]:
         W1, b1, W2, _ = arrays(seed, d, m)
@@ -230,17 +227,16 @@ NO_GRADIENT = "No gradient reaches the adapter: it must take part in y, as Tenso
 FOUR = ["down.bias", "down.weight", "up.bias", "up.weight"]
 
 
-@task(
-    4,
-    hints=(
-        "For the module to begin as the identity, what must the second product give? Why may down's weight not be "
-        "zero, too?",
-        "down: weight random within ±1/√d, bias zero. up: weight and bias zero. All four train.",
-        "A module that scales what it is given, and begins as the identity: self.more = nn.Linear.from_arrays(zeros "
-        "(d, d), zeros (d,)), and forward gives h + self.more(h). Here two Linears and F.relu stand in its place.",
-    ),
-)
+@task(4)
 def module(student):
+    """For the module to begin as the identity, what must the second product give? Why may down's weight not be zero,
+    too?
+
+    down: weight random within ±1/√d, bias zero. up: weight and bias zero. All four train.
+
+    A module that scales what it is given, and begins as the identity: self.more = nn.Linear.from_arrays(zeros (d, d),
+    zeros (d,)), and forward gives h + self.more(h). Here two Linears and F.relu stand in its place.
+    """
     search(student.driver.seeded, lambda d: (d.number(3, 1, 4), d.number(2, 1, 5), d.number(0, 1, 7)), 15, hints=SEEDED)
     search(student.driver.trained, trained_inputs, parts=TRAINED_PARTS, hints=KIND)
     for n, d, m in [(2, 3, 2), (3, 4, 5), (2, 20, 150), (4, 100, 60)]:
@@ -377,16 +373,15 @@ def trained_inputs(d):
     return *arrays, d.choice("training", "evaluation")
 
 
-@task(
-    5,
-    hints=(
-        "Whose output does the adapter read? What else was the module given?",
-        "self.module is frozen, self.adapter is not. forward hands x and all other arguments to the module.",
-        "A function that is given along: def twice(f, *args, **kwargs): return 2 * f(*args, **kwargs). Then "
-        "twice(round, 2.345, ndigits=2) is 2 * round(2.345, ndigits=2). The adapter adds the residual by itself.",
-    ),
-)
+@task(5)
 def behind(student):
+    """Whose output does the adapter read? What else was the module given?
+
+    self.module is frozen, self.adapter is not. forward hands x and all other arguments to the module.
+
+    A function that is given along: def twice(f, *args, **kwargs): return 2 * f(*args, **kwargs). Then twice(round,
+    2.345, ndigits=2) is 2 * round(2.345, ndigits=2). The adapter adds the residual by itself.
+    """
     search(student.driver.behind, behind_inputs, parts=BEHIND_PARTS, hints=BEHIND)
     for seed, n, d_in, d, m in [(2, 1, 2, 2, 3), (1, 3, 4, 4, 2), (3, 2, 5, 3, 2)]:
         rng = np.random.default_rng(300 + seed)
@@ -471,16 +466,15 @@ def behind_inputs(d):
 INSIDE = "A module inside the mlp was taken too: compare the whole last name of the path, not a part of it."
 
 
-@task(
-    6,
-    hints=(
-        "Three jobs, as in lesson 08: find, freeze, replace. Which modules does each placement name?",
-        "houlsby: self_attn and mlp; pfeiffer: mlp. Compare path.split('.')[-1], the whole last name.",
-        "Blocks in encoder.0 and encoder.1, Houlsby, seed 7: encoder.0.self_attn gets an adapter of seed 7, "
-        "encoder.0.mlp of 8, encoder.1.self_attn of 9, encoder.1.mlp of 10. The model is frozen before all this.",
-    ),
-)
+@task(6)
 def inserting(student):
+    """Three jobs, as in lesson 08: find, freeze, replace. Which modules does each placement name?
+
+    houlsby: self_attn and mlp; pfeiffer: mlp. Compare path.split('.')[-1], the whole last name.
+
+    Blocks in encoder.0 and encoder.1, Houlsby, seed 7: encoder.0.self_attn gets an adapter of seed 7, encoder.0.mlp of
+    8, encoder.1.self_attn of 9, encoder.1.mlp of 10. The model is frozen before all this.
+    """
     search(student.driver.inserted, insert_inputs, 15, parts=INSERTED_PARTS, hints=INSERTED)
     search(student.driver.placed, place_inputs, 10, hints=INSERTED)
     x = np.random.default_rng(6).standard_normal((3, 4)).astype("float32")

@@ -46,16 +46,15 @@ def class_inputs(d):
     return logits, classes[: d.size(1, 4)]
 
 
-@task(
-    1,
-    hints=(
-        "Write the prompt for one shot by hand, with \\n for each end of a line. And where does the answer stand?",
-        "Each shot ends with an empty line (\\n\\n), the text in 'Topic:'. The answer is read at the last place.",
-        "A letter to friends has such a form: f'Dear {name},\\n{news}\\n\\n' for each, joined, the last one without "
-        "its news. With the last scores [3, 9, 5, 4] and first_tokens [2, 0], 5 (of id 2) beats 3 (of id 0): class 0.",
-    ),
-)
+@task(1)
 def prompting(student):
+    """Write the prompt for one shot by hand, with \\n for each end of a line. And where does the answer stand?
+
+    Each shot ends with an empty line (\\n\\n), the text in 'Topic:'. The answer is read at the last place.
+
+    A letter to friends has such a form: f'Dear {name},\\n{news}\\n\\n' for each, joined, the last one without its news.
+    With the last scores [3, 9, 5, 4] and first_tokens [2, 0], 5 (of id 2) beats 3 (of id 0): class 0.
+    """
     search(student.few_shot_prompt, prompt_inputs, examples=40)
     search(student.choose_class, class_inputs, examples=30)
     for shots in ([], SHOTS[:1], SHOTS, [("Wait.", "files"), ("Wait.", "web")], 10 * SHOTS):
@@ -149,16 +148,15 @@ MASKED = {
 }
 
 
-@task(
-    2,
-    hints=(
-        "Draw the mask of one row with two virtual tokens, one padding token and two real ones.",
-        "The first P columns are True. The rest: the lower triangle, and no column of a padding token.",
-        "P = 2 and real = 0 1 1: the last token's row is 1 1 | 0 1 1, the row before it 1 1 | 0 1 0. np.cumsum "
-        "of 0 1 1 is 0 1 2, and the two real tokens stand at 2 and 3.",
-    ),
-)
+@task(2)
 def seeing(student):
+    """Draw the mask of one row with two virtual tokens, one padding token and two real ones.
+
+    The first P columns are True. The rest: the lower triangle, and no column of a padding token.
+
+    P = 2 and real = 0 1 1: the last token's row is 1 1 | 0 1 1, the row before it 1 1 | 0 1 0. np.cumsum of 0 1 1 is 0
+    1 2, and the two real tokens stand at 2 and 3.
+    """
     search(student.driver.masked, mask_inputs, examples=40, hints=MASKED)
     for P, rows in [(2, [[1, 1]]), (2, [[1, 1, 1], [0, 1, 1]]), (3, [[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])]:
         real = np.array(rows)
@@ -273,16 +271,15 @@ SOFT = {
 }
 
 
-@task(
-    3,
-    hints=(
-        "What does the body read in place of ids, and how many hidden states come back?",
-        "The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). Drop the first P outputs.",
-        "With P = 2, T = 3, B = 4 and d = 8: the prompt (2, 8) becomes (4, 2, 8), x is (4, 5, 8), so are the "
-        "hidden states; the last three of each row, (4, 3, 8), go to lm_head.",
-    ),
-)
+@task(3)
 def softly(student):
+    """What does the body read in place of ids, and how many hidden states come back?
+
+    The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). Drop the first P outputs.
+
+    With P = 2, T = 3, B = 4 and d = 8: the prompt (2, 8) becomes (4, 2, 8), x is (4, 5, 8), so are the hidden states;
+    the last three of each row, (4, 3, 8), go to lm_head.
+    """
     search(student.driver.soft_twice, soft_inputs, examples=10, hints=SOFT, tolerance=1e-4)
     table = tiny().model.embed_tokens.weight.numpy()
     for token_ids, ids in ((FIRST[:1], IDS[0]), (FIRST, IDS[1])):
@@ -381,16 +378,15 @@ def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
     return weights @ values, weights[..., :P].sum(axis=-1)
 
 
-@task(
-    4,
-    hints=(
-        "What are the keys that a query compares itself with, and how many rows must the prefix have for that?",
-        "Broadcast the prefix to (B, H, P, D), join it with k along axis 2, mask the scores with mask[:, None].",
-        "One query, P = 1, T = 2: scores 2, 1 and, masked, -1e9 have the weights 0.73, 0.27 and 0. With the "
-        "values 10, 20 and 30, y is 0.73 · 10 + 0.27 · 20, and the share is 0.73.",
-    ),
-)
+@task(4)
 def attending(student):
+    """What are the keys that a query compares itself with, and how many rows must the prefix have for that?
+
+    Broadcast the prefix to (B, H, P, D), join it with k along axis 2, mask the scores with mask[:, None].
+
+    One query, P = 1, T = 2: scores 2, 1 and, masked, -1e9 have the weights 0.73, 0.27 and 0. With the values 10, 20 and
+    30, y is 0.73 · 10 + 0.27 · 20, and the share is 0.73.
+    """
     search(student.driver.attention, attention_inputs, examples=30, tolerance=1e-4)
     rng = np.random.default_rng(4)
     for B, H, T, D, P in [(1, 1, 2, 3, 1), (1, 1, 2, 2, 3), (2, 3, 3, 4, 2)]:
@@ -572,16 +568,15 @@ PREFIX = {
 NOT_BROADCAST = "The prefix is the same for all rows: broadcast the layer's to (B, H, P, D), B being k's rows."
 
 
-@task(
-    5,
-    hints=(
-        "What must the model find in the cache before it reads anything: how many positions, and what for each layer?",
-        "length is P; update joins the layer's prefix, once for each row, with k and v along axis 2; it keeps nothing.",
-        "With P = 2, a layer's prefix (H, 2, D) and k (B, H, 3, D) become (B, H, 5, D), and length is 2 before "
-        "and after. A row with real = 0 1 1 has the mask 1 1 0 1 1. Who counts in a cache? So how long may one live?",
-    ),
-)
+@task(5)
 def prefixing(student):
+    """What must the model find in the cache before it reads anything: how many positions, and what for each layer?
+
+    length is P; update joins the layer's prefix, once for each row, with k and v along axis 2; it keeps nothing.
+
+    With P = 2, a layer's prefix (H, 2, D) and k (B, H, 3, D) become (B, H, 5, D), and length is 2 before and after. A
+    row with real = 0 1 1 has the mask 1 1 0 1 1. Who counts in a cache? So how long may one live?
+    """
     search(student.driver.joined, joined_inputs, examples=25, hints=JOINED)
     search(student.driver.prefix_twice, prefix_inputs, examples=10, hints=PREFIX, tolerance=1e-3)
     rng = np.random.default_rng(5)
@@ -726,16 +721,15 @@ STARTED = {
 }
 
 
-@task(
-    6,
-    hints=(
-        "Let the model read the tokens with something that looks like an empty cache. When is it handed the keys?",
-        "Recorder: length 0; update appends (k, v) and returns them. Then one call of the model on [token_ids].",
-        "Two layers hand over k of shape (1, 1, 3, 4) each: k[0] is (1, 3, 4), and np.stack of two such is (2, 1, "
-        "3, 4). A list of pairs [(1, 2), (3, 4)] gives its first parts by [first for first, _ in pairs].",
-    ),
-)
+@task(6)
 def starting(student):
+    """Let the model read the tokens with something that looks like an empty cache. When is it handed the keys?
+
+    Recorder: length 0; update appends (k, v) and returns them. Then one call of the model on [token_ids].
+
+    Two layers hand over k of shape (1, 1, 3, 4) each: k[0] is (1, 3, 4), and np.stack of two such is (2, 1, 3, 4). A
+    list of pairs [(1, 2), (3, 4)] gives its first parts by [first for first, _ in pairs].
+    """
     search(student.driver.noted, noted_inputs, examples=15, hints=NOTED)
     search(student.driver.started, start_inputs, examples=10, hints=STARTED, tolerance=1e-4)
     rng = np.random.default_rng(6)

@@ -42,16 +42,15 @@ DIGITS = 1e-6  # of float32's values
 NEGATIVE, POSITIVE, ENDS = slice(0, ZERO_CODE), slice(ZERO_CODE, 16), slice(0, 16, 15)
 
 
-@task(
-    1,
-    hints=(
-        "Eight slices have nine borders. At which probability does each lie, and which of their quantiles is 0 anyway?",
-        "np.linspace(OFFSET, 0.5, 9) are nine probabilities; without the last, whose quantile is 0, eight are left.",
-        "A codebook of four, from 0.9 on: the quantiles of 0.9 and 0.7 are 1.28 and 0.52, the one negative value is "
-        "-1.28. Sorted with zero: -1.28, 0, 0.52, 1.28. Divided by the largest: -1, 0, 0.41, 1.",
-    ),
-)
+@task(1)
 def the_codebook(student):
+    """Eight slices have nine borders. At which probability does each lie, and which of their quantiles is 0 anyway?
+
+    np.linspace(OFFSET, 0.5, 9) are nine probabilities; without the last, whose quantile is 0, eight are left.
+
+    A codebook of four, from 0.9 on: the quantiles of 0.9 and 0.7 are 1.28 and 0.52, the one negative value is -1.28.
+    Sorted with zero: -1.28, 0, 0.52, 1.28. Divided by the largest: -1, 0, 0.41, 1.
+    """
     search(student.nf4_values, lambda d: (), tolerance=DIGITS, dtypes=True)
     answer = student.nf4_values()
     answer.holds(
@@ -156,18 +155,17 @@ NEAR = "A number close to the middle of two values gets the farther one: somethi
 ADDED = "Something is added to absmax before the division, and ties are lost: replace an absmax of 0 alone."
 
 
-@task(
-    2,
-    hints=(
-        "How does a long row of numbers become blocks? And where is the place half way between two values?",
-        "Fill the row up to whole blocks, reshape to (blocks, blocksize), take abs and max along each. What must not "
-        "happen to a block of zeros?",
-        "Values -1, -0.5, 0, 0.5, 1 have the midpoints -0.75, -0.25, 0.25, 0.75. The block (1, -2) has absmax 2 and "
-        "becomes (0.5, -1): three midpoints lie below 0.5 and none below -1, so the codes are 3 and 0. "
-        "np.searchsorted counts like this.",
-    ),
-)
+@task(2)
 def quantizing(student):
+    """How does a long row of numbers become blocks? And where is the place half way between two values?
+
+    Fill the row up to whole blocks, reshape to (blocks, blocksize), take abs and max along each. What must not happen
+    to a block of zeros?
+
+    Values -1, -0.5, 0, 0.5, 1 have the midpoints -0.75, -0.25, 0.25, 0.75. The block (1, -2) has absmax 2 and becomes
+    (0.5, -1): three midpoints lie below 0.5 and none below -1, so the codes are 3 and 0. np.searchsorted counts like
+    this.
+    """
     search(student.quantize, quantize_inputs, tolerance=1e-7)
     rng = np.random.default_rng(2)
     blocked(student, np.array([0.4, -2.0, 1.0, 1.8]), HALVES, 4)
@@ -306,16 +304,15 @@ def dequantize_inputs(d):
     )
 
 
-@task(
-    3,
-    hints=(
-        "What does a code stand for by itself, and what was it divided by?",
-        "values[codes] looks all of them up at once. Each absmax belongs to `blocksize` numbers in a row.",
-        "Values -1, -0.5, 0, 0.5, 1, codes 3, 0, 4 in blocks of 2 with absmax 2 and 10: the first two are 0.5 · 2 and "
-        "-1 · 2, the third is 1 · 10. np.repeat([2, 10], 2) is 2, 2, 10, 10, one more than there are codes.",
-    ),
-)
+@task(3)
 def dequantizing(student):
+    """What does a code stand for by itself, and what was it divided by?
+
+    values[codes] looks all of them up at once. Each absmax belongs to `blocksize` numbers in a row.
+
+    Values -1, -0.5, 0, 0.5, 1, codes 3, 0, 4 in blocks of 2 with absmax 2 and 10: the first two are 0.5 · 2 and -1 · 2,
+    the third is 1 · 10. np.repeat([2, 10], 2) is 2, 2, 10, 10, one more than there are codes.
+    """
     search(student.dequantize, dequantize_inputs)
     rng = np.random.default_rng(3)
     for n, values, blocksize in [
@@ -394,16 +391,15 @@ def unpack_inputs(d):
 LOW_FIRST = "The halves are the wrong way round: the first code is in the high half."
 
 
-@task(
-    4,
-    hints=(
-        "What must happen to 1 and to 15 so that together they make 0x1F?",
-        "High half: times 16, or shifted by 4. codes[0::2] are the first ones of each pair, codes[1::2] the second.",
-        "With decimal digits: 7 and 3 share the number 7 · 10 + 3 = 73, and 73 // 10 and 73 % 10 give them back. Half "
-        "a byte is a digit with 16 values. np.stack([[7, 5], [3, 8]], axis=1).reshape(-1) takes turns: 7, 3, 5, 8.",
-    ),
-)
+@task(4)
 def packing(student):
+    """What must happen to 1 and to 15 so that together they make 0x1F?
+
+    High half: times 16, or shifted by 4. codes[0::2] are the first ones of each pair, codes[1::2] the second.
+
+    With decimal digits: 7 and 3 share the number 7 · 10 + 3 = 73, and 73 // 10 and 73 % 10 give them back. Half a byte
+    is a digit with 16 values. np.stack([[7, 5], [3, 8]], axis=1).reshape(-1) takes turns: 7, 3, 5, 8.
+    """
     search(student.pack, pack_inputs, dtypes=True)
     search(student.unpack, unpack_inputs)
     rng = np.random.default_rng(4)
@@ -507,16 +503,15 @@ def restore_inputs(d):
     return codes, inner, inner.max() * d.number(1.5, 1.0, 1.01, 3.0), values, blocksize
 
 
-@task(
-    5,
-    hints=(
-        "Which of your functions quantizes an array, whatever it holds?",
-        "The mean of absmax is subtracted first, and comes back at the end.",
-        "absmax 2, 3, 4, 7 have the mean 4: -2, -1, 0, 3 are quantized, in blocks of 2 with the scales 2 and 3. Read "
-        "back with the values -1, -0.5, 0, 0.5, 1 that is -2, -1, 0, 3, and with 4 added 2, 3, 4, 7.",
-    ),
-)
+@task(5)
 def scales_of_scales(student):
+    """Which of your functions quantizes an array, whatever it holds?
+
+    The mean of absmax is subtracted first, and comes back at the end.
+
+    absmax 2, 3, 4, 7 have the mean 4: -2, -1, 0, 3 are quantized, in blocks of 2 with the scales 2 and 3. Read back
+    with the values -1, -0.5, 0, 0.5, 1 that is -2, -1, 0, 3, and with 4 added 2, 3, 4, 7.
+    """
     search(student.compress_absmax, absmax_inputs)
     search(student.restore_absmax, restore_inputs)
     rng = np.random.default_rng(5)
@@ -588,16 +583,15 @@ def bits_inputs(d):
     return d.number(64, 32, 1, 100, 24, 4096), d.number(None, 256, 64, 24, 1)
 
 
-@task(
-    6,
-    hints=(
-        "How many weights share one absmax? And how many absmax values share one of their own?",
-        "32 / blocksize is a weight's share of its absmax. With double quantization the 32 becomes something else.",
-        "Codes of 3 bits, blocks of 10 with an absmax of 20 bits: 3 + 20 / 10 = 5. If that absmax becomes a code of 5 "
-        "bits, and 4 of them share 20 bits, it takes 5 + 20 / 4 = 10 bits, and a weight 3 + 10 / 10 = 4.",
-    ),
-)
+@task(6)
 def counting(student):
+    """How many weights share one absmax? And how many absmax values share one of their own?
+
+    32 / blocksize is a weight's share of its absmax. With double quantization the 32 becomes something else.
+
+    Codes of 3 bits, blocks of 10 with an absmax of 20 bits: 3 + 20 / 10 = 5. If that absmax becomes a code of 5 bits,
+    and 4 of them share 20 bits, it takes 5 + 20 / 4 = 10 bits, and a weight 3 + 10 / 10 = 4.
+    """
     search(student.bits_per_weight, bits_inputs, tolerance=1e-7)
     for blocksize in (24, 64, 100, 4096):
         right = 4 + 32 / blocksize

@@ -30,16 +30,15 @@ def count(d, *options):
     return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
-@task(
-    1,
-    hints=(
-        "Which of the kinds does a frozen number take part in? And one that trains?",
-        "A frozen number is a weight and nothing else. One that trains is a weight, has a gradient, and two moments.",
-        "All in float32, 100 frozen and 10 that train: weights 440 bytes, gradients 40, optimizer 80. Were the 100 in "
-        "16 bits, the weights would be 240 bytes, and the rest as it is.",
-    ),
-)
+@task(1)
 def counting(student):
+    """Which of the kinds does a frozen number take part in? And one that trains?
+
+    A frozen number is a weight and nothing else. One that trains is a weight, has a gradient, and two moments.
+
+    All in float32, 100 frozen and 10 that train: weights 440 bytes, gradients 40, optimizer 80. Were the 100 in 16
+    bits, the weights would be 240 bytes, and the rest as it is.
+    """
     search(student.training_bytes, counts, tolerance=EXACT)
     for frozen, trained, bits in (
         (80, 10, 8),
@@ -129,16 +128,15 @@ NO_ROWS = (
 NO_SUCH_SHAPE = "The shapes do not fit: y = x Wᵀ, and dx = g W."
 
 
-@task(
-    2,
-    hints=(
-        "What would you compute if the weight were an array? And where does the array come from?",
-        "The library makes W from the codes, and y = x Wᵀ. Which product of g and W has the shape of x?",
-        "W = [[1, 2], [3, 4], [5, 6]] has d_out 3 and d_in 2. x = [[1, 0]] gives y = [[1, 3, 5]], the first column; "
-        "g = [[0, 1, 0]] gives [[3, 4]], its second row.",
-    ),
-)
+@task(2)
 def multiplying(student):
+    """What would you compute if the weight were an array? And where does the array come from?
+
+    The library makes W from the codes, and y = x Wᵀ. Which product of g and W has the shape of x?
+
+    W = [[1, 2], [3, 4], [5, 6]] has d_out 3 and d_in 2. x = [[1, 0]] gives y = [[1, 3, 5]], the first column; g = [[0,
+    1, 0]] gives [[3, 4]], its second row.
+    """
     search(student.driver.product, lambda d: product_inputs(d, "d_in"), 30, tolerance=SAME)
     search(student.driver.product_gradient, lambda d: product_inputs(d, "d_out"), 30, tolerance=SAME)
     rng = np.random.default_rng(2)
@@ -244,18 +242,17 @@ PARTS = {
 }
 
 
-@task(
-    3,
-    hints=(
-        "What must the layer remember, which of it trains, and what must it not keep?",
-        "packed and state of the weight, the bias (there may be none), A and B as nn.Parameter. Give F.linear a "
-        "function as its weight.",
-        "A layer that stores half of its weight: self.half = weight / 2 in __init__, and in forward "
-        "F.linear(x, lambda: 2 * self.half, self.bias). The whole weight is made where it is used, and is gone after. "
-        "Lesson 08's update stands beside it as before.",
-    ),
-)
+@task(3)
 def layer(student):
+    """What must the layer remember, which of it trains, and what must it not keep?
+
+    packed and state of the weight, the bias (there may be none), A and B as nn.Parameter. Give F.linear a function as
+    its weight.
+
+    A layer that stores half of its weight: self.half = weight / 2 in __init__, and in forward F.linear(x, lambda: 2 *
+    self.half, self.bias). The whole weight is made where it is used, and is gone after. Lesson 08's update stands
+    beside it as before.
+    """
     search(student.driver.observed, observed_inputs, 40, tolerance=SAME, hints=PARTS)
     search(
         student.driver.used_twice,
@@ -345,16 +342,15 @@ def twice_inputs(d):
     return *arrays, d.number(2.0, 0.5), d.choice("training", "evaluation")
 
 
-@task(
-    4,
-    hints=(
-        "Which weight did the adapter see while it was trained?",
-        "The one that the 4-bit layer computes with: W, quantized and dequantized. The third is the second, rounded.",
-        "Suppose that a code holds whole numbers only. W = 2.4, the update 0.3: the original gives 2.7; the layer "
-        "computed with 2, so dequantized is 2.3; rounded once more that is 2, and the update is gone.",
-    ),
-)
+@task(4)
 def merging(student):
+    """Which weight did the adapter see while it was trained?
+
+    The one that the 4-bit layer computes with: W, quantized and dequantized. The third is the second, rounded.
+
+    Suppose that a code holds whole numbers only. W = 2.4, the update 0.3: the original gives 2.7; the layer computed
+    with 2, so dequantized is 2.3; rounded once more that is 2, and the update is gone.
+    """
     search(student.three_merges, merge_inputs, 40, tolerance=SAME)
     rng = np.random.default_rng(4)
     for d_in, d_out, r, scaling in [(4, 3, 2, 0.5), (40, 5, 3, 0.1)]:
@@ -412,16 +408,15 @@ def merge_inputs(d):
     return W, A, B, d.number(2.0, 0.5, 1.0, 0.1)
 
 
-@task(
-    5,
-    hints=(
-        "Draw the update and the change as two arrows. Where on the update's line is the change's shadow?",
-        "It is a projection: the inner product of the two, divided by what makes it 1 where the change is the update.",
-        "The update (3, 4). Of the change (3, 0), 9 / 25 = 0.36 of the update is there: 3 · 3 over 3 · 3 + 4 · 4. "
-        "Of (-4, 3), at right angles to it, nothing; of (6, 8), twice as much as was meant.",
-    ),
-)
+@task(5)
 def surviving(student):
+    """Draw the update and the change as two arrows. Where on the update's line is the change's shadow?
+
+    It is a projection: the inner product of the two, divided by what makes it 1 where the change is the update.
+
+    The update (3, 4). Of the change (3, 0), 9 / 25 = 0.36 of the update is there: 3 · 3 over 3 · 3 + 4 · 4. Of (-4, 3),
+    at right angles to it, nothing; of (6, 8), twice as much as was meant.
+    """
     search(student.survives, changes, tolerance=SAME)
     rng = np.random.default_rng(5)
     base = np.array([[10.0, 20.0]])

@@ -39,16 +39,15 @@ SHAPES = [
 ]
 
 
-@task(
-    1,
-    hints=(
-        "How much does one query save, once the model is trained? And how many of those pay for the training?",
-        "saved = prompted - trained; training / saved queries, rounded up. What if nothing is saved?",
-        "Training costs 7, a query 4 by a prompt and 2 trained, so that 2 are saved. After 3 queries it is 6, after 4 "
-        "8: 4 queries. At one price never; and what costs nothing has paid for itself before the first query.",
-    ),
-)
+@task(1)
 def crossing(student):
+    """How much does one query save, once the model is trained? And how many of those pay for the training?
+
+    saved = prompted - trained; training / saved queries, rounded up. What if nothing is saved?
+
+    Training costs 7, a query 4 by a prompt and 2 trained, so that 2 are saved. After 3 queries it is 6, after 4 8: 4
+    queries. At one price never; and what costs nothing has paid for itself before the first query.
+    """
     search(student.crossover, crossover_inputs, tolerance=0)
     never = "A query by prompt is no dearer here, so training never pays: return None."
     for training, prompted, trained in [
@@ -143,17 +142,16 @@ def counted(shape: dict, r: int) -> dict:
     }
 
 
-@task(
-    2,
-    hints=(
-        "Write down (in, out) of the seven linear layers of a block. Which of them are not (hidden, hidden)?",
-        "A layer (in, out) has in · out numbers, and LoRA r · (in + out) beside it. How many norms stand outside the "
-        "blocks? What does a head of its own add?",
-        "With hidden 4, kv_width 2 and intermediate 7, q is (4, 4) and has 16 numbers, k (4, 2) has 8, gate (4, 7) 28. "
-        "LoRA with r = 3 has 3 · (4 + 2) = 18 beside k. Two blocks have 5 norms of 4 numbers.",
-    ),
-)
+@task(2)
 def counting(student):
+    """Write down (in, out) of the seven linear layers of a block. Which of them are not (hidden, hidden)?
+
+    A layer (in, out) has in · out numbers, and LoRA r · (in + out) beside it. How many norms stand outside the blocks?
+    What does a head of its own add?
+
+    With hidden 4, kv_width 2 and intermediate 7, q is (4, 4) and has 16 numbers, k (4, 2) has 8, gate (4, 7) 28. LoRA
+    with r = 3 has 3 · (4 + 2) = 18 beside k. Two blocks have 5 norms of 4 numbers.
+    """
     search(student.count, lambda d: (drawn_shape(d), some(d, 3, 1, 8, 64)), tolerance=0)
     for shape in SHAPES:
         for r in (1, 3):
@@ -223,17 +221,16 @@ def counting(student):
     )
 
 
-@task(
-    3,
-    hints=(
-        "What trains? That decides gradients and optimizer. What is stored in 4 bits? That decides the weights.",
-        "A byte has 8 bits. Gradients: 2 bytes for each number that trains; optimizer: 8. Full: everything trains.",
-        "6,400 weights of a linear layer: 3,200 bytes of codes, 100 scales of 1 byte, 100/256 of a scale of 4 bytes, "
-        "3,301.5625 in all. 1,000 numbers that train: 2,000 bytes of gradients, 8,000 of moments. A block's input with "
-        "batch 5, length 4 and hidden 4: 160 bytes, and there are several blocks.",
-    ),
-)
+@task(3)
 def planning(student):
+    """What trains? That decides gradients and optimizer. What is stored in 4 bits? That decides the weights.
+
+    A byte has 8 bits. Gradients: 2 bytes for each number that trains; optimizer: 8. Full: everything trains.
+
+    6,400 weights of a linear layer: 3,200 bytes of codes, 100 scales of 1 byte, 100/256 of a scale of 4 bytes,
+    3,301.5625 in all. 1,000 numbers that train: 2,000 bytes of gradients, 8,000 of moments. A block's input with batch
+    5, length 4 and hidden 4: 160 bytes, and there are several blocks.
+    """
     search(student.memory, memory_inputs, tolerance=1e-9)
     every = "These are of all weights: only what trains has them, and the base is frozen."
     added = "Only the adapter was counted: with full fine-tuning, every weight trains."
@@ -397,17 +394,16 @@ NOT_LEVEL = {
 }
 
 
-@task(
-    4,
-    hints=(
-        "Which method has the fewest bits on average? Which others are no further away than the seeds scatter?",
-        "Compare each with the best alone: the distance of the means, and half a range of each. The best is level with "
-        "itself. Then bits have said all that they can, and the cost decides.",
-        "[2.0, 2.5] has the mean 2.25 and half a range of 0.25; [2.25, 3.0] has 2.625 and 0.375. They lie 0.375 apart, "
-        "and 0.25 + 0.375 is more: level. Were the second [2.75, 3.0], they would be 0.625 apart, and not level.",
-    ),
-)
+@task(4)
 def levelling(student):
+    """Which method has the fewest bits on average? Which others are no further away than the seeds scatter?
+
+    Compare each with the best alone: the distance of the means, and half a range of each. The best is level with
+    itself. Then bits have said all that they can, and the cost decides.
+
+    [2.0, 2.5] has the mean 2.25 and half a range of 0.25; [2.25, 3.0] has 2.625 and 0.375. They lie 0.375 apart, and
+    0.25 + 0.375 is more: level. Were the second [2.75, 3.0], they would be 0.625 apart, and not level.
+    """
     search(student.cheapest_as_good, measured_inputs)
     wrong = {hint: lambda measured, rule=rule: [rule(measured)] for hint, rule in NOT_LEVEL.items()}
     for measured, answer, known in explained(student.cheapest_as_good, MEASURED, wrong):
@@ -450,16 +446,15 @@ def right_beats(a, b) -> bool:
     return a[0] <= b[0] and a[1] <= b[1] and a != b
 
 
-@task(
-    5,
-    hints=(
-        "For each point, ask of every other: is it no worse in both, and better in one?",
-        "Write a function that says whether one point beats another. Keep what nothing beats, then sort by cost.",
-        "(4, 2.0) beats (4, 4.5): as cheap, and better. (5, 1.0) and (4, 2.0) do not beat each other, nor do two "
-        "points at (4, 2.0), so that all of these stay.",
-    ),
-)
+@task(5)
 def keeping(student):
+    """For each point, ask of every other: is it no worse in both, and better in one?
+
+    Write a function that says whether one point beats another. Keep what nothing beats, then sort by cost.
+
+    (4, 2.0) beats (4, 4.5): as cheap, and better. (5, 1.0) and (4, 2.0) do not beat each other, nor do two points at
+    (4, 2.0), so that all of these stay.
+    """
     search(student.driver.frontier, points_inputs)
     for points in POINTS:
         right = unbeaten(points, right_beats)
@@ -628,17 +623,16 @@ NOT_CHOSEN = {
 }
 
 
-@task(
-    6,
-    hints=(
-        "Which options will do at all? And what does each of those cost, over all queries?",
-        "Leave out what is over the bar or over the memory; at it is allowed. Compare training once and all queries. "
-        "Where nothing is left, the answer is None.",
-        "Three will do, for 10 queries: training 50 and 5 a query are 100, 0 and 10 are 100 as well, 90 and 3 are 120. "
-        "Of the two that cost 100, take the one with no training. (Python compares (100, 0) and (100, 50) like that.)",
-    ),
-)
+@task(6)
 def choosing(student):
+    """Which options will do at all? And what does each of those cost, over all queries?
+
+    Leave out what is over the bar or over the memory; at it is allowed. Compare training once and all queries. Where
+    nothing is left, the answer is None.
+
+    Three will do, for 10 queries: training 50 and 5 a query are 100, 0 and 10 are 100 as well, 90 and 3 are 120. Of the
+    two that cost 100, take the one with no training. (Python compares (100, 0) and (100, 50) like that.)
+    """
     search(student.choose, case_inputs)
     for case, answer, known in explained(student.choose, [*CASES, *held_out()], NOT_CHOSEN):
         answer.equals(
@@ -716,17 +710,16 @@ def facts_of_sums(pair):
     }
 
 
-@task(
-    7,
-    hints=(
-        "What is the rank of a sum of two updates, in general? What shapes must A and B have, then?",
-        "Stack the A's as rows and the B's as columns: the product of the stacks is the sum of the products. Put each "
-        "update's numbers, strength, w and s, into one of its two factors.",
-        "Of ranks 1: A₁ = [1, 0], B₁ = [2; 3] and A₂ = [0, 1], B₂ = [4; 5] give A = [[1, 0], [0, 1]] and B = [[2, 4], "
-        "[3, 5]], and B A = [[2, 4], [3, 5]]. Twice the second: B = [[2, 8], [3, 10]].",
-    ),
-)
+@task(7)
 def adding(student):
+    """What is the rank of a sum of two updates, in general? What shapes must A and B have, then?
+
+    Stack the A's as rows and the B's as columns: the product of the stacks is the sum of the products. Put each
+    update's numbers, strength, w and s, into one of its two factors.
+
+    Of ranks 1: A₁ = [1, 0], B₁ = [2; 3] and A₂ = [0, 1], B₂ = [4; 5] give A = [[1, 0], [0, 1]] and B = [[2, 4], [3,
+    5]], and B A = [[2, 4], [3, 5]]. Twice the second: B = [[2, 8], [3, 10]].
+    """
     hints = {
         "A's shape": ROWS,
         "B's shape": "Each adapter keeps its columns: B has as many as all ranks together.",

@@ -17,17 +17,16 @@ def some(d, *options):
     return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
-@task(
-    1,
-    hints=(
-        "There are two fair ways to share out a pack: cut it into piles of nearly one size, or deal card after card.",
-        "To cut: at size + 1 places, from 0 to the number of rows. To deal: every size-th row, and each rank begins at "
-        "another one. Refuse too few rows before that.",
-        "7 rows for 3 ranks. Cut at 0, 2, 4 and 7, they have 2, 2 and 3. Dealt, rows 0, 3 and 6 are the first rank's, "
-        "1 and 4 the next one's.",
-    ),
-)
+@task(1)
 def sharding(student):
+    """There are two fair ways to share out a pack: cut it into piles of nearly one size, or deal card after card.
+
+    To cut: at size + 1 places, from 0 to the number of rows. To deal: every size-th row, and each rank begins at
+    another one. Refuse too few rows before that.
+
+    7 rows for 3 ranks. Cut at 0, 2, 4 and 7, they have 2, 2 and 3. Dealt, rows 0, 3 and 6 are the first rank's, 1 and 4
+    the next one's.
+    """
     search(student.driver.shards, shard_inputs, hints={"again": AGAIN, "targets": TARGETS})
     for rows, size in [(1, 1), (3, 2), (2, 2), (4, 2), (5, 2), (7, 4), (9, 4), (10, 3), (15, 11)]:
         batch = np.arange(3 * rows).reshape(rows, 3) + 10
@@ -110,16 +109,15 @@ def flat(gradients: dict, names=None) -> np.ndarray:
     return np.concatenate([gradients[n].reshape(-1) for n in names or sorted(gradients) if gradients[n] is not None])
 
 
-@task(
-    2,
-    hints=(
-        "Which order do two dictionaries with the same names share, however they were filled?",
-        "Walk over sorted(names), leave out what is None, and join what reshape(-1) gives. Back: the same walk.",
-        '{"b": [5, 6], "still": None, "a": [[1, 2], [3, 4]]} becomes [1, 2, 3, 4, 5, 6]. On the way back, a takes the '
-        "first four numbers as (2, 2), b the two that follow, and still is None.",
-    ),
-)
+@task(2)
 def packing(student):
+    """Which order do two dictionaries with the same names share, however they were filled?
+
+    Walk over sorted(names), leave out what is None, and join what reshape(-1) gives. Back: the same walk.
+
+    {"b": [5, 6], "still": None, "a": [[1, 2], [3, 4]]} becomes [1, 2, 3, 4, 5, 6]. On the way back, a takes the first
+    four numbers as (2, 2), b the two that follow, and still is None.
+    """
     search(student.flatten, lambda d: [drawn_gradients(d)], dtypes=True)
     search(student.unflatten, unflatten_inputs, dtypes=True)
     for names in (NAMES[2:3], [NAMES[4], NAMES[2]], [NAMES[2], NAMES[4], NAMES[1]], NAMES, NAMES[::-1], PATHS):
@@ -231,18 +229,17 @@ def walked(buffer: np.ndarray, like: dict, names: list | None) -> dict:
     return found
 
 
-@task(
-    3,
-    hints=(
-        "Draw three ranks with three pieces each. Who hands on which piece first, so that no two hand on the same one?",
-        "A rank hands on the piece that it has just received. So follow piece 0: with which rank is it in step s? Then "
-        "every other piece is so many places further. n - 1 steps add, n - 1 more replace.",
-        "Three ranks with pieces a, b, c. First rank 0 hands on its a, rank 1 b and rank 2 c. Then rank 0 hands on "
-        "the c that it has just added to, rank 1 a, rank 2 b: now rank 0 has a finished b. In two more steps what is "
-        "finished goes round in the same way, and replaces.",
-    ),
-)
+@task(3)
 def reducing(student):
+    """Draw three ranks with three pieces each. Who hands on which piece first, so that no two hand on the same one?
+
+    A rank hands on the piece that it has just received. So follow piece 0: with which rank is it in step s? Then every
+    other piece is so many places further. n - 1 steps add, n - 1 more replace.
+
+    Three ranks with pieces a, b, c. First rank 0 hands on its a, rank 1 b and rank 2 c. Then rank 0 hands on the c that
+    it has just added to, rank 1 a, rank 2 b: now rank 0 has a finished b. In two more steps what is finished goes round
+    in the same way, and replaces.
+    """
     search(student.driver.reduced, reduce_inputs, parts=("sums", "unchanged"), tolerance=SAME)
     rng = np.random.default_rng(3)
     for n, numbers in [(1, 3), (2, 2), (2, 4), (3, 3), (3, 6), (4, 10), (3, 2), (5, 40)]:
@@ -354,16 +351,15 @@ def is_upside_down(got: dict, gradients: list[dict], counts: list[int]) -> bool:
     return np.allclose(ratio, ratio[0])
 
 
-@task(
-    4,
-    hints=(
-        "A rank counted one target, another three. Whose gradient says more about the whole batch, and by how much?",
-        "Multiply each rank's buffer by its share of all counts, before adding up. Nothing is left to divide then.",
-        "Means of 1.0 over four targets and of 3.0 over one: 4/5 · 1.0 + 1/5 · 3.0 = 1.4, and not 2.0. Each rank can "
-        "multiply what it has by its share before anything is sent; what arrives is then the average.",
-    ),
-)
+@task(4)
 def averaging(student):
+    """A rank counted one target, another three. Whose gradient says more about the whole batch, and by how much?
+
+    Multiply each rank's buffer by its share of all counts, before adding up. Nothing is left to divide then.
+
+    Means of 1.0 over four targets and of 3.0 over one: 4/5 · 1.0 + 1/5 · 3.0 = 1.4, and not 2.0. Each rank can multiply
+    what it has by its share before anything is sent; what arrives is then the average.
+    """
     search(student.driver.averaged, average_inputs, parts=("averages",), dtypes=True, tolerance=SAME)
     for counts in ([3], [2, 3], [5, 1, 2], [4, 0], [100, 109], [201, 200]):
         n, total = len(counts), sum(counts)
@@ -477,17 +473,16 @@ def some_batches(rows: int, steps: int, kind: str) -> list:
     return batches
 
 
-@task(
-    5,
-    hints=(
-        "What does each rank do alone, and where does it need the others? Only there is something sent.",
-        "Alone: zero_grad, the shard's loss, backward, counting. Together: average. Alone again: assign p.grad, step.",
-        "Lesson 05's step of one machine: zero_grad, loss, backward, step. Each rank does the first three with its "
-        "shard; then all get the average as their gradients; then each steps. The loss is averaged as gradients are: "
-        "1.0 over four targets and 3.0 over one make 1.4.",
-    ),
-)
+@task(5)
 def stepping(student):
+    """What does each rank do alone, and where does it need the others? Only there is something sent.
+
+    Alone: zero_grad, the shard's loss, backward, counting. Together: average. Alone again: assign p.grad, step.
+
+    Lesson 05's step of one machine: zero_grad, loss, backward, step. Each rank does the first three with its shard;
+    then all get the average as their gradients; then each steps. The loss is averaged as gradients are: 1.0 over four
+    targets and 3.0 over one make 1.4.
+    """
     search(student.driver.together, step_inputs, 15, parts=("states", "losses", *STEP), hints=STEP, tolerance=1e-5)
     for kind, rows, size, steps in [
         ("SGD", 2, 1, 1),
@@ -614,16 +609,15 @@ def seconds(compute: float, nbytes: float, n: int, bandwidth: float, latency: fl
     return compute / n + 2 * (n - 1) * (latency + 8 * nbytes / n / bandwidth)
 
 
-@task(
-    6,
-    hints=(
-        "Two terms: what is shared out gets shorter with n, and what is sent takes 2 (n - 1) steps of the ring.",
-        "A step of the ring takes the latency, and 1/n of the buffer at so many bits a second. Then try all counts.",
-        "6 s of computing, 600 bytes, 1,600 bits a second, a latency of 0.125 s. With 3 ranks: 2 s of computing and 4 "
-        "messages of 200 bytes, each 0.125 + 1 s: 6.5 s. With 2 it is 3 + 2 · (0.125 + 1.5) = 6.25 s, and alone 6.",
-    ),
-)
+@task(6)
 def pricing(student):
+    """Two terms: what is shared out gets shorter with n, and what is sent takes 2 (n - 1) steps of the ring.
+
+    A step of the ring takes the latency, and 1/n of the buffer at so many bits a second. Then try all counts.
+
+    6 s of computing, 600 bytes, 1,600 bits a second, a latency of 0.125 s. With 3 ranks: 2 s of computing and 4
+    messages of 200 bytes, each 0.125 + 1 s: 6.5 s. With 2 it is 3 + 2 · (0.125 + 1.5) = 6.25 s, and alone 6.
+    """
     search(student.step_seconds, lambda d: [some(d, *options) for options in COSTS])
     search(student.best_ranks, lambda d: some(d, *CLEAR))
     for compute, nbytes, n, bandwidth, latency in [
